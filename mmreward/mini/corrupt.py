@@ -170,7 +170,7 @@ def _nudge(pixels: Pixels, rng: np.random.Generator) -> Pixels:
 
 
 def _contrast(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    return pixels * rng.uniform(0.9, 1.1) + rng.uniform(-6, 6)
+    return pixels * rng.uniform(0.93, 1.07) + rng.uniform(-3, 3)
 
 
 def _rescale(pixels: Pixels, rng: np.random.Generator) -> Pixels:
