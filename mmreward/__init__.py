@@ -1,0 +1,20 @@
+"""mmreward: rewards for images, video and vision-language output. Importing it does not import torch."""
+
+from .engine import Engine
+from .failures import Unscorable
+from .media import Media
+from .registry import Reward, list_rewards, load, reward
+from .types import RewardInfo, Sample, Score
+
+__all__ = [
+    "Engine",
+    "Media",
+    "Reward",
+    "RewardInfo",
+    "Sample",
+    "Score",
+    "Unscorable",
+    "list_rewards",
+    "load",
+    "reward",
+]

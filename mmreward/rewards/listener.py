@@ -1,5 +1,65 @@
-"""placeholder, being written"""
+"""Listener reward: does an independent frozen VLM, given the reasoning, reach the right verdict? (spec: arXiv
+2506.22832)
+
+A reasoner that argues badly loses its listener, even when its own answer is right. The answer and every
+sentence of the reasoning that announces it are removed first: a listener that is told the verdict measures
+nothing.
+"""
+
+from typing import Any
+
+from .. import models
+from ..failures import Unscorable
+from ..registry import reward
+from ..types import Sample, Score
+from ..verifiers.answer import mask_verdict, segment
+
 PROMPT = """{prompt}
 Another viewer reasoned as follows:
 {reasoning}
 Look for yourself. Answer {labels}."""
+
+
+@reward("listener", needs=("prompt", "response"), range=(0.0, 1.0), paper="arXiv:2506.22832")
+def listener(
+    listener: str = "Qwen/Qwen2.5-VL-7B-Instruct",
+    labels: tuple[str, ...] = ("yes", "no"),
+    min_mass: float = 0.5,
+    dtype: str = "float32",
+) -> Any:
+    """Probability, 0 to 1, that the listener gives to the right verdict after reading the reasoning.
+
+    The sample's prompt is the question, its image or inputs are what both models look at, and its response is
+    the reasoner's `<think>...</think><answer>...</answer>`. The right verdict is `sample.target`; without a
+    target it is the reasoner's own answer, so the score measures how convincing it is.
+
+    Args:
+        listener: the frozen VLM (hub id, folder or "mini-vlm"); not the model being trained.
+        labels: the possible verdicts, such as ("yes", "no") or ("1", "2").
+        min_mass: smallest probability of the labels together that is believed.
+        dtype: of the listener.
+    """
+    vlm = models.vlm(listener, dtype=dtype)
+
+    async def score(sample: Sample) -> Score:
+        assert sample.response is not None
+        parsed = segment(sample.response)
+        verdict = str(sample.target if sample.target is not None else parsed.answer).strip().lower()
+        known = {label.lower(): label for label in labels}
+        if verdict not in known:
+            reason = f"the verdict {verdict[:40]!r} is not one of {', '.join(labels)}"
+            raise Unscorable(reason, "unparsable" if sample.target is None else "error")
+        reasoning = mask_verdict(parsed.thought, labels)
+        if not reasoning:
+            raise Unscorable("there is no reasoning before the answer", "unparsable")
+        media = (sample.image,) if sample.image is not None else sample.inputs
+        if not media:
+            raise Unscorable("the sample has no image and no inputs to look at", "missing")
+        prompt = PROMPT.format(prompt=sample.prompt, reasoning=reasoning, labels=" or ".join(labels))
+        read = await vlm.read(media, prompt, labels)
+        parts = {"mass": read.mass, "agrees": float(read.answer.lower() == parsed.answer.strip().lower())}
+        if read.mass < min_mass:
+            raise Unscorable(f"the labels have {read.mass:.3f} of the probability", "unparsable", parts)
+        return Score(read.probs[known[verdict]], parts)
+
+    return score

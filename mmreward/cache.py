@@ -1,0 +1,65 @@
+"""A least-recently-used cache bounded by bytes. Entries own their storage; one too large to hold evicts
+nothing."""
+
+import sys
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import Any
+
+import numpy as np
+
+
+class ByteLRU:
+    """Maps keys to values until their bytes exceed `limit`; then the least recently used go first.
+
+    Owned by one thread (the engine's loop), so it takes no lock.
+    """
+
+    def __init__(self, limit: int) -> None:
+        if limit < 0:
+            raise ValueError(f"a cache limit is 0 or more bytes, not {limit}")
+        self.limit = limit
+        self.nbytes = 0
+        self._entries: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._entries
+
+    def get(self, key: Hashable, default: Any = None) -> Any:
+        entry = self._entries.get(key)
+        if entry is None:
+            return default
+        self._entries.move_to_end(key)
+        return entry[0]
+
+    def put(self, key: Hashable, value: Any) -> None:
+        if isinstance(value, np.ndarray) and value.base is not None:
+            value = value.copy()  # a view would keep its whole batch alive
+        size = sizeof(value)
+        if key in self._entries:
+            self.nbytes -= self._entries.pop(key)[1]
+        if size > self.limit:
+            return
+        self._entries[key] = (value, size)
+        self.nbytes += size
+        while self.nbytes > self.limit:
+            _, (_, freed) = self._entries.popitem(last=False)
+            self.nbytes -= freed
+
+    def clear(self) -> None:
+        self._entries.clear()
+        self.nbytes = 0
+
+
+def sizeof(value: Any) -> int:
+    """Bytes a result holds: arrays by their buffer, containers by what is in them."""
+    if isinstance(value, np.ndarray):
+        return int(value.nbytes) + 112
+    if isinstance(value, dict):
+        return sys.getsizeof(value) + sum(sizeof(k) + sizeof(v) for k, v in value.items())
+    if isinstance(value, list | tuple):
+        return sys.getsizeof(value) + sum(sizeof(v) for v in value)
+    return sys.getsizeof(value)

@@ -1,0 +1,22 @@
+"""How a score can fail: seven statuses, and the one exception that carries them."""
+
+from collections.abc import Mapping
+from typing import Literal, get_args
+
+Status = Literal["ok", "na", "missing", "unparsable", "out_of_range", "timeout", "error"]
+"""ok: a value. na: does not apply. missing: a field or file is not there. unparsable: a model's words could
+not be read. out_of_range: a number outside the legal interval. timeout: a deadline passed. error: anything
+else, with note."""
+STATUSES: tuple[str, ...] = get_args(Status)
+
+
+class Unscorable(ValueError):  # noqa: N818 - reads as what it says at the raise
+    """Raised inside a reward or a network when this one item has no score; becomes a Score with this
+    status."""
+
+    def __init__(
+        self, reason: str, status: Status = "error", parts: Mapping[str, float] | None = None
+    ) -> None:
+        super().__init__(reason)
+        self.status: Status = status
+        self.parts = parts or {}

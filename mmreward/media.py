@@ -1,0 +1,218 @@
+"""One picture or clip: decoded when needed, named by its content. Knows nothing of models or preprocessing.
+
+Colour rules, the same for every reward: EXIF rotation is applied, alpha is laid over white, every other mode
+becomes RGB. Float pixels are fractions of full scale and must lie in [0, 1].
+"""
+
+import hashlib
+import io
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
+
+from .failures import Unscorable
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+MAX_PIXELS = 89_478_485
+"""Pictures with more pixels than this are refused (Pillow's own threshold for a decompression bomb)."""
+MAX_FRAMES = 4096
+
+
+class Media:
+    """An image or a video that is opened only when something asks for its pixels.
+
+    Args:
+        source: a path, encoded bytes, a PIL image, an array (HWC, HW or THWC) or a tensor (CHW or TCHW).
+        Arrays and
+            tensors are uint8, or floats in [0, 1].
+        kind: "image" or "video".
+
+    Raises:
+        ValueError: unknown kind. Everything about the content raises `Unscorable` when it is first looked at.
+    """
+
+    def __init__(self, source: Any, kind: Literal["image", "video"] = "image") -> None:
+        if kind not in ("image", "video"):
+            raise ValueError(f"kind is 'image' or 'video', not {kind!r}")
+        self.source = Path(source) if isinstance(source, str) else source
+        self.kind = kind
+
+    def __repr__(self) -> str:
+        what = self.source if isinstance(self.source, Path) else type(self.source).__name__
+        return f"Media({what!s}, {self.kind!r})"
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of the content: of the encoded bytes when there are some, else of shape, type and pixels."""
+        digest = hashlib.blake2b(self.kind.encode(), digest_size=16)
+        if isinstance(self.source, Path | bytes):
+            digest.update(self._encoded())
+        else:
+            pixels = np.ascontiguousarray(self._array())
+            digest.update(f"{pixels.shape}{pixels.dtype}".encode())
+            digest.update(pixels.data)
+        return digest.hexdigest()
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """(height, width) after EXIF rotation, from the header alone where there is one."""
+        if isinstance(self.source, Path | bytes) and not self._is_stream():
+            with self._opened() as picture:
+                width, height = picture.size
+                if picture.getexif().get(0x0112) in (5, 6, 7, 8):
+                    width, height = height, width
+            return _checked_size(height, width)
+        shape = self._array().shape if not isinstance(self.source, Path | bytes) else self.array().shape
+        return _checked_size(*(shape[:2] if self.kind == "image" else shape[1:3]))
+
+    def picture(self) -> "Image.Image":
+        """The image as RGB; of a video, its first frame."""
+        from PIL import Image
+
+        return Image.fromarray(self.array() if self.kind == "image" else self.array()[0])
+
+    def array(self) -> "np.ndarray[Any, np.dtype[np.uint8]]":
+        """uint8 RGB, (H, W, 3) or (T, H, W, 3)."""
+        if not isinstance(self.source, Path | bytes):
+            return _as_rgb(self._array(), self.kind)
+        if self._is_stream():
+            return _decode_stream(self._encoded())
+        with self._opened() as picture:
+            _checked_size(picture.height, picture.width)
+            if self.kind == "image":
+                return _rgb(picture)
+            frames = []
+            for index in range(min(getattr(picture, "n_frames", 1), MAX_FRAMES)):
+                picture.seek(index)
+                frames.append(_rgb(picture))
+            return np.stack(frames)
+
+    def pixels(self) -> "torch.Tensor":
+        """uint8 tensor, CHW or TCHW. A uint8 tensor source with three channels is handed back as it is."""
+        import torch
+
+        if (
+            isinstance(self.source, torch.Tensor)
+            and self.source.dtype == torch.uint8
+            and self.source.shape[-3] == 3
+        ):
+            return self.source
+        return torch.from_numpy(np.ascontiguousarray(np.moveaxis(self.array(), -1, -3)))
+
+    def _encoded(self) -> bytes:
+        if isinstance(self.source, bytes):
+            return self.source
+        try:
+            return bytes(self.source.read_bytes())
+        except FileNotFoundError:
+            raise Unscorable(f"no file at {self.source}", "missing") from None
+        except OSError as error:
+            raise Unscorable(f"cannot read {self.source}: {error.strerror}") from None
+
+    def _is_stream(self) -> bool:
+        """Whether the bytes are a video container rather than something Pillow opens."""
+        if self.kind != "video":
+            return False
+        head = self._encoded()[:16]
+        return not head.startswith((b"GIF8", b"RIFF", b"\x89PNG"))
+
+    @contextmanager
+    def _opened(self) -> "Iterator[Image.Image]":
+        import warnings
+
+        from PIL import Image, UnidentifiedImageError
+
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+                with Image.open(io.BytesIO(self._encoded())) as picture:
+                    yield picture
+        except UnidentifiedImageError:
+            raise Unscorable(f"{self!r} is not an image Pillow can read") from None
+        except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+            raise Unscorable(f"{self!r} is broken: {error}") from None
+
+    def _array(self) -> "np.ndarray[Any, Any]":
+        """Pixels of an in-memory source, channels last, not yet converted."""
+        source = self.source
+        if isinstance(source, np.ndarray):
+            return source
+        if hasattr(source, "detach"):
+            moved = source.detach().cpu()
+            if moved.dtype.is_floating_point:
+                moved = moved.float()
+            array = np.asarray(moved.numpy())
+            return np.moveaxis(array, -3, -1) if array.ndim >= 3 else array
+        if hasattr(source, "getexif"):
+            return _rgb(cast("Image.Image", source))
+        if isinstance(source, list | tuple) and self.kind == "video" and source:
+            return np.stack([Media(frame).array() for frame in source])
+        raise Unscorable(f"{type(source).__name__} is not a path, bytes, PIL image, array or tensor")
+
+
+def _checked_size(height: int, width: int) -> tuple[int, int]:
+    if height * width > MAX_PIXELS:
+        raise Unscorable(f"{width} x {height} pixels are more than the limit of {MAX_PIXELS}")
+    if height < 1 or width < 1:
+        raise Unscorable(f"{width} x {height} pixels: the picture is empty")
+    return height, width
+
+
+def _rgb(picture: "Image.Image") -> "np.ndarray[Any, np.dtype[np.uint8]]":
+    from PIL import Image, ImageOps
+
+    upright = ImageOps.exif_transpose(picture)
+    if upright.mode.startswith("I;16"):
+        upright = Image.fromarray((np.asarray(upright) // 257).astype(np.uint8))
+    if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
+        over = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)
+    return np.asarray(upright.convert("RGB"))
+
+
+def _as_rgb(array: "np.ndarray[Any, Any]", kind: str) -> "np.ndarray[Any, np.dtype[np.uint8]]":
+    dims = 3 if kind == "image" else 4
+    if array.ndim == dims - 1:
+        array = array[..., None]
+    if array.ndim != dims or array.shape[-1] not in (1, 3, 4):
+        raise Unscorable(f"shape {array.shape} is no {kind}: expected 1, 3 or 4 channels")
+    if array.size == 0 or math.prod(array.shape[-3:-1]) > MAX_PIXELS:
+        raise Unscorable(f"shape {array.shape}: empty, or above {MAX_PIXELS} pixels")
+    if array.dtype != np.uint8:
+        if not np.issubdtype(array.dtype, np.floating):
+            raise Unscorable(f"pixels of type {array.dtype}: expected uint8 or floats in [0, 1]")
+        if not np.isfinite(array).all():
+            raise Unscorable("the pixels contain NaN or infinity")
+        if array.min() < -1e-3 or array.max() > 1 + 1e-3:
+            raise Unscorable(f"float pixels span {array.min():.3g} to {array.max():.3g}: expected [0, 1]")
+        array = np.rint(array.clip(0, 1) * 255).astype(np.uint8)
+    if array.shape[-1] == 4:
+        alpha = array[..., 3:].astype(np.float32) / 255
+        array = np.rint(array[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
+    return np.repeat(array, 3, axis=-1) if array.shape[-1] == 1 else array
+
+
+def _decode_stream(data: bytes) -> "np.ndarray[Any, np.dtype[np.uint8]]":
+    import av
+
+    try:
+        with av.open(io.BytesIO(data), mode="r") as container:
+            frames = []
+            for frame in container.decode(video=0):
+                _checked_size(frame.height, frame.width)
+                frames.append(frame.to_ndarray(format="rgb24"))
+                if len(frames) == MAX_FRAMES:
+                    break
+    except (av.error.FFmpegError, IndexError, ValueError) as error:
+        raise Unscorable(f"the video cannot be decoded: {error}") from None
+    if not frames:
+        raise Unscorable("the video has no frames")
+    return np.stack(frames)

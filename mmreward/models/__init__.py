@@ -1,0 +1,88 @@
+"""The batch side, reached by name. Importing this imports no torch; calling one of its functions does.
+
+Equal arguments give the same network, so rewards that name the same weights share one copy of them. The
+miniature's names ("mini-clip", "mini-vlm", "mini-artifact") stand where a hub id or a folder would.
+"""
+
+from collections.abc import Callable
+from functools import cache, wraps
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from ..registry import uses
+
+if TYPE_CHECKING:
+    from ..batching import Network
+    from .classifier import Classifier
+    from .clip import DualEncoder
+    from .heads import Head
+    from .vlm import VLM
+
+P = ParamSpec("P")
+N = TypeVar("N", bound="Network")
+
+
+def _shared(make: Callable[P, N]) -> Callable[P, N]:
+    """One network per distinct arguments, noted in the fingerprint of the reward that asks for it."""
+    cached = cache(make)
+
+    @wraps(make)
+    def get(*args: P.args, **kwargs: P.kwargs) -> N:
+        network = cached(*args, **kwargs)  # type: ignore[arg-type]
+        uses(network)
+        return network
+
+    return get
+
+
+@_shared
+def clip(weights: str, *, dtype: str = "float32", resize: str = "tensor") -> "DualEncoder":
+    """A dual encoder: CLIP or SigLIP in transformers format, or an open_clip model.
+
+    Args:
+        weights: a hub id or folder in transformers format, or one that holds an `open_clip_config.json`, or
+            "open_clip:ARCHITECTURE/TAG" (such as "open_clip:ViT-B-32/laion2b_s34b_b79k").
+        dtype: of the towers; embeddings are normalised in float32 whatever it is.
+        resize: "tensor" resizes on the device in float; "pil" as the published preprocessing does, on the
+        CPU.
+    """
+    from .clip import DualEncoder
+
+    return DualEncoder(weights, dtype=dtype, resize=resize)
+
+
+@_shared
+def head(weights: str, encoder: str, *, dtype: str = "float32") -> "Head":
+    """A linear or MLP head on a dual encoder's image embedding, such as an aesthetic predictor.
+
+    Args:
+        weights: a safetensors file.
+        encoder: the dual encoder's weights, as for `clip`.
+    """
+    from .heads import Head
+
+    return Head(weights, clip(encoder, dtype=dtype))
+
+
+@_shared
+def classifier(weights: str, *, dtype: str = "float32") -> "Classifier":
+    """An image classifier in transformers format (`AutoModelForImageClassification`)."""
+    from .classifier import Classifier
+
+    return Classifier(weights, dtype=dtype)
+
+
+@_shared
+def vlm(
+    weights: str, *, dtype: str = "float32", min_pixels: int | None = None, max_pixels: int | None = None
+) -> "VLM":
+    """A vision-language model of the Qwen2.5-VL or Qwen3-VL family, through transformers.
+
+    Args:
+        weights: a hub id or folder.
+        dtype: of the weights; label probabilities are computed in float32 whatever it is.
+        min_pixels: pictures with fewer pixels are enlarged; None takes the checkpoint's own limit.
+        max_pixels: pictures with more are reduced. The first lever on cost: tokens grow with it.
+    """
+    from .vlm import VLM
+
+    return VLM(weights, dtype=dtype, min_pixels=min_pixels, max_pixels=max_pixels)

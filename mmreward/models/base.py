@@ -1,0 +1,132 @@
+"""What every torch network shares: finding weights, naming them by content, moving them on and off a
+device."""
+
+import hashlib
+import json
+import threading
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+
+WHOLE = 64 << 20
+"""Weight files up to this size enter a fingerprint whole, larger ones by size, header and last megabyte."""
+
+
+class TorchNetwork:
+    """One torch module behind the engine's `Network` protocol; a subclass builds it and runs it.
+
+    Args:
+        weights: a miniature's name, a folder, or a hub id.
+        dtype: a torch dtype's name.
+
+    Raises:
+        ValueError: no such dtype.
+    """
+
+    ragged = False
+
+    def __init__(self, weights: str, *, dtype: str = "float32", **options: Any) -> None:
+        if not isinstance(getattr(torch, dtype, None), torch.dtype):
+            raise ValueError(f"dtype {dtype!r} is not a torch dtype; use float32, bfloat16 or float16")
+        self.name = weights
+        self.source = locate(weights)
+        self.dtype: torch.dtype = getattr(torch, dtype)
+        self.options = options
+        self.device = torch.device("cpu")
+        self.processing = threading.Lock()
+        """Held while a tokenizer runs or weights are built: a fast tokenizer's padding state is not
+        thread-safe."""
+        self._module: torch.nn.Module | None = None
+
+    def build(self) -> torch.nn.Module:
+        """Load the weights on the CPU."""
+        raise NotImplementedError
+
+    @property
+    def module(self) -> Any:
+        """The module on `self.device`, in evaluation mode, its parameters frozen."""
+        if self._module is None:
+            self._module = self.build().eval().requires_grad_(False)
+        return self._module
+
+    @cached_property
+    def fingerprint(self) -> str:
+        facts = [type(self).__name__, content_of(self.source), str(self.dtype), sorted(self.options.items())]
+        return hashlib.blake2b(json.dumps(facts, default=str).encode(), digest_size=8).hexdigest()
+
+    @property
+    def nbytes(self) -> int:
+        if self._module is None:
+            folder = Path(self.source)
+            return sum(f.stat().st_size for f in folder.rglob("*.safetensors")) if folder.is_dir() else 0
+        tensors = [*self._module.parameters(), *self._module.buffers()]
+        return sum(t.numel() * t.element_size() for t in tensors)
+
+    def load(self, device: str) -> None:
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.module.to(device)
+        self.device = torch.device(device)
+
+    def unload(self) -> None:
+        if self._module is not None:
+            self._module.to("cpu")
+        self.device = torch.device("cpu")
+
+
+def locate(weights: str) -> str:
+    """The folder of a miniature's weights; any other name is handed back for the hub or the file system.
+
+    Raises:
+        ValueError: a miniature that is not installed.
+    """
+    if not weights.startswith("mini-"):
+        return weights
+    folder = Path(str(files("mmreward.assets").joinpath(weights)))
+    if not folder.is_dir():
+        names = sorted(p.name for p in folder.parent.glob("mini-*"))
+        raise ValueError(f"no miniature named {weights!r}; there are {', '.join(names) or 'none'}")
+    return str(folder)
+
+
+def content_of(source: str) -> str:
+    """A hash of a folder's files, or the commit a hub id stands at in the local cache.
+
+    A hub id that has not been downloaded yet is named by itself, which two revisions would share.
+    """
+    path = Path(source)
+    if path.exists():
+        members = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        digest = hashlib.blake2b(digest_size=16)
+        for member in members:
+            if member.suffix in (".json", ".safetensors", ".txt", ".jinja", ".bin", ".pt", ".model"):
+                digest.update(member.name.encode())
+                digest.update(_bytes_of(member))
+        return digest.hexdigest()
+    from huggingface_hub import try_to_load_from_cache
+
+    found = (
+        try_to_load_from_cache(source, "config.json")
+        if source.count("/") <= 1 and ":" not in source
+        else None
+    )
+    return f"{source}@{Path(found).parent.name}" if isinstance(found, str) else source
+
+
+def _bytes_of(file: Path) -> bytes:
+    size = file.stat().st_size
+    if size <= WHOLE:
+        return file.read_bytes()
+    with file.open("rb") as stream:
+        head = stream.read(1 << 20)
+        stream.seek(-(1 << 20), 2)
+        return str(size).encode() + head + stream.read()
+
+
+def pooled(output: Any) -> torch.Tensor:
+    """The embedding of `get_image_features` / `get_text_features`: a tensor before transformers 5, an output
+    since."""
+    return output if isinstance(output, torch.Tensor) else output.pooler_output

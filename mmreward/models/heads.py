@@ -1,0 +1,89 @@
+"""Scalar heads on a dual encoder's image embedding, such as the LAION aesthetic predictors
+(github.com/LAION-AI).
+
+A chain of linear layers without activations is one affine map; it is folded into a single vector in float64,
+which is exact to float32 and cannot be run with its dropout left on.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from ..batching import Cost
+from ..engine import current
+from ..media import Media
+from .base import TorchNetwork
+from .clip import DualEncoder
+
+
+class Head(TorchNetwork):
+    """value = w . (unit image embedding) + b, in float32.
+
+    Args:
+        weights: a safetensors file with `weight` and `bias`, or `layers.0.weight`, `layers.0.bias`,
+        `layers.2.weight`
+            and so on (even indices: dropout between them, no activation).
+        encoder: what embeds the picture.
+
+    Raises:
+        ValueError: layer indices that mean there are activations in between, or shapes that do not chain.
+    """
+
+    def __init__(self, weights: str, encoder: DualEncoder) -> None:
+        super().__init__(weights, encoder=encoder.fingerprint)
+        self.encoder = encoder
+
+    async def value(self, media: Media) -> float:
+        """The head's output for one picture."""
+        vector = await self.encoder.image(media)
+        return cast(float, await current().submit(self, "embedding", vector, key=media.key))
+
+    def build(self) -> torch.nn.Module:
+        from safetensors.numpy import load_file
+
+        weight, bias = fold(load_file(Path(self.source)))
+        linear = torch.nn.Linear(weight.size, 1)
+        with torch.no_grad():
+            linear.weight.copy_(torch.from_numpy(weight)[None])
+            linear.bias.fill_(bias)
+        return linear
+
+    def cost(self, op: str, item: Any) -> Cost:
+        return Cost(1, item.nbytes)
+
+    def prepare(self, op: str, items: list[Any]) -> Any:
+        return torch.from_numpy(np.stack(items))
+
+    @torch.inference_mode()
+    def forward(self, op: str, batch: Any) -> list[Any]:
+        return cast(list[Any], self.module(batch.to(self.device))[:, 0].cpu().tolist())
+
+
+def fold(state: Mapping[str, np.ndarray[Any, Any]]) -> tuple[np.ndarray[Any, Any], float]:
+    """Collapse a chain of linear layers into one vector and a bias, in float64.
+
+    Raises:
+        ValueError: see `Head`.
+    """
+    if "weight" in state:
+        return state["weight"].astype(np.float64).reshape(-1), float(state["bias"].reshape(()))
+    indices = sorted(int(name.split(".")[1]) for name in state if name.endswith(".weight"))
+    if indices not in ([0, 2, 4, 6, 7], list(range(0, 2 * len(indices), 2))):
+        raise ValueError(
+            f"layers {indices} have activations between them, so they do not fold into one affine map"
+        )
+    weight, bias = np.eye(state[f"layers.{indices[0]}.weight"].shape[1]), np.zeros(1)
+    bias = np.zeros(weight.shape[0])
+    for index in indices:
+        matrix = state[f"layers.{index}.weight"].astype(np.float64)
+        if matrix.shape[1] != weight.shape[0]:
+            raise ValueError(
+                f"layers.{index} takes {matrix.shape[1]} numbers, the one before gives {weight.shape[0]}"
+            )
+        weight, bias = matrix @ weight, matrix @ bias + state[f"layers.{index}.bias"].astype(np.float64)
+    if weight.shape[0] != 1:
+        raise ValueError(f"the last layer gives {weight.shape[0]} numbers, not one")
+    return weight[0], float(bias[0])

@@ -1,0 +1,244 @@
+"""How a reward is declared, found, given its arguments, and named in every result. Imports no network.
+
+A reward is a file in `mmreward/rewards/` (or a function behind an entry point of the group
+"mmreward.rewards") with a factory under `@reward`. That is all it takes to be listed, documented and tested.
+"""
+
+import hashlib
+import importlib
+import inspect
+import json
+import pkgutil
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from functools import cached_property
+from importlib.metadata import entry_points, version
+from typing import TYPE_CHECKING, Any
+
+from .batching import Network
+from .types import Arity, RewardInfo
+
+if TYPE_CHECKING:
+    import torch
+
+ScoreFn = Callable[..., Awaitable[Any]]
+Factory = Callable[..., Any]
+
+_networks: ContextVar[list[Network] | None] = ContextVar("networks", default=None)
+
+
+@dataclass(frozen=True)
+class Reward:
+    """A loaded reward: `await reward(sample)` inside an engine gives a Score (see `RewardInfo.arity`)."""
+
+    info: RewardInfo
+    args: Mapping[str, Any]
+    fn: ScoreFn
+    tensor_fn: "Callable[[torch.Tensor, Sequence[str]], torch.Tensor] | None" = None
+    networks: tuple[Network, ...] = field(default=(), repr=False)
+
+    def __call__(self, *samples: Any) -> Awaitable[Any]:
+        return self.fn(*samples)
+
+    def score_tensor(self, pixels: "torch.Tensor", prompts: Sequence[str]) -> "torch.Tensor":
+        """Differentiable scores: float pixels (N, 3, H, W) in [0, 1] and N prompts -> tensor (N,).
+
+        Raises:
+            ValueError: this reward cannot be differentiated, or the shapes disagree.
+        """
+        if self.tensor_fn is None:
+            raise ValueError(
+                f"{self.info.name} is not differentiable; `mmreward list` shows which rewards are"
+            )
+        if pixels.ndim != 4 or pixels.shape[1] != 3 or len(prompts) != len(pixels):
+            raise ValueError(
+                f"expected pixels (N, 3, H, W) and N prompts, got {tuple(pixels.shape)} and {len(prompts)}"
+            )
+        return self.tensor_fn(pixels, prompts)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of all that changes the numbers: name, arguments, each network's own fingerprint, our
+        version."""
+        facts = [self.info.name, dict(self.args), [n.fingerprint for n in self.networks], version("mmreward")]
+        return hashlib.blake2b(
+            json.dumps(facts, sort_keys=True, default=str).encode(), digest_size=8
+        ).hexdigest()
+
+
+Rewards = str | Reward | Sequence[str | Reward] | Mapping[str, str | Reward | Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A registered factory and what is true of everything it makes."""
+
+    info: RewardInfo
+    factory: Factory
+
+
+_entries: dict[str, Entry] = {}
+
+
+def reward(
+    name: str,
+    *,
+    needs: tuple[str, ...],
+    range: tuple[float, float],
+    higher_is_better: bool = True,
+    arity: Arity = "point",
+    differentiable: bool = False,
+    uses_prompt: bool = True,
+    paper: str = "",
+    licence: str = "",
+) -> Callable[[Factory], Factory]:
+    """Register a factory. Its arguments are the reward's options; it returns `async def score(sample) ->
+    Score`.
+
+    A `pair` reward's function takes two samples and returns the probability-like Score of the first being
+    better; a `group` reward's takes a list and returns a list. A differentiable reward returns the pair
+    `(score, score_tensor)`. The first line of the factory's docstring becomes the summary.
+
+    Raises:
+        ValueError: the name is taken, or the docstring is missing.
+    """
+
+    def register(factory: Factory) -> Factory:
+        known = _entries.get(name)
+        if known is not None and known.factory.__qualname__ != factory.__qualname__:
+            raise ValueError(f"a reward named {name!r} exists already, in {known.factory.__module__}")
+        if not factory.__doc__:
+            raise ValueError(f"the factory of {name!r} needs a docstring: range, paper and arguments")
+        info = RewardInfo(
+            name=name,
+            needs=needs,
+            range=range,
+            higher_is_better=higher_is_better,
+            arity=arity,
+            differentiable=differentiable,
+            uses_prompt=uses_prompt,
+            paper=paper,
+            licence=licence,
+            summary=inspect.getdoc(factory).split("\n")[0],  # type: ignore[union-attr]
+        )
+        _entries[name] = Entry(info, factory)
+        return factory
+
+    return register
+
+
+def uses(network: Network) -> None:
+    """Called by a network's handle when a factory makes it, so that the reward's fingerprint can name it."""
+    networks = _networks.get()
+    if networks is not None and network not in networks:
+        networks.append(network)
+
+
+def find(name: str) -> Entry:
+    """The entry of this name, importing no more than the one file it should be in.
+
+    Raises:
+        ValueError: no such reward; the message offers the nearest names.
+    """
+    if name not in _entries:
+        _import(f"mmreward.rewards.{name}")
+    if name not in _entries:
+        for point in entry_points(group="mmreward.rewards"):
+            if point.name == name:
+                point.load()
+    if name not in _entries:
+        _discover()
+    if name not in _entries:
+        near = get_close_matches(name, _entries, n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(sorted(_entries))}"
+        raise ValueError(f"no reward named {name!r}: {hint}")
+    return _entries[name]
+
+
+def list_rewards(glob: str = "*") -> list[RewardInfo]:
+    """Every reward whose name matches, sorted by name; imports no network."""
+    _discover()
+    return [_entries[name].info for name in sorted(_entries) if fnmatchcase(name, glob)]
+
+
+def load(name: str, /, **args: Any) -> Reward:
+    """Make a reward. Networks load their weights when a sample first needs them.
+
+    Raises:
+        ValueError: no such reward, an argument it does not take, or a value of the wrong type.
+    """
+    entry = find(name)
+    known = inspect.signature(entry.factory).parameters
+    for given in args:
+        if given not in known:
+            near = get_close_matches(given, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(known) or 'none'}"
+            raise ValueError(f"{name} has no argument {given!r}: {hint}")
+    from pydantic import ConfigDict, validate_call  # a tenth of a second that `mmreward list` does not pay
+
+    networks: list[Network] = []
+    token = _networks.set(networks)
+    try:
+        made = validate_call(config=ConfigDict(arbitrary_types_allowed=True))(entry.factory)(**args)
+    finally:
+        _networks.reset(token)
+    fn, tensor_fn = made if entry.info.differentiable else (made, None)
+    if not inspect.iscoroutinefunction(fn):
+        raise ValueError(f"the factory of {name!r} must return an async function, not {type(fn).__name__}")
+    return Reward(entry.info, args, fn, tensor_fn, tuple(networks))
+
+
+def resolve(rewards: Rewards) -> dict[str, Reward]:
+    """Give every reward a name of its own: the mapping's keys, or the rewards' own names.
+
+    Raises:
+        ValueError: nothing given, the same name twice, or as `load`.
+    """
+    if isinstance(rewards, str | Reward):
+        rewards = [rewards]
+    if isinstance(rewards, Mapping):
+        return {name: _resolve_one(name, given) for name, given in rewards.items()}
+    resolved: dict[str, Reward] = {}
+    for given in rewards:
+        one = given if isinstance(given, Reward) else load(given)
+        if one.info.name in resolved:
+            raise ValueError(f"{one.info.name} is given twice: pass a mapping to give each its own name")
+        resolved[one.info.name] = one
+    if not resolved:
+        raise ValueError("no rewards given")
+    return resolved
+
+
+def _resolve_one(name: str, given: str | Reward | Mapping[str, Any]) -> Reward:
+    if isinstance(given, Reward):
+        return given
+    if isinstance(given, str):
+        return load(given)
+    return load(given.get("reward", name), **{key: value for key, value in given.items() if key != "reward"})
+
+
+def _discover() -> None:
+    """Import every file of `mmreward/rewards/` and every entry point; an entry point that breaks is named."""
+    import mmreward.rewards
+
+    for module in pkgutil.iter_modules(mmreward.rewards.__path__):
+        importlib.import_module(f"mmreward.rewards.{module.name}")
+    for point in entry_points(group="mmreward.rewards"):
+        if point.name not in _entries:
+            try:
+                point.load()
+            except ImportError as error:
+                raise ImportError(
+                    f"the reward {point.name!r} ({point.value}) cannot be imported: {error}"
+                ) from error
+
+
+def _import(module: str) -> None:
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise  # the file is there, something it imports is not

@@ -1,0 +1,101 @@
+"""Checklist: perception questions about a picture, each answered by a VLM and verified (after PEARL, TIFA,
+VQAScore).
+
+The denominator is the number of questions asked. A question the judge does not answer counts as wrong:
+dividing by the answered ones instead pays a model for answering only what is easy.
+"""
+
+from asyncio import gather
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from .. import models
+from ..failures import Unscorable
+from ..registry import reward
+from ..types import Sample, Score
+
+YES_NO = ("yes", "no")
+
+
+class Check(NamedTuple):
+    """One question, the answer that is right, and the answers to choose from."""
+
+    question: str
+    answer: str
+    choices: tuple[str, ...]
+
+
+@reward(
+    "checklist", needs=("prompt", "image"), range=(0.0, 1.0), paper="arXiv:2404.01291 (soft), PEARL (gate)"
+)
+def checklist(
+    questions: Mapping[str, str] | None = None,
+    judge: str = "Qwen/Qwen3-VL-8B-Instruct",
+    soft: bool = True,
+    min_mass: float = 0.5,
+    dtype: str = "float32",
+) -> Any:
+    """Share of questions about the picture that the judge answers as the prompt demands, 0 to 1.
+
+    Questions come from `sample.meta["checklist"]` when it is there: a list of {"question", "answer"} with
+    optional "choices" (default yes and no; numbers 0 to 9 when the answer is one). Otherwise `questions` are
+    asked, with {prompt} filled in and "yes" as the right answer.
+
+    Args:
+        questions: name -> question; default one question, whether the picture matches the prompt.
+        judge: a VLM (hub id, folder or "mini-vlm").
+        soft: add up the probability of each right answer; otherwise count the questions where it is the
+        likeliest. min_mass: a question whose choices have less probability than this together was not
+        answered. dtype: of the judge.
+    """
+    templates = questions or {"match": "Does this picture match the prompt: {prompt}? Answer yes or no."}
+    vlm = models.vlm(judge, dtype=dtype)
+
+    async def score(sample: Sample) -> Score:
+        checks = checks_of(sample, templates)
+        reads = await gather(*(vlm.read(sample.image, c.question, c.choices) for c in checks.values()))
+        parts: dict[str, float] = {}
+        unanswered = []
+        for (name, check), read in zip(checks.items(), reads, strict=True):
+            if read.mass < min_mass:
+                unanswered.append(name)
+                parts[name] = 0.0
+            else:
+                parts[name] = read.probs[check.answer] if soft else float(read.answer == check.answer)
+        note = f"not answered, counted as wrong: {', '.join(unanswered)}" if unanswered else ""
+        return Score(sum(parts.values()) / len(parts), parts, note=note)
+
+    return score
+
+
+def checks_of(sample: Sample, templates: Mapping[str, str]) -> dict[str, Check]:
+    """The sample's own checklist, or the templates filled in; names become the score's parts.
+
+    Raises:
+        Unscorable: the checklist is empty or an entry of it has the wrong form.
+    """
+    own = sample.meta.get("checklist")
+    if own is None:
+        return {
+            name: Check(text.replace("{prompt}", sample.prompt), "yes", YES_NO)
+            for name, text in templates.items()
+        }
+    checks = {}
+    for number, entry in enumerate(own, start=1):
+        if not isinstance(entry, Mapping) or not {"question", "answer"} <= set(entry):
+            raise Unscorable(
+                f"checklist entry {number} needs a question and an answer, got {entry!r}", "missing"
+            )
+        answer = str(entry["answer"]).lower()
+        default = tuple("0123456789") if answer.isdigit() else YES_NO
+        choices = tuple(str(choice).lower() for choice in entry.get("choices") or default)
+        if answer not in choices:
+            raise Unscorable(
+                f"answer {answer!r} of checklist entry {number} is not among {', '.join(choices)}"
+            )
+        checks[str(entry.get("name", f"q{number}: {entry['question']}"))] = Check(
+            entry["question"], answer, choices
+        )
+    if not checks:
+        raise Unscorable("the checklist is empty", "missing")
+    return checks

@@ -1,0 +1,36 @@
+"""The oracle of shapes world as a reward: what classical vision sees against what the caption asks. No network.
+
+It is the held-out judge of the miniature: nothing is ever trained on it.
+"""
+
+from typing import Any
+
+from ..failures import Unscorable
+from ..registry import reward
+from ..types import Sample, Score
+
+
+@reward("oracle", needs=("prompt", "image"), range=(0.0, 1.0))
+def oracle(strict: bool = False) -> Any:
+    """Object F1, 0 to 1, of a shapes-world picture against its caption; pictures of other things mean nothing to it.
+
+    `parts["strict"]` is 1 when exactly the asked shapes are there and the asked relation holds.
+
+    Args:
+        strict: make that the value.
+    """
+    from ..mini.oracle import judge
+    from ..mini.world import noun_phrase, parse_caption
+
+    async def score(sample: Sample) -> Score:
+        assert sample.image is not None
+        try:
+            caption = parse_caption(sample.prompt)
+        except ValueError as error:
+            raise Unscorable(str(error), "na") from None
+        verdict = judge(sample.image.array(), caption)
+        seen = ", ".join(noun_phrase(*thing.kind) for thing in verdict.seen) or "nothing"
+        parts = {"f1": verdict.f1, "strict": float(verdict.strict), "seen": float(len(verdict.seen))}
+        return Score(parts["strict"] if strict else verdict.f1, parts, note=f"sees {seen}")
+
+    return score

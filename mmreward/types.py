@@ -1,0 +1,133 @@
+"""What a sample, a score and a reward are. Knows nothing of networks, batches or files' contents."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from .failures import STATUSES, Status
+from .media import Media
+
+Arity = Literal["point", "pair", "group"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One thing to score.
+
+    Args:
+        id: names the row in results; must be unique within one run.
+        prompt: what was asked for, or the question put to a model.
+        image: the picture to score.
+        video: the clip to score.
+        response: text a model wrote.
+        inputs: condition, reference or question media.
+        steps: a trajectory (observation, action, thought), for robots, GUIs and step rewards.
+        target: the ground truth; its form is stated by each reward that needs it.
+        source: where the row comes from, for metrics by source.
+        group: the GRPO group it belongs to.
+        meta: anything else, handed through.
+    """
+
+    id: str = ""
+    prompt: str = ""
+    image: Media | None = None
+    video: Media | None = None
+    response: str | None = None
+    inputs: tuple[Media, ...] = ()
+    steps: tuple[Mapping[str, Any], ...] = ()
+    target: Any = None
+    source: str = ""
+    group: str | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """The outcome of one reward on one sample.
+
+    `value` is finite exactly when `status` is "ok", and NaN otherwise: a failure is never a number.
+    `parts` holds sub-scores and diagnostics, `note` the judge's words or the reason for the failure.
+
+    Raises:
+        ValueError: status unknown, or value and status disagree.
+    """
+
+    value: float
+    parts: Mapping[str, float] = field(default_factory=dict)
+    status: Status = "ok"
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if self.status not in STATUSES:
+            raise ValueError(f"status {self.status!r} is not one of {', '.join(STATUSES)}")
+        if (self.status == "ok") != math.isfinite(self.value):
+            raise ValueError(f"a score of {self.value} cannot have status {self.status!r}")
+        if self.status != "ok" and not math.isnan(self.value):
+            raise ValueError(f"a failed score is NaN, not {self.value}")
+
+    @property
+    def ok(self) -> bool:
+        return self.status == "ok"
+
+    @classmethod
+    def failed(cls, status: Status, note: str, parts: Mapping[str, float] | None = None) -> "Score":
+        return cls(math.nan, parts or {}, status, note)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewardInfo:
+    """What is true of a reward whatever its arguments.
+
+    Args:
+        name: how it is loaded.
+        needs: the fields of `Sample` that must be filled.
+        range: the closed interval of its values; a value outside becomes status "out_of_range".
+        higher_is_better: the direction.
+        arity: "point" takes one sample, "pair" two (asked in both orders), "group" a whole group.
+        differentiable: whether it offers `score_tensor`.
+        uses_prompt: whether the prompt changes the score.
+        paper: where the method comes from.
+        licence: of the default weights, when the reward has some.
+        summary: first line of the factory's docstring.
+    """
+
+    name: str
+    needs: tuple[str, ...]
+    range: tuple[float, float]
+    higher_is_better: bool = True
+    arity: Arity = "point"
+    differentiable: bool = False
+    uses_prompt: bool = True
+    paper: str = ""
+    licence: str = ""
+    summary: str = ""
+
+
+MAX_TEXT = 65_536
+"""Characters of prompt or response that are read; longer text is refused, so that one row cannot stall the
+rest."""
+
+
+def lacking(sample: Sample, needs: Sequence[str]) -> str:
+    """Why the sample cannot be scored by a reward with these needs; empty when it can."""
+    values = {name: getattr(sample, name) for name in needs}
+    empty = [name for name, v in values.items() if v is None or (isinstance(v, str | tuple) and not v)]
+    if empty:
+        return f"the sample has no {' and no '.join(empty)}"
+    for name in ("prompt", "response"):
+        text = getattr(sample, name)
+        if name in needs and not isinstance(text, str):
+            return f"{name} is {type(text).__name__}, not text"
+        if name in needs and not text.strip():
+            return f"the sample's {name} is blank"
+    return ""
+
+
+def oversized(sample: Sample) -> str:
+    """Why the sample's text is refused; empty when it is not."""
+    for name in ("prompt", "response"):
+        text = getattr(sample, name)
+        if isinstance(text, str) and len(text) > MAX_TEXT:
+            return f"{name} has {len(text)} characters; the limit is {MAX_TEXT}"
+    return ""

@@ -1,0 +1,70 @@
+"""Where the reasoning ends and the answer begins, and how to hide a verdict from a listener.
+
+Only string searches, so a megabyte of adversarial text costs a linear scan.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ..failures import Unscorable
+
+CUES = re.compile(
+    r"\b(answer|verdict|conclusion|conclude|judge?ment|choose|choice|pick|prefer|select|winner|wins|better|best|final)\b",
+    re.IGNORECASE,
+)
+MATCHES = re.compile(
+    r"\b(?:it|picture|image|this|does|do|so)\b[^.]{0,40}\b(?:match|fit|satisf(?:y|ies)|fulfil)", re.IGNORECASE
+)
+
+
+class Segments(NamedTuple):
+    """A response taken apart: what was thought, and the final answer."""
+
+    thought: str
+    answer: str
+
+
+def segment(text: str, *, bare: bool = False) -> Segments:
+    """Split a response at its last `</think>` and take the answer from the `<answer>` tags after it.
+
+    Args:
+        text: the whole response. A template that opens `<think>` in the prompt leaves only the closing tag
+        here. bare: take everything after the thinking when there are no answer tags.
+
+    Raises:
+        Unscorable: "unparsable" when the thinking was never closed (cut off), when there are no answer tags
+        and `bare`
+            is off, or when there are several answers.
+    """
+    before, closed, body = text.rpartition("</think>")
+    if not closed and "<think>" in text:
+        raise Unscorable("the reasoning was never closed: the response is cut off", "unparsable")
+    thought = before.strip().removeprefix("<think>").strip()
+    count = body.count("<answer>")
+    if count > 1:
+        raise Unscorable(f"{count} answers where one is expected", "unparsable")
+    if count == 1:
+        answer = body.partition("<answer>")[2].partition("</answer>")[0]
+        return Segments(thought, answer.strip())
+    if not bare:
+        raise Unscorable("there is no <answer> after the reasoning", "unparsable")
+    return Segments(thought, body.strip())
+
+
+def mask_verdict(thought: str, labels: Sequence[str]) -> str:
+    """Drop the sentences that announce the verdict.
+
+    A sentence goes when it names a label together with a word such as "answer" or "better", when it is
+    nothing but a label, and, for yes-or-no verdicts, when it says that the picture does or does not match.
+    """
+    named = re.compile(rf"\b(?:{'|'.join(re.escape(label) for label in labels)})\b", re.IGNORECASE)
+    alone = {label.lower() for label in labels}
+    binary = alone == {"yes", "no"}
+    kept = []
+    for sentence in re.split(r"(?<=[.!?])\s+|\n+", thought):
+        bare = sentence.strip(" .!?*:\"'").lower()
+        tells = bool(CUES.search(sentence)) and bool(named.search(sentence))
+        if bare and bare not in alone and not tells and not (binary and MATCHES.search(sentence)):
+            kept.append(sentence.strip())
+    return " ".join(kept)

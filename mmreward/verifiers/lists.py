@@ -1,0 +1,176 @@
+"""Reads the list of objects in a model's answer, whatever quotes, fences, commas or cut-off tail it came
+with.
+
+One linear pass rewrites the text as strict JSON; nothing is evaluated. Deep nesting and endless numbers are
+refused.
+"""
+
+import json
+import unicodedata
+from typing import Any, NamedTuple
+
+from ..failures import Unscorable
+
+MAX_DEPTH = 8
+MAX_DIGITS = 32
+OPEN, CLOSE = "[{", "]}"
+WORDS = {"true": "true", "false": "false", "null": "null", "none": "null"}
+
+
+class Parsed(NamedTuple):
+    """The items of the list, and how many could not be read (a cut-off last item counts)."""
+
+    items: list[Any]
+    dropped: int
+
+
+class _Scan(NamedTuple):
+    json: str
+    items: list[str]
+    end: int
+    complete: bool
+
+
+def parse_list(text: str) -> Parsed:
+    """Find the first list (or single object) of the text and read it.
+
+    Raises:
+        Unscorable: "unparsable" when there is none, which is not the same as an empty one.
+    """
+    position = 0
+    while (start := _first(text, position)) >= 0:
+        scan = _scan(text, start)
+        parsed = _load(scan)
+        if parsed is not None:
+            return parsed
+        position = scan.end
+    raise Unscorable(f"no list in {text[:80]!r}", "unparsable")
+
+
+def _first(text: str, position: int) -> int:
+    found = [at for at in (text.find(bracket, position) for bracket in OPEN) if at >= 0]
+    return min(found, default=-1)
+
+
+def _load(scan: _Scan) -> Parsed | None:
+    if scan.complete:
+        value = _loads(scan.json)
+        if value is not None:
+            return Parsed(_unwrap(value), 0)
+    values = [_loads(item) for item in scan.items]
+    good = [value for value in values if value is not None]
+    dropped = len(values) - len(good) + (not scan.complete)
+    return (
+        Parsed(_unwrap(good), dropped) if good or (not scan.complete and scan.json.startswith("[")) else None
+    )
+
+
+def _loads(text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except ValueError:
+        return None
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(f"{name} is not a number")
+
+
+def _unwrap(value: Any) -> list[Any]:
+    """[...] as it is; {"objects": [...]} its list; one object, or four bare numbers, a list of one."""
+    if isinstance(value, dict):
+        lists = [inner for inner in value.values() if isinstance(inner, list)]
+        holds_objects = len(value) == 1 and len(lists) == 1 and not _four(lists[0])
+        return lists[0] if holds_objects else [value]
+    if _four(value):
+        return [value]
+    if len(value) == 1 and isinstance(value[0], list) and not _four(value[0]):
+        return list(value[0])
+    return list(value)
+
+
+def _four(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 4 and all(isinstance(v, int | float) for v in value)
+
+
+def _scan(text: str, start: int) -> _Scan:
+    """Rewrite from `start` to the matching bracket as JSON, noting the items directly inside it."""
+    out: list[str] = []
+    items: list[str] = []
+    stack: list[str] = []
+    mark, at, size = 1, start, len(text)
+    while at < size:
+        char = text[at]
+        if char in OPEN:
+            stack.append(char)
+            if len(stack) > MAX_DEPTH:
+                raise Unscorable(f"brackets nest deeper than {MAX_DEPTH}", "unparsable")
+            out.append(char)
+        elif char in CLOSE:
+            _drop_comma(out)
+            out.append(char)
+            stack.pop()
+            if len(stack) == 1:
+                items.append("".join(out[mark:]).lstrip(","))
+                mark = len(out)
+            if not stack:
+                return _Scan("".join(out), items, at + 1, True)
+        elif char in "\"'" and out and out[-1] in "[{,:":
+            literal, at = _string(text, at)
+            out.append(literal)
+            continue
+        elif char.isalpha():
+            word, at = _run(text, at, str.isalpha)
+            out.append(WORDS.get(word.lower(), word))
+            continue
+        elif char.isdecimal() or char in "+-.\u2212":
+            number, at = _run(text, at, lambda c: c.isalnum() or c in "+-.\u2212")
+            out.append(_number(number))
+            continue
+        elif not char.isspace():
+            out.append(char)
+        at += 1
+    return _Scan("".join(out), items, size, False)
+
+
+def _drop_comma(out: list[str]) -> None:
+    if out[-1] == ",":
+        out.pop()
+
+
+def _string(text: str, start: int) -> tuple[str, int]:
+    """A quoted string; it ends at its quote only where a comma, colon or bracket follows, so `cat's toy`
+    survives."""
+    quote, at = text[start], start + 1
+    while at < len(text):
+        if text[at] == "\\":
+            at += 2
+            continue
+        if text[at] == quote:
+            after = at + 1
+            while after < len(text) and text[after].isspace():
+                after += 1
+            if after == len(text) or text[after] in ",:]}":
+                break
+            at = after
+            continue
+        at += 1
+    raw = text[start + 1 : at]
+    try:
+        content = json.loads(f'"{raw}"')
+    except ValueError:
+        content = raw
+    return json.dumps(content), at + 1
+
+
+def _run(text: str, start: int, inside: Any) -> tuple[str, int]:
+    end = start + 1
+    while end < len(text) and inside(text[end]):
+        end += 1
+    return text[start:end], end
+
+
+def _number(text: str) -> str:
+    """ASCII digits and minus; one that is too long, or malformed, fails the JSON parse of its item."""
+    plain = unicodedata.normalize("NFKC", text).replace("\u2212", "-").removeprefix("+")
+    return plain if len(plain) <= MAX_DIGITS else "too long a number"
