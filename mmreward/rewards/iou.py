@@ -27,7 +27,7 @@ def iou(
 
     The response holds a JSON list of {"bbox_2d": [x1, y1, x2, y2], "label": ...} (other common keys are read
     too). Matching is optimal and one to one, so order does not matter, a duplicate counts as a false box, and
-    adding a box pays only if it is a match. With no true boxes the value is 1 for an empty list, else
+    adding a box pays only if it is a match; one that cannot be read is a false box. With no true boxes the value is 1 for an empty list, else
     `empty_decay` to the power of the number of boxes. A response without a readable list is "unparsable",
     which an empty list is not.
 

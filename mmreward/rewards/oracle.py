@@ -1,4 +1,4 @@
-"""The oracle of shapes world as a reward: what classical vision sees against what the caption asks. No network.
+"""The oracle of shapes world as a reward: what classical vision sees, against what the caption asks.
 
 It is the held-out judge of the miniature: nothing is ever trained on it.
 """
@@ -12,7 +12,7 @@ from ..types import Sample, Score
 
 @reward("oracle", needs=("prompt", "image"), range=(0.0, 1.0))
 def oracle(strict: bool = False) -> Any:
-    """Object F1, 0 to 1, of a shapes-world picture against its caption; pictures of other things mean nothing to it.
+    """Object F1, 0 to 1, of a shapes-world picture against its caption; blind to pictures of anything else.
 
     `parts["strict"]` is 1 when exactly the asked shapes are there and the asked relation holds.
 

@@ -60,9 +60,7 @@ def _load(scan: _Scan) -> Parsed | None:
     values = [_loads(item) for item in scan.items]
     good = [value for value in values if value is not None]
     dropped = len(values) - len(good) + (not scan.complete)
-    return (
-        Parsed(_unwrap(good), dropped) if good or (not scan.complete and scan.json.startswith("[")) else None
-    )
+    return Parsed(_unwrap(good), dropped) if good else None
 
 
 def _loads(text: str) -> Any:
