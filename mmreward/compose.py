@@ -6,12 +6,48 @@ fail the same way, "drop" gives its weight to the others.
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Literal
 
 from .types import Score
 
 Policy = Literal["propagate", "drop"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """How a total is made of the scores of one run.
+
+    Args:
+        weights: reward -> weight; a reward that is not named does not enter the sum.
+        gates: reward -> smallest value that lets the total through; below it the total is 0.
+        normalise: "group" replaces every value by its z-score within the sample's group before it is
+        weighted. failed: what a failed score does, see `weighted`.
+    """
+
+    weights: Mapping[str, float]
+    gates: Mapping[str, float] = field(default_factory=dict)
+    normalise: Literal["none", "group"] = "none"
+    failed: Policy = "propagate"
+
+
+def combine(
+    scores: Mapping[str, Sequence[Score]], recipe: Recipe, groups: Sequence[str | None] = ()
+) -> list[Score]:
+    """The total of every sample; gates look at raw values, whatever the sum is made of.
+
+    Raises:
+        ValueError: a weight or gate for a reward that was not scored, or as `weighted` and `group_zscore`.
+    """
+    unknown = [name for name in (*recipe.weights, *recipe.gates) if name not in scores]
+    if unknown:
+        raise ValueError(f"no scores of {', '.join(unknown)}: there are {', '.join(scores)}")
+    summands = {name: scores[name] for name in recipe.weights}
+    if recipe.normalise == "group":
+        summands = {name: group_zscore(column, groups) for name, column in summands.items()}
+    total = weighted(summands, recipe.weights, failed=recipe.failed)
+    return gated(total, {name: (scores[name], least) for name, least in recipe.gates.items()})
 
 
 def weighted(

@@ -11,7 +11,7 @@ import json
 import pkgutil
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -19,7 +19,7 @@ from importlib.metadata import entry_points, version
 from typing import TYPE_CHECKING, Any
 
 from .batching import Network
-from .types import Arity, RewardInfo
+from .types import Arity, RewardInfo, Sample
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 ScoreFn = Callable[..., Awaitable[Any]]
 Factory = Callable[..., Any]
 
+_FIELDS = tuple(f.name for f in fields(Sample))
 _networks: ContextVar[list[Network] | None] = ContextVar("networks", default=None)
 
 
@@ -39,6 +40,14 @@ class Reward:
     fn: ScoreFn
     tensor_fn: "Callable[[torch.Tensor, Sequence[str]], torch.Tensor] | None" = None
     networks: tuple[Network, ...] = field(default=(), repr=False)
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Field of Sample -> the key of `meta` it is taken from, for data whose columns have other names."""
+
+    def view(self, sample: Sample) -> Sample:
+        """The sample as this reward sees it; a column that is not there leaves its field empty."""
+        if not self.columns:
+            return sample
+        return replace(sample, **{name: sample.meta.get(column) for name, column in self.columns.items()})
 
     def __call__(self, *samples: Any) -> Awaitable[Any]:
         return self.fn(*samples)
@@ -63,7 +72,8 @@ class Reward:
     def fingerprint(self) -> str:
         """Hash of all that changes the numbers: name, arguments, each network's own fingerprint, our
         version."""
-        facts = [self.info.name, dict(self.args), [n.fingerprint for n in self.networks], version("mmreward")]
+        made_of = [network.fingerprint for network in self.networks]
+        facts = [self.info.name, dict(self.args), dict(self.columns), made_of, version("mmreward")]
         return hashlib.blake2b(
             json.dumps(facts, sort_keys=True, default=str).encode(), digest_size=8
         ).hexdigest()
@@ -194,6 +204,9 @@ def load(name: str, /, **args: Any) -> Reward:
 def resolve(rewards: Rewards) -> dict[str, Reward]:
     """Give every reward a name of its own: the mapping's keys, or the rewards' own names.
 
+    In a mapping's arguments, `reward` names the reward when the key is a name of yours, and `columns` maps
+    fields of Sample to keys of `meta`.
+
     Raises:
         ValueError: nothing given, the same name twice, or as `load`.
     """
@@ -217,7 +230,14 @@ def _resolve_one(name: str, given: str | Reward | Mapping[str, Any]) -> Reward:
         return given
     if isinstance(given, str):
         return load(given)
-    return load(given.get("reward", name), **{key: value for key, value in given.items() if key != "reward"})
+    args = {key: value for key, value in given.items() if key not in ("reward", "columns")}
+    columns = dict(given.get("columns", {}))
+    for column in columns:
+        if column not in _FIELDS:
+            raise ValueError(
+                f"{name}: columns maps fields of Sample, and {column!r} is none of {', '.join(_FIELDS)}"
+            )
+    return replace(load(given.get("reward", name), **args), columns=columns)
 
 
 def _discover() -> None:

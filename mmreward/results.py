@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from .types import Score, Status
+from .failures import Status
+from .types import Score
 
 ABOUT = b"mmreward"
 """Key of the facts about the run in a Parquet file's schema metadata."""
@@ -78,10 +79,10 @@ class Results:
         self._flushed = time.monotonic()
         self.parts.mkdir(parents=True, exist_ok=True)
 
-    def has(self, name: str, reward: str, fingerprint: str, digest: str) -> bool:
-        """Whether this very row, with this very reward, has been scored."""
+    def find(self, name: str, reward: str, fingerprint: str, digest: str) -> Result | None:
+        """The result of this very row with this very reward, if it has been scored."""
         row = self.rows.get((name, reward))
-        return row is not None and row.fingerprint == fingerprint and row.input == digest
+        return row if row is not None and (row.fingerprint, row.input) == (fingerprint, digest) else None
 
     def add(self, result: Result) -> None:
         """Take a result; it is on disk at most `every` seconds later."""

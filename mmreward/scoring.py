@@ -42,7 +42,7 @@ async def score_all(
 
     async def worker() -> None:
         for name, reward, indices in units:
-            members = [samples[index] for index in indices]
+            members = [reward.view(samples[index]) for index in indices]
             results = await _evaluate(reward, members, timeout)
             for index, score in zip(indices, results, strict=True):
                 settle(name, index, score)

@@ -59,11 +59,11 @@ class Stats:
     def __str__(self) -> str:
         lines = [
             f"calls {self.calls}  cached {self.cached}  deduplicated {self.deduplicated}",
-            f"failed {self.failed}  cancelled {self.cancelled}  splits {self.splits}  out of memory {self.out_of_memory}",
-            f"cache {self.cache_bytes / 1e6:.1f} MB  resident {self.resident_bytes / 1e6:.1f} MB  "
-            f"swaps {self.swaps}",
-            f"{'network':<28}{'batches':>9}{'items':>9}{'per batch':>11}{'padding':>9}{'prepare s':>11}"
-            f"{'forward s':>11}",
+            f"failed {self.failed}  cancelled {self.cancelled}  splits {self.splits}",
+            f"out of memory {self.out_of_memory}  swaps {self.swaps}",
+            f"cache {self.cache_bytes / 1e6:.1f} MB  resident {self.resident_bytes / 1e6:.1f} MB",
+            f"{'network':<28}{'batches':>9}{'items':>9}{'per batch':>11}{'padding':>9}"
+            f"{'prepare s':>11}{'forward s':>11}",
         ]
         for name, n in self.networks.items():
             lines.append(

@@ -1,0 +1,1 @@
+"""The miniature's weights, sample media and golden numbers; data only."""

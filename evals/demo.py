@@ -1,0 +1,148 @@
+"""The demo: mini-flow draws, six kinds of reward and the oracle grade through one engine, and a page shows it
+all."""
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import spearmanr
+
+from mmreward import Engine, Media, models
+from mmreward.generators.mini_flow import MiniFlow
+from mmreward.mini import oracle, tasks, world
+from mmreward.registry import resolve
+from mmreward.results import Result, read
+from mmreward.run import score_file
+
+from .report import write_report
+
+NUM_PROMPTS = 16
+PER_PROMPT = 2
+REWARDS: Mapping[str, Mapping[str, Any]] = {
+    "clipscore": {"weights": "mini-clip"},
+    "artifact": {"classifier": "mini-artifact"},
+    "checklist": {"judge": "mini-vlm"},
+    "critique": {"judge": "mini-vlm"},
+    "listener": {
+        "listener": "mini-vlm",
+        "columns": {"prompt": "question", "response": "verdict", "target": "true_verdict"},
+    },
+    "iou": {},
+    "oracle": {},
+}
+
+
+def demo(out: Path, seed: int) -> None:
+    """Write pictures, samples.jsonl, scores.parquet and report.html into `out`, and print a table."""
+    console = Console()
+    prompts = draw_prompts(NUM_PROMPTS, seed)
+    console.print(f"drawing {PER_PROMPT} pictures for each of {NUM_PROMPTS} prompts with mini-flow")
+    repeated = [prompt for prompt in prompts for _ in range(PER_PROMPT)]
+    seeds = [1000 * seed + index for index in range(len(repeated))]
+    pictures = MiniFlow().sample(repeated, seeds)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "scores.parquet").unlink(missing_ok=True)
+    with Engine() as engine:
+        console.print("asking mini-vlm where the shapes are and whether each picture matches its prompt")
+        answers = engine.run(answer_all(pictures, repeated))
+        write_samples(out, pictures, repeated, answers)
+        console.print("scoring with six rewards and the oracle")
+        score_file(
+            out / "samples.jsonl", resolve(REWARDS), out / "scores.parquet", engine, title="mmreward demo"
+        )
+        console.print(str(engine.stats()), highlight=False, style="dim")
+    results = read(out / "scores.parquet")
+    console.print(summary_table(results))
+    page = write_report(out / "scores.parquet", out / "report.html", out / "samples.jsonl")
+    console.print(f"page: {page}")
+
+
+def draw_prompts(number: int, seed: int) -> list[str]:
+    """Different captions of random scenes."""
+    rng = np.random.default_rng((seed, 77))
+    captions: dict[str, None] = {}
+    while len(captions) < number:
+        captions[str(world.describe(world.sample_scene(rng), rng, relations=0.3))] = None
+    return list(captions)
+
+
+async def answer_all(pictures: Sequence[Image.Image], prompts: Sequence[str]) -> list[tuple[str, str]]:
+    """(boxes, verdict) of every picture in the VLM's own words; what `iou` and `listener` will grade."""
+    vlm = models.vlm("mini-vlm")
+
+    async def answer(picture: Image.Image, prompt: str) -> tuple[str, str]:
+        media = Media(picture)
+        boxes, verdict = await asyncio.gather(
+            vlm.write(media, tasks.LOCATE_ALL, max_tokens=160),
+            vlm.write(media, tasks.VERDICT.format(caption=prompt), max_tokens=160),
+        )
+        return boxes.text, verdict.text
+
+    return list(await asyncio.gather(*map(answer, pictures, prompts)))
+
+
+def write_samples(
+    out: Path,
+    pictures: Sequence[Image.Image],
+    prompts: Sequence[str],
+    answers: Sequence[tuple[str, str]],
+) -> None:
+    """The pictures and one row each: checklist and true boxes come from the caption and the oracle."""
+    (out / "pictures").mkdir(exist_ok=True)
+    rows = []
+    for index, (picture, prompt, (boxes, verdict)) in enumerate(zip(pictures, prompts, answers, strict=True)):
+        name = f"{index // PER_PROMPT:02d}-{index % PER_PROMPT}"
+        picture.save(out / "pictures" / f"{name}.png")
+        caption = world.parse_caption(prompt)
+        judged = oracle.judge(picture, caption)
+        rows.append(
+            {
+                "id": name,
+                "prompt": prompt,
+                "image": f"pictures/{name}.png",
+                "group": f"{index // PER_PROMPT:02d}",
+                "response": boxes,
+                "target": [
+                    {"bbox_2d": [round(1000 * v, 1) for v in thing.box], "label": " ".join(thing.kind)}
+                    for thing in judged.seen
+                ],
+                "question": tasks.VERDICT.format(caption=prompt).partition("?")[0] + "?",
+                "verdict": verdict,
+                "true_verdict": "yes" if judged.strict else "no",
+                "checklist": [{"question": q, "answer": a} for q, a in tasks.checklist(caption)],
+            }
+        )
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (out / "samples.jsonl").write_text(lines, encoding="utf-8")
+
+
+def summary_table(results: Sequence[Result]) -> Table:
+    """Mean, coverage and rank correlation with the oracle, for every reward."""
+    columns: dict[str, dict[str, float]] = {}
+    counts: dict[str, int] = {}
+    for result in results:
+        counts[result.reward] = counts.get(result.reward, 0) + 1
+        if result.value is not None:
+            columns.setdefault(result.reward, {})[result.id] = result.value
+    table = Table("reward", "scored", "mean", "lowest", "highest", "Spearman with the oracle")
+    for name, number in counts.items():
+        values = columns.get(name, {})
+        spread = [f"{f(list(values.values())):.3f}" for f in (np.mean, min, max)] if values else ["-"] * 3
+        agreement = "-" if name == "oracle" else correlation(values, columns.get("oracle", {}))
+        table.add_row(name, f"{len(values)}/{number}", *spread, agreement)
+    return table
+
+
+def correlation(values: Mapping[str, float], reference: Mapping[str, float]) -> str:
+    """Spearman's rho over the ids both have; undefined when either is constant."""
+    common = [name for name in values if name in reference]
+    pairs = np.array([[values[name], reference[name]] for name in common])
+    if len(common) < 3 or (pairs == pairs[0]).all(axis=0).any():
+        return f"undefined (n={len(common)})"
+    return f"{spearmanr(pairs[:, 0], pairs[:, 1]).statistic:.2f} (n={len(common)})"

@@ -1,0 +1,210 @@
+"""The command line: score, list and show; demo and report come from packages that build on this one.
+
+Only what a command needs is imported, so `mmreward list` answers at once.
+"""
+
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    help="Rewards for images, video and vision-language output.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.command("list")
+def list_command(glob: Annotated[str, typer.Argument(help="Which rewards, such as 'clip*'.")] = "*") -> None:
+    """List the rewards there are."""
+    from .registry import list_rewards
+
+    infos = list_rewards(glob)
+    if not infos:
+        raise ValueError(f"no reward matches {glob!r}; `mmreward list` shows them all")
+    width = max(len(info.name) for info in infos)
+    for info in infos:
+        low, high = info.range
+        facts = f"[{low:g}, {high:g}]  {info.arity}  needs {', '.join(info.needs)}"
+        facts += "  differentiable" if info.differentiable else ""
+        typer.echo(f"{info.name:<{width}}  {info.summary}\n{'':<{width}}  {facts}")
+
+
+@app.command()
+def show(name: Annotated[str, typer.Argument(help="The reward's name.")]) -> None:
+    """Show what a reward does, what it needs and which arguments it takes."""
+    import inspect
+
+    from .registry import find
+
+    entry = find(name)
+    info = entry.info
+    typer.echo(f"{name}: {inspect.getdoc(entry.factory)}\n")
+    direction = "higher is better" if info.higher_is_better else "lower is better"
+    typer.echo(f"range    [{info.range[0]:g}, {info.range[1]:g}], {direction}")
+    typer.echo(f"needs    {', '.join(info.needs)} ({info.arity})")
+    typer.echo(f"gradient {'yes, through score_tensor' if info.differentiable else 'no'}")
+    if info.paper:
+        typer.echo(f"paper    {info.paper}")
+    if info.licence:
+        typer.echo(f"licence  {info.licence}")
+    typer.echo(f"file     {Path(inspect.getfile(entry.factory)).name}")
+    typer.echo("\narguments")
+    for parameter in inspect.signature(entry.factory).parameters.values():
+        typer.echo(f"  {parameter}")
+
+
+@app.command()
+def score(
+    data: Annotated[Path, typer.Argument(help="A folder of pictures, .jsonl, .parquet, or a saved dataset.")],
+    out: Annotated[Path, typer.Option(help="Where the scores go: .parquet or .jsonl.")],
+    reward: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME or NAME:ARGUMENT=VALUE,...; may be given several times."),
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="A YAML file with rewards, compose and engine.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; default: CUDA if any.")] = None,
+    max_failures: Annotated[str, typer.Option(help="Failed scores that are tolerated: 5% or 0.05.")] = "5%",
+    timeout: Annotated[float | None, typer.Option(help="Seconds one score may take.")] = None,
+    retry_failed: Annotated[bool, typer.Option(help="Compute failed scores again.")] = False,
+) -> None:
+    """Score a data set; run it again to go on where it stopped. Exits with 3 when too many scores failed."""
+    from .config import Config, EngineConfig, load_config
+    from .registry import resolve
+    from .run import score_file
+
+    settings = load_config(config) if config is not None else Config(rewards={})
+    chosen = {**settings.rewards, **dict(_parse_reward(text) for text in reward or [])}
+    if not chosen:
+        raise ValueError(
+            "no rewards: give --reward NAME or --config FILE; `mmreward list` shows what there is"
+        )
+    budget = _parse_share(max_failures)
+    rewards = resolve(chosen)
+    engine_config = settings.engine
+    if device is not None:
+        engine_config = EngineConfig(**{**engine_config.model_dump(), "device": device})
+    recipe = settings.compose.build() if settings.compose is not None else None
+    with engine_config.build() as engine, _Bar() as bar:
+        summary = score_file(
+            data,
+            rewards,
+            out,
+            engine,
+            recipe=recipe,
+            timeout=timeout,
+            retry_failed=retry_failed,
+            title=data.name,
+            progress=bar.update,
+        )
+    for name, counts in summary.statuses.items():
+        typer.echo(f"{name:<20}" + "  ".join(f"{status} {n}" for status, n in sorted(counts.items())))
+    typer.echo(f"{summary.rows} rows, {summary.fresh} new scores -> {out}")
+    if summary.failure_rate > budget:
+        typer.echo(
+            f"failed: {summary.failed} scores ({summary.failure_rate:.1%}), above {budget:.1%}", err=True
+        )
+        raise typer.Exit(3)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="The folder it writes.")] = Path("runs/demo"),
+    seed: Annotated[int, typer.Option(help="Of the pictures.")] = 0,
+) -> None:
+    """Generate pictures, grade them with six kinds of reward and an oracle, and write a page about it."""
+    _extension("demo")(out, seed)
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="A results file, or a folder with scores.parquet.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The page; default: report.html beside the scores.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="The data set, if it has moved.")] = None,
+    limit: Annotated[int, typer.Option(help="Samples shown with their pictures.")] = 64,
+) -> None:
+    """Write one self-contained HTML page about a run."""
+    typer.echo(_extension("report")(run, out, data, limit))
+
+
+class _Bar:
+    """A progress bar with rate and failures; on a pipe, a line now and then."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self._progress = Progress(
+            TextColumn("scoring"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[failures]}"),
+            console=Console(stderr=True),
+        )
+        self._task = self._progress.add_task("", total=None, rate="", failures="")
+
+    def update(self, done: int, failed: int, total: int) -> None:
+        speed = self._progress.tasks[0].speed
+        rate = f"{speed:.1f}/s" if speed else ""
+        failures = f"{failed} failed" if failed else ""
+        self._progress.update(self._task, completed=done, total=total, rate=rate, failures=failures)
+
+    def __enter__(self) -> "_Bar":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+
+def _parse_reward(text: str) -> tuple[str, dict[str, Any]]:
+    """NAME:ARGUMENT=VALUE,... with values in YAML's notation for scalars."""
+    import yaml
+
+    name, _, rest = text.partition(":")
+    args = {}
+    for pair in filter(None, rest.split(",")):
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise ValueError(f"--reward {text!r}: {pair!r} is not ARGUMENT=VALUE")
+        args[key.strip()] = yaml.safe_load(value)
+    return name, args
+
+
+def _parse_share(text: str) -> float:
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise ValueError(f"--max-failures {text!r} is not a share such as 5% or 0.05")
+    return share
+
+
+def _extension(name: str) -> Any:
+    """A command of a package that builds on this one; found by entry point, so this one need not know it."""
+    for point in entry_points(group="mmreward.commands"):
+        if point.name == name:
+            return point.load()
+    raise ValueError(f"the command {name!r} is not installed; reinstall mmreward")
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line on stderr and exit code 2."""
+    try:
+        app()
+    except (ValueError, FileNotFoundError) as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

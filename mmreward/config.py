@@ -1,0 +1,101 @@
+"""A run described in YAML: which rewards with which arguments, how they are combined, and the engine's size.
+
+Keys are checked strictly; an unknown one is refused with the nearest name there is.
+"""
+
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .batching import Budget
+from .compose import Recipe
+from .engine import Engine
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EngineConfig(_Strict):
+    """The engine's size; see `Engine` and `Budget`."""
+
+    device: str = "auto"
+    tokens: Positive = 16_384
+    items: Positive = 256
+    cache_bytes: Annotated[int, Field(ge=0)] = 256 << 20
+    resident_bytes: Positive | None = None
+    workers: Positive = 2
+
+    def build(self) -> Engine:
+        return Engine(
+            self.device,
+            budget=Budget(tokens=self.tokens, items=self.items),
+            cache_bytes=self.cache_bytes,
+            resident_bytes=self.resident_bytes,
+            workers=self.workers,
+        )
+
+
+class ComposeConfig(_Strict):
+    """A total made of the rewards; see `compose.Recipe`."""
+
+    weights: dict[str, float]
+    gates: dict[str, float] = {}
+    normalise: Literal["none", "group"] = "none"
+    failed: Literal["propagate", "drop"] = "propagate"
+
+    def build(self) -> Recipe:
+        return Recipe(weights=self.weights, gates=self.gates, normalise=self.normalise, failed=self.failed)
+
+
+class Config(_Strict):
+    """One run. `rewards` maps your name to arguments; the key `reward` among them names the reward if it
+    differs."""
+
+    rewards: dict[str, dict[str, Any]]
+    compose: ComposeConfig | None = None
+    engine: EngineConfig = EngineConfig()
+
+
+def load_config(path: str | Path) -> Config:
+    """Read a YAML file.
+
+    Raises:
+        ValueError: no such file, not YAML, an unknown key, or a value of the wrong type; the message names
+        the key.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ValueError(f"no config at {path}")
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {error}") from None
+    if not isinstance(raw, Mapping):
+        raise ValueError(f"{path} holds {type(raw).__name__}, not a mapping with the key 'rewards'")
+    if isinstance(raw.get("rewards"), Mapping):
+        raw = {**raw, "rewards": {name: args or {} for name, args in raw["rewards"].items()}}
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        raise ValueError(f"{path}: " + "; ".join(_problems(error))) from None
+
+
+def _problems(error: ValidationError) -> Iterator[str]:
+    sections: dict[str, type[_Strict]] = {"engine": EngineConfig, "compose": ComposeConfig}
+    for problem in error.errors():
+        where = ".".join(str(step) for step in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            section = sections.get(str(problem["loc"][0]), Config) if len(problem["loc"]) > 1 else Config
+            names = list(section.model_fields)
+            near = get_close_matches(str(problem["loc"][-1]), names, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
+            yield f"unknown key {where!r}: {hint}"
+        else:
+            yield f"{where}: {problem['msg']}, got {problem['input']!r}"
