@@ -1,0 +1,266 @@
+"""Dialogues about shapes world: the exact questions the mini-vlm knows, and their true answers.
+
+Answers come from the scene, never from pixels. Rewards, evaluation and the demo take their questions from
+here; which question is asked when, in training, is decided in `dialogues.py`. This file knows nothing of
+networks or tokens.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ..rewards import artifact, critique, listener
+from .vocabulary import COMMON
+from .world import COLOURS, NUMBERS, RELATIONS, SHAPES, Caption, Thing, holds, noun_phrase
+
+Kind = tuple[str, str]
+
+PRESENT = "Is there a {noun}? Answer yes or no."
+EXACT = "Are there {number} {noun}s? Answer yes or no."
+RELATION = "Is the {first} {relation} the {second}? Answer yes or no."
+MATCH = "Does this picture match the prompt: {caption}? Answer yes or no."
+COUNT = "How many {noun}s are there? Answer with one number."
+WHAT_COLOUR = "What colour is the {shape}? Answer with one word."
+WHAT_SHAPE = "What shape is the {colour} object? Answer with one word."
+LOCATE_ALL = "Locate every shape. Answer with a JSON list of bbox_2d and label."
+LOCATE = "Locate the {noun}. Answer with a JSON list of bbox_2d and label."
+ARTIFACT = artifact.QUESTION
+VERDICT = "Does this picture match the request: {caption}? Think first, then answer yes or no."
+PREFER = (
+    "Two pictures were made for the request: {caption}\n"
+    "Which one fits it better? Think first, then answer 1 or 2."
+)
+REASONED = "<think>{reasoning}</think><answer>{answer}</answer>"
+
+LOW, HIGH = 1, 4
+"""The critique's scale."""
+STEPS = 64
+"""Boxes are given in 64ths of the side, written as 0 to 1000."""
+DAMAGE = (
+    (0.0, "is clean"),
+    (0.55, "has slight artifacts"),
+    (0.78, "has clear artifacts"),
+    (1.0, "has heavy artifacts"),
+)
+"""Largest level of corruption (`corrupt.corrupt`) for each score from HIGH down to LOW, and how it is put."""
+NARROW = 0.06
+"""Centres closer than this along an axis are not asked about."""
+
+
+class Dialogue(NamedTuple):
+    """One question about a picture (or two pictures) and the answer that follows the assistant's header."""
+
+    task: str
+    question: str
+    answer: str
+
+
+class Noun(NamedTuple):
+    """A class of things; an empty field means any."""
+
+    colour: str = ""
+    shape: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.colour} {self.shape or 'shape'}".strip()
+
+    def number(self, things: Sequence[Thing]) -> int:
+        return sum(self.colour in ("", t.colour) and self.shape in ("", t.shape) for t in things)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What a picture shows against what a caption asks for, as multisets of kinds."""
+
+    shown: Counter[Kind]
+    missing: Counter[Kind]
+    extra: Counter[Kind]
+    crossed: bool
+    """All is there, but the relation does not hold."""
+
+    @property
+    def f1(self) -> float:
+        hits = self.shown.total()
+        return 2 * hits / (2 * hits + self.missing.total() + self.extra.total())
+
+    @property
+    def match(self) -> bool:
+        return not self.missing and not self.extra and not self.crossed
+
+    @property
+    def score(self) -> int:
+        """From LOW to HIGH."""
+        return max(LOW, LOW + round((HIGH - LOW) * self.f1) - self.crossed)
+
+
+def reading_order(things: Iterable[Thing]) -> tuple[Thing, ...]:
+    """Top to bottom, then left to right."""
+    return tuple(sorted(things, key=lambda t: (t.y, t.x)))
+
+
+def compare(caption: Caption, things: Sequence[Thing]) -> Comparison:
+    """Hold a caption against the things a picture shows."""
+    seen, asked = Counter(t.kind for t in reading_order(things)), Counter(dict(caption.kinds))
+    crossed = False
+    if caption.relation:
+        (first, _), (second, _) = caption.kinds
+        pairs = [(a, b) for a in things for b in things if a.kind == first and b.kind == second]
+        crossed = not all(holds(caption.relation, a, b) for a, b in pairs)
+    return Comparison(asked & seen, asked - seen, seen - asked, crossed)
+
+
+# --- words for scenes --------------------------------------------------------------------------------------
+
+
+def listing(kinds: Counter[Kind]) -> str:
+    """'a red circle and two blue squares', in the counter's order; 'nothing' when empty."""
+    return str(Caption(tuple((+kinds).items()))) if +kinds else "nothing"
+
+
+def describe_scene(things: Sequence[Thing]) -> str:
+    """What a picture shows, in reading order."""
+    return listing(Counter(t.kind for t in reading_order(things)))
+
+
+def faithfulness(caption: Caption, things: Sequence[Thing]) -> str:
+    """'shows a red circle; missing a blue square; not asked for a green triangle.'"""
+    found = compare(caption, things)
+    parts = [f"shows {listing(found.shown)}"]
+    if found.missing:
+        parts.append(f"missing {listing(found.missing)}")
+    if found.extra:
+        parts.append(f"not asked for {listing(found.extra)}")
+    if found.crossed:
+        parts.append(_crossed(caption))
+    return "; ".join(parts) + "."
+
+
+def _crossed(caption: Caption) -> str:
+    (first, _), (second, _) = caption.kinds
+    return f"the {' '.join(first)} is not {caption.relation} the {' '.join(second)}"
+
+
+def boxes(things: Iterable[Thing]) -> str:
+    """The JSON list of boxes, 0 to 1000 in steps of 1/64."""
+    rows = [
+        {
+            "bbox_2d": [round(min(max(round(v * STEPS), 0), STEPS) * 1000 / STEPS) for v in t.box],
+            "label": " ".join(t.kind),
+        }
+        for t in reading_order(things)
+    ]
+    return json.dumps(rows)
+
+
+def quality(level: float) -> tuple[int, str]:
+    """The score for a level of corruption and the sentence that justifies it."""
+    index = next(i for i, (limit, _) in enumerate(DAMAGE) if level <= limit)
+    return HIGH - index, f"the picture {DAMAGE[index][1]}."
+
+
+def verdict_reasoning(caption: Caption, things: Sequence[Thing]) -> str:
+    """The chain of thought of `VERDICT`; it states facts and leaves the verdict itself to the answer."""
+    found = compare(caption, things)
+    facts = [
+        f"Missing: {listing(found.missing)}." if found.missing else "",
+        f"Not asked for: {listing(found.extra)}." if found.extra else "",
+        f"But {_crossed(caption)}." if found.crossed else "",
+    ]
+    conclusion = " ".join(filter(None, facts)) or "Nothing is missing and nothing is extra."
+    return f"The picture shows {describe_scene(things)}. The request asks for {caption}. {conclusion}"
+
+
+def prefer_reasoning(caption: Caption, first: Sequence[Thing], second: Sequence[Thing]) -> str:
+    """The chain of thought of `PREFER`."""
+    return f"Picture 1 {faithfulness(caption, first)} Picture 2 {faithfulness(caption, second)}"
+
+
+def checklist(caption: Caption) -> list[tuple[str, str]]:
+    """Questions whose expected answers all come out for a picture that shows the caption, and only then.
+
+    For every kind: is it there, and how many; then how many shapes in all, and the relation if there is one.
+    """
+    items = []
+    for (colour, shape), number in caption.kinds:
+        noun = Noun(colour, shape)
+        items.append((PRESENT.format(noun=noun), "yes"))
+        items.append((COUNT.format(noun=noun), str(number)))
+    items.append((COUNT.format(noun=Noun()), str(caption.total)))
+    if caption.relation:
+        first, second = (Noun(*kind) for kind, _ in caption.kinds)
+        items.append((RELATION.format(first=first, relation=caption.relation, second=second), "yes"))
+    return items
+
+
+def listen_question(caption: Caption, reasoning: str) -> str:
+    asked = VERDICT.format(caption=caption).split("?")[0] + "?"
+    return listener.PROMPT.format(prompt=asked, reasoning=reasoning, labels="yes or no")
+
+
+def critique_question(caption: Caption) -> str:
+    aspects = "\n".join(f"- {name}: {text}" for name, text in critique.ASPECTS.items())
+    return critique.PROMPT.format(prompt=caption, low=LOW, high=HIGH, aspects=aspects)
+
+
+def critique_answer(caption: Caption, things: Sequence[Thing], level: float) -> str:
+    grade, remark = quality(level)
+    blocks = ((faithfulness(caption, things), compare(caption, things).score), (remark, grade))
+    return "\n".join(
+        f"## {name}\nJustification: {why}\nScore: {score}"
+        for name, (why, score) in zip(critique.ASPECTS, blocks, strict=True)
+    )
+
+
+def prefer_listen_question(caption: Caption, reasoning: str) -> str:
+    asked = PREFER.format(caption=caption).split("?")[0] + "?"
+    return listener.PROMPT.format(prompt=asked, reasoning=reasoning, labels="1 or 2")
+
+
+# --- vocabulary --------------------------------------------------------------------------------------------
+
+
+def words() -> list[str]:
+    """Texts that together hold every word of this world's dialogues, and some common English."""
+    nouns = [noun_phrase(c, s, n) for c in COLOURS for s in SHAPES for n in (1, 2)]
+    templates = [
+        PRESENT,
+        EXACT,
+        RELATION,
+        MATCH,
+        COUNT,
+        WHAT_COLOUR,
+        WHAT_SHAPE,
+        LOCATE_ALL,
+        LOCATE,
+        VERDICT,
+        PREFER,
+    ]
+    thing = Thing("red", "circle", 0.5, 0.5, 0.1)
+    other = Caption(((("red", "circle"), 1), (("blue", "square"), 1)), "left of")
+    talk = [
+        verdict_reasoning(other, (thing,)),
+        verdict_reasoning(Caption(((thing.kind, 1),)), (thing,)),
+        verdict_reasoning(other, (thing, Thing("blue", "square", 0.1, 0.5, 0.1))),
+        prefer_reasoning(other, (), (thing, thing)),
+    ]
+    asked = [
+        critique.PROMPT,
+        *critique.ASPECTS,
+        *critique.ASPECTS.values(),
+        artifact.QUESTION,
+        listener.PROMPT,
+    ]
+    sentences = [text for _, text in DAMAGE]
+    return [
+        *nouns,
+        *templates,
+        *talk,
+        *asked,
+        *sentences,
+        *NUMBERS,
+        *RELATIONS,
+        "nothing shapes yes no user assistant system",
+        COMMON,
+    ]

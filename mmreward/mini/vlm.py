@@ -1,0 +1,145 @@
+"""How the mini-vlm is trained: dense pretraining of its eyes, then instruction on tree-packed rows.
+
+This file knows in which proportion the tasks are mixed; the tasks
+themselves are in `tasks.py` and `dialogues.py`, the row layout in `vlm_pack.py`, the figures in
+`vlm_measure.py`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast, Qwen3VLForConditionalGeneration
+
+from . import dialogues as draw
+from .loop import Plan, fit
+from .tasks import Dialogue
+from .vlm_build import build_model, build_processor, save
+from .vlm_pack import Branch, Row, pack
+from .vlm_vision import DensePretraining, View, draw_scene, draw_view
+from .world import sample_scene
+
+SHORT = {"present": 0.27, "exact": 0.15, "relation": 0.17, "match": 0.14, "count": 0.22, "attribute": 0.05}
+"""What fills a row up, in these proportions."""
+LONG = {"critique": 0.35, "verdict": 0.3, "listen": 0.35}
+"""At most one of these in a row."""
+WEIGHT = {"locate": 2.5, "locate_all": 3.0, "critique": 2.5, "verdict": 2.5, "prefer": 2.5}
+"""What a whole answer counts; 1 for the rest."""
+ROOM = 225
+"""Tokens of dialogue in a row."""
+ROWS = 18
+"""Rows in a step."""
+LOOKING = Plan(steps=1500, lr=1.5e-3, warmup=100, ema=0.995)
+TALKING = Plan(steps=4500, lr=1.2e-3, warmup=200, ema=0.998)
+MUTE = 0.1
+"""The share of the steps before the long tasks join."""
+
+
+def train(out: Path, steps_scale: float, seed: int) -> None:
+    """Train from scratch and write `out`/mini-vlm; an interrupted run goes on from `out`/.checkpoints."""
+    torch.manual_seed(seed)
+    processor = build_processor()
+    tokenizer = processor.tokenizer
+    model = build_model(tokenizer)
+    work = out / ".checkpoints"
+    eyes = DensePretraining(model)
+
+    def look(step: int, rng: np.random.Generator) -> tuple[Tensor, Mapping[str, float]]:
+        return eyes.loss([draw_view(draw_scene(rng), rng) for _ in range(64)])
+
+    fit(eyes, look, _scaled(LOOKING, steps_scale, seed), work / "vlm-looking.pt")
+    eyes.seed_embeddings(model, tokenizer)
+    plan = _scaled(TALKING, steps_scale, seed + 1)
+
+    def talk(step: int, rng: np.random.Generator) -> tuple[Tensor, Mapping[str, float]]:
+        return instruct(model, tokenizer, rng, talkative=step > plan.steps * MUTE)
+
+    fit(model, talk, plan, work / "vlm-talking.pt")
+    save(model, processor, out / "mini-vlm", torch.float16)
+
+
+def _scaled(plan: Plan, factor: float, seed: int) -> Plan:
+    return replace(plan, steps=max(1, round(plan.steps * factor)), seed=seed)
+
+
+def instruct(
+    model: Qwen3VLForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerFast,
+    rng: np.random.Generator,
+    talkative: bool,
+) -> tuple[Tensor, Mapping[str, float]]:
+    """The loss of one batch of fresh rows, and the accuracy over all answer tokens and over yes and no."""
+    batch = pack([draw_row(rng, tokenizer, talkative) for _ in range(ROWS)], tokenizer)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = batch.logits(model)
+    right = (logits.argmax(-1) == batch.targets).tolist()
+    said = {word: tokenizer.convert_tokens_to_ids(word) for word in ("yes", "no")}
+    verdicts = [
+        ok for ok, target in zip(right, batch.targets.tolist(), strict=True) if target in said.values()
+    ]
+    return batch.loss(logits), {"token": float(np.mean(right)), "yes/no": float(np.mean(verdicts))}
+
+
+# --- rows --------------------------------------------------------------------------------------------------
+
+
+def draw_row(rng: np.random.Generator, tokenizer: PreTrainedTokenizerFast, talkative: bool) -> Row:
+    """A row of fresh dialogues about one picture, or now and then about two."""
+    if talkative and rng.random() < 0.1:
+        return _double_row(rng, tokenizer)
+    view = draw_view(draw_scene(rng), rng)
+    dialogues = _planned(view, rng, talkative)
+    names = rng.choice(list(SHORT), size=20, p=np.array(list(SHORT.values())))
+    dialogues += [d for name in names if (d := draw.FACTS[str(name)](view.scene, rng)) is not None]
+    dialogues = _fitting(dialogues, tokenizer)
+    faded = 1.0 if view.level == 0 else 0.7 if view.level < 0.55 else 0.3
+    branches = tuple(
+        Branch(
+            d.question,
+            d.answer,
+            WEIGHT.get(d.task, 1.0) * (1 if d.task in ("artifact", "critique") else faded),
+        )
+        for d in dialogues
+    )
+    return Row((view.pixels,), branches)
+
+
+def _planned(view: View, rng: np.random.Generator, talkative: bool) -> list[Dialogue]:
+    """The dialogues a row starts with, before it is filled up."""
+    long = str(rng.choice(list(LONG), p=np.array(list(LONG.values())))) if talkative else ""
+    found: list[Dialogue | None] = []
+    if view.level > 0 or rng.random() < 0.25:
+        found.append(draw.spoilt(view.level))
+    if long == "critique":
+        found.append(draw.critic(view.scene, rng, view.level))
+    elif rng.random() < 0.75:
+        found.append(draw.FACTS[str(rng.choice(["locate", "locate_all"]))](view.scene, rng))
+    if long in draw.FACTS:
+        found.append(draw.FACTS[long](view.scene, rng))
+    return [d for d in found if d is not None]
+
+
+def _double_row(rng: np.random.Generator, tokenizer: PreTrainedTokenizerFast) -> Row:
+    """Two pictures, often nearly alike, and a few requests that fit one of them better."""
+    first = draw_scene(rng)
+    second = draw_scene(rng)
+    if rng.random() < 0.6 and first.things:
+        changed = draw.edit(draw.draw_caption(first, rng, edits=0), rng)
+        second = sample_scene(rng, [kind for kind, number in changed.kinds for _ in range(number)])
+    if rng.random() < 0.5:
+        first, second = second, first
+    drawn = [draw.prefer(first, second, rng, heard) for heard in rng.permutation([False, True, True])]
+    dialogues = _fitting([d for d in drawn if d is not None], tokenizer)
+    pictures = tuple(draw_view(scene, rng, spoilt=0.0).pixels for scene in (first, second))
+    branches = tuple(Branch(d.question, d.answer, WEIGHT.get(d.task, 1.0)) for d in dialogues)
+    return Row(pictures, branches)
+
+
+def _fitting(dialogues: list[Dialogue], tokenizer: PreTrainedTokenizerFast) -> list[Dialogue]:
+    """The first dialogues, as many as fit into a row's room (each takes six more tokens than its text)."""
+    texts = [d.question + d.answer for d in dialogues]
+    sizes = [len(ids) + 6 for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]] if texts else []
+    return dialogues[: int((np.cumsum(sizes) <= ROOM).sum())]

@@ -1,0 +1,200 @@
+"""Dense pretraining of the mini-vlm's vision tower, and the pictures all of its training uses.
+
+The tower learns what covers each patch and, for the merged cell that holds a shape's centre, the colour,
+the shape and the box. They are classified by dot product with word vectors that then seed the language
+model's embeddings, so pictures and words start out in one space. This file knows nothing of language tasks.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.transforms.v2 import functional as tvF
+from transformers import PreTrainedTokenizerFast, Qwen3VLForConditionalGeneration
+
+from .corrupt import corrupt, soften
+from .vlm_build import MEAN, MERGE, PATCH, SIDE, STD
+from .world import COLOURS, SHAPES, Scene, Thing, render, sample_scene
+
+BINS = 64
+"""Boxes are given in 64ths of the side."""
+GRID = SIDE // PATCH
+CELL = SIDE // (PATCH * MERGE)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One picture of a scene: uint8 HWC pixels (32 or 64 a side) and how spoilt they are (0: not at all)."""
+
+    scene: Scene
+    pixels: np.ndarray
+    level: float
+
+
+def draw_scene(rng: np.random.Generator) -> Scene:
+    """A scene for training: as in the world at large, but repeated colours, shapes and kinds are common."""
+    if rng.random() < 0.02:
+        return Scene(())
+    count = int(rng.integers(1, 5))
+    colours, shapes = list(COLOURS), list(SHAPES)
+    if rng.random() < 0.5:
+        colours = list(rng.permutation(colours)[: int(rng.integers(1, 3))])
+    if rng.random() < 0.4:
+        shapes = list(rng.permutation(shapes)[: int(rng.integers(1, 3))])
+    kinds = [(str(rng.choice(colours)), str(rng.choice(shapes))) for _ in range(count)]
+    return sample_scene(rng, kinds, clutter=int(rng.integers(1, 5)) if rng.random() < 0.1 else 0)
+
+
+def draw_view(scene: Scene, rng: np.random.Generator, spoilt: float = 0.25) -> View:
+    """Draw the scene at 32 or 64 pixels: clean, softened, or (at rate `spoilt`) with visible artifacts."""
+    picture = render(scene, 32 if rng.random() < 0.5 else 64)
+    level = 0.0
+    if rng.random() < spoilt:
+        level = float(rng.uniform(0.35, 1.0))
+        picture = corrupt(picture, rng, level)
+    elif rng.random() < 0.6:
+        picture = soften(picture, rng)
+        if rng.random() < 0.3:
+            picture = soften(picture, rng)
+    return View(scene, np.asarray(picture), level)
+
+
+def patchify(pictures: list[np.ndarray]) -> Tensor:
+    """(N * 64, 384) patches of square 32 or 64 pixel pictures, as the processor makes them."""
+    whole = torch.empty(len(pictures), 3, SIDE, SIDE, dtype=torch.uint8)
+    for side in {picture.shape[0] for picture in pictures}:
+        index = [i for i, picture in enumerate(pictures) if picture.shape[0] == side]
+        part = torch.from_numpy(np.stack([pictures[i] for i in index])).permute(0, 3, 1, 2)
+        if side != SIDE:
+            part = tvF.resize(part, [SIDE, SIDE], tvF.InterpolationMode.BICUBIC, antialias=True)
+        whole[index] = part
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) * 255 for v in (MEAN, STD))
+    scaled = (whole.float() - mean) / std
+    split = scaled.reshape(len(pictures), 3, CELL, MERGE, PATCH, CELL, MERGE, PATCH).permute(
+        0, 2, 5, 3, 6, 1, 4, 7
+    )
+    return (
+        split.unsqueeze(6).expand(-1, -1, -1, -1, -1, -1, 2, -1, -1).reshape(len(pictures) * GRID * GRID, -1)
+    )
+
+
+def to_pil(view: View) -> Image.Image:
+    return Image.fromarray(view.pixels)
+
+
+# --- targets -----------------------------------------------------------------------------------------------
+
+
+def targets(scene: Scene) -> dict[str, np.ndarray]:
+    """What the tower should see, in its own token order; class 0 or -1 stands for nothing there."""
+    patch = np.zeros((2, GRID, GRID), dtype=np.int64)
+    cell = np.full((6, CELL, CELL), -1, dtype=np.int64)
+    for thing in scene.things:
+        colour, shape = list(COLOURS).index(thing.colour), SHAPES.index(thing.shape)
+        covered = _cover(thing) > 0.25
+        patch[0][covered], patch[1][covered] = colour + 1, shape + 1
+        box = [min(max(round(v * BINS), 0), BINS) for v in thing.box]
+        cell[:, int(thing.y * CELL), int(thing.x * CELL)] = (colour, shape, *box)
+    ordered = patch.reshape(2, CELL, MERGE, CELL, MERGE).transpose(0, 1, 3, 2, 4).reshape(2, -1)
+    return {"patch": ordered, "cell": cell.reshape(6, -1)}
+
+
+def _cover(thing: Thing) -> np.ndarray:
+    """The fraction of every patch that the shape covers."""
+    fine = 4
+    at = (np.arange(GRID * fine) + 0.5) / (GRID * fine)
+    dx, dy = at[None, :] - thing.x, at[:, None] - thing.y
+    if thing.shape == "circle":
+        inside = dx**2 + dy**2 <= thing.r**2
+    elif thing.shape == "square":
+        inside = np.maximum(abs(dx), abs(dy)) <= thing.r
+    else:
+        inside = (abs(dy) <= thing.r) & (abs(dx) <= (dy + thing.r) / 2)
+    fraction: np.ndarray = inside.reshape(GRID, fine, GRID, fine).mean((1, 3))
+    return fraction
+
+
+# --- pretraining -------------------------------------------------------------------------------------------
+
+
+class DensePretraining(nn.Module):
+    """The vision tower with throw-away heads and word vectors that are kept."""
+
+    def __init__(self, model: Qwen3VLForConditionalGeneration) -> None:
+        super().__init__()
+        width, inner = model.config.text_config.hidden_size, model.config.vision_config.hidden_size
+        self.visual = model.model.visual
+        self.words = nn.ParameterDict(
+            {
+                "colour": nn.Parameter(0.1 * torch.randn(len(COLOURS), width)),
+                "shape": nn.Parameter(0.1 * torch.randn(len(SHAPES), width)),
+                "number": nn.Parameter(_ordinal(BINS + 1, width)),
+            }
+        )
+        self.corners = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(4))
+        self.covers = nn.ModuleList((nn.Linear(inner, len(COLOURS) + 1), nn.Linear(inner, len(SHAPES) + 1)))
+        self.centre = nn.Linear(width, 1)
+        self.spoilt = nn.Linear(width, 1)
+
+    def loss(self, views: list[View]) -> tuple[Tensor, Mapping[str, float]]:
+        wanted = [targets(view.scene) for view in views]
+        patch = torch.from_numpy(np.stack([w["patch"] for w in wanted], 1)).flatten(1)
+        cell = torch.from_numpy(np.stack([w["cell"] for w in wanted], 1)).flatten(1)
+        grid = torch.tensor([[1, GRID, GRID]] * len(views))
+        with torch.autocast("cpu", torch.bfloat16):
+            seen = self.visual(patchify([view.pixels for view in views]), grid_thw=grid)
+        inner, merged = seen.last_hidden_state.float(), seen.pooler_output.float()
+        cover = sum(F.cross_entropy(head(inner), want) for head, want in zip(self.covers, patch, strict=True))
+        held = cell[0] >= 0
+        centre = self.centre(merged)[:, 0]
+        centred = F.binary_cross_entropy_with_logits(centre, held.float())
+        middle = merged[held]
+        colour, shape = middle @ self.words["colour"].T, middle @ self.words["shape"].T
+        kind = F.cross_entropy(colour, cell[0, held]) + F.cross_entropy(shape, cell[1, held])
+        scores = [corner(middle) @ self.words["number"].T for corner in self.corners]
+        boxes = sum(F.cross_entropy(s, near(want)) for s, want in zip(scores, cell[2:, held], strict=True))
+        level = self.spoilt(merged.view(len(views), -1, merged.shape[-1]).mean(1))[:, 0]
+        ruined = torch.tensor([float(view.level > 0) for view in views])
+        spoilt = F.binary_cross_entropy_with_logits(level, ruined)
+        right = (colour.argmax(-1) == cell[0, held]) & (shape.argmax(-1) == cell[1, held])
+        off = torch.stack(
+            [(s.argmax(-1) - w).abs().float().mean() for s, w in zip(scores, cell[2:, held], strict=True)]
+        )
+        figures = {
+            "kind": right.float().mean().item(),
+            "centre": ((centre > 0) == held).float().mean().item(),
+            "off": off.mean().item(),
+            "spoilt": ((level > 0) == (ruined > 0)).float().mean().item(),
+        }
+        return 0.5 * cover + 4 * centred + kind + 0.4 * boxes + 0.5 * spoilt, figures
+
+    @torch.no_grad()
+    def seed_embeddings(
+        self, model: Qwen3VLForConditionalGeneration, tokenizer: PreTrainedTokenizerFast
+    ) -> None:
+        """Copy the learnt word vectors into the language model: with and without a space, plurals too."""
+        table = model.get_input_embeddings().weight
+        names = {"colour": list(COLOURS), "shape": list(SHAPES)}
+        for part, words in names.items():
+            for word, vector in zip(words, self.words[part], strict=True):
+                for form in (word, f" {word}", *((f"{word}s", f" {word}s") if part == "shape" else ())):
+                    table[tokenizer.convert_tokens_to_ids(form)] = vector
+        for index, vector in enumerate(self.words["number"]):
+            table[tokenizer.convert_tokens_to_ids(str(round(index * 1000 / BINS)))] = vector
+
+
+def near(want: Tensor, spread: float = 0.7) -> Tensor:
+    """(N, 65) soft targets: a narrow bell around the right bin, since a neighbouring bin is nearly right."""
+    distance = torch.arange(BINS + 1)[None] - want[:, None]
+    return torch.softmax(-(distance**2) / (2 * spread**2), -1)
+
+
+def _ordinal(count: int, width: int) -> Tensor:
+    """Vectors whose similarity falls with distance: sines and cosines, as positions are encoded."""
+    rate = torch.exp(torch.linspace(0, -4.5, width // 2)) * 1.5
+    angle = torch.arange(count)[:, None] * rate[None]
+    return 0.1 * torch.cat((angle.sin(), angle.cos()), -1)
