@@ -50,13 +50,18 @@ class Recipe:
             raise ValueError(f"fit {self.fit!r} is not shortest, longest or squash")
 
     def scaled(self, height: int, width: int) -> tuple[int, int]:
-        """The size a picture is resized to before cropping or padding; the other side is truncated, not
-        rounded."""
+        """The size a picture is resized to before cropping or padding.
+
+        The free side is truncated under "shortest" and rounded under "longest": torchvision does the one, open_clip
+        the other, and published scores depend on it.
+        """
         target_h, target_w = self.size
         if self.fit == "squash":
             return self.size
-        shorter_is_height = (height <= width) == (self.fit == "shortest")
-        if shorter_is_height:
+        if self.fit == "longest":
+            ratio = max(height / target_h, width / target_w)
+            return max(1, round(height / ratio)), max(1, round(width / ratio))
+        if height <= width:
             return target_h, max(1, int(target_h * width / height))
         return max(1, int(target_w * height / width)), target_w
 

@@ -12,10 +12,10 @@ from ..registry import uses
 
 if TYPE_CHECKING:
     from ..batching import Network
-    from .classifier import Classifier
-    from .clip import DualEncoder
+    from .classifiers import Classifier
+    from .encoders import DualEncoder
     from .heads import Head
-    from .vlm import VLM
+    from .vlms import VLM
 
 P = ParamSpec("P")
 N = TypeVar("N", bound="Network")
@@ -45,7 +45,7 @@ def clip(weights: str, *, dtype: str = "float32", resize: str = "tensor") -> "Du
         resize: "tensor" resizes on the device in float; "pil" as the published preprocessing does, on the
         CPU.
     """
-    from .clip import DualEncoder
+    from .encoders import DualEncoder
 
     return DualEncoder(weights, dtype=dtype, resize=resize)
 
@@ -66,7 +66,7 @@ def head(weights: str, encoder: str, *, dtype: str = "float32") -> "Head":
 @_shared
 def classifier(weights: str, *, dtype: str = "float32") -> "Classifier":
     """An image classifier in transformers format (`AutoModelForImageClassification`)."""
-    from .classifier import Classifier
+    from .classifiers import Classifier
 
     return Classifier(weights, dtype=dtype)
 
@@ -83,6 +83,6 @@ def vlm(
         min_pixels: pictures with fewer pixels are enlarged; None takes the checkpoint's own limit.
         max_pixels: pictures with more are reduced. The first lever on cost: tokens grow with it.
     """
-    from .vlm import VLM
+    from .vlms import VLM
 
     return VLM(weights, dtype=dtype, min_pixels=min_pixels, max_pixels=max_pixels)

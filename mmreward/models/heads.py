@@ -16,7 +16,7 @@ from ..batching import Cost
 from ..engine import current
 from ..media import Media
 from .base import TorchNetwork
-from .clip import DualEncoder
+from .encoders import DualEncoder
 
 
 class Head(TorchNetwork):

@@ -1,0 +1,137 @@
+"""Dual encoders against transformers and open_clip themselves, on shared random weights."""
+
+import asyncio
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mmreward import Media, Sample, load, models
+from mmreward.models.base import pooled
+from mmreward.preprocess import Recipe, normalise, resize_pil, to_input
+
+LONG_A = "a red circle " * 100
+LONG_B = "two blue squares " * 100
+
+
+def embed(engine, net, pictures, texts):
+    async def work():
+        images = asyncio.gather(*(net.image(Media(picture)) for picture in pictures))
+        return await images, await asyncio.gather(*(net.text(text) for text in texts))
+
+    images, texts = engine.run(work())
+    return np.stack(images), texts
+
+
+def test_transformers_clip_matches_upstream_on_three_aspect_ratios(engine, clip_folder, pictures):
+    from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
+
+    texts = ["a red circle", "two blue squares and a longer caption than the first"]
+    model = CLIPModel.from_pretrained(clip_folder).eval()
+    processor = AutoImageProcessor.from_pretrained(clip_folder, backend="pil")
+    with torch.no_grad():
+        pixels = processor(images=pictures, return_tensors="pt")
+        want = F.normalize(pooled(model.get_image_features(**pixels)), dim=-1)
+        tokens = AutoTokenizer.from_pretrained(clip_folder)(texts, padding=True, return_tensors="pt")
+        want_text = F.normalize(pooled(model.get_text_features(**tokens)), dim=-1)
+    images, got = embed(engine, models.clip(clip_folder, resize="pil"), pictures, texts)
+    np.testing.assert_allclose(images, want.numpy(), atol=1e-5)
+    np.testing.assert_allclose(np.stack([text.vector for text in got]), want_text.numpy(), atol=1e-5)
+
+
+def test_open_clip_matches_upstream(engine, open_clip_folder, pictures):
+    import open_clip
+
+    name = f"local-dir:{open_clip_folder}"
+    model, preprocess = open_clip.create_model_from_pretrained(name)
+    model.eval()
+    texts = ["a red circle", "something else"]
+    with torch.no_grad():
+        want = model.encode_image(torch.stack([preprocess(p) for p in pictures]), normalize=True)
+        want_text = model.encode_text(open_clip.get_tokenizer(name)(texts), normalize=True)
+    images, got = embed(engine, models.clip(open_clip_folder, resize="pil"), pictures, texts)
+    np.testing.assert_allclose(images, want.numpy(), atol=1e-5)
+    np.testing.assert_allclose(np.stack([text.vector for text in got]), want_text.numpy(), atol=1e-5)
+
+
+def test_looped_equals_batched(engine, clip_folder, pictures):
+    net = models.clip(clip_folder)
+    texts = ["one", "a much longer text than the other one", "three"]
+    batched_images, batched_texts = embed(engine, net, pictures, texts)
+    engine.cache.clear()
+    for index, picture in enumerate(pictures):
+        image, _ = embed(engine, net, [picture], ["one"])
+        np.testing.assert_allclose(image[0], batched_images[index], atol=1e-5)
+    for index, text in enumerate(texts):
+        engine.cache.clear()
+        alone = engine.run(net.text(text))
+        np.testing.assert_allclose(alone.vector, batched_texts[index].vector, atol=1e-5)
+
+
+@pytest.mark.parametrize("folder", ["clip_folder", "open_clip_folder"])
+def test_text_beyond_the_context_is_cut_flagged_and_still_tells_prompts_apart(engine, folder, request):
+    net = models.clip(request.getfixturevalue(folder))
+    a, b, short = (engine.run(net.text(text)) for text in (LONG_A, LONG_B, "short"))
+    assert (a.truncated, b.truncated, short.truncated) == (True, True, False)
+    assert np.abs(a.vector - b.vector).max() > 1e-4
+
+
+@pytest.mark.parametrize("folder", ["clip_folder", "open_clip_folder"])
+def test_score_tensor_has_the_same_numbers_and_a_gradient(engine, folder, request, pictures):
+    reward = load("clipscore", weights=request.getfixturevalue(folder))
+    square = [picture.resize((48, 48)) for picture in pictures]
+    prompts = ["red", "blue", "red", "a long green one"]
+    samples = [Sample(prompt=p, image=Media(i)) for p, i in zip(prompts, square, strict=True)]
+    scores = [score.value for score in engine.score(samples, reward)["clipscore"]]
+    pixels = torch.stack([Media(picture).pixels() for picture in square]).float() / 255
+    pixels.requires_grad_(True)
+    values = reward.score_tensor(pixels, prompts)
+    torch.testing.assert_close(values.detach(), torch.tensor(scores), atol=1e-5, rtol=0)
+    values.sum().backward()
+    assert torch.isfinite(pixels.grad).all() and (pixels.grad.abs().amax(dim=(1, 2, 3)) > 0).all()
+
+
+def test_float_pixels_and_their_8_bit_file_score_alike(engine, clip_folder):
+    rng = np.random.default_rng(5)
+    array = rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    net = models.clip(clip_folder)
+    from_bytes = engine.run(net.image(Media(array)))
+    from_float = engine.run(net.image(Media(torch.from_numpy(array).permute(2, 0, 1).float() / 255)))
+    np.testing.assert_allclose(from_bytes, from_float, atol=1e-6)
+
+
+@pytest.mark.parametrize("fit", ["shortest", "longest", "squash"])
+def test_the_two_resize_backends_differ_by_rounding_only(fit, pictures):
+    recipe = Recipe(size=(24, 24), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), fit=fit)
+    arrays = [np.asarray(picture) for picture in pictures]
+    by_pil = normalise(torch.stack([resize_pil(array, recipe) for array in arrays]), recipe)
+    by_tensor = to_input([torch.from_numpy(a.copy()).permute(2, 0, 1) for a in arrays], recipe)
+    difference = (by_pil - by_tensor).abs() * 255
+    assert difference.max() <= 4 and difference.mean() < 0.5
+
+
+def test_siglip_text_is_padded_to_full_length(engine, tmp_path):
+    from transformers import PreTrainedTokenizerFast, SiglipConfig, SiglipImageProcessor, SiglipModel, SiglipProcessor
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+
+    core = Tokenizer(WordLevel({"<pad>": 0, "<unk>": 1, "red": 2, "circle": 3}, unk_token="<unk>"))
+    core.pre_tokenizer = Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", unk_token="<unk>", model_input_names=["input_ids"])
+    size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    torch.manual_seed(6)
+    config = SiglipConfig(
+        text_config={**size, "vocab_size": 4, "max_position_embeddings": 16},
+        vision_config={**size, "image_size": 32, "patch_size": 8},
+    )
+    model = SiglipModel(config).eval()
+    model.save_pretrained(tmp_path)
+    images = SiglipImageProcessor(size={"height": 32, "width": 32})
+    SiglipProcessor(image_processor=images, tokenizer=tokenizer).save_pretrained(tmp_path)
+    tokens = tokenizer(["red circle"], padding="max_length", max_length=16, return_tensors="pt")
+    with torch.no_grad():
+        features = pooled(model.get_text_features(input_ids=tokens["input_ids"]))
+    got = engine.run(models.clip(str(tmp_path)).text("red circle"))
+    np.testing.assert_allclose(got.vector, F.normalize(features, dim=-1)[0].numpy(), atol=1e-5)

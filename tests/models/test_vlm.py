@@ -1,0 +1,191 @@
+"""The VLM route against a plain transformers forward, one request at a time, on tiny random Qwen2.5-VL and Qwen3-VL.
+
+The traps are those that pass unnoticed: padding read as the last token, positions left on the module by an earlier
+request, packed rows that see each other.
+"""
+
+import asyncio
+
+import pytest
+import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from mmreward import Media, Unscorable, models
+from mmreward.models.labels import label_sets
+from mmreward.models.vlms import Ask
+
+SHORT = "Is there a red circle? Answer yes or no."
+LONG = "How many shapes are there in this picture and where are they placed? " * 4 + "Answer yes or no."
+
+
+@pytest.fixture(scope="module")
+def naive(vlm_folder):
+    """One request at a time through transformers, nothing shared with the code under test but the weights."""
+    model = AutoModelForImageTextToText.from_pretrained(vlm_folder, dtype=torch.float32).eval()
+    processor = AutoProcessor.from_pretrained(vlm_folder)
+
+    def inputs(images, text, answer=""):
+        content = [*({"type": "image"} for _ in images), {"type": "text", "text": text}]
+        chat = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+        return processor(text=[chat + answer], images=list(images) or None, return_tensors="pt")
+
+    return model, processor, inputs
+
+
+def naive_logprobs(naive, images, text, answer=""):
+    model, _, inputs = naive
+    with torch.no_grad():
+        model.model.rope_deltas = None
+        return model(**inputs(images, text, answer)).logits[0].log_softmax(-1)
+
+
+def gather(engine, *calls):
+    async def work():
+        return await asyncio.gather(*calls)
+
+    return engine.run(work())
+
+
+def test_read_matches_a_naive_forward(engine, vlm_folder, naive, pictures):
+    vlm = models.vlm(vlm_folder)
+    sets = label_sets(naive[1].tokenizer, "<|im_start|>assistant\n", ("yes", "no"))
+    for picture in (pictures[0], pictures[3]):
+        row = naive_logprobs(naive, [picture], SHORT)[-1]
+        want = torch.stack([row[ids].logsumexp(0) for ids in sets])
+        got = engine.run(vlm.read(Media(picture), SHORT, ("yes", "no")))
+        assert got.probs["yes"] == pytest.approx(float(want.softmax(0)[0]), abs=2e-4)
+        assert got.mass == pytest.approx(float(want.exp().sum()), abs=2e-4)
+
+
+def test_a_batch_of_unequal_rows_reads_like_each_row_alone(engine, vlm_folder, pictures):
+    """Trap: with right padding, keeping the last position reads padding."""
+    vlm = models.vlm(vlm_folder)
+    media = [Media(picture) for picture in pictures]
+    asked = [(media[0], SHORT), (media[1], LONG), ((media[2], media[3]), SHORT), (None, LONG), (media[3], "?")]
+    together = gather(engine, *(vlm.read(m, q, ("yes", "no")) for m, q in asked))
+    for (m, q), batched in zip(asked, together, strict=True):
+        engine.cache.clear()
+        alone = engine.run(vlm.read(m, q, ("yes", "no")))
+        assert alone.probs["yes"] == pytest.approx(batched.probs["yes"], abs=1e-5)
+        assert alone.mass == pytest.approx(batched.mass, abs=1e-5)
+
+
+def test_an_earlier_picture_leaves_no_trace(engine, vlm_folder, pictures):
+    """Trap: transformers keeps rope_deltas of the last prefill on the module."""
+    vlm = models.vlm(vlm_folder)
+    first = engine.run(vlm.write(Media(pictures[3]), SHORT, max_tokens=6))
+    engine.run(vlm.read((Media(pictures[1]), Media(pictures[2])), LONG, ("yes", "no")))
+    vlm.module.model.rope_deltas = torch.full((1, 1), 1000)
+    engine.cache.clear()
+    assert engine.run(vlm.write(Media(pictures[3]), SHORT, max_tokens=6)) == first
+
+
+def test_packed_rows_stay_apart_only_with_four_position_rows_and_no_cache(naive):
+    """Trap: packing under SDPA needs use_cache=False and the text's own positions in row 0; it then is exact."""
+    model, processor, _ = naive
+    texts = ["is there a red circle", "how many shapes", "yes or no"]
+    rows = [processor.tokenizer(text, return_tensors="pt")["input_ids"] for text in texts]
+    positions = torch.cat([torch.arange(row.shape[1]) for row in rows]).expand(4, 1, -1)
+    with torch.no_grad():
+        packed = model.model.language_model(
+            input_ids=torch.cat(rows, dim=1), position_ids=positions, use_cache=False
+        ).last_hidden_state
+        start = 0
+        for row in rows:
+            alone = model.model.language_model(input_ids=row, use_cache=False).last_hidden_state
+            torch.testing.assert_close(packed[:, start : start + row.shape[1]], alone, atol=1e-4, rtol=0)
+            start += row.shape[1]
+
+
+def test_greedy_writing_matches_generate(engine, vlm_folder, naive, pictures):
+    model, processor, inputs = naive
+    model.model.rope_deltas = None
+    with torch.no_grad():
+        ids = model.generate(**inputs([pictures[3]], SHORT), max_new_tokens=12, do_sample=False)
+    prompt = inputs([pictures[3]], SHORT)["input_ids"].shape[1]
+    want = processor.tokenizer.decode(ids[0, prompt:], skip_special_tokens=False)
+    got = engine.run(models.vlm(vlm_folder).write(Media(pictures[3]), SHORT, max_tokens=12))
+    assert want.startswith(got.text) and (got.finished or got.tokens == 12)
+
+
+def test_writing_in_a_batch_equals_writing_alone(engine, vlm_folder, pictures):
+    vlm = models.vlm(vlm_folder)
+    jobs = [(pictures[0], SHORT, 9, 0.0), (pictures[1], LONG, 5, 1.0), (pictures[3], SHORT, 12, 0.7)]
+
+    def call(picture, text, limit, temperature):
+        return vlm.write(Media(picture), text, max_tokens=limit, temperature=temperature, seed=7)
+
+    together = gather(engine, *(call(*job) for job in jobs))
+    for job, batched in zip(jobs, together, strict=True):
+        engine.cache.clear()
+        assert engine.run(call(*job)) == batched
+
+
+def test_seeds_change_samples_and_repeat_them(engine, vlm_folder, pictures):
+    vlm = models.vlm(vlm_folder)
+
+    def sample(seed):
+        engine.cache.clear()
+        return engine.run(vlm.write(Media(pictures[0]), SHORT, max_tokens=12, temperature=2.0, seed=seed))
+
+    assert sample(1) == sample(1) and len({sample(seed).text for seed in range(4)}) > 1
+
+
+def test_logprob_sums_the_continuation_and_agrees_with_read(engine, vlm_folder, naive, pictures):
+    vlm = models.vlm(vlm_folder)
+    answer = "yes, a red circle"
+    logprobs = naive_logprobs(naive, [pictures[3]], SHORT, answer)
+    ids = naive[2]([pictures[3]], SHORT, answer)["input_ids"][0]
+    span = len(naive[1].tokenizer.encode(answer, add_special_tokens=False))
+    want = sum(float(logprobs[i - 1, ids[i]]) for i in range(len(ids) - span, len(ids)))
+    long, word = gather(
+        engine, vlm.logprob(Media(pictures[3]), SHORT, answer), vlm.logprob(Media(pictures[3]), SHORT, "yes")
+    )
+    assert (long.tokens, word.tokens) == (span, 1)
+    assert long.total == pytest.approx(want, abs=1e-3)
+    first = float(naive_logprobs(naive, [pictures[3]], SHORT)[-1][naive[1].tokenizer.convert_tokens_to_ids("yes")])
+    assert word.total == pytest.approx(first, abs=1e-3)
+
+
+def test_an_empty_continuation_is_refused(engine, vlm_folder, pictures):
+    with pytest.raises(Unscorable, match="continuation"):
+        engine.run(models.vlm(vlm_folder).logprob(Media(pictures[0]), SHORT, ""))
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [(("yes",), "two or more"), (("yes", "red circle"), "not one token"), (("yes", "Yes"), "share a token")],
+)
+def test_labels_that_cannot_be_told_apart_are_refused(engine, vlm_folder, pictures, labels, message):
+    with pytest.raises(ValueError, match=message):
+        engine.run(models.vlm(vlm_folder).read(Media(pictures[0]), SHORT, labels))
+
+
+def test_cost_counts_the_image_tokens_the_processor_makes(vlm_folder, naive, pictures):
+    vlm = models.vlm(vlm_folder)
+    for picture in pictures:
+        ids = naive[2]([picture], "?")["input_ids"][0]
+        image_tokens = int((ids == naive[0].config.image_token_id).sum())
+        assert vlm.cost("read", (Ask((Media(picture),), "?"),)).tokens == image_tokens + 16
+
+
+def test_a_picture_two_hundred_times_wider_than_high_fails_alone(engine, vlm_folder, pictures):
+    from PIL import Image
+
+    vlm = models.vlm(vlm_folder)
+
+    async def work():
+        strip = Media(Image.new("RGB", (402, 2)))
+        calls = (vlm.read(media, SHORT, ("yes", "no")) for media in (strip, Media(pictures[0])))
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    bad, good = engine.run(work())
+    assert isinstance(bad, ValueError) and "aspect ratio" in str(bad) and 0 <= good.mass <= 1
+
+
+def test_max_pixels_is_part_of_the_fingerprint_and_of_the_cost(vlm_folder, pictures):
+    wide = models.vlm(vlm_folder, max_pixels=128 * 128)
+    usual = models.vlm(vlm_folder)
+    assert wide.fingerprint != usual.fingerprint
+    ask = (Ask((Media(pictures[2].resize((300, 300))),), "?"),)
+    assert wide.cost("read", ask).tokens > usual.cost("read", ask).tokens
