@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mmreward.generators.mini_flow import MiniFlow
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import spearmanr
 
 from mmreward import Engine, Media, models
-from mmreward.generators.mini_flow import MiniFlow
 from mmreward.mini import oracle, tasks, world
 from mmreward.registry import resolve
 from mmreward.results import Result, read

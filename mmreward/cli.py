@@ -38,6 +38,7 @@ def list_command(glob: Annotated[str, typer.Argument(help="Which rewards, such a
 def show(name: Annotated[str, typer.Argument(help="The reward's name.")]) -> None:
     """Show what a reward does, what it needs and which arguments it takes."""
     import inspect
+    import json
 
     from .registry import find
 
@@ -53,6 +54,8 @@ def show(name: Annotated[str, typer.Argument(help="The reward's name.")]) -> Non
     if info.licence:
         typer.echo(f"licence  {info.licence}")
     typer.echo(f"file     {Path(inspect.getfile(entry.factory)).name}")
+    if info.example:
+        typer.echo(f"\nexample row, beside a prompt and an image\n  {json.dumps(info.example)}")
     typer.echo("\narguments")
     for parameter in inspect.signature(entry.factory).parameters.values():
         typer.echo(f"  {parameter}")

@@ -52,8 +52,8 @@ class Recipe:
     def scaled(self, height: int, width: int) -> tuple[int, int]:
         """The size a picture is resized to before cropping or padding.
 
-        The free side is truncated under "shortest" and rounded under "longest": torchvision does the one, open_clip
-        the other, and published scores depend on it.
+        The free side is truncated under "shortest" and rounded under "longest": torchvision does the one,
+        open_clip the other, and published scores depend on it.
         """
         target_h, target_w = self.size
         if self.fit == "squash":

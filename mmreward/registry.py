@@ -47,7 +47,8 @@ class Reward:
         """The sample as this reward sees it; a column that is not there leaves its field empty."""
         if not self.columns:
             return sample
-        return replace(sample, **{name: sample.meta.get(column) for name, column in self.columns.items()})
+        changes: dict[str, Any] = {name: sample.meta.get(column) for name, column in self.columns.items()}
+        return replace(sample, **changes)
 
     def __call__(self, *samples: Any) -> Awaitable[Any]:
         return self.fn(*samples)
@@ -104,6 +105,7 @@ def reward(
     uses_prompt: bool = True,
     paper: str = "",
     licence: str = "",
+    example: Mapping[str, Any] | None = None,
 ) -> Callable[[Factory], Factory]:
     """Register a factory. Its arguments are the reward's options; it returns `async def score(sample) ->
     Score`.
@@ -132,6 +134,7 @@ def reward(
             uses_prompt=uses_prompt,
             paper=paper,
             licence=licence,
+            example=example or {},
             summary=inspect.getdoc(factory).split("\n")[0],  # type: ignore[union-attr]
         )
         _entries[name] = Entry(info, factory)

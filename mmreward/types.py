@@ -89,7 +89,8 @@ class RewardInfo:
         uses_prompt: whether the prompt changes the score.
         paper: where the method comes from.
         licence: of the default weights, when the reward has some.
-        summary: first line of the factory's docstring.
+        example: fields of a sample it scores, beyond a prompt and a picture; shown to users and used by the
+        tests. summary: first line of the factory's docstring.
     """
 
     name: str
@@ -101,6 +102,7 @@ class RewardInfo:
     uses_prompt: bool = True
     paper: str = ""
     licence: str = ""
+    example: Mapping[str, Any] = field(default_factory=dict)
     summary: str = ""
 
 

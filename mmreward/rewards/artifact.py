@@ -12,7 +12,8 @@ from ..failures import Unscorable
 from ..registry import reward
 from ..types import Sample, Score
 
-QUESTION = "Does this picture contain visible artifacts such as noise, distortion or broken shapes? Answer yes or no."
+QUESTION = """Does this picture contain visible artifacts such as noise, distortion or broken shapes? \
+Answer yes or no."""
 
 
 @reward("artifact", needs=("image",), range=(0.0, 1.0), uses_prompt=False, paper="arXiv:2601.03468")

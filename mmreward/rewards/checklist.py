@@ -26,7 +26,19 @@ class Check(NamedTuple):
 
 
 @reward(
-    "checklist", needs=("prompt", "image"), range=(0.0, 1.0), paper="arXiv:2404.01291 (soft), PEARL (gate)"
+    "checklist",
+    needs=("prompt", "image"),
+    range=(0.0, 1.0),
+    paper="arXiv:2303.11897, arXiv:2404.01291",
+    example={
+        "prompt": "a red circle",
+        "meta": {
+            "checklist": [
+                {"question": "Is there a red circle? Answer yes or no.", "answer": "yes"},
+                {"question": "How many shapes are there? Answer with one number.", "answer": "1"},
+            ]
+        },
+    },
 )
 def checklist(
     questions: Mapping[str, str] | None = None,

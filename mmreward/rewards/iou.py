@@ -13,7 +13,17 @@ from ..verifiers.lists import parse_list
 Space = Literal["pixel", "norm_1", "norm_100", "norm_1000"]
 
 
-@reward("iou", needs=("response", "target"), range=(0.0, 1.0), uses_prompt=False, paper="arXiv:2505.18129")
+@reward(
+    "iou",
+    needs=("response", "target"),
+    range=(0.0, 1.0),
+    uses_prompt=False,
+    paper="arXiv:2505.18129",
+    example={
+        "response": '<answer>[{"bbox_2d": [100, 120, 400, 410], "label": "red circle"}]</answer>',
+        "target": [{"bbox_2d": [100, 100, 400, 400], "label": "red circle"}],
+    },
+)
 def iou(
     threshold: float = 1.0,
     width: float = 1.0,
@@ -27,9 +37,9 @@ def iou(
 
     The response holds a JSON list of {"bbox_2d": [x1, y1, x2, y2], "label": ...} (other common keys are read
     too). Matching is optimal and one to one, so order does not matter, a duplicate counts as a false box, and
-    adding a box pays only if it is a match; one that cannot be read is a false box. With no true boxes the value is 1 for an empty list, else
-    `empty_decay` to the power of the number of boxes. A response without a readable list is "unparsable",
-    which an empty list is not.
+    adding a box pays only if it is a match; one that cannot be read is a false box. With no true boxes the
+    value is 1 for an empty list, else `empty_decay` to the power of the number of boxes. A response without a
+    readable list is "unparsable", which an empty list is not.
 
     Args:
         threshold: the IoU from which a match counts in full.

@@ -20,7 +20,17 @@ Another viewer reasoned as follows:
 Look for yourself. Answer {labels}."""
 
 
-@reward("listener", needs=("prompt", "response"), range=(0.0, 1.0), paper="arXiv:2506.22832")
+@reward(
+    "listener",
+    needs=("prompt", "response"),
+    range=(0.0, 1.0),
+    paper="arXiv:2506.22832",
+    example={
+        "prompt": "Does this picture match the request: a red circle?",
+        "response": "<think>The picture shows a red circle and nothing else.</think><answer>yes</answer>",
+        "target": "yes",
+    },
+)
 def listener(
     listener: str = "Qwen/Qwen2.5-VL-7B-Instruct",
     labels: tuple[str, ...] = ("yes", "no"),

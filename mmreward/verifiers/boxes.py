@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 KEYS = ("bbox_2d", "bbox", "box", "Position", "position")
 LABELS = ("label", "class", "name", "category")
@@ -120,6 +119,8 @@ def soft_f1(
     Every found box counts, duplicates and unreadable ones (None) too, so a box that matches nothing lowers
     the score.
     """
+    from scipy.optimize import linear_sum_assignment  # an import that `mmreward list` does not need
+
     total = len(found) + len(truth)
     if not truth:
         return SoftF1(decay ** len(found) if found else 1.0, {"found": float(len(found)), "true": 0.0})

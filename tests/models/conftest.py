@@ -24,7 +24,10 @@ def pictures():
     """Photo-like noise in three aspect ratios, and a scene."""
     rng = np.random.default_rng(0)
     shapes = [(48, 48), (40, 90), (120, 33)]
-    noise = [Image.fromarray(rng.integers(0, 256, (h // 4, w // 4, 3), dtype=np.uint8)).resize((w, h)) for h, w in shapes]
+    noise = [
+        Image.fromarray(rng.integers(0, 256, (h // 4, w // 4, 3), dtype=np.uint8)).resize((w, h))
+        for h, w in shapes
+    ]
     return [*noise, render(sample_scene(rng), 64)]
 
 
@@ -70,7 +73,12 @@ def open_clip_folder(tmp_path_factory):
         "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "patch_size": 8, "head_width": 16},
         "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
     }
-    preprocess_cfg = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4], "interpolation": "bicubic", "resize_mode": "longest"}
+    preprocess_cfg = {
+        "mean": [0.5, 0.4, 0.3],
+        "std": [0.2, 0.3, 0.4],
+        "interpolation": "bicubic",
+        "resize_mode": "longest",
+    }
     torch.manual_seed(1)
     model = open_clip.CLIP(**model_cfg)
     save_file(model.state_dict(), folder / "open_clip_model.safetensors")

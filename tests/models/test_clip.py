@@ -112,14 +112,22 @@ def test_the_two_resize_backends_differ_by_rounding_only(fit, pictures):
 
 
 def test_siglip_text_is_padded_to_full_length(engine, tmp_path):
-    from transformers import PreTrainedTokenizerFast, SiglipConfig, SiglipImageProcessor, SiglipModel, SiglipProcessor
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import Whitespace
+    from transformers import (
+        PreTrainedTokenizerFast,
+        SiglipConfig,
+        SiglipImageProcessor,
+        SiglipModel,
+        SiglipProcessor,
+    )
 
     core = Tokenizer(WordLevel({"<pad>": 0, "<unk>": 1, "red": 2, "circle": 3}, unk_token="<unk>"))
     core.pre_tokenizer = Whitespace()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", unk_token="<unk>", model_input_names=["input_ids"])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, pad_token="<pad>", unk_token="<unk>", model_input_names=["input_ids"]
+    )
     size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
     torch.manual_seed(6)
     config = SiglipConfig(

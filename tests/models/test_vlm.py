@@ -1,7 +1,8 @@
-"""The VLM route against a plain transformers forward, one request at a time, on tiny random Qwen2.5-VL and Qwen3-VL.
+"""The VLM route against a plain transformers forward, one request at a time, on tiny random Qwen2.5-VL and
+Qwen3-VL.
 
-The traps are those that pass unnoticed: padding read as the last token, positions left on the module by an earlier
-request, packed rows that see each other.
+The traps are those that pass unnoticed: padding read as the last token, positions left on the module by an
+earlier request, packed rows that see each other.
 """
 
 import asyncio
@@ -26,7 +27,9 @@ def naive(vlm_folder):
 
     def inputs(images, text, answer=""):
         content = [*({"type": "image"} for _ in images), {"type": "text", "text": text}]
-        chat = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+        chat = processor.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True
+        )
         return processor(text=[chat + answer], images=list(images) or None, return_tensors="pt")
 
     return model, processor, inputs
@@ -61,7 +64,13 @@ def test_a_batch_of_unequal_rows_reads_like_each_row_alone(engine, vlm_folder, p
     """Trap: with right padding, keeping the last position reads padding."""
     vlm = models.vlm(vlm_folder)
     media = [Media(picture) for picture in pictures]
-    asked = [(media[0], SHORT), (media[1], LONG), ((media[2], media[3]), SHORT), (None, LONG), (media[3], "?")]
+    asked = [
+        (media[0], SHORT),
+        (media[1], LONG),
+        ((media[2], media[3]), SHORT),
+        (None, LONG),
+        (media[3], "?"),
+    ]
     together = gather(engine, *(vlm.read(m, q, ("yes", "no")) for m, q in asked))
     for (m, q), batched in zip(asked, together, strict=True):
         engine.cache.clear()
@@ -81,7 +90,8 @@ def test_an_earlier_picture_leaves_no_trace(engine, vlm_folder, pictures):
 
 
 def test_packed_rows_stay_apart_only_with_four_position_rows_and_no_cache(naive):
-    """Trap: packing under SDPA needs use_cache=False and the text's own positions in row 0; it then is exact."""
+    """Trap: packing under SDPA needs use_cache=False and the text's own positions in row 0; it then is
+    exact."""
     model, processor, _ = naive
     texts = ["is there a red circle", "how many shapes", "yes or no"]
     rows = [processor.tokenizer(text, return_tensors="pt")["input_ids"] for text in texts]
@@ -143,7 +153,9 @@ def test_logprob_sums_the_continuation_and_agrees_with_read(engine, vlm_folder, 
     )
     assert (long.tokens, word.tokens) == (span, 1)
     assert long.total == pytest.approx(want, abs=1e-3)
-    first = float(naive_logprobs(naive, [pictures[3]], SHORT)[-1][naive[1].tokenizer.convert_tokens_to_ids("yes")])
+    first = float(
+        naive_logprobs(naive, [pictures[3]], SHORT)[-1][naive[1].tokenizer.convert_tokens_to_ids("yes")]
+    )
     assert word.total == pytest.approx(first, abs=1e-3)
 
 

@@ -1,0 +1,161 @@
+"""What holds for every registered reward. Registering one is all it takes to be tested here, with the
+miniature.
+
+An argument named as in MINIATURE is filled with the miniature's weights; a reward whose networks exclude each
+other is tested once with each.
+"""
+
+import asyncio
+import inspect
+import json
+import math
+import pickle
+import subprocess
+import sys
+
+import pytest
+
+from mmreward import Engine, Media, Sample, list_rewards, load
+from mmreward.mini.world import describe, render, sample_scene
+from mmreward.registry import find
+from mmreward.types import STATUSES
+
+MINIATURE = {
+    "weights": "mini-clip",
+    "encoder": "mini-clip",
+    "judge": "mini-vlm",
+    "listener": "mini-vlm",
+    "classifier": "mini-artifact",
+}
+NAMES = [info.name for info in list_rewards()]
+
+
+def variants(name):
+    """The arguments with which the reward runs on the miniature: all of its networks, or each alone."""
+    known = inspect.signature(find(name).factory).parameters
+    args = {argument: weights for argument, weights in MINIATURE.items() if argument in known}
+    try:
+        load(name, **args)
+        return [args]
+    except ValueError:
+        return [{argument: weights} for argument, weights in args.items()]
+
+
+CASES = [
+    pytest.param(name, args, id=f"{name}-{'-'.join(args) or 'plain'}")
+    for name in NAMES
+    for args in variants(name)
+]
+
+
+@pytest.fixture(scope="module")
+def engine():
+    with Engine("cpu") as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    import numpy as np
+
+    rng = np.random.default_rng(3)
+    drawn = [sample_scene(rng) for _ in range(6)]
+    return [
+        (str(describe(scene)), Media(render(scene, size)))
+        for scene, size in zip(drawn, (64, 32) * 3, strict=True)
+    ]
+
+
+def samples_for(name, scenes):
+    example = find(name).info.example
+    return [Sample(**{"prompt": prompt, "image": image, **example}) for prompt, image in scenes]
+
+
+@pytest.mark.parametrize(("name", "args"), CASES)
+def test_values_are_in_range_and_batched_equals_looped(engine, scenes, name, args):
+    reward = load(name, **args)
+    samples = samples_for(name, scenes)
+    engine.cache.clear()
+    batched = engine.score(samples, reward)[name]
+    assert any(score.ok for score in batched), [score.note for score in batched]
+    low, high = reward.info.range
+    for sample, score in zip(samples, batched, strict=True):
+        assert score.status in STATUSES
+        assert (low <= score.value <= high) if score.ok else (math.isnan(score.value) and score.note)
+        engine.cache.clear()
+        alone = engine.score([sample], reward)[name][0]
+        assert alone.status == score.status
+        assert alone.value == pytest.approx(score.value, abs=1e-4, nan_ok=True)
+
+
+@pytest.mark.parametrize(("name", "args"), CASES)
+def test_order_and_neighbours_do_not_matter(engine, scenes, name, args):
+    reward = load(name, **args)
+    samples = samples_for(name, scenes)
+    engine.cache.clear()
+    forward = [score.value for score in engine.score(samples, reward)[name]]
+    engine.cache.clear()
+    backward = [score.value for score in engine.score(samples[::-1], reward)[name]]
+    assert backward[::-1] == pytest.approx(forward, abs=1e-4, nan_ok=True)
+
+
+@pytest.mark.parametrize(("name", "args"), CASES)
+def test_a_bad_row_fails_alone_and_says_why(engine, scenes, tmp_path, name, args):
+    reward = load(name, **args)
+    good = samples_for(name, scenes)[0]
+    (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n torn")
+    bad = []
+    if "image" in reward.info.needs:
+        bad += [
+            {"image": Media(tmp_path / "torn.png")},
+            {"image": Media(tmp_path / "absent.png")},
+            {"image": None},
+        ]
+    if "prompt" in reward.info.needs:
+        bad += [{"prompt": ""}, {"prompt": "  \n"}, {"prompt": "x" * 1_000_000}, {"prompt": 3}]
+    if "response" in reward.info.needs:
+        bad += [
+            {"response": ""},
+            {"response": None},
+            {"response": "<think>never closed"},
+            {"response": "[" * 500_000},
+        ]
+    import dataclasses
+
+    samples = [good, *(dataclasses.replace(good, **change) for change in bad), good]
+    first, *rest, last = engine.score(samples, reward)[name]
+    assert first.value == pytest.approx(last.value, abs=1e-4, nan_ok=True) and first.status == last.status
+    for change, score in zip(bad, rest, strict=True):
+        assert not score.ok and score.note, f"{str(change)[:80]} -> {score}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_documentation_states_what_a_user_must_know(name):
+    entry = find(name)
+    doc = inspect.getdoc(entry.factory)
+    assert entry.info.summary and entry.info.range[0] < entry.info.range[1]
+    for argument in inspect.signature(entry.factory).parameters:
+        assert f"{argument}:" in doc or f"{argument}," in doc, f"{name} does not document {argument}"
+    json.dumps(entry.info.example)
+    shown = subprocess.run(
+        [sys.executable, "-m", "mmreward.cli", "show", name], capture_output=True, text=True
+    )
+    assert shown.returncode == 0 and entry.info.summary in shown.stdout
+
+
+@pytest.mark.parametrize(("name", "args"), CASES)
+def test_the_fingerprint_is_stable_and_follows_the_arguments(name, args):
+    assert load(name, **args).fingerprint == load(name, **args).fingerprint
+    other = next((v for v in variants(name) if v != args), None)
+    if other is not None:
+        assert load(name, **args).fingerprint != load(name, **other).fingerprint
+
+
+@pytest.mark.parametrize(("name", "args"), CASES)
+def test_an_awaiting_caller_gets_the_same_scores_and_they_pickle(engine, scenes, name, args):
+    reward = load(name, **args)
+    samples = samples_for(name, scenes)[:2]
+    there = asyncio.run(engine.ascore(samples, reward))[name]
+    here = engine.score(samples, reward)[name]
+    assert [s.value for s in there] == pytest.approx([s.value for s in here], abs=1e-4, nan_ok=True)
+    assert pickle.loads(pickle.dumps(here)) == here or any(not score.ok for score in here)
