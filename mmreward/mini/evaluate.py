@@ -1,0 +1,193 @@
+"""Held-out figures of the miniature, through the same engine and rewards a user runs: `python -m
+mmreward.mini.evaluate`.
+
+Scenes come from seeds that no training draws. Pictures are half rendered at 64 pixels and half at 32, half of
+them softened. Prints a Markdown table and exits with 1 when a bar is missed.
+"""
+
+import argparse
+import asyncio
+import sys
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+from scipy.stats import spearmanr
+
+from .. import models
+from ..engine import Engine
+from ..failures import Unscorable
+from ..media import Media
+from ..models.base import locate
+from ..registry import resolve
+from ..types import Sample
+from ..verifiers.boxes import boxes_of, soft_f1, to_unit
+from ..verifiers.lists import parse_list
+from . import artifact, clip, dialogues, flow, oracle, tasks, world
+from .corrupt import soften
+
+SEED = 20_261_121
+YES_NO = ("yes", "no")
+BINARY = ("present", "exact", "relation", "match")
+DIGITS = tuple("0123456789")
+
+
+class Figure(NamedTuple):
+    """One line of the table; `low` and `high` are the bar, where there is one."""
+
+    what: str
+    value: float
+    n: int
+    low: float = -np.inf
+    high: float = np.inf
+
+    @property
+    def met(self) -> bool:
+        return self.low <= self.value <= self.high
+
+    def __str__(self) -> str:
+        bounded = np.isfinite(self.high)
+        bar = (
+            "" if self.low == -np.inf else f"{self.low:g} to {self.high:g}" if bounded else f">= {self.low:g}"
+        )
+        verdict = "" if not bar else "met" if self.met else "MISSED"
+        return f"| {self.what} | {self.value:.3f} | {self.n} | {bar} | {verdict} |"
+
+
+class View(NamedTuple):
+    scene: world.Scene
+    picture: Image.Image
+
+
+def views(number: int, seed: int) -> Iterator[View]:
+    """Scenes and pictures of them, alternating in size, every second pair softened."""
+    rng = np.random.default_rng((SEED, seed))
+    for index in range(number):
+        scene = world.sample_scene(rng)
+        picture = world.render(scene, (64, 32)[index % 2])
+        yield View(scene, soften(picture, rng) if index % 4 >= 2 else picture)
+
+
+def oracle_figures(number: int = 1000) -> Iterator[Figure]:
+    for size in (64, 32):
+        rng = np.random.default_rng((SEED, size))
+        right = 0
+        for index in range(number):
+            scene = world.sample_scene(
+                rng, clutter=index % 4, text="ab" if index % 5 == 0 and size == 64 else ""
+            )
+            right += Counter(thing.kind for thing in oracle.read(world.render(scene, size))) == scene.kinds
+        yield Figure(f"oracle reads a rendered scene of {size} px exactly", right / number, number, 0.99)
+
+
+def vlm_figures(engine: Engine, number: int = 400) -> Iterator[Figure]:
+    """Accuracy of every kind of question, balanced for yes and no, and the IoU of every shape's box."""
+    vlm = models.vlm("mini-vlm")
+    rng = np.random.default_rng((SEED, 5))
+    seen = list(views(number, 1))
+    asked = [
+        (view, dialogue)
+        for view in seen
+        for task in (*BINARY, "count")
+        if (dialogue := dialogues.FACTS[task](view.scene, rng)) is not None
+    ]
+
+    async def right(view: View, dialogue: tasks.Dialogue) -> bool:
+        labels = YES_NO if dialogue.answer in YES_NO else DIGITS
+        read = await vlm.read(Media(view.picture), dialogue.question, labels)
+        return read.mass > 0.5 and read.answer == dialogue.answer
+
+    answers = engine.run(_all(right(*pair) for pair in asked))
+    yes_no = [(d.answer, ok) for (_, d), ok in zip(asked, answers, strict=True) if d.answer in YES_NO]
+    by_answer = [np.mean([ok for answer, ok in yes_no if answer == label]) for label in YES_NO]
+    yield Figure("mini-vlm yes/no, balanced accuracy", float(np.mean(by_answer)), len(yes_no), 0.93)
+    for task in BINARY:
+        hits = [ok for (_, d), ok in zip(asked, answers, strict=True) if d.task == task]
+        yield Figure(f"mini-vlm yes/no, {task}", float(np.mean(hits)), len(hits))
+    counts = [ok for (_, d), ok in zip(asked, answers, strict=True) if d.answer not in YES_NO]
+    yield Figure("mini-vlm count", float(np.mean(counts)), len(counts), 0.93)
+    overlaps = engine.run(_all(_overlap(vlm, view) for view in seen[: number // 2]))
+    yield Figure("mini-vlm grounding, mean IoU", float(np.mean(overlaps)), len(overlaps), 0.75)
+
+
+async def _overlap(vlm: Any, view: View) -> float:
+    """Mean IoU over the true shapes, matched by label; a shape without a box counts as 0."""
+    truth = [
+        box
+        for thing in view.scene.things
+        if (box := to_unit(*_unit(thing.box, " ".join(thing.kind)))) is not None
+    ]
+    written = await vlm.write(Media(view.picture), tasks.LOCATE_ALL, max_tokens=160)
+    try:
+        items = parse_list(written.text).items
+    except Unscorable:
+        return 0.0
+    found = [to_unit(box, 1000, 1000) if box is not None else None for box in boxes_of(items)]
+    return soft_f1(found, truth).parts["mean_iou"]
+
+
+def _unit(corners: Sequence[float], label: str) -> tuple[Any, float, float]:
+    return boxes_of([{"bbox_2d": corners, "label": label}])[0], 1.0, 1.0
+
+
+def agreement_figures(engine: Engine, number: int = 256) -> Iterator[Figure]:
+    """How mini-flow's own pictures are ranked by each reward and by the oracle (Spearman, over all
+    pictures)."""
+    captions = flow.held_out(number)
+    pictures = flow.draw(flow.load(), [str(caption) for caption in captions], seed=SEED)
+    verdicts = [oracle.judge(*pair) for pair in zip(pictures, captions, strict=True)]
+    yield Figure(
+        "mini-flow oracle-strict accuracy", float(np.mean([v.strict for v in verdicts])), number, 0.35, 0.65
+    )
+    yield Figure("mini-flow object F1", float(np.mean([v.f1 for v in verdicts])), number)
+    samples = []
+    for caption, picture in zip(captions, pictures, strict=True):
+        checks = [{"question": question, "answer": answer} for question, answer in tasks.checklist(caption)]
+        samples.append(Sample(prompt=str(caption), image=Media(picture), meta={"checklist": checks}))
+    rewards: Mapping[str, Mapping[str, Any]] = {
+        "checklist": {"judge": "mini-vlm"},
+        "clipscore": {"weights": "mini-clip"},
+        "critique": {"judge": "mini-vlm"},
+        "artifact": {"classifier": "mini-artifact"},
+        "artifact (asked)": {"reward": "artifact", "judge": "mini-vlm"},
+    }
+    truth = np.array([verdict.f1 for verdict in verdicts])
+    for name, scores in engine.score(samples, resolve(rewards)).items():
+        ok = [index for index, score in enumerate(scores) if score.ok]
+        rho = spearmanr([scores[i].value for i in ok], truth[ok]).statistic
+        bar = 0.8 if name == "checklist" else -np.inf
+        yield Figure(f"{name}: Spearman with the oracle's F1 on mini-flow", float(rho), len(ok), bar)
+
+
+async def _all(jobs: Iterator[Awaitable[Any]]) -> list[Any]:
+    return list(await asyncio.gather(*jobs))
+
+
+def figures(engine: Engine) -> Iterator[Figure]:
+    yield from oracle_figures()
+    yield from vlm_figures(engine)
+    picked = clip.measure()
+    yield Figure("mini-clip picks the right caption of 8", picked["accuracy"], int(picked["n"]), 0.90)
+    told = artifact.measure()
+    yield Figure("mini-artifact AUROC", told["auroc"], int(told["n"]), 0.97)
+    yield from agreement_figures(engine)
+
+
+def main(report: Callable[[str], None] = print) -> bool:
+    """Print the table; True when every bar is met."""
+    argparse.ArgumentParser(prog="python -m mmreward.mini.evaluate", description=__doc__).parse_args()
+    for name in ("mini-flow", "mini-clip", "mini-vlm", "mini-artifact"):
+        locate(name)
+    report("| figure | value | n | bar | |\n| --- | --- | --- | --- | --- |")
+    met = True
+    with Engine("cpu") as engine:
+        for figure in figures(engine):
+            report(str(figure))
+            met &= figure.met
+    return met
+
+
+if __name__ == "__main__":
+    sys.exit(0 if main() else 1)
