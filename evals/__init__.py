@@ -1,0 +1,1 @@
+"""Benchmarks, audits and reports; imports mmreward, which never imports this."""
