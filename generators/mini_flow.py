@@ -15,7 +15,7 @@ from .protocol import Conditioning
 class MiniFlow:
     """The miniature's text-to-image model: 32x32 pictures of shapes world (see `protocol.Generator`)."""
 
-    lora_targets = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
+    lora_targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
     steps = flow.STEPS
     guidance = flow.GUIDANCE
 

@@ -175,7 +175,8 @@ def train(out: Path, scale: float, seed: int) -> None:
         captions = model.encode_text(torch.tensor(texts))
         seen = F.cross_entropy(student.cells(tokens).flatten(0, 1), pool.cells[picked].flatten())
         counted = sum(F.mse_loss(student.counts(v), pool.counts[picked]) for v in (images, captions[:BATCH]))
-        matched, correct = contrast(images, captions, model.logit_scale.clamp(max=4.6).exp())
+        also = torch.from_numpy(also_true(right, right + wrong))
+        matched, correct = contrast(images, captions, model.logit_scale.clamp(max=4.6).exp(), also)
         return matched + seen + 5 * counted, {
             "match": matched.item(),
             "correct": correct,
@@ -194,12 +195,34 @@ def _wrong(caption: world.Caption, rng: np.random.Generator) -> Iterator[world.C
     yield from chosen
 
 
-def contrast(images: torch.Tensor, captions: torch.Tensor, scale: torch.Tensor) -> tuple[torch.Tensor, float]:
+def also_true(right: Sequence[world.Caption], others: Sequence[world.Caption]) -> np.ndarray:
+    """(N, M) bool: whether caption j may be true of picture i although it is not picture i's own.
+
+    The same shapes in any order are, unless both captions relate them and one says the opposite of the other.
+    """
+    mine, theirs = [_meaning(c) for c in right], [_meaning(c) for c in others]
+    found = np.array(
+        [[a[0] == b[0] and (not b[1] or OPPOSITE.get(a[1]) != b[1]) for b in theirs] for a in mine]
+    )
+    found[np.arange(len(right)), np.arange(len(right))] = False
+    return found
+
+
+def _meaning(caption: world.Caption) -> tuple[tuple[tuple[tuple[str, str], int], ...], str]:
+    ordered = tuple(sorted(caption.kinds))
+    swapped = caption.relation and ordered != caption.kinds
+    return ordered, OPPOSITE[caption.relation] if swapped else caption.relation
+
+
+def contrast(
+    images: torch.Tensor, captions: torch.Tensor, scale: torch.Tensor, also: torch.Tensor
+) -> tuple[torch.Tensor, float]:
     """InfoNCE of N images against N right captions and then their hard negatives; and the share right.
 
-    The same caption twice in a batch is rare enough to be left alone.
+    Captions that are `also` true of a picture, (N, M), are neither right nor wrong.
     """
     logits = scale * F.normalize(images, dim=-1) @ F.normalize(captions, dim=-1).T
+    logits = logits.masked_fill(also, -torch.inf)
     target = torch.arange(len(images))
     forth = F.cross_entropy(logits, target)
     back = F.cross_entropy(logits[:, : len(images)].T, target)

@@ -65,7 +65,7 @@ def fit(module: torch.nn.Module, loss: Loss, plan: Plan, checkpoint: Path) -> to
                 group["lr"] = plan.lr * schedule(step, plan)
             value, figures = loss(step, np.random.default_rng((plan.seed, step)))
             optimizer.zero_grad(set_to_none=True)
-            value.backward()
+            torch.autograd.backward(value)
             torch.nn.utils.clip_grad_norm_(module.parameters(), plan.clip)
             optimizer.step()
             _update(average, module, min(plan.ema, (1 + step) / (10 + step)))
