@@ -1,0 +1,67 @@
+"""Strict YAML: every mistake names the key and the nearest name there is."""
+
+from pathlib import Path
+
+import pytest
+
+from mmreward.config import load_config
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+
+
+def written(tmp_path, text):
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_rewards_compose_and_engine_are_read(tmp_path):
+    config = load_config(
+        written(
+            tmp_path,
+            "rewards:\n  a: {reward: oracle}\n  iou:\n"
+            "compose: {weights: {a: 1.5}, gates: {iou: 0.5}, normalise: group}\n"
+            "engine: {device: cpu, items: 8}\n",
+        )
+    )
+    assert config.rewards == {"a": {"reward": "oracle"}, "iou": {}}
+    assert config.compose.build().weights == {"a": 1.5}
+    with config.engine.build() as engine:
+        assert engine.budget.items == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("reward: {}", "did you mean 'rewards'"),
+        ("rewards: {}\nengine: {divice: cpu}", "did you mean 'device'"),
+        ("rewards: {}\ncompose: {weights: {}, gate: {}}", "did you mean 'gates'"),
+        ("rewards: {}\nengine: {items: 0}", "engine.items"),
+        ("rewards: {}\ncompose: {weights: {a: heavy}}", "compose.weights.a"),
+        ("rewards: [clipscore]", "rewards"),
+        ("- a", "not a mapping"),
+        ("rewards: {", "not YAML"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, text, message):
+    with pytest.raises(ValueError, match=message):
+        load_config(written(tmp_path, text))
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ValueError, match="no config at"):
+        load_config(tmp_path / "absent.yaml")
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_shipped_config_names_real_rewards_and_arguments(path):
+    import inspect
+
+    from mmreward.registry import find
+
+    config = load_config(path)
+    for name, args in config.rewards.items():
+        known = inspect.signature(find(args.get("reward", name)).factory).parameters
+        assert set(args) - {"reward", "columns"} <= set(known), (name, args)
+    if config.compose is not None:
+        assert {*config.compose.weights, *config.compose.gates} <= set(config.rewards)
