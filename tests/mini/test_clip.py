@@ -35,9 +35,15 @@ def test_turned_relation():
 
 
 def test_captions_true_of_the_same_picture_are_not_negatives():
-    texts = ["a red circle left of a blue square", "a blue square right of a red circle",
-             "a blue square and a red circle", "a red circle right of a blue square",
-             "a blue square left of a red circle", "a red circle", "a red circle above a blue square"]  # fmt: skip
+    texts = [
+        "a red circle left of a blue square",
+        "a blue square right of a red circle",
+        "a blue square and a red circle",
+        "a red circle right of a blue square",
+        "a blue square left of a red circle",
+        "a red circle",
+        "a red circle above a blue square",
+    ]
     captions = [world.parse_caption(text) for text in texts]
     assert clip.also_true(captions[:1], captions).tolist() == [[False, True, True, False, False, False, True]]
 
