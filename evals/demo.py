@@ -12,7 +12,6 @@ from mmreward.generators.mini_flow import MiniFlow
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
-from scipy.stats import spearmanr
 
 from mmreward import Engine, Media, models
 from mmreward.mini import oracle, tasks, world
@@ -20,6 +19,7 @@ from mmreward.registry import resolve
 from mmreward.results import Result, read
 from mmreward.run import score_file
 
+from .figures import Array, Interval, agreement, mean_interval
 from .report import write_report
 
 NUM_PROMPTS = 16
@@ -123,26 +123,27 @@ def write_samples(
 
 
 def summary_table(results: Sequence[Result]) -> Table:
-    """Mean, coverage and rank correlation with the oracle, for every reward."""
-    columns: dict[str, dict[str, float]] = {}
-    counts: dict[str, int] = {}
+    """Coverage, spread and rank correlation with the oracle, for every reward; 95 % bootstrap intervals."""
+    ids = list(dict.fromkeys(result.id for result in results))
+    columns: dict[str, Array] = {}
     for result in results:
-        counts[result.reward] = counts.get(result.reward, 0) + 1
-        if result.value is not None:
-            columns.setdefault(result.reward, {})[result.id] = result.value
-    table = Table("reward", "scored", "mean", "lowest", "highest", "Spearman with the oracle")
-    for name, number in counts.items():
-        values = columns.get(name, {})
-        spread = [f"{f(list(values.values())):.3f}" for f in (np.mean, min, max)] if values else ["-"] * 3
-        agreement = "-" if name == "oracle" else correlation(values, columns.get("oracle", {}))
-        table.add_row(name, f"{len(values)}/{number}", *spread, agreement)
+        column = columns.setdefault(result.reward, np.full(len(ids), np.nan))
+        column[ids.index(result.id)] = np.nan if result.value is None else result.value
+    table = Table("reward", "scored", "mean", "95 % interval", "Spearman with the oracle")
+    table.title = f"{len(ids)} pictures"
+    for name, values in columns.items():
+        ok = values[np.isfinite(values)]
+        mean = f"{ok.mean():.3f}" if len(ok) else "-"
+        agrees = "-" if name == "oracle" else _agreement(values, columns["oracle"])
+        table.add_row(name, f"{len(ok)}/{len(ids)}", mean, _interval(mean_interval(ok)), agrees)
     return table
 
 
-def correlation(values: Mapping[str, float], reference: Mapping[str, float]) -> str:
-    """Spearman's rho over the ids both have; undefined when either is constant."""
-    common = [name for name in values if name in reference]
-    pairs = np.array([[values[name], reference[name]] for name in common])
-    if len(common) < 3 or (pairs == pairs[0]).all(axis=0).any():
-        return f"undefined (n={len(common)})"
-    return f"{spearmanr(pairs[:, 0], pairs[:, 1]).statistic:.2f} (n={len(common)})"
+def _agreement(values: Array, reference: Array) -> str:
+    found = agreement(values, reference)
+    rho = "undefined" if found.rho is None else f"{found.rho:.2f} {_interval(found.interval)}"
+    return f"{rho}, n = {found.n}"
+
+
+def _interval(interval: Interval | None) -> str:
+    return "-" if interval is None else f"[{interval.low:.2f}, {interval.high:.2f}]"
