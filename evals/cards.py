@@ -10,13 +10,14 @@ import math
 from mmreward.rewards.critique import critique
 from mmreward.types import Sample, Score
 
-from .markup import LINE_CHARS, NAME_CHARS, bar, disclosure, number, text
+from .markup import LINE_CHARS, NAME_CHARS, bar, disclosure, number, text, told
 from .pictures import Spaces, pictures, thumbnail
 from .scored import NOT_SCORED, Column, Run
 
 PROMPT_CHARS = 600
 SHORT_NOTE = 100
 BRIEF_CHARS = 80
+BRIEF_PROMPT_CHARS = 160
 MAX_PARTS = 24
 MAX_FIELDS = 8
 HALF = 0.5
@@ -30,7 +31,8 @@ def card(run: Run, index: int) -> str:
     shown = pictures(sample, _spaces(run), expects_boxes) if sample is not None else ""
     values = [_finite(column.values[index]) for column in run.columns]
     keys = json.dumps([_finite(run.totals[index]), *values])
-    failed = int(any(not score.ok for column in run.columns if (score := column.scores.get(name))))
+    statuses = {column.scores[name].status for column in run.columns if name in column.scores}
+    failed = int(bool(statuses - {"ok", "na"}))
     scores = "".join(_score(column, column.scores.get(name)) for column in run.columns)
     return (
         f'<article class="card" data-keys="{text(keys, len(keys))}" data-failed="{failed}">'
@@ -48,7 +50,7 @@ def small_card(run: Run, name: str) -> str:
     of = sum(not c.combined for c in run.columns)
     total = f'<p class="total"><b>{number(float(run.totals[index]))}</b> over {ok} of {of} rewards</p>'
     scores = "".join(_line(column, column.scores.get(name), BRIEF_CHARS) for column in run.columns)
-    said = f"{_heading(name)}{_asked(run, name)}{total}{scores}"
+    said = f"{_heading(name, 'h4')}{_asked(run, name, BRIEF_PROMPT_CHARS)}{total}{scores}"
     return f'<article class="card small-card">{shown}{said}</article>'
 
 
@@ -65,11 +67,11 @@ def _spaces(run: Run) -> Spaces:
     return Spaces(str(args.get("space", "norm_1000")), str(args.get("target_space", "norm_1000")))
 
 
-def _heading(name: str) -> str:
-    return f'<h3 class="id"><bdi>{text(name, NAME_CHARS)}</bdi></h3>'
+def _heading(name: str, level: str = "h3") -> str:
+    return f'<{level} class="id"><bdi>{text(name, NAME_CHARS)}</bdi></{level}>'
 
 
-def _asked(run: Run, name: str) -> str:
+def _asked(run: Run, name: str, prompt_chars: int = PROMPT_CHARS) -> str:
     """The prompt, or why there is none."""
     if name not in run.rows:
         return "" if run.trouble else '<p class="absent">this id is not in the data set</p>'
@@ -77,7 +79,7 @@ def _asked(run: Run, name: str) -> str:
     if row.sample is None:
         return f'<p class="absent">the row cannot be read: {text(row.problem)}</p>'
     prompt = row.sample.prompt
-    return f'<p class="prompt" dir="auto">{text(prompt, PROMPT_CHARS)}</p>' if prompt.strip() else ""
+    return f'<p class="prompt" dir="auto">{text(prompt, prompt_chars)}</p>' if prompt.strip() else ""
 
 
 def _written(sample: Sample | None) -> str:
@@ -102,9 +104,10 @@ def _line(column: Column, score: Score | None, reason_chars: int = LINE_CHARS) -
     if score is None:
         return f'<div class="score">{name}<span class="failed">{NOT_SCORED}</span></div>'
     if not score.ok:
-        status = text(score.status.replace("_", " "))
+        status = told(score.status)
+        css = "failed na" if score.status == "na" else "failed"
         reason = f": <bdi>{text(score.note, reason_chars)}</bdi>" if score.note else ""
-        return f'<div class="score">{name}<span class="failed"><b>{status}</b>{reason}</span></div>'
+        return f'<div class="score">{name}<span class="{css}"><b>{status}</b>{reason}</span></div>'
     mean = float(column.ok.mean())
     drawn = bar(score.value, column.span, mean) if column.span is not None else "<span></span>"
     return f'<div class="score">{name}{drawn}<span class="value">{number(score.value)}</span></div>'

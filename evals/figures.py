@@ -14,8 +14,8 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 
 SEED = 0
 DRAWS = 2000
-CELLS = 20_000_000
-"""Values drawn per interval at most: above 10,000 samples there are fewer resamples, never below 200."""
+CELLS = 4_000_000
+"""Values drawn per interval at most: above 2,000 samples there are fewer resamples, never below 200."""
 
 
 class Interval(NamedTuple):

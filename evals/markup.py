@@ -44,13 +44,18 @@ def count(things: int, noun: str, plural: str = "") -> str:
     return f"{things:,} {noun if things == 1 else plural or noun + 's'}"
 
 
+def told(status: str) -> str:
+    """A status in words."""
+    return "does not apply" if status == "na" else text(status.replace("_", " "))
+
+
 def interval(given: Interval | None) -> str:
     return f"{number(given.low)} to {number(given.high)}" if given is not None else "too few samples"
 
 
 def disclosure(title: str, body: str) -> str:
     """A closed <details> with the text inside, line breaks kept."""
-    words = f'<div class="words" dir="auto">{text(body, TEXT_CHARS)}</div>'
+    words = f'<div class="words" dir="auto" tabindex="0">{text(body, TEXT_CHARS)}</div>'
     return f"<details><summary>{text(title)}</summary>{words}</details>"
 
 

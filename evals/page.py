@@ -4,20 +4,18 @@ Turns a run into HTML and computes nothing beyond the figures it shows; the styl
 and its script in report.html.
 """
 
-import json
 from collections.abc import Sequence
 from datetime import datetime
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
 from string import Template
-from typing import Any
 
 import numpy as np
 
 from .cards import card, small_card
-from .figures import Agreement, agreement, mean_interval, num_draws
-from .markup import NAME_CHARS, TEXT_CHARS, count, histogram, interval, number, table, text, whisker
+from .figures import DRAWS, Agreement, agreement, mean_interval, num_draws
+from .markup import NAME_CHARS, TEXT_CHARS, count, histogram, interval, number, table, text, told, whisker
 from .scored import Column, Run
 
 HERE = Path(__file__).parent
@@ -70,7 +68,7 @@ def _summary(run: Run) -> str:
     draws = num_draws(len(run.ids))
     caption = (
         "Every figure is over the samples that have a value. Intervals: percentile bootstrap over samples, "
-        f"{draws:,} resamples, fixed seed. A failed score is never a number, so it is in none of them."
+        f"{draws:,}{' or more' if draws < DRAWS else ''} resamples, fixed seed. A failed score is never a number, so it is in none of them."
     )
     return f'<section><h2 id="summary">Rewards</h2>{table(caption, heads, rows)}</section>'
 
@@ -82,7 +80,7 @@ def _summary_row(column: Column) -> list[str]:
     spread = (ok.mean(), ok.min(), np.median(ok), ok.max()) if len(ok) else (float("nan"),) * 4
     mean, low, median, high = (number(float(value)) for value in spread)
     between = interval(mean_interval(ok)) if len(ok) >= 2 else f"n = {len(ok)}: none"
-    lost = ", ".join(f"{n:,} {_told(status)}" for status, n in column.failures.most_common())
+    lost = ", ".join(f"{n:,} {told(status)}" for status, n in column.failures.most_common())
     return [
         f"{text(column.name, NAME_CHARS)}{lower}{combined}",
         f"{len(ok):,} of {n:,} <small>{_percent(len(ok), n)}</small>",
@@ -174,7 +172,7 @@ def _footer(run: Run) -> str:
         [
             text(column.name, NAME_CHARS),
             text(column.kind, NAME_CHARS),
-            f'<code dir="auto">{text(_json(dict(column.args)), TEXT_CHARS)}</code>',
+            f'<code dir="auto">{text(_args(column), TEXT_CHARS)}</code>',
             _fingerprints(column),
         ]
         for column in run.columns
@@ -204,8 +202,8 @@ def _fingerprints(column: Column) -> str:
     return f'{shown} <span class="bad">{len(column.fingerprints)} versions mixed in one file</span>'
 
 
-def _json(args: dict[str, Any]) -> str:
-    return json.dumps(args, ensure_ascii=False, default=str)
+def _args(column: Column) -> str:
+    return ", ".join(f"{name}={value}" for name, value in column.args.items()) or "defaults"
 
 
 def _date(created: str) -> str:
@@ -214,10 +212,6 @@ def _date(created: str) -> str:
     except ValueError:
         return text(created)
     return f"{moment.day} {moment:%B %Y, %H:%M} {moment.tzname() or ''}".strip()
-
-
-def _told(status: str) -> str:
-    return "do not apply" if status == "na" else text(status.replace("_", " "))
 
 
 def _percent(part: int, whole: int) -> str:

@@ -24,6 +24,8 @@ INPUT_SIDE = 96
 SMALL_SIDE = 128
 """Pictures up to this side stay PNG and are enlarged without smoothing."""
 CANVAS = 320
+TALLEST = 26
+"""Height on the page, in rem, at which a picture that stands upright stops growing."""
 LABEL_CHARS = 24
 MAX_BOXES = 50
 SCALES = {"norm_1": (1.0, 1.0), "norm_100": (100.0, 100.0), "norm_1000": (1000.0, 1000.0)}
@@ -69,7 +71,9 @@ def thumbnail(sample: Sample) -> str:
 
 def _framed(media: Media, alt: str, overlay: str) -> str:
     tag = '<span class="tag">video, first frame</span>' if media.kind == "video" else ""
-    return f'<div class="picture">{_embedded(media, MAX_SIDE, alt)}{overlay}{tag}</div>'
+    height, width = _size(media) or (1, 1)
+    narrow = f' style="max-width:{TALLEST * width / height:.1f}rem"' if height > width else ""
+    return f'<div class="picture"{narrow}>{_embedded(media, MAX_SIDE, alt)}{overlay}{tag}</div>'
 
 
 def _embedded(media: Media, side: int, alt: str = "") -> str:

@@ -155,12 +155,14 @@ def test_failed_scores_are_chips_with_reasons_and_in_no_mean(tmp_path: Path) -> 
     run = make_run(tmp_path, {"quality": [*oks(0.25, 0.75, 0.5), *failed], "free": oks(1, 2, 3, 4, 5, 6)})
     html = write_report(run).read_text(encoding="utf-8")
     page = Page(html)
-    assert "3 of 6" in page.words and "1 unparsable, 1 timeout, 1 do not apply" in page.words
+    assert "3 of 6" in page.words and "1 unparsable, 1 timeout, 1 does not apply" in page.words
     assert "<b>0.500</b>" in html
     assert all(
         reason in page.words for reason in ("no number in 'hm'", "no score within 3 s", "not for clips")
     )
     assert len(page.having("span", "failed")) >= 3
+    flags = [card["data-failed"] for card in page.having("article", "card") if "data-keys" in card]
+    assert flags == ["0", "0", "0", "1", "1", "0"]
     facts = re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", html)
     assert ("failed", '<span class="bad">2</span> <small>of 12</small>') in facts
 
@@ -371,6 +373,14 @@ def test_mixed_fingerprints_are_pointed_out(tmp_path: Path) -> None:
     changed = [results.Result.of("s9", "quality", Score(0.3), "other-print", ""), *rows]
     results.write(run, changed, results.about(run))
     assert "2 versions mixed in one file" in read(write_report(run)).words
+
+
+def test_footer_names_the_arguments(tmp_path: Path) -> None:
+    """What each reward was run with, its fingerprint, and the command when it was stored."""
+    rewards = {"quality": {"reward": "clipscore", "args": {"weights": "mini-clip"}, "range": [-1, 1]}}
+    run = make_run(tmp_path, {"quality": oks(0.1, 0.2)}, rewards=rewards, command=["mmreward", "score"])
+    words = read(write_report(run)).words
+    assert "weights=mini-clip" in words and "print-quality" in words and "Command: mmreward score" in words
 
 
 def test_errors_name_the_value_and_the_fix(tmp_path: Path) -> None:
