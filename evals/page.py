@@ -66,9 +66,10 @@ def _summary(run: Run) -> str:
     heads = ("reward", "scored", "mean", "95 % interval", "min", "median", "max", "distribution", "no value")
     rows = [_summary_row(column) for column in run.columns]
     draws = num_draws(len(run.ids))
+    resamples = f"{draws:,}{' or more' if draws < DRAWS else ''} resamples"
     caption = (
         "Every figure is over the samples that have a value. Intervals: percentile bootstrap over samples, "
-        f"{draws:,}{' or more' if draws < DRAWS else ''} resamples, fixed seed. A failed score is never a number, so it is in none of them."
+        f"{resamples}, fixed seed. A failed score is never a number, so it is in none of them."
     )
     return f'<section><h2 id="summary">Rewards</h2>{table(caption, heads, rows)}</section>'
 
