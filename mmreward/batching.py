@@ -156,6 +156,10 @@ class Load(NamedTuple):
     def of(cls, call: Call) -> "Load":
         return cls(1, call.cost.tokens, call.cost.tokens, call.cost.bytes)
 
+    @classmethod
+    def all(cls, calls: Iterable[Call]) -> "Load":
+        return sum(map(cls.of, calls), cls())
+
     def __add__(self, other: "Load") -> "Load":  # type: ignore[override]
         return Load(
             self.items + other.items,
@@ -167,6 +171,11 @@ class Load(NamedTuple):
     def tokens(self, ragged: bool) -> int:
         """Tokens the batch really computes: padded to the longest unless the network is ragged."""
         return self.total if ragged else self.longest * self.items
+
+    def share(self, budget: Budget, ragged: bool) -> float:
+        """How much of the budget it takes, by whichever limit is the tightest."""
+        taken = (self.items / budget.items, self.tokens(ragged) / budget.tokens, self.bytes / budget.bytes)
+        return max(taken)
 
     def fits(self, budget: Budget, ragged: bool) -> bool:
         return (

@@ -146,7 +146,12 @@ class Engine:
             raise RuntimeError(
                 "a reward runs on the engine's loop: await inside it instead of calling the engine"
             )
-        return self._start(work).result()
+        done = self._start(work)
+        try:
+            return done.result()
+        except BaseException:  # KeyboardInterrupt reaches the caller's thread only
+            done.cancel()
+            raise
 
     async def arun(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the engine's loop from another one; cancelling the caller cancels it."""
@@ -197,7 +202,8 @@ class Engine:
             if (hit := self.cache.get(name, self)) is not self:
                 self._stats.cached += 1
                 return hit
-            if (known := self._inflight.get(name)) is not None:
+            # A call that everybody has given up may have left the queue already.
+            if (known := self._inflight.get(name)) is not None and known.live:
                 self._stats.deduplicated += 1
                 return await self._wait(known)
         call = Call(network, op, item, name if key is not None else None, share, network.cost(op, item))
@@ -250,7 +256,8 @@ class Engine:
                 self._pool.submit(self._prepare, calls)
         if not self._staged:
             for waiter in self._idle:
-                waiter.set_result(None)
+                if not waiter.done():
+                    waiter.set_result(None)
             self._idle.clear()
 
     def _next_window(self) -> list[list[Call]]:
@@ -271,8 +278,8 @@ class Engine:
         begun = time.perf_counter()
         try:
             batch = calls[0].network.prepare(calls[0].op, [call.item for call in calls])
-        except Exception as error:  # delivered to its callers
-            self._post(self._failed, calls, error)
+        except BaseException as error:  # delivered to its callers; a native panic is no Exception
+            self._post(self._failed, calls, _deliverable(error))
         else:
             self._device_queue.put((calls, batch, time.perf_counter() - begun))
 
@@ -280,30 +287,53 @@ class Engine:
         while (job := self._device_queue.get()) is not None:
             if callable(job):
                 job()
-                continue
-            calls, batch, prepared = job
-            begun = time.perf_counter()
-            try:
-                results = self._forward(calls, batch)
-            except Exception as error:  # delivered to its callers
-                if is_out_of_memory(error):
-                    error = error.with_traceback(None)  # its frames hold the tensors that did not fit
-                    release_memory()
-                self._post(self._failed, calls, error)
             else:
-                self._post(self._deliver, calls, results, prepared, time.perf_counter() - begun)
-            del job, batch, calls
+                self._run_batch(*job)
+            del job
         self._residency.sleep()
+
+    def _run_batch(self, calls: list[Call], batch: Any, prepared: float) -> None:
+        begun = time.perf_counter()
+        try:
+            self._ensure(calls[0].network)
+        except BaseException as error:  # no item is to blame: halving the batch would only load again
+            self._post(self._deliver, calls, [_deliverable(error)] * len(calls), prepared, 0.0)
+            return
+        try:
+            results = self._forward(calls, batch)
+        except BaseException as error:  # delivered to its callers; a native panic is no Exception
+            self._post(self._failed, calls, _deliverable(error))
+            if is_out_of_memory(error):
+                release_memory()
+        else:
+            self._post(self._deliver, calls, results, prepared, time.perf_counter() - begun)
+
+    def _ensure(self, network: Network) -> None:
+        try:
+            self._residency.ensure(network)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            lacking = _deliverable(error)
+        else:
+            return
+        if not self._residency.trim(keep=network):
+            raise lacking
+        self._residency.ensure(network)
 
     def _forward(self, calls: list[Call], batch: Any) -> list[Any]:
         network, op = calls[0].network, calls[0].op
-        self._residency.ensure(network)
+        lacking: Exception | None = None
         try:
             results = network.forward(op, batch)
         except Exception as error:
-            # One item that does not fit may fit once the other networks have left.
-            if len(calls) > 1 or not is_out_of_memory(error) or not self._residency.trim(keep=network):
+            if len(calls) > 1 or not is_out_of_memory(error):
                 raise
+            lacking = _deliverable(error)
+        if lacking is not None:
+            # One item may fit once the other networks, and what it had itself allocated, have left.
+            if not self._residency.trim(keep=network):
+                raise lacking
             results = network.forward(op, batch)
         if len(results) != len(calls):
             raise RuntimeError(f"{network.name}.{op} returned {len(results)} results for {len(calls)} items")
@@ -313,9 +343,7 @@ class Engine:
 
     def _deliver(self, calls: list[Call], results: list[Any], prepared: float, forwarded: float) -> None:
         self._staged -= 1
-        load = Load(
-            len(calls), max(call.cost.tokens for call in calls), sum(call.cost.tokens for call in calls)
-        )
+        load = Load.all(calls)
         self._stats.batch(calls[0].network.name, load, prepared, forwarded, calls[0].network.ragged)
         lane = self._lanes[id(calls[0].network)]
         lane.clean += 1
@@ -323,6 +351,7 @@ class Engine:
             lane.factor = min(1.0, lane.factor * GROW)
         for call, result in zip(calls, results, strict=True):
             if isinstance(result, Exception):
+                self._stats.failed += 1
                 self._settle_call(call, None, result)
             else:
                 if call.key is not None:
@@ -335,7 +364,10 @@ class Engine:
         self._staged -= 1
         if is_out_of_memory(error):
             lane = self._lanes[id(calls[0].network)]
-            lane.factor, lane.clean = lane.factor * SHRINK, 0
+            if len(calls) > 1:  # an item that fits nowhere says nothing about the size of batches
+                share = Load.all(calls).share(self.budget, lane.network.ragged)
+                lane.factor = min(lane.factor, share * SHRINK)
+            lane.clean = 0
             self._stats.out_of_memory += 1
         if len(calls) == 1:
             self._stats.failed += 1
@@ -363,7 +395,13 @@ class Engine:
         if self._closed:
             work.close()
             raise RuntimeError("the engine is closed")
-        return asyncio.run_coroutine_threadsafe(self._with_engine(work), self._loop)
+        wrapped = self._with_engine(work)
+        try:
+            return asyncio.run_coroutine_threadsafe(wrapped, self._loop)
+        except RuntimeError:  # closed since we looked
+            wrapped.close()
+            work.close()
+            raise RuntimeError("the engine is closed") from None
 
     async def _with_engine(self, work: Coroutine[Any, Any, T]) -> T:
         _current.set(self)
@@ -372,6 +410,10 @@ class Engine:
     def _run_loop(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
+        while tasks := asyncio.all_tasks(self._loop):  # started while the others were being cancelled
+            for task in tasks:
+                task.cancel()
+            self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
         self._loop.close()
 
     def _post(self, method: Any, *args: Any) -> None:
@@ -410,6 +452,14 @@ class Engine:
             task.cancel()
         stop = asyncio.gather(*tasks, return_exceptions=True)
         stop.add_done_callback(lambda _: self._loop.stop()) if tasks else self._loop.stop()
+
+
+def _deliverable(error: BaseException) -> Exception:
+    """The error as a future can carry it; one for lack of memory without the frames that hold what did not
+    fit."""
+    if not isinstance(error, Exception) or isinstance(error, StopIteration):
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error.with_traceback(None) if is_out_of_memory(error) else error
 
 
 def current() -> Engine:

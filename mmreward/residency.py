@@ -44,6 +44,9 @@ class Residency:
             network.load(self.device)
             self._resident[id(network)] = network
         self._resident.move_to_end(id(network))
+        # Some networks know their size only once they are loaded.
+        while self.limit is not None and len(self._resident) > 1 and self.nbytes > self.limit:
+            self._evict()
 
     def trim(self, keep: Network) -> bool:
         """Unload everything but `keep`; True when that freed something."""
@@ -57,7 +60,7 @@ class Residency:
 
     def sleep(self) -> None:
         """Unload everything, remembering what was there."""
-        self._asleep = list(self._resident.values())
+        self._asleep = list(self._resident.values()) or self._asleep
         while self._resident:
             self._evict()
         release_memory()
