@@ -37,10 +37,8 @@ class MiniFlow:
         return Conditioning(hidden[:-1], pooled[:-1], hidden[-1:], pooled[-1:])
 
     def noise(self, seeds: Sequence[int]) -> torch.Tensor:
-        """Gaussian latents (N, 12, 16, 16), drawn on the CPU so that a seed means the same anywhere."""
-        shape = (3 * flow.FOLD**2, flow.SIZE // flow.FOLD, flow.SIZE // flow.FOLD)
-        drawn = [torch.randn(shape, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds]
-        return torch.stack(drawn).to(self.device, self.dtype)
+        """Gaussian latents (N, 12, 16, 16); a seed means the same on every device."""
+        return flow.noise(seeds).to(self.device, self.dtype)
 
     def velocity(
         self,

@@ -6,7 +6,7 @@ import torch
 from mmreward.generators import sample
 from mmreward.generators.mini_flow import MiniFlow
 
-from mmreward.mini import flow, oracle, world
+from mmreward.mini import flow, oracle
 
 PROMPTS = ["a red circle", "two blue squares", "a green triangle above a yellow circle", "a cyan square"]
 
@@ -88,6 +88,5 @@ def test_missing_folder_says_what_to_run(tmp_path):
 def test_training_runs_resumes_and_saves(tmp_path):
     for scale in (0.0007, 0.001):
         flow.train(tmp_path, scale, seed=0)
-    pictures = flow.draw(flow.load(tmp_path / "mini-flow"), ["a red circle"], seed=0, steps=2)
+    pictures = flow.draw(flow.load(tmp_path / "mini-flow"), ["a red circle"], [0], steps=2)
     assert pictures[0].size == (32, 32)
-    assert world.parse_caption("a red circle").total == 1
