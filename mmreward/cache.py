@@ -4,6 +4,7 @@ nothing."""
 import sys
 from collections import OrderedDict
 from collections.abc import Hashable
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -36,8 +37,7 @@ class ByteLRU:
         return entry[0]
 
     def put(self, key: Hashable, value: Any) -> None:
-        if isinstance(value, np.ndarray) and value.base is not None:
-            value = value.copy()  # a view would keep its whole batch alive
+        value = _owned(value)
         size = sizeof(value)
         if key in self._entries:
             self.nbytes -= self._entries.pop(key)[1]
@@ -62,4 +62,20 @@ def sizeof(value: Any) -> int:
         return sys.getsizeof(value) + sum(sizeof(k) + sizeof(v) for k, v in value.items())
     if isinstance(value, list | tuple):
         return sys.getsizeof(value) + sum(sizeof(v) for v in value)
-    return sys.getsizeof(value)
+    if is_dataclass(value):
+        return sys.getsizeof(value) + sum(sizeof(getattr(value, field.name)) for field in fields(value))
+    nbytes = getattr(value, "nbytes", 0)  # a tensor's storage
+    return sys.getsizeof(value) + (nbytes if isinstance(nbytes, int) else 0)
+
+
+def _owned(value: Any) -> Any:
+    """The value with views replaced by copies: a view would keep its whole batch alive."""
+    if isinstance(value, np.ndarray):
+        return value if value.base is None else value.copy()
+    if isinstance(value, dict):
+        return {key: _owned(inner) for key, inner in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*map(_owned, value))
+    if type(value) in (list, tuple):
+        return type(value)(map(_owned, value))
+    return value

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Literal
+from typing import Literal, get_args
 
 from .types import Score
 
@@ -63,6 +63,8 @@ def weighted(
         finite, or
             columns of unequal length.
     """
+    if failed not in get_args(Policy):
+        raise ValueError(f"failed is one of {', '.join(get_args(Policy))}, not {failed!r}")
     _matched(scores, weights, "weight")
     for name, weight in weights.items():
         if not math.isfinite(weight):

@@ -12,11 +12,14 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .failures import Unscorable
 from .media import Media
 from .types import Sample
 
 FIELDS = tuple(field.name for field in fields(Sample))
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+SAVED = ("dataset_info.json", "state.json", "dataset_dict.json")
+"""What `datasets` leaves in a folder it saves to."""
 CLIPS = (".mp4", ".webm", ".mov", ".mkv", ".avi")
 
 
@@ -42,10 +45,10 @@ def read_rows(path: str | Path) -> Iterator[Row]:
     path = Path(path)
     if not path.exists():
         raise ValueError(f"no data at {path}")
-    if path.is_dir() and not (path / "dataset_info.json").exists() and not (path / "state.json").exists():
-        records, root = _folder(path), path
-    elif path.is_dir():
+    if path.is_dir() and any((path / marker).exists() for marker in SAVED):
         records, root = _saved_dataset(path), path
+    elif path.is_dir():
+        records, root = _folder(path), path
     elif path.suffix in (".jsonl", ".ndjson"):
         records, root = _json_lines(path), path.parent
     elif path.suffix in (".parquet", ".pq"):
@@ -62,7 +65,8 @@ def _rows(records: Iterable[Any], root: Path) -> Iterator[Row]:
         if isinstance(record, ValueError):
             yield Row(fallback, None, str(record), "")
             continue
-        name = str(record.get("id") or fallback) if isinstance(record, Mapping) else fallback
+        given = record.get("id") if isinstance(record, Mapping) else None
+        name = fallback if given is None or given == "" else str(given)
         try:
             if name in seen:
                 raise ValueError(f"the id {name!r} was used before")
@@ -119,7 +123,7 @@ def _media(value: Any, root: Path, kind: Any) -> Media:
         value = value.get("path")
     if isinstance(value, str):
         path = root / value
-        if not path.exists() and "\\" in value:
+        if "\\" in value and _stamp(path) is None:
             path = root / value.replace("\\", "/")
         return Media(path, kind)
     if value is None or isinstance(value, int | float | bool):
@@ -131,20 +135,34 @@ def _digest(record: Mapping[str, Any], sample: Sample) -> str:
     digest = hashlib.blake2b(digest_size=8)
     digest.update(json.dumps(record, sort_keys=True, default=_named).encode())
     for media in (sample.image, sample.video, *sample.inputs):
-        if media is not None and isinstance(media.source, Path) and media.source.exists():
-            stat = media.source.stat()
-            digest.update(f"{stat.st_size} {stat.st_mtime_ns}".encode())
+        if media is not None and isinstance(media.source, Path):
+            digest.update(repr(_stamp(media.source)).encode())
     return digest.hexdigest()
 
 
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Size and time of a file; None when there is none, or when the text is no path at all."""
+    try:
+        stat = path.stat()
+    except (OSError, ValueError):
+        return None
+    return stat.st_size, stat.st_mtime_ns
+
+
 def _named(value: Any) -> str:
-    return hashlib.blake2b(value, digest_size=8).hexdigest() if isinstance(value, bytes) else Media(value).key
+    """What stands for a value that JSON has no form for: bytes, pictures, dates, decimals."""
+    if isinstance(value, bytes):
+        return hashlib.blake2b(value, digest_size=8).hexdigest()
+    try:
+        return Media(value).key
+    except (Unscorable, OSError):
+        return str(value)
 
 
 def _json(text: str, what: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{what} is not JSON: {error}") from None
 
 
@@ -153,9 +171,9 @@ def _json_lines(path: Path) -> Iterator[Any]:
         for number, line in enumerate(lines, start=1):
             if line.strip():
                 try:
-                    yield json.loads(line)
+                    yield _json(line, f"line {number}")
                 except ValueError as error:
-                    yield ValueError(f"line {number} is not JSON: {error}")
+                    yield error
 
 
 def _parquet(path: Path) -> Iterator[Any]:
@@ -175,6 +193,9 @@ def _saved_dataset(path: Path) -> Iterator[Any]:
         raise ValueError(
             f"{path} holds the splits {', '.join(dataset)}: name one, as in {path / next(iter(dataset))}"
         )
+    for name, feature in dataset.features.items():
+        if hasattr(feature, "decode"):  # bytes instead of pictures, so that a broken one costs its own row
+            dataset = dataset.cast_column(name, type(feature)(decode=False))
     return iter(dataset)
 
 
@@ -184,6 +205,9 @@ def _folder(path: Path) -> Iterator[Any]:
         for record in _json_lines(metadata):
             if isinstance(record, dict) and "file_name" in record:
                 name = record.pop("file_name")
+                if not isinstance(name, str):
+                    yield ValueError(f"file_name is {name!r}, not a path")
+                    continue
                 record.setdefault("id", name)
                 record["video" if Path(name).suffix.lower() in CLIPS else "image"] = name
             yield record

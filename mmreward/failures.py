@@ -17,6 +17,8 @@ class Unscorable(ValueError):  # noqa: N818 - reads as what it says at the raise
     def __init__(
         self, reason: str, status: Status = "error", parts: Mapping[str, float] | None = None
     ) -> None:
+        if status not in STATUSES or status == "ok":
+            raise ValueError(f"{status!r} is no status of a failure: {reason}")
         super().__init__(reason)
         self.status: Status = status
         self.parts = parts or {}

@@ -115,7 +115,7 @@ class Media:
         except FileNotFoundError:
             raise Unscorable(f"no file at {self.source}", "missing") from None
         except OSError as error:
-            raise Unscorable(f"cannot read {self.source}: {error.strerror}") from None
+            raise Unscorable(f"cannot read {str(self.source)[:200]}: {error.strerror}") from None
 
     def _is_stream(self) -> bool:
         """Whether the bytes are a video container rather than something Pillow opens."""

@@ -37,9 +37,9 @@ class Result:
 
     @classmethod
     def of(cls, name: str, reward: str, score: Score, fingerprint: str, digest: str) -> "Result":
-        value = score.value if score.ok else None
+        value = float(score.value) if score.ok else None
         note = score.note.replace("\x00", "\ufffd")
-        parts = {key: part for key, part in score.parts.items() if math.isfinite(part)}
+        parts = {key: float(part) for key, part in score.parts.items() if math.isfinite(part)}
         return cls(name, reward, value, score.status, note, json.dumps(parts), fingerprint, digest)
 
     @property
@@ -159,7 +159,9 @@ def _existing(out: Path, parts: Path) -> Iterator[Result]:
 
 def _read(path: Path) -> Iterator[Result]:
     if path.suffix == ".jsonl":
-        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        # Not splitlines: it also splits at U+2028 and its like, which JSON leaves inside strings.
+        lines = path.read_text(encoding="utf-8").split("\n")
+        records = [json.loads(line) for line in lines if line.strip()]
     else:
         import pyarrow.parquet as pq
 
