@@ -1,0 +1,48 @@
+"""Scores cannot lie about failures, and samples say what they lack."""
+
+import math
+
+import pytest
+
+from mmreward import Sample, Score, Unscorable
+from mmreward.failures import STATUSES
+from mmreward.types import MAX_TEXT, lacking, oversized
+
+
+@pytest.mark.parametrize("status", [s for s in STATUSES if s != "ok"])
+def test_a_failed_score_is_nan_and_keeps_its_reason(status):
+    score = Score.failed(status, "why", {"mass": 0.1})
+    assert math.isnan(score.value) and not score.ok
+    assert (score.status, score.note, score.parts) == (status, "why", {"mass": 0.1})
+
+
+@pytest.mark.parametrize(
+    ("value", "status"),
+    [(math.nan, "ok"), (math.inf, "ok"), (0.0, "error"), (1.0, "na"), (math.inf, "error"), (0.0, "fine")],
+)
+def test_a_value_and_a_status_that_disagree_are_refused(value, status):
+    with pytest.raises(ValueError):
+        Score(value, {}, status)
+
+
+@pytest.mark.parametrize("status", ["ok", "bogus", ""])
+def test_a_refusal_has_a_status_of_failure(status):
+    with pytest.raises(ValueError, match="status"):
+        Unscorable("reason", status)
+
+
+def test_a_sample_says_everything_it_lacks():
+    assert lacking(Sample(prompt="x"), ("prompt",)) == ""
+    assert lacking(Sample(), ("prompt", "image", "target")) == (
+        "the sample has no prompt and no image and no target"
+    )
+    assert lacking(Sample(target=[]), ("target",)) == "", "no true boxes is a target"
+    assert "blank" in lacking(Sample(prompt=" \n\t"), ("prompt",))
+    assert "int, not text" in lacking(Sample(prompt=5), ("prompt",))  # type: ignore[arg-type]
+    assert lacking(Sample(inputs=()), ("inputs",)) and lacking(Sample(steps=()), ("steps",))
+
+
+def test_text_above_the_limit_is_refused_whatever_the_reward_needs():
+    assert oversized(Sample(prompt="x" * MAX_TEXT)) == ""
+    assert str(MAX_TEXT) in oversized(Sample(prompt="x" * (MAX_TEXT + 1)))
+    assert "response" in oversized(Sample(response="x" * 1_000_000))
