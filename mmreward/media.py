@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 MAX_PIXELS = 89_478_485
 """Pictures with more pixels than this are refused (Pillow's own threshold for a decompression bomb)."""
 MAX_FRAMES = 4096
+MAX_CLIP_PIXELS = 1 << 30
+"""Pixels of all frames of one clip together (3 GB as RGB); a small file can ask for any number."""
 
 
 class Media:
@@ -31,8 +33,7 @@ class Media:
 
     Args:
         source: a path, encoded bytes, a PIL image, an array (HWC, HW or THWC) or a tensor (CHW or TCHW).
-        Arrays and
-            tensors are uint8, or floats in [0, 1].
+            Arrays and tensors are uint8, or floats in [0, 1].
         kind: "image" or "video".
 
     Raises:
@@ -89,8 +90,9 @@ class Media:
             _checked_size(picture.height, picture.width)
             if self.kind == "image":
                 return _rgb(picture)
-            frames = []
+            frames: list[Any] = []
             for index in range(min(getattr(picture, "n_frames", 1), MAX_FRAMES)):
+                _checked_clip(index + 1, picture.height, picture.width)
                 picture.seek(index)
                 frames.append(_rgb(picture))
             return np.stack(frames)
@@ -99,12 +101,11 @@ class Media:
         """uint8 tensor, CHW or TCHW. A uint8 tensor source with three channels is handed back as it is."""
         import torch
 
-        if (
-            isinstance(self.source, torch.Tensor)
-            and self.source.dtype == torch.uint8
-            and self.source.shape[-3] == 3
-        ):
-            return self.source
+        source: Any = self.source
+        dims = 3 if self.kind == "image" else 4
+        tensor = isinstance(source, torch.Tensor) and source.dtype == torch.uint8
+        if tensor and source.ndim == dims and source.shape[-3] == 3:
+            return cast("torch.Tensor", source)
         return torch.from_numpy(np.ascontiguousarray(np.moveaxis(self.array(), -1, -3)))
 
     def _encoded(self) -> bytes:
@@ -122,7 +123,7 @@ class Media:
         if self.kind != "video":
             return False
         head = self._encoded()[:16]
-        return not head.startswith((b"GIF8", b"RIFF", b"\x89PNG"))
+        return not head.startswith((b"GIF8", b"\x89PNG")) and head[8:12] != b"WEBP"
 
     @contextmanager
     def _opened(self) -> "Iterator[Image.Image]":
@@ -137,8 +138,10 @@ class Media:
                     yield picture
         except UnidentifiedImageError:
             raise Unscorable(f"{self!r} is not an image Pillow can read") from None
-        except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-            raise Unscorable(f"{self!r} is broken: {error}") from None
+        except (Unscorable, MemoryError):
+            raise
+        except Exception as error:  # a decoder may raise anything on damaged bytes, struct.error for one
+            raise Unscorable(f"{self!r} is broken: {error or type(error).__name__}") from None
 
     def _array(self) -> "np.ndarray[Any, Any]":
         """Pixels of an in-memory source, channels last, not yet converted."""
@@ -154,7 +157,10 @@ class Media:
         if hasattr(source, "getexif"):
             return _rgb(cast("Image.Image", source))
         if isinstance(source, list | tuple) and self.kind == "video" and source:
-            return np.stack([Media(frame).array() for frame in source])
+            frames = [Media(frame).array() for frame in source]
+            if len(sizes := {frame.shape[:2] for frame in frames}) > 1:
+                raise Unscorable(f"the frames have different sizes: {sorted(sizes)}")
+            return np.stack(frames)
         raise Unscorable(f"{type(source).__name__} is not a path, bytes, PIL image, array or tensor")
 
 
@@ -164,6 +170,11 @@ def _checked_size(height: int, width: int) -> tuple[int, int]:
     if height < 1 or width < 1:
         raise Unscorable(f"{width} x {height} pixels: the picture is empty")
     return height, width
+
+
+def _checked_clip(frames: int, height: int, width: int) -> None:
+    if frames * height * width > MAX_CLIP_PIXELS:
+        raise Unscorable(f"{frames} frames of {width} x {height} are above {MAX_CLIP_PIXELS} pixels")
 
 
 def _rgb(picture: "Image.Image") -> "np.ndarray[Any, np.dtype[np.uint8]]":
@@ -205,12 +216,15 @@ def _decode_stream(data: bytes) -> "np.ndarray[Any, np.dtype[np.uint8]]":
 
     try:
         with av.open(io.BytesIO(data), mode="r") as container:
-            frames = []
+            frames: list[Any] = []
             for frame in container.decode(video=0):
                 _checked_size(frame.height, frame.width)
+                _checked_clip(len(frames) + 1, frame.height, frame.width)
                 frames.append(frame.to_ndarray(format="rgb24"))
                 if len(frames) == MAX_FRAMES:
                     break
+    except Unscorable:
+        raise
     except (av.error.FFmpegError, IndexError, ValueError) as error:
         raise Unscorable(f"the video cannot be decoded: {error}") from None
     if not frames:

@@ -120,7 +120,7 @@ def reward(
 
     def register(factory: Factory) -> Factory:
         known = _entries.get(name)
-        if known is not None and known.factory.__qualname__ != factory.__qualname__:
+        if known is not None and _place(known.factory) != _place(factory):
             raise ValueError(f"a reward named {name!r} exists already, in {known.factory.__module__}")
         if not factory.__doc__:
             raise ValueError(f"the factory of {name!r} needs a docstring: range, paper and arguments")
@@ -143,6 +143,10 @@ def reward(
     return register
 
 
+def _place(factory: Factory) -> tuple[str, str]:
+    return factory.__module__, factory.__qualname__
+
+
 def uses(network: Network) -> None:
     """Called by a network's handle when a factory makes it, so that the reward's fingerprint can name it."""
     networks = _networks.get()
@@ -156,7 +160,7 @@ def find(name: str) -> Entry:
     Raises:
         ValueError: no such reward; the message offers the nearest names.
     """
-    if name not in _entries:
+    if name not in _entries and name.isidentifier():
         _import(f"mmreward.rewards.{name}")
     if name not in _entries:
         for point in entry_points(group="mmreward.rewards"):
@@ -215,6 +219,8 @@ def resolve(rewards: Rewards) -> dict[str, Reward]:
     """
     if isinstance(rewards, str | Reward):
         rewards = [rewards]
+    if not rewards:
+        raise ValueError("no rewards given")
     if isinstance(rewards, Mapping):
         return {name: _resolve_one(name, given) for name, given in rewards.items()}
     resolved: dict[str, Reward] = {}
@@ -223,8 +229,6 @@ def resolve(rewards: Rewards) -> dict[str, Reward]:
         if one.info.name in resolved:
             raise ValueError(f"{one.info.name} is given twice: pass a mapping to give each its own name")
         resolved[one.info.name] = one
-    if not resolved:
-        raise ValueError("no rewards given")
     return resolved
 
 

@@ -101,9 +101,9 @@ async def _attempt(reward: Reward, samples: list[Sample], timeout: float | None)
             results: list[Score] = await reward(samples)
         if len(results) != len(samples):
             raise ValueError(f"{reward.info.name} returned {len(results)} scores for {len(samples)} samples")
+        return [_checked(score, reward) for score in results]
     except Exception as error:  # one Score per sample says so
         return [_failure(error, timeout)] * len(samples)
-    return [_checked(score, reward) for score in results]
 
 
 async def _tournament(reward: Reward, samples: list[Sample], timeout: float | None) -> list[Score]:

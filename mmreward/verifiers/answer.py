@@ -10,11 +10,20 @@ from typing import NamedTuple
 from ..failures import Unscorable
 
 CUES = re.compile(
-    r"\b(answer|verdict|conclusion|conclude|judge?ment|choose|choice|pick|prefer|select|winner|wins|better|best|final)\b",
+    r"\b(answer|verdict|conclusion|conclude|judge?ment|choose|choice|pick|prefer|select|winner|wins|better|best|final"
+    r"|go with|superior|stronger|strongest|beats?|outperforms?|favou?r|vote|worse|worst|loses|closer"
+    r"|more (?:closely|accurate|accurately|faithful|faithfully))\b",
     re.IGNORECASE,
 )
+LED = re.compile(r"^\W*(?:so|therefore|thus|hence|overall|finally)\b", re.IGNORECASE)
+YES_NO = re.compile(
+    r"^\W*(?:yes|no)\s*(?:[,.:;!*\u2013\u2014]|-+\s|$)|\b(?:yes|no)\W*$|\ba\s+(?:yes|no)\b", re.IGNORECASE
+)
+ORDINALS = {"1": "first", "2": "second", "3": "third", "4": "fourth"}
 MATCHES = re.compile(
-    r"\b(?:it|picture|image|this|does|do|so)\b[^.]{0,40}\b(?:match|fit|satisf(?:y|ies)|fulfil)", re.IGNORECASE
+    r"\b(?:it|picture|image|this|does|do|so|request|prompt|description)\b[^.]{0,40}"
+    r"\b(?:match|fit|satisf(?:y|ies|ied)|fulfil)",
+    re.IGNORECASE,
 )
 
 
@@ -30,12 +39,12 @@ def segment(text: str, *, bare: bool = False) -> Segments:
 
     Args:
         text: the whole response. A template that opens `<think>` in the prompt leaves only the closing tag
-        here. bare: take everything after the thinking when there are no answer tags.
+            here.
+        bare: take everything after the thinking when there are no answer tags.
 
     Raises:
         Unscorable: "unparsable" when the thinking was never closed (cut off), when there are no answer tags
-        and `bare`
-            is off, or when there are several answers.
+            and `bare` is off, or when there are several answers.
     """
     before, closed, body = text.rpartition("</think>")
     if not closed and "<think>" in text:
@@ -55,16 +64,24 @@ def segment(text: str, *, bare: bool = False) -> Segments:
 def mask_verdict(thought: str, labels: Sequence[str]) -> str:
     """Drop the sentences that announce the verdict.
 
-    A sentence goes when it names a label together with a word such as "answer" or "better", when it is
-    nothing but a label, and, for yes-or-no verdicts, when it says that the picture does or does not match.
+    A sentence goes when it names a label (or "first" for "1") together with a word such as "answer" or
+    "better", when it starts with "so" or "therefore" and ends with a label, and when it is nothing but one.
+    For yes-or-no verdicts it also goes when it opens with "yes," or ends with "yes", and when it says that
+    the picture does or does not match.
     """
-    named = re.compile(rf"\b(?:{'|'.join(re.escape(label) for label in labels)})\b", re.IGNORECASE)
+    words = "|".join(map(re.escape, [*labels, *(ORDINALS[label] for label in labels if label in ORDINALS)]))
+    named = re.compile(rf"(?<!\w)(?:{words})(?!\w)", re.IGNORECASE)
+    ended = re.compile(rf"(?<!\w)(?:{words})\W*$", re.IGNORECASE)
     alone = {label.lower() for label in labels}
     binary = alone == {"yes", "no"}
     kept = []
     for sentence in re.split(r"(?<=[.!?])\s+|\n+", thought):
         bare = sentence.strip(" .!?*:\"'").lower()
-        tells = bool(CUES.search(sentence)) and bool(named.search(sentence))
-        if bare and bare not in alone and not tells and not (binary and MATCHES.search(sentence)):
+        tells = (
+            (CUES.search(sentence) and named.search(sentence))
+            or (LED.search(sentence) and ended.search(sentence))
+            or (binary and (YES_NO.search(sentence) or MATCHES.search(sentence)))
+        )
+        if bare and bare not in alone and not tells:
             kept.append(sentence.strip())
     return " ".join(kept)

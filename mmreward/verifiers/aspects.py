@@ -20,15 +20,14 @@ def parse_aspects(text: str, names: Sequence[str], low: float, high: float) -> d
 
     Raises:
         Unscorable: "missing" when an aspect has no score, "unparsable" when one has two different ones or one
-        that is
-            no number, "out_of_range" when one lies outside [low, high].
+            that is no number, "out_of_range" when one lies outside [low, high].
     """
     found: dict[str, float | None] = {}
     known = {_plain(name): name for name in names}
     current, awaiting = "", False
     for line in text.rpartition("</think>")[2].splitlines():
         words = re.sub(r"^\d+[.)]\s*", "", _plain(line))
-        head, colon, rest = (part.strip(ORNAMENT) for part in words.partition(":"))
+        head, colon, rest = (_bare(part) for part in words.partition(":"))
         if head in known:
             current, awaiting = known[head], False
             words = rest
@@ -54,11 +53,17 @@ def parse_aspects(text: str, names: Sequence[str], low: float, high: float) -> d
 
 def _plain(text: str) -> str:
     normal = unicodedata.normalize("NFKC", text).replace("\u2212", "-").replace("**", "")
-    return " ".join(normal.casefold().strip(ORNAMENT).split())
+    return " ".join(_bare(normal.casefold()).split())
+
+
+def _bare(text: str) -> str:
+    """Without the ornament around it; a minus right before a digit is none."""
+    bare = text.strip(ORNAMENT)
+    negative = bare[:1].isdigit() and text[: len(text.rstrip(ORNAMENT)) - len(bare)].endswith("-")
+    return f"-{bare}" if negative else bare
 
 
 def _value(words: str, low: float, high: float, name: str) -> float | None:
-    words = words.strip(ORNAMENT) if not words.startswith("-") else words
     if words.rstrip(".") in NOT_APPLICABLE:
         return None
     match = VALUE.fullmatch(words)

@@ -1,6 +1,5 @@
 """Boxes: reading them, bringing them to one coordinate space, and the soft F1 of a set against the truth."""
 
-import math
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -71,8 +70,11 @@ def _number(value: Any) -> float | None:
         value = float(value)
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
         return None
-    number = float(value)
-    return number if math.isfinite(number) and abs(number) <= MAX_COORDINATE else None
+    try:
+        number = float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return None
+    return number if abs(number) <= MAX_COORDINATE else None  # NaN fails the comparison
 
 
 def normalise_label(label: Any) -> str:

@@ -119,10 +119,12 @@ def _scan(text: str, start: int) -> _Scan:
             continue
         elif char.isalpha():
             word, at = _run(text, at, str.isalpha)
+            _keep_apart(out)
             out.append(WORDS.get(word.lower(), word))
             continue
         elif char.isdecimal() or char in "+-.\u2212":
             number, at = _run(text, at, lambda c: c.isalnum() or c in "+-.\u2212")
+            _keep_apart(out)
             out.append(_number(number))
             continue
         elif not char.isspace():
@@ -134,6 +136,12 @@ def _scan(text: str, start: int) -> _Scan:
 def _drop_comma(out: list[str]) -> None:
     if out[-1] == ",":
         out.pop()
+
+
+def _keep_apart(out: list[str]) -> None:
+    """Spaces are dropped, but `4 5` must not become 45."""
+    if out[-1][-1].isalnum():
+        out.append(" ")
 
 
 def _string(text: str, start: int) -> tuple[str, int]:
@@ -171,4 +179,6 @@ def _run(text: str, start: int, inside: Any) -> tuple[str, int]:
 def _number(text: str) -> str:
     """ASCII digits and minus; one that is too long, or malformed, fails the JSON parse of its item."""
     plain = unicodedata.normalize("NFKC", text).replace("\u2212", "-").removeprefix("+")
+    sign, plain = ("-", plain[1:]) if plain.startswith("-") else ("", plain)
+    plain = f"{sign}{'0' * plain.startswith('.')}{plain}{'0' * plain.endswith('.')}"  # .5 and 2. are not JSON
     return plain if len(plain) <= MAX_DIGITS else "too long a number"
