@@ -1,0 +1,286 @@
+"""Pictures and clips: one set of pixels whatever the container, and a typed refusal for what is broken."""
+
+import io
+import struct
+import subprocess
+import sys
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmreward import Media, Unscorable
+from mmreward import media as media_module
+
+rng = np.random.default_rng(0)
+PIXELS = rng.integers(0, 256, (6, 10, 3), dtype=np.uint8)
+
+
+def encoded(picture, form="PNG", **options):
+    if isinstance(picture, np.ndarray):
+        picture = Image.fromarray(picture)
+    buffer = io.BytesIO()
+    picture.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def refused(source, kind="image", look=Media.array):
+    with pytest.raises(Unscorable) as refusal:
+        look(Media(source, kind))
+    return refusal.value
+
+
+# --- the same pixels everywhere -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF", "WEBP"])
+def test_lossless_containers_give_the_same_pixels(form, tmp_path):
+    options = {"lossless": True} if form == "WEBP" else {}
+    data = encoded(PIXELS, form, **options)
+    path = tmp_path / "picture"
+    path.write_bytes(data)
+    for source in (data, path, str(path)):
+        media = Media(source)
+        assert np.array_equal(media.array(), PIXELS) and media.size == (6, 10)
+
+
+def test_in_memory_sources_give_the_same_pixels_and_the_same_key():
+    torch = pytest.importorskip("torch")
+    tensor = torch.from_numpy(PIXELS).permute(2, 0, 1)
+    sources = [PIXELS, Image.fromarray(PIXELS), tensor, np.asfortranarray(PIXELS)]
+    for source in sources:
+        media = Media(source)
+        assert np.array_equal(media.array(), PIXELS) and media.size == (6, 10)
+        assert np.array_equal(media.pixels().numpy(), np.moveaxis(PIXELS, -1, 0))
+    assert len({Media(source).key for source in sources}) == 1
+
+
+def test_floats_are_fractions_of_full_scale():
+    assert np.array_equal(Media(PIXELS / 255).array(), PIXELS)
+    assert np.array_equal(Media((PIXELS / 255).astype(np.float32)).array(), PIXELS)
+
+
+def test_a_uint8_tensor_is_handed_back_without_a_copy():
+    torch = pytest.importorskip("torch")
+    tensor = torch.zeros(3, 4, 5, dtype=torch.uint8)
+    assert Media(tensor).pixels() is tensor
+    clip = torch.zeros(2, 3, 4, 5, dtype=torch.uint8)
+    assert Media(clip, "video").pixels() is clip
+    assert Media(torch.zeros(4, 5, dtype=torch.uint8)).pixels().shape == (3, 4, 5)
+
+
+def test_a_clip_is_no_picture_even_as_a_tensor():
+    torch = pytest.importorskip("torch")
+    with pytest.raises(Unscorable):
+        Media(torch.zeros(2, 3, 4, 5, dtype=torch.uint8)).pixels()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+def test_exif_rotation_turns_size_and_pixels_alike(orientation, form):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    media = Media(encoded(PIXELS, form, exif=exif))
+    assert media.size == media.array().shape[:2] == ((10, 6) if orientation > 4 else (6, 10))
+    if form == "PNG" and orientation == 3:
+        assert np.array_equal(media.array(), PIXELS[::-1, ::-1])
+
+
+# --- colour modes ---------------------------------------------------------------------------------
+
+
+def test_alpha_is_laid_over_white():
+    rgba = np.array([[[200, 0, 0, 255], [200, 0, 0, 0], [0, 0, 0, 128]]], np.uint8)
+    expected = [[[200, 0, 0], [255, 255, 255], [127, 127, 127]]]
+    for source in (encoded(rgba), rgba):
+        assert np.abs(Media(source).array().astype(int) - expected).max() <= 1
+
+
+def test_grey_with_alpha_and_palettes_with_transparency():
+    grey = Image.fromarray(np.array([[[10, 255], [10, 0]]], np.uint8), "LA")
+    assert Media(encoded(grey)).array().tolist() == [[[10] * 3, [255] * 3]]
+    palette = Image.fromarray(np.array([[0, 1]], np.uint8), "P")
+    palette.putpalette([1, 2, 3, 9, 9, 9])
+    assert Media(encoded(palette)).array().tolist() == [[[1, 2, 3], [9, 9, 9]]]
+    assert Media(encoded(palette, transparency=1)).array().tolist() == [[[1, 2, 3], [255] * 3]]
+
+
+def test_grey_cmyk_bilevel_and_sixteen_bits():
+    grey = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    assert Media(encoded(grey)).array()[..., 1].tolist() == grey.tolist()
+    assert Media(grey).array().shape == Media(grey[..., None]).array().shape == (3, 4, 3)
+    cmyk = Image.new("CMYK", (2, 2), (0, 0, 0, 255))
+    assert Media(encoded(cmyk, "TIFF")).array().max() == 0
+    assert Media(encoded(Image.new("1", (2, 2), 1))).array().min() == 255
+    deep = Media(encoded(np.array([[0, 32768, 65535]], np.uint16))).array()
+    assert deep[0, :, 0].tolist() == [0, 127, 255]
+
+
+# --- broken input ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF"])
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.5, 0.95])
+def test_a_truncated_file_is_refused_with_a_reason(form, share):
+    noise = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    data = encoded(noise, form)
+    refusal = refused(data[: int(len(data) * share)])
+    assert refusal.status == "error" and str(refusal)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF"])
+def test_flipped_bytes_are_pixels_or_a_refusal_and_never_anything_else(form):
+    data = encoded(PIXELS, form)
+    noise = np.random.default_rng(1)
+    for _ in range(150):
+        broken = bytearray(data)
+        for _ in range(noise.integers(1, 6)):
+            broken[noise.integers(len(broken))] = noise.integers(256)
+        for look in (Media.array, lambda media: media.size):
+            try:
+                look(Media(bytes(broken)))
+            except Unscorable as refusal:
+                assert refusal.status == "error"
+
+
+def test_a_text_file_by_another_name_an_empty_file_and_no_file(tmp_path):
+    (tmp_path / "text.png").write_text("not a picture")
+    (tmp_path / "empty.png").write_bytes(b"")
+    assert "text.png" in str(refused(tmp_path / "text.png"))
+    assert "empty.png" in str(refused(tmp_path / "empty.png"))
+    for look in (Media.array, lambda media: media.key, lambda media: media.size):
+        assert refused(tmp_path / "nowhere.png", look=look).status == "missing"
+    assert refused(tmp_path).status == "error"
+
+
+def test_a_decompression_bomb_is_refused_from_its_header():
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+
+    def chunk(kind, data):
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+    for look in (Media.array, lambda media: media.size):
+        assert "pixels" in str(refused(bomb, look=look))
+
+
+def test_a_picture_just_above_the_limit_is_refused(monkeypatch):
+    monkeypatch.setattr(media_module, "MAX_PIXELS", 59)
+    for source in (encoded(PIXELS), PIXELS):
+        assert "59" in str(refused(source))
+        assert refused(source, look=lambda media: media.size)
+
+
+@pytest.mark.parametrize(
+    ("array", "reason"),
+    [
+        (np.full((4, 4, 3), np.nan), "NaN"),
+        (np.full((4, 4, 3), np.inf), "NaN or infinity"),
+        (np.full((4, 4, 3), 255.0), r"\[0, 1\]"),
+        (np.full((4, 4, 3), -0.5), r"\[0, 1\]"),
+        (np.zeros((4, 4, 3), np.int64), "int64"),
+        (np.zeros((4, 4, 3), bool), "bool"),
+        (np.zeros((4, 4, 5), np.uint8), "channels"),
+        (np.zeros((3, 4, 4), np.uint8)[:, :, :2], "channels"),
+        (np.zeros((0, 4, 3), np.uint8), "empty"),
+        (np.zeros((2, 4, 4, 3), np.uint8), "image"),
+        (np.zeros(4, np.uint8), "image"),
+        (np.array(1.0), "image"),
+        (object(), "object"),
+        (None, "NoneType"),
+    ],
+)
+def test_arrays_that_are_no_picture(array, reason):
+    import re
+
+    assert re.search(reason, str(refused(array)))
+
+
+def test_an_unknown_kind_is_the_callers_mistake():
+    with pytest.raises(ValueError, match="audio"):
+        Media("x.wav", "audio")  # type: ignore[arg-type]
+
+
+# --- keys -----------------------------------------------------------------------------------------
+
+
+def test_keys_follow_the_content(tmp_path):
+    data = encoded(PIXELS)
+    (tmp_path / "a.png").write_bytes(data)
+    (tmp_path / "b.png").write_bytes(data)
+    keys = {Media(tmp_path / "a.png").key, Media(tmp_path / "b.png").key, Media(data).key}
+    assert len(keys) == 1
+    changed = PIXELS.copy()
+    changed[0, 0, 0] ^= 1
+    others = {
+        Media(changed).key,
+        Media(PIXELS).key,
+        Media(PIXELS.reshape(10, 6, 3)).key,
+        Media(data, "video").key,
+    }
+    assert len(keys | others) == 5
+
+
+def test_keys_are_the_same_in_another_process():
+    code = "import numpy as np; from mmreward import Media; print(Media(np.zeros((2, 2, 3), np.uint8)).key)"
+    seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert seen.strip() == Media(np.zeros((2, 2, 3), np.uint8)).key
+
+
+# --- clips ----------------------------------------------------------------------------------------
+
+
+def clip_bytes(form="mp4", codec="mpeg4", frames=5):
+    av = pytest.importorskip("av")
+    buffer = io.BytesIO()
+    with av.open(buffer, mode="w", format=form) as container:
+        stream = container.add_stream(codec, rate=5)
+        stream.width, stream.height, stream.pix_fmt = 32, 16, "yuv420p"
+        for index in range(frames):
+            frame = av.VideoFrame.from_ndarray(np.full((16, 32, 3), index * 50, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("form", ["mp4", "avi", "matroska"])
+def test_a_clip_gives_its_frames_in_order(form, tmp_path):
+    data = clip_bytes(form)
+    path = tmp_path / "clip"
+    path.write_bytes(data)
+    for source in (data, path):
+        media = Media(source, "video")
+        frames = media.array()
+        assert frames.shape == (5, 16, 32, 3) and media.size == (16, 32)
+        assert np.abs(frames.mean((1, 2, 3)) - np.arange(5) * 50).max() < 6
+        assert media.picture().size == (32, 16)
+
+
+def test_animated_pictures_are_clips_or_their_first_frame():
+    frames = [Image.new("RGB", (8, 4), (index * 80,) * 3) for index in range(3)]
+    data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert Media(data, "video").array().shape == (3, 4, 8, 3)
+    assert Media(data).array().shape == (4, 8, 3)
+
+
+def test_a_list_of_frames_is_a_clip():
+    assert Media([PIXELS, Image.fromarray(PIXELS)], "video").array().shape == (2, 6, 10, 3)
+    assert refused([], "video") and refused([PIXELS], "image")
+    assert "size" in str(refused([PIXELS, PIXELS[:3]], "video"))
+
+
+@pytest.mark.parametrize("data", [b"", b"text", b"RIFF1234AVI ", b"GIF89a"])
+def test_broken_clips_are_refused(data):
+    assert refused(data, "video").status == "error"
+    assert refused(clip_bytes()[:200], "video").status == "error"
+
+
+def test_a_clip_that_would_fill_the_memory_is_refused(monkeypatch):
+    monkeypatch.setattr(media_module, "MAX_CLIP_PIXELS", 100)
+    frames = [Image.new("RGB", (8, 4), (index * 80,) * 3) for index in range(10)]
+    gif = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert "100" in str(refused(gif, "video"))
+    assert "100" in str(refused(clip_bytes(), "video"))
