@@ -23,7 +23,8 @@ class Recipe:
         weights: reward -> weight; a reward that is not named does not enter the sum.
         gates: reward -> smallest value that lets the total through; below it the total is 0.
         normalise: "group" replaces every value by its z-score within the sample's group before it is
-        weighted. failed: what a failed score does, see `weighted`.
+            weighted.
+        failed: what a failed score does, see `weighted`.
     """
 
     weights: Mapping[str, float]
@@ -60,8 +61,7 @@ def weighted(
 
     Raises:
         ValueError: a weight for a reward that was not scored or the other way round, a weight that is not
-        finite, or
-            columns of unequal length.
+            finite, or columns of unequal length.
     """
     if failed not in get_args(Policy):
         raise ValueError(f"failed is one of {', '.join(get_args(Policy))}, not {failed!r}")

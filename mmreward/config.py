@@ -68,7 +68,7 @@ def load_config(path: str | Path) -> Config:
 
     Raises:
         ValueError: no such file, not YAML, an unknown key, or a value of the wrong type; the message names
-        the key.
+            the key.
     """
     path = Path(path)
     if not path.exists():

@@ -7,7 +7,6 @@ as they can be.
 """
 
 import asyncio
-import queue
 import threading
 import time
 from collections import deque
@@ -16,12 +15,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from .batching import Budget, Call, Load, Network, plan, take
 from .cache import ByteLRU
+from .device import Device, deliverable
 from .registry import Rewards, resolve
-from .residency import Residency, is_out_of_memory, release_memory
+from .residency import Residency, is_out_of_memory
 from .scoring import Progress, score_all
 from .stats import Stats
 from .types import Sample, Score
@@ -85,15 +86,13 @@ class Engine:
         self._asleep = False
         self._closed = False
         self._idle: list[asyncio.Future[None]] = []
-        self._device_queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="mmreward-prepare")
         self._loop = asyncio.new_event_loop()
-        self._threads = (
-            threading.Thread(target=self._run_loop, name="mmreward-loop", daemon=True),
-            threading.Thread(target=self._run_device, name="mmreward-device", daemon=True),
+        self._thread = threading.Thread(target=self._run_loop, name="mmreward-loop", daemon=True)
+        self._thread.start()
+        self._device = Device(
+            self._residency, partial(self._post, self._deliver), partial(self._post, self._failed)
         )
-        for thread in self._threads:
-            thread.start()
 
     # --- for callers on any thread ----------------------------------------------------------------
 
@@ -109,10 +108,10 @@ class Engine:
 
         Args:
             samples: what to score. A bad one costs its own row only.
-            rewards: a name, a Reward, a sequence of these, or a mapping from your name to a name, arguments
-            or Reward. timeout: seconds one score may take from its start to its end, queueing included; then
-            its status is
-                "timeout".
+            rewards: a name, a Reward, a sequence of these, or a mapping from your name to a name,
+                arguments or Reward.
+            timeout: seconds one score may take from its start to its end, queueing included; then its
+                status is "timeout".
             progress: called as `progress(index, name, score)` on the engine's thread when a score is there.
 
         Returns:
@@ -141,7 +140,7 @@ class Engine:
         Raises:
             RuntimeError: the engine is closed, or this is called from the engine's own loop.
         """
-        if threading.current_thread() is self._threads[0]:
+        if threading.current_thread() is self._thread:
             work.close()
             raise RuntimeError(
                 "a reward runs on the engine's loop: await inside it instead of calling the engine"
@@ -178,9 +177,8 @@ class Engine:
             return
         self._closed = True
         self._loop.call_soon_threadsafe(self._cancel_all)
-        self._threads[0].join()
-        self._device_queue.put(None)
-        self._threads[1].join()
+        self._thread.join()
+        self._device.close()
         self._pool.shutdown()
 
     def __enter__(self) -> "Engine":
@@ -272,72 +270,16 @@ class Engine:
                 return plan(window, budget)
         return []
 
-    # --- the workers' and the device thread's side ------------------------------------------------
+    # --- on a worker ------------------------------------------------
 
     def _prepare(self, calls: list[Call]) -> None:
         begun = time.perf_counter()
         try:
             batch = calls[0].network.prepare(calls[0].op, [call.item for call in calls])
         except BaseException as error:  # delivered to its callers; a native panic is no Exception
-            self._post(self._failed, calls, _deliverable(error))
+            self._post(self._failed, calls, deliverable(error))
         else:
-            self._device_queue.put((calls, batch, time.perf_counter() - begun))
-
-    def _run_device(self) -> None:
-        while (job := self._device_queue.get()) is not None:
-            if callable(job):
-                job()
-            else:
-                self._run_batch(*job)
-            del job
-        self._residency.sleep()
-
-    def _run_batch(self, calls: list[Call], batch: Any, prepared: float) -> None:
-        begun = time.perf_counter()
-        try:
-            self._ensure(calls[0].network)
-        except BaseException as error:  # no item is to blame: halving the batch would only load again
-            self._post(self._deliver, calls, [_deliverable(error)] * len(calls), prepared, 0.0)
-            return
-        try:
-            results = self._forward(calls, batch)
-        except BaseException as error:  # delivered to its callers; a native panic is no Exception
-            self._post(self._failed, calls, _deliverable(error))
-            if is_out_of_memory(error):
-                release_memory()
-        else:
-            self._post(self._deliver, calls, results, prepared, time.perf_counter() - begun)
-
-    def _ensure(self, network: Network) -> None:
-        try:
-            self._residency.ensure(network)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            lacking = _deliverable(error)
-        else:
-            return
-        if not self._residency.trim(keep=network):
-            raise lacking
-        self._residency.ensure(network)
-
-    def _forward(self, calls: list[Call], batch: Any) -> list[Any]:
-        network, op = calls[0].network, calls[0].op
-        lacking: Exception | None = None
-        try:
-            results = network.forward(op, batch)
-        except Exception as error:
-            if len(calls) > 1 or not is_out_of_memory(error):
-                raise
-            lacking = _deliverable(error)
-        if lacking is not None:
-            # One item may fit once the other networks, and what it had itself allocated, have left.
-            if not self._residency.trim(keep=network):
-                raise lacking
-            results = network.forward(op, batch)
-        if len(results) != len(calls):
-            raise RuntimeError(f"{network.name}.{op} returned {len(results)} results for {len(calls)} items")
-        return results
+            self._device.put(calls, batch, time.perf_counter() - begun)
 
     # --- results, on the loop thread --------------------------------------------------------------
 
@@ -425,26 +367,12 @@ class Engine:
         if self._staged:
             self._idle.append(self._loop.create_future())
             await self._idle[-1]
-        await self._on_device(self._residency.sleep)
+        await asyncio.wrap_future(self._device.call(self._residency.sleep))
 
     async def _wake(self) -> None:
-        await self._on_device(self._residency.wake)
+        await asyncio.wrap_future(self._device.call(self._residency.wake))
         self._asleep = False
         self._settle_soon()
-
-    async def _on_device(self, job: Any) -> None:
-        done: Future[None] = Future()
-
-        def run() -> None:
-            try:
-                job()
-            except Exception as error:  # delivered to the caller
-                done.set_exception(error)
-            else:
-                done.set_result(None)
-
-        self._device_queue.put(run)
-        await asyncio.wrap_future(done)
 
     def _cancel_all(self) -> None:
         tasks = asyncio.all_tasks(self._loop)
@@ -452,14 +380,6 @@ class Engine:
             task.cancel()
         stop = asyncio.gather(*tasks, return_exceptions=True)
         stop.add_done_callback(lambda _: self._loop.stop()) if tasks else self._loop.stop()
-
-
-def _deliverable(error: BaseException) -> Exception:
-    """The error as a future can carry it; one for lack of memory without the frames that hold what did not
-    fit."""
-    if not isinstance(error, Exception) or isinstance(error, StopIteration):
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error.with_traceback(None) if is_out_of_memory(error) else error
 
 
 def current() -> Engine:

@@ -28,8 +28,7 @@ class Recipe:
     Args:
         size: (height, width) of the input.
         fit: "shortest" scales the shorter side to fit and crops the middle, "longest" scales the longer side
-        and
-            pads with black, "squash" ignores the aspect ratio.
+            and pads with black, "squash" ignores the aspect ratio.
         kernel: of the resize; always anti-aliased.
         mean, std: per channel, of pixels in [0, 1].
 

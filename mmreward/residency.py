@@ -16,8 +16,7 @@ class Residency:
     Args:
         device: handed to `Network.load`; "auto" means CUDA where there is one.
         limit: bytes of weights kept on the device together; None keeps everything. A network larger than the
-        limit
-            is still loaded, alone.
+            limit is still loaded, alone.
     """
 
     def __init__(self, device: str = "auto", limit: int | None = None) -> None:

@@ -61,8 +61,7 @@ def score_file(
         data: see `data.read_rows`.
         rewards: by the name their scores are stored under.
         out: a .parquet or .jsonl file. Rows in it (or in the shards of a killed run) that were computed from
-        the same
-            input with the same fingerprint are kept.
+            the same input with the same fingerprint are kept.
         engine: what runs the rewards.
         recipe: also store a total under "total".
         timeout: seconds one score may take.

@@ -90,7 +90,8 @@ class RewardInfo:
         paper: where the method comes from.
         licence: of the default weights, when the reward has some.
         example: fields of a sample it scores, beyond a prompt and a picture; shown to users and used by the
-        tests. summary: first line of the factory's docstring.
+            tests.
+        summary: first line of the factory's docstring.
     """
 
     name: str

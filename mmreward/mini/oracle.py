@@ -45,7 +45,7 @@ def read(picture: Image.Image | np.ndarray) -> tuple[Thing, ...]:
     cover = np.clip(np.take_along_axis(alpha, nearest[..., None], -1)[..., 0], 0, 1)
     spread = pixels.max(-1) - pixels.min(-1)
     solid = (cover > 0.5) & (spread > SATURATION * pixels.max(-1))
-    things = []
+    things: list[Thing] = []
     labels, _ = ndimage.label(solid)
     for index, window in enumerate(ndimage.find_objects(labels), start=1):
         part = labels[window] == index

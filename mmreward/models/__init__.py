@@ -43,7 +43,7 @@ def clip(weights: str, *, dtype: str = "float32", resize: str = "tensor") -> "Du
             "open_clip:ARCHITECTURE/TAG" (such as "open_clip:ViT-B-32/laion2b_s34b_b79k").
         dtype: of the towers; embeddings are normalised in float32 whatever it is.
         resize: "tensor" resizes on the device in float; "pil" as the published preprocessing does, on the
-        CPU.
+            CPU.
     """
     from .encoders import DualEncoder
 

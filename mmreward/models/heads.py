@@ -24,8 +24,7 @@ class Head(TorchNetwork):
 
     Args:
         weights: a safetensors file with `weight` and `bias`, or `layers.0.weight`, `layers.0.bias`,
-        `layers.2.weight`
-            and so on (even indices: dropout between them, no activation).
+            `layers.2.weight` and so on (even indices: dropout between them, no activation).
         encoder: what embeds the picture.
 
     Raises:

@@ -16,7 +16,7 @@ def label_sets(tokenizer: Any, tail: str, labels: Sequence[str]) -> list[list[in
 
     Raises:
         ValueError: fewer than two labels, a label without a one-token spelling, or two labels sharing a
-        token.
+            token.
     """
     if len(set(labels)) < 2:
         raise ValueError(f"labels must be two or more different words, not {list(labels)}")

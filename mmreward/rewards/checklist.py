@@ -57,8 +57,9 @@ def checklist(
         questions: name -> question; default one question, whether the picture matches the prompt.
         judge: a VLM (hub id, folder or "mini-vlm").
         soft: add up the probability of each right answer; otherwise count the questions where it is the
-        likeliest. min_mass: a question whose choices have less probability than this together was not
-        answered. dtype: of the judge.
+            likeliest.
+        min_mass: a question whose choices have less probability than this together was not answered.
+        dtype: of the judge.
     """
     templates = questions or {"match": "Does this picture match the prompt: {prompt}? Answer yes or no."}
     vlm = models.vlm(judge, dtype=dtype)

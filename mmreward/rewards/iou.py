@@ -45,9 +45,11 @@ def iou(
         threshold: the IoU from which a match counts in full.
         width: below the threshold, the span over which a match's worth falls to 0 (smoothstep).
         space: of the response's coordinates; "pixel" needs `sample.meta["size"]` = (height, width) or an
-        image. target_space: of `sample.target`, a list of boxes in the same form. labels: "exact" matches
-        equal labels (case and spacing ignored), "ignore" any. empty_decay: 0 makes any box on an empty
-        picture worth nothing. bare: accept a list that is not inside `<answer>` tags.
+            image.
+        target_space: of `sample.target`, a list of boxes in the same form.
+        labels: "exact" matches equal labels (case and spacing ignored), "ignore" any.
+        empty_decay: 0 makes any box on an empty picture worth nothing.
+        bare: accept a list that is not inside `<answer>` tags.
     """
     if not 0 < threshold <= 1 or not 0 < width <= 1 or not 0 <= empty_decay < 1:
         raise ValueError(
