@@ -1,10 +1,11 @@
 """Fixtures shared by all tests."""
 
+import gc
 import io
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from mmreward import Engine, registry
 
@@ -14,6 +15,7 @@ settings.register_profile(
     deadline=None,
     database=None,
     print_blob=False,
+    phases=[Phase.explicit, Phase.generate],  # shrinking an engine that hangs would take hours
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("repeatable")
@@ -23,6 +25,15 @@ settings.load_profile("repeatable")
 def engine() -> Iterator[Engine]:
     with Engine("cpu") as engine:
         yield engine
+
+
+@pytest.fixture(scope="module")
+def small_heap() -> Iterator[None]:
+    """Hide what other tests have imported from the garbage collector, which engines call when they close."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,8 @@ from mmreward import Engine, Sample, Score, Unscorable, scoring
 from mmreward.batching import Budget, Call, Cost
 from mmreward.engine import STAGED, current
 
+pytestmark = pytest.mark.usefixtures("small_heap")
+
 
 def ask(engine, network, items, *, key=None):
     """Submit all items at once; results and exceptions in the items' order."""
