@@ -85,6 +85,7 @@ class Engine:
         self._settling = False
         self._asleep = False
         self._closed = False
+        self._callers: set[Future[Any]] = set()
         self._idle: list[asyncio.Future[None]] = []
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="mmreward-prepare")
         self._loop = asyncio.new_event_loop()
@@ -178,6 +179,8 @@ class Engine:
         self._closed = True
         self._loop.call_soon_threadsafe(self._cancel_all)
         self._thread.join()
+        for caller in list(self._callers):  # came in too late for the loop to take it up
+            caller.cancel()
         self._device.close()
         self._pool.shutdown()
 
@@ -339,11 +342,16 @@ class Engine:
             raise RuntimeError("the engine is closed")
         wrapped = self._with_engine(work)
         try:
-            return asyncio.run_coroutine_threadsafe(wrapped, self._loop)
+            done = asyncio.run_coroutine_threadsafe(wrapped, self._loop)
         except RuntimeError:  # closed since we looked
             wrapped.close()
             work.close()
             raise RuntimeError("the engine is closed") from None
+        self._callers.add(done)
+        done.add_done_callback(self._callers.discard)
+        if self._loop.is_closed():  # and so `close` may have gone through the callers already
+            done.cancel()
+        return done
 
     async def _with_engine(self, work: Coroutine[Any, Any, T]) -> T:
         _current.set(self)
