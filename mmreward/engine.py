@@ -37,6 +37,9 @@ STAGED = 3
 SHRINK, GROW, CLEAN = 0.7, 1.1, 16
 """The budget's factor after an out-of-memory error, and the factor it regains after so many clean batches."""
 
+PATIENCE = 64
+"""Windows after which waiting calls go first although their network is not resident."""
+
 _current: ContextVar["Engine"] = ContextVar("engine")
 
 
@@ -48,6 +51,7 @@ class _Lane:
     calls: deque[Call]
     factor: float = 1.0
     clean: int = 0
+    passed_over: int = 0
 
 
 class Engine:
@@ -262,16 +266,22 @@ class Engine:
             self._idle.clear()
 
     def _next_window(self) -> list[list[Call]]:
-        """Plan one look-ahead window of one network: a resident one if it has calls, else the one waiting
-        longest."""
-        lanes = sorted(self._lanes.values(), key=lambda lane: lane.network not in self._residency)
-        for lane in lanes:
+        """Plan one look-ahead window of one network: a resident one if it has calls, else the next in turn.
+
+        Without PATIENCE a busy resident network could keep another's callers waiting for ever.
+        """
+        for lane in sorted(self._lanes.values(), key=self._turn):
             budget = self.budget.scaled(lane.factor)
             if window := take(lane.calls, budget):
                 # A served lane goes to the back, so equally resident networks take turns.
                 self._lanes[id(lane.network)] = self._lanes.pop(id(lane.network))
+                for other in self._lanes.values():
+                    other.passed_over = other.passed_over + 1 if other.calls and other is not lane else 0
                 return plan(window, budget)
         return []
+
+    def _turn(self, lane: _Lane) -> int:
+        return 0 if lane.passed_over >= PATIENCE else 1 if lane.network in self._residency else 2
 
     # --- on a worker ------------------------------------------------
 

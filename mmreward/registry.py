@@ -205,7 +205,9 @@ def load(name: str, /, **args: Any) -> Reward:
     fn, tensor_fn = made if entry.info.differentiable else (made, None)
     if not inspect.iscoroutinefunction(fn):
         raise ValueError(f"the factory of {name!r} must return an async function, not {type(fn).__name__}")
-    return Reward(entry.info, args, fn, tensor_fn, tuple(networks))
+    bound = inspect.signature(entry.factory).bind(**args)
+    bound.apply_defaults()  # so that a changed default is a changed fingerprint
+    return Reward(entry.info, bound.arguments, fn, tensor_fn, tuple(networks))
 
 
 def resolve(rewards: Rewards) -> dict[str, Reward]:

@@ -74,6 +74,8 @@ class Results:
         self.parts = out.with_name(out.name + ".parts")
         self.about = dict(about)
         self.every = every
+        if out.exists():
+            self.about["rewards"] = {**_recorded(out), **self.about.get("rewards", {})}
         self.rows: dict[tuple[str, str], Result] = {row.key: row for row in _existing(out, self.parts)}
         self._fresh: list[Result] = []
         self._flushed = time.monotonic()
@@ -91,6 +93,10 @@ class Results:
         if time.monotonic() - self._flushed > self.every:
             self.flush()
 
+    def forget(self, reward: str) -> None:
+        """Leave a reward's rows out of the file."""
+        self.rows = {key: row for key, row in self.rows.items() if row.reward != reward}
+
     def flush(self) -> None:
         """Put what has come in since the last shard on disk."""
         if self._fresh:
@@ -100,8 +106,14 @@ class Results:
         self._flushed = time.monotonic()
 
     def finish(self, keep: Iterable[tuple[str, str]]) -> list[Result]:
-        """Write the rows of these (id, reward), in this order, as the one file, and remove the shards."""
-        rows = [self.rows[key] for key in keep]
+        """Write the rows of these (id, reward), in this order, as the one file, and remove the shards.
+
+        Rows of rewards that are not among them were put there by other runs and stay, after the others.
+        """
+        keys = list(keep)
+        ours = {reward for _, reward in keys}
+        rows = [self.rows[key] for key in keys]
+        rows += [row for row in self.rows.values() if row.reward not in ours]
         write(self.out, rows, self.about)
         shutil.rmtree(self.parts)
         return rows
@@ -147,6 +159,10 @@ def about(path: Path) -> dict[str, Any]:
 
     metadata = pq.read_schema(path).metadata or {}
     return dict(json.loads(metadata.get(ABOUT, b"{}")))
+
+
+def _recorded(out: Path) -> dict[str, Any]:
+    return dict(about(out).get("rewards", {}))
 
 
 def _existing(out: Path, parts: Path) -> Iterator[Result]:

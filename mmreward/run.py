@@ -1,5 +1,6 @@
 """Scoring a whole data set into a file: resumes, reports progress, and counts failures against a budget."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -78,11 +79,14 @@ def score_file(
     tally = _Tally(progress)
     order: list[str] = []
     groups: list[str | None] = []
-    for chunk in _chunks(read_rows(data), CHUNK):
+    # A reward that compares samples must see each group whole, so then everything is one chunk.
+    whole = any(reward.info.arity != "point" for reward in rewards.values())
+    for chunk in _chunks(read_rows(data), None if whole else CHUNK):
         order.extend(row.id for row in chunk)
         groups.extend(row.sample.group if row.sample else None for row in chunk)
         _score_chunk(chunk, rewards, results, engine, timeout, retry_failed, tally)
         results.flush()
+    results.forget(TOTAL)  # made of scores that may have changed
     columns = {name: [results.rows[row, name].score for row in order] for name in rewards}
     keep = [(row, name) for row in order for name in rewards]
     if recipe is not None:
@@ -125,31 +129,53 @@ def _score_chunk(
 ) -> None:
     """Score what is missing; rows that lack the same rewards run together."""
     tally.total += len(chunk) * len(rewards)
-    wanted: dict[tuple[str, ...], list[Row]] = {}
-    for row in chunk:
-        missing = []
-        for name, reward in rewards.items():
-            known = results.find(row.id, name, reward.fingerprint, row.digest)
+    inputs = {name: _inputs(chunk, reward) for name, reward in rewards.items()}
+    lacking: dict[str, list[str]] = {}
+    for name, reward in rewards.items():
+        missing = set()
+        for row in chunk:
+            known = results.find(row.id, name, reward.fingerprint, inputs[name][row.id])
             if row.sample is None:
                 broken = Score.failed("error", row.problem)
                 results.add(Result.of(row.id, name, broken, reward.fingerprint, row.digest))
                 tally.count(broken, fresh=known is None)
             elif known is None or (retry_failed and known.status not in ("ok", "na")):
-                missing.append(name)
-            else:
-                tally.count(known.score, fresh=False)
-        if missing:
-            wanted.setdefault(tuple(missing), []).append(row)
+                missing.add(row.id)
+        if reward.info.arity != "point":
+            groups = {row.sample.group for row in chunk if row.id in missing and row.sample}
+            missing = {row.id for row in chunk if row.sample and row.sample.group in groups}
+        for row in chunk:
+            if row.id in missing:
+                lacking.setdefault(row.id, []).append(name)
+            elif row.sample is not None:
+                tally.count(results.rows[row.id, name].score, fresh=False)
+    wanted: dict[tuple[str, ...], list[Row]] = {}
+    for row in chunk:
+        if row.id in lacking:
+            wanted.setdefault(tuple(lacking[row.id]), []).append(row)
     for names, rows in wanted.items():
-        chosen = {name: rewards[name] for name in names}
 
         def store(index: int, name: str, score: Score, rows: list[Row] = rows) -> None:
-            row = rows[index]
-            results.add(Result.of(row.id, name, score, rewards[name].fingerprint, row.digest))
+            row, reward = rows[index], rewards[name]
+            results.add(Result.of(row.id, name, score, reward.fingerprint, inputs[name][row.id]))
             tally.count(score, fresh=True)
 
         samples = [row.sample for row in rows if row.sample is not None]
-        engine.score(samples, chosen, timeout=timeout, progress=store)
+        engine.score(samples, {name: rewards[name] for name in names}, timeout=timeout, progress=store)
+
+
+def _inputs(chunk: Iterable[Row], reward: Reward) -> dict[str, str]:
+    """What each row's score depends on: the row, or for a reward that compares, its whole group."""
+    if reward.info.arity == "point":
+        return {row.id: row.digest for row in chunk}
+    groups: dict[str | None, list[str]] = {}
+    for row in chunk:
+        groups.setdefault(row.sample.group if row.sample else None, []).append(f"{row.id} {row.digest}")
+    digests = {
+        group: hashlib.blake2b("\n".join(members).encode(), digest_size=8).hexdigest()
+        for group, members in groups.items()
+    }
+    return {row.id: digests[row.sample.group] if row.sample else row.digest for row in chunk}
 
 
 def _about(data: Path, rewards: Mapping[str, Reward], out: Path, title: str) -> dict[str, Any]:
@@ -175,7 +201,7 @@ def _finite(bound: float) -> float | None:
     return bound if abs(bound) < float("inf") else None
 
 
-def _chunks(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
+def _chunks(rows: Iterable[Row], size: int | None) -> Iterator[list[Row]]:
     iterator = iter(rows)
     while chunk := list(islice(iterator, size)):
         yield chunk

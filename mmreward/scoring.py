@@ -148,6 +148,8 @@ async def _guarded(reward: Reward, samples: Sample | tuple[Sample, ...], timeout
 
 
 def _failure(error: Exception, timeout: float | None) -> Score:
+    while isinstance(error, ExceptionGroup):  # a reward that awaits its calls in a TaskGroup
+        error = error.exceptions[0]
     if isinstance(error, Unscorable):
         return Score.failed(error.status, str(error), error.parts)
     if isinstance(error, TimeoutError):

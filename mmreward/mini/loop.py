@@ -44,6 +44,7 @@ def fit(module: torch.nn.Module, loss: Loss, plan: Plan, checkpoint: Path) -> to
         lr=plan.lr,
         betas=(0.9, 0.98),
         weight_decay=plan.weight_decay,
+        fused=True,
     )
     average = {k: v.detach().clone() for k, v in module.state_dict().items()} if plan.ema else {}
     start = 0

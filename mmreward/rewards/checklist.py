@@ -106,9 +106,10 @@ def checks_of(sample: Sample, templates: Mapping[str, str]) -> dict[str, Check]:
             raise Unscorable(
                 f"answer {answer!r} of checklist entry {number} is not among {', '.join(choices)}"
             )
-        checks[str(entry.get("name", f"q{number}: {entry['question']}"))] = Check(
-            entry["question"], answer, choices
-        )
+        name = str(entry.get("name", f"q{number}: {entry['question']}"))
+        if name in checks:
+            raise Unscorable(f"two checklist entries are named {name!r}")
+        checks[name] = Check(entry["question"], answer, choices)
     if not checks:
         raise Unscorable("the checklist is empty", "missing")
     return checks

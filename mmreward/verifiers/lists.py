@@ -32,18 +32,22 @@ class _Scan(NamedTuple):
 
 
 def parse_list(text: str) -> Parsed:
-    """Find the first list (or single object) of the text and read it.
+    """Find the first list of objects (or single object) in the text and read it; "[1]" before it is skipped.
 
     Raises:
         Unscorable: "unparsable" when there is none, which is not the same as an empty one.
     """
     position = 0
+    fallback = None
     while (start := _first(text, position)) >= 0:
         scan = _scan(text, start)
         parsed = _load(scan)
-        if parsed is not None:
+        if parsed is not None and (not parsed.items or any(map(_object, parsed.items))):
             return parsed
+        fallback = fallback or parsed
         position = scan.end
+    if fallback is not None:
+        return fallback
     raise Unscorable(f"no list in {text[:80]!r}", "unparsable")
 
 
@@ -78,13 +82,16 @@ def _unwrap(value: Any) -> list[Any]:
     """[...] as it is; {"objects": [...]} its list; one object, or four bare numbers, a list of one."""
     if isinstance(value, dict):
         lists = [inner for inner in value.values() if isinstance(inner, list)]
-        holds_objects = len(value) == 1 and len(lists) == 1 and not _four(lists[0])
-        return lists[0] if holds_objects else [value]
+        return lists[0] if len(lists) == 1 and not _four(lists[0]) else [value]
     if _four(value):
         return [value]
     if len(value) == 1 and isinstance(value[0], list) and not _four(value[0]):
         return list(value[0])
     return list(value)
+
+
+def _object(value: Any) -> bool:
+    return isinstance(value, dict) or _four(value)
 
 
 def _four(value: Any) -> bool:
