@@ -1,8 +1,9 @@
 """mini-clip: an open_clip model that tells which caption of shapes world a picture shows.
 
 Trained with InfoNCE against the batch and against hard negatives (one colour, shape or count changed, or the
-relation turned round). While training, two throw-away heads help the towers see: which shape covers a patch,
-and how many of each kind there are. It knows captions of this world only, and nothing of artifacts.
+relation turned round). While training, three throw-away heads help the towers see: which shape covers a
+patch, how many of each kind there are, and where they lie. It knows captions of this world only, and nothing
+of artifacts.
 """
 
 import json
@@ -28,6 +29,8 @@ MEAN, STD = (0.15, 0.15, 0.15), (0.22, 0.22, 0.22)
 KINDS = tuple((colour, shape) for colour in world.COLOURS for shape in world.SHAPES)
 OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 BATCH, STEPS_TRAINED, LR = 64, 2000, 1.5e-3
+PAIRS = 0.4
+"""Share of training scenes that are two single shapes of different kinds, which a relation can be told of."""
 NEGATIVES = 3
 """Hard negatives per picture in training."""
 FOLDER = Path(__file__).resolve().parents[2] / "assets" / "mini-clip"
@@ -110,16 +113,19 @@ class Pool(NamedTuple):
     """Class of each patch, (N, 64): 0 for background, else 1 + index into KINDS."""
     counts: torch.Tensor
     """How many of each kind, (N, 18)."""
+    places: torch.Tensor
+    """Mean (x, y) of each kind, from the middle in quarters of the side, (N, 18, 2); NaN for none."""
 
 
 class Student(torch.nn.Module):
-    """The model and the two heads that only training uses."""
+    """The model and the three heads that only training uses."""
 
     def __init__(self, clip: torch.nn.Module, width: int) -> None:
         super().__init__()
         self.clip = clip
         self.cells = torch.nn.Linear(width, 1 + len(KINDS))
         self.counts = torch.nn.Linear(EMBED, len(KINDS))
+        self.places = torch.nn.Linear(EMBED, 2 * len(KINDS))
 
 
 def render_pool(count: int, seed: int) -> Pool:
@@ -128,15 +134,19 @@ def render_pool(count: int, seed: int) -> Pool:
     pictures = np.empty((count, SIZE, SIZE, 3), dtype=np.uint8)
     captions, cells = [], np.zeros((count, (SIZE // PATCH) ** 2), dtype=np.int64)
     counts = np.zeros((count, len(KINDS)), dtype=np.float32)
+    places = np.full((count, len(KINDS), 2), np.nan, dtype=np.float32)
     for index in range(count):
-        scene = world.sample_scene(rng, clutter=int(rng.integers(1, 4)) if rng.random() < 0.1 else 0)
+        pair = [KINDS[i] for i in rng.permutation(len(KINDS))[:2]] if rng.random() < PAIRS else None
+        scene = world.sample_scene(rng, pair, clutter=int(rng.integers(1, 4)) if rng.random() < 0.1 else 0)
         pictures[index] = np.asarray(_picture(scene, rng))
-        captions.append(world.describe(scene, rng, relations=0.5))
+        captions.append(world.describe(scene, rng, relations=0.8))
         cells[index] = _cells(scene)
         for kind, number in scene.kinds.items():
             counts[index, KINDS.index(kind)] = number
+            middles = [(thing.x, thing.y) for thing in scene.things if thing.kind == kind]
+            places[index, KINDS.index(kind)] = (np.mean(middles, axis=0) - 0.5) * 4
     pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous()
-    return Pool(pixels, captions, torch.from_numpy(cells), torch.from_numpy(counts))
+    return Pool(pixels, captions, torch.from_numpy(cells), torch.from_numpy(counts), torch.from_numpy(places))
 
 
 def _picture(scene: world.Scene, rng: np.random.Generator) -> Image.Image:
@@ -175,9 +185,13 @@ def train(out: Path, scale: float, seed: int) -> None:
         captions = model.encode_text(torch.tensor(texts))
         seen = F.cross_entropy(student.cells(tokens).flatten(0, 1), pool.cells[picked].flatten())
         counted = sum(F.mse_loss(student.counts(v), pool.counts[picked]) for v in (images, captions[:BATCH]))
+        asked = torch.from_numpy(np.stack([_places(caption) for caption in right]))
+        placed = _place_loss(student, images, pool.places[picked]) + _place_loss(
+            student, captions[:BATCH], asked
+        )
         also = torch.from_numpy(also_true(right, right + wrong))
         matched, correct = contrast(images, captions, model.logit_scale.clamp(max=4.6).exp(), also)
-        return matched + seen + 5 * counted, {
+        return matched + seen + 5 * counted + placed, {
             "match": matched.item(),
             "correct": correct,
             "seen": seen.item(),
@@ -186,6 +200,23 @@ def train(out: Path, scale: float, seed: int) -> None:
     plan = Plan(steps=int(STEPS_TRAINED * scale), lr=LR, ema=0.998, seed=seed)
     fit(student, loss, plan, out / ".checkpoints" / "mini-clip.pt")
     save(model, out / "mini-clip")
+
+
+def _places(caption: world.Caption) -> np.ndarray:
+    """What a relation says of the places of its two kinds, (18, 2): -1 and 1 along its axis, else NaN."""
+    places = np.full((len(KINDS), 2), np.nan, dtype=np.float32)
+    if caption.relation:
+        axis = int(caption.relation in ("above", "below"))
+        sign = -1 if caption.relation in ("left of", "above") else 1
+        for (kind, _), side in zip(caption.kinds, (sign, -sign), strict=True):
+            places[KINDS.index(kind), axis] = side
+    return places
+
+
+def _place_loss(student: Student, embedded: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    guess = student.places(embedded).unflatten(1, (len(KINDS), 2))
+    known = ~places.isnan()
+    return F.mse_loss(guess[known], places[known]) if known.any() else guess.sum() * 0
 
 
 def _wrong(caption: world.Caption, rng: np.random.Generator) -> Iterator[world.Caption]:
