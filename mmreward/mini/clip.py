@@ -28,7 +28,7 @@ SIZE, PATCH, LENGTH, EMBED = 32, 4, 20, 128
 MEAN, STD = (0.15, 0.15, 0.15), (0.22, 0.22, 0.22)
 KINDS = tuple((colour, shape) for colour in world.COLOURS for shape in world.SHAPES)
 OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
-BATCH, STEPS_TRAINED, LR = 64, 2000, 1.5e-3
+BATCH, STEPS_TRAINED, LR = 64, 1200, 1.5e-3
 PAIRS = 0.4
 """Share of training scenes that are two single shapes of different kinds, which a relation can be told of."""
 NEGATIVES = 3
