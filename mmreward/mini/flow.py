@@ -228,7 +228,7 @@ def draw(
 
 
 def held_out(count: int, seed: int = 10_007) -> list[world.Caption]:
-    """Captions no training seed draws."""
+    """Fresh draws from a seed of their own; short captions also occur in training, as this world has few."""
     rng = np.random.default_rng((seed, 2))
     return [world.describe(world.sample_scene(rng), rng, relations=0.3) for _ in range(count)]
 
