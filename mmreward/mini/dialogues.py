@@ -12,6 +12,7 @@ import numpy as np
 from .tasks import (
     ARTIFACT,
     COUNT,
+    ENDS,
     EXACT,
     LOCATE,
     LOCATE_ALL,
@@ -21,9 +22,13 @@ from .tasks import (
     PRESENT,
     REASONED,
     RELATION,
+    SIDE,
     VERDICT,
+    WAYS,
     WHAT_COLOUR,
     WHAT_SHAPE,
+    WHERE,
+    WHICH_WAY,
     Dialogue,
     Kind,
     Noun,
@@ -160,19 +165,34 @@ def _noun(scene: Scene, rng: np.random.Generator, least: int) -> Noun | None:
     return None
 
 
+def _unique(scene: Scene) -> list[tuple[Thing, Noun]]:
+    """Every way to name one thing alone: by its colour, by its shape, by both."""
+    named = [(t, n) for t in scene.things for n in (Noun(t.colour), Noun(shape=t.shape), Noun(*t.kind))]
+    return [(thing, noun) for thing, noun in named if noun.number(scene.things) == 1]
+
+
+def _two(scene: Scene, rng: np.random.Generator) -> tuple[tuple[Thing, Noun], tuple[Thing, Noun]] | None:
+    """Two things and their names: mostly colour and shape, as prompts name them."""
+    named = _unique(scene)
+    if rng.random() < 0.6:
+        named = [(thing, noun) for thing, noun in named if noun == thing.kind]
+    named = [named[i] for i in rng.permutation(len(named))]
+    others = [other for other in named if other[0] is not named[0][0]]
+    return (named[0], others[0]) if others else None
+
+
 def relation(scene: Scene, rng: np.random.Generator) -> Dialogue | None:
     """Where things lie. Negatives swap the relation, now and then they name something absent."""
-    single = [t for t in scene.things if scene.kinds[t.kind] == 1]
-    if len(single) < 2:
+    pair = _two(scene, rng)
+    if pair is None:
         return None
-    a, b = (single[i] for i in rng.permutation(len(single))[:2])
+    (a, first), (b, second) = pair
     true = [
         r for r in RELATIONS if holds(r, a, b) and abs((a.x - b.x) if "of" in r else (a.y - b.y)) > NARROW
     ]
     if not true:
         return None
     name, yes = str(rng.choice(true)), rng.random() < 0.5
-    first, second = Noun(*a.kind), Noun(*b.kind)
     if not yes and rng.random() < 0.2:
         second = _absent_kind(sorted(scene.kinds), rng)
         if rng.random() < 0.5:
@@ -181,6 +201,54 @@ def relation(scene: Scene, rng: np.random.Generator) -> Dialogue | None:
         name = _opposite(name)
     question = RELATION.format(first=first, relation=name, second=second)
     return Dialogue("relation", question, "yes" if yes else "no")
+
+
+def side(scene: Scene, rng: np.random.Generator) -> Dialogue | None:
+    """Which half of the picture one thing lies in: half the way to `relation`."""
+    found = _placed(scene, rng, list(ENDS))
+    if found is None:
+        return None
+    noun, sides, true = found
+    yes = rng.random() < 0.5
+    question = SIDE.format(noun=noun, side=sides[true if yes else 1 - true])
+    return Dialogue("side", question, "yes" if yes else "no")
+
+
+def where(scene: Scene, rng: np.random.Generator) -> Dialogue | None:
+    """The same, asked so that the place itself is the answer."""
+    found = _placed(scene, rng, list(ENDS))
+    if found is None:
+        return None
+    noun, sides, true = found
+    return Dialogue("where", WHERE.format(noun=noun, ends=ENDS[sides]), sides[true])
+
+
+def _placed(
+    scene: Scene, rng: np.random.Generator, axes: Sequence[tuple[str, str]]
+) -> tuple[Noun, tuple[str, str], int] | None:
+    """A thing of its own kind, an axis, and on which end of that axis it plainly lies."""
+    named = _unique(scene)
+    if not named:
+        return None
+    thing, noun = named[int(rng.integers(len(named)))]
+    axis = int(rng.integers(2))
+    at = (thing.x, thing.y)[axis]
+    return None if abs(at - 0.5) <= NARROW else (noun, axes[axis], int(at > 0.5))
+
+
+def which_way(scene: Scene, rng: np.random.Generator) -> Dialogue | None:
+    """Where one thing lies as seen from another, the direction being the answer."""
+    pair = _two(scene, rng)
+    if pair is None:
+        return None
+    (a, first), (b, second) = pair
+    axis = int(rng.integers(2))
+    offset = (a.x - b.x, a.y - b.y)[axis]
+    if abs(offset) <= NARROW:
+        return None
+    ways = list(WAYS)[axis]
+    question = WHICH_WAY.format(first=first, ways=WAYS[ways], second=second)
+    return Dialogue("which_way", question, ways[int(offset > 0)])
 
 
 def match(scene: Scene, rng: np.random.Generator) -> Dialogue | None:
@@ -287,6 +355,9 @@ FACTS: dict[str, Single] = {
     "present": present,
     "exact": exact,
     "relation": relation,
+    "side": side,
+    "where": where,
+    "which_way": which_way,
     "match": match,
     "count": count,
     "attribute": attribute,

@@ -18,22 +18,33 @@ from . import dialogues as draw
 from .loop import Plan, fit
 from .tasks import Dialogue
 from .vlm_build import build_model, build_processor, save
+from .vlm_gaze import gaze_loss, watching
 from .vlm_pack import Branch, Row, pack
-from .vlm_vision import DensePretraining, View, draw_scene, draw_view
+from .vlm_vision import DensePretraining, View, compass_loss, draw_scene, draw_view
 from .world import sample_scene
 
-SHORT = {"present": 0.27, "exact": 0.15, "relation": 0.17, "match": 0.14, "count": 0.22, "attribute": 0.05}
+SHORT = {
+    "present": 0.08,
+    "exact": 0.12,
+    "relation": 0.25,
+    "side": 0.03,
+    "where": 0.08,
+    "which_way": 0.2,
+    "match": 0.08,
+    "count": 0.12,
+    "attribute": 0.04,
+}
 """What fills a row up, in these proportions."""
-LONG = {"critique": 0.35, "verdict": 0.3, "listen": 0.35}
-"""At most one of these in a row."""
+LONG = {"critique": 0.14, "verdict": 0.06, "listen": 0.1, "": 0.7}
+"""At most one of these in a row, and how often."""
 WEIGHT = {"locate": 2.5, "locate_all": 3.0, "critique": 2.5, "verdict": 2.5, "prefer": 2.5}
 """What a whole answer counts; 1 for the rest."""
 ROOM = 225
 """Tokens of dialogue in a row."""
-ROWS = 18
+ROWS = 12
 """Rows in a step."""
 LOOKING = Plan(steps=1500, lr=1.5e-3, warmup=100, ema=0.995)
-TALKING = Plan(steps=4500, lr=1.2e-3, warmup=200, ema=0.998)
+TALKING = Plan(steps=6000, lr=1.2e-3, warmup=200, ema=0.998)
 MUTE = 0.1
 """The share of the steps before the long tasks join."""
 
@@ -58,7 +69,7 @@ def train(out: Path, steps_scale: float, seed: int) -> None:
         return instruct(model, tokenizer, rng, talkative=step > plan.steps * MUTE)
 
     fit(model, talk, plan, work / "vlm-talking.pt")
-    save(model, processor, out / "mini-vlm", torch.float16)
+    save(model, processor, out / "mini-vlm")
 
 
 def _scaled(plan: Plan, factor: float, seed: int) -> Plan:
@@ -72,15 +83,26 @@ def instruct(
     talkative: bool,
 ) -> tuple[Tensor, Mapping[str, float]]:
     """The loss of one batch of fresh rows, and the accuracy over all answer tokens and over yes and no."""
-    batch = pack([draw_row(rng, tokenizer, talkative) for _ in range(ROWS)], tokenizer)
-    with torch.autocast("cpu", torch.bfloat16):
-        logits = batch.logits(model)
+    rows = [draw_row(rng, tokenizer, talkative) for _ in range(ROWS)]
+    batch = pack(rows, tokenizer)
+    scenes = [row.scenes for row in rows]
+    with torch.autocast("cpu", torch.bfloat16), watching(model) as gaze:
+        logits, seen = batch.forward(model)
+        strayed = gaze_loss(model, gaze, batch.inputs, scenes, tokenizer)
+    table = model.get_input_embeddings().weight
+    compass = compass_loss(seen, [scene for some in scenes for scene in some], table, tokenizer)
     right = (logits.argmax(-1) == batch.targets).tolist()
     said = {word: tokenizer.convert_tokens_to_ids(word) for word in ("yes", "no")}
     verdicts = [
         ok for ok, target in zip(right, batch.targets.tolist(), strict=True) if target in said.values()
     ]
-    return batch.loss(logits), {"token": float(np.mean(right)), "yes/no": float(np.mean(verdicts))}
+    figures = {
+        "token": float(np.mean(right)),
+        "yes/no": float(np.mean(verdicts)),
+        "compass": compass.item(),
+        "gaze": strayed.item(),
+    }
+    return batch.loss(logits) + 0.5 * compass + 0.3 * strayed, figures
 
 
 # --- rows --------------------------------------------------------------------------------------------------
@@ -104,7 +126,7 @@ def draw_row(rng: np.random.Generator, tokenizer: PreTrainedTokenizerFast, talka
         )
         for d in dialogues
     )
-    return Row((view.pixels,), branches)
+    return Row((view.pixels,), branches, (view.scene,))
 
 
 def _planned(view: View, rng: np.random.Generator, talkative: bool) -> list[Dialogue]:
@@ -135,7 +157,7 @@ def _double_row(rng: np.random.Generator, tokenizer: PreTrainedTokenizerFast) ->
     dialogues = _fitting([d for d in drawn if d is not None], tokenizer)
     pictures = tuple(draw_view(scene, rng, spoilt=0.0).pixels for scene in (first, second))
     branches = tuple(Branch(d.question, d.answer, WEIGHT.get(d.task, 1.0)) for d in dialogues)
-    return Row(pictures, branches)
+    return Row(pictures, branches, (first, second))
 
 
 def _fitting(dialogues: list[Dialogue], tokenizer: PreTrainedTokenizerFast) -> list[Dialogue]:

@@ -183,13 +183,16 @@ _TOKEN_IDS = {
 }
 
 
-def save(
-    model: Qwen3VLForConditionalGeneration, processor: Qwen3VLProcessor, folder: Path, dtype: torch.dtype
-) -> None:
-    """Write a checkpoint that `AutoModelForImageTextToText` and `AutoProcessor` load."""
+def save(model: Qwen3VLForConditionalGeneration, processor: Qwen3VLProcessor, folder: Path) -> None:
+    """Write a checkpoint that `AutoModelForImageTextToText` and `AutoProcessor` load.
+
+    The weights are stored in half precision and load as float32, in which they were trained.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     copy = Qwen3VLForConditionalGeneration(model.config)
     copy.load_state_dict(model.state_dict())
     copy.generation_config = model.generation_config
-    copy.to(dtype).save_pretrained(folder)
+    copy.to(torch.float16).save_pretrained(folder)
     processor.save_pretrained(folder)
+    config = folder / "config.json"
+    config.write_text(config.read_text().replace('"float16"', '"float32"'))

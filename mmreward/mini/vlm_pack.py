@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerFast, Qwen3VLForConditionalGeneratio
 
 from .vlm_build import CELLS
 from .vlm_vision import CELL, GRID, patchify
+from .world import Scene
 
 
 class Branch(NamedTuple):
@@ -36,6 +37,8 @@ class Row:
 
     pictures: tuple[np.ndarray, ...]
     branches: tuple[Branch, ...]
+    scenes: tuple[Scene, ...] = ()
+    """What the pictures show, for losses that look at single cells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +52,18 @@ class Batch:
 
     def logits(self, model: Qwen3VLForConditionalGeneration) -> Tensor:
         """The logits at the predicting positions, in the order of `targets`."""
-        logits: Tensor = model(**self.inputs, use_cache=False, logits_to_keep=self.predicts).logits
-        return logits.reshape(-1, logits.shape[-1]).float()
+        return self.forward(model)[0]
+
+    def forward(self, model: Qwen3VLForConditionalGeneration) -> tuple[Tensor, Tensor]:
+        """The logits, and the image tokens (pictures * CELLS, width) as they enter the language model."""
+        inputs = dict(self.inputs)
+        seen = model.get_image_features(
+            inputs.pop("pixel_values"), inputs["image_grid_thw"], return_dict=True
+        )
+        logits: Tensor = model(
+            **inputs, mm_encoder_outputs={"image": seen}, use_cache=False, logits_to_keep=self.predicts
+        ).logits
+        return logits.reshape(-1, logits.shape[-1]).float(), torch.cat(seen.pooler_output).float()
 
     def loss(self, logits: Tensor) -> Tensor:
         each = F.cross_entropy(logits, self.targets, reduction="none")
