@@ -38,7 +38,8 @@ class Gaze:
         rows, columns = at
         scores = torch.einsum("nd,ntd->nt", query[rows, HEAD, columns].float(), key[rows, HEAD].float())
         allowed = mask[rows, 0, columns]
-        return (scores * attention.scaling).masked_fill(~allowed, -torch.inf).log_softmax(-1)
+        logs: Tensor = (scores * attention.scaling).masked_fill(~allowed, -torch.inf).log_softmax(-1)
+        return logs
 
 
 @contextmanager
