@@ -21,6 +21,7 @@ from transformers import (
     ViTImageProcessor,
 )
 
+from ..models.base import ASSETS
 from . import world
 from .corrupt import KINDS, PLAIN, corrupt, soften
 from .loop import Plan, fit
@@ -28,7 +29,7 @@ from .loop import Plan, fit
 SIZE = 64
 LABELS = {0: "artifact", 1: "clean"}
 BATCH, STEPS_TRAINED, LR = 64, 1200, 2e-3
-FOLDER = Path(__file__).resolve().parents[2] / "assets" / "mini-artifact"
+FOLDER = ASSETS / "mini-artifact"
 
 
 class Classifier(NamedTuple):

@@ -19,6 +19,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
+from ..models.base import ASSETS
 from . import world
 from .corrupt import soften
 from .loop import Plan, fit
@@ -33,7 +34,7 @@ PAIRS = 0.4
 """Share of training scenes that are two single shapes of different kinds, which a relation can be told of."""
 NEGATIVES = 3
 """Hard negatives per picture in training."""
-FOLDER = Path(__file__).resolve().parents[2] / "assets" / "mini-clip"
+FOLDER = ASSETS / "mini-clip"
 
 
 def config() -> dict[str, Any]:

@@ -19,6 +19,7 @@ from PIL import Image
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, PreTrainedTokenizerFast
 
+from ..models.base import ASSETS
 from . import oracle, world
 from .loop import Plan, fit
 from .words import tokenizer
@@ -39,7 +40,7 @@ SIGMA_SHIFT = 0.4
 """Added to the logit of the noise level in training: the layout weighs more than the finish."""
 DROPPED = 0.1
 """Share of captions blanked in training, for classifier-free guidance."""
-FOLDER = Path(__file__).resolve().parents[2] / "assets" / "mini-flow"
+FOLDER = ASSETS / "mini-flow"
 
 
 class Flow(NamedTuple):

@@ -1,7 +1,7 @@
 """The training loop the four miniature models share: seeded, resumable, with a progress bar.
 
-A model brings a module and a function `loss(step, rng) -> (tensor, figures)`. Every step draws from its own generator,
-seeded by (seed, step), so a resumed run sees the data it would have seen.
+A model brings a module and a function `loss(step, rng) -> (tensor, figures)`. Every step draws from its own
+generator, seeded by (seed, step), so a resumed run sees the data it would have seen.
 """
 
 import math
@@ -13,14 +13,21 @@ from pathlib import Path
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 Loss = Callable[[int, np.random.Generator], tuple[torch.Tensor, Mapping[str, float]]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """How to train: `lr` falls along a cosine to a twentieth after `warmup` steps; `ema` 0 keeps the raw weights."""
+    """How to train: after `warmup` steps `lr` falls along a cosine to 0.05; `ema` 0 keeps raw weights."""
 
     steps: int
     lr: float
@@ -59,7 +66,9 @@ def fit(module: torch.nn.Module, loss: Loss, plan: Plan, checkpoint: Path) -> to
     sums: dict[str, float] = {}
     module.train()
     console = Console()
-    with Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[figures]}"), console=console) as bar:
+    with Progress(
+        *columns, TimeRemainingColumn(), TextColumn("{task.fields[figures]}"), console=console
+    ) as bar:
         task = bar.add_task(checkpoint.stem, total=plan.steps, completed=start, figures="")
         for step in range(start, plan.steps):
             for group in optimizer.param_groups:

@@ -1,7 +1,7 @@
 """The oracle: reads a picture of shapes world back into things by classical vision alone.
 
-Colour classification, connected components, image moments. It shares no code path with any learned model, which is
-what lets it judge whether a reward was improved or hacked.
+Colour classification, connected components, image moments. It shares no code path with any learned model,
+which is what lets it judge whether a reward was improved or hacked.
 """
 
 from collections import Counter
@@ -15,7 +15,7 @@ from scipy import ndimage
 from .world import BACKGROUND, COLOURS, Caption, Thing, holds
 
 MIN_AREA = 0.012
-"""Components smaller than this fraction of the picture are specks, not shapes (the smallest shape covers 0.026)."""
+"""Components smaller than this share of the picture are specks (the smallest shape covers 0.026 of it)."""
 SATURATION = 0.30
 """Pixels whose colour is nearer to grey than this are background, clutter or text."""
 
@@ -33,7 +33,9 @@ class Verdict:
 
 def read(picture: Image.Image | np.ndarray) -> tuple[Thing, ...]:
     """Find the shapes in an RGB picture (PIL, or uint8 HWC). Boxes are tight to about half a pixel."""
-    pixels = np.asarray(picture.convert("RGB") if isinstance(picture, Image.Image) else picture, dtype=np.float64)
+    pixels = np.asarray(
+        picture.convert("RGB") if isinstance(picture, Image.Image) else picture, dtype=np.float64
+    )
     height, width = pixels.shape[:2]
     names = list(COLOURS)
     palette = np.array([COLOURS[name] for name in names], dtype=np.float64) - BACKGROUND
@@ -60,7 +62,7 @@ def read(picture: Image.Image | np.ndarray) -> tuple[Thing, ...]:
 def _measure(
     window: tuple[slice, slice], part: np.ndarray, alpha: np.ndarray, colour: str, height: int, width: int
 ) -> Iterable[Thing]:
-    """Turn one component into a thing, using the partly covered pixels just outside it for sub-pixel extents."""
+    """Turn one component into a thing; the partly covered pixels around it give its extent below a pixel."""
     top, left = max(window[0].start - 1, 0), max(window[1].start - 1, 0)
     bottom, right = min(window[0].stop + 1, height), min(window[1].stop + 1, width)
     mask = np.zeros((bottom - top, right - left), dtype=bool)
@@ -81,13 +83,19 @@ def _measure(
                 (box_w / width + box_h / height) / 4)  # fmt: skip
 
 
-def _shape(weight: np.ndarray, dx: np.ndarray, dy: np.ndarray, area: float, box_w: float, box_h: float) -> str:
-    """Nearest template in (extent, roundness, vertical skew); the templates are the ideal shapes' exact values."""
+def _shape(
+    weight: np.ndarray, dx: np.ndarray, dy: np.ndarray, area: float, box_w: float, box_h: float
+) -> str:
+    """Nearest template in (extent, roundness, vertical skew); templates are the ideal shapes' values."""
     extent = area / (box_w * box_h)
     spread = (weight * (dx**2 + dy**2)).sum()
     roundness = area**2 / (2 * np.pi * spread)
     skew = (weight * dy**3).sum() / area / ((weight * dy**2).sum() / area) ** 1.5
-    templates = {"circle": (np.pi / 4, 1.0, 0.0), "square": (1.0, 3 / np.pi, 0.0), "triangle": (0.5, 0.764, -0.566)}
+    templates = {
+        "circle": (np.pi / 4, 1.0, 0.0),
+        "square": (1.0, 3 / np.pi, 0.0),
+        "triangle": (0.5, 0.764, -0.566),
+    }
     return min(templates, key=lambda name: _distance((extent, roundness, skew), templates[name]))
 
 

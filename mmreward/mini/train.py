@@ -8,8 +8,9 @@ import argparse
 import importlib
 from pathlib import Path
 
+from ..models.base import ASSETS
+
 TARGETS = ("flow", "clip", "vlm", "artifact")
-ASSETS = Path(__file__).resolve().parents[2] / "assets"
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -85,7 +85,7 @@ def sample_scene(
     text: str = "",
     motion: float = 0.0,
 ) -> Scene:
-    """Draw a scene: the given kinds, or one to four random ones, placed so that no two boxes come closer than 3 %."""
+    """Draw a scene of the given kinds, or of one to four random ones, boxes 3 % of the side apart or more."""
     if kinds is None:
         count = int(rng.integers(1, 5))
         kinds = [(str(rng.choice(list(COLOURS))), str(rng.choice(SHAPES))) for _ in range(count)]
@@ -102,7 +102,9 @@ def sample_scene(
     return Scene(things, text=text, clutter=tuple(strokes))
 
 
-def _place(rng: np.random.Generator, kinds: Sequence[tuple[str, str]], motion: float) -> tuple[Thing, ...] | None:
+def _place(
+    rng: np.random.Generator, kinds: Sequence[tuple[str, str]], motion: float
+) -> tuple[Thing, ...] | None:
     things: list[Thing] = []
     for colour, shape in kinds:
         for _ in range(20):
@@ -145,7 +147,7 @@ def render_clip(scene: Scene, frames: int = 8, size: int = 64, fps: float = 8.0)
     return np.stack([np.asarray(render(scene.at(t / fps), size)) for t in range(frames)])
 
 
-# --- words ---------------------------------------------------------------------------------------------------
+# --- words ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +174,8 @@ def noun_phrase(colour: str, shape: str, number: int = 1) -> str:
 
 
 def describe(scene: Scene, rng: np.random.Generator | None = None, relations: float = 0.0) -> Caption:
-    """The scene's caption. With a generator the kinds are shuffled, and two single shapes get a spatial relation
-    with probability `relations` (the one along the axis where they differ most)."""
+    """The scene's caption. With a generator the kinds are shuffled, and two single shapes get a relation with
+    probability `relations` (the one along the axis where they differ most)."""
     kinds = list(scene.kinds.items())
     if rng is not None:
         kinds = [kinds[i] for i in rng.permutation(len(kinds))]
@@ -207,6 +209,8 @@ def parse_caption(text: str) -> Caption:
     for number, colour, shape in _PHRASE.findall(lowered):
         kinds[colour, shape] += 1 if number in ("a", "an") else NUMBERS.index(number)
     if not kinds:
-        raise ValueError(f"no shape named in {text[:80]!r}; expected a caption such as 'a red circle and two blue squares'")
+        raise ValueError(
+            f"no shape named in {text[:80]!r}; expected a caption such as 'a red circle and two blue squares'"
+        )
     relation = _RELATION.search(lowered)
     return Caption(tuple(kinds.items()), relation.group() if relation and len(kinds) == 2 else "")

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+ASSETS = Path(str(files("mmreward.assets")))
+"""Where the miniature's weights lie."""
 WHOLE = 64 << 20
 """Weight files up to this size enter a fingerprint whole, larger ones by size, header and last megabyte."""
 
@@ -85,9 +87,9 @@ def locate(weights: str) -> str:
     """
     if not weights.startswith("mini-"):
         return weights
-    folder = Path(str(files("mmreward.assets").joinpath(weights)))
+    folder = ASSETS / weights
     if not folder.is_dir():
-        names = sorted(p.name for p in folder.parent.glob("mini-*"))
+        names = sorted(p.name for p in ASSETS.glob("mini-*"))
         raise ValueError(f"no miniature named {weights!r}; there are {', '.join(names) or 'none'}")
     return str(folder)
 

@@ -124,7 +124,7 @@ def test_a_total_is_stored_beside_its_parts(folder, tmp_path):
 
 
 def test_a_killed_run_goes_on_where_it_stopped(tmp_path):
-    """SIGKILL at several moments; in the end every row is there once, and rows on disk were not computed again."""
+    """SIGKILL at several moments; in the end every row is there once, and what was on disk is not redone."""
     rng = np.random.default_rng(1)
     scene = sample_scene(rng)
     render(scene, 256).save(tmp_path / "picture.png")
@@ -177,8 +177,15 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments, message, tmp_path):
 
 
 def test_listing_imports_no_torch():
-    code = "import sys; sys.argv = ['mmreward', 'list']\nfrom mmreward.cli import app\ntry:\n    app()\nfinally:\n    "
-    code += "assert not {'torch', 'transformers', 'scipy', 'pyarrow'} & set(sys.modules)"
+    code = """
+import sys
+from mmreward.cli import app
+sys.argv = ["mmreward", "list"]
+try:
+    app()
+finally:
+    assert not {"torch", "transformers", "scipy", "pyarrow"} & set(sys.modules)
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert all(

@@ -54,7 +54,7 @@ def test_progress_hears_of_every_score_once(engine):
         (ZeroDivisionError("oops"), "error", "ZeroDivisionError: oops"),
         (TimeoutError("the judge is slow"), "timeout", "the judge is slow"),
         (StopIteration("odd"), "error", "StopIteration"),
-        (ExceptionGroup("several", [ValueError("x")]), "error", "several"),
+        (ExceptionGroup("several", [Unscorable("mumbled", "na")]), "na", "mumbled"),
     ],
 )
 def test_what_a_reward_raises_becomes_its_rows_status(engine, error, status, note):
