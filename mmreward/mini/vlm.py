@@ -1,12 +1,11 @@
 """How the mini-vlm is trained: dense pretraining of its eyes, then instruction on tree-packed rows.
 
-This file knows in which proportion the tasks are mixed; the tasks
-themselves are in `tasks.py` and `dialogues.py`, the row layout in `vlm_pack.py`, the figures in
-`vlm_measure.py`.
+This file knows in which proportion the tasks are mixed; the tasks themselves are in `tasks.py` and
+`dialogues.py`, the row layout in `vlm_pack.py`, the figures in `vlm_measure.py`.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,28 +22,57 @@ from .vlm_pack import Branch, Row, pack
 from .vlm_vision import DensePretraining, View, compass_loss, draw_scene, draw_view
 from .world import sample_scene
 
-SHORT = {
-    "present": 0.08,
-    "exact": 0.12,
-    "relation": 0.25,
-    "side": 0.03,
-    "where": 0.08,
-    "which_way": 0.2,
-    "match": 0.08,
-    "count": 0.12,
-    "attribute": 0.04,
-}
-"""What fills a row up, in these proportions."""
-LONG = {"critique": 0.14, "verdict": 0.06, "listen": 0.1, "": 0.7}
-"""At most one of these in a row, and how often."""
-WEIGHT = {"locate": 2.5, "locate_all": 3.0, "critique": 2.5, "verdict": 2.5, "prefer": 2.5}
-"""What a whole answer counts; 1 for the rest."""
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """What the rows of a stage are made of."""
+
+    short: Mapping[str, float]
+    """What fills a row up, in these proportions."""
+    long: Mapping[str, float]
+    """At most one of these in a row, and how often; "" stands for none."""
+    weight: Mapping[str, float]
+    """What a whole answer counts; 1 for the rest."""
+
+
+PLACES = Mix(
+    short={
+        "present": 0.08,
+        "exact": 0.12,
+        "relation": 0.25,
+        "side": 0.03,
+        "where": 0.08,
+        "which_way": 0.2,
+        "match": 0.08,
+        "count": 0.12,
+        "attribute": 0.04,
+    },
+    long={"critique": 0.14, "verdict": 0.06, "listen": 0.1, "": 0.7},
+    weight={"locate": 2.5, "locate_all": 3.0, "critique": 2.5, "verdict": 2.5, "prefer": 2.5},
+)
+"""Where things lie takes longest to learn, so most of the first stage asks for it."""
+BALANCED = Mix(
+    short={
+        "present": 0.25,
+        "exact": 0.13,
+        "relation": 0.2,
+        "side": 0.02,
+        "where": 0.03,
+        "which_way": 0.08,
+        "match": 0.12,
+        "count": 0.14,
+        "attribute": 0.03,
+    },
+    long={"critique": 0.22, "verdict": 0.1, "listen": 0.14, "": 0.54},
+    weight={"locate": 3.0, "locate_all": 4.5, "critique": 2.5, "verdict": 2.5, "prefer": 2.5},
+)
 ROOM = 225
 """Tokens of dialogue in a row."""
 ROWS = 12
 """Rows in a step."""
 LOOKING = Plan(steps=1500, lr=1.5e-3, warmup=100, ema=0.995)
 TALKING = Plan(steps=6000, lr=1.2e-3, warmup=200, ema=0.998)
+FINISHING = Plan(steps=2200, lr=1.4e-3, warmup=60, ema=0.997)
 MUTE = 0.1
 """The share of the steps before the long tasks join."""
 
@@ -66,9 +94,13 @@ def train(out: Path, steps_scale: float, seed: int) -> None:
     plan = _scaled(TALKING, steps_scale, seed + 1)
 
     def talk(step: int, rng: np.random.Generator) -> tuple[Tensor, Mapping[str, float]]:
-        return instruct(model, tokenizer, rng, talkative=step > plan.steps * MUTE)
+        return instruct(model, tokenizer, rng, PLACES, talkative=step > plan.steps * MUTE)
+
+    def finish(step: int, rng: np.random.Generator) -> tuple[Tensor, Mapping[str, float]]:
+        return instruct(model, tokenizer, rng, BALANCED)
 
     fit(model, talk, plan, work / "vlm-talking.pt")
+    fit(model, finish, _scaled(FINISHING, steps_scale, seed + 2), work / "vlm-finishing.pt")
     save(model, processor, out / "mini-vlm")
 
 
@@ -80,10 +112,11 @@ def instruct(
     model: Qwen3VLForConditionalGeneration,
     tokenizer: PreTrainedTokenizerFast,
     rng: np.random.Generator,
-    talkative: bool,
+    mix: Mix,
+    talkative: bool = True,
 ) -> tuple[Tensor, Mapping[str, float]]:
     """The loss of one batch of fresh rows, and the accuracy over all answer tokens and over yes and no."""
-    rows = [draw_row(rng, tokenizer, talkative) for _ in range(ROWS)]
+    rows = [draw_row(rng, tokenizer, mix, talkative) for _ in range(ROWS)]
     batch = pack(rows, tokenizer)
     scenes = [row.scenes for row in rows]
     with torch.autocast("cpu", torch.bfloat16), watching(model) as gaze:
@@ -108,13 +141,13 @@ def instruct(
 # --- rows --------------------------------------------------------------------------------------------------
 
 
-def draw_row(rng: np.random.Generator, tokenizer: PreTrainedTokenizerFast, talkative: bool) -> Row:
+def draw_row(rng: np.random.Generator, tokenizer: PreTrainedTokenizerFast, mix: Mix, talkative: bool) -> Row:
     """A row of fresh dialogues about one picture, or now and then about two."""
     if talkative and rng.random() < 0.1:
-        return _double_row(rng, tokenizer)
+        return _double_row(rng, tokenizer, mix)
     view = draw_view(draw_scene(rng), rng)
-    dialogues = _planned(view, rng, talkative)
-    names = rng.choice(list(SHORT), size=20, p=np.array(list(SHORT.values())))
+    dialogues = _planned(view, rng, mix if talkative else None)
+    names = rng.choice(list(mix.short), size=20, p=np.array(list(mix.short.values())))
     dialogues += [d for name in names if (d := draw.FACTS[str(name)](view.scene, rng)) is not None]
     dialogues = _fitting(dialogues, tokenizer)
     faded = 1.0 if view.level == 0 else 0.7 if view.level < 0.55 else 0.3
@@ -122,16 +155,16 @@ def draw_row(rng: np.random.Generator, tokenizer: PreTrainedTokenizerFast, talka
         Branch(
             d.question,
             d.answer,
-            WEIGHT.get(d.task, 1.0) * (1 if d.task in ("artifact", "critique") else faded),
+            mix.weight.get(d.task, 1.0) * (1 if d.task in ("artifact", "critique") else faded),
         )
         for d in dialogues
     )
     return Row((view.pixels,), branches, (view.scene,))
 
 
-def _planned(view: View, rng: np.random.Generator, talkative: bool) -> list[Dialogue]:
-    """The dialogues a row starts with, before it is filled up."""
-    long = str(rng.choice(list(LONG), p=np.array(list(LONG.values())))) if talkative else ""
+def _planned(view: View, rng: np.random.Generator, mix: Mix | None) -> list[Dialogue]:
+    """The dialogues a row starts with, before it is filled up; without a mix no long one."""
+    long = str(rng.choice(list(mix.long), p=np.array(list(mix.long.values())))) if mix else ""
     found: list[Dialogue | None] = []
     if view.level > 0 or rng.random() < 0.25:
         found.append(draw.spoilt(view.level))
@@ -144,7 +177,7 @@ def _planned(view: View, rng: np.random.Generator, talkative: bool) -> list[Dial
     return [d for d in found if d is not None]
 
 
-def _double_row(rng: np.random.Generator, tokenizer: PreTrainedTokenizerFast) -> Row:
+def _double_row(rng: np.random.Generator, tokenizer: PreTrainedTokenizerFast, mix: Mix) -> Row:
     """Two pictures, often nearly alike, and a few requests that fit one of them better."""
     first = draw_scene(rng)
     second = draw_scene(rng)
@@ -156,7 +189,7 @@ def _double_row(rng: np.random.Generator, tokenizer: PreTrainedTokenizerFast) ->
     drawn = [draw.prefer(first, second, rng, heard) for heard in rng.permutation([False, True, True])]
     dialogues = _fitting([d for d in drawn if d is not None], tokenizer)
     pictures = tuple(draw_view(scene, rng, spoilt=0.0).pixels for scene in (first, second))
-    branches = tuple(Branch(d.question, d.answer, WEIGHT.get(d.task, 1.0)) for d in dialogues)
+    branches = tuple(Branch(d.question, d.answer, mix.weight.get(d.task, 1.0)) for d in dialogues)
     return Row(pictures, branches, (first, second))
 
 
