@@ -148,6 +148,7 @@ def agreement_figures(engine: Engine, number: int = 256) -> Iterator[Figure]:
         samples.append(Sample(prompt=str(caption), image=Media(picture), meta={"checklist": checks}))
     rewards: Mapping[str, Mapping[str, Any]] = {
         "checklist": {"judge": "mini-vlm"},
+        "checklist (soft)": {"reward": "checklist", "judge": "mini-vlm", "soft": True},
         "clipscore": {"weights": "mini-clip"},
         "critique": {"judge": "mini-vlm"},
         "artifact": {"classifier": "mini-artifact"},

@@ -43,7 +43,7 @@ class Check(NamedTuple):
 def checklist(
     questions: Mapping[str, str] | None = None,
     judge: str = "Qwen/Qwen3-VL-8B-Instruct",
-    soft: bool = True,
+    soft: bool = False,
     min_mass: float = 0.5,
     dtype: str = "float32",
 ) -> Any:
