@@ -47,7 +47,7 @@ def test_the_same_seed_gives_the_same_pictures(place, tmp_path):
     prompt = draw_prompts(1, 0)
     again = MiniFlow().sample(prompt, [0])[0]
     with Image.open(place / "runs/demo/pictures/00-0.png") as first:
-        assert list(first.getdata()) == list(again.getdata())
+        assert first.tobytes() == again.tobytes()
 
 
 def test_the_readme_commands_and_example_work_as_written(place):

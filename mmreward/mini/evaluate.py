@@ -53,7 +53,7 @@ class Figure(NamedTuple):
             "" if self.low == -np.inf else f"{self.low:g} to {self.high:g}" if bounded else f">= {self.low:g}"
         )
         verdict = "" if not bar else "met" if self.met else "MISSED"
-        return f"| {self.what} | {self.value:.3f} | {self.n} | {bar} | {verdict} |"
+        return f"| {self.what} | {self.value:.4f} | {self.n} | {bar} | {verdict} |"
 
 
 class View(NamedTuple):

@@ -19,7 +19,7 @@ from PIL import Image
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, PreTrainedTokenizerFast
 
-from ..models.base import ASSETS
+from ..models import ASSETS
 from . import oracle, world
 from .loop import Plan, fit
 from .words import tokenizer

@@ -8,7 +8,7 @@ import argparse
 import importlib
 from pathlib import Path
 
-from ..models.base import ASSETS
+from ..models import ASSETS
 
 TARGETS = ("flow", "clip", "vlm", "artifact")
 

@@ -6,6 +6,8 @@ miniature's names ("mini-clip", "mini-vlm", "mini-artifact") stand where a hub i
 
 from collections.abc import Callable
 from functools import cache, wraps
+from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from ..registry import uses
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
     from .encoders import DualEncoder
     from .heads import Head
     from .vlms import VLM
+
+ASSETS = Path(str(files("mmreward.assets")))
+"""Where the miniature's weights lie."""
 
 P = ParamSpec("P")
 N = TypeVar("N", bound="Network")

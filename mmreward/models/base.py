@@ -5,14 +5,13 @@ import hashlib
 import json
 import threading
 from functools import cached_property
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import torch
 
-ASSETS = Path(str(files("mmreward.assets")))
-"""Where the miniature's weights lie."""
+from . import ASSETS
+
 WHOLE = 64 << 20
 """Weight files up to this size enter a fingerprint whole, larger ones by size, header and last megabyte."""
 
