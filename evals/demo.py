@@ -56,7 +56,7 @@ def demo(out: Path, seed: int) -> None:
         score_file(
             out / "samples.jsonl", resolve(REWARDS), out / "scores.parquet", engine, title="mmreward demo"
         )
-        console.print(str(engine.stats()), highlight=False, style="dim")
+        console.print(str(engine.stats()), highlight=False, style="dim", soft_wrap=True)
     results = read(out / "scores.parquet")
     console.print(summary_table(results))
     page = write_report(out / "scores.parquet", out / "report.html", out / "samples.jsonl")
