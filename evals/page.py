@@ -146,7 +146,7 @@ def _gallery(run: Run, limit: int) -> str:
     explained = (
         f"{count(shown, 'sample')} in the order of the run.{left_out} Bars span each reward's range, "
         "or the run's smallest to largest value where the range is infinite or unknown; the tick on a bar is "
-        "the run's mean. In a checklist, the number is the probability of the right answer, ticked from 0.5."
+        "the run's mean. In a checklist, 1 is a right answer, or its probability when answers are soft."
     )
     return (
         f'<section><h2 id="samples">Samples</h2><p class="lead">{explained}</p>'
