@@ -5,10 +5,11 @@ miniature's names ("mini-clip", "mini-vlm", "mini-artifact") stand where a hub i
 """
 
 from collections.abc import Callable
-from functools import cache, wraps
+from functools import wraps
 from importlib.resources import files
+from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from ..registry import uses
 
@@ -28,13 +29,18 @@ N = TypeVar("N", bound="Network")
 
 def _shared(make: Callable[P, N]) -> Callable[P, N]:
     """One network per distinct arguments, noted in the fingerprint of the reward that asks for it."""
-    cached = cache(make)
+    made: dict[tuple[Any, ...], N] = {}
+    parameters = signature(make)
 
     @wraps(make)
     def get(*args: P.args, **kwargs: P.kwargs) -> N:
-        network = cached(*args, **kwargs)  # type: ignore[arg-type]
-        uses(network)
-        return network
+        bound = parameters.bind(*args, **kwargs)
+        bound.apply_defaults()  # a default spelled out is no other network
+        key = tuple(bound.arguments.items())
+        if key not in made:
+            made[key] = make(*args, **kwargs)
+        uses(made[key])
+        return made[key]
 
     return get
 

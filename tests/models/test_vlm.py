@@ -201,3 +201,8 @@ def test_max_pixels_is_part_of_the_fingerprint_and_of_the_cost(vlm_folder, pictu
     assert wide.fingerprint != usual.fingerprint
     ask = (Ask((Media(pictures[2].resize((300, 300))),), "?"),)
     assert wide.cost("read", ask).tokens > usual.cost("read", ask).tokens
+
+
+def test_a_default_spelled_out_is_the_same_network(vlm_folder):
+    assert models.vlm(vlm_folder) is models.vlm(vlm_folder, dtype="float32", max_pixels=None)
+    assert models.vlm(vlm_folder) is not models.vlm(vlm_folder, dtype="bfloat16")
