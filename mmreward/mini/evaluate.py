@@ -25,7 +25,7 @@ from ..registry import resolve
 from ..types import Sample
 from ..verifiers.boxes import boxes_of, soft_f1, to_unit
 from ..verifiers.lists import parse_list
-from . import artifact, clip, dialogues, flow, oracle, tasks, world
+from . import artifact, clip, dialogues, flow, oracle, tasks, vlm_measure, world
 from .corrupt import soften
 
 SEED = 20_261_121
@@ -132,6 +132,27 @@ def _unit(corners: Sequence[float], label: str) -> tuple[Any, float, float]:
     return boxes_of([{"bbox_2d": corners, "label": label}])[0], 1.0, 1.0
 
 
+TALK = {
+    "attribute": "mini-vlm attributes",
+    "artifact": "mini-vlm artifact question",
+    "listen": "mini-vlm verdict after another's reasoning",
+    "verdict": "mini-vlm verdict after its own reasoning",
+    "prefer": "mini-vlm choice between two pictures",
+    "critique_parsed": "mini-vlm critiques that can be parsed",
+    "critique_faithfulness": "mini-vlm critique, faithfulness score exact",
+    "critique_quality": "mini-vlm critique, quality score exact",
+}
+"""The figures of `vlm_measure` that have no bar."""
+
+
+def talk_figures(number: int = 200) -> Iterator[Figure]:
+    """What the VLM writes; n is the number of pictures, of which each figure uses those it applies to."""
+    vlm = models.vlm("mini-vlm")
+    measured = vlm_measure.measure(vlm.module, vlm.processor, number, SEED)
+    for name, what in TALK.items():
+        yield Figure(what, measured[name], number)
+
+
 def agreement_figures(engine: Engine, number: int = 256) -> Iterator[Figure]:
     """How mini-flow's own pictures are ranked by each reward and by the oracle (Spearman, over all
     pictures)."""
@@ -169,6 +190,7 @@ async def _all(jobs: Iterator[Awaitable[Any]]) -> list[Any]:
 def figures(engine: Engine) -> Iterator[Figure]:
     yield from oracle_figures()
     yield from vlm_figures(engine)
+    yield from talk_figures()
     picked = clip.measure()
     yield Figure("mini-clip picks the right caption of 8", picked["top1_of_8"], int(picked["n"]), 0.90)
     told = artifact.measure()

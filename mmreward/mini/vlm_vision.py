@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as tvF
@@ -80,10 +79,6 @@ def patchify(pictures: list[np.ndarray]) -> Tensor:
     return (
         split.unsqueeze(6).expand(-1, -1, -1, -1, -1, -1, 2, -1, -1).reshape(len(pictures) * GRID * GRID, -1)
     )
-
-
-def to_pil(view: View) -> Image.Image:
-    return Image.fromarray(view.pixels)
 
 
 # --- targets -----------------------------------------------------------------------------------------------

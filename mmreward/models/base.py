@@ -4,6 +4,7 @@ device."""
 import hashlib
 import json
 import threading
+from abc import ABC, abstractmethod
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ WHOLE = 64 << 20
 """Weight files up to this size enter a fingerprint whole, larger ones by size, header and last megabyte."""
 
 
-class TorchNetwork:
+class TorchNetwork(ABC):
     """One torch module behind the engine's `Network` protocol; a subclass builds it and runs it.
 
     Args:
@@ -42,9 +43,9 @@ class TorchNetwork:
         thread-safe."""
         self._module: torch.nn.Module | None = None
 
+    @abstractmethod
     def build(self) -> torch.nn.Module:
         """Load the weights on the CPU."""
-        raise NotImplementedError
 
     @property
     def module(self) -> Any:
