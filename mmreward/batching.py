@@ -51,6 +51,23 @@ class Network(Protocol):
     def unload(self) -> None: ...
 
 
+class Service(Protocol):
+    """A network that runs and batches elsewhere, such as behind HTTP; it is asked on the engine's loop."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Everything that changes its numbers, as far as can be known from here."""
+
+    async def answer(self, op: str, item: Any) -> Any:
+        """The result of one item; an exception is that item's alone."""
+
+    async def close(self) -> None:
+        """Give back what belongs to the running event loop. Called when an engine closes."""
+
+
 @dataclass(slots=True, eq=False)
 class Call:
     """One unit of work for one network. Waiters are whatever the engine delivers to; none left means
@@ -64,6 +81,10 @@ class Call:
     """Calls with an equal share have a prefix in common and are kept in one batch where they fit."""
     cost: Cost = Cost(1)  # noqa: RUF009 - a NamedTuple, immutable
     waiters: list[Any] = field(default_factory=list)
+    task: Any = None
+    """Of a call to a service: what is cancelled when nobody waits any more."""
+    deaths: int = 0
+    """Places that died while they ran it."""
 
     @property
     def live(self) -> bool:

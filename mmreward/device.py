@@ -1,7 +1,7 @@
 """The thread that owns the device: the only place where networks are loaded, run and unloaded.
 
 It takes prepared batches one after another and reports what became of each; why there was a batch, and who
-waits for it, is the engine's business.
+waits for it, is the engine's business. There is one such thread per device and process.
 """
 
 import queue
@@ -14,31 +14,25 @@ from typing import Any
 from .batching import Call, Network
 from .residency import Residency, is_out_of_memory, release_memory
 
-Done = Callable[[list[Call], list[Any], float, float], None]
-"""Called with the calls, a result or exception for each, and the seconds spent preparing and forwarding."""
-Failed = Callable[[list[Call], Exception], None]
+Done = Callable[[list[Any], float], None]
+"""Called with a result or exception for each call, and the seconds the forward took."""
+Failed = Callable[[Exception], None]
 """Called when the batch as a whole raised."""
 
 
 class Device:
-    """Runs batches and jobs in the order they come in.
+    """Runs batches and jobs in the order they come in, for every engine of the process that holds it."""
 
-    Args:
-        residency: which networks are loaded; from now on only this thread changes it.
-        done, failed: called on this thread.
-    """
-
-    def __init__(self, residency: Residency, done: Done, failed: Failed) -> None:
-        self.residency = residency
-        self._done = done
-        self._failed = failed
+    def __init__(self, name: str) -> None:
+        self.residency = Residency(name)
+        self._limits: list[int | None] = []
         self._jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="mmreward-device", daemon=True)
         self._thread.start()
 
-    def put(self, calls: list[Call], batch: Any, prepared: float) -> None:
-        """Run a prepared batch."""
-        self._jobs.put((calls, batch, prepared))
+    def put(self, calls: list[Call], batch: Any, done: Done, failed: Failed) -> None:
+        """Run a prepared batch; the outcome is told on the device's thread."""
+        self._jobs.put((calls, batch, done, failed))
 
     def call(self, job: Callable[[], None]) -> "Future[None]":
         """Run a function on the thread, between two batches."""
@@ -55,10 +49,19 @@ class Device:
         self._jobs.put(run)
         return future
 
-    def close(self) -> None:
-        """Finish what has come in, unload everything, and end the thread."""
+    def release(self, limit: int | None) -> None:
+        """Undo one `hold`; after the last, finish what has come in, unload everything and end the thread."""
+        with _lock:
+            self._limits.remove(limit)
+            self._limit()
+            if self._limits:
+                return
+            del _held[self.residency.device]
         self._jobs.put(None)
         self._thread.join()
+
+    def _limit(self) -> None:
+        self.residency.limit = min((limit for limit in self._limits if limit is not None), default=None)
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
@@ -69,21 +72,21 @@ class Device:
             del job
         self.residency.sleep()
 
-    def _run_batch(self, calls: list[Call], batch: Any, prepared: float) -> None:
+    def _run_batch(self, calls: list[Call], batch: Any, done: Done, failed: Failed) -> None:
         begun = time.perf_counter()
         try:
             self._ensure(calls[0].network)
         except BaseException as error:  # no item is to blame: halving the batch would only load again
-            self._done(calls, [deliverable(error)] * len(calls), prepared, 0.0)
+            done([deliverable(error)] * len(calls), 0.0)
             return
         try:
             results = self._forward(calls, batch)
         except BaseException as error:  # delivered to its callers; a native panic is no Exception
-            self._failed(calls, deliverable(error))
+            failed(deliverable(error))
             if is_out_of_memory(error):
                 release_memory()
         else:
-            self._done(calls, results, prepared, time.perf_counter() - begun)
+            done(results, time.perf_counter() - begun)
 
     def _ensure(self, network: Network) -> None:
         try:
@@ -115,6 +118,28 @@ class Device:
         if len(results) != len(calls):
             raise RuntimeError(f"{network.name}.{op} returned {len(results)} results for {len(calls)} items")
         return results
+
+
+_held: dict[str, Device] = {}
+_lock = threading.Lock()
+
+
+def hold(name: str, limit: int | None = None) -> Device:
+    """The process's one `Device` of this name, made if need be; the strictest of its holders' limits counts.
+
+    Two threads that both believe to own a device would move each other's weights, and load them twice.
+    """
+    if name in ("auto", "cuda"):
+        import torch
+
+        name = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
+    with _lock:
+        device = _held.get(name)
+        if device is None:
+            device = _held[name] = Device(name)
+        device._limits.append(limit)
+        device._limit()
+    return device
 
 
 def deliverable(error: BaseException) -> Exception:

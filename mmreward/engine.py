@@ -9,20 +9,18 @@ as they can be.
 import asyncio
 import threading
 import time
-from collections import deque
-from collections.abc import Coroutine, Hashable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Coroutine, Hashable, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from .batching import Budget, Call, Load, Network, plan, take
+from .batching import Budget, Call, Cost, Load, Network, Service
 from .cache import ByteLRU
-from .device import Device, deliverable
+from .lanes import Lanes
+from .placement import Local, Place, Placement
 from .registry import Rewards, resolve
-from .residency import Residency, is_out_of_memory
+from .residency import is_out_of_memory
 from .scoring import Progress, score_all
 from .stats import Stats
 from .types import Sample, Score
@@ -33,25 +31,11 @@ QUIET_TICKS = 3
 """Loop ticks without a new call after which every coroutine counts as blocked (gather within gather takes
 two)."""
 STAGED = 3
-"""Plans being prepared, waiting for the device or running; so at most two wait."""
-SHRINK, GROW, CLEAN = 0.7, 1.1, 16
-"""The budget's factor after an out-of-memory error, and the factor it regains after so many clean batches."""
-
-PATIENCE = 64
-"""Windows after which waiting calls go first although their network is not resident."""
+"""Batches of one place being prepared, waiting for the device or running; so at most two wait."""
+DEATHS = 3
+"""Places one call may take down before it is held to be the cause."""
 
 _current: ContextVar["Engine"] = ContextVar("engine")
-
-
-@dataclass(slots=True, eq=False)
-class _Lane:
-    """The waiting calls of one network, and how much of the budget it has shown it can take."""
-
-    network: Network
-    calls: deque[Call]
-    factor: float = 1.0
-    clean: int = 0
-    passed_over: int = 0
 
 
 class Engine:
@@ -63,6 +47,8 @@ class Engine:
         cache_bytes: results kept for equal calls to come; 0 keeps none.
         resident_bytes: weights kept on the device together; None keeps everything loaded.
         workers: threads that decode and tokenize.
+        placement: where batches run instead of on this process's device; then device, resident_bytes and
+            workers do not apply.
 
     An engine is a context manager; `close` stops its threads. All public methods may be called from any
     thread.
@@ -76,28 +62,25 @@ class Engine:
         cache_bytes: int = 256 << 20,
         resident_bytes: int | None = None,
         workers: int = 2,
+        placement: Placement | None = None,
     ) -> None:
         self.budget = budget or Budget()
         self.cache = ByteLRU(cache_bytes)
-        self._residency = Residency(device, resident_bytes)
+        self._placement = placement or Local(device, resident_bytes=resident_bytes, workers=workers)
+        self._placement.start(_Reporter(self))
         self._stats = Stats()
-        self._lanes: dict[int, _Lane] = {}
+        self._lanes: dict[Place, Lanes] = {}
         self._inflight: dict[Hashable, Call] = {}
-        self._plans: deque[list[Call]] = deque()
-        self._staged = 0
+        self._services: set[Service] = set()
         self._submitted = 0
         self._settling = False
         self._asleep = False
         self._closed = False
         self._callers: set[Future[Any]] = set()
         self._idle: list[asyncio.Future[None]] = []
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="mmreward-prepare")
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run_loop, name="mmreward-loop", daemon=True)
         self._thread.start()
-        self._device = Device(
-            self._residency, partial(self._post, self._deliver), partial(self._post, self._failed)
-        )
 
     # --- for callers on any thread ----------------------------------------------------------------
 
@@ -164,7 +147,7 @@ class Engine:
     def stats(self) -> Stats:
         """A copy of the counters; `str()` of it is a table."""
         return self._stats.copy(
-            cache_bytes=self.cache.nbytes, resident_bytes=self._residency.nbytes, swaps=self._residency.swaps
+            cache_bytes=self.cache.nbytes, resident_bytes=self._placement.nbytes, swaps=self._placement.swaps
         )
 
     def sleep(self) -> None:
@@ -185,8 +168,7 @@ class Engine:
         self._thread.join()
         for caller in list(self._callers):  # came in too late for the loop to take it up
             caller.cancel()
-        self._device.close()
-        self._pool.shutdown()
+        self._placement.close()
 
     def __enter__(self) -> "Engine":
         return self
@@ -197,7 +179,7 @@ class Engine:
     # --- for networks' handles, on the loop thread ------------------------------------------------
 
     async def submit(
-        self, network: Network, op: str, item: Any, *, key: Hashable = None, share: Hashable = None
+        self, network: Network | Service, op: str, item: Any, *, key: Hashable = None, share: Hashable = None
     ) -> Any:
         """One call of one network; equal keys are computed once. Raises what the network raised for this
         item."""
@@ -211,16 +193,37 @@ class Engine:
             if (known := self._inflight.get(name)) is not None and known.live:
                 self._stats.deduplicated += 1
                 return await self._wait(known)
-        call = Call(network, op, item, name if key is not None else None, share, network.cost(op, item))
+        elsewhere = hasattr(network, "answer")
+        cost = Cost(1) if elsewhere else cast(Network, network).cost(op, item)
+        call = Call(cast(Network, network), op, item, name if key is not None else None, share, cost)
+        if elsewhere:
+            call.task = self._loop.create_task(self._ask(cast(Service, network), call))
+        else:
+            self._queue(call)
+            self._submitted += 1
+            self._settle_soon()
         if key is not None:
             self._inflight[name] = call
-        lane = self._lanes.get(id(network))
-        if lane is None:
-            lane = self._lanes[id(network)] = _Lane(network, deque())
-        lane.calls.append(call)
-        self._submitted += 1
-        self._settle_soon()
         return await self._wait(call)
+
+    def _queue(self, call: Call) -> None:
+        self._lanes_of(self._placement.route(call)).add(call)
+
+    def _lanes_of(self, place: Place) -> Lanes:
+        if place not in self._lanes:
+            self._lanes[place] = Lanes(self.budget, place.resident)
+        return self._lanes[place]
+
+    async def _ask(self, service: Service, call: Call) -> None:
+        self._services.add(service)
+        begun = time.perf_counter()
+        try:
+            result = await service.answer(call.op, call.item)
+        except Exception as error:  # delivered to its callers
+            self._settle_call(call, error)
+        else:
+            self._stats.batch(service.name, Load.of(call), 0.0, time.perf_counter() - begun, True)
+            self._settle_call(call, result)
 
     async def _wait(self, call: Call) -> Any:
         waiter = self._loop.create_future()
@@ -230,6 +233,8 @@ class Engine:
         except asyncio.CancelledError:
             if not call.live:
                 self._stats.cancelled += 1
+                if call.task is not None:
+                    call.task.cancel()
                 if self._inflight.get(call.key) is call:
                     del self._inflight[call.key]  # the next equal call must not wait for one nobody will run
             raise
@@ -250,99 +255,78 @@ class Engine:
             self._pump()
 
     def _pump(self) -> None:
-        while self._staged < STAGED and not self._asleep:
-            if not self._plans:
-                self._plans.extend(self._next_window())
-            if not self._plans:
-                break
-            calls = [call for call in self._plans.popleft() if call.live]
-            if calls:
-                self._staged += 1
-                self._pool.submit(self._prepare, calls)
-        if not self._staged:
+        for place, lanes in list(self._lanes.items()):
+            while lanes.staged < STAGED and not self._asleep and (calls := lanes.next()):
+                lanes.staged += 1
+                place.run(calls)
+        if not any(lanes.staged for lanes in self._lanes.values()):
             for waiter in self._idle:
                 if not waiter.done():
                     waiter.set_result(None)
             self._idle.clear()
 
-    def _next_window(self) -> list[list[Call]]:
-        """Plan one look-ahead window of one network: a resident one if it has calls, else the next in turn.
-
-        Without PATIENCE a busy resident network could keep another's callers waiting for ever.
-        """
-        for lane in sorted(self._lanes.values(), key=self._turn):
-            budget = self.budget.scaled(lane.factor)
-            if window := take(lane.calls, budget):
-                # A served lane goes to the back, so equally resident networks take turns.
-                self._lanes[id(lane.network)] = self._lanes.pop(id(lane.network))
-                for other in self._lanes.values():
-                    other.passed_over = other.passed_over + 1 if other.calls and other is not lane else 0
-                return plan(window, budget)
-        return []
-
-    def _turn(self, lane: _Lane) -> int:
-        return 0 if lane.passed_over >= PATIENCE else 1 if lane.network in self._residency else 2
-
-    # --- on a worker ------------------------------------------------
-
-    def _prepare(self, calls: list[Call]) -> None:
-        begun = time.perf_counter()
-        try:
-            batch = calls[0].network.prepare(calls[0].op, [call.item for call in calls])
-        except BaseException as error:  # delivered to its callers; a native panic is no Exception
-            self._post(self._failed, calls, deliverable(error))
-        else:
-            self._device.put(calls, batch, time.perf_counter() - begun)
-
     # --- results, on the loop thread --------------------------------------------------------------
 
-    def _deliver(self, calls: list[Call], results: list[Any], prepared: float, forwarded: float) -> None:
-        self._staged -= 1
-        load = Load.all(calls)
-        self._stats.batch(calls[0].network.name, load, prepared, forwarded, calls[0].network.ragged)
-        lane = self._lanes[id(calls[0].network)]
-        lane.clean += 1
-        if lane.factor < 1 and lane.clean % CLEAN == 0:
-            lane.factor = min(1.0, lane.factor * GROW)
+    def _done(
+        self, place: Place, calls: list[Call], results: list[Any], prepared: float, forwarded: float
+    ) -> None:
+        lanes = self._lanes_of(place)
+        lanes.staged -= 1
+        lanes.fitted(calls)
+        network: Any = calls[0].network
+        self._stats.batch(network.name, Load.all(calls), prepared, forwarded, network.ragged)
         for call, result in zip(calls, results, strict=True):
-            if isinstance(result, Exception):
-                self._stats.failed += 1
-                self._settle_call(call, None, result)
-            else:
-                if call.key is not None:
-                    self.cache.put(call.key, result)
-                self._settle_call(call, result, None)
+            self._settle_call(call, result)
         self._settle_soon()
 
-    def _failed(self, calls: list[Call], error: Exception) -> None:
+    def _failed(self, place: Place, calls: list[Call], error: Exception) -> None:
         """Blame one call for the error, or halve the batch and try again until there is one to blame."""
-        self._staged -= 1
+        lanes = self._lanes_of(place)
+        lanes.staged -= 1
         if is_out_of_memory(error):
-            lane = self._lanes[id(calls[0].network)]
-            if len(calls) > 1:  # an item that fits nowhere says nothing about the size of batches
-                share = Load.all(calls).share(self.budget, lane.network.ragged)
-                lane.factor = min(lane.factor, share * SHRINK)
-            lane.clean = 0
             self._stats.out_of_memory += 1
+            lanes.ran_out(calls)
         if len(calls) == 1:
-            self._stats.failed += 1
-            self._settle_call(calls[0], None, error)
+            self._settle_call(calls[0], error)
         else:
             self._stats.splits += 1
-            middle = len(calls) // 2
-            self._plans.extendleft((calls[middle:], calls[:middle]))
+            lanes.again(_halves(calls))
         self._settle_soon()
 
-    def _settle_call(self, call: Call, result: Any, error: Exception | None) -> None:
+    def _lost(self, place: Place, calls: list[Call], error: Exception) -> None:
+        """Take what a dead place had elsewhere, its batch in halves: a call may be what killed it."""
+        lanes = self._lanes.pop(place, None)
+        self._stats.lost += 1
+        waiting = lanes.drain() if lanes is not None else []
+        for call in calls:
+            call.deaths += 1
+        parts = [[call] for call in waiting] + _halves(calls)
+        for part in parts:
+            if len(part) == 1 and part[0].deaths >= DEATHS:
+                self._settle_call(part[0], error)
+                continue
+            try:
+                self._lanes_of(self._placement.route(part[0])).again([part])
+            except Exception as none_left:  # delivered to its callers
+                for call in part:
+                    self._settle_call(call, none_left)
+        self._settle_soon()
+
+    def _settle_call(self, call: Call, result: Any) -> None:
+        """Hand everyone who waits for it a result, or an exception."""
         if self._inflight.get(call.key) is call:
             del self._inflight[call.key]
+        failed = isinstance(result, Exception)
+        self._stats.failed += failed
+        if call.key is not None and not failed:
+            self.cache.put(call.key, result)
         for waiter in call.waiters:
             if waiter.done():
                 continue
-            if error is None:
-                waiter.set_result(result)
+            if failed:
+                waiter.set_exception(result)
             else:
-                waiter.set_exception(error)
+                waiter.set_result(result)
 
     # --- life cycle -------------------------------------------------------------------------------
 
@@ -374,21 +358,19 @@ class Engine:
             for task in tasks:
                 task.cancel()
             self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        closing = [service.close() for service in self._services]
+        self._loop.run_until_complete(asyncio.gather(*closing, return_exceptions=True))
         self._loop.close()
-
-    def _post(self, method: Any, *args: Any) -> None:
-        with suppress(RuntimeError):  # the loop is closed: nobody waits for this any more
-            self._loop.call_soon_threadsafe(method, *args)
 
     async def _sleep(self) -> None:
         self._asleep = True
-        if self._staged:
+        if any(lanes.staged for lanes in self._lanes.values()):
             self._idle.append(self._loop.create_future())
             await self._idle[-1]
-        await asyncio.wrap_future(self._device.call(self._residency.sleep))
+        await asyncio.wrap_future(self._placement.sleep())
 
     async def _wake(self) -> None:
-        await asyncio.wrap_future(self._device.call(self._residency.wake))
+        await asyncio.wrap_future(self._placement.wake())
         self._asleep = False
         self._settle_soon()
 
@@ -398,6 +380,33 @@ class Engine:
             task.cancel()
         stop = asyncio.gather(*tasks, return_exceptions=True)
         stop.add_done_callback(lambda _: self._loop.stop()) if tasks else self._loop.stop()
+
+
+class _Reporter:
+    """Carries a place's reports from its threads to the engine's loop."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def done(
+        self, place: Place, calls: list[Call], results: list[Any], prepared: float, forwarded: float
+    ) -> None:
+        self._post(self._engine._done, place, calls, results, prepared, forwarded)
+
+    def failed(self, place: Place, calls: list[Call], error: Exception) -> None:
+        self._post(self._engine._failed, place, calls, error)
+
+    def lost(self, place: Place, calls: list[Call], error: Exception) -> None:
+        self._post(self._engine._lost, place, calls, error)
+
+    def _post(self, method: Callable[..., None], *args: Any) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits for this any more
+            self._engine._loop.call_soon_threadsafe(method, *args)
+
+
+def _halves(calls: list[Call]) -> list[list[Call]]:
+    middle = len(calls) // 2
+    return [half for half in (calls[:middle], calls[middle:]) if half]
 
 
 def current() -> Engine:

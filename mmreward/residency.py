@@ -14,14 +14,12 @@ class Residency:
     """Loads networks on demand and unloads others to make room.
 
     Args:
-        device: handed to `Network.load`; "auto" means CUDA where there is one.
+        device: handed to `Network.load`.
         limit: bytes of weights kept on the device together; None keeps everything. A network larger than the
             limit is still loaded, alone.
     """
 
-    def __init__(self, device: str = "auto", limit: int | None = None) -> None:
-        if limit is not None and limit < 1:
-            raise ValueError(f"a residency limit is at least 1 byte, not {limit}")
+    def __init__(self, device: str, limit: int | None = None) -> None:
         self.device = device
         self.limit = limit
         self.swaps = 0

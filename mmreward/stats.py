@@ -27,7 +27,8 @@ class Stats:
     """What the engine has done since it was made.
 
     `calls` were asked for; of these `cached` and `deduplicated` cost nothing, `failed` raised, `cancelled`
-    were given up by every caller. `splits` counts batches halved to isolate a failure or to fit memory.
+    were given up by every caller. `splits` counts batches halved to isolate a failure or to fit memory,
+    `lost` batches whose place died.
     """
 
     calls: int = 0
@@ -36,6 +37,7 @@ class Stats:
     cancelled: int = 0
     failed: int = 0
     splits: int = 0
+    lost: int = 0
     out_of_memory: int = 0
     swaps: int = 0
     cache_bytes: int = 0
@@ -59,7 +61,7 @@ class Stats:
     def __str__(self) -> str:
         lines = [
             f"calls {self.calls}  cached {self.cached}  deduplicated {self.deduplicated}",
-            f"failed {self.failed}  cancelled {self.cancelled}  splits {self.splits}",
+            f"failed {self.failed}  cancelled {self.cancelled}  splits {self.splits}  lost {self.lost}",
             f"out of memory {self.out_of_memory}  swaps {self.swaps}",
             f"cache {self.cache_bytes / 1e6:.1f} MB  resident {self.resident_bytes / 1e6:.1f} MB",
             f"{'network':<28}{'batches':>9}{'items':>9}{'per batch':>11}{'padding':>9}"

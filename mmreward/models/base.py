@@ -68,8 +68,6 @@ class TorchNetwork(ABC):
         return sum(t.numel() * t.element_size() for t in tensors)
 
     def load(self, device: str) -> None:
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
         self.module.to(device)
         self.device = torch.device(device)
 

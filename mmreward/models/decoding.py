@@ -5,17 +5,11 @@ Knows nothing of chats or pictures beyond the tensors a processor makes of them.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
-
-class Sampling(NamedTuple):
-    """How one row is continued; temperature 0 is greedy."""
-
-    max_tokens: int
-    temperature: float
-    seed: int
+from .answers import Sampling
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,61 +7,17 @@ default cache.
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 
 from ..batching import Cost
 from ..engine import current
 from ..failures import Unscorable
-from ..media import Media
+from .answers import Ask, LogProb, Pictures, Read, Sampling, Written, media_of
 from .base import TorchNetwork
-from .decoding import Inputs, Sampling, decode
+from .decoding import Inputs, decode
 from .labels import label_logprobs, label_sets
-
-Pictures = Media | Sequence[Media] | None
-
-
-class Ask(NamedTuple):
-    """One user turn: pictures first, then text, so that questions about one picture share a prefix."""
-
-    media: tuple[Media, ...]
-    text: str
-    system: str = ""
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        return (*(media.key for media in self.media), self.text, self.system)
-
-
-class Read(NamedTuple):
-    """What a model would say first, among the labels.
-
-    `probs` is renormalised over the labels; `mass` is the probability the labels had before that. A small
-    mass means that the model wanted to say something else, and that `probs` means little.
-    """
-
-    probs: dict[str, float]
-    mass: float
-
-    @property
-    def answer(self) -> str:
-        return max(self.probs, key=lambda label: self.probs[label])
-
-
-class Written(NamedTuple):
-    """A model's words; `finished` is False when the token limit cut them off."""
-
-    text: str
-    finished: bool
-    tokens: int
-
-
-class LogProb(NamedTuple):
-    """Log-probability of a continuation: the sum over its tokens, and how many there are."""
-
-    total: float
-    tokens: int
 
 
 class VLM(TorchNetwork):
@@ -87,10 +43,10 @@ class VLM(TorchNetwork):
         Raises:
             ValueError: labels that this tokenizer cannot tell apart by one token.
         """
-        ask = Ask(_tuple(media), question, system)
+        ask = Ask(media_of(media), question, system)
         item = (ask, tuple(labels), self.label_sets(tuple(labels)))
         key = (ask.key, tuple(labels))
-        return cast(Read, await current().submit(self, "read", item, key=key, share=_share(ask)))
+        return cast(Read, await current().submit(self, "read", item, key=key, share=ask.share))
 
     async def write(
         self,
@@ -110,18 +66,16 @@ class VLM(TorchNetwork):
             raise ValueError(
                 f"max_tokens {max_tokens} must be at least 1, temperature {temperature} at least 0"
             )
-        ask = Ask(_tuple(media), prompt, system)
+        ask = Ask(media_of(media), prompt, system)
         sampling = Sampling(max_tokens, temperature, seed)
         key = (ask.key, sampling)
-        return cast(
-            Written, await current().submit(self, "write", (ask, sampling), key=key, share=_share(ask))
-        )
+        return cast(Written, await current().submit(self, "write", (ask, sampling), key=key, share=ask.share))
 
     async def logprob(self, media: Pictures, prompt: str, continuation: str, *, system: str = "") -> LogProb:
         """How probable the model finds `continuation` as the beginning of its answer."""
-        ask = Ask(_tuple(media), prompt, system)
+        ask = Ask(media_of(media), prompt, system)
         item, key = (ask, continuation), (ask.key, continuation)
-        return cast(LogProb, await current().submit(self, "logprob", item, key=key, share=_share(ask)))
+        return cast(LogProb, await current().submit(self, "logprob", item, key=key, share=ask.share))
 
     # --- what the checkpoint says about itself ----------------------------------------------------
 
@@ -267,16 +221,6 @@ class VLM(TorchNetwork):
         if stops is None:
             stops = self.processor.tokenizer.eos_token_id
         return set(stops) if isinstance(stops, list) else {stops}
-
-
-def _tuple(media: Pictures) -> tuple[Media, ...]:
-    if media is None:
-        return ()
-    return (media,) if isinstance(media, Media) else tuple(media)
-
-
-def _share(ask: Ask) -> tuple[str, ...] | None:
-    return tuple(media.key for media in ask.media) or None
 
 
 def _messages(ask: Ask, low: int | None = None, high: int | None = None) -> list[dict[str, Any]]:

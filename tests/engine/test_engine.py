@@ -321,7 +321,7 @@ def test_resident_networks_stay_within_the_limit():
     seen = []
     with Engine("cpu", resident_bytes=100) as engine:
         for network in networks:
-            network.load = lambda device, n=network: seen.append(engine._residency.nbytes + n.nbytes)
+            network.load = lambda device, n=network: seen.append(engine._placement.nbytes + n.nbytes)
 
         async def traffic():
             await asyncio.gather(

@@ -12,8 +12,8 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from mmreward import Media, Unscorable, models
+from mmreward.models.answers import Ask
 from mmreward.models.labels import label_sets
-from mmreward.models.vlms import Ask
 
 SHORT = "Is there a red circle? Answer yes or no."
 LONG = "How many shapes are there in this picture and where are they placed? " * 4 + "Answer yes or no."

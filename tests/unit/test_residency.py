@@ -3,6 +3,7 @@
 import pytest
 from toys import FakeNetwork
 
+from mmreward.placement import Local
 from mmreward.residency import Residency, is_out_of_memory
 
 
@@ -83,4 +84,4 @@ def test_out_of_memory_is_recognised(error, expected):
 
 def test_a_limit_of_nothing_is_refused():
     with pytest.raises(ValueError, match="0"):
-        Residency("cpu", 0)
+        Local("cpu", resident_bytes=0)

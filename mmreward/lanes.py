@@ -1,0 +1,104 @@
+"""The waiting calls of one place, a lane for each network, and which batch is next. No torch, no threads."""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from .batching import Budget, Call, Load, Network, plan, take
+
+SHRINK, GROW, CLEAN = 0.7, 1.1, 16
+"""The budget's factor after an out-of-memory error, and the factor it regains after so many clean batches."""
+PATIENCE = 64
+"""Windows after which waiting calls go first although their network is not resident."""
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    """The waiting calls of one network, and how much of the budget it has shown it can take."""
+
+    network: Network
+    calls: deque[Call]
+    factor: float = 1.0
+    clean: int = 0
+    passed_over: int = 0
+
+
+class Lanes:
+    """Queues calls and plans them, one look-ahead window of one network at a time.
+
+    A window of a resident network goes first, so that under pressure everything waiting for A runs before A
+    leaves for B; PATIENCE keeps B's callers from waiting for ever.
+
+    Args:
+        budget: the size of one batch.
+        resident: whether a network can run without being loaded first.
+    """
+
+    def __init__(self, budget: Budget, resident: Callable[[Network], bool]) -> None:
+        self.budget = budget
+        self.staged = 0
+        """Batches that were handed out and have not come back."""
+        self._resident = resident
+        self._lanes: dict[int, _Lane] = {}
+        self._plans: deque[list[Call]] = deque()
+
+    def add(self, call: Call) -> None:
+        self._lane(call).calls.append(call)
+
+    def next(self) -> list[Call]:
+        """The next batch of calls somebody still waits for; empty when there is none."""
+        while True:
+            if not self._plans:
+                self._plans.extend(self._next_window())
+            if not self._plans:
+                return []
+            if calls := [call for call in self._plans.popleft() if call.live]:
+                return calls
+
+    def again(self, batches: Iterable[list[Call]]) -> None:
+        """Batches that go before everything else."""
+        self._plans.extendleft(reversed(list(batches)))
+
+    def drain(self) -> list[Call]:
+        """Take out every waiting call."""
+        calls = [call for batch in self._plans for call in batch]
+        self._plans.clear()
+        for lane in self._lanes.values():
+            calls.extend(lane.calls)
+            lane.calls.clear()
+        return [call for call in calls if call.live]
+
+    def fitted(self, calls: list[Call]) -> None:
+        """A batch ran; after CLEAN of them a shrunken budget grows."""
+        lane = self._lane(calls[0])
+        lane.clean += 1
+        if lane.factor < 1 and lane.clean % CLEAN == 0:
+            lane.factor = min(1.0, lane.factor * GROW)
+
+    def ran_out(self, calls: list[Call]) -> None:
+        """A batch did not fit into memory; the next ones are smaller than it was."""
+        lane = self._lane(calls[0])
+        lane.clean = 0
+        if len(calls) > 1:  # an item that fits nowhere says nothing about the size of batches
+            share = Load.all(calls).share(self.budget, lane.network.ragged)
+            lane.factor = min(lane.factor, share * SHRINK)
+
+    def _lane(self, call: Call) -> _Lane:
+        network = call.network
+        if id(network) not in self._lanes:
+            self._lanes[id(network)] = _Lane(network, deque())
+        return self._lanes[id(network)]
+
+    def _next_window(self) -> list[list[Call]]:
+        for lane in sorted(self._lanes.values(), key=self._turn):
+            budget = self.budget.scaled(lane.factor)
+            if window := take(lane.calls, budget):
+                # A served lane goes to the back, so equally resident networks take turns.
+                self._lanes[id(lane.network)] = self._lanes.pop(id(lane.network))
+                for other in self._lanes.values():
+                    other.passed_over = other.passed_over + 1 if other.calls and other is not lane else 0
+                return plan(window, budget)
+        return []
+
+    def _turn(self, lane: _Lane) -> int:
+        return 0 if lane.passed_over >= PATIENCE else 1 if self._resident(lane.network) else 2

@@ -1,0 +1,70 @@
+"""What a vision-language model is asked and what it answers, wherever it runs. Imports no torch."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ..media import Media
+
+Pictures = Media | Sequence[Media] | None
+
+
+class Ask(NamedTuple):
+    """One user turn: pictures first, then text, so that questions about one picture share a prefix."""
+
+    media: tuple[Media, ...]
+    text: str
+    system: str = ""
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return (*(media.key for media in self.media), self.text, self.system)
+
+    @property
+    def share(self) -> tuple[str, ...] | None:
+        """Equal for asks that begin with the same pictures; None where there is nothing to share."""
+        return (self.system, *(media.key for media in self.media)) if self.media else None
+
+
+class Sampling(NamedTuple):
+    """How a text is written: at most so many tokens; temperature 0 is greedy."""
+
+    max_tokens: int
+    temperature: float
+    seed: int
+
+
+class Read(NamedTuple):
+    """What a model would say first, among the labels.
+
+    `probs` is renormalised over the labels; `mass` is the probability the labels had before that. A small
+    mass means that the model wanted to say something else, and that `probs` means little.
+    """
+
+    probs: dict[str, float]
+    mass: float
+
+    @property
+    def answer(self) -> str:
+        return max(self.probs, key=lambda label: self.probs[label])
+
+
+class Written(NamedTuple):
+    """A model's words; `finished` is False when the token limit cut them off."""
+
+    text: str
+    finished: bool
+    tokens: int
+
+
+class LogProb(NamedTuple):
+    """Log-probability of a continuation: the sum over its tokens, and how many there are."""
+
+    total: float
+    tokens: int
+
+
+def media_of(pictures: Pictures) -> tuple[Media, ...]:
+    """One picture, several or none, as a tuple."""
+    if pictures is None:
+        return ()
+    return (pictures,) if isinstance(pictures, Media) else tuple(pictures)
