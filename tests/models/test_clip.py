@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from mmreward import Media, Sample, load, models
 from mmreward.models.base import pooled
-from mmreward.preprocess import Recipe, normalise, resize_pil, to_input
+from mmreward.preprocess import Recipe, grouped, normalise, resize_pil, to_input
 
 LONG_A = "a red circle " * 100
 LONG_B = "two blue squares " * 100
@@ -106,7 +106,7 @@ def test_the_two_resize_backends_differ_by_rounding_only(fit, pictures):
     recipe = Recipe(size=(24, 24), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), fit=fit)
     arrays = [np.asarray(picture) for picture in pictures]
     by_pil = normalise(torch.stack([resize_pil(array, recipe) for array in arrays]), recipe)
-    by_tensor = to_input([torch.from_numpy(a.copy()).permute(2, 0, 1) for a in arrays], recipe)
+    by_tensor = to_input(grouped([torch.from_numpy(a.copy()).permute(2, 0, 1) for a in arrays]), recipe)
     difference = (by_pil - by_tensor).abs() * 255
     assert difference.max() <= 4 and difference.mean() < 0.5
 
