@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mmreward import Media, Sample, Unscorable, models
+from mmreward import Engine, Media, Sample, Unscorable, models
 from mmreward.models import pictures as memo
 from mmreward.models.pictures import Once
-from mmreward.preprocess import BACKENDS, Recipe, resize
+from mmreward.preprocess import BACKENDS, Recipe, grouped, resize, to_input
 
 WAIT = 20
 RECIPE = Recipe(size=(16, 16), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
@@ -225,6 +225,36 @@ def test_the_8_bit_kernel_is_within_two_levels_of_pillow(fit, shape):
     by_torch, by_pil = resize(picture, recipe, "uint8"), resize(picture, recipe, "pil")
     assert by_torch.shape == by_pil.shape == (3, 16, 16)
     assert (by_torch.int() - by_pil.int()).abs().max() <= 2
+
+
+@pytest.mark.parametrize("fit", ["shortest", "longest", "squash"])
+def test_a_picture_is_the_same_whether_a_worker_or_the_network_resizes_it(fit):
+    recipe = Recipe(size=(16, 16), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4), fit=fit)
+    noise = np.random.default_rng(2)
+    shapes = [(64, 64), (40, 90), (64, 64), (16, 16), (5, 7)]
+    whole = [torch.from_numpy(noise.integers(0, 256, (3, *shape), dtype=np.uint8)) for shape in shapes]
+    small = [resize(picture, recipe) for picture in whole]
+    mixed = [*whole[:2], *small[2:]]
+    want = to_input(grouped(whole), recipe)
+    for pictures in (small, mixed):
+        torch.testing.assert_close(to_input(grouped(pictures), recipe), want, atol=1e-5, rtol=0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("resize", BACKENDS)
+def test_files_and_tensors_score_on_the_gpu_as_on_the_cpu(clip_folder, resize):
+    files = [encoded(seed, (40 + seed, 50)) for seed in range(4)]
+    reward = {"clipscore": {"weights": clip_folder, "resize": resize}}
+    sources = [files, [Media(file).pixels().cuda() for file in files]]
+    columns = []
+    for device, pictures in (("cpu", sources[0]), ("cuda", sources[0]), ("cuda", sources[1])):
+        samples = [Sample(prompt="red", image=Media(picture)) for picture in pictures]
+        with Engine(device) as engine:
+            engine.score(samples[:1], reward)  # from now on the network knows where it is
+            engine.cache.clear()
+            columns.append([score.value for score in engine.score(samples, reward)["clipscore"]])
+    for column in columns[1:]:
+        assert column == pytest.approx(columns[0], abs=1e-4)
 
 
 def test_an_unknown_way_to_resize_is_named():
