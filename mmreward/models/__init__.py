@@ -15,13 +15,15 @@ from ..registry import Fingerprinted, uses
 
 if TYPE_CHECKING:
     from .classifiers import Classifier
-    from .encoders import DualEncoder
+    from .encoders import DualEncoder, Encoder
     from .heads import Head
     from .qwen import QwenVL
     from .vlms import VLM
 
 ASSETS = Path(str(files("mmreward.assets")))
 """Where the miniature's weights lie."""
+
+_dual_encoders: "dict[tuple[str, str], DualEncoder]" = {}
 
 P = ParamSpec("P")
 N = TypeVar("N", bound=Fingerprinted)
@@ -46,32 +48,47 @@ def _shared(make: Callable[P, N]) -> Callable[P, N]:
 
 
 @_shared
-def clip(weights: str, *, dtype: str = "float32", resize: str = "tensor") -> "DualEncoder":
+def clip(weights: str, *, dtype: str = "float32", resize: str = "tensor") -> "Encoder":
     """A dual encoder: CLIP or SigLIP in transformers format, or an open_clip model.
+
+    Handles of the same content and dtype share one network, whatever the weights are called and however the
+    pictures are resized.
 
     Args:
         weights: a hub id or folder in transformers format, or one that holds an `open_clip_config.json`, or
             "open_clip:ARCHITECTURE/TAG" (such as "open_clip:ViT-B-32/laion2b_s34b_b79k").
         dtype: of the towers; embeddings are normalised in float32 whatever it is.
-        resize: "tensor" resizes on the device in float; "pil" as the published preprocessing does, on the
-            CPU.
+        resize: "tensor" in float; "pil" with Pillow on 8-bit values, as the published preprocessing does;
+            "uint8" on 8-bit values with torchvision, the quickest on a CPU. "tensor" runs on the device, the
+            others on the CPU. `evals/drift.md` has what each does to the scores.
+
+    Raises:
+        ValueError: no such dtype or resize.
     """
+    from .encoders import Encoder
+
+    return Encoder(_dual_encoder(weights, dtype), weights, resize)
+
+
+def _dual_encoder(weights: str, dtype: str) -> "DualEncoder":
+    from .base import held_as
     from .encoders import DualEncoder
 
-    return DualEncoder(weights, dtype=dtype, resize=resize)
+    made = DualEncoder(weights, dtype=dtype)
+    return _dual_encoders.setdefault((held_as(made.source), dtype), made)
 
 
 @_shared
-def head(weights: str, encoder: str, *, dtype: str = "float32") -> "Head":
+def head(weights: str, encoder: str, *, dtype: str = "float32", resize: str = "tensor") -> "Head":
     """A linear or MLP head on a dual encoder's image embedding, such as an aesthetic predictor.
 
     Args:
         weights: a safetensors file.
-        encoder: the dual encoder's weights, as for `clip`.
+        encoder, dtype, resize: the dual encoder, as for `clip`; the head itself is float32.
     """
     from .heads import Head
 
-    return Head(weights, clip(encoder, dtype=dtype))
+    return Head(weights, clip(encoder, dtype=dtype, resize=resize))
 
 
 @_shared
