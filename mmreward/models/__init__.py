@@ -12,19 +12,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from ..registry import uses
+from .address import is_served
 
 if TYPE_CHECKING:
-    from ..batching import Network
+    from ..batching import Network, Service
     from .classifiers import Classifier
     from .encoders import DualEncoder
     from .heads import Head
+    from .remote import ServedVLM
     from .vlms import VLM
 
 ASSETS = Path(str(files("mmreward.assets")))
 """Where the miniature's weights lie."""
 
 P = ParamSpec("P")
-N = TypeVar("N", bound="Network")
+N = TypeVar("N", bound="Network | Service")
 
 
 def _shared(make: Callable[P, N]) -> Callable[P, N]:
@@ -85,15 +87,21 @@ def classifier(weights: str, *, dtype: str = "float32") -> "Classifier":
 @_shared
 def vlm(
     weights: str, *, dtype: str = "float32", min_pixels: int | None = None, max_pixels: int | None = None
-) -> "VLM":
-    """A vision-language model of the Qwen2.5-VL or Qwen3-VL family, through transformers.
+) -> "VLM | ServedVLM":
+    """A vision-language model: of the Qwen2.5-VL or Qwen3-VL family through transformers, or behind a server.
 
     Args:
-        weights: a hub id or folder.
-        dtype: of the weights; label probabilities are computed in float32 whatever it is.
+        weights: a hub id or folder; or MODEL@URL for a model behind an OpenAI-compatible server, such as
+            "Qwen/Qwen3-VL-8B-Instruct@http://localhost:8000/v1" (its settings: see `address.Address`).
+        dtype: of the weights; label probabilities are computed in float32 whatever it is. A served model's is
+            its server's, so only the default is accepted there.
         min_pixels: pictures with fewer pixels are enlarged; None takes the checkpoint's own limit.
         max_pixels: pictures with more are reduced. The first lever on cost: tokens grow with it.
     """
+    if is_served(weights):
+        from .remote import ServedVLM
+
+        return ServedVLM(weights, dtype=dtype, min_pixels=min_pixels, max_pixels=max_pixels)
     from .vlms import VLM
 
     return VLM(weights, dtype=dtype, min_pixels=min_pixels, max_pixels=max_pixels)
