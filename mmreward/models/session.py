@@ -168,13 +168,16 @@ class Session:
         return await self._known_tail.get("", lambda: chat_tail(self._post_aside))
 
     async def _learn_dialect(self) -> Dialect:
+        """By who owns the models it lists. A server that lists none, or fails to (`transformers serve`
+        without a cache folder does), is asked for nothing beyond OpenAI's own fields."""
+        url, deadline = self._address.url + "/models", self._address.deadline
         try:
-            cards = await self._line.ask(self._address.url + "/models", deadline=self._address.deadline)
-        except Refused as refused:
-            if refused.code in (401, 403):
+            cards = parse(Cards, await self._line.ask(url, deadline=deadline, tries=2))
+        except Unscorable as failure:
+            if failure.status == "timeout" or (isinstance(failure, Refused) and failure.code in (401, 403)):
                 raise
             return "plain"
-        owners = {card.owned_by for card in parse(Cards, cards).data}
+        owners = {card.owned_by for card in cards.data}
         return "vllm" if "vllm" in owners else "sglang" if "sglang" in owners else "plain"
 
     async def _learn_names(self, labels: tuple[str, ...]) -> Names:

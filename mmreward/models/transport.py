@@ -66,7 +66,9 @@ class Line:
         self._given_up = -float("inf")
         """When a call's whole deadline last passed without any answer to anybody."""
 
-    async def ask(self, url: str, body: dict[str, Any] | None = None, *, deadline: float) -> bytes:
+    async def ask(
+        self, url: str, body: dict[str, Any] | None = None, *, deadline: float, tries: int = TRIES
+    ) -> bytes:
         """POST a JSON body, or GET without one, and return the bytes of a 2xx answer.
 
         The deadline runs from this call's turn to its last retry, so a long queue does not eat it up; calls
@@ -86,7 +88,7 @@ class Line:
             trouble = ["no answer"]
             try:
                 async with asyncio.timeout_at(began + deadline):
-                    return await self._persist(url, content, began + deadline, trouble)
+                    return await self._persist(url, content, tries, began + deadline, trouble)
             except TimeoutError:
                 if self._heard < began:
                     self._given_up = loop.time()
@@ -98,7 +100,9 @@ class Line:
             del _lines[key]
         await self._client.aclose()
 
-    async def _persist(self, url: str, content: bytes | None, end: float, trouble: list[str]) -> bytes:
+    async def _persist(
+        self, url: str, content: bytes | None, tries: int, end: float, trouble: list[str]
+    ) -> bytes:
         """Try until it works, until it cannot, or until no try is left before the end; note what went wrong.
 
         Raises:
@@ -112,8 +116,8 @@ class Line:
                 trouble.append(str(failure))
                 self.pace.overloaded() if failure.load else self.pace.stumbled()
                 counted += failure.counts
-                if counted >= TRIES:
-                    raise Unscorable(f"{failure} ({TRIES} tries)") from None
+                if counted >= tries:
+                    raise Unscorable(f"{failure} ({tries} tries)") from None
                 wait = failure.after + random.uniform(0, min(BACKOFF * 2.0**retries, LONGEST))
                 retries += 1
                 if asyncio.get_running_loop().time() + wait > end:

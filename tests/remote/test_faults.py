@@ -87,6 +87,22 @@ UNREADABLE = {
 }
 
 
+@pytest.mark.parametrize(
+    "listing",
+    [
+        Reply(b"", 500),
+        Reply(b"<html>", 200),
+        Reply({"data": [{"id": "a"}]}),
+        Reply({"data": 1}),
+        Reply(b"", 404),
+    ],
+)
+def test_a_server_that_cannot_list_its_models_is_asked_all_the_same(serve, gather, listing):
+    server, vlm = serve(lambda request: listing if request.path == "/v1/models" else OK)
+    assert gather(vlm.write(None, "?"))[0].text == "yes"
+    assert "top_k" not in server.asked("/v1/chat/completions")[0].body  # OpenAI refuses what it does not know
+
+
 @pytest.mark.parametrize(("answer", "words"), UNREADABLE.values(), ids=UNREADABLE)
 def test_an_answer_without_words_is_unparsable(serve, gather, answer, words):
     _, vlm = serve(chat(Reply(answer)))
