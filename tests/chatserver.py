@@ -14,14 +14,15 @@ from typing import Any
 
 @dataclass
 class Reply:
-    """An answer. `after` delays it, `torn` resets the connection after so many bytes of it, `never` keeps
-    the client waiting until it hangs up."""
+    """An answer. `after` delays it, `torn` breaks the connection off after so many bytes of it (with a reset,
+    or `politely`), `never` keeps the client waiting until it hangs up."""
 
     body: Any = b""
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     after: float = 0.0
     torn: int | None = None
+    politely: bool = False
     never: bool = False
 
     def encoded(self) -> bytes:
@@ -114,6 +115,8 @@ class ChatServer:
         await writer.drain()
         if reply.torn is None:
             return True
+        if reply.politely:
+            return False
         linger = struct.pack("ii", 1, 0)  # closing sends a reset
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         writer.transport.abort()

@@ -44,14 +44,15 @@ def data_url(media: Media, low: int | None = None, high: int | None = None) -> s
 
 
 def fitted(height: int, width: int, low: int | None, high: int | None) -> tuple[int, int]:
-    """(height, width) in the same proportion with at least `low` and at most `high` pixels."""
+    """(height, width) in the same proportion with at least `low` pixels, and at most `high` whatever `low`
+    is."""
     area = height * width
-    if high is not None and area > high:
-        scale = math.sqrt(high / area)
-        return max(1, math.floor(height * scale)), max(1, math.floor(width * scale))
     if low is not None and area < low:
         scale = math.sqrt(low / area)
-        return math.ceil(height * scale), math.ceil(width * scale)
+        height, width = math.ceil(height * scale), math.ceil(width * scale)
+    if high is not None and height * width > high:
+        scale = math.sqrt(high / (height * width))
+        height, width = max(1, math.floor(height * scale)), max(1, math.floor(width * scale))
     return height, width
 
 

@@ -105,6 +105,16 @@ def test_the_logprob_of_a_given_text_is_equal(serve, gather, emulated, here, sce
     assert isinstance(gather(there.logprob(media, QUESTION, ""))[0], Unscorable)
 
 
+def test_a_template_that_changes_the_given_text_is_noticed(serve, gather, emulated, monkeypatch):
+    plain = emulated.rendered
+    monkeypatch.setattr(
+        emulated, "rendered", lambda turns, opens, more=False: plain(turns, opens, more) + "no" * more
+    )
+    _, there = serve(emulated)
+    (failed,) = gather(there.logprob(None, QUESTION, "yes"))
+    assert isinstance(failed, Unscorable) and "template" in str(failed)
+
+
 def test_the_logprob_of_a_given_text_is_vllm_s_alone(serve, gather, emulated, monkeypatch):
     monkeypatch.setattr(emulated, "owner", "sglang")
     _, there = serve(emulated)

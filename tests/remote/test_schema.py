@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from chatserver import Reply, completion
+from chatserver import ChatServer, Reply, completion
 
 from mmreward import Unscorable
 from mmreward.models.schema import check_answer
@@ -22,7 +22,6 @@ BAD = {
     "more than asked": '{"score": 3, "x": 1}',
     "words around it": f"Sure! {GOOD}",
     "cut": GOOD[:-3],
-    "NaN": '{"score": NaN}',
     "deep": "[" * 100_000,
 }
 
@@ -68,5 +67,12 @@ def test_two_schemas_are_two_questions(serve, gather):
 
 
 def test_a_reference_to_another_document_is_not_fetched():
-    with pytest.raises(Unscorable, match="cannot be applied"):
-        check_answer("{}", {"$ref": "http://127.0.0.1:9/schema.json"})
+    with ChatServer(lambda request: Reply({"type": "object"})) as elsewhere:
+        with pytest.raises(Unscorable, match="cannot be applied"):
+            check_answer("{}", {"$ref": f"{elsewhere.url}/schema.json"})
+        assert not elsewhere.requests
+
+
+def test_a_number_json_does_not_have_is_refused():
+    with pytest.raises(Unscorable, match="NaN is not JSON"):
+        check_answer('{"score": NaN}', {"type": "object"})
