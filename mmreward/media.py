@@ -153,6 +153,10 @@ class Media:
             return rgb(self.source, self.kind)
         return torch.from_numpy(np.ascontiguousarray(np.moveaxis(self.array(), -1, -3)))
 
+    def encoded(self) -> bytes | None:
+        """The bytes of the file it came from; None when it came as pixels."""
+        return self._encoded() if isinstance(self.source, Path | bytes) else None
+
     def _encoded(self) -> bytes:
         if isinstance(self.source, bytes):
             return self.source

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from ..registry import Fingerprinted, uses
+from .address import is_served
 
 if TYPE_CHECKING:
     from .classifiers import Classifier
     from .encoders import DualEncoder, Encoder
     from .heads import Head
     from .qwen import QwenVL
+    from .remote import ServedVLM
     from .vlms import VLM
 
 ASSETS = Path(str(files("mmreward.assets")))
@@ -114,16 +116,24 @@ def vlm(
     min_pixels: int | None = None,
     max_pixels: int | None = None,
     max_frames: int | None = None,
-) -> "VLM":
-    """A vision-language model of the Qwen2.5-VL, Qwen3-VL or Qwen3.5 family, through transformers.
+) -> "VLM | ServedVLM":
+    """A vision-language model: Qwen2.5-VL, Qwen3-VL or Qwen3.5 through transformers, or one behind a server.
 
     Args:
-        weights: a hub id or folder.
-        dtype: of the weights; label probabilities are computed in float32 whatever it is.
+        weights: a hub id or folder; or MODEL@URL for a model behind an OpenAI-compatible server, such as
+            "Qwen/Qwen3-VL-8B-Instruct@http://localhost:8000/v1" (its settings: see `address.Address`).
+        dtype: of the weights; label probabilities are computed in float32 whatever it is. A served model's is
+            its server's, so only the default is accepted there.
         min_pixels: pictures with fewer pixels are enlarged; None takes the checkpoint's own limit.
         max_pixels: pictures with more are reduced. The first lever on cost: tokens grow with it.
         max_frames: frames a clip is thinned to (two a second are taken); None takes the family's own limit.
     """
+    if is_served(weights):
+        from .remote import ServedVLM
+
+        if max_frames is not None:
+            raise ValueError(f"max_frames does not apply to {weights}: served models are shown no clips")
+        return ServedVLM(weights, dtype=dtype, min_pixels=min_pixels, max_pixels=max_pixels)
     from .vision import View
     from .vlms import VLM
 
