@@ -12,12 +12,11 @@ from functools import cached_property
 from typing import Any, cast
 
 from ..engine import current
-from ..failures import Unscorable
 from .address import parse_address
 from .answers import Ask, LogProb, Pictures, Read, Sampling, Written, media_of
 from .chat import json_schema
 from .labels import check_labels
-from .schema import check_answer, check_schema
+from .schema import check_schema, check_written
 from .session import READING, SCORING, UNSHAPED, WRITING, Session
 
 
@@ -141,9 +140,7 @@ class ServedVLM:
         if schema is None:
             return await session.write(ask, sampling, None)
         words = await session.write(ask, sampling, json_schema(schema))
-        if not words.finished:
-            raise Unscorable(f"cut off after {words.tokens} tokens: {words.text[:200]}", "unparsable")
-        check_answer(words.text, schema)
+        check_written(words, schema)
         return words
 
     async def close(self) -> None:

@@ -11,6 +11,7 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from ..failures import Unscorable
+from .answers import Written
 
 
 def check_schema(schema: Mapping[str, Any]) -> None:
@@ -19,6 +20,13 @@ def check_schema(schema: Mapping[str, Any]) -> None:
         validator_for(schema, Draft202012Validator).check_schema(dict(schema))
     except SchemaError as error:
         raise ValueError(f"no JSON schema: {error.message}") from None
+
+
+def check_written(written: Written, schema: Mapping[str, Any]) -> None:
+    """Raises Unscorable ("unparsable") when the text was cut off, is not JSON, or not of this schema."""
+    if not written.finished:
+        raise Unscorable(f"cut off after {written.tokens} tokens: {written.text[:200]}", "unparsable")
+    check_answer(written.text, schema)
 
 
 def check_answer(text: str, schema: Mapping[str, Any]) -> None:

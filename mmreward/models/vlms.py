@@ -1,12 +1,13 @@
 """What rewards hold of a vision-language model that runs in this process: read, write, score given text."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from ..engine import current
 from .answers import Ask, LogProb, Pictures, Read, Sampling, Written, media_of
 from .qwen import Item, QwenVL
+from .schema import check_schema, check_written
 from .vision import View
 
 
@@ -50,18 +51,32 @@ class VLM:
         temperature: float = 0.0,
         seed: int = 0,
         system: str = "",
+        schema: Mapping[str, Any] | None = None,
     ) -> Written:
         """Generate an answer: greedily, or sampled at a temperature from a seed of its own.
 
         Equal arguments give equal words, alone or in any batch (up to float rounding).
+
+        Args:
+            schema: a JSON schema the answer must fulfil. It is checked when the answer is there; only a
+                served model is held to it while it writes.
+
+        Raises:
+            ValueError: a limit or temperature out of range; no valid schema.
+            Unscorable: "unparsable" when the answer breaks the schema, or was cut off within it.
         """
         if max_tokens < 1 or temperature < 0:
             raise ValueError(
                 f"max_tokens {max_tokens} must be at least 1, temperature {temperature} at least 0"
             )
+        if schema is not None:
+            check_schema(schema)
         sampling = Sampling(max_tokens, temperature, seed)
         ask = Ask(media_of(media), prompt, system)
-        return cast(Written, await self._submit("write", ask, sampling, sampling))
+        written = cast(Written, await self._submit("write", ask, sampling, sampling))
+        if schema is not None:
+            check_written(written, schema)
+        return written
 
     async def logprob(self, media: Pictures, prompt: str, continuation: str, *, system: str = "") -> LogProb:
         """How probable the model finds `continuation` as the beginning of its answer."""

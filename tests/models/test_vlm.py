@@ -188,3 +188,13 @@ def test_max_pixels_is_part_of_the_fingerprint_and_of_the_cost(vlm_folder, pictu
 def test_a_default_spelled_out_is_the_same_network(vlm_folder):
     assert models.vlm(vlm_folder) is models.vlm(vlm_folder, dtype="float32", max_pixels=None)
     assert models.vlm(vlm_folder) is not models.vlm(vlm_folder, dtype="bfloat16")
+
+
+def test_an_answer_that_breaks_its_schema_is_typed(engine, vlm_folder, pictures):
+    vlm = models.vlm(vlm_folder)
+    schema = {"type": "object", "required": ["score"]}
+    with pytest.raises(Unscorable) as caught:
+        engine.run(vlm.write(Media(pictures[0]), SHORT, max_tokens=4, schema=schema))
+    assert caught.value.status == "unparsable"
+    with pytest.raises(ValueError, match="schema"):
+        engine.run(vlm.write(Media(pictures[0]), SHORT, schema={"type": "nonsense"}))
