@@ -33,7 +33,8 @@ class Media:
 
     Args:
         source: a path, encoded bytes, a PIL image, an array (HWC, HW or THWC) or a tensor (CHW or TCHW).
-            Arrays and tensors are uint8, or floats in [0, 1].
+            Arrays and tensors are uint8, or floats in [0, 1]. An `Unscorable` stands for what could not be
+            read elsewhere, and is raised when the picture is looked at.
         kind: "image" or "video".
 
     Raises:
@@ -54,13 +55,19 @@ class Media:
     def key(self) -> str:
         """Hash of the content: of the encoded bytes when there are some, else of shape, type and pixels."""
         digest = hashlib.blake2b(self.kind.encode(), digest_size=16)
-        if isinstance(self.source, Path | bytes):
-            digest.update(self._encoded())
+        content = self.content()
+        if isinstance(content, bytes):
+            digest.update(content)
         else:
-            pixels = np.ascontiguousarray(self._array())
+            pixels = np.ascontiguousarray(content)
             digest.update(f"{pixels.shape}{pixels.dtype}".encode())
             digest.update(pixels.data)
         return digest.hexdigest()
+
+    def content(self) -> "bytes | np.ndarray[Any, np.dtype[Any]]":
+        """Encoded bytes where there are some, else the pixels as given, channels last: another `Media` made
+        of it is equal to this one."""
+        return self._encoded() if isinstance(self.source, Path | bytes) else self._array()
 
     @cached_property
     def size(self) -> tuple[int, int]:
@@ -161,6 +168,8 @@ class Media:
             if len(sizes := {frame.shape[:2] for frame in frames}) > 1:
                 raise Unscorable(f"the frames have different sizes: {sorted(sizes)}")
             return np.stack(frames)
+        if isinstance(source, Unscorable):
+            raise Unscorable(str(source), source.status)
         raise Unscorable(f"{type(source).__name__} is not a path, bytes, PIL image, array or tensor")
 
 

@@ -16,9 +16,9 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import cached_property
 from importlib.metadata import entry_points, version
-from typing import TYPE_CHECKING, Any
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Protocol
 
-from .batching import Network
 from .types import Arity, RewardInfo, Sample
 
 if TYPE_CHECKING:
@@ -28,7 +28,22 @@ ScoreFn = Callable[..., Awaitable[Any]]
 Factory = Callable[..., Any]
 
 _FIELDS = tuple(f.name for f in fields(Sample))
-_networks: ContextVar[list[Network] | None] = ContextVar("networks", default=None)
+_networks: ContextVar["list[Fingerprinted] | None"] = ContextVar("networks", default=None)
+
+
+class Fingerprinted(Protocol):
+    """A network or service, as far as naming a score goes."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Everything that changes its numbers."""
+
+
+def _nothing() -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -39,9 +54,14 @@ class Reward:
     args: Mapping[str, Any]
     fn: ScoreFn
     tensor_fn: "Callable[[torch.Tensor, Sequence[str]], torch.Tensor] | None" = None
-    networks: tuple[Network, ...] = field(default=(), repr=False)
+    networks: tuple[Fingerprinted, ...] = field(default=(), repr=False)
     columns: Mapping[str, str] = field(default_factory=dict)
     """Field of Sample -> the key of `meta` it is taken from, for data whose columns have other names."""
+    release: str = ""
+    """Version of mmreward in the interpreter that computes it; empty for this one."""
+    close: Callable[[], None] = field(default=_nothing, repr=False, compare=False)
+    """Give back what it holds outside this process; its samples fail from then on. It is given back by itself
+    when nothing refers to the reward any more."""
 
     def view(self, sample: Sample) -> Sample:
         """The sample as this reward sees it; a column that is not there leaves its field empty."""
@@ -74,7 +94,13 @@ class Reward:
         """Hash of all that changes the numbers: name, arguments, each network's own fingerprint, our
         version."""
         made_of = [network.fingerprint for network in self.networks]
-        facts = [self.info.name, dict(self.args), dict(self.columns), made_of, version("mmreward")]
+        facts = [
+            self.info.name,
+            dict(self.args),
+            dict(self.columns),
+            made_of,
+            self.release or version("mmreward"),
+        ]
         return hashlib.blake2b(
             json.dumps(facts, sort_keys=True, default=str).encode(), digest_size=8
         ).hexdigest()
@@ -147,7 +173,7 @@ def _place(factory: Factory) -> tuple[str, str]:
     return factory.__module__, factory.__qualname__
 
 
-def uses(network: Network) -> None:
+def uses(network: Fingerprinted) -> None:
     """Called by a network's handle when a factory makes it, so that the reward's fingerprint can name it."""
     networks = _networks.get()
     if networks is not None and network not in networks:
@@ -181,12 +207,25 @@ def list_rewards(glob: str = "*") -> list[RewardInfo]:
     return [_entries[name].info for name in sorted(_entries) if fnmatchcase(name, glob)]
 
 
-def load(name: str, /, **args: Any) -> Reward:
+def load(
+    name: str, /, *, python: "str | PathLike[str] | Mapping[str, Any] | None" = None, **args: Any
+) -> Reward:
     """Make a reward. Networks load their weights when a sample first needs them.
 
+    Args:
+        name: of the reward.
+        python: run it in another interpreter, in whose environment the reward and mmreward are installed; a
+            path, or a mapping (see `interpreters.Interpreter`). Scores are the same; gradients stay behind.
+        args: the reward's arguments.
+
     Raises:
-        ValueError: no such reward, an argument it does not take, or a value of the wrong type.
+        ValueError: no such reward, an argument it does not take, a value of the wrong type, or an interpreter
+            that cannot load it.
     """
+    if python is not None:
+        from .interpreters import load_in
+
+        return load_in(python, name, args)
     entry = find(name)
     known = inspect.signature(entry.factory).parameters
     for given in args:
@@ -196,7 +235,7 @@ def load(name: str, /, **args: Any) -> Reward:
             raise ValueError(f"{name} has no argument {given!r}: {hint}")
     from pydantic import ConfigDict, validate_call  # a tenth of a second that `mmreward list` does not pay
 
-    networks: list[Network] = []
+    networks: list[Fingerprinted] = []
     token = _networks.set(networks)
     try:
         made = validate_call(config=ConfigDict(arbitrary_types_allowed=True))(entry.factory)(**args)
@@ -213,8 +252,8 @@ def load(name: str, /, **args: Any) -> Reward:
 def resolve(rewards: Rewards) -> dict[str, Reward]:
     """Give every reward a name of its own: the mapping's keys, or the rewards' own names.
 
-    In a mapping's arguments, `reward` names the reward when the key is a name of yours, and `columns` maps
-    fields of Sample to keys of `meta`.
+    In a mapping's arguments, `reward` names the reward when the key is a name of yours, `columns` maps fields
+    of Sample to keys of `meta`, and `python` names the interpreter it runs in, as for `load`.
 
     Raises:
         ValueError: nothing given, the same name twice, or as `load`.
