@@ -2,24 +2,19 @@
 
 Knows processes and requests, not what is asked in them. Everything happens on one thread with an event loop,
 so there is one owner and, but for the closing of the door, no lock.
-
-When the process dies, whatever it was working on may be the cause. Those requests are sent again one at a
-time, nothing beside them, before anything else: so the one that kills it a second time has been found, and
-takes nobody with it.
 """
 
 import asyncio
 import os
 import threading
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any
 
 from .config import EngineConfig
 from .failures import Unscorable
 from .frames import Message, WireError
+from .outbox import DEATHS, Outbox, Reply, Request
 from .process import LAST_WORDS, Process
 from .worker import PROTOCOL
 
@@ -27,38 +22,9 @@ START, LOAD = 120.0, 600.0
 """Seconds an interpreter may take to say hello, and a reward to load in it."""
 GRACE = 10.0
 """Seconds in which a process must confirm that it has given up a cancelled request, or be ended."""
-IN_FLIGHT = 256
-"""Requests the process has at once: a full batch, and few enough that their pictures fit into memory."""
-DEATHS = 2
-"""Times a request may take the process down before it is held to be the cause."""
 STARTS, DEATHS_IN_A_ROW = 3, 16
 """Failed starts, and deaths without an answer between them, after which the child is given up."""
 _PAUSE, _LONGEST_PAUSE = 0.1, 5.0
-
-Reply = dict[str, Any]
-
-
-class Request:
-    """One request on its way: how it becomes a message, and where its reply goes."""
-
-    def __init__(self, pack: Callable[[], Message], *, loads: int | None = None) -> None:
-        self.pack = pack
-        """Gives the message without its id; called again when the process has died."""
-        self.loads = loads
-        """The number of the reward that this loads."""
-        self.reply: Future[Reply] = Future()
-        self.id = 0
-        self.deaths = 0
-        self.sent = False
-
-    def settle(self, result: "Reply | Exception") -> None:
-        """Hand over the reply, unless whoever asked has gone."""
-        if self.reply.done() or not self.reply.set_running_or_notify_cancel():
-            return
-        if isinstance(result, Exception):
-            self.reply.set_exception(result)
-        else:
-            self.reply.set_result(result)
 
 
 class Child:
@@ -77,14 +43,10 @@ class Child:
         self._arguments = [engine.model_dump_json()]
         self._env = env
         self._process: Process | None = None
-        self._queue: deque[Request] = deque()
-        self._suspects: deque[Request] = deque()
-        self._flight: dict[int, Request] = {}
-        self._alone = False
-        self._ids = 0
+        self._outbox = Outbox()
         self._deaths = 0
         self._given_up = ""
-        self._blameless = False
+        self._blame = True
         self._news = asyncio.Event()
         self._packing = ThreadPoolExecutor(1, "mmreward-pack")
         self._pid = os.getpid()
@@ -147,10 +109,15 @@ class Child:
 
     def _run_loop(self) -> None:
         asyncio.set_event_loop(self._loop)
-        with suppress(asyncio.CancelledError):
-            self._loop.run_until_complete(self._main)
-        self._packing.shutdown(cancel_futures=True)
-        self._loop.close()
+        try:
+            with suppress(asyncio.CancelledError):
+                self._loop.run_until_complete(self._main)
+        finally:
+            with self._door:
+                self._closed = True
+            self._loop.run_until_complete(asyncio.sleep(0))  # what came in until then is told
+            self._packing.shutdown(cancel_futures=True)
+            self._loop.close()
 
     def _enqueue(self, request: Request, afresh: bool) -> None:
         if afresh:
@@ -158,26 +125,26 @@ class Child:
         if self._given_up:
             request.settle(Unscorable(self._given_up))
             return
-        self._queue.append(request)
+        self._outbox.add(request)
         self._news.set()
 
     def _give_up(self, request: Request) -> None:
         """Tell the process; a request that is only queued is passed over when its turn comes."""
-        if request.sent and self._flight.get(request.id) is request and self._process is not None:
+        if request.sent and self._outbox.under_way(request) and self._process is not None:
             self._process.post(Message({"op": "cancel", "id": request.id}, []))
             self._loop.call_later(GRACE, self._insist, request, self._process)
 
     def _insist(self, request: Request, process: Process) -> None:
-        """End a process that has not given up what it was told to: it hangs, and the others are not to blame."""
-        if self._flight.get(request.id) is request and process is self._process:
-            self._blameless = True
+        """End a process that has not given up what it was told to: it hangs, and no other is to blame."""
+        if self._outbox.under_way(request) and process is self._process:
+            self._blame = False
             process.kill()
 
     async def _run(self) -> None:
         failed = 0
         try:
             while True:
-                while not self._live():
+                while not self._outbox.waiting():
                     self._news.clear()
                     await self._news.wait()
                 try:
@@ -196,13 +163,6 @@ class Child:
             if self._process is not None:
                 await self._process.end()
             self._abandon(f"{self.python} has been closed")
-
-    def _live(self) -> bool:
-        """Whether anybody waits for anything."""
-        for waiting in (self._suspects, self._queue):
-            while waiting and waiting[0].reply.done():
-                waiting.popleft()
-        return bool(self._suspects or self._queue)
 
     async def _pause(self, failures: int) -> None:
         if failures:
@@ -252,18 +212,17 @@ class Child:
             sender.cancel()
         how = why + await process.end(patience=LAST_WORDS)
         self._process = None
-        self._bury(f"{self.python} died of this request, {DEATHS} times: {how}")
+        self._outbox.bury(f"{self.python} died of this request, {DEATHS} times: {how}", blame=self._blame)
+        self._blame = True
+        self._deaths += 1
         if self._deaths == DEATHS_IN_A_ROW:
             self._abandon(f"{self.python} died {DEATHS_IN_A_ROW} times without an answer in between: {how}")
 
     async def _send_all(self, process: Process) -> None:
         while True:
-            while (request := self._next()) is None:
+            while (request := self._outbox.next()) is None:
                 self._news.clear()
                 await self._news.wait()
-            self._ids += 1
-            request.id, request.sent = self._ids, False
-            self._flight[request.id] = request
             try:
                 message = await self._loop.run_in_executor(self._packing, request.pack)  # reads files
                 message.header["id"] = request.id
@@ -273,49 +232,19 @@ class Child:
                     continue
             except Exception as error:  # delivered to its caller: this request cannot be sent
                 request.settle(error)
-            del self._flight[request.id]
-
-    def _next(self) -> Request | None:
-        """The next request that may be sent: a suspect only when nothing else is under way."""
-        self._live()
-        self._alone = self._alone and bool(self._flight)
-        if self._suspects:
-            if self._flight:
-                return None
-            self._alone = True
-            return self._suspects.popleft()
-        if self._queue and not self._alone and len(self._flight) < IN_FLIGHT:
-            return self._queue.popleft()
-        return None
+            self._outbox.arrive(request.id)
 
     def _take(self, reply: Reply) -> None:
-        number = reply.get("id")
-        request = self._flight.pop(number, None) if isinstance(number, int) else None
+        request = self._outbox.arrive(reply.get("id"))
         if request is None:
             raise WireError(f"a reply to nothing: {str(reply)[:100]}")
         self._deaths = 0
-        self._news.set()
         if "loaded" in reply and request.loads is not None:
             self.rewards[request.loads] = request
         request.settle(reply)
-
-    def _bury(self, reason: str) -> None:
-        """Sort what was under way: the guilty, the suspects, and what only had the bad luck to be there."""
-        self._deaths += 1
-        for request in reversed(self._flight.values()):
-            request.deaths += not self._blameless
-            if request.deaths == DEATHS:
-                request.settle(Unscorable(reason))
-            else:
-                (self._suspects if request.deaths else self._queue).appendleft(request)
-        self._flight.clear()
-        self._blameless = False
+        self._news.set()
 
     def _abandon(self, reason: str) -> None:
         """Answer everybody with a failure, now and until something is loaded afresh."""
         self._given_up = reason
-        for request in (*self._flight.values(), *self._suspects, *self._queue):
-            request.settle(Unscorable(reason))
-        self._flight.clear()
-        self._suspects.clear()
-        self._queue.clear()
+        self._outbox.fail(reason)

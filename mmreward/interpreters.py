@@ -24,10 +24,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from pydantic import Field, ValidationError
 
-from .child import LOAD, START, Child, Request
+from .child import LOAD, START, Child
 from .config import EngineConfig, problems
 from .failures import Unscorable
 from .frames import Message, WireError
+from .outbox import Reply, Request
 from .registry import Reward
 from .types import Arity, RewardInfo, Sample
 from .wire import pack_sample, pack_value, unpack_info, unpack_score
@@ -212,7 +213,7 @@ def _score_message(number: int, samples: Sequence[Sample]) -> Message:
     return Message({"op": "score", "as": number, "samples": packed}, blobs)
 
 
-def _wait(reply: "Future[dict[str, Any]]") -> dict[str, Any]:
+def _wait(reply: "Future[Reply]") -> Reply:
     try:
         return reply.result(START + LOAD)
     except TimeoutError:
@@ -221,7 +222,7 @@ def _wait(reply: "Future[dict[str, Any]]") -> dict[str, Any]:
         reply.cancel()  # does nothing to one that is there
 
 
-def _facts(reply: Mapping[str, Any]) -> tuple[RewardInfo, dict[str, Any], tuple[_Network, ...], str]:
+def _facts(reply: Reply) -> tuple[RewardInfo, dict[str, Any], tuple[_Network, ...], str]:
     match reply:
         case {"loaded": {"info": info, "args": str(bound), "networks": [*networks], "release": str(release)}}:
             return unpack_info(info), json.loads(bound), tuple(_Network(*one) for one in networks), release

@@ -20,6 +20,8 @@ TAIL = 2000
 """Bytes of stderr that are quoted when a process dies."""
 LAST_WORDS = 2.0
 """Seconds a process that has closed its socket has to finish what it was saying."""
+_REAPED = 0.5
+"""Seconds between a process's last word and its exit code."""
 _BUFFER = 1 << 20
 _REPLIES = Limits(blobs=0)
 _NOT_ITS_OWN = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
@@ -120,7 +122,9 @@ class Process:
             self._writer.transport.abort()
         if patience:
             await asyncio.wait([self._listening], timeout=patience)
-        ended = self._popen.poll()
+            with suppress(subprocess.TimeoutExpired):
+                self._popen.wait(_REAPED)
+        ended = self._popen.returncode
         self.kill()
         with suppress(subprocess.TimeoutExpired):  # the kernel may be holding it; then it is init's
             self._popen.wait(LAST_WORDS)
