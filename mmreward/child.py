@@ -195,7 +195,7 @@ class Child:
                     await process.ask(message)
         except (TimeoutError, WireError) as error:
             self._process = None
-            how = await process.end(patience=LAST_WORDS)
+            how = await process.end()
             raise WireError(f"{str(error) or 'it took too long'} ({how})") from None
         return process
 
@@ -210,7 +210,7 @@ class Child:
             why = f"{error}; "
         finally:
             sender.cancel()
-        how = why + await process.end(patience=LAST_WORDS)
+        how = why + await process.end()
         self._process = None
         self._outbox.bury(f"{self.python} died of this request, {DEATHS} times: {how}", blame=self._blame)
         self._blame = True

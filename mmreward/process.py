@@ -19,7 +19,7 @@ from .frames import Limits, Message, WireError
 TAIL = 2000
 """Bytes of stderr that are quoted when a process dies."""
 LAST_WORDS = 2.0
-"""Seconds a process that has closed its socket has to finish what it was saying."""
+"""Seconds that a process has to finish what it was saying, and the kernel to end one."""
 _REAPED = 0.5
 """Seconds between a process's last word and its exit code."""
 _BUFFER = 1 << 20
@@ -110,18 +110,16 @@ class Process:
         with suppress(ProcessLookupError):
             os.killpg(self._popen.pid, signal.SIGKILL)
 
-    async def end(self, patience: float = 0.0) -> str:
-        """Make sure that it is gone, and tell how it ended and its last words.
-
-        Args:
-            patience: seconds it has to end by itself.
-        """
+    async def end(self) -> str:
+        """Make sure that it is gone, and tell how it ended and its last words. One that has closed its socket
+        has time to end by itself."""
+        going = self._reader.at_eof()
         if self._writer is None:
             self.socket.close()
         else:
             self._writer.transport.abort()
-        if patience:
-            await asyncio.wait([self._listening], timeout=patience)
+        if going:
+            await asyncio.wait([self._listening], timeout=LAST_WORDS)
             with suppress(subprocess.TimeoutExpired):
                 self._popen.wait(_REAPED)
         ended = self._popen.returncode

@@ -23,6 +23,7 @@ from . import frames
 from .config import EngineConfig
 from .device import deliverable
 from .engine import Engine
+from .failures import Unscorable
 from .frames import Message, WireError
 from .registry import Reward, load
 from .scoring import checked, failure
@@ -113,7 +114,10 @@ async def _nothing() -> None:
 
 def _loaded(name: str, args: dict[str, Any]) -> tuple[Reward, Reply]:
     """A reward, and what the parent needs to describe it and to name its scores as this process would."""
-    reward = load(name, **args)
+    try:
+        reward = load(name, **args)
+    except ValueError as error:  # meant for the user as it is
+        raise Unscorable(str(error)) from None
     facts = {
         "info": pack_info(reward.info),
         "args": json.dumps(dict(reward.args), default=str),

@@ -39,7 +39,9 @@ def echo(value: float = 0.5):
     "Gives its argument, and says in the note what it was sent."
 
     async def score(sample):
-        return Score(value, {"pid": float(os.getpid())}, note=repr((sample.prompt, sample.target, sample.meta)))
+        return Score(
+            value, {"pid": float(os.getpid())}, note=repr((sample.prompt, sample.target, sample.meta))
+        )
 
     return score
 

@@ -17,7 +17,6 @@ from mmreward import Media, Sample, child, load
 from mmreward.failures import Unscorable
 from mmreward.interpreters import _held
 
-
 pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("kept")]
 
 
@@ -168,7 +167,9 @@ def test_deaths_without_end_are_given_up(engine, loaded, monkeypatch):
     scores = engine.score([Sample(prompt="poison")] * 10, reward, timeout=50)["poisonous"]
     assert {score.status for score in scores} == {"error"}
     assert any("3 times without an answer" in score.note for score in scores)
-    assert loaded("poisonous") and engine.score(numbered(1), reward)["poisonous"][0].ok, "loading starts it again"
+    assert loaded("poisonous") and engine.score(numbered(1), reward)["poisonous"][0].ok, (
+        "loading starts it again"
+    )
 
 
 # --- what is left -----------------------------------------------------------------------------------
@@ -232,7 +233,9 @@ with Engine("cpu") as engine:
 )
 def test_a_child_does_not_outlive_its_parent(python, then, signal_):
     code = PARENT.format(path=python, then=then)
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, start_new_session=True) as parent:
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, start_new_session=True
+    ) as parent:
         there = int(parent.stdout.readline())
         try:
             if signal_ is not None:

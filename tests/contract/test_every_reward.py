@@ -1,8 +1,5 @@
 """What holds for every registered reward. Registering one is all it takes to be tested here, with the
 miniature.
-
-An argument named as in MINIATURE is filled with the miniature's weights; a reward whose networks exclude each
-other is tested once with each.
 """
 
 import asyncio
@@ -14,38 +11,11 @@ import subprocess
 import sys
 
 import pytest
+from miniature import CASES, NAMES, draw_scenes, samples_for, variants
 
-from mmreward import Engine, Media, Sample, list_rewards, load
-from mmreward.mini.world import describe, render, sample_scene
+from mmreward import Engine, Media, load
 from mmreward.registry import find
 from mmreward.types import STATUSES
-
-MINIATURE = {
-    "weights": "mini-clip",
-    "encoder": "mini-clip",
-    "judge": "mini-vlm",
-    "listener": "mini-vlm",
-    "classifier": "mini-artifact",
-}
-NAMES = [info.name for info in list_rewards()]
-
-
-def variants(name):
-    """The arguments with which the reward runs on the miniature: all of its networks, or each alone."""
-    known = inspect.signature(find(name).factory).parameters
-    args = {argument: weights for argument, weights in MINIATURE.items() if argument in known}
-    try:
-        load(name, **args)
-        return [args]
-    except ValueError:
-        return [{argument: weights} for argument, weights in args.items()]
-
-
-CASES = [
-    pytest.param(name, args, id=f"{name}-{'-'.join(args) or 'plain'}")
-    for name in NAMES
-    for args in variants(name)
-]
 
 
 @pytest.fixture(scope="module")
@@ -56,19 +26,7 @@ def engine():
 
 @pytest.fixture(scope="module")
 def scenes():
-    import numpy as np
-
-    rng = np.random.default_rng(3)
-    drawn = [sample_scene(rng) for _ in range(6)]
-    return [
-        (str(describe(scene)), Media(render(scene, size)))
-        for scene, size in zip(drawn, (64, 32) * 3, strict=True)
-    ]
-
-
-def samples_for(name, scenes):
-    example = find(name).info.example
-    return [Sample(**{"prompt": prompt, "image": image, **example}) for prompt, image in scenes]
+    return draw_scenes()
 
 
 @pytest.mark.parametrize(("name", "args"), CASES)
