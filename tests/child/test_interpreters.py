@@ -125,6 +125,14 @@ def test_a_reward_of_another_environment_is_scored_from_a_config(environment, tm
     assert [(row["id"], row["value"]) for row in rows] == [("a", 0.75), ("b", 0.75)]
 
 
+def test_our_import_path_is_not_the_childs(engine, environment, tmp_path, monkeypatch):
+    (tmp_path / "json.py").write_text("raise ImportError('not yours')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    reward = load("echo", python=str(environment / "whole/bin/python"))
+    assert engine.score([Sample()], reward)["echo"][0].ok
+    reward.close()
+
+
 @pytest.mark.parametrize(
     ("path", "reason"),
     [

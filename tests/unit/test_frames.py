@@ -2,9 +2,10 @@
 
 import asyncio
 import struct
+from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmreward.frames import Limits, Message, WireError, pack, read, unpack
@@ -39,12 +40,14 @@ def stream(data):
     return asyncio.run(feed())
 
 
+@settings(max_examples=40)
 @given(st.lists(messages, max_size=3))
 def test_messages_arrive_as_they_were_in_order(sent):
     assert [unpack(pack(message)) for message in sent] == sent
     assert stream(b"".join(pack(message) for message in sent)) == sent
 
 
+@settings(max_examples=40)
 @given(messages, st.data())
 def test_a_part_of_a_message_is_none(message, data):
     whole = pack(message)
@@ -69,10 +72,8 @@ def test_noise_is_refused(noise):
 def test_a_changed_byte_is_refused_or_gives_another_message(message, position, byte):
     changed = bytearray(pack(message))
     changed[position % len(changed)] = byte
-    try:
+    with suppress(WireError):
         unpack(bytes(changed))
-    except WireError:
-        pass
 
 
 @pytest.mark.parametrize(
@@ -102,7 +103,11 @@ def test_nothing_above_the_limits_is_written():
         pack(Message({}, [b"ab", b"c"]), Limits(blobs=2))
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), b"x", {1, 2}, 10**5000])
+@pytest.mark.parametrize(
+    "value",
+    [float("nan"), float("inf"), object(), b"x", {1, 2}, 10**5000],
+    ids=lambda value: type(value).__name__,
+)
 def test_a_header_that_is_not_plain_json_is_not_written(value):
     with pytest.raises(WireError):
         pack(Message({"value": value}, []))

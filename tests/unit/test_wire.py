@@ -265,9 +265,9 @@ def test_a_blob_that_is_named_often_is_copied_once():
 @pytest.mark.parametrize(
     "packed",
     [
-        [], {"values": 1.0}, {"value": None}, {"value": 1.0, "status": "fine"}, {"value": True}, {"value": "1"},
-        {"value": 1.0, "status": "error"}, {"value": 1.0, "parts": []}, {"value": 1.0, "parts": {"a": "b"}},
-        {"value": 1.0, "note": 3},
+        [], {"values": 1.0}, {"value": None}, {"value": 1.0, "status": "fine"}, {"value": True},
+        {"value": "1"}, {"value": 1.0, "status": "error"}, {"value": 1.0, "parts": []},
+        {"value": 1.0, "parts": {"a": "b"}}, {"value": 1.0, "note": 3},
     ],
 )  # fmt: skip
 def test_a_malformed_score_is_refused(packed):
