@@ -1,5 +1,6 @@
 """Rewards that only the child's interpreter has: some behave, and some take it down."""
 
+import asyncio
 import os
 import signal
 import sys
@@ -63,12 +64,22 @@ def poisonous():
 
 @reward("blocking", needs=("prompt",), range=(0, 1))
 def blocking():
-    "Blocks the engine's loop on certain prompts."
+    "Blocks the loop on certain prompts, waits on others, and counts what runs and what was cancelled."
+    counts = {"running": 0, "most": 0, "cancelled": 0}
 
     async def score(sample):
-        if sample.prompt == "hang":
-            time.sleep(1000)
-        return Score(0.5, {"pid": float(os.getpid())})
+        counts["running"] += 1
+        counts["most"] = max(counts["most"], counts["running"])
+        try:
+            if sample.prompt == "hang":
+                time.sleep(1000)
+            await asyncio.sleep({"wait": 1000, "pause": 0.3}.get(sample.prompt, 0))
+        except asyncio.CancelledError:
+            counts["cancelled"] += 1
+            raise
+        finally:
+            counts["running"] -= 1
+        return Score(0.5, {"pid": float(os.getpid()), **{name: float(n) for name, n in counts.items()}})
 
     return score
 

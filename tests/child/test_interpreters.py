@@ -111,7 +111,8 @@ def test_a_reward_of_another_environment_is_scored_from_a_config(environment, tm
     (tmp_path / "run.yaml").write_text(f"rewards:\n  mine: {{reward: echo, python: {there}, value: 0.75}}\n")
     (tmp_path / "data.jsonl").write_text('{"id": "a", "prompt": "x"}\n{"id": "b", "prompt": "y"}\n')
     command = ["score", "data.jsonl", "--config", "run.yaml", "--out", "scores.jsonl"]
-    (tmp_path / "mmreward").mkdir()  # where we stand is not where the package is
+    (tmp_path / "mmreward").mkdir()
+    (tmp_path / "mmreward/__init__.py").write_text("raise ImportError('where we stand is not the package')")
     done = subprocess.run(
         [sys.executable, "-P", "-m", "mmreward.cli", *command],
         cwd=tmp_path,
