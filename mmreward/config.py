@@ -55,8 +55,8 @@ class ComposeConfig(_Strict):
 
 
 class Config(_Strict):
-    """One run. `rewards` maps your name to arguments; the key `reward` among them names the reward if it
-    differs."""
+    """One run. `rewards` maps your name to arguments; the keys `reward`, `columns` and `python` among them
+    name the reward if it differs, its columns, and the interpreter it runs in (see `resolve`)."""
 
     rewards: dict[str, dict[str, Any]]
     compose: ComposeConfig | None = None
@@ -84,15 +84,16 @@ def load_config(path: str | Path) -> Config:
     try:
         return Config.model_validate(raw)
     except ValidationError as error:
-        raise ValueError(f"{path}: " + "; ".join(_problems(error))) from None
+        raise ValueError(f"{path}: " + "; ".join(problems(error))) from None
 
 
-def _problems(error: ValidationError) -> Iterator[str]:
-    sections: dict[str, type[_Strict]] = {"engine": EngineConfig, "compose": ComposeConfig}
+def problems(error: ValidationError, model: type[BaseModel] = Config) -> Iterator[str]:
+    """What is wrong with what `model` was given, key by key, with the nearest names there are."""
+    sections: dict[str, type[BaseModel]] = {"engine": EngineConfig, "compose": ComposeConfig}
     for problem in error.errors():
         where = ".".join(str(step) for step in problem["loc"])
         if problem["type"] == "extra_forbidden":
-            section = sections.get(str(problem["loc"][0]), Config) if len(problem["loc"]) > 1 else Config
+            section = sections.get(str(problem["loc"][0]), model) if len(problem["loc"]) > 1 else model
             names = list(section.model_fields)
             near = get_close_matches(str(problem["loc"][-1]), names, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"

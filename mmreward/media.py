@@ -35,7 +35,8 @@ class Media:
 
     Args:
         source: a path, encoded bytes, a PIL image, an array (HWC, HW or THWC) or a tensor (CHW or TCHW).
-            Arrays and tensors are uint8, or floats in [0, 1].
+            Arrays and tensors are uint8, or floats in [0, 1]. An `Unscorable` stands for what could not be
+            read elsewhere, and is raised when the picture is looked at.
         kind: "image" or "video".
         fps: frames per second of a video whose source does not say, such as an array of frames.
 
@@ -50,7 +51,7 @@ class Media:
             raise ValueError(f"kind is 'image' or 'video', not {kind!r}")
         self.source = Path(source) if isinstance(source, str) else source
         self.kind = kind
-        self._fps = fps
+        self.given_fps = fps
 
     def __repr__(self) -> str:
         what = self.source if isinstance(self.source, Path) else type(self.source).__name__
@@ -62,19 +63,25 @@ class Media:
 
         Of a tensor on a GPU it is another hash, computed there; see `tensors.content_key`.
         """
-        kind = self.kind if self._fps is None else f"{self.kind}{self._fps:g}"
+        kind = self.kind if self.given_fps is None else f"{self.kind}{self.given_fps:g}"
         if _is_tensor(self.source) and self.source.device.type != "cpu":
             from .tensors import content_key
 
             return content_key(self.source, kind)
         digest = hashlib.blake2b(kind.encode(), digest_size=16)
-        if isinstance(self.source, Path | bytes):
-            digest.update(self._encoded())
+        content = self.content()
+        if isinstance(content, bytes):
+            digest.update(content)
         else:
-            pixels = np.ascontiguousarray(self._array())
+            pixels = np.ascontiguousarray(content)
             digest.update(f"{pixels.shape}{pixels.dtype}".encode())
             digest.update(pixels.data)
         return digest.hexdigest()
+
+    def content(self) -> "bytes | np.ndarray[Any, np.dtype[Any]]":
+        """Encoded bytes where there are some, else the pixels as given, channels last: another `Media` made
+        of it is equal to this one."""
+        return self._encoded() if isinstance(self.source, Path | bytes) else self._array()
 
     @cached_property
     def size(self) -> tuple[int, int]:
@@ -99,8 +106,8 @@ class Media:
     @cached_property
     def fps(self) -> float | None:
         """Frames per second of a video: as given, else as the file says; None where nothing does."""
-        if self.kind == "image" or self._fps is not None or not isinstance(self.source, Path | bytes):
-            return self._fps
+        if self.kind == "image" or self.given_fps is not None or not isinstance(self.source, Path | bytes):
+            return self.given_fps
         if self._is_stream():
             return _stream_facts(self._encoded())[1]
         with self._opened() as picture:
@@ -152,10 +159,6 @@ class Media:
 
             return rgb(self.source, self.kind)
         return torch.from_numpy(np.ascontiguousarray(np.moveaxis(self.array(), -1, -3)))
-
-    def encoded(self) -> bytes | None:
-        """The bytes of the file it came from; None when it came as pixels."""
-        return self._encoded() if isinstance(self.source, Path | bytes) else None
 
     def _encoded(self) -> bytes:
         if isinstance(self.source, bytes):
@@ -210,6 +213,8 @@ class Media:
             if len(sizes := {frame.shape[:2] for frame in frames}) > 1:
                 raise Unscorable(f"the frames have different sizes: {sorted(sizes)}")
             return np.stack(frames)
+        if isinstance(source, Unscorable):
+            raise Unscorable(str(source), source.status)
         raise Unscorable(f"{type(source).__name__} is not a path, bytes, PIL image, array or tensor")
 
 

@@ -9,13 +9,15 @@ import importlib
 import inspect
 import json
 import pkgutil
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import cached_property
 from importlib.metadata import entry_points, version
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .types import Arity, RewardInfo, Sample
@@ -42,6 +44,10 @@ _FIELDS = tuple(f.name for f in fields(Sample))
 _networks: ContextVar[list[Fingerprinted] | None] = ContextVar("networks", default=None)
 
 
+def _nothing() -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class Reward:
     """A loaded reward: `await reward(sample)` inside an engine gives a Score (see `RewardInfo.arity`)."""
@@ -53,6 +59,11 @@ class Reward:
     networks: tuple[Fingerprinted, ...] = field(default=(), repr=False)
     columns: Mapping[str, str] = field(default_factory=dict)
     """Field of Sample -> the key of `meta` it is taken from, for data whose columns have other names."""
+    release: str = ""
+    """Version of mmreward in the interpreter that computes it; empty for this one."""
+    close: Callable[[], None] = field(default=_nothing, repr=False, compare=False)
+    """Give back what it holds outside this process; its samples fail from then on. It is given back by itself
+    when nothing refers to the reward any more."""
 
     def view(self, sample: Sample) -> Sample:
         """The sample as this reward sees it; a column that is not there leaves its field empty."""
@@ -85,7 +96,13 @@ class Reward:
         """Hash of all that changes the numbers: name, arguments, each network's own fingerprint, our
         version."""
         made_of = [network.fingerprint for network in self.networks]
-        facts = [self.info.name, dict(self.args), dict(self.columns), made_of, version("mmreward")]
+        facts = [
+            self.info.name,
+            dict(self.args),
+            dict(self.columns),
+            made_of,
+            self.release or version("mmreward"),
+        ]
         return hashlib.blake2b(
             json.dumps(facts, sort_keys=True, default=str).encode(), digest_size=8
         ).hexdigest()
@@ -165,6 +182,16 @@ def uses(network: Fingerprinted) -> None:
         networks.append(network)
 
 
+@contextmanager
+def parts() -> Iterator[None]:
+    """Networks used in here are parts of another, whose own fingerprint covers them; they are not noted."""
+    token = _networks.set(None)
+    try:
+        yield
+    finally:
+        _networks.reset(token)
+
+
 def find(name: str) -> Entry:
     """The entry of this name, importing no more than the one file it should be in.
 
@@ -192,12 +219,25 @@ def list_rewards(glob: str = "*") -> list[RewardInfo]:
     return [_entries[name].info for name in sorted(_entries) if fnmatchcase(name, glob)]
 
 
-def load(name: str, /, **args: Any) -> Reward:
+def load(
+    name: str, /, *, python: "str | PathLike[str] | Mapping[str, Any] | None" = None, **args: Any
+) -> Reward:
     """Make a reward. Networks load their weights when a sample first needs them.
 
+    Args:
+        name: of the reward.
+        python: run it in another interpreter, in whose environment the reward and mmreward are installed; a
+            path, or a mapping (see `interpreters.Interpreter`). Scores are the same; gradients stay behind.
+        args: the reward's arguments.
+
     Raises:
-        ValueError: no such reward, an argument it does not take, or a value of the wrong type.
+        ValueError: no such reward, an argument it does not take, a value of the wrong type, or an interpreter
+            that cannot load it.
     """
+    if python is not None:
+        from .interpreters import load_in
+
+        return load_in(python, name, args)
     entry = find(name)
     known = inspect.signature(entry.factory).parameters
     for given in args:
@@ -224,8 +264,8 @@ def load(name: str, /, **args: Any) -> Reward:
 def resolve(rewards: Rewards) -> dict[str, Reward]:
     """Give every reward a name of its own: the mapping's keys, or the rewards' own names.
 
-    In a mapping's arguments, `reward` names the reward when the key is a name of yours, and `columns` maps
-    fields of Sample to keys of `meta`.
+    In a mapping's arguments, `reward` names the reward when the key is a name of yours, `columns` maps fields
+    of Sample to keys of `meta`, and `python` names the interpreter it runs in, as for `load`.
 
     Raises:
         ValueError: nothing given, the same name twice, or as `load`.

@@ -101,9 +101,9 @@ async def _attempt(reward: Reward, samples: list[Sample], timeout: float | None)
             results: list[Score] = await reward(samples)
         if len(results) != len(samples):
             raise ValueError(f"{reward.info.name} returned {len(results)} scores for {len(samples)} samples")
-        return [_checked(score, reward) for score in results]
+        return [checked(score, reward) for score in results]
     except Exception as error:  # one Score per sample says so
-        return [_failure(error, timeout)] * len(samples)
+        return [failure(error, timeout)] * len(samples)
 
 
 async def _tournament(reward: Reward, samples: list[Sample], timeout: float | None) -> list[Score]:
@@ -142,12 +142,13 @@ async def _guarded(reward: Reward, samples: Sample | tuple[Sample, ...], timeout
     members = samples if isinstance(samples, tuple) else (samples,)
     try:
         async with asyncio.timeout(timeout):
-            return _checked(await reward(*members), reward)
+            return checked(await reward(*members), reward)
     except Exception as error:  # becomes this row's status and note
-        return _failure(error, timeout)
+        return failure(error, timeout)
 
 
-def _failure(error: Exception, timeout: float | None) -> Score:
+def failure(error: Exception, timeout: float | None) -> Score:
+    """What an exception from a reward says about its rows."""
     while isinstance(error, ExceptionGroup):  # a reward that awaits its calls in a TaskGroup
         error = error.exceptions[0]
     if isinstance(error, Unscorable):
@@ -157,7 +158,7 @@ def _failure(error: Exception, timeout: float | None) -> Score:
     return Score.failed("error", f"{type(error).__name__}: {error}")
 
 
-def _checked(score: Score, reward: Reward) -> Score:
+def checked(score: Score, reward: Reward) -> Score:
     """A value outside the declared range is a failure too: it would skew whatever is computed from it."""
     if not isinstance(score, Score):
         raise TypeError(f"{reward.info.name} returned {type(score).__name__}, not a Score")

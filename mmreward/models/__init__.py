@@ -11,7 +11,7 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from ..registry import Fingerprinted, uses
+from ..registry import Fingerprinted, parts, uses
 from .address import is_served
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ def _shared(make: Callable[P, N]) -> Callable[P, N]:
         bound.apply_defaults()  # a default spelled out is no other network
         key = tuple(bound.arguments.items())
         if key not in made:
-            made[key] = make(*args, **kwargs)
+            with parts():  # else they would be noted the first time only
+                made[key] = make(*args, **kwargs)
         uses(made[key])
         return made[key]
 

@@ -28,8 +28,8 @@ def data_url(media: Media, low: int | None = None, high: int | None = None) -> s
     pixels = media.array()
     height, width = pixels.shape[:2]
     size = fitted(height, width, low, high)
-    data = media.encoded()
-    kind = passing(data) if data is not None and size == (height, width) else ""
+    data = media.content()
+    kind = passing(data) if isinstance(data, bytes) and size == (height, width) else ""
     if not kind:
         from PIL import Image
 
@@ -39,7 +39,7 @@ def data_url(media: Media, low: int | None = None, high: int | None = None) -> s
         buffer = io.BytesIO()
         picture.save(buffer, "PNG", compress_level=1)
         kind, data = "png", buffer.getvalue()
-    assert data is not None
+    assert isinstance(data, bytes)
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 

@@ -1,8 +1,5 @@
 """What holds for every registered reward. Registering one is all it takes to be tested here, with the
 miniature.
-
-An argument named as in MINIATURE is filled with the miniature's weights; a reward whose networks exclude each
-other is tested once with each.
 """
 
 import asyncio
@@ -14,38 +11,11 @@ import subprocess
 import sys
 
 import pytest
+from miniature import CASES, NAMES, draw_scenes, samples_for, variants
 
-from mmreward import Engine, Media, Sample, list_rewards, load
-from mmreward.mini.world import describe, render, sample_scene
+from mmreward import Engine, Media, load
 from mmreward.registry import find
 from mmreward.types import STATUSES
-
-MINIATURE = {
-    "weights": "mini-clip",
-    "encoder": "mini-clip",
-    "judge": "mini-vlm",
-    "listener": "mini-vlm",
-    "classifier": "mini-artifact",
-}
-NAMES = [info.name for info in list_rewards()]
-
-
-def variants(name):
-    """The arguments with which the reward runs on the miniature: all of its networks, or each alone."""
-    known = inspect.signature(find(name).factory).parameters
-    args = {argument: weights for argument, weights in MINIATURE.items() if argument in known}
-    try:
-        load(name, **args)
-        return [args]
-    except ValueError:
-        return [{argument: weights} for argument, weights in args.items()]
-
-
-CASES = [
-    pytest.param(name, args, id=f"{name}-{'-'.join(args) or 'plain'}")
-    for name in NAMES
-    for args in variants(name)
-]
 
 
 @pytest.fixture(scope="module")
@@ -56,19 +26,7 @@ def engine():
 
 @pytest.fixture(scope="module")
 def scenes():
-    import numpy as np
-
-    rng = np.random.default_rng(3)
-    drawn = [sample_scene(rng) for _ in range(6)]
-    return [
-        (str(describe(scene)), Media(render(scene, size)))
-        for scene, size in zip(drawn, (64, 32) * 3, strict=True)
-    ]
-
-
-def samples_for(name, scenes):
-    example = find(name).info.example
-    return [Sample(**{"prompt": prompt, "image": image, **example}) for prompt, image in scenes]
+    return draw_scenes()
 
 
 @pytest.mark.parametrize(("name", "args"), CASES)
@@ -86,6 +44,17 @@ def test_values_are_in_range_and_batched_equals_looped(engine, scenes, name, arg
         alone = engine.score([sample], reward)[name][0]
         assert alone.status == score.status
         assert alone.value == pytest.approx(score.value, abs=1e-4, nan_ok=True)
+
+
+@pytest.mark.parametrize(("name", "args"), CASES)
+def test_the_fingerprint_is_that_of_a_fresh_process(name, args):
+    """The networks are there already when a reward is loaded again, and must be noted all the same."""
+    code = f"from mmreward import load; print(load({name!r}, **{args!r}).fingerprint)"
+    fresh = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    load(name, **args)
+    assert load(name, **args).fingerprint == fresh.stdout.strip()
 
 
 @pytest.mark.parametrize(("name", "args"), CASES)

@@ -257,7 +257,25 @@ def test_nothing_imports_generators_or_evals(path):
 
 @pytest.mark.parametrize(
     "name",
-    ["batching", "types", "registry", "media", "failures", "cache", "scoring", "engine", "compose", "data"],
+    [
+        "batching",
+        "types",
+        "registry",
+        "media",
+        "failures",
+        "cache",
+        "scoring",
+        "engine",
+        "compose",
+        "data",
+        "frames",
+        "wire",
+        "outbox",
+        "process",
+        "child",
+        "worker",
+        "interpreters",
+    ],
 )
 def test_the_core_imports_no_torch(name):
     heavy = ("torch", "transformers", "open_clip", "diffusers", "PIL", "av")

@@ -1,0 +1,278 @@
+"""Samples, scores and what is true of a reward, as JSON and binary blobs, and back. Nothing is pickled.
+
+Pictures and clips travel as the encoded bytes they have, else as raw pixels with shape and type: lossless
+both ways, so a score is the same on either side. Beside plain JSON a target, step or `meta` may hold tuples,
+bytes, `Media`, dates, decimals, NaN and infinity, and numpy scalars and arrays of any type but object; each
+arrives as what it was, and any mapping as a dict. Anything else is refused by name: it might mean something
+else where it arrives.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, fields
+from datetime import date, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any, get_args
+
+import numpy as np
+
+from .failures import STATUSES, Unscorable
+from .frames import WireError
+from .media import Media
+from .types import Arity, RewardInfo, Sample, Score
+
+TAG = "$"
+"""The key that tells an encoded value from a mapping; a mapping that has it is sent as pairs."""
+ARRAYS = "biufcSUmM"
+"""Kinds of numpy types that are sent: all but objects and records."""
+
+_WORDS: dict[str, tuple[type, Callable[[Any], str], Callable[[str], Any]]] = {
+    "float": (float, repr, float),
+    "datetime": (datetime, datetime.isoformat, datetime.fromisoformat),
+    "date": (date, date.isoformat, date.fromisoformat),
+    "decimal": (Decimal, str, Decimal),
+}
+"""What travels as a word: tag -> type, how it is written and how it is read."""
+_SAMPLE = tuple(field.name for field in fields(Sample))
+_TEXT = ("id", "prompt", "source")
+_INFO = tuple(field.name for field in fields(RewardInfo))
+
+
+def pack_sample(sample: Sample, blobs: list[bytes]) -> dict[str, Any]:
+    """The sample as JSON; media and arrays are appended to `blobs`. A file that cannot be read says so where
+    it is looked at.
+
+    Raises:
+        Unscorable: a field holds something that cannot be sent.
+    """
+    packed = {}
+    for name in _SAMPLE:
+        try:
+            packed[name] = pack_value(getattr(sample, name), blobs)
+        except Unscorable as error:
+            raise Unscorable(f"{name} {error}", error.status) from None
+        except RecursionError:
+            raise Unscorable(f"{name} is nested too deeply to be sent") from None
+    return packed
+
+
+def unpack_sample(packed: Any, blobs: list[bytes]) -> Sample:
+    """What `pack_sample` was given; lists stand for tuples where a sample has tuples. Blobs are taken out of
+    the list as they are used, so that no message can have one copied many times.
+
+    Raises:
+        WireError: an unknown field, or one of the wrong type.
+    """
+    values = {name: unpack_value(value, blobs) for name, value in _object(packed, _SAMPLE, "sample").items()}
+    for name, value in values.items():
+        if name in ("inputs", "steps"):
+            member = Media if name == "inputs" else Mapping
+            _expect(isinstance(value, list | tuple), name, value, "a list")
+            for item in value:
+                _expect(isinstance(item, member), f"an item of {name}", item, member.__name__)
+            values[name] = tuple(value)
+        elif name in ("image", "video"):
+            _expect(value is None or isinstance(value, Media), name, value, "Media")
+        elif name in ("response", "group"):
+            _expect(value is None or isinstance(value, str), name, value, "text")
+        elif name in _TEXT:
+            _expect(isinstance(value, str), name, value, "text")
+        elif name == "meta":
+            _expect(isinstance(value, dict), name, value, "an object")
+    return Sample(**values)
+
+
+def pack_score(score: Score) -> dict[str, Any]:
+    """The score as JSON; a value that is none is null."""
+    parts = {str(name): pack_value(float(part), []) for name, part in score.parts.items()}
+    value = float(score.value) if score.ok else None
+    return {"value": value, "status": score.status, "parts": parts, "note": score.note}
+
+
+def unpack_score(packed: Any) -> Score:
+    """What `pack_score` was given.
+
+    Raises:
+        WireError: it is no score.
+    """
+    given = _object(packed, ("value", "status", "parts", "note"), "score")
+    status, note = given.get("status", "ok"), given.get("note", "")
+    value = given.get("value")
+    _expect(status in STATUSES, "status", status, "a status")
+    _expect(isinstance(note, str), "note", note, "text")
+    _expect((value is None) == (status != "ok"), "value", value, f"that of a score with status {status!r}")
+    parts = unpack_value(given.get("parts", {}), [])
+    _expect(isinstance(parts, dict), "parts", parts, "an object")
+    for name, part in parts.items():
+        _expect(type(part) in (int, float), f"part {name!r}", part, "a number")
+    if value is not None:
+        _expect(type(value) in (int, float), "value", value, "a number")
+    return Score(math.nan if value is None else float(value), parts, status, note)
+
+
+def pack_info(info: RewardInfo) -> dict[str, Any]:
+    """What is true of a reward, as JSON; an end of its range that is infinite is null."""
+    low, high = (bound if math.isfinite(bound) else None for bound in map(float, info.range))
+    blobs: list[bytes] = []
+    example = pack_value(info.example, blobs)
+    return {
+        **asdict(info),
+        "range": [low, high],
+        "needs": list(info.needs),
+        "example": {} if blobs else example,
+    }
+
+
+def unpack_info(packed: Any) -> RewardInfo:
+    """What `pack_info` was given.
+
+    Raises:
+        WireError: it does not describe a reward.
+    """
+    given = dict(_object(packed, _INFO, "reward"))
+    match given:
+        case {"name": str(), "needs": [*needs], "range": [low, high], "arity": arity}:
+            _expect(arity in get_args(Arity), "arity", arity, "an arity")
+            _expect(all(name in _SAMPLE for name in needs), "needs", needs, "fields of a sample")
+        case _:
+            raise WireError("a reward has a name, needs, a range and an arity")
+    bounds = (-math.inf if low is None else low, math.inf if high is None else high)
+    _expect(all(type(bound) in (int, float) for bound in bounds), "range", bounds, "two numbers")
+    example = unpack_value(given.get("example", {}), [])
+    return RewardInfo(**{**given, "needs": tuple(needs), "range": bounds, "example": example})
+
+
+def pack_value(value: Any, blobs: list[bytes]) -> Any:
+    """A value as JSON; bytes, arrays and media are appended to `blobs`.
+
+    Raises:
+        Unscorable: it is, or holds, something that cannot be sent.
+    """
+    kind = type(value)
+    if value is None or kind in (bool, int, str) or (kind is float and math.isfinite(value)):
+        return value
+    if kind is list:
+        return [pack_value(item, blobs) for item in value]
+    if kind is tuple:
+        return {TAG: "tuple", "of": [pack_value(item, blobs) for item in value]}
+    if isinstance(value, Mapping):
+        if TAG in value or not all(type(key) is str for key in value):
+            pairs = [[pack_value(key, blobs), pack_value(item, blobs)] for key, item in value.items()]
+            return {TAG: "map", "of": pairs}
+        return {key: pack_value(item, blobs) for key, item in value.items()}
+    for tag, (word, write, _) in _WORDS.items():
+        if kind is word:
+            return {TAG: tag, "is": write(value)}
+    if kind is bytes:
+        return {TAG: "bytes", "blob": _append(value, blobs)}
+    if isinstance(value, Media):
+        return _pack_media(value, blobs)
+    if (kind is np.ndarray or isinstance(value, np.generic)) and value.dtype.kind in ARRAYS:
+        array = np.asarray(value)  # gives an empty string's type a size
+        index = _append(array.tobytes(), blobs)
+        tag = "array" if kind is np.ndarray else "scalar"
+        return {TAG: tag, "dtype": array.dtype.str, "shape": list(array.shape), "blob": index}
+    raise Unscorable(f"holds {kind.__name__}, which cannot be sent to another process")
+
+
+def unpack_value(packed: Any, blobs: list[bytes]) -> Any:
+    """What `pack_value` was given.
+
+    Raises:
+        WireError: an unknown or malformed encoding.
+    """
+    try:
+        return _unpack(packed, blobs)
+    except WireError:
+        raise
+    except (KeyError, IndexError, TypeError, ValueError, InvalidOperation, RecursionError) as error:
+        raise WireError(f"malformed value: {type(error).__name__}: {error}") from None
+
+
+def _unpack(packed: Any, blobs: list[bytes]) -> Any:
+    if isinstance(packed, list):
+        return [_unpack(item, blobs) for item in packed]
+    if not isinstance(packed, dict):
+        return packed
+    match packed.get(TAG):
+        case None:
+            return {key: _unpack(item, blobs) for key, item in packed.items()}
+        case "tuple":
+            return tuple(_unpack(item, blobs) for item in packed["of"])
+        case "map":
+            return {_unpack(key, blobs): _unpack(item, blobs) for key, item in packed["of"]}
+        case "bytes":
+            return _blob(packed, blobs)
+        case "array":
+            return _unpack_array(packed, blobs)
+        case "scalar":
+            return _unpack_array(packed, blobs)[()]
+        case "media":
+            return _unpack_media(packed, blobs)
+        case str(tag) if tag in _WORDS:
+            return _WORDS[tag][2](packed["is"])
+    raise WireError(f"unknown encoding {str(packed[TAG])[:40]!r}")
+
+
+def _pack_media(media: Media, blobs: list[bytes]) -> dict[str, Any]:
+    packed: dict[str, Any] = {TAG: "media", "kind": media.kind}
+    if media.given_fps is not None:
+        packed["fps"] = media.given_fps
+    try:
+        content = media.content()
+    except Unscorable as error:
+        return {**packed, "failed": [error.status, str(error)]}
+    if isinstance(content, bytes):
+        return {**packed, "blob": _append(content, blobs)}
+    return {**packed, "pixels": pack_value(content, blobs)}
+
+
+def _unpack_media(packed: Mapping[str, Any], blobs: list[bytes]) -> Media:
+    fps = packed.get("fps")
+    _expect(fps is None or type(fps) in (int, float), "fps", fps, "a number")
+    if "failed" in packed:
+        status, reason = packed["failed"]
+        return Media(Unscorable(str(reason), status), packed["kind"], fps=fps)
+    if "blob" in packed:
+        return Media(_blob(packed, blobs), packed["kind"], fps=fps)
+    pixels = _unpack(packed["pixels"], blobs)
+    _expect(isinstance(pixels, np.ndarray), "pixels", pixels, "an array")
+    return Media(pixels, packed["kind"], fps=fps)
+
+
+def _unpack_array(packed: Mapping[str, Any], blobs: list[bytes]) -> "np.ndarray[Any, Any]":
+    kind, shape, data = np.dtype(packed["dtype"]), packed["shape"], _blob(packed, blobs)
+    if kind.kind not in ARRAYS or kind.itemsize == 0:
+        raise WireError(f"arrays of type {packed['dtype']} are not read")
+    if not all(type(size) is int and size >= 0 for size in shape):
+        raise WireError(f"{shape} is no shape")
+    if math.prod(shape) * kind.itemsize != len(data):
+        raise WireError(f"{len(data)} bytes are no array of shape {shape} and type {kind}")
+    return np.ndarray(tuple(shape), kind, data).copy()
+
+
+def _append(data: bytes, blobs: list[bytes]) -> int:
+    blobs.append(data)
+    return len(blobs) - 1
+
+
+def _blob(packed: Mapping[str, Any], blobs: list[bytes]) -> bytes:
+    index = packed["blob"]
+    if type(index) is not int or not 0 <= index < len(blobs):
+        raise WireError(f"there is no blob {str(index)[:40]}")
+    data, blobs[index] = blobs[index], b""
+    return data
+
+
+def _object(packed: Any, known: Sequence[str], what: str) -> dict[str, Any]:
+    if not isinstance(packed, dict):
+        raise WireError(f"a {what} is an object, not {type(packed).__name__}")
+    unknown = [str(name)[:40] for name in packed if name not in known]
+    if unknown:
+        raise WireError(f"a {what} has no {', '.join(unknown)}: there are {', '.join(known)}")
+    return packed
+
+
+def _expect(holds: bool, what: str, value: Any, form: str) -> None:
+    if not holds:
+        raise WireError(f"{what} is {str(value)[:40]!r} ({type(value).__name__}), not {form}")

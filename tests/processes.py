@@ -1,0 +1,38 @@
+"""What this process has: workers, threads, open files. For tests that count them."""
+
+import os
+import threading
+import time
+from pathlib import Path
+
+
+def children():
+    """Processes of this one that run a worker."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            parent = (entry / "stat").read_text().rsplit(")", 1)[1].split()[1]
+            command = (entry / "cmdline").read_bytes()
+        except (OSError, IndexError):
+            continue
+        if parent == str(os.getpid()) and (b"mmreward.worker" in command or not command):
+            found.append(int(entry.name))
+    return found
+
+
+def eventually(holds, seconds=10.0):
+    """Whether something becomes true in time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if holds():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def threads():
+    return sorted(thread.name for thread in threading.enumerate())
+
+
+def descriptors():
+    return len(list(Path("/proc/self/fd").iterdir()))
