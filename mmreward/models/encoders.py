@@ -59,6 +59,8 @@ class DualEncoder(TorchNetwork):
     def __init__(self, weights: str, *, dtype: str = "float32") -> None:
         super().__init__(weights, dtype=dtype)
         self._towers: Towers | None = None
+        self._runs_on = self.device
+        """Where it was loaded last; while it is swapped out, pictures are still prepared for there."""
 
     def similarity(self, pixels: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
         """See `Encoder.similarity`."""
@@ -90,6 +92,10 @@ class DualEncoder(TorchNetwork):
     def build(self) -> torch.nn.Module:
         return self.towers.module
 
+    def load(self, device: str) -> None:
+        super().load(device)
+        self._runs_on = self.device
+
     def cost(self, op: str, item: Any) -> Cost:
         if op == "text":
             return Cost(77)
@@ -101,7 +107,7 @@ class DualEncoder(TorchNetwork):
             tokenize = self.towers.tokenize
             with self.processing:
                 return tokenize(items)
-        return grouped([self._pixels(look) for look in items], pinned=self.device.type == "cuda")
+        return grouped([self._pixels(look) for look in items], pinned=self._runs_on.type == "cuda")
 
     def _pixels(self, look: Look) -> torch.Tensor:
         """What `forward` is given: resized by a worker for the CPU, and whole for a GPU, which is quicker at
@@ -109,7 +115,7 @@ class DualEncoder(TorchNetwork):
 
         Before the first load the device is not known, and the pictures of the first batches are resized here.
         """
-        if look.resize == "tensor" and self.device.type != "cpu":
+        if look.resize == "tensor" and self._runs_on.type != "cpu":
             return decoded(look.media)
         return resized(look.media, self.towers.recipe, look.resize)
 

@@ -6,6 +6,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.numpy import save_file
 
 from mmreward import Media, Sample, load, models
@@ -23,6 +24,18 @@ def test_probabilities_match_the_transformers_pipeline(engine, classifier_folder
 
     for row, expected in zip(engine.run(work()), want, strict=True):
         assert row == pytest.approx({entry["label"]: entry["score"] for entry in expected}, abs=1e-5)
+
+
+@pytest.mark.parametrize("size", [(3, 50), (50, 3), (4, 4)])
+def test_a_picture_as_narrow_as_its_channels_are_many_is_not_turned_round(engine, classifier_folder, size):
+    from transformers import pipeline
+
+    noise = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    (want,) = pipeline("image-classification", classifier_folder, device="cpu")(
+        [Image.fromarray(noise)], top_k=3
+    )
+    row = engine.run(models.classifier(classifier_folder).probabilities(Media(noise)))
+    assert row == pytest.approx({entry["label"]: entry["score"] for entry in want}, abs=1e-5)
 
 
 def test_artifact_takes_the_clean_label_and_names_a_missing_one(engine, classifier_folder, pictures):
@@ -60,6 +73,15 @@ def test_folding_equals_running_the_layers_one_by_one(engine, clip_folder, pictu
         )
         x = weight @ x + bias
     assert engine.run(head.value(media)) == pytest.approx(float(x[0]), rel=1e-5)
+
+
+def test_heads_of_both_resizes_share_the_tower_and_differ_in_name(clip_folder, tmp_path):
+    state = {"weight": np.ones((1, 24), np.float32), "bias": np.zeros(1, np.float32)}
+    file = str(tmp_path / "head.safetensors")
+    save_file(state, file)
+    tensor, pil = models.head(file, clip_folder), models.head(file, clip_folder, resize="pil")
+    assert tensor.encoder.network is pil.encoder.network is models.clip(clip_folder).network
+    assert tensor.fingerprint != pil.fingerprint
 
 
 def test_a_single_linear_layer_is_read_as_it_is():
