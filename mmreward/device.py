@@ -27,7 +27,7 @@ class Device:
         self.residency = Residency(name)
         self._limits: list[int | None] = []
         self._jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="mmreward-device", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"mmreward-device {name}", daemon=True)
         self._thread.start()
 
     def put(self, calls: list[Call], batch: Any, done: Done, failed: Failed) -> None:

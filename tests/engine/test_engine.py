@@ -516,7 +516,7 @@ def test_closing_while_others_call_leaves_nobody_waiting():
 
 def test_closing_unloads_the_networks():
     network = FakeNetwork()
-    with Engine("cpu") as engine:
+    with Engine("fake") as engine:
         ask(engine, network, [Item(0)])
     assert network.events == ["load", "unload"]
 

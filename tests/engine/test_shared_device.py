@@ -1,4 +1,7 @@
-"""Engines of one process that name the same device share its thread and what is loaded there."""
+"""Engines of one process that name the same device share its thread and what is loaded there.
+
+The device has a name of its own here, which no other test holds.
+"""
 
 import asyncio
 import threading
@@ -18,12 +21,12 @@ def ask(engine, network, *ids):
 
 def test_a_network_two_engines_use_is_loaded_once_and_leaves_with_the_last():
     network = FakeNetwork()
-    with Engine("cpu") as first:
+    with Engine("fake") as first:
         ask(first, network, 1)
-        with Engine("cpu") as second:
+        with Engine("fake") as second:
             ask(second, network, 2)
             names = [thread.name for thread in threading.enumerate()]
-            assert network.events == ["load"] and names.count("mmreward-device") == 1
+            assert network.events == ["load"] and names.count("mmreward-device fake") == 1
         assert network.events == ["load"], "the first engine still has it"
         ask(first, network, 3)
     assert network.events == ["load", "unload"]
@@ -31,11 +34,11 @@ def test_a_network_two_engines_use_is_loaded_once_and_leaves_with_the_last():
 
 def test_the_strictest_limit_counts_while_its_engine_is_open():
     a, b = FakeNetwork("a", nbytes=60), FakeNetwork("b", nbytes=60)
-    with Engine("cpu") as wide:
+    with Engine("fake") as wide:
         ask(wide, a, 1)
         ask(wide, b, 1)
         assert wide.stats().resident_bytes == 120
-        with Engine("cpu", resident_bytes=100) as narrow:
+        with Engine("fake", resident_bytes=100) as narrow:
             ask(narrow, a, 2)
             assert narrow.stats().resident_bytes == 60 and b.events == ["load", "unload"]
         ask(wide, b, 2)
@@ -45,8 +48,8 @@ def test_the_strictest_limit_counts_while_its_engine_is_open():
 
 def test_a_device_is_taken_when_the_first_batch_runs():
     """Resolving "auto" imports torch, which an engine of verifiers need not pay for."""
-    with Engine("cpu") as engine:
-        assert "mmreward-device" not in [thread.name for thread in threading.enumerate()]
+    with Engine("fake") as engine:
+        assert "mmreward-device fake" not in [thread.name for thread in threading.enumerate()]
         engine.sleep()
         engine.wake()
         assert ask(engine, FakeNetwork(), 1) == ["fake:op:1"]
@@ -54,7 +57,7 @@ def test_a_device_is_taken_when_the_first_batch_runs():
 
 def test_one_engine_asleep_does_not_stop_another():
     network = FakeNetwork()
-    with Engine("cpu") as first, Engine("cpu") as second:
+    with Engine("fake") as first, Engine("cpu") as second:
         ask(first, network, 1)
         ask(second, network, 1)
         first.sleep()
@@ -68,7 +71,7 @@ def test_engines_that_come_and_go_together_lose_nothing():
     network = FakeNetwork()
 
     def work(number):
-        with Engine("cpu") as engine:
+        with Engine("fake") as engine:
             assert ask(engine, network, *range(number, number + 20)) == [
                 f"fake:op:{i}" for i in range(number, number + 20)
             ]
@@ -85,4 +88,4 @@ def test_engines_that_come_and_go_together_lose_nothing():
 @pytest.mark.parametrize("limit", [0, -1])
 def test_no_room_at_all_is_refused(limit):
     with pytest.raises(ValueError, match="resident_bytes"):
-        Engine("cpu", resident_bytes=limit)
+        Engine("fake", resident_bytes=limit)
