@@ -2,6 +2,7 @@
 
 import base64
 import io
+import time
 
 import numpy as np
 import pytest
@@ -130,3 +131,22 @@ def test_one_picture_is_encoded_once_for_many_questions(serve, gather, monkeypat
     gather(*(vlm.write(Media(OWN["png"]), f"{i}") for i in range(8)))
     gather(vlm.write(Media(OWN["png"]), "later"))
     assert len(calls) == 1
+
+
+def test_pictures_wait_for_their_turn_unencoded(serve, engine, monkeypatch):
+    """Trap: thousands of waiting calls that each hold an encoded picture fill the memory."""
+    from mmreward.models import session
+
+    calls = []
+    monkeypatch.setattr(session, "data_url", lambda *args: calls.append(args) or data_url(*args))
+    server, vlm = serve(
+        lambda request: Reply(never=True) if request.body else Reply(b"", 404), "?concurrency=2"
+    )
+    pictures = [Media(NOISE + np.uint8(i)) for i in range(20)]
+    waiting = [engine._start(vlm.write(picture, "?")) for picture in pictures]
+    until = time.monotonic() + 10
+    while server.busy < 2 and time.monotonic() < until:
+        time.sleep(0.01)
+    assert server.busy == 2 and len(calls) == 2
+    for future in waiting:
+        future.cancel()
