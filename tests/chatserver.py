@@ -123,6 +123,14 @@ class ChatServer:
         return False
 
 
+def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Return when the condition holds; fail when it does not in time."""
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it did not happen in time"
+        time.sleep(0.005)
+
+
 def completion(text: str = "yes", finish: str = "stop", **message: Any) -> dict[str, Any]:
     """A chat completion as servers give it."""
     choice = {

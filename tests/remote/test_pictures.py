@@ -2,11 +2,10 @@
 
 import base64
 import io
-import time
 
 import numpy as np
 import pytest
-from chatserver import Reply, completion
+from chatserver import Reply, completion, wait_until
 from PIL import Image
 
 from mmreward import Media, Unscorable
@@ -144,9 +143,7 @@ def test_pictures_wait_for_their_turn_unencoded(serve, engine, monkeypatch):
     )
     pictures = [Media(NOISE + np.uint8(i)) for i in range(20)]
     waiting = [engine._start(vlm.write(picture, "?")) for picture in pictures]
-    until = time.monotonic() + 10
-    while server.busy < 2 and time.monotonic() < until:
-        time.sleep(0.01)
-    assert server.busy == 2 and len(calls) == 2
+    wait_until(lambda: server.busy == 2)
+    assert len(calls) == 2
     for future in waiting:
         future.cancel()
