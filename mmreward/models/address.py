@@ -4,6 +4,7 @@ import math
 import os
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 MARK = "@http"
@@ -18,15 +19,15 @@ class Address:
         model: the name the server knows it by.
         url: where the API begins, such as "http://localhost:8000/v1"; no query and no credentials.
         key: the environment variable that holds the bearer key; empty sends none.
-        deadline: seconds one call may take from its first request to its last retry.
-        concurrency: requests under way at once, at most.
+        deadline: seconds one request may take with all its retries; waiting for its turn does not count.
+        concurrency: requests under way at once, at most. How many there are adapts to the server.
     """
 
     model: str
     url: str
     key: str = ""
     deadline: float = 300.0
-    concurrency: int = 256
+    concurrency: int = 128
 
     @property
     def name(self) -> str:
@@ -75,13 +76,16 @@ def parse_address(weights: str) -> Address:
     settings = _settings(parts.query)
     key = settings.get("key", USUAL_KEY if os.environ.get(USUAL_KEY) else "")
     if "key" in settings and not os.environ.get(key):
-        raise ValueError(f"?key={key} names an environment variable that is not set")
+        raise ValueError("?key= names an environment variable that is not set (it is not the key itself)")
     secret = os.environ.get(key, "")
     if not secret.isascii() or not secret.isprintable():
         raise ValueError(f"the key in {key} holds a line break or another character no HTTP header can carry")
-    deadline = _number(settings.get("deadline", "300"), "deadline", float)
-    concurrency = _number(settings.get("concurrency", "256"), "concurrency", int)
-    return Address(model, url, key, float(deadline), int(concurrency))
+    given: dict[str, Any] = {}
+    if "deadline" in settings:
+        given["deadline"] = _number(settings["deadline"], "deadline", float)
+    if "concurrency" in settings:
+        given["concurrency"] = _number(settings["concurrency"], "concurrency", int)
+    return Address(model, url, key, **given)
 
 
 def _settings(query: str) -> dict[str, str]:

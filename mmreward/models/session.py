@@ -139,17 +139,21 @@ class Session:
 
     async def _complete(self, ask: Ask, settings: dict[str, Any], said: str = "") -> Completion:
         """One chat completion; `said` is the beginning of the answer that the model is to continue."""
-        pictures = await asyncio.gather(*map(self._picture, ask.media))
-        turns = messages(ask, pictures) + ([{"role": "assistant", "content": said}] if said else [])
-        return parse(Completion, await self._post("/chat/completions", {"messages": turns, **settings}))
 
-    async def _post(self, path: str, body: dict[str, Any]) -> bytes:
-        body = {"model": self._address.model, **body}
-        return await self._line.ask(self._address.url + path, body, deadline=self._address.deadline)
+        async def body() -> dict[str, Any]:
+            pictures = await asyncio.gather(*map(self._picture, ask.media))
+            turns = messages(ask, pictures) + ([{"role": "assistant", "content": said}] if said else [])
+            return {"model": self._address.model, "messages": turns, **settings}
 
-    async def _post_aside(self, path: str, body: dict[str, Any]) -> bytes:
+        url, deadline = self._address.url + "/chat/completions", self._address.deadline
+        return parse(Completion, await self._line.ask(url, body, deadline=deadline))
+
+    async def _post_aside(self, path: str, fields: dict[str, Any]) -> bytes:
         """To the endpoints that vLLM keeps beside the API."""
-        body = {"model": self._address.model, **body}
+
+        async def body() -> dict[str, Any]:
+            return {"model": self._address.model, **fields}
+
         return await self._line.ask(self._address.root + path, body, deadline=self._address.deadline)
 
     async def _picture(self, media: Media) -> str:

@@ -7,7 +7,7 @@ Knows nothing of chats: it sends JSON to a path and hands back the bytes of a go
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -27,6 +27,10 @@ BODY = 32 << 20
 """Bytes of an answer that are read; a longer one is refused."""
 OVERLOADED = (429, 503)
 RETRIED = (408, 429)
+
+
+Body = Callable[[], Awaitable[dict[str, Any]]]
+"""Makes a request's JSON."""
 
 
 class Refused(Unscorable):
@@ -66,24 +70,23 @@ class Line:
         self._given_up = -float("inf")
         """When a call's whole deadline last passed without any answer to anybody."""
 
-    async def ask(
-        self, url: str, body: dict[str, Any] | None = None, *, deadline: float, tries: int = TRIES
-    ) -> bytes:
+    async def ask(self, url: str, body: Body | None = None, *, deadline: float, tries: int = TRIES) -> bytes:
         """POST a JSON body, or GET without one, and return the bytes of a 2xx answer.
 
-        The deadline runs from this call's turn to its last retry, so a long queue does not eat it up; calls
-        still queued when a whole deadline has passed without any answer from the server fail with it.
+        The body is made at this call's turn, so that thousands of waiting calls hold no pictures. The
+        deadline runs from then to the last retry, so that a long queue does not eat it up; calls still queued
+        when a whole deadline has passed without any answer from the server fail with it.
 
         Raises:
             Refused: a 3xx or 4xx status (except 408 and 429).
             Unscorable: "timeout" when the deadline passed, "error" otherwise.
         """
         loop = asyncio.get_running_loop()
-        content = None if body is None else json.dumps(body).encode()
         joined = loop.time()
         async with self.pace.turn():
             if joined < self._given_up and self._heard < self._given_up:
                 raise Unscorable("the server has stopped answering; this call was not sent", "timeout")
+            content = None if body is None else json.dumps(await body()).encode()
             began = loop.time()
             trouble = ["no answer"]
             try:

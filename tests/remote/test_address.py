@@ -43,7 +43,8 @@ def test_the_usual_key_is_taken_when_it_is_set(monkeypatch):
         (f"{NAME}?deadline=soon", "deadline=soon"),
         (f"{NAME}?concurrency=2.5", "concurrency=2.5"),
         (f"{NAME}?concurrency=-1", "concurrency=-1"),
-        (f"{NAME}?key=NOT_SET_ANYWHERE", "NOT_SET_ANYWHERE"),
+        (f"{NAME}?key=hunter2", "environment variable"),
+        (f"{NAME}?api_key=hunter2", "no setting 'api_key'"),
     ],
 )
 def test_a_name_that_is_wrong_says_how(name, message):

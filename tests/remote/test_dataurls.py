@@ -5,7 +5,7 @@ import io
 
 import numpy as np
 import pytest
-from chatserver import Reply, completion
+from chatserver import Reply, completion, wait_until
 from PIL import Image
 
 from mmreward import Media, Unscorable
@@ -130,3 +130,20 @@ def test_one_picture_is_encoded_once_for_many_questions(serve, gather, monkeypat
     gather(*(vlm.write(Media(OWN["png"]), f"{i}") for i in range(8)))
     gather(vlm.write(Media(OWN["png"]), "later"))
     assert len(calls) == 1
+
+
+def test_pictures_wait_for_their_turn_unencoded(serve, engine, monkeypatch):
+    """Trap: thousands of waiting calls that each hold an encoded picture fill the memory."""
+    from mmreward.models import session
+
+    calls = []
+    monkeypatch.setattr(session, "data_url", lambda *args: calls.append(args) or data_url(*args))
+    server, vlm = serve(
+        lambda request: Reply(never=True) if request.body else Reply(b"", 404), "?concurrency=2"
+    )
+    pictures = [Media(NOISE + np.uint8(i)) for i in range(20)]
+    waiting = [engine._start(vlm.write(picture, "?")) for picture in pictures]
+    wait_until(lambda: server.busy == 2)
+    assert len(calls) == 2
+    for future in waiting:
+        future.cancel()

@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from chatserver import ChatServer, Reply, completion, shown
+from chatserver import ChatServer, Reply, completion, shown, wait_until
 
 from mmreward import Engine, Media, Sample, Unscorable, load, models
 from mmreward.models import transport
@@ -39,6 +39,7 @@ PASSING = {
     "a request timeout": Reply(b"", 408),
     "a rate limit": Reply({"error": "slow down"}, 429, {"Retry-After": "0"}),
     "a dated rate limit": Reply(b"", 429, {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}),
+    "a rate limit that says nonsense": Reply(b"", 429, {"Retry-After": "soon"}),
     "a reset in the body": Reply(completion("no"), torn=150),
     "a reset before the head": Reply(completion("no"), torn=0),
     "a hang-up in the body": Reply(completion("no"), torn=150, politely=True),
@@ -210,10 +211,8 @@ def test_closing_the_engine_gives_the_sockets_back(png):
             engine.run(vlm.read(Media(png), "?", ("yes", "no")))
             kept = list(transport._lines.values())  # what is still referenced is not closed by accident
             assert server.open > 0 and kept
-        until = time.monotonic() + 10
-        while server.open and time.monotonic() < until:
-            time.sleep(0.01)
-        assert server.open == 0 and not transport._lines
+        wait_until(lambda: server.open == 0)
+        assert not transport._lines
         assert not [
             t for t in threading.enumerate() if t.name.startswith(("mmreward-loop", "mmreward-encode"))
         ]
@@ -224,11 +223,33 @@ def test_closing_while_calls_wait_ends_them():
         engine = Engine("cpu")
         vlm = models.vlm(f"judge@{server.url}?concurrency=2")
         futures = [engine._start(vlm.write(None, f"{i}")) for i in range(10)]
-        while server.busy < 2:
-            time.sleep(0.01)
+        wait_until(lambda: server.busy == 2)
         engine.close()
         assert all(future.cancelled() for future in futures)
         assert not transport._lines
+
+
+def test_engines_share_a_handle_and_no_connection():
+    with ChatServer(chat()) as server, Engine("cpu") as lasting:
+        vlm = models.vlm(f"judge@{server.url}")
+        for text in "abc":
+            with Engine("cpu") as passing:
+                assert passing.run(vlm.write(None, text)).text == "yes"
+            assert lasting.run(vlm.write(None, text)).text == "yes"
+        assert len(transport._lines) == 1
+
+
+def test_models_on_one_server_share_its_pace(engine):
+    with ChatServer(chat(otherwise=Reply(completion(), after=0.02))) as server:
+        first, second = (models.vlm(f"{name}@{server.url}?concurrency=2") for name in ("one", "two"))
+
+        async def both():
+            return await asyncio.gather(
+                *(vlm.write(None, f"{i}") for i in range(8) for vlm in (first, second))
+            )
+
+        assert len(engine.run(both())) == 16 and server.busiest <= 2
+        engine.close()
 
 
 def test_the_key_is_sent_and_shown_nowhere(serve, gather, monkeypatch, caplog):
