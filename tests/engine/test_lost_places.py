@@ -185,17 +185,18 @@ def test_the_calls_of_a_dead_place_still_share_batches():
     assert len(house.ran) <= 16 + 3 + 2
 
 
-def test_reports_of_a_place_that_has_died_since_are_still_heard():
+@pytest.mark.parametrize("outcome", ["done", "failed"])
+def test_reports_of_a_place_that_has_died_since_are_still_heard(outcome):
     class Late(Room):
         def _work(self, calls):
             report = self.house.report
-            if calls[0].item.id == 0:
-                report.lost(self, [], ConnectionError("gone"))
+            if self.alive:
                 self.alive = False
-            if len(calls) > 1:
-                report.failed(self, calls, MemoryError())
+                report.lost(self, [], ConnectionError("gone"))
+            if outcome == "done":
+                report.done(self, calls, [f"fake:op:{call.item.id}" for call in calls], 0.0, 0.0)
             else:
-                report.done(self, calls, [f"fake:op:{calls[0].item.id}"], 0.0, 0.0)
+                report.failed(self, calls, MemoryError())
 
     house = House(2)
     house.rooms[0] = Late(house, "late")
@@ -204,7 +205,7 @@ def test_reports_of_a_place_that_has_died_since_are_still_heard():
         assert ask(engine, items) == expected(items)
         asleep = threading.Thread(target=engine.sleep, daemon=True)
         asleep.start()
-        asleep.join(10)
+        asleep.join(5)
         assert not asleep.is_alive(), "the engine waits for a place that is gone"
 
 
