@@ -298,17 +298,19 @@ class Engine:
                 self._move(_halves(calls))
         self._settle_soon()
 
-    def _lost(self, place: Place, calls: list[Call], error: Exception) -> None:
+    def _lost(self, place: Place, calls: list[Call], error: Exception, began: bool) -> None:
         """Take what a dead place had elsewhere, its batch in halves: a call may be what killed it.
 
-        A call is blamed only when a place died that ran nothing but it, and when others died with it before.
+        A call is blamed only when a place died that ran nothing but it, and others had died with it before.
         """
         self._stats.lost += 1
         lanes = self._lanes.pop(place, None)
         suspects, waiting = lanes.drain() if lanes is not None else ([], [])
         for call in calls:
-            call.deaths += 1
-        if len(calls) == 1 and (deaths := calls[0].deaths) >= DEATHS:
+            call.deaths += began
+        if not any(call.deaths for call in calls):
+            waiting += calls
+        elif len(calls) == 1 and (deaths := calls[0].deaths) >= DEATHS:
             blame = f"{deaths} places died while they ran it, the last one running nothing else: {error}"
             self._settle_call(calls[0], Unscorable(blame))
         else:
@@ -414,8 +416,8 @@ class _Reporter:
     def failed(self, place: Place, calls: list[Call], error: Exception) -> None:
         self._post(self._engine._failed, place, calls, error)
 
-    def lost(self, place: Place, calls: list[Call], error: Exception) -> None:
-        self._post(self._engine._lost, place, calls, error)
+    def lost(self, place: Place, calls: list[Call], error: Exception, *, began: bool = True) -> None:
+        self._post(self._engine._lost, place, calls, error, began)
 
     def _post(self, method: Callable[..., None], *args: Any) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody waits for this any more

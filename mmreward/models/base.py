@@ -7,7 +7,7 @@ import threading
 from abc import ABC, abstractmethod
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -30,6 +30,11 @@ class TorchNetwork(ABC):
 
     ragged = False
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        network = super().__new__(cls)
+        network._made_with = (args, kwargs)
+        return network
+
     def __init__(self, weights: str, *, dtype: str = "float32", **options: Any) -> None:
         if not isinstance(getattr(torch, dtype, None), torch.dtype):
             raise ValueError(f"dtype {dtype!r} is not a torch dtype; use float32, bfloat16 or float16")
@@ -43,6 +48,12 @@ class TorchNetwork(ABC):
         thread-safe."""
         self._module: torch.nn.Module | None = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A network travels as how it was made: who receives it loads the weights from its own disk."""
+        # A hub id that is not in this machine's cache is named by itself, which says nothing to compare.
+        known = self.content != self.source
+        return remade, (type(self), *self._made_with, self.fingerprint if known else None)
+
     @abstractmethod
     def build(self) -> torch.nn.Module:
         """Load the weights on the CPU."""
@@ -55,8 +66,13 @@ class TorchNetwork(ABC):
         return self._module
 
     @cached_property
+    def content(self) -> str:
+        """A hash of the weights; see `content_of`."""
+        return content_of(self.source)
+
+    @cached_property
     def fingerprint(self) -> str:
-        facts = [type(self).__name__, content_of(self.source), str(self.dtype), sorted(self.options.items())]
+        facts = [type(self).__name__, self.content, str(self.dtype), sorted(self.options.items())]
         return hashlib.blake2b(json.dumps(facts, default=str).encode(), digest_size=8).hexdigest()
 
     @property
@@ -75,6 +91,20 @@ class TorchNetwork(ABC):
         if self._module is not None:
             self._module.to("cpu")
         self.device = torch.device("cpu")
+
+
+def remade(
+    kind: type[TorchNetwork], args: tuple[Any, ...], kwargs: dict[str, Any], fingerprint: str | None
+) -> TorchNetwork:
+    """Make a network again in another process, on this machine or another.
+
+    Raises:
+        ValueError: other weights lie here under the same name, so that the numbers would differ.
+    """
+    network = kind(*args, **kwargs)
+    if fingerprint not in (None, network.fingerprint):
+        raise ValueError(f"{network.name}: the weights on this machine are not those it was sent from")
+    return network
 
 
 def locate(weights: str) -> str:

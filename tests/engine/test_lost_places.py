@@ -35,7 +35,7 @@ class Room:
                 self.waiting.append(calls)
                 self.pool.submit(self._work, calls)
                 return
-        self.house.report.lost(self, calls, ConnectionError(f"{self.name} is gone"))
+        self.house.report.lost(self, calls, ConnectionError(f"{self.name} is gone"), began=False)
 
     def _work(self, calls):
         if not self.alive:
@@ -216,3 +216,17 @@ def test_an_ordinary_failure_of_a_suspect_is_still_its_own():
         results = ask(engine, items)
     assert isinstance(results[0], Unscorable) and isinstance(results[1], ValueError)
     assert results[2:] == expected(items[2:])
+
+
+def test_a_place_that_never_began_makes_nobody_a_suspect():
+    house = House(6)
+    for room in house.rooms[:5]:
+        room.run = lambda calls, room=room: refuse(room, calls)
+
+    def refuse(room, calls):
+        room.alive = False
+        house.report.lost(room, calls, ConnectionError("never there"), began=False)
+
+    with Engine(placement=house) as engine:
+        assert ask(engine, [Item(0)]) == ["fake:op:0"]
+    assert house.ran == [("room 5", [0])]
