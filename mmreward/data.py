@@ -55,10 +55,14 @@ def read_rows(path: str | Path) -> Iterator[Row]:
         records, root = _parquet(path), path.parent
     else:
         raise ValueError(f"{path} is no folder, .jsonl or .parquet file")
-    return _rows(records, root)
+    return rows_of(records, root)
 
 
-def _rows(records: Iterable[Any], root: Path) -> Iterator[Row]:
+def rows_of(records: Iterable[Any], root: Path) -> Iterator[Row]:
+    """Rows from mappings of columns; `root` is what relative paths are relative to.
+
+    A record may be a ValueError instead: the reason why it could not be read.
+    """
     seen: set[str] = set()
     for number, record in enumerate(records):
         fallback = f"{number:06d}"
@@ -76,6 +80,14 @@ def _rows(records: Iterable[Any], root: Path) -> Iterator[Row]:
         else:
             yield Row(name, sample, "", _digest(record, sample))
         seen.add(name)
+
+
+def identified(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The record with an id: its own, else a hash of its content, for data that is read out of order."""
+    if record.get("id") not in (None, ""):
+        return record
+    facts = json.dumps(record, sort_keys=True, default=_named)
+    return {**record, "id": hashlib.blake2b(facts.encode(), digest_size=8).hexdigest()}
 
 
 def sample_of(record: Any, root: Path, name: str) -> Sample:

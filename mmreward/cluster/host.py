@@ -1,4 +1,4 @@
-"""What runs in an actor: one network, on the device the actor was granted, behind the usual `Local` placement.
+"""What runs in an actor: one network, on the device the actor was granted, behind the usual `Local`.
 
 So preparing overlaps with forwarding, and a batch that lacks memory is tried again, exactly as in-process.
 """

@@ -2,12 +2,13 @@
 
 import threading
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..batching import Call, Network
 from ..device import deliverable
 from ..lanes import STAGED
 from .host import Footprint, Host, Outcome
+from .session import shortage
 
 if TYPE_CHECKING:
     from .pool import Pool
@@ -86,15 +87,9 @@ class Member:
                     self._pool.terms.senders.submit(self._send, calls)
 
     def _too_late(self) -> None:
-        terms, name = self._pool.terms, self._pool.network.name
-        try:
-            has, free = _amounts(terms.ray.cluster_resources()), _amounts(terms.ray.available_resources())
-        except Exception:  # the cluster itself does not answer
-            has = free = "unknown"
-        problem = (
-            f"an actor of {name} was not ready within {terms.ready_seconds:g} s: it wants "
-            f"{_amounts(self._pool.grant.wanted)}; the cluster has {has}, of which {free} are free"
-        )
+        pool = self._pool
+        what = f"an actor of {pool.network.name} was"
+        problem = shortage(pool.terms.ray, what, pool.grant.wanted, pool.terms.ready_seconds)
         with self._pool.lock:
             if not self.ready:
                 self.die(TimeoutError(problem))
@@ -161,13 +156,3 @@ def cause_of(error: BaseException) -> Exception:
         return deliverable(cause)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return RuntimeError(f"{type(error).__name__}: {' '.join(lines)[:500]}")
-
-
-def _amounts(resources: dict[str, float]) -> str:
-    """CPUs, GPUs and custom resources; not memory, nor the names Ray gives to machines."""
-    shown = {
-        name: amount
-        for name, amount in resources.items()
-        if amount and name not in ("memory", "object_store_memory") and ":" not in name
-    }
-    return ", ".join(f"{name} {amount:g}" for name, amount in sorted(shown.items())) or "none"

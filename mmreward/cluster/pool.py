@@ -17,7 +17,6 @@ from ..failures import Unscorable
 from ..placement import Report
 from .member import Member
 
-
 T = TypeVar("T")
 
 
@@ -94,7 +93,8 @@ class Pool:
         self.grant = grant
         self.terms = terms
         self.restarts = terms.restarts
-        # Members, their states and their batches change under it: batches come on the loop, news on another thread.
+        # Members, their states and their batches change under it: batches come on the loop, news on another
+        # thread.
         self.lock = threading.RLock()
         try:
             self.recipe = terms.ray.put(network)

@@ -29,6 +29,7 @@ class TorchNetwork(ABC):
     """
 
     ragged = False
+    _made_with: tuple[tuple[Any, ...], dict[str, Any]]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         network = super().__new__(cls)

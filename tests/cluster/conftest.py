@@ -1,0 +1,33 @@
+"""One small Ray cluster for all tests of this folder: starting one takes seconds."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ray = pytest.importorskip("ray")
+
+TESTS = str(Path(__file__).parents[1])
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """Four CPUs by count, so that actors of several networks fit; the actors find the tests' own modules."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (TESTS, before)))
+    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
+    ray.init(
+        address="local",
+        num_cpus=4,
+        num_gpus=0,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="error",
+        object_store_memory=200 << 20,
+    )
+    yield ray
+    ray.shutdown()
+    if before is None:
+        del os.environ["PYTHONPATH"]
+    else:
+        os.environ["PYTHONPATH"] = before
