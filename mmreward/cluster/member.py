@@ -83,6 +83,7 @@ class Member:
         with self._pool.lock:
             if self.dead is None:
                 self.ready = True
+                self._pool.joined(self)
                 for calls in self._batches.values():
                     self._pool.terms.senders.submit(self._send, calls)
 

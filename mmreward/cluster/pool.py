@@ -125,6 +125,10 @@ class Pool:
             self._given[member.slot] += call.cost.tokens
             return member
 
+    def joined(self, member: Member) -> None:
+        """A member is ready: it has not been given the work it missed, and is not to make up for it."""
+        self._given[member.slot] = max(self._given)
+
     def retire(self, member: Member, error: Exception, *, replace: bool) -> None:
         """Take out a dead member, and start another in its slot while there are restarts left."""
         self.members.remove(member)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -21,6 +22,9 @@ from mmreward.cluster import Grant, RayPlacement
 from mmreward.cluster.pool import rendezvous
 
 pytestmark = [pytest.mark.usefixtures("cluster"), pytest.mark.timeout(90)]
+
+
+NAMES = st.lists(st.tuples(st.text(), st.integers()), min_size=1)
 
 
 def ray_engine(budget=None, **options):
@@ -100,7 +104,7 @@ def test_a_poison_item_fails_alone_with_its_own_error(engine, network):
 
 
 def test_an_item_that_cannot_be_sent_fails_alone(engine, network):
-    items = [Item(i, poison="" if i != 4 else (lambda: iter(())).__call__()) for i in range(10)]
+    items = [Item(i, poison="" if i != 4 else threading.Lock()) for i in range(10)]
     results = ask(engine, network, items)
     assert isinstance(results[4], Exception) and ids(results[:4] + results[5:]) == [0, 1, 2, 3, 5, 6, 7, 8, 9]
 
