@@ -58,13 +58,16 @@ def read_rows(path: str | Path) -> Iterator[Row]:
     return rows_of(records, root)
 
 
-def rows_of(records: Iterable[Any], root: Path) -> Iterator[Row]:
-    """Rows from mappings of columns; `root` is what relative paths are relative to.
+def rows_of(records: Iterable[Any], root: Path, first: int = 0) -> Iterator[Row]:
+    """Rows from mappings of columns.
 
-    A record may be a ValueError instead: the reason why it could not be read.
+    Args:
+        records: the mappings; a ValueError in the place of one says why it could not be read.
+        root: what relative paths are relative to.
+        first: number of the first; a row without an id is named by its number.
     """
     seen: set[str] = set()
-    for number, record in enumerate(records):
+    for number, record in enumerate(records, start=first):
         fallback = f"{number:06d}"
         if isinstance(record, ValueError):
             yield Row(fallback, None, str(record), "")
@@ -80,14 +83,6 @@ def rows_of(records: Iterable[Any], root: Path) -> Iterator[Row]:
         else:
             yield Row(name, sample, "", _digest(record, sample))
         seen.add(name)
-
-
-def identified(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The record with an id: its own, else a hash of its content, for data that is read out of order."""
-    if record.get("id") not in (None, ""):
-        return record
-    facts = json.dumps(record, sort_keys=True, default=_named)
-    return {**record, "id": hashlib.blake2b(facts.encode(), digest_size=8).hexdigest()}
 
 
 def sample_of(record: Any, root: Path, name: str) -> Sample:

@@ -1,29 +1,20 @@
 """Bulk scoring with Ray Data: Parquet sets larger than memory, an engine in each of several actors.
 
-Rows stream from the files through the actors; each actor leaves its scores in shards of its own. Only counts
-come back here.
+Only the list of parts goes out and only counts come back: actors read rows and write shards by themselves.
 """
 
-import hashlib
-import time
+import shutil
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..data import Row, identified, rows_of
-from ..engine import Engine
-from ..registry import Reward, Rewards, resolve
-from ..results import Result, write
+from ..registry import Rewards, resolve
 from ..run import Summary, about_run
-from ..types import Score
 from .known import Known
+from .parts import Part, parts_of
 from .pool import Grant
+from .scorer import Job, Scorer
 from .session import join, leave, shortage
-
-RESTARTS, RETRIES = 8, 3
-"""How often one actor may die, and how often the rows it had are tried again; then the run stops."""
 
 
 def score_dataset(
@@ -32,7 +23,7 @@ def score_dataset(
     out: str | Path,
     *,
     grant: Grant | None = None,
-    rows: int = 256,
+    rows: int = 512,
     timeout: float | None = None,
     retry_failed: bool = False,
     address: str | None = None,
@@ -40,16 +31,17 @@ def score_dataset(
 ) -> Summary:
     """Score every row of a Parquet set with every reward; the memory it takes does not grow with the set.
 
+    A row that kills the process which scores it costs itself too, after some restarts.
+
     Args:
-        data: a .parquet file, a folder of them, or a URL that Ray Data reads, with columns as for
-            `data.read_rows`. Rows without an id are named by their content; that ids differ is not checked.
-            Relative paths of media are relative to the folder.
+        data: a .parquet file or a folder of them, with columns as for `data.read_rows`, at the same place on
+            every machine. That no id is there twice is not checked.
         rewards: as for `Engine.score`; none may compare samples, whose groups would be torn apart.
         out: a folder of Parquet shards with one row per (id, reward), as `results.read` reads them; the same
             folder on every machine. Rows in it that were computed from the same input with the same
             fingerprint are kept, so a killed run resumes.
         grant: how many actors, and how large; each holds all the networks.
-        rows: of one shard.
+        rows: held by an actor at once, and in one shard.
         timeout: seconds one score may take.
         retry_failed: compute failed scores again.
         address: as for `RayPlacement`.
@@ -58,107 +50,41 @@ def score_dataset(
     Raises:
         ValueError: no data there, a reward that compares samples, or arguments as for `load`.
         TimeoutError: the actors did not come up; the message names the resources.
-        RuntimeError: the run broke, say because a row kills whatever reads it. The shards so far stay.
+        RuntimeError: the run broke for another reason than a row. The shards so far stay for the next run.
     """
     named = resolve(rewards)
     if comparing := [name for name, reward in named.items() if reward.info.arity != "point"]:
-        raise ValueError(f"{', '.join(comparing)} compare samples of a group: score them with score_file")
-    source, out, grant = _source(data), Path(out).resolve(), grant or Grant()
+        raise ValueError(f"{', '.join(comparing)} would need whole groups: score them with score_file")
+    if rows < 1:
+        raise ValueError(f"rows must be at least 1, not {rows}")
+    data, out, grant = Path(data).resolve(), Path(out).resolve(), grant or Grant()
+    parts = parts_of(data, grant.actors)
     out.mkdir(parents=True, exist_ok=True)
+    about = about_run(data, named, out / "shard", data.name)
+    device = "auto" if grant.num_gpus else "cpu"
     ray = join(address)
     try:
-        root = Path(source) if Path(source).is_dir() else Path(source).parent
-        about = about_run(Path(source), named, out / "scores", str(data))
-        known = Known.read(out, retry_failed)
-        return _run(ray, source, _Job(named, root, out, about, timeout), known, grant, rows, ready_seconds)
+        job = Job(named, out, about, rows, timeout, device)
+        return _run(ray, parts, job, Known.read(out, retry_failed), grant, ready_seconds)
     finally:
         leave()
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """What each actor must know, and the same for all."""
-
-    rewards: Mapping[str, Reward]
-    root: Path
-    out: Path
-    about: Mapping[str, Any]
-    timeout: float | None
-
-
-class _Scorer:
-    """The actor: takes a table of rows, leaves a shard of scores, and answers with counts."""
-
-    def __init__(self, job: _Job, known: Any, device: str) -> None:
-        import ray
-
-        self._job = job
-        self._known: Known = ray.get(known)
-        self._engine = Engine(device)
-
-    def __call__(self, table: Any) -> dict[str, Any]:
-        counts: Counter[tuple[str, str, bool]] = Counter()
-        rows = list(rows_of(map(identified, table.to_pylist()), self._job.root))
-        results = []
-        for result in self._score(rows, counts):
-            results.append(result)
-            counts[result.reward, result.status, True] += 1
-        if results:
-            name = hashlib.blake2b("\n".join(row.id for row in rows).encode(), digest_size=6).hexdigest()
-            write(self._job.out / f"{time.time_ns():020d}-{name}.parquet", results, self._job.about)
-        return {
-            "reward": [name for name, _, _ in counts],
-            "status": [status for _, status, _ in counts],
-            "fresh": [fresh for _, _, fresh in counts],
-            "count": list(counts.values()),
-        }
-
-    def _score(self, rows: list[Row], counts: "Counter[tuple[str, str, bool]]") -> list[Result]:
-        """The scores that are missing; those that are there already are counted."""
-        results: list[Result] = []
-        wanted: dict[tuple[str, ...], list[Row]] = {}
-        for row in rows:
-            lacking = []
-            for name, reward in self._job.rewards.items():
-                status = self._known.status(row.id, name, reward.fingerprint, row.digest)
-                if status is not None:
-                    counts[name, status, False] += 1
-                elif row.sample is None:
-                    broken = Score.failed("error", row.problem)
-                    results.append(Result.of(row.id, name, broken, reward.fingerprint, row.digest))
-                else:
-                    lacking.append(name)
-            if lacking:
-                wanted.setdefault(tuple(lacking), []).append(row)
-        for names, members in wanted.items():
-            chosen = {name: self._job.rewards[name] for name in names}
-            samples = [row.sample for row in members if row.sample is not None]
-            for name, scores in self._engine.score(samples, chosen, timeout=self._job.timeout).items():
-                for row, score in zip(members, scores, strict=True):
-                    results.append(Result.of(row.id, name, score, chosen[name].fingerprint, row.digest))
-        return results
-
-
-def _run(
-    ray: Any, source: str, job: _Job, known: Known, grant: Grant, rows: int, ready_seconds: float
-) -> Summary:
+def _run(ray: Any, parts: list[Part], job: Job, known: Known, grant: Grant, ready_seconds: float) -> Summary:
     from ray import data as ray_data
 
-    # Reading takes no CPU of its own: the actors may hold them all, and would then wait for rows for ever.
-    dataset = ray_data.read_parquet(source, ray_remote_args={"num_cpus": 0}, concurrency=grant.actors)
-    dataset.context.enable_progress_bars = False
-    dataset.context.wait_for_min_actors_s = ready_seconds
-    counted = dataset.map_batches(
-        _Scorer,
-        fn_constructor_args=(job, ray.put(known), "auto" if grant.num_gpus else "cpu"),
-        batch_size=rows,
-        batch_format="pyarrow",
-        concurrency=grant.actors,
+    listed = ray_data.from_items(parts, override_num_blocks=max(1, len(parts)))
+    listed.context.enable_progress_bars = False
+    listed.context.wait_for_min_actors_s = ready_seconds
+    counted = listed.map_batches(
+        Scorer,
+        fn_constructor_args=(job, ray.put(known)),
+        batch_size=1,
+        batch_format="numpy",
+        compute=ray_data.ActorPoolStrategy(size=grant.actors),
         num_cpus=grant.num_cpus,
         num_gpus=grant.num_gpus,
-        resources=dict(grant.resources),
-        max_restarts=RESTARTS,
-        max_task_retries=RETRIES,
+        **({"resources": dict(grant.resources)} if grant.resources else {}),
     )
     statuses: dict[str, Counter[Any]] = {name: Counter() for name in job.rewards}
     fresh = 0
@@ -169,16 +95,7 @@ def _run(
     except ray.exceptions.GetTimeoutError:
         raise TimeoutError(shortage(ray, "the actors were", grant.wanted, ready_seconds)) from None
     except ray.exceptions.RayError as error:
-        raise RuntimeError(f"the run broke; what is in {job.out} stays for the next run: {error}") from error
+        raise RuntimeError(f"the run broke; what is in {job.out} stays: {error}") from error
+    shutil.rmtree(job.out / "trials", ignore_errors=True)
     total = max((sum(counts.values()) for counts in statuses.values()), default=0)
     return Summary(total, fresh, statuses)
-
-
-def _source(data: str | Path) -> str:
-    """The set's absolute path, or its URL as it is."""
-    if "://" in str(data):
-        return str(data)
-    path = Path(data).resolve()
-    if not path.exists():
-        raise ValueError(f"no data at {data}")
-    return str(path)

@@ -3,11 +3,11 @@
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
-from ..failures import STATUSES
+from ..failures import STATUSES, Status
 
 
 class Known:
@@ -34,13 +34,13 @@ class Known:
         _, first = np.unique(found["hash"], return_index=True)
         return cls(found["hash"][first], found["status"][first])
 
-    def status(self, name: str, reward: str, fingerprint: str, digest: str) -> str | None:
+    def status(self, name: str, reward: str, fingerprint: str, digest: str) -> Status | None:
         """The status of this very row with this very reward, if it has been scored."""
         wanted = np.uint64(_hash(name, reward, fingerprint, digest))
         index = int(np.searchsorted(self._hashes, wanted))
         if index == len(self._hashes) or self._hashes[index] != wanted:
             return None
-        return STATUSES[int(self._statuses[index])]
+        return get_args(Status)[self._statuses[index]]  # type: ignore[no-any-return]
 
 
 def _records(out: Path) -> Iterator[tuple[int, int]]:

@@ -11,10 +11,12 @@ import pytest
 pytest.importorskip("ray")
 
 from cluster.networks import Travelling
-from toys import toy
+from toys import Item, toy
 
 from mmreward import Engine, Score, Unscorable
 from mmreward.cluster import Grant, score_dataset
+from mmreward.cluster.parts import chunks_of, parts_of
+from mmreward.data import read_rows
 from mmreward.engine import current
 from mmreward.mini.world import describe, render, sample_scene
 from mmreward.registry import resolve
@@ -24,6 +26,7 @@ from mmreward.run import score_file
 pytestmark = [pytest.mark.usefixtures("cluster"), pytest.mark.timeout(120)]
 
 ROWS, BROKEN, BLANK = 240, 17, 40
+ONE = Grant(actors=1, num_cpus=0.5)
 TWO = Grant(actors=2, num_cpus=0.5)
 
 
@@ -96,12 +99,12 @@ def test_a_killed_run_goes_on_with_what_is_missing(tmp_path):
 
     steady = {"toy": toy(score)}
     data = write_rows(tmp_path / "data.parquet", 30)
-    score_dataset(data, steady, tmp_path / "out", grant=Grant(actors=1, num_cpus=0.5), rows=10)
+    score_dataset(data, steady, tmp_path / "out", grant=ONE, rows=10)
     shards = sorted((tmp_path / "out").iterdir())
     kept = {row.key: row for row in read(shards[0])}
     for shard in shards[1:]:
         shard.unlink()
-    summary = score_dataset(data, steady, tmp_path / "out", grant=Grant(actors=1, num_cpus=0.5), rows=10)
+    summary = score_dataset(data, steady, tmp_path / "out", grant=ONE, rows=10)
     assert (summary.rows, summary.fresh) == (30, 30 - len(kept))
     assert len(read(tmp_path / "out")) == 30
     assert read(shards[0]) == list(kept.values())
@@ -117,7 +120,7 @@ def test_failed_scores_are_computed_again_when_asked_and_the_newer_one_counts(tm
 
     reward = {"toy": toy(score)}
     data = write_rows(tmp_path / "data.parquet", 8)
-    run = {"grant": Grant(actors=1, num_cpus=0.5), "rows": 4}
+    run = {"grant": ONE, "rows": 4}
     first = score_dataset(data, reward, tmp_path / "out", **run)
     marker.touch()
     same = score_dataset(data, reward, tmp_path / "out", **run)
@@ -127,31 +130,33 @@ def test_failed_scores_are_computed_again_when_asked_and_the_newer_one_counts(tm
     assert {row.id: row.status for row in read(tmp_path / "out")}["3"] == "ok"
 
 
-def test_rows_without_an_id_are_named_by_their_content(tmp_path):
-    async def score(sample):
-        return Score(0.0)
+def test_parts_cover_the_rows_in_order_and_name_those_without_an_id(tmp_path):
+    for name, count in (("a", 70), ("b", 5)):
+        table = pa.Table.from_pylist([{"prompt": f"{name}{i}"} for i in range(count)])
+        pq.write_table(table, tmp_path / f"{name}.parquet", row_group_size=30)
+    parts = parts_of(tmp_path, actors=3)
+    rows = [row for part in parts for chunk in chunks_of(part, 4) for row in chunk]
+    assert [row.id for row in rows] == [f"{i:06d}" for i in range(75)]
+    assert [row.sample.prompt for row in rows[69:72]] == ["a69", "b0", "b1"]
+    assert len(parts) >= 12
+    alone = list(read_rows(tmp_path / "a.parquet"))
+    assert rows[:70] == [row._replace(sample=ours.sample) for row, ours in zip(alone, rows[:70], strict=True)]
 
-    data = write_rows(tmp_path / "data.parquet", 6, id=lambda i: None, response=lambda i: f"answer {i}")
-    run = {"grant": Grant(actors=1, num_cpus=0.5), "rows": 2}
-    assert score_dataset(data, toy(score), tmp_path / "out", **run).fresh == 6
-    assert score_dataset(data, toy(score), tmp_path / "out", **run).fresh == 0
-    assert len({row.id for row in read(tmp_path / "out")}) == 6
 
-
-def test_a_row_that_kills_its_actor_ends_the_run_instead_of_hanging_it(tmp_path, monkeypatch):
-    monkeypatch.setattr("mmreward.cluster.dataset.RESTARTS", 1)
-    monkeypatch.setattr("mmreward.cluster.dataset.RETRIES", 1)
+def test_a_row_that_kills_its_process_gets_a_failed_score_and_the_others_theirs(tmp_path):
     network = Travelling()
 
     async def score(sample):
-        from toys import Item
-
         await current().submit(network, "op", Item(0, poison=sample.response))
         return Score(1.0)
 
-    deadly = write_rows(tmp_path / "data.parquet", 4, response=lambda i: "exit" if i == 2 else "fine")
-    with pytest.raises(RuntimeError, match="the run broke"):
-        score_dataset(deadly, toy(score), tmp_path / "out", grant=Grant(actors=1, num_cpus=0.5), rows=1)
+    deadly = write_rows(tmp_path / "data.parquet", 3, response=lambda i: "exit" if i == 2 else "fine")
+    run = {"grant": ONE, "rows": 3}
+    summary = score_dataset(deadly, toy(score), tmp_path / "out", **run)
+    assert summary.statuses == {"toy": {"ok": 2, "error": 1}}
+    (blamed,) = [row for row in read(tmp_path / "out") if row.status == "error"]
+    assert blamed.id == "2" and "processes died" in blamed.note
+    assert not (tmp_path / "out" / "trials").exists()
 
 
 def test_actors_that_never_come_up_are_a_timeout_that_names_the_resources(tmp_path):
@@ -165,7 +170,7 @@ def test_what_cannot_work_is_refused_before_anything_starts(tmp_path):
         return [Score(0.0)] * len(samples)
 
     data = write_rows(tmp_path / "data.parquet", 2)
-    with pytest.raises(ValueError, match="groups"):
+    with pytest.raises(ValueError, match="whole groups"):
         score_dataset(data, toy(compare, arity="group"), tmp_path / "out")
     with pytest.raises(ValueError, match="no data at"):
         score_dataset(tmp_path / "nothing.parquet", "oracle", tmp_path / "out")
