@@ -20,6 +20,7 @@ from mmreward import Engine, Unscorable
 from mmreward.batching import Budget
 from mmreward.cluster import Grant, RayPlacement
 from mmreward.cluster.pool import rendezvous
+from mmreward.config import load_config
 
 pytestmark = [pytest.mark.usefixtures("cluster"), pytest.mark.timeout(90)]
 
@@ -241,3 +242,16 @@ def test_arguments_out_of_range_are_refused(wrong):
 
 def test_a_grant_names_what_it_wants():
     assert Grant(num_gpus=0.5, resources={"a100": 1}).wanted == {"CPU": 1.0, "GPU": 0.5, "a100": 1}
+
+
+def test_the_ray_section_of_a_config_makes_such_an_engine(tmp_path):
+    config = tmp_path / "run.yaml"
+    config.write_text(
+        "rewards: {oracle: {}}\n"
+        "engine: {items: 4, ray: {actors: 3, num_cpus: 0.5, networks: {travelling: {actors: 1}}}}\n"
+    )
+    with load_config(config).engine.build() as engine:
+        results = ask(engine, Travelling(), [Item(i) for i in range(10)])
+        assert engine.stats().networks["travelling"].batches == 3
+    assert ids(results) == list(range(10)) and len({pid for pid, _ in results}) == 1
+    assert os.getpid() not in {pid for pid, _ in results}

@@ -7,17 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-import yaml
-from typer.testing import CliRunner
 
 pytest.importorskip("ray")
 
 from mmreward import Engine, Media, Sample
 from mmreward.batching import Budget
-from mmreward.cli import app
 from mmreward.cluster import RayPlacement
 from mmreward.mini.world import describe, render, sample_scene
-from mmreward.results import read
 
 pytestmark = [pytest.mark.usefixtures("cluster"), pytest.mark.timeout(200)]
 
@@ -58,7 +54,7 @@ def test_scores_equal_those_in_process_and_survive_a_killed_actor(samples):
     with Engine("cpu") as engine:
         expected = engine.score(samples, REWARDS)
     assert [score.status for score in expected["match"]] == ["ok"] * 12 + ["missing"]
-    placement = RayPlacement(actors=1, num_cpus=0.25, networks=GRANTS)
+    placement = RayPlacement(actors=1, num_cpus=0.25, networks=GRANTS, restarts=0)
     # Small batches and no cache, so that there is something under way when the actor is killed.
     with Engine(placement=placement, budget=Budget(items=2), cache_bytes=0) as engine:
         equal(engine.score(samples, REWARDS), expected)
@@ -82,20 +78,3 @@ def pid_of_a_judge(placement):
     member = next(member for member in judges.members if member.ready)
     state = ray._private.state.actors(member.actor._actor_id.hex())
     return state["Pid"]
-
-
-def test_a_config_with_ray_scores_from_the_command_line(samples, tmp_path):
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    for index in range(4):
-        (folder / f"{index}.png").write_bytes(samples[3 * (index % 4)].image._encoded())
-        (folder / f"{index}.txt").write_text("a red circle")
-    config = tmp_path / "run.yaml"
-    engine = {"ray": {"actors": 1, "num_cpus": 0.25}}
-    config.write_text(
-        yaml.safe_dump({"rewards": {"artifact": {"classifier": "mini-artifact"}}, "engine": engine})
-    )
-    out = tmp_path / "scores.parquet"
-    result = CliRunner().invoke(app, ["score", str(folder), "--config", str(config), "--out", str(out)])
-    assert result.exit_code == 0, result.output
-    assert [row.status for row in read(out)] == ["ok"] * 4

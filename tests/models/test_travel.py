@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from mmreward import Media, models
+from mmreward import Media, Sample, load, models
 
 
 @pytest.mark.parametrize(
@@ -58,3 +58,13 @@ def test_other_weights_under_the_same_name_are_refused(tmp_path):
 def test_a_name_that_is_not_on_this_machine_is_compared_with_nothing():
     there = pickle.loads(pickle.dumps(models.clip("somebody/not-downloaded")))
     assert there.name == "somebody/not-downloaded"
+
+
+def test_a_reward_travels_with_its_networks_and_scores_the_same(engine, pictures):
+    cloudpickle = pytest.importorskip("ray.cloudpickle")
+    reward = load("clipscore", weights="mini-clip")
+    there = cloudpickle.loads(cloudpickle.dumps(reward))
+    sample = Sample(prompt="a red circle", image=Media(pictures[3]))
+    ours, theirs = (engine.score([sample], {"score": one})["score"] for one in (reward, there))
+    assert ours == theirs and ours[0].ok
+    assert there.networks[0] is not reward.networks[0] and there.fingerprint == reward.fingerprint
