@@ -5,6 +5,7 @@ Only the list of parts goes out and only counts come back: actors read rows and 
 
 import shutil
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -73,14 +74,14 @@ def score_dataset(
 def _run(ray: Any, parts: list[Part], job: Job, known: Known, grant: Grant, ready_seconds: float) -> Summary:
     from ray import data as ray_data
 
-    listed = ray_data.from_items(parts, override_num_blocks=max(1, len(parts)))
+    listed = ray_data.from_items([asdict(part) for part in parts], override_num_blocks=max(1, len(parts)))
     listed.context.enable_progress_bars = False
     listed.context.wait_for_min_actors_s = ready_seconds
     counted = listed.map_batches(
         Scorer,
         fn_constructor_args=(job, ray.put(known)),
         batch_size=1,
-        batch_format="numpy",
+        batch_format="pyarrow",
         compute=ray_data.ActorPoolStrategy(size=grant.actors),
         num_cpus=grant.num_cpus,
         num_gpus=grant.num_gpus,

@@ -38,7 +38,8 @@ class Member:
             max_restarts=0,
         )
         self.actor = actor.remote("auto" if grant.num_gpus else "cpu", terms.workers)
-        self._late = threading.Timer(terms.ready_seconds, self._too_late)
+        # Told on the same thread as `_started`, so that only one of the two comes first.
+        self._late = threading.Timer(terms.ready_seconds, terms.tell, (self._too_late,))
         self._late.daemon = True
 
     def start(self) -> None:
@@ -88,12 +89,12 @@ class Member:
                     self._pool.terms.senders.submit(self._send, calls)
 
     def _too_late(self) -> None:
-        pool = self._pool
-        what = f"an actor of {pool.network.name} was"
-        problem = shortage(pool.terms.ray, what, pool.grant.wanted, pool.terms.ready_seconds)
-        with self._pool.lock:
-            if not self.ready:
-                self.die(TimeoutError(problem))
+        if not self.ready:
+            pool = self._pool
+            what = f"an actor of {pool.network.name} was"
+            self.die(
+                TimeoutError(shortage(pool.terms.ray, what, pool.grant.wanted, pool.terms.ready_seconds))
+            )
 
     def _ended(self, calls: list[Call], future: "Future[Outcome]") -> None:
         error = future.exception()
@@ -114,18 +115,18 @@ class Member:
             report.done(self, calls, outcome.results, outcome.prepared, outcome.forwarded)
 
     def die(self, error: Exception, *, replace: bool = False) -> None:
-        """Kill the actor, and report what it had once the pool has others to give it to."""
+        """Report what it had once the pool has others to give it to, and kill the actor."""
         with self._pool.lock:
             if self.dead is not None:
                 return
             began, self.ready, self.dead = self.ready, False, error
             batches, self._batches = list(self._batches.values()), {}
-            self._late.cancel()
-            if self._pool.terms.ray.is_initialized():
-                self._pool.terms.ray.kill(self.actor)
             self._pool.retire(self, error, replace=replace)
+        self._late.cancel()
         for calls in batches:
             self._pool.terms.report.lost(self, calls, error, began=began)
+        if self._pool.terms.ray.is_initialized():
+            self._pool.terms.ray.kill(self.actor)
 
     def _take(self, calls: list[Call]) -> bool:
         """Whether the batch has not been reported yet; from now on it counts as reported."""

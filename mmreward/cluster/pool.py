@@ -68,12 +68,11 @@ class Terms:
 
     def told(self, future: "Future[Any]", then: "Callable[[Future[Any]], None]") -> None:
         """Have `then` called with the finished future on the thread for that."""
+        future.add_done_callback(lambda done: self.tell(then, done))
 
-        def hand_over(done: "Future[Any]") -> None:
-            with suppress(RuntimeError):  # the placement is closed: nobody waits for this any more
-                self.events.submit(then, done)
-
-        future.add_done_callback(hand_over)
+    def tell(self, then: Callable[..., None], *args: Any) -> None:
+        with suppress(RuntimeError):  # the placement is closed: nobody waits for this any more
+            self.events.submit(then, *args)
 
 
 class Pool:
@@ -141,8 +140,9 @@ class Pool:
         """Kill every actor."""
         with self.lock:
             self._closed = True
-            for member in list(self.members):
-                member.die(RuntimeError("the engine is closed"))
+            members = list(self.members)
+        for member in members:
+            member.die(RuntimeError("the engine is closed"))
 
     def _add(self, slot: int) -> None:
         with self.lock:

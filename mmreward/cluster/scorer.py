@@ -52,10 +52,10 @@ class Scorer:
         self._engine = Engine(job.device)
         self._trials = Trials(job.out / "trials")
 
-    def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
+    def __call__(self, table: Any) -> dict[str, list[Any]]:
         counts: Count = Counter()
-        (part,) = batch["item"]
-        for rows in chunks_of(part, self._job.rows):
+        (part,) = table.to_pylist()
+        for rows in chunks_of(Part(**part), self._job.rows):
             lacking = self._lacking(rows, counts)
             results = self._careful([row for row in rows if lacking[row.id]], lacking)
             counts.update((result.reward, result.status, True) for result in results)

@@ -15,7 +15,6 @@ def cluster():
     """Four CPUs by count, so that actors of several networks fit; the actors find the tests' own modules."""
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (TESTS, before)))
-    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
     ray.init(
         address="local",
         num_cpus=4,
