@@ -72,7 +72,7 @@ class Member:
         else:
             self._pool.terms.told(outcome, lambda future: self._ended(calls, future))
 
-    # --- Ray's side, told on a thread for that -------------------------------------------------------
+    # --- Ray's side, told on a thread for that ----------------------------------------------------
 
     def _started(self, future: "Future[None]") -> None:
         error = future.exception()

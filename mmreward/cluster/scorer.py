@@ -15,7 +15,7 @@ from ..registry import Reward
 from ..results import Result, write
 from ..types import Score
 from .known import Known
-from .parts import chunks_of
+from .parts import Part, chunks_of
 
 Count = Counter[tuple[str, Status, bool]]
 """Scores by reward, status, and whether they were computed now."""
