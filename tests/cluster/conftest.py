@@ -5,14 +5,13 @@ from pathlib import Path
 
 import pytest
 
-ray = pytest.importorskip("ray")
-
 TESTS = str(Path(__file__).parents[1])
 
 
 @pytest.fixture(scope="session")
 def cluster():
     """Four CPUs by count, so that actors of several networks fit; the actors find the tests' own modules."""
+    ray = pytest.importorskip("ray")
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (TESTS, before)))
     ray.init(
