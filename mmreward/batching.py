@@ -22,7 +22,7 @@ class Cost(NamedTuple):
 
 class Network(Protocol):
     """The batch side. `cost` and `prepare` run off the device thread; `load`, `forward` and `unload` on
-    it."""
+    it. To run in another process it must be picklable, items and results too; `cost` stays here."""
 
     @property
     def name(self) -> str: ...

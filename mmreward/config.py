@@ -14,16 +14,44 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from .batching import Budget
 from .compose import Recipe
 from .engine import Engine
+from .placement import Placement
 
 Positive = Annotated[int, Field(ge=1)]
+Amount = Annotated[float, Field(ge=0)]
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class GrantConfig(_Strict):
+    """What of `cluster.Grant` differs for one network."""
+
+    actors: Positive | None = None
+    num_cpus: Amount | None = None
+    num_gpus: Amount | None = None
+    resources: dict[str, Amount] | None = None
+
+
+class RayConfig(_Strict):
+    """Batches run in Ray actors; see `cluster.RayPlacement`. Needs `mmreward[ray]`."""
+
+    actors: Positive = 2
+    num_cpus: Amount = 1.0
+    num_gpus: Amount = 0.0
+    networks: dict[str, GrantConfig] = {}
+    address: str | None = None
+    ready_seconds: Annotated[float, Field(gt=0)] = 300.0
+    restarts: Annotated[int, Field(ge=0)] = 16
+
+    def build(self, workers: int) -> Placement:
+        from .cluster import RayPlacement
+
+        return RayPlacement(**self.model_dump(exclude_none=True), workers=workers)
+
+
 class EngineConfig(_Strict):
-    """The engine's size; see `Engine` and `Budget`."""
+    """The engine's size; see `Engine` and `Budget`. With `ray`, which device is up to the actors."""
 
     device: str = "auto"
     tokens: Positive = 16_384
@@ -31,14 +59,23 @@ class EngineConfig(_Strict):
     cache_bytes: Annotated[int, Field(ge=0)] = 256 << 20
     resident_bytes: Positive | None = None
     workers: Positive = 2
+    ray: RayConfig | None = None
 
     def build(self) -> Engine:
+        """Make the engine.
+
+        Raises:
+            ValueError: `ray` beside a device or a limit that would be this process's own, or no cluster.
+        """
+        if self.ray is not None and (self.device != "auto" or self.resident_bytes is not None):
+            raise ValueError("with engine.ray, actors own the devices: leave device and resident_bytes out")
         return Engine(
             self.device,
             budget=Budget(tokens=self.tokens, items=self.items),
             cache_bytes=self.cache_bytes,
             resident_bytes=self.resident_bytes,
             workers=self.workers,
+            placement=self.ray.build(self.workers) if self.ray is not None else None,
         )
 
 
@@ -89,14 +126,27 @@ def load_config(path: str | Path) -> Config:
 
 def problems(error: ValidationError, model: type[BaseModel] = Config) -> Iterator[str]:
     """What is wrong with what `model` was given, key by key, with the nearest names there are."""
-    sections: dict[str, type[BaseModel]] = {"engine": EngineConfig, "compose": ComposeConfig}
     for problem in error.errors():
         where = ".".join(str(step) for step in problem["loc"])
         if problem["type"] == "extra_forbidden":
-            section = sections.get(str(problem["loc"][0]), model) if len(problem["loc"]) > 1 else model
-            names = list(section.model_fields)
+            names = list(_section(problem["loc"], model).model_fields)
             near = get_close_matches(str(problem["loc"][-1]), names, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
             yield f"unknown key {where!r}: {hint}"
         else:
             yield f"{where}: {problem['msg']}, got {problem['input']!r}"
+
+
+def _section(loc: tuple[int | str, ...], model: type[BaseModel]) -> type[BaseModel]:
+    """Whose key is at this place of a `model`."""
+    match loc:
+        case ("engine", "ray", "networks", _, _):
+            return GrantConfig
+        case ("engine", "ray", _):
+            return RayConfig
+        case ("engine", _):
+            return EngineConfig
+        case ("compose", _):
+            return ComposeConfig
+        case _:
+            return model

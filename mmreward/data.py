@@ -55,12 +55,19 @@ def read_rows(path: str | Path) -> Iterator[Row]:
         records, root = _parquet(path), path.parent
     else:
         raise ValueError(f"{path} is no folder, .jsonl or .parquet file")
-    return _rows(records, root)
+    return rows_of(records, root)
 
 
-def _rows(records: Iterable[Any], root: Path) -> Iterator[Row]:
+def rows_of(records: Iterable[Any], root: Path, first: int = 0) -> Iterator[Row]:
+    """Rows from mappings of columns.
+
+    Args:
+        records: the mappings; a ValueError in the place of one says why it could not be read.
+        root: what relative paths are relative to.
+        first: number of the first; a row without an id is named by its number.
+    """
     seen: set[str] = set()
-    for number, record in enumerate(records):
+    for number, record in enumerate(records, start=first):
         fallback = f"{number:06d}"
         if isinstance(record, ValueError):
             yield Row(fallback, None, str(record), "")

@@ -17,6 +17,7 @@ from typing import Any, TypeVar, cast
 
 from .batching import Budget, Call, Cost, Load, Network, Service
 from .cache import ByteLRU
+from .failures import Unscorable
 from .lanes import Lanes
 from .placement import Local, Place, Placement
 from .registry import Rewards, resolve
@@ -30,10 +31,9 @@ T = TypeVar("T")
 QUIET_TICKS = 3
 """Loop ticks without a new call after which every coroutine counts as blocked (gather within gather takes
 two)."""
-STAGED = 3
-"""Batches of one place being prepared, waiting for the device or running; so at most two wait."""
 DEATHS = 3
-"""Places one call may take down before it is held to be the cause."""
+"""Places that have died while they ran a call, the last of them running nothing else, before it is held to be
+the cause."""
 
 _current: ContextVar["Engine"] = ContextVar("engine")
 
@@ -256,8 +256,7 @@ class Engine:
 
     def _pump(self) -> None:
         for place, lanes in list(self._lanes.items()):
-            while lanes.staged < STAGED and not self._asleep and (calls := lanes.next()):
-                lanes.staged += 1
+            while not self._asleep and (calls := lanes.next()):
                 place.run(calls)
         if not any(lanes.staged for lanes in self._lanes.values()):
             for waiter in self._idle:
@@ -270,9 +269,10 @@ class Engine:
     def _done(
         self, place: Place, calls: list[Call], results: list[Any], prepared: float, forwarded: float
     ) -> None:
-        lanes = self._lanes_of(place)
-        lanes.staged -= 1
-        lanes.fitted(calls)
+        # A place that has died since has no lanes any more, and must not be given new ones.
+        if (lanes := self._lanes.get(place)) is not None:
+            lanes.back(calls)
+            lanes.fitted(calls)
         network: Any = calls[0].network
         self._stats.batch(network.name, Load.all(calls), prepared, forwarded, network.ragged)
         for call, result in zip(calls, results, strict=True):
@@ -281,36 +281,56 @@ class Engine:
 
     def _failed(self, place: Place, calls: list[Call], error: Exception) -> None:
         """Blame one call for the error, or halve the batch and try again until there is one to blame."""
-        lanes = self._lanes_of(place)
-        lanes.staged -= 1
+        lanes = self._lanes.get(place)
+        if lanes is not None:
+            lanes.back(calls)
         if is_out_of_memory(error):
             self._stats.out_of_memory += 1
-            lanes.ran_out(calls)
+            if lanes is not None:
+                lanes.ran_out(calls)
         if len(calls) == 1:
             self._settle_call(calls[0], error)
         else:
             self._stats.splits += 1
-            lanes.again(_halves(calls))
+            if lanes is not None:
+                lanes.again(_halves(calls))
+            else:
+                self._move(_halves(calls))
         self._settle_soon()
 
-    def _lost(self, place: Place, calls: list[Call], error: Exception) -> None:
-        """Take what a dead place had elsewhere, its batch in halves: a call may be what killed it."""
-        lanes = self._lanes.pop(place, None)
+    def _lost(self, place: Place, calls: list[Call], error: Exception, began: bool) -> None:
+        """Take what a dead place had elsewhere, its batch in halves: a call may be what killed it.
+
+        A call is blamed only when a place died that ran nothing but it, and others had died with it before.
+        """
         self._stats.lost += 1
-        waiting = lanes.drain() if lanes is not None else []
+        lanes = self._lanes.pop(place, None)
+        suspects, waiting = lanes.drain() if lanes is not None else ([], [])
         for call in calls:
-            call.deaths += 1
-        parts = [[call] for call in waiting] + _halves(calls)
-        for part in parts:
-            if len(part) == 1 and part[0].deaths >= DEATHS:
-                self._settle_call(part[0], error)
-                continue
+            call.deaths += began
+        if not any(call.deaths for call in calls):
+            waiting += calls
+        elif len(calls) == 1 and (deaths := calls[0].deaths) >= DEATHS:
+            blame = f"{deaths} places died while they ran it, the last one running nothing else: {error}"
+            self._settle_call(calls[0], Unscorable(blame))
+        else:
+            suspects += _halves(calls)
+        self._move(suspects)
+        for call in waiting:
             try:
-                self._lanes_of(self._placement.route(part[0])).again([part])
+                self._queue(call)
             except Exception as none_left:  # delivered to its callers
-                for call in part:
-                    self._settle_call(call, none_left)
+                self._settle_call(call, none_left)
         self._settle_soon()
+
+    def _move(self, batches: list[list[Call]]) -> None:
+        """Hand batches to whatever place is there for them now."""
+        for batch in batches:
+            try:
+                self._lanes_of(self._placement.route(batch[0])).again([batch])
+            except Exception as none_left:  # delivered to its callers
+                for call in batch:
+                    self._settle_call(call, none_left)
 
     def _settle_call(self, call: Call, result: Any) -> None:
         """Hand everyone who waits for it a result, or an exception."""
@@ -396,8 +416,8 @@ class _Reporter:
     def failed(self, place: Place, calls: list[Call], error: Exception) -> None:
         self._post(self._engine._failed, place, calls, error)
 
-    def lost(self, place: Place, calls: list[Call], error: Exception) -> None:
-        self._post(self._engine._lost, place, calls, error)
+    def lost(self, place: Place, calls: list[Call], error: Exception, *, began: bool = True) -> None:
+        self._post(self._engine._lost, place, calls, error, began)
 
     def _post(self, method: Callable[..., None], *args: Any) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody waits for this any more

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from .batching import Budget, Call, Load, Network, plan, take
 
+STAGED = 3
+"""Batches of one place being prepared, waiting for the device or running; so at most two wait."""
 SHRINK, GROW, CLEAN = 0.7, 1.1, 16
 """The budget's factor after an out-of-memory error, and the factor it regains after so many clean batches."""
 PATIENCE = 64
@@ -37,7 +39,7 @@ class Lanes:
     def __init__(self, budget: Budget, resident: Callable[[Network], bool]) -> None:
         self.budget = budget
         self.staged = 0
-        """Batches that were handed out and have not come back."""
+        """Batches that were handed out and have not come back; a suspect counts as STAGED of them."""
         self._resident = resident
         self._lanes: dict[int, _Lane] = {}
         self._plans: deque[list[Call]] = deque()
@@ -46,27 +48,38 @@ class Lanes:
         self._lane(call).calls.append(call)
 
     def next(self) -> list[Call]:
-        """The next batch of calls somebody still waits for; empty when there is none."""
-        while True:
-            if not self._plans:
-                self._plans.extend(self._next_window())
-            if not self._plans:
+        """The next batch of calls somebody still waits for; empty when there is none, or no room for it.
+
+        A suspect, which was being run when a place died, has its place to itself: if that dies too, no
+        other batch can be to blame.
+        """
+        while self._plans or self._next_window():
+            calls = [call for call in self._plans.popleft() if call.live]
+            if calls and self.staged + _room(calls) > STAGED:
+                self._plans.appendleft(calls)
                 return []
-            if calls := [call for call in self._plans.popleft() if call.live]:
+            if calls:
+                self.staged += _room(calls)
                 return calls
+        return []
+
+    def back(self, calls: list[Call]) -> None:
+        """A batch that `next` handed out has come back, whatever became of it."""
+        self.staged -= _room(calls)
 
     def again(self, batches: Iterable[list[Call]]) -> None:
         """Batches that go before everything else."""
         self._plans.extendleft(reversed(list(batches)))
 
-    def drain(self) -> list[Call]:
-        """Take out every waiting call."""
-        calls = [call for batch in self._plans for call in batch]
+    def drain(self) -> tuple[list[list[Call]], list[Call]]:
+        """Take out what waits: the suspect batches as they are, and all other calls."""
+        suspects = [batch for batch in self._plans if _suspect(batch)]
+        calls = [call for batch in self._plans if not _suspect(batch) for call in batch]
         self._plans.clear()
         for lane in self._lanes.values():
             calls.extend(lane.calls)
             lane.calls.clear()
-        return [call for call in calls if call.live]
+        return suspects, calls
 
     def fitted(self, calls: list[Call]) -> None:
         """A batch ran; after CLEAN of them a shrunken budget grows."""
@@ -89,7 +102,8 @@ class Lanes:
             self._lanes[id(network)] = _Lane(network, deque())
         return self._lanes[id(network)]
 
-    def _next_window(self) -> list[list[Call]]:
+    def _next_window(self) -> bool:
+        """Plan the next window; False when nothing waits."""
         for lane in sorted(self._lanes.values(), key=self._turn):
             budget = self.budget.scaled(lane.factor)
             if window := take(lane.calls, budget):
@@ -97,8 +111,17 @@ class Lanes:
                 self._lanes[id(lane.network)] = self._lanes.pop(id(lane.network))
                 for other in self._lanes.values():
                     other.passed_over = other.passed_over + 1 if other.calls and other is not lane else 0
-                return plan(window, budget)
-        return []
+                self._plans.extend(plan(window, budget))
+                return True
+        return False
 
     def _turn(self, lane: _Lane) -> int:
         return 0 if lane.passed_over >= PATIENCE else 1 if self._resident(lane.network) else 2
+
+
+def _suspect(calls: list[Call]) -> bool:
+    return any(call.deaths for call in calls)
+
+
+def _room(calls: list[Call]) -> int:
+    return STAGED if _suspect(calls) else 1

@@ -57,6 +57,17 @@ class Media:
         what = self.source if isinstance(self.source, Path) else type(self.source).__name__
         return f"Media({what!s}, {self.kind!r})"
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Travels as its bytes or pixels, for a machine that has neither the file nor the device.
+
+        The key and the size go along where they are known.
+
+        Raises:
+            Unscorable: the file cannot be read.
+        """
+        whole = self._encoded() if isinstance(self.source, Path | bytes) else self._array()
+        return {**self.__dict__, "source": whole}
+
     @cached_property
     def key(self) -> str:
         """Hash of the content: of the encoded bytes when there are some, else of shape, type and pixels.

@@ -25,8 +25,11 @@ class Report(Protocol):
     def failed(self, place: "Place", calls: list[Call], error: Exception) -> None:
         """The batch as a whole raised; one of its calls may be to blame."""
 
-    def lost(self, place: "Place", calls: list[Call], error: Exception) -> None:
-        """The place has died with this batch; `Placement.route` names another from now on."""
+    def lost(self, place: "Place", calls: list[Call], error: Exception, *, began: bool = True) -> None:
+        """The place has died with this batch; `Placement.route` names another from now on.
+
+        `began` is False when the batch cannot have been the cause, because none of it had run.
+        """
 
 
 class Place(Protocol):

@@ -141,13 +141,16 @@ def write(path: Path, rows: Iterable[Result], about: Mapping[str, Any]) -> None:
 
 
 def read(path: Path) -> list[Result]:
-    """The rows of a results file.
+    """The rows of a results file, or of a folder of shards; of two for one (id, reward) the newer counts.
 
     Raises:
         ValueError: the file is not there, or not one of ours.
     """
     if not path.exists():
         raise ValueError(f"no results at {path}")
+    if path.is_dir():
+        shards = sorted(path.glob("[0-9]*.parquet"))
+        return list({row.key: row for shard in shards for row in _read(shard)}.values())
     return list(_read(path))
 
 

@@ -75,7 +75,7 @@ def score_file(
     """
     if TOTAL in rewards and recipe is not None:
         raise ValueError(f"{TOTAL!r} is the name of the combined score; give the reward another name")
-    results = Results(out, _about(data, rewards, out, title))
+    results = Results(out, about_run(data, rewards, out, title))
     tally = _Tally(progress)
     order: list[str] = []
     groups: list[str | None] = []
@@ -178,7 +178,8 @@ def _inputs(chunk: Iterable[Row], reward: Reward) -> dict[str, str]:
     return {row.id: digests[row.sample.group] if row.sample else row.digest for row in chunk}
 
 
-def _about(data: Path, rewards: Mapping[str, Reward], out: Path, title: str) -> dict[str, Any]:
+def about_run(data: Path, rewards: Mapping[str, Reward], out: Path, title: str) -> dict[str, Any]:
+    """The facts that are stored with the results."""
     return {
         "title": title,
         "data": relpath(data, out.parent),

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -30,6 +30,12 @@ class TorchNetwork(ABC):
     """
 
     ragged = False
+    _made_with: tuple[tuple[Any, ...], dict[str, Any]]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        network = super().__new__(cls)
+        network._made_with = (args, kwargs)
+        return network
 
     def __init__(self, weights: str, *, dtype: str = "float32", **options: Any) -> None:
         if not isinstance(getattr(torch, dtype, None), torch.dtype):
@@ -46,6 +52,12 @@ class TorchNetwork(ABC):
         self._building = threading.Lock()
         self._host: list[tuple[torch.Tensor, torch.Tensor]] = []
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A network travels as how it was made: who receives it loads the weights from its own disk."""
+        # A hub id that is not in this machine's cache is named by itself, which says nothing to compare.
+        known = self.content != self.source
+        return remade, (type(self), *self._made_with, self.fingerprint if known else None)
+
     @abstractmethod
     def build(self) -> torch.nn.Module:
         """Load the weights on the CPU."""
@@ -59,8 +71,13 @@ class TorchNetwork(ABC):
         return self._module
 
     @cached_property
+    def content(self) -> str:
+        """A hash of the weights; see `content_of`."""
+        return content_of(self.source)
+
+    @cached_property
     def fingerprint(self) -> str:
-        return fingerprint_of(type(self).__name__, self.source, self.dtype, self.options)
+        return fingerprint_of(type(self).__name__, self.content, self.dtype, self.options)
 
     @property
     def nbytes(self) -> int:
@@ -107,9 +124,23 @@ def _locked(tensor: torch.Tensor) -> torch.Tensor:
         return tensor
 
 
-def fingerprint_of(kind: str, source: str, dtype: torch.dtype, options: Mapping[str, Any]) -> str:
+def remade(
+    kind: type[TorchNetwork], args: tuple[Any, ...], kwargs: dict[str, Any], fingerprint: str | None
+) -> TorchNetwork:
+    """Make a network again in another process, on this machine or another.
+
+    Raises:
+        ValueError: other weights lie here under the same name, so that the numbers would differ.
+    """
+    network = kind(*args, **kwargs)
+    if fingerprint not in (None, network.fingerprint):
+        raise ValueError(f"{network.name}: the weights on this machine are not those it was sent from")
+    return network
+
+
+def fingerprint_of(kind: str, content: str, dtype: torch.dtype, options: Mapping[str, Any]) -> str:
     """A hash of everything that changes a network's numbers."""
-    facts = [kind, content_of(source), str(dtype), sorted(options.items())]
+    facts = [kind, content, str(dtype), sorted(options.items())]
     return hashlib.blake2b(json.dumps(facts, default=str).encode(), digest_size=8).hexdigest()
 
 

@@ -18,7 +18,7 @@ from ..batching import Cost
 from ..engine import current
 from ..media import Media
 from ..preprocess import BACKENDS, Group, Recipe, grouped, to_input
-from .base import TorchNetwork, fingerprint_of, locate, pooled
+from .base import TorchNetwork, content_of, fingerprint_of, locate, pooled
 from .pictures import decoded, resized
 
 Vector = np.ndarray[Any, np.dtype[np.float32]]
@@ -157,7 +157,8 @@ class Encoder:
     @cached_property
     def fingerprint(self) -> str:
         """Everything that changes the embeddings: weights, dtype and resize."""
-        return fingerprint_of("DualEncoder", locate(self.name), self.network.dtype, {"resize": self.resize})
+        content = content_of(locate(self.name))
+        return fingerprint_of("DualEncoder", content, self.network.dtype, {"resize": self.resize})
 
     async def image(self, media: Media) -> Vector:
         """The unit embedding of a picture, (D,) float32."""

@@ -12,7 +12,8 @@ from toys import FakeNetwork, Item, Panic, network_reward, toy
 
 from mmreward import Engine, Sample, Score, Unscorable, scoring
 from mmreward.batching import Budget, Call, Cost
-from mmreward.engine import STAGED, current
+from mmreward.engine import current
+from mmreward.lanes import STAGED
 
 pytestmark = pytest.mark.usefixtures("small_heap")
 

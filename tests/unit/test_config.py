@@ -37,6 +37,9 @@ def test_rewards_compose_and_engine_are_read(tmp_path):
         ("rewards: {}\nengine: {divice: cpu}", "did you mean 'device'"),
         ("rewards: {}\ncompose: {weights: {}, gate: {}}", "did you mean 'gates'"),
         ("rewards: {}\nengine: {items: 0}", "engine.items"),
+        ("rewards: {}\nengine: {ray: {actor: 2}}", "unknown key 'engine.ray.actor': did you mean 'actors'"),
+        ("rewards: {}\nengine: {ray: {networks: {a: {num_cpu: 2}}}}", "did you mean 'num_cpus'"),
+        ("rewards: {}\nengine: {ray: {num_gpus: -1}}", "engine.ray.num_gpus"),
         ("rewards: {}\ncompose: {weights: {a: heavy}}", "compose.weights.a"),
         ("rewards: [clipscore]", "rewards"),
         ("- a", "not a mapping"),
@@ -65,3 +68,10 @@ def test_every_shipped_config_names_real_rewards_and_arguments(path):
         assert set(args) - {"reward", "columns"} <= set(known), (name, args)
     if config.compose is not None:
         assert {*config.compose.weights, *config.compose.gates} <= set(config.rewards)
+
+
+@pytest.mark.parametrize("own", ["device: cpu", "resident_bytes: 1000"])
+def test_a_device_of_this_process_beside_ray_is_refused(tmp_path, own):
+    config = load_config(written(tmp_path, f"rewards: {{}}\nengine: {{ray: {{}}, {own}}}"))
+    with pytest.raises(ValueError, match="actors own the devices"):
+        config.engine.build()

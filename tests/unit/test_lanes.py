@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from toys import FakeNetwork
 
 from mmreward.batching import Budget, Call, Cost
-from mmreward.lanes import CLEAN, PATIENCE, SHRINK, Lanes
+from mmreward.lanes import CLEAN, PATIENCE, SHRINK, STAGED, Lanes
 
 
 class Waiter:
@@ -38,6 +38,7 @@ def played(lanes, memory):
     """Run everything; returns the networks in the order of their batches."""
     order = []
     while batch := lanes.next():
+        lanes.back(batch)
         memory.run(batch[0].network)
         order.append(batch[0].network.name)
     return order
@@ -63,6 +64,7 @@ def test_new_calls_for_what_is_resident_keep_coming_first_until_patience_ends():
     order = []
     for _ in range(2 * PATIENCE):
         batch = lanes.next()
+        lanes.back(batch)
         memory.run(batch[0].network)
         order.append(batch[0].network.name)
         lanes.add(call(a))
@@ -84,6 +86,7 @@ def test_any_trace_runs_every_call_once_with_no_more_loads_than_networks(room, t
         lanes.add(one)
     seen = []
     while batch := lanes.next():
+        lanes.back(batch)
         memory.run(batch[0].network)
         seen.extend(batch)
     assert sorted(map(id, seen)) == sorted(map(id, calls))
@@ -99,6 +102,7 @@ def test_a_batch_that_did_not_fit_makes_the_next_ones_smaller_and_clean_ones_lar
             lanes.add(call(network))
         batches = []
         while batch := lanes.next():
+            lanes.back(batch)
             batches.append(batch)
         return batches
 
@@ -136,5 +140,17 @@ def test_draining_takes_out_planned_and_waiting_calls_alike():
     for one in calls:
         lanes.add(one)
     taken = lanes.next()
-    assert set(map(id, lanes.drain())) == set(map(id, calls)) - set(map(id, taken))
+    suspects, waiting = lanes.drain()
+    assert suspects == [] and set(map(id, waiting)) == set(map(id, calls)) - set(map(id, taken))
     assert lanes.next() == []
+
+
+def test_no_more_batches_are_handed_out_than_a_place_is_given_ahead():
+    lanes = Lanes(Budget(items=1), lambda network: True)
+    network = FakeNetwork()
+    for _ in range(STAGED + 1):
+        lanes.add(call(network))
+    out = [lanes.next() for _ in range(STAGED)]
+    assert all(out) and lanes.next() == []
+    lanes.back(out[0])
+    assert len(lanes.next()) == 1

@@ -1,6 +1,7 @@
 """Pictures and clips: one set of pixels whatever the container, and a typed refusal for what is broken."""
 
 import io
+import pickle
 import struct
 import subprocess
 import sys
@@ -284,3 +285,35 @@ def test_a_clip_that_would_fill_the_memory_is_refused(monkeypatch):
     gif = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
     assert "100" in str(refused(gif, "video"))
     assert "100" in str(refused(clip_bytes(), "video"))
+
+
+@pytest.mark.parametrize("form", ["path", "bytes", "pil", "array", "float", "tensor"])
+def test_pickled_media_have_key_and_pixels_without_the_file(tmp_path, png, form):
+    import torch
+
+    path = tmp_path / "picture.png"
+    path.write_bytes(png)
+    array = Media(png).array()
+    forms = {
+        "path": path,
+        "bytes": png,
+        "pil": Media(png).picture(),
+        "array": array,
+        "float": array.astype(np.float32) / 255,
+        "tensor": torch.from_numpy(array.copy()).permute(2, 0, 1),
+    }
+    media = Media(forms[form])
+    fresh = pickle.loads(pickle.dumps(media))
+    key, size = media.key, media.size
+    known = pickle.loads(pickle.dumps(media))
+    path.unlink()
+    assert not isinstance(known.source, type(path))
+    assert (known.__dict__["key"], known.__dict__["size"]) == (key, size)
+    for copy in (fresh, known):
+        assert (copy.key, copy.size, copy.kind) == (key, size, media.kind)
+        assert (copy.array() == array).all()
+
+
+def test_media_whose_file_is_gone_cannot_be_pickled(tmp_path):
+    with pytest.raises(Unscorable, match="no file at"):
+        pickle.dumps(Media(tmp_path / "gone.png"))
