@@ -162,12 +162,12 @@ def test_a_row_that_kills_its_process_gets_a_failed_score_and_the_others_theirs(
         await current().submit(network, "op", Item(0, poison=sample.response))
         return Score(1.0)
 
-    deadly = write_rows(tmp_path / "data.parquet", 3, response=lambda i: "exit" if i == 2 else "fine")
-    run = {"grant": ONE, "rows": 3}
-    summary = score_dataset(deadly, toy(score), tmp_path / "out", **run)
-    assert summary.statuses == {"toy": {"ok": 2, "error": 1}}
+    # Four parts of two rows, so that the deadly one must be told from its neighbour.
+    deadly = write_rows(tmp_path / "data.parquet", 8, response=lambda i: "exit" if i == 3 else "fine")
+    summary = score_dataset(deadly, toy(score), tmp_path / "out", grant=ONE)
+    assert summary.statuses == {"toy": {"ok": 7, "error": 1}}
     (blamed,) = [row for row in read(tmp_path / "out") if row.status == "error"]
-    assert blamed.id == "2" and "processes died" in blamed.note
+    assert blamed.id == "3" and "processes died" in blamed.note
     assert not (tmp_path / "out" / "trials").exists()
 
 
