@@ -148,35 +148,39 @@ class QwenVL(TorchNetwork):
 
     # --- running a grove --------------------------------------------------------------------------
 
-    def _run(self, grove: Grove, use_cache: bool) -> Any:
-        """The bare model over all trees."""
-        features = self.vision.encode(self.module.model, grove.sights, self.device)
-        return self.module.model(
+    def _run(self, grove: Grove, use_cache: bool) -> tuple[Any, torch.Tensor]:
+        """The bare model over all trees, and the positions (4, B, T) it was given."""
+        sights = grove.sights
+        features = self.vision.encode(self.module.model, sights, self.device)
+        positions = grove.positions(self.module.model).to(self.device)
+        output = self.module.model(
             input_ids=grove.ids.to(self.device),
-            position_ids=grove.positions(self.module.model).to(self.device),
+            position_ids=positions,
             attention_mask=grove.mask(self.device),
-            mm_encoder_outputs=encoder_outputs(grove.sights, features),
+            mm_encoder_outputs=encoder_outputs(sights, features),
             use_cache=use_cache,
         )
+        return output, positions
 
     def _hidden(self, grove: Grove) -> list[torch.Tensor]:
         """For each prompt the states that predict its continuation: (1, H), or (span, H) where it has one."""
         if not self.branches:
             return Forking(self.module, self.vision, grove, self.device).hidden()
-        hidden = self._run(grove, use_cache=False).last_hidden_state
+        output, _ = self._run(grove, use_cache=False)
         states = []
         for (tree, path), prompt in zip(grove.where(), grove.prompts, strict=True):
             end = len(path) - 1 if prompt.span else len(path)
-            states.append(hidden[tree, path[end - max(prompt.span, 1) : end].to(self.device)])
+            states.append(
+                output.last_hidden_state[tree, path[end - max(prompt.span, 1) : end].to(self.device)]
+            )
         return states
 
     def _start(self, grove: Grove) -> Start:
         """The prompts computed, ready to be continued."""
         if not self.branches:
             return Forking(self.module, self.vision, grove, self.device).start()
-        output = self._run(grove, use_cache=True)
+        output, positions = self._run(grove, use_cache=True)
         where = grove.where()
-        positions = grove.positions(self.module.model)
         trees = torch.tensor([tree for tree, _ in where])
         places = torch.nn.utils.rnn.pad_sequence([path for _, path in where], batch_first=True)
         lengths = torch.tensor([len(path) for _, path in where])
@@ -187,7 +191,7 @@ class QwenVL(TorchNetwork):
             hidden=output.last_hidden_state[trees, last],
             cache=forked(output.past_key_values, trees, places),
             mask=mask,
-            positions=positions.to(self.device)[:, trees, last],
+            positions=positions[:, trees, last],
         )
 
     # --- from states to answers -------------------------------------------------------------------
