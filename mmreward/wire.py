@@ -36,6 +36,10 @@ _WORDS: dict[str, tuple[type, Callable[[Any], str], Callable[[str], Any]]] = {
 _SAMPLE = tuple(field.name for field in fields(Sample))
 _TEXT = ("id", "prompt", "source")
 _INFO = tuple(field.name for field in fields(RewardInfo))
+_FACTS: dict[str, type] = {
+    **dict.fromkeys(("paper", "licence", "summary"), str),
+    **dict.fromkeys(("higher_is_better", "differentiable", "uses_prompt"), bool),
+}
 
 
 def pack_sample(sample: Sample, blobs: list[bytes]) -> dict[str, Any]:
@@ -136,6 +140,8 @@ def unpack_info(packed: Any) -> RewardInfo:
             _expect(all(name in _SAMPLE for name in needs), "needs", needs, "fields of a sample")
         case _:
             raise WireError("a reward has a name, needs, a range and an arity")
+    for fact, form in _FACTS.items():
+        _expect(isinstance(given.get(fact, form()), form), fact, given.get(fact), f"{form.__name__}")
     bounds = (-math.inf if low is None else low, math.inf if high is None else high)
     _expect(all(type(bound) in (int, float) for bound in bounds), "range", bounds, "two numbers")
     example = unpack_value(given.get("example", {}), [])

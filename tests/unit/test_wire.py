@@ -284,6 +284,7 @@ def test_a_malformed_score_is_refused(packed):
         {"range": ["a", "b"]},
         {"name": 3},
         {"more": 1},
+        {"paper": 3},
     ],
 )
 def test_a_malformed_description_is_refused(change):
