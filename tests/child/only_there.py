@@ -60,6 +60,7 @@ def poisonous():
         if sample.prompt == "orphan":
             if (fork := os.fork()) == 0:
                 time.sleep(60)  # it lives on, with all that it inherited
+                os._exit(0)
             print("fork", fork, file=sys.stderr, flush=True)
             os._exit(8)
         return Score(float(sample.id) / 1000)
