@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 
 from .config import EngineConfig
 from .failures import Unscorable
@@ -72,7 +73,7 @@ class Child:
         """
         if os.getpid() != self._pid:
             raise RuntimeError(f"this process was forked from the one that uses {self.python}: load again")
-        request.reply.add_done_callback(lambda reply: self._cancelled(request) if reply.cancelled() else None)
+        request.reply.add_done_callback(self._replied)
         with self._door:  # so that nothing comes in behind the one who closes it
             if self._closed:
                 raise RuntimeError(f"{self.python} has been closed")
@@ -102,8 +103,9 @@ class Child:
         if self._process is not None:
             self._process.socket.close()
 
-    def _cancelled(self, request: Request) -> None:
-        self.later(lambda: self._give_up(request))
+    def _replied(self, reply: "Future[Reply]") -> None:
+        if reply.cancelled():
+            self.later(partial(self._give_up, reply))
 
     # --- on the child's thread --------------------------------------------------------------------
 
@@ -128,9 +130,10 @@ class Child:
         self._outbox.add(request)
         self._news.set()
 
-    def _give_up(self, request: Request) -> None:
+    def _give_up(self, reply: "Future[Reply]") -> None:
         """Tell the process; a request that is only queued is passed over when its turn comes."""
-        if request.sent and self._outbox.under_way(request) and self._process is not None:
+        request = self._outbox.sent(reply)
+        if request is not None and self._process is not None:
             self._process.post(Message({"op": "cancel", "id": request.id}, []))
             self._loop.call_later(GRACE, self._insist, request, self._process)
 

@@ -40,8 +40,10 @@ if TYPE_CHECKING:
 class Interpreter(EngineConfig):
     """Where a reward runs: a path, variables for its environment, and the size of the engine there.
 
-    The engine's device, budget and workers are as in `EngineConfig` and apply to the child alone; two rewards
-    share a child when all of this is equal.
+    The path is found as a shell would find it. The engine's device, budget and workers are as in
+    `EngineConfig`, and those of the child alone; two rewards share a child when all of this is equal. The
+    environment is ours without what describes our packages, such as PYTHONPATH, and with `env`.
+    `Engine.sleep` does not reach the child's engine: to free its device, close its rewards.
     """
 
     path: str

@@ -85,6 +85,10 @@ class Outbox:
     def under_way(self, request: Request) -> bool:
         return self._flight.get(request.id) is request
 
+    def sent(self, reply: "Future[Reply]") -> Request | None:
+        """The request under way, and with the process already, that this is the reply of."""
+        return next((one for one in self._flight.values() if one.reply is reply and one.sent), None)
+
     def arrive(self, number: Any) -> Request | None:
         """Take the request with this id out; None when no such request is under way."""
         return self._flight.pop(number, None) if isinstance(number, int) else None

@@ -107,7 +107,7 @@ class Process:
 
     def kill(self) -> None:
         """End it and what it has started, at once."""
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError, PermissionError):  # gone, or gone and not yet reaped
             os.killpg(self._popen.pid, signal.SIGKILL)
 
     async def end(self) -> str:

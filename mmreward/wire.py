@@ -8,6 +8,7 @@ else where it arrives.
 """
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import date, datetime
@@ -36,6 +37,10 @@ _WORDS: dict[str, tuple[type, Callable[[Any], str], Callable[[str], Any]]] = {
 _SAMPLE = tuple(field.name for field in fields(Sample))
 _TEXT = ("id", "prompt", "source")
 _INFO = tuple(field.name for field in fields(RewardInfo))
+_FACTS: dict[str, type] = {
+    **dict.fromkeys(("paper", "licence", "summary"), str),
+    **dict.fromkeys(("higher_is_better", "differentiable", "uses_prompt"), bool),
+}
 
 
 def pack_sample(sample: Sample, blobs: list[bytes]) -> dict[str, Any]:
@@ -84,7 +89,7 @@ def unpack_sample(packed: Any, blobs: list[bytes]) -> Sample:
 
 def pack_score(score: Score) -> dict[str, Any]:
     """The score as JSON; a value that is none is null."""
-    parts = {str(name): pack_value(float(part), []) for name, part in score.parts.items()}
+    parts = pack_value({str(name): float(part) for name, part in score.parts.items()}, [])
     value = float(score.value) if score.ok else None
     return {"value": value, "status": score.status, "parts": parts, "note": score.note}
 
@@ -104,23 +109,23 @@ def unpack_score(packed: Any) -> Score:
     parts = unpack_value(given.get("parts", {}), [])
     _expect(isinstance(parts, dict), "parts", parts, "an object")
     for name, part in parts.items():
-        _expect(type(part) in (int, float), f"part {name!r}", part, "a number")
+        _expect(_is_number(part), f"part {name!r}", part, "a number")
     if value is not None:
-        _expect(type(value) in (int, float), "value", value, "a number")
+        _expect(_is_number(value) and math.isfinite(value), "value", value, "a finite number")
     return Score(math.nan if value is None else float(value), parts, status, note)
 
 
 def pack_info(info: RewardInfo) -> dict[str, Any]:
-    """What is true of a reward, as JSON; an end of its range that is infinite is null."""
+    """What is true of a reward, as JSON; an infinite end of its range is null, an example of more than plain
+    values is left out."""
     low, high = (bound if math.isfinite(bound) else None for bound in map(float, info.range))
     blobs: list[bytes] = []
-    example = pack_value(info.example, blobs)
-    return {
-        **asdict(info),
-        "range": [low, high],
-        "needs": list(info.needs),
-        "example": {} if blobs else example,
-    }
+    try:
+        example = pack_value(info.example, blobs)
+    except Unscorable:
+        example = {}
+    plain = {} if blobs else example
+    return {**asdict(info), "range": [low, high], "needs": list(info.needs), "example": plain}
 
 
 def unpack_info(packed: Any) -> RewardInfo:
@@ -136,8 +141,10 @@ def unpack_info(packed: Any) -> RewardInfo:
             _expect(all(name in _SAMPLE for name in needs), "needs", needs, "fields of a sample")
         case _:
             raise WireError("a reward has a name, needs, a range and an arity")
+    for fact, form in _FACTS.items():
+        _expect(isinstance(given.get(fact, form()), form), fact, given.get(fact), f"{form.__name__}")
     bounds = (-math.inf if low is None else low, math.inf if high is None else high)
-    _expect(all(type(bound) in (int, float) for bound in bounds), "range", bounds, "two numbers")
+    _expect(all(map(_is_number, bounds)), "range", bounds, "two numbers")
     example = unpack_value(given.get("example", {}), [])
     return RewardInfo(**{**given, "needs": tuple(needs), "range": bounds, "example": example})
 
@@ -271,6 +278,11 @@ def _object(packed: Any, known: Sequence[str], what: str) -> dict[str, Any]:
     if unknown:
         raise WireError(f"a {what} has no {', '.join(unknown)}: there are {', '.join(known)}")
     return packed
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is a float, or an integer that fits one."""
+    return type(value) is float or (type(value) is int and abs(value) <= sys.float_info.max)
 
 
 def _expect(holds: bool, what: str, value: Any, form: str) -> None:

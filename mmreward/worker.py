@@ -76,7 +76,10 @@ class Worker:
             reply = {"cancelled": True}
         except BaseException as error:  # becomes the status and note of these rows alone
             reply = {"failed": pack_score(failure(deliverable(error), None))}
-        await self._send({"id": number, **reply})
+        try:
+            await self._send({"id": number, **reply})
+        except WireError as error:  # a note above the limits, for one
+            await self._send({"id": number, "failed": pack_score(failure(error, None))})
 
     async def _load(self, name: str, args: Any, blobs: list[bytes], known: int) -> Reply:
         try:

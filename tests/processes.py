@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def children():
-    """Processes of this one that run a worker."""
+    """Processes of this one that run a worker, and those it has not yet reaped."""
     found = []
     for entry in Path("/proc").iterdir():
         try:

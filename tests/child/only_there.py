@@ -57,6 +57,12 @@ def poisonous():
             os._exit(7)
         if sample.prompt == "segfault":
             os.kill(os.getpid(), signal.SIGSEGV)
+        if sample.prompt == "orphan":
+            if (fork := os.fork()) == 0:
+                time.sleep(60)  # it lives on, with all that it inherited
+                os._exit(0)
+            print("fork", fork, file=sys.stderr, flush=True)
+            os._exit(8)
         return Score(float(sample.id) / 1000)
 
     return score
@@ -103,7 +109,7 @@ def noisy():
     async def score(sample):
         os.write(1, b"\xff\x00MMR1 not a message\n" * 1000)
         print("and by print", flush=True)
-        return Score(0.5)
+        return Score(0.5, note="x" * (33 << 20) if sample.prompt == "endless" else "")
 
     return score
 

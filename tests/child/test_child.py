@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from processes import children, descriptors, eventually, threads
 
-from mmreward import Media, Sample, child, load
+from mmreward import Media, Sample, child, load, process
 from mmreward.failures import Unscorable
 from mmreward.interpreters import _held
 
@@ -53,7 +53,9 @@ def test_the_childs_engine_batches_over_requests(engine, loaded):
 
 
 def test_what_a_child_prints_is_no_reply(engine, loaded):
-    assert all(score.ok for score in engine.score(numbered(5), loaded("noisy"))["noisy"])
+    scores = engine.score(numbered(5, at3="endless"), loaded("noisy"), timeout=30)["noisy"]
+    assert [score.ok for score in scores] == [True, True, True, False, True]
+    assert "the limit is" in scores[3].note
 
 
 def test_a_sample_that_cannot_be_sent_fails_alone(engine, loaded):
@@ -89,6 +91,14 @@ def test_a_poison_sample_fails_alone_with_the_childs_last_words(engine, loaded, 
     assert [i for i, score in enumerate(scores) if not score.ok] == [20, 21]
     assert scores[20].status == "error" and how in scores[20].note
     assert all(score.value == i / 1000 for i, score in enumerate(scores) if score.ok)
+
+
+def test_a_fork_of_a_dead_child_neither_hides_its_end_nor_lives_on(engine, loaded, monkeypatch):
+    monkeypatch.setattr(process, "LAST_WORDS", 0.2)
+    scores = engine.score(numbered(4, at1="orphan"), loaded("poisonous"), timeout=30)["poisonous"]
+    assert [score.ok for score in scores] == [True, False, True, True] and "exit code 8" in scores[1].note
+    fork = scores[1].note.split()[-1]
+    assert eventually(lambda: not Path(f"/proc/{fork}").exists())
 
 
 def test_a_reward_that_exits_costs_its_row_and_not_the_child(engine, loaded):
@@ -188,14 +198,14 @@ def test_nothing_is_left_when_the_last_reward_goes(engine, python, how):
     before = threads(), descriptors(), children()
     first, second = load("echo", python=python), load("noisy", python=python)
     engine.score(numbered(20), [first, second])
-    (process,) = set(children()) - set(before[2])
+    (there,) = set(children()) - set(before[2])
     first.close()
     first.close()
-    assert process in children() and engine.score(numbered(1), second)["noisy"][0].ok
+    assert there in children() and engine.score(numbered(1), second)["noisy"][0].ok
     assert "has been closed" in engine.score(numbered(1), first)["echo"][0].note
     if how == "close":
         second.close()
-        assert process not in children()
+        assert there not in children()
     del first, second
     gc.collect()
     assert eventually(lambda: (threads(), descriptors(), children()) == before)

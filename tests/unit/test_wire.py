@@ -139,6 +139,16 @@ def test_what_is_true_of_a_reward_comes_back(info):
     assert unpack_info(json.loads(json.dumps(pack_info(info), allow_nan=False))) == info
 
 
+def test_a_part_may_have_the_name_of_the_tag():
+    assert unpack_score(pack_score(Score(1.0, {"$": 2.0}))).parts == {"$": 2.0}
+
+
+@pytest.mark.parametrize("example", [{"target": {1, 2}}, {"image": Media(b"")}])
+def test_an_example_that_is_not_plain_is_left_out(example):
+    info = RewardInfo(name="x", needs=(), range=(0, 1), example=example)
+    assert unpack_info(pack_info(info)).example == {}
+
+
 def test_bounds_may_be_infinite():
     info = RewardInfo(name="x", needs=(), range=(-math.inf, math.inf), example={"target": (1, 2)})
     assert unpack_info(pack_info(info)) == info
@@ -272,7 +282,8 @@ def test_a_blob_that_is_named_often_is_copied_once():
     [
         [], {"values": 1.0}, {"value": None}, {"value": 1.0, "status": "fine"}, {"value": True},
         {"value": "1"}, {"value": 1.0, "status": "error"}, {"value": 1.0, "parts": []},
-        {"value": 1.0, "parts": {"a": "b"}}, {"value": 1.0, "note": 3},
+        {"value": 1.0, "parts": {"a": "b"}}, {"value": 1.0, "note": 3}, {"value": 10**400},
+        {"value": math.inf}, {"value": 1.0, "parts": {"a": 10**400}},
     ],
 )  # fmt: skip
 def test_a_malformed_score_is_refused(packed):
@@ -289,6 +300,7 @@ def test_a_malformed_score_is_refused(packed):
         {"range": ["a", "b"]},
         {"name": 3},
         {"more": 1},
+        {"paper": 3},
     ],
 )
 def test_a_malformed_description_is_refused(change):
