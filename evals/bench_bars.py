@@ -58,9 +58,7 @@ def ratio(outcomes: Mapping[str, Outcome], rival: Rival) -> float:
 
 def verdicts(workload: str, outcomes: Mapping[str, Outcome]) -> list[Verdict]:
     """The bars of this workload, measured."""
-    return [
-        Verdict(bar, ratio(outcomes, bar.rival)) for bar in BARS if re.fullmatch(bar.workload, workload)
-    ]
+    return [Verdict(bar, ratio(outcomes, bar.rival)) for bar in BARS if re.fullmatch(bar.workload, workload)]
 
 
 def equal(outcomes: Mapping[str, Outcome], tolerance: float = TOLERANCE) -> bool:

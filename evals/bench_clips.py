@@ -104,7 +104,7 @@ class ClipFamily:
         return values
 
     def bare(self, samples: Sequence[Sample], size: int) -> Run:
-        """Every picture once through each image tower, every different prompt once through each text tower."""
+        """Every picture once through each image tower, every different prompt once through each text one."""
         prompts = list(dict.fromkeys(sample.prompt for sample in samples))
         rows = torch.tensor([prompts.index(sample.prompt) for sample in samples])
         prepared = [self._prepared(encoder, samples, prompts, size) for encoder in self.encoders]

@@ -1,4 +1,4 @@
-"""Timing contenders side by side: same process, same threads, in turn, each round with inputs nobody has seen.
+"""Timing contenders in turn: same process, same threads, each round with inputs that nobody has seen.
 
 Knows nothing of what the contenders do.
 """

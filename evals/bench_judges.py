@@ -64,7 +64,7 @@ class Judge:
         """Decode, tokenize, pad on the left (the tokenizer's own side), and move to the device."""
         opened = [_open(question.source) for question in questions]
         chats = [self.chat(question) for question in questions]
-        kind = {"images": opened}
+        kind: dict[str, Any] = {"images": opened}
         if not isinstance(questions[0].source, Path):
             number = len(opened[0])
             facts = {"fps": FPS, "frames_indices": list(range(number)), "total_num_frames": number}
@@ -128,7 +128,8 @@ class Reading:
 
         @torch.inference_mode()
         def run() -> Values:
-            return [value for rows in packed for value in self.judge.probabilities(rows.logits(self.judge.model))]
+            logits = (rows.logits(self.judge.model) for rows in packed)
+            return [value for some in logits for value in self.judge.probabilities(some)]
 
         return run
 

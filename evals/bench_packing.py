@@ -1,4 +1,4 @@
-"""The least work that answers several questions about each picture: one row holds the picture and all of them.
+"""The least work that answers many questions about each picture: one row holds the picture and all of them.
 
 Each question sees the picture, what all questions begin with, and itself; its positions go on where that
 beginning ends. Written against transformers alone, so that it can be held against the engine.
@@ -7,7 +7,6 @@ Shapes: B rows, T tokens, N questions.
 """
 
 from collections.abc import Sequence
-from os.path import commonprefix
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -70,7 +69,7 @@ def _lay(judge: "Judge", questions: Sequence["Question"]) -> _Row:
     # A special token never merges with what follows, so the rest is tokenized on its own.
     rests = [judge.chat(question).rpartition("<|vision_end|>")[2] for question in questions]
     tails: list[list[int]] = tokenizer(rests, add_special_tokens=False)["input_ids"]
-    shared = min(len(commonprefix(tails)), *(len(tail) - 1 for tail in tails))
+    shared = _alike(tails)
     ahead = seen + shared
     media = {name: first[name] for name in MEDIA if name in first}
     grids = {name: grid for name, grid in media.items() if name.endswith("thw")}
@@ -87,3 +86,9 @@ def _lay(judge: "Judge", questions: Sequence["Question"]) -> _Row:
         owner += [number] * len(own)
         columns.append(start + torch.arange(len(own)))
     return _Row(ids, owner, torch.cat(columns, dim=1), media)
+
+
+def _alike(tails: Sequence[Sequence[int]]) -> int:
+    """How many tokens all questions begin with, at least one left to each."""
+    most = min(len(tail) for tail in tails) - 1
+    return next((i for i in range(most) if len({tail[i] for tail in tails}) > 1), most)

@@ -72,7 +72,9 @@ def draw_pictures(folder: Path, sizes: Sequence[tuple[int, int]], seed: int) -> 
     return paths
 
 
-def draw_up(media: Iterable[Path | Sequence[Path]], *, per_prompt: int = 1, questions: int = 4) -> list[Sample]:
+def draw_up(
+    media: Iterable[Path | Sequence[Path]], *, per_prompt: int = 1, questions: int = 4
+) -> list[Sample]:
     """One sample for each picture or clip (a sequence of frames), with fresh `Media` that nobody has read.
 
     Every sample has a prompt (the same for `per_prompt` in a row), a checklist, and a response that argues.
@@ -81,13 +83,13 @@ def draw_up(media: Iterable[Path | Sequence[Path]], *, per_prompt: int = 1, ques
     samples = []
     for index, source in enumerate(media):
         number, again = divmod(index // per_prompt, len(PROMPTS))[::-1]
-        clip = not isinstance(source, Path)
+        clip = None if isinstance(source, Path) else Media(tuple(source), kind="video")
         samples.append(
             Sample(
                 id=str(index),
                 prompt=PROMPTS[number] + (f", take {again}" if again else ""),
-                image=None if clip else Media(source),
-                video=Media(tuple(source), kind="video") if clip else None,
+                image=Media(source) if clip is None else None,
+                video=clip,
                 response=f"<think>{_thought(index)}</think><answer>yes</answer>",
                 target="yes",
                 meta={"checklist": asked},

@@ -1,7 +1,7 @@
 """How large the networks and the work of the speed comparison are. Knows nothing of timing.
 
-"small" keeps the real geometry (patches of 16 merged by 2, deepstack, grouped queries, 77 tokens of CLIP text)
-at widths a laptop's processor can run; "large" has the widths and depths of Qwen3-VL-2B and CLIP ViT-L/14;
+"small" keeps the real geometry (patches of 16 merged by 2, deepstack, grouped queries, CLIP ViT-B/32) at
+widths a laptop's processor can run; "large" has the widths and depths of Qwen3-VL-2B and CLIP ViT-L/14;
 "toy" only shows that everything fits together.
 """
 

@@ -37,7 +37,8 @@ class Setting:
 
     def __str__(self) -> str:
         versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
-        return f"{self.device}, {self.threads} threads, {self.dtype}, scale {self.scale}; {versions}; {self.date}"
+        place = f"{self.device}, {self.threads} threads, {self.dtype}, scale {self.scale}"
+        return f"{place}; {versions}; {self.date}"
 
 
 @dataclass(frozen=True, slots=True)

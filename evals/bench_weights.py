@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from mmreward.mini import vlm_build
 from safetensors.torch import save_file
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
@@ -23,6 +22,8 @@ from transformers import (
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
 )
+
+from mmreward.mini import vlm_build
 
 from .bench_scales import Scale, Stack
 
@@ -44,7 +45,7 @@ def save_all(folder: Path, scale: Scale, texts: Iterable[str], dtype: torch.dtyp
     """Draw and save every checkpoint; the judge's tokenizer knows the words of `texts`."""
     _save_judge(folder / "judge", scale, texts, dtype)
     for seed, name in enumerate(("first", "second")):
-        _save_dual_encoder(folder / name, scale, seed, dtype)
+        save_dual_encoder(folder / name, scale, seed, dtype)
     heads = tuple(folder / f"head-{number}.safetensors" for number in range(NUM_HEADS))
     for seed, path in enumerate(heads):
         drawn = torch.randn(1, scale.embedding, generator=torch.Generator().manual_seed(seed))
@@ -98,7 +99,8 @@ def _save_judge(folder: Path, scale: Scale, texts: Iterable[str], dtype: torch.d
     processor.save_pretrained(folder)
 
 
-def _save_dual_encoder(folder: Path, scale: Scale, seed: int, dtype: torch.dtype) -> None:
+def save_dual_encoder(folder: Path, scale: Scale, seed: int, dtype: torch.dtype) -> None:
+    """A CLIP in transformers format, its tokenizer spelling byte by byte."""
     folder.mkdir(parents=True)
     letters = sorted(ByteLevel.alphabet())
     words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]

@@ -46,12 +46,11 @@ class Workload:
 
     def contenders(self, engine: Engine) -> dict[str, Sequence[Variants]]:
         """name -> parts for `contest`; the engine gets all tasks in one call."""
+        most = len(self.draw(0))
         return {
             "loop": [{"one by one": partial(self._loop, task)} for task in self.tasks],
-            "batches": [
-                {f"batch {size}": partial(self._batches, task, size) for size in BATCHES} for task in self.tasks
-            ],
-            "bare": [{f"{size}": partial(self._bare, task, size) for size in BARE} for task in self.tasks],
+            "batches": [_sizes(self._batches, task, BATCHES) for task in self.tasks],
+            "bare": [_sizes(self._bare, task, [s for s in BARE if s <= most]) for task in self.tasks],
             "engine": [{"engine": partial(self._engine, engine)}],
         }
 
@@ -74,6 +73,10 @@ class Workload:
             return [value for task in self.tasks for value in task.values(scores)]
 
         return run
+
+
+def _sizes(way: Callable[[Task, int, int], Run], task: Task, sizes: Sequence[int]) -> Variants:
+    return {f"batch {size}": partial(way, task, size) for size in sizes}
 
 
 async def _clear(engine: Engine) -> None:

@@ -1,5 +1,8 @@
-"""Critiques written by a judge, greedily, of a fixed length. Random weights say nothing worth reading: what is
-compared is the time, and that every contender writes the same words."""
+"""Critiques written by a judge, greedily, of a fixed length.
+
+Random weights say nothing worth reading: compared are the time, and that every contender writes the same
+words.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
