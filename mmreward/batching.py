@@ -15,6 +15,9 @@ class Cost(NamedTuple):
 
     tokens: int
     bytes: int = 0
+    shared: int = 0
+    """Of the tokens, how many are computed once for all calls of an equal share that run together; their
+    bytes are too."""
 
 
 class Network(Protocol):
@@ -78,7 +81,8 @@ class Call:
     item: Any
     key: Hashable
     share: Hashable = None
-    """Calls with an equal share have a prefix in common and are kept in one batch where they fit."""
+    """Calls with an equal share begin alike (one picture, many questions) and stay in one batch where they
+    fit."""
     cost: Cost = Cost(1)  # noqa: RUF009 - a NamedTuple, immutable
     waiters: list[Any] = field(default_factory=list)
     task: Any = None
@@ -118,18 +122,21 @@ def take(queue: deque[Call], budget: Budget) -> list[Call]:
     """Pop live calls, oldest first, up to `lookahead` budgets' worth; cancelled ones are dropped on the
     way."""
     window: list[Call] = []
+    seen: set[Hashable] = set()
     tokens = staged = 0
     while queue:
         call = queue[0]
         if not call.live:
             queue.popleft()
             continue
-        tokens += call.cost.tokens
-        staged += call.cost.bytes
+        known = call.cost.shared > 0 and (call.op, call.share) in seen
+        tokens += call.cost.tokens - (call.cost.shared if known else 0)
+        staged += 0 if known else call.cost.bytes
         full = tokens > budget.lookahead * budget.tokens or staged > budget.lookahead * budget.bytes
         if window and (full or len(window) == budget.lookahead * budget.items):
             break
         window.append(queue.popleft())
+        seen.add((call.op, call.share))
     return window
 
 
@@ -146,52 +153,72 @@ def plan(calls: Iterable[Call], budget: Budget) -> list[list[Call]]:
         family.sort(key=lambda call: -call.cost.tokens)
     batches: list[list[Call]] = []
     load = Load()
-    for family in sorted(families.values(), key=lambda family: (family[0].op, -family[0].cost.tokens)):
-        whole = Load()
-        for call in family:
-            whole += Load.of(call)
+    for family in sorted(families.values(), key=lambda family: (family[0].op, -Load.all(family).longest)):
+        whole = Load.all(family)
         ragged = family[0].network.ragged
         apart = whole.fits(budget, ragged) and not (load + whole).fits(budget, ragged)
         if not batches or apart or batches[-1][0].op != family[0].op:
             batches.append([])
             load = Load()
-        for call in family:
-            more = load + Load.of(call)
+        for row in _rows(family, budget):
+            more = load + Load.row(row)
             if batches[-1] and not more.fits(budget, ragged):
                 batches.append([])
-                more = Load.of(call)
-            batches[-1].append(call)
+                more = Load.row(row)
+            batches[-1].extend(row)
             load = more
     return batches
 
 
+def _rows(family: list[Call], budget: Budget) -> list[list[Call]]:
+    """The family as the rows a network makes of it: calls that share tokens in one row, as far as it fits."""
+    rows: list[list[Call]] = []
+    for call in family:
+        last = rows[-1] if rows and call.cost.shared else []
+        if last and Load.row([*last, call]).fits(budget, ragged=True):
+            last.append(call)
+        else:
+            rows.append([call])
+    return rows
+
+
 class Load(NamedTuple):
-    """What a batch under construction asks for; `+` merges two."""
+    """What a batch under construction asks for; `+` merges two. A row is one call, or several that share."""
 
     items: int = 0
+    rows: int = 0
     longest: int = 0
     total: int = 0
     bytes: int = 0
 
     @classmethod
-    def of(cls, call: Call) -> "Load":
-        return cls(1, call.cost.tokens, call.cost.tokens, call.cost.bytes)
+    def row(cls, calls: list[Call]) -> "Load":
+        """Calls in one row: what they share counts once."""
+        shared = max(call.cost.shared for call in calls)
+        tokens = shared + sum(call.cost.tokens - call.cost.shared for call in calls)
+        staged = max(call.cost.bytes for call in calls) if shared else sum(call.cost.bytes for call in calls)
+        return cls(len(calls), 1, tokens, tokens, staged)
 
     @classmethod
     def all(cls, calls: Iterable[Call]) -> "Load":
-        return sum(map(cls.of, calls), cls())
+        """Calls of one op, those that share in one row."""
+        rows: dict[Hashable, list[Call]] = {}
+        for index, call in enumerate(calls):
+            rows.setdefault((call.share,) if call.cost.shared else index, []).append(call)
+        return sum(map(cls.row, rows.values()), cls())
 
     def __add__(self, other: "Load") -> "Load":  # type: ignore[override]
         return Load(
             self.items + other.items,
+            self.rows + other.rows,
             max(self.longest, other.longest),
             self.total + other.total,
             self.bytes + other.bytes,
         )
 
     def tokens(self, ragged: bool) -> int:
-        """Tokens the batch really computes: padded to the longest unless the network is ragged."""
-        return self.total if ragged else self.longest * self.items
+        """Tokens the batch really computes: rows padded to the longest unless the network is ragged."""
+        return self.total if ragged else self.longest * self.rows
 
     def share(self, budget: Budget, ragged: bool) -> float:
         """How much of the budget it takes, by whichever limit is the tightest."""

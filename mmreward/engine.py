@@ -222,7 +222,7 @@ class Engine:
         except Exception as error:  # delivered to its callers
             self._settle_call(call, error)
         else:
-            self._stats.batch(service.name, Load.of(call), 0.0, time.perf_counter() - begun, True)
+            self._stats.batch(service.name, Load.row([call]), 0.0, time.perf_counter() - begun, True)
             self._settle_call(call, result)
 
     async def _wait(self, call: Call) -> Any:

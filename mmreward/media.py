@@ -35,16 +35,20 @@ class Media:
         source: a path, encoded bytes, a PIL image, an array (HWC, HW or THWC) or a tensor (CHW or TCHW).
             Arrays and tensors are uint8, or floats in [0, 1].
         kind: "image" or "video".
+        fps: frames per second of a video whose source does not say, such as an array of frames.
 
     Raises:
         ValueError: unknown kind. Everything about the content raises `Unscorable` when it is first looked at.
     """
 
-    def __init__(self, source: Any, kind: Literal["image", "video"] = "image") -> None:
+    def __init__(
+        self, source: Any, kind: Literal["image", "video"] = "image", *, fps: float | None = None
+    ) -> None:
         if kind not in ("image", "video"):
             raise ValueError(f"kind is 'image' or 'video', not {kind!r}")
         self.source = Path(source) if isinstance(source, str) else source
         self.kind = kind
+        self._fps = fps
 
     def __repr__(self) -> str:
         what = self.source if isinstance(self.source, Path) else type(self.source).__name__
@@ -53,7 +57,8 @@ class Media:
     @cached_property
     def key(self) -> str:
         """Hash of the content: of the encoded bytes when there are some, else of shape, type and pixels."""
-        digest = hashlib.blake2b(self.kind.encode(), digest_size=16)
+        rate = "" if self._fps is None else f"{self._fps:g}"
+        digest = hashlib.blake2b(f"{self.kind}{rate}".encode(), digest_size=16)
         if isinstance(self.source, Path | bytes):
             digest.update(self._encoded())
         else:
@@ -71,8 +76,33 @@ class Media:
                 if picture.getexif().get(0x0112) in (5, 6, 7, 8):
                     width, height = height, width
             return _checked_size(height, width)
-        shape = self._array().shape if not isinstance(self.source, Path | bytes) else self.array().shape
+        if isinstance(self.source, Path | bytes):
+            return _checked_size(*_stream_facts(self._encoded())[2:])
+        shape = self._array().shape
         return _checked_size(*(shape[:2] if self.kind == "image" else shape[1:3]))
+
+    @cached_property
+    def fps(self) -> float | None:
+        """Frames per second of a video: as given, else as the file says; None where nothing does."""
+        if self.kind == "image" or self._fps is not None or not isinstance(self.source, Path | bytes):
+            return self._fps
+        if self._is_stream():
+            return _stream_facts(self._encoded())[1]
+        with self._opened() as picture:
+            duration = picture.info.get("duration")  # milliseconds of the first frame
+        return 1000 / duration if duration else None
+
+    @cached_property
+    def frames(self) -> int:
+        """How many frames a video has, from the header where it says; 1 for an image."""
+        if self.kind == "image":
+            return 1
+        if not isinstance(self.source, Path | bytes):
+            return len(self._array())
+        if self._is_stream():
+            return _stream_facts(self._encoded())[0] or len(self.array())
+        with self._opened() as picture:
+            return int(getattr(picture, "n_frames", 1))
 
     def picture(self) -> "Image.Image":
         """The image as RGB; of a video, its first frame."""
@@ -209,6 +239,19 @@ def _as_rgb(array: "np.ndarray[Any, Any]", kind: str) -> "np.ndarray[Any, np.dty
         alpha = array[..., 3:].astype(np.float32) / 255
         array = np.rint(array[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
     return np.repeat(array, 3, axis=-1) if array.shape[-1] == 1 else array
+
+
+def _stream_facts(data: bytes) -> tuple[int, float | None, int, int]:
+    """(frames or 0, frames per second, height, width) of a video container, without decoding it."""
+    import av
+
+    try:
+        with av.open(io.BytesIO(data), mode="r") as container:
+            stream = container.streams.video[0]
+            rate = stream.average_rate
+            return stream.frames, float(rate) if rate else None, stream.height, stream.width
+    except (av.error.FFmpegError, IndexError, ValueError) as error:
+        raise Unscorable(f"the video cannot be decoded: {error}") from None
 
 
 def _decode_stream(data: bytes) -> "np.ndarray[Any, np.dtype[np.uint8]]":

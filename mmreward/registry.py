@@ -16,9 +16,8 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import cached_property
 from importlib.metadata import entry_points, version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from .batching import Network
 from .types import Arity, RewardInfo, Sample
 
 if TYPE_CHECKING:
@@ -27,8 +26,16 @@ if TYPE_CHECKING:
 ScoreFn = Callable[..., Awaitable[Any]]
 Factory = Callable[..., Any]
 
+
+class Fingerprinted(Protocol):
+    """A network, or a handle on one with settings of its own."""
+
+    @property
+    def fingerprint(self) -> str: ...
+
+
 _FIELDS = tuple(f.name for f in fields(Sample))
-_networks: ContextVar[list[Network] | None] = ContextVar("networks", default=None)
+_networks: ContextVar[list[Fingerprinted] | None] = ContextVar("networks", default=None)
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ class Reward:
     args: Mapping[str, Any]
     fn: ScoreFn
     tensor_fn: "Callable[[torch.Tensor, Sequence[str]], torch.Tensor] | None" = None
-    networks: tuple[Network, ...] = field(default=(), repr=False)
+    networks: tuple[Fingerprinted, ...] = field(default=(), repr=False)
     columns: Mapping[str, str] = field(default_factory=dict)
     """Field of Sample -> the key of `meta` it is taken from, for data whose columns have other names."""
 
@@ -147,7 +154,7 @@ def _place(factory: Factory) -> tuple[str, str]:
     return factory.__module__, factory.__qualname__
 
 
-def uses(network: Network) -> None:
+def uses(network: Fingerprinted) -> None:
     """Called by a network's handle when a factory makes it, so that the reward's fingerprint can name it."""
     networks = _networks.get()
     if networks is not None and network not in networks:
@@ -196,7 +203,7 @@ def load(name: str, /, **args: Any) -> Reward:
             raise ValueError(f"{name} has no argument {given!r}: {hint}")
     from pydantic import ConfigDict, validate_call  # a tenth of a second that `mmreward list` does not pay
 
-    networks: list[Network] = []
+    networks: list[Fingerprinted] = []
     token = _networks.set(networks)
     try:
         made = validate_call(config=ConfigDict(arbitrary_types_allowed=True))(entry.factory)(**args)

@@ -148,7 +148,7 @@ TALK = {
 def talk_figures(number: int = 200) -> Iterator[Figure]:
     """What the VLM writes; n is the number of pictures, of which each figure uses those it applies to."""
     vlm = models.vlm("mini-vlm")
-    measured = vlm_measure.measure(vlm.module, vlm.processor, number, SEED)
+    measured = vlm_measure.measure(vlm.network.module, vlm.network.processor, number, SEED)
     for name, what in TALK.items():
         yield Figure(what, measured[name], number)
 

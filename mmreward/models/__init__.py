@@ -11,20 +11,20 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from ..registry import uses
+from ..registry import Fingerprinted, uses
 
 if TYPE_CHECKING:
-    from ..batching import Network
     from .classifiers import Classifier
     from .encoders import DualEncoder
     from .heads import Head
+    from .qwen import QwenVL
     from .vlms import VLM
 
 ASSETS = Path(str(files("mmreward.assets")))
 """Where the miniature's weights lie."""
 
 P = ParamSpec("P")
-N = TypeVar("N", bound="Network")
+N = TypeVar("N", bound=Fingerprinted)
 
 
 def _shared(make: Callable[P, N]) -> Callable[P, N]:
@@ -83,17 +83,31 @@ def classifier(weights: str, *, dtype: str = "float32") -> "Classifier":
 
 
 @_shared
+def _qwen(weights: str, dtype: str) -> "QwenVL":
+    from .qwen import QwenVL
+
+    return QwenVL(weights, dtype=dtype)
+
+
+@_shared
 def vlm(
-    weights: str, *, dtype: str = "float32", min_pixels: int | None = None, max_pixels: int | None = None
+    weights: str,
+    *,
+    dtype: str = "float32",
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
+    max_frames: int | None = None,
 ) -> "VLM":
-    """A vision-language model of the Qwen2.5-VL or Qwen3-VL family, through transformers.
+    """A vision-language model of the Qwen2.5-VL, Qwen3-VL or Qwen3.5 family, through transformers.
 
     Args:
         weights: a hub id or folder.
         dtype: of the weights; label probabilities are computed in float32 whatever it is.
         min_pixels: pictures with fewer pixels are enlarged; None takes the checkpoint's own limit.
         max_pixels: pictures with more are reduced. The first lever on cost: tokens grow with it.
+        max_frames: frames a clip is thinned to (two a second are taken); None takes the family's own limit.
     """
+    from .vision import View
     from .vlms import VLM
 
-    return VLM(weights, dtype=dtype, min_pixels=min_pixels, max_pixels=max_pixels)
+    return VLM(_qwen(weights, dtype), View(min_pixels, max_pixels, max_frames))

@@ -20,9 +20,9 @@ class Ask(NamedTuple):
         return (*(media.key for media in self.media), self.text, self.system)
 
     @property
-    def share(self) -> tuple[str, ...] | None:
-        """Equal for asks that begin with the same pictures; None where there is nothing to share."""
-        return (self.system, *(media.key for media in self.media)) if self.media else None
+    def share(self) -> tuple[str, ...]:
+        """Equal for asks that begin alike: with the same picture, or without one with the same text."""
+        return (self.system, self.media[0].key if self.media else self.text)
 
 
 class Sampling(NamedTuple):

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import naive_vlm
 import numpy as np
 import pytest
 import torch
@@ -109,16 +110,23 @@ def classifier_folder(tmp_path_factory):
     return str(folder)
 
 
-@pytest.fixture(scope="session", params=["qwen3_vl", "qwen2_5_vl"])
+@pytest.fixture(scope="session", params=["qwen3_vl", "qwen2_5_vl", "qwen3_5"])
 def vlm_folder(request, tmp_path_factory):
-    """A tiny Qwen3-VL or Qwen2.5-VL with the real processor, random weights large enough to have opinions."""
+    """A tiny VLM of each family with the real processor, random weights large enough to have opinions."""
     folder = tmp_path_factory.mktemp(request.param)
     processor = vlm_build.build_processor()
     torch.manual_seed(3)
     if request.param == "qwen3_vl":
-        model = vlm_build.build_model(processor.tokenizer, width=64, depth=2)
-    else:
+        config = vlm_build.build_model(processor.tokenizer, width=64, depth=2).config
+        config.vision_config.deepstack_visual_indexes = [
+            0,
+            2,
+        ]  # as the published models have, the miniature not
+        model = type(vlm_build.build_model(processor.tokenizer, width=64, depth=2))(config)
+    elif request.param == "qwen2_5_vl":
         model, processor = qwen2_5(processor)
+    else:
+        model = qwen3_5(processor.tokenizer)
     for parameter in model.parameters():
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=0.15)
@@ -126,6 +134,11 @@ def vlm_folder(request, tmp_path_factory):
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return str(folder)
+
+
+@pytest.fixture(scope="module")
+def naive(vlm_folder):
+    return naive_vlm.load(vlm_folder)
 
 
 def qwen2_5(processor):
@@ -162,3 +175,45 @@ def qwen2_5(processor):
     parts = {"image_processor": processor.image_processor, "video_processor": processor.video_processor}
     other = Qwen2_5_VLProcessor(tokenizer=tokenizer, chat_template=vlm_build.TEMPLATE, **parts)
     return Qwen2_5_VLForConditionalGeneration(config), other
+
+
+def qwen3_5(tokenizer):
+    """Three layers in four are linear attention, as in the published models."""
+    from transformers import Qwen3_5Config, Qwen3_5ForConditionalGeneration
+
+    config = Qwen3_5Config(
+        text_config={
+            "vocab_size": len(tokenizer),
+            "hidden_size": 64,
+            "intermediate_size": 96,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "head_dim": 32,
+            "linear_key_head_dim": 16,
+            "linear_value_head_dim": 16,
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 4,
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 10000.0,
+                "mrope_section": [2, 1, 1],
+                "mrope_interleaved": True,
+                "partial_rotary_factor": 0.25,
+            },
+            "pad_token_id": tokenizer.pad_token_id,
+            "eos_token_id": tokenizer.eos_token_id,
+        },
+        vision_config={
+            "depth": 2,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_heads": 2,
+            "patch_size": 8,
+            "spatial_merge_size": 2,
+            "out_hidden_size": 64,
+            "num_position_embeddings": 64,
+        },
+        **{name: tokenizer.convert_tokens_to_ids(token) for name, token in vlm_build._TOKEN_IDS.items()},
+    )
+    return Qwen3_5ForConditionalGeneration(config)

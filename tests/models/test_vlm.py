@@ -9,37 +9,15 @@ import asyncio
 
 import pytest
 import torch
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from naive_vlm import naive_logprobs
 
 from mmreward import Media, Unscorable, models
 from mmreward.models.answers import Ask
 from mmreward.models.labels import label_sets
+from mmreward.models.qwen import Item
 
 SHORT = "Is there a red circle? Answer yes or no."
 LONG = "How many shapes are there in this picture and where are they placed? " * 4 + "Answer yes or no."
-
-
-@pytest.fixture(scope="module")
-def naive(vlm_folder):
-    """One request at a time through transformers, nothing shared with the code under test but the weights."""
-    model = AutoModelForImageTextToText.from_pretrained(vlm_folder, dtype=torch.float32).eval()
-    processor = AutoProcessor.from_pretrained(vlm_folder)
-
-    def inputs(images, text, answer=""):
-        content = [*({"type": "image"} for _ in images), {"type": "text", "text": text}]
-        chat = processor.apply_chat_template(
-            [{"role": "user", "content": content}], add_generation_prompt=True
-        )
-        return processor(text=[chat + answer], images=list(images) or None, return_tensors="pt")
-
-    return model, processor, inputs
-
-
-def naive_logprobs(naive, images, text, answer=""):
-    model, _, inputs = naive
-    with torch.no_grad():
-        model.model.rope_deltas = None
-        return model(**inputs(images, text, answer)).logits[0].log_softmax(-1)
 
 
 def gather(engine, *calls):
@@ -84,7 +62,7 @@ def test_an_earlier_picture_leaves_no_trace(engine, vlm_folder, pictures):
     vlm = models.vlm(vlm_folder)
     first = engine.run(vlm.write(Media(pictures[3]), SHORT, max_tokens=6))
     engine.run(vlm.read((Media(pictures[1]), Media(pictures[2])), LONG, ("yes", "no")))
-    vlm.module.model.rope_deltas = torch.full((1, 1), 1000)
+    vlm.network.module.model.rope_deltas = torch.full((1, 1), 1000)
     engine.cache.clear()
     assert engine.run(vlm.write(Media(pictures[3]), SHORT, max_tokens=6)) == first
 
@@ -93,6 +71,8 @@ def test_packed_rows_stay_apart_only_with_four_position_rows_and_no_cache(naive)
     """Trap: packing under SDPA needs use_cache=False and the text's own positions in row 0; it then is
     exact."""
     model, processor, _ = naive
+    if model.config.model_type == "qwen3_5":
+        pytest.skip("a recurrent layer carries one row's state into the next")
     texts = ["is there a red circle", "how many shapes", "yes or no"]
     rows = [processor.tokenizer(text, return_tensors="pt")["input_ids"] for text in texts]
     positions = torch.cat([torch.arange(row.shape[1]) for row in rows]).expand(4, 1, -1)
@@ -153,9 +133,8 @@ def test_logprob_sums_the_continuation_and_agrees_with_read(engine, vlm_folder, 
     )
     assert (long.tokens, word.tokens) == (span, 1)
     assert long.total == pytest.approx(want, abs=1e-3)
-    first = float(
-        naive_logprobs(naive, [pictures[3]], SHORT)[-1][naive[1].tokenizer.convert_tokens_to_ids("yes")]
-    )
+    yes = naive[2]([pictures[3]], SHORT, "yes")["input_ids"][0, -1]
+    first = float(naive_logprobs(naive, [pictures[3]], SHORT)[-1][yes])
     assert word.total == pytest.approx(first, abs=1e-3)
 
 
@@ -178,7 +157,8 @@ def test_cost_counts_the_image_tokens_the_processor_makes(vlm_folder, naive, pic
     for picture in pictures:
         ids = naive[2]([picture], "?")["input_ids"][0]
         image_tokens = int((ids == naive[0].config.image_token_id).sum())
-        assert vlm.cost("read", (Ask((Media(picture),), "?"),)).tokens == image_tokens + 16
+        cost = vlm.network.cost("read", Item(Ask((Media(picture),), "?"), vlm.view, None))
+        assert (cost.tokens, cost.shared) == (image_tokens + 24, image_tokens + 8)
 
 
 def test_a_picture_two_hundred_times_wider_than_high_fails_alone(engine, vlm_folder, pictures):
@@ -199,8 +179,10 @@ def test_max_pixels_is_part_of_the_fingerprint_and_of_the_cost(vlm_folder, pictu
     wide = models.vlm(vlm_folder, max_pixels=128 * 128)
     usual = models.vlm(vlm_folder)
     assert wide.fingerprint != usual.fingerprint
-    ask = (Ask((Media(pictures[2].resize((300, 300))),), "?"),)
-    assert wide.cost("read", ask).tokens > usual.cost("read", ask).tokens
+    assert wide.network is usual.network, "the weights are loaded once"
+    ask = Ask((Media(pictures[2].resize((300, 300))),), "?")
+    tokens = [vlm.network.cost("read", Item(ask, vlm.view, None)).tokens for vlm in (wide, usual)]
+    assert tokens[0] > tokens[1]
 
 
 def test_a_default_spelled_out_is_the_same_network(vlm_folder):
