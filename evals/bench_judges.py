@@ -18,12 +18,11 @@ from mmreward.registry import Reward
 from mmreward.rewards.checklist import YES_NO
 
 from .bench_packing import pack
+from .bench_samples import FPS
 from .bench_tasks import Run, Values
 
 T = TypeVar("T")
 Source = Path | tuple[Path, ...]
-FPS = 2.0
-"""Frames of a clip per second, where nothing else is known."""
 
 
 class Question(NamedTuple):

@@ -50,6 +50,8 @@ THOUGHTS = (
     "One edge near the bottom is slightly blurred.",
     "Nothing in the background contradicts the scene.",
 )
+FPS = 2.0
+"""Frames per second of a clip: as many as judges look at."""
 
 
 def texts() -> list[str]:
@@ -83,7 +85,7 @@ def draw_up(
     samples = []
     for index, source in enumerate(media):
         number, again = divmod(index // per_prompt, len(PROMPTS))[::-1]
-        clip = None if isinstance(source, Path) else Media(tuple(source), kind="video")
+        clip = None if isinstance(source, Path) else Media(tuple(source), kind="video", fps=FPS)
         samples.append(
             Sample(
                 id=str(index),

@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from mmreward import Engine, Media, Sample, Score, load, models
-from mmreward.models.answers import Ask
+from mmreward import Engine, Sample, Score, load, models
 from mmreward.registry import Reward
 from mmreward.rewards import listener
 from mmreward.rewards.checklist import YES_NO, checks_of
@@ -106,9 +104,8 @@ class Workshop:
             "five CLIP rewards": self._clips,
             "critique": self._critique,
             "mixed": self._mixed,
+            "video": self._video,
         }
-        if takes_clips(str(places.judge), dtype):
-            self._makers["video"] = self._video
 
     @property
     def names(self) -> list[str]:
@@ -159,54 +156,49 @@ class Workshop:
 
     def _checklist(self, name: str, questions: int) -> Workload:
         def draw(number: int) -> list[Sample]:
-            return draw_up(self._pictures("sets", number, self._scale.pictures), questions=questions)
+            return draw_up(self._pictures(name, number), questions=questions)
 
         return Workload(name, (self._asking,), draw)
 
     def _listener(self, name: str) -> Workload:
         def draw(number: int) -> list[Sample]:
-            return draw_up(self._pictures("one", number, 1) * GROUP, per_prompt=GROUP)
+            return draw_up(self._pictures(name, number)[:1] * GROUP, per_prompt=GROUP)
 
         return Workload(name, (self._listening,), draw)
 
     def _clips(self, name: str) -> Workload:
         def draw(number: int) -> list[Sample]:
-            paths = self._pictures("groups", number, self._scale.prompts * GROUP)
+            paths = self._pictures(name, number, self._scale.prompts * GROUP)
             return draw_up(paths, per_prompt=GROUP)
 
         return Workload(name, (self._family,), draw)
 
     def _critique(self, name: str) -> Workload:
-        def draw(number: int) -> list[Sample]:
-            return draw_up(self._pictures("sets", number, self._scale.pictures))
-
-        return Workload(name, (self._writing,), draw)
+        return Workload(name, (self._writing,), lambda number: draw_up(self._pictures(name, number)))
 
     def _mixed(self, name: str) -> Workload:
         def draw(number: int) -> list[Sample]:
-            paths = self._pictures("sets", number, self._scale.pictures)
-            return draw_up(paths, questions=MIXED_QUESTIONS)
+            return draw_up(self._pictures(name, number), questions=MIXED_QUESTIONS)
 
         return Workload(name, (self._asking, self._listening, self._family, self._writing), draw)
 
     def _video(self, name: str) -> Workload:
         def draw(number: int) -> list[Sample]:
-            return draw_up(self._clip(f"clips/{i}", number) for i in range(self._scale.pictures))
+            frames, size = self._scale.frames, self._scale.sizes[:1]
+            paths = self._pictures(name, number, self._scale.pictures * frames, size)
+            return draw_up(paths[start : start + frames] for start in range(0, len(paths), frames))
 
         return Workload(name, (watching(self.judge, self._judge, self._dtype),), draw)
 
-    def _pictures(self, kind: str, number: int, count: int) -> list[Path]:
+    def _pictures(
+        self, kind: str, number: int, count: int | None = None, sizes: Sequence[tuple[int, int]] = ()
+    ) -> list[Path]:
+        """A round's pictures, no two workloads or rounds having one in common."""
         if (kind, number) not in self._drawn:
-            sizes = [self._scale.sizes[i % len(self._scale.sizes)] for i in range(count)]
-            folder = self._folder / kind / str(number)
-            self._drawn[kind, number] = draw_pictures(folder, sizes, seed=len(self._drawn))
-        return self._drawn[kind, number]
-
-    def _clip(self, kind: str, number: int) -> list[Path]:
-        if (kind, number) not in self._drawn:
-            sizes = self._scale.sizes[:1] * self._scale.frames
-            folder = self._folder / kind / str(number)
-            self._drawn[kind, number] = draw_pictures(folder, sizes, seed=len(self._drawn))
+            sizes = sizes or self._scale.sizes
+            wanted = [sizes[i % len(sizes)] for i in range(count or self._scale.pictures)]
+            folder = self._folder / str(len(self._drawn))
+            self._drawn[kind, number] = draw_pictures(folder, wanted, seed=len(self._drawn))
         return self._drawn[kind, number]
 
 
@@ -227,10 +219,3 @@ def watching(judge: Judge, weights: str, dtype: str) -> Reading:
 
     info = RewardInfo(name="video", needs=("video",), range=(0.0, 1.0))
     return Reading(judge, "video", Reward(info, {}, score), ask, lambda score: score.parts.values())
-
-
-def takes_clips(weights: str, dtype: str) -> bool:
-    """Whether the engine's judge puts a clip into its prompt, rather than a picture of it."""
-    frame = np.zeros((32, 32, 3), dtype=np.uint8)
-    ask = Ask((Media([frame, frame], kind="video"),), "?")
-    return "<|video_pad|>" in models.vlm(weights, dtype=dtype).chat(ask)
