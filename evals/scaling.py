@@ -78,7 +78,6 @@ class Row(NamedTuple):
 
 def measure(counts: Sequence[int]) -> list[Row]:
     """Score each count in turn, the smaller ones several times over; counts must rise, as the peak does."""
-    torch.set_num_threads(1)  # threads that spin for work would count as cost
     with TemporaryDirectory(prefix="mmreward-scaling-") as folder:
         weights = Path(folder) / "clip"
         save_dual_encoder(weights, SCALES["toy"], 0, torch.float32)
@@ -109,6 +108,7 @@ def table(rows: Sequence[Row]) -> Table:
 
 def main() -> bool:
     """Print the table; True when everything is in proportion."""
+    torch.set_num_threads(1)  # threads that spin for work would count as cost
     rows = measure(COUNTS)
     console = Console()
     console.print(table(rows))
