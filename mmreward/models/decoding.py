@@ -15,6 +15,9 @@ from .answers import Sampling
 GROWTH = 128
 """Tokens by which a cache is enlarged: copying it whole for every token would cost as much as the token."""
 
+LIVE = 0.75
+"""The share of rows still being written below which the others are dropped; doing so copies the cache."""
+
 
 @dataclass(slots=True)
 class Start:
@@ -90,27 +93,27 @@ def decode(
 ) -> list[tuple[list[int], bool]]:
     """Continue every row until its stop token or limit; returns (ids without the stop token, stopped).
 
-    Rows that have ended leave the batch.
+    Rows that have ended leave the batch, several at a time.
     """
     device = start.hidden.device
     generators = [torch.Generator().manual_seed(sampling.seed) for sampling in samplings]
     written: list[list[int]] = [[] for _ in samplings]
     stopped = [False] * len(samplings)
+    open_rows = [True] * len(samplings)
     rows = list(range(len(samplings)))  # which prompt each row of the batch belongs to
     hidden, mask, positions, cache = start.hidden, start.mask, start.positions, start.cache
     while True:
         chosen = _pick(model.lm_head(hidden), [samplings[row] for row in rows], [generators[r] for r in rows])
-        keep = []
-        for place, (row, token) in enumerate(zip(rows, chosen, strict=True)):
-            if token in stops:
+        for row, token in zip(rows, chosen, strict=True):
+            if open_rows[row] and token in stops:
                 stopped[row] = True
-                continue
-            written[row].append(token)
-            if len(written[row]) < samplings[row].max_tokens:
-                keep.append(place)
+            elif open_rows[row]:
+                written[row].append(token)
+            open_rows[row] = not stopped[row] and len(written[row]) < samplings[row].max_tokens
+        keep = [place for place, row in enumerate(rows) if open_rows[row]]
         if not keep:
             return list(zip(written, stopped, strict=True))
-        if len(keep) < len(rows):
+        if len(keep) <= LIVE * len(rows):
             index = torch.tensor(keep, device=device)
             cache.reorder_cache(index)
             mask, positions = mask[index], positions[:, index]

@@ -18,13 +18,19 @@ class Waiter:
         return self._done
 
 
-def call(tokens=1, *, op="op", share=None, size=0, done=False, network=None):
+def call(tokens=1, *, op="op", share=None, size=0, shared=0, done=False, network=None):
     network = network or FakeNetwork()
-    return Call(network, op, None, None, share, Cost(tokens, size), [Waiter(done)])
+    return Call(network, op, None, None, share, Cost(tokens, size, shared), [Waiter(done)])
 
 
 specs = st.lists(
-    st.tuples(st.integers(1, 50), st.sampled_from("ab"), st.none() | st.integers(0, 5), st.integers(0, 30)),
+    st.tuples(
+        st.integers(1, 50),
+        st.sampled_from("ab"),
+        st.none() | st.integers(0, 5),
+        st.integers(0, 30),
+        st.sampled_from([0, 0.5, 0.9]),
+    ),
     max_size=60,
 )
 budgets = st.builds(
@@ -36,6 +42,14 @@ budgets = st.builds(
 )
 
 
+def calls_of(specs, network):
+    """A share is what calls have in common, so those without one share no tokens."""
+    return [
+        call(t, op=op, share=s, size=b, shared=0 if s is None else int(part * t), network=network)
+        for t, op, s, b, part in specs
+    ]
+
+
 def ragged_network(ragged):
     network = FakeNetwork()
     network.ragged = ragged
@@ -45,7 +59,7 @@ def ragged_network(ragged):
 @given(specs, budgets, st.booleans())
 def test_plan_places_every_call_once_within_the_budget(specs, budget, ragged):
     network = ragged_network(ragged)
-    calls = [call(t, op=op, share=s, size=b, network=network) for t, op, s, b in specs]
+    calls = calls_of(specs, network)
     batches = plan(calls, budget)
     assert sorted(id(c) for batch in batches for c in batch) == sorted(map(id, calls))
     for batch in batches:
@@ -56,7 +70,7 @@ def test_plan_places_every_call_once_within_the_budget(specs, budget, ragged):
 @given(specs, budgets, st.booleans())
 def test_a_family_that_fits_one_batch_is_in_one_batch(specs, budget, ragged):
     network = ragged_network(ragged)
-    calls = [call(t, op=op, share=s, size=b, network=network) for t, op, s, b in specs]
+    calls = calls_of(specs, network)
     batches = plan(calls, budget)
     for op, share in {(c.op, c.share) for c in calls if c.share is not None}:
         family = [c for c in calls if (c.op, c.share) == (op, share)]
@@ -67,7 +81,7 @@ def test_a_family_that_fits_one_batch_is_in_one_batch(specs, budget, ragged):
 
 @given(specs, budgets)
 def test_taking_until_empty_serves_every_live_call_in_order(specs, budget):
-    calls = [call(t, size=b, done=s == 0) for t, _, s, b in specs]
+    calls = [call(t, size=b, done=s == 0) for t, _, s, b, _ in specs]
     queue = deque(calls)
     served = []
     while queue:
@@ -87,6 +101,25 @@ def test_padding_is_what_counts_unless_the_network_is_ragged():
     load = Load.all([call(10), call(1), call(1)])
     assert load.tokens(ragged=False) == 30 and load.tokens(ragged=True) == 12
     assert load.share(Budget(tokens=60), ragged=False) == 0.5
+
+
+def test_what_a_family_shares_counts_once():
+    questions = [call(100, share="picture", shared=90, size=50) for _ in range(8)]
+    other = call(100, share="other", shared=90, size=50)
+    assert Load.all(questions) == Load(items=8, rows=1, longest=170, total=170, bytes=50)
+    assert Load.all([*questions, other]).tokens(ragged=False) == 340
+    assert [len(batch) for batch in plan([*questions, other], Budget(tokens=340))] == [9]
+
+
+def test_a_family_too_long_for_one_row_takes_several():
+    questions = [call(100, share="picture", shared=60) for _ in range(8)]
+    batches = plan(questions, Budget(tokens=180))
+    assert [len(batch) for batch in batches] == [3, 3, 2]
+
+
+def test_the_window_counts_what_is_shared_once():
+    questions = deque(call(100, share="picture", shared=90) for _ in range(50))
+    assert len(take(questions, Budget(tokens=600, lookahead=1))) == 50
 
 
 def test_a_call_without_waiters_left_is_dead():
