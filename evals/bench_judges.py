@@ -1,10 +1,6 @@
-"""Questions to a judge: how transformers users ask them, and the least work that answers them.
+"""A judge as its model card uses it, which is how the contenders without an engine use it."""
 
-A question's value is the probability of its right answer among the labels' tokens, from the logits after the
-prompt.
-"""
-
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
@@ -12,14 +8,12 @@ from typing import Any, NamedTuple, TypeVar, cast
 import torch
 from PIL import Image
 
-from mmreward import Sample, Score
+from mmreward import Sample
 from mmreward.models.labels import label_sets
-from mmreward.registry import Reward
 from mmreward.rewards.checklist import YES_NO
 
-from .bench_packing import pack
 from .bench_samples import FPS
-from .bench_tasks import Run, Values
+from .bench_tasks import Values
 
 T = TypeVar("T")
 Source = Path | tuple[Path, ...]
@@ -76,64 +70,6 @@ class Judge:
         """(N, V) -> the probability of "yes" against "no" in each row."""
         each = [logits[:, ids].float().logsumexp(-1) for ids in self.labels]
         return cast(Values, torch.stack(each, -1).softmax(-1)[:, 0].tolist())
-
-
-@dataclass(frozen=True)
-class Reading:
-    """Yes-or-no questions about pictures or clips, answered from the first token's logits.
-
-    Args:
-        judge: what the contenders without an engine ask.
-        reward: what the engine runs.
-        ask: a sample's questions, in the order of the values.
-        answers: a score's values in that order.
-    """
-
-    judge: Judge
-    name: str
-    reward: Reward
-    ask: Any
-    answers: Any
-
-    @property
-    def rewards(self) -> Mapping[str, Reward]:
-        return {self.name: self.reward}
-
-    def values(self, scores: Mapping[str, list[Score]]) -> Values:
-        return [value for score in scores[self.name] if score.ok for value in self.answers(score)]
-
-    @torch.inference_mode()
-    def loop(self, samples: Sequence[Sample]) -> Values:
-        values: Values = []
-        for question in self._questions(samples):
-            logits = self.judge.model(**self.judge.inputs([question])).logits[:, -1]
-            values += self.judge.probabilities(logits)
-        return values
-
-    @torch.inference_mode()
-    def batches(self, samples: Sequence[Sample], size: int) -> Values:
-        values: Values = []
-        for questions in chunks(self._questions(samples), size):
-            logits = self.judge.model(**self.judge.inputs(questions), logits_to_keep=1).logits[:, -1]
-            values += self.judge.probabilities(logits)
-        return values
-
-    def bare(self, samples: Sequence[Sample], size: int) -> Run:
-        """Each picture once, with all its questions behind it in one row; `size` pictures to a forward."""
-        families: dict[Source, list[Question]] = {}
-        for question in self._questions(samples):
-            families.setdefault(question.source, []).append(question)
-        packed = [pack(self.judge, some) for some in chunks(list(families.values()), size)]
-
-        @torch.inference_mode()
-        def run() -> Values:
-            logits = (rows.logits(self.judge.model) for rows in packed)
-            return [value for some in logits for value in self.judge.probabilities(some)]
-
-        return run
-
-    def _questions(self, samples: Sequence[Sample]) -> list[Question]:
-        return [question for sample in samples for question in self.ask(sample)]
 
 
 def source_of(sample: Sample) -> Source:

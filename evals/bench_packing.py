@@ -7,12 +7,11 @@ Shapes: B rows, T tokens, N questions.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 
-if TYPE_CHECKING:
-    from .bench_judges import Judge, Question
+from .bench_judges import Judge, Question
 
 MEDIA = ("pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_thw")
 
@@ -27,7 +26,7 @@ class Packed(NamedTuple):
     def logits(self, model: Any) -> torch.Tensor:
         """(N, V), in the order of the questions."""
         hidden = model.model(**self.inputs, use_cache=False).last_hidden_state
-        return model.lm_head(hidden[self.rows, self.ends])  # type: ignore[no-any-return]
+        return cast(torch.Tensor, model.lm_head(hidden[self.rows, self.ends]))
 
 
 class _Row(NamedTuple):
@@ -39,7 +38,7 @@ class _Row(NamedTuple):
     media: dict[str, torch.Tensor]
 
 
-def pack(judge: "Judge", families: Sequence[Sequence["Question"]]) -> Packed:
+def pack(judge: Judge, families: Sequence[Sequence[Question]]) -> Packed:
     """Lay out one row for each picture and its questions, padded on the right."""
     laid = [_lay(judge, questions) for questions in families]
     length = max(len(row.ids) for row in laid)
@@ -60,7 +59,7 @@ def pack(judge: "Judge", families: Sequence[Sequence["Question"]]) -> Packed:
     return Packed({name: tensor.to(judge.device) for name, tensor in inputs.items()}, rows, ends)
 
 
-def _lay(judge: "Judge", questions: Sequence["Question"]) -> _Row:
+def _lay(judge: Judge, questions: Sequence[Question]) -> _Row:
     first = {name: tensor.cpu() for name, tensor in judge.inputs(questions[:1]).items()}
     tokenizer = judge.processor.tokenizer
     ids: list[int] = first["input_ids"][0].tolist()

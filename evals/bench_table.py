@@ -12,14 +12,16 @@ from .bench_contest import Outcome
 COLUMNS = (
     "workload",
     "loop s",
-    "batches s",
+    "batch s",
     "bare s",
     "engine s",
     "x loop",
-    "x batches",
+    "x batch",
     "of bare",
-    "max difference",
+    "differ",
 )
+"""Median seconds of each contender, how many times as fast as the first two the engine is, its share of the
+bare forward's speed, and the largest difference of any value from the loop's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +74,7 @@ def cells(line: Line, tolerance: float) -> list[str]:
 
 def table(lines: list[Line], setting: Setting) -> Table:
     """For a terminal."""
-    made = Table(*COLUMNS, title=str(setting))
+    made = Table(*COLUMNS, title=str(setting), box=None, padding=(0, 1, 0, 0))
     for line in lines:
         made.add_row(*cells(line, setting.tolerance))
     return made

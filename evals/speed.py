@@ -26,7 +26,8 @@ from .bench_scales import SCALES
 from .bench_table import Line, Setting, as_json, markdown, notes, table
 from .bench_tasks import resolve_device
 from .bench_weights import save_all
-from .bench_workloads import Workload, Workshop
+from .bench_workloads import Workload
+from .bench_workshop import Workshop
 
 COARSE = 5e-2
 """How far values may lie apart in bfloat16 or float16, where equal sums rounded in another order differ."""

@@ -17,8 +17,8 @@ from mmreward.evals import (
 )
 from mmreward.evals.bench_bars import Bar, verdicts
 from mmreward.evals.bench_contest import Outcome, contest, difference
-from mmreward.evals.bench_judges import Reading
-from mmreward.evals.bench_workloads import Workshop
+from mmreward.evals.bench_reading import Reading
+from mmreward.evals.bench_workshop import Workshop
 
 from mmreward import Engine, Media, Sample
 from mmreward.rewards.checklist import YES_NO
@@ -232,7 +232,7 @@ def test_a_row_says_what_was_measured_and_marks_a_difference():
     line = bench_table.Line("checklist K=8", outcomes(engine=2.0), 10, None)
     row = dict(zip(bench_table.COLUMNS, bench_table.cells(line, 1e-4), strict=True))
     assert row["engine s"] == "2.000" and row["x loop"] == "3.00" and row["of bare"] == "50%"
-    assert row["max difference"] == "0.0e+00"
+    assert row["differ"] == "0.0e+00"
     off = bench_table.Line("checklist K=8", outcomes(apart=1.1e-4), 10, None)
     assert bench_table.cells(off, 1e-4)[-1] == "1.1e-04 MISSED"
 
