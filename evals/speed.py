@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 from rich.console import Console
+from transformers.utils.logging import disable_progress_bar
 
 from mmreward import Engine
 
@@ -48,7 +49,7 @@ def bench(
         scale: a key of SCALES.
         device: "auto", "cpu", "cuda", ...
         dtype: of all networks.
-        only: beginnings of the names of the workloads to run; none means all.
+        only: names of the workloads to run, or how they begin; none means all.
         repeats: timed rounds, 3 or more for a figure worth quoting.
         out: where the JSON goes.
         as_markdown: print markdown instead of a table.
@@ -62,6 +63,7 @@ def bench(
             f"not {scale!r}, {dtype!r}, {repeats}"
         )
     console = Console(stderr=as_markdown)
+    disable_progress_bar()
     place = resolve_device(device)
     setting = _setting(scale, place, dtype)
     with ExitStack() as stack:
@@ -100,10 +102,14 @@ def _settler(device: torch.device) -> Callable[[], None]:
 
 
 def _chosen(names: Sequence[str], only: Sequence[str]) -> list[str]:
-    for start in only:
-        if not any(name.startswith(start) for name in names):
-            raise ValueError(f"no workload begins with {start!r}; there are {', '.join(names)}")
-    return [name for name in names if not only or name.startswith(tuple(only))]
+    """The workloads named in full, and those that begin with what is no name."""
+    wanted: set[str] = set()
+    for asked in only:
+        found = {asked} & set(names) or {name for name in names if name.startswith(asked)}
+        if not found:
+            raise ValueError(f"no workload begins with {asked!r}; there are {', '.join(names)}")
+        wanted |= found
+    return [name for name in names if not only or name in wanted]
 
 
 def _setting(scale: str, device: torch.device, dtype: str) -> Setting:

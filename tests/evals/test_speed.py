@@ -19,8 +19,10 @@ from mmreward.evals.bench_bars import Bar, verdicts
 from mmreward.evals.bench_contest import Outcome, contest, difference
 from mmreward.evals.bench_reading import Reading
 from mmreward.evals.bench_workshop import Workshop
+from typer.testing import CliRunner
 
 from mmreward import Engine, Media, Sample
+from mmreward.cli import app
 from mmreward.rewards.checklist import YES_NO
 from mmreward.verifiers.answer import mask_verdict, segment
 
@@ -56,6 +58,11 @@ def outcomes(loop=6.0, batches=5.0, bare=1.0, engine=1.0, apart=0.0):
     return {
         name: Outcome([s, 2 * s, 0.5 * s], apart if name == "engine" else 0.0) for name, s in made.items()
     }
+
+
+def run_bench(*arguments):
+    """The command, at toy scale."""
+    return CliRunner().invoke(app, ["bench", "--scale", "toy", "--device", "cpu", *arguments])
 
 
 def fixed(values, log=None, name=""):
@@ -124,7 +131,7 @@ def test_no_word_is_unknown_to_the_judge(workshop):
 # --- what is wrong is called wrong ----------------------------------------------------------------------
 
 
-def test_a_contender_that_computes_something_else_is_missed(workshop, tmp_path, monkeypatch, capsys):
+def test_a_contender_that_computes_something_else_is_missed(tmp_path, monkeypatch):
     honest = Reading.batches
 
     def wrong(self, samples, size):
@@ -132,12 +139,12 @@ def test_a_contender_that_computes_something_else_is_missed(workshop, tmp_path, 
 
     monkeypatch.setattr(Reading, "batches", wrong)
     out = tmp_path / "deep" / "speed.json"
-    same = speed.bench("toy", "cpu", only=["checklist K=1"], repeats=1, out=out, as_markdown=True)
-    assert not same
-    assert "MISSED" in next(
-        line for line in capsys.readouterr().out.splitlines() if "| checklist K=1 |" in line
-    )
+    done = run_bench("--only", "checklist K=1", "--repeats", "1", "--out", str(out), "--markdown")
+    assert done.exit_code == 1
+    row = next(line for line in done.stdout.splitlines() if line.startswith("| checklist K=1 |"))
+    assert "MISSED" in row
     written = json.loads(out.read_text())
+    assert list(written["workloads"]) == ["checklist K=1"], "K=16 was not asked for"
     entry = written["workloads"]["checklist K=1"]
     assert entry["equal"] is False and 1e-4 < entry["difference"]["batches"] < 3e-4
     assert entry["difference"]["engine"] < 1e-5
@@ -266,9 +273,10 @@ def test_flops_are_those_of_the_formulas():
 # --- the command ----------------------------------------------------------------------------------------
 
 
-def test_the_json_has_every_figure_and_where_it_comes_from(tmp_path, capsys):
+def test_the_json_has_every_figure_and_where_it_comes_from(tmp_path):
     out = tmp_path / "speed.json"
-    assert speed.bench("toy", "cpu", only=["critique"], repeats=2, out=out)
+    done = run_bench("--only", "critique", "--repeats", "2", "--out", str(out))
+    assert done.exit_code == 0 and "critique" in done.stdout
     written = json.loads(out.read_text())
     assert set(written) == {
         "workloads",
@@ -288,7 +296,6 @@ def test_the_json_has_every_figure_and_where_it_comes_from(tmp_path, capsys):
         assert len(entry[name]) == 2 and all(seconds > 0 for seconds in entry[name])
     assert set(entry["chosen"]) == CONTENDERS and entry["equal"] is True
     assert entry["flops"] > 0 and entry["limit_seconds"] is None
-    assert "critique" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
