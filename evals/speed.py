@@ -51,7 +51,7 @@ def bench(
         dtype: of all networks.
         only: names of the workloads to run, or how they begin; none means all.
         repeats: timed rounds, 3 or more for a figure worth quoting.
-        out: where the JSON goes.
+        out: where the JSON goes; written anew after each workload.
         as_markdown: print markdown instead of a table.
 
     Raises:
@@ -72,13 +72,13 @@ def bench(
         places = save_all(folder, SCALES[scale], texts(), getattr(torch, dtype))
         workshop = Workshop(folder / "media", places, SCALES[scale], place, dtype)
         engine = stack.enter_context(Engine(str(place)))
-        lines = []
+        lines: list[Line] = []
         for name in _chosen(workshop.names, only):
             console.print(f"timing {name}")
             lines.append(_run(workshop.make(name), engine, repeats, place, dtype))
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(as_json(lines, setting), indent=1) + "\n", encoding="utf-8")
+            if out is not None:  # a run that is cut short keeps what it has measured
+                out.parent.mkdir(parents=True, exist_ok=True)
+                out.write_text(json.dumps(as_json(lines, setting), indent=1) + "\n", encoding="utf-8")
     if as_markdown:
         print(markdown(lines, setting))
     else:
