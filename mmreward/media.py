@@ -1,7 +1,7 @@
 """One picture or clip: decoded when needed, named by its content. Knows nothing of models or preprocessing.
 
 Colour rules, the same for every reward: EXIF rotation is applied, alpha is laid over white, every other mode
-becomes RGB. Float pixels are fractions of full scale and must lie in [0, 1].
+becomes RGB. Float pixels are fractions of full scale and must lie in [0, 1]. A tensor on a GPU stays there.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard, cast
 
 import numpy as np
 
@@ -26,6 +26,8 @@ MAX_PIXELS = 89_478_485
 MAX_FRAMES = 4096
 MAX_CLIP_PIXELS = 1 << 30
 """Pixels of all frames of one clip together (3 GB as RGB); a small file can ask for any number."""
+TOLERANCE = 1e-3
+"""How far float pixels may lie outside [0, 1] before they are refused rather than clipped."""
 
 
 class Media:
@@ -56,9 +58,16 @@ class Media:
 
     @cached_property
     def key(self) -> str:
-        """Hash of the content: of the encoded bytes when there are some, else of shape, type and pixels."""
-        rate = "" if self._fps is None else f"{self._fps:g}"
-        digest = hashlib.blake2b(f"{self.kind}{rate}".encode(), digest_size=16)
+        """Hash of the content: of the encoded bytes when there are some, else of shape, type and pixels.
+
+        Of a tensor on a GPU it is another hash, computed there; see `tensors.content_key`.
+        """
+        kind = self.kind if self._fps is None else f"{self.kind}{self._fps:g}"
+        if _is_tensor(self.source) and self.source.device.type != "cpu":
+            from .tensors import content_key
+
+            return content_key(self.source, kind)
+        digest = hashlib.blake2b(kind.encode(), digest_size=16)
         if isinstance(self.source, Path | bytes):
             digest.update(self._encoded())
         else:
@@ -69,7 +78,7 @@ class Media:
 
     @cached_property
     def size(self) -> tuple[int, int]:
-        """(height, width) after EXIF rotation, from the header alone where there is one."""
+        """(height, width) after EXIF rotation, from the header or the shape alone where there is one."""
         if isinstance(self.source, Path | bytes) and not self._is_stream():
             with self._opened() as picture:
                 width, height = picture.size
@@ -78,8 +87,14 @@ class Media:
             return _checked_size(height, width)
         if isinstance(self.source, Path | bytes):
             return _checked_size(*_stream_facts(self._encoded())[2:])
-        shape = self._array().shape
-        return _checked_size(*(shape[:2] if self.kind == "image" else shape[1:3]))
+        if _is_tensor(self.source):
+            shape = tuple(self.source.shape[-2:])
+        else:
+            whole = self._array()
+            shape = whole.shape[:2] if self.kind == "image" else whole.shape[1:3]
+        if len(shape) < 2:
+            raise Unscorable(f"{self!r} has too few dimensions")
+        return _checked_size(*shape)
 
     @cached_property
     def fps(self) -> float | None:
@@ -98,7 +113,7 @@ class Media:
         if self.kind == "image":
             return 1
         if not isinstance(self.source, Path | bytes):
-            return len(self._array())
+            return len(self.source) if _is_tensor(self.source) else len(self._array())
         if self._is_stream():
             return _stream_facts(self._encoded())[0] or len(self.array())
         with self._opened() as picture:
@@ -128,15 +143,19 @@ class Media:
             return np.stack(frames)
 
     def pixels(self) -> "torch.Tensor":
-        """uint8 tensor, CHW or TCHW. A uint8 tensor source with three channels is handed back as it is."""
+        """uint8 tensor, CHW or TCHW; a tensor's on its own device, and itself when it is uint8 with three
+        channels."""
         import torch
 
-        source: Any = self.source
-        dims = 3 if self.kind == "image" else 4
-        tensor = isinstance(source, torch.Tensor) and source.dtype == torch.uint8
-        if tensor and source.ndim == dims and source.shape[-3] == 3:
-            return cast("torch.Tensor", source)
+        if _is_tensor(self.source):
+            from .tensors import rgb
+
+            return rgb(self.source, self.kind)
         return torch.from_numpy(np.ascontiguousarray(np.moveaxis(self.array(), -1, -3)))
+
+    def encoded(self) -> bytes | None:
+        """The bytes of the file it came from; None when it came as pixels."""
+        return self._encoded() if isinstance(self.source, Path | bytes) else None
 
     def _encoded(self) -> bytes:
         if isinstance(self.source, bytes):
@@ -178,7 +197,7 @@ class Media:
         source = self.source
         if isinstance(source, np.ndarray):
             return source
-        if hasattr(source, "detach"):
+        if _is_tensor(source):
             moved = source.detach().cpu()
             if moved.dtype.is_floating_point:
                 moved = moved.float()
@@ -192,6 +211,10 @@ class Media:
                 raise Unscorable(f"the frames have different sizes: {sorted(sizes)}")
             return np.stack(frames)
         raise Unscorable(f"{type(source).__name__} is not a path, bytes, PIL image, array or tensor")
+
+
+def _is_tensor(source: Any) -> "TypeGuard[torch.Tensor]":
+    return hasattr(source, "detach")  # torch may not be imported
 
 
 def _checked_size(height: int, width: int) -> tuple[int, int]:
@@ -232,7 +255,7 @@ def _as_rgb(array: "np.ndarray[Any, Any]", kind: str) -> "np.ndarray[Any, np.dty
             raise Unscorable(f"pixels of type {array.dtype}: expected uint8 or floats in [0, 1]")
         if not np.isfinite(array).all():
             raise Unscorable("the pixels contain NaN or infinity")
-        if array.min() < -1e-3 or array.max() > 1 + 1e-3:
+        if array.min() < -TOLERANCE or array.max() > 1 + TOLERANCE:
             raise Unscorable(f"float pixels span {array.min():.3g} to {array.max():.3g}: expected [0, 1]")
         array = np.rint(array.clip(0, 1) * 255).astype(np.uint8)
     if array.shape[-1] == 4:

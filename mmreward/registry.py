@@ -28,10 +28,14 @@ Factory = Callable[..., Any]
 
 
 class Fingerprinted(Protocol):
-    """A network, or a handle on one with settings of its own."""
+    """A network or service, or a handle that knows with which options a reward uses one."""
 
     @property
-    def fingerprint(self) -> str: ...
+    def name(self) -> str: ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Everything that changes its numbers."""
 
 
 _FIELDS = tuple(f.name for f in fields(Sample))

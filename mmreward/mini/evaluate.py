@@ -21,6 +21,7 @@ from ..engine import Engine
 from ..failures import Unscorable
 from ..media import Media
 from ..models.base import locate
+from ..models.qwen import QwenVL
 from ..registry import resolve
 from ..types import Sample
 from ..verifiers.boxes import boxes_of, soft_f1, to_unit
@@ -147,8 +148,8 @@ TALK = {
 
 def talk_figures(number: int = 200) -> Iterator[Figure]:
     """What the VLM writes; n is the number of pictures, of which each figure uses those it applies to."""
-    vlm = models.vlm("mini-vlm")
-    measured = vlm_measure.measure(vlm.network.module, vlm.network.processor, number, SEED)
+    vlm = QwenVL("mini-vlm")
+    measured = vlm_measure.measure(vlm.module, vlm.processor, number, SEED)
     for name, what in TALK.items():
         yield Figure(what, measured[name], number)
 

@@ -12,16 +12,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from ..registry import Fingerprinted, uses
+from .address import is_served
 
 if TYPE_CHECKING:
     from .classifiers import Classifier
-    from .encoders import DualEncoder
+    from .encoders import DualEncoder, Encoder
     from .heads import Head
     from .qwen import QwenVL
+    from .remote import ServedVLM
     from .vlms import VLM
 
 ASSETS = Path(str(files("mmreward.assets")))
 """Where the miniature's weights lie."""
+
+_dual_encoders: "dict[tuple[str, str], DualEncoder]" = {}
 
 P = ParamSpec("P")
 N = TypeVar("N", bound=Fingerprinted)
@@ -46,32 +50,47 @@ def _shared(make: Callable[P, N]) -> Callable[P, N]:
 
 
 @_shared
-def clip(weights: str, *, dtype: str = "float32", resize: str = "tensor") -> "DualEncoder":
+def clip(weights: str, *, dtype: str = "float32", resize: str = "tensor") -> "Encoder":
     """A dual encoder: CLIP or SigLIP in transformers format, or an open_clip model.
+
+    Handles of the same content and dtype share one network, whatever the weights are called and however the
+    pictures are resized.
 
     Args:
         weights: a hub id or folder in transformers format, or one that holds an `open_clip_config.json`, or
             "open_clip:ARCHITECTURE/TAG" (such as "open_clip:ViT-B-32/laion2b_s34b_b79k").
         dtype: of the towers; embeddings are normalised in float32 whatever it is.
-        resize: "tensor" resizes on the device in float; "pil" as the published preprocessing does, on the
-            CPU.
+        resize: "tensor" in float; "pil" with Pillow on 8-bit values, as the published preprocessing does;
+            "uint8" on 8-bit values with torchvision, the quickest on a CPU. "tensor" runs on the device, the
+            others on the CPU. `evals/drift.md` has what each does to the scores.
+
+    Raises:
+        ValueError: no such dtype or resize.
     """
+    from .encoders import Encoder
+
+    return Encoder(_dual_encoder(weights, dtype), weights, resize)
+
+
+def _dual_encoder(weights: str, dtype: str) -> "DualEncoder":
+    from .base import held_as
     from .encoders import DualEncoder
 
-    return DualEncoder(weights, dtype=dtype, resize=resize)
+    made = DualEncoder(weights, dtype=dtype)
+    return _dual_encoders.setdefault((held_as(made.source), dtype), made)
 
 
 @_shared
-def head(weights: str, encoder: str, *, dtype: str = "float32") -> "Head":
+def head(weights: str, encoder: str, *, dtype: str = "float32", resize: str = "tensor") -> "Head":
     """A linear or MLP head on a dual encoder's image embedding, such as an aesthetic predictor.
 
     Args:
         weights: a safetensors file.
-        encoder: the dual encoder's weights, as for `clip`.
+        encoder, dtype, resize: the dual encoder, as for `clip`; the head itself is float32.
     """
     from .heads import Head
 
-    return Head(weights, clip(encoder, dtype=dtype))
+    return Head(weights, clip(encoder, dtype=dtype, resize=resize))
 
 
 @_shared
@@ -97,16 +116,24 @@ def vlm(
     min_pixels: int | None = None,
     max_pixels: int | None = None,
     max_frames: int | None = None,
-) -> "VLM":
-    """A vision-language model of the Qwen2.5-VL, Qwen3-VL or Qwen3.5 family, through transformers.
+) -> "VLM | ServedVLM":
+    """A vision-language model: Qwen2.5-VL, Qwen3-VL or Qwen3.5 through transformers, or one behind a server.
 
     Args:
-        weights: a hub id or folder.
-        dtype: of the weights; label probabilities are computed in float32 whatever it is.
+        weights: a hub id or folder; or MODEL@URL for a model behind an OpenAI-compatible server, such as
+            "Qwen/Qwen3-VL-8B-Instruct@http://localhost:8000/v1" (its settings: see `address.Address`).
+        dtype: of the weights; label probabilities are computed in float32 whatever it is. A served model's is
+            its server's, so only the default is accepted there.
         min_pixels: pictures with fewer pixels are enlarged; None takes the checkpoint's own limit.
         max_pixels: pictures with more are reduced. The first lever on cost: tokens grow with it.
         max_frames: frames a clip is thinned to (two a second are taken); None takes the family's own limit.
     """
+    if is_served(weights):
+        from .remote import ServedVLM
+
+        if max_frames is not None:
+            raise ValueError(f"max_frames does not apply to {weights}: served models are shown no clips")
+        return ServedVLM(weights, dtype=dtype, min_pixels=min_pixels, max_pixels=max_pixels)
     from .vision import View
     from .vlms import VLM
 

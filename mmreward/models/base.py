@@ -5,6 +5,7 @@ import hashlib
 import json
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -59,8 +60,7 @@ class TorchNetwork(ABC):
 
     @cached_property
     def fingerprint(self) -> str:
-        facts = [type(self).__name__, content_of(self.source), str(self.dtype), sorted(self.options.items())]
-        return hashlib.blake2b(json.dumps(facts, default=str).encode(), digest_size=8).hexdigest()
+        return fingerprint_of(type(self).__name__, self.source, self.dtype, self.options)
 
     @property
     def nbytes(self) -> int:
@@ -107,6 +107,12 @@ def _locked(tensor: torch.Tensor) -> torch.Tensor:
         return tensor
 
 
+def fingerprint_of(kind: str, source: str, dtype: torch.dtype, options: Mapping[str, Any]) -> str:
+    """A hash of everything that changes a network's numbers."""
+    facts = [kind, content_of(source), str(dtype), sorted(options.items())]
+    return hashlib.blake2b(json.dumps(facts, default=str).encode(), digest_size=8).hexdigest()
+
+
 def locate(weights: str) -> str:
     """The folder of a miniature's weights; any other name is handed back for the hub or the file system.
 
@@ -136,14 +142,24 @@ def content_of(source: str) -> str:
                 digest.update(member.name.encode())
                 digest.update(_bytes_of(member))
         return digest.hexdigest()
+    snapshot = _snapshot(source)
+    return f"{source}@{snapshot.name}" if snapshot is not None else source
+
+
+def held_as(source: str) -> str:
+    """Equal for two names of the same weights: a folder's content, be it the local cache's of a hub id."""
+    snapshot = None if Path(source).exists() else _snapshot(source)
+    return content_of(source if snapshot is None else str(snapshot))
+
+
+def _snapshot(source: str) -> Path | None:
+    """The folder of a hub id in the local cache."""
+    if source.count("/") > 1 or ":" in source:
+        return None
     from huggingface_hub import try_to_load_from_cache
 
-    found = (
-        try_to_load_from_cache(source, "config.json")
-        if source.count("/") <= 1 and ":" not in source
-        else None
-    )
-    return f"{source}@{Path(found).parent.name}" if isinstance(found, str) else source
+    found = try_to_load_from_cache(source, "config.json")
+    return Path(found).parent if isinstance(found, str) else None
 
 
 def _bytes_of(file: Path) -> bytes:

@@ -9,6 +9,7 @@ from ..batching import Cost
 from ..engine import current
 from ..media import Media
 from .base import TorchNetwork
+from .pictures import decoded
 
 
 class Classifier(TorchNetwork):
@@ -43,10 +44,11 @@ class Classifier(TorchNetwork):
         return Cost(256, 3 * height * width)
 
     def prepare(self, op: str, items: list[Media]) -> Any:
-        pictures = [media.picture() for media in items]
+        pictures = [decoded(media).cpu() for media in items]
         with self.processing:
             processor = self.processor
-        return processor(images=pictures, return_tensors="pt")["pixel_values"].to(self.dtype)
+        inputs = processor(images=pictures, input_data_format="channels_first", return_tensors="pt")
+        return inputs["pixel_values"].to(self.dtype)
 
     @torch.inference_mode()
     def forward(self, op: str, batch: Any) -> list[Any]:

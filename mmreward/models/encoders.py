@@ -1,9 +1,12 @@
 """Dual encoders: CLIP and SigLIP through transformers, and everything open_clip has. Ops "image" and "text".
 
+The network is the weights, and there is one of it; how a picture is resized belongs to the handle that asks.
+
 Knows nothing of samples or of what a similarity is used for.
 """
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -14,8 +17,9 @@ import torch.nn.functional as F
 from ..batching import Cost
 from ..engine import current
 from ..media import Media
-from ..preprocess import Recipe, normalise, resize_pil, to_input
-from .base import TorchNetwork, pooled
+from ..preprocess import BACKENDS, Group, Recipe, grouped, to_input
+from .base import TorchNetwork, fingerprint_of, locate, pooled
+from .pictures import decoded, resized
 
 Vector = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -38,35 +42,26 @@ class Towers(NamedTuple):
     scale: Callable[[], float]
 
 
+class Look(NamedTuple):
+    """A picture, and the backend that resizes it."""
+
+    media: Media
+    resize: str
+
+
 class DualEncoder(TorchNetwork):
     """Embeds pictures and texts into one space; embeddings are unit vectors in float32.
 
     Args:
-        weights, dtype, resize: see `mmreward.models.clip`.
-
-    Raises:
-        ValueError: resize is neither "tensor" nor "pil".
+        weights, dtype: see `mmreward.models.clip`.
     """
 
-    def __init__(self, weights: str, *, dtype: str = "float32", resize: str = "tensor") -> None:
-        if resize not in ("tensor", "pil"):
-            raise ValueError(f"resize is 'tensor' or 'pil', not {resize!r}")
-        super().__init__(weights, dtype=dtype, resize=resize)
+    def __init__(self, weights: str, *, dtype: str = "float32") -> None:
+        super().__init__(weights, dtype=dtype)
         self._towers: Towers | None = None
 
-    async def image(self, media: Media) -> Vector:
-        """The unit embedding of a picture, (D,) float32."""
-        return cast(Vector, await current().submit(self, "image", media, key=media.key))
-
-    async def text(self, text: str) -> Text:
-        """The unit embedding of a text; the part beyond the context length is dropped, the end token kept."""
-        return cast(Text, await current().submit(self, "text", text, key=text))
-
     def similarity(self, pixels: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
-        """Differentiable cosine similarities (N,) of float pixels (N, 3, H, W) in [0, 1] with N prompts.
-
-        Runs where the pixels are: the weights are moved there.
-        """
+        """See `Encoder.similarity`."""
         if self.device != pixels.device:
             self.load(str(pixels.device))
         unique = list(dict.fromkeys(prompts))
@@ -74,7 +69,8 @@ class DualEncoder(TorchNetwork):
             tokens, _ = self.towers.tokenize(unique)
             texts = self._unit(self.towers.text(self._on_device(tokens)))
         rows = [unique.index(prompt) for prompt in prompts]
-        images = self._unit(self.towers.image(to_input(list(pixels), self.towers.recipe).to(self.dtype)))
+        whole = [Group(list(range(len(pixels))), pixels)]
+        images = self._unit(self.towers.image(to_input(whole, self.towers.recipe).to(self.dtype)))
         return (images * texts[rows]).sum(-1)
 
     @property
@@ -91,18 +87,13 @@ class DualEncoder(TorchNetwork):
             )
         return self._towers
 
-    @property
-    def scale(self) -> float:
-        """exp(logit_scale), the factor the model was trained to put before the cosine."""
-        return self.towers.scale()
-
     def build(self) -> torch.nn.Module:
         return self.towers.module
 
     def cost(self, op: str, item: Any) -> Cost:
         if op == "text":
             return Cost(77)
-        height, width = item.size
+        height, width = item.media.size
         return Cost(256, 3 * height * width)
 
     def prepare(self, op: str, items: list[Any]) -> Any:
@@ -110,9 +101,17 @@ class DualEncoder(TorchNetwork):
             tokenize = self.towers.tokenize
             with self.processing:
                 return tokenize(items)
-        if self.options["resize"] == "pil":
-            return [resize_pil(media.array(), self.towers.recipe) for media in items]
-        return [media.pixels() for media in items]
+        return grouped([self._pixels(look) for look in items], pinned=self.device.type == "cuda")
+
+    def _pixels(self, look: Look) -> torch.Tensor:
+        """What `forward` is given: resized by a worker for the CPU, and whole for a GPU, which is quicker at
+        that.
+
+        Before the first load the device is not known, and the pictures of the first batches are resized here.
+        """
+        if look.resize == "tensor" and self.device.type != "cpu":
+            return decoded(look.media)
+        return resized(look.media, self.towers.recipe, look.resize)
 
     @torch.inference_mode()
     def forward(self, op: str, batch: Any) -> list[Any]:
@@ -120,18 +119,62 @@ class DualEncoder(TorchNetwork):
             tokens, truncated = batch
             vectors = self._unit(self.towers.text(self._on_device(tokens))).cpu().numpy()
             return [Text(vector, cut) for vector, cut in zip(vectors, truncated, strict=True)]
-        pixels = [picture.to(self.device, non_blocking=True) for picture in batch]
-        if self.options["resize"] == "pil":
-            prepared = normalise(torch.stack(pixels), self.towers.recipe)
-        else:
-            prepared = to_input(pixels, self.towers.recipe)
-        return list(self._unit(self.towers.image(prepared.to(self.dtype))).cpu().numpy())
+        pixels = to_input(batch, self.towers.recipe, self.device)
+        return list(self._unit(self.towers.image(pixels.to(self.dtype))).cpu().numpy())
 
     def _unit(self, embedding: torch.Tensor) -> torch.Tensor:
         return F.normalize(embedding.float(), dim=-1)
 
     def _on_device(self, tokens: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return {name: tensor.to(self.device) for name, tensor in tokens.items()}
+
+
+class Encoder:
+    """A dual encoder as a reward sees it: a network shared with others, and its own way to resize.
+
+    Args:
+        network: the weights.
+        weights: what the reward calls them; the fingerprint is that of this name's content.
+        resize: see `mmreward.models.clip`.
+
+    Raises:
+        ValueError: an unknown way to resize.
+    """
+
+    def __init__(self, network: DualEncoder, weights: str, resize: str) -> None:
+        if resize not in BACKENDS:
+            raise ValueError(f"resize is one of {', '.join(BACKENDS)}, not {resize!r}")
+        self.network = network
+        self.name = weights
+        self.resize = resize
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Everything that changes the embeddings: weights, dtype and resize."""
+        return fingerprint_of("DualEncoder", locate(self.name), self.network.dtype, {"resize": self.resize})
+
+    async def image(self, media: Media) -> Vector:
+        """The unit embedding of a picture, (D,) float32."""
+        look = Look(media, self.resize)
+        key = (media.key, self.resize)
+        return cast(Vector, await current().submit(self.network, "image", look, key=key))
+
+    async def text(self, text: str) -> Text:
+        """The unit embedding of a text; the part beyond the context length is dropped, the end token kept."""
+        return cast(Text, await current().submit(self.network, "text", text, key=text))
+
+    def similarity(self, pixels: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
+        """Differentiable cosine similarities (N,) of float pixels (N, 3, H, W) in [0, 1] with N prompts.
+
+        Runs where the pixels are: the weights are moved there. Always resizes as "tensor" does, the only way
+        with a gradient.
+        """
+        return self.network.similarity(pixels, prompts)
+
+    @property
+    def scale(self) -> float:
+        """exp(logit_scale), the factor the model was trained to put before the cosine."""
+        return self.network.towers.scale()
 
 
 def transformers_towers(source: str, dtype: torch.dtype) -> Towers:

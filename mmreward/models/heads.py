@@ -16,7 +16,7 @@ from ..batching import Cost
 from ..engine import current
 from ..media import Media
 from .base import TorchNetwork
-from .encoders import DualEncoder
+from .encoders import Encoder
 
 
 class Head(TorchNetwork):
@@ -31,7 +31,7 @@ class Head(TorchNetwork):
         ValueError: layer indices that mean there are activations in between, or shapes that do not chain.
     """
 
-    def __init__(self, weights: str, encoder: DualEncoder) -> None:
+    def __init__(self, weights: str, encoder: Encoder) -> None:
         super().__init__(weights, encoder=encoder.fingerprint)
         self.encoder = encoder
 

@@ -10,6 +10,7 @@ import torch
 
 from ..cache import ByteLRU
 from ..media import Media
+from .pictures import decoded
 
 FPS = 24.0
 """Frames per second of a clip that does not say: what transformers assumes."""
@@ -100,11 +101,13 @@ class Vision:
         return self._clip(media, key) if media.kind == "video" else self._picture(media, key)
 
     def _picture(self, media: Media, key: tuple[str, View]) -> Sight:
+        from PIL import Image
         from qwen_vl_utils.vision_process import fetch_image
 
         low, high = self.limits(key[1])
         images = self.processor.image_processor
-        asked = {"image": media.picture(), "min_pixels": low, "max_pixels": high}
+        whole = Image.fromarray(decoded(media).cpu().permute(1, 2, 0).numpy())
+        asked = {"image": whole, "min_pixels": low, "max_pixels": high}
         picture = fetch_image(asked, image_patch_size=images.patch_size)
         made = images(images=[picture], do_resize=False, return_tensors="pt")
         text = self.processor.replace_image_token(made, 0)

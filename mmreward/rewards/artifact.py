@@ -34,7 +34,7 @@ def artifact(
 
     Args:
         classifier: an image classifier (hub id, folder or "mini-artifact") with a label `clean_label`.
-        judge: a VLM (hub id, folder or "mini-vlm").
+        judge: a VLM (hub id, folder, "mini-vlm", or MODEL@URL for a served one).
         clean_label: the classifier's label for a good picture.
         question: asks for artifacts; "yes" must mean that there are some.
         min_mass: smallest probability of yes and no together that is believed.

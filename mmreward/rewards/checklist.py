@@ -55,7 +55,7 @@ def checklist(
 
     Args:
         questions: name -> question; default one question, whether the picture matches the prompt.
-        judge: a VLM (hub id, folder or "mini-vlm").
+        judge: a VLM (hub id, folder, "mini-vlm", or MODEL@URL for a served one).
         soft: add up the probability of each right answer; otherwise count the questions where it is the
             likeliest.
         min_mass: a question whose choices have less probability than this together was not answered.

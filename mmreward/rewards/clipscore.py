@@ -32,7 +32,8 @@ def clipscore(
     Args:
         weights: a hub id, a folder, "open_clip:ARCHITECTURE/TAG", or "mini-clip".
         dtype: of the towers.
-        resize: "tensor" (float, on the device) or "pil" (8-bit, as published preprocessing).
+        resize: "tensor" (float, on the device), "pil" (8-bit, as published preprocessing) or "uint8" (the
+            quickest on a CPU). `score_tensor` always takes "tensor".
     """
     net = models.clip(weights, dtype=dtype, resize=resize)
 

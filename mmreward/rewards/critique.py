@@ -47,7 +47,7 @@ def critique(
 
     Args:
         aspects: name -> what it asks; default text faithfulness and visual quality.
-        judge: a VLM (hub id, folder or "mini-vlm").
+        judge: a VLM (hub id, folder, "mini-vlm", or MODEL@URL for a served one).
         low: the worst score the judge may give.
         high: the best.
         max_tokens: where a critique is cut off.

@@ -42,7 +42,8 @@ def listener(
     target it is the reasoner's own answer, so the score measures how convincing it is.
 
     Args:
-        listener: the frozen VLM (hub id, folder or "mini-vlm"); not the model being trained.
+        listener: the frozen VLM (hub id, folder, "mini-vlm", or MODEL@URL for a served one); not the model
+            being trained.
         labels: the possible verdicts, such as ("yes", "no") or ("1", "2").
         min_mass: smallest probability of the labels together that is believed.
         dtype: of the listener.

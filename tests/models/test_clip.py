@@ -1,6 +1,7 @@
 """Dual encoders against transformers and open_clip themselves, on shared random weights."""
 
 import asyncio
+import shutil
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ import torch.nn.functional as F
 
 from mmreward import Media, Sample, load, models
 from mmreward.models.base import pooled
-from mmreward.preprocess import Recipe, normalise, resize_pil, to_input
+from mmreward.models.encoders import DualEncoder, Encoder
+from mmreward.preprocess import BACKENDS, Recipe, grouped, normalise, resize_pil, to_input
 
 LONG_A = "a red circle " * 100
 LONG_B = "two blue squares " * 100
@@ -106,9 +108,89 @@ def test_the_two_resize_backends_differ_by_rounding_only(fit, pictures):
     recipe = Recipe(size=(24, 24), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), fit=fit)
     arrays = [np.asarray(picture) for picture in pictures]
     by_pil = normalise(torch.stack([resize_pil(array, recipe) for array in arrays]), recipe)
-    by_tensor = to_input([torch.from_numpy(a.copy()).permute(2, 0, 1) for a in arrays], recipe)
+    by_tensor = to_input(grouped([torch.from_numpy(a.copy()).permute(2, 0, 1) for a in arrays]), recipe)
     difference = (by_pil - by_tensor).abs() * 255
     assert difference.max() <= 4 and difference.mean() < 0.5
+
+
+# --- one network, many handles --------------------------------------------------------------------------
+
+
+def test_ways_to_resize_share_the_network_and_have_fingerprints_of_their_own(clip_folder):
+    handles = [models.clip(clip_folder, resize=resize) for resize in BACKENDS]
+    assert len({id(handle.network) for handle in handles}) == 1
+    assert models.clip(clip_folder) is handles[0]
+    rewards = [load("clipscore", weights=clip_folder, resize=resize) for resize in BACKENDS]
+    assert len({reward.networks[0].fingerprint for reward in rewards}) == 3
+    assert len({reward.fingerprint for reward in rewards}) == 3
+
+
+def test_another_dtype_is_another_network(clip_folder):
+    assert models.clip(clip_folder, dtype="bfloat16").network is not models.clip(clip_folder).network
+
+
+def test_a_copied_folder_is_the_same_network_and_a_changed_one_is_not(clip_folder, tmp_path):
+    copy, changed = shutil.copytree(clip_folder, tmp_path / "a"), shutil.copytree(clip_folder, tmp_path / "b")
+    (changed / "preprocessor_config.json").write_text("{}")
+    assert models.clip(str(copy)).network is models.clip(clip_folder).network
+    assert models.clip(str(changed)).network is not models.clip(clip_folder).network
+
+
+def test_a_hub_id_and_a_folder_of_the_same_files_share_a_network(clip_folder, tmp_path, monkeypatch):
+    repository = tmp_path / "models--someone--clip"
+    shutil.copytree(clip_folder, repository / "snapshots" / "abc123")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("abc123")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    by_id, by_folder = models.clip("someone/clip"), models.clip(clip_folder)
+    assert by_id.network is by_folder.network
+    alone = Encoder(DualEncoder("someone/clip"), "someone/clip", "tensor")
+    assert by_id.fingerprint == alone.fingerprint, "a fingerprint depends on what was loaded before"
+
+
+def test_a_prompt_is_encoded_once_for_all_samples_and_rewards_on_one_tower(engine, clip_folder, pictures):
+    engine.cache.clear()
+    encoded = []
+    network = models.clip(clip_folder).network
+    prepare = network.prepare
+
+    def counted(op, items):
+        encoded.extend(items if op == "text" else [])
+        return prepare(op, items)
+
+    samples = [Sample(prompt="a red circle", image=Media(pictures[i % 4].rotate(i))) for i in range(8)]
+    rewards = {
+        "one": {"reward": "clipscore", "weights": clip_folder},
+        "two": {"reward": "clipscore", "weights": clip_folder, "resize": "pil"},
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(network, "prepare", counted)
+        scores = engine.score(samples, rewards)
+    assert all(score.status == "ok" for column in scores.values() for score in column)
+    assert encoded == ["a red circle"]
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("folder", ["clip_folder", "open_clip_folder"])
+def test_half_precision_towers_give_unit_vectors_in_float32_near_the_full_ones(
+    engine, folder, dtype, request, pictures
+):
+    folder = request.getfixturevalue(folder)
+    half, full = (load("clipscore", weights=folder, dtype=name) for name in (dtype, "float32"))
+    square = [picture.resize((40, 40)) for picture in pictures]
+    vectors, texts = embed(engine, models.clip(folder, dtype=dtype), square, ["red"])
+    assert vectors.dtype == texts[0].vector.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    samples = [Sample(prompt="red", image=Media(picture)) for picture in square]
+    scores = engine.score(samples, {"half": half, "full": full})
+    for a, b in zip(scores["half"], scores["full"], strict=True):
+        assert a.value == pytest.approx(b.value, abs=0.02)
+    pixels = torch.stack([Media(picture).pixels() for picture in square]).float() / 255
+    values = half.score_tensor(pixels, ["red"] * len(square))
+    assert values.dtype == torch.float32
+    torch.testing.assert_close(
+        values, torch.tensor([score.value for score in scores["half"]]), atol=1e-2, rtol=0
+    )
 
 
 def test_siglip_text_is_padded_to_full_length(engine, tmp_path):

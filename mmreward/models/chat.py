@@ -1,0 +1,115 @@
+"""The OpenAI chat protocol as data: what a request looks like, and what an answer must look like.
+
+Knows nothing of sockets. Answers are checked field by field, because a proxy's error page, a half-implemented
+server and a truncated body all arrive with status 200 sooner or later.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, Field, FiniteFloat, ValidationError
+
+from ..failures import Unscorable
+from .answers import Ask, Written
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class Candidate(BaseModel):
+    """A token and its log-probability; None is a probability of zero."""
+
+    token: str
+    logprob: FiniteFloat | None = Field(None, le=1e-3)
+
+    @property
+    def prob(self) -> float:
+        return 0.0 if self.logprob is None else math.exp(self.logprob)
+
+
+class Position(Candidate):
+    top_logprobs: list[Candidate] = []
+
+
+class LogProbs(BaseModel):
+    content: list[Position] | None = None
+
+
+class Message(BaseModel):
+    content: str | None = None
+    refusal: str | None = None
+
+
+class Choice(BaseModel):
+    message: Message
+    finish_reason: str | None = None
+    logprobs: LogProbs | None = None
+
+
+class Usage(BaseModel):
+    completion_tokens: int = Field(ge=0)
+
+
+class PromptToken(BaseModel):
+    logprob: FiniteFloat = Field(le=1e-3)
+
+
+class Completion(BaseModel):
+    """An answer of /chat/completions; the last two fields are vLLM's."""
+
+    choices: list[Choice] = Field(min_length=1)
+    usage: Usage | None = None
+    prompt_token_ids: list[int] | None = None
+    prompt_logprobs: list[dict[int, PromptToken] | None] | None = None
+
+
+def parse(kind: type[M], data: bytes) -> M:
+    """An answer's JSON as the given model.
+
+    Raises:
+        Unscorable: it is not JSON, or a field is missing or wrong.
+    """
+    try:
+        return kind.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the answer"
+        begins = " ".join(data[:120].decode("utf-8", "replace").split())
+        raise Unscorable(
+            f"the server's answer has the wrong form: {where}: {first['msg']}: {begins}"
+        ) from None
+
+
+def messages(ask: Ask, pictures: Sequence[str]) -> list[dict[str, Any]]:
+    """The conversation, pictures before text, as `Ask` has them; `pictures` are their data URLs."""
+    content: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": url}} for url in pictures]
+    content.append({"type": "text", "text": ask.text})
+    system = [{"role": "system", "content": ask.system}] if ask.system else []
+    return [*system, {"role": "user", "content": content}]
+
+
+def json_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The `response_format` that asks for an answer of this JSON schema."""
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": dict(schema), "strict": True}}
+
+
+def written(completion: Completion) -> Written:
+    """The text of an answer and whether it is whole.
+
+    Raises:
+        Unscorable: "unparsable" for a refusal, a filtered answer and an empty one; "error" when the server
+            does not say why it stopped, or how many tokens it wrote.
+    """
+    choice = completion.choices[0]
+    if choice.message.refusal:
+        raise Unscorable(f"the model refused: {choice.message.refusal[:200]}", "unparsable")
+    if choice.finish_reason == "content_filter":
+        raise Unscorable("the server's content filter stopped the answer", "unparsable")
+    if choice.finish_reason not in ("stop", "length"):
+        raise Unscorable(f"the answer ended for the reason {choice.finish_reason!r}, not stop or length")
+    if completion.usage is None:
+        raise Unscorable("the server does not say how many tokens it wrote (no usage)")
+    text, tokens = choice.message.content or "", completion.usage.completion_tokens
+    if not text.strip():
+        raise Unscorable(f"the answer is empty after {tokens} tokens", "unparsable")
+    return Written(text, choice.finish_reason == "stop", tokens)

@@ -1,0 +1,119 @@
+"""Decoded and resized pictures, made once for all rewards that look at them.
+
+Five rewards on one file would decode it five times, and decoding costs more than anything else before the
+network. What is here is a memo: nothing depends on whether a picture is still in it, apart from time.
+"""
+
+import threading
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future
+from pathlib import Path
+
+import torch
+
+from ..cache import ByteLRU
+from ..media import Media
+from ..preprocess import Recipe, resize
+
+DECODED_BYTES = 256 << 20
+"""Decoded files kept, for networks of different input sizes: 85 pictures of 1024 x 1024."""
+RESIZED_BYTES = 512 << 20
+"""Resized pictures kept: 850 of 224 x 224 in float, and so more than one look-ahead window of a network (512
+pictures), after which the next network asks for the same ones."""
+
+
+class Once:
+    """Maps keys to tensors; threads that need the same one at once compute it once.
+
+    Above `limit` bytes the least recently used tensors leave, and are made again when asked for. A failure is
+    told to the caller it happened to and kept for nobody: whoever waited for that result tries for himself.
+
+    Args:
+        limit: bytes; 0 keeps nothing, and then only concurrent callers share.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._kept = ByteLRU(limit)
+        self._making: dict[Hashable, Future[torch.Tensor | None]] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def nbytes(self) -> int:
+        return self._kept.nbytes
+
+    def get(self, key: Hashable, make: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """The tensor of this key, which nobody may write to; raises what `make` raises."""
+        while True:
+            with self._lock:
+                kept: torch.Tensor | None = self._kept.get(key)
+                if kept is not None:
+                    return kept
+                under_way = self._making.get(key)
+                if under_way is None:
+                    mine: Future[torch.Tensor | None] = Future()
+                    self._making[key] = mine
+                    break
+            # Its maker is a thread in the middle of `make`, and never one that waits for this key.
+            if (made := under_way.result()) is not None:
+                return made
+        return self._make(key, make, mine)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._kept.clear()
+
+    def _make(
+        self, key: Hashable, make: Callable[[], torch.Tensor], mine: "Future[torch.Tensor | None]"
+    ) -> torch.Tensor:
+        made = None
+        try:
+            made = make()
+        finally:
+            with self._lock:
+                if made is not None:
+                    self._kept.put(key, made)
+                del self._making[key]
+            mine.set_result(made)
+        return made
+
+
+_decoded = Once(DECODED_BYTES)
+_resized = Once(RESIZED_BYTES)
+
+
+def decoded(media: Media) -> torch.Tensor:
+    """The picture, or a clip's first frame, as a uint8 tensor CHW, not to be written to.
+
+    A tensor stays on its device. Only files and encoded bytes are kept: a caller's own array is as quick to
+    reach as a copy of it, and he may change it.
+
+    Raises:
+        Unscorable: the picture is broken.
+    """
+    if isinstance(media.source, Path | bytes):
+        return _decoded.get(media.key, lambda: _decode(media))
+    pixels = media.pixels()
+    return pixels if media.kind == "image" else pixels[0]
+
+
+def resized(media: Media, recipe: Recipe, backend: str) -> torch.Tensor:
+    """The picture at the recipe's size before normalisation, not to be written to; see `preprocess.resize`.
+
+    Raises:
+        Unscorable: the picture is broken.
+        ValueError: an unknown backend.
+    """
+    key = (media.key, recipe.geometry, backend)
+    return _resized.get(key, lambda: resize(decoded(media).cpu(), recipe, backend))
+
+
+def forget() -> None:
+    """Drop everything that is kept."""
+    _decoded.clear()
+    _resized.clear()
+
+
+def _decode(media: Media) -> torch.Tensor:
+    # Channels stay last in memory, as the decoder wrote them: every kernel reads that at least as fast.
+    array = media.array() if media.kind == "image" else media.array()[0]
+    return torch.from_numpy(array.copy()).permute(2, 0, 1)

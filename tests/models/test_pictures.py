@@ -1,0 +1,280 @@
+"""One decode and one resize a picture, whoever asks and however many at once."""
+
+import asyncio
+import io
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from mmreward import Engine, Media, Sample, Unscorable, models
+from mmreward.models import pictures as memo
+from mmreward.models.pictures import Once
+from mmreward.preprocess import BACKENDS, Recipe, grouped, resize, to_input
+
+WAIT = 20
+RECIPE = Recipe(size=(16, 16), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+
+
+def encoded(seed, size=(40, 30)):
+    noise = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept():
+    memo.forget()
+    yield
+    memo.forget()
+
+
+@pytest.fixture
+def decodes(monkeypatch):
+    """The keys of the pictures that were decoded, in order."""
+    seen = []
+    decode = Media.array
+
+    def counted(media):
+        seen.append(media.key)
+        return decode(media)
+
+    monkeypatch.setattr(Media, "array", counted)
+    return seen
+
+
+# --- the memo itself ------------------------------------------------------------------------------
+
+
+def test_threads_that_need_a_tensor_at_once_compute_it_once():
+    once, made, gate = Once(1 << 20), [], threading.Event()
+
+    def make():
+        made.append(1)
+        assert gate.wait(WAIT)
+        return torch.ones(4)
+
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(once.get, "key", make) for _ in range(4)]
+        gate.set()
+        results = [one.result(WAIT) for one in asked]
+    assert len(made) == 1 and all(result is results[0] for result in results)
+
+
+def test_a_result_too_large_to_keep_still_reaches_those_who_wait(monkeypatch):
+    once, made, gate, waiting = Once(0), [], threading.Event(), threading.Event()
+
+    class Watched(Future):
+        def result(self, timeout=None):
+            waiting.set()
+            return super().result(timeout)
+
+    def make():
+        made.append(1)
+        assert gate.wait(WAIT)
+        return torch.ones(4)
+
+    monkeypatch.setattr(memo, "Future", Watched)
+    with ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(once.get, "key", make) for _ in range(2)]
+        assert waiting.wait(WAIT)
+        gate.set()
+        results = [one.result(WAIT) for one in asked]
+    assert len(made) == 1 and results[0] is results[1] and once.nbytes == 0
+
+
+def test_a_failure_is_kept_for_nobody():
+    once, tries, gate = Once(1 << 20), [], threading.Event()
+
+    def make():
+        tries.append(1)
+        assert gate.wait(WAIT)
+        if len(tries) == 1:
+            raise Unscorable("broken for now")
+        return torch.ones(1)
+
+    def ask():
+        try:
+            return once.get("key", make)
+        except Unscorable as error:
+            return error
+
+    with ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(ask) for _ in range(2)]
+        gate.set()
+        refused, made = sorted((one.result(WAIT) for one in asked), key=torch.is_tensor)
+    assert isinstance(refused, Unscorable) and isinstance(made, torch.Tensor)
+    assert once.get("key", make) is made and len(tries) == 2
+
+
+@given(
+    asks=st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=1, max_size=40),
+    limit=st.sampled_from([0, 500, 1500, 1 << 20]),
+)
+def test_any_interleaving_gives_every_caller_its_own_tensor_within_the_limit(asks, limit):
+    once = Once(limit)
+
+    def ask(number, broken):
+        def make():
+            if broken:
+                raise Unscorable(f"number {number}")
+            return torch.full((32,), float(number))
+
+        try:
+            return once.get(number, make)[0].item()
+        except Unscorable as error:
+            return str(error)
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = [one.result(WAIT) for one in [pool.submit(ask, *given) for given in asks]]
+    for (number, broken), answer in zip(asks, answers, strict=True):
+        # A caller whose own try would break may be handed what another made, and never a wrong one.
+        assert answer == number or (broken and answer == f"number {number}")
+    assert once.nbytes <= limit and not once._making
+
+
+def test_what_is_kept_owns_its_memory():
+    media = Media(encoded(0, (300, 200)))
+    for backend in BACKENDS:
+        kept = memo.resized(media, RECIPE, backend)
+        assert kept.untyped_storage().nbytes() == kept.nbytes and kept.is_contiguous()
+    same_size = torch.zeros(3, 16, 16, dtype=torch.uint8)
+    for backend in BACKENDS:
+        kept = memo.resized(Media(same_size), RECIPE, backend)
+        same_size.fill_(9)
+        assert kept.max() == 0
+        same_size.zero_()
+
+
+def test_a_callers_own_array_is_not_kept_decoded():
+    memo.decoded(Media(torch.zeros(3, 8, 8, dtype=torch.uint8)))
+    memo.decoded(Media(np.zeros((8, 8, 3), np.uint8)))
+    assert memo._decoded.nbytes == 0
+
+
+def test_a_clip_is_seen_by_its_first_frame():
+    clip = torch.stack([torch.full((3, 8, 8), value, dtype=torch.uint8) for value in (7, 200)])
+    assert memo.decoded(Media(clip, "video")).unique().tolist() == [7]
+
+
+# --- through the networks -------------------------------------------------------------------------
+
+
+def test_five_rewards_decode_a_picture_once(
+    engine, clip_folder, open_clip_folder, classifier_folder, decodes
+):
+    engine.cache.clear()
+    rewards = {
+        "one": {"reward": "clipscore", "weights": clip_folder},
+        "pil": {"reward": "clipscore", "weights": clip_folder, "resize": "pil"},
+        "uint8": {"reward": "clipscore", "weights": clip_folder, "resize": "uint8"},
+        "other": {"reward": "clipscore", "weights": open_clip_folder},
+        "artifact": {"classifier": classifier_folder},
+    }
+    files = [encoded(seed) for seed in range(6)]
+    scores = engine.score([Sample(prompt="red", image=Media(file)) for file in files], rewards)
+    assert all(score.status == "ok" for column in scores.values() for score in column)
+    assert sorted(decodes) == sorted(Media(file).key for file in files)
+
+
+def test_scores_with_and_without_sharing_are_equal(engine, clip_folder, open_clip_folder, monkeypatch):
+    rewards = {
+        f"{resize} {name}": {"reward": "clipscore", "weights": weights, "resize": resize}
+        for resize in BACKENDS
+        for name, weights in (("a", clip_folder), ("b", open_clip_folder))
+    }
+    samples = [Sample(prompt="red", image=Media(encoded(seed, (30 + seed, 50)))) for seed in range(5)]
+
+    def values():
+        engine.cache.clear()
+        return {
+            name: [score.value for score in column] for name, column in engine.score(samples, rewards).items()
+        }
+
+    shared = values()
+    monkeypatch.setattr(memo, "_decoded", Once(0))
+    monkeypatch.setattr(memo, "_resized", Once(0))
+    assert values() == shared
+
+
+def test_a_broken_file_costs_its_own_row_in_every_reward(engine, clip_folder, open_clip_folder):
+    engine.cache.clear()
+    files = [encoded(seed) for seed in range(6)]
+    files[3] = files[3][: len(files[3]) // 2]  # the header is whole: only decoding finds out
+    samples = [Sample(prompt="red", image=Media(file)) for file in files]
+    rewards = {
+        name: {"reward": "clipscore", "weights": weights}
+        for name, weights in (("a", clip_folder), ("b", open_clip_folder))
+    }
+    for column in engine.score(samples, rewards).values():
+        assert [score.status for score in column] == ["ok"] * 3 + ["error"] + ["ok"] * 2
+        assert "broken" in column[3].note
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (40, 90), (90, 40), (16, 16), (5, 7)])
+@pytest.mark.parametrize("fit", ["shortest", "longest", "squash"])
+def test_the_8_bit_kernel_is_within_two_levels_of_pillow(fit, shape):
+    recipe = Recipe(size=(16, 16), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), fit=fit)
+    picture = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (3, *shape), dtype=np.uint8))
+    by_torch, by_pil = resize(picture, recipe, "uint8"), resize(picture, recipe, "pil")
+    assert by_torch.shape == by_pil.shape == (3, 16, 16)
+    assert (by_torch.int() - by_pil.int()).abs().max() <= 2
+
+
+@pytest.mark.parametrize("fit", ["shortest", "longest", "squash"])
+def test_a_picture_is_the_same_whether_a_worker_or_the_network_resizes_it(fit):
+    recipe = Recipe(size=(16, 16), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4), fit=fit)
+    noise = np.random.default_rng(2)
+    shapes = [(64, 64), (40, 90), (64, 64), (16, 16), (5, 7)]
+    whole = [torch.from_numpy(noise.integers(0, 256, (3, *shape), dtype=np.uint8)) for shape in shapes]
+    small = [resize(picture, recipe) for picture in whole]
+    mixed = [*whole[:2], *small[2:]]
+    want = to_input(grouped(whole), recipe)
+    for pictures in (small, mixed):
+        torch.testing.assert_close(to_input(grouped(pictures), recipe), want, atol=1e-5, rtol=0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("resize", BACKENDS)
+def test_files_and_tensors_score_on_the_gpu_as_on_the_cpu(clip_folder, resize):
+    files = [encoded(seed, (40 + seed, 50)) for seed in range(4)]
+    reward = {"clipscore": {"weights": clip_folder, "resize": resize}}
+    sources = [files, [Media(file).pixels().cuda() for file in files]]
+    columns = []
+    for device, pictures in (("cpu", sources[0]), ("cuda", sources[0]), ("cuda", sources[1])):
+        samples = [Sample(prompt="red", image=Media(picture)) for picture in pictures]
+        with Engine(device) as engine:
+            engine.score(samples[:1], reward)  # from now on the network knows where it is
+            engine.cache.clear()
+            columns.append([score.value for score in engine.score(samples, reward)["clipscore"]])
+    for column in columns[1:]:
+        assert column == pytest.approx(columns[0], abs=1e-4)
+
+
+def test_an_unknown_way_to_resize_is_named():
+    with pytest.raises(ValueError, match="lanczos"):
+        resize(torch.zeros(3, 4, 4, dtype=torch.uint8), RECIPE, "lanczos")
+    with pytest.raises(ValueError, match="lanczos"):
+        models.clip("mini-clip", resize="lanczos")
+
+
+def test_pictures_of_both_resizes_run_in_one_batch(engine, clip_folder):
+    engine.cache.clear()
+    tensor, pil = models.clip(clip_folder), models.clip(clip_folder, resize="pil")
+    before = engine.stats().networks.get(clip_folder)
+    batches = before.batches if before else 0
+    media = [Media(encoded(seed)) for seed in range(4)]
+
+    async def work():
+        return await asyncio.gather(*(net.image(one) for one in media for net in (tensor, pil)))
+
+    vectors = engine.run(work())
+    assert engine.stats().networks[clip_folder].batches == batches + 1
+    for a, b in zip(vectors[::2], vectors[1::2], strict=True):
+        assert 0 < np.abs(a - b).max() < 0.05
