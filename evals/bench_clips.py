@@ -149,10 +149,7 @@ def clip_family(places: Checkpoints, device: torch.device, dtype: str) -> ClipFa
 
 def _headed(path: Path, encoder: Path, dtype: str) -> Reward:
     """A reward that is one head's value, on the encoder that the first clipscore has as well."""
-    clip = models.clip(str(encoder), dtype=dtype, resize="pil")
-    from mmreward.models.heads import Head
-
-    net = Head(str(path), clip)
+    net = models.head(str(path), str(encoder), dtype=dtype, resize="pil")
 
     async def score(sample: Sample) -> Score:
         assert sample.image is not None

@@ -44,21 +44,10 @@ class Workshop:
         self._folder, self._places, self._scale = folder, places, scale
         self._device, self._dtype = device, dtype
         self._drawn: dict[tuple[str, int], list[Path]] = {}
-        self._makers: dict[str, Callable[[str], Workload]] = {
-            **{f"checklist K={k}": partial(self._checklist, questions=k) for k in NUM_QUESTIONS},
-            f"listener G={GROUP}": self._listener,
-            "five CLIP rewards": self._clips,
-            "critique": self._critique,
-            "mixed": self._mixed,
-            "video": self._video,
-        }
-
-    @property
-    def names(self) -> list[str]:
-        return list(self._makers)
 
     def make(self, name: str) -> Workload:
-        return self._makers[name](name)
+        """The workload of this name, one of NAMES."""
+        return _MAKERS[name](self, name)
 
     @cached_property
     def judge(self) -> Judge:
@@ -143,6 +132,17 @@ class Workshop:
             folder = self._folder / str(len(self._drawn))
             self._drawn[kind, number] = draw_pictures(folder, wanted, seed=len(self._drawn))
         return self._drawn[kind, number]
+
+
+_MAKERS: dict[str, Callable[[Workshop, str], Workload]] = {
+    **{f"checklist K={k}": partial(Workshop._checklist, questions=k) for k in NUM_QUESTIONS},
+    f"listener G={GROUP}": Workshop._listener,
+    "five CLIP rewards": Workshop._clips,
+    "critique": Workshop._critique,
+    "mixed": Workshop._mixed,
+    "video": Workshop._video,
+}
+NAMES = tuple(_MAKERS)
 
 
 def watching(judge: Judge, weights: str, dtype: str) -> Reading:

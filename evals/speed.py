@@ -28,7 +28,7 @@ from .bench_table import Line, Setting, as_json, markdown, notes, table
 from .bench_tasks import resolve_device
 from .bench_weights import save_all
 from .bench_workloads import Workload
-from .bench_workshop import Workshop
+from .bench_workshop import NAMES, Workshop
 
 COARSE = 5e-2
 """How far values may lie apart in bfloat16 or float16, where equal sums rounded in another order differ."""
@@ -62,6 +62,7 @@ def bench(
             f"scale is one of {', '.join(SCALES)}, dtype float32, bfloat16 or float16, repeats 1 or more; "
             f"not {scale!r}, {dtype!r}, {repeats}"
         )
+    names = _chosen(NAMES, only)
     console = Console(stderr=as_markdown)
     disable_progress_bar()
     place = resolve_device(device)
@@ -73,7 +74,7 @@ def bench(
         workshop = Workshop(folder / "media", places, SCALES[scale], place, dtype)
         engine = stack.enter_context(Engine(str(place)))
         lines: list[Line] = []
-        for name in _chosen(workshop.names, only):
+        for name in names:
             console.print(f"timing {name}")
             lines.append(_run(workshop.make(name), engine, repeats, place, dtype))
             if out is not None:  # a run that is cut short keeps what it has measured
