@@ -1,4 +1,4 @@
-"""The command line: score, list and show; demo and report come from packages that build on this one.
+"""The command line: score, list and show; demo, report and bench come from packages that build on this one.
 
 Only what a command needs is imported, so `mmreward list` answers at once.
 """
@@ -134,6 +134,24 @@ def report(
 ) -> None:
     """Write one self-contained HTML page about a run."""
     typer.echo(_extension("report")(run, out, data, limit))
+
+
+@app.command()
+def bench(
+    scale: Annotated[str, typer.Option(help="small for a CPU, large for a GPU, toy for a test.")] = "small",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto: CUDA if any.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="How the names of the workloads to run begin; may be given several times."),
+    ] = None,
+    repeats: Annotated[int, typer.Option(help="Timed rounds.")] = 3,
+    out: Annotated[Path | None, typer.Option(help="Where all that was measured goes, as JSON.")] = None,
+    markdown: Annotated[bool, typer.Option(help="Print markdown instead of a table.")] = False,
+) -> None:
+    """Time the engine beside a loop, fixed batches and the bare forward. Exits with 1 when values differ."""
+    if not _extension("bench")(scale, device, dtype, only or (), repeats, out, markdown):
+        raise typer.Exit(1)
 
 
 class _Bar:

@@ -109,15 +109,23 @@ def _words(texts: Iterable[str]) -> set[str]:
     return {word for text in texts for word in re.findall("[a-z]+", text.lower())}
 
 
-def build_processor() -> Qwen3VLProcessor:
-    """The processor: 64 x 64 pixels per square picture, patches of 8, 16 image tokens."""
-    shape = {"patch_size": PATCH, "merge_size": MERGE, "temporal_patch_size": 2}
+def build_processor(
+    texts: Iterable[str] | None = None, *, patch: int = PATCH, low: int = SIDE * SIDE, high: int = SIDE * SIDE
+) -> Qwen3VLProcessor:
+    """The processor; by default 64 x 64 pixels per square picture, patches of 8, 16 image tokens.
+
+    Args:
+        texts: whose words the tokenizer knows; None takes the tasks'.
+        patch: side of a patch in pixels.
+        low, high: pictures with fewer or more pixels are resized.
+    """
+    shape = {"patch_size": patch, "merge_size": MERGE, "temporal_patch_size": 2}
     scale = {"image_mean": list(MEAN), "image_std": list(STD)}
-    pixels = {"shortest_edge": SIDE * SIDE, "longest_edge": SIDE * SIDE}
-    clip = {"shortest_edge": SIDE * SIDE * 2, "longest_edge": SIDE * SIDE * 32}
+    pixels = {"shortest_edge": low, "longest_edge": high}
+    clip = {"shortest_edge": low * 2, "longest_edge": high * 32}
     return Qwen3VLProcessor(
         image_processor=Qwen2VLImageProcessor(size=pixels, **shape, **scale),
-        tokenizer=build_tokenizer(tasks.words()),
+        tokenizer=build_tokenizer(tasks.words() if texts is None else texts),
         video_processor=Qwen3VLVideoProcessor(size=clip, cap_pixels_per_frame=False, **shape, **scale),
         chat_template=TEMPLATE,
     )

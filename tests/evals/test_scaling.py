@@ -1,0 +1,37 @@
+"""The scaling check: streams its samples, and complains about what is out of proportion."""
+
+import pytest
+from mmreward.evals import scaling
+from mmreward.evals.scaling import Generated, Row, complaints
+
+pytestmark = pytest.mark.usefixtures("small_heap")
+
+
+def rows(each_20=1e-3, peak_20=1_000):
+    made = [Row(n, n * 1e-3, n * 1e-3, 1_000, 10) for n in (1000, 2000, 5000, 10_000)]
+    return [*made, Row(20_000, 20.0, 20_000 * each_20, peak_20, 10)]
+
+
+def test_samples_are_drawn_again_and_alike():
+    some = Generated(5, seed=1)
+    assert len(some) == 5 and [s.id for s in some] == list("01234")
+    assert some[3].image is not some[3].image
+    assert some[3].image.key == some[3].image.key
+    keys = {sample.image.key for sample in [*some, *Generated(5, seed=2)]}
+    assert len(keys) == 10
+    with pytest.raises(IndexError):
+        some[5]
+
+
+def test_proportion_is_fine_and_excess_is_named():
+    assert complaints(rows(each_20=1.14e-3, peak_20=1_149)) == []
+    assert "1.20 times" in complaints(rows(each_20=1.2e-3))[0]
+    assert "memory" in complaints(rows(peak_20=1_200))[0]
+
+
+def test_measures_wall_processor_memory_and_cache():
+    first, second = scaling.measure([20, 40])
+    assert (first.number, second.number) == (20, 40)
+    assert first.cpu > 0 and first.wall > 0
+    assert second.peak >= first.peak > 1 << 20
+    assert 0 < second.cached <= scaling.CACHE
