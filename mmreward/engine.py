@@ -310,7 +310,7 @@ class Engine:
             call.deaths += began
         if not any(call.deaths for call in calls):
             waiting += calls
-        elif len(calls) == 1 and (deaths := calls[0].deaths) >= DEATHS:
+        elif began and len(calls) == 1 and (deaths := calls[0].deaths) >= DEATHS:
             blame = f"{deaths} places died while they ran it, the last one running nothing else: {error}"
             self._settle_call(calls[0], Unscorable(blame))
         else:

@@ -61,6 +61,7 @@ def score_dataset(
     data, out, grant = Path(data).resolve(), Path(out).resolve(), grant or Grant()
     parts = parts_of(data, grant.actors)
     out.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(out / "trials", ignore_errors=True)  # a killed run is no row's fault
     about = about_run(data, named, out / "shard", data.name)
     device = "auto" if grant.num_gpus else "cpu"
     ray = join(address)
