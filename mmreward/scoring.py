@@ -102,7 +102,7 @@ async def _attempt(reward: Reward, samples: list[Sample], timeout: float | None)
         if len(results) != len(samples):
             raise ValueError(f"{reward.info.name} returned {len(results)} scores for {len(samples)} samples")
         return [checked(score, reward) for score in results]
-    except Exception as error:  # one Score per sample says so
+    except (Exception, SystemExit) as error:  # one Score per sample says so
         return [failure(error, timeout)] * len(samples)
 
 
@@ -143,11 +143,11 @@ async def _guarded(reward: Reward, samples: Sample | tuple[Sample, ...], timeout
     try:
         async with asyncio.timeout(timeout):
             return checked(await reward(*members), reward)
-    except Exception as error:  # becomes this row's status and note
+    except (Exception, SystemExit) as error:  # becomes this row's status and note
         return failure(error, timeout)
 
 
-def failure(error: Exception, timeout: float | None) -> Score:
+def failure(error: BaseException, timeout: float | None) -> Score:
     """What an exception from a reward says about its rows."""
     while isinstance(error, ExceptionGroup):  # a reward that awaits its calls in a TaskGroup
         error = error.exceptions[0]

@@ -54,6 +54,7 @@ def test_progress_hears_of_every_score_once(engine):
         (ZeroDivisionError("oops"), "error", "ZeroDivisionError: oops"),
         (TimeoutError("the judge is slow"), "timeout", "the judge is slow"),
         (StopIteration("odd"), "error", "StopIteration"),
+        (SystemExit("enough"), "error", "SystemExit: enough"),
         (ExceptionGroup("several", [Unscorable("mumbled", "na")]), "na", "mumbled"),
     ],
 )
