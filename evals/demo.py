@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from mmreward import Engine, Media, models
+from mmreward.loading import resolve
 from mmreward.mini import oracle, tasks, world
-from mmreward.registry import resolve
 from mmreward.results import Result, read
 from mmreward.run import score_file
 

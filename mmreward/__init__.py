@@ -2,8 +2,9 @@
 
 from .engine import Engine
 from .failures import Unscorable
+from .loading import load
 from .media import Media
-from .registry import Reward, list_rewards, load, reward
+from .registry import Reward, list_rewards, reward
 from .types import RewardInfo, Sample, Score
 
 __all__ = [

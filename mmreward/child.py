@@ -14,10 +14,9 @@ from functools import partial
 
 from .config import EngineConfig
 from .failures import Unscorable
-from .frames import Message, WireError
+from .frames import PROTOCOL, Message, WireError
 from .outbox import DEATHS, Outbox, Reply, Request
 from .process import LAST_WORDS, Process
-from .worker import PROTOCOL
 
 START, LOAD = 120.0, 600.0
 """Seconds an interpreter may take to say hello, and a reward to load in it."""

@@ -76,8 +76,9 @@ def score(
     retry_failed: Annotated[bool, typer.Option(help="Compute failed scores again.")] = False,
 ) -> None:
     """Score a data set; run it again to go on where it stopped. Exits with 3 when too many scores failed."""
+    from .assembly import engine_of
     from .config import Config, EngineConfig, load_config
-    from .registry import resolve
+    from .loading import resolve
     from .run import score_file
 
     settings = load_config(config) if config is not None else Config(rewards={})
@@ -92,7 +93,7 @@ def score(
     if device is not None:
         engine_config = EngineConfig(**{**engine_config.model_dump(), "device": device})
     recipe = settings.compose.build() if settings.compose is not None else None
-    with engine_config.build() as engine, _Bar() as bar:
+    with engine_of(engine_config) as engine, _Bar() as bar:
         summary = score_file(
             data,
             rewards,

@@ -1,6 +1,7 @@
 """A run described in YAML: which rewards with which arguments, how they are combined, and the engine's size.
 
-Keys are checked strictly; an unknown one is refused with the nearest name there is.
+Keys are checked strictly; an unknown one is refused with the nearest name there is. `assembly` makes what is
+described here.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,10 +12,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from .batching import Budget
 from .compose import Recipe
-from .engine import Engine
-from .placement import Placement
 
 Positive = Annotated[int, Field(ge=1)]
 Amount = Annotated[float, Field(ge=0)]
@@ -44,11 +42,6 @@ class RayConfig(_Strict):
     ready_seconds: Annotated[float, Field(gt=0)] = 300.0
     restarts: Annotated[int, Field(ge=0)] = 16
 
-    def build(self, workers: int) -> Placement:
-        from .cluster import RayPlacement
-
-        return RayPlacement(**self.model_dump(exclude_none=True), workers=workers)
-
 
 class EngineConfig(_Strict):
     """The engine's size; see `Engine` and `Budget`. With `ray`, which device is up to the actors."""
@@ -60,23 +53,6 @@ class EngineConfig(_Strict):
     resident_bytes: Positive | None = None
     workers: Positive = 2
     ray: RayConfig | None = None
-
-    def build(self) -> Engine:
-        """Make the engine.
-
-        Raises:
-            ValueError: `ray` beside a device or a limit that would be this process's own, or no cluster.
-        """
-        if self.ray is not None and (self.device != "auto" or self.resident_bytes is not None):
-            raise ValueError("with engine.ray, actors own the devices: leave device and resident_bytes out")
-        return Engine(
-            self.device,
-            budget=Budget(tokens=self.tokens, items=self.items),
-            cache_bytes=self.cache_bytes,
-            resident_bytes=self.resident_bytes,
-            workers=self.workers,
-            placement=self.ray.build(self.workers) if self.ray is not None else None,
-        )
 
 
 class ComposeConfig(_Strict):

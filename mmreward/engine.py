@@ -19,8 +19,8 @@ from .batching import Budget, Call, Cost, Load, Network, Service
 from .cache import ByteLRU
 from .failures import Unscorable
 from .lanes import Lanes
+from .loading import Rewards, resolve
 from .placement import Local, Place, Placement
-from .registry import Rewards, resolve
 from .residency import is_out_of_memory
 from .scoring import Progress, score_all
 from .stats import Stats

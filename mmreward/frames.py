@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
 
 MAGIC = b"MMR1"
+PROTOCOL = 1
+"""What the two sides say in frames; both must speak the same one, whatever their versions."""
 _PREFIX = struct.Struct(">4sIQ")
 """Magic, bytes of the JSON text, bytes of all blobs together."""
 

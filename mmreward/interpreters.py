@@ -62,7 +62,7 @@ class _Network(NamedTuple):
 
 
 def load_in(python: str | PathLike[str] | Mapping[str, Any], name: str, args: Mapping[str, Any]) -> Reward:
-    """Make a reward in another interpreter; see `registry.load`.
+    """Make a reward in another interpreter; see `loading.load`.
 
     Raises:
         ValueError: there is no such interpreter, it has no mmreward that speaks to this one, or the reward

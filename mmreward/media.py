@@ -15,19 +15,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeGuard, cast
 
 import numpy as np
 
+from . import limits
 from .failures import Unscorable
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
-
-MAX_PIXELS = 89_478_485
-"""Pictures with more pixels than this are refused (Pillow's own threshold for a decompression bomb)."""
-MAX_FRAMES = 4096
-MAX_CLIP_PIXELS = 1 << 30
-"""Pixels of all frames of one clip together (3 GB as RGB); a small file can ask for any number."""
-TOLERANCE = 1e-3
-"""How far float pixels may lie outside [0, 1] before they are refused rather than clipped."""
 
 
 class Media:
@@ -154,7 +147,7 @@ class Media:
             if self.kind == "image":
                 return _rgb(picture)
             frames: list[Any] = []
-            for index in range(min(getattr(picture, "n_frames", 1), MAX_FRAMES)):
+            for index in range(min(getattr(picture, "n_frames", 1), limits.MAX_FRAMES)):
                 _checked_clip(index + 1, picture.height, picture.width)
                 picture.seek(index)
                 frames.append(_rgb(picture))
@@ -234,16 +227,16 @@ def _is_tensor(source: Any) -> "TypeGuard[torch.Tensor]":
 
 
 def _checked_size(height: int, width: int) -> tuple[int, int]:
-    if height * width > MAX_PIXELS:
-        raise Unscorable(f"{width} x {height} pixels are more than the limit of {MAX_PIXELS}")
+    if height * width > limits.MAX_PIXELS:
+        raise Unscorable(f"{width} x {height} pixels are more than the limit of {limits.MAX_PIXELS}")
     if height < 1 or width < 1:
         raise Unscorable(f"{width} x {height} pixels: the picture is empty")
     return height, width
 
 
 def _checked_clip(frames: int, height: int, width: int) -> None:
-    if frames * height * width > MAX_CLIP_PIXELS:
-        raise Unscorable(f"{frames} frames of {width} x {height} are above {MAX_CLIP_PIXELS} pixels")
+    if frames * height * width > limits.MAX_CLIP_PIXELS:
+        raise Unscorable(f"{frames} frames of {width} x {height} are above {limits.MAX_CLIP_PIXELS} pixels")
 
 
 def _rgb(picture: "Image.Image") -> "np.ndarray[Any, np.dtype[np.uint8]]":
@@ -264,14 +257,14 @@ def _as_rgb(array: "np.ndarray[Any, Any]", kind: str) -> "np.ndarray[Any, np.dty
         array = array[..., None]
     if array.ndim != dims or array.shape[-1] not in (1, 3, 4):
         raise Unscorable(f"shape {array.shape} is no {kind}: expected 1, 3 or 4 channels")
-    if array.size == 0 or math.prod(array.shape[-3:-1]) > MAX_PIXELS:
-        raise Unscorable(f"shape {array.shape}: empty, or above {MAX_PIXELS} pixels")
+    if array.size == 0 or math.prod(array.shape[-3:-1]) > limits.MAX_PIXELS:
+        raise Unscorable(f"shape {array.shape}: empty, or above {limits.MAX_PIXELS} pixels")
     if array.dtype != np.uint8:
         if not np.issubdtype(array.dtype, np.floating):
             raise Unscorable(f"pixels of type {array.dtype}: expected uint8 or floats in [0, 1]")
         if not np.isfinite(array).all():
             raise Unscorable("the pixels contain NaN or infinity")
-        if array.min() < -TOLERANCE or array.max() > 1 + TOLERANCE:
+        if array.min() < -limits.TOLERANCE or array.max() > 1 + limits.TOLERANCE:
             raise Unscorable(f"float pixels span {array.min():.3g} to {array.max():.3g}: expected [0, 1]")
         array = np.rint(array.clip(0, 1) * 255).astype(np.uint8)
     if array.shape[-1] == 4:
@@ -303,7 +296,7 @@ def _decode_stream(data: bytes) -> "np.ndarray[Any, np.dtype[np.uint8]]":
                 _checked_size(frame.height, frame.width)
                 _checked_clip(len(frames) + 1, frame.height, frame.width)
                 frames.append(frame.to_ndarray(format="rgb24"))
-                if len(frames) == MAX_FRAMES:
+                if len(frames) == limits.MAX_FRAMES:
                     break
     except Unscorable:
         raise

@@ -9,7 +9,7 @@ import math
 
 import torch
 
-from . import media
+from . import limits
 from .failures import Unscorable
 
 CHUNK = 1 << 22
@@ -86,8 +86,8 @@ def _with_channels(pixels: torch.Tensor, kind: str) -> torch.Tensor:
         pixels = pixels.unsqueeze(-3)
     if pixels.ndim != dims or pixels.shape[-3] not in (1, 3, 4):
         raise Unscorable(f"shape {tuple(pixels.shape)} is no {kind}: expected 1, 3 or 4 channels")
-    if pixels.numel() == 0 or math.prod(pixels.shape[-2:]) > media.MAX_PIXELS:
-        raise Unscorable(f"shape {tuple(pixels.shape)}: empty, or above {media.MAX_PIXELS} pixels")
+    if pixels.numel() == 0 or math.prod(pixels.shape[-2:]) > limits.MAX_PIXELS:
+        raise Unscorable(f"shape {tuple(pixels.shape)}: empty, or above {limits.MAX_PIXELS} pixels")
     return pixels
 
 
@@ -98,6 +98,6 @@ def _quantised(pixels: torch.Tensor) -> torch.Tensor:
     low, high = torch.stack(torch.aminmax(wide)).tolist()  # NaN wins in both
     if not (math.isfinite(low) and math.isfinite(high)):
         raise Unscorable("the pixels contain NaN or infinity")
-    if low < -media.TOLERANCE or high > 1 + media.TOLERANCE:
+    if low < -limits.TOLERANCE or high > 1 + limits.TOLERANCE:
         raise Unscorable(f"float pixels span {low:.3g} to {high:.3g}: expected [0, 1]")
     return torch.round(wide.clamp(0, 1) * 255).to(torch.uint8)

@@ -20,18 +20,18 @@ from importlib.metadata import version
 from typing import Any, NoReturn
 
 from . import frames
+from .assembly import engine_of
 from .config import EngineConfig
 from .device import deliverable
 from .engine import Engine
 from .failures import Unscorable
-from .frames import Message, WireError
-from .registry import Reward, load
+from .frames import PROTOCOL, Message, WireError
+from .loading import load
+from .registry import Reward
 from .scoring import checked, failure
 from .types import Sample, Score
 from .wire import pack_info, pack_score, unpack_sample, unpack_value
 
-PROTOCOL = 1
-"""Both sides must speak the same one, whatever their versions."""
 Reply = dict[str, Any]
 
 
@@ -133,7 +133,7 @@ def _loaded(name: str, args: dict[str, Any]) -> tuple[Reward, Reply]:
 async def _run(sock: socket.socket, engine: EngineConfig) -> NoReturn:
     reader, writer = await asyncio.open_unix_connection(sock=sock, limit=1 << 20)
     try:
-        await Worker(engine.build(), writer).serve(reader)
+        await Worker(engine_of(engine), writer).serve(reader)
     except WireError as error:
         print(error, file=sys.stderr, flush=True)
     _end()

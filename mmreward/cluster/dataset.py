@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..registry import Rewards, resolve
+from ..loading import Rewards, resolve
 from ..run import Summary, about_run
 from .known import Known
 from .parts import Part, parts_of

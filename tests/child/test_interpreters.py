@@ -15,7 +15,7 @@ from processes import children, descriptors, eventually, threads
 
 import mmreward
 from mmreward import Media, Sample, child, load
-from mmreward.registry import resolve
+from mmreward.loading import resolve
 
 PACKAGE = Path(__file__).parent / "only_there.py"
 pytestmark = pytest.mark.timeout(120)

@@ -19,8 +19,8 @@ from mmreward.cluster import Grant, score_dataset
 from mmreward.cluster.parts import chunks_of, parts_of
 from mmreward.data import read_rows
 from mmreward.engine import current
+from mmreward.loading import resolve
 from mmreward.mini.world import describe, render, sample_scene
-from mmreward.registry import resolve
 from mmreward.results import COLUMNS, about, read
 from mmreward.run import score_file
 

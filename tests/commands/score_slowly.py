@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from mmreward import Engine, results
-from mmreward.registry import resolve
+from mmreward.loading import resolve
 from mmreward.run import score_file
 
 data, out = map(Path, sys.argv[1:])

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from mmreward.assembly import engine_of
 from mmreward.config import load_config
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
@@ -26,7 +27,7 @@ def test_rewards_compose_and_engine_are_read(tmp_path):
     )
     assert config.rewards == {"a": {"reward": "oracle"}, "iou": {}}
     assert config.compose.build().weights == {"a": 1.5}
-    with config.engine.build() as engine:
+    with engine_of(config.engine) as engine:
         assert engine.budget.items == 8
 
 
@@ -74,4 +75,4 @@ def test_every_shipped_config_names_real_rewards_and_arguments(path):
 def test_a_device_of_this_process_beside_ray_is_refused(tmp_path, own):
     config = load_config(written(tmp_path, f"rewards: {{}}\nengine: {{ray: {{}}, {own}}}"))
     with pytest.raises(ValueError, match="actors own the devices"):
-        config.engine.build()
+        engine_of(config.engine)

@@ -10,7 +10,8 @@ from toys import FakeNetwork, toy
 
 import mmreward
 from mmreward import Reward, list_rewards, load, registry, reward
-from mmreward.registry import find, resolve, uses
+from mmreward.loading import resolve
+from mmreward.registry import find, uses
 
 PACKAGE = Path(mmreward.__file__).parent
 BUILT_IN = ("artifact", "checklist", "clipscore", "critique", "iou", "listener", "oracle")

@@ -7,7 +7,7 @@ from toys import toy
 
 from mmreward import Score, run
 from mmreward.compose import Recipe
-from mmreward.registry import resolve
+from mmreward.loading import resolve
 from mmreward.results import about, read
 
 

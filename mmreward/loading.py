@@ -1,0 +1,92 @@
+"""From a reward's name and arguments to a reward, here or in another interpreter."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from difflib import get_close_matches
+from os import PathLike
+from typing import Any
+
+from .registry import Reward, find, noted
+from .types import Sample
+
+Rewards = str | Reward | Sequence[str | Reward] | Mapping[str, str | Reward | Mapping[str, Any]]
+
+_FIELDS = tuple(f.name for f in fields(Sample))
+
+
+def load(
+    name: str, /, *, python: "str | PathLike[str] | Mapping[str, Any] | None" = None, **args: Any
+) -> Reward:
+    """Make a reward. Networks load their weights when a sample first needs them.
+
+    Args:
+        name: of the reward.
+        python: run it in another interpreter, in whose environment the reward and mmreward are installed; a
+            path, or a mapping (see `interpreters.Interpreter`). Scores are the same; gradients stay behind.
+        args: the reward's arguments.
+
+    Raises:
+        ValueError: no such reward, an argument it does not take, a value of the wrong type, or an interpreter
+            that cannot load it.
+    """
+    if python is not None:
+        from .interpreters import load_in
+
+        return load_in(python, name, args)
+    entry = find(name)
+    known = inspect.signature(entry.factory).parameters
+    for given in args:
+        if given not in known:
+            near = get_close_matches(given, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(known) or 'none'}"
+            raise ValueError(f"{name} has no argument {given!r}: {hint}")
+    from pydantic import ConfigDict, validate_call  # a tenth of a second that `mmreward list` does not pay
+
+    with noted() as networks:
+        made = validate_call(config=ConfigDict(arbitrary_types_allowed=True))(entry.factory)(**args)
+    fn, tensor_fn = made if entry.info.differentiable else (made, None)
+    if not inspect.iscoroutinefunction(fn):
+        raise ValueError(f"the factory of {name!r} must return an async function, not {type(fn).__name__}")
+    bound = inspect.signature(entry.factory).bind(**args)
+    bound.apply_defaults()  # so that a changed default is a changed fingerprint
+    return Reward(entry.info, bound.arguments, fn, tensor_fn, tuple(networks))
+
+
+def resolve(rewards: Rewards) -> dict[str, Reward]:
+    """Give every reward a name of its own: the mapping's keys, or the rewards' own names.
+
+    In a mapping's arguments, `reward` names the reward when the key is a name of yours, `columns` maps fields
+    of Sample to keys of `meta`, and `python` names the interpreter it runs in, as for `load`.
+
+    Raises:
+        ValueError: nothing given, the same name twice, or as `load`.
+    """
+    if isinstance(rewards, str | Reward):
+        rewards = [rewards]
+    if not rewards:
+        raise ValueError("no rewards given")
+    if isinstance(rewards, Mapping):
+        return {name: _resolve_one(name, given) for name, given in rewards.items()}
+    resolved: dict[str, Reward] = {}
+    for given in rewards:
+        one = given if isinstance(given, Reward) else load(given)
+        if one.info.name in resolved:
+            raise ValueError(f"{one.info.name} is given twice: pass a mapping to give each its own name")
+        resolved[one.info.name] = one
+    return resolved
+
+
+def _resolve_one(name: str, given: str | Reward | Mapping[str, Any]) -> Reward:
+    if isinstance(given, Reward):
+        return given
+    if isinstance(given, str):
+        return load(given)
+    args = {key: value for key, value in given.items() if key not in ("reward", "columns")}
+    columns = dict(given.get("columns", {}))
+    for column in columns:
+        if column not in _FIELDS:
+            raise ValueError(
+                f"{name}: columns maps fields of Sample, and {column!r} is none of {', '.join(_FIELDS)}"
+            )
+    return replace(load(given.get("reward", name), **args), columns=columns)
