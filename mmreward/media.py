@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
+PNG_EXIF = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
+"""One of these is in a PNG that says how it is rotated."""
+
 
 class Media:
     """An image or a video that is opened only when something asks for its pixels.
@@ -93,7 +96,7 @@ class Media:
         if isinstance(self.source, Path | bytes) and not self._is_stream():
             with self._opened() as picture:
                 width, height = picture.size
-                if picture.getexif().get(0x0112) in (5, 6, 7, 8):
+                if _may_be_rotated(picture) and picture.getexif().get(0x0112) in (5, 6, 7, 8):
                     width, height = height, width
             return _checked_size(height, width)
         if isinstance(self.source, Path | bytes):
@@ -224,6 +227,12 @@ class Media:
 
 def _is_tensor(source: Any) -> "TypeGuard[torch.Tensor]":
     return hasattr(source, "detach")  # torch may not be imported
+
+
+def _may_be_rotated(picture: "Image.Image") -> bool:
+    """Whether it is worth asking Pillow, which decodes the whole of a PNG to look behind the pixels."""
+    data = cast(io.BytesIO, picture.fp).getvalue()
+    return picture.format != "PNG" or any(mark in data for mark in PNG_EXIF)
 
 
 def _checked_size(height: int, width: int) -> tuple[int, int]:

@@ -316,3 +316,11 @@ def test_pickled_media_have_key_and_pixels_without_the_file(tmp_path, png, form)
 def test_media_whose_file_is_gone_cannot_be_pickled(tmp_path):
     with pytest.raises(Unscorable, match="no file at"):
         pickle.dumps(Media(tmp_path / "gone.png"))
+
+
+def test_the_size_of_a_png_is_read_without_decoding_it(monkeypatch):
+    from PIL import ImageFile
+
+    media = Media(encoded(PIXELS, "PNG"))
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("decoded"))
+    assert media.size == PIXELS.shape[:2]
