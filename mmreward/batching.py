@@ -151,12 +151,13 @@ def plan(calls: Iterable[Call], budget: Budget) -> list[list[Call]]:
         families.setdefault((call.op, index if call.share is None else (call.share,)), []).append(call)
     for family in families.values():
         family.sort(key=lambda call: -call.cost.tokens)
+    sized = [(Load.all(family), family) for family in families.values()]
+    sized.sort(key=lambda each: (each[1][0].op, -each[0].longest))
     batches: list[list[Call]] = []
     load = Load()
-    for family in sorted(families.values(), key=lambda family: (family[0].op, -Load.all(family).longest)):
-        whole = Load.all(family)
+    for whole, family in sized:
         ragged = family[0].network.ragged
-        apart = whole.fits(budget, ragged) and not (load + whole).fits(budget, ragged)
+        apart = not (load + whole).fits(budget, ragged) and whole.fits(budget, ragged)
         if not batches or apart or batches[-1][0].op != family[0].op:
             batches.append([])
             load = Load()
@@ -172,6 +173,8 @@ def plan(calls: Iterable[Call], budget: Budget) -> list[list[Call]]:
 
 def _rows(family: list[Call], budget: Budget) -> list[list[Call]]:
     """The family as the rows a network makes of it: calls that share tokens in one row, as far as it fits."""
+    if len(family) == 1:
+        return [family]
     rows: list[list[Call]] = []
     for call in family:
         last = rows[-1] if rows and call.cost.shared else []
@@ -194,14 +197,19 @@ class Load(NamedTuple):
     @classmethod
     def row(cls, calls: list[Call]) -> "Load":
         """Calls in one row: what they share counts once."""
+        if len(calls) == 1:
+            tokens, staged, _ = calls[0].cost
+            return cls(1, 1, tokens, tokens, staged)
         shared = max(call.cost.shared for call in calls)
         tokens = shared + sum(call.cost.tokens - call.cost.shared for call in calls)
         staged = max(call.cost.bytes for call in calls) if shared else sum(call.cost.bytes for call in calls)
         return cls(len(calls), 1, tokens, tokens, staged)
 
     @classmethod
-    def all(cls, calls: Iterable[Call]) -> "Load":
+    def all(cls, calls: list[Call]) -> "Load":
         """Calls of one op, those that share in one row."""
+        if len(calls) == 1:
+            return cls.row(calls)
         rows: dict[Hashable, list[Call]] = {}
         for index, call in enumerate(calls):
             rows.setdefault((call.share,) if call.cost.shared else index, []).append(call)

@@ -231,7 +231,7 @@ def _is_tensor(source: Any) -> "TypeGuard[torch.Tensor]":
 
 def _may_be_rotated(picture: "Image.Image") -> bool:
     """Whether it is worth asking Pillow, which decodes the whole of a PNG to look behind the pixels."""
-    data = cast(io.BytesIO, picture.fp).getvalue()
+    data = cast(Any, picture).fp.getvalue()
     return picture.format != "PNG" or any(mark in data for mark in PNG_EXIF)
 
 

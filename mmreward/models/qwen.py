@@ -134,9 +134,15 @@ class QwenVL(TorchNetwork):
                 prompts = [prompt._replace(span=span) for prompt, span in zip(prompts, spans, strict=True)]
         return Grove.of(prompts, self._pad, merge=self.branches), items
 
-    @torch.inference_mode()
     def forward(self, op: str, batch: tuple[Grove, list[Item]]) -> list[Any]:
-        grove, items = batch
+        try:
+            return self._forward(op, *batch)
+        except torch.OutOfMemoryError:
+            self.vision.forget()  # what is tried next may need the memory
+            raise
+
+    @torch.inference_mode()
+    def _forward(self, op: str, grove: Grove, items: list[Item]) -> list[Any]:
         if op == "write":
             start = self._start(grove)
             written = decode(self.module, start, [item.detail for item in items], self._stops)

@@ -171,6 +171,27 @@ def test_features_that_left_the_cache_are_made_again(engine, vlm_folder, forward
     assert got.probs["yes"] == pytest.approx(want.probs["yes"], abs=1e-6)
 
 
+def test_features_make_room_when_memory_runs_out(engine, vlm_folder, forwards, pictures, monkeypatch):
+    """The engine tries again with less; what was kept of other pictures must not be in the way."""
+    vlm = models.vlm(vlm_folder)
+    run(engine, vlm.read(Media(pictures[0]), QUESTIONS[0], LABELS))
+    full = [True]
+    usual = type(vlm.network)._run
+
+    def lacking(self, grove, use_cache):
+        if full.pop() if full else False:
+            raise torch.OutOfMemoryError("no room")
+        return usual(self, grove, use_cache)
+
+    if not vlm.network.branches:
+        pytest.skip("goes another way to the model")
+    monkeypatch.setattr(type(vlm.network), "_run", lacking)
+    patches = forwards["patches"]
+    run(engine, *(vlm.read(Media(picture), QUESTIONS[0], LABELS) for picture in pictures[:2]))
+    assert forwards["patches"] > patches, "encoded again, since it had been dropped"
+    assert engine.stats().out_of_memory >= 1
+
+
 def test_limits_on_pixels_keep_features_apart(engine, vlm_folder, pictures):
     usual, coarse = models.vlm(vlm_folder), models.vlm(vlm_folder, min_pixels=16 * 16, max_pixels=32 * 32)
     picture = Media(pictures[3])
