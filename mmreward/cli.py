@@ -29,7 +29,7 @@ def list_command(glob: Annotated[str, typer.Argument(help="Which rewards, such a
     width = max(len(info.name) for info in infos)
     for info in infos:
         low, high = info.range
-        facts = f"[{low:g}, {high:g}]  {info.arity}  needs {', '.join(info.needs)}"
+        facts = f"[{low:g}, {high:g}]  {info.arity}  needs {info.needed}"
         facts += "  differentiable" if info.differentiable else ""
         typer.echo(f"{info.name:<{width}}  {info.summary}\n{'':<{width}}  {facts}")
 
@@ -47,7 +47,7 @@ def show(name: Annotated[str, typer.Argument(help="The reward's name.")]) -> Non
     typer.echo(f"{name}: {inspect.getdoc(entry.factory)}\n")
     direction = "higher is better" if info.higher_is_better else "lower is better"
     typer.echo(f"range    [{info.range[0]:g}, {info.range[1]:g}], {direction}")
-    typer.echo(f"needs    {', '.join(info.needs)} ({info.arity})")
+    typer.echo(f"needs    {info.needed} ({info.arity})")
     typer.echo(f"gradient {'yes, through score_tensor' if info.differentiable else 'no'}")
     if info.paper:
         typer.echo(f"paper    {info.paper}")

@@ -41,6 +41,15 @@ class Sample:
     group: str | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def shown(self) -> Media | None:
+        """The image, or the video where there is no image."""
+        return self.image if self.image is not None else self.video
+
+
+SHOWN = {"shown": "image or video"}
+"""How a need that is no field is called."""
+
 
 @dataclass(frozen=True, slots=True)
 class Score:
@@ -81,7 +90,7 @@ class RewardInfo:
 
     Args:
         name: how it is loaded.
-        needs: the fields of `Sample` that must be filled.
+        needs: the fields of `Sample` that must be filled; "shown" is an image or a video.
         range: the closed interval of its values; a value outside becomes status "out_of_range".
         higher_is_better: the direction.
         arity: "point" takes one sample, "pair" two (asked in both orders), "group" a whole group.
@@ -106,6 +115,11 @@ class RewardInfo:
     example: Mapping[str, Any] = field(default_factory=dict)
     summary: str = ""
 
+    @property
+    def needed(self) -> str:
+        """`needs` in words."""
+        return ", ".join(SHOWN.get(name, name) for name in self.needs)
+
 
 MAX_TEXT = 65_536
 """Characters of prompt or response that are read; longer text is refused, so that one row cannot stall the
@@ -117,7 +131,7 @@ def lacking(sample: Sample, needs: Sequence[str]) -> str:
     values = {name: getattr(sample, name) for name in needs}
     empty = [name for name, v in values.items() if v is None or (isinstance(v, str | tuple) and not v)]
     if empty:
-        return f"the sample has no {' and no '.join(empty)}"
+        return f"the sample has no {' and no '.join(SHOWN.get(name, name) for name in empty)}"
     for name in ("prompt", "response"):
         text = getattr(sample, name)
         if name in needs and not isinstance(text, str):

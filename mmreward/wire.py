@@ -20,7 +20,7 @@ import numpy as np
 from .failures import STATUSES, Unscorable
 from .frames import WireError
 from .media import Media
-from .types import Arity, RewardInfo, Sample, Score
+from .types import SHOWN, Arity, RewardInfo, Sample, Score
 
 TAG = "$"
 """The key that tells an encoded value from a mapping; a mapping that has it is sent as pairs."""
@@ -138,7 +138,7 @@ def unpack_info(packed: Any) -> RewardInfo:
     match given:
         case {"name": str(), "needs": [*needs], "range": [low, high], "arity": arity}:
             _expect(arity in get_args(Arity), "arity", arity, "an arity")
-            _expect(all(name in _SAMPLE for name in needs), "needs", needs, "fields of a sample")
+            _expect(all(name in (*_SAMPLE, *SHOWN) for name in needs), "needs", needs, "fields of a sample")
         case _:
             raise WireError("a reward has a name, needs, a range and an arity")
     for fact, form in _FACTS.items():

@@ -1,5 +1,5 @@
-"""Checklist: perception questions about a picture, each answered by a VLM and verified (after PEARL, TIFA,
-VQAScore).
+"""Checklist: perception questions about a picture or clip, each answered by a VLM and verified (after PEARL,
+TIFA, VQAScore).
 
 The denominator is the number of questions asked. A question the judge does not answer counts as wrong:
 dividing by the answered ones instead pays a model for answering only what is easy.
@@ -27,7 +27,7 @@ class Check(NamedTuple):
 
 @reward(
     "checklist",
-    needs=("prompt", "image"),
+    needs=("prompt", "shown"),
     range=(0.0, 1.0),
     paper="arXiv:2303.11897, arXiv:2404.01291",
     example={
@@ -47,7 +47,7 @@ def checklist(
     min_mass: float = 0.5,
     dtype: str = "float32",
 ) -> Any:
-    """Share of questions about the picture that the judge answers as the prompt demands, 0 to 1.
+    """Share of questions about the picture or clip that the judge answers as the prompt demands, 0 to 1.
 
     Questions come from `sample.meta["checklist"]` when it is there: a list of {"question", "answer"} with
     optional "choices" (default yes and no; numbers 0 to 9 when the answer is one). Otherwise `questions` are
@@ -66,7 +66,7 @@ def checklist(
 
     async def score(sample: Sample) -> Score:
         checks = checks_of(sample, templates)
-        reads = await gather(*(vlm.read(sample.image, c.question, c.choices) for c in checks.values()))
+        reads = await gather(*(vlm.read(sample.shown, c.question, c.choices) for c in checks.values()))
         parts: dict[str, float] = {}
         unanswered = []
         for (name, check), read in zip(checks.items(), reads, strict=True):

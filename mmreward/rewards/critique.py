@@ -28,7 +28,7 @@ ASPECTS = {
 }
 
 
-@reward("critique", needs=("prompt", "image"), range=(0.0, 1.0), paper="arXiv:2604.11626")
+@reward("critique", needs=("prompt", "shown"), range=(0.0, 1.0), paper="arXiv:2604.11626")
 def critique(
     aspects: Mapping[str, str] | None = None,
     judge: str = "Qwen/Qwen3-VL-8B-Instruct",
@@ -65,7 +65,7 @@ def critique(
         fields = {"prompt": sample.prompt, "low": f"{low:g}", "high": f"{high:g}", "aspects": listing}
         prompt = PROMPT.format(**fields)
         written = await vlm.write(
-            sample.image, prompt, max_tokens=max_tokens, temperature=temperature, seed=seed
+            sample.shown, prompt, max_tokens=max_tokens, temperature=temperature, seed=seed
         )
         if not written.finished:
             raise Unscorable(f"cut off after {written.tokens} tokens: {written.text[:200]}", "unparsable")

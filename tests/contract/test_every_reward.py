@@ -13,7 +13,7 @@ import sys
 import pytest
 from miniature import CASES, NAMES, draw_scenes, samples_for, variants
 
-from mmreward import Engine, Media, load
+from mmreward import Engine, Media, Sample, load, models
 from mmreward.registry import find
 from mmreward.types import STATUSES
 
@@ -74,7 +74,7 @@ def test_a_bad_row_fails_alone_and_says_why(engine, scenes, tmp_path, name, args
     good = samples_for(name, scenes)[0]
     (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n torn")
     bad = []
-    if "image" in reward.info.needs:
+    if {"image", "shown"} & set(reward.info.needs):
         bad += [
             {"image": Media(tmp_path / "torn.png")},
             {"image": Media(tmp_path / "absent.png")},
@@ -128,3 +128,14 @@ def test_an_awaiting_caller_gets_the_same_scores_and_they_pickle(engine, scenes,
     here = engine.score(samples, reward)[name]
     assert [s.value for s in there] == pytest.approx([s.value for s in here], abs=1e-4, nan_ok=True)
     assert pickle.loads(pickle.dumps(here)) == here or any(not score.ok for score in here)
+
+
+def test_a_clip_is_asked_about_where_there_is_no_picture(engine, scenes):
+    frames = samples_for("checklist", scenes)[0].image.array()[None].repeat(6, axis=0)
+    frames[3:] //= 2
+    clip = Media(frames, "video", fps=3.0)
+    reward = load("checklist", judge="mini-vlm", min_mass=0.0, soft=True)
+    (score,) = engine.score([Sample(prompt="a red circle", video=clip)], reward)["checklist"]
+    question = "Does this picture match the prompt: a red circle? Answer yes or no."
+    read = engine.run(models.vlm("mini-vlm").read(clip, question, ("yes", "no")))
+    assert score.value == pytest.approx(read.probs["yes"], abs=1e-6)
