@@ -152,7 +152,11 @@ def plan(calls: Iterable[Call], budget: Budget) -> list[list[Call]]:
     for family in families.values():
         family.sort(key=lambda call: -call.cost.tokens)
     sized = [(Load.all(family), family) for family in families.values()]
-    sized.sort(key=lambda each: (each[1][0].op, -each[0].longest))
+    staged: dict[str, int] = {}
+    for _, family in sized:
+        staged[family[0].op] = max(staged.get(family[0].op, 0), family[0].cost.bytes)
+    # The op that is quickest to prepare comes first: the device then works while pictures are decoded.
+    sized.sort(key=lambda each: (staged[each[1][0].op], each[1][0].op, -each[0].longest))
     batches: list[list[Call]] = []
     load = Load()
     for whole, family in sized:

@@ -9,7 +9,7 @@ from ..batching import Cost
 from ..engine import current
 from ..media import Media
 from .base import TorchNetwork
-from .pictures import decoded
+from .pictures import decoded, in_turn
 
 
 class Classifier(TorchNetwork):
@@ -44,7 +44,7 @@ class Classifier(TorchNetwork):
         return Cost(256, 3 * height * width)
 
     def prepare(self, op: str, items: list[Media]) -> Any:
-        pictures = [decoded(media).cpu() for media in items]
+        pictures = in_turn(items, lambda index: decoded(items[index]).cpu())
         with self.processing:
             processor = self.processor
         inputs = processor(images=pictures, input_data_format="channels_first", return_tensors="pt")

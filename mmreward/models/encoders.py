@@ -19,7 +19,7 @@ from ..engine import current
 from ..media import Media
 from ..preprocess import BACKENDS, Group, Recipe, grouped, to_input
 from .base import TorchNetwork, content_of, fingerprint_of, locate, pooled
-from .pictures import decoded, resized
+from .pictures import decoded, in_turn, resized
 
 Vector = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -107,7 +107,8 @@ class DualEncoder(TorchNetwork):
             tokenize = self.towers.tokenize
             with self.processing:
                 return tokenize(items)
-        return grouped([self._pixels(look) for look in items], pinned=self._runs_on.type == "cuda")
+        pixels = in_turn([look.media for look in items], lambda index: self._pixels(items[index]))
+        return grouped(pixels, pinned=self._runs_on.type == "cuda")
 
     def _pixels(self, look: Look) -> torch.Tensor:
         """What `forward` is given: resized by a worker for the CPU, and whole for a GPU, which is quicker at

@@ -5,7 +5,7 @@ network. What is here is a memo: nothing depends on whether a picture is still i
 """
 
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -58,6 +58,10 @@ class Once:
                 return made
         return self._make(key, make, mine)
 
+    def busy(self, key: Hashable) -> bool:
+        """Whether a thread is making this key's tensor just now."""
+        return key in self._making
+
     def clear(self) -> None:
         with self._lock:
             self._kept.clear()
@@ -105,6 +109,21 @@ def resized(media: Media, recipe: Recipe, backend: str) -> torch.Tensor:
     """
     key = (media.key, recipe.geometry, backend)
     return _resized.get(key, lambda: resize(decoded(media).cpu(), recipe, backend))
+
+
+def in_turn(medias: Sequence[Media], make: Callable[[int], torch.Tensor]) -> list[torch.Tensor]:
+    """`make(index)` for every picture, first for those that no other thread is decoding at the moment.
+
+    Two networks that are given the same pictures at once then decode half of them each, instead of waiting
+    for one another at every single one.
+    """
+    made: dict[int, torch.Tensor] = {}
+    left = list(range(len(medias)))
+    while left:
+        index = next((index for index in left if not _decoded.busy(medias[index].key)), left[0])
+        left.remove(index)
+        made[index] = make(index)
+    return [made[index] for index in range(len(medias))]
 
 
 def forget() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -278,3 +279,34 @@ def test_pictures_of_both_resizes_run_in_one_batch(engine, clip_folder):
     assert engine.stats().networks[clip_folder].batches == batches + 1
     for a, b in zip(vectors[::2], vectors[1::2], strict=True):
         assert 0 < np.abs(a - b).max() < 0.05
+
+
+def test_two_threads_with_the_same_pictures_share_the_decoding(tmp_path, monkeypatch):
+    """Each is given all of them, and neither waits for the other at every one."""
+    folder, count = tmp_path, 12
+    for number in range(count):
+        Image.fromarray(np.full((8, 8, 3), number, np.uint8)).save(folder / f"{number}.png")
+    makers = []
+    usual = memo._decode
+
+    def slowly(media):
+        makers.append(threading.current_thread().name)
+        time.sleep(0.02)
+        return usual(media)
+
+    monkeypatch.setattr(memo, "_decode", slowly)
+    memo.forget()
+    results = {}
+
+    def work(name):
+        medias = [Media(folder / f"{number}.png") for number in range(count)]
+        results[name] = memo.in_turn(medias, lambda index: memo.decoded(medias[index]))
+
+    threads = [threading.Thread(target=work, args=(name,), name=name) for name in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(makers) == count and min(makers.count("a"), makers.count("b")) >= count // 4
+    for pictures in results.values():
+        assert [int(picture[0, 0, 0]) for picture in pictures] == list(range(count))
