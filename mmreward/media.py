@@ -62,7 +62,8 @@ class Media:
             Unscorable: the file cannot be read.
         """
         whole = self._encoded() if isinstance(self.source, Path | bytes) else self._array()
-        return {**self.__dict__, "source": whole}
+        known = {name: value for name, value in self.__dict__.items() if name != "_stack"}
+        return {**known, "source": whole}
 
     @cached_property
     def key(self) -> str:
@@ -202,6 +203,14 @@ class Media:
         except Exception as error:  # a decoder may raise anything on damaged bytes, struct.error for one
             raise Unscorable(f"{self!r} is broken: {error or type(error).__name__}") from None
 
+    @cached_property
+    def _stack(self) -> "np.ndarray[Any, Any]":
+        """The frames of a video given one by one, each decoded once."""
+        frames = [Media(frame).array() for frame in cast(Any, self.source)]
+        if len(sizes := {frame.shape[:2] for frame in frames}) > 1:
+            raise Unscorable(f"the frames have different sizes: {sorted(sizes)}")
+        return np.stack(frames)
+
     def _array(self) -> "np.ndarray[Any, Any]":
         """Pixels of an in-memory source, channels last, not yet converted."""
         source = self.source
@@ -216,10 +225,7 @@ class Media:
         if hasattr(source, "getexif"):
             return _rgb(cast("Image.Image", source))
         if isinstance(source, list | tuple) and self.kind == "video" and source:
-            frames = [Media(frame).array() for frame in source]
-            if len(sizes := {frame.shape[:2] for frame in frames}) > 1:
-                raise Unscorable(f"the frames have different sizes: {sorted(sizes)}")
-            return np.stack(frames)
+            return self._stack
         if isinstance(source, Unscorable):
             raise Unscorable(str(source), source.status)
         raise Unscorable(f"{type(source).__name__} is not a path, bytes, PIL image, array or tensor")

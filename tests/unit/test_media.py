@@ -324,3 +324,12 @@ def test_the_size_of_a_png_is_read_without_decoding_it(monkeypatch):
     media = Media(encoded(PIXELS, "PNG"))
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("decoded"))
     assert media.size == PIXELS.shape[:2]
+
+
+def test_frames_given_one_by_one_are_decoded_once(monkeypatch):
+    opened = []
+    usual = Media._opened
+    monkeypatch.setattr(Media, "_opened", lambda self: opened.append(self) or usual(self))
+    clip = Media([encoded(PIXELS, "PNG")] * 3, "video", fps=2.0)
+    assert (clip.frames, clip.size, clip.array().shape) == (3, PIXELS.shape[:2], (3, *PIXELS.shape))
+    assert len(clip.key) == 32 and len(opened) == 3
