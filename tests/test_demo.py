@@ -55,7 +55,7 @@ def test_the_readme_commands_and_example_work_as_written(place):
     blocks = re.findall(r"```(bash|python)\n(.*?)```", readme, re.DOTALL)
     commands = [line for kind, block in blocks if kind == "bash" for line in block.splitlines()]
     local = [line for line in commands if line.startswith(("mmreward score runs/", "mmreward report runs/"))]
-    assert len(local) == 2
+    assert len(local) == 3
     for line in local:
         arguments = [sys.executable, "-m", "mmreward.cli", *line.split()[1:]]
         done = subprocess.run(arguments, cwd=place, capture_output=True, text=True, check=False)

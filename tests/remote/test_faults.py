@@ -205,6 +205,7 @@ def test_concurrency_has_an_upper_limit_and_equal_calls_are_sent_once(serve, gat
 
 
 def test_closing_the_engine_gives_the_sockets_back(png):
+    before = set(threading.enumerate())  # other tests' engines among them
     with ChatServer(chat(otherwise=Reply(shown(*YES)))) as server:
         with Engine("cpu") as engine:
             vlm = models.vlm(f"judge@{server.url}")
@@ -213,9 +214,8 @@ def test_closing_the_engine_gives_the_sockets_back(png):
             assert server.open > 0 and kept
         wait_until(lambda: server.open == 0)
         assert not transport._lines
-        assert not [
-            t for t in threading.enumerate() if t.name.startswith(("mmreward-loop", "mmreward-encode"))
-        ]
+        left = set(threading.enumerate()) - before
+        assert not [t for t in left if t.name.startswith(("mmreward-loop", "mmreward-encode"))]
 
 
 def test_closing_while_calls_wait_ends_them():
