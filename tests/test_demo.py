@@ -56,6 +56,7 @@ def test_the_readme_commands_and_example_work_as_written(place):
     commands = [line for kind, block in blocks if kind == "bash" for line in block.splitlines()]
     local = [line for line in commands if line.startswith(("mmreward score runs/", "mmreward report runs/"))]
     assert len(local) == 3
+    (place / "configs").symlink_to(ROOT / "configs")  # they are typed in a clone of the repository
     for line in local:
         arguments = [sys.executable, "-m", "mmreward.cli", *line.split()[1:]]
         done = subprocess.run(arguments, cwd=place, capture_output=True, text=True, check=False)
