@@ -33,6 +33,13 @@ class Sampling(NamedTuple):
     seed: int
 
 
+def sampling_of(max_tokens: int, temperature: float, seed: int) -> Sampling:
+    """Raises ValueError for a limit below 1 or a temperature below 0."""
+    if max_tokens < 1 or temperature < 0:
+        raise ValueError(f"max_tokens {max_tokens} must be at least 1, temperature {temperature} at least 0")
+    return Sampling(max_tokens, temperature, seed)
+
+
 class Read(NamedTuple):
     """What a model would say first, among the labels.
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from .trie import Ints, Tree, grow
+from .trie import Ints, Tree, grow, shared_length
 from .vision import Features, Sight
 
 ROW = 4096
@@ -188,10 +188,7 @@ def _groups(prompts: list[Prompt]) -> list[list[int]]:
         key = prompt.share if prompt.share is not None else ("alone", index)
         fresh = len(prompt.ids)
         if key in groups:
-            before = prompts[groups[key][-1][0]].own
-            size = min(len(before), len(prompt.own))
-            differ = np.flatnonzero(before[:size] != prompt.own[:size])
-            fresh -= int(differ[0]) if differ.size else size
+            fresh -= shared_length(prompts[groups[key][-1][0]].own, prompt.own)
         if key in groups and sizes[key] + fresh <= ROW:
             groups[key][-1].append(index)
             sizes[key] += fresh

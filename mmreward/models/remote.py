@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from ..engine import current
 from .address import parse_address
-from .answers import Ask, LogProb, Pictures, Read, Sampling, Written, media_of
+from .answers import Ask, LogProb, Pictures, Read, Written, media_of, sampling_of
 from .chat import json_schema
 from .labels import check_labels
 from .schema import check_schema, check_written
@@ -111,11 +111,7 @@ class ServedVLM:
             Unscorable: "unparsable" for a refusal, an empty answer, and one that breaks the schema or was cut
                 off within it; see also the class.
         """
-        if max_tokens < 1 or temperature < 0:
-            raise ValueError(
-                f"max_tokens {max_tokens} must be at least 1, temperature {temperature} at least 0"
-            )
-        ask, sampling = Ask(media_of(media), prompt, system), Sampling(max_tokens, temperature, seed)
+        ask, sampling = Ask(media_of(media), prompt, system), sampling_of(max_tokens, temperature, seed)
         if schema is not None:
             check_schema(schema)
         key = (ask.key, sampling, json.dumps(schema, sort_keys=True))

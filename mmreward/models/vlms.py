@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from ..engine import current
-from .answers import Ask, LogProb, Pictures, Read, Sampling, Written, media_of
+from .answers import Ask, LogProb, Pictures, Read, Written, media_of, sampling_of
 from .qwen import Item, QwenVL
 from .schema import check_schema, check_written
 from .vision import View
@@ -65,13 +65,9 @@ class VLM:
             ValueError: a limit or temperature out of range; no valid schema.
             Unscorable: "unparsable" when the answer breaks the schema, or was cut off within it.
         """
-        if max_tokens < 1 or temperature < 0:
-            raise ValueError(
-                f"max_tokens {max_tokens} must be at least 1, temperature {temperature} at least 0"
-            )
         if schema is not None:
             check_schema(schema)
-        sampling = Sampling(max_tokens, temperature, seed)
+        sampling = sampling_of(max_tokens, temperature, seed)
         ask = Ask(media_of(media), prompt, system)
         written = cast(Written, await self._submit("write", ask, sampling, sampling))
         if schema is not None:
