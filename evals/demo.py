@@ -18,6 +18,8 @@ from mmreward.loading import resolve
 from mmreward.mini import oracle, tasks, world
 from mmreward.results import Result, read
 from mmreward.run import score_file
+from mmreward.tune.sampling import media as media_of
+from mmreward.tune.sampling import sample
 
 from .figures import Array, Interval, agreement, mean_interval
 from .report import write_report
@@ -45,7 +47,7 @@ def demo(out: Path, seed: int) -> None:
     console.print(f"drawing {PER_PROMPT} pictures for each of {NUM_PROMPTS} prompts with mini-flow")
     repeated = [prompt for prompt in prompts for _ in range(PER_PROMPT)]
     seeds = [1000 * seed + index for index in range(len(repeated))]
-    pictures = MiniFlow().sample(repeated, seeds)
+    pictures = [media.picture() for media in media_of(sample(MiniFlow(), repeated, seeds))]
     out.mkdir(parents=True, exist_ok=True)
     (out / "scores.parquet").unlink(missing_ok=True)
     with Engine() as engine:

@@ -1,5 +1,1 @@
-"""Generators: diffusion families behind one small protocol (`protocol.py`). mmreward never imports them."""
-
-from .protocol import Conditioning, Generator, sample
-
-__all__ = ["Conditioning", "Generator", "sample"]
+"""Families of diffusion models behind one protocol (`tune.generator`). mmreward never imports them."""

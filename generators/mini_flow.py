@@ -1,19 +1,17 @@
-"""mini-flow behind the generator protocol. How it is trained and stored: `mmreward.mini.flow`."""
+"""mini-flow as a `Generator`. How it is trained and stored: `mmreward.mini.flow`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from PIL import Image
 
+from mmreward.media import Media
 from mmreward.mini import flow
-
-from . import protocol
-from .protocol import Conditioning
+from mmreward.tune.generator import Conditioning
 
 
 class MiniFlow:
-    """The miniature's text-to-image model: 32x32 pictures of shapes world (see `protocol.Generator`)."""
+    """The miniature's text-to-image model: 32x32 pictures of shapes world (see `tune.generator`)."""
 
     lora_targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
     steps = flow.STEPS
@@ -29,12 +27,20 @@ class MiniFlow:
         self.scheduler = parts.scheduler
         self.device, self.dtype = torch.device(device), dtype
 
-    def encode(self, prompts: Sequence[str]) -> Conditioning:
+    @property
+    def parts(self) -> Mapping[str, torch.nn.Module]:
+        return {"network": self.network, "text_encoder": self.text_encoder}
+
+    def encode(self, prompts: Sequence[str], inputs: Sequence[Sequence[Media]] = ()) -> Conditioning:
         """Hidden states (N, 20, 96) and pooled embeddings (N, 96). Words of no caption become <unk>."""
+        if inputs:
+            raise ValueError("mini-flow takes no condition pictures")
         tokens = flow.tokenize(self.tokenizer, [*prompts, ""]).to(self.device)
         with torch.no_grad():
             hidden, pooled = flow.encode(self.text_encoder, tokens)
-        return Conditioning(hidden[:-1], pooled[:-1], hidden[-1:], pooled[-1:])
+        number = len(prompts)
+        blank = {"hidden": hidden[-1:].expand(number, -1, -1), "pooled": pooled[-1:].expand(number, -1)}
+        return Conditioning({"hidden": hidden[:-1], "pooled": pooled[:-1]}, blank)
 
     def noise(self, seeds: Sequence[int]) -> torch.Tensor:
         """Gaussian latents (N, 12, 16, 16); a seed means the same on every device."""
@@ -48,14 +54,14 @@ class MiniFlow:
         guidance: float = 1.0,
     ) -> torch.Tensor:
         """Velocity in the shape of `latents`; guidance 1 costs one forward per latent, anything else two."""
-        count = len(latents)
-        levels = torch.as_tensor(sigma, dtype=latents.dtype, device=latents.device).expand(count)
+        levels = torch.as_tensor(sigma, dtype=latents.dtype, device=latents.device).expand(len(latents))
         if guidance == 1:
-            return flow.velocity(self.network, latents, levels, conditioning.hidden, conditioning.pooled)
-        hidden = torch.cat([conditioning.hidden, conditioning.blank_hidden.expand(count, -1, -1)])
-        pooled = torch.cat([conditioning.pooled, conditioning.blank_pooled.expand(count, -1)])
-        both = flow.velocity(self.network, torch.cat([latents, latents]), levels.repeat(2), hidden, pooled)
-        given, blank = both.chunk(2)
+            return flow.velocity(self.network, latents, levels, **conditioning.given)
+        both = {
+            name: torch.cat([tensor, conditioning.blank[name]]) for name, tensor in conditioning.given.items()
+        }
+        out = flow.velocity(self.network, torch.cat([latents, latents]), levels.repeat(2), **both)
+        given, blank = out.chunk(2)
         return blank + guidance * (given - blank)
 
     def sigmas(self, steps: int) -> torch.Tensor:
@@ -65,13 +71,3 @@ class MiniFlow:
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Pixels (N, 3, 32, 32) in [0, 1]; differentiable inside the range."""
         return flow.unfold(latents.float())
-
-    def sample(
-        self,
-        prompts: Sequence[str],
-        seeds: Sequence[int],
-        steps: int | None = None,
-        guidance: float | None = None,
-    ) -> list[Image.Image]:
-        """One picture per (prompt, seed)."""
-        return protocol.sample(self, prompts, seeds, steps, guidance)

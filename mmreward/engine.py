@@ -110,6 +110,12 @@ class Engine:
         """
         return self.run(score_all(samples, resolve(rewards), timeout=timeout, progress=progress))
 
+    def begin(
+        self, samples: Sequence[Sample], rewards: Rewards, *, timeout: float | None = None
+    ) -> "Future[dict[str, list[Score]]]":
+        """`score` that does not wait: a trainer goes on generating and asks the future later."""
+        return self._start(score_all(samples, resolve(rewards), timeout=timeout))
+
     async def ascore(
         self,
         samples: Sequence[Sample],

@@ -44,8 +44,10 @@ def test_the_same_seed_gives_the_same_pictures(place, tmp_path):
     from mmreward.generators.mini_flow import MiniFlow
     from PIL import Image
 
+    from mmreward.tune.sampling import media, sample
+
     prompt = draw_prompts(1, 0)
-    again = MiniFlow().sample(prompt, [0])[0]
+    again = media(sample(MiniFlow(), prompt, [0]))[0].picture()
     with Image.open(place / "runs/demo/pictures/00-0.png") as first:
         assert first.tobytes() == again.tobytes()
 

@@ -3,10 +3,10 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from mmreward.generators import sample
 from mmreward.generators.mini_flow import MiniFlow
 
 from mmreward.mini import flow, oracle
+from mmreward.tune.sampling import media, sample
 
 PROMPTS = ["a red circle", "two blue squares", "a green triangle above a yellow circle", "a cyan square"]
 
@@ -67,7 +67,8 @@ def test_lora_targets_exist_and_gradients_flow(generator):
 
 def test_samples_show_their_prompts(generator):
     captions = flow.held_out(48, seed=77)
-    pictures = sample(generator, [str(c) for c in captions], list(range(48)))
+    pixels = sample(generator, [str(c) for c in captions], list(range(48)))
+    pictures = [one.picture() for one in media(pixels)]
     assert all(picture.size == (flow.SIZE, flow.SIZE) for picture in pictures)
     f1 = np.mean([oracle.judge(p, c).f1 for p, c in zip(pictures, captions, strict=True)])
     assert f1 > 0.7
