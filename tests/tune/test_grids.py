@@ -41,7 +41,7 @@ def test_what_is_no_grid(levels, message):
 
 
 def test_float64_is_no_grid():
-    with pytest.raises(ValueError, match="sigmas are torch.float64"):
+    with pytest.raises(ValueError, match=r"sigmas are torch\.float64"):
         check(torch.linspace(1, 0, 5, dtype=torch.float64))
 
 

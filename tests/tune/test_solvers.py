@@ -45,11 +45,11 @@ def errors(solver, grids: Iterable[torch.Tensor]) -> list[float]:
 
 
 def test_second_order():
-    grids = [torch.linspace(0.9, 0.1, steps + 1) for steps in (8, 16, 32)]
+    grids = [torch.linspace(0.9, 0.1, steps + 1) for steps in (32, 64, 128)]
     for solver, order in [(dpm_solve, 2), (solve, 1)]:
         coarse, middle, fine = errors(solver, grids)
-        assert math.log2(coarse / middle) == pytest.approx(order, abs=0.45)
-        assert math.log2(middle / fine) == pytest.approx(order, abs=0.35)
+        assert math.log2(coarse / middle) == pytest.approx(order, abs=0.1)
+        assert math.log2(middle / fine) == pytest.approx(order, abs=0.1)
 
 
 @pytest.mark.parametrize("shift", [1, 3])
@@ -58,7 +58,8 @@ def test_whole_grids_are_finite_and_better_than_eulers_rule(shift):
     ours, eulers = errors(dpm_solve, grids), errors(solve, grids)
     assert all(math.isfinite(error) for error in ours)
     assert ours[0] == pytest.approx(eulers[0], abs=1e-6)  # one step from noise to x0_hat is the same in both
-    assert all(mine < 0.6 * other for mine, other in zip(ours[2:], eulers[2:], strict=True))
+    assert all(mine < other for mine, other in zip(ours[2:], eulers[2:], strict=True))
+    assert ours[-1] < 0.5 * eulers[-1]
 
 
 @pytest.mark.parametrize(("steps", "shift"), [(4, 1.0), (10, 3.0), (20, 5.0)])
@@ -82,7 +83,8 @@ def test_one_evaluation_a_step_and_gradients():
     end = dpm_solve(generator, latents, CONDITIONING, shifted(6, 3))
     assert generator.calls == 6
     (gradient,) = torch.autograd.grad(end.sum(), latents)
-    torch.testing.assert_close(gradient, torch.full_like(gradient, STD), atol=0.05, rtol=0)
+    slope = (end[-1] - end[0]) / (START[-1] - START[0])  # the velocity of a normal distribution is linear
+    torch.testing.assert_close(gradient, slope.detach().expand(4, 1))
 
 
 def test_steps_outside_the_noise_range_are_first_order():
@@ -100,9 +102,10 @@ def test_fewer_steps_behind_a_window():
     grid = shifted(25, 3)
     middle = exact(START, 1.0, grid[4].item())
     target = exact(START, 1.0, 0.0)
-    short = dpm_solve(Gaussian(), middle, CONDITIONING, compressed(grid, 4)[4:])
-    whole = solve(Gaussian(), middle, CONDITIONING, grid[4:])
-    assert (short - target).abs().max() < (whole - target).abs().max()
+    rest = compressed(grid, 4)[4:]
+    assert len(rest) - 1 == 8
+    ours, eulers = (solver(Gaussian(), middle, CONDITIONING, rest) for solver in (dpm_solve, solve))
+    assert (ours - target).abs().max() < 0.9 * (eulers - target).abs().max()
 
 
 def test_wrong_arguments_are_named():
