@@ -32,8 +32,6 @@ def patches_of(pixels: torch.Tensor, size: tuple[int, int], images: Any) -> Patc
     cut = normalise(resize_float(pixels, recipe), recipe).unflatten(3, split).unflatten(2, split)
     # N C | R r y | X x c  ->  N R X r x C y c: patches in the order of their tokens
     ordered = cut.permute(0, 2, 5, 3, 6, 1, 4, 7).unsqueeze(6)
-    still = ordered.expand(
-        *[-1] * 6, images.temporal_patch_size, -1, -1
-    )  # a picture is a clip standing still
+    frames = ordered.expand(*[-1] * 6, images.temporal_patch_size, -1, -1)  # a picture is a clip at rest
     height, width = size[0] // side, size[1] // side
-    return Patches(still.flatten(5).flatten(0, 4), (1, height, width))
+    return Patches(frames.flatten(5).flatten(0, 4), (1, height, width))
