@@ -1,5 +1,7 @@
-"""Lambda-harmonic reward for subject-driven generation (RPO, arXiv:2407.12164): like the reference pictures and
-like the prompt, where a harmonic mean lets neither pay for the other."""
+"""Lambda-harmonic reward for subject-driven generation (RPO, arXiv:2407.12164).
+
+A picture should be like the references and like the prompt; a harmonic mean lets neither pay for the other.
+"""
 
 from asyncio import gather
 from statistics import fmean
@@ -36,8 +38,8 @@ def harmonic(
     Args:
         weights: a dual encoder, as for `clipscore` (the paper has ALIGN).
         balance: 0 looks at the prompt alone, 1 at the references alone; the paper validates at 0.3 to 0.7.
-        placeholder: a word for the subject that means nothing to the encoder, taken out of the prompt; "" takes
-            nothing out.
+        placeholder: a word for the subject that means nothing to the encoder, taken out of the prompt; ""
+            for none.
         dtype: of the towers.
         resize: as for `clipscore`.
 
@@ -49,10 +51,8 @@ def harmonic(
     net = models.clip(weights, dtype=dtype, resize=resize)
 
     async def score(sample: Sample) -> Score:
-        prompt = " ".join(sample.prompt.replace(placeholder, " ").split() if placeholder else [sample.prompt])
-        if not prompt:
-            raise Unscorable(f"the prompt is nothing but {placeholder}", "missing")
         assert sample.image is not None
+        prompt = _without(placeholder, sample.prompt)
         image, text, *references = await gather(
             net.image(sample.image), net.text(prompt), *(net.image(media) for media in sample.inputs)
         )
@@ -63,3 +63,12 @@ def harmonic(
         return Score(value, parts)
 
     return score
+
+
+def _without(placeholder: str, prompt: str) -> str:
+    if not placeholder or placeholder not in prompt:
+        return prompt
+    left = " ".join(prompt.replace(placeholder, " ").split())
+    if not left:
+        raise Unscorable(f"the prompt is nothing but {placeholder}", "missing")
+    return left

@@ -1,5 +1,5 @@
-"""D2-Align (arXiv:2512.24146): find the direction in text space that a reward model likes whatever the prompt,
-and take it out of the reward before tuning on it.
+"""D2-Align (arXiv:2512.24146): find the direction in text space that a reward model likes whatever the
+prompt, and take it out of the reward before tuning on it.
 
 Stage 1 learns one vector with the generator frozen: what raises the reward without any better picture is the
 model's bias. Stage 2 tunes the generator, by any method, on the reward with that vector fixed.
@@ -50,8 +50,8 @@ def learn_bias(
         images: (N, D) unit embeddings of samples of the untuned generator.
         texts: (N, D) unit embeddings of their prompts.
         weight: as for `shifted`.
-        radius: longest vector allowed. Without a limit, the vector outgrows the prompt (our choice: the paper's
-            regulariser is not known here).
+        radius: longest vector allowed; without a limit it outgrows the prompt. Our own: the paper's
+            regulariser is not known here.
         steps, batch, lr: of Adam; 2000 steps are the paper's.
         seed: of the batches.
 

@@ -6,8 +6,8 @@ import math
 class Plateau:
     """Watches a validation mean and says when it has stopped rising.
 
-    Tuning on a reward goes on raising that reward long after the pictures have stopped getting better; watch a
-    reward that is not trained on (RPO, arXiv:2407.12164, watches its own on held-out prompts).
+    Tuning on a reward goes on raising it long after the pictures have stopped getting better; watch a reward
+    that is not trained on (RPO, arXiv:2407.12164, watches its own on held-out prompts).
 
     Args:
         patience: how many looks in a row may fail to improve on the best, at least 1.

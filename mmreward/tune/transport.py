@@ -1,8 +1,8 @@
 """Optimal transport between prompts and pictures, as PISCES uses it for rewards without annotation.
 
-Two levels. `Transport` learns a map from text embeddings to where real pictures lie, so that closeness to it is
-a quality reward. `partial_plan` matches the words of one prompt with the places of one picture or clip, where
-some words and places have no partner. Both are plain tensors in, tensors out.
+Two levels. `Transport` learns a map from text embeddings to where real pictures lie, so that closeness to
+it is a quality reward. `partial_plan` matches the words of one prompt with the places of one picture or clip,
+where some words and places have no partner. Both are plain tensors in, tensors out.
 """
 
 import math

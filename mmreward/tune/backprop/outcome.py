@@ -15,8 +15,8 @@ loaded reward is one."""
 class Visit(NamedTuple):
     """One evaluation of the network that carries a gradient.
 
-    A trainer that holds a reference model adds its velocity-space KL here: the mean square of `velocity` minus
-    the reference's velocity at the same `latents`, `sigma` and `conditioning`, which are detached.
+    A trainer that holds a reference model adds its velocity-space KL here: the mean square of `velocity`
+    minus the reference's velocity at the same `latents`, `sigma` and `conditioning`, which are detached.
     """
 
     latents: torch.Tensor

@@ -1,5 +1,5 @@
-"""ReFL (ImageReward, arXiv:2304.05977): one step with a gradient somewhere late in the sampling, judged by the
-picture it promises."""
+"""ReFL (ImageReward, arXiv:2304.05977): one step with a gradient somewhere late in the sampling, judged by
+the picture it promises."""
 
 from collections.abc import Sequence
 

@@ -35,8 +35,8 @@ def direct_align(
 
     Args:
         generator, conditioning, reward, prompts, guidance, recompute: as for `draft`.
-        clean: (N, ...) latents of finished pictures: samples of the generator itself (`sampling.solve` without
-            a gradient), or real ones.
+        clean: (N, ...) latents of finished pictures: samples of the generator itself (`sampling.solve`
+            without a gradient), or real ones.
         seeds: one per row, for its noise and its noise level.
         low, high: noise levels are drawn evenly from [low, high), row by row.
         stride: length of the step in noise levels.
@@ -66,7 +66,7 @@ def recovered(noisy: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor) -> 
 
 
 def relative(reward: PixelReward, better: str, worse: str) -> PixelReward:
-    """A reward minus itself: how much more the picture looks like "`better` prompt" than like "`worse` prompt".
+    """A reward minus itself: how much more the picture is like "`better` prompt" than like "`worse` prompt".
 
     What the reward likes in any picture whatever its prompt cancels, and with it much of what is gamed.
 
