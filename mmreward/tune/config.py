@@ -200,10 +200,12 @@ class EvaluationConfig(Strict):
 
 
 class AlarmConfig(Strict):
-    """The over-optimisation alarm (see `monitors`). `stop` ends the run and keeps the weights from before it."""
+    """See `alarms.OverOptimisation`. `stop` ends the run and keeps the weights of the best evaluation."""
 
     tolerance: Annotated[float, Field(gt=0)] = 3.0
     patience: Positive = 2
+    spread: Annotated[float, Field(gt=0)] = 4.0
+    baseline: Annotated[int, Field(ge=2)] = 3
     stop: bool = True
 
 

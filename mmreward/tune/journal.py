@@ -2,7 +2,7 @@
 
 The folder is what `mmreward report` reads:
 
-    config.yaml         the run as it was described
+    config.json         the run as it was described
     rounds.jsonl        one line per round
     evaluations.jsonl   one line per evaluation: means, standard errors and counts of every reward, monitors, verdict
     pictures/ROUND.png  a grid of held-out prompts from fixed seeds; prompts.json names them, row by row
@@ -63,13 +63,13 @@ class Journal:
         """Write the config, and drop lines of rounds that will be run again.
 
         Args:
-            config: the run as YAML.
+            config: the run as JSON.
             after_round: rounds that are done.
         """
         if not self._writes:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "config.yaml").write_text(config, encoding="utf-8")
+        (self.folder / "config.json").write_text(config, encoding="utf-8")
         for name, last in (("rounds", after_round - 1), ("evaluations", after_round)):
             path = self.folder / f"{name}.jsonl"
             kept = [line for line in lines(path) if line["round"] <= last]
