@@ -1,11 +1,16 @@
 """A generator of 8x8 pictures in one or two colours, quick enough to be trained in a test."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 
 from mmreward import Media
 from mmreward.tune.generator import Conditioning
+
+VARIANCE = 0.5
+"""Of the finished latents before anything is tuned."""
 
 
 class Denoiser(torch.nn.Module):
@@ -20,9 +25,12 @@ class Denoiser(torch.nn.Module):
         flat = torch.cat([latents.flatten(1), sigma[:, None], prompt], 1)
         return self.second(torch.nn.functional.silu(self.first(flat))).view_as(latents)
 
+    def save_pretrained(self, folder: Path) -> None:
+        save_file(self.state_dict(), folder / "diffusion_pytorch_model.safetensors")
+
 
 class ToyGenerator:
-    """Draws grey pictures until it is tuned; `visits` counts rows through the network."""
+    """Draws pictures of any colour until it is tuned; `visits` counts rows through the network."""
 
     lora_targets: tuple[str, ...] = ("first", "second")
     steps = 6
@@ -34,7 +42,9 @@ class ToyGenerator:
     def __init__(self, seed: int = 0) -> None:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.network: torch.nn.Module = Denoiser()
+            self.network = Denoiser()
+            with torch.no_grad():
+                self.network.second.weight.mul_(0.1)
         self.visits = 0
 
     @property
@@ -58,8 +68,9 @@ class ToyGenerator:
     ) -> torch.Tensor:
         self.visits += len(latents)
         levels = torch.as_tensor(sigma, dtype=torch.float32).expand(len(latents))
-        # The exact velocity for pictures of grey, and what the network adds to it.
-        known = (latents / levels.clamp(min=0.05).view(-1, 1, 1, 1)).clamp(-4, 4)
+        # The exact velocity for normal latents of this variance, and what the network adds to it.
+        s = levels.view(-1, 1, 1, 1)
+        known = latents * (s - (1 - s) * VARIANCE) / ((1 - s) ** 2 * VARIANCE + s**2)
         return known + self.network(latents, levels, conditioning.given["prompt"]).float()
 
     def sigmas(self, steps: int) -> torch.Tensor:

@@ -95,7 +95,7 @@ class Trainer:
         self._accelerator = accelerator or Accelerator(
             mixed_precision=config.precision,
             cpu=generator.device.type == "cpu",
-            log_with=list(config.trackers),
+            log_with=list(config.trackers) or None,
             project_dir=str(self._folder),
         )
         self._main = self._accelerator.is_main_process

@@ -51,7 +51,7 @@ def described(tmp_path: Path) -> Callable[..., TuneConfig]:
             "rollout": {"prompts": 2, "group": 8, "micro_batch": 8, "steps": 6},
             "lora": {"rank": 4},
             "ema": {"decay": 0.5, "every": 1},
-            "optimiser": {"lr": 3e-2},
+            "optimiser": {"lr": 1e-2},
             "evaluation": {"prompts": {"data": "shapes-world"}, "every": 4, "steps": 6},
             "alarm": None,
             "rounds": 4,

@@ -36,7 +36,7 @@ METHODS = {
     "dppo": {"method": {"name": "dppo", "threshold": 1e-2, "updates": 2}},
     "d3po": {"method": {"name": "d3po"}, "rollout": {"same_noise": True}},
     "nft": {"method": {"name": "nft", "decay": "copy"}},
-    "awm": {"method": {"name": "awm", "updates": 2, "clip": 1.0}},
+    "awm": {"method": {"name": "awm", "updates": 2, "kl": 0.1}},
     "crd": {"method": {"name": "crd"}},
     "dgpo": {"method": {"name": "dgpo", "beta": 1.0}},
     "rwr": {"method": {"name": "rwr"}},
