@@ -27,6 +27,8 @@ def test_std_scopes():
     free = {"eps": 0.0, "clip": math.inf}
     by_group = group_advantages(values, groups, **free)
     by_all = group_advantages(values, groups, std_scope="global", **free)
+    unbiased = group_advantages(values, groups, std_scope="global", ddof=1, **free)
+    np.testing.assert_allclose(unbiased.values, centred / np.std(values, ddof=1))
     by_none = group_advantages(values, groups, std_scope="none", **free)
     np.testing.assert_allclose(by_group.values, [-1, 1, -1, 1])
     np.testing.assert_allclose(by_all.values, centred / np.std(values))

@@ -104,10 +104,11 @@ def test_a_reward_without_spread_in_a_group_leaves_the_decision_to_the_others():
 
 
 def test_total_is_clipped_after_the_sum():
-    columns = {"x": [0.0] * 24 + [1.0], "y": [0.0] * 24 + [1.0]}
-    both = {"x": 1.0, "y": 1.0}
-    assert aggregate(columns, both, [0] * 25, clip=5.0).values.max() == 5
-    assert aggregate(columns, both, [0] * 25, clip=math.inf).values.max() == pytest.approx(2 * 24**0.5)
+    """z-scores of 7 and -3.5 make 3.5; had each been clipped to 5, the sum would be 1.5."""
+    columns = {"x": [0.0] * 49 + [1.0], "y": [0.0] * 49 + [1.0]}
+    found = {clip: aggregate(columns, {"x": 1.0, "y": -0.5}, [0] * 50, clip=clip) for clip in (5.0, 3.0)}
+    assert found[5.0].values.max() == pytest.approx(3.5)
+    assert found[3.0].values.max() == 3
 
 
 def test_gated_rows_never_beat_open_ones():

@@ -157,7 +157,14 @@ def test_group_ids_stay_integers():
 
 @pytest.mark.parametrize(
     ("advantage", "change", "held"),
-    [(1.0, -0.2, True), (1.0, 0.2, False), (-1.0, 0.2, True), (-1.0, -0.2, False), (1.0, -0.01, False)],
+    [
+        (1.0, -0.2, True),
+        (1.0, 0.2, False),
+        (-1.0, 0.2, True),
+        (-1.0, -0.2, False),
+        (1.0, -0.01, False),
+        (-1.0, 0.01, False),
+    ],
 )
 def test_hold_clipped_stops_rows_that_moved_far_enough(advantage, change, held):
     d = rows(0.5 + change).requires_grad_()
