@@ -156,8 +156,7 @@ def matching_logp(
     if weighting == "huber":
         return -((error + SOFT).sqrt() - math.sqrt(SOFT)) * level
     if weighting == "ghuber":
-        root: torch.Tensor = (error + SOFT).pow(power)
-        return -(root - SOFT**power) * level / power
+        return -((error + SOFT).pow(power) - math.pow(SOFT, power)) * level / power
     raise ValueError(f"weighting is one of {', '.join(get_args(Weighting))}, not {weighting!r}")
 
 

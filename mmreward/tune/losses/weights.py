@@ -33,7 +33,8 @@ def bandit_uncertainty(features: torch.Tensor, design: torch.Tensor) -> torch.Te
         design: (D, D) of `design_matrix`.
     """
     solved = torch.linalg.solve(design.double(), features.double().T)
-    return torch.linalg.vector_norm(solved, dim=0).float()
+    lengths: torch.Tensor = torch.linalg.vector_norm(solved, dim=0)
+    return lengths.float()
 
 
 def prefpaint_weight(
