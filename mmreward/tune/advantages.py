@@ -121,8 +121,8 @@ def _centred(values: Floats, core: Floats, baseline: Baseline) -> Floats:
     if baseline == "none":
         return values
     if baseline == "mean":
-        return values - core.mean()
-    return values - (values.sum() - values) / (len(values) - 1)
+        return values - float(core.mean())
+    return values - (float(values.sum()) - values) / (len(values) - 1)
 
 
 def _check(

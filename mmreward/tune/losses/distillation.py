@@ -12,7 +12,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from .matching import FLOOR
-from .rows import check_rows, check_shapes, group_index, group_sum, row_mean
+from .rows import check_rows, check_shapes, group_index, group_softmax, group_sum, row_mean
 
 
 def implicit_reward(
@@ -66,11 +66,9 @@ def centres(
     signs = (1.0, -1.0) if dual and math.isfinite(temperature) else (1.0,)
     directions = []
     for sign in signs:
-        # p is in [0, 1], so this shift keeps every exponent at or below 0
-        weights = ((sign * p.float() - max(sign, 0.0)) / temperature).double().exp()
-        weights = weights / group_sum(weights, index)
-        directions.append(torch.stack([group_sum(weights * each.double(), index) for each in (q, p)], dim=1))
-    return torch.stack(directions, dim=1).float()
+        weights = group_softmax(sign * p.float() / temperature, index)
+        directions.append(torch.stack([group_sum(weights * each.float(), index) for each in (q, p)], dim=1))
+    return torch.stack(directions, dim=1)
 
 
 def crd(

@@ -117,7 +117,8 @@ def nft(
     old, step = v_old.detach().float(), broadcast(per_row(sigma, v, "sigma"), v)
     lead = beta * (v.float() - old)
     toward, away = (_adaptive_error(x.float() - step * (old + side), x0.float()) for side in (lead, -lead))
-    return clip * (weight * toward + (1 - weight) * away) / beta
+    loss: torch.Tensor = clip * (weight * toward + (1 - weight) * away) / beta
+    return loss
 
 
 def matching_logp(
@@ -155,7 +156,7 @@ def matching_logp(
     if weighting == "huber":
         return -((error + SOFT).sqrt() - math.sqrt(SOFT)) * level
     if weighting == "ghuber":
-        return -((error + SOFT).pow(power) - SOFT**power) * level / power
+        return -((error + SOFT).pow(power) - math.pow(SOFT, power)) * level / power
     raise ValueError(f"weighting is one of {', '.join(get_args(Weighting))}, not {weighting!r}")
 
 

@@ -68,10 +68,20 @@ def group_index(groups: torch.Tensor) -> torch.Tensor:
     """
     if groups.is_floating_point() or groups.is_complex() or groups.ndim != 1:
         raise ValueError(f"groups are {groups.dtype} {tuple(groups.shape)}; give integers, (N,)")
-    return torch.unique(groups, return_inverse=True)[1]
+    index: torch.Tensor = torch.unique(groups, return_inverse=True)[1]
+    return index
 
 
 def group_sum(values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     """The sum over its group, for every row, (N,)."""
     number = int(index.max()) + 1 if len(index) else 0
-    return values.new_zeros(number).index_add(0, index, values)[index]
+    sums: torch.Tensor = values.new_zeros(number).index_add(0, index, values)
+    return sums[index]
+
+
+def group_softmax(logits: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """softmax within each group, (N,): the weights of a group sum to 1."""
+    number = int(index.max()) + 1 if len(index) else 0
+    highest = logits.new_full((number,), -torch.inf).scatter_reduce(0, index, logits, "amax")
+    weights = (logits - highest[index]).exp()
+    return weights / group_sum(weights, index)

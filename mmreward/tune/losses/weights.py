@@ -32,7 +32,9 @@ def bandit_uncertainty(features: torch.Tensor, design: torch.Tensor) -> torch.Te
         features: (N, D) of the last layer before the head.
         design: (D, D) of `design_matrix`.
     """
-    return torch.linalg.solve(design.double(), features.double().T).norm(dim=0).float()
+    solved = torch.linalg.solve(design.double(), features.double().T)
+    lengths: torch.Tensor = torch.linalg.vector_norm(solved, dim=0)
+    return lengths.float()
 
 
 def prefpaint_weight(
