@@ -24,6 +24,7 @@ from mmreward.tune.generator import Generator
 from .mini_flow import MiniFlow
 
 INDEX = "model_index.json"
+UNREADABLE = (HFValidationError, EntryNotFoundError, HfHubHTTPError, OSError, json.JSONDecodeError)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 FAMILIES: Mapping[str, str] = {
     "FluxKontextPipeline": "flux:FluxKontext",
@@ -93,15 +94,15 @@ def read_index(name: str) -> Mapping[str, Any]:
     try:
         file = folder / INDEX if folder.is_dir() else Path(hf_hub_download(name, INDEX))
         return cast(Mapping[str, Any], json.loads(file.read_text()))
-    except (HFValidationError, EntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except UNREADABLE as error:
         raise ValueError(
-            f"no model {name!r}: it is 'mini-flow', a folder with a {INDEX}, or an id of the Hugging Face hub "
-            f"(here or online): {str(error).splitlines()[0]}"
+            f"no model {name!r}: give 'mini-flow', a folder with a {INDEX}, or an id of the Hugging Face "
+            f"hub, downloaded or reachable: {str(error).splitlines()[0]}"
         ) from None
 
 
 def _family(index: Mapping[str, Any]) -> type[Any]:
-    pipeline = index.get("_class_name", "")
+    pipeline = str(index.get("_class_name"))
     if pipeline == "MiniFlow":
         return MiniFlow
     if pipeline not in FAMILIES:
@@ -124,10 +125,9 @@ def _unknown(what: str, given: str, known: Sequence[str]) -> str:
 
 
 def _pipeline(name: str, index: Mapping[str, Any], dtype: torch.dtype) -> Any:
-    # Blackened pictures would be scored as pictures.
-    unchecked = (
-        {"safety_checker": None, "requires_safety_checker": False} if "safety_checker" in index else {}
-    )
+    # What a safety checker blackens would be scored as a picture.
+    has_checker = "safety_checker" in index
+    unchecked = {"safety_checker": None, "requires_safety_checker": False} if has_checker else {}
     try:
         return getattr(diffusers, index["_class_name"]).from_pretrained(
             name, torch_dtype=dtype, use_safetensors=True, **unchecked

@@ -125,9 +125,10 @@ class StableDiffusion:
             raise ValueError("the UNet is a latent consistency model, which follows no ODE; load its teacher")
         expected = 2 * latents + 1 if self.inpaints else latents
         if unet["in_channels"] != expected:
+            made = "inpainting" if self.inpaints else "text alone"
             raise ValueError(
-                f"{type(self).__name__} takes a UNet with {expected} input channels, not {unet['in_channels']}: "
-                "inpainting needs a model made for it, text to picture one that is not"
+                f"the UNet has {unet['in_channels']} input channels, not {expected}: {type(self).__name__} "
+                f"takes one made for {made}"
             )
 
     def _embed(self, prompts: Sequence[str]) -> tuple[Mapping[str, torch.Tensor], Mapping[str, torch.Tensor]]:

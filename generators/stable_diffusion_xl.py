@@ -39,19 +39,18 @@ class StableDiffusionXL(StableDiffusion):
         hidden, pooled = torch.cat([first.penultimate, second.penultimate], dim=-1), second.pooled
         if self.negative_prompt is None and pipe.config.force_zeros_for_empty_prompt:
             hidden[-1], pooled[-1] = 0, 0
-        numbers = (self.height, self.width, 0, 0, self.height, self.width)
-        sizes = hidden.new_tensor([numbers] * len(prompts), dtype=torch.float32)
-        blank = {
-            "hidden": hidden[-1:].expand(len(prompts), -1, -1),
-            "pooled": pooled[-1:].expand(len(prompts), -1),
-        }
-        return {"hidden": hidden[:-1], "pooled": pooled[:-1], "sizes": sizes}, {**blank, "sizes": sizes}
+        sizes = torch.tensor([[self.height, self.width, 0, 0, self.height, self.width]], device=self.device)
+        rows = len(prompts)
+        shared = {"sizes": sizes.float().expand(rows, -1)}
+        given = {"hidden": hidden[:-1], "pooled": pooled[:-1]}
+        blank = {"hidden": hidden[-1:].expand(rows, -1, -1), "pooled": pooled[-1:].expand(rows, -1)}
+        return {**given, **shared}, {**blank, **shared}
 
     def _added(self, told: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
         return {"text_embeds": told["pooled"].to(self.dtype), "time_ids": told["sizes"]}
 
 
 class StableDiffusionXLInpaint(StableDiffusionXL):
-    """SDXL inpainting with a UNet of its own; every row of `inputs` is (image, mask), white where to paint."""
+    """SDXL inpainting by a UNet made for it; every row of `inputs` is (image, mask), white where to paint."""
 
     inpaints = True
