@@ -14,8 +14,6 @@ from diffusers import DDIMScheduler, EulerDiscreteScheduler
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 RESPACINGS = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas")
-WHOLE = 1e-3
-"""A timestep this close to a whole one is that one: what float32 noise levels can tell apart."""
 ALMOST_PURE = 1e-7
 """Noise levels this close to 0 or 1 have a finite logit."""
 
@@ -89,9 +87,7 @@ class Schedule:
         wanted = torch.logit(sigma.float(), ALMOST_PURE)
         above = torch.searchsorted(table, wanted).clamp(1, len(table) - 1)
         low, high = table[above - 1], table[above]
-        exact = above - 1 + ((wanted - low) / (high - low)).clamp(0, 1)
-        whole = exact.round()
-        return torch.where((exact - whole).abs() < WHOLE, whole, exact)
+        return above - 1 + ((wanted - low) / (high - low)).clamp(0, 1)
 
     def velocity(self, predicted: torch.Tensor, latents: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         """What the network predicted as d latents / d s, float32 in the shape of `latents`.
