@@ -39,7 +39,7 @@ def partial_plan(
     """
     if not 0 < mass <= 1 or epsilon <= 0 or iterations < 1:
         raise ValueError(
-            f"needs 0 < mass <= 1, epsilon > 0, iterations >= 1: {mass}, {epsilon}, {iterations}"
+            f"mass {mass} must be in (0, 1], epsilon {epsilon} above 0, iterations {iterations} at least 1"
         )
     n, m = cost.shape[-2:]
     kernel = -cost.float() / epsilon
