@@ -100,9 +100,8 @@ class Transport(nn.Module):
     def __init__(self, width: int, hidden: int = 256) -> None:
         super().__init__()
         self.layers = _mlp(width, hidden, width)
-        last = self.layers[-1]
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        for parameter in self.layers[-1].parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, texts: torch.Tensor) -> torch.Tensor:
         """(..., D) to (..., D)."""
@@ -165,7 +164,7 @@ def learn_transport(
 
 def _descend(optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> None:
     optimiser.zero_grad()
-    loss.backward()
+    torch.autograd.backward(loss)
     optimiser.step()
 
 

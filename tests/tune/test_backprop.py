@@ -220,6 +220,23 @@ def test_direct_align_gets_back_to_the_picture_from_any_level_when_the_velocity_
     assert levels.min() < 0.2 and levels.max() > 0.8
 
 
+def test_direct_align_never_steps_below_no_noise():
+    """A stride longer than the level ends at 0, where x0_hat is x - s v whatever the noise was."""
+    given, clean = inputs()
+    toy, seen = Toy(), []
+
+    def watch(pixels, prompts):
+        seen.append(pixels.detach())
+        return brightness(pixels, prompts)
+
+    outcome = backprop.direct_align(
+        toy, given, clean, watch, PROMPTS, seeds=[1, 2, 3], low=0.3, high=0.5, stride=1.0
+    )
+    (visit,) = outcome.visits
+    level = visit.sigma.reshape(-1, 1, 1, 1)
+    torch.testing.assert_close(seen[0], visit.latents - level * visit.velocity.detach())
+
+
 def test_what_is_recovered_is_off_by_the_error_of_the_velocity_alone():
     """(s - s') / (1 - s') times the error, with its sign turned."""
     clean, noise, error = torch.tensor([2.0]), torch.tensor([-1.0]), torch.tensor([0.3])
@@ -323,7 +340,7 @@ def test_a_visit_is_all_that_a_penalty_on_the_velocity_needs():
     with torch.no_grad():
         reference.network["scale"] += 0.1
     given, latents = inputs()
-    (seen,) = backprop.draft(toy, given, latents, SIGMAS, brightness, PROMPTS).visits
+    seen = backprop.draft(toy, given, latents, SIGMAS, brightness, PROMPTS, last=2).visits[-1]
     assert not seen.latents.requires_grad
     theirs = reference.velocity(seen.latents, seen.sigma, seen.conditioning)
     (seen.velocity - theirs.detach()).square().mean().backward()
