@@ -27,10 +27,11 @@ def patches_of(pixels: torch.Tensor, size: tuple[int, int], images: Any) -> Patc
     mean, std = tuple(images.image_mean), tuple(images.image_std)
     recipe = Recipe(size=size, mean=mean, std=std, fit="squash")
     side, merge = images.patch_size, images.merge_size
-    # rows and columns of tokens, of patches in a token, of pixels in a patch
-    split = (-1, merge, side)
-    cut = normalise(resize_float(pixels, recipe), recipe).unflatten(3, split).unflatten(2, split)
-    # N C | R r y | X x c  ->  N R X r x C y c: patches in the order of their tokens
+    ready = normalise(resize_float(pixels, recipe), recipe)
+    # Rows and columns of tokens (R, X), of patches in a token (r, x), of pixels in a patch (y, c).
+    across = (size[1] // (merge * side), merge, side)
+    cut = ready.reshape(*ready.shape[:2], size[0] // (merge * side), merge, side, *across)
+    # N C R r y X x c -> N R X r x C y c: patches in the order of their tokens.
     ordered = cut.permute(0, 2, 5, 3, 6, 1, 4, 7).unsqueeze(6)
     frames = ordered.expand(*[-1] * 6, images.temporal_patch_size, -1, -1)  # a picture is a clip at rest
     height, width = size[0] // side, size[1] // side

@@ -178,7 +178,7 @@ class QwenVL(TorchNetwork):
         states = torch.cat(self._states(grove, {sight.key: each for sight, each in features.items()}))
         logprobs = self.module.lm_head(states).float().log_softmax(-1)
         scores = torch.stack([label_logprobs(row, sets) for row in logprobs])
-        return scores.unflatten(0, (len(pixels), -1))
+        return scores.reshape(len(pixels), -1, len(labels))
 
     # --- running a grove --------------------------------------------------------------------------
 

@@ -53,9 +53,8 @@ def harmonic(
     async def score(sample: Sample) -> Score:
         assert sample.image is not None
         prompt = _without(placeholder, sample.prompt)
-        image, text, *references = await gather(
-            net.image(sample.image), net.text(prompt), *(net.image(media) for media in sample.inputs)
-        )
+        pictures = gather(*(net.image(media) for media in (sample.image, *sample.inputs)))
+        (image, *references), text = await gather(pictures, net.text(prompt))
         likeness = (1 + fmean(float(image @ other) for other in references)) / 2
         match = (1 + float(image @ text.vector)) / 2
         value = 1 / (balance / (likeness + TINY) + (1 - balance) / (match + TINY))

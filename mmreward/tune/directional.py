@@ -72,7 +72,7 @@ def learn_bias(
         rows = torch.randint(len(texts), (batch,), generator=source).to(texts.device)
         loss = -(images[rows] * shifted(texts[rows], bias, weight)).sum(-1).mean()
         adam.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         adam.step()
         with torch.no_grad():
             bias.mul_(radius / bias.norm().clamp(min=radius))

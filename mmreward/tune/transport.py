@@ -39,7 +39,7 @@ def partial_plan(
     """
     if not 0 < mass <= 1 or epsilon <= 0 or iterations < 1:
         raise ValueError(
-            f"needs 0 < mass <= 1, epsilon > 0, iterations >= 1: {mass}, {epsilon}, {iterations}"
+            f"mass {mass} must be in (0, 1], epsilon {epsilon} above 0, iterations {iterations} at least 1"
         )
     n, m = cost.shape[-2:]
     kernel = -cost.float() / epsilon
@@ -100,9 +100,8 @@ class Transport(nn.Module):
     def __init__(self, width: int, hidden: int = 256) -> None:
         super().__init__()
         self.layers = _mlp(width, hidden, width)
-        last = self.layers[-1]
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        for parameter in self.layers[-1].parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, texts: torch.Tensor) -> torch.Tensor:
         """(..., D) to (..., D)."""
@@ -165,7 +164,7 @@ def learn_transport(
 
 def _descend(optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> None:
     optimiser.zero_grad()
-    loss.backward()
+    torch.autograd.backward(loss)
     optimiser.step()
 
 

@@ -132,7 +132,7 @@ def draft_lv(
         pictures.append(clean)
         visits += more
     pixels = generator.decode(torch.cat(pictures))
-    rewards = judged(reward, pixels, list(prompts) * copies).unflatten(0, (copies, -1)).mean(0)
+    rewards = judged(reward, pixels, list(prompts) * copies).reshape(copies, -1).mean(0)
     return negated(rewards, visits, {"copies": float(copies)})
 
 
