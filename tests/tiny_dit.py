@@ -9,12 +9,16 @@ import torch
 from diffusers import (
     AutoencoderKL,
     FlowMatchEulerDiscreteScheduler,
+    FluxKontextPipeline,
+    FluxPipeline,
+    FluxTransformer2DModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
 )
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
     CLIPTextConfig,
+    CLIPTextModel,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
     T5Config,
@@ -61,6 +65,36 @@ def sd3(t5: bool = True, **scheduler: Any) -> StableDiffusion3Pipeline:
         tokenizer=words,
         tokenizer_2=words,
         tokenizer_3=t5_tokenizer() if t5 else None,
+    )
+
+
+def flux(
+    guided: bool = True, kind: type[FluxPipeline | FluxKontextPipeline] = FluxPipeline, **scheduler: Any
+) -> FluxPipeline | FluxKontextPipeline:
+    """2 x 2 pixels per latent."""
+    torch.manual_seed(0)
+    parts = {
+        "transformer": FluxTransformer2DModel(
+            patch_size=1,
+            in_channels=16,
+            num_layers=1,
+            num_single_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=32,
+            pooled_projection_dim=16,
+            axes_dims_rope=(4, 4, 8),
+            guidance_embeds=guided,
+        ),
+        "text_encoder": CLIPTextModel(_clip_config(16)),
+        "text_encoder_2": t5_encoder(),
+        "vae": vae(4),
+    }
+    return kind(
+        **_loud(parts),
+        scheduler=FlowMatchEulerDiscreteScheduler(**scheduler),
+        tokenizer=clip_tokenizer(),
+        tokenizer_2=t5_tokenizer(),
     )
 
 
