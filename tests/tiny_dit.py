@@ -8,12 +8,19 @@ from typing import Any
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderKLQwenImage,
     FlowMatchEulerDiscreteScheduler,
     FluxKontextPipeline,
     FluxPipeline,
     FluxTransformer2DModel,
+    QwenImageEditPipeline,
+    QwenImageEditPlusPipeline,
+    QwenImagePipeline,
+    QwenImageTransformer2DModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
+    ZImagePipeline,
+    ZImageTransformer2DModel,
 )
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
@@ -21,6 +28,14 @@ from transformers import (
     CLIPTextModel,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2Tokenizer,
+    Qwen2VLImageProcessor,
+    Qwen2VLProcessor,
+    Qwen2VLVideoProcessor,
+    Qwen3Config,
+    Qwen3Model,
     T5Config,
     T5EncoderModel,
     T5Tokenizer,
@@ -34,6 +49,11 @@ DYNAMIC = {
     "max_image_seq_len": 64,
 }
 """A scheduler's shift by resolution, scaled to pictures of a few tokens."""
+
+CHAT = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "<|im_start|>assistant\n"
+)
 
 
 def sd3(t5: bool = True, **scheduler: Any) -> StableDiffusion3Pipeline:
@@ -98,6 +118,118 @@ def flux(
     )
 
 
+def qwen_image(**scheduler: Any) -> QwenImagePipeline:
+    """4 x 4 pixels per latent."""
+    return QwenImagePipeline(**_qwen_parts(scheduler))
+
+
+def qwen_image_edit(
+    plus: bool = False, **scheduler: Any
+) -> QwenImageEditPipeline | QwenImageEditPlusPipeline:
+    """4 x 4 pixels per latent; the text encoder sees 28 x 28 pixels per token."""
+    parts = _qwen_parts(scheduler)
+    words = parts["tokenizer"]
+    processor = Qwen2VLProcessor(
+        Qwen2VLImageProcessor(size={"shortest_edge": 28 * 28, "longest_edge": 56 * 56}),
+        words,
+        Qwen2VLVideoProcessor(),
+        chat_template=CHAT,
+    )
+    return (QwenImageEditPlusPipeline if plus else QwenImageEditPipeline)(processor=processor, **parts)
+
+
+def _qwen_parts(scheduler: dict[str, Any]) -> dict[str, Any]:
+    torch.manual_seed(0)
+    words = qwen_tokenizer()
+    networks = {
+        "transformer": QwenImageTransformer2DModel(
+            patch_size=2,
+            in_channels=16,
+            out_channels=4,
+            num_layers=2,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=16,
+            axes_dims_rope=(8, 4, 4),
+        ),
+        "text_encoder": Qwen2_5_VLForConditionalGeneration(_qwen_vl_config(words)),
+        "vae": AutoencoderKLQwenImage(
+            base_dim=8,
+            z_dim=4,
+            dim_mult=[1, 2, 2],
+            num_res_blocks=1,
+            temperal_downsample=[False, True],
+            latents_mean=[0.1, -0.2, 0.3, 0.0],
+            latents_std=[1.5, 0.8, 1.2, 1.0],
+        ),
+    }
+    return {
+        **_loud(networks),
+        "scheduler": FlowMatchEulerDiscreteScheduler(**scheduler),
+        "tokenizer": words,
+    }
+
+
+def _qwen_vl_config(words: Qwen2Tokenizer) -> Qwen2_5_VLConfig:
+    ids = {name: words.convert_tokens_to_ids(f"<|{name}|>") for name in ("vision_start", "vision_end")}
+    return Qwen2_5_VLConfig(
+        text_config={
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "rope_parameters": {"mrope_section": [1, 1, 2], "rope_type": "default", "rope_theta": 1000000.0},
+            "vocab_size": len(words),
+        },
+        vision_config={
+            "depth": 2,
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_heads": 2,
+            "out_hidden_size": 16,
+            "fullatt_block_indexes": [1],
+        },
+        vision_start_token_id=ids["vision_start"],
+        vision_end_token_id=ids["vision_end"],
+        image_token_id=words.convert_tokens_to_ids("<|image_pad|>"),
+        video_token_id=words.convert_tokens_to_ids("<|video_pad|>"),
+    )
+
+
+def z_image(**scheduler: Any) -> ZImagePipeline:
+    """2 x 2 pixels per latent."""
+    torch.manual_seed(0)
+    words = qwen_tokenizer()
+    networks = {
+        "transformer": ZImageTransformer2DModel(
+            in_channels=4,
+            dim=32,
+            n_layers=2,
+            n_refiner_layers=1,
+            n_heads=2,
+            n_kv_heads=2,
+            cap_feat_dim=16,
+            axes_dims=[8, 4, 4],
+            axes_lens=[256, 32, 32],
+        ),
+        "text_encoder": Qwen3Model(
+            Qwen3Config(
+                vocab_size=len(words),
+                hidden_size=16,
+                intermediate_size=16,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                num_key_value_heads=2,
+                head_dim=8,
+            )
+        ),
+        "vae": vae(4),
+    }
+    scheduler = FlowMatchEulerDiscreteScheduler(**scheduler)
+    return ZImagePipeline(**_loud(networks), scheduler=scheduler, tokenizer=words)
+
+
 def vae(channels: int) -> AutoencoderKL:
     return AutoencoderKL(
         in_channels=3,
@@ -147,6 +279,18 @@ def t5_tokenizer() -> T5Tokenizer:
     """One token per printable character."""
     pieces = ["<pad>", "</s>", "<unk>", "\u2581", *(chr(code) for code in range(33, 127))]
     return T5Tokenizer(vocab=[(piece, -1.0) for piece in pieces])
+
+
+def qwen_tokenizer() -> Qwen2Tokenizer:
+    """One token per byte, and the special tokens of Qwen's chats."""
+    marks = ["im_start", "im_end", "vision_start", "vision_end", "image_pad", "video_pad"]
+    pieces = ["<|endoftext|>", *sorted(ByteLevel.alphabet())]
+    return Qwen2Tokenizer(
+        vocab={piece: i for i, piece in enumerate(pieces)},
+        merges=[],
+        additional_special_tokens=[f"<|{mark}|>" for mark in marks],
+        chat_template=CHAT,
+    )
 
 
 def _loud(parts: dict[str, Any]) -> dict[str, Any]:
