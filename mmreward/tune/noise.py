@@ -1,0 +1,301 @@
+"""ReNO: tunes the noise a picture starts from, so that differentiable rewards like the picture better.
+
+Method and constants: arXiv:2406.04312. Here a batch is optimised at once, and every latent has its own clip,
+its own best picture and its own reason to stop, so that it ends as it would alone. The network stays as it
+is. Knows no reward and no family of generators.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+
+from ..types import Sample, Score
+from .descent import Descent, Optimiser, clipped
+from .generator import Generator
+from .rendering import encoded, filled, forwards, frozen, rendered
+from .terms import Term, weighed
+
+Watch = Callable[[Sequence[Sample]], Mapping[str, Sequence[Score]]]
+"""Held-out rewards of samples with pictures, such as `lambda samples: engine.score(samples, rewards)`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reno:
+    """Settings of `optimise_noise`; the defaults are the paper's.
+
+    Args:
+        iterations: pictures per latent; after the last one the noise is not changed any more.
+        lr: learning rate; 5, or 10 for HyperSDXL.
+        optimiser: "sgd" (Nesterov, with `momentum`) or "adam" (epsilon 1e-2, momenta of its own).
+        momentum: of SGD.
+        clip: largest norm of one latent's gradient.
+        regularise: weight of `chi_energy`, which keeps the noise as long as Gaussian noise is.
+        max_drift: a latent stops when the length of its noise is further than this share from sqrt(d); None
+            never stops it.
+        steps: Euler steps per picture; ReNO is meant for models that need one.
+        guidance: classifier-free guidance; 1 is none.
+        checkpoint: keep one step's activations in memory instead of all; costs one more forward per step.
+        watch_every: iterations between two looks of the held-out rewards; the last one always has one.
+
+    Raises:
+        ValueError: a setting outside its range.
+    """
+
+    iterations: int = 50
+    lr: float = 5.0
+    optimiser: Optimiser = "sgd"
+    momentum: float = 0.9
+    clip: float = 0.1
+    regularise: float = 0.01
+    max_drift: float | None = None
+    steps: int = 1
+    guidance: float = 1.0
+    checkpoint: bool = True
+    watch_every: int = 10
+
+    def __post_init__(self) -> None:
+        for name in ("iterations", "steps", "watch_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("lr", "clip"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
+        if not self.regularise >= 0:
+            raise ValueError(f"regularise must be at least 0, not {self.regularise}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum must be at least 0 and below 1, not {self.momentum}")
+        if self.max_drift is not None and not self.max_drift > 0:
+            raise ValueError(f"max_drift must be above 0, or None for no limit, not {self.max_drift}")
+        if self.optimiser not in ("sgd", "adam"):
+            raise ValueError(f"optimiser is 'sgd' or 'adam', not {self.optimiser!r}")
+
+
+class Spent(NamedTuple):
+    """What it has cost, counted in rows: a batch of eight is eight."""
+
+    forwards: int = 0
+    """Of the network: two per guided step, and those of checkpointing."""
+    backwards: int = 0
+    decodes: int = 0
+    rewards: int = 0
+    """Evaluations of terms."""
+
+    def plus(self, *more: int) -> "Spent":
+        return Spent(*(mine + theirs for mine, theirs in zip(self, more, strict=True)))
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """What happened, iteration by iteration: tensors (iterations, N), NaN after a latent stopped."""
+
+    loss: torch.Tensor
+    """Of the reward terms alone: the best picture is the one where it is least."""
+    rewards: Mapping[str, torch.Tensor]
+    """Raw rewards by term."""
+    norm: torch.Tensor
+    """Length of the noise over sqrt(d); Gaussian noise has about 1."""
+    distance: torch.Tensor
+    """Of the noise from its start, over sqrt(d); two independent draws are sqrt(2) apart."""
+    watched: dict[int, dict[str, list[Score | None]]] = field(default_factory=dict)
+    """Iteration -> held-out reward -> N scores, None for a latent that had stopped."""
+
+    @classmethod
+    def empty(cls, terms: Sequence[str], iterations: int, number: int) -> "Curves":
+        loss, norm, distance, *rewards = torch.full((3 + len(terms), iterations, number), torch.nan)
+        return cls(loss, dict(zip(terms, rewards, strict=True)), norm, distance)
+
+
+@dataclass(frozen=True, slots=True)
+class Optimised:
+    """The best picture of every latent, by the reward terms alone."""
+
+    pixels: torch.Tensor
+    """(N, 3, H, W) or (N, T, 3, H, W) in [0, 1]."""
+    latents: torch.Tensor
+    """What to start from to get these pixels again, or the same scene in more steps: (N, ...), float32."""
+    start: torch.Tensor
+    """The pixels of the first iteration."""
+    best: tuple[int | None, ...]
+    """The iteration; None for a latent that never had a finite loss, whose pixels are those of the start."""
+    stopped: tuple[str, ...]
+    """Why a latent ended before the last iteration; empty when it did not."""
+    curves: Curves
+    spent: Spent
+
+
+def chi_energy(noise: torch.Tensor) -> torch.Tensor:
+    """||e||^2 / 2 - (d - 1) ln ||e||, (N,) in float64, of noise (N, ...) with d numbers a row.
+
+    The negative logarithm of the norm's chi density up to a constant; least at ||e|| = sqrt(d - 1).
+    """
+    length = torch.linalg.vector_norm(noise.flatten(1), dim=1, dtype=torch.float64)
+    return 0.5 * length.square() - (noise[0].numel() - 1) * length.log()
+
+
+def optimise_noise(
+    generator: Generator,
+    samples: Sequence[Sample],
+    seeds: Sequence[int],
+    terms: Mapping[str, Term],
+    settings: Reno = Reno(),  # noqa: B008 - immutable
+    *,
+    watch: Watch | None = None,
+) -> Optimised:
+    """Optimise one noise per sample for the sum of the terms; the samples are in memory together.
+
+    A latent whose loss or gradient is not finite stops there and keeps the best it had. A decoder that
+    clamps to [0, 1] passes no gradient where it does.
+
+    Args:
+        generator: gradients pass through its `velocity` and `decode`.
+        samples: the prompts (and condition pictures in `inputs`).
+        seeds: of the starting noises, one per sample.
+        terms: what is optimised, by name.
+        settings: see `Reno`.
+        watch: rewards that are looked at and never optimised.
+
+    Raises:
+        ValueError: no samples, no terms, or not as many seeds as samples.
+    """
+    if not samples or not terms:
+        raise ValueError(f"{len(samples)} samples and {len(terms)} terms: give at least one of each")
+    if len(seeds) != len(samples):
+        raise ValueError(f"{len(samples)} samples but {len(seeds)} seeds; give one seed per sample")
+    run = _Run(generator, samples, seeds, terms, settings)
+    with frozen(generator):
+        for iteration in range(settings.iterations):
+            if not (rows := run.going()):
+                break
+            pixels = run.iterate(iteration, rows)
+            if watch is not None and (run.is_last(iteration) or iteration % settings.watch_every == 0):
+                run.look(watch, iteration, rows, pixels)
+    return run.outcome()
+
+
+class _Run:
+    """One call of `optimise_noise`: its noises, and what is known of them so far."""
+
+    def __init__(
+        self,
+        generator: Generator,
+        samples: Sequence[Sample],
+        seeds: Sequence[int],
+        terms: Mapping[str, Term],
+        settings: Reno,
+    ) -> None:
+        self.generator, self.samples, self.terms, self.settings = generator, samples, terms, settings
+        self.conditioning = encoded(generator, samples)
+        self.sigmas = generator.sigmas(settings.steps)
+        # Latents of level s are s x noise at the start: what is optimised has unit variance in every family.
+        self.first = generator.noise(seeds).float() / self.sigmas[0]
+        self.noise = self.first.clone()
+        self.descent = Descent(self.first, settings.lr, settings.optimiser, settings.momentum)
+        self.curves = Curves.empty(list(terms), settings.iterations, len(samples))
+        self.stopped = [""] * len(samples)
+        self.spent = Spent()
+        self.best: list[int | None] = [None] * len(samples)
+        self.best_noise = self.first.clone()
+        self.best_loss = torch.full((len(samples),), torch.inf, device=self.first.device)
+        self.pixels = self.start = torch.empty(0)
+
+    def is_last(self, iteration: int) -> bool:
+        return iteration == self.settings.iterations - 1
+
+    def going(self) -> list[int]:
+        """The rows that have not stopped."""
+        return [row for row, reason in enumerate(self.stopped) if not reason]
+
+    def iterate(self, iteration: int, rows: list[int]) -> torch.Tensor:
+        """Draw the pictures of these rows, take note of them, and unless it is the last time take a step."""
+        settings, last = self.settings, self.is_last(iteration)
+        noise = self.noise[rows].requires_grad_(not last)
+        with torch.set_grad_enabled(not last):
+            pixels = rendered(
+                self.generator,
+                noise * self.sigmas[0],
+                self.conditioning[torch.tensor(rows, device=noise.device)],
+                self.sigmas,
+                settings.guidance,
+                checkpointed=settings.checkpoint and not last,
+            )
+            loss, rewards = weighed(self.terms, pixels, [self.samples[row].prompt for row in rows])
+        self._count(len(rows), last)
+        self._note(iteration, rows, loss.detach(), rewards)
+        finite = loss.isfinite()
+        self._stop(rows, ~finite, f"the loss of iteration {iteration} is not finite")
+        self._keep_best(iteration, rows, loss.detach(), pixels.detach())
+        if not last and finite.any():
+            total = loss[finite].sum() + settings.regularise * chi_energy(noise[finite]).sum()
+            (gradient,) = torch.autograd.grad(total, noise)
+            self._step(iteration, rows, gradient, finite)
+        return pixels.detach()
+
+    def look(self, watch: Watch, iteration: int, rows: list[int], pixels: torch.Tensor) -> None:
+        """Note the held-out rewards of these rows' pictures."""
+        looked: dict[str, list[Score | None]] = {}
+        for name, scores in watch(filled([self.samples[row] for row in rows], pixels)).items():
+            looked[name] = [None] * len(self.samples)
+            for row, score in zip(rows, scores, strict=True):
+                looked[name][row] = score
+        self.curves.watched[iteration] = looked
+
+    def outcome(self) -> Optimised:
+        return Optimised(
+            self.pixels,
+            self.best_noise * self.sigmas[0],
+            self.start,
+            tuple(self.best),
+            tuple(self.stopped),
+            self.curves,
+            self.spent,
+        )
+
+    def _step(self, iteration: int, rows: list[int], gradient: torch.Tensor, finite: torch.Tensor) -> None:
+        usable = finite & gradient.flatten(1).isfinite().all(dim=1)
+        self._stop(rows, finite & ~usable, f"the gradient of iteration {iteration} is not finite")
+        moving = _where(rows, usable)
+        self.noise[moving] += self.descent.step(moving, clipped(gradient[usable], self.settings.clip))
+        if self.settings.max_drift is not None:
+            length = _length(self.noise[rows])
+            drifted = usable & ((length - 1).abs() > self.settings.max_drift)
+            self._stop(rows, drifted, f"after iteration {iteration} the noise's length left its bounds")
+
+    def _keep_best(self, iteration: int, rows: list[int], loss: torch.Tensor, pixels: torch.Tensor) -> None:
+        if not len(self.pixels):
+            self.pixels, self.start = pixels.clone(), pixels.clone()
+        better = loss.isfinite() & (loss < self.best_loss[rows])
+        winners = _where(rows, better)
+        self.pixels[winners] = pixels[better]
+        self.best_noise[winners] = self.noise[winners]
+        self.best_loss[winners] = loss[better]
+        for row in winners:
+            self.best[row] = iteration
+
+    def _note(
+        self, iteration: int, rows: list[int], loss: torch.Tensor, rewards: Mapping[str, torch.Tensor]
+    ) -> None:
+        self.curves.loss[iteration, rows] = loss.cpu()
+        for name, values in rewards.items():
+            self.curves.rewards[name][iteration, rows] = values.cpu()
+        self.curves.norm[iteration, rows] = _length(self.noise[rows]).cpu()
+        self.curves.distance[iteration, rows] = _length(self.noise[rows] - self.first[rows]).cpu()
+
+    def _stop(self, rows: list[int], which: torch.Tensor, reason: str) -> None:
+        for row in _where(rows, which):
+            self.stopped[row] = reason
+
+    def _count(self, rows: int, last: bool) -> None:
+        once = rows * forwards(self.conditioning, self.settings.guidance, self.settings.steps)
+        again = once if self.settings.checkpoint and not last else 0
+        self.spent = self.spent.plus(once + again, 0 if last else once, rows, rows * len(self.terms))
+
+
+def _where(rows: list[int], mask: torch.Tensor) -> list[int]:
+    return [row for row, chosen in zip(rows, mask.tolist(), strict=True) if chosen]
+
+
+def _length(noise: torch.Tensor) -> torch.Tensor:
+    """Norm of every row over sqrt(d)."""
+    return torch.linalg.vector_norm(noise.flatten(1), dim=1) / noise[0].numel() ** 0.5
