@@ -139,7 +139,7 @@ def optimise_noise(
     samples: Sequence[Sample],
     seeds: Sequence[int],
     terms: Mapping[str, Term],
-    settings: Reno = Reno(),  # noqa: B008 - immutable
+    settings: Reno = Reno(),
     *,
     watch: Watch | None = None,
 ) -> Optimised:

@@ -27,8 +27,9 @@ class Transform(NamedTuple):
         return loss.relu() if self.hinge else loss
 
 
+RAW = Transform()
 TRANSFORMS: Mapping[str, Transform] = {
-    "raw": Transform(),
+    "raw": RAW,
     "cosine": Transform(1.0),
     "reno-hps": Transform(1.0, 5.0),
     "reno-imagereward": Transform(2.0),
@@ -58,7 +59,7 @@ class Term:
 
     score: ScoreTensor
     weight: float = 1.0
-    transform: Transform = Transform()
+    transform: Transform = RAW
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.weight):
