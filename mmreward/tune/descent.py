@@ -13,8 +13,9 @@ ADAM_EPS = 1e-2
 
 def clipped(gradient: torch.Tensor, limit: float) -> torch.Tensor:
     """Every row (first dimension) scaled down to a norm of at most `limit`."""
-    norm = torch.linalg.vector_norm(gradient.flatten(1), dim=1).clamp_min(1e-12)
-    return gradient * (limit / norm).clamp(max=1).view(-1, *[1] * (gradient.ndim - 1))
+    norm: torch.Tensor = torch.linalg.vector_norm(gradient.flatten(1), dim=1).clamp_min(1e-12)
+    share = (limit / norm).clamp(max=1)
+    return gradient * share.view(-1, *[1] * (gradient.ndim - 1))
 
 
 class Descent:

@@ -8,7 +8,8 @@ import torch
 
 from ..types import Sample, Score
 from .job import Found, Job
-from .noise import Optimised, Reno, optimise_noise
+from .noise import optimise_noise
+from .noise_records import Optimised, Reno
 from .rendering import filled
 from .sampling import sample as draw
 from .terms import Term, standardised, transform_named

@@ -1,8 +1,8 @@
 """Generate-Critique-Refine: draw, let critics say what is wrong, revise the prompt, draw again.
 
-After RationalRewards (arXiv:2604.11626), for many prompts at once. The best picture is kept, always
-judged against the original prompt, whatever prompt it was drawn from. A critique or revision that fails costs its own row
-its revision and nothing else.
+After RationalRewards (arXiv:2604.11626), for many prompts at once. The best picture is kept, always judged
+against the original prompt, whatever prompt it was drawn from. A critique or revision that fails costs its
+own row a revision and nothing else.
 """
 
 import asyncio

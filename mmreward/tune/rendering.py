@@ -68,5 +68,7 @@ def encoded(generator: Generator, samples: Sequence[Sample]) -> Conditioning:
 
 def filled(samples: Sequence[Sample], pixels: torch.Tensor) -> list[Sample]:
     """The samples with these pixels, (N, 3, H, W) or (N, T, 3, H, W), as their picture or clip."""
-    field = "video" if pixels.ndim == 5 else "image"
-    return [replace(sample, **{field: one}) for sample, one in zip(samples, media(pixels), strict=True)]
+    pairs = zip(samples, media(pixels), strict=True)
+    if pixels.ndim == 5:
+        return [replace(sample, video=clip) for sample, clip in pairs]
+    return [replace(sample, image=picture) for sample, picture in pairs]

@@ -10,7 +10,8 @@ from mmreward.generators.mini_flow import MiniFlow
 
 from mmreward import Sample, Score, load
 from mmreward.tune.generator import Conditioning
-from mmreward.tune.noise import Reno, chi_energy, optimise_noise
+from mmreward.tune.noise import chi_energy, optimise_noise
+from mmreward.tune.noise_records import Reno
 from mmreward.tune.terms import Term, Transform
 
 TARGETS = {"low": 0.2, "high": 0.8, "broken": math.nan}
@@ -131,7 +132,7 @@ def test_keep_best_looks_at_the_rewards_alone():
 
 def test_every_latent_has_its_own_clip():
     loud = {"loud": Term(lambda pixels, prompts: nearness(pixels, prompts) * torch.tensor([1e4, 1.0]))}
-    quiet = {"quiet": Term(lambda pixels, prompts: nearness(pixels, prompts))}
+    quiet = {"quiet": Term(nearness)}
     settings = {"iterations": 2, "lr": 1.0, "momentum": 0.0, "regularise": 0.0, "clip": 0.05}
     both = optimise(["low", "low"], terms=loud, **settings)
     steps = both.curves.distance[1] * math.sqrt(12)

@@ -62,7 +62,7 @@ def test_what_cannot_be_a_term_is_named():
         Term(brightness, math.nan)
     with pytest.raises(ValueError, match=r"flat gives rewards of shape \(\) for 4 pictures"):
         weighed({"flat": Term(lambda pixels, prompts: pixels.mean())}, PIXELS, PROMPTS)
-    with pytest.raises(ValueError, match="the losses of same have standard deviation 0.0 over 4 pictures"):
+    with pytest.raises(ValueError, match=r"the losses of same have standard deviation 0\.0 over 4 pictures"):
         standardised({"same": Term(lambda pixels, prompts: torch.ones(4))}, PIXELS, PROMPTS)
 
 
