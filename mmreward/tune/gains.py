@@ -6,7 +6,7 @@ from statistics import fmean, stdev
 from typing import NamedTuple
 
 from ..types import Score
-from .job import Found
+from .search_job import Found
 
 
 class Gain(NamedTuple):

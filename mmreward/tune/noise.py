@@ -129,8 +129,9 @@ class _Run:
 
     def look(self, watch: Watch, iteration: int, rows: list[int], pixels: torch.Tensor) -> None:
         """Note the held-out rewards of these rows' pictures."""
+        shown = filled([self.samples[row] for row in rows], pixels, self.generator.fps)
         looked: dict[str, list[Score | None]] = {}
-        for name, scores in watch(filled([self.samples[row] for row in rows], pixels)).items():
+        for name, scores in watch(shown).items():
             looked[name] = [None] * len(self.samples)
             for row, score in zip(rows, scores, strict=True):
                 looked[name][row] = score

@@ -230,7 +230,7 @@ def _round(
         inputs=inputs if any(inputs) else (),
         batch=settings.batch,
     )
-    shown = filled([history.sample for history in owners], pixels)
+    shown = filled([history.sample for history in owners], pixels, generator.fps)
     judged: Judged = selection(shown)
     for index, history in enumerate(owners):
         total, scores = judged.totals[index], judged.row(index)

@@ -4,8 +4,8 @@ from typing import Any
 
 from ..types import Score
 from .critics import Critique
-from .job import Found
 from .refine import Attempt, Refined
+from .search_job import Found
 from .selection import best_of
 
 

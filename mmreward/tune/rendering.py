@@ -66,9 +66,10 @@ def encoded(generator: Generator, samples: Sequence[Sample]) -> Conditioning:
     return generator.encode([sample.prompt for sample in samples], inputs if any(inputs) else ())
 
 
-def filled(samples: Sequence[Sample], pixels: torch.Tensor) -> list[Sample]:
-    """The samples with these pixels, (N, 3, H, W) or (N, T, 3, H, W), as their picture or clip."""
-    pairs = zip(samples, media(pixels), strict=True)
+def filled(samples: Sequence[Sample], pixels: torch.Tensor, fps: float | None = None) -> list[Sample]:
+    """The samples with these pixels, (N, 3, H, W) or (N, T, 3, H, W), as their picture, or as their clip of
+    `fps` frames a second."""
+    pairs = zip(samples, media(pixels, fps), strict=True)
     if pixels.ndim == 5:
         return [replace(sample, video=clip) for sample, clip in pairs]
     return [replace(sample, image=picture) for sample, picture in pairs]

@@ -21,7 +21,7 @@ class Toy:
     """Latents (N, 3, 2, 2); the velocity is a fixed share of the latents, a picture their sigmoid."""
 
     lora_targets = ()
-    steps, guidance = 1, 1.0
+    steps, guidance, fps = 1, 1.0, None
     device, dtype = torch.device("cpu"), torch.float32
 
     def __init__(self, level: float = 1.0) -> None:

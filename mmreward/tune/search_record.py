@@ -13,7 +13,7 @@ from ..registry import Reward
 from ..results import Result, Results
 from ..run import TOTAL, about_run
 from ..types import Sample, Score
-from .job import Found
+from .search_job import Found
 from .selection import Selection
 
 

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 
 from ..types import Sample, Score
-from .job import Found, Job
 from .noise import optimise_noise
 from .noise_records import Optimised, Reno
 from .rendering import filled
 from .sampling import sample as draw
+from .search_job import Found, Job
 from .terms import Term, standardised, transform_named
 
 
@@ -48,7 +48,7 @@ def reno(job: Job, settings: RenoSearch) -> list[Found]:
         samples, seeds = job.samples[rows], job.seeds[rows]
         watch = (lambda shots: engine.score(shots, held_out)) if held_out else None
         outcome = optimise_noise(job.generator, samples, seeds, terms, settings, watch=watch)
-        found += _found(samples, seeds, outcome)
+        found += _found(samples, seeds, outcome, job.generator.fps)
     return found
 
 
@@ -85,8 +85,10 @@ def _terms(job: Job, settings: RenoSearch) -> dict[str, Term]:
     return standardised(terms, plain.to(job.generator.device), prompts)
 
 
-def _found(samples: Sequence[Sample], seeds: Sequence[int], outcome: Optimised) -> list[Found]:
-    first, best = filled(samples, outcome.start), filled(samples, outcome.pixels)
+def _found(
+    samples: Sequence[Sample], seeds: Sequence[int], outcome: Optimised, fps: float | None
+) -> list[Found]:
+    first, best = filled(samples, outcome.start, fps), filled(samples, outcome.pixels, fps)
     cost = outcome.spent.forwards // len(samples)
     found = []
     for row, seed in enumerate(seeds):

@@ -57,7 +57,7 @@ class SearchConfig(RunConfig):
     """`mmreward search`.
 
     Args:
-        method: a name in `methods.METHODS`, or a mapping with `name` and the method's options.
+        method: a name in `search_methods.METHODS`, or a mapping with `name` and the method's options.
     """
 
     method: Named

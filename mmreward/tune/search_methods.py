@@ -1,12 +1,12 @@
-"""The methods of `mmreward search` by name: to add one, write it against `job.Job` and add it to METHODS."""
+"""The methods of `mmreward search` by name. A new one is a function of a `search_job.Job` and a line below."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .job import PROMPT_STRIDE, Found, Job, Method
-from .noise_search import RenoSearch, reno
 from .rendering import encoded, filled, forwards
 from .sampling import sample as draw
+from .search_job import PROMPT_STRIDE, Found, Job, Method
+from .search_noise import RenoSearch, reno
 from .selection import best_of
 
 
@@ -35,7 +35,7 @@ def best_of_n(job: Job, settings: BestOfN) -> list[Found]:
         inputs=inputs if any(inputs) else (),
         batch=job.batch,
     )
-    shots = filled(repeated, pixels)
+    shots = filled(repeated, pixels, job.generator.fps)
     totals = job.selection(shots).totals
     cost = settings.n * forwards(encoded(job.generator, job.samples[:1]), job.guidance, job.steps)
     found = []

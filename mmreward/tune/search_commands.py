@@ -18,14 +18,14 @@ from ..run import TOTAL
 from .critics import Critic
 from .gains import gain_table
 from .generator import Generator
-from .job import Found, Job
-from .methods import METHODS
 from .options import called, picked, split
-from .record import fresh, numbered, write_history, write_samples, write_scores
 from .refine import Refinement, refine
 from .refine_history import found_of
+from .search_job import Found, Job
+from .search_methods import METHODS
+from .search_record import fresh, numbered, write_history, write_samples, write_scores
+from .search_settings import RefineConfig, RunConfig, SearchConfig, read_prompts, recipe_of
 from .selection import Selection
-from .settings import RefineConfig, RunConfig, SearchConfig, read_prompts, recipe_of
 from .writers import Writer, emphasise, vlm_writer
 
 Loader = Callable[..., Generator]
