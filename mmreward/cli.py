@@ -1,4 +1,4 @@
-"""The command line: score, list and show; demo, report and bench come from packages that build on this one.
+"""The command line: score, list, show, search, refine; the others come from packages that build on this.
 
 Only what a command needs is imported, so `mmreward list` answers at once.
 """
@@ -133,6 +133,26 @@ def tune(
         typer.echo(plan(described))
     else:
         train(described, typer.echo)
+
+
+@app.command()
+def search(
+    config: Annotated[Path, typer.Argument(help="A YAML file; see configs/search-*.yaml.")],
+) -> None:
+    """Find better pictures without training: best-of-n, noise optimisation, ... Writes a folder."""
+    from .tune.search_commands import search_file
+
+    typer.echo(search_file(config, _extension("generator")))
+
+
+@app.command()
+def refine(
+    config: Annotated[Path, typer.Argument(help="A YAML file; see configs/refine-*.yaml.")],
+) -> None:
+    """Draw, let a critic say what is wrong, revise the prompt and draw again. Writes a folder."""
+    from .tune.search_commands import refine_file
+
+    typer.echo(refine_file(config, _extension("generator")))
 
 
 @app.command()

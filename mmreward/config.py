@@ -7,22 +7,33 @@ described here.
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from .compose import Recipe
 
 Positive = Annotated[int, Field(ge=1)]
 Amount = Annotated[float, Field(ge=0)]
+M = TypeVar("M", bound=BaseModel)
 
 
-class _Strict(BaseModel):
+def _filled(given: Any) -> Any:
+    return {name: args or {} for name, args in given.items()} if isinstance(given, Mapping) else given
+
+
+RewardArgs = Annotated[dict[str, dict[str, Any]], BeforeValidator(_filled)]
+"""Your name -> arguments, as `resolve` takes them; a name with nothing after it has no arguments."""
+
+
+class Strict(BaseModel):
+    """A section of a config file: unknown keys are errors."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class GrantConfig(_Strict):
+class GrantConfig(Strict):
     """What of `cluster.Grant` differs for one network."""
 
     actors: Positive | None = None
@@ -31,7 +42,7 @@ class GrantConfig(_Strict):
     resources: dict[str, Amount] | None = None
 
 
-class RayConfig(_Strict):
+class RayConfig(Strict):
     """Batches run in Ray actors; see `cluster.RayPlacement`. Needs `mmreward[ray]`."""
 
     actors: Positive = 2
@@ -43,7 +54,7 @@ class RayConfig(_Strict):
     restarts: Annotated[int, Field(ge=0)] = 16
 
 
-class EngineConfig(_Strict):
+class EngineConfig(Strict):
     """The engine's size; see `Engine` and `Budget`. With `ray`, which device is up to the actors."""
 
     device: str = "auto"
@@ -55,7 +66,7 @@ class EngineConfig(_Strict):
     ray: RayConfig | None = None
 
 
-class ComposeConfig(_Strict):
+class ComposeConfig(Strict):
     """A total made of the rewards; see `compose.Recipe`."""
 
     weights: dict[str, float]
@@ -67,17 +78,22 @@ class ComposeConfig(_Strict):
         return Recipe(weights=self.weights, gates=self.gates, normalise=self.normalise, failed=self.failed)
 
 
-class Config(_Strict):
+class Config(Strict):
     """One run. `rewards` maps your name to arguments; the keys `reward`, `columns` and `python` among them
     name the reward if it differs, its columns, and the interpreter it runs in (see `resolve`)."""
 
-    rewards: dict[str, dict[str, Any]]
+    rewards: RewardArgs
     compose: ComposeConfig | None = None
     engine: EngineConfig = EngineConfig()
 
 
 def load_config(path: str | Path) -> Config:
-    """Read a YAML file.
+    """Read what a run scores from a YAML file; raises as `load_yaml`."""
+    return load_yaml(path, Config)
+
+
+def load_yaml(path: str | Path, model: type[M]) -> M:
+    """Read a YAML file that describes a `model`.
 
     Raises:
         ValueError: no such file, not YAML, an unknown key, or a value of the wrong type; the message names
@@ -92,12 +108,10 @@ def load_config(path: str | Path) -> Config:
         raise ValueError(f"{path} is not YAML: {error}") from None
     if not isinstance(raw, Mapping):
         raise ValueError(f"{path} holds {type(raw).__name__}, not a mapping with the key 'rewards'")
-    if isinstance(raw.get("rewards"), Mapping):
-        raw = {**raw, "rewards": {name: args or {} for name, args in raw["rewards"].items()}}
     try:
-        return Config.model_validate(raw)
+        return model.model_validate(raw)
     except ValidationError as error:
-        raise ValueError(f"{path}: " + "; ".join(problems(error))) from None
+        raise ValueError(f"{path}: " + "; ".join(problems(error, model))) from None
 
 
 def problems(error: ValidationError, model: type[BaseModel] = Config) -> Iterator[str]:

@@ -1,0 +1,123 @@
+"""Searches described in YAML: what draws, from which prompts, what judges, and where it all goes.
+
+Keys are checked as strictly as in `mmreward.config`; the options of a generator, a method, a refinement or a
+writer are checked by whatever takes them (see `options.called`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import Field
+
+from ..compose import Recipe
+from ..config import EngineConfig, Positive, RewardArgs, Strict
+from ..data import read_rows, rows_of
+from ..registry import Reward
+from ..types import Sample, lacking
+from .options import Named
+
+SomeRewards = Annotated[RewardArgs, Field(min_length=1)]
+
+
+class RunConfig(Strict):
+    """What every search has. Relative paths are relative to where the command is run.
+
+    Args:
+        generator: a name, or a mapping with the key `name` and what the loader of generators takes.
+        prompts: texts, or mappings of the fields of `Sample`; or a data set, as `mmreward score` reads it.
+        rewards: what is selected by; name -> arguments, as in `Config`.
+        weights: of their sum; a reward without one has 1, or -1 where lower is better.
+        held_out: rewards of what was found that have no say in finding it.
+        seed: of the noises.
+        steps: Euler steps; default the generator's.
+        guidance: classifier-free guidance; default the generator's.
+        batch: pictures in memory at once.
+        timeout: seconds one score may take.
+        out: the folder that is written.
+        engine: its size.
+    """
+
+    generator: Named
+    prompts: str | Annotated[list[str | dict[str, Any]], Field(min_length=1)]
+    rewards: SomeRewards
+    weights: dict[str, float] = Field(default_factory=dict)
+    held_out: RewardArgs = Field(default_factory=dict)
+    seed: int = 0
+    steps: Positive | None = None
+    guidance: float | None = None
+    batch: Positive = 16
+    timeout: float | None = None
+    out: Path
+    engine: EngineConfig = EngineConfig()
+
+
+class SearchConfig(RunConfig):
+    """`mmreward search`.
+
+    Args:
+        method: a name in `search_methods.METHODS`, or a mapping with `name` and the method's options.
+    """
+
+    method: Named
+
+
+class RefineConfig(RunConfig):
+    """`mmreward refine`.
+
+    Args:
+        critics: rewards that say what is wrong; name -> arguments.
+        thresholds: critic -> where its complaints begin; default the best its dimensions can have.
+        writer: "emphasise", "vlm" or "none", or a mapping with `name` and the arguments of
+            `writers.emphasise` or `writers.vlm_writer`.
+        refinement: the other settings of `refine.Refinement`.
+    """
+
+    critics: SomeRewards
+    thresholds: dict[str, float] = Field(default_factory=dict)
+    writer: Named = "emphasise"
+    refinement: dict[str, Any] = Field(default_factory=dict)
+
+
+class Prompts(NamedTuple):
+    """The samples of a run, and row by row why the others are none."""
+
+    samples: list[Sample]
+    problems: dict[str, str]
+
+
+def read_prompts(given: str | Sequence[str | dict[str, Any]]) -> Prompts:
+    """Samples that have a prompt; each is a group.
+
+    Raises:
+        ValueError: no such data set, or no usable prompt in it.
+    """
+    if isinstance(given, str):
+        rows = list(read_rows(given))
+    else:
+        rows = list(rows_of([{"prompt": row} if isinstance(row, str) else row for row in given], Path()))
+    samples, problems = [], {}
+    for row in rows:
+        if row.sample is None:
+            problems[row.id] = row.problem
+        elif problem := lacking(row.sample, ("prompt",)):
+            problems[row.id] = problem
+        else:
+            samples.append(replace(row.sample, group=row.id))
+    if not samples:
+        raise ValueError(f"no usable prompts: {next(iter(problems.values()), 'the data set is empty')}")
+    return Prompts(samples, problems)
+
+
+def recipe_of(rewards: Mapping[str, Reward], weights: Mapping[str, float]) -> Recipe:
+    """The weighted sum that is selected by.
+
+    Raises:
+        ValueError: a weight for a reward that is not there.
+    """
+    unknown = [name for name in weights if name not in rewards]
+    if unknown:
+        raise ValueError(f"weights of {', '.join(unknown)}: the rewards are {', '.join(rewards)}")
+    default = {name: 1.0 if reward.info.higher_is_better else -1.0 for name, reward in rewards.items()}
+    return Recipe(weights={**default, **weights})
