@@ -130,9 +130,9 @@ def tune(
     if out is not None:
         described = described.model_copy(update={"out": out})
     if dry_run:
-        typer.echo(plan(described))
+        typer.echo(plan(described, _extension("footprint")))
     else:
-        train(described, typer.echo)
+        train(described, _extension("generator"), typer.echo)
 
 
 @app.command()

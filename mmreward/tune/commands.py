@@ -1,8 +1,9 @@
-"""`mmreward tune CONFIG`: makes what a config describes, and trains."""
+"""`mmreward tune CONFIG`: makes what a config describes, and trains.
+
+The loader of generators is handed in, as this package knows no family of them.
+"""
 
 from collections.abc import Callable
-from importlib.metadata import entry_points
-from typing import Any
 
 from accelerate import PartialState
 
@@ -14,8 +15,11 @@ from .generator import Generator
 from .prompts import load_prompts
 from .trainer import Ended, Trainer
 
+Loader = Callable[..., Generator]
+"""`load(name, **options)`."""
 
-def tune(config: TuneConfig, report: Callable[[str], None] = print) -> Ended:
+
+def tune(config: TuneConfig, load: Loader, report: Callable[[str], None] = print) -> Ended:
     """Train as described; `accelerate launch` starts it in several processes.
 
     Raises:
@@ -28,7 +32,7 @@ def tune(config: TuneConfig, report: Callable[[str], None] = print) -> Ended:
         raise ValueError(f"{', '.join(sorted(twice))} cannot be both optimised and held out: rename one")
     prompts, evaluated = load_prompts(config.prompts), load_prompts(config.evaluation.prompts)
     device = str(PartialState().device)
-    generator = load_generator({"device": device, **config.generator})
+    generator = load(**{"device": device, **config.generator})
     engine = config.engine
     if engine.device == "auto" and engine.ray is None:
         engine = EngineConfig(**{**engine.model_dump(), "device": device})
@@ -44,20 +48,3 @@ def tune(config: TuneConfig, report: Callable[[str], None] = print) -> Ended:
             report=report,
         )
         return trainer.run()
-
-
-def load_generator(given: dict[str, Any]) -> Generator:
-    """A generator by name and options, from the package of generators, which builds on this one.
-
-    Raises:
-        ValueError: no such generator or option.
-    """
-    options = dict(given)
-    if "name" not in options:
-        raise ValueError("generator needs a name, such as mini-flow or a hub id")
-    name = options.pop("name")
-    for point in entry_points(group="mmreward.commands"):
-        if point.name == "generator":
-            made: Generator = point.load()(name, **options)
-            return made
-    raise ValueError("the package's generators are not installed; reinstall mmreward")

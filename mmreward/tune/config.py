@@ -3,22 +3,14 @@
 Only the description is here; `commands` makes what is described. Defaults are those of the published recipes.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
-from ..config import EngineConfig, problems
+from ..config import Amount, EngineConfig, Positive, RewardArgs, Strict, load_yaml
 
-Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Amount = Annotated[float, Field(ge=0)]
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class PromptsConfig(Strict):
@@ -130,17 +122,6 @@ class MatchingConfig(Strict):
     temperature: Annotated[float, Field(gt=0)] = 1.0
 
 
-class OfflineConfig(Strict):
-    """Preference pairs that are there already, from `mmreward pairs` or any data with `chosen` and `rejected`."""
-
-    name: Literal["offline"]
-    pairs: str
-    loss: Literal["dpo", "flow_dpo", "ipo", "hinge"] = "flow_dpo"
-    beta: Amount = 100.0
-    batch: Positive = 16
-    times: TimesConfig = TimesConfig(name="logit_normal", number=1)
-
-
 class GradientConfig(Strict):
     """Back-propagation of differentiable rewards through the last steps.
 
@@ -159,9 +140,7 @@ class GradientConfig(Strict):
     negative: str = ""
 
 
-Method = Annotated[
-    PolicyConfig | D3poConfig | MatchingConfig | OfflineConfig | GradientConfig, Field(discriminator="name")
-]
+Method = Annotated[PolicyConfig | D3poConfig | MatchingConfig | GradientConfig, Field(discriminator="name")]
 
 
 class LoraConfig(Strict):
@@ -233,9 +212,9 @@ class TuneConfig(Strict):
 
     generator: dict[str, Any]
     prompts: PromptsConfig
-    rewards: dict[str, dict[str, Any]]
+    rewards: RewardArgs
     weights: dict[str, float] = {}
-    held_out: dict[str, dict[str, Any]] = {}
+    held_out: RewardArgs = {}
     method: Method
     rollout: RolloutConfig = RolloutConfig()
     advantages: AdvantageConfig = AdvantageConfig()
@@ -260,32 +239,10 @@ class TuneConfig(Strict):
     def _named(cls, given: Any) -> Any:
         return {"name": given} if isinstance(given, str) else given
 
-    @field_validator("rewards", "held_out", mode="before")
-    @classmethod
-    def _with_arguments(cls, given: Any) -> Any:
-        return {n: a or {} for n, a in given.items()} if isinstance(given, Mapping) else given
-
 
 def load_tune_config(path: str | Path) -> TuneConfig:
-    """Read a YAML file.
-
-    Raises:
-        ValueError: no such file, not YAML, an unknown key, or a value of the wrong type; the message names the
-            key.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise ValueError(f"no config at {path}")
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {error}") from None
-    if not isinstance(raw, Mapping):
-        raise ValueError(f"{path} holds {type(raw).__name__}, not a mapping")
-    try:
-        config = TuneConfig.model_validate(raw)
-    except ValidationError as error:
-        raise ValueError(f"{path}: " + "; ".join(problems(error, TuneConfig))) from None
+    """Read a YAML file; raises as `load_yaml`, and ValueError for a weight that belongs to no reward."""
+    config = load_yaml(path, TuneConfig)
     unknown = [name for name in config.weights if name not in config.rewards]
     if unknown:
         raise ValueError(f"{path}: a weight for {', '.join(unknown)}, which is not among the rewards")

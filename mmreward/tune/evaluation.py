@@ -1,7 +1,7 @@
 """What the policy makes of held-out prompts from fixed seeds: scores, textures and pictures."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from .journal import Timeline
 from .learner import Learner
 from .online import encode
 from .rounds import seed_of
-from .sampling import media, solve
+from .sampling import media, shown, solve
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Evaluation:
         """Sample and score; every process does its share and gets the whole."""
         accelerator, batch = self._learner.accelerator, self._config.evaluation.batch
         own = list(range(len(self._prompts)))[accelerator.process_index :: accelerator.num_processes]
-        pixels = [torch.empty(0)] * 0
+        pixels: list[torch.Tensor] = []
         with self._learner.averaged(), self._learner.autocast():
             for start in range(0, len(own), batch):
                 pixels.append(self._draw(own[start : start + batch]))
@@ -85,7 +85,7 @@ class Evaluation:
         )
         pixels = generator.decode(latents)
         finished = [
-            replace(sample, id=str(i), **{one.kind: one})
+            shown(sample, one, id=str(i))
             for i, sample, one in zip(index, samples, media(pixels, generator.fps), strict=True)
         ]
         self._grading.begin(list(index), finished)

@@ -80,7 +80,7 @@ class Gradient:
             if self._method.kl:
                 loss = loss + self._method.kl * self._divergence(outcome)
         rollout = self._config.rollout
-        (loss.sum() / (rollout.prompts * rollout.group)).backward()
+        torch.autograd.backward(loss.sum() / (rollout.prompts * rollout.group))
         return outcome
 
     def _outcome(self, rows: Sequence[Row], number: int) -> Outcome:
@@ -96,9 +96,7 @@ class Gradient:
         given = (generator, conditioning, start, sigmas, self._total, prompts)
         match method.name:
             case "draft":
-                return draft(
-                    *given, last=method.last, guidance=guidance, recompute=method.checkpointing
-                )
+                return draft(*given, last=method.last, guidance=guidance, recompute=method.checkpointing)
             case "draft_lv":
                 return draft_lv(*given, seeds=seeds, copies=method.copies, guidance=guidance)
             case "align_prop":

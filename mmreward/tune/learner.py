@@ -1,7 +1,7 @@
 """The part of training that every method shares: gradients over all processes, the optimiser step, the average."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from accelerate import Accelerator
@@ -55,9 +55,10 @@ class Learner:
         self.average = Average(weights, ema.decay, ema.every) if ema is not None else None
         self.steps = 0
 
-    def autocast(self) -> Iterator[None]:
+    def autocast(self) -> AbstractContextManager[None]:
         """The precision in which the network runs; in sampling and in training alike."""
-        return self.accelerator.autocast()  # type: ignore[no-any-return]
+        context: AbstractContextManager[None] = self.accelerator.autocast()
+        return context
 
     def step(self) -> float:
         """Sum the gradients over the processes, clip them, and update; returns their norm.

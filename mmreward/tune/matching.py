@@ -88,7 +88,9 @@ class Matching:
     def terms(
         self, current: Policy, rollout: Rollout, plan: Plan, fresh: bool
     ) -> Sequence[Callable[[], Term]]:
-        return [partial(self._term, current, rollout, plan, fresh, i) for i in range(self._config.times.number)]
+        return [
+            partial(self._term, current, rollout, plan, fresh, i) for i in range(self._config.times.number)
+        ]
 
     def after_round(self, current: Policy, round: int) -> Metrics:
         if self._decay is None:
@@ -123,7 +125,9 @@ class Matching:
         return Term(partial(self._loss, v, old, noised, rollout.final, groups), extra, metrics)
 
     def _needs_other(self, fresh: bool) -> bool:
-        return self._config.name in ("nft", "crd", "dgpo", "dpo") or (self._config.name == "awm" and not fresh)
+        return self._config.name in ("nft", "crd", "dgpo", "dpo") or (
+            self._config.name == "awm" and not fresh
+        )
 
     def _elsewhere(self, current: Policy, noised: Noised, rollout: Rollout, plan: Plan) -> torch.Tensor:
         """The velocity of the old policy; for online DPO, which has none, of the frozen reference."""
@@ -144,9 +148,7 @@ class Matching:
         drawn = {
             key: torch.randn(
                 x0.shape[1:],
-                generator=torch.Generator().manual_seed(
-                    seed_of(plan.seed, "noise", plan.round, key, number)
-                ),
+                generator=torch.Generator().manual_seed(seed_of(plan.seed, "noise", plan.round, key, number)),
             )
             for key in keys
         }

@@ -3,17 +3,18 @@
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from statistics import fmean
 
 import numpy as np
 import torch
 from accelerate.utils import gather_object
+from numpy.typing import NDArray
 
 from ..types import Sample
 from .advantages import Advantages
 from .aggregate import aggregate
 from .config import TuneConfig
+from .generator import Conditioning, Generator
 from .grading import Grades, Grading
 from .grids import check, compressed
 from .journal import Timeline
@@ -22,7 +23,7 @@ from .learner import Learner
 from .method import Method, Metrics, Policy, Term
 from .rollout import Plan, Rollout, noisy_steps, roll_out
 from .rounds import Row, draw_rows, share_out
-from .sampling import media
+from .sampling import media, shown
 from .selectors import selector
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -109,7 +110,7 @@ class Online:
             round=number,
         )
 
-    def advantages(self, grades: Grades, groups: np.ndarray) -> Mapping[str, Advantages]:
+    def advantages(self, grades: Grades, groups: NDArray[np.int64]) -> Mapping[str, Advantages]:
         """One set of advantages, under the name "", or one per reward where they have separate losses."""
         given = self._config.advantages
         weights = {name: self._config.weights.get(name, 1.0) for name in grades.values}
@@ -147,10 +148,10 @@ class Online:
             conditioning = encode(generator, samples)
             rollout = roll_out(generator, conditioning, rows, plan)
         with torch.no_grad():
-            shown = media(generator.decode(rollout.final), generator.fps)
+            drawn = media(generator.decode(rollout.final), generator.fps)
         finished = [
-            replace(sample, id=str(row.index), group=str(row.group), **{one.kind: one})
-            for sample, row, one in zip(samples, rows, shown, strict=True)
+            shown(sample, one, id=str(row.index), group=str(row.group))
+            for sample, row, one in zip(samples, rows, drawn, strict=True)
         ]
         self._timeline.add("generate", begun, time.perf_counter())
         self._grading.begin([row.index for row in rows], finished)
@@ -181,13 +182,13 @@ class Online:
                     term = make()
                 collected.append(term.metrics)
                 loss = self._summed(term, index, worth, usable) / (total * len(terms))
-                loss.backward()
+                torch.autograd.backward(loss)
         metrics = averaged(collected)
         metrics["grad_norm"] = self._learner.step()
         return metrics
 
     def _summed(
-        self, term: Term, index: np.ndarray, worth: Mapping[str, Advantages], usable: np.ndarray
+        self, term: Term, index: NDArray[np.int64], worth: Mapping[str, Advantages], usable: NDArray[np.bool_]
     ) -> torch.Tensor:
         device = self._learner.generator.device
         losses = [
@@ -207,7 +208,7 @@ class Online:
         return int(sum(gather_object([own])))
 
 
-def encode(generator, samples: Sequence[Sample]):  # type: ignore[no-untyped-def]
+def encode(generator: Generator, samples: Sequence[Sample]) -> Conditioning:
     """Conditioning of the samples' prompts and condition media."""
     inputs = [sample.inputs for sample in samples]
     return generator.encode([sample.prompt for sample in samples], inputs if any(inputs) else ())

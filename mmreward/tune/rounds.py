@@ -52,7 +52,9 @@ def draw_rows(
         ValueError: the data has fewer prompts than a round needs.
     """
     if prompts > num_prompts:
-        raise ValueError(f"a round needs {prompts} prompts and the data has {num_prompts}: lower rollout.prompts")
+        raise ValueError(
+            f"a round needs {prompts} prompts and the data has {num_prompts}: lower rollout.prompts"
+        )
     rows = []
     for number, prompt in enumerate(_picked(num_prompts, prompts, round, seed)):
         for member in range(group):

@@ -2,10 +2,13 @@
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 
 from ..media import Media
+from ..types import Sample
 from .generator import Conditioning, Generator
 
 
@@ -63,3 +66,10 @@ def media(pixels: torch.Tensor, fps: float | None = 16.0) -> list[Media]:
     if whole.ndim == 5:
         return [Media(clip, kind="video", fps=fps) for clip in whole]
     return [Media(picture) for picture in whole]
+
+
+def shown(sample: Sample, one: Media, **fields: Any) -> Sample:
+    """The sample with what was drawn for it as its picture or clip."""
+    if one.kind == "video":
+        return replace(sample, video=one, **fields)
+    return replace(sample, image=one, **fields)

@@ -1,6 +1,6 @@
 """A run of training from its first round to its last: rounds, evaluations, checkpoints, the journal, the alarm.
 
-What a round consists of is the business of `online`, `gradient` and `offline`.
+What a round consists of is the business of `online` and `gradient`.
 """
 
 import json
@@ -21,7 +21,6 @@ from .config import (
     D3poConfig,
     GradientConfig,
     MatchingConfig,
-    OfflineConfig,
     PolicyConfig,
     TuneConfig,
 )
@@ -155,10 +154,6 @@ class Trainer:
         given = config.method
         if isinstance(given, GradientConfig):
             return Gradient(config, given, self.learner, rewards, prompts, self._timeline), None
-        if isinstance(given, OfflineConfig):
-            from .offline import Offline
-
-            return Offline(config, given, self.learner, self._timeline), None
         method: Method
         match given:
             case D3poConfig():

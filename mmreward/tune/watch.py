@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -88,7 +89,7 @@ def measure(pixels: torch.Tensor) -> dict[str, float]:
     }
     for patch in PATCHES:
         if min(pixels.shape[-2:]) >= 4 * patch:
-            textures[f"grid_{patch}"] = lambda shown, patch=patch: grid_energy(shown, patch)
+            textures[f"grid_{patch}"] = partial(grid_energy, patch=patch)
     found = {name: float(texture(pixels).mean()) for name, texture in textures.items()}
     if len(pixels) > 1:
         found["diversity"] = across_groups(thumbnails(pixels), range(len(pixels)))

@@ -76,7 +76,9 @@ class Weights:
             ValueError: it is of another network, or of LoRA layers of other sizes.
         """
         if {n: t.shape for n, t in copy.items()} != {n: p.shape for n, p in self.parameters.items()}:
-            raise ValueError("these weights are of another network, or of LoRA layers elsewhere or of another rank")
+            raise ValueError(
+                "these weights are of another network, or of LoRA layers elsewhere or of another rank"
+            )
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(copy[name])
@@ -130,7 +132,7 @@ def blend(old: Copy, new: Mapping[str, torch.Tensor], decay: float) -> None:
 
 
 class Average:
-    """Exponential moving average of the weights, with the warm-up of flow_grpo: min((1 + n) / (10 + n), decay).
+    """Exponential moving average of the weights, with flow_grpo's warm-up min((1 + n) / (10 + n), decay).
 
     Args:
         decay: per update of the average.

@@ -13,7 +13,9 @@ from mmreward import Engine, Sample, Score, load, reward
 from mmreward.tune.config import TuneConfig
 from mmreward.tune.trainer import Trainer
 
-PROMPTS = [Sample(id=str(i), prompt=text) for i, text in enumerate(["a red sky", "a sea", "sand", "a red hat"])]
+PROMPTS = [
+    Sample(id=str(i), prompt=text) for i, text in enumerate(["a red sky", "a sea", "sand", "a red hat"])
+]
 
 
 @pytest.fixture
@@ -75,6 +77,8 @@ def trainer(redness: Any, engine: Engine) -> Callable[..., Trainer]:
             "evaluated": PROMPTS,
             "report": lambda line: None,
         }
-        return Trainer(config, changes.pop("generator", None) or ToyGenerator(), engine, **{**given, **changes})
+        return Trainer(
+            config, changes.pop("generator", None) or ToyGenerator(), engine, **{**given, **changes}
+        )
 
     return make

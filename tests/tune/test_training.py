@@ -73,7 +73,9 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(described, trainer, t
         trainer(halves.model_copy(update={"rounds": 2})).run()
         ended = trainer(halves, generator=ToyGenerator()).run()
         assert ended.rounds == 4
-        one, other = (read(tmp_path / f"{method['name']}-{n}" / "weights.safetensors") for n in ("whole", "halves"))
+        one, other = (
+            read(tmp_path / f"{method['name']}-{n}" / "weights.safetensors") for n in ("whole", "halves")
+        )
         assert all(torch.equal(one[name], other[name]) for name in one)
         journal = lines(tmp_path / f"{method['name']}-halves" / "rounds.jsonl")
         assert [line["round"] for line in journal] == [0, 1, 2, 3]
@@ -81,7 +83,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(described, trainer, t
 
 def test_another_config_is_refused_in_the_same_folder(described, trainer):
     trainer(described(rounds=1)).run()
-    with pytest.raises(ValueError, match="other settings.*optimiser"):
+    with pytest.raises(ValueError, match=r"other settings.*optimiser"):
         trainer(described(rounds=1, optimiser={"lr": 1e-3})).run()
 
 
@@ -112,7 +114,7 @@ def test_the_reference_is_the_network_before_training(described, trainer):
 
 
 def test_groups_must_fit_into_micro_batches_of_methods_that_compare_them(described, trainer):
-    with pytest.raises(ValueError, match="multiple of rollout.group"):
+    with pytest.raises(ValueError, match="must be a multiple"):
         trainer(with_rollout(described, method={"name": "dpo"}, rollout={"micro_batch": 4}))
     with pytest.raises(ValueError, match="do not fit"):
         trainer(with_rollout(described, rollout={"micro_batch": 12}))

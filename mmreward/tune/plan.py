@@ -1,0 +1,84 @@
+"""What a run would do, before it does it: `mmreward tune --dry-run`. Loads no weights."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from accelerate import PartialState
+
+from ..loading import resolve
+from .config import GradientConfig, MatchingConfig, TuneConfig
+from .prompts import load_prompts
+from .rounds import draw_rows, share_out
+from .selectors import selector
+
+Footprints = Callable[..., Mapping[str, Any]]
+"""`footprint(name, dtype)` -> role -> what has `bytes` and `parameters`."""
+GIGA = 1e9
+
+
+def plan(config: TuneConfig, footprint: Footprints) -> str:
+    """The plan in words: memory per role, what a round consists of, calls per reward.
+
+    Raises:
+        ValueError: parts of the config that do not go together, or a model that is not there.
+    """
+    return "\n".join([*_memory(config, footprint), *_round(config), *_calls(config)])
+
+
+def _memory(config: TuneConfig, footprint: Footprints) -> list[str]:
+    name, dtype = config.generator["name"], config.generator.get("dtype", "float32")
+    lines = [f"generator {name} ({dtype})"]
+    roles = footprint(name, dtype)
+    for role, size in roles.items():
+        lines.append(f"  {role:<16} {size.bytes / GIGA:8.2f} GB  {size.parameters / 1e6:10.1f} M parameters")
+    if config.lora is None:
+        number = roles["network"].parameters
+        copies = 4 + (config.ema is not None)  # gradient, two moments, the frozen reference, the average
+        lines.append(
+            f"  {'training':<16} {4 * copies * number / GIGA:8.2f} GB  beside the weights, in float32"
+        )
+    else:
+        lines.append(
+            f"  training         LoRA of rank {config.lora.rank}: weights, gradient, two moments"
+            + ", average"
+        )
+    lines.append("  activations come on top, and depend on the size of a micro-batch")
+    return lines
+
+
+def _round(config: TuneConfig) -> list[str]:
+    method, rollout = config.method, config.rollout
+    number = len(load_prompts(config.prompts))
+    rows = draw_rows(number, prompts=rollout.prompts, group=rollout.group, round=0, seed=config.seed)
+    world, updates = PartialState().num_processes, getattr(method, "updates", 1)
+    shares = share_out(rows, micro_batch=rollout.micro_batch, updates=updates, rank=0, world=world)
+    if isinstance(method, GradientConfig):
+        trained = f"the gradient of up to {method.last if method.name == 'draft' else rollout.steps} steps"
+    elif isinstance(method, MatchingConfig):
+        trained = f"{method.times.number} noise levels of each sample"
+    else:
+        arguments = dict(rollout.selector)
+        chosen = selector(arguments.pop("name", "all_but_last"), **arguments)
+        steps = chosen.steps(rollout.steps, 0, config.seed)
+        trained = f"{len(steps)} of {rollout.steps} steps (in the first round {', '.join(map(str, steps))})"
+    return [
+        f"a round: {rollout.prompts} of {number} prompts x {rollout.group} = {len(rows)} samples, "
+        f"{rollout.steps} steps each",
+        f"  {world} process(es), {len(shares[0])} micro-batches of {rollout.micro_batch} for each of {updates} "
+        "update(s)",
+        f"  trained on {trained}",
+        f"{config.rounds} rounds, evaluated every {config.evaluation.every}",
+    ]
+
+
+def _calls(config: TuneConfig) -> list[str]:
+    samples = config.rollout.prompts * config.rollout.group
+    evaluated = len(load_prompts(config.evaluation.prompts))
+    lines = []
+    for name, reward in resolve(config.rewards).items():
+        weight = config.weights.get(name, 1.0)
+        lines.append(f"reward {name} (weight {weight:g}): {samples} per round, {evaluated} per evaluation")
+        lines += [f"  uses {network.name}" for network in reward.networks]
+    for name in config.held_out:
+        lines.append(f"held out {name}: {evaluated} per evaluation")
+    return lines
