@@ -49,8 +49,8 @@ class OverOptimisation:
       optimised reward is above what it was then; or
     - a monitor is more than `spread` times its usual variation away from its baseline.
 
-    It only warns when both rewards fall (the run goes wrong, but not by over-optimisation) and when
-    something could not be measured.
+    It only warns when both rewards fall (the run goes wrong, but not by over-optimisation), when something
+    could not be measured, and when a monitor was constantly 0 in its baseline.
 
     Args:
         tolerance: in standard errors. The best of many noisy means is too good, hence not 2.
@@ -158,13 +158,16 @@ class OverOptimisation:
             return _Finding("ok", "")
         usual = fmean(first)
         variation = max(stdev(first), self.least_variation * abs(usual))
+        if variation == 0 and value != usual:
+            return _Finding(
+                "warn", f"{name} left {usual:.4g}, but its baseline shows no variation to judge by"
+            )
         direction = "up" if value > usual else "down"
         if abs(value - usual) <= self.spread * variation or self.harmful.get(name, direction) != direction:
             return self._count(f"monitor {name}", "")
-        times = f", {abs(value - usual) / variation:.1f} times its usual variation" if variation else ""
-        return self._count(
-            f"monitor {name}", f"{name} went {direction} from {usual:.4g} to {value:.4g}{times}"
-        )
+        times = abs(value - usual) / variation
+        moved = f"{name} went {direction} from {usual:.4g} to {value:.4g}"
+        return self._count(f"monitor {name}", f"{moved}, {times:.1f} times its usual variation")
 
     def _count(self, key: str, reason: str) -> "_Finding":
         """A reason to worry counts on, none starts again."""

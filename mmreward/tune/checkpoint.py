@@ -1,7 +1,7 @@
 """Everything a run needs to go on as if it had not been stopped.
 
-All random draws are functions of the run's seed, the round and the row, so there is no generator's state to keep:
-weights, optimiser, average, the method's own copies, and a few numbers are all.
+All random draws are functions of the run's seed, the round and the row, so there is no generator's state to
+keep: weights, optimiser, average, the method's own copies, and a few numbers are all.
 """
 
 import json

@@ -1,4 +1,5 @@
-"""A training run described in YAML. Keys are checked strictly; an unknown one is refused with the nearest name.
+"""A training run described in YAML. Keys are checked strictly; an unknown one is refused with the nearest
+name.
 
 Only the description is here; `commands` makes what is described. Defaults are those of the published recipes.
 """
@@ -16,8 +17,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class PromptsConfig(Strict):
     """Where prompts come from.
 
-    `data` is a file or folder as for `mmreward score`, or "shapes-world" for `count` captions of the miniature,
-    each with its checklist, drawn from `seed`.
+    `data` is a file or folder as for `mmreward score`, or "shapes-world" for `count` captions of the
+    miniature, each with its checklist, drawn from `seed`.
     """
 
     data: str
@@ -36,8 +37,9 @@ class KernelConfig(Strict):
 class RolloutConfig(Strict):
     """How samples are drawn in training: `prompts` x `group` of them in a round.
 
-    `selector` names the trained steps and its arguments (see `selectors`); `stochastic: all` draws noise in all
-    steps but the last instead of the trained ones alone. `micro_batch` rows go through the network together.
+    `selector` names the trained steps and its arguments (see `selectors`); `stochastic: all` draws noise in
+    all steps but the last instead of the trained ones alone. `micro_batch` rows go through the network
+    together.
     """
 
     prompts: Positive = 8
@@ -47,7 +49,7 @@ class RolloutConfig(Strict):
     guidance: float | None = None
     same_noise: bool = False
     kernel: KernelConfig = KernelConfig()
-    selector: dict[str, Any] = {"name": "all_but_last"}
+    selector: dict[str, Any] = Field(default_factory=lambda: {"name": "all_but_last"})
     stochastic: Literal["trained", "all"] = "trained"
     solver: Literal["euler", "dpm2"] = "euler"
     compress: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -57,7 +59,10 @@ class RolloutConfig(Strict):
 class AdvantageConfig(Strict):
     """See `advantages.group_advantages` and `aggregate.aggregate`."""
 
-    mode: str = "zscore_sum"
+    mode: Literal[
+        "zscore_sum", "rank_sum", "raw_sum", "weighted_mean", "min", "max", "gated", "separate_loss"
+    ] = "zscore_sum"
+    gates: dict[str, float] = Field(default_factory=dict)
     std_scope: Literal["group", "global", "none"] = "group"
     ddof: Literal[0, 1] = 0
     eps: Amount = 1e-4
@@ -71,8 +76,8 @@ class AdvantageConfig(Strict):
 class PolicyConfig(Strict):
     """Policy gradients on trajectories: PPO (Flow-GRPO), GRPO-Guard, Flow-DPPO.
 
-    `clip` defaults to 1e-4 (2e-6 for guard); `kl` is the coefficient of the divergence from the reference, in the
-    space `kl_space`.
+    `clip` defaults to 1e-4 (2e-6 for guard); `kl` is the coefficient of the divergence from the reference,
+    in the space `kl_space`.
     """
 
     name: Literal["grpo", "guard", "dppo"]
@@ -106,8 +111,9 @@ class MatchingConfig(Strict):
     """Losses on the forward process of finished samples: NFT, AWM, CRD, DGPO, reward-weighted and supervised
     matching, and online DPO.
 
-    `beta` defaults to the recipe's own (nft 1, dgpo 100, dpo 100, crd 1). `decay` says how the old policy, which
-    draws the samples of nft and crd and is dgpo's reference, follows the new one: one of `losses.OLD_DECAY`.
+    `beta` defaults to the recipe's own (nft 1, dgpo 100, dpo 100, crd 1). `decay` says how the old policy,
+    which draws the samples of nft and crd and is dgpo's reference, follows the new one: one of
+    `losses.OLD_DECAY`.
     """
 
     name: Literal["nft", "awm", "crd", "dgpo", "rwr", "sft", "dpo"]
@@ -125,8 +131,8 @@ class MatchingConfig(Strict):
 class GradientConfig(Strict):
     """Back-propagation of differentiable rewards through the last steps.
 
-    ReFL, DRaFT-K and -LV, AlignProp, direct alignment (SRPO). `last` is K; `range` the steps that AlignProp and
-    ReFL choose from; `margin` ReFL's; `copies` DRaFT-LV's.
+    ReFL, DRaFT-K and -LV, AlignProp, direct alignment (SRPO). `last` is K; `range` the steps that AlignProp
+    and ReFL choose from; `margin` ReFL's; `copies` DRaFT-LV's.
     """
 
     name: Literal["draft", "draft_lv", "align_prop", "refl", "srpo"]
@@ -166,8 +172,8 @@ class EmaConfig(Strict):
 
 
 class EvaluationConfig(Strict):
-    """Every `every` rounds, one sample per held-out prompt from fixed seeds, without noise in the steps, with the
-    averaged weights. The first `shown` of them become the before/after grid."""
+    """Every `every` rounds, one sample per held-out prompt from fixed seeds, without noise in the steps,
+    with the averaged weights. The first `shown` of them become the before/after grid."""
 
     prompts: PromptsConfig
     every: Positive = 10
@@ -213,8 +219,8 @@ class TuneConfig(Strict):
     generator: dict[str, Any]
     prompts: PromptsConfig
     rewards: RewardArgs
-    weights: dict[str, float] = {}
-    held_out: RewardArgs = {}
+    weights: dict[str, float] = Field(default_factory=dict)
+    held_out: RewardArgs = Field(default_factory=dict)
     method: Method
     rollout: RolloutConfig = RolloutConfig()
     advantages: AdvantageConfig = AdvantageConfig()

@@ -6,6 +6,7 @@ finite could not be embedded: it is left out.
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -78,6 +79,7 @@ def _usable(embeddings: Tensor, groups: Sequence[int] | Tensor) -> tuple[Tensor,
 
 def _group_sums(rows: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
     """Sum of the unit rows of each group (G, D), and their number (G,). |sum|^2 holds every pair's cosine."""
-    names, places = ids.unique(return_inverse=True)
-    sums = rows.new_zeros(len(names), rows.shape[1]).index_add_(0, places, rows)
-    return sums, torch.bincount(places, minlength=len(names)).double()
+    names, places = np.unique(ids.cpu().numpy(), return_inverse=True)
+    indices = torch.as_tensor(places, device=rows.device)
+    sums = rows.new_zeros(len(names), rows.shape[1]).index_add_(0, indices, rows)
+    return sums, torch.bincount(indices, minlength=len(names)).double()

@@ -22,7 +22,8 @@ from .sampling import media, shown, solve
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The grades of all prompts, and their pixels (N, 3, H, W) in [0, 1] on the CPU; of a clip, its first frame."""
+    """The grades of all prompts, and their pixels (N, 3, H, W) in [0, 1] on the CPU; of a clip, its first
+    frame."""
 
     grades: Grades
     pixels: torch.Tensor
@@ -59,10 +60,8 @@ class Evaluation:
         """Sample and score; every process does its share and gets the whole."""
         accelerator, batch = self._learner.accelerator, self._config.evaluation.batch
         own = list(range(len(self._prompts)))[accelerator.process_index :: accelerator.num_processes]
-        pixels: list[torch.Tensor] = []
         with self._learner.averaged(), self._learner.autocast():
-            for start in range(0, len(own), batch):
-                pixels.append(self._draw(own[start : start + batch]))
+            pixels = [self._draw(own[start : start + batch]) for start in range(0, len(own), batch)]
         grades = self._grading.collect()
         parts = [(grades, own, torch.cat(pixels))]
         if accelerator.num_processes > 1:

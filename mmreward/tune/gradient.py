@@ -1,4 +1,5 @@
-"""One round of training through the gradient of a reward: ReFL, DRaFT-K and -LV, AlignProp, direct alignment."""
+"""One round of training through the gradient of a reward: ReFL, DRaFT-K and -LV, AlignProp, direct
+alignment."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -50,8 +51,8 @@ class Gradient:
         blunt = [name for name, reward in rewards.items() if reward.tensor_fn is None]
         if blunt:
             raise ValueError(
-                f"{method.name} needs differentiable rewards, and {', '.join(blunt)} is none; `mmreward list` "
-                "shows which are"
+                f"{method.name} needs differentiable rewards, and {', '.join(blunt)} is none; "
+                "`mmreward list` shows which are"
             )
         self._rewards = rewards
         self._shares(0)

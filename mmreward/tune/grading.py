@@ -1,4 +1,5 @@
-"""Scores of a round, computed while the next samples are drawn, and what becomes of failures. Knows no network."""
+"""Scores of a round, computed while the next samples are drawn, and what becomes of failures. Knows no
+network."""
 
 import time
 from collections import Counter
@@ -86,7 +87,7 @@ class Grading:
 
 def _grades(index: Sequence[int], samples: Sequence[Sample], scores: Mapping[str, Sequence[Score]]) -> Grades:
     values = {name: np.array([score.value for score in column]) for name, column in scores.items()}
-    statuses = Counter(score.status for column in scores.values() for score in column)
+    statuses: Counter[str] = Counter(score.status for column in scores.values() for score in column)
     notes = tuple(
         f"{name} on {sample.prompt!r}: {score.status}, {score.note}"
         for name, column in scores.items()

@@ -4,9 +4,9 @@ The folder is what `mmreward report` reads:
 
     config.json         the run as it was described
     rounds.jsonl        one line per round
-    evaluations.jsonl   one line per evaluation: means, standard errors and counts of every reward, monitors, verdict
-    pictures/ROUND.png  a grid of held-out prompts from fixed seeds; prompts.json names them, row by row
-    timeline.json       spans of the last round: generating, scoring, updating
+    evaluations.jsonl   one line per evaluation: means, standard errors and counts of every reward, monitors,
+    verdict pictures/ROUND.png  a grid of held-out prompts from fixed seeds; prompts.json names them, row by
+    row timeline.json       spans of the last round: generating, scoring, updating
 """
 
 import json

@@ -88,7 +88,8 @@ class Kernel:
         Args:
             x: latents (N, ...), in any precision below float64.
             v: velocity at x, same shape.
-            sigmas: the whole grid (T + 1,), float32, falling (see `grids.check`); it may stay on the CPU.
+            sigmas: the whole grid (T + 1,), float32, falling (see `grids.check`). Kept on the CPU it saves
+                the waits for the device when levels are read.
             i: index of the step, 0 to T - 1.
 
         Raises:

@@ -1,4 +1,5 @@
-"""The part of training that every method shares: gradients over all processes, the optimiser step, the average."""
+"""The part of training that every method shares: gradients over all processes, the optimiser step, the
+average."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext

@@ -1,4 +1,5 @@
-"""NFT, AWM, CRD, DGPO, online DPO, and reward-weighted or supervised matching: losses on noised finished samples.
+"""NFT, AWM, CRD, DGPO, online DPO, and reward-weighted or supervised matching: losses on noised finished
+samples.
 
 No step of the sampler is replayed, so any solver may draw the samples.
 """

@@ -1,9 +1,11 @@
-"""One round of training on samples of the policy's own: draw, score meanwhile, compare within groups, update."""
+"""One round of training on samples of the policy's own: draw, score meanwhile, compare within groups,
+update."""
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from statistics import fmean
+from typing import cast
 
 import numpy as np
 import torch
@@ -11,7 +13,7 @@ from accelerate.utils import gather_object
 from numpy.typing import NDArray
 
 from ..types import Sample
-from .advantages import Advantages
+from .advantages import Advantages, GroupOptions
 from .aggregate import aggregate
 from .config import TuneConfig
 from .generator import Conditioning, Generator
@@ -114,9 +116,10 @@ class Online:
         """One set of advantages, under the name "", or one per reward where they have separate losses."""
         given = self._config.advantages
         weights = {name: self._config.weights.get(name, 1.0) for name in grades.values}
-        options = given.model_dump(exclude={"mode"})
-        made = aggregate(grades.values, weights, groups, mode=given.mode, **options)
-        return made if isinstance(made, Mapping) else {"": made}
+        options = cast(GroupOptions, given.model_dump(exclude={"mode", "gates"}))
+        if given.mode == "separate_loss":
+            return aggregate(grades.values, weights, groups, mode="separate_loss", **options)
+        return {"": aggregate(grades.values, weights, groups, mode=given.mode, gates=given.gates, **options)}
 
     def _rows(self, number: int) -> list[Row]:
         config = self._config.rollout

@@ -64,8 +64,8 @@ def _round(config: TuneConfig) -> list[str]:
     return [
         f"a round: {rollout.prompts} of {number} prompts x {rollout.group} = {len(rows)} samples, "
         f"{rollout.steps} steps each",
-        f"  {world} process(es), {len(shares[0])} micro-batches of {rollout.micro_batch} for each of {updates} "
-        "update(s)",
+        f"  {world} process(es), {len(shares[0])} micro-batches of {rollout.micro_batch} "
+        f"for each of {updates} update(s)",
         f"  trained on {trained}",
         f"{config.rounds} rounds, evaluated every {config.evaluation.every}",
     ]

@@ -31,15 +31,15 @@ def check_ratio(log_prob: torch.Tensor, drawn: torch.Tensor, tolerance: float, s
     if not worst <= tolerance:
         raise RatioError(
             f"before the first update the ratio of step {step} is off by {worst:.2e}, more than "
-            f"{tolerance:.0e}: the network in replay is not the one that drew the samples. Usual causes: dropout or "
-            "train mode, another batch size or order in replay with half-precision kernels, another attention "
-            "backend, noise levels in float64 or timesteps cut to integers, weights changed in between. "
-            "With precision bf16, a tolerance of 1e-3 is usual (method.ratio_tolerance)."
+            f"{tolerance:.0e}: the network in replay is not the one that drew the samples. Usual causes: "
+            "dropout or train mode, another batch size or order in replay with half-precision kernels, "
+            "another attention backend, noise levels in float64, timesteps cut to integers, weights changed "
+            "in between. With precision bf16 a tolerance of 1e-3 is usual (method.ratio_tolerance)."
         )
 
 
 class PolicyGradient:
-    """PPO on each trained step's density (Flow-GRPO), its ratio-normalised form (GRPO-Guard), or Flow-DPPO's mask.
+    """PPO on each trained step's density (Flow-GRPO), its ratio-normalised form (GRPO-Guard), or Flow-DPPO.
 
     Args:
         config: which, with its constants.

@@ -1,7 +1,7 @@
 """Drawing samples with the policy, and replaying the steps it is trained on.
 
-Both go through `advance`, with the same rows in the same batch, so that before the first update a replayed step has
-bit for bit the density it was drawn with. Knows no reward and no loss.
+Both go through `advance`, with the same rows in the same batch, so that before the first update a replayed
+step has bit for bit the density it was drawn with. Knows no reward and no loss.
 """
 
 from collections.abc import Collection, Sequence
@@ -65,7 +65,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Rollout:
-    """The samples of one micro-batch: rows, conditioning, finished latents (N, ...), and the trained steps."""
+    """The samples of one micro-batch: rows, conditioning, finished latents (N, ...), and the trained
+    steps."""
 
     rows: Sequence[Row]
     conditioning: Conditioning

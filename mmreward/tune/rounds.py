@@ -1,6 +1,7 @@
 """Which prompts and seeds each round of training uses: a pure function of the run's seed and the round.
 
-So a resumed run, and any number of processes, agree on every draw without exchanging anything. Knows no network.
+So a resumed run, and any number of processes, agree on every draw without exchanging anything. Knows no
+network.
 """
 
 import hashlib
@@ -55,7 +56,7 @@ def draw_rows(
         raise ValueError(
             f"a round needs {prompts} prompts and the data has {num_prompts}: lower rollout.prompts"
         )
-    rows = []
+    rows: list[Row] = []
     for number, prompt in enumerate(_picked(num_prompts, prompts, round, seed)):
         for member in range(group):
             start = seed_of(seed, "start", round, number, 0 if same_noise else member)

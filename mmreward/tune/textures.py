@@ -51,7 +51,7 @@ def high_frequency(pixels: Tensor, cutoff: float = 0.25) -> Tensor:
     height, width = luminance.shape[1:]
     rows, columns = (torch.fft.fftfreq(size, device=luminance.device) for size in (height, width))
     fine = torch.hypot(rows[:, None], columns) > cutoff
-    power = torch.fft.fft2(luminance, norm="forward").abs().square()
+    power: Tensor = torch.fft.fft2(luminance, norm="forward").abs().square()
     return (power * fine).sum((1, 2)).sqrt()
 
 
@@ -82,7 +82,7 @@ def _recurrence(luminance: Tensor, patch: int) -> Tensor:
     profile = torch.cat([edges, edges.mean(1, keepdim=True)], 1)
     number = profile.shape[1] // patch  # patches; a multiple of 1 / patch is a multiple of this many bins
     spectrum = torch.fft.rfft(profile[:, : number * patch], norm="forward")
-    power = (spectrum.abs().square() + _INVISIBLE / profile.shape[1]).log()
+    power: Tensor = (spectrum.abs().square() + _INVISIBLE / profile.shape[1]).log()
     reach = (number - 1) // 2  # neighbours up to half-way to the next multiple, where that of 2 patch lies
     offsets = torch.arange(1, reach + 1, device=power.device)
     peaks = number * torch.arange(1, (patch - 1) // 2 + 1, device=power.device)

@@ -40,7 +40,7 @@ class Uniform:
 
     def sample(self, num_rows: int, generator: torch.Generator) -> Tensor:
         shares = _shares(num_rows, generator, self.stratified)
-        return torch.lerp(*shares.new_tensor([self.low, self.high]), shares).float()
+        return (self.low + (self.high - self.low) * shares).float()
 
 
 @dataclass(frozen=True)

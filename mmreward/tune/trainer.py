@@ -1,4 +1,5 @@
-"""A run of training from its first round to its last: rounds, evaluations, checkpoints, the journal, the alarm.
+"""A run of training from its first round to its last: rounds, evaluations, checkpoints, the journal, the
+alarm.
 
 What a round consists of is the business of `online` and `gradient`.
 """
@@ -119,7 +120,8 @@ class Trainer:
         self._best: Copy = {}
 
     def run(self) -> Ended:
-        """Train until the rounds or minutes are over or the alarm stops it; save weights that diffusers loads.
+        """Train until the rounds or minutes are over or the alarm stops it; save weights that diffusers
+        loads.
 
         Raises:
             TooManyFailuresError: see `FailureConfig`.
@@ -191,8 +193,8 @@ class Trainer:
         changed = [key for key in now if key not in LENGTH and before.get(key) != now[key]]
         if changed:
             raise ValueError(
-                f"{self._folder} holds a run with other settings ({', '.join(changed)}): choose another `out`, or "
-                "remove the folder to start anew"
+                f"{self._folder} holds a run with other settings ({', '.join(changed)}): choose another "
+                "`out`, or remove the folder to start anew"
             )
 
     def _round(self, number: int) -> None:

@@ -1,21 +1,13 @@
 """Looks at each evaluation for signs that the reward is gamed, and remembers which one was best."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-import torch
 
 from .alarms import Estimate, OverOptimisation
 from .config import TuneConfig
-from .diversity import across_groups, thumbnails
 from .evaluation import Evaluated
-from .textures import colourfulness, grid_energy, high_frequency, saturation
-
-PATCHES = (8, 16)
-"""Sizes of the grids that are looked for: a VAE's block and a transformer's patch."""
-Texture = Callable[[torch.Tensor], torch.Tensor]
+from .monitors import HARMFUL, measure
 
 
 class Watch:
@@ -38,7 +30,7 @@ class Watch:
                 patience=alarm.patience,
                 spread=alarm.spread,
                 baseline=alarm.baseline,
-                harmful={"diversity": "down", "grid_8": "up", "grid_16": "up"},
+                harmful=HARMFUL,
             )
             if alarm
             else OverOptimisation()
@@ -54,7 +46,7 @@ class Watch:
         summary = evaluated.summary()
         optimised = _total(summary, self._weights)
         held_out = {n: Estimate(summary[n]["mean"], summary[n]["sem"]) for n in self._held_out}
-        monitors = measure(evaluated.pixels)
+        monitors = measure(evaluated.pixels, range(len(evaluated.pixels)))
         verdict = self._alarm.update(step, optimised, held_out, monitors)
         worth = sum(each.mean for each in held_out.values()) if held_out else optimised.mean
         self.improved = worth > self._best
@@ -78,22 +70,6 @@ class Watch:
         self._alarm.load_state_dict(state["alarm"])
         self._best = -math.inf if state["best"] is None else state["best"]
         self.reason = state["reason"]
-
-
-def measure(pixels: torch.Tensor) -> dict[str, float]:
-    """Textures and diversity of pixels (N, 3, H, W) in [0, 1]: means over the pictures."""
-    textures: dict[str, Texture] = {
-        "colourfulness": colourfulness,
-        "saturation": saturation,
-        "high_frequency": high_frequency,
-    }
-    for patch in PATCHES:
-        if min(pixels.shape[-2:]) >= 4 * patch:
-            textures[f"grid_{patch}"] = partial(grid_energy, patch=patch)
-    found = {name: float(texture(pixels).mean()) for name, texture in textures.items()}
-    if len(pixels) > 1:
-        found["diversity"] = across_groups(thumbnails(pixels), range(len(pixels)))
-    return found
 
 
 def _total(summary: Mapping[str, Mapping[str, float]], weights: Mapping[str, float]) -> Estimate:

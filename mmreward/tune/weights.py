@@ -1,7 +1,7 @@
 """What of a network is trained: LoRA layers or all of it, its reference, and copies of its weights.
 
-A copy is a dict of tensors by name. `Weights.using` runs the network with a copy for a while, so the policy of the
-last round, an average and a frozen reference need no second network.
+A copy is a dict of tensors by name. `Weights.using` runs the network with a copy for a while, so the policy
+of the last round, an average and a frozen reference need no second network.
 """
 
 from collections.abc import Iterator, Mapping
@@ -47,7 +47,7 @@ class Weights:
             self.network.requires_grad_(False)
             config = LoraConfig(
                 r=rank,
-                lora_alpha=2 * rank if alpha is None else alpha,  # type: ignore[arg-type]  # a float will do
+                lora_alpha=2 * rank if alpha is None else alpha,
                 target_modules=list(targets),
                 init_lora_weights="gaussian",
             )
@@ -56,7 +56,7 @@ class Weights:
                 inject_adapter_in_model(config, self.network)
         else:
             self.network.requires_grad_(True)
-        # Dropout and batch statistics would make the policy that is trained another one than the one that drew.
+        # With dropout, the policy that is trained would be another than the one that drew.
         self.network.eval()
         self.parameters = {
             name: parameter for name, parameter in self.network.named_parameters() if parameter.requires_grad
@@ -112,8 +112,8 @@ class Weights:
                 layer._disable_adapters = False
 
     def save(self, folder: Path) -> None:
-        """Write what diffusers reads: `pytorch_lora_weights.safetensors` for `pipe.load_lora_weights(folder)`, or
-        the network's own folder for `from_pretrained`."""
+        """Write what diffusers reads: `pytorch_lora_weights.safetensors` for
+        `pipe.load_lora_weights(folder)`, or the network's own folder for `from_pretrained`."""
         folder.mkdir(parents=True, exist_ok=True)
         if not self.lora:
             self.network.save_pretrained(folder)  # type: ignore[operator]  # every denoiser is a ModelMixin
