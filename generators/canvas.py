@@ -74,4 +74,4 @@ def pack(latents: torch.Tensor) -> torch.Tensor:
 
 def unpack(tokens: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
     """Tokens (N, rows * columns, 4 C) back to latents (N, C, 2 rows, 2 columns)."""
-    return F.pixel_shuffle(tokens.transpose(1, 2).unflatten(2, grid), 2)
+    return F.pixel_shuffle(tokens.transpose(1, 2).reshape(len(tokens), -1, *grid), 2)

@@ -158,8 +158,8 @@ class FluxKontext(Flux):
         self.guidance = 2.5
         trained = [(high, wide) for wide, high in PREFERRED_KONTEXT_RESOLUTIONS]
         self._references = [
-            Canvas(*size, self.canvas.channels, self.canvas.scale)
-            for size in (trained if reference is None else [reference])
+            Canvas(high, wide, self.canvas.channels, self.canvas.scale)
+            for high, wide in (trained if reference is None else [reference])
         ]
 
     def encode(self, prompts: Sequence[str], inputs: Sequence[Sequence[Media]] = ()) -> Conditioning:
