@@ -3,8 +3,11 @@
 import numpy as np
 import torch
 from diffusers import (
+    AutoencoderKLLTXVideo,
     AutoencoderKLWan,
     FlowMatchEulerDiscreteScheduler,
+    LTXPipeline,
+    LTXVideoTransformer3DModel,
     WanImageToVideoPipeline,
     WanPipeline,
     WanTransformer3DModel,
@@ -13,6 +16,8 @@ from transformers import (
     CLIPImageProcessor,
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
+    T5Config,
+    T5EncoderModel,
     UMT5Config,
     UMT5EncoderModel,
 )
@@ -78,6 +83,48 @@ def wan_transformer(**config) -> WanTransformer3DModel:
     small = {"num_attention_heads": 2, "attention_head_dim": 6, "num_layers": 2, "in_channels": 4}
     small |= {"out_channels": 4, "text_dim": 16, "freq_dim": 16, "ffn_dim": 16, "rope_max_seq_len": 32}
     return WanTransformer3DModel(**small | config).eval()
+
+
+def ltx(kind: type = LTXPipeline, *, denoising_vae: bool = False) -> LTXPipeline:
+    """LTX-Video; `denoising_vae` makes its decoder look at a timestep and draw noise, as that of 0.9.1."""
+    torch.manual_seed(0)
+    text = T5Config(vocab_size=128, d_model=16, d_kv=4, d_ff=16, num_layers=1, num_heads=2)
+    transformer = LTXVideoTransformer3DModel(
+        in_channels=8,
+        out_channels=8,
+        num_attention_heads=2,
+        attention_head_dim=6,
+        cross_attention_dim=12,
+        num_layers=2,
+        caption_channels=16,
+    )
+    scheduler = FlowMatchEulerDiscreteScheduler(
+        use_dynamic_shifting=True, base_shift=0.95, max_shift=2.05, base_image_seq_len=1024, shift_terminal=0.1
+    )
+    vae = _ltx_vae(denoising_vae)
+    vae.latents_mean.normal_(std=0.2)
+    vae.latents_std.uniform_(0.5, 1.5)
+    parts = {"scheduler": scheduler, "vae": vae, "transformer": transformer.eval()}
+    return quiet(kind(**parts, text_encoder=T5EncoderModel(text).eval(), tokenizer=tokenizer(WORDS)))
+
+
+def _ltx_vae(denoising: bool) -> AutoencoderKLLTXVideo:
+    vae = AutoencoderKLLTXVideo(
+        latent_channels=8,
+        block_out_channels=(8, 8, 8, 8),
+        decoder_block_out_channels=(8, 8, 8, 8),
+        layers_per_block=(1, 1, 1, 1, 1),
+        decoder_layers_per_block=(1, 1, 1, 1, 1),
+        spatio_temporal_scaling=(True, True, False, False),
+        decoder_spatio_temporal_scaling=(True, True, False, False),
+        decoder_inject_noise=(denoising,) * 5,
+        timestep_conditioning=denoising,
+        patch_size=1,
+    ).eval()
+    for name, parameter in vae.named_parameters():
+        if "per_channel_scale" in name:
+            torch.nn.init.constant_(parameter, 0.5)  # as trained: at 0 no noise would be seen
+    return vae
 
 
 def _wan_parts() -> dict:
