@@ -39,7 +39,7 @@ class ClipSize(NamedTuple):
         """
         if self.frames < 1 or (self.frames - 1) % temporal:
             near = 1 + max(0, round((self.frames - 1) / temporal)) * temporal
-            raise ValueError(f"frames must be 1 more than a multiple of {temporal}, not {self.frames}: {near}")
+            raise ValueError(f"frames must be 1 more than {temporal} times n, not {self.frames}: {near}")
         step = spatial * patch
         for name, pixels in (("height", self.height), ("width", self.width)):
             if pixels < 1 or pixels % step:
@@ -65,11 +65,9 @@ def schedule(scheduler: Any, **grid: Any) -> torch.Tensor:
     Raises:
         ValueError: the scheduler does not walk the noise levels of rectified flow.
     """
-    config = scheduler.config
-    if "FlowMatch" not in type(scheduler).__name__ and not config.get("use_flow_sigmas"):
-        raise ValueError(
-            f"{type(scheduler).__name__} has no flow sigmas; give the pipeline a FlowMatchEulerDiscreteScheduler"
-        )
+    if "FlowMatch" not in type(scheduler).__name__ and not scheduler.config.get("use_flow_sigmas"):
+        name = type(scheduler).__name__
+        raise ValueError(f"{name} has no flow sigmas; use FlowMatchEulerDiscreteScheduler")
     fresh = copy.deepcopy(scheduler)
     fresh.set_timesteps(**grid)
     sigmas: torch.Tensor = fresh.sigmas.float().cpu().clone()
@@ -98,7 +96,7 @@ def first_frames(inputs: Sequence[Sequence[Media]], number: int) -> "list[Image.
         Unscorable: a picture cannot be read.
     """
     if len(inputs) != number:
-        raise ValueError(f"{number} prompts but {len(inputs)} rows of inputs; give each prompt its first frame")
+        raise ValueError(f"{number} prompts but {len(inputs)} rows of inputs; give each its first frame")
     for row, given in enumerate(inputs):
         if len(given) != 1:
             raise ValueError(f"row {row} has {len(given)} condition pictures; give one, the first frame")

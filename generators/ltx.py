@@ -1,6 +1,7 @@
 """LTX-Video as a generator of clips: text to video, and a first frame with text to video.
 
-Paper: https://arxiv.org/abs/2501.00103; numbers agree with diffusers' LTXPipeline and LTXImageToVideoPipeline.
+Paper: https://arxiv.org/abs/2501.00103. Numbers agree with diffusers' LTXPipeline and
+LTXImageToVideoPipeline.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +33,8 @@ class LTX:
         frames: of the clip; 1 more than a multiple of 8, by default 161.
         fps: frames a second, by default 25; the network is told.
         negative_prompt: what guidance leads away from.
-        decode_timestep: where the VAE is one more denoiser (0.9.1 and later), the noise level it is told, 0 to 1.
+        decode_timestep: where the VAE is one more denoiser (0.9.1 and later), the noise level it is told,
+            0 to 1.
         decode_noise_scale: share of noise mixed into the latents for such a VAE, 0 to 1. It is the same noise
             for every clip, so decoding stays a function of the latents. Both defaults are those of LTX-Video.
 
@@ -123,7 +125,7 @@ class LTX:
         scaled = latents.float() * self._std / self.vae.config.scaling_factor + self._mean
         timestep = None
         if self.vae.config.timestep_conditioning:
-            timestep = torch.full((len(latents),), self.decode_timestep, device=self.device, dtype=self.vae.dtype)
+            timestep = scaled.new_full((len(scaled),), self.decode_timestep).to(self.vae.dtype)
             noise = clips.noise([0], self.shape, self.device)
             scaled = torch.lerp(scaled, noise.expand_as(scaled), self.decode_noise_scale)
         with _same_noise(self.device):

@@ -92,7 +92,7 @@ class Wan:
         self._check_channels(pipe.transformer.config.in_channels, self.vae.config.z_dim)
         self.network: torch.nn.Module = _denoiser(pipe)
         if guidance_2 is not None and not isinstance(self.network, Experts):
-            raise ValueError("guidance_2 is for the second transformer, but this pipeline has one; leave it out")
+            raise ValueError("guidance_2 is for a second transformer, but this pipeline has only one")
         self.guidance_2, self.boundary = guidance_2, (pipe.config.boundary_ratio or 0) * clips.TIMESTEPS
         self.device, self.dtype = pipe.transformer.device, pipe.transformer.dtype
         known, known_fps = ((121, 704, 1280), 24.0) if self.per_token else ((81, 480, 832), 16.0)
@@ -204,7 +204,7 @@ class WanImageToVideo(Wan):
         config = pipe.transformer.config
         self.sees_clip = config.image_dim is not None
         if config.pos_embed_seq_len is not None:
-            raise ValueError("this checkpoint wants a first and a last frame; WanImageToVideo gives a first one")
+            raise ValueError("this checkpoint wants a last frame too; WanImageToVideo gives only the first")
         if self.sees_clip and pipe.image_encoder is None:
             raise ValueError("the transformer wants CLIP embeddings, but the pipeline has no image_encoder")
         super().__init__(pipe, **options)
@@ -216,7 +216,7 @@ class WanImageToVideo(Wan):
 
     def encode(self, prompts: Sequence[str], inputs: Sequence[Sequence[Media]] = ()) -> Conditioning:
         """Text (N, 512, D); "channels" (N, 4 + C, T, h, w), or "frame" (N, C, 1, h, w) for 5B; and "image"
-        (N, 257, D') where the transformer looks at CLIP embeddings. Pictures are resized to the clip's size."""
+        (N, 257, D') where the transformer looks at CLIP embeddings. Pictures are resized to the clip's."""
         pictures = clips.first_frames(inputs, len(prompts))
         text = self._encode_text([*prompts, self.negative_prompt])
         name = "frame" if self.per_token else "channels"
@@ -264,5 +264,5 @@ def _denoiser(pipe: "WanPipeline") -> torch.nn.Module:
     if pipe.config.boundary_ratio is None:
         return transformer
     if pipe.transformer_2 is None:
-        raise ValueError("boundary_ratio is set, but the pipeline has no transformer_2; load both transformers")
+        raise ValueError("boundary_ratio is set, but the pipeline has no transformer_2; load both")
     return Experts(transformer, pipe.transformer_2, pipe.config.boundary_ratio * clips.TIMESTEPS)

@@ -99,7 +99,7 @@ def ltx(kind: type = LTXPipeline, *, denoising_vae: bool = False) -> LTXPipeline
         caption_channels=16,
     )
     scheduler = FlowMatchEulerDiscreteScheduler(
-        use_dynamic_shifting=True, base_shift=0.95, max_shift=2.05, base_image_seq_len=1024, shift_terminal=0.1
+        use_dynamic_shifting=True, base_shift=0.9, max_shift=2.0, base_image_seq_len=1024, shift_terminal=0.1
     )
     vae = _ltx_vae(denoising_vae)
     vae.latents_mean.normal_(std=0.2)
@@ -129,7 +129,7 @@ def _ltx_vae(denoising: bool) -> AutoencoderKLLTXVideo:
 
 def _wan_parts() -> dict:
     vae = AutoencoderKLWan(
-        base_dim=3,
+        base_dim=8,  # the decoder halves it: the norm of one channel would be its sign
         z_dim=4,
         dim_mult=[1, 1, 1, 1],
         num_res_blocks=1,

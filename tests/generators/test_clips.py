@@ -60,7 +60,7 @@ class Case:
         return self.generator.encode(PROMPTS[rows], self.inputs[rows])
 
     def _packed(self, row: int) -> torch.Tensor:
-        """Latents as LTX pipelines take them. The first frame is ours: theirs is a sample of the posterior."""
+        """Latents as LTX pipelines take them, our first frame in place: theirs is a draw of the posterior."""
         latents = self.generator.noise([SEEDS[row]])
         if self.inputs:
             latents[:, :, :1] = self.conditioning().given["frame"][row]
@@ -181,8 +181,8 @@ def test_another_picture_makes_another_clip(case):
 def test_a_reward_for_clips_scores_samples(case, engine):
     async def score(sample: Sample) -> Score:
         assert sample.video is not None
-        frames = sample.video.pixels()
-        return Score(float(frames.float().mean() / 255), {"frames": len(frames), "fps": sample.video.fps or 0})
+        frames, rate = sample.video.pixels(), sample.video.fps or 0
+        return Score(float(frames.float().mean() / 255), {"frames": len(frames), "fps": rate})
 
     generator: Generator = case.generator
     reward = toy(score, "brightness", needs=("video",))
