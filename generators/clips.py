@@ -63,7 +63,7 @@ def schedule(scheduler: Any, **grid: Any) -> torch.Tensor:
     """Noise levels of a pipeline's scheduler, which is left as it was; `grid` goes to its `set_timesteps`.
 
     Raises:
-        ValueError: the scheduler does not walk the noise levels of rectified flow.
+        ValueError: the scheduler does not walk the noise levels of rectified flow, or finds none.
     """
     if "FlowMatch" not in type(scheduler).__name__ and not scheduler.config.get("use_flow_sigmas"):
         name = type(scheduler).__name__
@@ -71,6 +71,8 @@ def schedule(scheduler: Any, **grid: Any) -> torch.Tensor:
     fresh = copy.deepcopy(scheduler)
     fresh.set_timesteps(**grid)
     sigmas: torch.Tensor = fresh.sigmas.float().cpu().clone()
+    if not sigmas.isfinite().all():
+        raise ValueError(f"{type(scheduler).__name__} finds no noise levels for {grid}; make a smaller clip")
     # UniPC starts at 1 - 1e-6 to keep its logarithm finite; an SDE step would divide by that 1e-6.
     sigmas[sigmas > 1 - 1e-5] = 1.0
     return sigmas

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
+from diffusers.pipelines.ltx.pipeline_ltx import calculate_shift
 
 from mmreward.media import Media
 from mmreward.tune.generator import Conditioning
@@ -106,8 +107,8 @@ class LTX:
 
     def sigmas(self, steps: int) -> torch.Tensor:
         """The noise levels of the pipeline's scheduler, bent more the more latents a clip has."""
-        from diffusers.pipelines.ltx.pipeline_ltx import calculate_shift
-
+        if steps == 1:  # a schedule stretched to end at `shift_terminal` needs a second level
+            return torch.tensor([1.0, 0.0], device=self.device)
         config = self.pipe.scheduler.config
         mu = calculate_shift(
             self.grid[0] * self.grid[1] * self.grid[2],
