@@ -1,8 +1,8 @@
 """Feynman-Kac steering: particles whose expected sample scores low are replaced by copies of the others.
 
 Source: Singhal et al. 2025 (arXiv:2501.06848). Differs from the published code where that is no correct
-sequential Monte Carlo: weights stay in log space, are carried when nothing is resampled, and every potential is
-completed at the end so that all of them target p(x) exp(strength * r(x)).
+sequential Monte Carlo: weights stay in log space, are carried when nothing is resampled, and every potential
+is completed at the end so that all of them target p(x) exp(strength * r(x)).
 """
 
 from collections.abc import Sequence
@@ -85,8 +85,8 @@ def fk_steering(
         reward: see `RewardFn`.
         particles: per prompt.
         strength: inverse temperature of the target; 10 for ImageReward in the paper.
-        potential: "diff" pays a particle for what its reward gained, "max" for the best it ever had, "add" for
-            the sum, "rt" for what it has.
+        potential: "diff" pays a particle for what its reward gained, "max" for the best it ever had, "add"
+            for the sum, "rt" for what it has.
         checks: how many, evenly spread; or the states to check; or what can be afforded.
         resample_below: share of `particles`, 0 to 1; 0 never resamples.
         floor: the reward that "diff" starts from.

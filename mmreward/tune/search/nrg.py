@@ -1,7 +1,7 @@
 """Noise-level reward guidance: a generator whose velocity leans up the gradient of a differentiable reward.
 
-Source: Flow-NRG of VideoAlign (Liu et al. 2025, arXiv:2501.13918). Adding w grad r to the score of the marginal
-at noise level s changes the velocity by -w s / (1 - s) grad r.
+Source: Flow-NRG of VideoAlign (Liu et al. 2025, arXiv:2501.13918). Adding w grad r to the score of the
+marginal at noise level s changes the velocity by -w s / (1 - s) grad r.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -34,10 +34,10 @@ class LatentTerm(NamedTuple):
 class RewardGuided:
     """A `Generator` guided by rewards; everything that samples from a generator samples from it.
 
-    The velocity is v - s / (1 - s) * sum_k w_k grad r_k, the gradient taken with respect to the noisy latents:
-    through decoder, x0_hat and network for a `PixelTerm`. With r(x_s, s) = ln E[exp(l r(x0)) | x_s] it is the
-    exact velocity of the tilted distribution. A row whose reward or gradient is not finite goes on unguided,
-    and is counted in `unguided`.
+    The velocity is v - s / (1 - s) * sum_k w_k grad r_k, the gradient taken with respect to the noisy
+    latents: through decoder, x0_hat and network for a `PixelTerm`. With r(x_s, s) = ln E[exp(l r(x0)) | x_s]
+    it is the exact velocity of the tilted distribution. A row whose reward or gradient is not finite goes on
+    unguided, and is counted in `unguided`.
 
     `encode` is where rows learn their prompts, so conditionings must come from this object. Each guided
     velocity costs a backward pass through what the reward sees, about two forwards more per forward.

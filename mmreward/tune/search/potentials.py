@@ -1,7 +1,7 @@
 """How rewards along a trajectory become weights of particles, so that the product always comes out right.
 
-Each lineage (a particle and its ancestors) keeps the last reward it was given and the logarithm of the product
-of its potentials so far. Nothing here knows a sampler.
+Each lineage (a particle and its ancestors) keeps the last reward it was given and the logarithm of the
+product of its potentials so far. Nothing here knows a sampler.
 """
 
 from typing import Literal, get_args

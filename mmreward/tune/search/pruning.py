@@ -1,8 +1,8 @@
 """Step pruning: a judge looks at half-finished samples, and those without potential are abandoned.
 
-Source: PARM, Guo et al. 2025 (arXiv:2501.13926), there for masked generation and with a judge that answers one
-sampled word. Here the judge gives probabilities, all paths of all prompts are judged together, and of a prompt
-whose paths were all abandoned the least bad one is finished after all.
+Source: PARM, Guo et al. 2025 (arXiv:2501.13926), there for masked generation and with a judge that answers
+one sampled word. Here the judge gives probabilities, all paths of all prompts are judged together, and of a
+prompt whose paths were all abandoned the least bad one is finished after all.
 """
 
 from collections.abc import Sequence
@@ -46,9 +46,9 @@ def prune(
     """Samples of every prompt, without those that a judge gave up on the way.
 
     At each check the expected samples of the living paths are decoded. A path that has not been clear yet is
-    asked about clarity; one that is clear, now or since earlier, is asked about its potential, and below `keep`
-    it is abandoned. The survivors are ranked by the reward: `Found.best`. Where none survives, the path whose
-    potential was highest when it was abandoned is taken up from there and finished.
+    asked about clarity; one that is clear, now or since earlier, is asked about its potential, and below
+    `keep` it is abandoned. The survivors are ranked by the reward: `Found.best`. Where none survives, the
+    path whose potential was highest when it was abandoned is taken up from there and finished.
 
     A verdict that failed decides nothing: the path is neither clear nor abandoned by it. `Found` holds the
     finished paths only, evenly weighted; `details` has "abandoned", "survivors" (0 when the least bad path had

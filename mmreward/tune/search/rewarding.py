@@ -31,8 +31,8 @@ def engine_reward(
     Args:
         engine: it batches, caches and isolates failures.
         rewards: as for `Engine.score`.
-        samples: one per prompt: prompt, target, meta and whatever else the rewards need; the picture or clip is
-            filled in.
+        samples: one per prompt: prompt, target, meta and whatever else the rewards need; the picture or clip
+            is filled in.
         recipe: how several rewards become one total; a single reward needs none, and is negated when lower is
             better.
         timeout: seconds for one score.

@@ -1,7 +1,7 @@
 """What a search needs of a sampler. Knows no network, no reward and no search.
 
-A trajectory has `steps` + 1 states: state 0 is pure noise, state `steps` is the sample itself. The rows of one
-batch may belong to different prompts; `prompts` says which, row by row.
+A trajectory has `steps` + 1 states: state 0 is pure noise, state `steps` is the sample itself. The rows of
+one batch may belong to different prompts; `prompts` says which, row by row.
 """
 
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ Seeds = NDArray[np.int64]
 class Sampler(Protocol):
     """A stochastic sampler cut into the pieces that a search recombines.
 
-    Only `predict` runs the network, so its result can serve a look ahead and any number of steps from the same
-    state. Every row depends on its own state, seed and prompt alone.
+    Only `predict` runs the network, so its result can serve a look ahead and any number of steps from the
+    same state. Every row depends on its own state, seed and prompt alone.
     """
 
     @property

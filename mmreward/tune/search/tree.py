@@ -1,7 +1,7 @@
 """A tree of partial trajectories with soft values. Knows no sampler and no reward.
 
-A node is a state; its children were drawn independently from the same step. Its value is V = (1/l) ln E[exp(l r)]
-over the samples below it, l the strength, kept as `log_value` = l V.
+A node is a state; its children were drawn independently from the same step. Its value is V = (1/l) ln E[exp(l
+r)] over the samples below it, l the strength, kept as `log_value` = l V.
 """
 
 import math

@@ -1,8 +1,8 @@
 """Diffusion tree sampling and search: trajectories share their beginnings, and finished samples' rewards say
 which beginnings are worth another continuation.
 
-Source: Jain et al. 2025 (arXiv:2506.20701). Only finished samples are scored, so nothing depends on how well a
-reward judges x0_hat.
+Source: Jain et al. 2025 (arXiv:2506.20701). Only finished samples are scored, so nothing depends on how well
+a reward judges x0_hat.
 """
 
 from collections.abc import Sequence
@@ -41,12 +41,12 @@ def tree_search(
     """Grow one tree per prompt, all prompts in the same batches.
 
     A round walks down from the root (see `tree.Policy`), adds a child where the walk ends, rolls it out to a
-    finished sample with every state on the way kept as a node, scores it and renews the values above. What the
-    network said about a node is kept, so a rollout from level i costs steps - i - 1 evaluations per row.
+    finished sample with every state on the way kept as a node, scores it and renews the values above. What
+    the network said about a node is kept, so a rollout from level i costs steps - i - 1 evaluations per row.
 
     `Found.best` is the best sample in the tree; `Found.draw` walks down once more, which draws from
-    p(x) exp(strength * r(x)) in the limit of many rollouts. A rollout whose score failed is in `Found` with its
-    failure, has no value, and is never walked to. `details` has "rollouts", "nodes" and "failed".
+    p(x) exp(strength * r(x)) in the limit of many rollouts. A rollout whose score failed is in `Found` with
+    its failure, has no value, and is never walked to. `details` has "rollouts", "nodes" and "failed".
 
     Args:
         sampler: its steps must be random.
