@@ -46,8 +46,8 @@ class Affordable(NamedTuple):
         number = int((self.forwards - base) / (particles * self.price))
         if number < 1:
             raise ValueError(
-                f"{particles} particles cost {base} network evaluations and {particles * self.price:g} per check;"
-                f" {self.forwards:g} do not pay for one: take fewer particles or steps"
+                f"{particles} particles cost {base} network evaluations and {particles * self.price:g} per"
+                f" check; {self.forwards:g} do not pay for one: take fewer particles or steps"
             )
         return min(number, steps)
 
@@ -74,8 +74,8 @@ def fk_steering(
 
     A failed score falls back to the last one of the same lineage (a lineage that was never scored has an
     average weight), and is counted in `details["fallbacks"]`. `details` also has "resampled" (how often),
-    "effective_size" (of the final weights) and "log_evidence", an estimate of ln E[exp(strength * (r - floor))]
-    for "diff" and of ln E[exp(strength * r)] for the other potentials.
+    "effective_size" (of the final weights) and "log_evidence", an estimate of ln E[exp(strength * r)] (for
+    "diff" of r - floor).
 
     Costs particles * steps * `sampler.forwards` network evaluations and particles * checks decodes and scores
     per prompt.

@@ -51,8 +51,8 @@ def prune(
     path whose potential was highest when it was abandoned is taken up from there and finished.
 
     A verdict that failed decides nothing: the path is neither clear nor abandoned by it. `Found` holds the
-    finished paths only, evenly weighted; `details` has "abandoned", "survivors" (0 when the least bad path had
-    to be taken) and "no_verdict" (verdicts that failed).
+    finished paths only, evenly weighted; `details` has "abandoned", "survivors" (0 when the least bad path
+    had to be taken) and "no_verdict" (verdicts that failed).
 
     Costs at most paths * steps * `sampler.forwards` network evaluations per prompt.
 

@@ -77,8 +77,10 @@ async def _awaited(scores: Awaitable[Sequence[Score]]) -> Sequence[Score]:
 
 
 def _shown(sample: Sample, media: Media, index: int) -> Sample:
-    filled = {"video": media} if media.kind == "video" else {"image": media}
-    return replace(sample, id=f"{sample.id}#{index}", **filled)
+    name = f"{sample.id}#{index}"
+    if media.kind == "video":
+        return replace(sample, id=name, video=media)
+    return replace(sample, id=name, image=media)
 
 
 def _negated(score: Score) -> Score:
