@@ -26,6 +26,8 @@ class Node:
     state: torch.Tensor | None = None
     parent: "Node | None" = None
     children: "list[Node]" = field(default_factory=list)
+    known: "list[Node]" = field(default_factory=list)
+    """The children that have a value."""
     visits: int = 0
     log_value: float | None = None
     """None while no score below it is known."""
@@ -37,9 +39,10 @@ class Node:
         self.children.append(child)
         return child
 
-    @property
-    def known(self) -> "list[Node]":
-        return [child for child in self.children if child.log_value is not None]
+    def set_value(self, log_value: float) -> None:
+        if self.log_value is None and self.parent is not None:
+            self.parent.known.append(self)
+        self.log_value = log_value
 
 
 class Policy(NamedTuple):
@@ -97,11 +100,11 @@ class Tree:
         The mean is over children, not over visits: children are independent draws, whereas visits crowd where
         values are high and would make them look higher still.
         """
-        leaf.log_value = self._policy.strength * reward
+        leaf.set_value(self._policy.strength * reward)
         node = leaf.parent
         while node is not None:
             values = _log_values(node.known)
-            node.log_value = logsumexp(values) - math.log(len(values))
+            node.set_value(logsumexp(values) - math.log(len(values)))
             node = node.parent
 
     def draws(self) -> Iterator[tuple[Node, float]]:
@@ -128,7 +131,8 @@ class Tree:
     def _chosen(self, node: Node) -> Node:
         known, log_values = node.known, _log_values(node.known)
         if self._policy.mode == "sample":
-            return known[int(self._rng.choice(len(known), p=np.exp(normalised(log_values))))]
+            gumbel = self._rng.gumbel(size=len(known))  # the largest sum is a draw from the softmax
+            return known[int((log_values + gumbel).argmax())]
         visits = np.array([child.visits for child in known])
         bonus = self._policy.explore * np.sqrt(np.log(node.visits) / visits)
         return known[int((log_values / self._policy.strength + bonus).argmax())]

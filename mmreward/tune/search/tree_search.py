@@ -32,7 +32,7 @@ def tree_search(
     mode: Literal["sample", "search"] = "search",
     strength: float = 10.0,
     explore: float = 0.1,
-    widen: float = 2.0,
+    widen: float = 1.0,
     power: float = 0.5,
     parallel: int = 1,
     seed: int = 0,
