@@ -16,6 +16,7 @@ class MiniFlow:
     lora_targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
     steps = flow.STEPS
     guidance = flow.GUIDANCE
+    fps: float | None = None
 
     def __init__(
         self, folder: Path | str = flow.FOLDER, device: str = "cpu", dtype: torch.dtype = torch.float32

@@ -116,6 +116,26 @@ def score(
 
 
 @app.command()
+def tune(
+    config: Annotated[Path, typer.Argument(help="A YAML file; see configs/.")],
+    dry_run: Annotated[bool, typer.Option(help="Print the plan and stop.")] = False,
+    out: Annotated[str | None, typer.Option(help="Another folder for the run than the config's.")] = None,
+) -> None:
+    """Train a generator on rewards; run it again to go on where it stopped."""
+    from .tune.commands import tune as train
+    from .tune.config import load_tune_config
+    from .tune.plan import plan
+
+    described = load_tune_config(config)
+    if out is not None:
+        described = described.model_copy(update={"out": out})
+    if dry_run:
+        typer.echo(plan(described))
+    else:
+        train(described, typer.echo)
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="The folder it writes.")] = Path("runs/demo"),
     seed: Annotated[int, typer.Option(help="Of the pictures.")] = 0,

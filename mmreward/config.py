@@ -7,7 +7,7 @@ described here.
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -114,15 +114,24 @@ def problems(error: ValidationError, model: type[BaseModel] = Config) -> Iterato
 
 
 def _section(loc: tuple[int | str, ...], model: type[BaseModel]) -> type[BaseModel]:
-    """Whose key is at this place of a `model`."""
-    match loc:
-        case ("engine", "ray", "networks", _, _):
-            return GrantConfig
-        case ("engine", "ray", _):
-            return RayConfig
-        case ("engine", _):
-            return EngineConfig
-        case ("compose", _):
-            return ComposeConfig
-        case _:
-            return model
+    """Whose key is at this place of a `model`: follows the models in its fields' types."""
+    choices: list[type[BaseModel]] = []
+    for step in loc[:-1]:
+        if str(step) in model.model_fields:
+            inner = _models(model.model_fields[str(step)].annotation)
+            model = inner[0] if inner else model
+            choices = inner
+        else:  # the tag of a union, or the key of a mapping
+            tagged = [one for one in choices if _has_tag(one, str(step))]
+            model = tagged[0] if tagged else model
+    return model
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for inner in get_args(annotation) for model in _models(inner)]
+
+
+def _has_tag(model: type[BaseModel], tag: str) -> bool:
+    return any(tag in get_args(field.annotation) for field in model.model_fields.values())

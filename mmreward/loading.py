@@ -46,11 +46,12 @@ def load(
     with noted() as networks:
         made = validate_call(config=ConfigDict(arbitrary_types_allowed=True))(entry.factory)(**args)
     fn, tensor_fn = made if entry.info.differentiable else (made, None)
+    info = replace(entry.info, differentiable=tensor_fn is not None)
     if not inspect.iscoroutinefunction(fn):
         raise ValueError(f"the factory of {name!r} must return an async function, not {type(fn).__name__}")
     bound = inspect.signature(entry.factory).bind(**args)
     bound.apply_defaults()  # so that a changed default is a changed fingerprint
-    return Reward(entry.info, bound.arguments, fn, tensor_fn, tuple(networks))
+    return Reward(info, bound.arguments, fn, tensor_fn, tuple(networks))
 
 
 def resolve(rewards: Rewards) -> dict[str, Reward]:

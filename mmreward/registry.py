@@ -81,7 +81,8 @@ class Reward:
         """
         if self.tensor_fn is None:
             raise ValueError(
-                f"{self.info.name} is not differentiable; `mmreward list` shows which rewards are"
+                f"{self.info.name} is not differentiable with these arguments; `mmreward show "
+                f"{self.info.name}` says whether it is with others"
             )
         if pixels.ndim != 4 or pixels.shape[1] != 3 or len(prompts) != len(pixels):
             raise ValueError(
@@ -135,7 +136,8 @@ def reward(
 
     A `pair` reward's function takes two samples and returns the probability-like Score of the first being
     better; a `group` reward's takes a list and returns a list. A differentiable reward returns the pair
-    `(score, score_tensor)`. The first line of the factory's docstring becomes the summary.
+    `(score, score_tensor)`, and `(score, None)` for arguments that leave it without a gradient. The first
+    line of the factory's docstring becomes the summary.
 
     Raises:
         ValueError: the name is taken, or the docstring is missing.

@@ -94,7 +94,8 @@ class RewardInfo:
         range: the closed interval of its values; a value outside becomes status "out_of_range".
         higher_is_better: the direction.
         arity: "point" takes one sample, "pair" two (asked in both orders), "group" a whole group.
-        differentiable: whether it offers `score_tensor`.
+        differentiable: whether it offers `score_tensor`, with some arguments at least; a loaded reward's own
+            info says whether it does with the arguments it was given.
         uses_prompt: whether the prompt changes the score.
         paper: where the method comes from.
         licence: of the default weights, when the reward has some.

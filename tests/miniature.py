@@ -52,5 +52,9 @@ def draw_scenes():
 
 
 def samples_for(name, scenes):
-    example = find(name).info.example
-    return [Sample(**{"prompt": prompt, "image": image, **example}) for prompt, image in scenes]
+    info = find(name).info
+    inputs = (scenes[0][1], scenes[1][1]) if "inputs" in info.needs else ()
+    return [
+        Sample(**{"prompt": prompt, "image": image, "inputs": inputs, **info.example})
+        for prompt, image in scenes
+    ]

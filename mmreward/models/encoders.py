@@ -64,16 +64,24 @@ class DualEncoder(TorchNetwork):
 
     def similarity(self, pixels: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
         """See `Encoder.similarity`."""
+        images = self.embed_pixels(pixels)
+        return (images * self.embed_texts(prompts)).sum(-1)
+
+    def embed_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
+        """See `Encoder.embed_pixels`."""
         if self.device != pixels.device:
             self.load(str(pixels.device))
-        unique = list(dict.fromkeys(prompts))
-        with torch.no_grad():
-            tokens, _ = self.towers.tokenize(unique)
-            texts = self._unit(self.towers.text(self._on_device(tokens)))
-        rows = [unique.index(prompt) for prompt in prompts]
         whole = [Group(list(range(len(pixels))), pixels)]
-        images = self._unit(self.towers.image(to_input(whole, self.towers.recipe).to(self.dtype)))
-        return (images * texts[rows]).sum(-1)
+        return self._unit(self.towers.image(to_input(whole, self.towers.recipe).to(self.dtype)))
+
+    @torch.no_grad()
+    def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        """See `Encoder.embed_texts`."""
+        unique = list(dict.fromkeys(texts))
+        with self.processing:
+            tokens, _ = self._built().tokenize(unique)
+        embeddings = self._unit(self.towers.text(self._on_device(tokens)))
+        return embeddings[[unique.index(text) for text in texts]]
 
     @property
     def towers(self) -> Towers:
@@ -178,6 +186,15 @@ class Encoder:
         with a gradient.
         """
         return self.network.similarity(pixels, prompts)
+
+    def embed_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Differentiable unit embeddings (N, D), float32, of float pixels (N, 3, H, W) in [0, 1]; moves the
+        weights and resizes as `similarity` does."""
+        return self.network.embed_pixels(pixels)
+
+    def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        """Unit embeddings (N, D) of texts, float32 and without a gradient, where the weights are."""
+        return self.network.embed_texts(texts)
 
     @property
     def scale(self) -> float:

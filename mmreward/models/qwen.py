@@ -5,6 +5,7 @@ every picture is encoded once. Nothing is ever left to state on the module (tran
 there), to a default cache, or to default positions.
 """
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, NamedTuple, cast
 
@@ -12,13 +13,14 @@ import torch
 
 from ..batching import Cost
 from ..failures import Unscorable
+from ..media import Media
 from .answers import Ask, LogProb, Read, Written
 from .base import TorchNetwork
 from .decoding import Start, decode, forked
 from .forking import Forking
 from .labels import label_logprobs, label_sets
 from .prompts import Grove, Prompt, encoder_outputs, tokenized
-from .vision import View, Vision
+from .vision import Features, View, Vision
 
 FAMILIES = ("qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe")
 
@@ -99,10 +101,7 @@ class QwenVL(TorchNetwork):
 
     def cost(self, op: str, item: Item) -> Cost:
         ask, view, detail = item
-        for text in (ask.text, ask.system, detail if op == "logprob" else ""):
-            for token in (self.processor.image_token, self.processor.video_token):
-                if token in text:
-                    raise Unscorable(f"the text contains {token}, which stands for a picture")
+        self._refuse_placeholders(ask.text, ask.system, detail if op == "logprob" else "")
         pixels = 0
         for media in ask.media:
             height, width = self.vision.size(media, view)
@@ -152,18 +151,45 @@ class QwenVL(TorchNetwork):
             for hidden, prompt, item in zip(self._hidden(grove), grove.prompts, items, strict=True)
         ]
 
+    # --- with a gradient ----------------------------------------------------------------------------
+
+    def read_pixels(
+        self,
+        pixels: torch.Tensor,
+        questions: Sequence[Sequence[str]],
+        view: View,
+        labels: tuple[str, ...],
+        system: str = "",
+    ) -> torch.Tensor:
+        """See `vlms.VLM.read_pixels`; label log-probabilities (N, Q, labels), not renormalised."""
+        if self.device != pixels.device:
+            self.load(str(pixels.device))
+        sets = self.label_sets(labels)
+        features = self.vision.encode_pixels(self.module.model, pixels, view)
+        chats, sights = [], []
+        for sight, picture, asked in zip(features, pixels.detach(), questions, strict=True):
+            for text in asked:
+                self._refuse_placeholders(text, system)
+                chats.append(self.chat(Ask((Media(picture),), text, system)))
+                sights.append((sight,))
+        with self.processing:
+            prompts = tokenized(self.processor, chats, sights, [seen[0].key for seen in sights])
+        grove = Grove.of(prompts, self._pad, merge=self.branches)
+        states = torch.cat(self._states(grove, {sight.key: each for sight, each in features.items()}))
+        logprobs = self.module.lm_head(states).float().log_softmax(-1)
+        scores = torch.stack([label_logprobs(row, sets) for row in logprobs])
+        return scores.reshape(len(pixels), -1, len(labels))
+
     # --- running a grove --------------------------------------------------------------------------
 
-    def _run(self, grove: Grove, use_cache: bool) -> tuple[Any, torch.Tensor]:
+    def _run(self, grove: Grove, features: dict[Any, Features], use_cache: bool) -> tuple[Any, torch.Tensor]:
         """The bare model over all trees, and the positions (4, B, T) it was given."""
-        sights = grove.sights
-        features = self.vision.encode(self.module.model, sights, self.device)
         positions = grove.positions(self.module.model).to(self.device)
         output = self.module.model(
             input_ids=grove.ids.to(self.device),
             position_ids=positions,
             attention_mask=grove.mask(self.device),
-            mm_encoder_outputs=encoder_outputs(sights, features),
+            mm_encoder_outputs=encoder_outputs(grove.sights, features),
             use_cache=use_cache,
         )
         return output, positions
@@ -172,7 +198,11 @@ class QwenVL(TorchNetwork):
         """For each prompt the states that predict its continuation: (1, H), or (span, H) where it has one."""
         if not self.branches:
             return Forking(self.module, self.vision, grove, self.device).hidden()
-        output, _ = self._run(grove, use_cache=False)
+        return self._states(grove, self.vision.encode(self.module.model, grove.sights, self.device))
+
+    def _states(self, grove: Grove, features: dict[Any, Features]) -> list[torch.Tensor]:
+        """As `_hidden`, in one forward of the whole model."""
+        output, _ = self._run(grove, features, use_cache=False)
         states = []
         for (tree, path), prompt in zip(grove.where(), grove.prompts, strict=True):
             end = len(path) - 1 if prompt.span else len(path)
@@ -185,7 +215,8 @@ class QwenVL(TorchNetwork):
         """The prompts computed, ready to be continued."""
         if not self.branches:
             return Forking(self.module, self.vision, grove, self.device).start()
-        output, positions = self._run(grove, use_cache=True)
+        features = self.vision.encode(self.module.model, grove.sights, self.device)
+        output, positions = self._run(grove, features, use_cache=True)
         where = grove.where()
         trees = torch.tensor([tree for tree, _ in where])
         places = torch.nn.utils.rnn.pad_sequence([path for _, path in where], batch_first=True)
@@ -241,6 +272,11 @@ class QwenVL(TorchNetwork):
         if len(whole) <= len(before) or whole[: len(before)] != before:
             raise Unscorable(f"continuation {continuation[:40]!r} does not begin with a token of its own")
         return len(whole) - len(before)
+
+    def _refuse_placeholders(self, *texts: str) -> None:
+        for token in (self.processor.image_token, self.processor.video_token):
+            if any(token in text for text in texts):
+                raise Unscorable(f"the text contains {token}, which stands for a picture")
 
     @property
     def _pad(self) -> int:

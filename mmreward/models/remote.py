@@ -37,6 +37,9 @@ class ServedVLM:
         ValueError: see `parse_address`; a dtype.
     """
 
+    read_pixels: None = None
+    """What `vlms.VLM.read_pixels` is there: no server hands back a gradient."""
+
     def __init__(
         self,
         weights: str,

@@ -10,6 +10,7 @@ import torch
 
 from ..cache import ByteLRU
 from ..media import Media
+from .patches import patches_of
 from .pictures import decoded
 
 FPS = 24.0
@@ -77,10 +78,13 @@ class Vision:
         Raises:
             ValueError: one side is more than 200 times the other.
         """
+        return self._scaled(media.size, view)
+
+    def _scaled(self, size: tuple[int, ...], view: View) -> tuple[int, int]:
         from qwen_vl_utils.vision_process import smart_resize
 
         low, high = self.limits(view)
-        height, width = smart_resize(*media.size, factor=self.factor, min_pixels=low, max_pixels=high)
+        height, width = smart_resize(*size, factor=self.factor, min_pixels=low, max_pixels=high)
         return int(height), int(width)
 
     @property
@@ -131,7 +135,13 @@ class Vision:
         return self._sight(key, "video", made["video_grid_thw"][0], text, seconds, patches)
 
     def _sight(
-        self, key: tuple[str, View], kind: str, grid: Any, text: str, seconds: float, patches: torch.Tensor
+        self,
+        key: tuple[str, View],
+        kind: str,
+        grid: Any,
+        text: str,
+        seconds: float,
+        patches: torch.Tensor | None,
     ) -> Sight:
         time, height, width = (int(side) for side in grid)
         tokens = time * height * width // self.processor.image_processor.merge_size**2
@@ -164,6 +174,25 @@ class Vision:
         if sight.patches is None:
             sight = self._look(cast(Media, sight.media), sight.key)
         return cast(torch.Tensor, sight.patches)
+
+    def encode_pixels(self, model: Any, pixels: torch.Tensor, view: View) -> dict[Sight, Features]:
+        """Differentiable features of float pixels (N, 3, H, W) in [0, 1], in their order; keeps nothing.
+
+        Raises:
+            ValueError: one side is more than 200 times the other.
+        """
+        patches = patches_of(
+            pixels, self._scaled(tuple(pixels.shape[-2:]), view), self.processor.image_processor
+        )
+        grids = torch.tensor([patches.grid] * len(pixels), device=pixels.device)
+        made = model.get_image_features(patches.values, grids)
+        levels = getattr(made, "deepstack_features", None) or []
+        return {
+            self._sight((f"pixels {index}", view), "image", patches.grid, "", 0.0, None): Features(
+                embedding, tuple(level[index] for level in levels)
+            )
+            for index, embedding in enumerate(made.pooler_output)
+        }
 
     def forget(self) -> None:
         """Drop all features, so that their memory is the device's again."""

@@ -2,13 +2,23 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from ..engine import current
 from .answers import Ask, LogProb, Pictures, Read, Written, media_of, sampling_of
 from .qwen import Item, QwenVL
 from .schema import check_schema, check_written
 from .vision import View
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Readings(NamedTuple):
+    """`probs` (N, Q, labels) sum to one over the labels; `mass` (N, Q) is what the labels had before that."""
+
+    probs: "torch.Tensor"
+    mass: "torch.Tensor"
 
 
 class VLM:
@@ -41,6 +51,28 @@ class VLM:
         ask = Ask(media_of(media), question, system)
         detail = (tuple(labels), self.network.label_sets(tuple(labels)))
         return cast(Read, await self._submit("read", ask, detail, tuple(labels)))
+
+    def read_pixels(
+        self, pixels: "torch.Tensor", questions: Sequence[Sequence[str]], labels: Sequence[str]
+    ) -> "Readings":
+        """What `read` gives, differentiably with respect to the pictures.
+
+        Runs where the pixels are: the weights are moved there. Resizes in float where `read` resizes 8-bit
+        values: equal for pictures that need no resizing, within rounding to 1/255 for others.
+
+        Args:
+            pixels: float (N, 3, H, W) in [0, 1].
+            questions: for each picture as many questions, Q.
+            labels: as for `read`.
+
+        Raises:
+            ValueError: not one list of questions per picture, lists of unequal length, labels that this
+                tokenizer cannot tell apart, or a question that contains a picture's token.
+        """
+        if len(questions) != len(pixels) or len({len(asked) for asked in questions}) != 1:
+            raise ValueError(f"{len(pixels)} pictures need as many lists of equally many questions")
+        scores = self.network.read_pixels(pixels, questions, self.view, tuple(labels))
+        return Readings(scores.softmax(-1), scores.logsumexp(-1).exp())
 
     async def write(
         self,

@@ -5,18 +5,30 @@ It ignores the prompt, which makes it a regulariser: an optimiser that breaks pi
 reward loses here. Two ways to ask: an image classifier, or one yes/no question to a VLM.
 """
 
-from typing import Any
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from .. import models
 from ..failures import Unscorable
 from ..registry import reward
 from ..types import Sample, Score
 
+if TYPE_CHECKING:
+    import torch
+
 QUESTION = """Does this picture contain visible artifacts such as noise, distortion or broken shapes? \
 Answer yes or no."""
 
 
-@reward("artifact", needs=("image",), range=(0.0, 1.0), uses_prompt=False, paper="arXiv:2601.03468")
+@reward(
+    "artifact",
+    needs=("image",),
+    range=(0.0, 1.0),
+    differentiable=True,
+    uses_prompt=False,
+    paper="arXiv:2601.03468",
+)
 def artifact(
     classifier: str | None = None,
     judge: str | None = None,
@@ -24,13 +36,16 @@ def artifact(
     question: str = QUESTION,
     min_mass: float = 0.5,
     dtype: str = "float32",
-) -> Any:
+) -> tuple[Any, Any]:
     """Probability, 0 to 1, that the picture has no visible artifacts.
 
     Give one of `classifier` and `judge`; with neither, the judge is Qwen/Qwen2.5-VL-7B-Instruct as in the
     paper. The judge's value is P(no) / (P(no) + P(yes)) over all spellings of both words; when they have less
     than `min_mass` together the judge answered something else, and the score is "unparsable" rather than a
     number.
+
+    `score_tensor` resizes in float where `score` resizes 8-bit values: equal at the network's own picture
+    size, else apart by that rounding. A row the judge did not answer is NaN there. A served judge has none.
 
     Args:
         classifier: an image classifier (hub id, folder or "mini-artifact") with a label `clean_label`.
@@ -53,17 +68,32 @@ def artifact(
             raise Unscorable(f"yes and no have {read.mass:.3f} of the probability", "unparsable", parts)
         return Score(read.probs["no"], parts)
 
-    return score
+    look = vlm.read_pixels
+    if look is None:
+        return score, None
+
+    def score_tensor(pixels: "torch.Tensor", prompts: Sequence[str]) -> "torch.Tensor":
+        probs, mass = look(pixels, [[question]] * len(pixels), ("yes", "no"))
+        return probs[:, 0, 1].where(mass[:, 0] >= min_mass, math.nan)
+
+    return score, score_tensor
 
 
-def _classified(weights: str, clean_label: str, dtype: str) -> Any:
+def _classified(weights: str, clean_label: str, dtype: str) -> tuple[Any, Any]:
     net = models.classifier(weights, dtype=dtype)
+
+    def known(labels: Sequence[str]) -> None:
+        if clean_label not in labels:
+            raise ValueError(f"{weights} has no label {clean_label!r}; it has {', '.join(labels)}")
 
     async def score(sample: Sample) -> Score:
         assert sample.image is not None
         probabilities = await net.probabilities(sample.image)
-        if clean_label not in probabilities:
-            raise ValueError(f"{weights} has no label {clean_label!r}; it has {', '.join(probabilities)}")
+        known(list(probabilities))
         return Score(probabilities[clean_label], probabilities)
 
-    return score
+    def score_tensor(pixels: "torch.Tensor", prompts: Sequence[str]) -> "torch.Tensor":
+        known(net.labels)
+        return net.probabilities_of(pixels)[:, net.labels.index(clean_label)]
+
+    return score, score_tensor

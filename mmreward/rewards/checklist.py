@@ -6,13 +6,16 @@ dividing by the answered ones instead pays a model for answering only what is ea
 """
 
 from asyncio import gather
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import models
 from ..failures import Unscorable
 from ..registry import reward
 from ..types import Sample, Score
+
+if TYPE_CHECKING:
+    import torch
 
 YES_NO = ("yes", "no")
 
@@ -29,6 +32,7 @@ class Check(NamedTuple):
     "checklist",
     needs=("prompt", "shown"),
     range=(0.0, 1.0),
+    differentiable=True,
     paper="arXiv:2303.11897, arXiv:2404.01291",
     example={
         "prompt": "a red circle",
@@ -46,12 +50,16 @@ def checklist(
     soft: bool = False,
     min_mass: float = 0.5,
     dtype: str = "float32",
-) -> Any:
+) -> tuple[Any, Any]:
     """Share of questions about the picture or clip that the judge answers as the prompt demands, 0 to 1.
 
     Questions come from `sample.meta["checklist"]` when it is there: a list of {"question", "answer"} with
     optional "choices" (default yes and no; numbers 0 to 9 when the answer is one). Otherwise `questions` are
     asked, with {prompt} filled in and "yes" as the right answer.
+
+    `score_tensor` is there with soft=True and a judge in this process. It asks `questions`, for there is no
+    checklist beside pixels, and resizes in float where `score` resizes 8-bit values. A question that was not
+    answered counts as wrong there too, and has no gradient.
 
     Args:
         questions: name -> question; default one question, whether the picture matches the prompt.
@@ -78,7 +86,21 @@ def checklist(
         note = f"not answered, counted as wrong: {', '.join(unanswered)}" if unanswered else ""
         return Score(sum(parts.values()) / len(parts), parts, note=note)
 
-    return score
+    look = vlm.read_pixels
+    if look is None or not soft:
+        return score, None
+
+    def score_tensor(pixels: "torch.Tensor", prompts: Sequence[str]) -> "torch.Tensor":
+        asked = [[check.question for check in filled(templates, prompt).values()] for prompt in prompts]
+        probs, mass = look(pixels, asked, YES_NO)
+        return (probs[..., 0] * (mass >= min_mass)).mean(-1)
+
+    return score, score_tensor
+
+
+def filled(templates: Mapping[str, str], prompt: str) -> dict[str, Check]:
+    """The templates as questions about this prompt, to each of which "yes" is right."""
+    return {name: Check(text.replace("{prompt}", prompt), "yes", YES_NO) for name, text in templates.items()}
 
 
 def checks_of(sample: Sample, templates: Mapping[str, str]) -> dict[str, Check]:
@@ -89,10 +111,7 @@ def checks_of(sample: Sample, templates: Mapping[str, str]) -> dict[str, Check]:
     """
     own = sample.meta.get("checklist")
     if own is None:
-        return {
-            name: Check(text.replace("{prompt}", sample.prompt), "yes", YES_NO)
-            for name, text in templates.items()
-        }
+        return filled(templates, sample.prompt)
     checks = {}
     for number, entry in enumerate(own, start=1):
         if not isinstance(entry, Mapping) or not {"question", "answer"} <= set(entry):

@@ -71,6 +71,8 @@ class Generator(Protocol):
     """Default number of steps."""
     guidance: float
     """Default guidance scale."""
+    fps: float | None
+    """Frames a second of the clips it makes; None where it makes pictures."""
     device: torch.device
     dtype: torch.dtype
     """Of the network. Latents, noise levels and the mathematics of a step are float32."""

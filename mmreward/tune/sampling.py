@@ -56,9 +56,9 @@ def solve(
     return latents
 
 
-def media(pixels: torch.Tensor, fps: float = 16.0) -> list[Media]:
+def media(pixels: torch.Tensor, fps: float | None = 16.0) -> list[Media]:
     """Pixels (N, 3, H, W) to pictures, or (N, T, 3, H, W) to clips of `fps` frames a second: 8 bits, on their
-    device."""
+    device. Pass the generator's `fps`; pictures have none."""
     whole = (pixels.detach().float() * 255).round().clamp(0, 255).to(torch.uint8)
     if whole.ndim == 5:
         return [Media(clip, kind="video", fps=fps) for clip in whole]

@@ -80,6 +80,8 @@ def test_a_bad_row_fails_alone_and_says_why(engine, scenes, tmp_path, name, args
             {"image": Media(tmp_path / "absent.png")},
             {"image": None},
         ]
+    if "inputs" in reward.info.needs:
+        bad += [{"inputs": ()}, {"inputs": (Media(tmp_path / "absent.png"),)}]
     if "prompt" in reward.info.needs:
         bad += [{"prompt": ""}, {"prompt": "  \n"}, {"prompt": "x" * 1_000_000}, {"prompt": 3}]
     if "response" in reward.info.needs:

@@ -1,0 +1,136 @@
+"""A generator by its name: the miniature, a folder in diffusers' format, or a model of the Hugging Face hub.
+
+Every family is a class whose constructor takes a loaded diffusers pipeline and keyword options; the class of
+the pipeline, as model_index.json names it, says which. Only safetensors are read, and no code that comes
+with a model is run.
+"""
+
+import importlib
+import inspect
+import json
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, cast
+
+import diffusers
+import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
+
+from mmreward.mini import flow
+from mmreward.tune.generator import Generator
+
+from .mini_flow import MiniFlow
+
+INDEX = "model_index.json"
+UNREADABLE = (HFValidationError, EntryNotFoundError, HfHubHTTPError, OSError, json.JSONDecodeError)
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+FAMILIES: Mapping[str, str] = {
+    "FluxKontextPipeline": "flux:FluxKontext",
+    "FluxPipeline": "flux:Flux",
+    "LTXImageToVideoPipeline": "ltx:LTXImageToVideo",
+    "LTXPipeline": "ltx:LTX",
+    "QwenImageEditPipeline": "qwen_image:QwenImageEdit",
+    "QwenImageEditPlusPipeline": "qwen_image:QwenImageEdit",
+    "QwenImagePipeline": "qwen_image:QwenImage",
+    "StableDiffusion3Pipeline": "sd3:SD3",
+    "StableDiffusionInpaintPipeline": "stable_diffusion:StableDiffusionInpaint",
+    "StableDiffusionPipeline": "stable_diffusion:StableDiffusion",
+    "StableDiffusionXLInpaintPipeline": "stable_diffusion_xl:StableDiffusionXLInpaint",
+    "StableDiffusionXLPipeline": "stable_diffusion_xl:StableDiffusionXL",
+    "WanImageToVideoPipeline": "wan:WanImageToVideo",
+    "WanPipeline": "wan:Wan",
+    "ZImagePipeline": "z_image:ZImage",
+}
+"""Class of the pipeline to "module:class" of its family; a module is imported when a model needs it."""
+
+
+def load(
+    name: str,
+    *,
+    device: str = "auto",
+    dtype: str = "float32",
+    height: int | None = None,
+    width: int | None = None,
+    frames: int | None = None,
+    **options: Any,
+) -> Generator:
+    """A generator, on its device and ready to sample.
+
+    Args:
+        name: "mini-flow", a folder in diffusers' format, or an id of the hub, which is downloaded.
+        device: "auto" is the GPU where there is one.
+        dtype: of the networks: "float32", "bfloat16" or "float16".
+        height, width: in pixels; the model's own where not given.
+        frames: of a clip; the model's own where not given.
+        options: further arguments of the family, such as `steps`, `guidance` or `negative_prompt`.
+
+    Raises:
+        ValueError: no such model, a pipeline of no family, an option that the family does not take, an
+            unknown dtype, or weights that are no safetensors.
+    """
+    if dtype not in DTYPES:
+        raise ValueError(_unknown("dtype", dtype, list(DTYPES)))
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    asked = {"height": height, "width": width, "frames": frames}
+    options |= {key: value for key, value in asked.items() if value is not None}
+    index = read_index(name)
+    family = _family(index)
+    _check_options(family, options)
+    if family is MiniFlow:
+        return MiniFlow(flow.FOLDER if name == "mini-flow" else name, device, DTYPES[dtype])
+    made = family(_pipeline(name, index, DTYPES[dtype]).to(device), **options)
+    return cast(Generator, made)
+
+
+def read_index(name: str) -> Mapping[str, Any]:
+    """What model_index.json of a folder or hub id says: class of the pipeline, and its parts.
+
+    Raises:
+        ValueError: there is no such file.
+    """
+    folder = flow.FOLDER if name == "mini-flow" else Path(name)
+    try:
+        file = folder / INDEX if folder.is_dir() else Path(hf_hub_download(name, INDEX))
+        return cast(Mapping[str, Any], json.loads(file.read_text()))
+    except UNREADABLE as error:
+        raise ValueError(
+            f"no model {name!r}: give 'mini-flow', a folder with a {INDEX}, or an id of the Hugging Face "
+            f"hub, downloaded or reachable: {str(error).splitlines()[0]}"
+        ) from None
+
+
+def _family(index: Mapping[str, Any]) -> type[Any]:
+    pipeline = str(index.get("_class_name"))
+    if pipeline == "MiniFlow":
+        return MiniFlow
+    if pipeline not in FAMILIES:
+        raise ValueError(f"no family for {pipeline!r}; there are {', '.join(FAMILIES)}")
+    module, _, family = FAMILIES[pipeline].partition(":")
+    return cast(type[Any], getattr(importlib.import_module(f".{module}", __package__), family))
+
+
+def _check_options(family: type[Any], options: Mapping[str, Any]) -> None:
+    takes = [p.name for p in inspect.signature(family).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    for option in options:
+        if option not in takes:
+            raise ValueError(_unknown(f"option of {family.__name__}", option, takes))
+
+
+def _unknown(what: str, given: str, known: Sequence[str]) -> str:
+    near = get_close_matches(given, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known) or 'none'}"
+    return f"{given!r} is no {what}: {hint}"
+
+
+def _pipeline(name: str, index: Mapping[str, Any], dtype: torch.dtype) -> Any:
+    # What a safety checker blackens would be scored as a picture.
+    has_checker = "safety_checker" in index
+    unchecked = {"safety_checker": None, "requires_safety_checker": False} if has_checker else {}
+    try:
+        return getattr(diffusers, index["_class_name"]).from_pretrained(
+            name, torch_dtype=dtype, use_safetensors=True, **unchecked
+        )
+    except OSError as error:
+        raise ValueError(f"cannot load {name!r} from safetensors: {error}") from error

@@ -1,0 +1,115 @@
+"""Stable Diffusion 3 and 3.5 as a `Generator`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from mmreward.media import Media
+from mmreward.tune.generator import Conditioning
+
+from . import flow_grid, networks, references, vae
+from .canvas import Canvas
+from .guidance import both, last_is_blank
+
+
+class SD3:
+    """Stable Diffusion 3 and 3.5 (Esser et al. 2024, arXiv 2403.03206); see `tune.generator`.
+
+    Latents are (N, 16, H/8, W/8). Padding of prompts is not masked, as the model was trained. The defaults of
+    steps and guidance are those of SD3.5 medium.
+
+    Args:
+        pipe: a loaded `StableDiffusion3Pipeline`; without its T5 encoder it uses zeros in its place.
+        height: of the pictures in pixels; by default the size the transformer was trained for.
+        width: likewise.
+        max_tokens: T5 tokens per prompt; longer prompts are cut, shorter ones padded.
+        negative_prompt: what guidance leads away from.
+
+    Raises:
+        ValueError: a side is not a multiple of 16.
+    """
+
+    lora_targets: tuple[str, ...] = networks.JOINT_ATTENTION
+    steps = 40
+    guidance = 4.5
+
+    def __init__(
+        self,
+        pipe: Any,
+        *,
+        height: int | None = None,
+        width: int | None = None,
+        max_tokens: int = 256,
+        negative_prompt: str = "",
+    ) -> None:
+        self.pipe = pipe
+        self.network: torch.nn.Module = pipe.transformer
+        self.device, self.dtype = torch.device(pipe.transformer.device), pipe.transformer.dtype
+        config, default = pipe.transformer.config, pipe.default_sample_size * pipe.vae_scale_factor
+        self.canvas = Canvas(
+            height or default, width or default, config.in_channels, pipe.vae_scale_factor, config.patch_size
+        )
+        self.max_tokens, self.negative_prompt = max_tokens, negative_prompt
+        self._frozen = networks.frozen(pipe)
+
+    @property
+    def parts(self) -> Mapping[str, torch.nn.Module]:
+        return {"network": self.network, **self._frozen}
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[str], inputs: Sequence[Sequence[Media]] = ()) -> Conditioning:
+        """Hidden states of CLIP then T5 (N, 77 + max_tokens, D) and pooled CLIP embeddings (N, P).
+
+        Raises:
+            ValueError: condition pictures were given, or the pipeline has no CLIP encoders.
+        """
+        references.refuse(inputs, "SD3")
+        networks.require(self.pipe, "text_encoder", "text_encoder_2")
+        hidden, _, pooled, _ = self.pipe.encode_prompt(
+            [*prompts, self.negative_prompt],
+            None,
+            None,
+            device=self.device,
+            do_classifier_free_guidance=False,
+            max_sequence_length=self.max_tokens,
+        )
+        return last_is_blank({"hidden": hidden.to(self.dtype), "pooled": pooled.to(self.dtype)})
+
+    def noise(self, seeds: Sequence[int]) -> torch.Tensor:
+        """Gaussian latents (N, 16, H/8, W/8), float32."""
+        return self.canvas.noise(seeds).to(self.device)
+
+    def velocity(
+        self,
+        latents: torch.Tensor,
+        sigma: torch.Tensor | float,
+        conditioning: Conditioning,
+        guidance: float = 1.0,
+    ) -> torch.Tensor:
+        """Velocity in the shape of `latents`; guidance 1 costs one forward per latent, anything else two."""
+        levels = flow_grid.levels(sigma, latents)
+        if guidance == 1:
+            return self._forward(latents, levels, conditioning.given)
+        given, blank = both(self._forward, latents, levels, conditioning)
+        return blank + guidance * (given - blank)
+
+    def _forward(
+        self, latents: torch.Tensor, levels: torch.Tensor, told: Mapping[str, torch.Tensor]
+    ) -> torch.Tensor:
+        out = self.network(
+            hidden_states=latents.to(self.dtype),
+            timestep=levels * 1000,
+            encoder_hidden_states=told["hidden"],
+            pooled_projections=told["pooled"],
+            return_dict=False,
+        )[0]
+        return torch.as_tensor(out).float()
+
+    def sigmas(self, steps: int) -> torch.Tensor:
+        """The noise levels `StableDiffusion3Pipeline` walks for pictures of this size."""
+        return flow_grid.grid(self.pipe.scheduler, steps, self.canvas.tokens, linear=False).to(self.device)
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Pixels (N, 3, H, W) in [0, 1]; differentiable inside the range."""
+        return vae.decode(self.pipe.vae, latents)

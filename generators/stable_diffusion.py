@@ -1,0 +1,192 @@
+"""Stable Diffusion 1.x and 2.x: text to picture, inpainting, and their one-step distillations."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from mmreward.media import Media
+from mmreward.tune.generator import Conditioning
+
+from . import clip_text, inpainting
+from .autoencoder import Autoencoder
+from .diffusion import Schedule, spread
+
+
+class StableDiffusion:
+    """A latent diffusion UNet as a `Generator` (see `tune.generator`); arXiv:2112.10752.
+
+    Turbo models (arXiv:2311.17042), known by the trailing spacing of their scheduler, make a picture in one
+    step without guidance unless told otherwise. The VAE and the text encoder are frozen.
+
+    Args:
+        pipe: the loaded diffusers pipeline.
+        height, width: of the pictures, in pixels; the model's own size where not given.
+        steps, guidance: defaults for sampling; 50 and `full_guidance`, 1 and 1 for a turbo model.
+        negative_prompt: what guidance leads away from; the empty prompt where not given.
+
+    Raises:
+        ValueError: a size that is no multiple of the VAE's factor, a scheduler that is not VP, or a network
+            of another kind.
+    """
+
+    lora_targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
+    full_steps = 50
+    full_guidance = 7.5
+    inpaints = False
+
+    def __init__(
+        self,
+        pipe: Any,
+        *,
+        height: int | None = None,
+        width: int | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+        negative_prompt: str | None = None,
+    ) -> None:
+        self._check(pipe)
+        self.network: torch.nn.Module = pipe.unet.eval()
+        self.device, self.dtype = pipe.unet.device, pipe.unet.dtype
+        self.vae = Autoencoder(pipe.vae)
+        self.schedule = Schedule(pipe.scheduler)
+        usual = (1, 1.0) if _is_turbo(pipe.scheduler.config) else (self.full_steps, self.full_guidance)
+        self.steps = usual[0] if steps is None else steps
+        self.guidance = usual[1] if guidance is None else guidance
+        self.negative_prompt = negative_prompt
+        self.height, self.width = _size(pipe.unet.config.sample_size, self.vae.factor, height, width)
+        self._pipe = pipe
+        for encoder in self._text_encoders.values():
+            encoder.eval().requires_grad_(False)
+
+    @property
+    def parts(self) -> Mapping[str, torch.nn.Module]:
+        return {"network": self.network, "vae": self.vae.network, **self._text_encoders}
+
+    def encode(self, prompts: Sequence[str], inputs: Sequence[Sequence[Media]] = ()) -> Conditioning:
+        """Hidden states (N, 77, D); of an inpainting model also "mask" and "masked" (see `inpainting`).
+
+        A prompt of more than 77 tokens is cut, with a warning.
+
+        Raises:
+            ValueError: as the protocol's.
+        """
+        given, blank = self._embed(prompts)
+        seen = self._see(inputs, len(prompts))
+        return Conditioning({**given, **seen}, {**blank, **seen})
+
+    def noise(self, seeds: Sequence[int], steps: int | None = None) -> torch.Tensor:
+        """Starting latents (N, C, h, w), float32; a seed means the same on every device.
+
+        Args:
+            seeds: one per row.
+            steps: of the sampling that begins with them; the default number where not given. Under leading
+                spacing the first noise level depends on it, and with it the latents' scale.
+        """
+        shape = (self.vae.channels, self.height // self.vae.factor, self.width // self.vae.factor)
+        drawn = [torch.randn(shape, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds]
+        return torch.stack(drawn).to(self.device) * self.schedule.start(
+            self.steps if steps is None else steps
+        )
+
+    def velocity(
+        self,
+        latents: torch.Tensor,
+        sigma: torch.Tensor | float,
+        conditioning: Conditioning,
+        guidance: float = 1.0,
+    ) -> torch.Tensor:
+        """Velocity in the shape of `latents`; guidance 1 costs one forward per latent, anything else two."""
+        levels = torch.as_tensor(sigma, dtype=torch.float32, device=latents.device).expand(len(latents))
+        if guidance == 1:
+            return self._velocity(latents, levels, conditioning.given)
+        both = {
+            name: torch.cat([tensor, conditioning.blank[name]]) for name, tensor in conditioning.given.items()
+        }
+        out = self._velocity(torch.cat([latents, latents]), levels.repeat(2), both)
+        given, blank = out.chunk(2)
+        return blank + guidance * (given - blank)
+
+    def sigmas(self, steps: int) -> torch.Tensor:
+        """The noise levels of the scheduler's own spacing."""
+        return self.schedule.sigmas(steps).to(self.device)
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Pixels (N, 3, H, W) in [0, 1]; differentiable inside the range."""
+        return self.vae.decode(latents)
+
+    @property
+    def _text_encoders(self) -> Mapping[str, torch.nn.Module]:
+        return {"text_encoder": self._pipe.text_encoder}
+
+    def _check(self, pipe: Any) -> None:
+        unet, latents = pipe.unet.config, pipe.vae.config.latent_channels
+        if unet.get("time_cond_proj_dim") is not None:
+            raise ValueError("the UNet is a latent consistency model, which follows no ODE; load its teacher")
+        expected = 2 * latents + 1 if self.inpaints else latents
+        if unet["in_channels"] != expected:
+            made = "inpainting" if self.inpaints else "text alone"
+            raise ValueError(
+                f"the UNet has {unet['in_channels']} input channels, not {expected}: {type(self).__name__} "
+                f"takes one made for {made}"
+            )
+
+    def _embed(self, prompts: Sequence[str]) -> tuple[Mapping[str, torch.Tensor], Mapping[str, torch.Tensor]]:
+        """What the network is told of the prompts, and of the negative prompt in as many rows."""
+        texts = [*prompts, self.negative_prompt or ""]
+        hidden = clip_text.encode(self._pipe.tokenizer, self._pipe.text_encoder, texts).last
+        return {"hidden": hidden[:-1]}, {"hidden": hidden[-1:].expand(len(prompts), -1, -1)}
+
+    def _see(self, inputs: Sequence[Sequence[Media]], rows: int) -> Mapping[str, torch.Tensor]:
+        if self.inpaints:
+            if len(inputs) != rows:
+                raise ValueError(f"{rows} prompts but {len(inputs)} pairs (image, mask); give one per prompt")
+            return inpainting.kept(self._pipe, self.vae, inputs, self.height, self.width)
+        for row, pictures in enumerate(inputs):
+            if pictures:
+                raise ValueError(f"row {row} has condition pictures, but {type(self).__name__} takes none")
+        return {}
+
+    def _velocity(
+        self, latents: torch.Tensor, levels: torch.Tensor, told: Mapping[str, torch.Tensor]
+    ) -> torch.Tensor:
+        sigma = levels.view(-1, 1, 1, 1)
+        seen = [told[name] for name in ("mask", "masked") if name in told]
+        channels = torch.cat([latents / spread(sigma), *seen], dim=1)
+        predicted = self.network(
+            channels.to(self.dtype),
+            self.schedule.timesteps(levels),
+            encoder_hidden_states=told["hidden"].to(self.dtype),
+            added_cond_kwargs=self._added(told),
+            return_dict=False,
+        )[0]
+        return self.schedule.velocity(predicted, latents, sigma)
+
+    def _added(self, told: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor] | None:
+        """What the network adds to its embedding of the timestep."""
+        return None
+
+
+class StableDiffusionInpaint(StableDiffusion):
+    """Inpainting with a UNet of its own; every row of `inputs` is (image, mask), white where to paint."""
+
+    inpaints = True
+
+
+def _is_turbo(config: Mapping[str, Any]) -> bool:
+    """Trailing spacing without zero terminal SNR, which models of many steps pair it with."""
+    return config.get("timestep_spacing") == "trailing" and not config.get("rescale_betas_zero_snr", False)
+
+
+def _size(
+    sample_size: int | Sequence[int], factor: int, height: int | None, width: int | None
+) -> tuple[int, int]:
+    own = (sample_size, sample_size) if isinstance(sample_size, int) else sample_size
+    size = (
+        own[0] * factor if height is None else height,
+        own[1] * factor if width is None else width,
+    )
+    for name, length in zip(("height", "width"), size, strict=True):
+        if length < factor or length % factor:
+            raise ValueError(f"{name} must be a multiple of {factor}, not {length}")
+    return size

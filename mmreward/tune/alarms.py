@@ -1,0 +1,190 @@
+"""Is the optimised reward still worth something? An alarm on its divergence from rewards nobody optimises.
+
+Fed with numbers once per evaluation; knows neither rewards nor pixels. https://arxiv.org/abs/2210.10760 shows
+the shape: the optimised reward keeps rising while what it stands for turns and falls.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean, stdev
+from typing import Any, Literal, NamedTuple
+
+Level = Literal["ok", "warn", "alarm"]
+
+
+class Estimate(NamedTuple):
+    """A mean over an evaluation's samples and its standard error; NaN where it could not be measured."""
+
+    mean: float
+    stderr: float
+
+
+class Verdict(NamedTuple):
+    """What an evaluation says: a level, and why, in words; no reasons where all is well."""
+
+    level: Level
+    reasons: tuple[str, ...]
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Mean and standard error of independent values; failed ones (NaN) are left out.
+
+    Pictures of one prompt are not independent: give the means of the prompts. Fewer than two values that
+    worked give NaN.
+    """
+    usable = [value for value in values if math.isfinite(value)]
+    if len(usable) < 2:
+        return Estimate(math.nan, math.nan)
+    return Estimate(fmean(usable), stdev(usable) / math.sqrt(len(usable)))
+
+
+@dataclass(kw_only=True)
+class OverOptimisation:
+    """Watches one run. Deterministic: the same evaluations give the same verdicts, also across a resume.
+
+    It warns at once and raises the alarm after `patience` evaluations in a row when
+
+    - a held-out reward is more than `tolerance` standard errors (of the difference) below its best, and the
+      optimised reward is above what it was then; or
+    - a monitor is more than `spread` times its usual variation away from its baseline.
+
+    It only warns when both rewards fall (the run goes wrong, but not by over-optimisation) and when
+    something could not be measured.
+
+    Args:
+        tolerance: in standard errors. The best of many noisy means is too good, hence not 2.
+        patience: evaluations in a row.
+        spread: in standard deviations of the baseline.
+        baseline: number of first evaluations that make a monitor's baseline; at least 2.
+        least_variation: variation assumed at least, as a share of the baseline, since few evaluations can
+            agree by chance.
+        harmful: monitor -> the direction that counts, "up" or "down"; both for one that is not named.
+    """
+
+    tolerance: float = 3.0
+    patience: int = 3
+    spread: float = 3.0
+    baseline: int = 4
+    least_variation: float = 0.1
+    harmful: Mapping[str, Literal["up", "down"]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.patience < 1 or self.baseline < 2:
+            raise ValueError(
+                f"patience must be at least 1 and baseline 2, not {self.patience}, {self.baseline}"
+            )
+        if min(self.tolerance, self.spread, self.least_variation) < 0:
+            raise ValueError("tolerance, spread and least_variation must not be negative")
+        if wrong := set(self.harmful.values()) - {"up", "down"}:
+            raise ValueError(f'harmful directions are "up" and "down", not {sorted(wrong)}')
+        self._best: dict[str, _Best] = {}
+        self._first: dict[str, list[float]] = {}
+        self._streaks: dict[str, int] = {}
+
+    def update(
+        self,
+        step: int,
+        optimised: Estimate,
+        held_out: Mapping[str, Estimate],
+        monitors: Mapping[str, float] = {},
+    ) -> Verdict:
+        """Judge one evaluation and remember it.
+
+        Args:
+            step: of the training, for the reasons.
+            optimised: the reward that is trained on.
+            held_out: rewards that are not; one that is missing here is not judged this time.
+            monitors: textures, diversity, KL, ...
+
+        Raises:
+            ValueError: a standard error that is negative or infinite.
+        """
+        for name, (_, stderr) in {"the optimised reward": optimised, **held_out}.items():
+            if stderr < 0 or math.isinf(stderr):
+                raise ValueError(f"the standard error of {name} is {stderr}")
+        found = [self._judge_reward(step, name, value, optimised) for name, value in held_out.items()]
+        found += [self._judge_monitor(name, value) for name, value in monitors.items()]
+        reasons = tuple(finding.reason for finding in found if finding.level != "ok")
+        levels = {finding.level for finding in found}
+        return Verdict("alarm" if "alarm" in levels else "warn" if "warn" in levels else "ok", reasons)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything remembered, as JSON can hold it; the settings are not part of it."""
+        return {
+            "best": {name: list(best) for name, best in self._best.items()},
+            "first": {name: list(values) for name, values in self._first.items()},
+            "streaks": dict(self._streaks),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was taken.
+
+        Raises:
+            ValueError: not such a state.
+        """
+        if set(state) != {"best", "first", "streaks"}:
+            raise ValueError(f"a state has best, first and streaks, not {', '.join(sorted(state))}")
+        self._best = {name: _Best(*best) for name, best in state["best"].items()}
+        self._first = {name: list(values) for name, values in state["first"].items()}
+        self._streaks = dict(state["streaks"])
+
+    def _judge_reward(self, step: int, name: str, now: Estimate, optimised: Estimate) -> "_Finding":
+        if not all(map(math.isfinite, (*now, *optimised))):
+            return _Finding("warn", f"{name} was not compared at step {step}: a reward could not be measured")
+        best = self._best.get(name)
+        if best is None or now.mean > best.mean:
+            self._best[name] = _Best(now.mean, now.stderr, step, optimised.mean)
+            return self._count(f"held-out {name}", "")
+        fall = best.mean - now.mean
+        error = math.hypot(best.stderr, now.stderr)
+        if fall == 0 or fall <= self.tolerance * error:
+            return self._count(f"held-out {name}", "")
+        fell = f"held-out {name} fell from {best.mean:.4g} (step {best.step}) to {now.mean:.4g}" + (
+            f", {fall / error:.1f} standard errors" if error else ""
+        )
+        if optimised.mean <= best.optimised:
+            self._streaks[f"held-out {name}"] = 0
+            return _Finding("warn", f"{fell}, and the optimised reward is no higher than then")
+        rose = f"while the optimised reward rose from {best.optimised:.4g} to {optimised.mean:.4g}"
+        return self._count(f"held-out {name}", f"{fell}, {rose}")
+
+    def _judge_monitor(self, name: str, value: float) -> "_Finding":
+        if not math.isfinite(value):
+            return _Finding("warn", f"{name} could not be measured")
+        first = self._first.setdefault(name, [])
+        if len(first) < self.baseline:
+            first.append(value)
+            return _Finding("ok", "")
+        usual = fmean(first)
+        variation = max(stdev(first), self.least_variation * abs(usual))
+        direction = "up" if value > usual else "down"
+        if abs(value - usual) <= self.spread * variation or self.harmful.get(name, direction) != direction:
+            return self._count(f"monitor {name}", "")
+        times = f", {abs(value - usual) / variation:.1f} times its usual variation" if variation else ""
+        return self._count(
+            f"monitor {name}", f"{name} went {direction} from {usual:.4g} to {value:.4g}{times}"
+        )
+
+    def _count(self, key: str, reason: str) -> "_Finding":
+        """A reason to worry counts on, none starts again."""
+        streak = self._streaks.get(key, 0) + 1 if reason else 0
+        self._streaks[key] = streak
+        if not reason:
+            return _Finding("ok", "")
+        level: Level = "alarm" if streak >= self.patience else "warn"
+        return _Finding(level, f"{reason} ({streak} in a row)")
+
+
+class _Best(NamedTuple):
+    """A held-out reward's best evaluation, and what the optimised reward was then."""
+
+    mean: float
+    stderr: float
+    step: int
+    optimised: float
+
+
+class _Finding(NamedTuple):
+    level: Level
+    reason: str

@@ -1,0 +1,292 @@
+"""A training run described in YAML. Keys are checked strictly; an unknown one is refused with the nearest name.
+
+Only the description is here; `commands` makes what is described. Defaults are those of the published recipes.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from ..config import EngineConfig, problems
+
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Amount = Annotated[float, Field(ge=0)]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PromptsConfig(Strict):
+    """Where prompts come from.
+
+    `data` is a file or folder as for `mmreward score`, or "shapes-world" for `count` captions of the miniature,
+    each with its checklist, drawn from `seed`.
+    """
+
+    data: str
+    count: Positive | None = None
+    seed: int = 0
+
+
+class KernelConfig(Strict):
+    """See `kernels.Kernel`; without `eta`, the usual one of the kernel."""
+
+    name: str = "flow"
+    eta: float | None = None
+    density: Literal["gaussian", "dropped"] = "gaussian"
+
+
+class RolloutConfig(Strict):
+    """How samples are drawn in training: `prompts` x `group` of them in a round.
+
+    `selector` names the trained steps and its arguments (see `selectors`); `stochastic: all` draws noise in all
+    steps but the last instead of the trained ones alone. `micro_batch` rows go through the network together.
+    """
+
+    prompts: Positive = 8
+    group: Positive = 24
+    micro_batch: Positive = 24
+    steps: Positive = 10
+    guidance: float | None = None
+    same_noise: bool = False
+    kernel: KernelConfig = KernelConfig()
+    selector: dict[str, Any] = {"name": "all_but_last"}
+    stochastic: Literal["trained", "all"] = "trained"
+    solver: Literal["euler", "dpm2"] = "euler"
+    compress: Annotated[float, Field(gt=0, le=1)] | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+
+class AdvantageConfig(Strict):
+    """See `advantages.group_advantages` and `aggregate.aggregate`."""
+
+    mode: str = "zscore_sum"
+    std_scope: Literal["group", "global", "none"] = "group"
+    ddof: Literal[0, 1] = 0
+    eps: Amount = 1e-4
+    clip: Annotated[float, Field(gt=0)] = 5.0
+    min_valid: Positive = 2
+    zero_variance: Literal["drop", "keep"] = "drop"
+    baseline: Literal["mean", "leave_one_out"] = "mean"
+    trim: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+
+
+class PolicyConfig(Strict):
+    """Policy gradients on trajectories: PPO (Flow-GRPO), GRPO-Guard, Flow-DPPO.
+
+    `clip` defaults to 1e-4 (2e-6 for guard); `kl` is the coefficient of the divergence from the reference, in the
+    space `kl_space`.
+    """
+
+    name: Literal["grpo", "guard", "dppo"]
+    clip: Amount | None = None
+    threshold: Amount = 1e-5
+    updates: Positive = 1
+    kl: Amount = 0.0
+    kl_space: Literal["mean_gauss", "mean_mse", "velocity_mse", "old_policy"] = "mean_gauss"
+    ratio_tolerance: Amount = 1e-5
+
+
+class D3poConfig(Strict):
+    """D3PO: the best and the worst trajectory of each group, which start at the same noise."""
+
+    name: Literal["d3po"]
+    beta: Amount = 0.1
+    band: tuple[float, float] = (0.9, 1.1)
+    updates: Positive = 1
+    ratio_tolerance: Amount = 1e-5
+
+
+class TimesConfig(Strict):
+    """How many noise levels each sample is trained at, and how they are drawn (see `times`)."""
+
+    name: Literal["grid", "uniform", "logit_normal"] = "grid"
+    number: Positive = 4
+    shift: Annotated[float, Field(gt=0)] = 1.0
+
+
+class MatchingConfig(Strict):
+    """Losses on the forward process of finished samples: NFT, AWM, CRD, DGPO, reward-weighted and supervised
+    matching, and online DPO.
+
+    `beta` defaults to the recipe's own (nft 1, dgpo 100, dpo 100, crd 1). `decay` says how the old policy, which
+    draws the samples of nft and crd and is dgpo's reference, follows the new one: one of `losses.OLD_DECAY`.
+    """
+
+    name: Literal["nft", "awm", "crd", "dgpo", "rwr", "sft", "dpo"]
+    beta: Amount | None = None
+    updates: Positive = 1
+    times: TimesConfig = TimesConfig()
+    kl: Amount = 0.0
+    mapping: Literal["all", "positive_only", "negative_only", "one_only", "binary"] = "all"
+    clip: Amount = 1e-4
+    weighting: Literal["uniform", "s", "s2", "huber", "ghuber"] = "uniform"
+    decay: Literal["copy", "nft", "nft_late", "dgpo", "crd"] | None = None
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+
+
+class OfflineConfig(Strict):
+    """Preference pairs that are there already, from `mmreward pairs` or any data with `chosen` and `rejected`."""
+
+    name: Literal["offline"]
+    pairs: str
+    loss: Literal["dpo", "flow_dpo", "ipo", "hinge"] = "flow_dpo"
+    beta: Amount = 100.0
+    batch: Positive = 16
+    times: TimesConfig = TimesConfig(name="logit_normal", number=1)
+
+
+class GradientConfig(Strict):
+    """Back-propagation of differentiable rewards through the last steps.
+
+    ReFL, DRaFT-K and -LV, AlignProp, direct alignment (SRPO). `last` is K; `range` the steps that AlignProp and
+    ReFL choose from; `margin` ReFL's; `copies` DRaFT-LV's.
+    """
+
+    name: Literal["draft", "draft_lv", "align_prop", "refl", "srpo"]
+    last: Positive = 1
+    range: tuple[int, int] | None = None
+    margin: float = 2.0
+    copies: Positive = 4
+    checkpointing: bool = False
+    kl: Amount = 0.0
+    positive: str = ""
+    negative: str = ""
+
+
+Method = Annotated[
+    PolicyConfig | D3poConfig | MatchingConfig | OfflineConfig | GradientConfig, Field(discriminator="name")
+]
+
+
+class LoraConfig(Strict):
+    rank: Positive = 32
+    alpha: Amount | None = None
+    targets: tuple[str, ...] | None = None
+
+
+class OptimiserConfig(Strict):
+    """AdamW; `clip` is the largest norm of the gradient."""
+
+    lr: Amount = 3e-4
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: Amount = 1e-4
+    eps: Amount = 1e-8
+    clip: Amount = 1.0
+    warmup: Annotated[int, Field(ge=0)] = 0
+
+
+class EmaConfig(Strict):
+    decay: Share = 0.9
+    every: Positive = 8
+
+
+class EvaluationConfig(Strict):
+    """Every `every` rounds, one sample per held-out prompt from fixed seeds, without noise in the steps, with the
+    averaged weights. The first `shown` of them become the before/after grid."""
+
+    prompts: PromptsConfig
+    every: Positive = 10
+    steps: Positive | None = None
+    guidance: float | None = None
+    batch: Positive = 64
+    seed: int = 0
+    shown: Annotated[int, Field(ge=0)] = 16
+
+
+class AlarmConfig(Strict):
+    """See `alarms.OverOptimisation`. `stop` ends the run and keeps the weights of the best evaluation."""
+
+    tolerance: Annotated[float, Field(gt=0)] = 3.0
+    patience: Positive = 2
+    spread: Annotated[float, Field(gt=0)] = 4.0
+    baseline: Annotated[int, Field(ge=2)] = 3
+    stop: bool = True
+
+
+class FailureConfig(Strict):
+    """More failed scores than `budget` in a round end the run; `timeout` is for one score, in seconds."""
+
+    budget: Share = 0.05
+    timeout: Annotated[float, Field(gt=0)] | None = 120.0
+
+
+class TuneConfig(Strict):
+    """One run of `mmreward tune`.
+
+    Args:
+        generator: a name, or a mapping with `name` and the loader's options.
+        rewards: your name -> arguments, as in `Config`; these are optimised.
+        weights: reward -> weight; all 1 unless given.
+        held_out: rewards that are measured and never optimised.
+        lora: null trains every weight.
+        precision: of the network's arithmetic; trained weights and the mathematics of steps are float32.
+        shard: spread the frozen weights over the processes (FSDP); needs LoRA.
+        minutes: of training, after which the run ends as if its rounds were done.
+        trackers: tensorboard, wandb, trackio, ... as accelerate knows them.
+    """
+
+    generator: dict[str, Any]
+    prompts: PromptsConfig
+    rewards: dict[str, dict[str, Any]]
+    weights: dict[str, float] = {}
+    held_out: dict[str, dict[str, Any]] = {}
+    method: Method
+    rollout: RolloutConfig = RolloutConfig()
+    advantages: AdvantageConfig = AdvantageConfig()
+    lora: LoraConfig | None = LoraConfig()
+    optimiser: OptimiserConfig = OptimiserConfig()
+    ema: EmaConfig | None = EmaConfig()
+    evaluation: EvaluationConfig
+    alarm: AlarmConfig | None = AlarmConfig()
+    failures: FailureConfig = FailureConfig()
+    engine: EngineConfig = EngineConfig()
+    rounds: Positive = 100
+    minutes: Annotated[float, Field(gt=0)] | None = None
+    checkpoint_every: Positive = 20
+    precision: Literal["no", "bf16"] = "no"
+    shard: bool = False
+    trackers: tuple[str, ...] = ()
+    seed: int = 0
+    out: str
+
+    @field_validator("generator", mode="before")
+    @classmethod
+    def _named(cls, given: Any) -> Any:
+        return {"name": given} if isinstance(given, str) else given
+
+    @field_validator("rewards", "held_out", mode="before")
+    @classmethod
+    def _with_arguments(cls, given: Any) -> Any:
+        return {n: a or {} for n, a in given.items()} if isinstance(given, Mapping) else given
+
+
+def load_tune_config(path: str | Path) -> TuneConfig:
+    """Read a YAML file.
+
+    Raises:
+        ValueError: no such file, not YAML, an unknown key, or a value of the wrong type; the message names the
+            key.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ValueError(f"no config at {path}")
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {error}") from None
+    if not isinstance(raw, Mapping):
+        raise ValueError(f"{path} holds {type(raw).__name__}, not a mapping")
+    try:
+        config = TuneConfig.model_validate(raw)
+    except ValidationError as error:
+        raise ValueError(f"{path}: " + "; ".join(problems(error, TuneConfig))) from None
+    unknown = [name for name in config.weights if name not in config.rewards]
+    if unknown:
+        raise ValueError(f"{path}: a weight for {', '.join(unknown)}, which is not among the rewards")
+    return config

@@ -1,0 +1,89 @@
+"""How much an uncertain reward may say: PrefPaint's bound for a linear head, Ctrl-U's two looks.
+
+Both take numbers that a reward gives in `Score.parts` or a second evaluation gives, and know no network.
+"""
+
+import torch
+from torch.nn.functional import kl_div
+
+from .rows import check_shapes, row_mean
+
+
+def design_matrix(features: torch.Tensor, ridge: float = 1.0) -> torch.Tensor:
+    """V = ridge I + sum f f^T, (D, D) float64, of the features (N, D) a reward head was fitted on.
+
+    Make it again whenever the reward model changes.
+
+    Raises:
+        ValueError: features that are not (N, D), or ridge not above 0.
+    """
+    if features.ndim != 2:
+        raise ValueError(f"features has shape {tuple(features.shape)}; give (N, D)")
+    if not ridge > 0:
+        raise ValueError(f"ridge is {ridge}; it is above 0, or V may have no inverse")
+    wide = features.double()
+    return ridge * torch.eye(wide.shape[1], dtype=wide.dtype, device=wide.device) + wide.T @ wide
+
+
+def bandit_uncertainty(features: torch.Tensor, design: torch.Tensor) -> torch.Tensor:
+    """|| V^-1 f ||, (N,): large in directions that few of the reward model's training pictures had.
+
+    Args:
+        features: (N, D) of the last layer before the head.
+        design: (D, D) of `design_matrix`.
+    """
+    solved = torch.linalg.solve(design.double(), features.double().T)
+    lengths: torch.Tensor = torch.linalg.vector_norm(solved, dim=0)
+    return lengths.float()
+
+
+def prefpaint_weight(
+    uncertainty: torch.Tensor,
+    *,
+    slope: float = 0.05,
+    offset: float = 0.7,
+    least: float = 1.0,
+    most: float = 2.21,
+) -> torch.Tensor:
+    """exp(offset - slope u) clamped to [least, most], in the shape of u: a factor for any loss.
+
+    Sure rewards count double, unsure ones once. Source: PrefPaint, https://arxiv.org/abs/2410.21966
+
+    Raises:
+        ValueError: least above most.
+    """
+    if least > most:
+        raise ValueError(f"least {least} is above most {most}")
+    return (offset - slope * uncertainty.detach().float()).exp().clamp(least, most)
+
+
+def disagreement(logits: torch.Tensor, logits_again: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
+    """Ctrl-U's variance of a class map: scale * KL(second || first) over classes, (N, C, ...) to (N, ...).
+
+    The two are read from the same picture, noised the same way and denoised from two neighbouring levels. For
+    maps of numbers (depth), the variance is |first - second|.
+
+    Raises:
+        ValueError: shapes that differ.
+    """
+    check_shapes(logits=logits, logits_again=logits_again)
+    first, second = logits.float().log_softmax(1), logits_again.float().log_softmax(1)
+    return scale * kl_div(first, second, reduction="none", log_target=True).sum(1)
+
+
+def discounted(losses: torch.Tensor, variance: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
+    """mean_dims (scale * loss * exp(-variance) + variance), (N,).
+
+    Where two looks disagree the loss counts less; the second term keeps the network from making them
+    disagree on purpose, so variance keeps its gradient. Source: Ctrl-U, https://arxiv.org/abs/2410.11236
+
+    Args:
+        losses: (N, ...), one per pixel.
+        variance: (N, ...), at least 0.
+        scale: of the reward loss against the regulariser.
+
+    Raises:
+        ValueError: shapes that differ.
+    """
+    check_shapes(losses=losses, variance=variance)
+    return row_mean(scale * losses.float() * (-variance.float()).exp() + variance.float())

@@ -1,0 +1,242 @@
+"""One round of training on samples of the policy's own: draw, score meanwhile, compare within groups, update."""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from statistics import fmean
+
+import numpy as np
+import torch
+from accelerate.utils import gather_object
+
+from ..types import Sample
+from .advantages import Advantages
+from .aggregate import aggregate
+from .config import TuneConfig
+from .grading import Grades, Grading
+from .grids import check, compressed
+from .journal import Timeline
+from .kernels import kernel
+from .learner import Learner
+from .method import Method, Metrics, Policy, Term
+from .rollout import Plan, Rollout, noisy_steps, roll_out
+from .rounds import Row, draw_rows, share_out
+from .sampling import media
+from .selectors import selector
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class Online:
+    """Rounds of a `Method` on samples that are drawn anew each time.
+
+    Args:
+        config: of the run.
+        method: the loss.
+        learner: weights and optimiser.
+        grading: of the rewards that are optimised.
+        prompts: of the training data.
+        timeline: notes when what was under way.
+
+    Raises:
+        ValueError: a round that does not divide evenly, or micro-batches that cut groups of a method that
+            compares them.
+    """
+
+    def __init__(
+        self,
+        config: TuneConfig,
+        method: Method,
+        learner: Learner,
+        grading: Grading,
+        prompts: Sequence[Sample],
+        timeline: Timeline,
+    ) -> None:
+        self._config, self._method, self._learner = config, method, learner
+        self._grading, self._prompts, self._timeline = grading, prompts, timeline
+        self._policy = Policy(learner.generator, learner.weights)
+        rollout = config.rollout
+        if method.whole_groups and rollout.micro_batch % rollout.group:
+            raise ValueError(
+                f"{config.method.name} compares the samples of a group: rollout.micro_batch "
+                f"({rollout.micro_batch}) must be a multiple of rollout.group ({rollout.group})"
+            )
+        self._shares(0)  # what does not fit is said before the first sample is drawn
+        self.plan(0)
+
+    def round(self, number: int) -> Metrics:
+        """Draw, score, update. Returns what the round's line in the journal says."""
+        plan = self.plan(number)
+        shares = self._shares(number)
+        drawer = self._method.before_round(self._policy)
+        with self._learner.weights.using(drawer) if drawer else _nothing():
+            rollouts = [[self._draw(rows, plan) for rows in batches] for batches in shares]
+        waited = time.perf_counter()
+        grades = self._gather(self._grading.collect())
+        self._timeline.add("wait", waited, time.perf_counter())
+        grades.check(self._config.failures.budget)
+        groups = np.array([row.group for row in self._rows(number)], dtype=np.int64)
+        worth = self.advantages(grades, groups)
+        metrics = describe(grades, worth)
+        begun = time.perf_counter()
+        updates = [self._update(rollouts[i], worth, plan, fresh=i == 0) for i in range(len(rollouts))]
+        metrics |= averaged(updates)
+        metrics |= self._method.after_round(self._policy, number)
+        self._timeline.add("update", begun, time.perf_counter())
+        return metrics
+
+    def plan(self, number: int) -> Plan:
+        """How the samples of a round are drawn."""
+        config, generator = self._config.rollout, self._learner.generator
+        sigmas = check(generator.sigmas(config.steps).float())
+        trained: frozenset[int] = frozenset()
+        if self._method.trajectories:
+            arguments = dict(config.selector)
+            chosen = selector(arguments.pop("name", "all_but_last"), **arguments)
+            trained = frozenset(chosen.steps(config.steps, number, self._config.seed))
+            if config.compress is not None:
+                sigmas = compressed(sigmas, max(trained) + 1, config.compress)
+        return Plan(
+            sigmas=sigmas,
+            kernel=kernel(config.kernel.name, config.kernel.eta, config.kernel.density),
+            stochastic=noisy_steps(trained, len(sigmas) - 1, config.stochastic == "all"),
+            trained=trained,
+            guidance=generator.guidance if config.guidance is None else config.guidance,
+            solver=config.solver,
+            dtype=DTYPES[config.dtype],
+            seed=self._config.seed,
+            round=number,
+        )
+
+    def advantages(self, grades: Grades, groups: np.ndarray) -> Mapping[str, Advantages]:
+        """One set of advantages, under the name "", or one per reward where they have separate losses."""
+        given = self._config.advantages
+        weights = {name: self._config.weights.get(name, 1.0) for name in grades.values}
+        options = given.model_dump(exclude={"mode"})
+        made = aggregate(grades.values, weights, groups, mode=given.mode, **options)
+        return made if isinstance(made, Mapping) else {"": made}
+
+    def _rows(self, number: int) -> list[Row]:
+        config = self._config.rollout
+        return draw_rows(
+            len(self._prompts),
+            prompts=config.prompts,
+            group=config.group,
+            round=number,
+            seed=self._config.seed,
+            same_noise=config.same_noise,
+        )
+
+    def _shares(self, number: int) -> list[list[list[Row]]]:
+        accelerator = self._learner.accelerator
+        return share_out(
+            self._rows(number),
+            micro_batch=self._config.rollout.micro_batch,
+            updates=self._method.updates,
+            rank=accelerator.process_index,
+            world=accelerator.num_processes,
+        )
+
+    def _draw(self, rows: Sequence[Row], plan: Plan) -> Rollout:
+        """Draw one micro-batch and hand it to the rewards, which work while the next one is drawn."""
+        begun = time.perf_counter()
+        generator = self._learner.generator
+        samples = [self._prompts[row.prompt] for row in rows]
+        with self._learner.autocast():
+            conditioning = encode(generator, samples)
+            rollout = roll_out(generator, conditioning, rows, plan)
+        with torch.no_grad():
+            shown = media(generator.decode(rollout.final), generator.fps)
+        finished = [
+            replace(sample, id=str(row.index), group=str(row.group), **{one.kind: one})
+            for sample, row, one in zip(samples, rows, shown, strict=True)
+        ]
+        self._timeline.add("generate", begun, time.perf_counter())
+        self._grading.begin([row.index for row in rows], finished)
+        return rollout
+
+    def _gather(self, grades: Grades) -> Grades:
+        if self._learner.accelerator.num_processes == 1:
+            return Grades.join([grades])
+        return Grades.join(gather_object([grades]))
+
+    def _update(
+        self, rollouts: Sequence[Rollout], worth: Mapping[str, Advantages], plan: Plan, *, fresh: bool
+    ) -> Metrics:
+        """One optimiser step on this process's share of one of the round's updates."""
+        usable = np.any([one.usable for one in worth.values()], axis=0)
+        rows = [row.index for rollout in rollouts for row in rollout.rows]
+        total = self._total(int(usable[rows].sum()))
+        if not total:
+            return {"skipped_updates": 1.0}
+        collected: list[Metrics] = []
+        for rollout in rollouts:
+            index = np.array([row.index for row in rollout.rows])
+            if not usable[index].any() and not self._learner.sharded:
+                continue
+            terms = self._method.terms(self._policy, rollout, plan, fresh)
+            for make in terms:
+                with self._learner.autocast():
+                    term = make()
+                collected.append(term.metrics)
+                loss = self._summed(term, index, worth, usable) / (total * len(terms))
+                loss.backward()
+        metrics = averaged(collected)
+        metrics["grad_norm"] = self._learner.step()
+        return metrics
+
+    def _summed(
+        self, term: Term, index: np.ndarray, worth: Mapping[str, Advantages], usable: np.ndarray
+    ) -> torch.Tensor:
+        device = self._learner.generator.device
+        losses = [
+            term.loss(
+                torch.tensor(one.values[index], dtype=torch.float32, device=device),
+                torch.tensor(one.usable[index], device=device),
+            )
+            for one in worth.values()
+        ]
+        if term.extra is not None:
+            losses.append(term.extra * torch.tensor(usable[index], device=device))
+        return torch.stack(losses).sum()
+
+    def _total(self, own: int) -> int:
+        if self._learner.accelerator.num_processes == 1:
+            return own
+        return int(sum(gather_object([own])))
+
+
+def encode(generator, samples: Sequence[Sample]):  # type: ignore[no-untyped-def]
+    """Conditioning of the samples' prompts and condition media."""
+    inputs = [sample.inputs for sample in samples]
+    return generator.encode([sample.prompt for sample in samples], inputs if any(inputs) else ())
+
+
+def describe(grades: Grades, worth: Mapping[str, Advantages]) -> Metrics:
+    """Mean and spread of each reward, counts of failures, and what the groups said."""
+    metrics: Metrics = {}
+    for name, column in grades.values.items():
+        fine = column[np.isfinite(column)]
+        metrics[f"reward/{name}"] = float(fine.mean()) if len(fine) else float("nan")
+        metrics[f"reward_std/{name}"] = float(fine.std()) if len(fine) else float("nan")
+    for status, count in sorted(grades.statuses.items()):
+        metrics[f"scores/{status}"] = float(count)
+    for name, one in worth.items():
+        prefix = f"advantages/{name}/" if name else "advantages/"
+        metrics |= {prefix + key: value for key, value in one.stats.items()}
+    return metrics
+
+
+def averaged(several: Iterable[Metrics]) -> Metrics:
+    """The mean of each figure over those that have it."""
+    columns: dict[str, list[float]] = {}
+    for one in several:
+        for name, value in one.items():
+            columns.setdefault(name, []).append(value)
+    return {name: fmean(values) for name, values in columns.items()}
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield

@@ -1,0 +1,278 @@
+"""A run of training from its first round to its last: rounds, evaluations, checkpoints, the journal, the alarm.
+
+What a round consists of is the business of `online`, `gradient` and `offline`.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from accelerate import Accelerator
+from PIL import Image
+
+from ..engine import Engine
+from ..registry import Reward
+from ..types import Sample
+from . import checkpoint
+from .config import (
+    D3poConfig,
+    GradientConfig,
+    MatchingConfig,
+    OfflineConfig,
+    PolicyConfig,
+    TuneConfig,
+)
+from .evaluation import Evaluated, Evaluation
+from .generator import Generator
+from .gradient import Gradient
+from .grading import Grading
+from .journal import Journal, Timeline, seconds
+from .learner import Learner
+from .matching import Matching
+from .method import Method, Metrics
+from .online import Online
+from .policy_gradient import D3po, PolicyGradient
+from .sampling import media
+from .watch import Watch
+from .weights import Copy, Weights, write
+
+Report = Callable[[str], None]
+
+LENGTH = ("rounds", "minutes", "checkpoint_every")
+"""Settings that may differ when a run goes on."""
+
+
+class Rounds(Protocol):
+    """A way of training."""
+
+    def round(self, number: int) -> Metrics: ...
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended: rounds done, why it stopped, and where its weights are."""
+
+    rounds: int
+    reason: str
+    weights: Path
+
+
+class Trainer:
+    """Trains a generator as a config says. Starting again in the same folder goes on where it stopped.
+
+    Args:
+        config: of the run.
+        generator: gets LoRA layers in place.
+        engine: where rewards run.
+        rewards: to optimise.
+        held_out: to measure only.
+        prompts: to train on.
+        evaluated: prompts to evaluate on.
+        report: told one line per round and evaluation.
+        accelerator: the process group; one is made where none is given.
+
+    Raises:
+        ValueError: parts of the config that do not go together.
+    """
+
+    def __init__(
+        self,
+        config: TuneConfig,
+        generator: Generator,
+        engine: Engine,
+        *,
+        rewards: Mapping[str, Reward],
+        held_out: Mapping[str, Reward],
+        prompts: Sequence[Sample],
+        evaluated: Sequence[Sample],
+        report: Report = print,
+        accelerator: Accelerator | None = None,
+    ) -> None:
+        self._config, self._folder = config, Path(config.out)
+        self._accelerator = accelerator or Accelerator(
+            mixed_precision=config.precision,
+            cpu=generator.device.type == "cpu",
+            log_with=list(config.trackers) or None,
+            project_dir=str(self._folder),
+        )
+        self._main = self._accelerator.is_main_process
+        self._report = report if self._main else _silent
+        lora = config.lora
+        weights = Weights(
+            generator,
+            rank=lora.rank if lora else 0,
+            alpha=lora.alpha if lora else None,
+            targets=lora.targets if lora else None,
+            seed=config.seed,
+        )
+        self.learner = Learner(
+            generator, weights, config.optimiser, config.ema, self._accelerator, shard=config.shard
+        )
+        self._timeline = Timeline()
+        self._rounds, self._method = self._way(engine, rewards, prompts)
+        self._evaluation = Evaluation(config, self.learner, engine, {**rewards, **held_out}, evaluated)
+        self._watch = Watch(config, tuple(rewards), tuple(held_out))
+        self._evaluated = evaluated
+        self._journal = Journal(self._folder, writes=self._main)
+        self._best: Copy = {}
+
+    def run(self) -> Ended:
+        """Train until the rounds or minutes are over or the alarm stops it; save weights that diffusers loads.
+
+        Raises:
+            TooManyFailuresError: see `FailureConfig`.
+            RatioError: see `policy_gradient.check_ratio`.
+            FloatingPointError: a gradient that is not finite.
+        """
+        done, spent = self._begin()
+        reason, begun = "all rounds done", time.perf_counter() - spent
+        if done == 0:
+            self._evaluate(0)
+        while done < self._config.rounds:
+            self._round(done)
+            done += 1
+            elapsed = time.perf_counter() - begun
+            over = self._config.minutes is not None and elapsed > 60 * self._config.minutes
+            if done % self._config.evaluation.every == 0 or done == self._config.rounds or over:
+                self._evaluate(done)
+            if done % self._config.checkpoint_every == 0 or done == self._config.rounds or over:
+                self._save(done, elapsed)
+            if self._watch.stopped:
+                reason = f"stopped by the alarm: {self._watch.reason}"
+                break
+            if self._agreed(over):
+                reason = f"{self._config.minutes:g} minutes are over"
+                break
+        return self._finish(done, reason)
+
+    def _way(
+        self, engine: Engine, rewards: Mapping[str, Reward], prompts: Sequence[Sample]
+    ) -> tuple[Rounds, Method | None]:
+        config = self._config
+        given = config.method
+        if isinstance(given, GradientConfig):
+            return Gradient(config, given, self.learner, rewards, prompts, self._timeline), None
+        if isinstance(given, OfflineConfig):
+            from .offline import Offline
+
+            return Offline(config, given, self.learner, self._timeline), None
+        method: Method
+        match given:
+            case D3poConfig():
+                method = D3po(given)
+            case PolicyConfig():
+                method = PolicyGradient(given)
+            case MatchingConfig():
+                method = Matching(given, self.learner.weights.copy())
+        grading = Grading(engine, rewards, config.failures.timeout, self._timeline)
+        return Online(config, method, self.learner, grading, prompts, self._timeline), method
+
+    def _begin(self) -> tuple[int, float]:
+        """Rounds done before, and the seconds they took."""
+        description = self._config.model_dump_json(indent=1)
+        self._same_run(description)
+        restored = checkpoint.restore(self._folder / "checkpoints", self.learner)
+        self._journal.begin(description, restored.rounds if restored else 0)
+        if self._config.trackers:
+            self._accelerator.init_trackers("mmreward", config={"run": description})
+        if restored is None:
+            return 0, 0.0
+        if self._method is not None:
+            self._method.load_state(restored.copies)
+        self._best = dict(restored.copies.get("best", {}))
+        self._watch.load_state_dict(restored.state["watch"])
+        self._report(f"going on after round {restored.rounds}")
+        return restored.rounds, float(restored.state["seconds"])
+
+    def _same_run(self, description: str) -> None:
+        """Refuse to go on with another run's weights; how long it lasts may change."""
+        path = self._folder / "config.json"
+        if not path.exists():
+            return
+        before, now = json.loads(path.read_text(encoding="utf-8")), json.loads(description)
+        changed = [key for key in now if key not in LENGTH and before.get(key) != now[key]]
+        if changed:
+            raise ValueError(
+                f"{self._folder} holds a run with other settings ({', '.join(changed)}): choose another `out`, or "
+                "remove the folder to start anew"
+            )
+
+    def _round(self, number: int) -> None:
+        begun = time.perf_counter()
+        metrics = self._rounds.round(number)
+        spans = self._timeline.take()
+        metrics["seconds"] = time.perf_counter() - begun
+        for what in ("generate", "score", "wait", "update"):
+            metrics[f"seconds/{what}"] = seconds(spans, what)
+        self._journal.write("rounds", {"round": number, **metrics})
+        self._journal.write_json("timeline", [(what, a - begun, b - begun) for what, a, b in spans])
+        if self._config.trackers:
+            self._accelerator.log(metrics, step=number)
+        rewards = "  ".join(f"{k[7:]} {v:.4f}" for k, v in metrics.items() if k.startswith("reward/"))
+        self._report(f"round {number + 1}: {rewards}  ({metrics['seconds']:.1f} s)")
+
+    def _evaluate(self, done: int) -> None:
+        evaluated = self._evaluation.run()
+        verdict = self._watch.look(done, evaluated)
+        summary = evaluated.summary()
+        line = {"round": done, "rewards": summary, **verdict}
+        self._journal.write("evaluations", line)
+        if self._config.trackers:
+            self._accelerator.log({f"evaluation/{k}": v["mean"] for k, v in summary.items()}, step=done)
+        self._show(done, evaluated)
+        if self._watch.improved or not self._best:
+            self._best = self._candidate()
+        means = "  ".join(f"{name} {v['mean']:.4f} +- {1.96 * v['sem']:.4f}" for name, v in summary.items())
+        self._report(f"evaluation after {done} rounds: {means}  [{verdict['verdict']}]")
+
+    def _show(self, done: int, evaluated: Evaluated) -> None:
+        shown = self._config.evaluation.shown
+        pictures: list[Image.Image] = [one.picture() for one in media(evaluated.pixels[:shown])]
+        self._journal.write_grid(done, pictures)
+        if done == 0:
+            self._journal.write_json("prompts", [sample.prompt for sample in self._evaluated[:shown]])
+
+    def _candidate(self) -> Copy:
+        average = self.learner.average
+        if average is None:
+            return self.learner.weights.copy()
+        return {name: tensor.clone() for name, tensor in average.copy.items()}
+
+    def _save(self, done: int, elapsed: float) -> None:
+        if self._main:
+            copies = dict(self._method.state()) if self._method is not None else {}
+            state: dict[str, Any] = {"watch": self._watch.state_dict(), "seconds": elapsed}
+            checkpoint.save(
+                self._folder / "checkpoints", self.learner, done, copies | {"best": self._best}, state
+            )
+        self._accelerator.wait_for_everyone()
+
+    def _agreed(self, over: bool) -> bool:
+        """Whether any process thinks the time is over, so that all stop in the same round."""
+        if self._accelerator.num_processes == 1:
+            return over
+        from accelerate.utils import gather_object
+
+        return any(gather_object([over]))
+
+    def _finish(self, done: int, reason: str) -> Ended:
+        """Save the averaged weights; after an alarm, those of the best evaluation before it."""
+        final = self._best if self._watch.stopped else self._candidate()
+        target = self._folder / "weights"
+        if self._main:
+            with self.learner.weights.using(final):
+                self.learner.weights.save(target)
+            write(final, self._folder / "weights.safetensors")
+            self._journal.write_json("ended", {"rounds": done, "reason": reason, "watch": self._watch.reason})
+        if self._config.trackers:
+            self._accelerator.end_training()
+        self._accelerator.wait_for_everyone()
+        self._report(f"{reason}; weights in {target}")
+        return Ended(done, reason, target)
+
+
+def _silent(line: str) -> None:
+    pass

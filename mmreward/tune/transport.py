@@ -1,0 +1,174 @@
+"""Optimal transport between prompts and pictures, as PISCES uses it for rewards without annotation.
+
+Two levels. `Transport` learns a map from text embeddings to where real pictures lie, so that closeness to
+it is a quality reward. `partial_plan` matches the words of one prompt with the places of one picture or clip,
+where some words and places have no partner. Both are plain tensors in, tensors out.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+Draw = Callable[[int], torch.Tensor]
+"""A batch size -> that many embeddings (n, D)."""
+
+
+# --- token by token -----------------------------------------------------------------------------------------
+
+
+def partial_plan(
+    cost: torch.Tensor, *, mass: float = 0.9, epsilon: float = 0.05, iterations: int = 200
+) -> torch.Tensor:
+    """Entropic partial transport: which share of each row goes to each column, at least cost.
+
+    Minimises <P, cost> - epsilon * entropy(P) over P >= 0 with row sums at most 1/n, column sums at most 1/m
+    and a total of `mass`, by exact updates of one dual variable at a time (Benamou et al., arXiv:1412.5154),
+    in logarithms, so that a small epsilon is safe. Differentiable.
+
+    Args:
+        cost: (..., n, m).
+        mass: share that is matched, in (0, 1]; the paper takes 0.9.
+        epsilon: in units of the cost; the smaller, the sharper the plan and the more iterations it takes.
+        iterations: of all three updates. The total is exact after any number, the sums in the limit.
+
+    Raises:
+        ValueError: `mass`, `epsilon` or `iterations` out of range.
+    """
+    if not 0 < mass <= 1 or epsilon <= 0 or iterations < 1:
+        raise ValueError(
+            f"mass {mass} must be in (0, 1], epsilon {epsilon} above 0, iterations {iterations} at least 1"
+        )
+    n, m = cost.shape[-2:]
+    kernel = -cost.float() / epsilon
+    rows, columns = (kernel.new_zeros(*cost.shape[:-2], *shape) for shape in ((n, 1), (1, m)))
+    total = kernel.new_zeros(*cost.shape[:-2], 1, 1)
+    for _ in range(iterations):
+        rows = (-math.log(n) - (kernel + columns + total).logsumexp(-1, keepdim=True)).clamp(max=0)
+        columns = (-math.log(m) - (kernel + rows + total).logsumexp(-2, keepdim=True)).clamp(max=0)
+        total = math.log(mass) - (kernel + rows + columns).logsumexp((-2, -1), keepdim=True)
+    return (kernel + rows + columns + total).exp()
+
+
+def token_cost(
+    words: torch.Tensor,
+    places: torch.Tensor,
+    *,
+    times: tuple[torch.Tensor, torch.Tensor] | None = None,
+    points: tuple[torch.Tensor, torch.Tensor] | None = None,
+    temporal: float = 0.2,
+    spatial: float = 0.2,
+) -> torch.Tensor:
+    """1 - cosine, plus how far a word is expected from a place in time (|dt|) and in the picture (|dp|^2).
+
+    Args:
+        words: (..., n, D) embeddings.
+        places: (..., m, D) embeddings of patches.
+        times: expected time of each word (..., n) and time of each place (..., m), in [0, 1].
+        points: the same in the picture, (..., n, 2) and (..., m, 2).
+        temporal, spatial: weights of the two; the paper does not give its own.
+
+    Returns:
+        (..., n, m).
+    """
+    cost = 1 - F.normalize(words, dim=-1) @ F.normalize(places, dim=-1).mT
+    if times is not None:
+        cost = cost + temporal * (times[0].unsqueeze(-1) - times[1].unsqueeze(-2)).abs()
+    if points is not None:
+        cost = cost + spatial * (points[0].unsqueeze(-2) - points[1].unsqueeze(-3)).square().sum(-1)
+    return cost
+
+
+def fused(attention: torch.Tensor, plan: torch.Tensor, eps: float = 1e-8) -> torch.Tensor:
+    """Cross-attention (..., n, m) steered by a plan: rows proportional to (attention + eps) (plan + eps)."""
+    return ((attention + eps).log() + (plan + eps).log()).softmax(-1)
+
+
+# --- as a whole ---------------------------------------------------------------------------------------------
+
+
+class Transport(nn.Module):
+    """A map from text embeddings to picture embeddings, y + MLP(y): three layers, the identity to begin with.
+
+    Args:
+        width: of the embeddings, D.
+        hidden: width of the layers between.
+    """
+
+    def __init__(self, width: int, hidden: int = 256) -> None:
+        super().__init__()
+        self.layers = _mlp(width, hidden, width)
+        for parameter in self.layers[-1].parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, texts: torch.Tensor) -> torch.Tensor:
+        """(..., D) to (..., D)."""
+        return texts + torch.as_tensor(self.layers(texts))
+
+    def quality(self, texts: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        """The reward: cosine, -1 to 1, of each picture's embedding with its mapped prompt's, (N,)."""
+        return F.cosine_similarity(self(texts), images, dim=-1)
+
+
+def learn_transport(
+    texts: Draw,
+    images: Draw,
+    *,
+    hidden: int = 256,
+    steps: int = 1000,
+    inner: int = 5,
+    batch: int = 128,
+    lr: float = 1e-3,
+    seed: int = 0,
+) -> Transport:
+    """Neural optimal transport for the cost |y - x|^2 / 2 (arXiv:2201.12220).
+
+    max over potentials f of min over maps T of E[|y - T(y)|^2 / 2 - f(T(y))] + E[f(x)]: the map carries the
+    texts to where pictures are as gently as it can, without being told which picture belongs to which text.
+
+    Args:
+        texts, images: draw embeddings of one width; the two need not belong together.
+        hidden: width of both networks.
+        steps: updates of the potential.
+        inner: updates of the map before each of them.
+        batch: embeddings drawn for an update.
+        lr: of both Adams.
+        seed: of the weights; the draws have their own.
+
+    Raises:
+        ValueError: the two have different widths.
+    """
+    width, other = texts(1).shape[-1], images(1).shape[-1]
+    if width != other:
+        raise ValueError(f"texts are {width} wide and images {other}: project them into one space first")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        transport, potential = Transport(width, hidden), _mlp(width, hidden, 1)
+    transport.to(texts(1).device)
+    potential.to(texts(1).device)
+    slow = torch.optim.Adam(potential.parameters(), lr=lr, betas=(0.5, 0.9))
+    fast = torch.optim.Adam(transport.parameters(), lr=lr, betas=(0.5, 0.9))
+    for _ in range(steps):
+        for _ in range(inner):
+            given = texts(batch)
+            moved = transport(given)
+            effort = (given - moved).square().sum(-1, keepdim=True) / 2
+            _descend(fast, (effort - potential(moved)).mean())
+        with torch.no_grad():
+            moved = transport(texts(batch))
+        _descend(slow, (potential(moved) - potential(images(batch))).mean())
+    return transport.requires_grad_(False)
+
+
+def _descend(optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> None:
+    optimiser.zero_grad()
+    torch.autograd.backward(loss)
+    optimiser.step()
+
+
+def _mlp(width: int, hidden: int, out: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(width, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, out)
+    )

@@ -1,0 +1,160 @@
+"""What of a network is trained: LoRA layers or all of it, its reference, and copies of its weights.
+
+A copy is a dict of tensors by name. `Weights.using` runs the network with a copy for a while, so the policy of the
+last round, an average and a frozen reference need no second network.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
+from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors.torch import load_file, save_file
+
+from .generator import Generator
+
+Copy = dict[str, torch.Tensor]
+
+
+class Weights:
+    """The trained weights of a generator's network, in float32.
+
+    Args:
+        generator: its network gets LoRA layers, in place, or is trained as a whole.
+        rank: of the LoRA layers; 0 trains every weight.
+        alpha: LoRA's scale is alpha / rank.
+        targets: ends of the names of the layers that get LoRA; None takes the generator's own.
+
+    Raises:
+        ValueError: no layer of the network has such a name.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        *,
+        rank: int = 32,
+        alpha: float | None = None,
+        targets: tuple[str, ...] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.network = generator.network
+        self.lora = rank > 0
+        targets = targets or generator.lora_targets
+        if self.lora:
+            self.network.requires_grad_(False)
+            config = LoraConfig(
+                r=rank,
+                lora_alpha=2 * rank if alpha is None else alpha,  # type: ignore[arg-type]  # a float will do
+                target_modules=list(targets),
+                init_lora_weights="gaussian",
+            )
+            with torch.random.fork_rng():
+                torch.manual_seed(seed)
+                inject_adapter_in_model(config, self.network)
+        else:
+            self.network.requires_grad_(True)
+        # Dropout and batch statistics would make the policy that is trained another one than the one that drew.
+        self.network.eval()
+        self.parameters = {
+            name: parameter for name, parameter in self.network.named_parameters() if parameter.requires_grad
+        }
+        for parameter in self.parameters.values():
+            parameter.data = parameter.data.float()
+        self._initial = None if self.lora else self.copy()
+
+    def copy(self) -> Copy:
+        """The weights as they are now."""
+        return {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
+
+    def set(self, copy: Mapping[str, torch.Tensor]) -> None:
+        """Write a copy back.
+
+        Raises:
+            ValueError: it is of another network, or of LoRA layers of other sizes.
+        """
+        if {n: t.shape for n, t in copy.items()} != {n: p.shape for n, p in self.parameters.items()}:
+            raise ValueError("these weights are of another network, or of LoRA layers elsewhere or of another rank")
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(copy[name])
+
+    @contextmanager
+    def using(self, copy: Mapping[str, torch.Tensor]) -> Iterator[None]:
+        """The network runs with `copy` inside; backward passes belong outside."""
+        own = {name: parameter.data for name, parameter in self.parameters.items()}
+        try:
+            for name, parameter in self.parameters.items():
+                parameter.data = copy[name]
+            yield
+        finally:
+            for name, parameter in self.parameters.items():
+                parameter.data = own[name]
+
+    @contextmanager
+    def reference(self) -> Iterator[None]:
+        """The network as it was before training: LoRA switched off, or the first weights in place."""
+        if self._initial is not None:
+            with self.using(self._initial):
+                yield
+            return
+        layers = [module for module in self.network.modules() if isinstance(module, BaseTunerLayer)]
+        try:
+            for layer in layers:
+                layer._disable_adapters = True  # `enable_adapters` would also take the gradients off
+            yield
+        finally:
+            for layer in layers:
+                layer._disable_adapters = False
+
+    def save(self, folder: Path) -> None:
+        """Write what diffusers reads: `pytorch_lora_weights.safetensors` for `pipe.load_lora_weights(folder)`, or
+        the network's own folder for `from_pretrained`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        if not self.lora:
+            self.network.save_pretrained(folder)  # type: ignore[operator]  # every denoiser is a ModelMixin
+            return
+        role = "unet" if "UNet" in type(self.network).__name__ else "transformer"
+        state = get_peft_model_state_dict(self.network)
+        named = {f"{role}.{name}": tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+        save_file(named, folder / "pytorch_lora_weights.safetensors")
+
+
+def blend(old: Copy, new: Mapping[str, torch.Tensor], decay: float) -> None:
+    """old <- decay old + (1 - decay) new, in place."""
+    with torch.no_grad():
+        for name, tensor in old.items():
+            tensor.lerp_(new[name].to(tensor), 1 - decay)
+
+
+class Average:
+    """Exponential moving average of the weights, with the warm-up of flow_grpo: min((1 + n) / (10 + n), decay).
+
+    Args:
+        decay: per update of the average.
+        every: optimiser steps between two updates.
+    """
+
+    def __init__(self, weights: Weights, decay: float = 0.9, every: int = 8) -> None:
+        self.decay, self.every = decay, every
+        self.copy = weights.copy()
+        self.steps = 0
+
+    def update(self, weights: Weights) -> None:
+        """To be called after every optimiser step."""
+        self.steps += 1
+        if self.steps % self.every == 0:
+            number = self.steps // self.every
+            blend(self.copy, weights.parameters, min((1 + number) / (10 + number), self.decay))
+
+
+def read(path: Path) -> Copy:
+    """A copy that was written with `write`."""
+    return dict(load_file(path))
+
+
+def write(copy: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Write a copy as safetensors."""
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in copy.items()}, path)

@@ -1,0 +1,126 @@
+"""Every method raises the reward of the toy generator; a stopped run goes on exactly; nothing is lost."""
+
+import json
+
+import pytest
+import torch
+from toy_generator import ToyGenerator
+
+from mmreward.tune.journal import lines
+from mmreward.tune.policy_gradient import RatioError
+from mmreward.tune.weights import read
+
+METHODS = {
+    "grpo": {"method": {"name": "grpo"}},
+    "grpo-kl": {"method": {"name": "grpo", "kl": 0.001, "updates": 2}},
+    "grpo-cps-window": {
+        "method": {"name": "grpo", "clip": 1e-3},
+        "rollout": {"kernel": {"name": "cps"}, "selector": {"name": "window", "width": 2, "high": 4}},
+    },
+    "dance": {
+        "rollout": {
+            "kernel": {"name": "dance"},
+            "selector": {"name": "random_fraction"},
+            "stochastic": "all",
+            "same_noise": True,
+        }
+    },
+    "mix-flash": {
+        "rollout": {
+            "selector": {"name": "sliding_window", "width": 2, "iterations": 3},
+            "solver": "dpm2",
+            "compress": 0.5,
+        }
+    },
+    "guard": {"method": {"name": "guard", "clip": 1e-3}},
+    "dppo": {"method": {"name": "dppo", "threshold": 1e-2, "updates": 2}},
+    "d3po": {"method": {"name": "d3po"}, "rollout": {"same_noise": True}},
+    "nft": {"method": {"name": "nft", "decay": "copy"}},
+    "awm": {"method": {"name": "awm", "updates": 2, "kl": 0.1}},
+    "crd": {"method": {"name": "crd"}},
+    "dgpo": {"method": {"name": "dgpo", "beta": 1.0}},
+    "rwr": {"method": {"name": "rwr"}},
+    "sft": {"method": {"name": "sft"}},
+    "dpo": {"method": {"name": "dpo", "beta": 10.0}},
+    "draft": {"method": {"name": "draft"}},
+    "draft-lv": {"method": {"name": "draft_lv"}},
+    "align-prop": {"method": {"name": "align_prop", "checkpointing": True}},
+    "refl": {"method": {"name": "refl", "range": [2, 5]}},
+}
+
+
+def with_rollout(described, **changes):
+    rollout = {"prompts": 2, "group": 8, "micro_batch": 8, "steps": 6, **changes.pop("rollout", {})}
+    return described(rollout=rollout, **changes)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_raises_its_reward(described, trainer, name):
+    config = with_rollout(
+        described, rounds=24, evaluation={"prompts": {"data": "shapes-world"}, "every": 24}, **METHODS[name]
+    )
+    run = trainer(config)
+    run.run()
+    means = [e["rewards"]["redness"]["mean"] for e in lines(run._folder / "evaluations.jsonl")]
+    assert means[-1] > means[0] + 0.03, means
+
+
+def test_a_run_that_was_stopped_ends_with_the_same_weights(described, trainer, tmp_path):
+    for method in ({"name": "grpo", "updates": 2}, {"name": "nft"}):
+        whole = described(method=method, out=str(tmp_path / f"{method['name']}-whole"))
+        trainer(whole).run()
+        halves = described(method=method, out=str(tmp_path / f"{method['name']}-halves"))
+        trainer(halves.model_copy(update={"rounds": 2})).run()
+        ended = trainer(halves, generator=ToyGenerator()).run()
+        assert ended.rounds == 4
+        one, other = (read(tmp_path / f"{method['name']}-{n}" / "weights.safetensors") for n in ("whole", "halves"))
+        assert all(torch.equal(one[name], other[name]) for name in one)
+        journal = lines(tmp_path / f"{method['name']}-halves" / "rounds.jsonl")
+        assert [line["round"] for line in journal] == [0, 1, 2, 3]
+
+
+def test_another_config_is_refused_in_the_same_folder(described, trainer):
+    trainer(described(rounds=1)).run()
+    with pytest.raises(ValueError, match="other settings.*optimiser"):
+        trainer(described(rounds=1, optimiser={"lr": 1e-3})).run()
+
+
+def test_dropout_breaks_the_ratio_and_is_explained(described, trainer):
+    generator = ToyGenerator()
+    run = trainer(described(), generator=generator)
+
+    def noisy(module, given, out):
+        return torch.nn.functional.dropout(out, 0.1)
+
+    generator.network.register_forward_hook(noisy)
+    with pytest.raises(RatioError, match="dropout"):
+        run.run()
+
+
+def test_the_reference_is_the_network_before_training(described, trainer):
+    for lora in ({"rank": 4}, None):
+        generator = ToyGenerator()
+        conditioning, noise = generator.encode(["a red sky"]), generator.noise([1])
+        before = generator.velocity(noise, 0.5, conditioning)
+        run = trainer(described(lora=lora, out=f"{described().out}-{lora}"), generator=generator)
+        run.run()
+        after = generator.velocity(noise, 0.5, conditioning)
+        with run.learner.weights.reference():
+            again = generator.velocity(noise, 0.5, conditioning)
+        torch.testing.assert_close(again, before)
+        assert not torch.allclose(after, before)
+
+
+def test_groups_must_fit_into_micro_batches_of_methods_that_compare_them(described, trainer):
+    with pytest.raises(ValueError, match="multiple of rollout.group"):
+        trainer(with_rollout(described, method={"name": "dpo"}, rollout={"micro_batch": 4}))
+    with pytest.raises(ValueError, match="do not fit"):
+        trainer(with_rollout(described, rollout={"micro_batch": 12}))
+
+
+def test_the_journal_says_what_was_under_way(described, trainer):
+    run = trainer(described(rounds=1))
+    run.run()
+    spans = json.loads((run._folder / "timeline.json").read_text())
+    assert {"generate", "score", "wait", "update"} <= {what for what, _, _ in spans}
+    assert all(begun <= ended for _, begun, ended in spans)
