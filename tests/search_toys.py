@@ -1,8 +1,7 @@
-"""Samplers whose every distribution is known: a Gaussian walk and a chain of bits; and a step of a flow."""
+"""Samplers whose every distribution is known: a Gaussian walk and a chain of bits."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -74,19 +73,3 @@ def rewarding(value: Callable[[Any], float], fails: Callable[[Any], bool] = lamb
         return [Score.failed("error", "scripted") if fails(one) else Score(value(one)) for one in media]
 
     return score
-
-
-class Cps:
-    """Coefficient-preserving step: part of the noise that is there is replaced by fresh noise."""
-
-    def __init__(self, eta: float = 0.8) -> None:
-        self._share = np.sin(eta * np.pi / 2)
-
-    def transition(self, x: torch.Tensor, v: torch.Tensor, sigmas: torch.Tensor, i: int) -> Any:
-        now, after = sigmas[i], sigmas[i + 1]
-        std = after * self._share
-        mean = (1 - after) * (x - now * v) + (after**2 - std**2).clamp(min=0).sqrt() * (x + (1 - now) * v)
-        return SimpleNamespace(mean=mean, std=std)
-
-    def draw(self, transition: Any, noise: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-        return transition.mean + transition.std * noise

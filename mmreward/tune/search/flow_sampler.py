@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from .. import kernels
 from ..generator import Conditioning, Generator
 from ..sampling import media
 from .sampler import Kernel, Rows, Seeds
@@ -21,7 +22,6 @@ class GeneratorSampler:
         sigmas: the grid, (steps + 1,) float32, from the highest noise level down to 0.
         guidance: scale of classifier-free guidance; 1 is none.
         kernel: the step.
-        fps: frames per second of decoded clips.
     """
 
     generator: Generator
@@ -29,7 +29,6 @@ class GeneratorSampler:
     sigmas: torch.Tensor
     guidance: float
     kernel: Kernel
-    fps: float = 16.0
 
     @property
     def prompts(self) -> int:
@@ -64,7 +63,7 @@ class GeneratorSampler:
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> Sequence[Any]:
-        return media(self.generator.decode(latents), self.fps)
+        return media(self.generator.decode(latents), self.generator.fps)
 
 
 def generator_sampler(
@@ -73,8 +72,6 @@ def generator_sampler(
     steps: int | None = None,
     guidance: float | None = None,
     kernel: Kernel | str = "cps",
-    *,
-    fps: float = 16.0,
 ) -> GeneratorSampler:
     """Make a sampler of a generator.
 
@@ -85,7 +82,6 @@ def generator_sampler(
         kernel: the stochastic step or its name in `tune.kernels`. "cps" keeps the noise level of every state
             exact, so x0_hat is what the network was trained on; "ode" is deterministic and leaves only the
             starting noise to choose, which is all that best-of-N needs.
-        fps: frames per second of decoded clips.
 
     Raises:
         ValueError: fewer than one step, no prompt, or no such kernel.
@@ -100,8 +96,7 @@ def generator_sampler(
         conditioning,
         generator.sigmas(steps),
         generator.guidance if guidance is None else guidance,
-        _named(kernel) if isinstance(kernel, str) else kernel,
-        fps,
+        kernels.kernel(kernel) if isinstance(kernel, str) else kernel,
     )
 
 
@@ -111,9 +106,3 @@ def gaussian(seeds: Seeds, like: torch.Tensor) -> torch.Tensor:
         torch.randn(like.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds.tolist()
     ]
     return torch.stack(rows).to(like.device)
-
-
-def _named(name: str) -> Kernel:
-    from ..kernels import kernel
-
-    return kernel(name)

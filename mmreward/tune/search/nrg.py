@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 import torch
 
 from ...media import Media
+from ..backprop.outcome import PixelReward
 from ..generator import Conditioning, Generator
 
 PROMPT = "nrg_prompt"
@@ -20,7 +21,7 @@ class PixelTerm(NamedTuple):
     """A reward of decoded x0_hat: float pixels (N, 3, H, W) in [0, 1] and N prompts to (N,), such as
     `Reward.score_tensor`."""
 
-    reward: Callable[[torch.Tensor, Sequence[str]], torch.Tensor]
+    reward: PixelReward
     weight: float = 1.0
 
 
@@ -87,6 +88,10 @@ class RewardGuided:
     @property
     def guidance(self) -> float:
         return self.generator.guidance
+
+    @property
+    def fps(self) -> float | None:
+        return self.generator.fps
 
     @property
     def device(self) -> torch.device:
