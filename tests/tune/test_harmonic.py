@@ -23,6 +23,7 @@ def one(engine, sample, **args):
     return engine.score([sample], load("harmonic", weights="mini-clip", **args))["harmonic"][0]
 
 
+@torch.no_grad()
 def similarities(drawn):
     (image, *references), prompt = drawn
     net = models.clip("mini-clip")
