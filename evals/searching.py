@@ -1,7 +1,7 @@
 """What searching without training buys, and what it costs: `python -m mmreward.evals.searching`.
 
-mini-flow draws pictures for held-out captions. Every method chooses by a checklist that mini-vlm answers; the
-oracle, which no method ever asks, says how many of the chosen pictures show exactly what the caption asks for.
+mini-flow draws pictures for held-out captions. Every method chooses by a checklist that mini-vlm answers;
+the oracle, which no method ever asks, says how many of the chosen pictures show exactly what the caption asks for.
 Costs are forwards of the network per row (two per step with classifier-free guidance; a backward pass counts
 as two forwards) and scores or verdicts asked of a model.
 """
@@ -13,9 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+from mmreward.generators.mini_flow import MiniFlow
+from scipy.stats import binomtest
 
 from mmreward import Engine, Media, Sample, load, models
-from mmreward.generators.mini_flow import MiniFlow
 from mmreward.mini import flow, oracle, tasks
 from mmreward.mini.world import Caption
 from mmreward.tune.search import (
