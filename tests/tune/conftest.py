@@ -4,40 +4,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
+import train_toy
 from toy_generator import ToyGenerator
+from train_toy import PROMPTS
 
-from mmreward import Engine, Sample, Score, load, reward
+from mmreward import Engine
 from mmreward.tune.config import TuneConfig
 from mmreward.tune.trainer import Trainer
-
-PROMPTS = [
-    Sample(id=str(i), prompt=text) for i, text in enumerate(["a red sky", "a sea", "sand", "a red hat"])
-]
 
 
 @pytest.fixture
 def redness() -> Any:
     """How red a picture is, 0 to 1; differentiable."""
-
-    def factory() -> Any:
-        """How red."""
-
-        async def score(sample: Sample) -> Score:
-            assert sample.image is not None
-            red, green, blue = np.asarray(sample.image.array(), dtype=np.float64).mean((0, 1)) / 255
-            return Score(float((red - (green + blue) / 2 + 1) / 2))
-
-        def score_tensor(pixels: torch.Tensor, prompts: Any) -> torch.Tensor:
-            red, green, blue = pixels.mean((2, 3)).unbind(1)
-            return (red - (green + blue) / 2 + 1) / 2
-
-        return score, score_tensor
-
-    reward("redness", needs=("image",), range=(0, 1), differentiable=True, uses_prompt=False)(factory)
-    return load("redness")
+    return train_toy.redness()
 
 
 @pytest.fixture

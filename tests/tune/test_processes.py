@@ -1,0 +1,73 @@
+"""Real processes: killed and started again, two at once, and rewards that run elsewhere."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmreward import load
+from mmreward.tune.journal import lines
+from mmreward.tune.weights import read
+
+TESTS = Path(__file__).parents[1]
+pytestmark = pytest.mark.timeout(240)
+
+
+def start(*arguments):
+    environment = {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)
+
+
+def write(config, tmp_path, name):
+    path = tmp_path / f"{name}.json"
+    path.write_text(config.model_copy(update={"out": str(tmp_path / name)}).model_dump_json())
+    return str(path)
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_weights(described, tmp_path):
+    config = described(method={"name": "nft"}, rounds=5)
+    script = str(TESTS / "train_toy.py")
+    assert start(script, write(config, tmp_path, "whole")).returncode == 0
+    killed = write(config, tmp_path, "killed")
+    assert start(script, killed, "4").returncode == 9
+    assert not (tmp_path / "killed" / "weights").exists()
+    again = start(script, killed)
+    assert again.returncode == 0, again.stderr
+    one, other = (read(tmp_path / name / "weights.safetensors") for name in ("whole", "killed"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert [line["round"] for line in lines(tmp_path / "killed" / "rounds.jsonl")] == list(range(5))
+
+
+def test_two_processes_do_what_one_does(described, tmp_path):
+    config = described(rounds=3, rollout={"prompts": 4, "group": 4, "micro_batch": 4, "steps": 4})
+    script = str(TESTS / "train_toy.py")
+    assert start(script, write(config, tmp_path, "one")).returncode == 0
+    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
+    two = start(*launch, "--main_process_port", "0", script, write(config, tmp_path, "two"))
+    assert two.returncode == 0, two.stderr[-3000:]
+    first, second = (lines(tmp_path / name / "rounds.jsonl") for name in ("one", "two"))
+    for key in first[0]:
+        if key.startswith(("reward", "advantages", "scores")):
+            assert first[0][key] == second[0][key], key
+    one, other = (read(tmp_path / name / "weights.safetensors") for name in ("one", "two"))
+    for name in one:  # the same gradients, summed in another order
+        torch.testing.assert_close(one[name], other[name], atol=2e-4, rtol=0)
+
+
+def test_a_reward_in_a_child_gives_the_same_advantages(described, trainer, tmp_path):
+    config = described(rewards={"clip": {}}, rounds=1)
+    here = load("clipscore", weights="mini-clip")
+    there = load("clipscore", weights="mini-clip", python=sys.executable)
+    found = []
+    for name, one in (("here", here), ("there", there)):
+        run = trainer(config.model_copy(update={"out": str(tmp_path / name)}), rewards={"clip": one})
+        run.run()
+        found.append(lines(tmp_path / name / "rounds.jsonl")[0])
+    for key in found[0]:
+        if key.startswith(("reward", "advantages", "scores")):
+            assert found[0][key] == pytest.approx(found[1][key], abs=1e-6), key
+    there.close()
