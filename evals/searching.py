@@ -35,7 +35,7 @@ from mmreward.tune.search import (
     tree_search,
 )
 
-PROMPTS = 40
+PROMPTS = 32
 BUDGET = 8
 """What a search may cost, in plain samples."""
 STRENGTH = 20.0
