@@ -1,9 +1,9 @@
 """What searching without training buys, and what it costs: `python -m mmreward.evals.searching`.
 
 mini-flow draws pictures for held-out captions. Every method chooses by a checklist that mini-vlm answers;
-the oracle, which no method ever asks, says how many of the chosen pictures show exactly what the caption
-asks for. Costs are forwards of the network per row (two per step with classifier-free guidance; a backward
-pass counts as two forwards) and scores or verdicts asked of a model.
+the oracle, which no method ever asks, says how many of the chosen pictures show exactly what was asked for.
+NFE are forwards of the network per row, two per step with classifier-free guidance; a backward pass counts as
+two more. Calls are scores, gradients of scores and verdicts asked of a model.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from mmreward.tune.search import (
     tree_search,
 )
 
-PROMPTS = 48
+PROMPTS = 32
 BUDGET = 8
 """What a search may cost, in plain samples."""
 STRENGTH = 20.0
@@ -165,8 +165,8 @@ def measure(task: Task, names: Sequence[str]) -> list[Row]:
 def table(rows: Sequence[Row]) -> str:
     """Markdown; gains are against the first row, in points of oracle-strict accuracy."""
     lines = [
-        "| method | NFE per prompt | reward calls per prompt | oracle strict (95 %) | gain "
-        "| gain per 100 NFE |",
+        "| method | NFE per prompt | reward calls per prompt | oracle strict (95 %) "
+        "| gain | gain per 100 NFE |",
         "|---|---|---|---|---|---|",
     ]
     plain = rows[0].accuracy

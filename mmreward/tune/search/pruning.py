@@ -98,25 +98,30 @@ class _Paths:
         self._run, self._seed = run, seed
         self.prompts, self._slots = np.divmod(np.arange(run.sampler.prompts * paths), paths)
         self.states = run.sampler.start(derive(seed, self.prompts, self._slots, 0))
-        self.predicted = torch.zeros_like(self.states)
+        self._predicted: dict[int, torch.Tensor] = {}
+        """By row; a path that was abandoned keeps its last."""
         self.level = np.zeros(len(self.prompts), dtype=np.int64)
         self._seen = np.full(len(self.prompts), -1)
-        """Level of the last prediction, which an abandoned path still has."""
+        """Level of the last prediction."""
 
     def predict(self, rows: Rows, i: int) -> None:
         fresh = rows[self._seen[rows] != i]
         if len(fresh):
-            self.predicted[fresh] = self._run.predict(self.states[fresh], i, self.prompts[fresh])
+            predicted = self._run.predict(self.states[fresh], i, self.prompts[fresh])
+            self._predicted.update(zip(fresh.tolist(), predicted, strict=True))
             self._seen[fresh] = i
 
     def clean(self, rows: Rows, i: int) -> torch.Tensor:
-        return self._run.sampler.clean(self.states[rows], self.predicted[rows], i)
+        return self._run.sampler.clean(self.states[rows], self._said(rows), i)
 
     def step(self, rows: Rows, i: int) -> None:
         if len(rows):
             seeds = derive(self._seed, self.prompts[rows], self._slots[rows], i + 1)
-            self.states[rows] = self._run.sampler.step(self.states[rows], self.predicted[rows], i, seeds)
+            self.states[rows] = self._run.sampler.step(self.states[rows], self._said(rows), i, seeds)
             self.level[rows] = i + 1
+
+    def _said(self, rows: Rows) -> torch.Tensor:
+        return torch.stack([self._predicted[row] for row in rows.tolist()])
 
 
 class _Verdicts:

@@ -44,6 +44,8 @@ def tree_search(
     finished sample with every state on the way kept as a node, scores it and renews the values above. What
     the network said about a node is kept, so a rollout from level i costs steps - i - 1 evaluations per row.
 
+    Every state and every prediction of the tree stays on the device.
+
     `Found.best` is the best sample in the tree; `Found.draw` walks down once more, which draws from
     p(x) exp(strength * r(x)) in the limit of many rollouts. A rollout whose score failed is in `Found` with
     its failure, has no value, and is never walked to. `details` has "rollouts", "nodes" and "failed".
