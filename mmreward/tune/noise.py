@@ -5,6 +5,7 @@ its own best picture and its own reason to stop, so that it ends as it would alo
 is. Knows no reward and no family of generators.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -194,5 +195,5 @@ def _where(rows: list[int], mask: torch.Tensor) -> list[int]:
 
 def _length(noise: torch.Tensor) -> torch.Tensor:
     """Norm of every row over sqrt(d)."""
-    norm: torch.Tensor = torch.linalg.vector_norm(noise.flatten(1), dim=1)
-    return norm / noise[0].numel() ** 0.5
+    length: torch.Tensor = torch.linalg.vector_norm(noise.flatten(1), dim=1)
+    return length / math.sqrt(noise[0].numel())
