@@ -195,5 +195,5 @@ def _where(rows: list[int], mask: torch.Tensor) -> list[int]:
 
 def _length(noise: torch.Tensor) -> torch.Tensor:
     """Norm of every row over sqrt(d)."""
-    norm: torch.Tensor = torch.linalg.vector_norm(noise.flatten(1), dim=1)
-    return norm / math.sqrt(noise[0].numel())
+    length: torch.Tensor = torch.linalg.vector_norm(noise.flatten(1), dim=1)
+    return length / math.sqrt(noise[0].numel())

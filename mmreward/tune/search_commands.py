@@ -30,7 +30,11 @@ from .writers import Writer, emphasise, vlm_writer
 
 Loader = Callable[..., Generator]
 """`load(name, **options)`."""
-WRITERS: Mapping[str, Callable[..., Writer]] = {"emphasise": emphasise, "vlm": vlm_writer}
+WRITERS: Mapping[str, Callable[..., Writer | None]] = {
+    "emphasise": emphasise,
+    "vlm": vlm_writer,
+    "none": lambda: None,
+}
 
 
 def search_file(path: Path, load: Loader) -> str:
@@ -86,10 +90,13 @@ def critics_of(rewards: Mapping[str, Reward], thresholds: Mapping[str, float]) -
 
 
 def writer_of(given: str | Mapping[str, Any]) -> Writer | None:
-    """The writer that a config names; None for "none"."""
+    """The writer that a config names; None for "none".
+
+    Raises:
+        ValueError: no such writer, or options that it does not take.
+    """
     name, options = split(given)
-    writer = picked(name, {**WRITERS, "none": None}, "writer")
-    return called(writer, options, "writer") if writer is not None else None
+    return called(picked(name, WRITERS, "writer"), options, "writer")
 
 
 class _Search:

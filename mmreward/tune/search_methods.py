@@ -1,5 +1,4 @@
-"""The methods of `mmreward search` by name. A new one is a function of a `search_job.Job` and a line
-below."""
+"""The methods of `mmreward search` by name. A new one is a function of a `search_job.Job` and a line."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -11,7 +11,7 @@ COUNTED = re.compile(r"how many (?P<what>.+?) (?:are|is) (?:there|visible|shown)
 PRESENT = re.compile(r"(?:is|are) there (?P<what>.+?)\?", re.IGNORECASE)
 STATED = re.compile(r"(?:is|are) (?P<what>the .+?)\?", re.IGNORECASE)
 PLACE = re.compile(r"\s+(?:in|on) (?:the|this) (?:picture|image|photo|clip|video)$", re.IGNORECASE)
-ARTICLE = re.compile(r"\bthe\b", re.IGNORECASE)
+ARTICLE = re.compile(r"\bthe\s+", re.IGNORECASE)
 
 
 def wish_of(question: str, answer: str) -> str:
@@ -24,7 +24,8 @@ def wish_of(question: str, answer: str) -> str:
         what = found["what"].removesuffix("s") if answer == "1" else found["what"]
         return f"{NUMBERS[int(answer)]} {what}"
     if answer == "yes" and (found := PRESENT.match(question) or STATED.match(question)):
-        return PLACE.sub("", ARTICLE.sub("a", found["what"]))
+        article = "a " if question.lower().startswith("is") else ""
+        return ARTICLE.sub(article, PLACE.sub("", found["what"]))
     return ""
 
 

@@ -12,6 +12,7 @@ from mmreward import Sample, Score, load
 from mmreward.tune.generator import Conditioning
 from mmreward.tune.noise import chi_energy, optimise_noise
 from mmreward.tune.noise_records import Reno
+from mmreward.tune.sampling import sample
 from mmreward.tune.terms import Term, Transform
 
 TARGETS = {"low": 0.2, "high": 0.8, "broken": math.nan}
@@ -117,6 +118,21 @@ def test_together_as_one_by_one(optimiser):
         torch.testing.assert_close(alone.latents[0], together.latents[row])
         torch.testing.assert_close(alone.curves.loss[:, 0], together.curves.loss[:, row])
         assert alone.best[0] == together.best[row]
+
+
+def test_the_first_picture_is_that_of_plain_sampling():
+    generator = Toy(level=0.9)
+    found = optimise(["low", "high"], generator, steps=3, seeds=[4, 5])
+    torch.testing.assert_close(found.start, sample(generator, ["low", "high"], [4, 5], steps=3))
+    unit = optimise(["low", "high"], steps=3, seeds=[4, 5])
+    torch.testing.assert_close(found.curves.norm[0], unit.curves.norm[0])
+
+
+def test_of_equal_pictures_the_first_is_kept_and_minus_infinity_is_no_loss():
+    flat = {"flat": Term(lambda pixels, prompts: pixels.flatten(1).sum(1) * 0)}
+    assert optimise(["low"], terms=flat, iterations=4).best == (0,)
+    endless = {"endless": Term(lambda pixels, prompts: pixels.flatten(1).sum(1) / 0)}
+    assert optimise(["low"], terms=endless, iterations=4).best == (None,)
 
 
 def test_keep_best_looks_at_the_rewards_alone():
