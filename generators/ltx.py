@@ -49,7 +49,7 @@ class LTX:
 
     def __init__(
         self,
-        pipe: "LTXPipeline",
+        pipe: "LTXPipeline | LTXImageToVideoPipeline",
         *,
         height: int | None = None,
         width: int | None = None,
@@ -69,6 +69,8 @@ class LTX:
         self.size = clips.ClipSize(161, 512, 704).changed(frames, height, width)
         self.grid = self.size.latent(self.temporal, self.spatial, 1)
         self.shape = (config.in_channels, *self.grid)
+        self.mean: torch.Tensor = self.vae.latents_mean.float().view(1, -1, 1, 1, 1)
+        self.std: torch.Tensor = self.vae.latents_std.float().view(1, -1, 1, 1, 1)
         self.frame_rate = 25.0 if fps is None else fps
         self.fps: float | None = self.frame_rate
         self.decode_timestep, self.decode_noise_scale = decode_timestep, decode_noise_scale
@@ -123,7 +125,7 @@ class LTX:
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Pixels (N, T, 3, H, W) in [0, 1]; differentiable inside the range. The same latents give the same
         pixels, though some LTX-Video decoders draw noise."""
-        scaled = latents.float() * self._std / self.vae.config.scaling_factor + self._mean
+        scaled = latents.float() * self.std / self.vae.config.scaling_factor + self.mean
         timestep = None
         if self.vae.config.timestep_conditioning:
             timestep = scaled.new_full((len(scaled),), self.decode_timestep).to(self.vae.dtype)
@@ -132,14 +134,6 @@ class LTX:
         with _same_noise(self.device):
             video = self.vae.decode(scaled.to(self.vae.dtype), timestep, return_dict=False)[0]
         return clips.pixels(video)
-
-    @property
-    def _mean(self) -> torch.Tensor:
-        return self.vae.latents_mean.float().view(1, -1, 1, 1, 1)
-
-    @property
-    def _std(self) -> torch.Tensor:
-        return self.vae.latents_std.float().view(1, -1, 1, 1, 1)
 
     def _encode_text(self, prompts: Sequence[str]) -> Conditioning:
         with torch.no_grad():
@@ -173,7 +167,7 @@ class LTX:
             rope_interpolation_scale=(self.temporal / self.frame_rate, self.spatial, self.spatial),
             return_dict=False,
         )[0]
-        return tokens.float().transpose(1, 2).unflatten(2, self.grid)
+        return tokens.float().transpose(1, 2).reshape(seen.shape)
 
 
 class LTXImageToVideo(LTX):
@@ -183,9 +177,6 @@ class LTXImageToVideo(LTX):
     the VAE's posterior, not a sample of it as in diffusers, so that the same picture is always the same
     condition.
     """
-
-    def __init__(self, pipe: "LTXImageToVideoPipeline", **options: Any) -> None:
-        super().__init__(pipe, **options)
 
     def encode(self, prompts: Sequence[str], inputs: Sequence[Sequence[Media]] = ()) -> Conditioning:
         """As `LTX.encode`, and "frame" (N, C, 1, h, w); pictures are resized to the clip's size."""
@@ -198,7 +189,8 @@ class LTXImageToVideo(LTX):
     def _encode_picture(self, picture: Any) -> torch.Tensor:
         image = self.pipe.video_processor.preprocess(picture, height=self.size.height, width=self.size.width)
         clip = image.to(self.device, self.vae.dtype).unsqueeze(2)
-        return (self.vae.encode(clip).latent_dist.mode().float() - self._mean) / self._std
+        mode: torch.Tensor = self.vae.encode(clip).latent_dist.mode()
+        return (mode.float() - self.mean) / self.std
 
     def _predict(
         self, latents: torch.Tensor, levels: torch.Tensor, told: Mapping[str, torch.Tensor]

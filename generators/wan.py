@@ -78,7 +78,7 @@ class Wan:
 
     def __init__(
         self,
-        pipe: "WanPipeline",
+        pipe: "WanPipeline | WanImageToVideoPipeline",
         *,
         height: int | None = None,
         width: int | None = None,
@@ -89,7 +89,7 @@ class Wan:
     ) -> None:
         self.pipe, self.vae, self.negative_prompt = pipe, pipe.vae, negative_prompt
         self.per_token = bool(pipe.config.expand_timesteps)
-        self._check_channels(pipe.transformer.config.in_channels, self.vae.config.z_dim)
+        self._check()
         self.network: torch.nn.Module = _denoiser(pipe)
         if guidance_2 is not None and not isinstance(self.network, Experts):
             raise ValueError("guidance_2 is for a second transformer, but this pipeline has only one")
@@ -103,6 +103,8 @@ class Wan:
         self.tokens = (grid[1] // patch) * (grid[2] // patch)
         self.shape = (self.vae.config.z_dim, *grid)
         facts = torch.tensor([self.vae.config.latents_mean, self.vae.config.latents_std], device=self.device)
+        self.mean: torch.Tensor
+        self.std: torch.Tensor
         self.mean, self.std = facts.view(2, 1, -1, 1, 1, 1)
         for name, part in self.parts.items():
             if name != "network":
@@ -147,7 +149,9 @@ class Wan:
         scaled = latents.float() * self.std + self.mean
         return clips.pixels(self.vae.decode(scaled.to(self.vae.dtype), return_dict=False)[0])
 
-    def _check_channels(self, channels: int, latent: int) -> None:
+    def _check(self) -> None:
+        """Raise ValueError when the pipeline is not one of this task."""
+        channels, latent = self.pipe.transformer.config.in_channels, self.vae.config.z_dim
         if channels != latent:
             raise ValueError(f"the transformer takes {channels} channels, not {latent}; use WanImageToVideo")
 
@@ -200,15 +204,6 @@ class WanImageToVideo(Wan):
         ValueError: as `Wan`; the checkpoint wants two pictures, or CLIP embeddings without an image encoder.
     """
 
-    def __init__(self, pipe: "WanImageToVideoPipeline", **options: Any) -> None:
-        config = pipe.transformer.config
-        self.sees_clip = config.image_dim is not None
-        if config.pos_embed_seq_len is not None:
-            raise ValueError("this checkpoint wants a last frame too; WanImageToVideo gives only the first")
-        if self.sees_clip and pipe.image_encoder is None:
-            raise ValueError("the transformer wants CLIP embeddings, but the pipeline has no image_encoder")
-        super().__init__(pipe, **options)
-
     @property
     def parts(self) -> Mapping[str, torch.nn.Module]:
         encoder = self.pipe.image_encoder
@@ -221,16 +216,21 @@ class WanImageToVideo(Wan):
         text = self._encode_text([*prompts, self.negative_prompt])
         name = "frame" if self.per_token else "channels"
         shown = {name: torch.cat([self._encode_picture(picture) for picture in pictures])}
-        if self.sees_clip:
+        if self.pipe.transformer.config.image_dim is not None:
             with torch.no_grad():
                 shown["image"] = self.pipe.encode_image(pictures, self.device).to(self.dtype)
         blank = text[-1:].expand(len(prompts), -1, -1)
         return Conditioning({"text": text[:-1], **shown}, {"text": blank, **shown})
 
-    def _check_channels(self, channels: int, latent: int) -> None:
+    def _check(self) -> None:
+        config, latent = self.pipe.transformer.config, self.vae.config.z_dim
         expected = latent if self.per_token else 2 * latent + self.pipe.vae_scale_factor_temporal
-        if channels != expected:
-            raise ValueError(f"the transformer takes {channels} channels, not {expected}; use Wan")
+        if config.in_channels != expected:
+            raise ValueError(f"the transformer takes {config.in_channels} channels, not {expected}; use Wan")
+        if config.pos_embed_seq_len is not None:
+            raise ValueError("this checkpoint wants a last frame too; WanImageToVideo gives only the first")
+        if config.image_dim is not None and self.pipe.image_encoder is None:
+            raise ValueError("the transformer wants CLIP embeddings, but the pipeline has no image_encoder")
 
     @torch.no_grad()
     def _encode_picture(self, picture: Any) -> torch.Tensor:
@@ -240,7 +240,8 @@ class WanImageToVideo(Wan):
         clip = image.to(self.device, self.vae.dtype).unsqueeze(2)
         if not self.per_token:
             clip = torch.nn.functional.pad(clip, (0, 0, 0, 0, 0, self.size.frames - 1))
-        latents = (self.vae.encode(clip).latent_dist.mode().float() - self.mean) / self.std
+        mode: torch.Tensor = self.vae.encode(clip).latent_dist.mode()
+        latents = (mode.float() - self.mean) / self.std
         if self.per_token:
             return latents
         mask = latents.new_zeros(1, self.pipe.vae_scale_factor_temporal, *self.shape[1:])
@@ -258,7 +259,7 @@ class WanImageToVideo(Wan):
         return clips.held_velocity(velocity, latents, levels, told["frame"])
 
 
-def _denoiser(pipe: "WanPipeline") -> torch.nn.Module:
+def _denoiser(pipe: "WanPipeline | WanImageToVideoPipeline") -> torch.nn.Module:
     """The transformer, or both of them where the pipeline names the boundary between them."""
     transformer: torch.nn.Module = pipe.transformer
     if pipe.config.boundary_ratio is None:

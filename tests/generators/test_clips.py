@@ -160,6 +160,22 @@ def test_lora_goes_to_its_targets_and_counts(case):
     assert (after - before).abs().max() > 1e-3
 
 
+def test_a_network_in_half_precision_leaves_the_mathematics_in_single(case):
+    whole = case.generator
+    latents = whole.noise(SEEDS)
+    with torch.no_grad():
+        expected = whole.velocity(latents, 0.8, case.conditioning(), 2.0)
+        for name in ("transformer", "transformer_2"):
+            if getattr(whole.pipe, name, None) is not None:
+                getattr(whole.pipe, name).to(torch.bfloat16)
+        half = type(whole)(whole.pipe, **whole.size._asdict(), fps=whole.fps)
+        velocity = half.velocity(latents, 0.8, half.encode(PROMPTS, case.inputs), 2.0)
+        pixels = half.decode(velocity)
+    assert half.dtype == torch.bfloat16
+    assert velocity.dtype == pixels.dtype == torch.float32
+    assert (velocity - expected).abs().mean() < 0.05 * expected.abs().mean()
+
+
 def test_wrong_inputs_name_their_row(case):
     if not case.inputs:
         with pytest.raises(ValueError, match=r"row 1 has a condition picture.*use \w+ImageToVideo"):
