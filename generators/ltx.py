@@ -87,7 +87,7 @@ class LTX:
         clips.refuse_pictures(inputs, "LTXImageToVideo")
         return self._encode_text(prompts)
 
-    def noise(self, seeds: Sequence[int]) -> torch.Tensor:
+    def noise(self, seeds: Sequence[int], steps: int | None = None) -> torch.Tensor:
         """Gaussian latents (N, C, T, h, w), float32; those of the pipeline for the same seed."""
         return clips.noise(seeds, self.shape, self.device)
 

@@ -43,7 +43,7 @@ class MiniFlow:
         blank = {"hidden": hidden[-1:].expand(number, -1, -1), "pooled": pooled[-1:].expand(number, -1)}
         return Conditioning({"hidden": hidden[:-1], "pooled": pooled[:-1]}, blank)
 
-    def noise(self, seeds: Sequence[int]) -> torch.Tensor:
+    def noise(self, seeds: Sequence[int], steps: int | None = None) -> torch.Tensor:
         """Gaussian latents (N, 12, 16, 16); a seed means the same on every device."""
         return flow.noise(seeds).to(self.device, self.dtype)
 

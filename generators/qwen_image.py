@@ -38,6 +38,7 @@ class QwenImage:
         ValueError: a side is not a multiple of 16.
     """
 
+    fps: float | None = None
     lora_targets: tuple[str, ...] = networks.JOINT_ATTENTION
     steps = 50
     guidance = 4.0
@@ -85,7 +86,7 @@ class QwenImage:
         kept[:, : hidden.shape[1]] = True if mask is None else mask.bool()
         return {"hidden": whole, "mask": kept}
 
-    def noise(self, seeds: Sequence[int]) -> torch.Tensor:
+    def noise(self, seeds: Sequence[int], steps: int | None = None) -> torch.Tensor:
         """Gaussian latents (N, 16, H/8, W/8), float32."""
         return self.canvas.noise(seeds).to(self.device)
 

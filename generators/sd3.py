@@ -30,6 +30,7 @@ class SD3:
         ValueError: a side is not a multiple of 16.
     """
 
+    fps: float | None = None
     lora_targets: tuple[str, ...] = networks.JOINT_ATTENTION
     steps = 40
     guidance = 4.5
@@ -76,7 +77,7 @@ class SD3:
         )
         return last_is_blank({"hidden": hidden.to(self.dtype), "pooled": pooled.to(self.dtype)})
 
-    def noise(self, seeds: Sequence[int]) -> torch.Tensor:
+    def noise(self, seeds: Sequence[int], steps: int | None = None) -> torch.Tensor:
         """Gaussian latents (N, 16, H/8, W/8), float32."""
         return self.canvas.noise(seeds).to(self.device)
 

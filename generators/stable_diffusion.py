@@ -30,6 +30,7 @@ class StableDiffusion:
             of another kind.
     """
 
+    fps: float | None = None
     lora_targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
     full_steps = 50
     full_guidance = 7.5

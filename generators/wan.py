@@ -120,7 +120,7 @@ class Wan:
         text = self._encode_text([*prompts, self.negative_prompt])
         return Conditioning({"text": text[:-1]}, {"text": text[-1:].expand(len(prompts), -1, -1)})
 
-    def noise(self, seeds: Sequence[int]) -> torch.Tensor:
+    def noise(self, seeds: Sequence[int], steps: int | None = None) -> torch.Tensor:
         """Gaussian latents (N, C, T, h, w), float32; those of the pipeline for the same seed."""
         return clips.noise(seeds, self.shape, self.device)
 

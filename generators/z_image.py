@@ -34,6 +34,7 @@ class ZImage:
         ValueError: a side is not a multiple of 16.
     """
 
+    fps: float | None = None
     lora_targets: tuple[str, ...] = (
         "attention.to_q",
         "attention.to_k",
@@ -84,7 +85,7 @@ class ZImage:
         lengths = torch.tensor([len(row) for row in rows], device=self.device)
         return last_is_blank({"hidden": hidden.to(self.dtype), "lengths": lengths})
 
-    def noise(self, seeds: Sequence[int]) -> torch.Tensor:
+    def noise(self, seeds: Sequence[int], steps: int | None = None) -> torch.Tensor:
         """Gaussian latents (N, 16, H/8, W/8), float32."""
         return self.canvas.noise(seeds).to(self.device)
 

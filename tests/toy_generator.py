@@ -55,7 +55,7 @@ class ToyGenerator:
         codes = [[float(len(p) % 5), float(p.count("a")), float("red" in p), 1.0] for p in prompts]
         return Conditioning({"prompt": torch.tensor(codes) / 4})
 
-    def noise(self, seeds: Sequence[int]) -> torch.Tensor:
+    def noise(self, seeds: Sequence[int], steps: int | None = None) -> torch.Tensor:
         drawn = [torch.randn(3, 2, 2, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         return torch.stack(drawn)
 

@@ -75,11 +75,12 @@ class Evaluation:
         generator, config = self._learner.generator, self._config.evaluation
         samples = [self._prompts[i] for i in index]
         guidance = config.guidance if config.guidance is not None else self._config.rollout.guidance
+        steps = config.steps or generator.steps
         latents = solve(
             generator,
-            generator.noise([seed_of(config.seed, "evaluation", i) for i in index]),
+            generator.noise([seed_of(config.seed, "evaluation", i) for i in index], steps),
             encode(generator, samples),
-            generator.sigmas(config.steps or generator.steps),
+            generator.sigmas(steps),
             generator.guidance if guidance is None else guidance,
         )
         pixels = generator.decode(latents)

@@ -94,8 +94,14 @@ class Generator(Protocol):
         """
         ...
 
-    def noise(self, seeds: Sequence[int]) -> torch.Tensor:
-        """Starting latents (N, ...) at the first noise level; a seed gives the same ones in any batch."""
+    def noise(self, seeds: Sequence[int], steps: int | None = None) -> torch.Tensor:
+        """Starting latents (N, ...) at the first noise level; a seed gives the same ones in any batch.
+
+        Args:
+            seeds: N of them.
+            steps: of the grid that starts there, where the first level depends on it (Stable Diffusion with
+                leading timesteps); None stands for the generator's own.
+        """
         ...
 
     def velocity(

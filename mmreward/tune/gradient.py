@@ -89,7 +89,7 @@ class Gradient:
         samples = [self._prompts[row.prompt] for row in rows]
         prompts = [sample.prompt for sample in samples]
         conditioning: Conditioning = encode(generator, samples)
-        start = generator.noise([row.start for row in rows])
+        start = generator.noise([row.start for row in rows], rollout.steps)
         sigmas = generator.sigmas(rollout.steps)
         guidance = generator.guidance if rollout.guidance is None else rollout.guidance
         seeds = [seed_of(self._config.seed, method.name, number, row.index) for row in rows]

@@ -85,7 +85,7 @@ class _Run:
         self.conditioning = encoded(generator, samples)
         self.sigmas = generator.sigmas(settings.steps)
         # Latents of level s are s x noise at the start: what is optimised has unit variance in every family.
-        self.first = generator.noise(seeds).float() / self.sigmas[0]
+        self.first = generator.noise(seeds, settings.steps).float() / self.sigmas[0]
         self.noise = self.first.clone()
         self.descent = Descent(self.first, settings.lr, settings.optimiser, settings.momentum)
         self.curves = Curves.empty(list(terms), settings.iterations, len(samples))

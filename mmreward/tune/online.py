@@ -102,6 +102,7 @@ class Online:
                 sigmas = compressed(sigmas, max(trained) + 1, config.compress)
         return Plan(
             sigmas=sigmas,
+            steps=config.steps,
             kernel=kernel(config.kernel.name, config.kernel.eta, config.kernel.density),
             stochastic=noisy_steps(trained, len(sigmas) - 1, config.stochastic == "all"),
             trained=trained,

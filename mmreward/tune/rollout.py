@@ -24,6 +24,7 @@ class Plan:
 
     Args:
         sigmas: noise levels (T + 1,), float32.
+        steps: of the grid that `sigmas` is, or was thinned from.
         kernel: of the stochastic steps.
         stochastic: the steps that draw noise; the others follow the ODE.
         trained: the steps that are kept for replay, all of them stochastic.
@@ -38,6 +39,7 @@ class Plan:
     """
 
     sigmas: torch.Tensor
+    steps: int
     kernel: Kernel
     stochastic: frozenset[int] = frozenset()
     trained: frozenset[int] = frozenset()
@@ -84,7 +86,7 @@ class Advance(NamedTuple):
 @torch.no_grad()
 def roll_out(generator: Generator, conditioning: Conditioning, rows: Sequence[Row], plan: Plan) -> Rollout:
     """Draw one sample per row."""
-    latents = generator.noise([row.start for row in rows]).to(plan.dtype).float()
+    latents = generator.noise([row.start for row in rows], plan.steps).to(plan.dtype).float()
     steps, x0 = [], None
     for i in range(len(plan.sigmas) - 1):
         if i in plan.stochastic:

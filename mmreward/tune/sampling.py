@@ -39,9 +39,8 @@ def sample(
     for start in range(0, len(prompts), batch):
         rows = slice(start, start + batch)
         conditioning = generator.encode(prompts[rows], inputs[rows])
-        latents = solve(
-            generator, generator.noise(seeds[rows]), conditioning, generator.sigmas(steps), guidance
-        )
+        noise = generator.noise(seeds[rows], steps)
+        latents = solve(generator, noise, conditioning, generator.sigmas(steps), guidance)
         pixels.append(generator.decode(latents).cpu())
     return torch.cat(pixels) if pixels else torch.empty(0, 3, 0, 0)
 

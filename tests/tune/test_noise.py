@@ -39,7 +39,7 @@ class Toy:
         target = torch.tensor([[TARGETS[prompt]] for prompt in prompts])
         return Conditioning({"target": target}, {"target": torch.zeros_like(target)})
 
-    def noise(self, seeds):
+    def noise(self, seeds, steps=None):
         draws = [torch.randn(3, 2, 2, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         return torch.stack(draws) * self.level
 

@@ -35,7 +35,7 @@ class Painter:
         marks = torch.tensor([[10.0 * prompt.count("!")] for prompt in prompts])
         return Conditioning({"marks": marks}, {"marks": marks})
 
-    def noise(self, seeds):
+    def noise(self, seeds, steps=None):
         self.drawn.append(list(seeds))
         return torch.tensor(seeds, dtype=torch.float32).reshape(-1, 1)
 

@@ -27,7 +27,7 @@ class Normal:
     def encode(self, prompts, inputs=()):
         return Conditioning({"shift": torch.tensor([float(prompt) for prompt in prompts])})
 
-    def noise(self, seeds):
+    def noise(self, seeds, steps=None):
         return torch.stack([torch.randn(2, generator=torch.Generator().manual_seed(s)) for s in seeds])
 
     def velocity(self, latents, sigma, conditioning, guidance=1.0):

@@ -43,7 +43,7 @@ class GeneratorSampler:
         return 1 if self.guidance == 1 or not self.conditioning.blank else 2
 
     def start(self, seeds: Seeds) -> torch.Tensor:
-        return self.generator.noise(seeds.tolist()).float()
+        return self.generator.noise(seeds.tolist(), self.steps).float()
 
     @torch.no_grad()
     def predict(self, states: torch.Tensor, i: int, prompts: Rows) -> torch.Tensor:

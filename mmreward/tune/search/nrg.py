@@ -112,8 +112,8 @@ class RewardGuided:
         rows = torch.tensor(numbers, device=self.generator.device)
         return Conditioning({**plain.given, PROMPT: rows}, plain.blank)
 
-    def noise(self, seeds: Sequence[int]) -> torch.Tensor:
-        return self.generator.noise(seeds)
+    def noise(self, seeds: Sequence[int], steps: int | None = None) -> torch.Tensor:
+        return self.generator.noise(seeds, steps)
 
     def sigmas(self, steps: int) -> torch.Tensor:
         return self.generator.sigmas(steps)
