@@ -211,6 +211,8 @@ class TuneConfig(Strict):
         held_out: rewards that are measured and never optimised.
         lora: null trains every weight.
         precision: of the network's arithmetic; trained weights and the mathematics of steps are float32.
+        checkpointing: forget the network's activations and compute them again in backward passes: a third
+            more time for a fraction of the memory.
         shard: spread the frozen weights over the processes (FSDP); needs LoRA.
         minutes: of training, after which the run ends as if its rounds were done.
         trackers: tensorboard, wandb, trackio, ... as accelerate knows them.
@@ -235,6 +237,7 @@ class TuneConfig(Strict):
     minutes: Annotated[float, Field(gt=0)] | None = None
     checkpoint_every: Positive = 20
     precision: Literal["no", "bf16"] = "no"
+    checkpointing: bool = False
     shard: bool = False
     trackers: tuple[str, ...] = ()
     seed: int = 0

@@ -107,6 +107,7 @@ class Trainer:
             alpha=lora.alpha if lora else None,
             targets=lora.targets if lora else None,
             seed=config.seed,
+            checkpointing=config.checkpointing,
         )
         self.learner = Learner(
             generator, weights, config.optimiser, config.ema, self._accelerator, shard=config.shard

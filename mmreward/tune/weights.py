@@ -26,9 +26,11 @@ class Weights:
         rank: of the LoRA layers; 0 trains every weight.
         alpha: LoRA's scale is alpha / rank.
         targets: ends of the names of the layers that get LoRA; None takes the generator's own.
+        seed: of the LoRA layers' first weights.
+        checkpointing: compute activations again in backward passes instead of keeping them.
 
     Raises:
-        ValueError: no layer of the network has such a name.
+        ValueError: no layer of the network has such a name, or it knows no checkpointing.
     """
 
     def __init__(
@@ -39,8 +41,11 @@ class Weights:
         alpha: float | None = None,
         targets: tuple[str, ...] | None = None,
         seed: int = 0,
+        checkpointing: bool = False,
     ) -> None:
         self.network = generator.network
+        if checkpointing:
+            _checkpoint(self.network)
         self.lora = rank > 0
         targets = targets or generator.lora_targets
         if self.lora:
@@ -122,6 +127,14 @@ class Weights:
         state = get_peft_model_state_dict(self.network)
         named = {f"{role}.{name}": tensor.detach().cpu().contiguous() for name, tensor in state.items()}
         save_file(named, folder / "pytorch_lora_weights.safetensors")
+
+
+def _checkpoint(network: torch.nn.Module) -> None:
+    """diffusers' own checkpointing, block by block; it is off wherever gradients are."""
+    for part in network if isinstance(network, torch.nn.ModuleList) else [network]:
+        if not getattr(part, "_supports_gradient_checkpointing", False):
+            raise ValueError(f"{type(part).__name__} cannot recompute activations: set checkpointing: false")
+        part.enable_gradient_checkpointing()  # type: ignore[operator]
 
 
 def blend(old: Copy, new: Mapping[str, torch.Tensor], decay: float) -> None:
