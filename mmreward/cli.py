@@ -140,7 +140,7 @@ def search(
     config: Annotated[Path, typer.Argument(help="A YAML file; see configs/search-*.yaml.")],
 ) -> None:
     """Find better pictures without training: best-of-n, noise optimisation, ... Writes a folder."""
-    from .tune.search_commands import search_file
+    from .tune.searching.commands import search_file
 
     typer.echo(search_file(config, _extension("generator")))
 
@@ -150,7 +150,7 @@ def refine(
     config: Annotated[Path, typer.Argument(help="A YAML file; see configs/refine-*.yaml.")],
 ) -> None:
     """Draw, let a critic say what is wrong, revise the prompt and draw again. Writes a folder."""
-    from .tune.search_commands import refine_file
+    from .tune.searching.commands import refine_file
 
     typer.echo(refine_file(config, _extension("generator")))
 

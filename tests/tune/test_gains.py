@@ -5,8 +5,8 @@ import math
 import pytest
 
 from mmreward import Sample, Score
-from mmreward.tune.gains import gain_of, gain_table
-from mmreward.tune.search_job import Found
+from mmreward.tune.searching.gains import gain_of, gain_table
+from mmreward.tune.searching.job import Found
 
 
 def scores(*values):

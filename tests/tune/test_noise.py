@@ -10,10 +10,10 @@ from mmreward.generators.mini_flow import MiniFlow
 
 from mmreward import Sample, Score, load
 from mmreward.tune.generator import Conditioning
-from mmreward.tune.noise import chi_energy, optimise_noise
-from mmreward.tune.noise_records import Reno
+from mmreward.tune.reno.noise import chi_energy, optimise_noise
+from mmreward.tune.reno.records import Reno
+from mmreward.tune.reno.terms import Term, Transform
 from mmreward.tune.sampling import sample
-from mmreward.tune.terms import Term, Transform
 
 TARGETS = {"low": 0.2, "high": 0.8, "broken": math.nan}
 

@@ -15,9 +15,9 @@ from mmreward import cli
 from mmreward.config import load_yaml
 from mmreward.data import read_rows
 from mmreward.results import about, read
-from mmreward.tune.search_commands import critics_of, refine_file, search_file, writer_of
-from mmreward.tune.search_methods import METHODS
-from mmreward.tune.search_settings import RefineConfig, SearchConfig, read_prompts
+from mmreward.tune.searching.commands import critics_of, refine_file, search_file, writer_of
+from mmreward.tune.searching.methods import METHODS
+from mmreward.tune.searching.settings import RefineConfig, SearchConfig, read_prompts
 
 CONFIGS = Path(str(files("mmreward.configs")))
 CHECKLIST = [
@@ -97,6 +97,38 @@ def test_best_of_n_leaves_pictures_samples_scores_and_history(tmp_path, search):
     assert skipped == {"id": "000002", "problem": "the sample's prompt is blank"}
     assert "2 prompts, 4 pictures, 4 forward passes" in said and "skipped 000002" in said
     assert "2 of 2" in said and about(out / "scores.parquet")["data"] == "samples.jsonl"
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"name": "fk-steering", "particles": 2, "checks": 2},
+        {"name": "tree-search", "samples": 2},
+        {"name": "tree-search", "samples": 2, "mode": "sample"},
+        {"name": "pruning", "judge": "mini-vlm", "paths": 2, "checks": 2},
+        {"name": "guided", "scale": 5.0},
+    ],
+)
+def test_every_method_compares_with_a_plain_sample(tmp_path, search, method):
+    search |= {"method": method, "steps": 4}
+    search_file(written(tmp_path, search), mini_flow)
+    out = tmp_path / "run"
+    totals = {row.id: row.value for row in read(out / "scores.parquet") if row.reward == "total"}
+    for history in lines(out / "history.jsonl"):
+        own = {name: value for name, value in totals.items() if name.startswith(history["id"])}
+        assert totals[history["best"]] == max(own.values())
+        assert len(own) >= 2 and history["forwards"] >= 2 * 4
+    plain = [row for row in read_rows(out / "samples.jsonl") if row.id.endswith("-000")]
+    alone = {**search, "method": {"name": "best-of-n", "n": 1}, "out": str(tmp_path / "alone")}
+    search_file(written(tmp_path, alone), mini_flow)
+    for row, other in zip(plain, read_rows(tmp_path / "alone" / "samples.jsonl"), strict=True):
+        assert row.sample.image.picture().tobytes() == other.sample.image.picture().tobytes()
+
+
+def test_guiding_needs_gradients(tmp_path, search):
+    search |= {"method": "guided", "rewards": {"oracle": None}, "held_out": {}}
+    with pytest.raises(ValueError, match="oracle cannot be differentiated"):
+        search_file(written(tmp_path, search), mini_flow)
 
 
 def test_scoring_the_samples_again_gives_the_stored_scores(tmp_path, search, engine):
@@ -183,7 +215,7 @@ def test_refine_writes_every_round(tmp_path, refinement):
         ({"method": "best-of-m"}, "no method named 'best-of-m': did you mean 'best-of-n'"),
         ({"method": {"n": 3}}, "method.*needs the key 'name'"),
         ({"method": {"name": "best-of-n", "m": 3}}, "method: unknown key 'm': there are n"),
-        ({"method": {"name": "best-of-n", "n": 0}}, "method: n must be from 1"),
+        ({"method": {"name": "best-of-n", "n": 0}}, "method: n must be at least 1, not 0"),
         ({"method": {"name": "best-of-n", "n": "many"}}, "method: n: .*got 'many'"),
         ({"method": {"name": "reno", "iteration": 3}}, "unknown key 'iteration': did you mean 'iterations'"),
         ({"method": {"name": "reno", "steps": 3}}, "method: unknown key 'steps'"),

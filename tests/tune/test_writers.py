@@ -7,10 +7,10 @@ from toys import toy
 
 from mmreward import Media, Sample, Score, Unscorable
 from mmreward.models.answers import Written
-from mmreward.tune import writers
-from mmreward.tune.critics import Complaint, Critic, Critique, criticised
-from mmreward.tune.wishes import wish_of, wishes_of
-from mmreward.tune.writers import Ask, answer_of, bounded, content, emphasise, vlm_writer
+from mmreward.tune.refine import writers
+from mmreward.tune.refine.critics import Complaint, Critic, Critique, criticised
+from mmreward.tune.refine.wishes import wish_of, wishes_of
+from mmreward.tune.refine.writers import Ask, answer_of, bounded, content, emphasise, vlm_writer
 
 LIST = "a red circle, two blue squares and a green triangle"
 

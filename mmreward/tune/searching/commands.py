@@ -10,23 +10,23 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from ..assembly import engine_of
-from ..config import load_yaml
-from ..loading import resolve
-from ..registry import Reward
-from ..run import TOTAL
-from .critics import Critic
+from ...assembly import engine_of
+from ...config import load_yaml
+from ...loading import resolve
+from ...registry import Reward
+from ...run import TOTAL
+from ..generator import Generator
+from ..refine.critics import Critic
+from ..refine.loop import Refinement, refine
+from ..refine.writers import Writer, emphasise, vlm_writer
+from ..selection import Selection
 from .gains import gain_table
-from .generator import Generator
+from .job import Found, Job
+from .methods import METHODS
 from .options import called, picked, split
-from .refine import Refinement, refine
-from .refine_history import found_of
-from .search_job import Found, Job
-from .search_methods import METHODS
-from .search_record import fresh, numbered, write_history, write_samples, write_scores
-from .search_settings import RefineConfig, RunConfig, SearchConfig, read_prompts, recipe_of
-from .selection import Selection
-from .writers import Writer, emphasise, vlm_writer
+from .record import fresh, numbered, write_history, write_samples, write_scores
+from .refined import found_of
+from .settings import RefineConfig, RunConfig, SearchConfig, read_prompts, recipe_of
 
 Loader = Callable[..., Generator]
 """`load(name, **options)`."""

@@ -11,11 +11,11 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
 
-from ..compose import Recipe
-from ..config import EngineConfig, Positive, RewardArgs, Strict
-from ..data import read_rows, rows_of
-from ..registry import Reward
-from ..types import Sample, lacking
+from ...compose import Recipe
+from ...config import EngineConfig, Positive, RewardArgs, Strict
+from ...data import read_rows, rows_of
+from ...registry import Reward
+from ...types import Sample, lacking
 from .options import Named
 
 SomeRewards = Annotated[RewardArgs, Field(min_length=1)]
@@ -57,7 +57,7 @@ class SearchConfig(RunConfig):
     """`mmreward search`.
 
     Args:
-        method: a name in `search_methods.METHODS`, or a mapping with `name` and the method's options.
+        method: a name in `methods.METHODS`, or a mapping with `name` and the method's options.
     """
 
     method: Named

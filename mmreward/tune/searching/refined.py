@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from ..types import Score
-from .critics import Critique
-from .refine import Attempt, Refined
-from .search_job import Found
-from .selection import best_of
+from ...types import Score
+from ..refine.critics import Critique
+from ..refine.loop import Attempt, Refined
+from ..selection import best_of
+from .job import Found
 
 
 def found_of(history: Refined) -> Found:

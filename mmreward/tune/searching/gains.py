@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 from typing import NamedTuple
 
-from ..types import Score
-from .search_job import Found
+from ...types import Score
+from .job import Found
 
 
 class Gain(NamedTuple):

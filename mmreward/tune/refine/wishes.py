@@ -2,9 +2,9 @@
 
 import re
 
-from ..failures import Unscorable
-from ..rewards.checklist import checks_of
-from ..types import Sample
+from ...failures import Unscorable
+from ...rewards.checklist import checks_of
+from ...types import Sample
 
 NUMBERS = ("", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 COUNTED = re.compile(r"how many (?P<what>.+?) (?:are|is) (?:there|visible|shown)\b", re.IGNORECASE)

@@ -9,15 +9,15 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..engine import Engine
-from ..failures import Status
-from ..scoring import failure
-from ..types import Sample, Score
+from ...engine import Engine
+from ...failures import Status
+from ...scoring import failure
+from ...types import Sample, Score
+from ..generator import Generator
+from ..rendering import encoded, filled, forwards
+from ..sampling import sample as draw
+from ..selection import Judged, Selection, best_of
 from .critics import Critic, Critique, criticised
-from .generator import Generator
-from .rendering import encoded, filled, forwards
-from .sampling import sample as draw
-from .selection import Judged, Selection, best_of
 from .writers import Ask, Writer, bounded
 
 

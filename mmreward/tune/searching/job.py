@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ..registry import Reward
-from ..types import Sample
-from .generator import Generator
-from .selection import Selection
+from ...registry import Reward
+from ...types import Sample
+from ..generator import Generator
+from ..selection import Selection
 
 PROMPT_STRIDE = 1_000
 """Between the seeds of two prompts: as many pictures of one have noises of their own."""

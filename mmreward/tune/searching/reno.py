@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 
-from ..types import Sample, Score
-from .noise import optimise_noise
-from .noise_records import Optimised, Reno
-from .rendering import filled
-from .sampling import sample as draw
-from .search_job import Found, Job
-from .terms import Term, standardised, transform_named
+from ...types import Sample, Score
+from ..rendering import filled
+from ..reno.noise import optimise_noise
+from ..reno.records import Optimised, Reno
+from ..reno.terms import Term, standardised, transform_named
+from ..sampling import sample as draw
+from .job import Found, Job
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,15 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..compose import combine
-from ..data import read_rows
-from ..media import Media
-from ..registry import Reward
-from ..results import Result, Results
-from ..run import TOTAL, about_run
-from ..types import Sample, Score
-from .search_job import Found
-from .selection import Selection
+from ...compose import combine
+from ...data import read_rows
+from ...media import Media
+from ...registry import Reward
+from ...results import Result, Results
+from ...run import TOTAL, about_run
+from ...types import Sample, Score
+from ..selection import Selection
+from .job import Found
 
 
 def fresh(out: Path) -> Path:

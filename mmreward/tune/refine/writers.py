@@ -8,9 +8,9 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Literal, NamedTuple
 
-from .. import models
-from ..failures import Unscorable
-from ..media import Media
+from ... import models
+from ...failures import Unscorable
+from ...media import Media
 from .critics import Critique
 
 INSTRUCTION = """A text-to-image model was given this prompt:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, ValidationError, create_model
 
-from ..config import Strict, problems
+from ...config import Strict, problems
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from ..types import Score
+from ...types import Score
 from .descent import Optimiser
 
 

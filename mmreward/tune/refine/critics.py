@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..registry import Reward
-from ..types import Sample, Score
+from ...registry import Reward
+from ...types import Sample, Score
 from .wishes import wishes_of
 
 

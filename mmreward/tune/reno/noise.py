@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-from ..types import Sample, Score
+from ...types import Sample, Score
+from ..generator import Generator
+from ..rendering import encoded, filled, forwards, frozen, rendered
 from .descent import Descent, clipped
-from .generator import Generator
-from .noise_records import Curves, Optimised, Reno, Spent
-from .rendering import encoded, filled, forwards, frozen, rendered
+from .records import Curves, Optimised, Reno, Spent
 from .terms import Term, weighed
 
 Watch = Callable[[Sequence[Sample]], Mapping[str, Sequence[Score]]]

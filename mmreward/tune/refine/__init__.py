@@ -1,0 +1,1 @@
+"""Draw, let critics say what is wrong, revise the prompt, draw again."""
