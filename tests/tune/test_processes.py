@@ -5,11 +5,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from chatserver import ChatServer
+from emulated import EmulatedVLLM
+from mmreward.generators.mini_flow import MiniFlow
 
 from mmreward import load
+from mmreward.models.base import locate
+from mmreward.tune.aggregate import aggregate
+from mmreward.tune.config import PromptsConfig
 from mmreward.tune.journal import lines
+from mmreward.tune.prompts import load_prompts
+from mmreward.tune.sampling import media, shown
+from mmreward.tune.sampling import sample as draw
 from mmreward.tune.weights import read
 
 TESTS = Path(__file__).parents[1]
@@ -71,3 +81,28 @@ def test_a_reward_in_a_child_gives_the_same_advantages(described, trainer, tmp_p
         if key.startswith(("reward", "advantages", "scores")):
             assert found[0][key] == pytest.approx(found[1][key], abs=1e-6), key
     there.close()
+
+
+def test_a_judge_here_in_a_child_and_behind_a_server_gives_the_same_advantages(engine):
+    samples = load_prompts(PromptsConfig(data="shapes-world", count=3, seed=3))
+    generator, group = MiniFlow(), 4
+    repeated = [sample for sample in samples for _ in range(group)]
+    pixels = draw(generator, [one.prompt for one in repeated], range(len(repeated)), steps=3, guidance=1.0)
+    shots = [shown(one, picture) for one, picture in zip(repeated, media(pixels, None), strict=True)]
+    with ChatServer(EmulatedVLLM(locate("mini-vlm"))) as server:
+        rewards = {
+            "here": load("checklist", judge="mini-vlm", soft=True),
+            "child": load("checklist", judge="mini-vlm", soft=True, python=sys.executable),
+            "served": load("checklist", judge=f"judge@{server.url}", soft=True),
+        }
+        columns = {
+            name: [score.value for score in column]
+            for name, column in engine.score(shots, rewards, timeout=120).items()
+        }
+        engine.close()
+    rewards["child"].close()
+    groups = np.repeat(np.arange(len(samples)), group)
+    worth = {name: aggregate({"one": column}, {"one": 1.0}, groups) for name, column in columns.items()}
+    assert worth["here"].usable.all()
+    assert worth["child"].values == pytest.approx(worth["here"].values, abs=1e-5)
+    assert worth["served"].values == pytest.approx(worth["here"].values, abs=1e-3)
