@@ -4,7 +4,7 @@ Knows nothing of SVG beyond its coordinates, which grow to the right and downwar
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 WIDTH, HEIGHT = 360.0, 200.0
@@ -32,15 +32,16 @@ def across(values: Iterable[float]) -> Axis:
     return Axis(low, high if high > low else low + 1, LEFT, WIDTH - RIGHT)
 
 
-def upright(values: Iterable[float], *, zero: bool = False) -> Axis:
-    """The vertical axis over these values, with some room; from 0 on demand, NaN is left out."""
-    low, high = _extent(values)
-    if zero:
-        low, high = min(low, 0.0), max(high, 0.0)
+def upright(values: Iterable[float], reach: Collection[float] = ()) -> Axis:
+    """The vertical axis over these values with some room, NaN left out; it reaches at least to `reach`, and
+    ends there where no value lies beyond."""
+    low, high = _extent([*values, *reach])
     if high == low:
-        low, high = low - (abs(low) / 10 or 0.5) * (not zero or low < 0), high + (abs(high) / 10 or 0.5)
+        spread = abs(low) / 10 or 0.5
+        low, high = low if low in reach else low - spread, high + spread
     room = PADDING * (high - low)
-    return Axis(low if zero and low == 0 else low - room, high + room, HEIGHT - BOTTOM, TOP)
+    bottom = low if low in reach else low - room
+    return Axis(bottom, high if high in reach else high + room, HEIGHT - BOTTOM, TOP)
 
 
 def ticks(low: float, high: float, most: int = 5, *, whole: bool = False) -> list[float]:

@@ -29,9 +29,9 @@ class Curve:
         along: of the horizontal axis.
         tag: a word or two after the name.
         css: the class that colours it.
-        zero: whether the vertical axis reaches 0.
+        reach: values that the vertical axis shows at least.
         best: the x that is marked as best.
-        level: a y at which a dashed line is drawn, and what it is.
+        level: a y at which a dashed line is drawn.
     """
 
     name: str
@@ -43,9 +43,9 @@ class Curve:
     along: str = "round"
     tag: str = ""
     css: str = "plain"
-    zero: bool = False
+    reach: Sequence[float] = ()
     best: float | None = None
-    level: tuple[float, str] | None = None
+    level: float | None = None
 
 
 def figure(curve: Curve) -> str:
@@ -78,8 +78,8 @@ def _means(values: Sequence[float], size: int) -> list[float]:
 
 
 def _svg(curve: Curve) -> str:
-    level = [curve.level[0]] if curve.level is not None else []
-    x, y = across(curve.x), upright([*curve.y, *curve.low, *curve.high, *level], zero=curve.zero)
+    level = [curve.level] if curve.level is not None else []
+    x, y = across(curve.x), upright([*curve.y, *curve.low, *curve.high, *level], curve.reach)
     parts = [_grid(curve, x, y), _best(curve, x), _level(curve, y), _band(curve, x, y), _line(curve, x, y)]
     parts.append(_dots(curve, x, y) if len(curve.x) <= MOST_DOTS else "")
     label = text(_told(curve))
@@ -124,11 +124,9 @@ def _best(curve: Curve, x: Axis) -> str:
 
 
 def _level(curve: Curve, y: Axis) -> str:
-    if curve.level is None or not math.isfinite(curve.level[0]):
+    if curve.level is None or not math.isfinite(curve.level):
         return ""
-    at, right = y.place(curve.level[0]), WIDTH - RIGHT
-    words = f'<text class="along" x="{right:g}" y="{at - 4:.1f}">{text(curve.level[1])}</text>'
-    return f'<path class="level" d="M{LEFT:g} {at:.1f}H{right:g}"/>{words}'
+    return f'<path class="level" d="M{LEFT:g} {y.place(curve.level):.1f}H{WIDTH - RIGHT:g}"/>'
 
 
 def _band(curve: Curve, x: Axis, y: Axis) -> str:

@@ -11,19 +11,21 @@ from .training_run import TrainingRun, column
 
 AFTER = "rounds trained"
 FINE = ("ok", "na")
+LEAST = 0.1
+"""Share of its first value that a monitor's axis spans at least, so that a small change looks small."""
 UNKNOWN = Interval(math.nan, math.nan)
 
 TRAINING = {
-    "advantages/zero_std_share": ("groups without variance", "share of groups", True),
-    "clip_frac": ("clipped ratios", "share of rows", True),
-    "ratio_deviation": ("deviation of the ratio from 1", "largest |ratio - 1|", True),
-    "kl": ("divergence from the reference", "KL", True),
-    "approx_kl": ("divergence from the rollout", "approximate KL", True),
-    "matching_error": ("matching error", "squared velocity error", True),
-    "old_deviation": ("deviation from the old policy", "squared velocity", True),
-    "grad_norm": ("norm of the gradient", "before clipping", True),
+    "advantages/zero_std_share": ("groups without variance", "share of groups"),
+    "clip_frac": ("clipped ratios", "share of rows"),
+    "ratio_deviation": ("deviation of the ratio from 1", "largest |ratio - 1|"),
+    "kl": ("divergence from the reference", "KL"),
+    "approx_kl": ("divergence from the rollout", "approximate KL"),
+    "matching_error": ("matching error", "squared velocity error"),
+    "old_deviation": ("deviation from the old policy", "squared velocity"),
+    "grad_norm": ("norm of the gradient", "before clipping"),
 }
-"""Figure of a round -> what it is called, its unit, and whether its axis reaches 0."""
+"""Figure of a round -> what it is called, and its unit."""
 
 MONITORS = {
     "colourfulness": ("colourfulness", "opponent-colour spread"),
@@ -91,7 +93,8 @@ def monitor_curves(run: TrainingRun) -> str:
                 unit=unit,
                 along=AFTER,
                 tag=_moved(values),
-                level=(values[0], "first"),
+                reach=(values[0] * (1 - LEAST), values[0] * (1 + LEAST)),
+                level=values[0],
             )
         )
     lead = (
@@ -102,19 +105,18 @@ def monitor_curves(run: TrainingRun) -> str:
 
 
 def training_curves(run: TrainingRun) -> str:
-    """The figures of the training itself, and what became of failed scores; nothing before the first round."""
+    """The figures of the training itself, and what became of failed scores; or nothing without a round."""
     if not run.rounds:
         return ""
     keys = list(dict.fromkeys(key for line in run.rounds for key in line))
     figures = [_reward(run, key.removeprefix("reward/")) for key in keys if key.startswith("reward/")]
     figures += [_plain(run, key, *words) for key, words in TRAINING.items() if key in keys]
     figures += [
-        _plain(run, key, f"groups without variance, {key.split('/')[1]}", "share of groups", True)
-        for key in keys
-        if key.startswith("advantages/") and key.count("/") == 2 and key.endswith("/zero_std_share")
+        _plain(run, key, f"groups without variance, {name}", "share of groups")
+        for key, name in _by_reward(run, keys)
     ]
     figures += [
-        _plain(run, key, f"failed scores: {told(status)}", "scores", True, absent=0.0)
+        _plain(run, key, f"failed scores: {told(status)}", "scores", absent=0.0)
         for key, status in _statuses(keys)
         if status not in FINE
     ]
@@ -158,12 +160,22 @@ def _reward(run: TrainingRun, name: str) -> Curve:
     )
 
 
-def _plain(run: TrainingRun, key: str, called: str, unit: str, zero: bool, absent: float = math.nan) -> Curve:
-    return Curve(name=called, x=_trained(run), y=column(run.rounds, key, absent), unit=unit, zero=zero)
+def _plain(run: TrainingRun, key: str, called: str, unit: str, absent: float = math.nan) -> Curve:
+    return Curve(name=called, x=_trained(run), y=column(run.rounds, key, absent), unit=unit, reach=(0.0,))
 
 
 def _trained(run: TrainingRun) -> list[float]:
     return [float(line["round"]) + 1 for line in run.rounds]
+
+
+def _by_reward(run: TrainingRun, keys: Sequence[str]) -> list[tuple[str, str]]:
+    """(key, reward) where groups without variance are told apart by reward and that says more than all."""
+    if len(run.optimised) < 2:
+        return []
+    forms = ("advantages/zero_std_share/{}", "advantages/{}/zero_std_share")
+    return [
+        (form.format(name), name) for name in run.optimised for form in forms if form.format(name) in keys
+    ]
 
 
 def _statuses(keys: Sequence[str]) -> list[tuple[str, str]]:

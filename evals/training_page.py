@@ -7,11 +7,14 @@ from typing import Any
 
 from .figures import Interval
 from .frame import date, framed, made_by
-from .markup import NAME_CHARS, TEXT_CHARS, disclosure, interval, number, table, text
+from .markup import NAME_CHARS, TEXT_CHARS, count, disclosure, interval, number, table, text
 from .training_charts import monitor_curves, reward_curves, time, training_curves
 from .training_pictures import pairs
 from .training_run import Evaluated, Measured, TrainingRun, change, column
 from .training_verdict import ending, verdict, worries
+
+MOST_REASONS = 6
+"""Evaluations whose reasons stand open, the newest first."""
 
 
 def training_page(run: TrainingRun, limit: int) -> str:
@@ -53,15 +56,21 @@ def _header(run: TrainingRun) -> str:
 def _verdict(run: TrainingRun) -> str:
     found = verdict(run)
     said = "".join(f"<p>{text(words, TEXT_CHARS)}</p>" for words in found.told)
-    rows = [
-        [f"{one.after:,}", one.level, "<br>".join(text(reason, TEXT_CHARS) for reason in one.reasons)]
-        for one in worries(run)
-    ]
-    reasons = table("Reasons, by evaluation.", ("rounds trained", "level", "why"), rows) if rows else ""
+    reasons = [_reasons(one) for one in reversed(worries(run))]
+    listed = f'<ul class="reasons">{"".join(reasons[:MOST_REASONS])}</ul>' if reasons else ""
+    if earlier := reasons[MOST_REASONS:]:
+        listed += f"<details><summary>{count(len(earlier), 'earlier evaluation')}</summary>"
+        listed += f'<ul class="reasons">{"".join(earlier)}</ul></details>'
     return (
         f'<section class="verdict {found.level}"><h2 id="verdict">{text(found.headline)}</h2>'
-        f"{said}{reasons}</section>"
+        f"{said}{listed}</section>"
     )
+
+
+def _reasons(one: Evaluated) -> str:
+    """Why an evaluation was no good."""
+    why = "<br>".join(text(reason, TEXT_CHARS) for reason in one.reasons)
+    return f'<li><b>after {count(one.after, "round")}</b> <small class="tag">{text(one.level)}</small><br>{why}</li>'
 
 
 def _summary(run: TrainingRun) -> str:
@@ -71,10 +80,9 @@ def _summary(run: TrainingRun) -> str:
     rows = [_row(run, name, first, best, last) for name in (*run.optimised, *run.held_out)]
     by = "the held-out rewards" if run.held_out else "the optimised reward"
     caption = (
-        f"Means over the held-out prompts with 95 % intervals (1.96 standard errors). Best is one evaluation, "
-        f"by {by}, for all rows. All evaluations use the same prompts and seeds; the interval of the change "
-        "takes them as independent, which is usually too wide. The best of several evaluations is "
-        "partly luck."
+        "Means over the held-out prompts with 95 % intervals (1.96 standard errors). Best is one evaluation "
+        f"for all rows, by {by}; the best of several is partly luck. All evaluations use the same prompts "
+        "and seeds; the interval of the change takes them as independent, which is usually too wide."
     )
     return f'<section><h2 id="summary">Rewards</h2>{table(caption, heads, rows)}</section>'
 
@@ -136,11 +144,15 @@ def _weight(config: Mapping[str, Any], name: str, role: str) -> str:
 
 
 def _args(value: Any) -> str:
-    """A mapping without what was left open, as NAME=VALUE; nothing at all is "none"."""
-    if not isinstance(value, Mapping):
-        return text("none" if value is None else value)
-    told = ", ".join(f"{key}={inner}" for key, inner in value.items() if inner is not None)
-    return text(told or "defaults", TEXT_CHARS)
+    """A mapping without what was left open, as NAME=VALUE; an empty one is "defaults"."""
+    words = _told(value)
+    return text((words[1:-1] if isinstance(value, Mapping) else words) or "defaults", TEXT_CHARS)
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"({', '.join(f'{key}={_told(inner)}' for key, inner in value.items() if inner is not None)})"
+    return "none" if value is None else str(value)
 
 
 def _names(names: tuple[str, ...]) -> str:

@@ -26,9 +26,10 @@ def pairs(run: TrainingRun, limit: int) -> str:
             troubles.append(f"{name}: {error}")
     trouble = "".join(f'<p class="absent">No pictures of {text(words)}.</p>' for words in troubles)
     cards = "".join(_card(i, prompt, columns) for i, prompt in enumerate(shown)) if columns else ""
+    lead = f'<p class="lead">{_explained(run, shown, moments)}</p>'
     return (
-        f'<section><h2 id="pictures">Before and after</h2><p class="lead">{_explained(run, shown, moments)}</p>'
-        f'{trouble}<div class="pairs">{cards}</div></section>'
+        f'<section><h2 id="pictures">Before and after</h2>{lead}{trouble}'
+        f'<div class="pairs">{cards}</div></section>'
     )
 
 

@@ -70,7 +70,7 @@ def _watched(run: TrainingRun) -> str:
         held_out = f"Watched for a fall while the optimised reward rises: {names}, which nobody optimises."
     else:
         held_out = (
-            "No reward was held out, so a reward that rises without getting better would not have been noticed; "
+            "No reward was held out, so a reward that rises for nothing would not have been noticed; "
             "only the pictures' textures and diversity were watched."
         )
     alarm = run.config.get("alarm")
