@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -51,10 +52,10 @@ def train(out: Path, size: Size, console: Console) -> Path:
         f"training mini-flow by Flow-GRPO on a checklist that mini-vlm answers: {size.rounds} rounds of "
         f"{number} samples; the oracle is never optimised"
     )
-    tune(config_of(out, size), load, lambda line: console.print(line, style="dim", highlight=False))
+    tune(config_of(out, size), load, partial(console.print, style="dim", highlight=False, markup=False))
     run = load_training_run(out)
     console.print(before_after(run))
-    console.print(told(run), soft_wrap=True)
+    console.print(told(run), soft_wrap=True, highlight=False, markup=False)
     return write_report(out)
 
 

@@ -70,7 +70,8 @@ def _verdict(run: TrainingRun) -> str:
 def _reasons(one: Evaluated) -> str:
     """Why an evaluation was no good."""
     why = "<br>".join(text(reason, TEXT_CHARS) for reason in one.reasons)
-    return f'<li><b>after {count(one.after, "round")}</b> <small class="tag">{text(one.level)}</small><br>{why}</li>'
+    when = f'<b>after {count(one.after, "round")}</b> <small class="tag">{text(one.level)}</small>'
+    return f"<li>{when}<br>{why}</li>"
 
 
 def _summary(run: TrainingRun) -> str:

@@ -163,7 +163,7 @@ def demo(
         int, typer.Option(min=0, help="Of the training that follows, about 10 seconds each; 0 leaves it out.")
     ] = 8,
 ) -> None:
-    """Generate pictures, grade them with six kinds of reward and an oracle, train for two minutes, write pages."""
+    """Generate pictures, grade them with six kinds of reward and an oracle, train on one, and write pages."""
     _extension("demo")(out, seed, rounds)
 
 
