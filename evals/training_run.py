@@ -108,8 +108,8 @@ def column(rounds: Sequence[Line], key: str, absent: float = math.nan) -> list[f
 
 
 def is_training_run(path: Path) -> bool:
-    """Whether a path is the folder of a training run."""
-    return path.is_dir() and (path / NEEDED[0]).exists()
+    """Whether a path is a folder in which a training has begun to write."""
+    return path.is_dir() and any((path / name).exists() for name in NEEDED[1:])
 
 
 def load_training_run(folder: Path) -> TrainingRun:

@@ -260,6 +260,9 @@ def test_errors_name_the_file_and_the_fix(tmp_path: Path) -> None:
     (run / "rounds.jsonl").unlink()
     with pytest.raises(ValueError, match=r"holds no rounds\.jsonl"):
         write_report(run)
+    (run / "evaluations.jsonl").unlink()
+    with pytest.raises(ValueError, match="and no training run with"):
+        write_report(run)
     with pytest.raises(ValueError, match="no evaluation yet"):
         write_report(written(tmp_path / "young", []))
     (tmp_path / "young" / "config.json").write_text("{")
