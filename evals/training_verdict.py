@@ -5,11 +5,11 @@ from typing import Literal, NamedTuple
 from .markup import count
 from .training_run import Evaluated, TrainingRun
 
-Level = Literal["ok", "warn", "alarm"]
+Level = Literal["unknown", "ok", "warn", "alarm"]
 
 
 class Verdict(NamedTuple):
-    """The worst level of all evaluations, what it means, and what was and was not watched."""
+    """The worst level of all evaluations (unknown after one), what it means, and what was watched."""
 
     level: Level
     headline: str
@@ -29,7 +29,7 @@ def verdict(run: TrainingRun) -> Verdict:
         return Verdict("warn", "Warnings, no alarm", (f"{told} in a row to raise the alarm.", _watched(run)))
     if len(run.evaluations) == 1:
         told = "There is one evaluation so far, and nothing to compare it with."
-        return Verdict("ok", "Nothing to judge yet", (told,))
+        return Verdict("unknown", "Nothing to judge yet", (told,))
     return Verdict("ok", "No sign that the reward is gamed", (_watched(run),))
 
 

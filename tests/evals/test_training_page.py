@@ -172,6 +172,7 @@ def test_an_interrupted_run_and_its_going_on(engine: Engine, tmp_path: Path) -> 
 def test_a_run_before_its_first_round(tmp_path: Path) -> None:
     page = read(write_report(written(tmp_path, [line_of(0, 0.4)])))
     assert "0 of 4" in page.words and "Nothing to judge yet" in page.words
+    assert page.having("section", "verdict")[0]["class"] == "verdict unknown"
     assert "Training by round" not in page.words
 
 
