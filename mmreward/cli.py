@@ -160,7 +160,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="The folder it writes.")] = Path("runs/demo"),
     seed: Annotated[int, typer.Option(help="Of the pictures.")] = 0,
     rounds: Annotated[
-        int, typer.Option(min=0, help="Of the training that follows, about 10 seconds each; 0 leaves it out.")
+        int, typer.Option(min=0, help="Of the training that follows, 10 to 20 seconds each; 0: none.")
     ] = 8,
 ) -> None:
     """Generate pictures, grade them with six kinds of reward and an oracle, train on one, and write pages."""

@@ -185,6 +185,13 @@ def test_what_could_not_be_measured_is_a_gap_and_a_dash(tmp_path: Path) -> None:
     assert "never measured" in never.words and not never.having("path", "best")
 
 
+def test_a_change_has_the_error_of_both_its_ends(tmp_path: Path) -> None:
+    """0.4 and 0.45 with errors of 0.01 each: 0.05 within 1.96 sqrt(2) / 100."""
+    run = written(tmp_path, [line_of(0, 0.4), line_of(2, 0.45)])
+    words = read(write_report(run)).words
+    assert "+0.050 0.022 to 0.078" in words and "+0.020 -0.008 to 0.048 may be chance" in words
+
+
 def test_failures_are_counted_by_status(tmp_path: Path) -> None:
     """A round that names no such failure had none."""
     rounds = [
