@@ -19,6 +19,8 @@ from .training_run import Measured, TrainingRun, change, load_training_run
 
 RECIPE = "tune-mini-grpo.yaml"
 HELD_OUT = "oracle"
+EVERY = 4
+"""Rounds between evaluations, whatever the number of rounds, so that a run may go on for longer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,29 +64,13 @@ def train(out: Path, size: Size, console: Console) -> Path:
 def config_of(out: Path, size: Size) -> TuneConfig:
     """The recipe in this size."""
     with as_file(files("mmreward.configs") / RECIPE) as path:
-        recipe = load_tune_config(path)
-    evaluation = recipe.evaluation.model_copy(
-        update={
-            "every": max(1, size.rounds // 2),
-            "prompts": recipe.evaluation.prompts.model_copy(update={"count": size.evaluated}),
-        }
-    )
-    return recipe.model_copy(
-        update={
-            "rollout": recipe.rollout.model_copy(
-                update={
-                    "prompts": size.prompts,
-                    "group": size.group,
-                    "micro_batch": min(recipe.rollout.micro_batch, size.prompts * size.group),
-                }
-            ),
-            "evaluation": evaluation,
-            "rounds": size.rounds,
-            "minutes": None,
-            "checkpoint_every": 2,
-            "out": str(out),
-        }
-    )
+        settings = load_tune_config(path).model_dump()
+    settings["rollout"] |= {"prompts": size.prompts, "group": size.group}
+    settings["rollout"]["micro_batch"] = min(settings["rollout"]["micro_batch"], size.prompts * size.group)
+    settings["evaluation"]["every"] = EVERY
+    settings["evaluation"]["prompts"]["count"] = size.evaluated
+    changes = {"rounds": size.rounds, "minutes": None, "checkpoint_every": 2, "out": str(out)}
+    return TuneConfig.model_validate(settings | changes)
 
 
 def before_after(run: TrainingRun) -> Table:

@@ -1,6 +1,5 @@
 """The demo's second act: a real, tiny training run, and words that claim no more than was measured."""
 
-import json
 import math
 from pathlib import Path
 
@@ -11,7 +10,9 @@ from pages import read
 from rich.console import Console
 from typer.testing import CliRunner
 
+from mmreward import configs
 from mmreward.cli import app
+from mmreward.tune.config import load_tune_config
 from mmreward.tune.journal import lines
 
 TINY = Size(rounds=1, prompts=2, group=4, evaluated=4)
@@ -48,11 +49,14 @@ def test_a_finished_act_is_shown_again_and_not_played_again(
     assert "n = 4 held-out prompts" in capsys.readouterr().out
 
 
-def test_its_settings_are_the_recipes(tmp_path: Path) -> None:
-    config = config_of(tmp_path, Size(rounds=6))
-    assert config.method.name == "grpo" and tuple(config.rewards) == ("checklist",)
-    assert "oracle" in config.held_out and config.rounds == 6 and config.evaluation.every == 3
-    assert type(config).model_validate(json.loads(config.model_dump_json())) == config
+def test_it_is_the_recipe_in_small(tmp_path: Path) -> None:
+    """Nothing but the size differs, and another number of rounds is the same run for longer."""
+    recipe = load_tune_config(Path(configs.__file__).parent / "tune-mini-grpo.yaml").model_dump()
+    config, longer = (config_of(tmp_path, Size(rounds=rounds)).model_dump() for rounds in (8, 12))
+    differs = {key for key in recipe if recipe[key] != config[key]}
+    assert differs == {"evaluation", "rounds", "minutes", "checkpoint_every", "out"}
+    assert {key for key in config if config[key] != longer[key]} == {"rounds"}
+    assert config["evaluation"]["prompts"]["count"] == 96
 
 
 @pytest.mark.parametrize(
