@@ -1,5 +1,5 @@
 """The demo: mini-flow draws, six kinds of reward and the oracle grade through one engine, and a page shows it
-all."""
+all; then mini-flow is trained for a while, and a second page shows that."""
 
 import asyncio
 import json
@@ -21,6 +21,7 @@ from mmreward.run import score_file
 from mmreward.tune.sampling import media as media_of
 from mmreward.tune.sampling import sample
 
+from .demo_training import Size, train
 from .figures import Array, Interval, agreement, mean_interval
 from .report import write_report
 
@@ -40,9 +41,21 @@ REWARDS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def demo(out: Path, seed: int) -> None:
-    """Write pictures, samples.jsonl, scores.parquet and report.html into `out`, and print a table."""
+def demo(out: Path, seed: int, rounds: int = 0) -> None:
+    """Write pictures, samples.jsonl, scores.parquet and report.html into `out`, and print a table.
+
+    Args:
+        out: the folder.
+        seed: of the pictures.
+        rounds: of the training that follows, in `out`/training; 0 trains nothing.
+    """
     console = Console()
+    _grade(out, seed, console)
+    if rounds:
+        console.print(f"page: {train(out / 'training', Size(rounds=rounds), console)}")
+
+
+def _grade(out: Path, seed: int, console: Console) -> None:
     prompts = draw_prompts(NUM_PROMPTS, seed)
     console.print(f"drawing {PER_PROMPT} pictures for each of {NUM_PROMPTS} prompts with mini-flow")
     repeated = [prompt for prompt in prompts for _ in range(PER_PROMPT)]

@@ -1,24 +1,18 @@
 """The whole page: header, figures per reward, agreement with a reference, best and worst, gallery, footer.
 
-Turns a run into HTML and computes nothing beyond the figures it shows; the style is in report.css, the frame
-and its script in report.html.
+Turns a run into HTML and computes nothing beyond the figures it shows.
 """
 
 from collections.abc import Sequence
-from datetime import datetime
-from html import escape
-from importlib.metadata import version
-from pathlib import Path
-from string import Template
 
 import numpy as np
 
 from .cards import card, small_card
 from .figures import DRAWS, Agreement, agreement, mean_interval, num_draws
+from .frame import date, framed, made_by
 from .markup import NAME_CHARS, TEXT_CHARS, count, histogram, interval, number, table, text, told, whisker
 from .scored import Column, Run
 
-HERE = Path(__file__).parent
 NUM_EXTREME = 4
 
 
@@ -33,9 +27,7 @@ def page(run: Run, reference: Column | None, extremes: tuple[list[str], list[str
         _gallery(run, limit),
         _footer(run),
     ]
-    frame = Template((HERE / "report.html").read_text(encoding="utf-8"))
-    style = (HERE / "report.css").read_text(encoding="utf-8")
-    return frame.substitute(title=text(title), style=style, content="\n".join(sections))
+    return framed(title, "\n".join(sections))
 
 
 def _header(run: Run, title: str) -> str:
@@ -57,7 +49,7 @@ def _header(run: Run, title: str) -> str:
     )
     return (
         f'<header><h1 dir="auto">{text(title)}</h1>'
-        f'<p class="meta"><time>{_date(run.created)}</time> \u00b7 {names}</p>'
+        f'<p class="meta"><time>{date(run.created)}</time> \u00b7 {names}</p>'
         f'<dl class="facts">{shown}</dl>{trouble}</header>'
     )
 
@@ -192,7 +184,7 @@ def _footer(run: Run) -> str:
     return (
         f"<footer><h2>How it was made</h2>{made}"
         f"<p>Results: <code>{text(run.path.name)}</code>.{source}</p>{ran}"
-        f"<p>Page by mmreward {escape(version('mmreward'))}{scored}.</p></footer>"
+        f"<p>{made_by()}{scored}.</p></footer>"
     )
 
 
@@ -205,14 +197,6 @@ def _fingerprints(column: Column) -> str:
 
 def _args(column: Column) -> str:
     return ", ".join(f"{name}={value}" for name, value in column.args.items()) or "defaults"
-
-
-def _date(created: str) -> str:
-    try:
-        moment = datetime.fromisoformat(created)
-    except ValueError:
-        return text(created)
-    return f"{moment.day} {moment:%B %Y, %H:%M} {moment.tzname() or ''}".strip()
 
 
 def _percent(part: int, whole: int) -> str:

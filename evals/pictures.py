@@ -57,7 +57,7 @@ def pictures(sample: Sample, spaces: Spaces, expects_boxes: bool) -> str:
     true = _true_boxes(sample, spaces.true, size)
     found = _found_boxes(sample, spaces.found, size, expects_boxes or bool(true.boxes))
     caption = _legend(found, true)
-    small = "".join(f'<div class="input">{_embedded(media, INPUT_SIDE)}</div>' for media in others)
+    small = "".join(f'<div class="input">{embedded(media, INPUT_SIDE)}</div>' for media in others)
     inputs = f'<div class="inputs"><span class="small">inputs</span>{small}</div>' if small else ""
     frame = _framed(main, f"picture of sample {sample.id}", _overlay(found, true, size))
     return f"<figure>{frame}{caption}</figure>{inputs}"
@@ -69,14 +69,7 @@ def thumbnail(sample: Sample) -> str:
     return f"<figure>{_framed(media, f'picture of sample {sample.id}', '')}</figure>" if media else ""
 
 
-def _framed(media: Media, alt: str, overlay: str) -> str:
-    tag = '<span class="tag">video, first frame</span>' if media.kind == "video" else ""
-    height, width = _size(media) or (1, 1)
-    narrow = f' style="max-width:{TALLEST * width / height:.1f}rem"' if height > width else ""
-    return f'<div class="picture"{narrow}>{_embedded(media, MAX_SIDE, alt)}{overlay}{tag}</div>'
-
-
-def _embedded(media: Media, side: int, alt: str = "") -> str:
+def embedded(media: Media, side: int, alt: str = "") -> str:
     """An <img> with its bytes inside, or the reason why there is none."""
     try:
         picture = media.picture()
@@ -90,6 +83,13 @@ def _embedded(media: Media, side: int, alt: str = "") -> str:
     data = base64.b64encode(buffer.getvalue()).decode()
     size = f'width="{picture.width}" height="{picture.height}"'
     return f'<img{crisp} {size} alt="{text(alt)}" src="data:image/{kind};base64,{data}">'
+
+
+def _framed(media: Media, alt: str, overlay: str) -> str:
+    tag = '<span class="tag">video, first frame</span>' if media.kind == "video" else ""
+    height, width = _size(media) or (1, 1)
+    narrow = f' style="max-width:{TALLEST * width / height:.1f}rem"' if height > width else ""
+    return f'<div class="picture"{narrow}>{embedded(media, MAX_SIDE, alt)}{overlay}{tag}</div>'
 
 
 def _size(media: Media) -> tuple[int, int] | None:

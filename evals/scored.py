@@ -109,7 +109,10 @@ def find_results(path: Path) -> Path:
     if path.is_dir():
         found = [path / name for name in FILES if (path / name).exists()]
         if not found:
-            raise ValueError(f"{path} holds no {' or '.join(FILES)}; name the results file itself")
+            raise ValueError(
+                f"{path} holds no {' or '.join(FILES)}, and no training run with rounds.jsonl and "
+                "evaluations.jsonl; name the results file itself, or the folder of the run"
+            )
         return found[0]
     if not path.exists():
         unfinished = path.with_name(path.name + ".parts").exists()

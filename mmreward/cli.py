@@ -159,21 +159,24 @@ def refine(
 def demo(
     out: Annotated[Path, typer.Option(help="The folder it writes.")] = Path("runs/demo"),
     seed: Annotated[int, typer.Option(help="Of the pictures.")] = 0,
+    rounds: Annotated[
+        int, typer.Option(min=0, help="Of the training that follows, 10 to 20 seconds each; 0: none.")
+    ] = 8,
 ) -> None:
-    """Generate pictures, grade them with six kinds of reward and an oracle, and write a page about it."""
-    _extension("demo")(out, seed)
+    """Generate pictures, grade them with six kinds of reward and an oracle, train on one, and write pages."""
+    _extension("demo")(out, seed, rounds)
 
 
 @app.command()
 def report(
-    run: Annotated[Path, typer.Argument(help="A results file, or a folder with scores.parquet.")],
+    run: Annotated[Path, typer.Argument(help="A results file, or the folder of a run.")],
     out: Annotated[
-        Path | None, typer.Option(help="The page; default: report.html beside the scores.")
+        Path | None, typer.Option(help="The page; default: report.html beside the scores or in the folder.")
     ] = None,
     data: Annotated[Path | None, typer.Option(help="The data set, if it has moved.")] = None,
-    limit: Annotated[int, typer.Option(help="Samples shown with their pictures.")] = 64,
+    limit: Annotated[int, typer.Option(help="Samples or prompts shown with their pictures.")] = 64,
 ) -> None:
-    """Write one self-contained HTML page about a run."""
+    """Write one self-contained HTML page about a run: of scores, a search, or a training."""
     typer.echo(_extension("report")(run, out, data, limit))
 
 

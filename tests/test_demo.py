@@ -17,7 +17,7 @@ REWARDS = {"clipscore", "artifact", "checklist", "critique", "listener", "iou", 
 def place(tmp_path_factory):
     """A folder in which the demo has been run."""
     place = tmp_path_factory.mktemp("demo")
-    command = [sys.executable, "-m", "mmreward.cli", "demo"]
+    command = [sys.executable, "-m", "mmreward.cli", "demo", "--rounds", "0"]
     done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (place / "printed.txt").write_text(done.stdout)

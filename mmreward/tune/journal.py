@@ -2,11 +2,14 @@
 
 The folder is what `mmreward report` reads:
 
-    config.json         the run as it was described
-    rounds.jsonl        one line per round
-    evaluations.jsonl   one line per evaluation: means, standard errors and counts of every reward, monitors,
-    verdict pictures/ROUND.png  a grid of held-out prompts from fixed seeds; prompts.json names them, row by
-    row timeline.json       spans of the last round: generating, scoring, updating
+    config.json          the run as it was described
+    rounds.jsonl         one line per round
+    evaluations.jsonl    one line per evaluation: means, standard errors and counts of every reward, monitors,
+                         verdict
+    pictures/ROUND.png   the same held-out prompts from the same seeds after each evaluation, in rows of 8
+    prompts.json         their prompts, in that order
+    timeline.json        spans of the last round: generating, scoring, updating
+    ended.json           how the run ended; there is none while it is under way or when it was killed
 """
 
 import json
@@ -18,6 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+
+COLUMNS = 8
+"""Pictures in a row of a sheet."""
 
 
 @dataclass
@@ -60,7 +66,7 @@ class Journal:
         self.folder, self._writes = folder, writes
 
     def begin(self, config: str, after_round: int) -> None:
-        """Write the config, and drop lines of rounds that will be run again.
+        """Write the config, and drop what was said of rounds that will be run again and of the end.
 
         Args:
             config: the run as JSON.
@@ -70,7 +76,9 @@ class Journal:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "config.json").write_text(config, encoding="utf-8")
-        for name, last in (("rounds", after_round - 1), ("evaluations", after_round)):
+        (self.folder / "ended.json").unlink(missing_ok=True)
+        evaluated = after_round if after_round else -1  # a run that starts again evaluates round 0 again
+        for name, last in (("rounds", after_round - 1), ("evaluations", evaluated)):
             path = self.folder / f"{name}.jsonl"
             kept = [line for line in lines(path) if line["round"] <= last]
             path.write_text("".join(_line(line) for line in kept), encoding="utf-8")
@@ -82,20 +90,43 @@ class Journal:
                 file.write(_line(line))
 
     def write_json(self, name: str, value: Any) -> None:
+        """Replace NAME.json; whoever reads it meanwhile sees the old or the new one, whole."""
         if self._writes:
-            (self.folder / f"{name}.json").write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+            part = self.folder / f".{name}.json.part"
+            part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+            part.replace(self.folder / f"{name}.json")
 
-    def write_grid(self, round: int, pictures: list[Image.Image], columns: int = 8) -> None:
-        """One PNG of all pictures in rows of `columns`."""
+    def write_grid(self, round: int, pictures: list[Image.Image]) -> None:
+        """One PNG of all pictures, which have one size; `read_grid` takes it apart."""
         if not self._writes or not pictures:
             return
         width, height = pictures[0].size
-        columns = min(columns, len(pictures))
+        columns = min(COLUMNS, len(pictures))
         sheet = Image.new("RGB", (columns * width, -(-len(pictures) // columns) * height))
         for number, picture in enumerate(pictures):
             sheet.paste(picture, (number % columns * width, number // columns * height))
-        (self.folder / "pictures").mkdir(exist_ok=True)
-        sheet.save(self.folder / "pictures" / f"{round:05d}.png")
+        path = sheet_of(self.folder, round)
+        path.parent.mkdir(exist_ok=True)
+        sheet.save(path)
+
+
+def sheet_of(folder: Path, round: int) -> Path:
+    """Where the pictures of an evaluation are."""
+    return folder / "pictures" / f"{round:05d}.png"
+
+
+def read_grid(folder: Path, round: int, number: int) -> list[Image.Image]:
+    """The pictures of an evaluation, in the order of prompts.json; `number` is how many there are.
+
+    Raises:
+        FileNotFoundError: there is no sheet of this round.
+        OSError: it cannot be read.
+    """
+    columns = min(COLUMNS, number)
+    with Image.open(sheet_of(folder, round)) as sheet:
+        width, height = sheet.width // columns, sheet.height // -(-number // columns)
+        corners = [(i % columns * width, i // columns * height) for i in range(number)]
+        return [sheet.crop((x, y, x + width, y + height)) for x, y in corners]
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
