@@ -83,7 +83,7 @@ def _summary(run: TrainingRun) -> str:
     caption = (
         "Means over the held-out prompts with 95 % intervals (1.96 standard errors). Best is one evaluation "
         f"for all rows, by {by}; the best of several is partly luck. All evaluations use the same prompts "
-        "and seeds; the interval of the change takes them as independent, which is usually too wide."
+        "and seeds; the change is that of each prompt, averaged, and so is its interval."
     )
     return f'<section><h2 id="summary">Rewards</h2>{table(caption, heads, rows)}</section>'
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 from mmreward.tune.journal import lines
@@ -22,11 +23,15 @@ Line = Mapping[str, Any]
 
 
 class Measured(NamedTuple):
-    """The mean of n scores and its standard error; NaN where there is none."""
+    """The mean of n scores and its standard error; NaN where there is none.
+
+    `values` are the scores themselves, prompt by prompt, NaN where one failed.
+    """
 
     mean: float
     sem: float
     n: int
+    values: tuple[float, ...] = ()
 
     @property
     def interval(self) -> Interval | None:
@@ -98,8 +103,16 @@ class TrainingRun:
 
 
 def change(first: Measured, last: Measured) -> Measured:
-    """The difference of two evaluations, with its error as if they were independent; n is the smaller one."""
-    return Measured(last.mean - first.mean, math.hypot(first.sem, last.sem), min(first.n, last.n))
+    """The mean change from one evaluation to another over the prompts that both could score.
+
+    The prompts and their noise are the same, so the error is that of the differences.
+    """
+    pairs = zip(first.values, last.values, strict=True)
+    moved = [after - before for before, after in pairs if math.isfinite(before + after)]
+    if not moved:
+        return Measured(math.nan, math.nan, 0)
+    error = stdev(moved) / math.sqrt(len(moved)) if len(moved) > 1 else math.nan
+    return Measured(fmean(moved), error, len(moved), tuple(moved))
 
 
 def column(rounds: Sequence[Line], key: str, absent: float = math.nan) -> list[float]:
@@ -146,7 +159,12 @@ def load_training_run(folder: Path) -> TrainingRun:
 
 def _evaluated(line: Line) -> Evaluated:
     rewards = {
-        name: Measured(_number(one["mean"]), _number(one["sem"]), int(one["n"]))
+        name: Measured(
+            _number(one["mean"]),
+            _number(one["sem"]),
+            int(one["n"]),
+            tuple(map(_number, line["values"][name])),
+        )
         for name, one in line["rewards"].items()
     }
     return Evaluated(

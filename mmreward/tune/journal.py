@@ -4,8 +4,8 @@ The folder is what `mmreward report` reads:
 
     config.json          the run as it was described
     rounds.jsonl         one line per round
-    evaluations.jsonl    one line per evaluation: means, standard errors and counts of every reward, monitors,
-                         verdict
+    evaluations.jsonl    one line per evaluation: means, standard errors and counts of every reward, its
+                         values prompt by prompt, monitors, verdict
     pictures/ROUND.png   the same held-out prompts from the same seeds after each evaluation, in rows of 8
     prompts.json         their prompts, in that order
     timeline.json        spans of the last round: generating, scoring, updating
@@ -150,6 +150,8 @@ def _line(values: Mapping[str, Any]) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -216,7 +216,8 @@ class Trainer:
         evaluated = self._evaluation.run()
         verdict = self._watch.look(done, evaluated)
         summary = evaluated.summary()
-        line = {"round": done, "rewards": summary, **verdict}
+        values = {name: column.tolist() for name, column in evaluated.grades.values.items()}
+        line = {"round": done, "rewards": summary, "values": values, **verdict}
         self._journal.write("evaluations", line)
         if self._config.trackers:
             self._accelerator.log({f"evaluation/{k}": v["mean"] for k, v in summary.items()}, step=done)

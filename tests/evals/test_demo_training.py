@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 from mmreward.evals.demo_training import Size, config_of, told, train
@@ -60,18 +61,19 @@ def test_it_is_the_recipe_in_small(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("after", "sem", "words"),
+    ("after", "words"),
     [
-        (0.5, 0.05, "cannot tell this change from chance"),
-        (0.9, 0.05, "a rise beyond chance"),
-        (0.1, 0.05, "a fall beyond chance"),
-        (math.nan, math.nan, "could not be measured"),
+        ((1.0, 0.0, 0.0, 1.0), "cannot tell this change from chance"),
+        ((1.0, 1.0, 1.0, 1.0), "a rise beyond chance"),
+        ((0.0, 0.0, 0.0, 0.0), "a fall beyond chance"),
+        ((math.nan,) * 4, "could not be measured"),
     ],
 )
-def test_it_claims_no_more_than_was_measured(after: float, sem: float, words: str) -> None:
+def test_it_claims_no_more_than_was_measured(after: tuple[float, ...], words: str) -> None:
+    before = (0.4, 0.5, 0.4, 0.5)
     evaluations = [
-        Evaluated(rounds, {"oracle": Measured(mean, error, 96)}, 0.5, {}, "ok", ())
-        for rounds, mean, error in ((0, 0.45, 0.05), (8, after, sem))
+        Evaluated(rounds, {"oracle": Measured(fmean(values), 0.1, 4, values)}, 0.5, {}, "ok", ())
+        for rounds, values in ((0, before), (8, after))
     ]
     run = TrainingRun(Path(), {}, [], evaluations, [], [], None, "")
     assert words in told(run) and "nan" not in told(run)

@@ -88,8 +88,9 @@ def line_of(
         "n": 4.0 if mean is not None else 0.0,
     }
     rewards = {"redness": {"mean": 0.5 + after / 100, "sem": 0.01, "n": 4.0}, "blueness": measured}
-    told = {"verdict": level, "reasons": list(reasons)}
-    return {"round": after, "rewards": rewards, "optimised": 0.5, "monitors": {"saturation": 0.5}, **told}
+    told = {"verdict": level, "reasons": list(reasons), "optimised": 0.5, "monitors": {"saturation": 0.5}}
+    values = {name: [one["mean"]] * 4 for name, one in rewards.items()}
+    return {"round": after, "rewards": rewards, "values": values, **told}
 
 
 def written(folder: Path, evaluations: list[dict[str, Any]], rounds: Any = (), **changes: Any) -> Path:
@@ -185,11 +186,14 @@ def test_what_could_not_be_measured_is_a_gap_and_a_dash(tmp_path: Path) -> None:
     assert "never measured" in never.words and not never.having("path", "best")
 
 
-def test_a_change_has_the_error_of_both_its_ends(tmp_path: Path) -> None:
-    """0.4 and 0.45 with errors of 0.01 each: 0.05 within 1.96 sqrt(2) / 100."""
-    run = written(tmp_path, [line_of(0, 0.4), line_of(2, 0.45)])
-    words = read(write_report(run)).words
-    assert "+0.050 0.022 to 0.078" in words and "+0.020 -0.008 to 0.048 may be chance" in words
+def test_a_change_is_that_of_each_prompt(tmp_path: Path) -> None:
+    """Prompts that differ by 0.4 and all rise by about 0.05: the rise is certain. One that failed is left
+    out."""
+    first, last = line_of(0, 0.4), line_of(2, 0.45)
+    first["values"]["blueness"] = [0.2, 0.4, 0.4, 0.6, 0.1]
+    last["values"]["blueness"] = [0.25, 0.44, 0.46, 0.65, None]
+    words = read(write_report(written(tmp_path, [first, last]))).words
+    assert "+0.050 0.042 to 0.058" in words
 
 
 def test_failures_are_counted_by_status(tmp_path: Path) -> None:
@@ -233,7 +237,7 @@ def test_nothing_in_a_run_can_break_its_page(tmp_path: Path) -> None:
     """Names, prompts, reasons and settings are text; the page reaches for nothing."""
     evaluations = [line_of(0, 0.5, "warn", (ATTACK,)), line_of(2, 0.5)]
     for line in evaluations:
-        line["rewards"][ATTACK] = line["rewards"]["redness"]
+        line["rewards"][ATTACK], line["values"][ATTACK] = line["rewards"]["redness"], [0.5] * 4
         line["monitors"][ATTACK] = 0.5
     run = written(
         tmp_path, evaluations, [{"round": 0, f"reward/{ATTACK}": 0.5}], rewards={ATTACK: {"judge": ATTACK}}
