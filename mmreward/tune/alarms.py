@@ -14,10 +14,15 @@ Level = Literal["ok", "warn", "alarm"]
 
 
 class Estimate(NamedTuple):
-    """A mean over an evaluation's samples and its standard error; NaN where it could not be measured."""
+    """A mean over an evaluation's samples and its standard error; NaN where it could not be measured.
+
+    `values` are the samples', NaN where one failed. Give them when every evaluation has the same prompts and
+    noise: two evaluations are then compared sample by sample, which sees smaller changes.
+    """
 
     mean: float
     stderr: float
+    values: tuple[float, ...] = ()
 
 
 class Verdict(NamedTuple):
@@ -100,9 +105,9 @@ class OverOptimisation:
         Raises:
             ValueError: a standard error that is negative or infinite.
         """
-        for name, (_, stderr) in {"the optimised reward": optimised, **held_out}.items():
-            if stderr < 0 or math.isinf(stderr):
-                raise ValueError(f"the standard error of {name} is {stderr}")
+        for name, given in {"the optimised reward": optimised, **held_out}.items():
+            if given.stderr < 0 or math.isinf(given.stderr):
+                raise ValueError(f"the standard error of {name} is {given.stderr}")
         found = [self._judge_reward(step, name, value, optimised) for name, value in held_out.items()]
         found += [self._judge_monitor(name, value) for name, value in monitors.items()]
         reasons = tuple(finding.reason for finding in found if finding.level != "ok")
@@ -130,14 +135,14 @@ class OverOptimisation:
         self._streaks = dict(state["streaks"])
 
     def _judge_reward(self, step: int, name: str, now: Estimate, optimised: Estimate) -> "_Finding":
-        if not all(map(math.isfinite, (*now, *optimised))):
+        if not all(map(math.isfinite, (now.mean, now.stderr, optimised.mean, optimised.stderr))):
             return _Finding("warn", f"{name} was not compared at step {step}: a reward could not be measured")
         best = self._best.get(name)
         if best is None or now.mean > best.mean:
-            self._best[name] = _Best(now.mean, now.stderr, step, optimised.mean)
+            self._best[name] = _Best(now.mean, now.stderr, step, optimised.mean, list(now.values))
             return self._count(f"held-out {name}", "")
         fall = best.mean - now.mean
-        error = math.hypot(best.stderr, now.stderr)
+        error = _error(best, now)
         if fall == 0 or fall <= self.tolerance * error:
             return self._count(f"held-out {name}", "")
         fell = f"held-out {name} fell from {best.mean:.4g} (step {best.step}) to {now.mean:.4g}" + (
@@ -186,6 +191,15 @@ class _Best(NamedTuple):
     stderr: float
     step: int
     optimised: float
+    values: list[float]
+
+
+def _error(best: _Best, now: Estimate) -> float:
+    """Standard error of the difference: sample by sample where both have their values."""
+    if len(best.values) != len(now.values):
+        return math.hypot(best.stderr, now.stderr)
+    moved = [a - b for a, b in zip(now.values, best.values, strict=True) if math.isfinite(a - b)]
+    return stdev(moved) / math.sqrt(len(moved)) if len(moved) > 1 else math.hypot(best.stderr, now.stderr)
 
 
 class _Finding(NamedTuple):

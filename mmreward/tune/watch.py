@@ -45,7 +45,14 @@ class Watch:
         """Judge one evaluation; what the journal says of it."""
         summary = evaluated.summary()
         optimised = _total(summary, self._weights)
-        held_out = {n: Estimate(summary[n]["mean"], summary[n]["sem"]) for n in self._held_out}
+        held_out = {
+            name: Estimate(
+                summary[name]["mean"],
+                summary[name]["sem"],
+                tuple(evaluated.grades.values[name].tolist()),
+            )
+            for name in self._held_out
+        }
         monitors = measure(evaluated.pixels, range(len(evaluated.pixels)))
         verdict = self._alarm.update(step, optimised, held_out, monitors)
         worth = sum(each.mean for each in held_out.values()) if held_out else optimised.mean
