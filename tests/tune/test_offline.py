@@ -12,7 +12,7 @@ from toy_generator import ToyGenerator
 from train_toy import PROMPTS
 
 from mmreward import Media
-from mmreward.pair_folder import PreferencePair, write_pairs
+from mmreward.pair_folder import PreferencePair, read_pairs, write_pairs
 from mmreward.tune.commands import tune
 from mmreward.tune.config import TuneConfig
 from mmreward.tune.journal import lines
@@ -67,8 +67,8 @@ def rounds(run):
 def test_every_method_raises_what_the_pairs_prefer(offline, trainer, drawn, method):
     config = offline(
         method=method,
-        rounds=40,
-        evaluation={"prompts": {"data": "shapes-world"}, "every": 40},
+        rounds=20,
+        evaluation={"prompts": {"data": "shapes-world"}, "every": 20},
         lora={"rank": 8},
     )
     run = trainer(config, pairs=drawn)
@@ -97,7 +97,8 @@ def test_the_two_of_a_pair_are_noised_alike(offline, trainer, drawn):
     same = [PreferencePair(prompt=p.prompt, chosen=p.chosen, rejected=p.chosen) for p in drawn]
     run = trainer(offline(rounds=2), pairs=same)
     run.run()
-    assert [(line["preference/margin"], line["grad_norm"]) for line in rounds(run)] == [(0, 0), (0, 0)]
+    for line in rounds(run):
+        assert line["preference/margin"] == 0 and line["grad_norm"] < 1e-5 < line["chosen_error"]
 
 
 def weights_of(run):
@@ -129,25 +130,24 @@ def test_all_pairs_are_met_before_one_comes_again(offline, trainer, drawn):
     assert sorted(met) == list(range(24))
 
 
-def test_two_processes_do_what_one_does(offline, drawn, tmp_path):
+@pytest.mark.timeout(240)
+def test_two_processes_do_what_one_does(offline, trainer, drawn, tmp_path):
     write_pairs(tmp_path / "pairs", drawn)
-    prompts = {"data": str(tmp_path / "pairs")}
+    config = offline(prompts={"data": str(tmp_path / "pairs")}, rounds=3, out=str(tmp_path / "one"))
+    one = weights_of(trainer(config, pairs=read_pairs(tmp_path / "pairs")))
+    path = tmp_path / "two.json"
+    path.write_text(config.model_copy(update={"out": str(tmp_path / "two")}).model_dump_json())
     launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
-    for name, start in (("one", []), ("two", [*launch, "--main_process_port", "0"])):
-        path = tmp_path / f"{name}.json"
-        path.write_text(offline(prompts=prompts, rounds=3, out=str(tmp_path / name)).model_dump_json())
-        environment = {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, *start, str(TESTS / "train_toy.py"), str(path)]
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=100, check=False
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-    first, second = (lines(tmp_path / name / "rounds.jsonl") for name in ("one", "two"))
-    for key in first[0]:
+    command = [sys.executable, *launch, "--main_process_port", "0", TESTS / "train_toy.py", path]
+    environment = {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, second = (lines(tmp_path / name / "rounds.jsonl")[2] for name in ("one", "two"))
+    for key in first:
         if not key.startswith("seconds"):
-            assert first[2][key] == pytest.approx(second[2][key], rel=1e-3, abs=1e-5), key
-    one, two = (read(tmp_path / name / "weights.safetensors") for name in ("one", "two"))
-    for name in one:
+            assert first[key] == pytest.approx(second[key], rel=1e-3, abs=1e-5), key
+    two = read(tmp_path / "two" / "weights.safetensors")
+    for name in one:  # the same gradients, summed in another order
         torch.testing.assert_close(one[name], two[name], atol=2e-4, rtol=0)
 
 
