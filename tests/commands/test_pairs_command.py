@@ -13,6 +13,8 @@ from mmreward.pair_folder import read_pairs
 from mmreward.pairing import pair_file
 from mmreward.preferences import Rules
 from mmreward.results import Result, write
+from mmreward.tune.config import PromptsConfig
+from mmreward.tune.search_settings import read_prompts
 
 
 def picture(path, seed):
@@ -200,6 +202,12 @@ def test_a_folder_that_was_spoilt_says_where(data, results, tmp_path, spoil, mes
     metadata.write_text("\n".join([json.dumps(spoil(json.loads(first))), *rest]))
     with pytest.raises(ValueError, match=message):
         read_pairs(tmp_path / "pairs")
+
+
+def test_a_search_can_draw_for_the_prompts_of_a_training_run():
+    prompts, problems = read_prompts(PromptsConfig(data="shapes-world", count=3, seed=1))
+    assert [sample.group for sample in prompts] == ["1-0", "1-1", "1-2"] and not problems
+    assert all(sample.meta["checklist"] for sample in prompts)
 
 
 def test_another_folder_is_no_folder_of_pairs(tmp_path):
