@@ -9,7 +9,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,8 +63,9 @@ def write_pairs(folder: Path, pairs: Sequence[PreferencePair]) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     (part / "media").mkdir(parents=True)
+    inputs = any(pair.inputs for pair in pairs)
     try:
-        lines = [json.dumps(_record(part, pair, _any_inputs(pairs)), ensure_ascii=False) for pair in pairs]
+        lines = [json.dumps(_record(part, pair, inputs), ensure_ascii=False) for pair in pairs]
         (part / METADATA).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         if folder.exists():
             folder.rmdir()
@@ -102,13 +103,9 @@ def read_pairs(folder: str | Path) -> list[PreferencePair]:
 def _record(folder: Path, pair: PreferencePair, inputs: bool) -> dict[str, Any]:
     row: dict[str, Any] = {"prompt": pair.prompt, "kind": pair.chosen.kind}
     row |= {f"{half}_file_name": _stored(folder, getattr(pair, half)) for half in HALVES}
-    if inputs:  # every row has the columns of the first
+    if inputs:  # of some pair: every row has the same columns
         row["inputs_file_names"] = [_stored(folder, media) for media in pair.inputs]
     return row | dict(pair.facts)
-
-
-def _any_inputs(pairs: Iterable[PreferencePair]) -> bool:
-    return any(pair.inputs for pair in pairs)
 
 
 def _stored(folder: Path, media: Media) -> str:

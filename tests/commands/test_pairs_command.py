@@ -124,13 +124,14 @@ def test_lower_may_be_better_and_total_is_the_default(data, tmp_path):
 
 
 def test_samples_meet_only_within_their_group_and_with_the_same_condition(data, results, tmp_path):
-    rows = [json.loads(line) for line in data.read_text().splitlines()][:3]
-    for row, group, condition in zip(rows, "aab", "001", strict=True):
-        row |= {"group": group, "inputs": [f"drawn/{condition}.png"]}
+    rows = [json.loads(line) for line in data.read_text().splitlines()]
+    rows = [rows[index] for index in (0, 1, 2, 4)]
+    for row, group, condition in zip(rows, "aaab", "0010", strict=True):
+        row |= {"prompt": "a cat", "group": group, "inputs": [f"drawn/{condition}.png"]}
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     summary = pair_file(data, [results], tmp_path / "pairs", reward="clip", rules=Rules(choose="all"))
     (pair,) = read_pairs(tmp_path / "pairs")
-    assert summary.counts.groups == 2 and pair.facts["group"] == "a" and len(pair.inputs) == 1
+    assert summary.counts.groups == 3 and pair.facts["group"] == "a" and len(pair.inputs) == 1
     datasets = pytest.importorskip("datasets")
     loaded = datasets.load_dataset(str(tmp_path / "pairs"), split="train", cache_dir=str(tmp_path / "cache"))
     assert loaded[0]["inputs"][0].size == (8, 8)
