@@ -11,6 +11,7 @@ from mmreward.tune.generator import Conditioning
 
 from . import flow_grid, networks, references, vae
 from .canvas import Canvas, pack, unpack
+from .pixels import signed
 
 SIDE = 1024
 """Default height and width in pixels."""
@@ -127,6 +128,11 @@ class Flux:
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Pixels (N, 3, H, W) in [0, 1]; differentiable inside the range."""
         return vae.decode(self.pipe.vae, latents)
+
+    @torch.no_grad()
+    def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels (N, 3, H, W) in [0, 1] to latents, float32: the mean of the VAE's posterior."""
+        return vae.encode(self.pipe.vae, signed(pixels, self.canvas.height, self.canvas.width))
 
 
 class FluxKontext(Flux):

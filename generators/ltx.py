@@ -15,6 +15,7 @@ from mmreward.media import Media
 from mmreward.tune.generator import Conditioning
 
 from . import clips
+from .pixels import signed_clip
 
 if TYPE_CHECKING:
     from diffusers import LTXImageToVideoPipeline, LTXPipeline
@@ -135,6 +136,16 @@ class LTX:
             video = self.vae.decode(scaled.to(self.vae.dtype), timestep, return_dict=False)[0]
         return clips.pixels(video)
 
+    @torch.no_grad()
+    def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels (N, T, 3, H, W) in [0, 1] to latents, float32: the mean of the VAE's posterior."""
+        return self._encode_clip(signed_clip(pixels, *self.size))
+
+    def _encode_clip(self, clip: torch.Tensor) -> torch.Tensor:
+        """A clip (N, 3, T, H, W) in [-1, 1] to the most likely latents, float32."""
+        mode = self.vae.encode(clip.to(self.device, self.vae.dtype)).latent_dist.mode()
+        return torch.as_tensor((mode.float() - self.mean) * self.vae.config.scaling_factor / self.std)
+
     def _encode_text(self, prompts: Sequence[str]) -> Conditioning:
         with torch.no_grad():
             text, mask, *_ = self.pipe.encode_prompt(
@@ -188,9 +199,7 @@ class LTXImageToVideo(LTX):
     @torch.no_grad()
     def _encode_picture(self, picture: Any) -> torch.Tensor:
         image = self.pipe.video_processor.preprocess(picture, height=self.size.height, width=self.size.width)
-        clip = image.to(self.device, self.vae.dtype).unsqueeze(2)
-        mode: torch.Tensor = self.vae.encode(clip).latent_dist.mode()
-        return (mode.float() - self.mean) / self.std
+        return self._encode_clip(image.unsqueeze(2))
 
     def _predict(
         self, latents: torch.Tensor, levels: torch.Tensor, told: Mapping[str, torch.Tensor]

@@ -72,3 +72,9 @@ class MiniFlow:
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Pixels (N, 3, 32, 32) in [0, 1]; differentiable inside the range."""
         return flow.unfold(latents.float())
+
+    def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels (N, 3, 32, 32) in [0, 1] to latents (N, 12, 16, 16), float32; `decode` gives them back."""
+        if pixels.ndim != 4 or pixels.shape[1:] != (3, flow.SIZE, flow.SIZE):
+            raise ValueError(f"pixels have shape {tuple(pixels.shape)}, not (N, 3, {flow.SIZE}, {flow.SIZE})")
+        return flow.fold(pixels.float().to(self.device))

@@ -14,6 +14,7 @@ from mmreward.tune.generator import Conditioning
 from . import flow_grid, networks, references, vae
 from .canvas import Canvas, pack, unpack
 from .guidance import both, last_is_blank
+from .pixels import signed
 
 SIDE = 1024
 """Default height and width in pixels."""
@@ -140,6 +141,18 @@ class QwenImage:
         raw = (latents.float()[:, :, None] * std + mean).to(self.pipe.vae.dtype)
         return vae.fractions(self.pipe.vae.decode(raw, return_dict=False)[0][:, :, 0])
 
+    @torch.no_grad()
+    def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels (N, 3, H, W) in [0, 1] to latents, float32: the mean of the VAE's posterior."""
+        return self._latents(signed(pixels, self.canvas.height, self.canvas.width))
+
+    def _latents(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels (N, 3, H, W) in [-1, 1] to the most likely latents (N, C, h, w), float32."""
+        network = self.pipe.vae
+        mode = network.encode(pixels[:, :, None].to(self.device, network.dtype)).latent_dist.mode().float()
+        mean, std = _statistics(network, mode.device)
+        return torch.as_tensor((mode - mean) / std)[:, :, 0]
+
 
 class QwenImageEdit(QwenImage):
     """Qwen-Image-Edit, which edits one picture, and its Plus form (2509 and later), which takes several.
@@ -232,13 +245,6 @@ class QwenImageEdit(QwenImage):
         """At least as many tokens as any picture has: sides are rounded up by 16 pixels at most."""
         long, short = math.sqrt(self.area * LONGEST) + 16, math.sqrt(self.area / LONGEST) + 16
         return int(long * short) // (self.canvas.scale * self.canvas.patch) ** 2
-
-    def _latents(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Pixels (N, 3, H, W) in [-1, 1] to the most likely latents (N, C, h, w), float32."""
-        network = self.pipe.vae
-        mode = network.encode(pixels[:, :, None].to(self.device, network.dtype)).latent_dist.mode().float()
-        mean, std = _statistics(network, mode.device)
-        return torch.as_tensor((mode - mean) / std)[:, :, 0]
 
     def _forward(
         self, tokens: torch.Tensor, levels: torch.Tensor, told: Mapping[str, torch.Tensor]

@@ -11,6 +11,7 @@ from mmreward.tune.generator import Conditioning
 from . import flow_grid, networks, references, vae
 from .canvas import Canvas
 from .guidance import both, last_is_blank
+from .pixels import signed
 
 
 class SD3:
@@ -114,3 +115,8 @@ class SD3:
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Pixels (N, 3, H, W) in [0, 1]; differentiable inside the range."""
         return vae.decode(self.pipe.vae, latents)
+
+    @torch.no_grad()
+    def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels (N, 3, H, W) in [0, 1] to latents, float32: the mean of the VAE's posterior."""
+        return vae.encode(self.pipe.vae, signed(pixels, self.canvas.height, self.canvas.width))

@@ -11,6 +11,7 @@ from mmreward.tune.generator import Conditioning
 from . import clip_text, inpainting
 from .autoencoder import Autoencoder
 from .diffusion import Schedule, spread
+from .pixels import signed
 
 
 class StableDiffusion:
@@ -115,6 +116,11 @@ class StableDiffusion:
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Pixels (N, 3, H, W) in [0, 1]; differentiable inside the range."""
         return self.vae.decode(latents)
+
+    @torch.no_grad()
+    def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels (N, 3, H, W) in [0, 1] to latents, float32: the mean of the VAE's posterior."""
+        return self.vae.encode(signed(pixels, self.height, self.width))
 
     @property
     def _text_encoders(self) -> Mapping[str, torch.nn.Module]:

@@ -14,6 +14,7 @@ from mmreward.media import Media
 from mmreward.tune.generator import Conditioning
 
 from . import clips
+from .pixels import signed_clip
 
 if TYPE_CHECKING:
     from diffusers import WanImageToVideoPipeline, WanPipeline
@@ -149,6 +150,16 @@ class Wan:
         scaled = latents.float() * self.std + self.mean
         return clips.pixels(self.vae.decode(scaled.to(self.vae.dtype), return_dict=False)[0])
 
+    @torch.no_grad()
+    def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels (N, T, 3, H, W) in [0, 1] to latents, float32: the mean of the VAE's posterior."""
+        return self._encode_clip(signed_clip(pixels, *self.size))
+
+    def _encode_clip(self, clip: torch.Tensor) -> torch.Tensor:
+        """A clip (N, 3, T, H, W) in [-1, 1] to the most likely latents, float32."""
+        mode = self.vae.encode(clip.to(self.device, self.vae.dtype)).latent_dist.mode()
+        return torch.as_tensor((mode.float() - self.mean) / self.std)
+
     def _check(self) -> None:
         """Raise ValueError when the pipeline is not one of this task."""
         channels, latent = self.pipe.transformer.config.in_channels, self.vae.config.z_dim
@@ -237,11 +248,10 @@ class WanImageToVideo(Wan):
         """One picture as latents: of itself for 5B, else of a clip that goes on in grey, below the mask that
         marks its first frame as known."""
         image = self.pipe.video_processor.preprocess(picture, height=self.size.height, width=self.size.width)
-        clip = image.to(self.device, self.vae.dtype).unsqueeze(2)
+        clip = image.unsqueeze(2)
         if not self.per_token:
             clip = torch.nn.functional.pad(clip, (0, 0, 0, 0, 0, self.size.frames - 1))
-        mode: torch.Tensor = self.vae.encode(clip).latent_dist.mode()
-        latents = (mode.float() - self.mean) / self.std
+        latents = self._encode_clip(clip)
         if self.per_token:
             return latents
         mask = latents.new_zeros(1, self.pipe.vae_scale_factor_temporal, *self.shape[1:])

@@ -1,4 +1,5 @@
-"""The command line: score, list, show, search, refine; the others come from packages that build on this.
+"""The command line: list, show, score, pairs, tune, search, refine; the others come from packages that build
+on this.
 
 Only what a command needs is imported, so `mmreward list` answers at once.
 """
@@ -6,7 +7,7 @@ Only what a command needs is imported, so `mmreward list` answers at once.
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -113,6 +114,32 @@ def score(
             f"failed: {summary.failed} scores ({summary.failure_rate:.1%}), above {budget:.1%}", err=True
         )
         raise typer.Exit(3)
+
+
+@app.command()
+def pairs(
+    data: Annotated[Path, typer.Argument(help="What was scored: several pictures or clips per prompt.")],
+    results: Annotated[list[Path], typer.Argument(help="The scores: files that `mmreward score` wrote.")],
+    out: Annotated[Path, typer.Option(help="The folder of pairs it writes.")],
+    reward: Annotated[
+        str | None, typer.Option(help="By whose scores; default: total, or the only reward.")
+    ] = None,
+    choose: Annotated[
+        Literal["best_worst", "ends", "all"], typer.Option(help="Which samples of a prompt meet.")
+    ] = "best_worst",
+    margin: Annotated[float, typer.Option(help="Smallest difference of scores that counts.")] = 0.0,
+    per_prompt: Annotated[int | None, typer.Option(help="Pairs of one prompt at most.")] = None,
+    agree: Annotated[
+        list[str] | None,
+        typer.Option(help="A reward that must not prefer the rejected one; may be given several times."),
+    ] = None,
+) -> None:
+    """Build preference pairs from scored samples, for DPO; `datasets` and `mmreward tune` read them."""
+    from .pairing import pair_file
+    from .preferences import Rules
+
+    rules = Rules(choose=choose, margin=margin, per_prompt=per_prompt)
+    typer.echo(pair_file(data, results, out, reward=reward, agree=agree or (), rules=rules))
 
 
 @app.command()

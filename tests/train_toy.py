@@ -11,7 +11,8 @@ import torch
 from toy_generator import ToyGenerator
 
 from mmreward import Engine, Sample, Score, load, reward
-from mmreward.tune.config import TuneConfig
+from mmreward.tune.config import PreferenceConfig, TuneConfig
+from mmreward.tune.prompts import load_pairs
 from mmreward.tune.trainer import Trainer
 
 PROMPTS = [
@@ -57,6 +58,7 @@ def main(path: str, die_after: str = "") -> None:
             rewards={"redness": redness()},
             held_out={},
             prompts=PROMPTS,
+            pairs=load_pairs(config.prompts) if isinstance(config.method, PreferenceConfig) else (),
             evaluated=PROMPTS,
             report=report,
         ).run()

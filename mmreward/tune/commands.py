@@ -10,9 +10,9 @@ from accelerate import PartialState
 from ..assembly import engine_of
 from ..config import EngineConfig
 from ..loading import resolve
-from .config import TuneConfig
+from .config import PreferenceConfig, TuneConfig
 from .generator import Generator
-from .prompts import load_prompts
+from .prompts import load_pairs, load_prompts
 from .trainer import Ended, Trainer
 
 Loader = Callable[..., Generator]
@@ -30,7 +30,10 @@ def tune(config: TuneConfig, load: Loader, report: Callable[[str], None] = print
     twice = rewards.keys() & held_out.keys()
     if twice:
         raise ValueError(f"{', '.join(sorted(twice))} cannot be both optimised and held out: rename one")
-    prompts, evaluated = load_prompts(config.prompts), load_prompts(config.evaluation.prompts)
+    offline = isinstance(config.method, PreferenceConfig)
+    pairs = load_pairs(config.prompts) if offline else []
+    prompts = [] if offline else load_prompts(config.prompts)
+    evaluated = load_prompts(config.evaluation.prompts)
     device = str(PartialState().device)
     generator = load(**{"device": device, **config.generator})
     engine = config.engine
@@ -44,6 +47,7 @@ def tune(config: TuneConfig, load: Loader, report: Callable[[str], None] = print
             rewards=rewards,
             held_out=held_out,
             prompts=prompts,
+            pairs=pairs,
             evaluated=evaluated,
             report=report,
         )

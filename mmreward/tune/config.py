@@ -18,7 +18,7 @@ class PromptsConfig(Strict):
     """Where prompts come from.
 
     `data` is a file or folder as for `mmreward score`, or "shapes-world" for `count` captions of the
-    miniature, each with its checklist, drawn from `seed`.
+    miniature, each with its checklist, drawn from `seed`. For `PreferenceConfig` it is a folder of pairs.
     """
 
     data: str
@@ -146,7 +146,32 @@ class GradientConfig(Strict):
     negative: str = ""
 
 
-Method = Annotated[PolicyConfig | D3poConfig | MatchingConfig | GradientConfig, Field(discriminator="name")]
+class PreferenceConfig(Strict):
+    """Preference pairs that are there already: `prompts.data` is a folder that `mmreward pairs` wrote.
+
+    A round is one optimiser step on `batch` pairs, `micro_batch` of which go through the network together,
+    each at `times.number` noise levels; `grid` are the levels of the generator's own sampler, which for
+    diffusion models are evenly spaced timesteps. diffusion_dpo has beta 2500 and compares errors of the
+    noise, the others have 100 and the velocity; `space` changes that. `sft` adds so much of the chosen one's
+    own error, where the policy would otherwise drift away from both. `guidance` is that of training. Of the
+    latents, `cache_bytes` are kept.
+    """
+
+    name: Literal["diffusion_dpo", "flow_dpo", "ipo", "hinge"]
+    beta: Annotated[float, Field(gt=0)] | None = None
+    space: Literal["velocity", "epsilon"] | None = None
+    times: TimesConfig = TimesConfig(name="uniform", number=1)
+    batch: Positive = 32
+    micro_batch: Positive = 8
+    sft: Amount = 0.0
+    guidance: float = 1.0
+    cache_bytes: Annotated[int, Field(ge=0)] = 4 << 30
+
+
+Method = Annotated[
+    PolicyConfig | D3poConfig | MatchingConfig | GradientConfig | PreferenceConfig,
+    Field(discriminator="name"),
+]
 
 
 class LoraConfig(Strict):

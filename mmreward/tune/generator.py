@@ -60,7 +60,7 @@ class Generator(Protocol):
     """A text-to-image or text-to-video model.
 
     `network` is what is tuned: give it LoRA layers at `lora_targets` and every method below uses them.
-    `velocity` and `decode` can be differentiated through; `encode` is not.
+    `velocity` and `decode` can be differentiated through; `encode` and `to_latents` are not.
     """
 
     network: torch.nn.Module
@@ -124,4 +124,13 @@ class Generator(Protocol):
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Pixels in [0, 1], float32: (N, 3, H, W), or (N, T, 3, H, W) for clips."""
+        ...
+
+    def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels, as `decode` makes them, back to finished latents, float32: the mean where an autoencoder
+        has a distribution.
+
+        Raises:
+            ValueError: another size than the generator makes.
+        """
         ...

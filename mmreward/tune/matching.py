@@ -10,7 +10,7 @@ from functools import partial
 
 import torch
 
-from .config import MatchingConfig
+from .config import MatchingConfig, TimesConfig
 from .losses import (
     OLD_DECAY,
     centres,
@@ -50,12 +50,11 @@ class Noised:
     target: torch.Tensor
 
 
-def time_sampler(config: MatchingConfig, plan: Plan) -> TimeSampler:
-    """Where noise levels come from."""
-    times = config.times
+def time_sampler(times: TimesConfig, sigmas: torch.Tensor) -> TimeSampler:
+    """Where noise levels come from; `sigmas` are those of the sampler."""
     match times.name:
         case "grid":
-            return OnGrid(tuple(plan.sigmas.tolist()))
+            return OnGrid(tuple(sigmas.tolist()))
         case "uniform":
             return Uniform()
         case "logit_normal":
@@ -144,7 +143,11 @@ class Matching:
         keys = sorted(set(units))
         levels = torch.Generator().manual_seed(seed_of(plan.seed, "times", plan.round, keys[0], number))
         sigmas = dict(
-            zip(keys, time_sampler(self._config, plan).sample(len(keys), levels).tolist(), strict=True)
+            zip(
+                keys,
+                time_sampler(self._config.times, plan.sigmas).sample(len(keys), levels).tolist(),
+                strict=True,
+            )
         )
         drawn = {
             key: torch.randn(

@@ -6,8 +6,9 @@ from typing import Any
 from accelerate import PartialState
 
 from ..loading import resolve
-from .config import GradientConfig, MatchingConfig, TuneConfig
-from .prompts import load_prompts
+from .config import GradientConfig, MatchingConfig, PreferenceConfig, TuneConfig
+from .offline import check_batches
+from .prompts import load_pairs, load_prompts
 from .rounds import draw_rows, share_out
 from .selectors import selector
 
@@ -48,6 +49,8 @@ def _memory(config: TuneConfig, footprint: Footprints) -> list[str]:
 
 def _round(config: TuneConfig) -> list[str]:
     method, rollout = config.method, config.rollout
+    if isinstance(method, PreferenceConfig):
+        return _offline_round(config, method)
     number = len(load_prompts(config.prompts))
     rows = draw_rows(number, prompts=rollout.prompts, group=rollout.group, round=0, seed=config.seed)
     world, updates = PartialState().num_processes, getattr(method, "updates", 1)
@@ -71,8 +74,20 @@ def _round(config: TuneConfig) -> list[str]:
     ]
 
 
+def _offline_round(config: TuneConfig, method: PreferenceConfig) -> list[str]:
+    number, world = len(load_pairs(config.prompts)), PartialState().num_processes
+    check_batches(method, number, world)
+    return [
+        f"a round: {method.batch} of {number} pairs at {method.times.number} noise level(s); draws nothing",
+        f"  {world} process(es), {method.batch // method.micro_batch // world} micro-batches of "
+        f"{method.micro_batch} pairs",
+        f"{config.rounds} rounds, evaluated every {config.evaluation.every}",
+    ]
+
+
 def _calls(config: TuneConfig) -> list[str]:
-    samples = config.rollout.prompts * config.rollout.group
+    offline = isinstance(config.method, PreferenceConfig)
+    samples = 0 if offline else config.rollout.prompts * config.rollout.group
     evaluated = len(load_prompts(config.evaluation.prompts))
     lines = []
     for name, reward in resolve(config.rewards).items():

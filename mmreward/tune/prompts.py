@@ -1,6 +1,7 @@
-"""The prompts of a run: rows of a data set, or captions of the miniature's world."""
+"""The prompts of a run: rows of a data set, or captions of the miniature's world; or preference pairs."""
 
 from ..data import read_rows
+from ..pair_folder import PreferencePair, read_pairs
 from ..types import Sample
 from .config import PromptsConfig
 
@@ -20,6 +21,15 @@ def load_prompts(config: PromptsConfig) -> list[Sample]:
     if empty:
         raise ValueError(f"{config.data}: {len(empty)} rows have no prompt, the first is {empty[0]!r}")
     return samples
+
+
+def load_pairs(config: PromptsConfig) -> list[PreferencePair]:
+    """Preference pairs, the first `count` of them.
+
+    Raises:
+        ValueError: as `read_pairs`.
+    """
+    return read_pairs(config.data)[: config.count]
 
 
 def _captions(config: PromptsConfig) -> list[Sample]:

@@ -1,7 +1,7 @@
 """A run of training from its first round to its last: rounds, evaluations, checkpoints, the journal, the
 alarm.
 
-What a round consists of is the business of `online` and `gradient`.
+What a round consists of is the business of `online`, `gradient` and `offline`.
 """
 
 import json
@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from PIL import Image
 
 from ..engine import Engine
+from ..pair_folder import PreferencePair
 from ..registry import Reward
 from ..types import Sample
 from . import checkpoint
@@ -23,6 +24,7 @@ from .config import (
     GradientConfig,
     MatchingConfig,
     PolicyConfig,
+    PreferenceConfig,
     TuneConfig,
 )
 from .evaluation import Evaluated, Evaluation
@@ -33,6 +35,7 @@ from .journal import Journal, Timeline, seconds
 from .learner import Learner
 from .matching import Matching
 from .method import Method, Metrics
+from .offline import Offline
 from .online import Online
 from .policy_gradient import D3po, PolicyGradient
 from .sampling import media
@@ -70,6 +73,7 @@ class Trainer:
         rewards: to optimise.
         held_out: to measure only.
         prompts: to train on.
+        pairs: to train on instead, for methods that draw nothing.
         evaluated: prompts to evaluate on.
         report: told one line per round and evaluation.
         accelerator: the process group; one is made where none is given.
@@ -87,6 +91,7 @@ class Trainer:
         rewards: Mapping[str, Reward],
         held_out: Mapping[str, Reward],
         prompts: Sequence[Sample],
+        pairs: Sequence[PreferencePair] = (),
         evaluated: Sequence[Sample],
         report: Report = print,
         accelerator: Accelerator | None = None,
@@ -113,7 +118,7 @@ class Trainer:
             generator, weights, config.optimiser, config.ema, self._accelerator, shard=config.shard
         )
         self._timeline = Timeline()
-        self._rounds, self._method = self._way(engine, rewards, prompts)
+        self._rounds, self._method = self._way(engine, rewards, prompts, pairs)
         self._evaluation = Evaluation(config, self.learner, engine, {**rewards, **held_out}, evaluated)
         self._watch = Watch(config, tuple(rewards), tuple(held_out))
         self._evaluated = evaluated
@@ -151,12 +156,18 @@ class Trainer:
         return self._finish(done, reason)
 
     def _way(
-        self, engine: Engine, rewards: Mapping[str, Reward], prompts: Sequence[Sample]
+        self,
+        engine: Engine,
+        rewards: Mapping[str, Reward],
+        prompts: Sequence[Sample],
+        pairs: Sequence[PreferencePair],
     ) -> tuple[Rounds, Method | None]:
         config = self._config
         given = config.method
         if isinstance(given, GradientConfig):
             return Gradient(config, given, self.learner, rewards, prompts, self._timeline), None
+        if isinstance(given, PreferenceConfig):
+            return Offline(config, given, self.learner, pairs, self._timeline), None
         method: Method
         match given:
             case D3poConfig():
@@ -209,8 +220,9 @@ class Trainer:
         self._journal.write_json("timeline", [(what, a - begun, b - begun) for what, a, b in spans])
         if self._config.trackers:
             self._accelerator.log(metrics, step=number)
-        rewards = "  ".join(f"{k[7:]} {v:.4f}" for k, v in metrics.items() if k.startswith("reward/"))
-        self._report(f"round {number + 1}: {rewards}  ({metrics['seconds']:.1f} s)")
+        told = [name for name in metrics if name.startswith(("reward/", "preference/"))]
+        figures = "  ".join(f"{name.partition('/')[2]} {metrics[name]:.4f}" for name in told)
+        self._report(f"round {number + 1}: {figures}  ({metrics['seconds']:.1f} s)")
 
     def _evaluate(self, done: int) -> None:
         evaluated = self._evaluation.run()

@@ -121,6 +121,9 @@ class RewardGuided:
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         return self.generator.decode(latents)
 
+    def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.generator.to_latents(pixels)
+
     def velocity(
         self,
         latents: torch.Tensor,

@@ -16,6 +16,8 @@ from ...config import EngineConfig, Positive, RewardArgs, Strict
 from ...data import read_rows, rows_of
 from ...registry import Reward
 from ...types import Sample, lacking
+from ..config import PromptsConfig
+from ..prompts import load_prompts
 from .options import Named
 
 SomeRewards = Annotated[RewardArgs, Field(min_length=1)]
@@ -26,7 +28,8 @@ class RunConfig(Strict):
 
     Args:
         generator: a name, or a mapping with the key `name` and what the loader of generators takes.
-        prompts: texts, or mappings of the fields of `Sample`; or a data set, as `mmreward score` reads it.
+        prompts: texts, or mappings of the fields of `Sample`; or a data set, as `mmreward score` reads it; or
+            what `mmreward tune` takes, such as {data: shapes-world, count: 100}.
         rewards: what is selected by; name -> arguments, as in `Config`.
         weights: of their sum; a reward without one has 1, or -1 where lower is better.
         held_out: rewards of what was found that have no say in finding it.
@@ -40,7 +43,7 @@ class RunConfig(Strict):
     """
 
     generator: Named
-    prompts: str | Annotated[list[str | dict[str, Any]], Field(min_length=1)]
+    prompts: str | Annotated[list[str | dict[str, Any]], Field(min_length=1)] | PromptsConfig
     rewards: SomeRewards
     weights: dict[str, float] = Field(default_factory=dict)
     held_out: RewardArgs = Field(default_factory=dict)
@@ -87,12 +90,14 @@ class Prompts(NamedTuple):
     problems: dict[str, str]
 
 
-def read_prompts(given: str | Sequence[str | dict[str, Any]]) -> Prompts:
+def read_prompts(given: str | Sequence[str | dict[str, Any]] | PromptsConfig) -> Prompts:
     """Samples that have a prompt; each is a group.
 
     Raises:
         ValueError: no such data set, or no usable prompt in it.
     """
+    if isinstance(given, PromptsConfig):
+        return Prompts([replace(sample, group=sample.id) for sample in load_prompts(given)], {})
     if isinstance(given, str):
         rows = list(read_rows(given))
     else:

@@ -1,0 +1,216 @@
+"""`mmreward pairs`: from scored files to a folder that `datasets` reads."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmreward import Score
+from mmreward.pair_folder import read_pairs
+from mmreward.pairing import pair_file
+from mmreward.preferences import Rules
+from mmreward.results import Result, write
+from mmreward.tune.config import PromptsConfig
+from mmreward.tune.searching.settings import read_prompts
+
+
+def picture(path, seed):
+    pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Two prompts with four pictures each; the last of the second is the third again."""
+    (tmp_path / "drawn").mkdir()
+    rows = []
+    for index in range(8):
+        name = f"drawn/{index}.png"
+        picture(tmp_path / name, min(index, 6))
+        rows.append({"id": f"s{index}", "prompt": ["a cat", "a dog"][index // 4], "image": name})
+    path = tmp_path / "data.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def scored(path, rewards, facts=None):
+    """A results file; None is a score that failed."""
+    made = [
+        Result.of(
+            f"s{index}",
+            name,
+            Score.failed("timeout", "slow") if value is None else Score(value),
+            "print",
+            "digest",
+        )
+        for name, values in rewards.items()
+        for index, value in enumerate(values)
+    ]
+    write(path, made, {"rewards": facts or {}})
+    return path
+
+
+@pytest.fixture
+def results(tmp_path):
+    return scored(
+        tmp_path / "scores.parquet",
+        {"clip": [0.1, 0.9, 0.5, None, 0.3, 0.3, 0.4, 0.4], "oracle": [1, 0, 0, 0, 0, 0, 0, 1]},
+    )
+
+
+def mmreward(*arguments):
+    command = [sys.executable, "-m", "mmreward.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_a_folder_of_pairs_and_what_became_of_the_rest(data, results, tmp_path):
+    done = mmreward(
+        "pairs", data, results, "--reward", "clip", "--choose", "all", "--out", tmp_path / "pairs"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "2 prompts, 8 rows -> 5 pairs by clip" in done.stdout
+    assert "failed 1  unusable 0  duplicates 1" in done.stdout and "ties 1" in done.stdout
+    pairs = read_pairs(tmp_path / "pairs")
+    assert [(p.prompt, p.facts["chosen_id"], p.facts["rejected_id"]) for p in pairs] == [
+        ("a cat", "s1", "s0"),
+        ("a cat", "s1", "s2"),
+        ("a cat", "s2", "s0"),
+        ("a dog", "s6", "s4"),
+        ("a dog", "s6", "s5"),
+    ]
+    first = pairs[0]
+    assert (first.facts["chosen_score"], first.facts["rejected_score"]) == (0.9, 0.1)
+    assert first.chosen.source.read_bytes() == (tmp_path / "drawn" / "1.png").read_bytes()
+    assert len(list((tmp_path / "pairs" / "media").iterdir())) == 6
+
+
+def test_datasets_reads_the_folder(data, results, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    pair_file(data, [results], tmp_path / "pairs", reward="clip")
+    loaded = datasets.load_dataset(str(tmp_path / "pairs"), split="train", cache_dir=str(tmp_path / "cache"))
+    assert {"prompt", "chosen", "rejected", "chosen_score", "rejected_score", "margin"} <= set(
+        loaded.column_names
+    )
+    row = loaded[0]
+    assert row["prompt"] == "a cat" and row["margin"] == pytest.approx(0.8)
+    with Image.open(tmp_path / "drawn" / "1.png") as expected:
+        assert np.array_equal(np.asarray(row["chosen"]), np.asarray(expected))
+
+
+def test_the_same_folder_whatever_the_order_of_the_rows(data, results, tmp_path):
+    pair_file(data, [results], tmp_path / "one", reward="clip", rules=Rules(choose="ends"))
+    data.write_text("".join(reversed(data.read_text().splitlines(keepends=True))))
+    pair_file(data, [results], tmp_path / "two", reward="clip", rules=Rules(choose="ends"))
+    one, two = (tmp_path / name / "metadata.jsonl" for name in ("one", "two"))
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_other_rewards_may_have_a_veto(data, results, tmp_path):
+    summary = pair_file(data, [results], tmp_path / "pairs", reward="clip", agree=["oracle"])
+    assert (summary.counts.pairs, summary.counts.disagreements) == (1, 1)
+    assert read_pairs(tmp_path / "pairs")[0].prompt == "a dog"
+
+
+def test_lower_may_be_better_and_total_is_the_default(data, tmp_path):
+    lower = {"error": {"higher_is_better": False}}
+    results = scored(tmp_path / "s.parquet", {"error": [4, 3, 2, 1] * 2, "total": [0, 1, 0, 0] * 2}, lower)
+    pair_file(data, [results], tmp_path / "lower", reward="error")
+    facts = read_pairs(tmp_path / "lower")[0].facts
+    assert (facts["chosen_id"], facts["chosen_score"], facts["margin"]) == ("s3", 1, 3)
+    assert pair_file(data, [results], tmp_path / "total").reward == "total"
+
+
+def test_samples_meet_only_within_their_group_and_with_the_same_condition(data, results, tmp_path):
+    rows = [json.loads(line) for line in data.read_text().splitlines()]
+    rows = [rows[index] for index in (0, 1, 2, 4)]
+    for row, group, condition in zip(rows, "aaab", "0010", strict=True):
+        row |= {"prompt": "a cat", "group": group, "inputs": [f"drawn/{condition}.png"]}
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    summary = pair_file(data, [results], tmp_path / "pairs", reward="clip", rules=Rules(choose="all"))
+    (pair,) = read_pairs(tmp_path / "pairs")
+    assert summary.counts.groups == 3 and pair.facts["group"] == "a" and len(pair.inputs) == 1
+    datasets = pytest.importorskip("datasets")
+    loaded = datasets.load_dataset(str(tmp_path / "pairs"), split="train", cache_dir=str(tmp_path / "cache"))
+    assert loaded[0]["inputs"][0].size == (8, 8)
+
+
+def test_clips_lie_beside_as_files(tmp_path, data, results):
+    rows = []
+    for index in range(2):
+        frames = [Image.new("RGB", (8, 8), (80 * index, 10 * frame, 0)) for frame in range(3)]
+        frames[0].save(tmp_path / f"{index}.gif", save_all=True, append_images=frames[1:], duration=100)
+        rows.append({"id": f"s{index}", "prompt": "a wave", "video": f"{index}.gif"})
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pair_file(data, [results], tmp_path / "pairs", reward="clip")
+    (pair,) = read_pairs(tmp_path / "pairs")
+    assert pair.chosen.kind == "video" and pair.chosen.source.suffix == ".gif"
+    assert pair.chosen.array().shape == (3, 8, 8, 3)
+
+
+def test_rows_that_cannot_be_half_of_a_pair_are_counted(data, results, tmp_path):
+    (tmp_path / "drawn" / "1.png").unlink()
+    (tmp_path / "drawn" / "2.png").write_bytes(b"no picture")
+    summary = pair_file(data, [results], tmp_path / "pairs", reward="clip")
+    assert summary.unusable == 2 and summary.counts.pairs == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "say by which reward, with --reward; there are clip, oracle"),
+        (["--reward", "clop"], "no scores of 'clop'; the rewards are clip, oracle"),
+        (["--reward", "clip", "--agree", "clip"], "agree names 'clip'; the other rewards are oracle"),
+        (["--reward", "clip", "--margin", "0.95"], "no pairs, so nothing was written"),
+        (["--reward", "clip", "--per-prompt", "0"], "per_prompt is 0"),
+    ],
+)
+def test_a_mistake_is_one_line_and_writes_nothing(data, results, tmp_path, arguments, message):
+    done = mmreward("pairs", data, results, "--out", tmp_path / "pairs", *arguments)
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "pairs").exists()
+
+
+def test_scores_must_belong_to_the_data_and_be_there_once(data, results, tmp_path):
+    with pytest.raises(ValueError, match="another file has a score of clip for 's0'"):
+        pair_file(data, [results, results], tmp_path / "pairs", reward="clip")
+    data.write_text('{"id": "other", "prompt": "a cat", "image": "drawn/0.png"}\n')
+    with pytest.raises(ValueError, match="another data set"):
+        pair_file(data, [results], tmp_path / "pairs", reward="clip")
+
+
+def test_a_folder_is_never_overwritten(data, results, tmp_path):
+    pair_file(data, [results], tmp_path / "pairs", reward="clip")
+    with pytest.raises(ValueError, match="is not empty"):
+        pair_file(data, [results], tmp_path / "pairs", reward="clip")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda row: row | {"prompt": " "}, "line 1 has no prompt"),
+        (lambda row: {k: v for k, v in row.items() if k != "rejected_file_name"}, "None is no file name"),
+        (lambda row: row | {"chosen_file_name": "media/gone.png"}, "there is no file"),
+        (lambda row: [row], "line 1 is list, not an object"),
+    ],
+)
+def test_a_folder_that_was_spoilt_says_where(data, results, tmp_path, spoil, message):
+    pair_file(data, [results], tmp_path / "pairs", reward="clip")
+    metadata = tmp_path / "pairs" / "metadata.jsonl"
+    first, *rest = metadata.read_text().splitlines()
+    metadata.write_text("\n".join([json.dumps(spoil(json.loads(first))), *rest]))
+    with pytest.raises(ValueError, match=message):
+        read_pairs(tmp_path / "pairs")
+
+
+def test_a_search_can_draw_for_the_prompts_of_a_training_run():
+    prompts, problems = read_prompts(PromptsConfig(data="shapes-world", count=3, seed=1))
+    assert [sample.group for sample in prompts] == ["1-0", "1-1", "1-2"] and not problems
+    assert all(sample.meta["checklist"] for sample in prompts)
+
+
+def test_another_folder_is_no_folder_of_pairs(tmp_path):
+    with pytest.raises(ValueError, match="`mmreward pairs` makes one"):
+        read_pairs(tmp_path)
