@@ -63,19 +63,40 @@ class Generator(Protocol):
     `velocity` and `decode` can be differentiated through; `encode` and `to_latents` are not.
     """
 
-    network: torch.nn.Module
-    """The denoiser; a ModuleList where a family has several."""
-    lora_targets: tuple[str, ...]
-    """Ends of the names of the layers that LoRA usually goes to."""
-    steps: int
-    """Default number of steps."""
-    guidance: float
-    """Default guidance scale."""
-    fps: float | None
-    """Frames a second of the clips it makes; None where it makes pictures."""
-    device: torch.device
-    dtype: torch.dtype
-    """Of the network. Latents, noise levels and the mathematics of a step are float32."""
+    @property
+    def network(self) -> torch.nn.Module:
+        """The denoiser; a ModuleList where a family has several."""
+        ...
+
+    @property
+    def lora_targets(self) -> tuple[str, ...]:
+        """Ends of the names of the layers that LoRA usually goes to."""
+        ...
+
+    @property
+    def steps(self) -> int:
+        """Default number of steps."""
+        ...
+
+    @property
+    def guidance(self) -> float:
+        """Default guidance scale."""
+        ...
+
+    @property
+    def fps(self) -> float | None:
+        """Frames a second of the clips it makes; None where it makes pictures."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where its networks are."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the network. Latents, noise levels and the mathematics of a step are float32."""
+        ...
 
     @property
     def parts(self) -> Mapping[str, torch.nn.Module]:
