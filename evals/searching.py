@@ -17,8 +17,16 @@ from mmreward.generators.mini_flow import MiniFlow
 from scipy.stats import binomtest
 
 from mmreward import Engine, Media, Sample, load, models
+from mmreward.compose import Recipe
 from mmreward.mini import flow, oracle, tasks
 from mmreward.mini.world import Caption
+from mmreward.tune.refine.critics import Critic
+from mmreward.tune.refine.loop import Refinement, refine
+from mmreward.tune.refine.writers import emphasise
+from mmreward.tune.reno.noise import optimise_noise
+from mmreward.tune.reno.records import Reno
+from mmreward.tune.reno.terms import Term
+from mmreward.tune.sampling import media
 from mmreward.tune.search import (
     Found,
     GeneratorSampler,
@@ -34,6 +42,7 @@ from mmreward.tune.search import (
     prune,
     tree_search,
 )
+from mmreward.tune.selection import Selection
 
 PROMPTS = 32
 BUDGET = 8
@@ -48,12 +57,17 @@ class Task(NamedTuple):
 
     generator: MiniFlow
     captions: Sequence[Caption]
-    reward: RewardFn
+    samples: Sequence[Sample]
+    selection: Selection
     judge: VlmJudge
 
     @property
     def prompts(self) -> list[str]:
-        return [str(caption) for caption in self.captions]
+        return [sample.prompt for sample in self.samples]
+
+    @property
+    def reward(self) -> RewardFn:
+        return engine_reward(self.selection.engine, self.selection.rewards, self.samples)
 
     @property
     def budget(self) -> int:
@@ -75,9 +89,9 @@ class Outcome(NamedTuple):
 Method = Callable[[Task], Outcome]
 
 
-def best(task: Task, n: int) -> Outcome:
+def best(task: Task, n: int, kernel: str = "ode") -> Outcome:
     """The best of n samples."""
-    return outcome(best_of_n(task.sampler("ode"), task.reward, n=n))
+    return outcome(best_of_n(task.sampler(kernel), task.reward, n=n))
 
 
 def steering(task: Task) -> Outcome:
@@ -108,8 +122,35 @@ def guided(task: Task, n: int) -> Outcome:
     return plain._replace(forwards=3 * plain.forwards, calls=plain.calls + gradients)
 
 
+def noise(task: Task) -> Outcome:
+    """ReNO for CLIPScore (mini-clip), in four steps without guidance; mini-vlm is not asked."""
+    clip = Term(load("clipscore", weights="mini-clip").score_tensor, 1.0)
+    settings = Reno(iterations=task.budget // (3 * 4), steps=4, guidance=1.0, checkpoint=False)
+    found = optimise_noise(task.generator, task.samples, range(len(task.samples)), {"clip": clip}, settings)
+    return Outcome(media(found.pixels, None), 3 * found.spent.forwards, found.spent.rewards)
+
+
+def refined(task: Task) -> Outcome:
+    """Generate, let the checklist say what is wrong, ask for that first, draw again."""
+    critics = {"answers": Critic(load("checklist", judge="mini-vlm"), 1.0)}
+    settings = Refinement(rounds=BUDGET, patience=None)
+    histories = refine(
+        task.generator,
+        task.samples,
+        range(0, 100 * len(task.samples), 100),
+        task.selection,
+        critics,
+        emphasise("lead"),
+        settings,
+    )
+    chosen = [None if one.best is None else one.best.sample.image for one in histories]
+    asked = sum(2 * len(one.attempts) for one in histories)
+    return Outcome(chosen, sum(one.forwards for one in histories), asked)
+
+
 METHODS: Mapping[str, Method] = {
     PLAIN: partial(best, n=1),
+    "one sample, CPS": partial(best, n=1, kernel="cps"),
     "best of 2": partial(best, n=2),
     "best of 4": partial(best, n=4),
     "best of 8": partial(best, n=8),
@@ -119,6 +160,8 @@ METHODS: Mapping[str, Method] = {
     "step pruning": pruning,
     "NRG": partial(guided, n=1),
     "NRG, best of 2": partial(guided, n=2),
+    "ReNO": noise,
+    "refine": refined,
 }
 """A method is a function of a `Task`; one more line here is one more row in the table."""
 
@@ -192,14 +235,15 @@ def set_up(engine: Engine, number: int) -> Task:
         )
         for index, caption in enumerate(captions)
     ]
-    reward = engine_reward(engine, load("checklist", judge="mini-vlm", soft=True), samples)
+    rewards = {"checklist": load("checklist", judge="mini-vlm", soft=True)}
+    selection = Selection(engine, rewards, Recipe(weights={"checklist": 1.0}))
     judge = VlmJudge(
         engine,
         models.vlm("mini-vlm"),
         [sample.prompt for sample in samples],
         clarity=Question(tasks.ARTIFACT, good="no"),
     )
-    return Task(MiniFlow(), captions, reward, judge)
+    return Task(MiniFlow(), captions, samples, selection, judge)
 
 
 def main() -> None:

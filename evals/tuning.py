@@ -11,7 +11,6 @@ import math
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import as_file, files
@@ -47,7 +46,7 @@ class Row(NamedTuple):
 
     Args:
         rounds: that were done.
-        minutes: by the clock, and on the CPU.
+        minutes: by the clock, evaluations included.
         rewards: optimised and held out, at the first and at the last evaluation.
         before: the oracle's verdicts (N,) on pictures of the untrained network.
         after: on those of the trained one, for the same captions from the same noise.
@@ -56,7 +55,7 @@ class Row(NamedTuple):
 
     job: Job
     rounds: int
-    minutes: tuple[float, float]
+    minutes: float
     rewards: Mapping[str, tuple[float, float]]
     before: NDArray[np.bool_]
     after: NDArray[np.bool_]
@@ -76,30 +75,25 @@ def described(job: Job, folder: Path) -> TuneConfig:
     return config.model_copy(update={"seed": job.seed, "out": str(folder / f"{job.recipe}-{job.seed}")})
 
 
-def train(job: Job, folder: Path) -> tuple[float, float]:
-    """Run `mmreward tune` on one thread; its minutes by the clock and on the CPU. It prints into log.txt.
+def train(job: Job, folder: Path) -> None:
+    """Run `mmreward tune` on one thread; a finished run is left as it is. It prints into log.txt.
 
     Raises:
         RuntimeError: it failed.
     """
     config = described(job, folder)
     out = Path(config.out)
+    if (out / "ended.json").exists():
+        return
     out.mkdir(parents=True, exist_ok=True)
     recipe = out / "recipe.yaml"
     recipe.write_text(config.model_dump_json(indent=1), encoding="utf-8")  # JSON is YAML
-    begun = time.perf_counter()
+    command = [sys.executable, "-m", "mmreward.cli", "tune", str(recipe)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with (out / "log.txt").open("a", encoding="utf-8") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mmreward.cli", "tune", str(recipe)],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            stdout=log,
-            stderr=log,
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
+        done = subprocess.run(command, env=environment, stdout=log, stderr=log, check=False)
+    if done.returncode:
         raise RuntimeError(f"{job.recipe} from seed {job.seed} failed; see {out / 'log.txt'}")
-    return (time.perf_counter() - begun) / 60, (usage.ru_utime + usage.ru_stime) / 60
 
 
 def verdicts(config: TuneConfig, generator: Generator, number: int) -> NDArray[np.bool_]:
@@ -116,7 +110,7 @@ def verdicts(config: TuneConfig, generator: Generator, number: int) -> NDArray[n
     return np.array([oracle.judge(one.picture(), caption).strict for one, caption in judged])
 
 
-def judge(job: Job, folder: Path, minutes: tuple[float, float], number: int) -> Row:
+def judge(job: Job, folder: Path, number: int) -> Row:
     """Compare a finished run's weights with the ones it began with."""
     config = described(job, folder)
     out = Path(config.out)
@@ -135,26 +129,25 @@ def judge(job: Job, folder: Path, minutes: tuple[float, float], number: int) -> 
     ended = json.loads((out / "ended.json").read_text(encoding="utf-8"))
     names = [*config.rewards, *(name for name in config.held_out if name != "oracle")]
     means = {name: (first[name]["mean"], last[name]["mean"]) for name in names}
-    return Row(job, ended["rounds"], minutes, means, before, after, ended["reason"])
+    return Row(job, ended["rounds"], ended["seconds"] / 60, means, before, after, ended["reason"])
 
 
 def run(job: Job, folder: Path, number: int) -> Row | RuntimeError:
     """Train and judge, saying so. A run that fails does not take the others with it."""
     try:
-        minutes = train(job, folder)
+        train(job, folder)
     except RuntimeError as error:
         print(error, file=sys.stderr)
         return error
-    row = judge(job, folder, minutes, number)
-    print(f"{job.recipe}, seed {job.seed}: {row.gain[0]:+.1f} points, {minutes[0]:.1f} min", file=sys.stderr)
+    row = judge(job, folder, number)
+    print(f"{job.recipe}, seed {job.seed}: {row.gain[0]:+.1f} points, {row.minutes:.1f} min", file=sys.stderr)
     return row
 
 
 def table(rows: Sequence[Row]) -> str:
     """Markdown, one line per run."""
     lines = [
-        "| recipe | seed | rounds | minutes (CPU) | rewards on held-out prompts "
-        "| oracle strict | gain (95 %) |",
+        "| recipe | seed | rounds | minutes | rewards on held-out prompts | oracle strict | gain (95 %) |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -163,7 +156,7 @@ def table(rows: Sequence[Row]) -> str:
         ended = "" if row.ended == "all rounds done" else f"; {row.ended}"
         lines.append(
             f"| {row.job.recipe} | {row.job.seed} | {row.rounds}{ended}"
-            f" | {row.minutes[0]:.1f} ({row.minutes[1]:.1f}) | {rewards}"
+            f" | {row.minutes:.1f} | {rewards}"
             f" | {100 * row.before.mean():.1f} to {100 * row.after.mean():.1f} %"
             f" | {gain:+.1f} ({gain - half:+.1f} to {gain + half:+.1f}) |"
         )

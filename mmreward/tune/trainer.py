@@ -153,7 +153,7 @@ class Trainer:
             if self._agreed(over):
                 reason = f"{self._config.minutes:g} minutes are over"
                 break
-        return self._finish(done, reason)
+        return self._finish(done, reason, time.perf_counter() - begun)
 
     def _way(
         self,
@@ -269,7 +269,7 @@ class Trainer:
 
         return any(gather_object([over]))
 
-    def _finish(self, done: int, reason: str) -> Ended:
+    def _finish(self, done: int, reason: str, elapsed: float) -> Ended:
         """Save the averaged weights; after an alarm, those of the best evaluation before it."""
         final = self._best if self._watch.stopped else self._candidate()
         target = self._folder / "weights"
@@ -277,7 +277,8 @@ class Trainer:
             with self.learner.weights.using(final):
                 self.learner.weights.save(target)
             write(final, self._folder / "weights.safetensors")
-            self._journal.write_json("ended", {"rounds": done, "reason": reason, "watch": self._watch.reason})
+            ended = {"rounds": done, "seconds": elapsed, "reason": reason, "watch": self._watch.reason}
+            self._journal.write_json("ended", ended)
         if self._config.trackers:
             self._accelerator.end_training()
         self._accelerator.wait_for_everyone()

@@ -5,10 +5,13 @@ from importlib.resources import as_file, files
 import pytest
 from mmreward.generators.footprint import Footprint, footprint
 from mmreward.generators.mini_flow import MiniFlow
+from PIL import Image
 from typer.testing import CliRunner
 
+from mmreward import Media
 from mmreward.cli import app
-from mmreward.tune.config import load_tune_config
+from mmreward.pair_folder import PreferencePair, write_pairs
+from mmreward.tune.config import PreferenceConfig, TuneConfig, load_tune_config
 from mmreward.tune.plan import plan
 from mmreward.tune.weights import Weights
 
@@ -21,14 +24,25 @@ def recipe(name):
         return load_tune_config(path)
 
 
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    """A folder of 64 preference pairs."""
+    folder = tmp_path_factory.mktemp("pairs")
+    chosen, rejected = (Media(Image.new("RGB", (32, 32), colour)) for colour in ("red", "blue"))
+    write_pairs(folder, [PreferencePair(prompt="red", chosen=chosen, rejected=rejected)] * 64)
+    return str(folder)
+
+
 @pytest.mark.parametrize("name", RECIPES)
-def test_every_recipe_can_be_planned(name):
+def test_every_recipe_can_be_planned(name, pairs):
     config = recipe(name)
-    given = config.model_dump()
-    if config.prompts.data != "shapes-world":  # the user's own file
-        given["prompts"] = given["evaluation"]["prompts"] = CAPTIONS
-    said = plan(type(config).model_validate(given), lambda name, dtype: {"network": Footprint(2**30, 2**29)})
-    assert f"{config.rollout.prompts * config.rollout.group} samples" in said
+    given, offline = config.model_dump(), isinstance(config.method, PreferenceConfig)
+    for place, data in ((given, {"data": pairs} if offline else CAPTIONS), (given["evaluation"], CAPTIONS)):
+        if place["prompts"]["data"] != "shapes-world":  # the user's own
+            place["prompts"] = data
+    said = plan(TuneConfig.model_validate(given), lambda name, dtype: {"network": Footprint(2**30, 2**29)})
+    rows = config.rollout.prompts * config.rollout.group
+    assert (f"{config.method.batch} of 64 pairs" if offline else f"{rows} samples") in said
     for reward in (*config.rewards, *config.held_out):
         assert reward in said
 
