@@ -70,18 +70,22 @@ class Row(NamedTuple):
 
 def described(job: Job, folder: Path) -> TuneConfig:
     """The recipe with the job's seed, in a folder of its own under `folder`."""
-    with as_file(files("mmreward.configs") / f"tune-mini-{job.recipe}.yaml") as path:
-        config = load_tune_config(path)
-    return config.model_copy(update={"seed": job.seed, "out": str(folder / f"{job.recipe}-{job.seed}")})
+    changes = {"seed": job.seed, "out": str(folder / f"{job.recipe}-{job.seed}")}
+    return shipped(f"tune-mini-{job.recipe}.yaml").model_copy(update=changes)
 
 
-def train(job: Job, folder: Path) -> None:
+def shipped(name: str) -> TuneConfig:
+    """A config of the package."""
+    with as_file(files("mmreward.configs") / name) as path:
+        return load_tune_config(path)
+
+
+def train(config: TuneConfig) -> None:
     """Run `mmreward tune` on one thread; a finished run is left as it is. It prints into log.txt.
 
     Raises:
         RuntimeError: it failed.
     """
-    config = described(job, folder)
     out = Path(config.out)
     if (out / "ended.json").exists():
         return
@@ -93,7 +97,7 @@ def train(job: Job, folder: Path) -> None:
     with (out / "log.txt").open("a", encoding="utf-8") as log:
         done = subprocess.run(command, env=environment, stdout=log, stderr=log, check=False)
     if done.returncode:
-        raise RuntimeError(f"{job.recipe} from seed {job.seed} failed; see {out / 'log.txt'}")
+        raise RuntimeError(f"the run in {out} failed; see {out / 'log.txt'}")
 
 
 def verdicts(config: TuneConfig, generator: Generator, number: int) -> NDArray[np.bool_]:
@@ -135,7 +139,7 @@ def judge(job: Job, folder: Path, number: int) -> Row:
 def run(job: Job, folder: Path, number: int) -> Row | RuntimeError:
     """Train and judge, saying so. A run that fails does not take the others with it."""
     try:
-        train(job, folder)
+        train(described(job, folder))
     except RuntimeError as error:
         print(error, file=sys.stderr)
         return error

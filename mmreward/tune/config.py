@@ -7,7 +7,7 @@ Only the description is here; `commands` makes what is described. Defaults are t
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from ..config import Amount, EngineConfig, Positive, RewardArgs, Strict, load_yaml
 
@@ -219,6 +219,26 @@ class AlarmConfig(Strict):
     stop: bool = True
 
 
+class EarlyStopConfig(Strict):
+    """See `plateau.Plateau`: end when the held-out rewards (their sum; without any, the optimised total) have
+    not risen by more than `least` in `patience` evaluations, and keep the weights of the best one."""
+
+    patience: Positive = 3
+    least: Amount = 0.0
+
+
+class GardoConfig(Strict):
+    """GARDO's gate (see `gardo.uncertain`): of the samples that the optimised rewards rank higher than
+    `others` do, only the `share` that is overrated most is held to the reference by the method's `kl`.
+
+    Args:
+        others: names among the rewards, with weight 0: they are scored and not optimised.
+    """
+
+    others: Annotated[tuple[str, ...], Field(min_length=1)]
+    share: Annotated[float, Field(gt=0, le=1)] = 0.1
+
+
 class FailureConfig(Strict):
     """More failed scores than `budget` in a round end the run; `timeout` is for one score, in seconds."""
 
@@ -251,11 +271,13 @@ class TuneConfig(Strict):
     method: Method
     rollout: RolloutConfig = RolloutConfig()
     advantages: AdvantageConfig = AdvantageConfig()
+    gardo: GardoConfig | None = None
     lora: LoraConfig | None = LoraConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
     ema: EmaConfig | None = EmaConfig()
     evaluation: EvaluationConfig
     alarm: AlarmConfig | None = AlarmConfig()
+    early_stop: EarlyStopConfig | None = None
     failures: FailureConfig = FailureConfig()
     engine: EngineConfig = EngineConfig()
     rounds: Positive = 100
@@ -273,11 +295,22 @@ class TuneConfig(Strict):
     def _named(cls, given: Any) -> Any:
         return {"name": given} if isinstance(given, str) else given
 
+    @model_validator(mode="after")
+    def _agrees(self) -> "TuneConfig":
+        unknown = [name for name in self.weights if name not in self.rewards]
+        if unknown:
+            raise ValueError(f"a weight for {', '.join(unknown)}, which is not among the rewards")
+        if self.gardo is not None:
+            if not getattr(self.method, "kl", 0):
+                raise ValueError("gardo chooses the samples that the method's kl holds: give method.kl")
+            wrong = [name for name in self.gardo.others if self.weights.get(name) != 0]
+            if wrong:
+                raise ValueError(
+                    f"gardo.others {', '.join(wrong)}: put it among the rewards and give it the weight 0"
+                )
+        return self
+
 
 def load_tune_config(path: str | Path) -> TuneConfig:
-    """Read a YAML file; raises as `load_yaml`, and ValueError for a weight that belongs to no reward."""
-    config = load_yaml(path, TuneConfig)
-    unknown = [name for name in config.weights if name not in config.rewards]
-    if unknown:
-        raise ValueError(f"{path}: a weight for {', '.join(unknown)}, which is not among the rewards")
-    return config
+    """Read a YAML file; raises as `load_yaml`."""
+    return load_yaml(path, TuneConfig)

@@ -4,6 +4,7 @@ update."""
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from statistics import fmean
 from typing import cast
 
@@ -16,6 +17,7 @@ from ..types import Sample
 from .advantages import Advantages, GroupOptions
 from .aggregate import aggregate
 from .config import TuneConfig
+from .gardo import uncertain
 from .generator import Conditioning, Generator
 from .grading import Grades, Grading
 from .grids import check, compressed
@@ -29,6 +31,21 @@ from .sampling import media, shown
 from .selectors import selector
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a round's scores came to, row by row (N,).
+
+    Args:
+        worth: advantages, as `Online.advantages` gives them.
+        usable: rows that some of them can use.
+        held: rows that are held to the reference.
+    """
+
+    worth: Mapping[str, Advantages]
+    usable: NDArray[np.bool_]
+    held: NDArray[np.bool_]
 
 
 class Online:
@@ -81,9 +98,10 @@ class Online:
         grades.check(self._config.failures.budget)
         groups = np.array([row.group for row in self._rows(number)], dtype=np.int64)
         worth = self.advantages(grades, groups)
+        judged = Judged(worth, np.any([one.usable for one in worth.values()], axis=0), self._held(grades))
         metrics = describe(grades, worth)
         begun = time.perf_counter()
-        updates = [self._update(rollouts[i], worth, plan, fresh=i == 0) for i in range(len(rollouts))]
+        updates = [self._update(rollouts[i], judged, plan, fresh=i == 0) for i in range(len(rollouts))]
         metrics |= averaged(updates)
         metrics |= self._method.after_round(self._policy, number)
         self._timeline.add("update", begun, time.perf_counter())
@@ -166,11 +184,18 @@ class Online:
             return Grades.join([grades])
         return Grades.join(gather_object([grades]))
 
-    def _update(
-        self, rollouts: Sequence[Rollout], worth: Mapping[str, Advantages], plan: Plan, *, fresh: bool
-    ) -> Metrics:
+    def _held(self, grades: Grades) -> NDArray[np.bool_]:
+        """The rows that the divergence from the reference counts for: all of them, or those GARDO marks."""
+        gate = self._config.gardo
+        if gate is None:
+            return np.ones(len(grades.index), dtype=bool)
+        weights = {name: self._config.weights.get(name, 1.0) for name in grades.values}
+        proxy = np.sum([weights[name] * column for name, column in grades.values.items() if weights[name]], 0)
+        return uncertain(proxy, [grades.values[name] for name in gate.others], share=gate.share)
+
+    def _update(self, rollouts: Sequence[Rollout], judged: Judged, plan: Plan, *, fresh: bool) -> Metrics:
         """One optimiser step on this process's share of one of the round's updates."""
-        usable = np.any([one.usable for one in worth.values()], axis=0)
+        usable = judged.usable
         rows = [row.index for rollout in rollouts for row in rollout.rows]
         total = self._total(int(usable[rows].sum()))
         if not total:
@@ -185,25 +210,24 @@ class Online:
                 with self._learner.autocast():
                     term = make()
                 collected.append(term.metrics)
-                loss = self._summed(term, index, worth, usable) / (total * len(terms))
+                loss = self._summed(term, index, judged) / (total * len(terms))
                 torch.autograd.backward(loss)
         metrics = averaged(collected)
         metrics["grad_norm"] = self._learner.step()
         return metrics
 
-    def _summed(
-        self, term: Term, index: NDArray[np.int64], worth: Mapping[str, Advantages], usable: NDArray[np.bool_]
-    ) -> torch.Tensor:
+    def _summed(self, term: Term, index: NDArray[np.int64], judged: Judged) -> torch.Tensor:
         device = self._learner.generator.device
         losses = [
             term.loss(
                 torch.tensor(one.values[index], dtype=torch.float32, device=device),
                 torch.tensor(one.usable[index], device=device),
             )
-            for one in worth.values()
+            for one in judged.worth.values()
         ]
         if term.extra is not None:
-            losses.append(term.extra * torch.tensor(usable[index], device=device))
+            held = judged.usable & judged.held
+            losses.append(term.extra * torch.tensor(held[index], device=device))
         return torch.stack(losses).sum()
 
     def _total(self, own: int) -> int:

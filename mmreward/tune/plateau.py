@@ -1,6 +1,8 @@
 """When to stop: a validation mean that no longer rises."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 
 class Plateau:
@@ -41,3 +43,13 @@ class Plateau:
             self.best, self.best_look = mean, self._looks
         self._looks += 1
         return self._looks - 1 - self.best_look >= self.patience
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything remembered, as JSON can hold it; the settings are not part of it."""
+        best = self.best if math.isfinite(self.best) else None
+        return {"best": best, "best_look": self.best_look, "looks": self._looks}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was taken."""
+        self.best = -math.inf if state["best"] is None else state["best"]
+        self.best_look, self._looks = state["best_look"], state["looks"]

@@ -126,8 +126,8 @@ class Trainer:
         self._best: Copy = {}
 
     def run(self) -> Ended:
-        """Train until the rounds or minutes are over or the alarm stops it; save weights that diffusers
-        loads.
+        """Train until the rounds or minutes are over, or the alarm or the early stop ends it; save weights
+        that diffusers loads.
 
         Raises:
             TooManyFailuresError: see `FailureConfig`.
@@ -148,7 +148,7 @@ class Trainer:
             if done % self._config.checkpoint_every == 0 or done == self._config.rounds or over:
                 self._save(done, elapsed)
             if self._watch.stopped:
-                reason = f"stopped by the alarm: {self._watch.reason}"
+                reason = self._watch.stopped
                 break
             if self._agreed(over):
                 reason = f"{self._config.minutes:g} minutes are over"
@@ -270,7 +270,7 @@ class Trainer:
         return any(gather_object([over]))
 
     def _finish(self, done: int, reason: str, elapsed: float) -> Ended:
-        """Save the averaged weights; after an alarm, those of the best evaluation before it."""
+        """Save the averaged weights; of a run that was stopped, those of its best evaluation."""
         final = self._best if self._watch.stopped else self._candidate()
         target = self._folder / "weights"
         if self._main:

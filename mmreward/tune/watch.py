@@ -1,4 +1,4 @@
-"""Looks at each evaluation for signs that the reward is gamed, and remembers which one was best."""
+"""Looks at each evaluation: is the reward gamed, does it still rise, and which one was best?"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,6 +8,7 @@ from .alarms import Estimate, OverOptimisation
 from .config import TuneConfig
 from .evaluation import Evaluated
 from .monitors import HARMFUL, measure
+from .plateau import Plateau
 
 
 class Watch:
@@ -35,11 +36,15 @@ class Watch:
             if alarm
             else OverOptimisation()
         )
+        early = config.early_stop
+        self._plateau = Plateau(early.patience, early.least) if early else None
         self._best = -math.inf
         self.improved = False
         """Whether the last evaluation was the best so far, by the held-out rewards where there are any."""
-        self.stopped = False
+        self.stopped = ""
+        """Why the run must end here, and be left with the weights of its best evaluation; empty to go on."""
         self.reason = ""
+        """What the alarm said last."""
 
     def look(self, step: int, evaluated: Evaluated) -> dict[str, Any]:
         """Judge one evaluation; what the journal says of it."""
@@ -60,7 +65,10 @@ class Watch:
         self._best = max(self._best, worth) if math.isfinite(worth) else self._best
         if verdict.level == "alarm":
             self.reason = "; ".join(verdict.reasons)
-            self.stopped = self.stopped or self._stops
+            if self._stops:
+                self.stopped = f"stopped by the alarm: {self.reason}"
+        if self._plateau is not None and math.isfinite(worth) and self._plateau.stop(worth):
+            self.stopped = self.stopped or f"no rise in {self._plateau.patience} evaluations"
         return {
             "optimised": optimised.mean,
             "monitors": monitors,
@@ -71,10 +79,13 @@ class Watch:
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run must remember, as JSON can hold it."""
         best = self._best if math.isfinite(self._best) else None
-        return {"alarm": self._alarm.state_dict(), "best": best, "reason": self.reason}
+        plateau = self._plateau.state_dict() if self._plateau is not None else None
+        return {"alarm": self._alarm.state_dict(), "plateau": plateau, "best": best, "reason": self.reason}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._alarm.load_state_dict(state["alarm"])
+        if self._plateau is not None:
+            self._plateau.load_state_dict(state["plateau"])
         self._best = -math.inf if state["best"] is None else state["best"]
         self.reason = state["reason"]
 

@@ -70,6 +70,7 @@ def test_a_dry_run_trains_nothing(tmp_path):
         ("rollout: {prompts: 3, group: 5, micro_batch: 4}", "micro_batch"),
         ("method: {name: grpo, klip: 1}", "did you mean 'clip'"),
         ("weights: {clipscore: 1}", "a weight for clipscore"),
+        ("gardo: {others: [oracle]}", "give method.kl"),
     ],
 )
 def test_what_does_not_fit_is_said_before_anything_is_loaded(tmp_path, change, message):

@@ -2,10 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from toy_generator import ToyGenerator
 
+from mmreward import Sample, Score, load, reward
 from mmreward.tune.journal import lines
 from mmreward.tune.policy_gradient import RatioError
 from mmreward.tune.weights import read
@@ -126,3 +128,51 @@ def test_the_journal_says_what_was_under_way(described, trainer):
     spans = json.loads((run._folder / "timeline.json").read_text())
     assert {"generate", "score", "wait", "update"} <= {what for what, _, _ in spans}
     assert all(begun <= ended for _, begun, ended in spans)
+
+
+def turned(sign):
+    """The redness of a picture, or its opposite."""
+
+    def factory(*, sign: float):
+        """Red or not."""
+
+        async def score(sample: Sample) -> Score:
+            red, green, blue = np.asarray(sample.image.array(), dtype=np.float64).mean((0, 1)) / 255
+            return Score(sign * float(red - (green + blue) / 2))
+
+        return score
+
+    reward("turned", needs=("image",), range=(-1, 1))(factory)
+    return load("turned", sign=sign)
+
+
+def test_gardo_holds_only_what_is_overrated(described, trainer, redness):
+    """Another reward that agrees with the optimised one leaves nothing to hold; one that says the opposite
+    does, and then the weights end elsewhere."""
+    ends = {}
+    for name, sign in (("agrees", 1.0), ("differs", -1.0), ("off", None)):
+        config = described(
+            rewards={"redness": {}, "other": {}},
+            weights={"redness": 1.0, "other": 0.0},
+            method={"name": "nft", "kl": 1.0 if sign is not None else 0.0},
+            gardo={"others": ["other"], "share": 1.0} if sign is not None else None,
+            rounds=2,
+        )
+        config = config.model_copy(update={"out": f"{config.out}-{name}"})
+        run = trainer(config, rewards={"redness": redness, "other": turned(sign or 1.0)})
+        run.run()
+        ends[name] = run.learner.weights.copy()
+    assert all(torch.equal(ends["agrees"][key], ends["off"][key]) for key in ends["off"])
+    assert not all(torch.equal(ends["differs"][key], ends["off"][key]) for key in ends["off"])
+
+
+def test_a_run_ends_when_held_out_rewards_no_longer_rise(described, trainer, redness):
+    config = described(
+        held_out={"blueness": {}},
+        evaluation={"prompts": {"data": "shapes-world"}, "every": 1, "steps": 2},
+        early_stop={"patience": 2},
+        rounds=9,
+        optimiser={"lr": 0.0},
+    )
+    ended = trainer(config, held_out={"blueness": redness}).run()
+    assert (ended.rounds, ended.reason) == (2, "no rise in 2 evaluations")
