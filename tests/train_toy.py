@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from toy_generator import ToyGenerator
 
 from mmreward import Engine, Sample, Score, load, reward
@@ -49,6 +50,7 @@ def main(path: str, die_after: str = "") -> None:
             os._exit(9)
 
     torch.set_num_threads(1)
+    print(f"one of {Accelerator(cpu=True).num_processes} processes")
     config = TuneConfig.model_validate_json(Path(path).read_text())
     with Engine("cpu") as engine:
         Trainer(

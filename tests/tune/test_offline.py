@@ -137,11 +137,12 @@ def test_two_processes_do_what_one_does(offline, trainer, drawn, tmp_path):
     one = weights_of(trainer(config, pairs=read_pairs(tmp_path / "pairs")))
     path = tmp_path / "two.json"
     path.write_text(config.model_copy(update={"out": str(tmp_path / "two")}).model_dump_json())
-    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
-    command = [sys.executable, *launch, "--main_process_port", "0", TESTS / "train_toy.py", path]
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [sys.executable, *launch, TESTS / "train_toy.py", path]
     environment = {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("one of 2 processes") == 2
     first, second = (lines(tmp_path / name / "rounds.jsonl")[2] for name in ("one", "two"))
     for key in first:
         if not key.startswith("seconds"):

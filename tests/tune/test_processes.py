@@ -52,13 +52,16 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_weights(described, tmp_path
     assert [line["round"] for line in lines(tmp_path / "killed" / "rounds.jsonl")] == list(range(5))
 
 
-def test_two_processes_do_what_one_does(described, tmp_path):
-    config = described(rounds=3, rollout={"prompts": 4, "group": 4, "micro_batch": 4, "steps": 4})
+@pytest.mark.parametrize(("name", "shard"), [("grpo", False), ("nft", True)])
+def test_two_processes_do_what_one_does(described, tmp_path, name, shard):
+    rollout = {"prompts": 4, "group": 4, "micro_batch": 4, "steps": 4}
+    config = described(method={"name": name}, rounds=3, rollout=rollout)
     script = str(TESTS / "train_toy.py")
     assert start(script, write(config, tmp_path, "one")).returncode == 0
-    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
-    two = start(*launch, "--main_process_port", "0", script, write(config, tmp_path, "two"))
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    two = start(*launch, script, write(config.model_copy(update={"shard": shard}), tmp_path, "two"))
     assert two.returncode == 0, two.stderr[-3000:]
+    assert two.stdout.count("one of 2 processes") == 2
     first, second = (lines(tmp_path / name / "rounds.jsonl") for name in ("one", "two"))
     for key in first[0]:
         if key.startswith(("reward", "advantages", "scores")):
