@@ -19,7 +19,7 @@ from .training_run import Measured, TrainingRun, change, load_training_run
 
 RECIPE = "tune-mini-grpo.yaml"
 HELD_OUT = "oracle"
-EVERY = 4
+EVERY = 8
 """Rounds between evaluations, whatever the number of rounds, so that a run may go on for longer."""
 
 
@@ -27,10 +27,10 @@ EVERY = 4
 class Size:
     """How much is trained: rounds of `prompts` x `group` samples, measured on `evaluated` other prompts."""
 
-    rounds: int = 8
+    rounds: int = 24
     prompts: int = 12
     group: int = 12
-    evaluated: int = 96
+    evaluated: int = 256
 
 
 def train(out: Path, size: Size, console: Console) -> Path:

@@ -187,8 +187,8 @@ def demo(
     out: Annotated[Path, typer.Option(help="The folder it writes.")] = Path("runs/demo"),
     seed: Annotated[int, typer.Option(help="Of the pictures.")] = 0,
     rounds: Annotated[
-        int, typer.Option(min=0, help="Of the training that follows, 10 to 20 seconds each; 0: none.")
-    ] = 8,
+        int, typer.Option(min=0, help="Of the training that follows, about 5 seconds each; 0: none.")
+    ] = 24,
 ) -> None:
     """Generate pictures, grade them with six kinds of reward and an oracle, train on one, and write pages."""
     _extension("demo")(out, seed, rounds)

@@ -57,7 +57,7 @@ def test_it_is_the_recipe_in_small(tmp_path: Path) -> None:
     differs = {key for key in recipe if recipe[key] != config[key]}
     assert differs == {"evaluation", "rounds", "minutes", "checkpoint_every", "out"}
     assert {key for key in config if config[key] != longer[key]} == {"rounds"}
-    assert config["evaluation"]["prompts"]["count"] == 96
+    assert config["evaluation"]["prompts"]["count"] == 256
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_it_claims_no_more_than_was_measured(after: tuple[float, ...], words: st
 
 
 @pytest.mark.parametrize(
-    ("arguments", "rounds"), [([], 8), (["--rounds", "3"], 3), (["--rounds", "0"], None)]
+    ("arguments", "rounds"), [([], 24), (["--rounds", "3"], 3), (["--rounds", "0"], None)]
 )
 def test_the_command_trains_after_it_has_graded(
     arguments: list[str], rounds: int | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
