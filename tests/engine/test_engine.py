@@ -386,6 +386,18 @@ def test_ascore_from_two_loops_at_once(engine):
         assert all(score.ok for score in future.result(timeout=60)["toy"])
 
 
+def test_begin_returns_while_the_network_is_busy_and_the_future_has_every_score(engine):
+    network = FakeNetwork()
+    network.gate.clear()
+    reward = network_reward(network)
+    parts = [[Sample(target=Item(10 * part + i)) for i in range(10)] for part in range(3)]
+    futures = [engine.begin(part, {"toy": reward}) for part in parts]
+    assert network.started.wait(30) and not any(future.done() for future in futures)
+    network.gate.set()
+    scores = [future.result(30)["toy"] for future in futures]
+    assert [[one.value for one in column] for column in scores] == [[1.0] * 10] * 3
+
+
 def test_many_threads_score_at_once_and_each_gets_its_own(engine):
     network = FakeNetwork()
     reward = network_reward(network)
