@@ -65,7 +65,7 @@ class Generator(Protocol):
 
     @property
     def network(self) -> torch.nn.Module:
-        """The denoiser; a ModuleList where a family has several."""
+        """The denoiser; a ModuleDict where a family has several."""
         ...
 
     @property

@@ -107,7 +107,9 @@ def _shard(weights: Weights, accelerator: Accelerator) -> None:
     if not weights.lora:
         raise ValueError("shard spreads frozen weights: it needs LoRA (lora.rank)")
     if accelerator.distributed_type == DistributedType.NO:
-        raise ValueError("shard needs several processes: start with `accelerate launch --multi_gpu` or torchrun")
+        raise ValueError(
+            "shard needs several processes: start with `accelerate launch --multi_gpu` or torchrun"
+        )
     from torch.distributed.fsdp import fully_shard
 
     whole = set(weights.parameters.values())

@@ -24,7 +24,7 @@ class Weights:
     Args:
         generator: its network gets LoRA layers, in place, or is trained as a whole.
         rank: of the LoRA layers; 0 trains every weight.
-        alpha: LoRA's scale is alpha / rank.
+        alpha: LoRA's scale is alpha / rank; 2 rank unless given.
         targets: ends of the names of the layers that get LoRA; None takes the generator's own.
         seed: of the LoRA layers' first weights.
         checkpointing: compute activations again in backward passes instead of keeping them.
@@ -48,11 +48,13 @@ class Weights:
             _checkpoint(self.network)
         self.lora = rank > 0
         targets = targets or generator.lora_targets
+        alpha = 2 * rank if alpha is None else alpha
+        self._scale = alpha / rank if self.lora else 1.0
         if self.lora:
             self.network.requires_grad_(False)
             config = LoraConfig(
                 r=rank,
-                lora_alpha=2 * rank if alpha is None else alpha,
+                lora_alpha=alpha,
                 target_modules=list(targets),
                 init_lora_weights="gaussian",
             )
@@ -117,21 +119,43 @@ class Weights:
                 layer._disable_adapters = False
 
     def save(self, folder: Path) -> None:
-        """Write what diffusers reads: `pytorch_lora_weights.safetensors` for
-        `pipe.load_lora_weights(folder)`, or the network's own folder for `from_pretrained`."""
-        folder.mkdir(parents=True, exist_ok=True)
-        if not self.lora:
-            self.network.save_pretrained(folder)  # type: ignore[operator]  # every denoiser is a ModelMixin
-            return
-        role = "unet" if "UNet" in type(self.network).__name__ else "transformer"
-        state = get_peft_model_state_dict(self.network)
-        named = {f"{role}.{name}": tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-        save_file(named, folder / "pytorch_lora_weights.safetensors")
+        """Write what diffusers reads: LoRA layers for `pipe.load_lora_weights(folder)`, or whole networks for
+        `from_pretrained`.
+
+        Of a network with two experts (Wan 2.2) the second lies in folder/transformer_2; its LoRA layers need
+        `load_into_transformer_2=True`. LoRA's scale is multiplied into the layers, as not every loader knows
+        where to find it.
+        """
+        parts = experts(self.network) or {"": self.network}
+        state = self._scaled() if self.lora else {}
+        for number, (name, part) in enumerate(parts.items()):
+            place = folder / f"transformer_{number + 1}" if number else folder
+            place.mkdir(parents=True, exist_ok=True)
+            if not self.lora:
+                part.save_pretrained(place)  # type: ignore[operator]  # every denoiser is a ModelMixin
+                continue
+            role = "unet" if "UNet" in type(part).__name__ else "transformer"
+            start = name and f"{name}."
+            own = {key: value for key, value in state.items() if key.startswith(start)}
+            named = {f"{role}.{key[len(start) :]}": value for key, value in own.items()}
+            save_file(named, place / "pytorch_lora_weights.safetensors", metadata={"format": "pt"})
+
+    def _scaled(self) -> Copy:
+        """The LoRA layers under diffusers' names, with a scale of 1."""
+        return {
+            name: (tensor * self._scale if ".lora_B." in name else tensor).detach().cpu().contiguous()
+            for name, tensor in get_peft_model_state_dict(self.network).items()
+        }
+
+
+def experts(network: torch.nn.Module) -> dict[str, torch.nn.Module]:
+    """The networks that a family has several of, by name; none where it has one."""
+    return dict(network.items()) if isinstance(network, torch.nn.ModuleDict) else {}
 
 
 def _checkpoint(network: torch.nn.Module) -> None:
     """diffusers' own checkpointing, block by block; it is off wherever gradients are."""
-    for part in network if isinstance(network, torch.nn.ModuleList) else [network]:
+    for part in experts(network).values() or [network]:
         if not getattr(part, "_supports_gradient_checkpointing", False):
             raise ValueError(f"{type(part).__name__} cannot recompute activations: set checkpointing: false")
         part.enable_gradient_checkpointing()  # type: ignore[operator]
