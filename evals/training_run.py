@@ -48,6 +48,8 @@ class Evaluated:
     after: int
     rewards: Mapping[str, Measured]
     optimised: float
+    worth: float
+    """What evaluations are ranked by: the held-out rewards together, else the optimised total."""
     monitors: Mapping[str, float]
     level: str
     reasons: tuple[str, ...]
@@ -87,14 +89,8 @@ class TrainingRun:
     @cached_property
     def best(self) -> Evaluated | None:
         """The evaluation whose weights the trainer thinks best; the first of equals."""
-        known = [one for one in self.evaluations if math.isfinite(self.worth(one))]
-        return max(known, key=self.worth) if known else None
-
-    def worth(self, one: Evaluated) -> float:
-        """What an evaluation is ranked by: the sum of the held-out rewards, else the optimised total."""
-        if not self.held_out:
-            return one.optimised
-        return math.fsum(self.measured(one, name).mean for name in self.held_out)
+        known = [one for one in self.evaluations if math.isfinite(one.worth)]
+        return max(known, key=lambda one: one.worth) if known else None
 
     @staticmethod
     def measured(one: Evaluated, name: str) -> Measured:
@@ -171,6 +167,7 @@ def _evaluated(line: Line) -> Evaluated:
         after=int(line["round"]),
         rewards=rewards,
         optimised=_number(line["optimised"]),
+        worth=_number(line["worth"]),
         monitors={name: _number(value) for name, value in line["monitors"].items()},
         level=str(line["verdict"]),
         reasons=tuple(map(str, line["reasons"])),

@@ -10,9 +10,25 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Literal, get_args
 
+from .registry import Reward
 from .types import Score
 
 Policy = Literal["propagate", "drop"]
+
+
+def weights_of(rewards: Mapping[str, Reward], given: Mapping[str, float]) -> dict[str, float]:
+    """The weights of a sum that is to rise: those given; 1 for the others, or -1 where lower is better.
+
+    Raises:
+        ValueError: a weight for a reward that is not there.
+    """
+    unknown = [name for name in given if name not in rewards]
+    if unknown:
+        raise ValueError(f"weights of {', '.join(unknown)}: the rewards are {', '.join(rewards)}")
+    return {
+        name: given.get(name, 1.0 if reward.info.higher_is_better else -1.0)
+        for name, reward in rewards.items()
+    }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

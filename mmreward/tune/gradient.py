@@ -138,7 +138,7 @@ class Gradient:
     def _total(self) -> PixelReward:
         def total(pixels: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
             terms = [
-                self._config.weights.get(name, 1.0) * reward.score_tensor(pixels, prompts)
+                self._config.weights[name] * reward.score_tensor(pixels, prompts)
                 for name, reward in self._rewards.items()
             ]
             return torch.stack(terms).sum(0)

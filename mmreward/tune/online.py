@@ -134,7 +134,7 @@ class Online:
     def advantages(self, grades: Grades, groups: NDArray[np.int64]) -> Mapping[str, Advantages]:
         """One set of advantages, under the name "", or one per reward where they have separate losses."""
         given = self._config.advantages
-        weights = {name: self._config.weights.get(name, 1.0) for name in grades.values}
+        weights = {name: self._config.weights[name] for name in grades.values}
         options = cast(GroupOptions, given.model_dump(exclude={"mode", "gates"}))
         if given.mode == "separate_loss":
             return aggregate(grades.values, weights, groups, mode="separate_loss", **options)
@@ -189,7 +189,7 @@ class Online:
         gate = self._config.gardo
         if gate is None:
             return np.ones(len(grades.index), dtype=bool)
-        weights = {name: self._config.weights.get(name, 1.0) for name in grades.values}
+        weights = {name: self._config.weights[name] for name in grades.values}
         proxy = np.sum([weights[name] * column for name, column in grades.values.items() if weights[name]], 0)
         return uncertain(proxy, [grades.values[name] for name in gate.others], share=gate.share)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from accelerate import PartialState
 
+from ..compose import weights_of
 from ..loading import resolve
 from .config import GradientConfig, MatchingConfig, PreferenceConfig, TuneConfig
 from .offline import check_batches
@@ -90,8 +91,10 @@ def _calls(config: TuneConfig) -> list[str]:
     samples = 0 if offline else config.rollout.prompts * config.rollout.group
     evaluated = len(load_prompts(config.evaluation.prompts))
     lines = []
-    for name, reward in resolve(config.rewards).items():
-        weight = config.weights.get(name, 1.0)
+    rewards = resolve(config.rewards)
+    weights = weights_of(rewards, config.weights)
+    for name, reward in rewards.items():
+        weight = weights[name]
         lines.append(f"reward {name} (weight {weight:g}): {samples} per round, {evaluated} per evaluation")
         lines += [f"  uses {network.name}" for network in reward.networks]
     for name in config.held_out:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from accelerate import Accelerator
 from PIL import Image
 
+from ..compose import weights_of
 from ..engine import Engine
 from ..pair_folder import PreferencePair
 from ..registry import Reward
@@ -96,6 +97,7 @@ class Trainer:
         report: Report = print,
         accelerator: Accelerator | None = None,
     ) -> None:
+        config = config.model_copy(update={"weights": weights_of(rewards, config.weights)})
         self._config, self._folder = config, Path(config.out)
         self._accelerator = accelerator or Accelerator(
             mixed_precision=config.precision,
@@ -120,7 +122,7 @@ class Trainer:
         self._timeline = Timeline()
         self._rounds, self._method = self._way(engine, rewards, prompts, pairs)
         self._evaluation = Evaluation(config, self.learner, engine, {**rewards, **held_out}, evaluated)
-        self._watch = Watch(config, tuple(rewards), tuple(held_out))
+        self._watch = Watch(config, held_out)
         self._evaluated = evaluated
         self._journal = Journal(self._folder, writes=self._main)
         self._best: Copy = {}

@@ -1,9 +1,10 @@
 """Looks at each evaluation: is the reward gamed, does it still rise, and which one was best?"""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from ..registry import Reward
 from .alarms import Estimate, OverOptimisation
 from .config import TuneConfig
 from .evaluation import Evaluated
@@ -15,14 +16,13 @@ class Watch:
     """The alarm over a run's evaluations.
 
     Args:
-        config: of the run; without `alarm` it looks and never stops.
-        optimised: names of the rewards that are optimised.
-        held_out: names of those that are not.
+        config: of the run, with a weight for every reward; without `alarm` it looks and never stops.
+        held_out: rewards that are not optimised; one of which less is better counts negatively.
     """
 
-    def __init__(self, config: TuneConfig, optimised: Sequence[str], held_out: Sequence[str]) -> None:
-        self._weights = {name: config.weights.get(name, 1.0) for name in optimised}
-        self._held_out = tuple(held_out)
+    def __init__(self, config: TuneConfig, held_out: Mapping[str, Reward]) -> None:
+        self._weights = config.weights
+        self._signs = {name: 1 if one.info.higher_is_better else -1 for name, one in held_out.items()}
         self._stops = config.alarm is not None and config.alarm.stop
         alarm = config.alarm
         self._alarm = (
@@ -51,12 +51,12 @@ class Watch:
         summary = evaluated.summary()
         optimised = _total(summary, self._weights)
         held_out = {
-            name: Estimate(
-                summary[name]["mean"],
+            name if sign > 0 else f"minus {name}": Estimate(
+                sign * summary[name]["mean"],
                 summary[name]["sem"],
-                tuple(evaluated.grades.values[name].tolist()),
+                tuple((sign * evaluated.grades.values[name]).tolist()),
             )
-            for name in self._held_out
+            for name, sign in self._signs.items()
         }
         monitors = measure(evaluated.pixels, range(len(evaluated.pixels)))
         verdict = self._alarm.update(step, optimised, held_out, monitors)
@@ -71,6 +71,7 @@ class Watch:
             self.stopped = self.stopped or f"no rise in {self._plateau.patience} evaluations"
         return {
             "optimised": optimised.mean,
+            "worth": worth,
             "monitors": monitors,
             "verdict": verdict.level,
             "reasons": list(verdict.reasons),

@@ -88,7 +88,8 @@ def line_of(
         "n": 4.0 if mean is not None else 0.0,
     }
     rewards = {"redness": {"mean": 0.5 + after / 100, "sem": 0.01, "n": 4.0}, "blueness": measured}
-    told = {"verdict": level, "reasons": list(reasons), "optimised": 0.5, "monitors": {"saturation": 0.5}}
+    told = {"verdict": level, "reasons": list(reasons), "monitors": {"saturation": 0.5}}
+    told |= {"optimised": 0.5, "worth": mean}
     values = {name: [one["mean"]] * 4 for name, one in rewards.items()}
     return {"round": after, "rewards": rewards, "values": values, **told}
 

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ...assembly import engine_of
+from ...compose import Recipe, weights_of
 from ...config import load_yaml
 from ...loading import resolve
 from ...registry import Reward
@@ -26,7 +27,7 @@ from .methods import METHODS
 from .options import called, picked, split
 from .record import fresh, numbered, write_history, write_samples, write_scores
 from .refined import found_of
-from .settings import RefineConfig, RunConfig, SearchConfig, read_prompts, recipe_of
+from .settings import RefineConfig, RunConfig, SearchConfig, read_prompts
 
 Loader = Callable[..., Generator]
 """`load(name, **options)`."""
@@ -108,7 +109,7 @@ class _Search:
         self.config, self.title = config, title
         self.rewards = resolve(config.rewards)
         self.held_out = resolve(config.held_out) if config.held_out else {}
-        self.recipe = recipe_of(self.rewards, config.weights)
+        self.recipe = Recipe(weights=weights_of(self.rewards, config.weights))
         self.prompts = read_prompts(config.prompts)
         self.every = {**critics, **self.rewards, **self.held_out}
         _check_names(self.rewards, critics, self.held_out)

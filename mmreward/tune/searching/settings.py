@@ -4,17 +4,15 @@ Keys are checked as strictly as in `mmreward.config`; the options of a generator
 writer are checked by whatever takes them (see `options.called`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
 
-from ...compose import Recipe
 from ...config import EngineConfig, Positive, RewardArgs, Strict
 from ...data import read_rows, rows_of
-from ...registry import Reward
 from ...types import Sample, lacking
 from ..config import PromptsConfig
 from ..prompts import load_prompts
@@ -113,16 +111,3 @@ def read_prompts(given: str | Sequence[str | dict[str, Any]] | PromptsConfig) ->
     if not samples:
         raise ValueError(f"no usable prompts: {next(iter(problems.values()), 'the data set is empty')}")
     return Prompts(samples, problems)
-
-
-def recipe_of(rewards: Mapping[str, Reward], weights: Mapping[str, float]) -> Recipe:
-    """The weighted sum that is selected by.
-
-    Raises:
-        ValueError: a weight for a reward that is not there.
-    """
-    unknown = [name for name in weights if name not in rewards]
-    if unknown:
-        raise ValueError(f"weights of {', '.join(unknown)}: the rewards are {', '.join(rewards)}")
-    default = {name: 1.0 if reward.info.higher_is_better else -1.0 for name, reward in rewards.items()}
-    return Recipe(weights={**default, **weights})
