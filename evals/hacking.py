@@ -66,7 +66,7 @@ def sheet(rows: Sequence[Sequence[Image.Image]]) -> Image.Image:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/hacking"), help="where the runs are left")
-    parser.add_argument("--picture", type=Path, default=Path("runs/hacking/pictures.png"))
+    parser.add_argument("--picture", type=Path, help="default pictures.png among the runs")
     given = parser.parse_args()
     runs = {}
     for name in (GAMED, GUARDED):
@@ -82,8 +82,9 @@ def main() -> None:
     gamed, guarded = runs[GAMED], runs[GUARDED]
     ends = [(gamed, 0), (gamed, len(gamed.evaluations) - 1), (guarded, kept(guarded))]
     rows = [read_grid(run.folder, run.evaluations[at].after, len(run.prompts))[:SHOWN] for run, at in ends]
-    sheet(rows).save(given.picture)
-    print(f"pictures -> {given.picture}")
+    picture = given.picture or given.out / "pictures.png"
+    sheet(rows).save(picture)
+    print(f"pictures -> {picture}")
 
 
 if __name__ == "__main__":

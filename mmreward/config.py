@@ -123,7 +123,7 @@ def problems(error: ValidationError, model: type[BaseModel] = Config) -> Iterato
             near = get_close_matches(str(problem["loc"][-1]), names, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
             yield f"unknown key {where!r}: {hint}"
-        elif not where:  # of the whole, which is too long to show
+        elif not where and problem["type"] == "value_error":  # of the whole, which is too long to show
             yield str(problem["ctx"]["error"])
         else:
             yield f"{where}: {problem['msg']}, got {problem['input']!r}"
