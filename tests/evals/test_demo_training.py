@@ -55,7 +55,7 @@ def test_it_is_the_recipe_in_small(tmp_path: Path) -> None:
     recipe = load_tune_config(Path(configs.__file__).parent / "tune-mini-grpo.yaml").model_dump()
     config, longer = (config_of(tmp_path, Size(rounds=rounds)).model_dump() for rounds in (8, 12))
     differs = {key for key in recipe if recipe[key] != config[key]}
-    assert differs == {"evaluation", "rounds", "minutes", "checkpoint_every", "out"}
+    assert differs == {"evaluation", "rounds", "checkpoint_every", "out"}
     assert {key for key in config if config[key] != longer[key]} == {"rounds"}
     assert config["evaluation"]["prompts"]["count"] == 256
 
