@@ -18,6 +18,7 @@ from accelerate import Accelerator
 from mmreward.generators.mini_flow import MiniFlow
 
 from mmreward import Engine, Sample, Score, load
+from mmreward.compose import weights_of
 from mmreward.registry import Reward
 from mmreward.tune.config import PolicyConfig, TuneConfig
 from mmreward.tune.grading import Grading
@@ -96,7 +97,8 @@ def make(engine: Engine, learner: Learner, rewards: Mapping[str, Reward]) -> tup
     timeline = Timeline()
     method = PolicyGradient(PolicyConfig(name="grpo"))
     grading = Grading(engine, rewards, None, timeline)
-    return Online(CONFIG, method, learner, grading, load_prompts(CONFIG.prompts), timeline), timeline
+    config = CONFIG.model_copy(update={"weights": weights_of(rewards, {})})
+    return Online(config, method, learner, grading, load_prompts(config.prompts), timeline), timeline
 
 
 def drawn(timeline: Timeline, width: int = 72) -> str:

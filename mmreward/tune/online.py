@@ -52,7 +52,7 @@ class Online:
     """Rounds of a `Method` on samples that are drawn anew each time.
 
     Args:
-        config: of the run.
+        config: of the run, with a weight for every reward.
         method: the loss.
         learner: weights and optimiser.
         grading: of the rewards that are optimised.
