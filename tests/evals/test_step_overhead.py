@@ -1,4 +1,5 @@
 from mmreward.evals import step_overhead
+
 from mmreward.tune.config import TuneConfig
 
 
