@@ -81,17 +81,18 @@ def shipped(name: str) -> TuneConfig:
 
 
 def train(config: TuneConfig) -> None:
-    """Run `mmreward tune` on one thread; a finished run is left as it is. It prints into log.txt.
+    """Run `mmreward tune` on one thread; a finished run of the same recipe is left as it is. It prints into
+    log.txt.
 
     Raises:
         RuntimeError: it failed.
     """
     out = Path(config.out)
-    if (out / "ended.json").exists():
+    recipe, text = out / "recipe.yaml", config.model_dump_json(indent=1)  # JSON is YAML
+    if (out / "ended.json").exists() and recipe.exists() and recipe.read_text("utf-8") == text:
         return
     out.mkdir(parents=True, exist_ok=True)
-    recipe = out / "recipe.yaml"
-    recipe.write_text(config.model_dump_json(indent=1), encoding="utf-8")  # JSON is YAML
+    recipe.write_text(text, encoding="utf-8")
     command = [sys.executable, "-m", "mmreward.cli", "tune", str(recipe)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with (out / "log.txt").open("a", encoding="utf-8") as log:

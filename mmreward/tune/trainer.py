@@ -137,17 +137,18 @@ class Trainer:
             FloatingPointError: a gradient that is not finite.
         """
         done, spent = self._begin()
-        reason, begun = "all rounds done", time.perf_counter() - spent
+        reason, begun = self._watch.stopped or "all rounds done", time.perf_counter() - spent
         if done == 0:
             self._evaluate(0)
-        while done < self._config.rounds:
+        while done < self._config.rounds and not self._watch.stopped:
             self._round(done)
             done += 1
             elapsed = time.perf_counter() - begun
             over = self._config.minutes is not None and elapsed > 60 * self._config.minutes
             if done % self._config.evaluation.every == 0 or done == self._config.rounds or over:
                 self._evaluate(done)
-            if done % self._config.checkpoint_every == 0 or done == self._config.rounds or over:
+            last = done == self._config.rounds or over or bool(self._watch.stopped)
+            if done % self._config.checkpoint_every == 0 or last:
                 self._save(done, elapsed)
             if self._watch.stopped:
                 reason = self._watch.stopped

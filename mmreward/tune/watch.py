@@ -81,14 +81,20 @@ class Watch:
         """What a resumed run must remember, as JSON can hold it."""
         best = self._best if math.isfinite(self._best) else None
         plateau = self._plateau.state_dict() if self._plateau is not None else None
-        return {"alarm": self._alarm.state_dict(), "plateau": plateau, "best": best, "reason": self.reason}
+        return {
+            "alarm": self._alarm.state_dict(),
+            "plateau": plateau,
+            "best": best,
+            "reason": self.reason,
+            "stopped": self.stopped,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._alarm.load_state_dict(state["alarm"])
         if self._plateau is not None:
             self._plateau.load_state_dict(state["plateau"])
         self._best = -math.inf if state["best"] is None else state["best"]
-        self.reason = state["reason"]
+        self.reason, self.stopped = state["reason"], state["stopped"]
 
 
 def _total(summary: Mapping[str, Mapping[str, float]], weights: Mapping[str, float]) -> Estimate:

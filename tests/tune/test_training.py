@@ -176,3 +176,6 @@ def test_a_run_ends_when_held_out_rewards_no_longer_rise(described, trainer, red
     )
     ended = trainer(config, held_out={"blueness": redness}).run()
     assert (ended.rounds, ended.reason) == (2, "no rise in 2 evaluations")
+    again = trainer(config, held_out={"blueness": redness}).run()
+    assert again == ended, "what was stopped does not go on by being started again"
+    assert len(lines(ended.weights.parent / "rounds.jsonl")) == 2

@@ -4,7 +4,7 @@ Each prompt's first shot is one plain sample, which the others are compared with
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 from ... import models
@@ -92,57 +92,30 @@ def best_of_n(job: Job, settings: BestOfN) -> list[Found]:
 
 def fk_steering(job: Job, settings: FkSteering) -> list[Found]:
     """Particles that are weighed by how good their expected samples are."""
-    found = search.fk_steering(
-        _sampler(job, settings.kernel),
-        _reward(job),
-        particles=settings.particles,
-        strength=settings.strength,
-        potential=settings.potential,
-        checks=settings.checks,
-        resample_below=settings.resample_below,
-        seed=job.seed,
-        batch=job.batch,
+    options = asdict(settings)
+    sampler = _sampler(job, options.pop("kernel"))
+    return _compared(
+        job, search.fk_steering(sampler, _reward(job), **options, seed=job.seed, batch=job.batch)
     )
-    return _compared(job, found)
 
 
 def tree_search(job: Job, settings: TreeSearch) -> list[Found]:
     """A tree of partly drawn samples per prompt."""
-    sampler = _sampler(job, settings.kernel)
+    options = asdict(settings)
+    sampler = _sampler(job, options.pop("kernel"))
+    forwards = options.pop("samples") * sampler.steps * sampler.forwards
     found = search.tree_search(
-        sampler,
-        _reward(job),
-        forwards=settings.samples * sampler.steps * sampler.forwards,
-        mode=settings.mode,
-        strength=settings.strength,
-        explore=settings.explore,
-        widen=settings.widen,
-        power=settings.power,
-        parallel=settings.parallel,
-        seed=job.seed,
-        batch=job.batch,
+        sampler, _reward(job), forwards=forwards, **options, seed=job.seed, batch=job.batch
     )
     return _compared(job, found)
 
 
 def pruning(job: Job, settings: Pruning) -> list[Found]:
     """Paths that a judge abandons on the way; the rewards rank what is finished."""
-    judge = search.VlmJudge(
-        job.selection.engine,
-        models.vlm(settings.judge, dtype=settings.dtype),
-        [sample.prompt for sample in job.samples],
-    )
-    found = search.prune(
-        _sampler(job, "ode"),
-        judge,
-        _reward(job),
-        paths=settings.paths,
-        checks=settings.checks,
-        clear=settings.clear,
-        keep=settings.keep,
-        seed=job.seed,
-        batch=job.batch,
-    )
+    options = asdict(settings)
+    vlm = models.vlm(options.pop("judge"), dtype=options.pop("dtype"))
+    judge = search.VlmJudge(job.selection.engine, vlm, [sample.prompt for sample in job.samples])
+    found = search.prune(_sampler(job, "ode"), judge, _reward(job), **options, seed=job.seed, batch=job.batch)
     return _compared(job, found)
 
 
@@ -181,8 +154,9 @@ def _reward(job: Job) -> search.RewardFn:
 def _compared(job: Job, found: Sequence[search.Found]) -> list[Found]:
     """What a method found behind one plain sample of each prompt."""
     plain = best_of_n(job, BestOfN(n=1))
+    noted = [_noted(job, index, one) for index, one in enumerate(found)]
     both = []
-    for first, one in zip(plain, (_noted(job, index, one) for index, one in enumerate(found)), strict=True):
+    for first, one in zip(plain, noted, strict=True):
         shots = first.shots + one.shots
         best = best_of(job.selection(shots).totals)
         facts = [{"method": "plain"}, *one.facts]
