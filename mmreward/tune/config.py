@@ -228,15 +228,38 @@ class EarlyStopConfig(Strict):
 
 
 class GardoConfig(Strict):
-    """GARDO's gate (see `gardo.uncertain`): of the samples that the optimised rewards rank higher than
-    `others` do, only the `share` that is overrated most is held to the reference by the method's `kl`.
+    """GARDO's guards (see `gardo`); give one of them or both.
 
     Args:
-        others: names among the rewards, with weight 0: they are scored and not optimised.
+        others: names among the rewards, with weight 0: they are scored and not optimised. Of the samples that
+            the optimised rewards rank higher than these do, only the `share` that is overrated most is held
+            to the reference by the method's `kl`.
+        encoder: weights of a dual encoder that no reward is made of. Good samples that look unlike the rest
+            of their group to it count more.
     """
 
-    others: Annotated[tuple[str, ...], Field(min_length=1)]
+    others: tuple[str, ...] = ()
     share: Annotated[float, Field(gt=0, le=1)] = 0.1
+    encoder: str | None = None
+
+
+class UncertaintyConfig(Strict):
+    """Samples of which a reward is unsure count less: their losses are multiplied by a weight.
+
+    Args:
+        reward: whose `Score.parts` say how unsure it is.
+        part: their name for it.
+        weight: "prefpaint", exp(offset - slope u) clamped to [least, most], or "ctrl_u", exp(-u); see
+            `losses.prefpaint_weight` and `losses.certainty`.
+    """
+
+    reward: str
+    part: str = "uncertainty"
+    weight: Literal["prefpaint", "ctrl_u"] = "prefpaint"
+    slope: float = 0.05
+    offset: float = 0.7
+    least: Amount = 1.0
+    most: Amount = 2.21
 
 
 class FailureConfig(Strict):
@@ -272,6 +295,7 @@ class TuneConfig(Strict):
     rollout: RolloutConfig = RolloutConfig()
     advantages: AdvantageConfig = AdvantageConfig()
     gardo: GardoConfig | None = None
+    uncertainty: UncertaintyConfig | None = None
     lora: LoraConfig | None = LoraConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
     ema: EmaConfig | None = EmaConfig()
@@ -301,14 +325,23 @@ class TuneConfig(Strict):
         if unknown:
             raise ValueError(f"a weight for {', '.join(unknown)}, which is not among the rewards")
         if self.gardo is not None:
-            if not getattr(self.method, "kl", 0):
-                raise ValueError("gardo chooses the samples that the method's kl holds: give method.kl")
-            wrong = [name for name in self.gardo.others if self.weights.get(name) != 0]
-            if wrong:
-                raise ValueError(
-                    f"gardo.others {', '.join(wrong)}: put it among the rewards and give it the weight 0"
-                )
+            self._gardo_agrees(self.gardo)
+        if self.uncertainty is not None and self.uncertainty.reward not in self.rewards:
+            raise ValueError(f"uncertainty.reward {self.uncertainty.reward!r} is not among the rewards")
+        if (self.gardo or self.uncertainty) and isinstance(self.method, GradientConfig | PreferenceConfig):
+            raise ValueError(f"gardo and uncertainty weigh advantages, and {self.method.name} has none")
         return self
+
+    def _gardo_agrees(self, gardo: GardoConfig) -> None:
+        if not gardo.others and gardo.encoder is None:
+            raise ValueError("gardo needs others, encoder or both")
+        if gardo.others and not getattr(self.method, "kl", 0):
+            raise ValueError("gardo.others chooses the samples that the method's kl holds: give method.kl")
+        wrong = [name for name in gardo.others if self.weights.get(name) != 0]
+        if wrong:
+            raise ValueError(
+                f"gardo.others {', '.join(wrong)}: put it among the rewards and give it the weight 0"
+            )
 
 
 def load_tune_config(path: str | Path) -> TuneConfig:

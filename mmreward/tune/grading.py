@@ -25,10 +25,12 @@ class TooManyFailuresError(RuntimeError):
 
 @dataclass(frozen=True)
 class Grades:
-    """The scores of some rows: `values` holds a column (N,) per reward, NaN where it failed."""
+    """The scores of some rows: `values` holds a column (N,) per reward, NaN where it failed; `unsure` is how
+    unsure one of them was (N,), NaN where that is not known."""
 
     index: NDArray[np.int64]
     values: Mapping[str, NDArray[np.float64]]
+    unsure: NDArray[np.float64]
     statuses: Counter[str] = field(default_factory=Counter)
     notes: tuple[str, ...] = ()
 
@@ -40,9 +42,10 @@ class Grades:
         values = {
             name: np.concatenate([part.values[name] for part in parts])[order] for name in parts[0].values
         }
+        unsure = np.concatenate([part.unsure for part in parts])[order]
         statuses: Counter[str] = sum((part.statuses for part in parts), Counter())
         notes = tuple(note for part in parts for note in part.notes)
-        return Grades(index[order], values, statuses, notes)
+        return Grades(index[order], values, unsure, statuses, notes)
 
     def check(self, budget: float) -> None:
         """Raises TooManyFailuresError when more than this share of the scores failed."""
@@ -63,29 +66,48 @@ class Grading:
         rewards: by your name.
         timeout: seconds for one score.
         timeline: notes when scoring was under way.
+        unsure: name of the reward, and of the one of its `Score.parts`, that says how unsure it is.
     """
 
     def __init__(
-        self, engine: Engine, rewards: Mapping[str, Reward], timeout: float | None, timeline: Timeline
+        self,
+        engine: Engine,
+        rewards: Mapping[str, Reward],
+        timeout: float | None,
+        timeline: Timeline,
+        unsure: tuple[str, str] | None = None,
     ) -> None:
-        self._engine, self._rewards, self._timeout, self._timeline = engine, rewards, timeout, timeline
+        self.rewards = rewards
+        self._engine, self._timeout, self._timeline = engine, timeout, timeline
+        self._unsure = unsure
         self._begun: list[tuple[Sequence[int], Sequence[Sample], Future[dict[str, list[Score]]]]] = []
 
     def begin(self, index: Sequence[int], samples: Sequence[Sample]) -> None:
         """Start scoring samples; `index` names their rows."""
         begun = time.perf_counter()
-        future = self._engine.begin(samples, self._rewards, timeout=self._timeout)
+        future = self._engine.begin(samples, self.rewards, timeout=self._timeout)
         future.add_done_callback(lambda _: self._timeline.add("score", begun, time.perf_counter()))
         self._begun.append((index, samples, future))
 
     def collect(self) -> Grades:
-        """Everything that was begun since the last time."""
-        parts = [_grades(index, samples, future.result()) for index, samples, future in self._begun]
+        """Everything that was begun since the last time.
+
+        Raises:
+            ValueError: a score that worked does not say how unsure it is, though it was asked.
+        """
+        parts = [
+            _grades(index, samples, future.result(), self._unsure) for index, samples, future in self._begun
+        ]
         self._begun = []
         return Grades.join(parts)
 
 
-def _grades(index: Sequence[int], samples: Sequence[Sample], scores: Mapping[str, Sequence[Score]]) -> Grades:
+def _grades(
+    index: Sequence[int],
+    samples: Sequence[Sample],
+    scores: Mapping[str, Sequence[Score]],
+    unsure: tuple[str, str] | None,
+) -> Grades:
     values = {name: np.array([score.value for score in column]) for name, column in scores.items()}
     statuses: Counter[str] = Counter(score.status for column in scores.values() for score in column)
     notes = tuple(
@@ -94,4 +116,12 @@ def _grades(index: Sequence[int], samples: Sequence[Sample], scores: Mapping[str
         for sample, score in zip(samples, column, strict=True)
         if score.status not in FINE
     )
-    return Grades(np.array(index, dtype=np.int64), values, statuses, notes)
+    doubts = [_doubt(score, *unsure) for score in scores[unsure[0]]] if unsure else [np.nan] * len(index)
+    return Grades(np.array(index, dtype=np.int64), values, np.array(doubts), statuses, notes)
+
+
+def _doubt(score: Score, name: str, part: str) -> float:
+    if score.ok and part not in score.parts:
+        known = ", ".join(score.parts) or "none"
+        raise ValueError(f"no part {part!r} says how unsure the scores of {name} are; their parts: {known}")
+    return score.parts[part] if score.ok else np.nan

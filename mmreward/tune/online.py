@@ -17,13 +17,15 @@ from ..types import Sample
 from .advantages import Advantages, GroupOptions
 from .aggregate import aggregate
 from .config import TuneConfig
-from .gardo import uncertain
+from .embedding import Embeddings
+from .gardo import favour_diverse, uncertain
 from .generator import Conditioning, Generator
 from .grading import Grades, Grading
 from .grids import check, compressed
 from .journal import Timeline
 from .kernels import kernel
 from .learner import Learner
+from .losses import certainty, prefpaint_weight
 from .method import Method, Metrics, Policy, Term
 from .rollout import Plan, Rollout, noisy_steps, roll_out
 from .rounds import Row, draw_rows, share_out
@@ -39,13 +41,19 @@ class Judged:
 
     Args:
         worth: advantages, as `Online.advantages` gives them.
-        usable: rows that some of them can use.
+        weight: of the rows' losses, under the same names.
         held: rows that are held to the reference.
     """
 
     worth: Mapping[str, Advantages]
-    usable: NDArray[np.bool_]
+    weight: Mapping[str, NDArray[np.float64]]
     held: NDArray[np.bool_]
+
+    @property
+    def usable(self) -> NDArray[np.bool_]:
+        """Rows that some of the advantages can use."""
+        usable: NDArray[np.bool_] = np.any([one.usable for one in self.worth.values()], axis=0)
+        return usable
 
 
 class Online:
@@ -76,6 +84,8 @@ class Online:
         self._config, self._method, self._learner = config, method, learner
         self._grading, self._prompts, self._timeline = grading, prompts, timeline
         self._policy = Policy(learner.generator, learner.weights)
+        encoder = config.gardo.encoder if config.gardo else None
+        self._embeddings = Embeddings(encoder, grading.rewards.values()) if encoder else None
         rollout = config.rollout
         if method.whole_groups and rollout.micro_batch % rollout.group:
             raise ValueError(
@@ -96,10 +106,8 @@ class Online:
         grades = self._gather(self._grading.collect())
         self._timeline.add("wait", waited, time.perf_counter())
         grades.check(self._config.failures.budget)
-        groups = np.array([row.group for row in self._rows(number)], dtype=np.int64)
-        worth = self.advantages(grades, groups)
-        judged = Judged(worth, np.any([one.usable for one in worth.values()], axis=0), self._held(grades))
-        metrics = describe(grades, worth)
+        judged = self._judge(grades, np.array([row.group for row in self._rows(number)], dtype=np.int64))
+        metrics = describe(grades, judged)
         begun = time.perf_counter()
         updates = [self._update(rollouts[i], judged, plan, fresh=i == 0) for i in range(len(rollouts))]
         metrics |= averaged(updates)
@@ -140,6 +148,27 @@ class Online:
             return aggregate(grades.values, weights, groups, mode="separate_loss", **options)
         return {"": aggregate(grades.values, weights, groups, mode=given.mode, gates=given.gates, **options)}
 
+    def _judge(self, grades: Grades, groups: NDArray[np.int64]) -> Judged:
+        worth = self.advantages(grades, groups)
+        if self._embeddings is not None:
+            seen = self._embeddings.collect(self._learner.accelerator.num_processes)
+            clip = self._config.advantages.clip
+            worth = {name: favour_diverse(one, seen, groups, clip=clip) for name, one in worth.items()}
+        return Judged(worth, {name: self._weight(name, grades) for name in worth}, self._held(grades))
+
+    def _weight(self, name: str, grades: Grades) -> NDArray[np.float64]:
+        """How much the rows count (N,) in the loss of this name: less where the reward was unsure."""
+        given = self._config.uncertainty
+        if given is None or name not in ("", given.reward):
+            return np.ones(len(grades.index))
+        unsure = torch.from_numpy(grades.unsure)
+        if given.weight == "ctrl_u":
+            weight = certainty(unsure)
+        else:
+            bounds = {"least": given.least, "most": given.most}
+            weight = prefpaint_weight(unsure, slope=given.slope, offset=given.offset, **bounds)
+        return np.where(np.isfinite(grades.unsure), weight.numpy(), 1.0)
+
     def _rows(self, number: int) -> list[Row]:
         config = self._config.rollout
         return draw_rows(
@@ -170,13 +199,17 @@ class Online:
             conditioning = encode(generator, samples)
             rollout = roll_out(generator, conditioning, rows, plan)
         with torch.no_grad():
-            drawn = media(generator.decode(rollout.final), generator.fps)
+            pixels = generator.decode(rollout.final)
+        drawn = media(pixels, generator.fps)
         finished = [
             shown(sample, one, id=str(row.index), group=str(row.group))
             for sample, row, one in zip(samples, rows, drawn, strict=True)
         ]
         self._timeline.add("generate", begun, time.perf_counter())
-        self._grading.begin([row.index for row in rows], finished)
+        index = [row.index for row in rows]
+        self._grading.begin(index, finished)
+        if self._embeddings is not None:
+            self._embeddings.see(index, pixels)
         return rollout
 
     def _gather(self, grades: Grades) -> Grades:
@@ -187,7 +220,7 @@ class Online:
     def _held(self, grades: Grades) -> NDArray[np.bool_]:
         """The rows that the divergence from the reference counts for: all of them, or those GARDO marks."""
         gate = self._config.gardo
-        if gate is None:
+        if gate is None or not gate.others:
             return np.ones(len(grades.index), dtype=bool)
         weights = {name: self._config.weights[name] for name in grades.values}
         proxy = np.sum([weights[name] * column for name, column in grades.values.items() if weights[name]], 0)
@@ -223,7 +256,8 @@ class Online:
                 torch.tensor(one.values[index], dtype=torch.float32, device=device),
                 torch.tensor(one.usable[index], device=device),
             )
-            for one in judged.worth.values()
+            * torch.tensor(judged.weight[name][index], dtype=torch.float32, device=device)
+            for name, one in judged.worth.items()
         ]
         if term.extra is not None:
             held = judged.usable & judged.held
@@ -242,8 +276,8 @@ def encode(generator: Generator, samples: Sequence[Sample]) -> Conditioning:
     return generator.encode([sample.prompt for sample in samples], inputs if any(inputs) else ())
 
 
-def describe(grades: Grades, worth: Mapping[str, Advantages]) -> Metrics:
-    """Mean and spread of each reward, counts of failures, and what the groups said."""
+def describe(grades: Grades, judged: Judged) -> Metrics:
+    """Mean and spread of each reward, counts of failures, what the groups said, and how much rows count."""
     metrics: Metrics = {}
     for name, column in grades.values.items():
         fine = column[np.isfinite(column)]
@@ -251,9 +285,10 @@ def describe(grades: Grades, worth: Mapping[str, Advantages]) -> Metrics:
         metrics[f"reward_std/{name}"] = float(fine.std()) if len(fine) else float("nan")
     for status, count in sorted(grades.statuses.items()):
         metrics[f"scores/{status}"] = float(count)
-    for name, one in worth.items():
+    for name, one in judged.worth.items():
         prefix = f"advantages/{name}/" if name else "advantages/"
         metrics |= {prefix + key: value for key, value in one.stats.items()}
+        metrics[f"{prefix}weight"] = float(judged.weight[name].mean())
     return metrics
 
 

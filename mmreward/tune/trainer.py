@@ -179,7 +179,9 @@ class Trainer:
                 method = PolicyGradient(given)
             case MatchingConfig():
                 method = Matching(given, self.learner.weights.copy())
-        grading = Grading(engine, rewards, config.failures.timeout, self._timeline)
+        doubt = config.uncertainty
+        unsure = (doubt.reward, doubt.part) if doubt else None
+        grading = Grading(engine, rewards, config.failures.timeout, self._timeline, unsure)
         return Online(config, method, self.learner, grading, prompts, self._timeline), method
 
     def _begin(self) -> tuple[int, float]:

@@ -71,6 +71,8 @@ def test_a_dry_run_trains_nothing(tmp_path):
         ("method: {name: grpo, klip: 1}", "did you mean 'clip'"),
         ("weights: {clipscore: 1}", "a weight for clipscore"),
         ("gardo: {others: [oracle]}", "give method.kl"),
+        ("gardo: {share: 0.2}", "others, encoder or both"),
+        ("uncertainty: {reward: clipscore}", "'clipscore' is not among the rewards"),
     ],
 )
 def test_what_does_not_fit_is_said_before_anything_is_loaded(tmp_path, change, message):

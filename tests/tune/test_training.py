@@ -7,7 +7,8 @@ import pytest
 import torch
 from toy_generator import ToyGenerator
 
-from mmreward import Sample, Score, load, reward
+from mmreward import Sample, Score, load, models, reward
+from mmreward.tune.embedding import Embeddings
 from mmreward.tune.journal import lines
 from mmreward.tune.policy_gradient import RatioError
 from mmreward.tune.weights import read
@@ -179,3 +180,75 @@ def test_a_run_ends_when_held_out_rewards_no_longer_rise(described, trainer, red
     again = trainer(config, held_out={"blueness": redness}).run()
     assert again == ended, "what was stopped does not go on by being started again"
     assert len(lines(ended.weights.parent / "rounds.jsonl")) == 2
+
+
+def doubtful(part="uncertainty"):
+    """Redness that says of some pictures that it is unsure."""
+
+    def factory(*, part: str):
+        """Red, perhaps."""
+
+        async def score(sample: Sample) -> Score:
+            red, green, blue = np.asarray(sample.image.array(), dtype=np.float64).mean((0, 1)) / 255
+            return Score(float(red - (green + blue) / 2), {part: 50.0 if int(sample.id) % 2 else 0.0})
+
+        return score
+
+    reward("doubtful", needs=("image",), range=(-1, 1))(factory)
+    return load("doubtful", part=part)
+
+
+def test_rows_of_which_the_reward_is_unsure_count_less(described, trainer):
+    """With ctrl_u a doubt of 50 leaves nothing of a row; losses are the same where nothing is in doubt."""
+    ends = {}
+    for name, given in (
+        ("off", None),
+        ("sure", {"reward": "doubtful", "least": 1.0, "most": 1.0}),
+        ("unsure", {"reward": "doubtful", "weight": "ctrl_u"}),
+    ):
+        config = described(rewards={"doubtful": {}}, uncertainty=given, rounds=1)
+        run = trainer(
+            config.model_copy(update={"out": f"{config.out}-{name}"}), rewards={"doubtful": doubtful()}
+        )
+        run.run()
+        (line,) = lines(run._folder / "rounds.jsonl")
+        ends[name] = (run.learner.weights.copy(), line["advantages/weight"])
+    assert [weight for _, weight in ends.values()] == pytest.approx([1.0, 1.0, 0.5])
+    assert all(torch.equal(ends["sure"][0][key], ends["off"][0][key]) for key in ends["off"][0])
+    assert not all(torch.equal(ends["unsure"][0][key], ends["off"][0][key]) for key in ends["off"][0])
+
+
+def test_a_reward_that_does_not_say_how_unsure_it_is_is_named(described, trainer):
+    run = trainer(
+        described(rewards={"doubtful": {}}, uncertainty={"reward": "doubtful"}, rounds=1),
+        rewards={"doubtful": doubtful("spread")},
+    )
+    with pytest.raises(ValueError, match=r"no part 'uncertainty' says how unsure.*their parts: spread"):
+        run.run()
+
+
+def test_what_looks_unlike_its_group_counts_more(described, trainer, redness):
+    """A run that favours them ends elsewhere than one that does not."""
+    config = described(gardo={"encoder": "mini-clip"}, rounds=1)
+    run = trainer(config)
+    run.run()
+    plain = trainer(described(rounds=1, out=f"{config.out}-plain"))
+    plain.run()
+    ends = [one.learner.weights.copy() for one in (run, plain)]
+    assert not all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
+    with pytest.raises(ValueError, match="a reward is made of it"):
+        trainer(
+            described(rewards={"clipscore": {}}, gardo={"encoder": "mini-clip"}),
+            rewards={"clipscore": load("clipscore", weights="mini-clip")},
+        )
+
+
+def test_embeddings_come_in_the_order_of_their_rows(redness):
+    embeddings = Embeddings("mini-clip", [redness])
+    pictures = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    embeddings.see([3, 1], pictures[[3, 1]])
+    embeddings.see([0, 2], pictures[[0, 2]])
+    whole = models.clip("mini-clip").embed_pixels(pictures).detach().double().numpy()
+    np.testing.assert_allclose(embeddings.collect(), whole, atol=1e-6)
+    embeddings.see([0], torch.stack([pictures[:2]]))
+    np.testing.assert_allclose(embeddings.collect()[0], whole[:2].mean(0), atol=1e-6)

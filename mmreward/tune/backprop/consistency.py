@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from ..generator import Conditioning, Generator
+from ..losses import certainty
 from .outcome import Outcome, PixelReward, Visit, judged
 from .steps import gaussian, noised, rowwise, uniform, visit
 
@@ -26,7 +27,7 @@ def ctrl_u(
     highest: float = 0.4,
     gap: float = 1e-3,
     disagreement: Disagreement = lambda first, second: (first - second).abs(),
-    weight: Weight = lambda variance: torch.exp(-variance),
+    weight: Weight = certainty,
     guidance: float = 1.0,
     recompute: bool = False,
 ) -> Outcome:
@@ -44,7 +45,7 @@ def ctrl_u(
         highest: levels are drawn evenly from [0, highest): one step shows the picture only where little noise
             was added.
         gap: between the two levels; 1e-3 is one step of a thousand.
-        disagreement, weight: the defaults are |r - r'| and exp(-u).
+        disagreement, weight: the defaults are |r - r'| and `losses.certainty`, exp(-u).
 
     Raises:
         ValueError: not 0 < highest < highest + gap <= 1, or not one seed per row.

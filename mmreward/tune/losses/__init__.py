@@ -10,7 +10,14 @@ from .pairwise import bradley_terry_ties
 from .policy import diagnostics, dppo, guard, guard_log_ratio, ppo
 from .preference import d3po, denoising_error, dgpo, dpo, group_preference, hinge, hold_clipped, ipo, rpo
 from .schedules import OLD_DECAY, clip_at
-from .weights import bandit_uncertainty, design_matrix, disagreement, discounted, prefpaint_weight
+from .weights import (
+    bandit_uncertainty,
+    certainty,
+    design_matrix,
+    disagreement,
+    discounted,
+    prefpaint_weight,
+)
 
 __all__ = [
     "OLD_DECAY",
@@ -18,6 +25,7 @@ __all__ = [
     "bandit_uncertainty",
     "bradley_terry_ties",
     "centres",
+    "certainty",
     "clip_at",
     "crd",
     "d3po",

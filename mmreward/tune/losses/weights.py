@@ -71,6 +71,11 @@ def disagreement(logits: torch.Tensor, logits_again: torch.Tensor, scale: float 
     return scale * kl_div(first, second, reduction="none", log_target=True).sum(1)
 
 
+def certainty(variance: torch.Tensor) -> torch.Tensor:
+    """exp(-variance), in its shape: what a loss counts for where two looks disagree that much (Ctrl-U)."""
+    return (-variance.float()).exp()
+
+
 def discounted(losses: torch.Tensor, variance: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
     """mean_dims (scale * loss * exp(-variance) + variance), (N,).
 
@@ -86,4 +91,4 @@ def discounted(losses: torch.Tensor, variance: torch.Tensor, scale: float = 1.0)
         ValueError: shapes that differ.
     """
     check_shapes(losses=losses, variance=variance)
-    return row_mean(scale * losses.float() * (-variance.float()).exp() + variance.float())
+    return row_mean(scale * losses.float() * certainty(variance) + variance.float())
