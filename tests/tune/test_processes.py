@@ -55,7 +55,8 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_weights(described, tmp_path
 @pytest.mark.parametrize(("name", "shard"), [("grpo", False), ("nft", True)])
 def test_two_processes_do_what_one_does(described, tmp_path, name, shard):
     rollout = {"prompts": 4, "group": 4, "micro_batch": 4, "steps": 4}
-    config = described(method={"name": name}, rounds=3, rollout=rollout)
+    gardo = {"encoder": "mini-clip"} if name == "grpo" else None
+    config = described(method={"name": name}, rounds=3, rollout=rollout, gardo=gardo)
     script = str(TESTS / "train_toy.py")
     assert start(script, write(config, tmp_path, "one")).returncode == 0
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
