@@ -102,4 +102,4 @@ def _checked(pixels: Tensor) -> Tensor:
         raise ValueError(f"pixels must be floats in [0, 1], not {pixels.dtype}: divide by 255")
     if pixels.numel() and not (pixels.min() >= 0 and pixels.max() <= 1):
         raise ValueError(f"pixels must lie in [0, 1], not from {pixels.min():.3g} to {pixels.max():.3g}")
-    return pixels.detach().float()
+    return pixels.float()
