@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from ..batching import Cost
 from ..engine import current
 from ..media import Media
-from .base import TorchNetwork
+from .base import TorchNetwork, content_of
 from .encoders import Encoder, Text, Vector
 from .map_file import read_map
 
@@ -33,6 +33,7 @@ class MappedEncoder(TorchNetwork):
         super().__init__(str(Path(file).absolute()), kind=kind, encoder=encoder.fingerprint)
         self.encoder = encoder
         self._kind = kind
+        self.content = content_of(self.source)  # now, as it is read: the file may be written again
         self._map, self.origin = read_map(Path(self.source))
         self.origin.check(self.source, kind, encoder)
 

@@ -1,5 +1,6 @@
 """`mmreward fit`, and the two rewards that read what it writes."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ ROWS = 120
 
 def tinted(picture):
     """What a generator with a style of its own might draw: all its pictures are off in the same way."""
-    return Image.fromarray((0.6 * np.asarray(picture) + 90).astype(np.uint8))
+    return Image.fromarray((0.85 * np.asarray(picture) + 30).astype(np.uint8))
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +109,7 @@ def test_unusable_rows_are_counted_and_one_says_why(files):
         counts = output.splitlines()[1]
         assert "2 unusable, such as: " in counts
         fitted, held = int(counts.split()[0]), int(counts.split()[4])
-        assert fitted + held == ROWS and held >= 10
+        assert fitted + held == ROWS and held > 5
         assert read_map(Path(file))[1].rows == fitted
 
 
@@ -169,14 +170,13 @@ def test_a_file_of_another_kind_or_encoder_is_refused(files, tmp_path):
     bias, transport = files["d2-align"][0], files["pisces"][0]
     with pytest.raises(ValueError, match="was fitted for pisces, not for d2-align"):
         load("d2_align", fitted=transport, weights="mini-clip")
-    other = tmp_path / "other-clip"
-    other.mkdir()
-    for part in (models.ASSETS / "mini-clip").iterdir():
-        (other / part.name).write_bytes(part.read_bytes())
-    assert load("d2_align", fitted=bias, weights=str(other)), "the same weights elsewhere"
-    (other / "tokenizer.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"was fitted on mini-clip, and .*other-clip has other weights"):
-        load("d2_align", fitted=bias, weights=str(other))
+    copy, changed = tmp_path / "copy", tmp_path / "changed"
+    shutil.copytree(models.ASSETS / "mini-clip", copy)
+    shutil.copytree(copy, changed)
+    (changed / "tokenizer.json").write_text("{}")
+    assert load("d2_align", fitted=bias, weights=str(copy)), "the same weights elsewhere"
+    with pytest.raises(ValueError, match=r"was fitted on mini-clip, and .*changed has other weights"):
+        load("d2_align", fitted=bias, weights=str(changed))
 
 
 def test_a_file_that_is_no_map_is_refused(tmp_path):
