@@ -31,8 +31,9 @@ def pisces(
 
     Texts and pictures lie apart in a dual encoder's space, so a plain cosine also rewards pictures that are
     less like pictures. `mmreward fit pisces` learns the map from real pictures and prompts, which need not
-    belong together. This is the reward of a sample as a whole; the one by token, which needs a video-text
-    matching head, is not part of it.
+    belong together, and prints what it does: where prompts come nearer to everybody's pictures as much as to
+    their own, it has learned to forget them. This is the reward of a sample as a whole; the one by token,
+    which needs a video-text matching head, is not part of it.
 
     A prompt longer than the encoder's context is cut, and `parts["truncated"]` is 1.
 

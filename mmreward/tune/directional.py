@@ -2,7 +2,7 @@
 prompt, and take it out of the reward before tuning on it.
 
 Stage 1 learns one vector with the generator frozen: what raises the reward without any better picture is the
-model's bias. Stage 2 tunes the generator, by any method, on the reward with that vector fixed.
+model's bias. Stage 2 tunes the generator, by any method, on the reward with that vector fixed, `d2_align`.
 """
 
 import torch
