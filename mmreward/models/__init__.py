@@ -110,7 +110,8 @@ def mapped(
     """
     from .base import content_of
 
-    return _mapped(file, content_of(file), kind, encoder, dtype, resize)
+    path = str(Path(file).absolute())  # also of a file called "mini-...", which is no miniature
+    return _mapped(path, content_of(path), kind, encoder, dtype, resize)
 
 
 @_shared

@@ -20,7 +20,7 @@ class MappedEncoder(TorchNetwork):
     """Answers as its encoder does, but that the embeddings of prompts are moved. Op "text", float32.
 
     Args:
-        file: a safetensors file that `map_file.write_map` wrote.
+        file: path of a file that `map_file.write_map` wrote.
         kind: of the map it must hold, "d2-align" or "pisces".
         encoder: what embeds pictures and prompts.
 
@@ -29,8 +29,7 @@ class MappedEncoder(TorchNetwork):
     """
 
     def __init__(self, file: str, kind: str, encoder: Encoder) -> None:
-        # Absolute, so that a file called "mini-..." is not taken for a miniature.
-        super().__init__(str(Path(file).absolute()), kind=kind, encoder=encoder.fingerprint)
+        super().__init__(file, kind=kind, encoder=encoder.fingerprint)
         self.encoder = encoder
         self._kind = kind
         self.content = content_of(self.source)  # now, as it is read: the file may be written again

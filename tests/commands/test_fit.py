@@ -1,5 +1,6 @@
 """`mmreward fit`, and the two rewards that read what it writes."""
 
+import pickle
 import shutil
 from pathlib import Path
 
@@ -164,6 +165,22 @@ def test_another_file_is_another_fingerprint_even_under_the_same_name(rows, tmp_
     first, second = made
     assert first.fingerprint != second.fingerprint
     assert not torch.equal(first.score_tensor(pixels, prompts), second.score_tensor(pixels, prompts))
+
+
+def test_the_network_travels_as_long_as_its_file_is_the_same(files, rows, tmp_path, monkeypatch):
+    pixels, prompts, *_ = (part[:4] for part in rows)
+    file = tmp_path / "mini-map.safetensors"
+    shutil.copy(files["d2-align"][0], file)
+    monkeypatch.chdir(tmp_path)
+    network = models.mapped(file.name, "d2-align", "mini-clip")
+    luggage = pickle.dumps(network)
+    monkeypatch.chdir("/")
+    there = pickle.loads(luggage)
+    torch.testing.assert_close(there.similarity(pixels, prompts), network.similarity(pixels, prompts))
+    file.unlink()
+    write_map(file, Shift(torch.zeros(128)), models.clip("mini-clip"), 1)
+    with pytest.raises(ValueError, match="not those it was sent from"):
+        pickle.loads(luggage)
 
 
 def test_a_file_of_another_kind_or_encoder_is_refused(files, tmp_path):

@@ -62,7 +62,7 @@ def test_a_misspelt_argument_gets_a_suggestion():
 
 
 def test_an_argument_that_is_left_out_is_named():
-    with pytest.raises(ValueError, match="^d2_align: missing a required argument: 'fitted'"):
+    with pytest.raises(ValueError, match=r"^d2_align: missing a required argument: 'fitted'"):
         load("d2_align", weights="mini-clip")
 
 
