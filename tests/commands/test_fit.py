@@ -129,7 +129,7 @@ def test_moving_all_pictures_along_the_bias_earns_less_of_the_corrected_reward(f
     way = F.normalize(moved.bias, dim=0)
     plain = best_common_move(images, texts, way)
     assert plain > 0.01
-    assert best_common_move(images, moved(texts), way) < plain / 2
+    assert best_common_move(images, moved(texts), way) < plain / 10
 
 
 def test_without_a_bias_it_is_clipscore(rows, tmp_path):
