@@ -1,5 +1,5 @@
-"""The command line: list, show, score, pairs, tune, search, refine; the others come from packages that build
-on this.
+"""The command line: list, show, score, pairs, fit, tune, search, refine; the others come from packages that
+build on this.
 
 Only what a command needs is imported, so `mmreward list` answers at once.
 """
@@ -160,6 +160,34 @@ def tune(
         typer.echo(plan(described, _extension("footprint")))
     else:
         train(described, _extension("generator"), typer.echo)
+
+
+@app.command()
+def fit(
+    kind: Annotated[
+        Literal["d2-align", "pisces"], typer.Argument(help="For the reward d2_align, or for pisces.")
+    ],
+    data: Annotated[
+        Path,
+        typer.Argument(
+            help="Pictures with prompts. d2-align: drawn by the untuned generator; pisces: real ones."
+        ),
+    ],
+    weights: Annotated[str, typer.Option(help="The dual encoder, as the reward will name it.")],
+    out: Annotated[Path, typer.Option(help="The new .safetensors file.")],
+    steps: Annotated[int | None, typer.Option(help="Default: 2000 for d2-align, 1000 for pisces.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the fit, and of which prompts are held out.")] = 0,
+    push: Annotated[
+        float | None, typer.Option(help="How far d2-align moves prompts along the bias; default: 1.5.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto: CUDA if any.")] = "auto",
+) -> None:
+    """Fit the file that a d2_align or pisces reward reads, and say what it does to held-out prompts."""
+    from .engine import Engine
+    from .fitting import fit_file
+
+    with Engine(device) as engine:
+        typer.echo(fit_file(kind, data, weights, out, engine, steps=steps, seed=seed, push=push))
 
 
 @app.command()

@@ -27,8 +27,8 @@ def load(
         args: the reward's arguments.
 
     Raises:
-        ValueError: no such reward, an argument it does not take, a value of the wrong type, or an interpreter
-            that cannot load it.
+        ValueError: no such reward, an argument it does not take or one it cannot do without, a value of the
+            wrong type, or an interpreter that cannot load it.
     """
     if python is not None:
         from .interpreters import load_in
@@ -41,6 +41,10 @@ def load(
             near = get_close_matches(given, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(known) or 'none'}"
             raise ValueError(f"{name} has no argument {given!r}: {hint}")
+    try:
+        bound = inspect.signature(entry.factory).bind(**args)
+    except TypeError as error:
+        raise ValueError(f"{name}: {error}; `mmreward show {name}` says what it is") from None
     from pydantic import ConfigDict, validate_call  # a tenth of a second that `mmreward list` does not pay
 
     with noted() as networks:
@@ -49,7 +53,6 @@ def load(
     info = replace(entry.info, differentiable=tensor_fn is not None)
     if not inspect.iscoroutinefunction(fn):
         raise ValueError(f"the factory of {name!r} must return an async function, not {type(fn).__name__}")
-    bound = inspect.signature(entry.factory).bind(**args)
     bound.apply_defaults()  # so that a changed default is a changed fingerprint
     return Reward(info, bound.arguments, fn, tensor_fn, tuple(networks))
 

@@ -5,12 +5,17 @@ other has one case with each.
 """
 
 import inspect
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+import torch
 
-from mmreward import Media, Sample, list_rewards, load
+from mmreward import Media, Sample, list_rewards, load, models
 from mmreward.mini.world import describe, render, sample_scene
+from mmreward.models.map_file import write_map
+from mmreward.models.maps import Shift, Transport
 from mmreward.registry import find
 
 MINIATURE = {
@@ -20,6 +25,15 @@ MINIATURE = {
     "listener": "mini-vlm",
     "classifier": "mini-artifact",
 }
+_folder = TemporaryDirectory()
+FITTED = {
+    "d2_align": (Path(_folder.name) / "bias.safetensors", Shift(torch.linspace(-0.05, 0.05, 128))),
+    "pisces": (Path(_folder.name) / "transport.safetensors", Transport(128, 4)),
+}
+"""Maps on mini-clip for the rewards that need a file."""
+for _file, _map in FITTED.values():
+    write_map(_file, _map, models.clip("mini-clip"), rows=1)
+
 NAMES = [info.name for info in list_rewards()]
 
 
@@ -27,6 +41,8 @@ def variants(name):
     """The arguments with which the reward runs on the miniature: all of its networks, or each alone."""
     known = inspect.signature(find(name).factory).parameters
     args = {argument: weights for argument, weights in MINIATURE.items() if argument in known}
+    if name in FITTED:
+        args["fitted"] = str(FITTED[name][0])
     try:
         load(name, **args)
         return [args]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .classifiers import Classifier
     from .encoders import DualEncoder, Encoder
     from .heads import Head
+    from .mapped_encoder import MappedEncoder
     from .qwen import QwenVL
     from .remote import ServedVLM
     from .vlms import VLM
@@ -92,6 +93,32 @@ def head(weights: str, encoder: str, *, dtype: str = "float32", resize: str = "t
     from .heads import Head
 
     return Head(weights, clip(encoder, dtype=dtype, resize=resize))
+
+
+def mapped(
+    file: str, kind: str, encoder: str, *, dtype: str = "float32", resize: str = "tensor"
+) -> "MappedEncoder":
+    """A dual encoder whose prompts are moved by a map that `mmreward fit` fitted on it.
+
+    Args:
+        file: the map's; one that was fitted again under the same name is another network.
+        kind: of the map, "d2-align" or "pisces".
+        encoder, dtype, resize: the dual encoder, as for `clip`; the map itself is float32.
+
+    Raises:
+        ValueError: no such file, or one that was fitted for something else or on other weights.
+    """
+    from .base import content_of
+
+    path = str(Path(file).absolute())  # also of a file called "mini-...", which is no miniature
+    return _mapped(path, content_of(path), kind, encoder, dtype, resize)
+
+
+@_shared
+def _mapped(file: str, content: str, kind: str, encoder: str, dtype: str, resize: str) -> "MappedEncoder":
+    from .mapped_encoder import MappedEncoder
+
+    return MappedEncoder(file, kind, clip(encoder, dtype=dtype, resize=resize))
 
 
 @_shared

@@ -2,35 +2,12 @@
 prompt, and take it out of the reward before tuning on it.
 
 Stage 1 learns one vector with the generator frozen: what raises the reward without any better picture is the
-model's bias. Stage 2 tunes the generator, by any method, on the reward with that vector fixed.
+model's bias. Stage 2 tunes the generator, by any method, on the reward with that vector fixed, `d2_align`.
 """
 
-from collections.abc import Sequence
-from typing import Protocol
-
 import torch
-from torch.nn import functional as F
 
-from .backprop import PixelReward
-
-
-class Embedder(Protocol):
-    """A dual encoder that can be differentiated, such as `mmreward.models.clip(...)`; embeddings are unit
-    vectors (N, D)."""
-
-    def embed_pixels(self, pixels: torch.Tensor) -> torch.Tensor: ...
-
-    def embed_texts(self, texts: Sequence[str]) -> torch.Tensor: ...
-
-
-def shifted(texts: torch.Tensor, bias: torch.Tensor, weight: float = 1.5) -> torch.Tensor:
-    """Text embeddings (N, D) moved along a bias: e~ = e- + weight (e+ - e-) with e+- = unit(e +- bias).
-
-    Brought back to unit length, so that the product with an image embedding stays a cosine. A bias of 0
-    changes nothing; `weight` 0.5 takes the middle, and 1.5 is the paper's.
-    """
-    plus, minus = F.normalize(texts + bias, dim=-1), F.normalize(texts - bias, dim=-1)
-    return F.normalize(minus + weight * (plus - minus), dim=-1)
+from ..models.maps import shifted
 
 
 def learn_bias(
@@ -77,17 +54,3 @@ def learn_bias(
         with torch.no_grad():
             bias.mul_(radius / bias.norm().clamp(min=radius))
     return bias.detach()
-
-
-def corrected(encoder: Embedder, bias: torch.Tensor, weight: float = 1.5) -> PixelReward:
-    """Stage 2: the cosine of a picture with its shifted prompt, differentiable in the pixels.
-
-    With the bias in the prompt's embedding already, a generator gains nothing by moving its pictures there.
-    """
-
-    def reward(pixels: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
-        images = encoder.embed_pixels(pixels)
-        texts = shifted(encoder.embed_texts(prompts), bias.to(images.device), weight)
-        return (images * texts).sum(-1)
-
-    return reward

@@ -1,16 +1,18 @@
-"""Optimal transport between prompts and pictures, as PISCES uses it for rewards without annotation.
+"""Optimal transport between prompts and pictures, as PISCES (arXiv:2602.01624) has it for rewards without
+annotation.
 
-Two levels. `Transport` learns a map from text embeddings to where real pictures lie, so that closeness to
-it is a quality reward. `partial_plan` matches the words of one prompt with the places of one picture or clip,
-where some words and places have no partner. Both are plain tensors in, tensors out.
+Two levels. `learn_transport` fits a map from text embeddings to where real pictures lie; closeness to it is
+the reward `pisces`. `partial_plan` matches the words of one prompt with the places of one picture or clip,
+where some words and places have no partner. Plain tensors in, tensors out.
 """
 
 import math
 from collections.abc import Callable
 
 import torch
-from torch import nn
 from torch.nn import functional as F
+
+from ..models.maps import Transport, mlp
 
 Draw = Callable[[int], torch.Tensor]
 """A batch size -> that many embeddings (n, D)."""
@@ -89,29 +91,6 @@ def fused(attention: torch.Tensor, plan: torch.Tensor, eps: float = 1e-8) -> tor
 # --- as a whole ---------------------------------------------------------------------------------------------
 
 
-class Transport(nn.Module):
-    """A map from text embeddings to picture embeddings, y + MLP(y): three layers, the identity to begin with.
-
-    Args:
-        width: of the embeddings, D.
-        hidden: width of the layers between.
-    """
-
-    def __init__(self, width: int, hidden: int = 256) -> None:
-        super().__init__()
-        self.layers = _mlp(width, hidden, width)
-        for parameter in self.layers[-1].parameters():
-            nn.init.zeros_(parameter)
-
-    def forward(self, texts: torch.Tensor) -> torch.Tensor:
-        """(..., D) to (..., D)."""
-        return texts + torch.as_tensor(self.layers(texts))
-
-    def quality(self, texts: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-        """The reward: cosine, -1 to 1, of each picture's embedding with its mapped prompt's, (N,)."""
-        return F.cosine_similarity(self(texts), images, dim=-1)
-
-
 def learn_transport(
     texts: Draw,
     images: Draw,
@@ -145,7 +124,7 @@ def learn_transport(
         raise ValueError(f"texts are {width} wide and images {other}: project them into one space first")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        transport, potential = Transport(width, hidden), _mlp(width, hidden, 1)
+        transport, potential = Transport(width, hidden), mlp(width, hidden, 1)
     transport.to(texts(1).device)
     potential.to(texts(1).device)
     slow = torch.optim.Adam(potential.parameters(), lr=lr, betas=(0.5, 0.9))
@@ -166,9 +145,3 @@ def _descend(optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> None:
     optimiser.zero_grad()
     torch.autograd.backward(loss)
     optimiser.step()
-
-
-def _mlp(width: int, hidden: int, out: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(width, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, out)
-    )

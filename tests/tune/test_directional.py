@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mmreward import models
-from mmreward.tune.directional import corrected, learn_bias, shifted
+from mmreward.models.maps import shifted
+from mmreward.tune.directional import learn_bias
 
 
 def units(count, width, seed):
@@ -42,19 +42,6 @@ def test_the_vector_stays_within_its_radius_and_depends_on_the_seed_alone():
     assert torch.equal(first, learn_bias(images, texts, steps=100, lr=0.1, radius=0.2))
     assert float(first.norm()) <= 0.2 + 1e-6
     assert not first.requires_grad
-
-
-def test_the_corrected_reward_is_the_plain_one_without_a_bias_and_has_a_gradient_with_one():
-    encoder = models.clip("mini-clip")
-    pixels = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(5)).requires_grad_()
-    prompts = ["a red circle", "two blue squares", "a red circle"]
-    width = encoder.embed_texts(prompts).shape[1]
-    plain = corrected(encoder, torch.zeros(width))(pixels, prompts)
-    torch.testing.assert_close(plain, encoder.similarity(pixels, prompts), atol=1e-5, rtol=0)
-    biased = corrected(encoder, 0.4 * units(1, width, 6)[0])(pixels, prompts)
-    assert not torch.allclose(biased, plain, atol=1e-3)
-    biased.sum().backward()
-    assert (pixels.grad.abs().amax((1, 2, 3)) > 0).all()
 
 
 def test_wrong_arguments_are_named():

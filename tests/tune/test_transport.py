@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from mmreward.tune.transport import Transport, fused, learn_transport, partial_plan, token_cost
+from mmreward.models.maps import Transport
+from mmreward.tune.transport import fused, learn_transport, partial_plan, token_cost
 
 
 @settings(max_examples=12)

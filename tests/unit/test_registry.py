@@ -61,6 +61,11 @@ def test_a_misspelt_argument_gets_a_suggestion():
         load("mine", zzz=3)
 
 
+def test_an_argument_that_is_left_out_is_named():
+    with pytest.raises(ValueError, match=r"^d2_align: missing a required argument: 'fitted'"):
+        load("d2_align", weights="mini-clip")
+
+
 @pytest.mark.parametrize("args", [{"size": "many"}, {"words": 5}, {"exact": "perhaps"}, {"size": None}])
 def test_an_argument_of_the_wrong_type_is_named(args):
     declare()
