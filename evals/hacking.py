@@ -1,8 +1,8 @@
-"""A reward that is gamed, and what prevents it: `python -m mmreward.evals.hacking`.
+"""Rewards that are gamed, and what prevents it: `python -m mmreward.evals.hacking`.
 
-Runs configs/hack-mini-clip.yaml (mini-clip alone; the alarm only watches) and configs/hack-mini-guarded.yaml
-(with mini-artifact as a regulariser; the alarm stops). Prints what every evaluation found, and writes one
-picture: the same prompts from the same seeds, untrained, gamed and guarded, row by row.
+Runs configs/hack-mini-CASE.yaml (the alarm only watches) and configs/hack-mini-CASE-guarded.yaml (with
+mini-artifact as a regulariser; the alarm stops) for every case. Prints what every evaluation found, and
+writes one picture for each: the same prompts from the same seeds, untrained, gamed and guarded, row by row.
 """
 
 import argparse
@@ -18,8 +18,7 @@ from mmreward.tune.journal import lines, read_grid
 from .training_run import TrainingRun, change, load_training_run
 from .tuning import shipped, train
 
-GAMED, GUARDED = "hack-mini-clip", "hack-mini-guarded"
-REWARDS = ("clipscore", "checklist", "oracle", "artifact")
+CASES = ("saturation", "clip")
 SHOWN, ENLARGED = 8, 2
 GAP = 4
 """Pixels between rows of pictures."""
@@ -27,9 +26,10 @@ GAP = 4
 
 def table(run: TrainingRun) -> str:
     """Markdown: every evaluation's means, and what the alarm said."""
-    rows = ["| rounds | " + " | ".join(REWARDS) + " | alarm |", "|---" * (len(REWARDS) + 2) + "|"]
+    names = run.optimised + run.held_out
+    rows = ["| rounds | " + " | ".join(names) + " | alarm |", "|---" * (len(names) + 2) + "|"]
     for one in run.evaluations:
-        means = " | ".join(f"{run.measured(one, name).mean:.3f}" for name in REWARDS)
+        means = " | ".join(f"{run.measured(one, name).mean:.3f}" for name in names)
         rows.append(f"| {one.after} | {means} | {one.level} |")
     return "\n".join(rows)
 
@@ -38,7 +38,7 @@ def moved(run: TrainingRun, at: int) -> str:
     """The change of every reward from the first evaluation to number `at`, with paired intervals."""
     first, last = run.evaluations[0], run.evaluations[at]
     said = []
-    for name in REWARDS:
+    for name in run.optimised + run.held_out:
         found = change(run.measured(first, name), run.measured(last, name))
         if found.interval is not None:
             said.append(f"{name} {found.mean:+.3f} ({found.interval.low:+.3f} to {found.interval.high:+.3f})")
@@ -46,11 +46,17 @@ def moved(run: TrainingRun, at: int) -> str:
 
 
 def kept(run: TrainingRun) -> int:
-    """Index of the evaluation whose weights the run saved: the best one after an alarm, else the last."""
-    stopped = run.ended is not None and str(run.ended["reason"]).startswith("stopped by the alarm")
+    """Index of the evaluation whose weights the run saved: the best one where it was stopped, else the
+    last."""
+    stopped = run.ended is not None and run.ended["reason"].startswith(("stopped by the alarm", "no rise"))
     if stopped and run.best is not None:
         return run.evaluations.index(run.best)
     return len(run.evaluations) - 1
+
+
+def pictures(run: TrainingRun, at: int) -> list[Image.Image]:
+    """The first pictures of evaluation number `at`."""
+    return read_grid(run.folder, run.evaluations[at].after, len(run.prompts))[:SHOWN]
 
 
 def sheet(rows: Sequence[Sequence[Image.Image]]) -> Image.Image:
@@ -63,28 +69,31 @@ def sheet(rows: Sequence[Sequence[Image.Image]]) -> Image.Image:
     return whole
 
 
+def run(name: str, folder: Path) -> TrainingRun:
+    """Train as a config says, unless that is done already, and print what its evaluations found."""
+    config: TuneConfig = shipped(f"{name}.yaml").model_copy(update={"out": str(folder / name)})
+    train(config)
+    done = load_training_run(folder / name)
+    print(f"## {name}\n\n{table(done)}\n\n{moved(done, kept(done))}")
+    for line in lines(folder / name / "evaluations.jsonl"):
+        for reason in line["reasons"]:
+            print(f"- {line['verdict']} after {line['round']} rounds: {reason}")
+    print(f"ended: {json.dumps(done.ended)}\n")
+    return done
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--only", choices=CASES, action="append", help="a case; may be repeated")
     parser.add_argument("--out", type=Path, default=Path("runs/hacking"), help="where the runs are left")
-    parser.add_argument("--picture", type=Path, help="default pictures.png among the runs")
     given = parser.parse_args()
-    runs = {}
-    for name in (GAMED, GUARDED):
-        config: TuneConfig = shipped(f"{name}.yaml").model_copy(update={"out": str(given.out / name)})
-        train(config)
-        runs[name] = load_training_run(given.out / name)
-        run = runs[name]
-        print(f"## {name}\n\n{table(run)}\n\n{moved(run, kept(run))}")
-        for line in lines(given.out / name / "evaluations.jsonl"):
-            for reason in line["reasons"]:
-                print(f"- {line['verdict']} after {line['round']} rounds: {reason}")
-        print(f"ended: {json.dumps(run.ended)}\n")
-    gamed, guarded = runs[GAMED], runs[GUARDED]
-    ends = [(gamed, 0), (gamed, len(gamed.evaluations) - 1), (guarded, kept(guarded))]
-    rows = [read_grid(run.folder, run.evaluations[at].after, len(run.prompts))[:SHOWN] for run, at in ends]
-    picture = given.picture or given.out / "pictures.png"
-    sheet(rows).save(picture)
-    print(f"pictures -> {picture}")
+    for case in given.only or CASES:
+        gamed, guarded = (run(f"hack-mini-{case}{guard}", given.out) for guard in ("", "-guarded"))
+        ends = [(gamed, 0), (gamed, len(gamed.evaluations) - 1), (guarded, kept(guarded))]
+        rows = [pictures(done, at) for done, at in ends]
+        picture = given.out / f"{case}.png"
+        sheet(rows).save(picture)
+        print(f"pictures -> {picture}\n")
 
 
 if __name__ == "__main__":

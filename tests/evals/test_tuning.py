@@ -6,6 +6,10 @@ import numpy as np
 import pytest
 from mmreward.evals import hacking, tuning
 from mmreward.evals.tuning import Job, Row, described, judge, run, table, train
+from mmreward.generators.loading import load
+from PIL import Image
+
+from mmreward.tune.commands import tune
 
 
 def row(before, after, ended="all rounds done"):
@@ -65,9 +69,32 @@ def test_a_run_that_fails_says_where_to_look(small, tmp_path, capsys):
     assert "holds a run with other settings" in (wrong / "log.txt").read_text()
 
 
-def test_the_configs_of_the_gamed_reward_differ_in_what_prevents_it():
+@pytest.mark.parametrize("case", hacking.CASES)
+def test_the_configs_of_a_gamed_reward_differ_in_what_prevents_it(case):
     gamed, guarded = (
-        tuning.shipped(f"{name}.yaml").model_dump() for name in (hacking.GAMED, hacking.GUARDED)
+        tuning.shipped(f"hack-mini-{case}{guard}.yaml").model_dump() for guard in ("", "-guarded")
     )
     differs = {key for key in gamed if gamed[key] != guarded[key]}
     assert differs == {"rewards", "weights", "held_out", "alarm", "out"}
+
+
+def test_the_gamed_and_the_guarded_run_are_printed_and_shown(monkeypatch, tmp_path, capsys):
+    """Both configs, cut down to one round and to rewards that load at once."""
+
+    def smaller(name):
+        given = tuning.shipped(name).model_dump() | {"rounds": 1, "checkpoint_every": 1}
+        given["held_out"] = {"oracle": {"strict": True}}
+        given["rollout"] |= {"prompts": 2, "micro_batch": 2}
+        given["evaluation"]["prompts"]["count"] = 4
+        return tuning.TuneConfig.model_validate(given)
+
+    monkeypatch.setattr(hacking, "shipped", smaller)
+    monkeypatch.setattr(hacking, "train", lambda config: tune(config, load, lambda line: None))
+    monkeypatch.setattr("sys.argv", ["hacking", "--only", "saturation", "--out", str(tmp_path)])
+    hacking.main()
+    said = capsys.readouterr().out
+    assert "| rounds | clipscore | saturation | oracle | alarm |" in said
+    assert "| rounds | clipscore | saturation | artifact | oracle | alarm |" in said
+    assert said.count('"reason": "all rounds done"') == 2
+    with Image.open(tmp_path / "saturation.png") as picture:
+        assert picture.size == (4 * 64, 3 * 64 + 2 * 4)
