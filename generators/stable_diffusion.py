@@ -69,9 +69,7 @@ class StableDiffusion:
     def at(self, height: int, width: int) -> Self:
         """The same family and networks, for pictures of another size."""
         other = copy.copy(self)
-        other.height, other.width = _size(
-            self._pipe.unet.config.sample_size, self.vae.factor, height, width
-        )
+        other.height, other.width = _size(self._pipe.unet.config.sample_size, self.vae.factor, height, width)
         return other
 
     def encode(self, prompts: Sequence[str], inputs: Sequence[Sequence[Media]] = ()) -> Conditioning:
