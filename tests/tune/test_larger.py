@@ -86,7 +86,7 @@ def test_what_cannot_be_drawn_or_compared_is_refused_at_once(described, trainer,
     for number in (0, 1):
         with pytest.raises(ValidationError, match=f"at least two: shown is {number}"):
             EvaluationConfig.model_validate({**EVALUATION, "shown": number})
-    with pytest.raises(ValidationError, match="larger.width"):
+    with pytest.raises(ValidationError, match=r"larger\.width"):
         EvaluationConfig.model_validate({**EVALUATION, "larger": {"height": 64}})
 
 
