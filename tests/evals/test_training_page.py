@@ -237,7 +237,7 @@ def test_without_a_held_out_reward_the_page_says_what_it_cannot_see(tmp_path: Pa
 def test_monitors_of_larger_pictures_stand_beside_the_others(tmp_path: Path) -> None:
     """Also one that only the larger pictures have; the page says how large they are."""
     evaluations = [line_of(0, 0.5), line_of(2, 0.5)]
-    assert "larger" not in read(write_report(written(tmp_path / "without", evaluations))).words
+    assert "Larger:" not in read(write_report(written(tmp_path / "without", evaluations))).words
     for line, value in zip(evaluations, (1.0, 1.5), strict=True):
         line["monitors_larger"] = {"saturation": 0.25, "grid_16": value}
     evaluation = {**described(tmp_path).evaluation.model_dump(), "larger": {"height": 32, "width": 64}}
