@@ -141,6 +141,14 @@ def test_a_size_is_refused_as_by_the_constructor(family):
         assert str(found.value) == str(expected.value)
 
 
+def test_sd3_is_not_asked_for_more_than_it_has_places_for():
+    pipe = tiny_dit.sd3()
+    assert SD3(pipe).at(128, 64).canvas.grid == (32, 16)
+    for make in (lambda: SD3(pipe).at(132, 64), lambda: SD3(pipe, height=132, width=64)):
+        with pytest.raises(ValueError, match=r"height 132 and width 64: .* places for 128 pixels"):
+            make()
+
+
 def test_the_miniature_draws_squares_and_oblongs():
     generator = MiniFlow()
     for height, width in ((48, 48), (64, 64), (32, 52)):
