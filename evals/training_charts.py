@@ -78,30 +78,44 @@ def reward_curves(run: TrainingRun) -> str:
 
 
 def monitor_curves(run: TrainingRun) -> str:
-    """One figure per monitor, with its first value as a line."""
-    names = list(dict.fromkeys(name for one in run.evaluations for name in one.monitors))
+    """One figure per monitor, with its first value as a line; that of larger pictures comes next to it."""
+    names = dict.fromkeys(name for one in run.evaluations for name in (*one.monitors, *one.larger))
     figures = []
     for name in names:
-        values = [one.monitors.get(name, math.nan) for one in run.evaluations]
         called, unit = MONITORS.get(name, (name, "value"))
-        after = [one.after for one in run.evaluations]
-        figures.append(
-            Curve(
-                name=called,
-                x=after,
-                y=values,
-                unit=unit,
-                along=AFTER,
-                tag=_moved(values),
-                reach=(values[0] * (1 - LEAST), values[0] * (1 + LEAST)),
-                level=values[0],
-            )
-        )
+        if any(name in one.monitors for one in run.evaluations):
+            figures.append(_monitor(run, called, unit, [one.monitors.get(name) for one in run.evaluations]))
+        if any(name in one.larger for one in run.evaluations):
+            values = [one.larger.get(name) for one in run.evaluations]
+            figures.append(_monitor(run, f"{called}, larger", unit, values))
     lead = (
         "What reward hacking does to pictures: oversaturated colours, added texture, a grid of patches, all "
         "pictures alike. The dashed line is the value before training."
     )
-    return _section("monitors", "Textures and diversity", lead, figures)
+    return _section("monitors", "Textures and diversity", lead + _larger(run), figures)
+
+
+def _monitor(run: TrainingRun, called: str, unit: str, known: Sequence[float | None]) -> Curve:
+    values = [math.nan if value is None else value for value in known]
+    return Curve(
+        name=called,
+        x=[one.after for one in run.evaluations],
+        y=values,
+        unit=unit,
+        along=AFTER,
+        tag=_moved(values),
+        reach=(values[0] * (1 - LEAST), values[0] * (1 + LEAST)),
+        level=values[0],
+    )
+
+
+def _larger(run: TrainingRun) -> str:
+    """What the larger pictures are, where there are any."""
+    size = run.config.get("evaluation", {}).get("larger")
+    if not size:
+        return ""
+    shape = f"{text(size['width'])} x {text(size['height'])}"
+    return f" Larger: the prompts that are shown, from the same seeds, at {shape} pixels."
 
 
 def training_curves(run: TrainingRun) -> str:

@@ -51,6 +51,8 @@ class Evaluated:
     worth: float
     """What evaluations are ranked by: the held-out rewards together, else the optimised total."""
     monitors: Mapping[str, float]
+    larger: Mapping[str, float]
+    """Monitors of the pictures that are larger than those of the training; empty where there are none."""
     level: str
     reasons: tuple[str, ...]
 
@@ -169,6 +171,7 @@ def _evaluated(line: Line) -> Evaluated:
         optimised=_number(line["optimised"]),
         worth=_number(line["worth"]),
         monitors={name: _number(value) for name, value in line["monitors"].items()},
+        larger={name: _number(value) for name, value in line.get("monitors_larger", {}).items()},
         level=str(line["verdict"]),
         reasons=tuple(map(str, line["reasons"])),
     )

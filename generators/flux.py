@@ -1,7 +1,9 @@
 """FLUX.1 (dev, schnell) and FLUX.1 Kontext as `Generator`s."""
 
+import copy
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Self
 
 import torch
 from diffusers.pipelines.flux.pipeline_flux_kontext import PREFERRED_KONTEXT_RESOLUTIONS
@@ -60,6 +62,12 @@ class Flux:
     @property
     def parts(self) -> Mapping[str, torch.nn.Module]:
         return {"network": self.network, **self._frozen}
+
+    def at(self, height: int, width: int) -> Self:
+        """The same family and networks, for pictures of another size."""
+        other = copy.copy(self)
+        other.canvas = replace(self.canvas, height=height, width=width)
+        return other
 
     def encode(self, prompts: Sequence[str], inputs: Sequence[Sequence[Media]] = ()) -> Conditioning:
         """Hidden states of T5 (N, max_tokens, D) and pooled CLIP embeddings (N, P).

@@ -79,7 +79,7 @@ def load(
     family = _family(index)
     _check_options(family, options)
     if family is MiniFlow:
-        return MiniFlow(flow.FOLDER if name == "mini-flow" else name, device, DTYPES[dtype])
+        return MiniFlow(flow.FOLDER if name == "mini-flow" else name, device, DTYPES[dtype], **options)
     made = family(_pipeline(name, index, DTYPES[dtype]).to(device), **options)
     return cast(Generator, made)
 

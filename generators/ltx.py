@@ -4,9 +4,10 @@ Paper: https://arxiv.org/abs/2501.00103. Numbers agree with diffusers' LTXPipeli
 LTXImageToVideoPipeline.
 """
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from diffusers.pipelines.ltx.pipeline_ltx import calculate_shift
@@ -67,9 +68,7 @@ class LTX:
         if (config.patch_size, config.patch_size_t) != (1, 1):
             raise ValueError(f"patches of {config.patch_size_t} x {config.patch_size}: LTX-Video has 1 x 1")
         self.temporal, self.spatial = pipe.vae_temporal_compression_ratio, pipe.vae_spatial_compression_ratio
-        self.size = clips.ClipSize(161, 512, 704).changed(frames, height, width)
-        self.grid = self.size.latent(self.temporal, self.spatial, 1)
-        self.shape = (config.in_channels, *self.grid)
+        self._resize(clips.ClipSize(161, 512, 704).changed(frames, height, width))
         self.mean: torch.Tensor = self.vae.latents_mean.float().view(1, -1, 1, 1, 1)
         self.std: torch.Tensor = self.vae.latents_std.float().view(1, -1, 1, 1, 1)
         self.frame_rate = 25.0 if fps is None else fps
@@ -82,6 +81,12 @@ class LTX:
     @property
     def parts(self) -> Mapping[str, torch.nn.Module]:
         return {"network": self.network, "vae": self.vae, "text_encoder": self.pipe.text_encoder}
+
+    def at(self, height: int, width: int) -> Self:
+        """The same family and networks, for clips of another size."""
+        other = copy.copy(self)
+        other._resize(self.size.changed(None, height, width))
+        return other
 
     def encode(self, prompts: Sequence[str], inputs: Sequence[Sequence[Media]] = ()) -> Conditioning:
         """Text (N, 128, D) and which of its tokens count, "mask" (N, 128)."""
@@ -140,6 +145,11 @@ class LTX:
     def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
         """Pixels (N, T, 3, H, W) in [0, 1] to latents, float32: the mean of the VAE's posterior."""
         return self._encode_clip(signed_clip(pixels, *self.size))
+
+    def _resize(self, size: clips.ClipSize) -> None:
+        """Make clips of this size, and what follows from it."""
+        self.size, self.grid = size, size.latent(self.temporal, self.spatial, 1)
+        self.shape = (self.pipe.transformer.config.in_channels, *self.grid)
 
     def _encode_clip(self, clip: torch.Tensor) -> torch.Tensor:
         """A clip (N, 3, T, H, W) in [-1, 1] to the most likely latents, float32."""

@@ -1,7 +1,10 @@
 """mini-flow as a `Generator`. How it is trained and stored: `mmreward.mini.flow`."""
 
+import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Self
 
 import torch
 
@@ -9,9 +12,22 @@ from mmreward.media import Media
 from mmreward.mini import flow
 from mmreward.tune.generator import Conditioning
 
+from .canvas import Canvas
+
 
 class MiniFlow:
-    """The miniature's text-to-image model: 32x32 pictures of shapes world (see `tune.generator`)."""
+    """The miniature's text-to-image model: pictures of shapes world (see `tune.generator`).
+
+    Args:
+        folder: a saved mini-flow.
+        device: of its networks.
+        dtype: likewise.
+        height: of the pictures in pixels, a multiple of 4; the network was trained at 32.
+        width: likewise.
+
+    Raises:
+        ValueError: no mini-flow in the folder, or a side is not a multiple of 4.
+    """
 
     lora_targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
     steps = flow.STEPS
@@ -19,8 +35,16 @@ class MiniFlow:
     fps: float | None = None
 
     def __init__(
-        self, folder: Path | str = flow.FOLDER, device: str = "cpu", dtype: torch.dtype = torch.float32
+        self,
+        folder: Path | str = flow.FOLDER,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        *,
+        height: int = flow.SIZE,
+        width: int = flow.SIZE,
     ) -> None:
+        # The UNet halves its latents once, so that the places it attends to are 2 x 2 of them.
+        self.canvas = Canvas(height, width, 3 * flow.FOLD**2, flow.FOLD, patch=2)
         parts = flow.load(Path(folder), dtype)
         self.network: torch.nn.Module = parts.unet.to(device)
         self.text_encoder = parts.text_encoder.to(device).requires_grad_(False)
@@ -31,6 +55,12 @@ class MiniFlow:
     @property
     def parts(self) -> Mapping[str, torch.nn.Module]:
         return {"network": self.network, "text_encoder": self.text_encoder}
+
+    def at(self, height: int, width: int) -> Self:
+        """The same networks, for pictures of another size."""
+        other = copy.copy(self)
+        other.canvas = replace(self.canvas, height=height, width=width)
+        return other
 
     def encode(self, prompts: Sequence[str], inputs: Sequence[Sequence[Media]] = ()) -> Conditioning:
         """Hidden states (N, 20, 96) and pooled embeddings (N, 96). Words of no caption become <unk>."""
@@ -44,8 +74,8 @@ class MiniFlow:
         return Conditioning({"hidden": hidden[:-1], "pooled": pooled[:-1]}, blank)
 
     def noise(self, seeds: Sequence[int], steps: int | None = None) -> torch.Tensor:
-        """Gaussian latents (N, 12, 16, 16); a seed means the same on every device."""
-        return flow.noise(seeds).to(self.device, self.dtype)
+        """Gaussian latents (N, 12, H/2, W/2); a seed means the same on every device."""
+        return self.canvas.noise(seeds).to(self.device, self.dtype)
 
     def velocity(
         self,
@@ -70,11 +100,12 @@ class MiniFlow:
         return torch.linspace(1, 0, steps + 1, device=self.device)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Pixels (N, 3, 32, 32) in [0, 1]; differentiable inside the range."""
+        """Pixels (N, 3, H, W) in [0, 1]; differentiable inside the range."""
         return flow.unfold(latents.float())
 
     def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Pixels (N, 3, 32, 32) in [0, 1] to latents (N, 12, 16, 16), float32; `decode` gives them back."""
-        if pixels.ndim != 4 or pixels.shape[1:] != (3, flow.SIZE, flow.SIZE):
-            raise ValueError(f"pixels have shape {tuple(pixels.shape)}, not (N, 3, {flow.SIZE}, {flow.SIZE})")
+        """Pixels (N, 3, H, W) in [0, 1] to latents (N, 12, H/2, W/2), float32; `decode` gives them back."""
+        height, width = self.canvas.height, self.canvas.width
+        if pixels.ndim != 4 or pixels.shape[1:] != (3, height, width):
+            raise ValueError(f"pixels have shape {tuple(pixels.shape)}, not (N, 3, {height}, {width})")
         return flow.fold(pixels.float().to(self.device))

@@ -1,8 +1,10 @@
 """Qwen-Image and Qwen-Image-Edit as `Generator`s."""
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Self
 
 import torch
 from diffusers import QwenImageEditPlusPipeline
@@ -64,6 +66,12 @@ class QwenImage:
     @property
     def parts(self) -> Mapping[str, torch.nn.Module]:
         return {"network": self.network, **self._frozen}
+
+    def at(self, height: int, width: int) -> Self:
+        """The same family and networks, for pictures of another size."""
+        other = copy.copy(self)
+        other.canvas = replace(self.canvas, height=height, width=width)
+        return other
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str], inputs: Sequence[Sequence[Media]] = ()) -> Conditioning:

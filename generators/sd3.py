@@ -1,7 +1,9 @@
 """Stable Diffusion 3 and 3.5 as a `Generator`."""
 
+import copy
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Self
 
 import torch
 
@@ -28,7 +30,7 @@ class SD3:
         negative_prompt: what guidance leads away from.
 
     Raises:
-        ValueError: a side is not a multiple of 16.
+        ValueError: a side is not a multiple of 16, or longer than the transformer has places for.
     """
 
     fps: float | None = None
@@ -49,8 +51,14 @@ class SD3:
         self.network: torch.nn.Module = pipe.transformer
         self.device, self.dtype = torch.device(pipe.transformer.device), pipe.transformer.dtype
         config, default = pipe.transformer.config, pipe.default_sample_size * pipe.vae_scale_factor
-        self.canvas = Canvas(
-            height or default, width or default, config.in_channels, pipe.vae_scale_factor, config.patch_size
+        self.canvas = self._fitting(
+            Canvas(
+                height or default,
+                width or default,
+                config.in_channels,
+                pipe.vae_scale_factor,
+                config.patch_size,
+            )
         )
         self.max_tokens, self.negative_prompt = max_tokens, negative_prompt
         self._frozen = networks.frozen(pipe)
@@ -58,6 +66,12 @@ class SD3:
     @property
     def parts(self) -> Mapping[str, torch.nn.Module]:
         return {"network": self.network, **self._frozen}
+
+    def at(self, height: int, width: int) -> Self:
+        """The same family and networks, for pictures of another size."""
+        other = copy.copy(self)
+        other.canvas = self._fitting(replace(self.canvas, height=height, width=width))
+        return other
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str], inputs: Sequence[Sequence[Media]] = ()) -> Conditioning:
@@ -95,6 +109,16 @@ class SD3:
             return self._forward(latents, levels, conditioning.given)
         given, blank = both(self._forward, latents, levels, conditioning)
         return blank + guidance * (given - blank)
+
+    def _fitting(self, canvas: Canvas) -> Canvas:
+        """The canvas, where every token has a place in the transformer's table of positions."""
+        most = self.pipe.transformer.config.pos_embed_max_size * canvas.scale * canvas.patch
+        if max(canvas.height, canvas.width) > most:
+            raise ValueError(
+                f"height {canvas.height} and width {canvas.width}: this SD3 has places for {most} pixels "
+                "along a side"
+            )
+        return canvas
 
     def _forward(
         self, latents: torch.Tensor, levels: torch.Tensor, told: Mapping[str, torch.Tensor]

@@ -1,7 +1,8 @@
 """Stable Diffusion 1.x and 2.x: text to picture, inpainting, and their one-step distillations."""
 
+import copy
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -64,6 +65,12 @@ class StableDiffusion:
     @property
     def parts(self) -> Mapping[str, torch.nn.Module]:
         return {"network": self.network, "vae": self.vae.network, **self._text_encoders}
+
+    def at(self, height: int, width: int) -> Self:
+        """The same family and networks, for pictures of another size."""
+        other = copy.copy(self)
+        other.height, other.width = _size(self._pipe.unet.config.sample_size, self.vae.factor, height, width)
+        return other
 
     def encode(self, prompts: Sequence[str], inputs: Sequence[Sequence[Media]] = ()) -> Conditioning:
         """Hidden states (N, 77, D); of an inpainting model also "mask" and "masked" (see `inpainting`).

@@ -5,8 +5,9 @@ timestep. Paper: https://arxiv.org/abs/2503.20314; numbers agree with diffusers'
 WanImageToVideoPipeline under Euler steps on the same noise levels.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
@@ -97,12 +98,8 @@ class Wan:
         self.guidance_2, self.boundary = guidance_2, (pipe.config.boundary_ratio or 0) * clips.TIMESTEPS
         self.device, self.dtype = pipe.transformer.device, pipe.transformer.dtype
         known, known_fps = ((121, 704, 1280), 24.0) if self.per_token else ((81, 480, 832), 16.0)
-        self.size = clips.ClipSize(*known).changed(frames, height, width)
         self.fps: float | None = known_fps if fps is None else fps
-        patch = pipe.transformer.config.patch_size[1]
-        grid = self.size.latent(pipe.vae_scale_factor_temporal, pipe.vae_scale_factor_spatial, patch)
-        self.tokens = (grid[1] // patch) * (grid[2] // patch)
-        self.shape = (self.vae.config.z_dim, *grid)
+        self._resize(clips.ClipSize(*known).changed(frames, height, width))
         facts = torch.tensor([self.vae.config.latents_mean, self.vae.config.latents_std], device=self.device)
         self.mean: torch.Tensor
         self.std: torch.Tensor
@@ -114,6 +111,12 @@ class Wan:
     @property
     def parts(self) -> Mapping[str, torch.nn.Module]:
         return {"network": self.network, "vae": self.vae, "text_encoder": self.pipe.text_encoder}
+
+    def at(self, height: int, width: int) -> Self:
+        """The same family and networks, for clips of another size."""
+        other = copy.copy(self)
+        other._resize(self.size.changed(None, height, width))
+        return other
 
     def encode(self, prompts: Sequence[str], inputs: Sequence[Sequence[Media]] = ()) -> Conditioning:
         """Text (N, 512, D)."""
@@ -159,6 +162,13 @@ class Wan:
         """A clip (N, 3, T, H, W) in [-1, 1] to the most likely latents, float32."""
         mode = self.vae.encode(clip.to(self.device, self.vae.dtype)).latent_dist.mode()
         return torch.as_tensor((mode.float() - self.mean) / self.std)
+
+    def _resize(self, size: clips.ClipSize) -> None:
+        """Make clips of this size, and what follows from it."""
+        pipe, patch = self.pipe, self.pipe.transformer.config.patch_size[1]
+        grid = size.latent(pipe.vae_scale_factor_temporal, pipe.vae_scale_factor_spatial, patch)
+        self.size, self.shape = size, (self.vae.config.z_dim, *grid)
+        self.tokens = (grid[1] // patch) * (grid[2] // patch)
 
     def _check(self) -> None:
         """Raise ValueError when the pipeline is not one of this task."""

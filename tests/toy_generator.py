@@ -1,5 +1,6 @@
 """A generator of 8x8 pictures in one or two colours, quick enough to be trained in a test."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,12 +10,14 @@ from safetensors.torch import save_file
 from mmreward import Media
 from mmreward.tune.generator import Conditioning
 
+SIDE = 4
+"""Pixels that a latent is wide."""
 VARIANCE = 0.5
 """Of the finished latents before anything is tuned."""
 
 
 class Denoiser(torch.nn.Module):
-    """Latents (N, 3, 2, 2), levels (N,), prompts (N, 4) -> velocity."""
+    """Latents (N, 3, h, w), levels (N,), prompts (N, 4) -> velocity; it sees the means of their quarters."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -22,8 +25,10 @@ class Denoiser(torch.nn.Module):
         self.second = torch.nn.Linear(48, 12)
 
     def forward(self, latents: torch.Tensor, sigma: torch.Tensor, prompt: torch.Tensor) -> torch.Tensor:
-        flat = torch.cat([latents.flatten(1), sigma[:, None], prompt], 1)
-        return self.second(torch.nn.functional.silu(self.first(flat))).view_as(latents)
+        quarters = torch.nn.functional.adaptive_avg_pool2d(latents, 2)
+        flat = torch.cat([quarters.flatten(1), sigma[:, None], prompt], 1)
+        out = self.second(torch.nn.functional.silu(self.first(flat))).view_as(quarters)
+        return torch.nn.functional.interpolate(out, size=latents.shape[2:])
 
     def save_pretrained(self, folder: Path) -> None:
         save_file(self.state_dict(), folder / "diffusion_pytorch_model.safetensors")
@@ -46,17 +51,25 @@ class ToyGenerator:
             with torch.no_grad():
                 self.network.second.weight.mul_(0.1)
         self.visits = 0
+        self.latents = (3, 2, 2)
 
     @property
     def parts(self) -> Mapping[str, torch.nn.Module]:
         return {"network": self.network}
+
+    def at(self, height: int, width: int) -> "ToyGenerator":
+        if height % SIDE or width % SIDE:
+            raise ValueError(f"{height} x {width} is not a multiple of {SIDE}")
+        other = copy.copy(self)
+        other.latents = (3, height // SIDE, width // SIDE)
+        return other
 
     def encode(self, prompts: Sequence[str], inputs: Sequence[Sequence[Media]] = ()) -> Conditioning:
         codes = [[float(len(p) % 5), float(p.count("a")), float("red" in p), 1.0] for p in prompts]
         return Conditioning({"prompt": torch.tensor(codes) / 4})
 
     def noise(self, seeds: Sequence[int], steps: int | None = None) -> torch.Tensor:
-        drawn = [torch.randn(3, 2, 2, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        drawn = [torch.randn(self.latents, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         return torch.stack(drawn)
 
     def velocity(
@@ -77,7 +90,7 @@ class ToyGenerator:
         return torch.linspace(1, 0, steps + 1)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        return torch.sigmoid(latents.float()).repeat_interleave(4, 2).repeat_interleave(4, 3)
+        return torch.sigmoid(latents.float()).repeat_interleave(SIDE, 2).repeat_interleave(SIDE, 3)
 
     def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
-        return torch.logit(pixels[:, :, ::4, ::4].float().clamp(1e-3, 1 - 1e-3))
+        return torch.logit(pixels[:, :, ::SIDE, ::SIDE].float().clamp(1e-3, 1 - 1e-3))

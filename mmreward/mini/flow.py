@@ -86,12 +86,12 @@ def velocity(
 
 
 def fold(pixels: torch.Tensor) -> torch.Tensor:
-    """Pixels (N, 3, 32, 32) in [0, 1] to latents (N, 12, 16, 16) in [-1, 1]."""
+    """Pixels (N, 3, H, W) in [0, 1] to latents (N, 12, H/2, W/2) in [-1, 1]."""
     return F.pixel_unshuffle(pixels * 2 - 1, FOLD)
 
 
 def unfold(latents: torch.Tensor) -> torch.Tensor:
-    """Latents (N, 12, 16, 16) to pixels (N, 3, 32, 32) in [0, 1]."""
+    """Latents (N, 12, h, w) to pixels (N, 3, 2 h, 2 w) in [0, 1]."""
     return ((F.pixel_shuffle(latents, FOLD) + 1) / 2).clamp(0, 1)
 
 

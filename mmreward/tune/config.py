@@ -196,9 +196,20 @@ class EmaConfig(Strict):
     every: Positive = 8
 
 
+class SizeConfig(Strict):
+    """Of a picture or a clip, in pixels."""
+
+    height: Positive
+    width: Positive
+
+
 class EvaluationConfig(Strict):
     """Every `every` rounds, one sample per held-out prompt from fixed seeds, without noise in the steps,
-    with the averaged weights. The first `shown` of them become the before/after grid."""
+    with the averaged weights. The first `shown` of them become the before/after grid.
+
+    With `larger`, those prompts are also drawn at that size, for the monitors alone: what is wrong with the
+    texture of an over-optimised generator shows there first.
+    """
 
     prompts: PromptsConfig
     every: Positive = 10
@@ -207,6 +218,16 @@ class EvaluationConfig(Strict):
     batch: Positive = 64
     seed: int = 0
     shown: Annotated[int, Field(ge=0)] = 16
+    larger: SizeConfig | None = None
+
+    @model_validator(mode="after")
+    def _enough_to_compare(self) -> "EvaluationConfig":
+        if self.larger is not None and self.shown < 2:
+            raise ValueError(
+                f"larger draws the prompts that are shown, and its monitors compare at least two: shown is "
+                f"{self.shown}"
+            )
+        return self
 
 
 class AlarmConfig(Strict):

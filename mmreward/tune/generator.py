@@ -103,6 +103,20 @@ class Generator(Protocol):
         """Every network by its role: "network", and where there are any "vae", "text_encoder", ..."""
         ...
 
+    def at(self, height: int, width: int) -> "Generator":
+        """A generator of pictures of another size, or of clips with as many frames, over the same networks.
+
+        LoRA layers and weights that either gets are the other's too. Conditionings, latents and noise levels
+        depend on the size: take them from the generator that uses them.
+
+        Args:
+            height, width: in pixels.
+
+        Raises:
+            ValueError: a size that the family cannot make; the message names one that it can.
+        """
+        ...
+
     def encode(self, prompts: Sequence[str], inputs: Sequence[Sequence[Media]] = ()) -> Conditioning:
         """Prompts as the network wants them, one row each, padded to the same length in every call.
 

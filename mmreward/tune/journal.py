@@ -5,7 +5,7 @@ The folder is what `mmreward report` reads:
     config.json          the run as it was described
     rounds.jsonl         one line per round
     evaluations.jsonl    one line per evaluation: means, standard errors and counts of every reward, its
-                         values prompt by prompt, monitors, verdict
+                         values prompt by prompt, monitors (those of larger pictures too), verdict
     pictures/ROUND.png   the same held-out prompts from the same seeds after each evaluation, in rows of 8
     prompts.json         their prompts, in that order
     timeline.json        spans of the last round: generating, scoring, updating

@@ -19,6 +19,10 @@ HARMFUL: dict[str, Literal["up", "down"]] = {
 """The direction that is bad news; colours and fine texture may go wrong both ways."""
 
 
+LARGER = "larger/"
+"""Begins the alarm's names for monitors of pictures that are larger than those of the training."""
+
+
 def measure(
     pixels: Tensor,
     groups: Sequence[int] | Tensor,

@@ -71,7 +71,7 @@ def _round(config: TuneConfig) -> list[str]:
         f"  {world} process(es), {len(shares[0])} micro-batches of {rollout.micro_batch} "
         f"for each of {updates} update(s)",
         f"  trained on {trained}",
-        f"{config.rounds} rounds, evaluated every {config.evaluation.every}",
+        *_evaluations(config),
     ]
 
 
@@ -82,8 +82,19 @@ def _offline_round(config: TuneConfig, method: PreferenceConfig) -> list[str]:
         f"a round: {method.batch} of {number} pairs at {method.times.number} noise level(s); draws nothing",
         f"  {world} process(es), {method.batch // method.micro_batch // world} micro-batches of "
         f"{method.micro_batch} pairs",
-        f"{config.rounds} rounds, evaluated every {config.evaluation.every}",
+        *_evaluations(config),
     ]
+
+
+def _evaluations(config: TuneConfig) -> list[str]:
+    given = config.evaluation
+    lines = [f"{config.rounds} rounds, evaluated every {given.every}"]
+    if given.larger is not None:
+        number, size = min(given.shown, len(load_prompts(given.prompts))), given.larger
+        lines.append(
+            f"  {number} prompts also at height {size.height}, width {size.width}, for the monitors alone"
+        )
+    return lines
 
 
 def _calls(config: TuneConfig) -> list[str]:

@@ -2,14 +2,18 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
+
+import torch
 
 from ..registry import Reward
 from .alarms import Estimate, OverOptimisation
 from .config import TuneConfig
 from .evaluation import Evaluated
-from .monitors import HARMFUL, measure
+from .monitors import HARMFUL, LARGER, measure
 from .plateau import Plateau
+
+T = TypeVar("T")
 
 
 class Watch:
@@ -31,7 +35,7 @@ class Watch:
                 patience=alarm.patience,
                 spread=alarm.spread,
                 baseline=alarm.baseline,
-                harmful=HARMFUL,
+                harmful=HARMFUL | _larger(HARMFUL),
             )
             if alarm
             else OverOptimisation()
@@ -58,8 +62,12 @@ class Watch:
             )
             for name, sign in self._signs.items()
         }
-        monitors = measure(evaluated.pixels, range(len(evaluated.pixels)))
-        verdict = self._alarm.update(step, optimised, held_out, monitors)
+        monitors = {"monitors": _measured(evaluated.pixels)}
+        watched = monitors["monitors"]
+        if evaluated.larger is not None:
+            monitors["monitors_larger"] = _measured(evaluated.larger)
+            watched = watched | _larger(monitors["monitors_larger"])
+        verdict = self._alarm.update(step, optimised, held_out, watched)
         worth = sum(each.mean for each in held_out.values()) if held_out else optimised.mean
         self.improved = worth > self._best
         self._best = max(self._best, worth) if math.isfinite(worth) else self._best
@@ -72,7 +80,7 @@ class Watch:
         return {
             "optimised": optimised.mean,
             "worth": worth,
-            "monitors": monitors,
+            **monitors,
             "verdict": verdict.level,
             "reasons": list(verdict.reasons),
         }
@@ -95,6 +103,16 @@ class Watch:
             self._plateau.load_state_dict(state["plateau"])
         self._best = -math.inf if state["best"] is None else state["best"]
         self.reason, self.stopped = state["reason"], state["stopped"]
+
+
+def _measured(pixels: torch.Tensor) -> dict[str, float]:
+    """The monitors of pictures of different prompts."""
+    return measure(pixels, range(len(pixels)))
+
+
+def _larger(monitors: Mapping[str, T]) -> dict[str, T]:
+    """Under the names that they have in larger pictures."""
+    return {f"{LARGER}{name}": value for name, value in monitors.items()}
 
 
 def _total(summary: Mapping[str, Mapping[str, float]], weights: Mapping[str, float]) -> Estimate:

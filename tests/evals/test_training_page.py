@@ -234,12 +234,29 @@ def test_without_a_held_out_reward_the_page_says_what_it_cannot_see(tmp_path: Pa
     assert "No reward was held out" in read(write_report(written(tmp_path, evaluations, held_out={}))).words
 
 
+def test_monitors_of_larger_pictures_stand_beside_the_others(tmp_path: Path) -> None:
+    """Also one that only the larger pictures have; the page says how large they are."""
+    evaluations = [line_of(0, 0.5), line_of(2, 0.5)]
+    assert "Larger:" not in read(write_report(written(tmp_path / "without", evaluations))).words
+    for line, value in zip(evaluations, (1.0, 1.5), strict=True):
+        line["monitors_larger"] = {"saturation": 0.25, "grid_16": value}
+    evaluation = {**described(tmp_path).evaluation.model_dump(), "larger": {"height": 32, "width": 64}}
+    page = read(write_report(written(tmp_path / "with", evaluations, evaluation=evaluation)))
+    names = ("saturation", "saturation, larger", "grid energy, patches of 16, larger")
+    places = [page.words.index(name) for name in names]
+    assert places == sorted(places)
+    assert "grid energy, patches of 16 " not in page.words
+    assert "+50.0 %" in page.words[places[-1] :]
+    assert "from the same seeds, at 64 x 32 pixels" in page.words
+
+
 def test_nothing_in_a_run_can_break_its_page(tmp_path: Path) -> None:
     """Names, prompts, reasons and settings are text; the page reaches for nothing."""
     evaluations = [line_of(0, 0.5, "warn", (ATTACK,)), line_of(2, 0.5)]
     for line in evaluations:
         line["rewards"][ATTACK], line["values"][ATTACK] = line["rewards"]["redness"], [0.5] * 4
         line["monitors"][ATTACK] = 0.5
+        line["monitors_larger"] = {ATTACK: 0.5}
     run = written(
         tmp_path, evaluations, [{"round": 0, f"reward/{ATTACK}": 0.5}], rewards={ATTACK: {"judge": ATTACK}}
     )

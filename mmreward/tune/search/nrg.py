@@ -105,6 +105,11 @@ class RewardGuided:
     def parts(self) -> Mapping[str, torch.nn.Module]:
         return self.generator.parts
 
+    def at(self, height: int, width: int) -> "RewardGuided":
+        """The same guidance of the generator at another size; it counts its own `unguided`."""
+        other = self.generator.at(height, width)
+        return RewardGuided(other, self.terms, highest=self.highest, above=self.above)
+
     def encode(self, prompts: Sequence[str], inputs: Sequence[Sequence[Media]] = ()) -> Conditioning:
         """As the generator's, with the number of each row's prompt beside it."""
         plain = self.generator.encode(prompts, inputs)
