@@ -50,7 +50,8 @@ class Evaluation:
         prompts: held out.
 
     Raises:
-        ValueError: the generator cannot make pictures of the size `evaluation.larger`.
+        ValueError: the generator cannot make pictures of the size `evaluation.larger`, or the prompts cannot
+            be shared out among the processes.
     """
 
     def __init__(
@@ -65,6 +66,12 @@ class Evaluation:
         self._grading = Grading(engine, rewards, config.failures.timeout, Timeline())
         size = config.evaluation.larger
         self._larger = None if size is None else learner.generator.at(size.height, size.width)
+        world = learner.accelerator.num_processes
+        if len(prompts) < world or (learner.sharded and len(prompts) % world):
+            raise ValueError(
+                f"{len(prompts)} prompts to evaluate on for {world} processes: give each one at least, and "
+                "all the same number where `shard` spreads the network over them"
+            )
 
     @torch.no_grad()
     def run(self) -> Evaluated:

@@ -101,7 +101,7 @@ def grid(strength):
 def looked(config: TuneConfig, strengths):
     """What the watch says of pictures whose larger versions have such grids, and the others none."""
     watch = Watch(config, {})
-    grades = Grades(np.arange(4), {"redness": np.linspace(0, 1, 4)})
+    grades = Grades(np.arange(4), {"redness": np.linspace(0, 1, 4)}, np.full(4, np.nan))
     return [watch.look(i, Evaluated(grades, grid(0.0), grid(one))) for i, one in enumerate(strengths)]
 
 
@@ -148,3 +148,8 @@ def test_a_guided_generator_guides_at_any_size():
         assert torch.equal(one, other)
         plain = generator.velocity(latents, level, generator.encode(["a", "b"]))
         assert torch.equal(one, plain) == (level == 0.9)
+
+
+def test_every_process_needs_a_prompt_to_evaluate_on(described, trainer):
+    with pytest.raises(ValueError, match="0 prompts to evaluate on for 1 processes"):
+        trainer(described(), evaluated=[])
