@@ -2,12 +2,16 @@
 
 import gc
 import io
+import os
+import sys
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 from mmreward import Engine, registry
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests run in several processes, each on its core
 
 settings.register_profile(
     "repeatable",
@@ -19,6 +23,13 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("repeatable")
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """What a test draws does not depend on the tests before it, which differ from process to process."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
 
 
 @pytest.fixture

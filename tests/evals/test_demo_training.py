@@ -72,7 +72,7 @@ def test_it_is_the_recipe_in_small(tmp_path: Path) -> None:
 def test_it_claims_no_more_than_was_measured(after: tuple[float, ...], words: str) -> None:
     before = (0.4, 0.5, 0.4, 0.5)
     evaluations = [
-        Evaluated(rounds, {"oracle": Measured(fmean(values), 0.1, 4, values)}, 0.5, 0.5, {}, "ok", ())
+        Evaluated(rounds, {"oracle": Measured(fmean(values), 0.1, 4, values)}, 0.5, 0.5, {}, {}, "ok", ())
         for rounds, values in ((0, before), (8, after))
     ]
     run = TrainingRun(Path(), {}, [], evaluations, [], [], None, "")

@@ -25,7 +25,7 @@ FAMILIES = {
     "sd": (tiny_stable_diffusion.pipeline, StableDiffusion),
     "sdxl": (tiny_stable_diffusion.pipeline_xl, StableDiffusionXL),
     "sd3": (tiny_dit.sd3, SD3),
-    "flux": (tiny_dit.flux, Flux),
+    "flux": (tiny_dit.flux, partial(Flux, height=32, width=32)),
     "qwen-image": (tiny_dit.qwen_image, QwenImage),
     "z-image": (tiny_dit.z_image, partial(ZImage, height=32, width=32)),
     "wan": (clip_pipelines.wan, partial(Wan, **CLIP)),
