@@ -51,8 +51,8 @@ def train(out: Path, size: Size, console: Console) -> Path:
     """
     number = size.prompts * size.group
     console.print(
-        f"training mini-flow by Flow-GRPO on a checklist that mini-vlm answers: {size.rounds} rounds of "
-        f"{number} samples; the oracle is never optimised"
+        "training mini-flow by Flow-GRPO on a checklist that mini-vlm answers and, a little, on "
+        f"mini-artifact: {size.rounds} rounds of {number} samples; the oracle is never optimised"
     )
     tune(config_of(out, size), load, partial(console.print, style="dim", highlight=False, markup=False))
     run = load_training_run(out)
