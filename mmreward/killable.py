@@ -183,6 +183,7 @@ class _Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},  # threads of BLAS would fill the address space
             start_new_session=True,  # so that Ctrl-C is ours alone
             bufsize=0,
         )

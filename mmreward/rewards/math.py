@@ -1,20 +1,14 @@
 """Whether a mathematical answer is the true one. Nothing hangs: algebra runs in processes that are killed."""
 
-import asyncio
-from concurrent.futures import Future
-from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
+from ..algebra import Exceeded, decide, shared, use_math_verify
 from ..failures import Unscorable
-from ..killable import Killed
-from ..registry import reward, uses
+from ..registry import reward
 from ..types import Sample, Score
-from ..verifiers.algebra import Algebra, readable, require_math_verify
-from ..verifiers.math import PARTS, Open, answer_of, settle, truth_of, verdict
+from ..verifiers.math import PARTS, answer_of, settle, truth_of
 from ..verifiers.numbers import Likeness
 from ..verifiers.verdict import Verdict, verified
-
-Exceeded = Literal["failed", "wrong"]
 
 
 @reward(
@@ -64,12 +58,9 @@ def math(
     Raises:
         ValueError: math-verify is not installed, or an argument is out of range.
     """
-    if not 0 < deadline <= 600:
-        raise ValueError(f"deadline {deadline} is in seconds, above 0 and up to 600")
-    if workers < 0:
-        raise ValueError(f"workers {workers}: give a number of processes, or 0")
     likeness = Likeness(tolerance=tolerance, percent=percent, units=units)
-    uses(_Library("math-verify", require_math_verify()))
+    use_math_verify()
+    algebra = shared(workers)
 
     async def judge(sample: Sample) -> Verdict | Unscorable:
         truth = truth_of(sample.target)
@@ -80,7 +71,7 @@ def math(
             return failure
         if isinstance(judged, Verdict):
             return judged
-        return await decide(algebra(workers), judged, deadline, exceeded)
+        return await decide(judged, algebra, deadline, exceeded)
 
     async def score(sample: Sample) -> Score:
         judged = await judge(sample)
@@ -93,58 +84,3 @@ def math(
         return verified(check, PARTS)
 
     return score
-
-
-async def decide(algebra: Algebra, pair: Open, deadline: float, exceeded: Exceeded) -> Verdict | Unscorable:
-    """Have two expressions compared, the truth being read first, once for all its answers.
-
-    Returns:
-        The verdict, or why the answer could not be read.
-
-    Raises:
-        Unscorable: the truth cannot be read, or ("failed") the comparison did not end: "timeout" or "error".
-    """
-    try:
-        readable(await _wait(algebra.read(pair.gold, deadline)), pair.gold)
-    except (TimeoutError, Killed) as error:
-        raise Unscorable(f"the target {pair.gold[:80]!r} could not be read: {error}") from None
-    try:
-        reply = await _wait(algebra.compare(pair, deadline))
-    except TimeoutError as error:
-        return _exceeded(pair, f"{error}", "timeout", exceeded)
-    except Killed as error:
-        return _exceeded(pair, f"{error}", "error", exceeded)
-    match reply:
-        case "equal" | "different":
-            return verdict("symbolic" if reply == "equal" else "")
-        case "unread":
-            return Unscorable(f"{pair.answer[:80]!r} cannot be read as mathematics", "unparsable")
-        case _:
-            return _exceeded(pair, f"it ended with {reply}", "error", exceeded)
-
-
-def _exceeded(pair: Open, why: str, status: Literal["timeout", "error"], policy: Exceeded) -> Verdict:
-    reason = f"comparing {pair.answer[:80]!r} with {pair.gold[:80]!r}: {why}"
-    if policy == "failed":
-        raise Unscorable(reason, status)
-    return verdict("")._replace(note=reason)
-
-
-async def _wait(asked: "Future[Any]") -> Any:
-    """The answer; who gives up waiting for the truth to be read does not stop the others' wait."""
-    return await asyncio.shield(asyncio.wrap_future(asked))
-
-
-@lru_cache(None)
-def algebra(workers: int) -> Algebra:
-    """The workers of this process, which start with the first answer that needs them."""
-    return Algebra(workers)
-
-
-class _Library(NamedTuple):
-    name: str
-    release: str
-
-    @property
-    def fingerprint(self) -> str:
-        return f"{self.name} {self.release}"

@@ -25,9 +25,8 @@ PLAIN = str.maketrans(
         "\u2208": "\\in ",
         "\u00a0": " ",
         "\u202f": " ",
-        **{0xFF01 + at: chr(0x21 + at) for at in range(94)},  # full-width forms
     }
-)
+) | {0xFF01 + at: chr(0x21 + at) for at in range(94)}  # full-width forms
 DELIMITERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"))
 TEXTS = r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox|operatorname)\s?\{([^{}]*)\}"
 WHOLE_TEXT = re.compile(TEXTS)

@@ -15,8 +15,9 @@ from .numbers import Likeness, Number, read_number
 from .verdict import Verdict
 
 Kind = Literal["auto", "text", "number", "sequence", "math"]
-PARTS = ("text", "number", "items")
-"""Text and number: by which the answer was recognised as right. Items: the share of a sequence that is."""
+PARTS = ("text", "number", "math", "items")
+"""Text, number and math: as which the answer was recognised as right. Items: the share of a sequence that
+is."""
 MAX_ANSWER = 4096
 MAX_ITEMS = 1024
 SIGNS_OF_MATH = ("\\", "^", "=")
@@ -60,12 +61,16 @@ def wanted(target: Any, kind: Kind = "auto", aliases: Sequence[str] = ()) -> Wan
     if kind == "sequence":
         items = split(target) if isinstance(target, str) else target
         if not isinstance(items, list | tuple) or not 0 < len(items) <= MAX_ITEMS:
-            raise Unscorable(f"the target {str(target)[:80]!r} is no sequence; give a list of 1 to {MAX_ITEMS}")
+            raise Unscorable(
+                f"the target {str(target)[:80]!r} is no sequence; give a list of 1 to {MAX_ITEMS}"
+            )
         return Wanted("sequence", items=tuple(_item(item) for item in items))
     number = read_number(target)
     if kind == "number":
         if number is None:
-            raise Unscorable(f"the target {str(target)[:80]!r} is no number; correct it or choose another kind")
+            raise Unscorable(
+                f"the target {str(target)[:80]!r} is no number; correct it or choose another kind"
+            )
         return Wanted("number", number=number)
     if isinstance(target, bool):
         target = "yes" if target else "no"
@@ -83,17 +88,24 @@ def match(truth: Wanted, answer: str, likeness: Likeness) -> Verdict:
             expected.
     """
     if not answer.strip() or len(answer) > MAX_ANSWER:
-        raise Unscorable("the answer is empty" if not answer.strip() else "the answer is too long", "unparsable")
+        raise Unscorable(
+            "the answer is empty" if not answer.strip() else "the answer is too long", "unparsable"
+        )
     if truth.kind == "sequence":
         items = split(answer)
         hits = sum(map(_same, truth.items, items, [likeness] * len(items)))
         right = float(hits == len(items) == len(truth.items))
         share = hits / max(len(items), len(truth.items))
-        return Verdict(right, {"text": 0.0, "number": 0.0, "items": share})
+        return judged(right, items=share)
     if truth.kind == "number" and read_number(answer) is None:
         raise Unscorable(f"{answer[:80]!r} is no number", "unparsable")
     right = float(_same(truth, answer, likeness))
-    return Verdict(right, {name: right * (truth.kind == name) for name in ("text", "number")} | {"items": right})
+    return judged(right, **{truth.kind: right})
+
+
+def judged(value: float, **parts: float) -> Verdict:
+    """A verdict with these parts and the others at 0."""
+    return Verdict(value, {name: parts.get(name, 0.0) for name in PARTS})
 
 
 def plain(text: str) -> str:
@@ -116,7 +128,7 @@ def split(text: str) -> list[str]:
     text = tidy(text).strip()
     if len(text) > 2 and text[0] + text[-1] in ("[]", "()", "{}"):
         text = text[1:-1]
-    for separator in (",", ";", "->", "\n"):
+    for separator in (",", ";", "->"):
         if separator in text:
             return [item.strip().strip("\"'") for item in text.split(separator, MAX_ITEMS)]
     return text.split(None, MAX_ITEMS)

@@ -29,8 +29,7 @@ ASSIGNED = re.compile(r"([A-Za-z]|\\[A-Za-z]+)(?:_(?:\w|\{\w{1,8}\}))?(?:\([A-Za
 BRACE_OR_EQUALS = re.compile(r"\\.|[{}]|(?<![<>!:])=")
 SYMBOL = re.compile(r"\\[A-Za-z]+|[A-Za-z]")
 GREEK = frozenset(
-    ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu")
-    + ("nu", "xi", "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega")
+    ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi", "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega"]
 )
 SPARE = "kqvwujhnmlpzyxtsrgfcba"
 """Letters that stand in for others, those least likely to be in use first; not d, e, i and o, which mean

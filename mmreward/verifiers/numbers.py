@@ -143,10 +143,10 @@ def _magnitude(text: str) -> tuple[int, Number | None]:
     """The number that the text begins with, and where it ends."""
     none = (0, None)
     if found := LATEX_FRACTION.match(text) or FRACTION.match(text):
-        whole, top, bottom = (_decimal(part) if part else Fraction(0) for part in found.groups())
-        if whole is None or top is None or not bottom:
+        mixed, top, bottom = (_decimal(part) if part else Fraction(0) for part in found.groups())
+        if mixed is None or top is None or not bottom:
             return none
-        return found.end(), Number(whole + top / bottom, False)
+        return found.end(), Number(mixed + top / bottom, False)
     found = DECIMAL.match(text)
     if found is None:
         return none
