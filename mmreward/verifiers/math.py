@@ -28,8 +28,9 @@ JUXTAPOSED = re.compile(r"\d \d")
 ASSIGNED = re.compile(r"([A-Za-z]|\\[A-Za-z]+)(?:_(?:\w|\{\w{1,8}\}))?(?:\([A-Za-z]\))?")
 BRACE_OR_EQUALS = re.compile(r"\\.|[{}]|(?<![<>!:])=")
 SYMBOL = re.compile(r"\\[A-Za-z]+|[A-Za-z]")
-GREEK = frozenset(
-    ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi", "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega"]
+GREEK = (
+    " alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi"
+    " psi omega "
 )
 SPARE = "kqvwujhnmlpzyxtsrgfcba"
 """Letters that stand in for others, those least likely to be in use first; not d, e, i and o, which mean
@@ -238,7 +239,7 @@ def _sides(text: str) -> list[str]:
 def _apart(pair: Open) -> Open:
     """Give a capital another letter where its small letter is in use too, as math-verify lowers all."""
     used = {found for text in pair for found in SYMBOL.findall(text)}
-    names = {name for name in used if len(name) == 1 or name[1:].lower() in GREEK}
+    names = {name for name in used if len(name) == 1 or f" {name[1:].lower()} " in GREEK}
     clashing = sorted(name for name in names if name.lower() in names and name != name.lower())
     spare = (letter for letter in SPARE if letter not in used and letter.upper() not in used)
     other = dict(zip(clashing, spare, strict=False))
