@@ -7,11 +7,13 @@ and start with the first answer that needs them.
 import asyncio
 import os
 import threading
+import time
 from collections import OrderedDict
 from concurrent.futures import Future
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from .failures import Unscorable
 from .killable import Killable, Killed
@@ -21,10 +23,14 @@ from .verifiers.verdict import Verdict
 
 Exceeded = Literal["failed", "wrong"]
 """What becomes of an answer whose algebra runs out of time or memory."""
+MAX_DEADLINE = 600.0
 MOST_WORKERS = 8
 MEMORY = 1 << 30
 """Bytes of address space of one worker."""
 GOLDS = 4096
+"""Truths whose readability is remembered."""
+RETRY = 300.0
+"""Seconds after which a truth that took too long is tried again: the machine may have been busy."""
 
 
 class Algebra:
@@ -35,25 +41,24 @@ class Algebra:
     """
 
     def __init__(self, workers: int = 0) -> None:
-        if workers < 0:
-            raise ValueError(f"workers {workers}: give a number of processes, or 0 for one per core")
         count = workers or min(MOST_WORKERS, os.cpu_count() or 1)
         self.workers = Killable("mmreward.verifiers.algebra_worker", workers=count, memory=MEMORY)
-        self._golds: OrderedDict[tuple[str, float], Future[Any]] = OrderedDict()
+        self._golds: OrderedDict[tuple[str, float], tuple[Future[Any], float]] = OrderedDict()
         self._lock = threading.Lock()  # the truths are asked for from any thread
 
     def read(self, gold: str, seconds: float) -> "Future[Any]":
         """Whether the truth can be parsed: a future of "read" or "unread", shared by all who ask.
 
-        A truth that hangs has done so once, and not again for each answer.
+        A truth that hangs does so once, and not for each of its answers.
         """
-        name = gold, seconds
+        name, now = (gold, seconds), time.monotonic()
         with self._lock:
-            known = self._golds.get(name)
-            if known is not None:
+            known, since = self._golds.get(name, (None, now))
+            if known is not None and not (now - since > RETRY and _late(known)):
                 self._golds.move_to_end(name)
                 return known
-            asked = self._golds[name] = self.workers.submit({"gold": gold}, seconds)
+            asked = self.workers.submit({"gold": gold}, seconds)
+            self._golds[name] = asked, now
             if len(self._golds) > GOLDS:
                 self._golds.popitem(last=False)
         asked.add_done_callback(partial(self._forget_accident, name))
@@ -69,7 +74,34 @@ class Algebra:
                 self._golds.pop(name, None)
 
 
-async def decide(pair: Open, algebra: Algebra, deadline: float, exceeded: Exceeded) -> Verdict | Unscorable:
+def _late(asked: "Future[Any]") -> bool:
+    return asked.done() and not asked.cancelled() and isinstance(asked.exception(), TimeoutError)
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much algebra one answer is worth.
+
+    Args:
+        deadline: seconds.
+        exceeded: what becomes of an answer that takes longer, or more memory than a worker has.
+        workers: processes at most; 0 for one per core, up to `MOST_WORKERS`.
+    """
+
+    deadline: float
+    exceeded: Exceeded
+    workers: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.deadline <= MAX_DEADLINE:
+            raise ValueError(f"deadline {self.deadline} is in seconds, above 0 and up to {MAX_DEADLINE:g}")
+        if self.exceeded not in get_args(Exceeded):
+            raise ValueError(f"exceeded {self.exceeded!r} is one of {', '.join(get_args(Exceeded))}")
+        if self.workers < 0:
+            raise ValueError(f"workers {self.workers}: give a number of processes, or 0 for one per core")
+
+
+async def decide(pair: Open, effort: Effort) -> Verdict | Unscorable:
     """Have two expressions compared, the truth being read first, once for all its answers.
 
     Returns:
@@ -78,6 +110,7 @@ async def decide(pair: Open, algebra: Algebra, deadline: float, exceeded: Exceed
     Raises:
         Unscorable: the truth cannot be read, or ("failed") the comparison did not end: "timeout" or "error".
     """
+    algebra, deadline = shared(effort.workers), effort.deadline
     try:
         read = await _wait(algebra.read(pair.gold, deadline))
     except (TimeoutError, Killed) as error:
@@ -87,16 +120,16 @@ async def decide(pair: Open, algebra: Algebra, deadline: float, exceeded: Exceed
     try:
         reply = await _wait(algebra.compare(pair, deadline))
     except TimeoutError as error:
-        return _exceeded(pair, f"{error}", "timeout", exceeded)
+        return _exceeded(pair, f"{error}", "timeout", effort.exceeded)
     except Killed as error:
-        return _exceeded(pair, f"{error}", "error", exceeded)
+        return _exceeded(pair, f"{error}", "error", effort.exceeded)
     match reply:
         case "equal" | "different":
             return verdict("symbolic" if reply == "equal" else "")
         case "unread":
             return Unscorable(f"{pair.answer[:80]!r} cannot be read as mathematics", "unparsable")
         case _:
-            return _exceeded(pair, f"it ended with {reply}", "error", exceeded)
+            return _exceeded(pair, f"it ended with {reply}", "error", effort.exceeded)
 
 
 def _exceeded(pair: Open, why: str, status: Literal["timeout", "error"], policy: Exceeded) -> Verdict:
@@ -115,6 +148,9 @@ async def _wait(asked: "Future[Any]") -> Any:
 def shared(workers: int) -> Algebra:
     """The workers of this process, at most so many; 0 for one per core, up to `MOST_WORKERS`."""
     return Algebra(workers)
+
+
+os.register_at_fork(after_in_child=shared.cache_clear)  # a fork has none of the threads that would answer
 
 
 def use_math_verify() -> None:

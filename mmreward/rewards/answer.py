@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from ..algebra import Exceeded, decide, shared, use_math_verify
+from ..algebra import Effort, Exceeded, decide, use_math_verify
 from ..failures import Unscorable
 from ..registry import reward
 from ..types import Sample, Score
@@ -61,7 +61,7 @@ def answer(
         ValueError: an argument is out of range, or kind is "math" without math-verify.
     """
     likeness = Likeness(tolerance=tolerance, relax=relax, percent=percent, units=units)
-    algebra = shared(workers)
+    effort = Effort(deadline, exceeded, workers)
     if kind == "math":
         use_math_verify()
 
@@ -81,7 +81,7 @@ def answer(
             return failure
         if not isinstance(settled, Verdict):
             use_math_verify()
-            result = await decide(settled, algebra, deadline, exceeded)
+            result = await decide(settled, effort)
             if isinstance(result, Unscorable):
                 return result
             settled = result

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from ..algebra import Exceeded, decide, shared, use_math_verify
+from ..algebra import Effort, Exceeded, decide, use_math_verify
 from ..failures import Unscorable
 from ..registry import reward
 from ..types import Sample, Score
@@ -60,7 +60,7 @@ def math(
     """
     likeness = Likeness(tolerance=tolerance, percent=percent, units=units)
     use_math_verify()
-    algebra = shared(workers)
+    effort = Effort(deadline, exceeded, workers)
 
     async def judge(sample: Sample) -> Verdict | Unscorable:
         truth = truth_of(sample.target)
@@ -71,7 +71,7 @@ def math(
             return failure
         if isinstance(judged, Verdict):
             return judged
-        return await decide(judged, algebra, deadline, exceeded)
+        return await decide(judged, effort)
 
     async def score(sample: Sample) -> Score:
         judged = await judge(sample)

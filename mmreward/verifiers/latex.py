@@ -39,6 +39,7 @@ CONNECTIVES = re.compile(r"(?:\\text\{\s?|\\mathrm\{\s?|\b)(?:or|and)(?:\s?\}|\b
 LEAD = re.compile(r"\A(?:the )?(?:final )?answer(?: is)? ?:? ", re.IGNORECASE)
 AROUND = re.compile(r" ?([^\w\s]) ?")
 ENVIRONMENT = re.compile(r"\\(?:begin|end)\{(?:[a-zA-Z]?matrix|array|cases)\}")
+AFTER_COMMAND = re.compile(r"(\\[A-Za-z]+) (?![A-Za-z])")
 WORD = re.compile(r"[A-Za-z]{3,}")
 COMMAND = re.compile(r"\\[A-Za-z]+")
 FUNCTIONS = re.compile(
@@ -74,7 +75,7 @@ def key(text: str) -> str:
         text = whole[1].strip()
     if len(text) == 3 and text[0] == "(" and text[2] == ")" and text[1].isalpha():
         text = text[1]
-    text = AROUND.sub(r"\1", " ".join(text.split()))
+    text = AFTER_COMMAND.sub(r"\1", AROUND.sub(r"\1", " ".join(text.split())))
     return text.casefold() if len(text) > 1 and worded(text) else text
 
 

@@ -29,8 +29,8 @@ ASSIGNED = re.compile(r"([A-Za-z]|\\[A-Za-z]+)(?:_(?:\w|\{\w{1,8}\}))?(?:\([A-Za
 BRACE_OR_EQUALS = re.compile(r"\\.|[{}]|(?<![<>!:])=")
 SYMBOL = re.compile(r"\\[A-Za-z]+|[A-Za-z]")
 GREEK = (
-    " alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi"
-    " psi omega "
+    " alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi"
+    " chi psi omega "
 )
 SPARE = "kqvwujhnmlpzyxtsrgfcba"
 """Letters that stand in for others, those least likely to be in use first; not d, e, i and o, which mean
@@ -73,7 +73,8 @@ def truth_of(target: Any) -> Truth:
     if isinstance(target, bool) or not isinstance(target, str | int | float):
         raise Unscorable(f"the target {str(target)[:80]!r} is {type(target).__name__}; give text or a number")
     given = str(target)
-    text = tidy(boxed(given) or given)
+    held = boxed(given)
+    text = tidy(given if held is None else held)
     if not text:
         raise Unscorable(f"the target {given[:80]!r} is empty; leave the row out or give the true answer")
     number = read_number(text)
@@ -138,9 +139,9 @@ def settle(truth: Truth, answer: str, likeness: Likeness) -> Verdict | Open:
     pair = _aligned(spelled(truth.number) if truth.number else truth.text, text)
     if pair is None or NUMBERED.findall(pair.answer) != NUMBERED.findall(pair.gold):
         return verdict("")
-    number = read_number(pair.answer)
-    if truth.number and number:  # what an assignment held
-        return verdict("numeric" if likeness.same(truth.number, number) else "")
+    known, number = truth.number or read_number(pair.gold), read_number(pair.answer)
+    if known and number:  # what assignments held
+        return verdict("numeric" if likeness.same(known, number) else "")
     return _apart(pair)
 
 

@@ -159,9 +159,8 @@ def _magnitude(text: str) -> tuple[int, Number | None]:
 
 
 def _decimal(digits: str) -> Fraction | None:
-    if len(digits) > MAX_DIGITS:
-        return None
-    return Fraction(digits.replace(",", "").rstrip("."))
+    digits = digits.replace(",", "").rstrip(".")
+    return Fraction(digits) if len(digits) <= MAX_DIGITS else None
 
 
 def _suffixed(number: Number, rest: str) -> Number | None:
