@@ -13,7 +13,6 @@ import atexit
 import json
 import os
 import queue
-import resource
 import select
 import signal
 import subprocess
@@ -21,16 +20,16 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, NamedTuple
+
+from .jobs import READY
 
 START = 120.0
 """Seconds that a worker may take to import what it needs; not counted against any job."""
 SLACK = 0.5
 """Seconds after the deadline at which the kernel ends a worker whose parent did not."""
-READY = "ready"
 _LONGEST = 1 << 20
 """Bytes of a reply; a longer one is a worker gone mad."""
 
@@ -46,7 +45,7 @@ class Killable:
     the kernel for its memory or by anybody, costs its own job and is replaced at the next.
 
     Args:
-        module: run by each worker as `python -m module`; it calls `answer_jobs`.
+        module: run by each worker as `python -m module`; it calls `jobs.answer_jobs`.
         workers: processes at most.
         memory: bytes of address space of each, above which it gets a MemoryError.
     """
@@ -271,44 +270,3 @@ def _forget_all() -> None:
 
 
 os.register_at_fork(after_in_child=_forget_all)
-
-
-# --- the worker's side ----------------------------------------------------------------------------
-
-
-def answer_jobs(answer: Callable[[Any], Any], warm: Callable[[], object]) -> None:
-    """What a worker's module runs: answer each job of stdin on stdout, until stdin ends.
-
-    The first argument of the command line is the limit of the address space. Whatever the answer raises is
-    told as {"raised": the exception's name}.
-
-    Args:
-        answer: from a job to its answer, both what JSON can hold.
-        warm: done once before the first job, so that no deadline pays for imports.
-    """
-    jobs, replies = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints is no reply
-    try:
-        warm()
-    except Exception as error:  # said by the parent, to whom it means something
-        _say(replies, f"{type(error).__name__}: {error}")
-        return
-    memory = int(sys.argv[1])
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the kernel ends us, whatever holds the interpreter
-    _say(replies, READY)
-    for line in jobs:
-        seconds, _, job = line.decode().partition(" ")
-        signal.setitimer(signal.ITIMER_REAL, float(seconds))
-        try:
-            reply = answer(json.loads(job))
-        except Exception as error:  # MemoryError and RecursionError are answers too
-            reply = {"raised": type(error).__name__}
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        _say(replies, reply)
-
-
-def _say(replies: Any, reply: Any) -> None:
-    replies.write(json.dumps(reply).encode() + b"\n")
-    replies.flush()

@@ -4,7 +4,7 @@ import os
 import signal
 import time
 
-from mmreward.killable import answer_jobs
+from mmreward.jobs import answer_jobs
 
 
 def answer(job):

@@ -1,5 +1,6 @@
 """The stages of the math verifier that need no algebra, and what is let through to it."""
 
+import re
 import time
 
 import pytest
@@ -87,8 +88,6 @@ def test_wrong_answers_are_worth_nothing(target, answer):
         "5}{6",
         r"\boxed{5",
         "I think 5",
-    ]
-    + [
         "either 5, 6 or 7",
         r"9^{9^{9^9}}",
         "10^10^10",
@@ -97,8 +96,8 @@ def test_wrong_answers_are_worth_nothing(target, answer):
         "(" * 5000,
         "9" * 5000,
         r"\text{five}",
-    ]
-    + [r"\begin{verbatim}5"],
+        r"\begin{verbatim}5",
+    ],
 )
 def test_what_is_no_single_answer_is_unreadable(answer):
     assert judge("5", answer) == "unreadable"
@@ -129,7 +128,7 @@ def test_capitals_are_kept_apart_from_small_letters(target, answer):
     """Algebra lowers every letter, so a capital that clashes goes there under another name."""
     gold, text = judge(target, answer)
     assert gold.lower() != target.lower()
-    assert set("aδrγ") & set(text) or "\\delta" in text or "\\gamma" in text
+    assert re.sub(r"[^a-z]", "", text) == re.sub(r"[^a-z]", "", answer)  # the small letters are as they were
 
 
 @pytest.mark.parametrize(
@@ -180,14 +179,16 @@ def test_any_answer_is_settled_left_open_or_unreadable(answer):
 @pytest.mark.parametrize(
     "text",
     [
-        "\\boxed{" * 150_000,
-        "\\text{" * 150_000,
-        "{" * 1_000_000,
-        "\\boxed{1}" * 110_000,
-        "=" * 1_000_000,
-        "5 " * 500_000,
-    ]
-    + ["or " * 330_000, "\\frac" * 200_000, "^" * 1_000_000],
+        "\\boxed{" * 150000,
+        "\\text{" * 150000,
+        "{" * 1000000,
+        "\\boxed{1}" * 110000,
+        "=" * 1000000,
+        "5 " * 500000,
+        "or " * 330000,
+        "\\frac" * 200000,
+        "^" * 1000000,
+    ],
 )
 def test_a_megabyte_costs_little(text):
     begun = time.process_time()

@@ -69,8 +69,6 @@ def test_a_number_is_read_exactly(text, value):
         "5 apples",
         "--5",
         "- -5",
-    ]
-    + [
         "1e999",
         "9" * 33,
         "0x10",
@@ -82,10 +80,15 @@ def test_a_number_is_read_exactly(text, value):
         "5%%",
         "$5 cm",
         "5!",
-        "\u0663",
+        "٣",
         "1" * 200,
-    ]
-    + [True, None, [5], float("nan"), float("inf"), 10**80],
+        True,
+        None,
+        [5],
+        float("nan"),
+        float("inf"),
+        10**80,
+    ],
 )
 def test_anything_else_is_none(text):
     assert read_number(text) is None
