@@ -145,14 +145,24 @@ def test_a_module_that_does_not_import_says_so(monkeypatch):
     one.close()
 
 
-@pytest.mark.parametrize("end", ["pass", "os.kill(os.getpid(), 9)", "sys.exit(3)"])
-def test_no_process_outlives_its_parent(end):
+FORK = """if not os.fork():
+    os.close(1), os.close(2)
+    time.sleep(10)
+    os._exit(0)
+os.kill(os.getpid(), 9)"""
+"""A fork that lives on, as a data loader's may, must not hold the worker's pipe open."""
+
+
+@pytest.mark.parametrize(
+    ("busy", "end"),
+    [(True, "pass"), (True, "os.kill(os.getpid(), 9)"), (False, "os.kill(os.getpid(), 9)"), (False, FORK)],
+)
+def test_no_process_outlives_its_parent(busy, end):
     code = (
-        "import os, sys\nfrom mmreward.killable import Killable\n"
+        "import os, time\nfrom mmreward.killable import Killable\n"
         "pool = Killable('killable_worker')\n"
         "print(pool.submit({}, 30).result(60)['pid'], flush=True)\n"
-        "pool.submit({'spin': 1}, 2)\n"
-        "import time; time.sleep(0.2)\n" + end
+        f"if {busy}: pool.submit({{'spin': 1}}, 1); time.sleep(0.2)\n{end}"
     )
     ran = subprocess.run(
         [sys.executable, "-c", code],
