@@ -17,6 +17,8 @@ def answer(job):
             os.kill(os.getpid(), signal.SIGKILL)
         case {"eat": number}:
             return len(bytearray(number))
+        case {"gold": str()}:
+            time.sleep(60)  # as a truth that sympy cannot parse in time
         case {"print": text}:
             print(text)
         case {"spin": _}:

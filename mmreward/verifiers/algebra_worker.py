@@ -57,12 +57,13 @@ def _gold(text: str) -> tuple[Any, ...]:
 
 
 def _parse(text: str) -> list[Any]:
-    """What math-verify makes of one expression; nothing when it cannot read it. Boxes are opened before."""
+    """What math-verify makes of one expression; nothing when it cannot read it. Boxes and units are off
+    before: math-verify would take the m of 3m for one."""
     from latex2sympy2_extended.latex2sympy2 import NormalizationConfig
     from math_verify import LatexExtractionConfig, parse
 
     clean = NormalizationConfig(
-        basic_latex=True, units=True, malformed_operators=True, nits=True, boxed="none", equations=False
+        basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none", equations=False
     )
     config = LatexExtractionConfig(boxed_match_priority=-1, normalization_config=clean)
     parsed: list[Any] = parse(

@@ -27,6 +27,9 @@ NUMBERED = re.compile(r"\d ?_")
 JUXTAPOSED = re.compile(r"\d \d")
 ASSIGNED = re.compile(r"([A-Za-z]|\\[A-Za-z]+)(?:_(?:\w|\{\w{1,8}\}))?(?:\([A-Za-z]\))?")
 BRACE_OR_EQUALS = re.compile(r"\\.|[{}]|(?<![<>!:])=")
+RELATION = re.compile(r"[<>=&]|\\(?:le|ge|in|cup|begin)(?![A-Za-z])")
+MISMATCHED = {("tuple", "set"), ("set", "tuple"), ("tuple", "bare")}
+"""Of the truth and the answer, which math-verify does not tell apart; items in brackets have an order."""
 SYMBOL = re.compile(r"\\[A-Za-z]+|[A-Za-z]")
 GREEK = (
     " alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi"
@@ -128,7 +131,7 @@ def settle(truth: Truth, answer: str, likeness: Likeness) -> Verdict | Open:
     """
     if key(answer) == truth.key:
         return verdict("exact")
-    number = read_number(answer)
+    number = read_number(answer, letters=truth.number is not None and truth.number.unit is not None)
     if truth.number and number:
         return verdict("numeric" if likeness.same(truth.number, number) else "")
     if truth.words or (len(key(answer)) == 1 and len(truth.key) == 1):
@@ -138,6 +141,8 @@ def settle(truth: Truth, answer: str, likeness: Likeness) -> Verdict | Open:
         return verdict("")
     pair = _aligned(spelled(truth.number) if truth.number else truth.text, text)
     if pair is None or NUMBERED.findall(pair.answer) != NUMBERED.findall(pair.gold):
+        return verdict("")
+    if (_enclosed(pair.gold), _enclosed(pair.answer)) in MISMATCHED:
         return verdict("")
     known, number = truth.number or read_number(pair.gold), read_number(pair.answer)
     if known and number:  # what assignments held
@@ -224,6 +229,16 @@ def _assigned(text: str) -> _Assigned | None:
     if len(names) > 1:
         return None
     return _Assigned("".join(names), ",".join(values))
+
+
+def _enclosed(text: str) -> str:
+    """How several items are held: "tuple" (an interval too), "set", "bare", or "" for something else."""
+    text = text.strip()
+    if "," not in text or RELATION.search(text):
+        return ""
+    if text[0] in "([" and text[-1] in ")]":
+        return "tuple"
+    return "set" if text.startswith("\\{") and text.endswith("\\}") else "bare"
 
 
 def _sides(text: str) -> list[str]:

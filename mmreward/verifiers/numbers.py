@@ -97,12 +97,16 @@ class Likeness:
         return self.relax == "integers" and not year
 
 
-def read_number(text: Any) -> Number | None:
+def read_number(text: Any, *, letters: bool = False) -> Number | None:
     """The one number that this is; None for anything else, and for a number beyond the limits.
 
     Read are 7, -7, +7, 1,234.5, .5, 3/4, 1 3/4, \\frac{3}{4}, 1\\frac34, 2e-3, 2 \\times 10^{-3}, with a
     percent sign, a currency or a unit (see `units`). A comma separates thousands; 1,5 is no number. int,
     float, Decimal and Fraction are taken as they are.
+
+    Args:
+        text: what to read.
+        letters: 3m is three metres. Otherwise it is no number, as m may be a variable.
     """
     if isinstance(text, bool):
         return None
@@ -122,7 +126,7 @@ def read_number(text: Any) -> Number | None:
     if number is None:
         return None
     value = -number.value if sign == "-" else number.value
-    return _suffixed(number._replace(value=value, unit=currency), text[end:])
+    return _suffixed(number._replace(value=value, unit=currency), text[end:], letters)
 
 
 def _given(value: int | float | Decimal | Fraction) -> Number | None:
@@ -163,15 +167,15 @@ def _decimal(digits: str) -> Fraction | None:
     return Fraction(digits) if len(digits) <= MAX_DIGITS else None
 
 
-def _suffixed(number: Number, rest: str) -> Number | None:
+def _suffixed(number: Number, rest: str, letters: bool) -> Number | None:
     """The number with what follows it: nothing, a percent sign or a unit."""
     if not rest.strip():
         return number
     if rest.strip().lower() in ("%", "percent"):
         return number._replace(value=number.value / 100, percent=True, whole=False)
     unit = unit_of(rest)
-    bare_letter = len(rest) == 1 and rest.isalpha()  # 3m may be three times m
-    if unit is None or number.unit is not None or bare_letter:
+    bare_letter = len(rest) == 1 and rest.isalpha()
+    if unit is None or number.unit is not None or (bare_letter and not letters):
         return None
     return number._replace(unit=unit)
 
