@@ -130,14 +130,19 @@ rest."""
 def lacking(sample: Sample, needs: Sequence[str]) -> str:
     """Why the sample cannot be scored by a reward with these needs; empty when it can."""
     values = {name: getattr(sample, name) for name in needs}
-    empty = [name for name, v in values.items() if v is None or (isinstance(v, str | tuple) and not v)]
+    # A response of no words is one, and a bad one.
+    empty = [
+        name
+        for name, value in values.items()
+        if value is None or (name != "response" and isinstance(value, str | tuple) and not value)
+    ]
     if empty:
         return f"the sample has no {' and no '.join(SHOWN.get(name, name) for name in empty)}"
     for name in ("prompt", "response"):
         text = getattr(sample, name)
         if name in needs and not isinstance(text, str):
             return f"{name} is {type(text).__name__}, not text"
-        if name in needs and not text.strip():
+        if name in needs and name != "response" and not text.strip():
             return f"the sample's {name} is blank"
     return ""
 

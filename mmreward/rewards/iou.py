@@ -7,8 +7,9 @@ from ..failures import Unscorable
 from ..registry import reward
 from ..types import Sample, Score
 from ..verifiers.answer import segment
-from ..verifiers.boxes import Box, boxes_of, soft_f1, to_unit
+from ..verifiers.boxes import PARTS, Box, boxes_of, soft_f1, to_unit
 from ..verifiers.lists import parse_list
+from ..verifiers.verdict import Verdict, verified
 
 Space = Literal["pixel", "norm_1", "norm_100", "norm_1000"]
 
@@ -39,7 +40,7 @@ def iou(
     too). Matching is optimal and one to one, so order does not matter, a duplicate counts as a false box, and
     adding a box pays only if it is a match; one that cannot be read is a false box. With no true boxes the
     value is 1 for an empty list, else `empty_decay` to the power of the number of boxes. A response without a
-    readable list is "unparsable", which an empty list is not.
+    readable list is worth 0, and has `parts["parsed"]` 0, which an empty list has not.
 
     Args:
         threshold: the IoU from which a match counts in full.
@@ -57,14 +58,14 @@ def iou(
         )
 
     async def score(sample: Sample) -> Score:
-        assert sample.response is not None
-        truth = _truth(sample, target_space)
-        answer = segment(sample.response, bare=bare).answer
-        parsed = parse_list(answer)
-        found = [_unit(box, sample, space) for box in boxes_of(parsed.items)]
-        found += [None] * parsed.dropped
-        result = soft_f1(found, truth, threshold=threshold, width=width, labels=labels, decay=empty_decay)
-        return Score(result.f1, result.parts)
+        response, truth = sample.response or "", _truth(sample, target_space)
+
+        def check() -> Verdict:
+            parsed = parse_list(segment(response, bare=bare).answer)
+            found = [_unit(box, sample, space) for box in boxes_of(parsed.items)] + [None] * parsed.dropped
+            return soft_f1(found, truth, threshold=threshold, width=width, labels=labels, decay=empty_decay)
+
+        return verified(check, PARTS)
 
     return score
 

@@ -19,6 +19,7 @@ LED = re.compile(r"^\W*(?:so|therefore|thus|hence|overall|finally)\b", re.IGNORE
 YES_NO = re.compile(
     r"^\W*(?:yes|no)\s*(?:[,.:;!*\u2013\u2014]|-+\s|$)|\b(?:yes|no)\W*$|\ba\s+(?:yes|no)\b", re.IGNORECASE
 )
+MAX_BOXED = 4096
 ORDINALS = {"1": "first", "2": "second", "3": "third", "4": "fourth"}
 MATCHES = re.compile(
     r"\b(?:it|picture|image|this|does|do|so|request|prompt|description)\b[^.]{0,40}"
@@ -34,20 +35,21 @@ class Segments(NamedTuple):
     answer: str
 
 
-def segment(text: str, *, bare: bool = False) -> Segments:
+def segment(text: str, *, bare: bool = False, prefilled: bool = False) -> Segments:
     """Split a response at its last `</think>` and take the answer from the `<answer>` tags after it.
 
     Args:
         text: the whole response. A template that opens `<think>` in the prompt leaves only the closing tag
             here.
         bare: take everything after the thinking when there are no answer tags.
+        prefilled: the template opens `<think>` in the prompt, so a response that never closes it is cut off.
 
     Raises:
         Unscorable: "unparsable" when the thinking was never closed (cut off), when there are no answer tags
             and `bare` is off, or when there are several answers.
     """
     before, closed, body = text.rpartition("</think>")
-    if not closed and "<think>" in text:
+    if not closed and (prefilled or "<think>" in text):
         raise Unscorable("the reasoning was never closed: the response is cut off", "unparsable")
     thought = before.strip().removeprefix("<think>").strip()
     count = body.count("<answer>")
@@ -59,6 +61,28 @@ def segment(text: str, *, bare: bool = False) -> Segments:
     if not bare:
         raise Unscorable("there is no <answer> after the reasoning", "unparsable")
     return Segments(thought, body.strip())
+
+
+def boxed(text: str) -> str | None:
+    """What the last `\\boxed{...}` (or `\\fbox`) holds, braces balanced; None where there is none.
+
+    A backslash takes the next character out of the count. An expression of more than `MAX_BOXED` characters,
+    or without its closing brace, is none.
+    """
+    start = max(text.rfind("\\boxed"), text.rfind("\\fbox"))
+    opening = text.find("{", start) if start >= 0 else -1
+    if opening < 0 or text[start:opening].strip() not in ("\\boxed", "\\fbox"):
+        return None
+    depth, at, end = 0, opening, min(len(text), opening + MAX_BOXED)
+    while at < end:
+        if text[at] == "\\":
+            at += 1
+        elif text[at] in "{}":
+            depth += 1 if text[at] == "{" else -1
+            if not depth:
+                return text[opening + 1 : at].strip()
+        at += 1
+    return None
 
 
 def mask_verdict(thought: str, labels: Sequence[str]) -> str:

@@ -3,15 +3,18 @@
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+
+from .verdict import Verdict
 
 KEYS = ("bbox_2d", "bbox", "box", "Position", "position")
 LABELS = ("label", "class", "name", "category")
 NUMERIC = re.compile(r"-?\d{1,9}(\.\d{1,9})?")
 MAX_COORDINATE = 1e7
+PARTS = ("precision", "recall", "mean_iou", "found", "true")
+"""Of a soft F1."""
 
 
 class Box(NamedTuple):
@@ -22,14 +25,6 @@ class Box(NamedTuple):
     x2: float
     y2: float
     label: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class SoftF1:
-    """The score and what it is made of."""
-
-    f1: float
-    parts: Mapping[str, float]
 
 
 def boxes_of(items: Any) -> list[Box | None]:
@@ -115,7 +110,7 @@ def soft_f1(
     width: float = 1.0,
     labels: Literal["exact", "ignore"] = "exact",
     decay: float = 0.5,
-) -> SoftF1:
+) -> Verdict:
     """2 * tp / (boxes found + boxes true), tp being the best one-to-one sum of ramp(IoU) over equal labels.
 
     Every found box counts, duplicates and unreadable ones (None) too, so a box that matches nothing lowers
@@ -125,7 +120,9 @@ def soft_f1(
 
     total = len(found) + len(truth)
     if not truth:
-        return SoftF1(decay ** len(found) if found else 1.0, {"found": float(len(found)), "true": 0.0})
+        right = float(not found)
+        none = {"precision": right, "recall": 1.0, "mean_iou": right, "found": float(len(found)), "true": 0.0}
+        return Verdict(decay ** len(found), none)
     worth = np.zeros((len(found), len(truth)))
     overlap = np.zeros((len(found), len(truth)))
     for i, box in enumerate(found):
@@ -142,4 +139,4 @@ def soft_f1(
         "found": float(len(found)),
         "true": float(len(truth)),
     }
-    return SoftF1(2 * tp / total, parts)
+    return Verdict(2 * tp / total, parts)

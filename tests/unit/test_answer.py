@@ -5,7 +5,7 @@ import time
 import pytest
 
 from mmreward import Unscorable
-from mmreward.verifiers.answer import mask_verdict, segment
+from mmreward.verifiers.answer import boxed, mask_verdict, segment
 
 
 @pytest.mark.parametrize(
@@ -142,3 +142,27 @@ def test_a_megabyte_is_masked_in_little_time(text):
     mask_verdict(text, ("yes", "no"))
     segment(text, bare=True)
     assert time.process_time() - begun < 5
+
+
+@pytest.mark.parametrize(
+    ("text", "inside"),
+    [
+        (r"so \boxed{42}.", "42"),
+        (r"\boxed{1} then \boxed {\frac{1}{2}}", r"\frac{1}{2}"),
+        (r"\fbox{a}", "a"),
+        (r"\boxed{\{1, 2\}}", r"\{1, 2\}"),
+        (r"\boxed{}", ""),
+        (r"\boxed{1", None),
+        (r"\boxed 5 {6}", None),
+        ("42", None),
+        (r"\boxed{" + "1" * 5000 + "}", None),
+    ],
+)
+def test_the_last_box_is_read_with_its_braces_balanced(text, inside):
+    assert boxed(text) == inside
+
+
+def test_a_response_whose_thinking_the_template_opened_must_close_it():
+    with pytest.raises(Unscorable, match="cut off"):
+        segment("I wonder <answer>yes</answer>", prefilled=True)
+    assert segment("I see</think><answer>yes</answer>", prefilled=True) == ("I see", "yes")

@@ -27,7 +27,7 @@ founds = st.lists(st.none() | boxes(), max_size=6)
 
 
 def f1(found, truth, **options):
-    return soft_f1(found, truth, **options).f1
+    return soft_f1(found, truth, **options).value
 
 
 # --- properties -----------------------------------------------------------------------------------
@@ -207,12 +207,12 @@ def reply(text):
         (reply('```json\n[{"bbox_2d": [0, 0, 500, 500], "label": "Cat"}]\n```'), TARGET, "ok", 1.0),
         (reply("[]"), [], "ok", 1.0),
         (reply("[]"), TARGET, "ok", 0.0),
-        (reply("[oops"), [], "unparsable", None),
-        (reply(""), [], "unparsable", None),
-        ('<think>cut off [{"bbox_2d": [0, 0, 500, 500], "label": "cat"}]', TARGET, "unparsable", None),
+        (reply("[oops"), [], "ok", 0.0),
+        (reply(""), [], "ok", 0.0),
+        ('<think>cut off [{"bbox_2d": [0, 0, 500, 500], "label": "cat"}]', TARGET, "ok", 0.0),
         (reply('[{"bbox_2d": [0, 0, 500, 500], "label": "cat"}, {"bbox_2d": [1'), TARGET, "ok", 2 / 3),
         (reply('[{"bbox_2d": [500, 500, 0, 0], "label": "cat"}]'), TARGET, "ok", 0.0),
-        ("", TARGET, "missing", None),
+        ("", TARGET, "ok", 0.0),
         (reply("[]"), None, "missing", None),
         (reply("[]"), [{"bbox_2d": [5, 5, 1, 1]}], "error", None),
         (reply("[]"), "cat", "error", None),

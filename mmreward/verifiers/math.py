@@ -1,0 +1,263 @@
+"""Whether a mathematical answer is right: as text, as a number, and only then by computer algebra.
+
+The first two stages are here, and settle most answers in microseconds. What they leave is an `Open` question,
+screened and spelled so that math-verify's known faults cannot be used; it belongs in a process that can be
+killed (see `algebra` and `killable`).
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Literal, NamedTuple
+
+from ..failures import Unscorable
+from .answer import boxed, segment
+from .bounds import too_large
+from .latex import balanced, key, listed, tidy, worded
+from .numbers import Likeness, Number, read_number
+from .units import Unit, typeset_unit
+from .verdict import Verdict
+
+PARTS = ("exact", "numeric", "symbolic")
+"""The stage by which a right answer was recognised is 1."""
+MAX_BOXES = 64
+MAX_DECIMALS = 40
+NUMBERED = re.compile(r"\d ?_")
+JUXTAPOSED = re.compile(r"\d \d")
+ASSIGNED = re.compile(r"([A-Za-z]|\\[A-Za-z]+)(?:_(?:\w|\{\w{1,8}\}))?(?:\([A-Za-z]\))?")
+BRACE_OR_EQUALS = re.compile(r"\\.|[{}]|(?<![<>!:])=")
+RELATION = re.compile(r"[<>=&]|\\(?:le|ge|in|cup|begin)(?![A-Za-z])")
+MISMATCHED = {("tuple", "set"), ("set", "tuple"), ("tuple", "bare")}
+"""Of the truth and the answer, which math-verify does not tell apart; items in brackets have an order."""
+SYMBOL = re.compile(r"\\[A-Za-z]+|[A-Za-z]")
+GREEK = (
+    " alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi"
+    " chi psi omega "
+)
+SPARE = "kqvwujhnmlpzyxtsrgfcba"
+"""Letters that stand in for others, those least likely to be in use first; not d, e, i and o, which mean
+something."""
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """The true answer, read once.
+
+    Args:
+        text: tidied, without a typeset unit.
+        key: for comparison as text.
+        number: when it is one.
+        unit: typeset at the end of an expression that is no number.
+        words: it is text, and only equal text is right.
+    """
+
+    text: str
+    key: str
+    number: Number | None
+    unit: Unit | None
+    words: bool
+
+
+class Open(NamedTuple):
+    """Two expressions that only computer algebra can compare, the truth first."""
+
+    gold: str
+    answer: str
+
+
+def truth_of(target: Any) -> Truth:
+    """Read a target: a number, or text in plain notation or LaTeX, which may be boxed.
+
+    Raises:
+        Unscorable: "error", a fault of the data, when it is empty, no text, unbalanced, or too large to be
+            computed with.
+    """
+    if isinstance(target, bool) or not isinstance(target, str | int | float):
+        raise Unscorable(f"the target {str(target)[:80]!r} is {type(target).__name__}; give text or a number")
+    given = str(target)
+    held = boxed(given)
+    text = tidy(given if held is None else held)
+    if not text:
+        raise Unscorable(f"the target {given[:80]!r} is empty; leave the row out or give the true answer")
+    number = read_number(text)
+    listing = listed(text)
+    words = number is None and (worded(listing) or bool(JUXTAPOSED.search(listing)))
+    reason = (
+        "" if number or words else too_large(listing) or ("" if balanced(listing) else "unbalanced braces")
+    )
+    if reason:
+        raise Unscorable(f"the target {given[:80]!r} cannot be compared with anything: {reason}")
+    rest, unit = (text, None) if number or words else typeset_unit(listing)
+    return Truth(rest, key(text), number, unit, words)
+
+
+def answer_of(
+    response: str, *, bare: bool = False, boxes: Literal["last", "agree"] = "last", only_boxed: bool = False
+) -> str:
+    """The answer in a response, tidied: what the last `\\boxed{}` inside `<answer>` holds, or else all of it.
+
+    Args:
+        response: the whole response.
+        bare: take the text after the thinking where there are no answer tags; only a box counts there.
+        boxes: "last" takes the last of several boxes, "agree" asks that all hold the same.
+        only_boxed: an answer without a box is none.
+
+    Raises:
+        Unscorable: "unparsable" when there is no answer, none that is not empty, or boxes disagree.
+    """
+    tagged = "<answer>" in response.rpartition("</think>")[2]
+    text = segment(response, bare=bare).answer
+    held = boxed(text)
+    if held is None and (only_boxed or not tagged):
+        raise Unscorable("there is no \\boxed{} answer", "unparsable")
+    if boxes == "agree" and len({key(tidy(box)) for box in _boxes(text)}) > 1:
+        raise Unscorable("several boxed answers that disagree", "unparsable")
+    answer = text if held is None else held
+    if len(answer) > 4096:
+        raise Unscorable(f"an answer of {len(answer)} characters", "unparsable")
+    answer = tidy(answer)
+    if not answer:
+        raise Unscorable("the answer is empty", "unparsable")
+    return answer
+
+
+def settle(truth: Truth, answer: str, likeness: Likeness) -> Verdict | Open:
+    """Judge as text and as numbers; what remains open is fit for computer algebra.
+
+    Raises:
+        Unscorable: "unparsable" when the answer is prose, malformed, an equation where the truth is none, or
+            too large to be computed with.
+    """
+    if key(answer) == truth.key:
+        return verdict("exact")
+    number = read_number(answer, letters=truth.number is not None and truth.number.unit is not None)
+    if truth.number and number:
+        return verdict("numeric" if likeness.same(truth.number, number) else "")
+    if truth.words or (len(key(answer)) == 1 and len(truth.key) == 1):
+        return verdict("")
+    text, unit = (spelled(number), number.unit) if number else typeset_unit(_screened(answer))
+    if not _units_agree(truth, unit, likeness):
+        return verdict("")
+    pair = _aligned(spelled(truth.number) if truth.number else truth.text, text)
+    if pair is None or NUMBERED.findall(pair.answer) != NUMBERED.findall(pair.gold):
+        return verdict("")
+    if (_enclosed(pair.gold), _enclosed(pair.answer)) in MISMATCHED:
+        return verdict("")
+    known, number = truth.number or read_number(pair.gold), read_number(pair.answer)
+    if known and number:  # what assignments held
+        return verdict("numeric" if likeness.same(known, number) else "")
+    return _apart(pair)
+
+
+def verdict(stage: str) -> Verdict:
+    """Right by this stage; wrong when there is none."""
+    return Verdict(float(bool(stage)), {name: float(name == stage) for name in PARTS})
+
+
+def spelled(number: Number) -> str:
+    """A number in LaTeX that leaves nothing to guess: no percent sign, unit, currency or separator."""
+    value, digits = number.value, 0
+    while value.denominator != 1 and digits < MAX_DECIMALS:
+        value, digits = value * 10, digits + 1
+    if value.denominator != 1:
+        return f"\\frac{{{number.value.numerator}}}{{{number.value.denominator}}}"
+    return f"{Decimal(value.numerator).scaleb(-digits):f}"
+
+
+def _boxes(text: str) -> Iterator[str]:
+    """What each box holds, the last first."""
+    for _ in range(MAX_BOXES):
+        held = boxed(text)
+        if held is None:
+            return
+        yield held
+        text = text[: max(text.rfind("\\boxed"), text.rfind("\\fbox"))]
+
+
+def _screened(answer: str) -> str:
+    """The answer with alternatives as a list, if it may be handed on."""
+    text = listed(answer)
+    reason = too_large(text)
+    if not reason and worded(typeset_unit(text)[0]):
+        reason = "words where mathematics is expected"
+    if not reason and ("$" in text or "\\boxed" in text or not balanced(text)):
+        reason = "delimiters or braces that do not match"
+    if not reason and JUXTAPOSED.search(text):  # math-verify adds them up
+        reason = "numbers side by side"
+    if reason:
+        raise Unscorable(f"{answer[:80]!r} is no answer: {reason}", "unparsable")
+    return text
+
+
+def _units_agree(truth: Truth, given: Unit | None, likeness: Likeness) -> bool:
+    known = truth.unit or (truth.number.unit if truth.number else None)
+    if known and given:
+        return known == given
+    return not (known and likeness.units == "required")
+
+
+def _aligned(gold: str, answer: str) -> Open | None:
+    """Both with or both without "x =" in front; None when they name different variables.
+
+    math-verify takes the right side of any equation for the answer, so 1 = 5 would be 5.
+    """
+    known, given = _assigned(gold), _assigned(answer)
+    if given is None and len(_sides(gold)) == 1:
+        raise Unscorable(f"{answer[:80]!r} is an equation, and the true answer is none", "unparsable")
+    if known is None or given is None:
+        return Open(gold, answer)
+    if known.name and given.name and known.name != given.name:
+        return None
+    return Open(known.value, given.value)
+
+
+class _Assigned(NamedTuple):
+    name: str
+    value: str
+
+
+def _assigned(text: str) -> _Assigned | None:
+    """Read "x = 3, x = 4" as 3, 4; the name is empty where nothing is assigned. None for other equations."""
+    names, values = set(), []
+    for part in text.split(","):
+        *sides, value = (side.strip() for side in _sides(part))
+        if not all(map(ASSIGNED.fullmatch, sides)):
+            return None
+        names.update(sides)
+        values.append(value)
+    if len(names) > 1:
+        return None
+    return _Assigned("".join(names), ",".join(values))
+
+
+def _enclosed(text: str) -> str:
+    """How several items are held: "tuple" (an interval too), "set", "bare", or "" for something else."""
+    text = text.strip()
+    if "," not in text or RELATION.search(text):
+        return ""
+    if text[0] in "([" and text[-1] in ")]":
+        return "tuple"
+    return "set" if text.startswith("\\{") and text.endswith("\\}") else "bare"
+
+
+def _sides(text: str) -> list[str]:
+    """Split at the equality signs that are not in braces, as that of a sum's index is."""
+    sides, depth, begun = [], 0, 0
+    for found in BRACE_OR_EQUALS.finditer(text):
+        if found[0] == "=" and not depth:
+            sides.append(text[begun : found.start()])
+            begun = found.end()
+        depth += {"{": 1, "}": -1}.get(found[0], 0)
+    return [*sides, text[begun:]]
+
+
+def _apart(pair: Open) -> Open:
+    """Give a capital another letter where its small letter is in use too, as math-verify lowers all."""
+    used = {found for text in pair for found in SYMBOL.findall(text)}
+    names = {name for name in used if len(name) == 1 or f" {name[1:].lower()} " in GREEK}
+    clashing = sorted(name for name in names if name.lower() in names and name != name.lower())
+    spare = (letter for letter in SPARE if letter not in used and letter.upper() not in used)
+    other = dict(zip(clashing, spare, strict=False))
+    gold, answer = (SYMBOL.sub(lambda found: other.get(found[0], found[0]), text) for text in pair)
+    return Open(gold, answer)
