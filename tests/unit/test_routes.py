@@ -4,7 +4,7 @@ import math
 from itertools import permutations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from toys import toy
 
@@ -124,6 +124,7 @@ def test_a_single_reward_is_the_accuracy(rewards):
     assert load_route("s", {"rewards": {"right": {}}}).total(scored(right=0.3)).value == 0.3
 
 
+@settings(max_examples=40)
 @given(st.lists(UNIT, min_size=5, max_size=5), st.floats(0.01, 10), st.floats(0, 10), st.floats(-5, 5))
 def test_totals_lie_in_the_unit_interval_and_rise_with_the_accuracy(values, a, f, weight):
     for name in ("right", "form", "probe", "bonus"):

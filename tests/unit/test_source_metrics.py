@@ -5,7 +5,7 @@ import math
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmreward import Sample, Score
@@ -154,6 +154,7 @@ outcomes = st.builds(
 )
 
 
+@settings(max_examples=40)
 @given(st.lists(outcomes, max_size=12), st.integers(0, 99))
 def test_no_figure_depends_on_the_order_or_is_nan(rows, seed):
     shuffled = rows[:]
