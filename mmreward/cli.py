@@ -230,14 +230,14 @@ def demo(
 
 @app.command()
 def report(
-    run: Annotated[Path, typer.Argument(help="A results file, or the folder of a run.")],
+    run: Annotated[Path, typer.Argument(help="A results file, a log of metrics, or the folder of a run.")],
     out: Annotated[
         Path | None, typer.Option(help="The page; default: report.html beside the scores or in the folder.")
     ] = None,
     data: Annotated[Path | None, typer.Option(help="The data set, if it has moved.")] = None,
     limit: Annotated[int, typer.Option(help="Samples or prompts shown with their pictures.")] = 64,
 ) -> None:
-    """Write one self-contained HTML page about a run: of scores, a search, or a training."""
+    """Write one self-contained HTML page about a run: of scores, a search, a training, or metrics."""
     typer.echo(_extension("report")(run, out, data, limit))
 
 
