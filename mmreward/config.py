@@ -24,20 +24,11 @@ def _filled(given: Any) -> Any:
     return {name: args or {} for name, args in given.items()} if isinstance(given, Mapping) else given
 
 
-def _present(given: Any) -> Any:
-    """Mappings without their nulls, down to the arguments; a reward whose arguments are null has none."""
+def without_nulls(given: Any) -> Any:
+    """Mappings without the keys whose value is null, at any depth."""
     if not isinstance(given, Mapping):
         return given
-    held = {key: value for key, value in given.items() if value is not None}
-    if isinstance(rewards := held.get("rewards"), Mapping):
-        held["rewards"] = {name: {} if args is None else _shown(args) for name, args in rewards.items()}
-    return {key: value if key == "rewards" else _shown(value) for key, value in held.items()}
-
-
-def _shown(given: Any) -> Any:
-    if not isinstance(given, Mapping):
-        return given
-    return {key: _shown(value) for key, value in given.items() if value is not None}
+    return {key: without_nulls(value) for key, value in given.items() if value is not None}
 
 
 RewardArgs = Annotated[dict[str, dict[str, Any]], BeforeValidator(_filled)]
@@ -113,8 +104,10 @@ class RouteConfig(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _without_nulls(cls, given: Any) -> Any:
-        return _present(given)
+    def _cleared(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and given.get("rewards") is not None:
+            given = {**given, "rewards": _filled(given["rewards"])}
+        return without_nulls(given)
 
 
 class Config(Strict):

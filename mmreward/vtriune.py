@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from .config import Strict, Weight, problems
+from .config import Strict, Weight, problems, without_nulls
 from .failures import Unscorable
 from .verifiers.answer import boxed, segment
 from .verifiers.lists import parse_list
@@ -27,7 +27,7 @@ def _present(given: Any) -> Any:
     """Without nulls, and without structs that hold nothing else."""
     if not isinstance(given, Mapping):
         return given
-    kept = {key: _present(value) for key, value in given.items() if value is not None}
+    kept = {key: _present(value) for key, value in without_nulls(given).items()}
     return {key: value for key, value in kept.items() if value != {}}
 
 
@@ -117,9 +117,10 @@ def route_of(source: str, model: RewardModel) -> dict[str, Any]:
     """The route of a record, as `config.RouteConfig` describes one."""
     name = "math" if model.verifier == "mathverify" else "iou"
     args = _math(model) if name == "math" else _boxes(source, model.verifier_parm)
+    # V-Triune asks for thinking tags in mathematics only.
     route: dict[str, Any] = {"rewards": {name: args}, "accuracy": {name: model.accuracy_ratio}}
     if model.format_ratio:
-        route["rewards"]["format"] = {}
+        route["rewards"]["format"] = {"think": name == "math"}
         route["format"] = {"format": model.format_ratio}
     if name == "iou":
         sharp = {**args, "reward": "iou", "width": SHARP}

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 from toys import toy
 
-from mmreward import Score
+from mmreward import Score, reward
 from mmreward.data import read_rows, sample_of
 from mmreward.router import Router
 from mmreward.verifiers.answer import boxed, segment
@@ -72,11 +72,17 @@ def verifiers():
         answer = segment(sample.response, bare=True).answer
         return Score(float((boxed(answer) or answer) == sample.target))
 
-    async def tags(sample):
-        return Score(float("<answer>" in sample.response))
-
     toy(right, "math", needs=("response", "target"))
-    toy(tags, "format", needs=("response",))
+
+    @reward("format", needs=("response",), range=(0.0, 1.0))
+    def form(think: bool = True):
+        """Whether the tags are there."""
+
+        async def tags(sample):
+            wanted = ("<think>", "<answer>") if think else ("<answer>",)
+            return Score(float(all(tag in sample.response for tag in wanted)))
+
+        return tags
 
 
 def test_a_record_becomes_a_sample(tmp_path, png):
@@ -114,6 +120,12 @@ def test_what_is_watched_is_precision_at_each_threshold(engine, verifiers, tmp_p
     precision = [scores[f"iou_{percent}"].parts["precision"] for percent in (50, 75, 95, 99)]
     recall = [scores[f"iou_{percent}"].parts["recall"] for percent in (50, 75, 95, 99)]
     assert precision == [0.5, 0.5, 0.0, 0.0] and recall == [1.0, 1.0, 0.0, 0.0]
+
+
+def test_boxes_need_no_thinking(engine, verifiers, tmp_path, png):
+    row = detection() | {"images": [{"bytes": png, "path": None}], "response": "<answer>[]</answer>"}
+    total = Router().score(engine, [read(row, tmp_path)]).totals[0]
+    assert total.parts["format"] == 1.0 and total.value == pytest.approx(0.1 / 1.1)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +198,7 @@ def test_parquet_whose_structs_are_merged_is_read_as_it_is(tmp_path, png, engine
     del bare["reward_model"]["verifier_parm"]
     rows = [detection() | {"images": [{"bytes": png, "path": None}]}, bare]
     for row in rows:
-        row["response"] = r"<answer>\boxed{42}</answer>"
+        row["response"] = r"<think>6 * 7</think><answer>\boxed{42}</answer>"
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "train_mixed_2.parquet")
     read_back = list(read_rows(tmp_path / "train_mixed_2.parquet"))
     assert [row.problem for row in read_back] == ["", ""]
