@@ -7,7 +7,7 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
-from .config import RouteConfig
+from .config import RouteConfig, without_nulls
 from .engine import Engine
 from .failures import Unscorable
 from .registry import Reward
@@ -134,7 +134,8 @@ class Router:
     def _own_route(self, sample: Sample) -> Route:
         given, source = sample.meta[OWN], sample.source
         try:
-            described = json.loads(given) if isinstance(given, str) else given
+            # Data knows no reward without arguments that is null: Arrow puts one into rows that have none.
+            described = without_nulls(json.loads(given) if isinstance(given, str) else given)
             key = json.dumps([source, described], sort_keys=True, default=str)
         except (ValueError, TypeError, RecursionError) as error:
             raise ValueError(f"source {source!r}: meta[{OWN!r}] is not JSON: {error}") from None

@@ -4,12 +4,15 @@ import asyncio
 import json
 import math
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from toys import FakeNetwork, Item, network_reward, toy
 from typer.testing import CliRunner
 
 from mmreward import Engine, Sample, Score, cli
 from mmreward.config import load_config
+from mmreward.data import read_rows
 from mmreward.results import read
 from mmreward.router import Router
 from mmreward.routes import PARTS
@@ -92,13 +95,30 @@ def test_routes_share_the_engines_batches():
 
 
 def test_a_samples_own_route_comes_first_as_a_mapping_or_as_json(engine, router):
-    own = {"rewards": {"upper": None}, "accuracy": {"upper": 2.0}, "format": None}
+    own = {"rewards": {"upper": {}}, "accuracy": {"upper": 2.0}, "format": None}
     samples = [
         Sample(source="det_coco", response="UP", meta={"route": own}),
         Sample(source="nowhere", response="UP", meta={"route": json.dumps(own)}),
         Sample(source="math", response="X", target="Y", meta={"route": None}),
     ]
     assert [total.value for total in router.score(engine, samples).totals] == [1.0, 1.0, 0.5]
+
+
+def test_routes_whose_structs_arrow_merged_are_those_of_each_row(engine, tmp_path):
+    """In Parquet every row has the keys of all; those of the others are null."""
+    toy(upper, "upper", needs=("response",))
+    routes = [
+        {"rewards": {"iou": {"threshold": 0.5, "width": 0.5}}},
+        {"rewards": {"up": {"reward": "upper"}}, "accuracy": {"up": 2.0}},
+    ]
+    rows = [{"id": str(i), "source": "s", "response": "UP", "route": route} for i, route in enumerate(routes)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    samples = [row.sample for row in read_rows(tmp_path / "rows.parquet")]
+    assert samples[1].meta["route"]["rewards"]["iou"] is None
+    router = Router()
+    router.check(samples)
+    assert [set(router.route(sample).rewards) for sample in samples] == [{"iou"}, {"up"}]
+    assert router.score(engine, samples).totals[1].value == 1.0
 
 
 def test_the_exact_name_comes_before_globs_and_the_first_glob_wins():
