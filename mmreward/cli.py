@@ -70,7 +70,9 @@ def score(
         list[str] | None,
         typer.Option(help="NAME or NAME:ARGUMENT=VALUE,...; may be given several times."),
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="A YAML file with rewards, compose and engine.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="A YAML file: rewards or routes, compose, engine.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; default: CUDA if any.")] = None,
     max_failures: Annotated[str, typer.Option(help="Failed scores that are tolerated: 5% or 0.05.")] = "5%",
     timeout: Annotated[float | None, typer.Option(help="Seconds one score may take.")] = None,
@@ -80,10 +82,14 @@ def score(
     from .assembly import engine_of
     from .config import Config, EngineConfig, load_config
     from .loading import resolve
+    from .router import NAME as ROUTED
+    from .router import Router
     from .run import score_file
 
     settings = load_config(config) if config is not None else Config(rewards={})
-    chosen = {**settings.rewards, **dict(_parse_reward(text) for text in reward or [])}
+    chosen: dict[str, Any] = {**settings.rewards, **dict(_parse_reward(text) for text in reward or [])}
+    if settings.routes:
+        chosen[ROUTED] = Router(settings.routes).reward
     if not chosen:
         raise ValueError(
             "no rewards: give --reward NAME or --config FILE; `mmreward list` shows what there is"
@@ -224,14 +230,14 @@ def demo(
 
 @app.command()
 def report(
-    run: Annotated[Path, typer.Argument(help="A results file, or the folder of a run.")],
+    run: Annotated[Path, typer.Argument(help="A results file, a log of metrics, or the folder of a run.")],
     out: Annotated[
         Path | None, typer.Option(help="The page; default: report.html beside the scores or in the folder.")
     ] = None,
     data: Annotated[Path | None, typer.Option(help="The data set, if it has moved.")] = None,
     limit: Annotated[int, typer.Option(help="Samples or prompts shown with their pictures.")] = 64,
 ) -> None:
-    """Write one self-contained HTML page about a run: of scores, a search, or a training."""
+    """Write one self-contained HTML page about a run: of scores, a search, a training, or metrics."""
     typer.echo(_extension("report")(run, out, data, limit))
 
 

@@ -10,17 +10,25 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from .compose import Recipe
 
 Positive = Annotated[int, Field(ge=1)]
 Amount = Annotated[float, Field(ge=0)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 M = TypeVar("M", bound=BaseModel)
 
 
 def _filled(given: Any) -> Any:
     return {name: args or {} for name, args in given.items()} if isinstance(given, Mapping) else given
+
+
+def without_nulls(given: Any) -> Any:
+    """Mappings without the keys whose value is null, at any depth."""
+    if not isinstance(given, Mapping):
+        return given
+    return {key: without_nulls(value) for key, value in given.items() if value is not None}
 
 
 RewardArgs = Annotated[dict[str, dict[str, Any]], BeforeValidator(_filled)]
@@ -78,11 +86,37 @@ class ComposeConfig(Strict):
         return Recipe(weights=self.weights, gates=self.gates, normalise=self.normalise, failed=self.failed)
 
 
+class RouteConfig(Strict):
+    """How the samples of one source are scored; `routes.Route` says how the total is made.
+
+    A key that is null is one that is not there: Arrow fills structs up that way. A single reward without any
+    role is the accuracy.
+    """
+
+    rewards: RewardArgs = Field(min_length=1)
+    accuracy: dict[str, Weight] = {}
+    format: dict[str, Weight] = {}
+    extra: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = {}
+    gates: dict[str, float] = {}
+    soft_gates: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
+    watch: tuple[str, ...] = ()
+    ranges: dict[str, tuple[float, float]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _cleared(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and given.get("rewards") is not None:
+            given = {**given, "rewards": _filled(given["rewards"])}
+        return without_nulls(given)
+
+
 class Config(Strict):
     """One run. `rewards` maps your name to arguments; the keys `reward`, `columns` and `python` among them
-    name the reward if it differs, its columns, and the interpreter it runs in (see `resolve`)."""
+    name the reward if it differs, its columns, and the interpreter it runs in (see `resolve`). `routes` maps
+    a source, or a glob of sources, to how its samples are scored; the first that matches is taken."""
 
-    rewards: RewardArgs
+    rewards: RewardArgs = {}
+    routes: dict[str, RouteConfig] = {}
     compose: ComposeConfig | None = None
     engine: EngineConfig = EngineConfig()
 

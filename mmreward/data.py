@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from . import vtriune
 from .failures import Unscorable
 from .media import Media
 from .types import Sample
@@ -36,8 +37,8 @@ def read_rows(path: str | Path) -> Iterator[Row]:
     """The rows of a data set, in order.
 
     Columns are the fields of `Sample`; other columns go into `meta`, unless they look like a misspelt field.
-    A folder gives one row per picture or clip, with the prompt from a text file of the same name, or the rows
-    of its `metadata.jsonl` (column `file_name`).
+    V-Triune's rows are read as they are (see `vtriune`). A folder gives one row per picture or clip, with the
+    prompt from a text file of the same name, or the rows of its `metadata.jsonl` (column `file_name`).
 
     Raises:
         ValueError: nothing at this path, or a format that cannot be read.
@@ -72,7 +73,7 @@ def rows_of(records: Iterable[Any], root: Path, first: int = 0) -> Iterator[Row]
         if isinstance(record, ValueError):
             yield Row(fallback, None, str(record), "")
             continue
-        given = record.get("id") if isinstance(record, Mapping) else None
+        given = _id(record) if isinstance(record, Mapping) else None
         name = fallback if given is None or given == "" else str(given)
         try:
             if name in seen:
@@ -85,6 +86,12 @@ def rows_of(records: Iterable[Any], root: Path, first: int = 0) -> Iterator[Row]
         seen.add(name)
 
 
+def _id(record: Mapping[Any, Any]) -> Any:
+    """What a row calls itself; V-Triune's say so in `extra_info`."""
+    extra = record.get("extra_info")
+    return extra.get("id") if "id" not in record and isinstance(extra, Mapping) else record.get("id")
+
+
 def sample_of(record: Any, root: Path, name: str) -> Sample:
     """A sample from a mapping of columns.
 
@@ -93,6 +100,8 @@ def sample_of(record: Any, root: Path, name: str) -> Sample:
     """
     if not isinstance(record, Mapping):
         raise ValueError(f"a row is an object with the fields of Sample, not {type(record).__name__}")
+    if vtriune.is_record(record):
+        record = vtriune.columns_of(record)
     known: dict[str, Any] = {}
     extra: dict[str, Any] = {}
     for column, value in record.items():

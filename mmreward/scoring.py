@@ -56,6 +56,11 @@ async def score_all(
     return done
 
 
+async def score_one(sample: Sample, reward: Reward) -> Score:
+    """One sample by one point reward, for rewards that are made of others; a failure becomes a Score."""
+    return (await _evaluate(reward, [reward.view(sample)], None))[0]
+
+
 def _units(samples: Sequence[Sample], rewards: Mapping[str, Reward]) -> Iterator[Unit]:
     """Sample by sample, so that the rewards of one picture run close together and share what they can."""
     groups: dict[str, list[int]] = {}

@@ -6,6 +6,7 @@ import pytest
 
 from mmreward.assembly import engine_of
 from mmreward.config import load_config
+from mmreward.router import Router
 
 SHIPPED = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 CONFIGS = [path for path in SHIPPED if "\ngenerator:" not in path.read_text()]
@@ -66,6 +67,7 @@ def test_every_shipped_config_names_real_rewards_and_arguments(path):
     from mmreward.registry import find
 
     config = load_config(path)
+    Router(config.routes)
     for name, args in config.rewards.items():
         known = inspect.signature(find(args.get("reward", name)).factory).parameters
         assert set(args) - {"reward", "columns"} <= set(known), (name, args)

@@ -1,0 +1,97 @@
+"""What a trainer knows of one response once it is scored; what metrics by source are made of."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from .hack_flags import hack_flags
+from .router import Routed
+from .types import Sample, Score
+
+UNKNOWN = "unknown"
+"""The source of a sample without one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """One response and what it earned.
+
+    Args:
+        source: where its prompt comes from.
+        total: what it was paid; its parts as `routes.PARTS`, where it has any.
+        scores: what the total is made of, by reward.
+        id: of the sample.
+        prompt: as it was asked.
+        response: as it was written.
+        length: of the response, in tokens.
+        prompt_length: of the prompt, in tokens.
+        group: the responses to one prompt have the same.
+        flags: of hacks, see `hack_flags`.
+        chance: what a blind guess earns, from 0 to 1, where that is known (1 / options).
+        truth: whether it is right, by someone who looked.
+        figures: of the trainer, such as advantage, return and value.
+    """
+
+    source: str
+    total: Score
+    scores: Mapping[str, Score] = field(default_factory=dict)
+    id: str = ""
+    prompt: str = ""
+    response: str = ""
+    length: int | None = None
+    prompt_length: int | None = None
+    group: str | None = None
+    flags: tuple[str, ...] = ()
+    chance: float | None = None
+    truth: bool | None = None
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def accuracy(self) -> float:
+        """The part of that name, or the value of a total that has no parts."""
+        return self.total.parts.get("accuracy", self.total.value)
+
+    @property
+    def unread(self) -> bool:
+        """Whether the answer could not be read."""
+        if not self.total.ok:
+            return self.total.status == "unparsable"
+        return self.total.parts.get("parsed", 1.0) == 0.0
+
+
+def outcomes_of(
+    samples: Sequence[Sample],
+    routed: Routed,
+    lengths: Sequence[int] | None = None,
+    prompt_lengths: Sequence[int] | None = None,
+) -> list[Outcome]:
+    """One outcome per sample of a routed batch.
+
+    `meta["chance"]` and `meta["truth"]` of a sample are taken over.
+
+    Args:
+        samples: as they were scored.
+        routed: what `Router.score` returned.
+        lengths: tokens of each response.
+        prompt_lengths: tokens of each prompt.
+    """
+    nothing: list[int | None] = [None] * len(samples)
+    rows = zip(
+        samples, routed.totals, routed.scores, lengths or nothing, prompt_lengths or nothing, strict=True
+    )
+    return [
+        Outcome(
+            source=sample.source or UNKNOWN,
+            total=total,
+            scores=scores,
+            id=sample.id,
+            prompt=sample.prompt,
+            response=sample.response or "",
+            length=length,
+            prompt_length=prompt_length,
+            group=sample.group,
+            flags=hack_flags(sample.response or ""),
+            chance=sample.meta.get("chance"),
+            truth=sample.meta.get("truth"),
+        )
+        for sample, total, scores, length, prompt_length in rows
+    ]
