@@ -31,24 +31,31 @@ class _Scan(NamedTuple):
     complete: bool
 
 
-def parse_list(text: str) -> Parsed:
+def parse_list(text: str, *, only: bool = False) -> Parsed:
     """Find the first list of objects (or single object) in the text and read it; "[1]" before it is skipped.
+
+    Args:
+        text: a model's answer.
+        only: refuse a text with several lists, which is no one answer.
 
     Raises:
         Unscorable: "unparsable" when there is none, which is not the same as an empty one.
     """
     position = 0
-    fallback = None
+    lists: list[Parsed] = []
     while (start := _first(text, position)) >= 0:
         scan = _scan(text, start)
         parsed = _load(scan)
-        if parsed is not None and (not parsed.items or any(map(_object, parsed.items))):
-            return parsed
-        fallback = fallback or parsed
+        if parsed is not None:
+            lists.append(parsed)
+            if not only and (not parsed.items or any(map(_object, parsed.items))):
+                return parsed
         position = scan.end
-    if fallback is not None:
-        return fallback
-    raise Unscorable(f"no list in {text[:80]!r}", "unparsable")
+    if not lists:
+        raise Unscorable(f"no list in {text[:80]!r}", "unparsable")
+    if only and len(lists) > 1:
+        raise Unscorable(f"{len(lists)} lists where one is expected", "unparsable")
+    return lists[0]
 
 
 def _first(text: str, position: int) -> int:
