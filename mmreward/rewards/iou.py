@@ -8,7 +8,7 @@ from ..registry import reward
 from ..types import Sample, Score
 from ..verifiers.boxes import PARTS, label_table, soft_f1
 from ..verifiers.detections import found_boxes, true_boxes
-from ..verifiers.spaces import Named, extent, space_of
+from ..verifiers.spaces import Named, space_of
 from ..verifiers.verdict import Verdict, verified
 
 
@@ -62,7 +62,6 @@ def iou(
 
     async def score(sample: Sample) -> Score:
         truth = true_boxes(sample, meant)
-        extent(said, sample)  # a size that is missing is no fault of the response
 
         def check() -> Verdict:
             found = found_boxes(sample, said, bare=bare)

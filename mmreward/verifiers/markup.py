@@ -142,4 +142,4 @@ def _attributes(text: str) -> list[Any]:
     for match in ATTRIBUTE.finditer(text):
         sides.setdefault(match[2], {"x": [], "y": []})[match[1]].append(match[3])
     points = [(side["x"], side["y"]) for side in sides.values()]
-    return [[xs[0], ys[0]] if len(xs) == len(ys) == 1 else None for xs, ys in points] or [None]
+    return [{"x": x[0], "y": y[0]} if len(x) == len(y) == 1 else None for x, y in points] or [None]

@@ -1,7 +1,7 @@
 """Which IoU a match must reach as training goes on, and which one a rounded answer can reach at all.
 
-Coordinates are written on a grid, so even the best answer for a small box falls short of IoU 0.99: of a box of
-26 x 19 steps, edges half a step off leave 0.91. A threshold above what is attainable turns every small box
+Coordinates are written on a grid, so even the best answer for a small box falls short of IoU 0.99: of a box
+of 26 x 19 steps, edges half a step off leave 0.91. A threshold above what is attainable turns every small box
 into a wrong answer whatever the model does.
 """
 
