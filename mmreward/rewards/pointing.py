@@ -89,6 +89,6 @@ def _points(sample: Sample, space: Space, bare: bool) -> list[Point | None]:
 
 def _worth(points: Sequence[Point | None], regions: Sequence[Region], falloff: float) -> Matrix:
     """1 for a hit, less beside it, 0 for a point that could not be read."""
-    places = np.array([point or (math.nan, math.nan) for point in points]).reshape(-1, 2)
-    away = np.array([region.distances(places) for region in regions]).reshape(len(regions), -1).T
+    places = np.array([point or (math.nan, math.nan) for point in points]).reshape(len(points), 2)
+    away = np.array([region.distances(places) for region in regions]).reshape(len(regions), len(points)).T
     return np.nan_to_num(np.exp(-((away / falloff) ** 2) / 2) if falloff else (away == 0).astype(float))

@@ -68,8 +68,8 @@ class Mask:
         shape = np.array(self.pixels.shape[::-1])
         known = ~np.isnan(points).any(axis=1)
         x, y = np.minimum(points[known] * shape, shape - 1).astype(int).T
-        sides = np.array([np.flatnonzero(self.pixels.any(axis=axis)) for axis in (0, 1)], dtype=object)
-        spans = np.array([side[-1] - side[0] + 1 for side in sides], dtype=float)
+        sides = [np.flatnonzero(self.pixels.any(axis=axis)) for axis in (0, 1)]
+        spans = np.array([side[-1] - side[0] + 1.0 for side in sides])
         tree = cKDTree((np.argwhere(_outline(self.pixels))[:, ::-1] + 0.5) / spans)
         away, _ = tree.query(points[known] * shape / spans)
         out = np.full(len(points), np.nan)
