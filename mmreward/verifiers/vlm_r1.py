@@ -38,10 +38,12 @@ def vlm_r1_iou(a: Box, b: Box) -> float:
 
 
 def vlm_r1_map(found: Sequence[Box], truth: Sequence[Box]) -> float:
-    """COCO mAP with constant scores: false boxes after the true ones are free. 1 for nothing on nothing."""
+    """COCO mAP with constant scores: false boxes after the true ones are free. 1 for nothing on nothing, and
+    COCO's -1 where all true boxes are too large to count."""
     if not found or not truth:
         return float(not found and not truth)
-    return max(0.0, average_precision(found, truth).map)
+    known = {box.label for box in truth}
+    return average_precision(found, truth).map if any(box.label in known for box in found) else 0.0
 
 
 def vlm_r1_od_length(found: Sequence[Box], truth: Sequence[Box]) -> float:
@@ -60,7 +62,7 @@ def vlm_r1_weighted_sum(found: Sequence[Box], truth: Sequence[Box]) -> float:
     if not found or not truth:
         return float(not found and not truth)
     pairs = [
-        Overlap(vlm_r1_iou(box, true), i, j) for i, box in enumerate(found) for j, true in enumerate(truth)
+        Overlap(_or_zero(box, true), i, j) for i, box in enumerate(found) for j, true in enumerate(truth)
     ]
     matched: list[Overlap] = []
     for pair in sorted(pairs, key=lambda pair: -pair.iou):
@@ -70,3 +72,11 @@ def vlm_r1_weighted_sum(found: Sequence[Box], truth: Sequence[Box]) -> float:
     right = sum(pair.iou for pair in matched if found[pair.found].label == truth[pair.true].label)
     missed, false = 1 - len(matched) / len(truth), 1 - len(matched) / len(found)
     return POSITION * right / len(truth) + COMPLETENESS * (1 - (missed + false) / 2)
+
+
+def _or_zero(box: Box, true: Box) -> float:
+    """Here, and only here, theirs catches the division by zero."""
+    try:
+        return vlm_r1_iou(box, true)
+    except ZeroDivisionError:
+        return 0.0
