@@ -6,6 +6,7 @@ refused.
 """
 
 import json
+import re
 import unicodedata
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from ..failures import Unscorable
 MAX_DEPTH = 8
 MAX_DIGITS = 32
 OPEN, CLOSE = "[{", "]}"
+OPENING = re.compile(r"[\[{]")
 WORDS = {"true": "true", "false": "false", "null": "null", "none": "null"}
 
 
@@ -59,8 +61,8 @@ def parse_list(text: str, *, only: bool = False) -> Parsed:
 
 
 def _first(text: str, position: int) -> int:
-    found = [at for at in (text.find(bracket, position) for bracket in OPEN) if at >= 0]
-    return min(found, default=-1)
+    found = OPENING.search(text, position)
+    return found.start() if found else -1
 
 
 def _load(scan: _Scan) -> Parsed | None:
