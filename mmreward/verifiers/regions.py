@@ -185,7 +185,7 @@ def _pixels(mask: Any) -> NDArray[np.bool_]:
 
 def _array(mask: Any) -> NDArray[np.bool_]:
     try:
-        return np.asarray(mask, dtype=float) != 0
+        return np.asarray(np.asarray(mask, dtype=float) != 0)
     except (TypeError, ValueError):
         raise Unscorable(f"a mask is rows of 0 and 1, not {str(mask)[:80]}") from None
 
@@ -204,4 +204,4 @@ def _from_runs(mask: Mapping[str, Any]) -> NDArray[np.bool_]:
     if counts.sum() != rows * columns:
         raise Unscorable(f"the runs of a mask sum to {counts.sum()}, not {rows * columns}")
     values = np.arange(len(counts)) % 2 == 1
-    return np.repeat(values, counts).reshape(columns, rows).T
+    return np.asarray(np.repeat(values, counts).reshape(columns, rows).T)

@@ -76,10 +76,10 @@ def space_of(named: Named) -> Space:
     Raises:
         ValueError: there is none, or a field is unknown or impossible; the message offers the nearest names.
     """
-    changes = {"name": named} if isinstance(named, str) else dict(named)
-    name = changes.pop("name", None)
+    changes: dict[str, Any] = {"name": named} if isinstance(named, str) else dict(named)
+    name = str(changes.pop("name", None))
     if name not in SPACES:
-        near = get_close_matches(str(name), SPACES, n=2) or sorted(SPACES)
+        near = get_close_matches(name, SPACES, n=2) or sorted(SPACES)
         raise ValueError(f"no coordinate space is named {name!r}; there is {', '.join(near)}")
     unknown = set(changes) - {"grid", "factor", "min_pixels", "max_pixels"}
     if unknown:

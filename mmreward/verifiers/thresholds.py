@@ -51,7 +51,7 @@ def _share(part: Any, whole: Any, name: str) -> float:
 
 def scheduled(progress: float) -> float:
     """The threshold at this point of training, without jumps: 0.50 at the start, 0.99 at the end."""
-    return float(np.interp(progress, *zip(*KNOTS, strict=True)))
+    return float(np.interp(progress, [at for at, _ in KNOTS], [level for _, level in KNOTS]))
 
 
 def v_triune_steps(progress: float) -> float:

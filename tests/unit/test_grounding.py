@@ -46,7 +46,7 @@ HALF = reply("[100, 100, 400, 250]")
         (reply("[]"), 0.0),
         (reply(""), 0.0),
         ("[100, 100, 400, 400]", 0.0),
-        (HALF + HALF, 0.0),
+        (HALF + "<answer>[1, 1, 9, 9]</answer>", 0.0),
     ],
 )
 def test_one_box(engine, text, value):
