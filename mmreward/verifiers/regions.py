@@ -15,7 +15,7 @@ from ..failures import Unscorable
 from .boxes import Box, boxes_of, number_of, to_unit
 from .spaces import Size
 
-MAX_MASK = 64_000_000
+MAX_MASK = 16_000_000
 EDGE = 1e-12
 POINTS = ("point_2d", "point", "coordinate", "coordinates")
 
@@ -185,9 +185,10 @@ def _pixels(mask: Any) -> NDArray[np.bool_]:
 
 def _array(mask: Any) -> NDArray[np.bool_]:
     try:
-        return np.asarray(np.asarray(mask, dtype=float) != 0)
+        pixels: NDArray[np.bool_] = np.asarray(mask, dtype=float) != 0
     except (TypeError, ValueError):
         raise Unscorable(f"a mask is rows of 0 and 1, not {str(mask)[:80]}") from None
+    return pixels
 
 
 def _from_runs(mask: Mapping[str, Any]) -> NDArray[np.bool_]:
