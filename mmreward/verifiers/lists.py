@@ -14,6 +14,8 @@ from ..failures import Unscorable
 
 MAX_DEPTH = 8
 MAX_DIGITS = 32
+MAX_LISTS = 64
+"""Of numbers or words, before the first of objects."""
 OPEN, CLOSE = "[{", "]}"
 OPENING = re.compile(r"[\[{]")
 WORDS = {"true": "true", "false": "false", "null": "null", "none": "null"}
@@ -52,11 +54,13 @@ def parse_list(text: str, *, only: bool = False) -> Parsed:
             lists.append(parsed)
             if not only and (not parsed.items or any(map(_object, parsed.items))):
                 return parsed
+            if only and len(lists) > 1:
+                raise Unscorable("several lists where one is expected", "unparsable")
+            if len(lists) > MAX_LISTS:
+                raise Unscorable(f"more than {MAX_LISTS} lists, none of them of objects", "unparsable")
         position = scan.end
     if not lists:
         raise Unscorable(f"no list in {text[:80]!r}", "unparsable")
-    if only and len(lists) > 1:
-        raise Unscorable(f"{len(lists)} lists where one is expected", "unparsable")
     return lists[0]
 
 

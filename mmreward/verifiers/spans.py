@@ -20,6 +20,7 @@ SPAN = re.compile(rf"(?:from |between )?{TIME} ?(?:-|~|to|until|and) ?{TIME}\.?"
 CLOCK = re.compile(r"(?:(\d{1,3}):)?(\d{1,2}):(\d{1,2}(?:\.\d{1,6})?)")
 DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2212"), "-")
 MAX_PIECE = 80
+MAX_SPANS = 1000
 
 
 class Span(NamedTuple):
@@ -45,6 +46,8 @@ def read_spans(text: str) -> list[Span | None]:
     pieces = [piece for line in text.splitlines() for piece in line.split(";") if piece.strip()]
     if not pieces:
         raise Unscorable("no time span in an empty answer", "unparsable")
+    if len(pieces) > MAX_SPANS:
+        raise Unscorable(f"{len(pieces)} time spans; {MAX_SPANS} are read at most", "unparsable")
     matches = [SPAN.fullmatch(_plain(piece)) if len(piece) <= MAX_PIECE else None for piece in pieces]
     if not any(matches):
         raise Unscorable(f"no time span in {text[:80]!r}", "unparsable")
