@@ -159,7 +159,8 @@ def _same_label(
     ids = {label: i for i, label in enumerate({table.get(box.label, box.label) for box in truth})}
     sent = [ids.get(table.get(box.label, box.label), -1) if box else -1 for box in found]
     true = [ids[table.get(box.label, box.label)] for box in truth]
-    return np.equal.outer(np.array(sent, dtype=int), np.array(true, dtype=int))
+    same: NDArray[np.bool_] = np.array(sent, dtype=int)[:, None] == np.array(true, dtype=int)
+    return same
 
 
 def matchable(
