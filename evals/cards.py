@@ -64,7 +64,7 @@ def _finite(value: float) -> float | None:
 
 def _spaces(run: Run) -> Spaces:
     args = next((column.args for column in run.columns if column.kind == "iou"), {})
-    return Spaces(str(args.get("space", "norm_1000")), str(args.get("target_space", "norm_1000")))
+    return Spaces(args.get("space", "norm_1000"), args.get("target_space", "norm_1000"))
 
 
 def _heading(name: str, level: str = "h3") -> str:

@@ -15,7 +15,8 @@ from mmreward.media import Media
 from mmreward.types import Sample
 from mmreward.verifiers.answer import segment
 from mmreward.verifiers.boxes import Box, boxes_of, to_unit
-from mmreward.verifiers.lists import parse_list
+from mmreward.verifiers.markup import box_items
+from mmreward.verifiers.spaces import Named, extent, space_of
 
 from .markup import count, text
 
@@ -28,15 +29,13 @@ TALLEST = 26
 """Height on the page, in rem, at which a picture that stands upright stops growing."""
 LABEL_CHARS = 24
 MAX_BOXES = 50
-SCALES = {"norm_1": (1.0, 1.0), "norm_100": (100.0, 100.0), "norm_1000": (1000.0, 1000.0)}
-"""(height, width) of the coordinate spaces that do not depend on the picture; the other one is "pixel"."""
 
 
 class Spaces(NamedTuple):
     """The coordinate spaces of boxes in responses and targets, named as in the `iou` reward."""
 
-    found: str = "norm_1000"
-    true: str = "norm_1000"
+    found: Named = "norm_1000"
+    true: Named = "norm_1000"
 
 
 class Boxes(NamedTuple):
@@ -100,42 +99,36 @@ def _size(media: Media) -> tuple[int, int] | None:
         return None
 
 
-def _found_boxes(sample: Sample, space: str, size: tuple[int, int] | None, expected: bool) -> Boxes:
+def _found_boxes(sample: Sample, space: Named, size: tuple[int, int] | None, expected: bool) -> Boxes:
     """The boxes of the response; a response that is about something else is only a problem when expected."""
     if not sample.response:
         return Boxes([])
     try:
-        items = parse_list(segment(sample.response, bare=True).answer).items
+        items = box_items(segment(sample.response, bare=True).answer).items
     except Unscorable as error:
         return Boxes([], problem=str(error) if expected else "")
-    given = boxes_of(items)
+    given = boxes_of(items, y_first=space_of(space).y_first)
     if not expected and not any(given):
         return Boxes([])
     return _in_picture(given, space, size, sample.meta)
 
 
-def _true_boxes(sample: Sample, space: str, size: tuple[int, int] | None) -> Boxes:
-    given = boxes_of(sample.target) if isinstance(sample.target, list | tuple | Mapping) else []
+def _true_boxes(sample: Sample, space: Named, size: tuple[int, int] | None) -> Boxes:
+    known = isinstance(sample.target, list | tuple | Mapping)
+    given = boxes_of(sample.target, y_first=space_of(space).y_first) if known else []
     return _in_picture(given, space, size, sample.meta) if any(given) else Boxes([])
 
 
 def _in_picture(
-    given: list[Box | None], space: str, size: tuple[int, int] | None, meta: Mapping[str, Any]
+    given: list[Box | None], space: Named, size: tuple[int, int] | None, meta: Mapping[str, Any]
 ) -> Boxes:
-    scale = SCALES.get(space) or _pixel_scale(meta.get("size", size))
-    if scale is None:
+    try:
+        height, width = extent(space_of(space), Sample(meta={"size": size, **meta}))
+    except Unscorable:
         return Boxes([], problem="they are in pixels, and the size of the picture is not known")
-    height, width = scale
     units = [to_unit(box, width, height) if box is not None else None for box in given]
     boxes = [box for box in units if box is not None]
     return Boxes(boxes, len(units) - len(boxes))
-
-
-def _pixel_scale(size: Any) -> tuple[float, float] | None:
-    if not isinstance(size, list | tuple) or len(size) != 2:
-        return None
-    height, width = (side if isinstance(side, int | float) else 0 for side in size)
-    return (float(height), float(width)) if height > 0 and width > 0 else None
 
 
 def _overlay(found: Boxes, true: Boxes, size: tuple[int, int] | None) -> str:

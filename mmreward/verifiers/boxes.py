@@ -1,4 +1,4 @@
-"""Boxes: reading them, bringing them to one coordinate space, and the soft F1 of a set against the truth."""
+"""Boxes: reading them, bringing them to one coordinate space, and how well a set of them fits the truth."""
 
 import re
 import unicodedata
@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from .matching import Match, Matrix, best_match, ramp
 from .verdict import Verdict
 
 KEYS = ("bbox_2d", "bbox", "box", "Position", "position")
@@ -14,7 +16,10 @@ LABELS = ("label", "class", "name", "category")
 NUMERIC = re.compile(r"-?\d{1,9}(\.\d{1,9})?")
 MAX_COORDINATE = 1e7
 PARTS = ("precision", "recall", "mean_iou", "found", "true")
-"""Of a soft F1."""
+"""Of an F1 of boxes."""
+EVALUATED = tuple(percent / 100 for percent in range(50, 100, 5))
+"""IoU thresholds of the fixed evaluation, 0.50 to 0.95."""
+CHUNK = 1024
 
 
 class Box(NamedTuple):
@@ -27,40 +32,41 @@ class Box(NamedTuple):
     label: str = ""
 
 
-def boxes_of(items: Any) -> list[Box | None]:
+def boxes_of(items: Any, *, y_first: bool = False) -> list[Box | None]:
     """Read boxes from parsed items or a target; None stands for one that cannot be read, which still counts
     as sent.
 
     An item is {"bbox_2d": [x1, y1, x2, y2], "label": ...}, or the bare four numbers. Gemini's "box_2d" is
-    [y1, x1, y2, x2].
+    [y1, x1, y2, x2], and so is every list of numbers with `y_first`.
     """
     if isinstance(items, Mapping):
         items = [items]
     if not isinstance(items, Iterable) or isinstance(items, str | bytes):
         return [None]
-    return [_box(item) for item in items]
+    return [_box(item, y_first) for item in items]
 
 
-def _box(item: Any) -> Box | None:
-    label, numbers, swapped = "", item, False
+def _box(item: Any, y_first: bool) -> Box | None:
+    label, numbers, swapped = "", item, y_first
     if isinstance(item, Mapping):
         key = next((key for key in (*KEYS, "box_2d") if item.get(key) is not None), None)
         if key is None:
             return None
-        numbers, swapped = item[key], key == "box_2d"
+        numbers, swapped = item[key], y_first or key == "box_2d"
         label = normalise_label(next((item[name] for name in LABELS if item.get(name) is not None), ""))
     if isinstance(numbers, Box):
         return numbers._replace(label=normalise_label(numbers.label))
     if isinstance(numbers, str | Mapping) or not isinstance(numbers, Iterable):
         return None
-    values = [_number(value) for value in numbers]
+    values = [number_of(value) for value in numbers]
     if len(values) != 4 or any(value is None for value in values):
         return None
     a, b, c, d = (value for value in values if value is not None)
     return Box(b, a, d, c, label) if swapped else Box(a, b, c, d, label)
 
 
-def _number(value: Any) -> float | None:
+def number_of(value: Any) -> float | None:
+    """A coordinate as a number or the text of one; None for whatever else, NaN, infinity and truth values."""
     if isinstance(value, str) and NUMERIC.fullmatch(value.strip()):
         value = float(value)
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
@@ -74,6 +80,22 @@ def _number(value: Any) -> float | None:
 
 def normalise_label(label: Any) -> str:
     return " ".join(unicodedata.normalize("NFKC", str(label)).casefold().split())
+
+
+def label_table(aliases: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """{"person": ["man", "woman"]} as a table from every normalised name to its one canonical name.
+
+    Raises:
+        ValueError: a name stands under two labels.
+    """
+    table: dict[str, str] = {}
+    for label, others in aliases.items():
+        if isinstance(others, str):
+            raise ValueError(f"the aliases of {label!r} are a list of names, not the text {others!r}")
+        for name in map(normalise_label, (label, *others)):
+            if table.setdefault(name, normalise_label(label)) != normalise_label(label):
+                raise ValueError(f"{name!r} is an alias of both {table[name]!r} and {label!r}")
+    return table
 
 
 def to_unit(box: Box, width: float, height: float) -> Box | None:
@@ -96,47 +118,106 @@ def iou(a: Box, b: Box) -> float:
     return overlap / ((a.x2 - a.x1) * (a.y2 - a.y1) + (b.x2 - b.x1) * (b.y2 - b.y1) - overlap)
 
 
-def ramp(value: float, threshold: float, width: float) -> float:
-    """Smoothstep: 0 up to threshold - width, 1 from threshold on."""
-    x = min(max((value - threshold + width) / width, 0.0), 1.0)
-    return x * x * (3 - 2 * x)
+def giou(a: Box, b: Box) -> float:
+    """Generalised IoU in [-1, 1] (arXiv:1902.09630): IoU less the share of the hull that neither covers.
+
+    -1 where a box has no area, so that nothing is ever divided by zero.
+    """
+    areas = [(box.x2 - box.x1) * (box.y2 - box.y1) for box in (a, b)]
+    if any(box.x2 <= box.x1 or box.y2 <= box.y1 for box in (a, b)):
+        return -1.0
+    overlap = iou(a, b)
+    union = sum(areas) / (1 + overlap)
+    hull = (max(a.x2, b.x2) - min(a.x1, b.x1)) * (max(a.y2, b.y2) - min(a.y1, b.y1))
+    return overlap - (hull - union) / hull
+
+
+def overlaps(found: Sequence[Box | None], truth: Sequence[Box]) -> Matrix:
+    """IoU of every found box with every true one; 0 for a box that could not be read."""
+    out = np.zeros((len(found), len(truth)))
+    if not truth:
+        return out
+    x1, y1, x2, y2 = np.array([box[:4] for box in truth]).T
+    for start in range(0, len(found), CHUNK):  # a response of thousands of boxes needs little memory
+        some = np.array([box[:4] if box else (0.0,) * 4 for box in found[start : start + CHUNK]])[:, :, None]
+        width = np.minimum(some[:, 2], x2) - np.maximum(some[:, 0], x1)
+        height = np.minimum(some[:, 3], y2) - np.maximum(some[:, 1], y1)
+        shared = np.clip(width, 0.0, None) * np.clip(height, 0.0, None)
+        areas = (some[:, 2] - some[:, 0]) * (some[:, 3] - some[:, 1]) + (x2 - x1) * (y2 - y1)
+        out[start : start + CHUNK] = np.divide(
+            shared, areas - shared, out=out[start : start + CHUNK], where=shared > 0
+        )
+    return out
+
+
+Labels = Literal["exact", "ignore"]
+
+
+def _same_label(
+    found: Sequence[Box | None], truth: Sequence[Box], table: Mapping[str, str]
+) -> NDArray[np.bool_]:
+    ids = {label: i for i, label in enumerate({table.get(box.label, box.label) for box in truth})}
+    sent = [ids.get(table.get(box.label, box.label), -1) if box else -1 for box in found]
+    true = [ids[table.get(box.label, box.label)] for box in truth]
+    same: NDArray[np.bool_] = np.array(sent, dtype=int)[:, None] == np.array(true, dtype=int)
+    return same
+
+
+def matchable(
+    found: Sequence[Box | None], truth: Sequence[Box], labels: Labels, table: Mapping[str, str] | None = None
+) -> Matrix:
+    """IoU of the pairs whose labels agree, 0 for the others."""
+    overlap = overlaps(found, truth)
+    return overlap if labels == "ignore" else overlap * _same_label(found, truth, table or {})
 
 
 def soft_f1(
     found: Sequence[Box | None],
     truth: Sequence[Box],
     *,
-    threshold: float = 1.0,
+    threshold: float | Sequence[float] = 1.0,
     width: float = 1.0,
-    labels: Literal["exact", "ignore"] = "exact",
+    labels: Labels = "exact",
+    table: Mapping[str, str] | None = None,
     decay: float = 0.5,
 ) -> Verdict:
     """2 * tp / (boxes found + boxes true), tp being the best one-to-one sum of ramp(IoU) over equal labels.
 
     Every found box counts, duplicates and unreadable ones (None) too, so a box that matches nothing lowers
-    the score.
+    the score. `threshold` is one for all true boxes, or one for each; `table` is a `label_table`.
     """
-    from scipy.optimize import linear_sum_assignment  # an import that `mmreward list` does not need
+    overlap = matchable(found, truth, labels, table)
+    match = best_match(ramp(overlap, np.asarray(threshold), width), decay=decay)
+    return Verdict(match.f1, _parts(match, overlap))
 
-    total = len(found) + len(truth)
-    if not truth:
-        right = float(not found)
-        none = {"precision": right, "recall": 1.0, "mean_iou": right, "found": float(len(found)), "true": 0.0}
-        return Verdict(decay ** len(found), none)
-    worth = np.zeros((len(found), len(truth)))
-    overlap = np.zeros((len(found), len(truth)))
-    for i, box in enumerate(found):
-        for j, other in enumerate(truth):
-            if box is not None and (labels == "ignore" or box.label == other.label):
-                overlap[i, j] = iou(box, other)
-                worth[i, j] = ramp(overlap[i, j], threshold, width)
-    rows, columns = linear_sum_assignment(worth, maximize=True)
-    tp = float(worth[rows, columns].sum())
-    parts = {
-        "precision": tp / len(found) if found else 0.0,
-        "recall": tp / len(truth),
-        "mean_iou": float(overlap[rows, columns].sum()) / len(truth),
-        "found": float(len(found)),
-        "true": float(len(truth)),
+
+def mean_f1(
+    found: Sequence[Box | None],
+    truth: Sequence[Box],
+    *,
+    labels: Labels = "exact",
+    table: Mapping[str, str] | None = None,
+) -> Verdict:
+    """Mean over IoU thresholds 0.50, 0.55, ... 0.95 of the F1 of the largest one-to-one match.
+
+    Fixed thresholds make runs and steps comparable, and unlike average precision it needs no confidence and
+    counts every false box. An empty picture scores 1 for no box, else 0.
+    """
+    overlap = matchable(found, truth, labels, table)
+    matches = [best_match((overlap >= level - 1e-9).astype(float), decay=0.0) for level in EVALUATED]
+    parts = _parts(matches[0], overlap)
+    for name in ("precision", "recall"):
+        parts[name] = float(np.mean([getattr(match, name) for match in matches]))
+    return Verdict(float(np.mean([match.f1 for match in matches])), parts)
+
+
+def _parts(match: Match, overlap: Matrix) -> dict[str, float]:
+    found, true = overlap.shape
+    matched = float(overlap[match.rows, match.columns].sum())
+    return {
+        "precision": match.precision,
+        "recall": match.recall,
+        "mean_iou": matched / true if true else float(not found),
+        "found": float(found),
+        "true": float(true),
     }
-    return Verdict(2 * tp / total, parts)

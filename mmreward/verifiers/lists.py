@@ -6,6 +6,7 @@ refused.
 """
 
 import json
+import re
 import unicodedata
 from typing import Any, NamedTuple
 
@@ -13,7 +14,10 @@ from ..failures import Unscorable
 
 MAX_DEPTH = 8
 MAX_DIGITS = 32
+MAX_LISTS = 64
+"""Of numbers or words, before the first of objects."""
 OPEN, CLOSE = "[{", "]}"
+OPENING = re.compile(r"[\[{]")
 WORDS = {"true": "true", "false": "false", "null": "null", "none": "null"}
 
 
@@ -31,29 +35,38 @@ class _Scan(NamedTuple):
     complete: bool
 
 
-def parse_list(text: str) -> Parsed:
+def parse_list(text: str, *, only: bool = False) -> Parsed:
     """Find the first list of objects (or single object) in the text and read it; "[1]" before it is skipped.
+
+    Args:
+        text: a model's answer.
+        only: refuse a text with several lists, which is no one answer.
 
     Raises:
         Unscorable: "unparsable" when there is none, which is not the same as an empty one.
     """
     position = 0
-    fallback = None
+    lists: list[Parsed] = []
     while (start := _first(text, position)) >= 0:
         scan = _scan(text, start)
         parsed = _load(scan)
-        if parsed is not None and (not parsed.items or any(map(_object, parsed.items))):
-            return parsed
-        fallback = fallback or parsed
+        if parsed is not None:
+            lists.append(parsed)
+            if not only and (not parsed.items or any(map(_object, parsed.items))):
+                return parsed
+            if only and len(lists) > 1:
+                raise Unscorable("several lists where one is expected", "unparsable")
+            if len(lists) > MAX_LISTS:
+                raise Unscorable(f"more than {MAX_LISTS} lists, none of them of objects", "unparsable")
         position = scan.end
-    if fallback is not None:
-        return fallback
-    raise Unscorable(f"no list in {text[:80]!r}", "unparsable")
+    if not lists:
+        raise Unscorable(f"no list in {text[:80]!r}", "unparsable")
+    return lists[0]
 
 
 def _first(text: str, position: int) -> int:
-    found = [at for at in (text.find(bracket, position) for bracket in OPEN) if at >= 0]
-    return min(found, default=-1)
+    found = OPENING.search(text, position)
+    return found.start() if found else -1
 
 
 def _load(scan: _Scan) -> Parsed | None:

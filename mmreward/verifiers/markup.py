@@ -1,0 +1,145 @@
+"""Reads coordinates out of the forms model families write besides JSON: box and point tags, bare brackets.
+
+String searches and splits only, so a megabyte of broken tags costs a linear scan. A text is read in one form:
+tags where there are any, else a list, else nothing but numbers in brackets.
+"""
+
+import re
+from typing import Any, NamedTuple
+
+from ..failures import Unscorable
+from .boxes import number_of
+from .lists import Parsed, parse_list
+
+
+class Tags(NamedTuple):
+    """What opens and closes something."""
+
+    open: str
+    close: str
+
+
+BOXES = (
+    Tags("<|box_start|>", "<|box_end|>"),  # Qwen2-VL
+    Tags("<box>", "</box>"),  # Qwen-VL, InternVL, MiniCPM-V
+    Tags("<|begin_of_box|>", "<|end_of_box|>"),  # GLM-4.xV
+)
+NAMES = (Tags("<|object_ref_start|>", "<|object_ref_end|>"), Tags("<ref>", "</ref>"))
+POINT = "<point"
+ATTRIBUTE = re.compile(r"\b([xy])(\d{0,4})=[\"']?([-+.\d]{1,20})[\"'\s/]")
+BRACKETS = str.maketrans("()[],;", "      ")
+MAX_NUMBERS = 65_536
+
+
+def box_items(text: str, *, only: bool = False) -> Parsed:
+    """Items for `boxes_of`: "<box>(x1,y1),(x2,y2)</box>" and its relatives, JSON, or "(x1,y1),(x2,y2)".
+
+    A name in `<ref>` or `<|object_ref_start|>` before a box is its label.
+
+    Args:
+        text: a model's answer.
+        only: refuse a text with several lists, and one that mixes tags with other boxes.
+
+    Raises:
+        Unscorable: "unparsable" when there are none.
+    """
+    tags = next((tags for tags in BOXES if tags.open in text), None)
+    if tags is not None:
+        return _tagged(text, tags, only)
+    if "[" in text or "{" in text:
+        return parse_list(text, only=only)
+    return Parsed(_in_groups(_numbers(text), 4, text), 0)
+
+
+def point_items(text: str) -> Parsed:
+    """Items for `points_of`: `<point x="1" y="2">`, `<points x1= y1= x2= y2=>`, `<point>1 2</point>`, JSON
+    ("point_2d", "point", "coordinate" or two bare numbers), or "(1, 2)".
+
+    Raises:
+        Unscorable: "unparsable" when there are none, or several lists.
+    """
+    if POINT in text:
+        return _point_tags(text)
+    if "[" in text or "{" in text:
+        parsed = parse_list(text, only=True)
+        bare = len(parsed.items) == 2 and not any(isinstance(item, list | dict) for item in parsed.items)
+        return Parsed([parsed.items], parsed.dropped) if bare else parsed
+    return Parsed(_in_groups(_numbers(text), 2, text), 0)
+
+
+def _numbers(text: str) -> list[float] | None:
+    """The numbers of a text that is nothing but numbers, brackets and commas; None for any other."""
+    tokens = text.translate(BRACKETS).split(maxsplit=MAX_NUMBERS)
+    numbers = [number_of(token) for token in tokens]
+    good = [number for number in numbers if number is not None]
+    return good if good and len(good) == len(numbers) else None
+
+
+def _in_groups(numbers: list[float] | None, size: int, text: str) -> list[Any]:
+    if not numbers or len(numbers) % size:
+        raise Unscorable(f"no groups of {size} coordinates in {text[:80]!r}", "unparsable")
+    return [numbers[at : at + size] for at in range(0, len(numbers), size)]
+
+
+def _tagged(text: str, tags: Tags, only: bool) -> Parsed:
+    items: list[Any] = []
+    between: list[str] = []
+    position = dropped = 0
+    while (start := text.find(tags.open, position)) >= 0:
+        before = text[position:start]
+        between.append(before)
+        end = text.find(tags.close, start)
+        if end < 0:
+            dropped += 1  # cut off
+            break
+        numbers = _numbers(text[start + len(tags.open) : end])
+        label = _name(before)
+        if not numbers or len(numbers) % 4:
+            items.append(None)
+        else:
+            groups = _in_groups(numbers, 4, text)
+            items += [{"bbox_2d": group, "label": label} for group in groups]
+        position = end + len(tags.close)
+    if only and any(character in piece for piece in (*between, text[position:]) for character in "[{"):
+        raise Unscorable("boxes in tags and others beside them", "unparsable")
+    return Parsed(items, dropped)
+
+
+def _name(before: str) -> str:
+    """What the last name tag before a box holds."""
+    for tags in NAMES:
+        start = before.rfind(tags.open)
+        if start >= 0:
+            return before[start + len(tags.open) :].partition(tags.close)[0].strip()
+    return ""
+
+
+def _point_tags(text: str) -> Parsed:
+    items: list[Any] = []
+    position = dropped = 0
+    while (start := text.find(POINT, position)) >= 0:
+        end = text.find(">", start)
+        if end < 0:
+            dropped += 1
+            break
+        position = end + 1
+        attributes = text[start + len(POINT) : position].replace(">", " ")
+        if attributes.strip(" s"):
+            items += _attributes(attributes)
+            continue
+        close = text.find("</point", position)
+        inner = text[position : close if close >= 0 else len(text)]
+        numbers = _numbers(inner)
+        items += _in_groups(numbers, 2, text) if numbers and len(numbers) % 2 == 0 else [None]
+        position = close + 1 if close >= 0 else len(text)
+    return Parsed(items, dropped)
+
+
+def _attributes(text: str) -> list[Any]:
+    """x, y or x1, y1, x2, y2 ... as points in the order of their numbers' first appearance; None for half a
+    point, or one that is given twice."""
+    sides: dict[str, dict[str, list[str]]] = {}
+    for match in ATTRIBUTE.finditer(text):
+        sides.setdefault(match[2], {"x": [], "y": []})[match[1]].append(match[3])
+    points = [(side["x"], side["y"]) for side in sides.values()]
+    return [{"x": x[0], "y": y[0]} if len(x) == len(y) == 1 else None for x, y in points] or [None]

@@ -1,0 +1,187 @@
+"""V-Triune's detection reward with its bugs, for comparison only (One RL to See Them All, arXiv:2505.18129;
+MiniMax-AI/One-RL-to-See-Them-All, commit 39bcf0d).
+
+Nothing of this package uses it; what replaces it is the reward `dynamic_iou`.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+from .average_precision import average_precision
+from .boxes import Box, iou
+
+LEVELS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.99)
+REPORTED = {"iou": (0.5, 0.95), "label": (0.5, 0.75, 0.95, 0.99)}
+RELEASED = {"iou_max_label_first": 1.0, "iou_max_iou_first": 0.0, "iou_completeness": 0.3}
+"""The weights of the one payload that was published; map, map50 and map75 have 0."""
+SIZE_PENALTY = 0.6
+
+
+class Pair(NamedTuple):
+    """A found box, a true one, and the IoU the match is credited with."""
+
+    found: int
+    true: int
+    iou: float
+
+
+class Counts(NamedTuple):
+    """Of one matcher at one threshold; `weighted` mixes the mean IoU and the completeness."""
+
+    mean_iou: float
+    precision: float
+    recall: float
+    weighted: float
+
+
+Matcher = Callable[[Sequence[Box], Sequence[Box], float], list[Pair]]
+
+
+def v_triune_boxes(answer: str) -> list[Box] | None:
+    """Boxes of an answer as V-Triune reads them; None where it reads none, which is also what `[]` gives.
+
+    All quotes become double ones, so an apostrophe in a label loses the whole answer, as does a code fence.
+    Boxes at the same coordinates are dropped silently.
+    """
+    text = answer.strip().lower().replace("[[", "[").replace("]]", "]")
+    if not text.endswith("]"):
+        text = text.rsplit("},", 1)[0] + "}]"
+    try:
+        items = json.loads(text.replace("'", '"').replace("\\", ""))
+    except (ValueError, RecursionError):
+        return None
+    boxes: dict[tuple[float, ...], Box] = {}
+    for item in items if isinstance(items, list) else ():
+        box = _read(item)
+        if box is not None:
+            boxes.setdefault(box[:4], box)
+    return list(boxes.values()) or None
+
+
+def _read(item: Any) -> Box | None:
+    if not isinstance(item, dict) or not isinstance(item.get("label"), str):
+        return None
+    numbers = item.get("bbox_2d")
+    if not isinstance(numbers, list) or len(numbers) != 4:
+        return None
+    if not all(isinstance(number, int | float) for number in numbers):
+        return None
+    x1, y1, x2, y2 = numbers
+    return Box(x1, y1, x2, y2, item["label"]) if x1 <= x2 and y1 <= y2 else None
+
+
+def v_triune_grid(boxes: Sequence[Box], width: float, height: float) -> list[Box]:
+    """Input pixels to 0..1000 by cutting off the fraction, which moves every edge up and left."""
+    return [
+        Box(
+            int(box.x1 / width * 1000),
+            int(box.y1 / height * 1000),
+            int(box.x2 / width * 1000),
+            int(box.y2 / height * 1000),
+            box.label,
+        )
+        for box in boxes
+    ]
+
+
+def label_first(found: Sequence[Box], truth: Sequence[Box], threshold: float) -> list[Pair]:
+    """True boxes in their order, each with the best box left of its label: greedy, so not the best match."""
+    pairs: list[Pair] = []
+    left = dict(enumerate(found))
+    for j, true in enumerate(truth):
+        worth = {i: iou(box, true) for i, box in left.items() if box.label == true.label}
+        best = max(worth, key=lambda i: worth[i], default=None)
+        if best is not None and worth[best] >= threshold:
+            pairs.append(Pair(best, j, worth[best]))
+            del left[best]
+    return pairs
+
+
+def iou_first_broken(found: Sequence[Box], truth: Sequence[Box], threshold: float) -> list[Pair]:
+    """The matcher whose loop variables overwrite its argmax: each round pairs the last box left with the last
+    true one left, and credits them with the best IoU of all pairs left if their labels agree."""
+    pairs: list[Pair] = []
+    left, open_ = list(range(len(found))), list(range(len(truth)))
+    while left and open_:
+        best = max(iou(found[i], truth[j]) for i in left for j in open_)
+        if best < threshold:
+            break
+        i, j = left.pop(), open_.pop()
+        pairs.append(Pair(i, j, best if found[i].label == truth[j].label else 0.0))
+    return pairs
+
+
+def counts(
+    found: Sequence[Box], truth: Sequence[Box], matcher: Matcher, threshold: float, completeness: float
+) -> Counts:
+    """Mean IoU over true boxes, precision, recall, and their mixture with weight `completeness`."""
+    pairs = matcher(found, truth, threshold)
+    mean_iou = sum(pair.iou for pair in pairs) / len(truth)
+    miss = (len(truth) - len(pairs)) / len(truth)
+    false = (len(found) - len(pairs)) / len(found) if found else 0.0
+    complete = 1 - (miss + false) / 2
+    return Counts(mean_iou, 1 - false, 1 - miss, mean_iou * (1 - completeness) + complete * completeness)
+
+
+def v_triune_detection(
+    found: Sequence[Box],
+    truth: Sequence[Box],
+    *,
+    threshold: float | Literal["average"] = "average",
+    ratios: Mapping[str, float] = RELEASED,
+) -> dict[str, float]:
+    """`final_score` and all sub-scores of V-Triune's detection verifier, 0 to 1, bugs included.
+
+    Args:
+        found: boxes of the answer on the target's grid; none of them scores 0 everywhere, even if none is
+            right.
+        truth: at least one box.
+        threshold: one of `LEVELS`, or their average; theirs of a step is `thresholds.v_triune_steps`.
+        ratios: weights of iou_max_label_first, iou_max_iou_first, map, map50 and map75, and the share of
+            completeness under iou_completeness.
+
+    Raises:
+        ValueError: no true box, or a threshold that is none of theirs.
+    """
+    if not truth or (threshold != "average" and threshold not in LEVELS):
+        raise ValueError(
+            f"V-Triune needs true boxes and a threshold of {LEVELS} or 'average', not {threshold}"
+        )
+    penalty = SIZE_PENALTY ** abs(len(found) - len(truth))
+    levels = LEVELS if threshold == "average" else (threshold,)
+    share = ratios.get("iou_completeness", 0.0)
+    scores: dict[str, float] = {"size_penalty": penalty}
+    matchers: dict[str, Matcher] = {"iou": iou_first_broken, "label": label_first}
+    for name, matcher in matchers.items():
+        at = [counts(found, truth, matcher, level, share).weighted for level in levels]
+        scores[f"pure_iou_score_max_{name}"] = sum(at) / len(at)
+        for level in REPORTED[name]:
+            got = counts(found, truth, matcher, level, share)
+            stem = f"report_iou_{round(level * 100)}_{name}_match"
+            scores |= {f"{stem}_pure": got.mean_iou, f"{stem}_precision": got.precision}
+            scores[f"{stem}_recall"] = got.recall
+    precisions = average_precision(found, truth)
+    known = {box.label for box in truth}
+    pure = precisions if any(box.label in known for box in found) else (0.0, 0.0, 0.0)
+    for name, value in zip(("map", "map50", "map75"), pure, strict=True):
+        scores[f"pure_{name}_score"] = value
+    for name in ("iou_score_max_iou", "iou_score_max_label", "map_score", "map50_score", "map75_score"):
+        scores[f"weighted_{name}"] = scores[f"pure_{name}"] * penalty
+    if not found:
+        scores = dict.fromkeys(scores, 0.0)
+    return {"final_score": _final(scores, ratios), **scores}
+
+
+def _final(scores: Mapping[str, float], ratios: Mapping[str, float]) -> float:
+    terms = {
+        "iou_max_iou_first": "weighted_iou_score_max_iou",
+        "iou_max_label_first": "weighted_iou_score_max_label",
+        "map": "weighted_map_score",
+        "map50": "weighted_map50_score",
+        "map75": "weighted_map75_score",
+    }
+    total = sum(ratios.get(name, 0.0) for name in terms)
+    return (
+        sum(ratios.get(name, 0.0) * scores[score] for name, score in terms.items()) / total if total else 0.0
+    )

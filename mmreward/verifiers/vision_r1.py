@@ -1,0 +1,74 @@
+"""Vision-R1's rewards of boxes with their bugs, for comparison only (arXiv:2503.18013; jefferyZhan/Griffon).
+
+Nothing of this package uses it; what replaces it is the reward `dynamic_iou`. What they call IoU is the
+generalised one, and labels only sway the matching, where distances in pixels drown them.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .boxes import Box, giou
+
+STAGE = 1500
+"""The step from which the stricter thresholds hold."""
+
+
+def vision_r1_overlaps(found: Sequence[Box], truth: Sequence[Box]) -> NDArray[np.float64]:
+    """Generalised IoU of the matched pairs; the matching costs the summed distance of the edges in pixels,
+    less 1 for an equal label, less the generalised IoU.
+
+    Raises:
+        ValueError: no true boxes and some found ones, where theirs fails, too.
+    """
+    from scipy.optimize import linear_sum_assignment  # an import that `mmreward list` does not need
+
+    if not truth:
+        raise ValueError("Vision-R1 has no value for boxes on an empty picture")
+    shape = len(found), len(truth)
+    overlap = np.array([[giou(box, true) for true in truth] for box in found]).reshape(shape)
+    edges = [[np.abs(np.subtract(box[:4], true[:4])).sum() for true in truth] for box in found]
+    same = [[float(box.label == true.label) for true in truth] for box in found]
+    pairs = linear_sum_assignment(np.reshape(edges, shape) - np.reshape(same, shape) - overlap)
+    return np.asarray(overlap[pairs])
+
+
+def vision_r1_recall(found: Sequence[Box], truth: Sequence[Box], *, step: int | None) -> float:
+    """Share of true boxes matched above 0.5 (0.75 from step 1500); a share under 0.5 is 0, over 0.75 is 1.
+
+    Without a step the share is left as it is. Nothing on nothing earns 1.
+    """
+    if not found:
+        return float(not truth)
+    level = 0.5 if step is None or step < STAGE else 0.75
+    share = sum(_stretched(float(value), level, level) for value in vision_r1_overlaps(found, truth)) / len(
+        truth
+    )
+    return share if step is None else _stretched(share, 0.5, 0.75)
+
+
+def vision_r1_precision(
+    found: Sequence[Box],
+    truth: Sequence[Box],
+    *,
+    step: int | None,
+    over: Literal["matched", "found"] = "matched",
+) -> float:
+    """Mean overlap of matches, each 0 under 0.5 and 1 over 0.75 (0.75 and 0.9 from step 1500).
+
+    Without a step only negative overlaps are cut. The first release takes the mean over matched pairs, so
+    false boxes are free; the later port takes it over all found boxes. Nothing on nothing earns 1.
+    """
+    if not found:
+        return float(not truth)
+    low, high = (0.0, 1.0) if step is None else (0.5, 0.75) if step < STAGE else (0.75, 0.9)
+    values = [_stretched(float(value), low, high) for value in vision_r1_overlaps(found, truth)]
+    return sum(values) / (len(values) if over == "matched" else len(found))
+
+
+def _stretched(value: float, low: float, high: float) -> float:
+    if value < low:
+        return 0.0
+    return 1.0 if value > high else value
