@@ -32,7 +32,7 @@ def repetition(size: int = 6, unit: Unit = "words", allowed: float = 0.0) -> Any
     """
     if not 1 <= size <= MAX_SIZE or unit not in get_args(Unit) or not 0 <= allowed < 1:
         raise ValueError(
-            f"size {size} is 1 to {MAX_SIZE}, unit {unit!r} one of {get_args(Unit)}, allowed {allowed} in [0, 1)"
+            f"size {size} is 1 to {MAX_SIZE}, unit {unit!r} in {get_args(Unit)}, allowed {allowed} below 1"
         )
 
     async def score(sample: Sample) -> Score:

@@ -19,8 +19,8 @@ PARTS = ("correct", "named")
 
 LEAD = re.compile(
     r"(?:(?:so|thus|hence|therefore|overall)\b,? ?)?(?:i (?:would |will )?(?:choose|pick|select) )?"
-    r"(?:(?:the|my) )?(?:(?:final|correct|best|right) )?(?:(?:answers?|options?|choices?)\b ?(?:is|are|:|=)? ?)?"
-    r"(?:options? )?:? ?",
+    r"(?:(?:the|my) )?(?:(?:final|correct|best|right) )?"
+    r"(?:(?:answers?|options?|choices?)\b ?(?:is|are|:|=)? ?)?(?:options? )?:? ?",
     re.IGNORECASE,
 )
 """What may stand before an answer without being part of it."""
@@ -43,7 +43,7 @@ REFUSED = re.compile(
     re.IGNORECASE,
 )
 """Words that take an answer back, or leave it open."""
-SEPARATORS = re.compile(r"\s*(?:[,;|&+\n]|\band\b)\s*", re.IGNORECASE)
+SEPARATORS = re.compile(r"[,;|&+\n]|\band\b", re.IGNORECASE)
 RUN = re.compile(r"[A-Z]{2,26}")
 
 

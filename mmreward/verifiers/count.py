@@ -12,11 +12,20 @@ MAX_DIGITS = 32
 MAX_OFF = 1e9
 """Of `parts["off"]`: farther off is as bad, and a mean over samples stays legible."""
 
-UNITS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
-    " seventeen eighteen nineteen"
-).split()
-TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+FIRST = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+TEENS = (
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+)
+UNITS = (*FIRST, "ten", *TEENS)
+TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 WORDS = {
     **{word: n for n, word in enumerate(UNITS)},
     **{word: 10 * n for n, word in enumerate(TENS, 2)},
@@ -27,7 +36,7 @@ TOKEN = re.compile(
     r"|(?<![^\W_])(?:(?P<tens>"
     + "|".join(TENS)
     + r")(?:[ -](?P<unit>"
-    + "|".join(UNITS[1:10])
+    + "|".join(FIRST[1:])
     + r"))?|(?:(?:a|one) )?(?P<hundred>hundred)|(?P<word>"
     + "|".join(sorted(UNITS, key=len, reverse=True))
     + r"))(?![^\W_])",
@@ -35,8 +44,9 @@ TOKEN = re.compile(
 )
 THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.0+)?|\d+(?:\.0+)?")
 HEDGES = re.compile(
-    r"\b(?:not|or|about|around|approximately|approx|roughly|nearly|almost|at least|at most|more than|less than"
-    r"|fewer than|over|under|up to|between|maybe|perhaps|possibly|several|many)\b|[~<>\u2248\u2264\u2265]|\d\+",
+    r"\b(?:not|or|about|around|approximately|approx|roughly|nearly|almost|at least|at most|more than"
+    r"|less than|fewer than|over|under|up to|between|maybe|perhaps|possibly|several|many)\b"
+    r"|[~<>\u2248\u2264\u2265]|\d\+",
     re.IGNORECASE,
 )
 

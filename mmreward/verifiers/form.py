@@ -18,8 +18,8 @@ class Form:
     Args:
         think: `<think>` ... `</think>` comes first.
         answer: `<answer>` ... `</answer>` comes last, and holds something.
-        boxed: exactly one `\\boxed{...}`, which holds something: in the answer, or after the thinking where no
-            answer tags are declared.
+        boxed: exactly one `\\boxed{...}`, which holds something: in the answer, or after the thinking where
+            no answer tags are declared.
         min_think_chars: characters, spaces not counted, from which the thinking counts in full.
         prefilled: the template opens `<think>` in the prompt, so that the response only closes it.
 

@@ -58,11 +58,11 @@ def chance(options: int, right: int, select: str) -> float:
         return 0.0
     if select == "one":
         return 1 / options
-    sets = 2**options - 1
+    sets: int = 2**options - 1
     if select == "all":
         return 1 / sets
     wrong = options - right
-    worth = sum(
+    worth: float = sum(
         comb(right, hits) * comb(wrong, misses) * hits / (right + misses)
         for hits in range(right + 1)
         for misses in range(wrong + 1)

@@ -6,6 +6,7 @@ reward here: `choice`, `yes_no`, `label` and `ocr` are what to train with.
 
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 from ..failures import Unscorable
@@ -13,17 +14,18 @@ from .edits import edit_distance
 
 CHOICE = re.compile(r"(?<![A-Z])([A-Z])(?=[.,?!:;]|$)")
 CUES = (
-    "\u7b54\u6848",
-    "\u9009\u62e9",
-    "\u6b63\u786e",
-    "\u662f",
-    "\u5bf9",
-    "ANSWER",
-    "CORRECT",
-    "CHOOSE",
-    "SELECT",
+    *(
+        "\u7b54\u6848",
+        "\u9009\u62e9",
+        "\u6b63\u786e",
+        "\u662f",
+        "\u5bf9",
+        "\u8ba4\u4e3a",
+        "\u5e94\u8be5",
+        "\u89c9\u5f97",
+    ),
+    *("ANSWER", "CORRECT", "CHOOSE", "SELECT", "RIGHT", "THINK", "BELIEVE", "SHOULD"),
 )
-CUES += ("RIGHT", "\u8ba4\u4e3a", "\u5e94\u8be5", "\u89c9\u5f97", "THINK", "BELIEVE", "SHOULD")
 STOPS = "\u3002.!\uff01,\uff0c"
 
 
@@ -48,7 +50,7 @@ def vlm_r1_yes_no(response: str, gold: str) -> float:
 
 
 def visual_rft_label(response: str, gold: str) -> float:
-    """Visual-RFT (94866331), classification: 1 when either text contains the other, spaces, "_" and case aside.
+    """Visual-RFT (94866331), classification: 1 when either text contains the other; no spaces, "_" or case.
 
     Defects: an empty answer, a single letter of the label and the list of all labels are right (issues 176,
     70 and 79), and without answer tags so is any text that names the class. The equality of formulas that it
@@ -122,8 +124,8 @@ def _in_form(response: str) -> str | None:
 
 def _letter(answer: str) -> str | None:
     text = " ".join(re.split(r"\s+", answer.upper()))
-    letters = list(dict.fromkeys(CHOICE.findall(text)))
-    return max(letters, key=lambda letter: _points(letter, text), default=None)
+    times = Counter(CHOICE.findall(text))
+    return max(times, key=lambda letter: times[letter] * _points(letter, text), default=None)
 
 
 def _points(letter: str, text: str) -> int:

@@ -12,7 +12,7 @@ EDGES = " \t\r\n.,:;!?'\"`*_()[]{}<>$\u2018\u2019\u201c\u201d\u3002"
 
 
 def compatible(text: str) -> str:
-    """The NFKC form, in linear time: full-width letters and digits become plain ones, ligatures come apart."""
+    """The NFKC form, in linear time: full-width letters and digits become plain, ligatures come apart."""
     if text.isascii():
         return text
     classes = bytes(map(unicodedata.combining, text))

@@ -1,6 +1,5 @@
 """How much of a text repeats itself, by its n-grams: linear in the text."""
 
-from collections.abc import Hashable, Sequence
 from typing import Literal, NamedTuple
 
 from ..failures import Unscorable
@@ -17,10 +16,10 @@ class Ngrams(NamedTuple):
     unique: int
 
 
-def ngrams(items: Sequence[Hashable], size: int) -> Ngrams:
+def ngrams(items: tuple[str, ...] | str, size: int) -> Ngrams:
     """Count the runs of `size` neighbours; a sequence that is shorter has none."""
     total = max(0, len(items) - size + 1)
-    return Ngrams(total, len({tuple(items[at : at + size]) for at in range(total)}))
+    return Ngrams(total, len({items[at : at + size] for at in range(total)}))
 
 
 def judge(text: str, *, size: int = 6, unit: Unit = "words", allowed: float = 0.0) -> Verdict:
@@ -33,7 +32,7 @@ def judge(text: str, *, size: int = 6, unit: Unit = "words", allowed: float = 0.
         Unscorable: "unparsable" when the text holds nothing.
     """
     lowered = text.casefold()
-    items = lowered.split() if unit == "words" else list("".join(lowered.split()))
+    items = tuple(lowered.split()) if unit == "words" else "".join(lowered.split())
     if not items:
         raise Unscorable("the response is empty", "unparsable")
     total, unique = ngrams(items, size)
