@@ -1,6 +1,6 @@
 """Shortness: what a response keeps of its worth as it grows."""
 
-from typing import Any, get_args
+from typing import Any
 
 from ..registry import reward
 from ..types import Sample, Score
@@ -36,10 +36,6 @@ def length(limit: int = 1024, span: int | None = None, curve: Curve = "cosine", 
     fall = limit if span is None else span
     if not 0 < fall <= limit:
         raise ValueError(f"limit {limit} is positive, and span {span} between 1 and it")
-    if curve not in get_args(Curve) or unit not in get_args(Unit):
-        raise ValueError(
-            f"curve {curve!r} is one of {get_args(Curve)}, and unit {unit!r} one of {get_args(Unit)}"
-        )
 
     async def score(sample: Sample) -> Score:
         response = sample.response or ""

@@ -1,6 +1,6 @@
 """Repetition: the share of a response's n-grams that are not said twice."""
 
-from typing import Any, get_args
+from typing import Any
 
 from ..registry import reward
 from ..types import Sample, Score
@@ -30,10 +30,8 @@ def repetition(size: int = 6, unit: Unit = "words", allowed: float = 0.0) -> Any
         unit: "words" are parted by spaces; "characters", spaces left out, for scripts that have none.
         allowed: the share of repeated n-grams that costs nothing, from 0 to below 1.
     """
-    if not 1 <= size <= MAX_SIZE or unit not in get_args(Unit) or not 0 <= allowed < 1:
-        raise ValueError(
-            f"size {size} is 1 to {MAX_SIZE}, unit {unit!r} in {get_args(Unit)}, allowed {allowed} below 1"
-        )
+    if not 1 <= size <= MAX_SIZE or not 0 <= allowed < 1:
+        raise ValueError(f"size {size} lies in 1 to {MAX_SIZE}, and allowed {allowed} in [0, 1)")
 
     async def score(sample: Sample) -> Score:
         response = sample.response or ""

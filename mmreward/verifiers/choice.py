@@ -149,7 +149,7 @@ def right_letters(target: Any, options: Options | None, select: Select = "one") 
     right: set[str] = set()
     for item in given:
         try:
-            right |= letters_named(str(item), options, several=select != "one")
+            right |= letters_named(item if isinstance(item, str) else "", options, several=select != "one")
         except Unscorable as failure:
             raise Unscorable(f"the target {target!r} names no option of the question") from failure
     if not right:

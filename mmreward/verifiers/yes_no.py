@@ -45,7 +45,7 @@ def truth_of(target: Any) -> bool:
     if isinstance(target, bool) or (isinstance(target, int | float) and target in (0, 1)):
         return bool(target)
     try:
-        return said(str(target))
+        return said(target if isinstance(target, str) else "")
     except Unscorable as failure:
         raise Unscorable(f"the target {target!r} is neither yes nor no") from failure
 
