@@ -48,7 +48,7 @@ def judge(
     Raises:
         Unscorable: a reference has no characters left without its punctuation.
     """
-    best = Verdict(0.0, dict.fromkeys(PARTS, 0.0), "longer than any reference allows")
+    verdicts = []
     for reference in references:
         truth = plain(reference, casefold=casefold, punctuation=punctuation)
         if reference.strip() and not truth:
@@ -58,9 +58,9 @@ def judge(
         found = plain(answer, casefold=casefold, punctuation=punctuation)
         similarity = _similarity(found, truth, mode)
         value = 0.0 if mode == "anls" and similarity <= 1 - ANLS_THRESHOLD else similarity
-        verdict = Verdict(value, {"exact": float(found == truth), "similarity": similarity})
-        best = max(best, verdict, key=lambda v: (v.value, v.parts["similarity"]))
-    return best
+        verdicts.append(Verdict(value, {"exact": float(found == truth), "similarity": similarity}))
+    too_long = Verdict(0.0, dict.fromkeys(PARTS, 0.0), "too long for any reference")
+    return max(verdicts, key=lambda v: (v.value, v.parts["similarity"]), default=too_long)
 
 
 def _similarity(found: str, truth: str, mode: Mode) -> float:

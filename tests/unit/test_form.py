@@ -88,7 +88,7 @@ def test_only_the_declared_form_earns_everything(text, boxed, prefilled):
         (v_triune, SHELL, 0.0),
         (v_triune, "<think>\n<think>\na\n</think>\n", 0.25),
         (vlm_r1, SHELL, 1.0),
-        (vlm_r1, f"{GOOD}x", 0.0),
+        (vlm_r1, f"{SHELL}x", 0.0),
         (vlm_r1, "<think><answer></think> <answer></answer></answer>", 1.0),
         (vlm_r1, "<think></think><answer>", 0.0),
         (trl, "<think></think>", 1.0),

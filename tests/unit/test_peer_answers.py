@@ -40,7 +40,7 @@ def tagged(answer):
         ("I think it is B, not C.", "C", 1, 0),
         ("A, B, C, D", "D", 1, 0),
         ("the cat is a", "A", 1, 0),
-        ("B. no, B. A.", "B", 1, 0),
+        ("B. B. B. B. or A", "B", 1, 0),
     ],
 )
 def test_multiple_choice_of_vlm_r1(answer, gold, peer, here):
