@@ -34,7 +34,7 @@ def choice(select: Select = "one", bare: bool = False, boxed: bool = False) -> A
 
     Args:
         select: "one" option; "all" right ones and no others, in any order; or the overlap of the two sets,
-            "jaccard", by which naming every option earns nothing.
+            "jaccard", by which naming every option earns nothing (the options must be known).
         bare: accept an answer without `<answer>` tags.
         boxed: the answer is inside a single `\\boxed{...}`.
     """

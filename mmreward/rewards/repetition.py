@@ -23,7 +23,8 @@ def repetition(size: int = 6, unit: Unit = "words", allowed: float = 0.0) -> Any
     """Different n-grams over all n-grams of the response, 0 to 1; the value minus 1 is the usual penalty.
 
     It says nothing of whether the response is right, and short ones repeat little: give it a small weight
-    beside the accuracy. A response that is empty, or whose reasoning was cut off, is worth 0.
+    beside the accuracy. A response that is empty, is cut off, or has two
+    answers is worth 0.
 
     Args:
         size: of an n-gram; 6 words in VLM-R1.

@@ -16,6 +16,7 @@ from .verdict import Verdict
 
 Select = Literal["one", "all", "jaccard"]
 PARTS = ("correct", "named")
+LETTERS = frozenset(ascii_uppercase)
 
 LEAD = re.compile(
     r"(?:(?:so|thus|hence|therefore|overall)\b,? ?)?(?:i (?:would |will )?(?:choose|pick|select) )?"
@@ -94,7 +95,7 @@ def _in_prose(text: str, rest: str, options: Options | None) -> set[str]:
 
 
 def _within(letters: Set[str], options: Options | None) -> set[str]:
-    return {letter for letter in letters if letter in (ascii_uppercase if options is None else options)}
+    return {letter for letter in letters if letter in (LETTERS if options is None else options)}
 
 
 def _by_words(words: str, options: Options | None) -> set[str]:
@@ -143,8 +144,11 @@ def right_letters(target: Any, options: Options | None, select: Select = "one") 
     """The letters of a target: "B", "(B)", an option's words, or several ("A, C" or a list of such).
 
     Raises:
-        Unscorable: it names no option, or several where one is asked for.
+        Unscorable: it names no option, or several where one is asked for; "missing" for "jaccard" without
+            known options, as nobody could tell that an answer lists them all.
     """
+    if select == "jaccard" and options is None:
+        raise Unscorable('select="jaccard" needs the options, in meta["options"]', "missing")
     given = list(target) if isinstance(target, list | tuple | set | frozenset) else [target]
     right: set[str] = set()
     for item in given:

@@ -271,3 +271,4 @@ def test_sets_by_choice(engine):
 def test_a_bad_target_is_a_failure_and_a_bad_option_an_error(engine):
     assert scored(engine, "<answer>B</answer>", target="bird").status == "error"
     assert scored(engine, "<answer>B</answer>", meta={"options": ["x"]}).status == "error"
+    assert scored(engine, "<answer>B</answer>", meta={}, select="jaccard").status == "missing"
