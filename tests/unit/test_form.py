@@ -1,0 +1,127 @@
+"""The form of a response: what is declared is there, once, in order, and holds something."""
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmreward import Engine, Sample, load
+from mmreward.verifiers.form import Form, judge
+from mmreward.verifiers.peer_forms import trl, v_triune, vlm_r1
+
+THOUGHT = "The sign on the left side is white and reads EXIT."
+GOOD = f"<think>{THOUGHT}</think>\n<answer>EXIT</answer>"
+SHELL = "<think></think><answer></answer>"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (GOOD, 1),
+        (f"\n{GOOD}\n", 1),
+        (f"<think>{'ab ' * 8}</think><answer>EXIT</answer>", (1 + 1 + 16 / 32) / 3),
+        ("<think></think><answer>EXIT</answer>", 2 / 3),
+        (SHELL, 1 / 3),
+        (f"<think>{THOUGHT}</think> so <answer>EXIT</answer>", 2 / 3),
+        (f"{GOOD} bye", 2 / 3),
+        (f"well <think>{THOUGHT}</think><answer>EXIT</answer>", 0),
+        (f"<think>{THOUGHT}</think>{GOOD}", 0),
+        (f"{GOOD}<answer>EXIT</answer>", 2 / 3),
+        (f"<answer>EXIT</answer><think>{THOUGHT}</think>", 0),
+        (f"</think>{THOUGHT}<think><answer>EXIT</answer>", 0),
+        ("<answer>EXIT</answer>", 1 / 3),
+        ("EXIT", 0),
+        ("", 0),
+        ("<think>never closed", 0),
+    ],
+)
+def test_the_form_by_hand(text, value):
+    verdict = judge(text, Form())
+    assert verdict.value == pytest.approx(value)
+    assert bool(verdict.note) == (value < 1)
+
+
+def test_other_forms():
+    prefilled = GOOD.removeprefix("<think>")
+    assert judge(prefilled, Form(prefilled=True)).value == 1 > judge(GOOD, Form(prefilled=True)).value
+    assert judge("<answer>x</answer>", Form(think=False)).value == 1
+    boxed = f"<think>{THOUGHT} \\boxed{{1}}</think><answer>\\boxed{{2}}</answer>"
+    assert judge(boxed, Form(boxed=True)).value == 1
+    assert (
+        judge(GOOD, Form(boxed=True)).value == judge(boxed.replace("2", ""), Form(boxed=True)).value == 3 / 4
+    )
+    assert judge(f"<think>{THOUGHT}</think> \\boxed{{2}}", Form(answer=False, boxed=True)).value == 1
+    assert (
+        judge(f"<think>{THOUGHT}</think> \\boxed{{2}} \\boxed{{3}}", Form(answer=False, boxed=True)).value < 1
+    )
+    assert judge("<think></think><answer>x</answer>", Form(min_think_chars=0)).value == 1
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"think": False, "answer": False}, {"min_think_chars": -1}, {"think": False, "prefilled": True}]
+)
+def test_a_form_that_makes_no_sense_is_refused(wrong):
+    with pytest.raises(ValueError):
+        Form(**wrong)
+
+
+PIECES = st.sampled_from(["<think>", "</think>", "<answer>", "</answer>", "\\boxed{1}", " ", "\n", THOUGHT])
+
+
+@given(st.lists(PIECES, max_size=9).map("".join), st.booleans(), st.booleans())
+def test_only_the_declared_form_earns_everything(text, boxed, prefilled):
+    value = judge(text, Form(boxed=boxed, prefilled=prefilled)).value
+    assert 0 <= value <= 1
+    if value == 1:
+        tags = ("<think>", "</think>", "<answer>", "</answer>")
+        assert [text.count(tag) for tag in tags] == [0 if prefilled else 1, 1, 1, 1]
+        places = [text.find(tag) for tag in tags]
+        assert places == sorted(places) and THOUGHT in text
+
+
+@pytest.mark.parametrize(
+    ("peer", "text", "value"),
+    [
+        (v_triune, "<think>\na\n</think>\n\n<answer>\nb\n</answer>", 1.0),
+        (v_triune, "\n</answer>\n<answer>\n\n</think>\n<think>\n", 1.0),
+        (v_triune, SHELL, 0.0),
+        (v_triune, "<think>\n<think>\na\n</think>\n", 0.25),
+        (vlm_r1, SHELL, 1.0),
+        (vlm_r1, f"{SHELL}x", 0.0),
+        (vlm_r1, "<think><answer></think> <answer></answer></answer>", 1.0),
+        (vlm_r1, "<think></think><answer>", 0.0),
+        (trl, "<think></think>", 1.0),
+        (trl, "<think><think></think>", 0.0),
+        (trl, " <think></think>", 0.0),
+    ],
+)
+def test_peers_pay_for_shells_and_we_do_not(peer, text, value):
+    assert peer(text) == value
+    assert judge(text, Form()).value <= max(value, 1 / 3)
+
+
+def test_the_reward_and_its_presets():
+    with Engine("cpu") as engine:
+
+        def scored(response, **args):
+            return engine.score([Sample(response=response)], load("format", **args))["format"][0]
+
+        assert scored(GOOD).parts == {"think": 1.0, "answer": 1.0, "boxed": 0.0, "thought": 1.0}
+        assert scored(SHELL).value == pytest.approx(1 / 3)
+        for preset in ("vlm_r1", "trl"):
+            score = scored(SHELL, preset=preset)
+            assert score.value == 1 and list(score.parts) == list(scored(GOOD).parts)
+        assert scored("", preset="v_triune").note
+    with pytest.raises(ValueError, match="leave the other arguments out"):
+        load("format", preset="trl", boxed=True)
+
+
+@pytest.mark.parametrize("unit", ["<think>", "</think>", "</think> <answer>", "\\boxed{", "<think>\n", " "])
+def test_a_megabyte_takes_little_time(unit):
+    text = (unit * 1_000_000)[:1_000_000]
+    begun = time.process_time()
+    judge(text, Form(boxed=True))
+    for peer in (v_triune, vlm_r1, trl):
+        peer(text)
+    assert time.process_time() - begun < 0.2
