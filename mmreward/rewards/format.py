@@ -5,7 +5,7 @@ from typing import Any, Literal
 from ..registry import reward
 from ..types import Sample, Score
 from ..verifiers.form import PARTS, Form, judge
-from ..verifiers.peer_forms import PEERS
+from ..verifiers.peers.forms import PEERS
 from ..verifiers.verdict import Verdict
 
 Preset = Literal["declared", "v_triune", "vlm_r1", "trl"]

@@ -5,10 +5,10 @@ next line, "3/4" when 4 is the best score, N/A. Not accepted: guessing.
 """
 
 import re
-import unicodedata
 from collections.abc import Sequence
 
 from ..failures import Unscorable
+from .plain import compatible
 
 VALUE = re.compile(r"([+-]?\d{1,6}(?:\.\d{1,6})?)(?:\s*(?:/|out of)\s*(\d{1,6}(?:\.\d{1,6})?))?\.?")
 NOT_APPLICABLE = ("n/a", "na", "not applicable", "none")
@@ -52,7 +52,7 @@ def parse_aspects(text: str, names: Sequence[str], low: float, high: float) -> d
 
 
 def _plain(text: str) -> str:
-    normal = unicodedata.normalize("NFKC", text).replace("\u2212", "-").replace("**", "")
+    normal = compatible(text).replace("**", "")
     return " ".join(_bare(normal.casefold()).split())
 
 

@@ -1,7 +1,6 @@
 """Boxes: reading them, bringing them to one coordinate space, and how well a set of them fits the truth."""
 
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -9,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .matching import Match, Matrix, best_match, ramp
+from .plain import plain
 from .verdict import Verdict
 
 KEYS = ("bbox_2d", "bbox", "box", "Position", "position")
@@ -79,7 +79,7 @@ def number_of(value: Any) -> float | None:
 
 
 def normalise_label(label: Any) -> str:
-    return " ".join(unicodedata.normalize("NFKC", str(label)).casefold().split())
+    return plain(str(label))
 
 
 def label_table(aliases: Mapping[str, Sequence[str]]) -> dict[str, str]:

@@ -4,7 +4,6 @@ For charts, puzzles and science. Nothing here guesses: text is equal or not, and
 truth among other things is wrong.
 """
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,6 +11,7 @@ from typing import Any, Literal
 from ..failures import Unscorable
 from .latex import WHOLE_TEXT, tidy
 from .numbers import Likeness, Number, read_number
+from .plain import plain
 from .verdict import Verdict
 
 Kind = Literal["auto", "text", "number", "sequence", "math"]
@@ -29,7 +29,7 @@ class Wanted:
 
     Args:
         kind: how answers are compared with it; never "auto".
-        texts: the spellings that are right, as `plain` gives them.
+        texts: the spellings that are right, as `unwrapped` gives them.
         number: of kind "number".
         items: of kind "sequence".
         given: the target itself, for kind "math".
@@ -74,7 +74,7 @@ def wanted(target: Any, kind: Kind = "auto", aliases: Sequence[str] = ()) -> Wan
         return Wanted("number", number=number)
     if isinstance(target, bool):
         target = "yes" if target else "no"
-    texts = frozenset(plain(str(text)) for text in (target, *aliases))
+    texts = frozenset(unwrapped(str(text)) for text in (target, *aliases))
     if not isinstance(target, str | int | float) or "" in texts:
         raise Unscorable(f"the target {str(target)[:80]!r} is no text; give some that is not empty")
     return Wanted("text", texts)
@@ -108,12 +108,12 @@ def judged(value: float, **parts: float) -> Verdict:
     return Verdict(value, {name: parts.get(name, 0.0) for name in PARTS})
 
 
-def plain(text: str) -> str:
+def unwrapped(text: str) -> str:
     """Text without case, width, outer quotes, \\text{} and closing full stop; single spaces.
 
     Inner signs stay: a puzzle's strings are exact.
     """
-    text = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    text = plain(text)
     if whole := WHOLE_TEXT.fullmatch(text):
         text = whole[1].strip()
     if len(text) > 1 and text.endswith(".") and text[-2].isalnum():
@@ -150,6 +150,6 @@ def _item(item: Any) -> Wanted:
 
 def _same(truth: Wanted, answer: str, likeness: Likeness) -> bool:
     if truth.number is None:
-        return plain(answer) in truth.texts
+        return unwrapped(answer) in truth.texts
     number = read_number(answer)
     return number is not None and likeness.same(truth.number, number)

@@ -1,7 +1,6 @@
 """Time spans of a video: reading them in the forms models write, and how two of them overlap."""
 
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ from ..failures import Unscorable
 from .boxes import number_of
 from .lists import parse_list
 from .matching import Matrix
+from .plain import compatible
 
 START, END = ("start", "start_time", "begin", "from"), ("end", "end_time", "stop", "to")
 BOTH = ("span", "timestamp", "timestamps", "time", "segment")
@@ -96,7 +96,7 @@ def seconds_of(value: Any) -> float | None:
 
 
 def _plain(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).translate(DASHES).casefold().split())
+    return " ".join(compatible(text).translate(DASHES).casefold().split())
 
 
 def t_iou(a: Span, b: Span) -> float:

@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from mmreward.verifiers.average_precision import average_precision
 from mmreward.verifiers.boxes import Box, giou, soft_f1
-from mmreward.verifiers.v_triune import (
+from mmreward.verifiers.peers.average_precision import average_precision
+from mmreward.verifiers.peers.v_triune import (
     LEVELS,
     iou_first_broken,
     label_first,
@@ -14,14 +14,14 @@ from mmreward.verifiers.v_triune import (
     v_triune_detection,
     v_triune_grid,
 )
-from mmreward.verifiers.vision_r1 import vision_r1_overlaps, vision_r1_precision, vision_r1_recall
-from mmreward.verifiers.visual_rft import (
+from mmreward.verifiers.peers.vision_r1 import vision_r1_overlaps, vision_r1_precision, vision_r1_recall
+from mmreward.verifiers.peers.visual_rft import (
     Confident,
     visual_rft_confidence,
     visual_rft_grounding,
     visual_rft_iou,
 )
-from mmreward.verifiers.vlm_r1 import vlm_r1_iou, vlm_r1_map, vlm_r1_od_length, vlm_r1_weighted_sum
+from mmreward.verifiers.peers.vlm_r1 import vlm_r1_iou, vlm_r1_map, vlm_r1_od_length, vlm_r1_weighted_sum
 
 A, B, C = Box(0, 0, 100, 100, "a"), Box(200, 200, 300, 300, "a"), Box(500, 500, 700, 600, "b")
 JUNK = [Box(800, i, 810, i + 10, "a") for i in range(98)]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mmreward import Engine, Sample, load
 from mmreward.verifiers.form import Form, judge
-from mmreward.verifiers.peer_forms import trl, v_triune, vlm_r1
+from mmreward.verifiers.peers.forms import trl, v_triune, vlm_r1
 
 THOUGHT = "The sign on the left side is white and reads EXIT."
 GOOD = f"<think>{THOUGHT}</think>\n<answer>EXIT</answer>"

@@ -7,14 +7,14 @@ import pytest
 
 from mmreward import Unscorable
 from mmreward.verifiers import choice, label, ocr, yes_no
-from mmreward.verifiers.peer_answers import (
+from mmreward.verifiers.peers.answers import (
     sophia_choice,
     sophia_ocr,
     visual_rft_label,
     vlm_r1_choice,
     vlm_r1_yes_no,
 )
-from mmreward.verifiers.peer_shaping import vlm_r1_cosine, vlm_r1_repetition
+from mmreward.verifiers.peers.shaping import vlm_r1_cosine, vlm_r1_repetition
 
 
 def ours(judge, *args):

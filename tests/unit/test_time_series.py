@@ -3,7 +3,7 @@
 import pytest
 
 from mmreward import Engine, Sample, load
-from mmreward.verifiers.peer_answers import timemaster
+from mmreward.verifiers.peers.answers import timemaster
 from mmreward.verifiers.time_series import sections
 
 THINK = "<think>The motor units fire late, with long polyphasic waves.</think>"

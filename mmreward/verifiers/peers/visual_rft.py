@@ -8,7 +8,7 @@ whole response with math-verify, which pays a chance match of numbers in full, i
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .boxes import Box, giou, iou
+from ..boxes import Box, giou, iou
 
 THRESHOLD = 0.5
 

@@ -9,8 +9,8 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from ..failures import Unscorable
-from .edits import edit_distance
+from ...failures import Unscorable
+from ..edits import edit_distance
 
 CHOICE = re.compile(r"(?<![A-Z])([A-Z])(?=[.,?!:;]|$)")
 CUES = (

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .boxes import Box, giou
+from ..boxes import Box, giou
 
 STAGE = 1500
 """The step from which the stricter thresholds hold."""

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .boxes import Box, overlaps
-from .matching import Matrix
+from ..boxes import Box, overlaps
+from ..matching import Matrix
 
 LEVELS = tuple(percent / 100 for percent in range(50, 100, 5))
 RECALLS = np.linspace(0.0, 1.0, 101)

@@ -8,8 +8,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+from ..boxes import Box, iou
 from .average_precision import average_precision
-from .boxes import Box, iou
 
 LEVELS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.99)
 REPORTED = {"iou": (0.5, 0.95), "label": (0.5, 0.75, 0.95, 0.99)}

@@ -7,8 +7,8 @@ Nothing of this package uses it; what replaces it are the rewards `grounding` an
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ..boxes import Box
 from .average_precision import average_precision
-from .boxes import Box
 
 THRESHOLD = 0.5
 POSITION, COMPLETENESS = 0.7, 0.3

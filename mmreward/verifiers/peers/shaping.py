@@ -7,9 +7,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from ..failures import Unscorable
-from .lists import parse_list
-from .repetition import ngrams
+from ...failures import Unscorable
+from ..lists import parse_list
+from ..repetition import ngrams
 
 COSINE_LIMIT = 1024
 
