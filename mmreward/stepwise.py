@@ -47,9 +47,7 @@ def aggregate(marks: Sequence[float] | Floats, how: Aggregate = "min") -> float:
     check_aggregate(how)
     steps = _steps(marks)
     if how == "product" and (steps.min() < 0 or steps.max() > 1):
-        raise ValueError(
-            f"a product takes probabilities, and the marks go from {steps.min()} to {steps.max()}"
-        )
+        raise ValueError(f"a product takes probabilities; the marks go from {steps.min()} to {steps.max()}")
     return _HOW[how](steps)
 
 

@@ -28,8 +28,8 @@ FAMILIES = ("qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe")
 
 
 class Item(NamedTuple):
-    """One call. `detail` is what its op needs: labels and their tokens, a Sampling, or what the answer begins with
-    and the continuation."""
+    """One call. `detail` is what its op needs: labels and their tokens, a Sampling, or what the answer begins
+    with and the continuation."""
 
     ask: Ask
     view: View
@@ -269,8 +269,9 @@ class QwenVL(TorchNetwork):
     def _span(self, chat: str, given: str, continuation: str) -> int:
         """How many tokens at the end are the continuation's."""
         texts = (chat, chat + given, chat + given + continuation)
-        ids = [self.processor.tokenizer.encode(text, add_special_tokens=False) for text in texts]
-        return continuation_span(*ids, continuation)
+        encode = self.processor.tokenizer.encode
+        prompt, before, whole = (encode(text, add_special_tokens=False) for text in texts)
+        return continuation_span(prompt, before, whole, continuation)
 
     def _refuse_placeholders(self, *texts: str) -> None:
         for token in (self.processor.image_token, self.processor.video_token):

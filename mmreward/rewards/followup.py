@@ -1,4 +1,4 @@
-"""Follow-up likelihood (after FLR): would the one who asked go on as someone who was helped, or who was not?"""
+"""Follow-up likelihood (after FLR): does the one who asked go on as someone who was helped, or let down?"""
 
 import math
 from asyncio import gather

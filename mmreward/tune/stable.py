@@ -69,7 +69,7 @@ def sigma_filtered(values: ArrayLike, *, sigmas: float = 3.0) -> Advantages:
 def r1_reward_filtered(values: ArrayLike) -> Floats:
     """What R1-Reward's code does, for comparison; it compares z-scores with bounds in units of the values.
 
-    z-scores outside [mean - 3, mean + 3] of the raw values become 0, and so does whatever is NaN or beyond 10.
+    z-scores outside [mean - 3, mean + 3] of the raw values become 0, and so does what is NaN or beyond 10.
     With a mean above 3 + sqrt(n - 1) everything becomes 0.
 
     Raises:

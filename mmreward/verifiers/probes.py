@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any, NamedTuple
 
 from ..failures import Unscorable
@@ -73,14 +73,14 @@ def read_probes(text: str) -> dict[int, list[str]]:
     Raises:
         Unscorable: "unparsable" when the thinking is not closed, or there are no answers or too many tags.
     """
-    before, closed, body = text.rpartition("</think>")
+    _, closed, body = text.rpartition("</think>")
     if not closed and "<think>" in text:
         raise Unscorable("the reasoning was never closed: the response is cut off", "unparsable")
     tags = list(islice(TAG.finditer(body), TAGS + 1))
     if len(tags) > TAGS:
         raise Unscorable(f"more than {TAGS} tags", "unparsable")
     found: dict[int, list[str]] = {}
-    for opening, closing in zip(tags, tags[1:], strict=False):
+    for opening, closing in pairwise(tags):
         if (opening[1], closing[1]) == ("", "/") and opening[2] == closing[2]:
             found.setdefault(int(opening[2]), []).append(body[opening.end() : closing.start()].strip())
     if not found:
