@@ -64,7 +64,7 @@ def trusted(
         ValueError: columns of unequal length, or as `annealed` and `grouping.by_group`.
     """
     scale = annealed(step, total_steps, alpha)
-    members = by_group(groups, len(outcome))
+    members = _members(outcome, thinking, groups)
     weights = {}
     for group, rows in members.items():
         judged = [row for row in rows if outcome[row].ok and thinking[row].ok]
@@ -95,7 +95,7 @@ def sophia_vl_trusted(
     """
     scale = annealed(step, total_steps)
     results: list[Score] = list(outcome)
-    for rows in by_group(groups, len(outcome)).values():
+    for rows in _members(outcome, thinking, groups).values():
         seen = {row: _unjudged_is_zero(outcome[row], thinking[row]) for row in rows if outcome[row].ok}
         values = [outcome[row].value for row in seen]
         flat = bool(values) and (min(values) >= 0.9 or max(values) <= 0.1)
@@ -117,3 +117,11 @@ def _sum(outcome: Score, thinking: Score, trust: float, scale: float) -> Score:
             return Score.failed(score.status, f"{name}: {score.note}", score.parts)
     extra = trust * scale * thinking.value
     return Score(outcome.value + extra, {"outcome": outcome.value, "thinking": extra, "trust": trust})
+
+
+def _members(
+    outcome: Sequence[Score], thinking: Sequence[Score], groups: Sequence[str | None]
+) -> dict[str, list[int]]:
+    if len(outcome) != len(thinking):
+        raise ValueError(f"{len(outcome)} outcomes and {len(thinking)} thinking rewards")
+    return by_group(groups, len(outcome))

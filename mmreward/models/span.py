@@ -23,6 +23,6 @@ def continuation_span(
         Unscorable: the continuation is empty, or a token reaches back into the prompt.
     """
     kept = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(before, whole, strict=False)))
-    if kept < len(prompt) or kept == len(whole):
+    if kept < len(prompt) or kept == len(whole) or list(whole[: len(prompt)]) != list(prompt):
         raise Unscorable(f"continuation {continuation[:40]!r} does not begin with a token of its own")
     return len(whole) - kept

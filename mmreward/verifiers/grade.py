@@ -15,7 +15,7 @@ PLAIN = r"[+-]?(?:\d{1,9}(?:\.\d{0,9})?|\.\d{1,9})"
 GRADE = re.compile(rf"({PLAIN})(?:/({PLAIN})|(%))?")
 LABELLED = re.compile(
     r"\b(?:score|grade|rating)\b(?: ?\([^()\n]{0,40}\))?[\s*_`:=]{0,8}(?:\bis\b[\s*_`:=]{0,8})?"
-    r"([\d.+/%-]{1,32})(?![\w,])",
+    r"([\d.+/%-]{1,32})(?![\w.+/%-]|,\d)",
     re.IGNORECASE,
 )
 SLASH = re.compile(r" {0,2}(?:/|\bout of\b) {0,2}", re.IGNORECASE)
