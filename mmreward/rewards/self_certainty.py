@@ -13,7 +13,7 @@ from ..models.judging import shown_to
 from ..registry import reward
 from ..types import Sample, Score
 from ..verifiers.fence import defused
-from ..verifiers.readable import read_or_wrong
+from ..verifiers.readable import read_or_wrong, replied
 
 PARTS = ("perplexity", "tokens")
 
@@ -29,8 +29,8 @@ def self_certainty(judge: str = "Qwen/Qwen2.5-VL-7B-Instruct", dtype: str = "flo
     """Mean over the response's tokens of KL(uniform || p) in nats: 0 for a uniform guess, no upper bound.
 
     p is over the whole vocabulary, which a served model does not show: there the score is an "error".
-    `parts` holds the response's perplexity and its number of tokens. An empty response is worth 0 with
-    `parts["parsed"]` 0.
+    `parts` holds the response's perplexity and its number of tokens. An empty response, or one that was
+    cut off, is worth 0 with `parts["parsed"]` 0.
 
     Args:
         judge: the policy, or whose certainty is asked for (hub id, folder, "mini-vlm").
@@ -53,6 +53,5 @@ def self_certainty(judge: str = "Qwen/Qwen2.5-VL-7B-Instruct", dtype: str = "flo
 
 
 def _spoken(response: str) -> str:
-    if not response.strip():
-        raise Unscorable("the response is empty", "unparsable")
+    replied(response)  # a response that was cut off, or says nothing, is refused
     return defused(response.strip())

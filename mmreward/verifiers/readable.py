@@ -47,3 +47,15 @@ def reasoned(response: str) -> Reasoned:
     if not answer:
         raise Unscorable("the answer is empty", "unparsable")
     return Reasoned(thought, answer)
+
+
+def replied(response: str) -> str:
+    """What the one who asked gets to read: the answer in its tags, or all that follows the thinking.
+
+    Raises:
+        Unscorable: "unparsable" when that is empty; see also `answer.segment`.
+    """
+    reply = segment(response, bare=True).answer
+    if not reply:
+        raise Unscorable("the reply is empty", "unparsable")
+    return reply

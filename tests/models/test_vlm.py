@@ -140,7 +140,7 @@ def test_logprob_sums_the_continuation_and_agrees_with_read(engine, vlm_folder, 
 
 
 def test_logprob_after_a_given_beginning_is_the_rest_of_the_whole(engine, vlm_folder, naive, pictures):
-    """What is given is read and not scored; every token's own log-probability and the certainty come along."""
+    """What is given is read and not scored; each token's log-probability and the certainty come along."""
     vlm = models.vlm(vlm_folder)
     given, rest = "yes, a red circle. ", "two shapes"
     whole = given + rest

@@ -73,7 +73,11 @@ JUDGED = (
 def test_an_unreadable_response_is_worth_nothing_and_costs_no_call(judged, name):
     judge = Judge()
     score = judged(name, judge)
-    texts = UNREADABLE if name not in ("self_certainty", "followup") else ["", " \n"]
+    texts = (
+        UNREADABLE
+        if name not in ("self_certainty", "followup")
+        else ["", " \n", "<think>never closed", "<think>a</think> "]
+    )
     good = score(response=ANSWERED, **NEEDS.get(name, {}))
     judge.asked.clear()
     for text in texts:
