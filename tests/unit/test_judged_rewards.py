@@ -125,8 +125,8 @@ def test_consistency_hears_the_last_lines_and_the_answer(judged):
 
 
 def test_evidence_is_the_share_of_facts_that_are_cited(judged):
-    judge = Judge(lambda media, question: 0.9 if "circle." in question.rpartition("that")[2] else 0.1)
-    meta = {"facts": ["a circle.", "a square."]}
+    judge = Judge(lambda media, question: 0.9 if "circle." in question.rpartition("deny it")[2] else 0.1)
+    meta = {"facts": ["a circle", "a square."]}
     score = judged("evidence", judge)(response=ANSWERED, meta=meta)
     assert (score.value, score.note) == (0.5, "a square.")
     assert dict(score.parts) == {"parsed": 1.0, "cited": 0.5, "seen": 1.0}
@@ -148,7 +148,7 @@ def test_naming_likely_evidence_pays_nothing_where_the_frames_do_not_show_it(jud
     def only_the_invisible(media, question):
         if media is not None:
             return 0.9 if "circle" in question else 0.1
-        return 0.9 if "square." in question.rpartition("that")[2] else 0.1
+        return 0.9 if "square." in question.rpartition("deny it")[2] else 0.1
 
     bluffed = judged("evidence", Judge(only_the_invisible), frames=True)
     assert bluffed(response=ANSWERED, meta=facts, image=picture).value == 0.0
