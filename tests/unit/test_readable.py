@@ -51,3 +51,8 @@ def test_a_failure_that_is_not_the_responses_is_raised_on():
 
     with pytest.raises(Unscorable, match="deadline"):
         read_or_wrong(late, ())
+
+
+def test_a_run_of_marks_leaves_no_mark_behind():
+    """Trap: replacing three at a time leaves three of five."""
+    assert fenced(">>>>>").count(CLOSED) == fenced("<<<<<").count(OPENED) == 1
