@@ -64,10 +64,17 @@ class Written(NamedTuple):
 
 
 class LogProb(NamedTuple):
-    """Log-probability of a continuation: the sum over its tokens, and how many there are."""
+    """Log-probability of a continuation: the sum over its tokens, and how many there are.
+
+    `each` holds every token's own. `certainty` is the self-certainty of the positions that predict them: the
+    mean over tokens of KL(uniform || p) in nats, 0 for a uniform guess and without an upper bound. It takes
+    the whole vocabulary, which a served model does not show: None there.
+    """
 
     total: float
     tokens: int
+    each: tuple[float, ...]
+    certainty: float | None = None
 
 
 def media_of(pictures: Pictures) -> tuple[Media, ...]:

@@ -5,6 +5,7 @@ every picture is encoded once. Nothing is ever left to state on the module (tran
 there), to a default cache, or to default positions.
 """
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, NamedTuple, cast
@@ -20,13 +21,15 @@ from .decoding import Start, decode, forked
 from .forking import Forking
 from .labels import label_logprobs, label_sets
 from .prompts import Grove, Prompt, encoder_outputs, tokenized
+from .span import continuation_span
 from .vision import Features, View, Vision
 
 FAMILIES = ("qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe")
 
 
 class Item(NamedTuple):
-    """One call. `detail` is what its op needs: labels and their tokens, a Sampling, or a continuation."""
+    """One call. `detail` is what its op needs: labels and their tokens, a Sampling, or what the answer begins
+    with and the continuation."""
 
     ask: Ask
     view: View
@@ -101,7 +104,8 @@ class QwenVL(TorchNetwork):
 
     def cost(self, op: str, item: Item) -> Cost:
         ask, view, detail = item
-        self._refuse_placeholders(ask.text, ask.system, detail if op == "logprob" else "")
+        said = "".join(detail) if op == "logprob" else ""
+        self._refuse_placeholders(ask.text, ask.system, said)
         pixels = 0
         for media in ask.media:
             height, width = self.vision.size(media, view)
@@ -111,13 +115,13 @@ class QwenVL(TorchNetwork):
         first = len(ask.system) // 3 + 8
         if ask.media:
             first += seen // len(ask.media)
-        ahead = detail.max_tokens if op == "write" else len(detail) // 3 if op == "logprob" else 0
+        ahead = detail.max_tokens if op == "write" else len(said) // 3
         total = seen + (len(ask.text) + len(ask.system)) // 3 + ahead + 24
         return Cost(total, pixels * 24, first if ask.media else 0)
 
     def prepare(self, op: str, items: list[Item]) -> Any:
         chats = [self.chat(item.ask) for item in items]
-        ends = [item.detail if op == "logprob" else "" for item in items]
+        ends = [item.detail if op == "logprob" else ("", "") for item in items]
         looked: dict[Any, Any] = {}
         for item in items:
             for media in item.ask.media:
@@ -125,11 +129,11 @@ class QwenVL(TorchNetwork):
                     looked[media.key, item.view] = self.vision.look(media, item.view)
         sights = [tuple(looked[media.key, item.view] for media in item.ask.media) for item in items]
         shares = [(item.ask.share, item.view) for item in items]
-        texts = [chat + end for chat, end in zip(chats, ends, strict=True)]
+        texts = [chat + given + end for chat, (given, end) in zip(chats, ends, strict=True)]
         with self.processing:
             prompts = tokenized(self.processor, texts, sights, shares)
             if op == "logprob":
-                spans = map(self._span, chats, ends)
+                spans = [self._span(chat, *said) for chat, said in zip(chats, ends, strict=True)]
                 prompts = [prompt._replace(span=span) for prompt, span in zip(prompts, spans, strict=True)]
         return Grove.of(prompts, self._pad, merge=self.branches), items
 
@@ -237,7 +241,9 @@ class QwenVL(TorchNetwork):
         logprobs = self.module.lm_head(hidden).float().log_softmax(-1)
         if op == "logprob":
             ids = torch.from_numpy(prompt.ids[-prompt.span :]).to(logprobs.device)
-            return LogProb(float(logprobs.gather(-1, ids[:, None]).sum()), prompt.span)
+            each = logprobs.gather(-1, ids[:, None])[:, 0]
+            certainty = float(-logprobs.mean()) - math.log(logprobs.shape[-1])
+            return LogProb(float(each.sum()), prompt.span, tuple(each.tolist()), certainty)
         labels, sets = item.detail
         scores = label_logprobs(logprobs[0].cpu(), sets)
         probs = dict(zip(labels, scores.softmax(0).tolist(), strict=True))
@@ -260,18 +266,12 @@ class QwenVL(TorchNetwork):
         chat = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         return cast(str, chat)
 
-    def _span(self, chat: str, continuation: str) -> int:
-        """How many tokens the continuation adds to the prompt.
-
-        Raises:
-            Unscorable: it is empty, or its first token would merge with the prompt's last.
-        """
+    def _span(self, chat: str, given: str, continuation: str) -> int:
+        """How many tokens at the end are the continuation's."""
+        texts = (chat, chat + given, chat + given + continuation)
         encode = self.processor.tokenizer.encode
-        before = encode(chat, add_special_tokens=False)
-        whole = encode(chat + continuation, add_special_tokens=False)
-        if len(whole) <= len(before) or whole[: len(before)] != before:
-            raise Unscorable(f"continuation {continuation[:40]!r} does not begin with a token of its own")
-        return len(whole) - len(before)
+        prompt, before, whole = (encode(text, add_special_tokens=False) for text in texts)
+        return continuation_span(prompt, before, whole, continuation)
 
     def _refuse_placeholders(self, *texts: str) -> None:
         for token in (self.processor.image_token, self.processor.video_token):

@@ -121,10 +121,15 @@ class ServedVLM:
         item = (ask, sampling, schema)
         return cast(Written, await current().submit(self, "write", item, key=key, share=ask.share))
 
-    async def logprob(self, media: Pictures, prompt: str, continuation: str, *, system: str = "") -> LogProb:
-        """How probable the model finds `continuation` as the beginning of its answer. vLLM only."""
+    async def logprob(
+        self, media: Pictures, prompt: str, continuation: str, *, given: str = "", system: str = ""
+    ) -> LogProb:
+        """How probable the model finds `continuation` as the beginning of its answer, or right after `given`.
+
+        vLLM only, and without `certainty`: no server shows its whole vocabulary.
+        """
         ask = Ask(media_of(media), prompt, system)
-        item, key = (ask, continuation), (ask.key, continuation)
+        item, key = (ask, given, continuation), (ask.key, given, continuation)
         return cast(LogProb, await current().submit(self, "logprob", item, key=key, share=ask.share))
 
     # --- the engine's side ------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from ..failures import Unscorable
 from .chat import parse
 from .labels import check_sets, sole_token, spellings
+from .span import continuation_span
 
 Post = Callable[[str, dict[str, Any]], Awaitable[bytes]]
 """Sends a JSON body to a path and gives back the answer's bytes."""
@@ -59,16 +60,16 @@ async def label_ids(post: Post, tail: str, labels: Sequence[str]) -> list[list[i
     return sets
 
 
-async def continuation_ids(post: Post, tail: str, continuation: str) -> tuple[list[int], int]:
-    """The token ids of tail and continuation together, and how many of them are the continuation's.
+async def continuation_ids(post: Post, tail: str, given: str, continuation: str) -> tuple[list[int], int]:
+    """The token ids of tail, given text and continuation together, and how many are the continuation's.
 
     Raises:
-        Unscorable: it is empty, or its first token would merge with the prompt's last.
+        Unscorable: as `span.continuation_span`.
     """
-    before, whole = await gather(_encode(post, tail), _encode(post, tail + continuation))
-    if len(whole) <= len(before) or whole[: len(before)] != before:
-        raise Unscorable(f"continuation {continuation[:40]!r} does not begin with a token of its own")
-    return whole, len(whole) - len(before)
+    texts = dict.fromkeys((tail, tail + given, tail + given + continuation))
+    encoded = dict(zip(texts, await gather(*(_encode(post, text) for text in texts)), strict=True))
+    prompt, before, whole = (encoded[text] for text in (tail, tail + given, tail + given + continuation))
+    return whole, continuation_span(prompt, before, whole, continuation)
 
 
 async def _encode(post: Post, text: str) -> list[int]:

@@ -114,22 +114,23 @@ class Session:
             body["response_format"] = response_format
         return written(await self._complete(ask, body))
 
-    async def logprob(self, ask: Ask, continuation: str) -> LogProb:
+    async def logprob(self, ask: Ask, given: str, continuation: str) -> LogProb:
         if await self._dialect() != "vllm":
             raise Unscorable(
                 "of the chat servers only vLLM gives the log-probability of a given text (prompt_logprobs)"
             )
-        whole, span = await continuation_ids(self._post_aside, await self._tail(), continuation)
-        completion = await self._complete(ask, SCORING, continuation)
+        whole, span = await continuation_ids(self._post_aside, await self._tail(), given, continuation)
+        completion = await self._complete(ask, SCORING, given + continuation)
         ids, rows = completion.prompt_token_ids, completion.prompt_logprobs
         if ids is None or rows is None or len(ids) != len(rows):
             raise Unscorable("the server gives no log-probabilities of the prompt's tokens")
         if ids[-len(whole) :] != whole:
             raise Unscorable("the server's chat template changes an answer that is given to it")
         picked = [(row or {}).get(token) for token, row in zip(ids[-span:], rows[-span:], strict=True)]
-        if any(one is None for one in picked):
+        each = tuple(one.logprob for one in picked if one is not None)
+        if len(each) < span:
             raise Unscorable("the server leaves out the log-probability of a token of the continuation")
-        return LogProb(sum(one.logprob for one in picked if one is not None), span)
+        return LogProb(sum(each), span, each)
 
     async def close(self) -> None:
         self._encoders.shutdown(wait=False, cancel_futures=True)

@@ -106,10 +106,21 @@ class VLM:
             check_written(written, schema)
         return written
 
-    async def logprob(self, media: Pictures, prompt: str, continuation: str, *, system: str = "") -> LogProb:
-        """How probable the model finds `continuation` as the beginning of its answer."""
+    async def logprob(
+        self, media: Pictures, prompt: str, continuation: str, *, given: str = "", system: str = ""
+    ) -> LogProb:
+        """How probable the model finds `continuation` as the beginning of its answer, or right after `given`.
+
+        Args:
+            given: what the answer begins with; it is read and not scored.
+
+        Raises:
+            Unscorable: the continuation is empty, or its first token would merge with the prompt's last. One
+                that merges with the end of `given` is scored.
+        """
         ask = Ask(media_of(media), prompt, system)
-        return cast(LogProb, await self._submit("logprob", ask, continuation, continuation))
+        detail = (given, continuation)
+        return cast(LogProb, await self._submit("logprob", ask, detail, detail))
 
     async def _submit(self, op: str, ask: Ask, detail: Any, key: Any) -> Any:
         item = Item(ask, self.view, detail)

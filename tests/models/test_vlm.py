@@ -6,6 +6,7 @@ earlier request, packed rows that see each other.
 """
 
 import asyncio
+import math
 
 import pytest
 import torch
@@ -136,6 +137,29 @@ def test_logprob_sums_the_continuation_and_agrees_with_read(engine, vlm_folder, 
     yes = naive[2]([pictures[3]], SHORT, "yes")["input_ids"][0, -1]
     first = float(naive_logprobs(naive, [pictures[3]], SHORT)[-1][yes])
     assert word.total == pytest.approx(first, abs=1e-3)
+
+
+def test_logprob_after_a_given_beginning_is_the_rest_of_the_whole(engine, vlm_folder, naive, pictures):
+    """What is given is read and not scored; each token's log-probability and the certainty come along."""
+    vlm = models.vlm(vlm_folder)
+    given, rest = "yes, a red circle. ", "two shapes"
+    whole = given + rest
+    logprobs = naive_logprobs(naive, [pictures[3]], SHORT, whole)
+    ids = naive[2]([pictures[3]], SHORT, whole)["input_ids"][0]
+    media = Media(pictures[3])
+    after, alone, first = gather(
+        engine,
+        vlm.logprob(media, SHORT, rest, given=given),
+        vlm.logprob(media, SHORT, rest),
+        vlm.logprob(media, SHORT, whole),
+    )
+    rows = range(len(ids) - after.tokens, len(ids))
+    assert after.each == pytest.approx([float(logprobs[i - 1, ids[i]]) for i in rows], abs=1e-3)
+    assert after.total == pytest.approx(sum(after.each), abs=1e-4)
+    want = -float(logprobs[[i - 1 for i in rows]].mean()) - math.log(logprobs.shape[-1])
+    assert after.certainty == pytest.approx(want, abs=1e-3) and want > 0
+    assert first.tokens > after.tokens and first.each[-after.tokens :] == pytest.approx(after.each, abs=1e-3)
+    assert after.total != pytest.approx(alone.total, abs=1e-3), "the beginning must be read"
 
 
 def test_an_empty_continuation_is_refused(engine, vlm_folder, pictures):

@@ -102,6 +102,10 @@ def test_the_logprob_of_a_given_text_is_equal(serve, gather, emulated, here, sce
     for continuation in ("yes", "no", "yes, a red circle"):
         (got,), (want,) = (gather(vlm.logprob(media, QUESTION, continuation)) for vlm in (there, here))
         assert got.tokens == want.tokens and got.total == pytest.approx(want.total, abs=1e-3)
+        assert got.each == pytest.approx(want.each, abs=1e-3) and got.certainty is None
+    calls = (vlm.logprob(media, QUESTION, "red circle", given="yes, a ") for vlm in (there, here))
+    (got,), (want,) = (gather(call) for call in calls)
+    assert got.tokens == want.tokens and got.each == pytest.approx(want.each, abs=1e-3)
     assert isinstance(gather(there.logprob(media, QUESTION, ""))[0], Unscorable)
 
 

@@ -45,6 +45,6 @@ def test_a_template_without_the_question_is_refused():
 
 
 def test_a_continuation_is_counted_after_the_tail_and_must_stand_alone():
-    assert asyncio.run(continuation_ids(Words().post, "<bot> ", "yes no")) == ([2, 4, 5], 2)
+    assert asyncio.run(continuation_ids(Words().post, "<bot> ", "", "yes no")) == ([2, 4, 5], 2)
     with pytest.raises(Unscorable, match="token of its own"):
-        asyncio.run(continuation_ids(Words().post, "<bot>", "ish"))
+        asyncio.run(continuation_ids(Words().post, "<bot>", "", "ish"))

@@ -1,0 +1,77 @@
+"""Trust-GRPO by hand, and the peer's version, whose trust never moves on right-or-wrong answers."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmreward import Score
+from mmreward.trust import annealed, sophia_vl_trusted, trust_weight, trusted
+
+FAILED = Score.failed("unparsable", "no grade")
+
+
+def scores(*values):
+    return [FAILED if value is None else Score(value) for value in values]
+
+
+def test_trust_falls_with_the_lead_of_wrong_answers():
+    assert trust_weight([0.9], [0.4]) == 1.0
+    assert trust_weight([0.3, 0.5], [0.8, 1.0]) == pytest.approx(math.exp(-0.5))
+    assert trust_weight([], [0.9]) == trust_weight([0.1], []) == 1.0
+
+
+def test_the_weight_decays_by_e_over_training():
+    assert annealed(0, 500) == 0.3
+    assert annealed(500, 500) == pytest.approx(0.3 / math.e)
+    for step, total in ((1, 0), (-1, 5)):
+        with pytest.raises(ValueError, match="steps count from 0"):
+            annealed(step, total)
+
+
+def test_a_group_by_hand():
+    outcome, thinking = scores(1, 1, 0, 0), scores(0.2, 0.4, 0.9, 0.7)
+    got = trusted(outcome, thinking, ["a"] * 4, step=250, total_steps=500)
+    trust, scale = math.exp(0.3 - 0.8), 0.3 * math.exp(-0.5)
+    want = [r + trust * scale * t for r, t in zip((1, 1, 0, 0), (0.2, 0.4, 0.9, 0.7), strict=True)]
+    assert [score.value for score in got] == pytest.approx(want)
+    assert [score.parts["trust"] for score in got] == pytest.approx([trust] * 4)
+
+
+def test_groups_do_not_touch_each_other_and_failures_enter_nothing():
+    outcome, thinking = scores(1, 0, 1, 0, None), scores(0.1, 0.9, 0.9, None, 0.5)
+    got = trusted(outcome, thinking, ["a", "a", "b", "b", "b"], step=0, total_steps=1)
+    assert got[0].parts["trust"] == pytest.approx(math.exp(-0.8))
+    assert got[2].parts["trust"] == 1.0 and got[2].value == pytest.approx(1.27)
+    assert [score.status for score in got[3:]] == ["unparsable", "unparsable"]
+
+
+def test_the_peers_trust_is_inert_because_wrong_answers_are_not_judged():
+    outcome, thinking = scores(1, 0), scores(0.1, 0.9)
+    peer = sophia_vl_trusted(outcome, thinking, ["a", "a"], step=0)
+    assert [score.value for score in peer] == pytest.approx([1.03, 0.0])
+    ours = trusted(outcome, thinking, ["a", "a"], step=0, total_steps=500)
+    assert ours[0].value == pytest.approx(1 + 0.03 * math.exp(-0.8))
+
+
+def test_the_peer_pays_no_thinking_in_flat_groups_and_moves_for_half_right_answers():
+    flat = sophia_vl_trusted(scores(1, 0.95), scores(0.5, 0.5), ["a", "a"], step=0)
+    assert [score.value for score in flat] == [1.0, 0.95]
+    graded = sophia_vl_trusted(scores(0.6, 0.4), scores(0.1, 0.9), ["a", "a"], step=0)
+    assert graded[0].parts["trust"] == pytest.approx(math.exp(-0.8))
+    missed = sophia_vl_trusted(scores(None, 1, 0), scores(0.5, None, 0.5), ["a"] * 3, step=0)
+    assert not missed[0].ok and [score.value for score in missed[1:]] == [1.0, 0.0]
+
+
+@given(st.lists(st.tuples(st.sampled_from([0.0, 1.0]), st.floats(0, 1)), min_size=1, max_size=8))
+def test_a_wrong_answer_never_overtakes_a_right_one(rows):
+    outcome, thinking = scores(*(r for r, _ in rows)), scores(*(t for _, t in rows))
+    got = trusted(outcome, thinking, ["a"] * len(rows), step=0, total_steps=1)
+    for (right, _), score in zip(rows, got, strict=True):
+        assert right <= score.value <= right + 0.3
+
+
+def test_columns_must_match():
+    with pytest.raises(ValueError, match="1 outcomes and 0"):
+        trusted(scores(1), scores(), ["a"], step=0, total_steps=1)
