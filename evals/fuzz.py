@@ -21,11 +21,12 @@ MEGABYTE = 1_000_000
 DEADLINE = 0.1
 """Seconds of CPU for a megabyte."""
 PIECES = (
-    "<think>", "</think>", "<answer>", "</answer>", "<think", "\\boxed{", "\\fbox{", "\\frac{", "}", "{", "[", "]",
-    "(", ")", '"', "'", "\\", "```json\n", "```", '{"bbox_2d": [', '"label": "', "<box>", "</box>", "<|box_start|>",
-    "<point x=", "point_2d", "None", "null", "NaN", "1e999", "-", "\u2212", "9" * 40, "^", "!", "%", ",", ".", ":",
-    "A", "(B)", "yes", "no", "not ", " or ", "1/0", "\n", "\t", "\0", "\ud800", "\u202e", "\uff11", "\U0001f431",
-    "<a1>", "</a1>", "00:00", " to ", "$", "\\left(", "\\sqrt", "\\begin{matrix}", "&", "x", "__import__('os')",
+    "<think>", "</think>", "<answer>", "</answer>", "<think", "\\boxed{", "\\fbox{", "\\frac{", "}", "{",
+    "[", "]", "(", ")", "\"", "'", "\\", "```json\n", "```", "{\"bbox_2d\": [", "\"label\": \"", "<box>",
+    "</box>", "<|box_start|>", "<point x=", "point_2d", "None", "null", "NaN", "1e999", "-", "\u2212",
+    "9" * 40, "^", "!", "%", ",", ".", ":", "A", "(B)", "yes", "no", "not ", " or ", "1/0", "\n", "\t",
+    "\x00", "\ud800", "\u202e", "\uff11", "\U0001f431", "<a1>", "</a1>", "00:00", " to ", "$", "\\left(",
+    "\\sqrt", "\\begin{matrix}", "&", "x", "__import__('os')",
 )  # fmt: skip
 BUILT: dict[str, Callable[[], str]] = {
     "one letter": lambda: "a" * MEGABYTE,

@@ -1,9 +1,10 @@
-"""RL of a weakened mini-vlm with TRL's GRPOTrainer: `python -m mmreward.evals.vlm_rl configs/vlm-mini-*.yaml`.
+"""RL of a weakened mini-vlm with TRL's GRPOTrainer: `python -m mmreward.evals.vlm_rl
+configs/vlm-mini-*.yaml`.
 
 Grounding, counting and yes-or-no questions at once, each verified by its own route. mini-vlm's weights are
-disturbed first, so that there is something to learn. Held-out scenes are examined now and then by rewards that
-stay the same whatever the training pays for; figures by source go to metrics.jsonl, which `mmreward report`
-draws.
+disturbed first, so that there is something to learn. Held-out scenes are examined now and then by rewards
+that stay the same whatever the training pays for; figures by source go to metrics.jsonl, which `mmreward
+report` draws.
 """
 
 import argparse

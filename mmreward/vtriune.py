@@ -116,11 +116,11 @@ def columns_of(record: Mapping[str, Any]) -> dict[str, Any]:
 def route_of(source: str, model: RewardModel) -> dict[str, Any]:
     """The route of a record, as `config.RouteConfig` describes one."""
     name = "math" if model.verifier == "mathverify" else "iou"
-    args = _math(model) if name == "math" else _boxes(source, model.verifier_parm)
+    args = _math() if name == "math" else _boxes(source, model.verifier_parm)
     # V-Triune asks for thinking tags in mathematics only.
     route: dict[str, Any] = {"rewards": {name: args}, "accuracy": {name: model.accuracy_ratio}}
     if model.format_ratio:
-        route["rewards"]["format"] = {"think": name == "math"}
+        route["rewards"]["format"] = {"think": name == "math" or "optional", "min_think_chars": 1}
         route["format"] = {"format": model.format_ratio}
     if name == "iou":
         sharp = {**args, "reward": "iou", "width": SHARP}
@@ -130,9 +130,9 @@ def route_of(source: str, model: RewardModel) -> dict[str, Any]:
     return route
 
 
-def _math(model: RewardModel) -> dict[str, Any]:
-    """Without a weight for the format, V-Triune asks for a boxed answer and no tags."""
-    return {} if model.format_ratio else {"bare": True}
+def _math() -> dict[str, Any]:
+    """V-Triune reads the box wherever it stands; missing tags cost the format."""
+    return {"bare": True}
 
 
 def _boxes(source: str, given: VerifierParameters) -> dict[str, Any]:

@@ -48,8 +48,8 @@ def dynamic_iou(
     Args:
         schedule: "capped" rises without jumps through 0.50, 0.85, 0.95 (at 0, 0.1 and 0.25 of training) to
             0.99, and stays under the IoU of each true box with itself rounded to the response's grid.
-            "v-triune" takes their steps 0.85, 0.95, 0.99 without the cap; see `verifiers.peers.v_triune` for their
-            exact score.
+            "v-triune" takes their steps 0.85, 0.95, 0.99 without the cap; for their exact score see
+            `verifiers.peers.v_triune`.
         width: below the threshold, the span over which a match's worth falls to 0 (smoothstep).
         progress: fixes it for all samples, for evaluation or a curriculum of your own.
         space: of the response's coordinates, as in `iou`; its grid is what the cap is about.

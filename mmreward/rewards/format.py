@@ -22,7 +22,7 @@ Preset = Literal["declared", "v_triune", "vlm_r1", "trl"]
     },
 )
 def format_(
-    think: bool = True,
+    think: bool | Literal["optional"] = True,
     answer: bool = True,
     boxed: bool = False,
     min_think_chars: int = 32,
@@ -36,7 +36,7 @@ def format_(
     here. Each item is one of `parts`; one that is not declared is 0.
 
     Args:
-        think: `<think>` ... `</think>` comes first.
+        think: `<think>` ... `</think>` comes first; "optional" lets it come, and asks for nothing.
         answer: `<answer>` ... `</answer>` comes last.
         boxed: exactly one `\\boxed{...}` in the answer, or after the thinking where `answer` is off.
         min_think_chars: characters, spaces not counted, from which the thinking counts in full; 0 does not

@@ -4,6 +4,7 @@ Knows nothing of the answer's content. An empty shell of tags, which peers pay i
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from .answer import boxed as inside_box
 from .verdict import Verdict
@@ -27,16 +28,16 @@ class Form:
         ValueError: nothing is declared, or a negative number, or `prefilled` without `think`.
     """
 
-    think: bool = True
+    think: bool | Literal["optional"] = True
     answer: bool = True
     boxed: bool = False
     min_think_chars: int = 32
     prefilled: bool = False
 
     def __post_init__(self) -> None:
-        if not (self.think or self.answer or self.boxed):
+        if not (self.think is True or self.answer or self.boxed):
             raise ValueError("a form without thinking, answer and box declares nothing")
-        if self.min_think_chars < 0 or (self.prefilled and not self.think):
+        if self.min_think_chars < 0 or (self.prefilled and self.think is not True):
             raise ValueError("min_think_chars is at least 0, and prefilled needs think")
 
 
@@ -57,17 +58,17 @@ def judge(text: str, form: Form) -> Verdict:
         "boxed": float(form.boxed and bool(content)),
         "thought": min(1.0, size / form.min_think_chars) if form.min_think_chars and think else 0.0,
     }
-    declared = [name for name in ("think", "answer", "boxed") if getattr(form, name)]
-    if form.think and form.min_think_chars:
+    declared = [name for name in ("think", "answer", "boxed") if getattr(form, name) is True]
+    if form.think is True and form.min_think_chars:
         declared.append("thought")
     lacking = [name for name in declared if parts[name] < 1]
     note = f"not as declared: {', '.join(lacking)}" if lacking else ""
-    return Verdict(sum(parts.values()) / len(declared), parts, note)
+    return Verdict(sum(parts[name] for name in declared) / len(declared), parts, note)
 
 
 def _thinking(text: str, form: Form) -> tuple[str, str, bool]:
     """The thinking, what follows it, and whether its tags are there as declared."""
-    if not form.think:
+    if not form.think or (form.think == "optional" and "think>" not in text):
         return "", text, False
     head, closed, body = text.partition("</think>")
     opened = 0 if form.prefilled else 1

@@ -9,8 +9,9 @@ from mmreward.config import load_config
 from mmreward.router import Router
 
 SHIPPED = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
-CONFIGS = [path for path in SHIPPED if "\ngenerator:" not in path.read_text()]
-"""Of `mmreward score`; the others also draw."""
+OTHERS = ("generator:", "trainer:")
+CONFIGS = [path for path in SHIPPED if not any(f"\n{key}" in path.read_text() for key in OTHERS)]
+"""Of `mmreward score`; the others also draw or train."""
 
 
 def written(tmp_path, text):

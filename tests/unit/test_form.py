@@ -125,3 +125,13 @@ def test_a_megabyte_takes_little_time(unit):
     for peer in (v_triune, vlm_r1, trl):
         peer(text)
     assert time.process_time() - begun < 0.2
+
+
+def test_thinking_may_be_left_to_the_model():
+    form = Form(think="optional")
+    for text in ("<think>so</think><answer>4</answer>", "<answer>4</answer>"):
+        assert judge(text, form).value == 1.0
+    assert judge("well, <answer>4</answer>", form).value == 0.0
+    assert judge("<think>never closed <answer>4</answer>", form).value == 0.0
+    with pytest.raises(ValueError, match="declares nothing"):
+        Form(think="optional", answer=False)

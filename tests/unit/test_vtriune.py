@@ -3,12 +3,9 @@
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from toys import toy
 
-from mmreward import Score, reward
 from mmreward.data import read_rows, sample_of
 from mmreward.router import Router
-from mmreward.verifiers.answer import boxed, segment
 
 RATIOS = {
     "iou_max_label_first": 1.0,
@@ -64,27 +61,6 @@ def read(row, tmp_path):
     return sample_of(row, tmp_path, "x")
 
 
-@pytest.fixture
-def verifiers():
-    """Toys with the names that V-Triune's verifiers have here."""
-
-    async def right(sample):
-        answer = segment(sample.response, bare=True).answer
-        return Score(float((boxed(answer) or answer) == sample.target))
-
-    toy(right, "math", needs=("response", "target"))
-
-    @reward("format", needs=("response",), range=(0.0, 1.0))
-    def form(think: bool = True):
-        """Whether the tags are there."""
-
-        async def tags(sample):
-            wanted = ("<think>", "<answer>") if think else ("<answer>",)
-            return Score(float(all(tag in sample.response for tag in wanted)))
-
-        return tags
-
-
 def test_a_record_becomes_a_sample(tmp_path, png):
     row = detection() | {"images": [{"bytes": png, "path": None}, {"bytes": png, "path": None}]}
     sample = read(row | {"response": "no", "group": 3}, tmp_path)
@@ -96,7 +72,7 @@ def test_a_record_becomes_a_sample(tmp_path, png):
     assert sample.meta["det_reward_ratio"] == RATIOS and "image_path" not in sample.meta
 
 
-def test_boxes_in_input_pixels_are_matched_with_a_grid_of_1000(engine, verifiers, tmp_path):
+def test_boxes_in_input_pixels_are_matched_with_a_grid_of_1000(engine, tmp_path):
     """672 x 1036 is the input of the released payload: 100 of 1000 is 67.2 rows and 103.6 columns."""
     parameters = {
         "det_verifier_normalized": True,
@@ -110,7 +86,7 @@ def test_boxes_in_input_pixels_are_matched_with_a_grid_of_1000(engine, verifiers
     assert set(routed.scores[0]) == {"iou", "format", "iou_50", "iou_75", "iou_95", "iou_99"}
 
 
-def test_what_is_watched_is_precision_at_each_threshold(engine, verifiers, tmp_path):
+def test_what_is_watched_is_precision_at_each_threshold(engine, tmp_path):
     """One box of IoU 0.8, and one beside everything: the first counts up to 75, of two."""
     parameters = {"det_verifier_normalized": False, "det_reward_ratio": RATIOS}
     row = detection(verifier_parm={**parameters, "image_grid_thw": [[1, 600, 600]]})
@@ -122,7 +98,7 @@ def test_what_is_watched_is_precision_at_each_threshold(engine, verifiers, tmp_p
     assert precision == [0.5, 0.5, 0.0, 0.0] and recall == [1.0, 1.0, 0.0, 0.0]
 
 
-def test_boxes_need_no_thinking(engine, verifiers, tmp_path, png):
+def test_boxes_need_no_thinking(engine, tmp_path, png):
     row = detection() | {"images": [{"bytes": png, "path": None}], "response": "<answer>[]</answer>"}
     total = Router().score(engine, [read(row, tmp_path)]).totals[0]
     assert total.parts["format"] == 1.0 and total.value == pytest.approx(0.1 / 1.1)
@@ -132,11 +108,12 @@ def test_boxes_need_no_thinking(engine, verifiers, tmp_path, png):
     ("response", "value"),
     [
         (r"<think>6 * 7</think><answer>\boxed{42}</answer>", 1.0),
-        (r"<think>6 * 7</think>\boxed{42}", 1 / 1.1),
+        (r"<think>6 * 7</think>\boxed{42}", (1 + 0.1 * 2 / 3) / 1.1),
         ("<think>6 * 7</think><answer>41</answer>", 0.1 / 1.1),
+        (r"\boxed{42}", 1 / 1.1),
     ],
 )
-def test_accuracy_and_format_are_weighed_as_v_triune_does(engine, verifiers, tmp_path, response, value):
+def test_accuracy_and_format_are_weighed_as_v_triune_does(engine, tmp_path, response, value):
     sample = read(maths() | {"response": response}, tmp_path)
     assert Router().score(engine, [sample]).totals[0].value == pytest.approx(value)
 
@@ -192,7 +169,7 @@ def test_mistakes_name_source_and_key(tmp_path, row, message):
         read(row, tmp_path)
 
 
-def test_parquet_whose_structs_are_merged_is_read_as_it_is(tmp_path, png, engine, verifiers):
+def test_parquet_whose_structs_are_merged_is_read_as_it_is(tmp_path, png, engine):
     """Arrow gives every row the keys of all; those a row had not are null."""
     bare = maths()
     del bare["reward_model"]["verifier_parm"]
