@@ -16,6 +16,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mmreward import Reward, Sample, Unscorable, list_rewards, load
+from mmreward.registry import Fingerprinted
+from mmreward.types import shortened
 
 MEGABYTE = 1_000_000
 DEADLINE = 0.1
@@ -69,9 +71,14 @@ def verifiers() -> dict[str, Reward]:
         if "response" not in info.needs or not set(info.needs) <= {"response", "target", "prompt"}:
             continue
         made = load(info.name)
-        if info.arity == "point" and not any(hasattr(one, "forward") for one in made.networks):
+        if info.arity == "point" and not any(map(_runs, made.networks)):
             chosen[info.name] = made
     return chosen
+
+
+def _runs(used: Fingerprinted) -> bool:
+    """Whether what a reward uses is a network, and no library."""
+    return hasattr(used, "network") or hasattr(used, "forward")
 
 
 def mutated(text: str, draw: random.Random) -> str:
@@ -98,7 +105,7 @@ async def judge(reward: Reward, sample: Sample, found: Found) -> None:
     """One response; what should not happen is noted."""
     found.tried += 1
     try:
-        score = await reward(sample)
+        score = await reward(shortened(sample))
     except Unscorable as failure:
         found.statuses[failure.status] += 1
         return

@@ -11,7 +11,7 @@ from statistics import fmean
 
 from .failures import Unscorable
 from .registry import Reward
-from .types import Sample, Score, lacking, oversized
+from .types import Sample, Score, lacking, oversized, shortened
 
 Progress = Callable[[int, str, Score], None]
 Unit = tuple[str, Reward, tuple[int, ...]]
@@ -81,7 +81,7 @@ async def _evaluate(reward: Reward, samples: list[Sample], timeout: float | None
     refused = {
         i: reason for i, sample in enumerate(samples) if (reason := _refusal(sample, reward)) is not None
     }
-    able = [sample for i, sample in enumerate(samples) if i not in refused]
+    able = [shortened(sample) for i, sample in enumerate(samples) if i not in refused]
     fresh = iter(await _attempt(reward, able, timeout) if able else [])
     return [refused[i] if i in refused else next(fresh) for i in range(len(samples))]
 

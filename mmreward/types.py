@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from .failures import STATUSES, Status
@@ -123,8 +123,8 @@ class RewardInfo:
 
 
 MAX_TEXT = 65_536
-"""Characters of prompt or response that are read; longer text is refused, so that one row cannot stall the
-rest."""
+"""Characters of prompt or response that are read, so that one row cannot stall the rest: a longer prompt is
+refused, and of a longer response the end is taken."""
 
 
 def lacking(sample: Sample, needs: Sequence[str]) -> str:
@@ -148,9 +148,17 @@ def lacking(sample: Sample, needs: Sequence[str]) -> str:
 
 
 def oversized(sample: Sample) -> str:
-    """Why the sample's text is refused; empty when it is not."""
-    for name in ("prompt", "response"):
-        text = getattr(sample, name)
-        if isinstance(text, str) and len(text) > MAX_TEXT:
-            return f"{name} has {len(text)} characters; the limit is {MAX_TEXT}"
+    """Why the sample's prompt is refused; empty when it is not."""
+    if isinstance(sample.prompt, str) and len(sample.prompt) > MAX_TEXT:
+        return f"prompt has {len(sample.prompt)} characters; the limit is {MAX_TEXT}"
     return ""
+
+
+def shortened(sample: Sample) -> Sample:
+    """The sample with the end of its response, where the answer is, if the whole is too long to be read.
+
+    A response is not refused for its length: a policy that rambles has answered, and badly.
+    """
+    if isinstance(sample.response, str) and len(sample.response) > MAX_TEXT:
+        return replace(sample, response=sample.response[-MAX_TEXT:])
+    return sample

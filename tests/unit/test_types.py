@@ -6,7 +6,7 @@ import pytest
 
 from mmreward import Sample, Score, Unscorable
 from mmreward.failures import STATUSES
-from mmreward.types import MAX_TEXT, lacking, oversized
+from mmreward.types import MAX_TEXT, lacking, oversized, shortened
 
 
 @pytest.mark.parametrize("status", [s for s in STATUSES if s != "ok"])
@@ -45,4 +45,10 @@ def test_a_sample_says_everything_it_lacks():
 def test_text_above_the_limit_is_refused_whatever_the_reward_needs():
     assert oversized(Sample(prompt="x" * MAX_TEXT)) == ""
     assert str(MAX_TEXT) in oversized(Sample(prompt="x" * (MAX_TEXT + 1)))
-    assert "response" in oversized(Sample(response="x" * 1_000_000))
+    assert oversized(Sample(response="x" * 1_000_000)) == ""
+
+
+def test_of_a_long_response_the_end_is_read():
+    short = Sample(response="x" * MAX_TEXT)
+    assert shortened(short) is short
+    assert shortened(Sample(response="a" * MAX_TEXT + "end")).response == "a" * (MAX_TEXT - 3) + "end"
