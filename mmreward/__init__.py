@@ -5,6 +5,7 @@ from .failures import Unscorable
 from .loading import load
 from .media import Media
 from .registry import Reward, list_rewards, reward
+from .router import Router
 from .types import RewardInfo, Sample, Score
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Media",
     "Reward",
     "RewardInfo",
+    "Router",
     "Sample",
     "Score",
     "Unscorable",

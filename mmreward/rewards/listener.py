@@ -4,18 +4,30 @@ A reasoner that argues badly loses its listener, even when its own answer is rig
 sentence of the reasoning that announces it are removed first: a listener told the verdict measures nothing.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from .. import models
 from ..failures import Unscorable
 from ..registry import reward
 from ..types import Sample, Score
 from ..verifiers.answer import mask_verdict, segment
+from ..verifiers.fence import defused
+from ..verifiers.readable import read_or_wrong
 
 PROMPT = """{prompt}
 Another viewer reasoned as follows:
 {reasoning}
 Look for yourself. Answer {labels}."""
+PARTS = ("mass", "agrees")
+
+
+class _Heard(NamedTuple):
+    """A response taken apart: its reasoning without the verdict, its answer, and the right verdict."""
+
+    reasoning: str
+    answer: str
+    verdict: str
 
 
 @reward(
@@ -49,26 +61,34 @@ def listener(
         dtype: of the listener.
     """
     vlm = models.vlm(listener, dtype=dtype)
+    known = {label.lower(): label for label in labels}
 
     async def score(sample: Sample) -> Score:
-        assert sample.response is not None
-        parsed = segment(sample.response)
-        verdict = str(sample.target if sample.target is not None else parsed.answer).strip().lower()
-        known = {label.lower(): label for label in labels}
-        if verdict not in known:
-            reason = f"the verdict {verdict[:40]!r} is not one of {', '.join(labels)}"
-            raise Unscorable(reason, "unparsable" if sample.target is None else "error")
-        reasoning = mask_verdict(parsed.thought, labels)
-        if not reasoning:
-            raise Unscorable("there is no reasoning before the answer", "unparsable")
+        heard = read_or_wrong(lambda: _heard(sample, known), PARTS)
+        if isinstance(heard, Score):
+            return heard
         media = (sample.image,) if sample.image is not None else sample.inputs
         if not media:
             raise Unscorable("the sample has no image and no inputs to look at", "missing")
-        prompt = PROMPT.format(prompt=sample.prompt, reasoning=reasoning, labels=" or ".join(labels))
+        prompt = PROMPT.format(prompt=sample.prompt, reasoning=heard.reasoning, labels=" or ".join(labels))
         read = await vlm.read(media, prompt, labels)
-        parts = {"mass": read.mass, "agrees": float(read.answer.lower() == parsed.answer.strip().lower())}
+        parts = {"parsed": 1.0, "mass": read.mass, "agrees": float(read.answer.lower() == heard.answer)}
         if read.mass < min_mass:
             raise Unscorable(f"the labels have {read.mass:.3f} of the probability", "unparsable", parts)
-        return Score(read.probs[known[verdict]], parts)
+        return Score(read.probs[known[heard.verdict]], parts)
 
     return score
+
+
+def _heard(sample: Sample, known: Mapping[str, str]) -> _Heard:
+    """What the listener is told, and what it should say."""
+    parsed = segment(sample.response or "")
+    answer = parsed.answer.strip().lower()
+    verdict = str(sample.target).strip().lower() if sample.target is not None else answer
+    if verdict not in known:
+        reason = f"the verdict {verdict[:40]!r} is not one of {', '.join(known.values())}"
+        raise Unscorable(reason, "unparsable" if sample.target is None else "error")
+    reasoning = defused(mask_verdict(parsed.thought, list(known.values())))
+    if not reasoning:
+        raise Unscorable("there is no reasoning before the answer", "unparsable")
+    return _Heard(reasoning, answer, verdict)
