@@ -1,9 +1,11 @@
 """What other suites pay, bugs included: the numbers their code gave, and what is paid here instead."""
 
+import json
 import random
 
 import pytest
 
+from mmreward import Sample, load
 from mmreward.verifiers.boxes import Box, giou, soft_f1
 from mmreward.verifiers.peers.average_precision import average_precision
 from mmreward.verifiers.peers.v_triune import (
@@ -274,3 +276,21 @@ def test_boxes_on_an_empty_picture_have_no_value():
     for score in (vision_r1_recall, vision_r1_precision):
         with pytest.raises(ValueError, match="empty picture"):
             score([A], [], step=0)
+
+
+def test_vlm_r1s_rewards_are_its_formulas_and_can_be_gamed(engine):
+    """Ninety-eight junk boxes after two perfect ones: free, or paid for by their number."""
+    true = [{"bbox_2d": [0, 0, 200, 200], "label": "cat"}, {"bbox_2d": [500, 500, 900, 900], "label": "dog"}]
+    junk = [{"bbox_2d": [10 * i, 0, 10 * i + 5, 5], "label": "cat"} for i in range(98)]
+    sample = Sample(response=f"<answer>{json.dumps(true + junk)}</answer>", target=true)
+    earned = {
+        name: engine.score([sample], load(name, **args))[name][0].value
+        for name, args in (("vlm_r1", {"formula": "map"}), ("iou", {"bare": False}))
+    }
+    assert earned["vlm_r1"] == pytest.approx(1.0) and earned["iou"] < 0.05
+    (length,) = engine.score([sample], load("vlm_r1"))["vlm_r1"]
+    assert length.value == pytest.approx(0.02)
+    wrong = [{**box, "label": "cow"} for box in true]
+    sample = Sample(response=f"<answer>{json.dumps(wrong)}</answer>", target=true)
+    (paid,) = engine.score([sample], load("vlm_r1", formula="weighted_sum"))["vlm_r1"]
+    assert paid.value == pytest.approx(0.3)

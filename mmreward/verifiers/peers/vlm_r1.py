@@ -1,7 +1,7 @@
 """VLM-R1's rewards of boxes with their bugs, for comparison only (arXiv:2504.07615; om-ai-lab/VLM-R1, commit
 90052f4).
 
-Nothing of this package uses it; what replaces it are the rewards `grounding` and `iou`.
+Only the reward `vlm_r1` uses it; what replaces it are the rewards `grounding` and `iou`.
 """
 
 from collections.abc import Sequence
