@@ -54,6 +54,10 @@ class Router:
         if wrong:
             raise ValueError("\n".join(wrong))
 
+    def __reduce__(self) -> Any:
+        """Travels as its description: loaded rewards are closures."""
+        return Router, ({source: route.config for source, route in self._routes.items()},)
+
     def route(self, sample: Sample) -> Route:
         """The route of a sample.
 

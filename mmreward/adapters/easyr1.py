@@ -1,0 +1,59 @@
+"""For EasyR1 (b44b311): batch and sequential reward functions.
+
+    worker.reward.reward_function: /path/to/mmreward/adapters/easyr1.py:compute_score
+    worker.reward.reward_function_kwargs: {rewards: routes.yaml}
+
+EasyR1 hands on the response, its length and the ground truth, and nothing else: source, verifier, sizes and
+so on ride in the ground truth, as the JSON envelope of `rows.opened`. It also does not say how far the
+training is. The file is executed on its own, hence no relative imports; `REWARD_TYPE` belongs to
+`compute_score`, and a sequential function is a file of two lines:
+
+    from mmreward.adapters.easyr1 import compute_one as compute_score
+    REWARD_TYPE = "sequential"
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmreward.adapters.numbers import Failed, flat, shared
+from mmreward.adapters.rows import batch_of
+
+REWARD_NAME = "mmreward"
+REWARD_TYPE = "batch"
+
+
+def compute_score(
+    reward_inputs: Sequence[Mapping[str, Any]],
+    *,
+    rewards: Any = None,
+    weights: Mapping[str, float] | None = None,
+    failed: Failed = 0.0,
+    timeout: float | None = None,
+) -> list[dict[str, float]]:
+    """Scores of a batch: overall, accuracy, format, the other components, failed.
+
+    Args:
+        reward_inputs: {"response", "response_length", "ground_truth"} each.
+        rewards: a path, a name, a mapping, or a `Scorer`; nothing where every envelope has its own route.
+        weights: of several rewards.
+        failed: what a failed score is; see `numbers.Failed`.
+        timeout: seconds one score may take.
+
+    Raises:
+        ValueError: rewards or weights that make no sense.
+        RuntimeError: a score failed, and `failed` is "raise".
+    """
+    scorer = shared(rewards, weights, timeout)
+    rows = [{"response": one["response"], "ground_truth": one["ground_truth"]} for one in reward_inputs]
+    return [_named(row) for row in flat(scorer, scorer.score(batch_of(rows)), failed)]
+
+
+def compute_one(reward_input: Mapping[str, Any], **options: Any) -> dict[str, float]:
+    """`compute_score` for one response, with the same options."""
+    return compute_score([reward_input], **options)[0]
+
+
+def _named(row: dict[str, float]) -> dict[str, float]:
+    """The accuracy of a total that has none is its score; such a total has no format."""
+    overall, accuracy = row.pop("score"), row.pop("acc")
+    return {"overall": overall, "accuracy": accuracy, "format": 0.0, **row}

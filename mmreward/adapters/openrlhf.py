@@ -1,0 +1,88 @@
+"""For OpenRLHF (0.6 to 0.9): a custom reward function; `mmreward serve` is its remote reward model.
+
+    # reward.py, given as --remote_rm_url reward.py
+    from mmreward.adapters.openrlhf import reward
+    reward_func = reward("routes.yaml")
+
+or `--remote_rm_url http://HOST:8192/get_reward`. A query is the prompt and the response in one text, with
+special tokens; a label is the target or an envelope (see `rows.opened`).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from .numbers import Failed, flat
+from .rows import Batch, batch_of
+from .scorer import Given, Scorer
+
+ENDS = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "</s>", "<eos>", "<pad>")
+"""Special tokens that may stand behind a response."""
+
+
+def reward(
+    rewards: Given = None,
+    *,
+    weights: Mapping[str, float] | None = None,
+    failed: Failed = 0.0,
+    timeout: float | None = None,
+) -> Callable[..., dict[str, Any]]:
+    """A function `reward_func(queries, prompts, labels, **kwargs)` -> {"rewards", "scores", "extra_logs"} of
+    tensors. It is a plain function, as Ray wants one, and makes its engine where it runs.
+
+    Args:
+        rewards: see `Scorer`.
+        weights: of several rewards.
+        failed: what a failed score is; see `numbers.Failed`.
+        timeout: seconds one score may take.
+
+    Raises:
+        ValueError: rewards or weights that make no sense.
+    """
+    scorer = Scorer(rewards, weights=weights, timeout=timeout)
+
+    def reward_func(
+        queries: Sequence[str], prompts: Sequence[str], labels: Sequence[Any], **_: Any
+    ) -> dict[str, Any]:
+        from torch import tensor
+
+        told = answered(flat(scorer, scorer.score(query_batch(queries, prompts, labels)), failed))
+        logs = {name: tensor(values) for name, values in told.pop("extra_logs").items()}
+        return {name: tensor(values) for name, values in told.items()} | {"extra_logs": logs}
+
+    return reward_func
+
+
+def query_batch(queries: Sequence[str], prompts: Sequence[str], labels: Sequence[Any]) -> Batch:
+    """Rows of OpenRLHF; a query that does not begin with its prompt (which was cut off) fails.
+
+    Raises:
+        ValueError: not as many queries, prompts and labels.
+    """
+    if not len(queries) == len(prompts) == len(labels):
+        raise ValueError(f"{len(queries)} queries, {len(prompts)} prompts and {len(labels)} labels")
+    batch = batch_of(
+        {"prompt": prompt, "response": response_of(query, prompt), "ground_truth": label}
+        for query, prompt, label in zip(queries, prompts, labels, strict=True)
+    )
+    for row, (query, prompt) in enumerate(zip(queries, prompts, strict=True)):
+        if not query.startswith(prompt):
+            batch.problems[row] = f"the query does not begin with its prompt {prompt[:80]!r}"
+    return batch
+
+
+def response_of(query: str, prompt: str) -> str:
+    """What follows the prompt, without the special tokens at its end."""
+    response = query.removeprefix(prompt)
+    while end := next((end for end in ENDS if response.rstrip().endswith(end)), ""):
+        response = response.rstrip().removesuffix(end)
+    return response
+
+
+def answered(rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """Columns as OpenRLHF reads them: rewards for the advantage, scores from 0 to 1 for dynamic filtering."""
+    names = [name for name in (rows[0] if rows else ()) if name not in ("score", "acc")]
+    return {
+        "rewards": [row["score"] for row in rows],
+        "scores": [min(max(row["acc"], 0.0), 1.0) for row in rows],
+        "extra_logs": {name: [row[name] for row in rows] for name in names},
+    }

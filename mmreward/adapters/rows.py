@@ -1,0 +1,208 @@
+"""From a trainer's columns to samples. Knows no trainer and no reward."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .. import vtriune
+from ..data import sample_of
+from ..types import Sample
+
+ALIASES = {
+    "target": ("target", "answer", "solution"),
+    "source": ("source", "data_source"),
+}
+"""Where a field is looked for if the trainer's user says nothing; the first column that is there counts."""
+TAKEN = ("prompt", "response", "image", "video", "inputs", "steps", "target", "source", "group")
+"""Fields of Sample that a column may fill; all other columns go into `meta`."""
+
+
+VERSION = 1
+"""Of the envelope."""
+
+
+class Batch(NamedTuple):
+    """Rows on their way to a score: samples in order, and what is wrong with those that cannot be one."""
+
+    samples: list[Sample]
+    problems: dict[int, str]
+
+    @property
+    def able(self) -> list[Sample]:
+        return [sample for row, sample in enumerate(self.samples) if row not in self.problems]
+
+
+def batch_of(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str] | None = None) -> Batch:
+    """Samples from rows of columns, as `sample_of_row` reads them; a row that makes no sense costs itself."""
+    samples: list[Sample] = []
+    problems: dict[int, str] = {}
+    for number, row in enumerate(rows):
+        try:
+            samples.append(sample_of_row(row, str(row.get("id") or number), columns or {}))
+        except ValueError as error:
+            source = row.get("source", row.get("data_source"))
+            problems[number] = str(error)
+            samples.append(Sample(id=str(number), source=source if isinstance(source, str) else ""))
+    return Batch(samples, problems)
+
+
+def sample_of_row(row: Mapping[str, Any], name: str, columns: Mapping[str, str]) -> Sample:
+    """A sample from one row.
+
+    The fields of Sample are taken from the columns that `columns` names, else from those of their own names
+    or `ALIASES`. A `ground_truth` may be an envelope (see `opened`). `images` (a list) is `image`
+    and `inputs`; `prompt` may be messages, whose last one of the user counts, and whose pictures are taken
+    where no column has any. `route`, or `verifier` with its `params`, is the sample's own route; `meta`,
+    `route` and `params` may be JSON, and `target_json` is a target in JSON, for columns of mixed types.
+    Keys whose value is null are not there: Arrow fills structs up that way. V-Triune's records are read as
+    they are.
+
+    Raises:
+        ValueError: text that is not JSON, a column of the wrong type, or as `vtriune.columns_of`.
+    """
+    left = present(row)
+    asked = left.get("prompt")
+    if not isinstance(asked, str):
+        left["prompt"] = spoken(asked or (), "user")
+    if vtriune.is_record(left):
+        left = vtriune.columns_of(left)
+    left.pop("id", None)
+    left |= {field: left.pop(column) for field, column in columns.items() if column in left}
+    if "target_json" in left:
+        left["target"] = _json(left.pop("target_json"), "target_json")
+    if "ground_truth" in left:
+        left |= opened(left.pop("ground_truth"))
+    record = {field: _taken(left, field) for field in TAKEN}
+    _put_pictures(record, left.pop("images", None), asked)
+    own = _mapping(left.pop("meta", None), "meta")
+    route = _route(left)
+    meta = {**left, **own, **({} if route is None else {"route": route})}
+    filled = {field: value for field, value in record.items() if value is not None}
+    return sample_of({**filled, "meta": meta}, Path(), name)
+
+
+def opened(ground_truth: Any) -> dict[str, Any]:
+    """The columns in a ground truth: those of an envelope, else the ground truth alone as the target.
+
+    An envelope is {"v": 1, "answer": ..., "verifier": ..., "params": {...}, "source": ..., ...}, or the same
+    as JSON; any other key is a column as well (see `sample_of_row`).
+
+    Raises:
+        ValueError: an envelope of another version.
+    """
+    given = ground_truth
+    if isinstance(given, str) and given.lstrip().startswith("{"):
+        try:
+            given = json.loads(given)
+        except (ValueError, RecursionError):
+            return {"target": ground_truth}  # an answer that begins with a brace
+    if not isinstance(given, Mapping) or "v" not in given or "answer" not in given:
+        return {"target": ground_truth}
+    if given["v"] != VERSION:
+        raise ValueError(f"the ground truth is an envelope of version {given['v']!r}, not {VERSION}")
+    return {name: value for name, value in given.items() if name != "v"}
+
+
+def share(step: Any, total: Any) -> dict[str, float]:
+    """The column `progress`, from 0 to 1; none where a trainer does not say how long it trains."""
+    if not isinstance(step, int | float) or not isinstance(total, int | float) or not total > 0:
+        return {}
+    return {"progress": min(max(step / total, 0.0), 1.0)}
+
+
+def present(given: Any) -> Any:
+    """The same without the keys whose value is null, at any depth."""
+    if isinstance(given, Mapping):
+        return {key: present(value) for key, value in given.items() if value is not None}
+    if isinstance(given, list):
+        return [present(value) for value in given]
+    return given
+
+
+def spoken(messages: Any, role: str) -> str:
+    """The text of the last message of a role that has any content; text is itself."""
+    if isinstance(messages, str):
+        return messages
+    for message in reversed(messages):
+        content = message.get("content") if message.get("role") == role else None
+        if isinstance(content, str):
+            return content
+        if content is not None:
+            return "".join(part.get("text") or "" for part in content)
+    return ""
+
+
+def grouped(samples: Sequence[Sample], size: int | None) -> list[Sample]:
+    """The same samples with a group each, where a column has not given one.
+
+    Args:
+        samples: the answers to one prompt stand next to each other, as trainers keep them.
+        size: answers per prompt; without it, neighbours with the same prompt, target and pictures are one
+            group.
+    """
+    found: list[Sample] = []
+    number = 0
+    for row, sample in enumerate(samples):
+        fresh = row % size == 0 if size else row == 0 or not _alike(samples[row - 1], sample)
+        number += fresh
+        found.append(sample if sample.group is not None else replace(sample, group=f"group {number}"))
+    return found
+
+
+def _alike(one: Sample, other: Sample) -> bool:
+    def question(sample: Sample) -> Any:
+        return sample.prompt, sample.source, sample.target
+
+    def shown(sample: Sample) -> list[str]:
+        return [media.key for media in (sample.image, sample.video, *sample.inputs) if media is not None]
+
+    return bool(question(one) == question(other)) and shown(one) == shown(other)
+
+
+def _taken(left: dict[str, Any], field: str) -> Any:
+    names = ALIASES.get(field, (field,))
+    return next((left.pop(name) for name in names if name in left), None)
+
+
+def _put_pictures(record: dict[str, Any], images: Any, asked: Any) -> None:
+    """The first picture is `image`, the others `inputs`."""
+    if record["image"] is not None:
+        return
+    if images is None and asked is not None and not isinstance(asked, str):
+        parts = [part for message in asked for part in _parts(message)]
+        images = [part["image"] for part in parts if part.get("image") is not None]
+    pictures = list(images) if isinstance(images, Sequence) and not isinstance(images, str) else []
+    if pictures:
+        record["image"] = pictures[0]
+        record["inputs"] = record["inputs"] or pictures[1:]
+
+
+def _parts(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    content = message.get("content")
+    return [part for part in content if isinstance(part, Mapping)] if isinstance(content, list) else []
+
+
+def _route(left: dict[str, Any]) -> Any:
+    """The row's own route, if it has one."""
+    if "route" in left or "verifier" not in left:
+        return left.pop("route", None)
+    verifier = left.pop("verifier")
+    return {"rewards": {verifier: _mapping(left.pop("params", None), "params")}, "accuracy": {verifier: 1.0}}
+
+
+def _mapping(given: Any, what: str) -> dict[str, Any]:
+    value = present(_json(given, what)) if isinstance(given, str) else given or {}
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{what} is {type(value).__name__}, not a mapping or JSON of one")
+    return dict(value)
+
+
+def _json(text: Any, what: str) -> Any:
+    if not isinstance(text, str):
+        return text
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{what} is not JSON: {error}") from None

@@ -1,0 +1,209 @@
+"""For TRL's GRPO and its kin (1.10 and later; `asynchronous` needs 1.16):
+
+    GRPOTrainer(reward_funcs=trl.reward("routes.yaml"), ...)
+
+The data set's columns become the samples, see `rows.sample_of_row`. A score that failed is None, which TRL
+leaves out of its statistics, and an infinite one is too.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..config import EngineConfig
+from ..outcomes import outcomes_of
+from ..router import Routed
+from ..source_metrics import source_metrics
+from ..types import Score
+from .numbers import component, tell_failures
+from .once import Once
+from .rows import Batch, batch_of, grouped, share, spoken
+from .scorer import Given, Scorer
+
+LARGEST = 3.4e38
+"""Of float32, TRL's type for rewards."""
+OURS = ("prompts", "completions", "completion_ids", "environments")
+"""Lists that TRL passes and that are no columns."""
+Paid = list[float | None]
+
+
+def reward(
+    rewards: Given = None,
+    *,
+    weights: Mapping[str, float] | None = None,
+    columns: Mapping[str, str] | None = None,
+    num_generations: int | None = None,
+    name: str = "",
+    metrics: bool = True,
+    asynchronous: bool = False,
+    engine: EngineConfig | None = None,
+    timeout: float | None = None,
+) -> "Function | AsyncFunction":
+    """A reward function for `reward_funcs`: the total of every completion, or None where it has none.
+
+    It can be pickled (see `Scorer`). For rewards that compare samples, every process must hold whole groups:
+    a multiple of `num_generations` completions.
+
+    Args:
+        rewards: names, a mapping, a Router or a YAML file, see `Scorer`; nothing where every row brings its
+            own `route`, or `verifier` and `params`.
+        weights: of a sum of several rewards.
+        columns: field of Sample -> column of the data set, where `rows.ALIASES` do not find it.
+        num_generations: completions per prompt; without it, neighbours with an equal prompt are one group.
+        name: under which TRL logs it; default: the rewards' names. Two functions need two names.
+        metrics: log `source_metrics` as "NAME/sources/SOURCE/FIGURE", and status and note of every
+            completion.
+        asynchronous: a function that TRL awaits, beside the other asynchronous ones.
+        engine: see `Scorer`.
+        timeout: seconds one score may take.
+
+    Raises:
+        ValueError: rewards or weights that make no sense.
+    """
+    scorer = Scorer(rewards, weights=weights, engine=engine, timeout=timeout)
+    name = name or scorer.label
+    grading = Grading(scorer, name, dict(columns or {}), num_generations, metrics)
+    return (AsyncFunction if asynchronous else Function)(grading, name)
+
+
+def components(
+    rewards: Given,
+    names: Sequence[str],
+    *,
+    weights: Mapping[str, float] | None = None,
+    columns: Mapping[str, str] | None = None,
+    num_generations: int | None = None,
+    name: str = "",
+    metrics: bool = True,
+    asynchronous: bool = False,
+    engine: EngineConfig | None = None,
+    timeout: float | None = None,
+) -> "list[Function | AsyncFunction]":
+    """One reward function per component, such as accuracy and format, for `reward_weights` and
+    `multi_objective_aggregation`. They share their scores: each completion is verified once.
+
+    Args:
+        rewards: see `reward`, as are the other arguments.
+        names: parts of a Router's total (`routes.PARTS`), or rewards; a component that a row has not is None.
+        weights: of the sum that `metrics` tells of.
+        columns: see `reward`.
+        num_generations: the same.
+        name: functions are called NAME/COMPONENT.
+        metrics: see `reward`.
+        asynchronous: the same.
+        engine: the same.
+        timeout: the same.
+
+    Raises:
+        ValueError: as `reward`, or a name twice.
+    """
+    if len(set(names)) != len(names) or not names:
+        raise ValueError(f"components are different names, one or more, not {', '.join(names) or 'none'}")
+    scorer = Scorer(rewards, weights=weights, engine=engine, timeout=timeout)
+    name = name or scorer.label
+    grading = Grading(scorer, name, dict(columns or {}), num_generations, metrics, Once())
+    kind = AsyncFunction if asynchronous else Function
+    return [kind(grading, f"{name}/{part}", part) for part in names]
+
+
+@dataclass(frozen=True)
+class Grading:
+    """Makes samples of what TRL passes, scores them, and logs what there is to say."""
+
+    scorer: Scorer
+    name: str
+    columns: Mapping[str, str]
+    num_generations: int | None = None
+    metrics: bool = True
+    once: Once[Routed] | None = None
+
+    def batch(self, told: Mapping[str, Any]) -> Batch:
+        completions, state = told["completions"], told.get("trainer_state")
+        size = len(completions)
+        lists = {key: held for key, held in told.items() if key not in OURS and _is_column(held, size)}
+        missing = [column for column in self.columns.values() if column not in lists]
+        if missing:
+            raise ValueError(f"no column {', '.join(missing)} in the data: there are {', '.join(lists)}")
+        progress = share(state.global_step, state.max_steps) if state is not None else {}
+        batch = batch_of(
+            (
+                {
+                    **{key: held[row] for key, held in lists.items()},
+                    **progress,
+                    "prompt": told["prompts"][row],
+                    "response": spoken(completion, "assistant"),
+                }
+                for row, completion in enumerate(completions)
+            ),
+            self.columns,
+        )
+        if self.num_generations or self.scorer.compares:
+            return batch._replace(samples=grouped(batch.samples, self.num_generations))
+        return batch
+
+    def score(self, told: Mapping[str, Any]) -> Routed:
+        def grade() -> Routed:
+            batch = self.batch(told)
+            return self._logged(batch, self.scorer.score(batch), told)
+
+        return grade() if self.once is None else self.once.get(told["completions"], grade)
+
+    async def ascore(self, told: Mapping[str, Any]) -> Routed:
+        async def grade() -> Routed:
+            batch = self.batch(told)
+            return self._logged(batch, await self.scorer.ascore(batch), told)
+
+        return await (grade() if self.once is None else self.once.aget(told["completions"], grade))
+
+    def _logged(self, batch: Batch, routed: Routed, told: Mapping[str, Any]) -> Routed:
+        tell_failures(routed.totals, None)
+        ids, log_metric, log_extra = (told.get(key) for key in ("completion_ids", "log_metric", "log_extra"))
+        if self.metrics and log_metric is not None:
+            lengths = [len(tokens) for tokens in ids] if ids is not None else None
+            for figure, value in source_metrics(outcomes_of(batch.samples, routed, lengths)).items():
+                log_metric(f"{self.name}/{figure}", value)
+        if self.metrics and log_extra is not None:
+            log_extra(f"{self.name}/status", [total.status for total in routed.totals])
+            log_extra(f"{self.name}/note", [total.note for total in routed.totals])
+        return routed
+
+
+class _Named:
+    """What TRL reads of a reward function besides calling it."""
+
+    def __init__(self, grading: Grading, name: str, part: str = "") -> None:
+        self.__name__ = name
+        self.grading = grading
+        self.part = part
+
+    def __repr__(self) -> str:
+        return f"<reward function {self.__name__}>"
+
+    def _paid(self, routed: Routed) -> Paid:
+        if not self.part:
+            return [paid(total) for total in routed.totals]
+        rows = zip(routed.totals, routed.scores, strict=True)
+        return [component(self.part, total, scores) for total, scores in rows]
+
+
+class Function(_Named):
+    """Called as `f(prompts=..., completions=..., **columns)`; one float or None per completion."""
+
+    def __call__(self, **told: Any) -> Paid:
+        return self._paid(self.grading.score(told))
+
+
+class AsyncFunction(_Named):
+    """The same, awaited."""
+
+    async def __call__(self, **told: Any) -> Paid:
+        return self._paid(await self.grading.ascore(told))
+
+
+def paid(total: Score) -> float | None:
+    """What a trainer is told that knows None as "not applicable"."""
+    return total.value if total.ok and abs(total.value) <= LARGEST else None
+
+
+def _is_column(held: Any, size: int) -> bool:
+    return isinstance(held, list) and len(held) == size

@@ -1,0 +1,154 @@
+"""For verl (0.4 to 0.8 and the reward loop): a custom function in three forms, and a reward manager.
+
+    custom_reward_function:            # since 0.8 under `reward`
+      path: pkg://mmreward.adapters.verl
+      name: compute_score              # or compute_score_async, compute_score_batch
+      reward_kwargs: {rewards: routes.yaml, failed: 0.0}
+
+verl takes the keys of a batch from its first sample, so every result has the same, all floats, and none is
+called "reward". It passes no picture and no progress: put sizes, `step` and `total_steps` into `extra_info`,
+or use `RewardManager`, which sees the pictures.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .numbers import Failed, flat, shared
+from .rows import Batch, batch_of, share
+from .scorer import Scorer
+
+Result = dict[str, float]
+
+
+def compute_score(
+    data_source: str,
+    solution_str: str,
+    ground_truth: Any,
+    extra_info: Mapping[str, Any] | None = None,
+    *,
+    rewards: Any = None,
+    weights: Mapping[str, float] | None = None,
+    failed: Failed = 0.0,
+    timeout: float | None = None,
+    **_: Any,
+) -> Result:
+    """The score of one response: score, acc, the components, failed.
+
+    Args:
+        data_source: the source, by which routes are chosen.
+        solution_str: the response.
+        ground_truth: the target, or an envelope (see `rows.opened`).
+        extra_info: further columns, such as `verifier`, `params`, `size`, `chance`; never changed.
+        rewards: a path, a name, a mapping, or a `Scorer`; nothing where every sample brings its own route.
+        weights: of several rewards.
+        failed: what a failed score is, as verl has no "not applicable"; see `numbers.Failed`.
+        timeout: seconds one score may take.
+
+    Raises:
+        ValueError: rewards or weights that make no sense.
+        RuntimeError: a score failed, and `failed` is "raise".
+    """
+    scorer = shared(rewards, weights, timeout)
+    batch = _batch([data_source], [solution_str], [ground_truth], [extra_info])
+    return flat(scorer, scorer.score(batch), failed)[0]
+
+
+async def compute_score_async(
+    data_source: str,
+    solution_str: str,
+    ground_truth: Any,
+    extra_info: Mapping[str, Any] | None = None,
+    *,
+    rewards: Any = None,
+    weights: Mapping[str, float] | None = None,
+    failed: Failed = 0.0,
+    timeout: float | None = None,
+    **_: Any,
+) -> Result:
+    """`compute_score` for the reward loop, whose calls then share the engine's batches."""
+    scorer = shared(rewards, weights, timeout)
+    batch = _batch([data_source], [solution_str], [ground_truth], [extra_info])
+    return flat(scorer, await scorer.ascore(batch), failed)[0]
+
+
+def compute_score_batch(
+    data_sources: Sequence[str],
+    solution_strs: Sequence[str],
+    ground_truths: Sequence[Any],
+    extra_infos: Sequence[Mapping[str, Any] | None],
+    *,
+    rewards: Any = None,
+    weights: Mapping[str, float] | None = None,
+    failed: Failed = 0.0,
+    timeout: float | None = None,
+    **_: Any,
+) -> list[Result]:
+    """`compute_score` for the batch manager: a whole batch through one call of the engine."""
+    scorer = shared(rewards, weights, timeout)
+    batch = _batch(data_sources, solution_strs, ground_truths, extra_infos)
+    return flat(scorer, scorer.score(batch), failed)
+
+
+def _batch(
+    sources: Sequence[str],
+    responses: Sequence[str],
+    truths: Sequence[Any],
+    extras: Sequence[Mapping[str, Any] | None],
+) -> Batch:
+    rows = []
+    for source, response, truth, extra in zip(sources, responses, truths, extras, strict=True):
+        told = dict(extra or {})
+        facts = {"source": source, "response": response, "ground_truth": truth}
+        rows.append({**told, **share(told.get("step"), told.get("total_steps")), **facts})
+    return batch_of(rows)
+
+
+class RewardManager:
+    """A manager of the reward loop that also hands on the pictures and the prompt.
+
+    verl: `reward_manager: {source: importlib, name: RewardManager, module: {path:
+    pkg://mmreward.adapters.verl}}`; the arguments are `custom_reward_function.reward_kwargs`, as for
+    `compute_score`.
+    """
+
+    def __init__(self, config: Any, tokenizer: Any, compute_score: Any = None, *_: Any, **__: Any) -> None:
+        # Two versions of verl pass tokenizer and compute_score in opposite order.
+        self.tokenizer = tokenizer if hasattr(tokenizer, "decode") else compute_score
+        given = _reward_kwargs(config)
+        self.failed: Failed = given.pop("failed", 0.0)
+        self.scorer = shared(
+            given.pop("rewards", None), given.pop("weights", None), given.pop("timeout", None)
+        )
+        if given:
+            raise ValueError(
+                f"reward_kwargs has no {', '.join(given)}; it takes rewards, weights, failed, timeout"
+            )
+
+    async def run_single(self, data: Any) -> dict[str, Any]:
+        """One sample of a DataProto -> {"reward_score": float, "reward_extra_info": {...}}."""
+        item = data[0]
+        responses = item.batch["responses"]
+        length = int(item.batch["attention_mask"][-responses.shape[-1] :].sum())
+        told = item.non_tensor_batch
+        extra = dict(told.get("extra_info") or {})
+        extra["prompt"] = told.get("raw_prompt", extra.get("prompt"))
+        extra["images"] = (told.get("multi_modal_data") or {}).get("images", extra.get("images"))
+        response = self.tokenizer.decode(responses[:length], skip_special_tokens=True)
+        batch = _batch([told["data_source"]], [response], [told["reward_model"]["ground_truth"]], [extra])
+        found = flat(self.scorer, await self.scorer.ascore(batch), self.failed)[0]
+        return {"reward_score": found["score"], "reward_extra_info": found}
+
+
+def _reward_kwargs(config: Any) -> dict[str, Any]:
+    """Since 0.8 the custom function is described under `reward`."""
+    section = config.get("reward", config)
+    return dict(section["custom_reward_function"].get("reward_kwargs") or {})
+
+
+def _configured(
+    rewards: Any = None,
+    weights: Mapping[str, float] | None = None,
+    failed: Failed = 0.0,
+    timeout: float | None = None,
+) -> tuple[Scorer, Failed]:
+    return shared(rewards, weights, timeout), failed
