@@ -7,7 +7,7 @@ sources_page.py.
 import os
 from pathlib import Path
 
-from mmreward.metrics_log import is_metrics_log
+from mmreward.sources.log import is_metrics_log
 
 from .page import NUM_EXTREME, page
 from .scored import find_results, load_run, reference_column, with_data

@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mmreward.metrics_log import STEP, read_metrics
-from mmreward.source_alarms import jumps
-from mmreward.source_metrics import OVERALL, SOURCES
+from mmreward.sources.alarms import jumps
+from mmreward.sources.log import STEP, read_metrics
+from mmreward.sources.metrics import OVERALL, SOURCES
 
 from .curves import Curve, figure
 from .frame import framed, made_by
@@ -57,7 +57,7 @@ def sources_page(path: Path) -> str:
     blocks = _blocks(names)
     if not blocks:
         raise ValueError(
-            f"{path} holds no metrics by source: mmreward.metrics_log.append_metrics writes them"
+            f"{path} holds no metrics by source: mmreward.sources.log.append_metrics writes them"
         )
     title = path.stem if path.stem != "metrics" else path.absolute().parent.name
     sections = [_header(title, lines, blocks), _verdict(lines), _newest(lines, blocks)]

@@ -17,19 +17,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from datasets import Dataset
-from mmreward.adapters import trl
 from numpy.typing import NDArray
 from pydantic import Field
 from transformers import AutoProcessor, PreTrainedModel, ProcessorMixin, Qwen3VLForConditionalGeneration
 from transformers import TrainerCallback as Callback
 from trl import GRPOConfig, GRPOTrainer
 
-from mmreward import Engine, Router
+from mmreward import Engine
+from mmreward.adapters import trl
 from mmreward.config import Amount, Positive, RouteConfig, Strict, load_yaml
-from mmreward.metrics_log import append_metrics
 from mmreward.models import ASSETS
-from mmreward.outcomes import outcomes_of
-from mmreward.source_metrics import source_metrics
+from mmreward.routing import Router
+from mmreward.sources.log import append_metrics
+from mmreward.sources.metrics import source_metrics
+from mmreward.sources.outcomes import outcomes_of
 
 from .vlm_tasks import ASKED, Exercise, answers, exercises, weaken
 

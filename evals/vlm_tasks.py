@@ -1,6 +1,5 @@
 """What mini-vlm is trained and examined on by RL: yes or no, counting and grounding in shapes world."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -32,7 +31,7 @@ class Exercise(NamedTuple):
             prompt=self.question,
             image=Media(self.picture),
             response=response,
-            target=json.loads(self.answer) if self.task == "locate" else self.answer,
+            target=self.answer,
         )
 
 

@@ -5,7 +5,6 @@ from .failures import Unscorable
 from .loading import load
 from .media import Media
 from .registry import Reward, list_rewards, reward
-from .router import Router
 from .types import RewardInfo, Sample, Score
 
 __all__ = [
@@ -13,7 +12,6 @@ __all__ = [
     "Media",
     "Reward",
     "RewardInfo",
-    "Router",
     "Sample",
     "Score",
     "Unscorable",

@@ -82,8 +82,8 @@ def score(
     from .assembly import engine_of
     from .config import Config, EngineConfig, load_config
     from .loading import resolve
-    from .router import NAME as ROUTED
-    from .router import Router
+    from .routing.router import NAME as ROUTED
+    from .routing.router import Router
     from .run import score_file
 
     settings = load_config(config) if config is not None else Config(rewards={})

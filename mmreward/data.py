@@ -12,9 +12,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import vtriune
 from .failures import Unscorable
 from .media import Media
+from .routing import vtriune
 from .types import Sample
 
 FIELDS = tuple(field.name for field in fields(Sample))

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from ..router import Routed, Router
+from ..routing.router import Routed, Router
 from ..types import Score
 from .scorer import Given, Scorer
 

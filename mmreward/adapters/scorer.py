@@ -15,8 +15,8 @@ from ..config import Config, EngineConfig, load_config
 from ..engine import Engine
 from ..loading import Rewards, resolve
 from ..registry import Reward
-from ..router import Routed, Router
-from ..routes import PARTS
+from ..routing.router import Routed, Router
+from ..routing.routes import PARTS
 from ..types import Sample, Score
 from .rows import Batch
 

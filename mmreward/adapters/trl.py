@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..config import EngineConfig
-from ..outcomes import outcomes_of
-from ..router import Routed
-from ..source_metrics import source_metrics
+from ..routing.router import Routed
+from ..sources.metrics import source_metrics
+from ..sources.outcomes import outcomes_of
 from ..types import Score
 from .numbers import component, tell_failures
 from .once import Once

@@ -1,7 +1,7 @@
 """Confidence as reward (CRew): how sure the policy is of its final answer.
 
 Confidence is no correctness: a policy paid for it alone becomes sure of anything. Gate it with a verifier,
-or pair right and wrong responses by it as CRew-DPO does: `mmreward.contrast`.
+or pair right and wrong responses by it as CRew-DPO does: `mmreward.shaping.contrast`.
 """
 
 import math

@@ -39,7 +39,7 @@ def consistency(
 
     `parts["agrees"]` is 1 where that is more likely than not. A response without reasoning or without an
     answer is worth 0 with `parts["parsed"]` 0; a judge that answers neither yes nor no is a failure, and no
-    mark. Multiply an accuracy by it with `mmreward.bonuses.consistent`.
+    mark. Multiply an accuracy by it with `mmreward.shaping.bonuses.consistent`.
 
     Args:
         judge: a VLM (hub id, folder, "mini-vlm", or MODEL@URL for a served one); it is shown no picture.

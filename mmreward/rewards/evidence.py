@@ -49,7 +49,7 @@ def evidence(
     there pays nothing and costs nothing, and where none is visible the score is "na". `parts` holds the
     share of all facts that are cited, and the share that is visible (1 without `frames`). An unreadable
     response is worth 0 with `parts["parsed"]` 0. The bonus for being right and grounded:
-    `mmreward.bonuses.evidence_bonus`.
+    `mmreward.shaping.bonuses.evidence_bonus`.
 
     Args:
         judge: a VLM (hub id, folder, "mini-vlm", or MODEL@URL for a served one).

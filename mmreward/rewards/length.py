@@ -23,7 +23,7 @@ def length(limit: int = 1024, span: int | None = None, curve: Curve = "cosine", 
     """1 for a response short enough, falling to 0 at the limit, whether it is right or not.
 
     A short wrong answer must not be paid: combine it with a gate on the accuracy (`compose.Recipe`), or use
-    `mmreward.brevity`, where shortness helps only what is right. A response that is empty, is cut off,
+    `shaping.brevity`, where shortness helps only what is right. A response that is empty, is cut off,
     or has two answers is worth 0, however short. `parts["over"]` is 1 beyond the limit.
 
     Args:

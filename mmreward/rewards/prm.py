@@ -9,7 +9,7 @@ from typing import Any
 from .. import models
 from ..models.judging import probability_of_yes, shown_to
 from ..registry import reward
-from ..stepwise import Aggregate, aggregate, check_aggregate
+from ..shaping.stepwise import Aggregate, aggregate, check_aggregate
 from ..types import Sample, Score
 from ..verifiers.fence import fenced
 from ..verifiers.readable import read_or_wrong, reasoned
@@ -47,7 +47,7 @@ def prm(
 
     Args:
         judge: a VLM (hub id, folder, "mini-vlm", or MODEL@URL for a served one).
-        how: "min", "product", "mean" or "last"; see `mmreward.stepwise.aggregate`. With "mean" padding with
+        how: "min", "product", "mean" or "last"; see `shaping.stepwise.aggregate`. With "mean" padding with
             harmless steps pays; with "min" it does not.
         max_steps: steps that are judged alone; the last of them takes in all that come after it.
         min_mass: smallest probability of yes and no together that is believed.

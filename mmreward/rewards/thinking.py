@@ -1,7 +1,7 @@
 """Thinking reward (SophiaVL-R1): a judge grades the reasoning, and not the answer.
 
 A right answer after bad reasoning is luck, and training on answers alone pays for it. Mix the grade in with
-`mmreward.trust`, which trusts it less where it prefers the reasoning of wrong answers.
+`mmreward.shaping.trust`, which trusts it less where it prefers the reasoning of wrong answers.
 """
 
 from asyncio import gather

@@ -68,4 +68,4 @@ def vlm_r1(
 
 
 def _pixels(boxes: Sequence[Box]) -> list[Box]:
-    return [Box(*(GRID * side for side in box[:4]), box.label) for box in boxes]
+    return [Box(GRID * b.x1, GRID * b.y1, GRID * b.x2, GRID * b.y2, b.label) for b in boxes]

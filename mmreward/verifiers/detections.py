@@ -1,5 +1,6 @@
 """The boxes of a response and of a target, as fractions of the picture."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,12 +32,13 @@ def found_boxes(sample: Sample, space: Space, *, bare: bool = False, only: bool 
 
 
 def true_boxes(sample: Sample, space: Space) -> list[Box]:
-    """The boxes of the target: a list of them, or one.
+    """The boxes of the target: a list of them, or one, or the same as JSON, as a column of mixed data has it.
 
     Raises:
         Unscorable: one cannot be read or has no area in the picture, which is an error of the data.
     """
-    target = [sample.target] if four_numbers(sample.target) else sample.target
+    target = _decoded(sample.target)
+    target = [target] if four_numbers(target) else target
     boxes = boxes_of(target, y_first=space.y_first)
     broken = sum(box is None for box in boxes)
     if broken:
@@ -46,6 +48,15 @@ def true_boxes(sample: Sample, space: Space) -> list[Box]:
     if any(box is None for box in units):
         raise Unscorable(f"a target box has no area inside the picture: {str(sample.target)[:200]}")
     return [box for box in units if box is not None]
+
+
+def _decoded(target: Any) -> Any:
+    if not isinstance(target, str):
+        return target
+    try:
+        return json.loads(target)
+    except ValueError:
+        raise Unscorable(f"the target is text and no JSON: {target[:200]!r}") from None
 
 
 def four_numbers(value: Any) -> bool:

@@ -5,9 +5,9 @@ from mmreward.evals.report import write_report
 from pages import read
 
 from mmreward import Score
-from mmreward.metrics_log import append_metrics
-from mmreward.outcomes import Outcome
-from mmreward.source_metrics import source_metrics
+from mmreward.sources.log import append_metrics
+from mmreward.sources.metrics import source_metrics
+from mmreward.sources.outcomes import Outcome
 
 ATTACK = '<script>alert("x")</script>'
 

@@ -5,8 +5,8 @@ from mmreward.evals.vlm_rl import EXAMINED, gain
 from mmreward.evals.vlm_tasks import ASKED, answers, exercises, weaken
 from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 
-from mmreward import Router
 from mmreward.models import ASSETS
+from mmreward.routing import Router
 
 
 @pytest.fixture(scope="module")

@@ -216,6 +216,7 @@ def reply(text):
         (reply("[]"), None, "missing", None),
         (reply("[]"), [{"bbox_2d": [5, 5, 1, 1]}], "error", None),
         (reply("[]"), "cat", "error", None),
+        (reply("[]"), "[]", "ok", 1.0),
     ],
 )
 def test_the_iou_reward_tells_wrong_from_unreadable(engine, response, target, status, value):

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmreward import Engine, Sample, Score, Unscorable, load
-from mmreward.brevity import length_scaled
 from mmreward.compose import Recipe, combine
+from mmreward.shaping.brevity import length_scaled
 from mmreward.verifiers.length import falling, length_of
 from mmreward.verifiers.repetition import judge, ngrams
 

@@ -14,8 +14,8 @@ from mmreward import Engine, Sample, Score, cli
 from mmreward.config import load_config
 from mmreward.data import read_rows
 from mmreward.results import read
-from mmreward.router import Router
-from mmreward.routes import PARTS
+from mmreward.routing.router import Router
+from mmreward.routing.routes import PARTS
 
 BOX = '<answer>[{"bbox_2d": [100, 100, 400, 400], "label": "cat"}]</answer>'
 TRUTH = [{"bbox_2d": [100, 100, 400, 400], "label": "cat"}]

@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmreward import Sample, Score
-from mmreward.hack_flags import FLAGS, hack_flags
-from mmreward.metrics_log import append_metrics, is_metrics_log, read_metrics
-from mmreward.outcomes import Outcome, outcomes_of
-from mmreward.reflection import WORDS, reflection_examples, reflections
-from mmreward.router import Routed
-from mmreward.source_alarms import gaps, jumps
-from mmreward.source_metrics import source_metrics
-from mmreward.vtriune_metrics import vtriune_names
+from mmreward.routing.router import Routed
+from mmreward.sources.alarms import gaps, jumps
+from mmreward.sources.hack_flags import FLAGS, hack_flags
+from mmreward.sources.log import append_metrics, is_metrics_log, read_metrics
+from mmreward.sources.metrics import source_metrics
+from mmreward.sources.outcomes import Outcome, outcomes_of
+from mmreward.sources.reflection import WORDS, reflection_examples, reflections
+from mmreward.sources.vtriune_names import vtriune_names
 
 
 def paid(value, accuracy=None, parsed=1.0, form=0.0):

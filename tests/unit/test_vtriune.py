@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mmreward.data import read_rows, sample_of
-from mmreward.router import Router
+from mmreward.routing.router import Router
 
 RATIOS = {
     "iou_max_label_first": 1.0,

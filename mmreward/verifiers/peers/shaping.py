@@ -1,6 +1,6 @@
 """VLM-R1's rewards of length and repetition, reproduced with their defects, for comparison only.
 
-`mmreward.brevity`, `length` and `repetition` are what to train with.
+`mmreward.shaping.brevity`, `length` and `repetition` are what to train with.
 """
 
 import math

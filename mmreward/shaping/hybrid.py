@@ -8,8 +8,8 @@ softer judge by writing what the rule cannot read.
 import math
 from collections.abc import Sequence
 
+from ..types import Score
 from .grouping import by_group
-from .types import Score
 
 
 def hybrid(rule: Sequence[Score], model: Sequence[Score], confidence: Sequence[float]) -> list[Score]:

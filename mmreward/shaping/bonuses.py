@@ -8,8 +8,8 @@ An accuracy that failed fails the outcome. A judge that failed does what `failed
 from collections.abc import Sequence
 from typing import get_args
 
-from .compose import Policy
-from .types import Score
+from ..compose import Policy
+from ..types import Score
 
 
 def evidence_bonus(

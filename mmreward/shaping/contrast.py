@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from .preferences import BEST_AGAINST_WORST, Candidate, Counts, Pair, Rules, choose_pairs
+from ..preferences import BEST_AGAINST_WORST, Candidate, Counts, Pair, Rules, choose_pairs
 
 Flaw = Literal["wrong", "inconsistent", "repetitive"]
 FLAWS: tuple[Flaw, ...] = get_args(Flaw)

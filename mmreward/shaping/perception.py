@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from ..types import Score
 from .grouping import group_means
-from .types import Score
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from .config import RouteConfig, problems
-from .loading import resolve
-from .registry import Reward
-from .types import Score
+from ..config import RouteConfig, problems
+from ..loading import resolve
+from ..registry import Reward
+from ..types import Score
 
 PARTS = ("accuracy", "format", "gate", "extra", "parsed")
 """Parts of every total, whatever its route: trainers take their columns from the first sample."""

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from statistics import fmean
 
-from .types import Score
+from ..types import Score
 
 
 def by_group(groups: Sequence[str | None], number: int) -> dict[str, list[int]]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-from .source_metrics import SOURCES
+from .metrics import SOURCES
 
 WATCHED = ("score", "failed", "unread", "length/mean", "groups/zero_variance")
 TO_DEVIATION = 1.4826

@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from .config import Strict, Weight, problems, without_nulls
-from .failures import Unscorable
-from .verifiers.answer import boxed, segment
-from .verifiers.lists import parse_list
+from ..config import Strict, Weight, problems, without_nulls
+from ..failures import Unscorable
+from ..verifiers.answer import boxed, segment
+from ..verifiers.lists import parse_list
 
 THRESHOLDS = (50, 75, 95, 99)
 """Percent of IoU at which V-Triune reports precision and recall."""

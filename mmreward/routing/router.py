@@ -7,13 +7,13 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
-from .config import RouteConfig, without_nulls
-from .engine import Engine
-from .failures import Unscorable
-from .registry import Reward
+from ..config import RouteConfig, without_nulls
+from ..engine import Engine
+from ..failures import Unscorable
+from ..registry import Reward
+from ..scoring import score_one
+from ..types import RewardInfo, Sample, Score
 from .routes import PARTS, Route, load_route
-from .scoring import score_one
-from .types import RewardInfo, Sample, Score
 
 NAME = "routed"
 OWN = "route"

@@ -9,8 +9,8 @@ import math
 from collections.abc import Sequence
 from statistics import fmean
 
+from ..types import Score
 from .grouping import by_group
-from .types import Score
 
 ALPHA = 0.3
 """The paper's weight of the thinking reward at the first step."""

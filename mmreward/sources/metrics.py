@@ -6,10 +6,10 @@ What could not be measured is absent, never NaN or 0, and no figure depends on t
 import math
 from collections.abc import Callable, Iterable, Sequence
 
-from .failures import STATUSES
+from ..failures import STATUSES
+from ..types import Score
 from .outcomes import UNKNOWN, Outcome
 from .reflection import reflection_ratios, reflection_words, reflections
-from .types import Score
 
 OVERALL = "overall"
 SOURCES = "sources"

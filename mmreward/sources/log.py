@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .source_metrics import OVERALL, SOURCES
+from .metrics import OVERALL, SOURCES
 
 STEP = "step"
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ..routing.router import Routed
+from ..types import Sample, Score
 from .hack_flags import hack_flags
-from .router import Routed
-from .types import Sample, Score
 
 UNKNOWN = "unknown"
 """The source of a sample without one."""

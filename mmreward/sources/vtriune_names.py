@@ -8,7 +8,7 @@ keeps its name.
 import re
 from collections.abc import Mapping
 
-from .source_metrics import OVERALL, SOURCES
+from .metrics import OVERALL, SOURCES
 
 PAY = {"score": "final_reward", "accuracy": "accuracy_reward", "format": "format_reward"}
 FIGURES = {

@@ -6,8 +6,8 @@ nothing.
 
 from collections.abc import Sequence
 
-from .types import Score
-from .verifiers.length import falling
+from ..types import Score
+from ..verifiers.length import falling
 
 
 def length_scaled(

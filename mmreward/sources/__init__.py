@@ -1,0 +1,1 @@
+"""Metrics by data source: what a trainer should see of every kind of task it trains on."""
