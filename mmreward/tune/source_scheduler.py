@@ -147,7 +147,7 @@ class SourceScheduler:
         lead = dict.fromkeys(self.sources, 0.0)
         if len(known) < 2:
             return lead
-        held = sorted(known.values())  # the same sum in any order
+        held = list(known.values())
         middle, spread = fmean(held), pstdev(held)
         if spread > FLAT * max(map(abs, held)):
             for source, value in known.items():

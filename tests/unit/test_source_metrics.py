@@ -118,7 +118,7 @@ def test_boxes_are_measured_at_several_thresholds():
 
 
 def test_what_is_empty_is_absent():
-    found = source_metrics([one("a", LOST), one("b", paid(1.0))])
+    found = source_metrics([one("a", LOST), one("b", paid(1.0), group="alone")])
     assert "sources/a/score" not in found and "sources/a/length/mean" not in found
     assert "sources/b/length/wrong/mean" not in found and "sources/b/reflection/ratio_in_wrong" not in found
     assert "sources/b/groups/zero_variance" not in found and "sources/b/chance" not in found
@@ -129,6 +129,11 @@ def test_right_starts_at_the_threshold():
     outcomes = [one("a", paid(0.9), length=1), one("a", paid(0.89), length=3)]
     found = source_metrics(outcomes, right_from=0.9)
     assert found["sources/a/length/right/mean"] == 1 and found["sources/a/length/wrong/mean"] == 3
+
+
+def test_a_sum_that_rounds_is_the_same_in_any_order():
+    rows = [one("a", paid(value)) for value in (0.1, 0.2, 0.3)]
+    assert source_metrics(rows) == source_metrics(rows[::-1])
 
 
 def test_the_weights_do_not_move_what_counts_as_right():

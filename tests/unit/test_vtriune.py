@@ -113,7 +113,7 @@ def test_boxes_in_input_pixels_are_matched_with_a_grid_of_1000(engine, verifiers
 def test_what_is_watched_is_precision_at_each_threshold(engine, verifiers, tmp_path):
     """One box of IoU 0.8, and one beside everything: the first counts up to 75, of two."""
     parameters = {"det_verifier_normalized": False, "det_reward_ratio": RATIOS}
-    row = detection(verifier_parm={**parameters, "image_grid_thw": [[1, 1000, 1000]]})
+    row = detection(verifier_parm={**parameters, "image_grid_thw": [[1, 600, 600]]})
     said = BOXES.replace("[100, 100, 400, 400]", "[100, 100, 400, 340]")[:-1]
     row["response"] = f'<answer>{said}, {{"bbox_2d": [800, 800, 900, 900], "label": "dog"}}]</answer>'
     scores = Router().score(engine, [read(row, tmp_path)]).scores[0]
