@@ -222,7 +222,7 @@ def test_our_manager_hands_on_pictures_and_prompts(nested, swapped):
         "reward_score": 0.5,
         "reward_extra_info": {"score": 0.5, "acc": 0.5, "look": 0.5, "failed": 0.0},
     }
-    assert found == {"image": (2, 4), "prompt": "<image>where?", "response": "hi"}
+    assert found == {"image": (2, 4), "prompt": "where?", "response": "hi"}
 
 
 def test_a_wrong_reward_kwarg_is_an_error():
