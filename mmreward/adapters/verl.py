@@ -1,4 +1,4 @@
-"""For verl (0.4 to 0.8 and the reward loop): a custom function in three forms, and a reward manager.
+"""For verl (seen at 14af4d3 and d49d14d): a custom function in three forms, and a reward manager.
 
     custom_reward_function:            # since 0.8 under `reward`
       path: pkg://mmreward.adapters.verl

@@ -5,11 +5,14 @@ import os
 import pickle
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from toys import toy
 
 from mmreward import Score
+from mmreward.adapters.once import Once
 from mmreward.adapters.rows import batch_of, opened, present, share, spoken
 from mmreward.adapters.scorer import Scorer
 from mmreward.router import Router
@@ -187,6 +190,33 @@ def test_a_fork_makes_its_own_engine(same):
         os._exit(0 if own and scorer.score(batch).totals[0].value == 1.0 else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     scorer.close()
+
+
+def test_an_engine_of_yours_is_shared_stays_open_and_stays_here(engine, same):
+    one, other = Scorer({"same": {}}, engine=engine), Scorer("iou", engine=engine)
+    assert one.engine is other.engine is engine
+    batch = batch_of([{"response": "x", "target": "x"}])
+    for scorer in (one, other):
+        scorer.score(batch)
+        scorer.close()
+    assert one.score(batch).totals[0].value == 1.0
+    with pytest.raises(TypeError, match="an engine does not travel"):
+        pickle.dumps(one)
+
+
+def test_functions_called_from_several_threads_share_their_result():
+    """Async GRPO calls synchronous functions so."""
+    once, computed, batch = Once(), [], ["a"]
+
+    def compute():
+        time.sleep(0.05)
+        computed.append(1)
+        return len(computed)
+
+    with ThreadPoolExecutor(8) as pool:
+        calls = [pool.submit(once.get, batch, compute) for _ in range(8)]
+    assert {call.result() for call in calls} == {1}
+    assert once.get(["a"], compute) == 2  # equal, but of another step
 
 
 def test_a_router_travels_as_its_description():
