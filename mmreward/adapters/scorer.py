@@ -47,7 +47,9 @@ class Sum:
         return self._routed(samples, await engine.ascore(samples, self.rewards, timeout=timeout))
 
     def _routed(self, samples: Sequence[Sample], scores: Mapping[str, list[Score]]) -> Routed:
-        rows = [{name: column[row] for name, column in scores.items()} for row in range(len(samples))]
+        rows: list[Mapping[str, Score]] = [
+            {name: column[row] for name, column in scores.items()} for row in range(len(samples))
+        ]
         if len(scores) == 1 and self.recipe == Recipe(weights=dict.fromkeys(scores, 1.0)):
             return Routed(next(iter(scores.values())), rows)  # its parts are worth more than a sum's
         return Routed(combine(scores, self.recipe, [sample.group for sample in samples]), rows)
@@ -81,9 +83,11 @@ class Scorer:
         engine: EngineConfig | Engine | None = None,
         timeout: float | None = None,
     ) -> None:
+        if isinstance(rewards, Path) or (isinstance(rewards, str) and rewards.endswith(YAML)):
+            rewards = Path(str(rewards)).resolve()  # a worker of Ray has another working directory
         self._described = partial(Scorer, rewards, weights=weights, engine=engine, timeout=timeout)
         config = Config()
-        if isinstance(rewards, Path) or (isinstance(rewards, str) and rewards.endswith(YAML)):
+        if isinstance(rewards, Path):
             config = load_config(rewards)
             rewards = _of_file(config, str(rewards))
         self._plan = _plan(rewards, weights, config)

@@ -132,7 +132,7 @@ def same():
     return toy(check, "same")
 
 
-def test_a_file_of_routes_and_one_of_rewards(tmp_path, same):
+def test_a_file_of_routes_and_one_of_rewards(tmp_path, monkeypatch, same):
     routes, rewards, both = (tmp_path / f"{name}.yaml" for name in ("routes", "rewards", "both"))
     routes.write_text("routes: {s: {rewards: {same: {}}}}")
     rewards.write_text("rewards: {same: , twice: {reward: same}}\ncompose: {weights: {same: 2, twice: 0.5}}")
@@ -143,6 +143,10 @@ def test_a_file_of_routes_and_one_of_rewards(tmp_path, same):
         assert scorer.score(batch).totals[0].value == value
         assert scorer.names[0] == names
         scorer.close()
+    monkeypatch.chdir(tmp_path)
+    relative = Scorer("routes.yaml")
+    monkeypatch.chdir("/")
+    assert pickle.loads(pickle.dumps(relative)).names == relative.names
     with pytest.raises(ValueError, match="has rewards and routes"):
         Scorer(both)
 
@@ -154,7 +158,7 @@ def test_a_file_of_routes_and_one_of_rewards(tmp_path, same):
         ({"iou": {"treshold": 0.5}}, {}, "did you mean 'threshold'"),
         ({"iou": {}}, {"weights": {"uoi": 1.0}}, "weights of uoi"),
         (Router(), {"weights": {"a": 1.0}}, "the weights of a Router are in its routes"),
-        ("missing.yaml", {}, "no config at missing.yaml"),
+        ("missing.yaml", {}, "no config at .*missing.yaml"),
     ],
 )
 def test_mistakes_are_told_before_a_training(given, options, told):
