@@ -1,5 +1,5 @@
-"""The command line: list, show, score, pairs, fit, tune, search, refine; the others come from packages that
-build on this.
+"""The command line: list, show, score, serve, pairs, fit, tune, search, refine; the others come from packages
+that build on this.
 
 Only what a command needs is imported, so `mmreward list` answers at once.
 """
@@ -120,6 +120,23 @@ def score(
             f"failed: {summary.failed} scores ({summary.failure_rate:.1%}), above {budget:.1%}", err=True
         )
         raise typer.Exit(3)
+
+
+@app.command()
+def serve(
+    routes: Annotated[Path, typer.Argument(help="A YAML file: rewards or routes, compose, engine.")],
+    host: Annotated[str, typer.Option(help="0.0.0.0 lets other machines ask.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65_535)] = 8192,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; each has its own engine.")] = 1,
+    timeout: Annotated[float, typer.Option(help="Seconds one score may take.")] = 60.0,
+) -> None:
+    """Answer a trainer's questions over HTTP: V-Triune's /judge and OpenRLHF's /get_reward."""
+    try:
+        from .server.app import serve as run
+    except ModuleNotFoundError as error:
+        raise ValueError(f'{error.name} is not installed: pip install "mmreward[server]"') from None
+    typer.echo(f"http://{host}:{port}/judge and /get_reward", err=True)
+    run(routes, host, port, workers, timeout)
 
 
 @app.command()

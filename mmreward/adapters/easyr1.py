@@ -1,4 +1,4 @@
-"""For EasyR1 (b44b311): batch and sequential reward functions.
+"""For EasyR1 (seen at b44b311 and 46c6c21): batch and sequential reward functions.
 
     worker.reward.reward_function: /path/to/mmreward/adapters/easyr1.py:compute_score
     worker.reward.reward_function_kwargs: {rewards: routes.yaml}

@@ -1,7 +1,7 @@
-"""For ms-swift (3.x and 4.x, `swift.rewards.orm`): a class as it wants an outcome reward model.
+"""For ms-swift (seen at 0431a5d): a class as it wants an outcome reward model.
 
     # plugin.py, given as --external_plugins plugin.py --reward_funcs mmreward
-    from swift.rewards import orms
+    from swift.rewards import orms      # in 3.x: from swift.plugin import orms
     from mmreward.adapters.ms_swift import orm
     orms["mmreward"] = orm("routes.yaml")
 

@@ -65,7 +65,8 @@ def sample_of_row(row: Mapping[str, Any], name: str, columns: Mapping[str, str])
     left = present(row)
     asked = left.get("prompt")
     if not isinstance(asked, str):
-        left["prompt"] = spoken(asked or (), "user")
+        # V-Triune, verl and ms-swift write a picture's place into the text.
+        left["prompt"] = spoken(asked or (), "user").replace("<image>", "").strip()
     if vtriune.is_record(left):
         left = vtriune.columns_of(left)
     left.pop("id", None)

@@ -47,7 +47,9 @@ class Sum:
         return self._routed(samples, await engine.ascore(samples, self.rewards, timeout=timeout))
 
     def _routed(self, samples: Sequence[Sample], scores: Mapping[str, list[Score]]) -> Routed:
-        rows = [{name: column[row] for name, column in scores.items()} for row in range(len(samples))]
+        rows: list[Mapping[str, Score]] = [
+            {name: column[row] for name, column in scores.items()} for row in range(len(samples))
+        ]
         if len(scores) == 1 and self.recipe == Recipe(weights=dict.fromkeys(scores, 1.0)):
             return Routed(next(iter(scores.values())), rows)  # its parts are worth more than a sum's
         return Routed(combine(scores, self.recipe, [sample.group for sample in samples]), rows)
@@ -63,7 +65,9 @@ class Scorer:
     Args:
         rewards: see `Given`. Of a file, `compose` and `engine` apply too.
         weights: of a sum of several rewards; default: 1, or -1 where lower is better.
-        engine: the engine's size, if there is no file or another is wanted than the file's.
+        engine: the engine's size, if there is no file or another is wanted than the file's; or an engine of
+            yours, for several scorers that use the same weights. It stays yours to close, and in this
+            process.
         timeout: seconds one score may take.
 
     Raises:
@@ -76,22 +80,27 @@ class Scorer:
         rewards: Given = None,
         *,
         weights: Mapping[str, float] | None = None,
-        engine: EngineConfig | None = None,
+        engine: EngineConfig | Engine | None = None,
         timeout: float | None = None,
     ) -> None:
+        if isinstance(rewards, Path) or (isinstance(rewards, str) and rewards.endswith(YAML)):
+            rewards = Path(str(rewards)).resolve()  # a worker of Ray has another working directory
         self._described = partial(Scorer, rewards, weights=weights, engine=engine, timeout=timeout)
         config = Config()
-        if isinstance(rewards, Path) or (isinstance(rewards, str) and rewards.endswith(YAML)):
+        if isinstance(rewards, Path):
             config = load_config(rewards)
             rewards = _of_file(config, str(rewards))
         self._plan = _plan(rewards, weights, config)
-        self._config = engine or config.engine
+        self._yours = engine if isinstance(engine, Engine) else None
+        self._config = engine if isinstance(engine, EngineConfig) else config.engine
         self._timeout = timeout
         self._engine: Engine | None = None
         self._pid = 0
         self._lock = threading.Lock()  # trainers that score in several threads share one engine
 
     def __reduce__(self) -> Any:
+        if self._yours is not None:
+            raise TypeError("an engine does not travel to another process: give its EngineConfig")
         if _loaded(self._described.args[0]):
             raise TypeError(
                 "a loaded reward does not travel to another process: give its name and arguments, as in "
@@ -118,7 +127,9 @@ class Scorer:
 
     @property
     def engine(self) -> Engine:
-        """This process's engine."""
+        """Yours, or this process's own."""
+        if self._yours is not None:
+            return self._yours
         with self._lock:
             if self._engine is None or self._pid != os.getpid():  # its threads do not survive a fork
                 self._engine, self._pid = engine_of(self._config), os.getpid()
@@ -133,7 +144,7 @@ class Scorer:
         return _whole(batch, await self._plan.ascore(self.engine, batch.able, timeout=self._timeout))
 
     def close(self) -> None:
-        """Stop the engine; the next batch makes another."""
+        """Stop its own engine; the next batch makes another."""
         with self._lock:
             if self._engine is not None and self._pid == os.getpid():
                 self._engine.close()

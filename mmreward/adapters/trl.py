@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..config import EngineConfig
+from ..engine import Engine
 from ..routing.router import Routed
 from ..sources.metrics import source_metrics
 from ..sources.outcomes import outcomes_of
@@ -36,7 +37,7 @@ def reward(
     name: str = "",
     metrics: bool = True,
     asynchronous: bool = False,
-    engine: EngineConfig | None = None,
+    engine: EngineConfig | Engine | None = None,
     timeout: float | None = None,
 ) -> "Function | AsyncFunction":
     """A reward function for `reward_funcs`: the total of every completion, or None where it has none.
@@ -76,7 +77,7 @@ def components(
     name: str = "",
     metrics: bool = True,
     asynchronous: bool = False,
-    engine: EngineConfig | None = None,
+    engine: EngineConfig | Engine | None = None,
     timeout: float | None = None,
 ) -> "list[Function | AsyncFunction]":
     """One reward function per component, such as accuracy and format, for `reward_weights` and

@@ -1,4 +1,4 @@
-"""For verl (0.4 to 0.8 and the reward loop): a custom function in three forms, and a reward manager.
+"""For verl (seen at 14af4d3 and d49d14d): a custom function in three forms, and a reward manager.
 
     custom_reward_function:            # since 0.8 under `reward`
       path: pkg://mmreward.adapters.verl
@@ -114,15 +114,7 @@ class RewardManager:
     def __init__(self, config: Any, tokenizer: Any, compute_score: Any = None, *_: Any, **__: Any) -> None:
         # Two versions of verl pass tokenizer and compute_score in opposite order.
         self.tokenizer = tokenizer if hasattr(tokenizer, "decode") else compute_score
-        given = _reward_kwargs(config)
-        self.failed: Failed = given.pop("failed", 0.0)
-        self.scorer = shared(
-            given.pop("rewards", None), given.pop("weights", None), given.pop("timeout", None)
-        )
-        if given:
-            raise ValueError(
-                f"reward_kwargs has no {', '.join(given)}; it takes rewards, weights, failed, timeout"
-            )
+        self.scorer, self.failed = _configured(**_reward_kwargs(config))
 
     async def run_single(self, data: Any) -> dict[str, Any]:
         """One sample of a DataProto -> {"reward_score": float, "reward_extra_info": {...}}."""

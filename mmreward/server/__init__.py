@@ -1,0 +1,1 @@
+"""Scores over HTTP, for trainers that ask a reward server. Needs `mmreward[server]`."""

@@ -1,0 +1,97 @@
+"""The HTTP application: V-Triune's GET / and POST /judge, and OpenRLHF's POST /get_reward.
+
+What is scored runs on the engine's thread; the event loop here only waits, so that the server answers while
+a check computes.
+"""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, HTTPException
+from pydantic import BaseModel
+
+from ..adapters.numbers import flat
+from ..adapters.openrlhf import answered, query_batch
+from ..adapters.rows import Batch
+from ..adapters.scorer import Given, Scorer
+from .bodies import MAX_BYTES, BodyLimit
+from .judge import Payload, UnknownVerifierError, reply, sample_from
+
+ROUTES, TIMEOUT = "MMREWARD_ROUTES", "MMREWARD_TIMEOUT"
+"""Environment variables by which workers learn what to serve."""
+
+
+class Queries(BaseModel):
+    """What OpenRLHF posts."""
+
+    query: list[str]
+    prompts: list[str]
+    labels: list[Any]
+
+
+def create_app(rewards: Given = None, *, timeout: float | None = 60.0, max_bytes: int = MAX_BYTES) -> FastAPI:
+    """The application. A total that failed has a `status` other than "ok" (/judge) or `failed` 1
+    (/get_reward). Status 404: no such verifier; 413: a body above the limit; 422: a payload that makes no
+    sense.
+
+    Args:
+        rewards: see `Scorer`; what /get_reward pays, and /judge where no verifier is named.
+        timeout: seconds one score may take.
+        max_bytes: of a body.
+
+    Raises:
+        ValueError: rewards that make no sense.
+    """
+    scorer = Scorer(rewards, timeout=timeout)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        scorer.close()
+
+    app = FastAPI(title="mmreward", version=version("mmreward"), lifespan=lifespan)
+    app.add_middleware(BodyLimit, max_bytes=max_bytes)
+
+    @app.get("/")
+    async def health() -> dict[str, str]:
+        return {"message": "Reward Judge Server", "version": version("mmreward")}
+
+    @app.post("/judge")
+    async def judge(payload: Payload) -> dict[str, Any]:
+        try:
+            sample = sample_from(payload)
+        except UnknownVerifierError as error:
+            raise HTTPException(404, str(error)) from None
+        except ValueError as error:
+            raise HTTPException(422, str(error)) from None
+        routed = await scorer.ascore(Batch([sample], {}))
+        return reply(payload, routed.totals[0], routed.scores[0])
+
+    @app.post("/get_reward")
+    async def get_reward(queries: Queries) -> dict[str, Any]:
+        try:
+            batch = query_batch(queries.query, queries.prompts, queries.labels)
+        except ValueError as error:
+            raise HTTPException(422, str(error)) from None
+        return answered(flat(scorer, await scorer.ascore(batch), 0.0))
+
+    return app
+
+
+def app_of_environment() -> FastAPI:
+    """For uvicorn's workers, which import the application each for itself; `serve` has set what it reads."""
+    return create_app(Path(os.environ[ROUTES]), timeout=float(os.environ[TIMEOUT]))
+
+
+def serve(routes: Path, host: str, port: int, workers: int, timeout: float) -> None:
+    """Check the routes, then serve them until interrupted."""
+    import uvicorn
+
+    create_app(routes, timeout=timeout)
+    os.environ[ROUTES], os.environ[TIMEOUT] = str(routes.resolve()), str(timeout)
+    application = f"{__name__}:app_of_environment"
+    uvicorn.run(application, factory=True, host=host, port=port, workers=workers, log_level="warning")
