@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from .. import vtriune
 from ..adapters.rows import present, share
 from ..data import sample_of
+from ..routing import vtriune
 from ..types import Sample, Score
 
 OWN_ROUTES = ("", "routes")
