@@ -1,4 +1,4 @@
-"""For OpenRLHF (seen at 2cedb6a and 9b8641c): a custom reward function; `mmreward serve` is its remote reward model.
+"""For OpenRLHF (seen at 2cedb6a and 9b8641c): a custom reward function, and what its remote reward model says.
 
     # reward.py, given as --remote_rm_url reward.py
     from mmreward.adapters.openrlhf import reward
