@@ -1,11 +1,16 @@
+<<<<<<< HEAD
 """For OpenRLHF (seen at 2cedb6a and 9b8641c): a custom reward function. Its remote model is `mmreward serve`.
+=======
+"""For OpenRLHF (seen at 2cedb6a and 9b8641c): a custom reward function, and its remote reward model.
+>>>>>>> vadapters
 
     # reward.py, given as --remote_rm_url reward.py
     from mmreward.adapters.openrlhf import reward
     reward_func = reward("routes.yaml")
 
-or `--remote_rm_url http://HOST:8192/get_reward`. A query is the prompt and the response in one text, with
-special tokens; a label is the target or an envelope (see `rows.opened`).
+or `--remote_rm_url http://HOST:8192/get_reward`, which `mmreward serve` answers. A query is
+the prompt and the response in one text, with special tokens; a label is the target or an envelope (see
+`rows.opened`).
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -41,7 +41,7 @@ def batch_of(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str] | Non
     for number, row in enumerate(rows):
         try:
             samples.append(sample_of_row(row, str(row.get("id") or number), columns or {}))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # nested without end
             source = row.get("source", row.get("data_source"))
             problems[number] = str(error)
             samples.append(Sample(id=str(number), source=source if isinstance(source, str) else ""))

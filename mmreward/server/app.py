@@ -19,7 +19,7 @@ from ..adapters.openrlhf import answered, query_batch
 from ..adapters.rows import Batch
 from ..adapters.scorer import Given, Scorer
 from .bodies import MAX_BYTES, BodyLimit
-from .judge import Payload, UnknownVerifierError, reply, sample_from
+from .judge import Payload, UnknownVerifierError, reply, sample_from, strange
 
 ROUTES, TIMEOUT = "MMREWARD_ROUTES", "MMREWARD_TIMEOUT"
 """Environment variables by which workers learn what to serve."""
@@ -77,6 +77,9 @@ def create_app(rewards: Given = None, *, timeout: float | None = 60.0, max_bytes
             batch = query_batch(queries.query, queries.prompts, queries.labels)
         except ValueError as error:
             raise HTTPException(422, str(error)) from None
+        for row, sample in enumerate(batch.samples):
+            if why := strange(sample):
+                batch.problems[row] = why
         return answered(flat(scorer, await scorer.ascore(batch), 0.0))
 
     return app

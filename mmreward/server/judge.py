@@ -10,7 +10,11 @@ from pydantic import BaseModel
 
 from ..adapters.rows import present, share
 from ..data import sample_of
+<<<<<<< HEAD
 from ..routing import vtriune
+=======
+from ..routing.router import OWN
+>>>>>>> vadapters
 from ..types import Sample, Score
 
 OWN_ROUTES = ("", "routes")
@@ -55,6 +59,8 @@ def sample_from(payload: Payload) -> Sample:
             "name for the server's own routes"
         )
     told = _parameters(payload.reward_verifier_parm)
+    if OWN in told:
+        raise ValueError(f"reward_verifier_parm: {OWN!r} is not taken from the network")
     progress = share(told.pop("step", None), told.pop("total_steps", None))
     extra = progress if told.pop("is_training", True) else {}
     # What its workers add beside the verifier's parameters; none of it is one.
@@ -73,6 +79,21 @@ def sample_from(payload: Payload) -> Sample:
     record = {"data_source": payload.data_source, "prompt": payload.prompt, "reward_model": model}
     columns = vtriune.columns_of({**record, "extra_info": extra})
     return sample_of({**columns, "response": payload.response}, Path(), "")
+
+
+def strange(sample: Sample) -> str:
+    """Why a sample that came over the network is refused; empty when it is not.
+
+    A route names rewards and their arguments, interpreters and weights among them, and a picture may be a
+    path: both would let a client run and read what it likes here.
+    """
+    if OWN in sample.meta:
+        return (
+            "a label may not bring its own verifier, params or route to a server; the server's routes decide"
+        )
+    if sample.shown is not None or sample.inputs:
+        return "a label may not bring pictures to a server"
+    return ""
 
 
 def reply(payload: Payload, total: Score, scores: Mapping[str, Score]) -> dict[str, Any]:

@@ -48,14 +48,23 @@ def test_trainers_columns_that_resemble_ours_are_no_mistake():
 
 
 def test_a_row_that_makes_no_sense_costs_itself():
-    rows = [{"response": "x"}, {"response": 3}, {"meta": "{"}, {"verifier": "iou", "params": "[]"}]
+    deep = []
+    for _ in range(5000):
+        deep = [deep]
+    rows = [
+        {"response": "x"},
+        {"response": 3},
+        {"meta": "{"},
+        {"verifier": "iou", "params": "[]"},
+        {"target": deep},
+    ]
     batch = batch_of(rows)
-    assert sorted(batch.problems) == [1, 2, 3]
+    assert sorted(batch.problems) == [1, 2, 3, 4]
     assert "response is int" in batch.problems[1]
     assert "meta is not JSON" in batch.problems[2]
     assert len(batch.able) == 1
     totals = Scorer().score(batch).totals
-    assert [total.status for total in totals] == ["error"] * 4
+    assert [total.status for total in totals] == ["error"] * 5
     assert "params is list" in totals[3].note
 
 

@@ -147,6 +147,33 @@ def test_openrlhf_asks_for_a_batch(server):
     assert server.post("/get_reward", json={**told, "labels": []}).status_code == 422
 
 
+ROUTE = {"rewards": {"iou": {"python": "/bin/sh"}}}
+
+
+@pytest.mark.parametrize(
+    "smuggled",
+    [
+        {"verifier": "iou"},
+        {"route": ROUTE},
+        {"meta": {"route": ROUTE}},
+        {"image": "/etc/passwd"},
+        {"images": ["/etc/passwd"]},
+    ],
+)
+def test_a_client_names_no_rewards_and_no_files(server, smuggled):
+    """Arguments of a reward may name interpreters and weights, and pictures may be paths."""
+    label = json.dumps({"v": 1, "answer": json.loads(TRUTH), "source": "boxes", **smuggled})
+    told = {"query": [f"p<answer>{TRUTH}</answer>"], "prompts": ["p"], "labels": [label]}
+    answer = server.post("/get_reward", json=told).json()
+    assert (answer["rewards"], answer["extra_logs"]["failed"]) == ([0.0], [1.0])
+    for verifier in ("", "detection"):
+        changes = {
+            "reward_verifier": verifier,
+            "reward_verifier_parm": json.dumps({**PARAMETERS, "route": ROUTE}),
+        }
+        assert server.post("/judge", json=posted(tagged(PIXELS), **changes)).status_code == 422
+
+
 # --- within this process --------------------------------------------------------------------------------
 
 
