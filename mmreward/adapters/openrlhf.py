@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""For OpenRLHF (seen at 2cedb6a and 9b8641c): a custom reward function. Its remote model is `mmreward serve`.
-=======
 """For OpenRLHF (seen at 2cedb6a and 9b8641c): a custom reward function, and its remote reward model.
->>>>>>> vadapters
 
     # reward.py, given as --remote_rm_url reward.py
     from mmreward.adapters.openrlhf import reward

@@ -10,11 +10,8 @@ from pydantic import BaseModel
 
 from ..adapters.rows import present, share
 from ..data import sample_of
-<<<<<<< HEAD
 from ..routing import vtriune
-=======
 from ..routing.router import OWN
->>>>>>> vadapters
 from ..types import Sample, Score
 
 OWN_ROUTES = ("", "routes")
