@@ -66,7 +66,7 @@ def length_reward():
         _ = sample.image.array()  # a broken picture is noticed
         return Score(length / 1e6)
 
-    return toy(score, "length", needs=("prompt", "image"))
+    return toy(score, "letters", needs=("prompt", "image"))
 
 
 CLIP = {"reward": "clipscore", "weights": "mini-clip"}

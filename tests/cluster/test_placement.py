@@ -169,7 +169,7 @@ def test_actors_that_never_come_up_are_named_with_what_they_want_and_what_there_
 
 
 def test_where_only_some_actors_come_up_the_others_do_their_work():
-    with ray_engine(actors=3, num_cpus=1.5, ready_seconds=3) as engine:
+    with ray_engine(actors=3, num_cpus=1.5, ready_seconds=10) as engine:
         results = ask(engine, Travelling(), [Item(i) for i in range(30)], share=lambda item: str(item.id))
     assert ids(results) == list(range(30))
 

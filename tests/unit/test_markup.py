@@ -161,5 +161,5 @@ def test_time_is_in_proportion_to_length(number):
                 continue
         return time.process_time() - begun
 
-    small = min(seconds(20_000) for _ in range(2))
-    assert seconds(200_000) < 40 * small + 0.2
+    small, large = (min(seconds(size) for _ in range(2)) for size in (20_000, 200_000))
+    assert large < 40 * small + 0.3
