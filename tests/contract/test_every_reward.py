@@ -46,15 +46,33 @@ def test_values_are_in_range_and_batched_equals_looped(engine, scenes, name, arg
         assert alone.value == pytest.approx(score.value, abs=1e-4, nan_ok=True)
 
 
-@pytest.mark.parametrize(("name", "args"), CASES)
-def test_the_fingerprint_is_that_of_a_fresh_process(name, args):
-    """The networks are there already when a reward is loaded again, and must be noted all the same."""
-    code = f"from mmreward import load; print(load({name!r}, **{args!r}).fingerprint)"
-    fresh = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+FRESH = """
+import os
+import torch, transformers, open_clip
+from mmreward import load
+for name, args in {cases}:
+    if (child := os.fork()) == 0:
+        print(load(name, **args).fingerprint, flush=True)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0, name
+"""
+"""Each reward in a fork that has loaded no other; the libraries are imported once for all."""
+
+
+@pytest.fixture(scope="module")
+def fresh():
+    code = FRESH.format(cases=[case.values for case in CASES])
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=240
     )
+    return dict(zip((case.id for case in CASES), done.stdout.split(), strict=True))
+
+
+@pytest.mark.parametrize(("name", "args"), CASES)
+def test_the_fingerprint_is_that_of_a_fresh_process(request, fresh, name, args):
+    """The networks are there already when a reward is loaded again, and must be noted all the same."""
     load(name, **args)
-    assert load(name, **args).fingerprint == fresh.stdout.strip()
+    assert load(name, **args).fingerprint == fresh[request.node.callspec.id]
 
 
 @pytest.mark.parametrize(("name", "args"), CASES)
