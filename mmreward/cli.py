@@ -129,6 +129,10 @@ def serve(
     port: Annotated[int, typer.Option(min=1, max=65_535)] = 8192,
     workers: Annotated[int, typer.Option(min=1, help="Processes; each has its own engine.")] = 1,
     timeout: Annotated[float, typer.Option(help="Seconds one score may take.")] = 60.0,
+    failed: Annotated[
+        float | None,
+        typer.Option(help="What /get_reward pays a failed score; default: it answers 503."),
+    ] = None,
 ) -> None:
     """Answer a trainer's questions over HTTP: V-Triune's /judge and OpenRLHF's /get_reward."""
     try:
@@ -136,7 +140,7 @@ def serve(
     except ModuleNotFoundError as error:
         raise ValueError(f'{error.name} is not installed: pip install "mmreward[server]"') from None
     typer.echo(f"http://{host}:{port}/judge and /get_reward", err=True)
-    run(routes, host, port, workers, timeout)
+    run(routes, host, port, workers, timeout, failed)
 
 
 @app.command()

@@ -27,7 +27,7 @@ def compute_score(
     *,
     rewards: Any = None,
     weights: Mapping[str, float] | None = None,
-    failed: Failed = 0.0,
+    failed: Failed = "raise",
     timeout: float | None = None,
 ) -> list[dict[str, float]]:
     """Scores of a batch: overall, accuracy, format, the other components, failed.

@@ -13,8 +13,8 @@ from ..types import Score
 from .scorer import Given, Scorer
 
 Failed = float | Literal["raise"]
-"""What becomes of a score that failed: a number, or "raise", which ends the training. As a number it is paid
-like any other, and only the key `failed` tells it from a wrong answer."""
+"""What becomes of a score that failed: "raise", which ends the training, unless you name a number. That is
+paid like any other, and only the key `failed` tells it from a wrong answer."""
 OWN = ("score", "acc", "failed", "reward", "overall")
 """Keys that trainers or these adapters give a meaning to."""
 

@@ -24,7 +24,7 @@ def reward(
     rewards: Given = None,
     *,
     weights: Mapping[str, float] | None = None,
-    failed: Failed = 0.0,
+    failed: Failed = "raise",
     timeout: float | None = None,
 ) -> Callable[..., dict[str, Any]]:
     """A function `reward_func(queries, prompts, labels, **kwargs)` -> {"rewards", "scores", "extra_logs"} of

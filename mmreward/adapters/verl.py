@@ -28,7 +28,7 @@ def compute_score(
     *,
     rewards: Any = None,
     weights: Mapping[str, float] | None = None,
-    failed: Failed = 0.0,
+    failed: Failed = "raise",
     timeout: float | None = None,
     **_: Any,
 ) -> Result:
@@ -61,7 +61,7 @@ async def compute_score_async(
     *,
     rewards: Any = None,
     weights: Mapping[str, float] | None = None,
-    failed: Failed = 0.0,
+    failed: Failed = "raise",
     timeout: float | None = None,
     **_: Any,
 ) -> Result:
@@ -79,7 +79,7 @@ def compute_score_batch(
     *,
     rewards: Any = None,
     weights: Mapping[str, float] | None = None,
-    failed: Failed = 0.0,
+    failed: Failed = "raise",
     timeout: float | None = None,
     **_: Any,
 ) -> list[Result]:
@@ -140,7 +140,7 @@ def _reward_kwargs(config: Any) -> dict[str, Any]:
 def _configured(
     rewards: Any = None,
     weights: Mapping[str, float] | None = None,
-    failed: Failed = 0.0,
+    failed: Failed = "raise",
     timeout: float | None = None,
 ) -> tuple[Scorer, Failed]:
     return shared(rewards, weights, timeout), failed

@@ -135,7 +135,15 @@ class QwenVL(TorchNetwork):
             if op == "logprob":
                 spans = [self._span(chat, *said) for chat, said in zip(chats, ends, strict=True)]
                 prompts = [prompt._replace(span=span) for prompt, span in zip(prompts, spans, strict=True)]
+        for prompt in prompts:
+            self._refuse_overlong(len(prompt.ids))
         return Grove.of(prompts, self._pad, merge=self.branches), items
+
+    def _refuse_overlong(self, tokens: int) -> None:
+        """Past its context a model answers something, and means nothing by it."""
+        most = self.config.get_text_config().max_position_embeddings
+        if tokens > most:
+            raise Unscorable(f"the prompt has {tokens} tokens, and {self.name} reads at most {most}")
 
     def forward(self, op: str, batch: tuple[Grove, list[Item]]) -> list[Any]:
         try:

@@ -12,6 +12,9 @@ from ..types import Sample, Score
 if TYPE_CHECKING:
     import torch
 
+    from ..models.encoders import Encoder
+    from ..models.mapped_encoder import MappedEncoder
+
 
 @reward(
     "clipscore",
@@ -35,7 +38,11 @@ def clipscore(
         resize: "tensor" (float, on the device), "pil" (8-bit, as published preprocessing) or "uint8" (the
             quickest on a CPU). `score_tensor` always takes "tensor".
     """
-    net = models.clip(weights, dtype=dtype, resize=resize)
+    return cosine_of(models.clip(weights, dtype=dtype, resize=resize))
+
+
+def cosine_of(net: "Encoder | MappedEncoder") -> tuple[Any, Any]:
+    """`score` and `score_tensor` of whatever embeds pictures and prompts as `models.clip` does."""
 
     async def score(sample: Sample) -> Score:
         assert sample.image is not None

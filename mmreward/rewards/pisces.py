@@ -1,16 +1,11 @@
 """PISCES: how near a picture lies to where real pictures of its prompt would, by optimal transport
 (arXiv:2602.01624)."""
 
-from asyncio import gather
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .. import models
 from ..registry import reward
-from ..types import Sample, Score
-
-if TYPE_CHECKING:
-    import torch
+from .clipscore import cosine_of
 
 
 @reward(
@@ -44,14 +39,4 @@ def pisces(
     Raises:
         ValueError: no such file, or one that was fitted for something else or on other weights.
     """
-    net = models.mapped(fitted, "pisces", weights, dtype=dtype, resize=resize)
-
-    async def score(sample: Sample) -> Score:
-        assert sample.image is not None
-        image, text = await gather(net.image(sample.image), net.text(sample.prompt))
-        return Score(float(image @ text.vector), {"truncated": float(text.truncated)})
-
-    def score_tensor(pixels: "torch.Tensor", prompts: Sequence[str]) -> "torch.Tensor":
-        return net.similarity(pixels, prompts)
-
-    return score, score_tensor
+    return cosine_of(models.mapped(fitted, "pisces", weights, dtype=dtype, resize=resize))

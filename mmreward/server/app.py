@@ -14,14 +14,14 @@ from typing import Any
 from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel
 
-from ..adapters.numbers import flat
+from ..adapters.numbers import Failed, flat
 from ..adapters.openrlhf import answered, query_batch
 from ..adapters.rows import Batch
 from ..adapters.scorer import Given, Scorer
 from .bodies import MAX_BYTES, BodyLimit
 from .judge import Payload, UnknownVerifierError, reply, sample_from, strange
 
-ROUTES, TIMEOUT = "MMREWARD_ROUTES", "MMREWARD_TIMEOUT"
+ROUTES, TIMEOUT, FAILED = "MMREWARD_ROUTES", "MMREWARD_TIMEOUT", "MMREWARD_FAILED"
 """Environment variables by which workers learn what to serve."""
 
 
@@ -33,13 +33,20 @@ class Queries(BaseModel):
     labels: list[Any]
 
 
-def create_app(rewards: Given = None, *, timeout: float | None = 60.0, max_bytes: int = MAX_BYTES) -> FastAPI:
-    """The application. A total that failed has a `status` other than "ok" (/judge) or `failed` 1
-    (/get_reward). Status 404: no such verifier; 413: a body above the limit; 422: a payload that makes no
-    sense.
+def create_app(
+    rewards: Given = None,
+    *,
+    failed: Failed = "raise",
+    timeout: float | None = 60.0,
+    max_bytes: int = MAX_BYTES,
+) -> FastAPI:
+    """The application. A total that failed has a `status` other than "ok" (/judge). Status 404: no such
+    verifier; 413: a body above the limit; 422: a payload that makes no sense; 503: a score failed, and
+    /get_reward may not call it a number.
 
     Args:
         rewards: see `Scorer`; what /get_reward pays, and /judge where no verifier is named.
+        failed: what /get_reward pays a total that failed, with `failed` 1 beside it; see `numbers.Failed`.
         timeout: seconds one score may take.
         max_bytes: of a body.
 
@@ -80,21 +87,31 @@ def create_app(rewards: Given = None, *, timeout: float | None = 60.0, max_bytes
         for row, sample in enumerate(batch.samples):
             if why := strange(sample):
                 batch.problems[row] = why
-        return answered(flat(scorer, await scorer.ascore(batch), 0.0))
+        routed = await scorer.ascore(batch)
+        try:
+            return answered(flat(scorer, routed, failed))
+        except RuntimeError as error:
+            raise HTTPException(503, str(error)) from None
 
     return app
 
 
 def app_of_environment() -> FastAPI:
     """For uvicorn's workers, which import the application each for itself; `serve` has set what it reads."""
-    return create_app(Path(os.environ[ROUTES]), timeout=float(os.environ[TIMEOUT]))
+    number = os.environ.get(FAILED)
+    failed: Failed = "raise" if number is None else float(number)
+    return create_app(Path(os.environ[ROUTES]), failed=failed, timeout=float(os.environ[TIMEOUT]))
 
 
-def serve(routes: Path, host: str, port: int, workers: int, timeout: float) -> None:
-    """Check the routes, then serve them until interrupted."""
+def serve(
+    routes: Path, host: str, port: int, workers: int, timeout: float, failed: float | None = None
+) -> None:
+    """Check the routes, then serve them until interrupted; `failed` None is "raise"."""
     import uvicorn
 
     create_app(routes, timeout=timeout)
     os.environ[ROUTES], os.environ[TIMEOUT] = str(routes.resolve()), str(timeout)
+    if failed is not None:
+        os.environ[FAILED] = str(failed)
     application = f"{__name__}:app_of_environment"
     uvicorn.run(application, factory=True, host=host, port=port, workers=workers, log_level="warning")

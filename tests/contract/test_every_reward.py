@@ -3,6 +3,7 @@ miniature.
 """
 
 import asyncio
+import dataclasses
 import inspect
 import json
 import math
@@ -15,7 +16,7 @@ from miniature import CASES, NAMES, draw_scenes, samples_for, variants
 
 from mmreward import Engine, Media, Sample, load, models
 from mmreward.registry import find
-from mmreward.types import STATUSES
+from mmreward.types import MAX_TEXT, STATUSES
 
 
 @pytest.fixture(scope="module")
@@ -109,14 +110,27 @@ def test_a_bad_row_fails_alone_and_says_why(engine, scenes, tmp_path, name, args
             {"response": None},
             {"response": "<think>never closed"},
         ]
-    import dataclasses
-
     samples = [good, *(dataclasses.replace(good, **change) for change in bad), good]
     first, *rest, last = engine.score(samples, reward)[name]
     assert first.value == pytest.approx(last.value, abs=1e-4, nan_ok=True) and first.status == last.status
     for change, score in zip(bad, rest, strict=True):
         wrong = isinstance(change.get("response"), str) and score.value == reward.info.range[0]
         assert (wrong or not score.ok) and score.note, f"{str(change)[:80]} -> {score}"
+
+
+@pytest.mark.parametrize(("name", "args"), CASES)
+def test_of_a_response_that_is_too_long_the_end_counts(engine, scenes, name, args):
+    """As in `types.shortened`; what not even that fits into a judge's context is a failure that says so."""
+    reward = load(name, **args)
+    if "response" not in reward.info.needs:
+        pytest.skip("it reads no response")
+    good = samples_for(name, scenes)[0]
+    long = dataclasses.replace(good, response="[" * 500_000)
+    tail = dataclasses.replace(good, response="[" * MAX_TEXT)
+    whole, end = engine.score([long, tail], reward)[name]
+    assert (whole.status, whole.note) == (end.status, end.note)
+    assert whole.value == pytest.approx(end.value, nan_ok=True)
+    assert whole.ok or whole.note
 
 
 @pytest.mark.parametrize("name", NAMES)

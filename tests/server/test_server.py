@@ -13,6 +13,7 @@ from contextlib import closing
 
 import httpx2
 import pytest
+from fastapi.testclient import TestClient
 from toys import toy
 
 from mmreward import Score
@@ -67,6 +68,7 @@ def server(tmp_path_factory):
     routes.write_text("routes: {boxes: {rewards: {iou: {}}}}\nengine: {device: cpu}")
     port = free_port()
     command = [sys.executable, "-m", "mmreward.cli", "serve", str(routes), "--port", str(port)]
+    command += ["--failed", "0"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     url = f"http://127.0.0.1:{port}"
     with httpx2.Client(base_url=url, timeout=120) as client:
@@ -145,6 +147,15 @@ def test_openrlhf_asks_for_a_batch(server):
     assert answer["rewards"] == answer["scores"] == [1.0, 0.0, 0.0]
     assert answer["extra_logs"]["failed"] == [0.0, 0.0, 1.0]
     assert server.post("/get_reward", json={**told, "labels": []}).status_code == 422
+
+
+def test_a_failed_score_is_no_number_unless_one_is_named():
+    told = {"query": ["pno"], "prompts": ["p"], "labels": ["3"]}  # no boxes are a target
+    for failed, status, rewards in (("raise", 503, None), (-1.0, 200, [-1.0])):
+        with TestClient(create_app({"iou": {}}, failed=failed)) as client:
+            answer = client.post("/get_reward", json=told)
+        assert (answer.status_code, answer.json().get("rewards")) == (status, rewards)
+    assert "1 of 1 scores failed" in TestClient(create_app({"iou": {}})).post("/get_reward", json=told).text
 
 
 ROUTE = {"rewards": {"iou": {"python": "/bin/sh"}}}

@@ -162,4 +162,4 @@ def test_time_is_in_proportion_to_length(number):
         return time.process_time() - begun
 
     small, large = (min(seconds(size) for _ in range(2)) for size in (20_000, 200_000))
-    assert large < 40 * small + 0.3
+    assert large < 40 * small + 0.2
