@@ -222,3 +222,22 @@ def test_an_answer_that_breaks_its_schema_is_typed(engine, vlm_folder, pictures)
     assert caught.value.status == "unparsable"
     with pytest.raises(ValueError, match="schema"):
         engine.run(vlm.write(Media(pictures[0]), SHORT, schema={"type": "nonsense"}))
+
+
+def test_a_prompt_beyond_the_context_fails_alone(engine, vlm_folder, pictures):
+    """Past its context a model still answers; the others of the batch get theirs."""
+    vlm = models.vlm(vlm_folder)
+    media, labels = Media(pictures[0]), ("yes", "no")
+    most = vlm.network.config.get_text_config().max_position_embeddings
+
+    async def ask(question):
+        try:
+            return await vlm.read(media, question, labels)
+        except Unscorable as failure:
+            return failure
+
+    alone = engine.run(vlm.read(media, SHORT, labels))
+    engine.cache.clear()
+    fine, refused = gather(engine, ask(SHORT), ask("is it? " * most))
+    assert fine.probs["yes"] == pytest.approx(alone.probs["yes"], abs=1e-5)
+    assert refused.status == "error" and f"reads at most {most}" in str(refused)
