@@ -16,6 +16,7 @@ from ..routing.router import Routed
 from ..sources.metrics import source_metrics
 from ..sources.outcomes import outcomes_of
 from ..types import Score
+from ..verifiers.branches import WRITTEN
 from .numbers import component, tell_failures
 from .once import Once
 from .rows import Batch, batch_of, grouped, share, spoken
@@ -132,7 +133,7 @@ class Grading:
                     **{key: held[row] for key, held in lists.items()},
                     **progress,
                     "prompt": told["prompts"][row],
-                    "response": spoken(completion, "assistant"),
+                    "response": _final(lists, row, completion),
                 }
                 for row, completion in enumerate(completions)
             ),
@@ -204,6 +205,12 @@ class AsyncFunction(_Named):
 def paid(total: Score) -> float | None:
     """What a trainer is told that knows None as "not applicable"."""
     return total.value if total.ok and abs(total.value) <= LARGEST else None
+
+
+def _final(lists: Mapping[str, list[Any]], row: int, completion: Any) -> str:
+    """What is verified: all that was written, or the last turn of several (see `trl_turns`)."""
+    turns = lists[WRITTEN][row] if WRITTEN in lists else None
+    return turns[-1] if turns else spoken(completion, "assistant")
 
 
 def _is_column(held: Any, size: int) -> bool:

@@ -6,6 +6,7 @@ file only draws: what is asked and what is true stands in `tasks.py`.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -333,14 +334,24 @@ def spoilt(level: float) -> Dialogue:
     return Dialogue("artifact", ARTIFACT, "yes" if level > 0 else "no")
 
 
-def prefer(first: Scene, second: Scene, rng: np.random.Generator, heard: bool) -> Dialogue | None:
-    """Which of two pictures fits; with `heard`, given another's reasoning (wrong in three cases of ten)."""
+def preferable(
+    first: Scene, second: Scene, rng: np.random.Generator
+) -> tuple[Caption, Literal["1", "2"]] | None:
+    """A request that one of the scenes fits better, and which; None where they fit alike."""
     caption = draw_caption(first if rng.random() < 0.5 else second, rng, edits=int(rng.random() < 0.3))
     one, two = (compare(caption, scene.things) for scene in (first, second))
     if (one.f1, not one.crossed) == (two.f1, not two.crossed):
         return None
-    answer = "1" if (one.f1, not one.crossed) > (two.f1, not two.crossed) else "2"
-    asked = PREFER.format(caption=caption)
+    return caption, "1" if (one.f1, not one.crossed) > (two.f1, not two.crossed) else "2"
+
+
+def prefer(first: Scene, second: Scene, rng: np.random.Generator, heard: bool) -> Dialogue | None:
+    """Which of two pictures fits; with `heard`, given another's reasoning (wrong in three cases of ten)."""
+    chosen = preferable(first, second, rng)
+    if chosen is None:
+        return None
+    caption, answer = chosen
+    asked = PREFER.format(prompt=caption)
     if not heard:
         reasoning = prefer_reasoning(caption, first.things, second.things)
         return Dialogue("prefer", asked, REASONED.format(reasoning=reasoning, answer=answer))

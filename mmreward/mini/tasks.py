@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ..judges import asking
 from ..rewards import artifact, critique, listener
 from .vocabulary import COMMON
 from .world import COLOURS, NUMBERS, RELATIONS, SHAPES, Caption, Thing, holds, noun_phrase
@@ -33,10 +34,7 @@ LOCATE_ALL = "Locate every shape. Answer with a JSON list of bbox_2d and label."
 LOCATE = "Locate the {noun}. Answer with a JSON list of bbox_2d and label."
 ARTIFACT = artifact.QUESTION
 VERDICT = "Does this picture match the request: {caption}? Think first, then answer yes or no."
-PREFER = (
-    "Two pictures were made for the request: {caption}\n"
-    "Which one fits it better? Think first, then answer 1 or 2."
-)
+PREFER = asking.QUESTION
 REASONED = "<think>{reasoning}</think><answer>{answer}</answer>"
 
 LOW, HIGH = 1, 4
@@ -219,7 +217,7 @@ def critique_answer(caption: Caption, things: Sequence[Thing], level: float) -> 
 
 
 def prefer_listen_question(caption: Caption, reasoning: str) -> str:
-    asked = PREFER.format(caption=caption).split("?")[0] + "?"
+    asked = PREFER.format(prompt=caption).split("?")[0] + "?"
     return listener.PROMPT.format(prompt=asked, reasoning=reasoning, labels="1 or 2")
 
 

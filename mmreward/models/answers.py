@@ -1,6 +1,6 @@
 """What a vision-language model is asked and what it answers, wherever it runs. Imports no torch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..media import Media
@@ -8,16 +8,30 @@ from ..media import Media
 Pictures = Media | Sequence[Media] | None
 
 
+class Turn(NamedTuple):
+    """An earlier question, and what was answered."""
+
+    question: str
+    answer: str
+
+
 class Ask(NamedTuple):
-    """One user turn: pictures first, then text, so that questions about one picture share a prefix."""
+    """A question, and the turns before it. Pictures come first, then text, so that questions about one
+    picture share a prefix."""
 
     media: tuple[Media, ...]
     text: str
     system: str = ""
+    history: tuple[Turn, ...] = ()
 
     @property
     def key(self) -> tuple[Any, ...]:
-        return (*(media.key for media in self.media), self.text, self.system)
+        return (*(media.key for media in self.media), self.text, self.system, self.history)
+
+    @property
+    def said(self) -> str:
+        """All text there is, to be measured and searched."""
+        return "\n".join([self.system, *(text for turn in self.history for text in turn), self.text])
 
     @property
     def share(self) -> tuple[str, ...]:
@@ -75,6 +89,21 @@ class LogProb(NamedTuple):
     tokens: int
     each: tuple[float, ...]
     certainty: float | None = None
+
+
+def messages(ask: Ask, pictures: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The conversation; `pictures` are the parts that stand for the media, before the first text."""
+    questions = [*(turn.question for turn in ask.history), ask.text]
+    said: list[dict[str, Any]] = []
+    if ask.system:
+        said.append({"role": "system", "content": [{"type": "text", "text": ask.system}]})
+    for place, question in enumerate(questions):
+        shown = list(pictures) if place == 0 else []
+        said.append({"role": "user", "content": [*shown, {"type": "text", "text": question}]})
+        if place < len(ask.history):
+            answer = {"type": "text", "text": ask.history[place].answer}
+            said.append({"role": "assistant", "content": [answer]})
+    return said
 
 
 def media_of(pictures: Pictures) -> tuple[Media, ...]:

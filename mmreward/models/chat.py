@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
 from ..failures import Unscorable
-from .answers import Ask, Written
+from .answers import Ask, Written, messages
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -80,12 +80,13 @@ def parse(kind: type[M], data: bytes) -> M:
         ) from None
 
 
-def messages(ask: Ask, pictures: Sequence[str]) -> list[dict[str, Any]]:
-    """The conversation, pictures before text, as `Ask` has them; `pictures` are their data URLs."""
-    content: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": url}} for url in pictures]
-    content.append({"type": "text", "text": ask.text})
-    system = [{"role": "system", "content": ask.system}] if ask.system else []
-    return [*system, {"role": "user", "content": content}]
+def request_messages(ask: Ask, pictures: Sequence[str]) -> list[dict[str, Any]]:
+    """The conversation as a server takes it; `pictures` are data URLs. Only the user shows any."""
+    said = messages(ask, [{"type": "image_url", "image_url": {"url": url}} for url in pictures])
+    return [
+        one if one["role"] == "user" else {"role": one["role"], "content": one["content"][0]["text"]}
+        for one in said
+    ]
 
 
 def json_schema(schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,8 +15,9 @@ YES_NO = ("yes", "no")
 
 
 def shown_to(sample: Sample) -> tuple[Media, ...]:
-    """What policy and judge look at: the image or clip, else the inputs."""
-    return (sample.shown,) if sample.shown is not None else sample.inputs
+    """What policy and judge look at: the image or clip, then the inputs. Adapters put a prompt's first
+    picture into the image and the others into the inputs."""
+    return (*(() if sample.shown is None else (sample.shown,)), *sample.inputs)
 
 
 async def probability_of_yes(

@@ -15,7 +15,7 @@ import torch
 from ..batching import Cost
 from ..failures import Unscorable
 from ..media import Media
-from .answers import Ask, LogProb, Read, Written
+from .answers import Ask, LogProb, Read, Written, messages
 from .base import TorchNetwork
 from .decoding import Start, decode, forked
 from .forking import Forking
@@ -105,7 +105,7 @@ class QwenVL(TorchNetwork):
     def cost(self, op: str, item: Item) -> Cost:
         ask, view, detail = item
         said = "".join(detail) if op == "logprob" else ""
-        self._refuse_placeholders(ask.text, ask.system, said)
+        self._refuse_placeholders(ask.said, said)
         pixels = 0
         for media in ask.media:
             height, width = self.vision.size(media, view)
@@ -116,7 +116,7 @@ class QwenVL(TorchNetwork):
         if ask.media:
             first += seen // len(ask.media)
         ahead = detail.max_tokens if op == "write" else len(said) // 3
-        total = seen + (len(ask.text) + len(ask.system)) // 3 + ahead + 24
+        total = seen + len(ask.said) // 3 + ahead + 24
         return Cost(total, pixels * 24, first if ask.media else 0)
 
     def prepare(self, op: str, items: list[Item]) -> Any:
@@ -266,12 +266,8 @@ class QwenVL(TorchNetwork):
 
     def chat(self, ask: Ask) -> str:
         """The prompt in the checkpoint's own chat template, up to where the answer begins."""
-        content = [*({"type": media.kind} for media in ask.media), {"type": "text", "text": ask.text}]
-        messages = [{"role": "user", "content": content}]
-        if ask.system:
-            system = [{"type": "text", "text": ask.system}]
-            messages.insert(0, {"role": "system", "content": system})
-        chat = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        said = messages(ask, [{"type": media.kind} for media in ask.media])
+        chat = self.processor.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
         return cast(str, chat)
 
     def _span(self, chat: str, given: str, continuation: str) -> int:

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from ..engine import current
 from .address import parse_address
-from .answers import Ask, LogProb, Pictures, Read, Written, media_of, sampling_of
+from .answers import Ask, LogProb, Pictures, Read, Turn, Written, media_of, sampling_of
 from .chat import json_schema
 from .labels import check_labels
 from .schema import check_schema, check_written
@@ -98,6 +98,7 @@ class ServedVLM:
         temperature: float = 0.0,
         seed: int = 0,
         system: str = "",
+        history: Sequence[Turn] = (),
         schema: Mapping[str, Any] | None = None,
     ) -> Written:
         """Generate an answer: greedily, or sampled at a temperature from a seed.
@@ -106,6 +107,8 @@ class ServedVLM:
         reasoning parser keeps the reasoning back.
 
         Args:
+            history: what was asked and answered before about the same pictures, which come with the first
+                question.
             schema: a JSON schema the answer must fulfil. The server is asked to constrain the answer to it,
                 and the answer is checked here as well.
 
@@ -114,7 +117,8 @@ class ServedVLM:
             Unscorable: "unparsable" for a refusal, an empty answer, and one that breaks the schema or was cut
                 off within it; see also the class.
         """
-        ask, sampling = Ask(media_of(media), prompt, system), sampling_of(max_tokens, temperature, seed)
+        ask = Ask(media_of(media), prompt, system, tuple(history))
+        sampling = sampling_of(max_tokens, temperature, seed)
         if schema is not None:
             check_schema(schema)
         key = (ask.key, sampling, json.dumps(schema, sort_keys=True))

@@ -11,7 +11,7 @@ from ..failures import Unscorable
 from ..media import Media
 from .address import Address
 from .answers import Ask, LogProb, Read, Sampling, Written
-from .chat import Completion, Position, messages, parse, written
+from .chat import Completion, Position, parse, request_messages, written
 from .dataurls import data_url
 from .labels import check_sets, spellings
 from .once import Once
@@ -143,7 +143,9 @@ class Session:
 
         async def body() -> dict[str, Any]:
             pictures = await asyncio.gather(*map(self._picture, ask.media))
-            turns = messages(ask, pictures) + ([{"role": "assistant", "content": said}] if said else [])
+            turns = request_messages(ask, pictures) + (
+                [{"role": "assistant", "content": said}] if said else []
+            )
             return {"model": self._address.model, "messages": turns, **settings}
 
         url, deadline = self._address.url + "/chat/completions", self._address.deadline

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from ..engine import current
-from .answers import Ask, LogProb, Pictures, Read, Written, media_of, sampling_of
+from .answers import Ask, LogProb, Pictures, Read, Turn, Written, media_of, sampling_of
 from .qwen import Item, QwenVL
 from .schema import check_schema, check_written
 from .vision import View
@@ -83,6 +83,7 @@ class VLM:
         temperature: float = 0.0,
         seed: int = 0,
         system: str = "",
+        history: Sequence[Turn] = (),
         schema: Mapping[str, Any] | None = None,
     ) -> Written:
         """Generate an answer: greedily, or sampled at a temperature from a seed of its own.
@@ -90,6 +91,8 @@ class VLM:
         Equal arguments give equal words, alone or in any batch (up to float rounding).
 
         Args:
+            history: what was asked and answered before about the same pictures, which come with the first
+                question.
             schema: a JSON schema the answer must fulfil. It is checked when the answer is there; only a
                 served model is held to it while it writes.
 
@@ -100,7 +103,7 @@ class VLM:
         if schema is not None:
             check_schema(schema)
         sampling = sampling_of(max_tokens, temperature, seed)
-        ask = Ask(media_of(media), prompt, system)
+        ask = Ask(media_of(media), prompt, system, tuple(history))
         written = cast(Written, await self._submit("write", ask, sampling, sampling))
         if schema is not None:
             check_written(written, schema)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from .. import models
 from ..failures import Unscorable
+from ..models.judging import shown_to
 from ..registry import reward
 from ..types import Sample, Score
 from ..verifiers.answer import mask_verdict, segment
@@ -67,7 +68,7 @@ def listener(
         heard = read_or_wrong(lambda: _heard(sample, known), PARTS)
         if isinstance(heard, Score):
             return heard
-        media = (sample.image,) if sample.image is not None else sample.inputs
+        media = shown_to(sample)
         if not media:
             raise Unscorable("the sample has no image and no inputs to look at", "missing")
         prompt = PROMPT.format(prompt=sample.prompt, reasoning=heard.reasoning, labels=" or ".join(labels))

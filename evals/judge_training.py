@@ -1,0 +1,163 @@
+"""A judge of picture pairs, trained in stages: `python -m mmreward.evals.judge_training
+configs/judge-mini-*.yaml`.
+
+Held-out comparisons are asked in both orders before the first stage and after every one that the student
+went through, and a frozen listener hears the reasoning. What is printed is the table of all exams.
+"""
+
+import argparse
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import Field
+
+from mmreward import Engine, load, models
+from mmreward.config import Amount, Positive, Strict, load_yaml
+from mmreward.judges.asking import Asking
+from mmreward.judges.comparison import Comparison, comparisons
+from mmreward.judges.rationales import Drawing
+from mmreward.models.vlms import VLM
+from mmreward.pair_folder import read_pairs
+
+from . import judge_pairs
+from .judge_exam import FIGURES, Exam, examine, gain
+from .judge_stages import School, Stage, load_judge
+from .vlm_tasks import weaken
+
+EXAM_SEED = 70_001
+
+
+class JudgeConfig(Strict):
+    """One run.
+
+    Args:
+        student: who learns: a folder, a hub id or "mini-vlm".
+        teacher: who writes rationales for `parrot`.
+        listener: who filters them, and examines; frozen.
+        weaken: noise on the student's weights, in standard deviations of each matrix.
+        asking: arguments of `judges.asking.Asking`.
+        pairs: how many comparisons to draw from shapes world, or a folder that `mmreward pairs` made.
+        examined: held-out comparisons; of a folder they are taken from its end.
+        max_tokens: where a turn is cut off.
+        stages: one after the other.
+        out: folder of the weights and of exams.jsonl.
+        seed: of noise, scenes, draws and trainers.
+    """
+
+    student: str = "mini-vlm"
+    teacher: str = "mini-vlm"
+    listener: str = "mini-vlm"
+    weaken: Amount = 0.0
+    asking: dict[str, Any] = Field(default_factory=dict)
+    pairs: Positive | str = 1500
+    examined: Positive = 150
+    max_tokens: Positive = 90
+    stages: Annotated[list[Stage], Field(min_length=1)]
+    out: str
+    seed: int = 0
+
+
+class Sitting(NamedTuple):
+    """An exam, and after what it was."""
+
+    after: str
+    exam: Exam
+    minutes: float
+
+
+def train(config: JudgeConfig) -> list[Sitting]:
+    """Train as described; every exam.
+
+    Raises:
+        ValueError: there is something in the output folder, or a folder of too few pairs.
+    """
+    out = Path(config.out)
+    if out.exists() and any(out.iterdir()):
+        raise ValueError(f"{out} is not empty: give another folder, or remove it")
+    out.mkdir(parents=True, exist_ok=True)
+    begun = time.perf_counter()
+    asking = Asking(**config.asking)
+    training, held = _split(config)
+    student = _disturbed(config, out) if config.weaken else config.student
+    listener = load("listener", listener=config.listener, labels=("1", "2"))
+    drawing = Drawing(asking=asking, temperature=0.0, max_tokens=config.max_tokens)
+    sittings = []
+    with Engine() as engine:
+        people = {"student": student, "teacher": config.teacher}
+        school = School(
+            engine, people, training, asking, config.listener, config.max_tokens, out, config.seed
+        )
+
+        def sit(after: str) -> None:
+            judge = models.vlm(school.people["student"])
+            assert isinstance(judge, VLM)
+            exam, _ = examine(engine, judge, listener, held, drawing)
+            sittings.append(Sitting(after, exam, (time.perf_counter() - begun) / 60))
+            columns = {name: column.tolist() for name, column in asdict(exam).items()}
+            with (out / "exams.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"after": after, **columns}) + "\n")
+            told = ", ".join(f"{name} {getattr(exam, name).mean():.3f}" for name in FIGURES)
+            print(f"after {after}: {told}", flush=True)
+
+        sit("nothing")
+        for stage in config.stages:
+            school.attend(stage)
+            if getattr(stage, "who", "student") == "student":
+                sit(stage.kind)
+    return sittings
+
+
+def _split(config: JudgeConfig) -> tuple[list[Comparison], list[Comparison]]:
+    """Comparisons to learn from, and held out ones."""
+    if isinstance(config.pairs, int):
+        drawn = judge_pairs.draw(config.pairs, config.seed)
+        held = judge_pairs.draw(config.examined, EXAM_SEED)
+        return judge_pairs.comparisons(drawn), judge_pairs.comparisons(held)
+    every = comparisons(read_pairs(config.pairs))
+    if len(every) <= config.examined:
+        raise ValueError(f"{config.pairs} has {len(every)} pairs, and {config.examined} are to be held out")
+    return every[: -config.examined], every[-config.examined :]
+
+
+def _disturbed(config: JudgeConfig, out: Path) -> str:
+    model, processor = load_judge(config.student)
+    weaken(model, config.weaken, config.seed)
+    folder = out / "0-student"
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return str(folder)
+
+
+def table(name: str, sittings: list[Sitting]) -> str:
+    """Markdown: figures by exam, and what was gained from the first to the last."""
+    first, last = sittings[0].exam, sittings[-1].exam
+    heads = [f"after {one.after}, {one.minutes:.1f} min" for one in sittings[1:]]
+    lines = [f"| {name} | before | {' | '.join(heads)} | points (95 %) |"]
+    lines.append("|---" * (len(heads) + 3) + "|")
+    for figure, called in FIGURES.items():
+        values = [f"{getattr(one.exam, figure).mean():.3f}" for one in sittings]
+        points, half = gain(getattr(first, figure), getattr(last, figure))
+        interval = f"{points:+.1f} ({points - half:+.1f} to {points + half:+.1f})"
+        lines.append(f"| {called} | {' | '.join(values)} | {interval} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("configs", type=Path, nargs="+", help="YAML files, trained one after the other")
+    parser.add_argument("--out", type=Path, help="where the runs are left; default: as the configs say")
+    given = parser.parse_args()
+    tables = []
+    for path in given.configs:
+        config = load_yaml(path, JudgeConfig)
+        if given.out is not None:
+            config = config.model_copy(update={"out": str(given.out / path.stem)})
+        tables.append(table(path.stem, train(config)))
+    print("\n\n".join(tables))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Two pictures for one request, in the order a judge sees them, and which is better."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from ..media import Media
+from ..pair_folder import PreferencePair
+from ..types import Sample
+
+Place = Literal["1", "2"]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One question to a judge.
+
+    Args:
+        id: names it; the same for both orders of a pair.
+        request: what the pictures were made for.
+        pictures: in the order they are shown.
+        better: which of them is better.
+    """
+
+    id: str
+    request: str
+    pictures: tuple[Media, Media]
+    better: Place
+
+    @property
+    def swapped(self) -> "Comparison":
+        """The same pictures in the other order."""
+        first, second = self.pictures
+        return Comparison(self.id, self.request, (second, first), "1" if self.better == "2" else "2")
+
+    def sample(self, question: str, response: str) -> Sample:
+        """With a judge's response, for rewards that verify it."""
+        return Sample(
+            id=self.id, prompt=question, inputs=self.pictures, response=response, target=self.better
+        )
+
+    def candidates(self) -> tuple[Sample, Sample]:
+        """The pictures as samples of one group, for rewards that compare."""
+        first, second = (
+            Sample(id=f"{self.id}-{place}", prompt=self.request, image=picture, group=self.id)
+            for place, picture in zip("12", self.pictures, strict=True)
+        )
+        return first, second
+
+
+def comparisons(pairs: Iterable[PreferencePair]) -> list[Comparison]:
+    """One per pair, in an order that only its content decides, so that no place is right more often.
+
+    A judge trained on pairs whose better picture always comes first learns to say "1", and an evaluation that
+    does the same cannot tell (R1-Reward's does).
+
+    Raises:
+        ValueError: a pair of clips.
+        Unscorable: a picture that cannot be read.
+    """
+    found = []
+    for number, pair in enumerate(pairs):
+        if "video" in (pair.chosen.kind, pair.rejected.kind):
+            raise ValueError(f"pair {number} is of clips; a comparison is of two pictures")
+        content = "\0".join((pair.prompt, *sorted((pair.chosen.key, pair.rejected.key))))
+        first = hashlib.blake2b(content.encode("utf-8", "replace"), digest_size=1).digest()[0] % 2 == 0
+        given = Comparison(f"{number:06d}", pair.prompt, (pair.chosen, pair.rejected), "1")
+        found.append(given if first == (pair.chosen.key < pair.rejected.key) else given.swapped)
+    return found

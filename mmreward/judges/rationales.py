@@ -1,0 +1,167 @@
+"""Rationales a model writes for comparisons, and which of them are worth learning from.
+
+With a hint of the right verdict and a listener this is PARROT's anchored generation and consistency filter
+(RationalRewards, arXiv:2604.11626); without either, rejection sampling as in UnifiedReward-Think
+(arXiv:2505.03318).
+"""
+
+import math
+from asyncio import gather
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+from ..failures import Unscorable
+from ..registry import Reward
+from ..scoring import score_one
+from .asking import Asking, Sampling
+from .comparison import Comparison
+
+if TYPE_CHECKING:
+    from ..models.remote import ServedVLM
+    from ..models.vlms import VLM
+
+Fate = Literal["kept", "unreadable", "wrong", "unconvincing", "failed"]
+FATES: tuple[Fate, ...] = get_args(Fate)
+HINT = "\nPicture {better} is better."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawing:
+    """How rationales are drawn.
+
+    Args:
+        asking: what is asked.
+        hint: said after the question, with `{better}` where the right verdict stands; "" for none. What is
+            learned from a rationale never contains it.
+        draws: rationales per comparison.
+        temperature: of the sampling.
+        max_tokens: where each turn is cut off.
+        seed: of the first draw; the next ones count up.
+
+    Raises:
+        ValueError: a hint without `{better}`, or less than one draw.
+    """
+
+    asking: Asking
+    hint: str = ""
+    draws: int = 1
+    temperature: float = 1.0
+    max_tokens: int = 1024
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.hint and "{better}" not in self.hint:
+            raise ValueError(
+                f"the hint has no {{better}}, so it would say the same every time: {self.hint!r}"
+            )
+        if self.draws < 1:
+            raise ValueError(f"draws is {self.draws}; a comparison needs at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Rationale:
+    """One draw and what became of it.
+
+    Args:
+        comparison: what it is about.
+        turns: what was written; none where it failed or could not be read.
+        verdict: "1", "2", "" for a tie, or None for none.
+        fate: "kept"; without a readable verdict, or with the "wrong" one; "unconvincing" to the listener;
+            "failed" where writer or listener did not answer.
+        heard: the probability that the listener gave to the right verdict; NaN where it was not asked.
+        note: why it could not be read, or failed.
+    """
+
+    comparison: Comparison
+    turns: tuple[str, ...]
+    verdict: str | None
+    fate: Fate
+    heard: float = math.nan
+    note: str = ""
+
+
+async def draw(
+    writer: "VLM | ServedVLM",
+    asked: Sequence[Comparison],
+    drawing: Drawing,
+    *,
+    listener: Reward | None = None,
+    least: float = 0.5,
+) -> list[Rationale]:
+    """All draws of all comparisons, in order. Runs on the engine's loop: `Engine.run(draw(...))`.
+
+    Args:
+        writer: who writes.
+        asked: what about.
+        drawing: how.
+        listener: the reward `listener` with the labels "1" and "2". It hears the reasoning without hint and
+            verdict, of those rationales that reach the right verdict.
+        least: a rationale is kept where the right verdict is more probable than this to the listener.
+    """
+    one = [
+        _one(writer, comparison, drawing, drawing.seed + number, listener, least)
+        for comparison in asked
+        for number in range(drawing.draws)
+    ]
+    return list(await gather(*one))
+
+
+async def _one(
+    writer: "VLM | ServedVLM",
+    comparison: Comparison,
+    drawing: Drawing,
+    seed: int,
+    listener: Reward | None,
+    least: float,
+) -> Rationale:
+    sampling = Sampling(drawing.max_tokens, drawing.temperature, seed)
+    hint = drawing.hint.format(better=comparison.better)
+    try:
+        judged = await drawing.asking.ask(
+            writer, comparison.request, comparison.pictures, sampling, hint=hint
+        )
+    except Unscorable as error:
+        fate: Fate = "unreadable" if error.status == "unparsable" else "failed"
+        return Rationale(comparison, (), None, fate, note=str(error))
+    if judged.verdict != comparison.better:
+        return Rationale(comparison, judged.turns, judged.verdict, "wrong")
+    if listener is None:
+        return Rationale(comparison, judged.turns, judged.verdict, "kept")
+    question = drawing.asking.opening(comparison.request)
+    told = await score_one(comparison.sample(question, judged.turns[-1]), listener)
+    if not told.ok:
+        return Rationale(comparison, judged.turns, judged.verdict, "failed", note=told.note)
+    fate = "kept" if told.value > least else "unconvincing"
+    return Rationale(comparison, judged.turns, judged.verdict, fate, told.value)
+
+
+def best(rationales: Iterable[Rationale], *, per_comparison: int = 1) -> list[Rationale]:
+    """Of every comparison at most so many kept rationales of different words, the most convincing first.
+
+    Raises:
+        ValueError: less than one per comparison.
+    """
+    if per_comparison < 1:
+        raise ValueError(f"per_comparison is {per_comparison}; it is at least 1")
+    ranked: dict[str, dict[str, Rationale]] = {}
+    kept = [one for one in rationales if one.fate == "kept"]
+    for one in sorted(kept, key=lambda one: 0.0 if math.isnan(one.heard) else -one.heard):
+        ranked.setdefault(one.comparison.id, {}).setdefault("\n".join(one.turns), one)
+    return [one for _, found in sorted(ranked.items()) for one in list(found.values())[:per_comparison]]
+
+
+def unsolved(rationales: Iterable[Rationale]) -> list[Comparison]:
+    """The comparisons one of whose draws was wrong or unreadable, each once: what GRPO can learn from."""
+    found: dict[str, Comparison] = {}
+    for one in rationales:
+        if one.fate in ("wrong", "unreadable"):
+            found.setdefault(one.comparison.id, one.comparison)
+    return list(found.values())
+
+
+def fates(rationales: Iterable[Rationale]) -> dict[Fate, int]:
+    """How many met each fate."""
+    counted = Counter(one.fate for one in rationales)
+    return {fate: counted[fate] for fate in FATES}
