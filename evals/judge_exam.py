@@ -84,7 +84,7 @@ def _heard(
         one.comparison.sample(drawing.asking.opening(one.comparison.request), one.turns[-1])
         for one in readable.values()
     ]
-    scores = engine.score(samples, listener)["listener"] if samples else []
+    scores = engine.score(samples, listener)[listener.info.name] if samples else []
     return dict(zip(readable, scores, strict=True))
 
 

@@ -41,7 +41,7 @@ class Drawn(NamedTuple):
         wrong = {name for one in found for name in _criteria(one)}
         named = ", ".join([name for name in CRITERIA if name in wrong][:3])
         first, second = map(_issues, found)
-        return f"Criteria: {named}\nPicture 1: {first}\nPicture 2: {second}"
+        return f"Look at: {named}\nPicture 1: {first}\nPicture 2: {second}"
 
 
 def draw(number: int, seed: int) -> list[Drawn]:

@@ -1,14 +1,15 @@
 """A judge of picture pairs, trained in stages: `python -m mmreward.evals.judge_training
 configs/judge-mini-*.yaml`.
 
-Held-out comparisons are asked in both orders before the first stage and after every one that the student
-went through, and a frozen listener hears the reasoning. What is printed is the table of all exams.
+Held-out comparisons are asked in both orders before the first stage (in one turn, as anybody would ask) and
+after every one that the student went through, and a frozen listener hears the reasoning. What is printed is
+the table of all exams.
 """
 
 import argparse
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -91,7 +92,7 @@ def train(config: JudgeConfig) -> list[Sitting]:
             engine, people, training, asking, config.listener, config.max_tokens, out, config.seed
         )
 
-        def sit(after: str) -> None:
+        def sit(after: str, drawing: Drawing) -> None:
             judge = models.vlm(school.people["student"])
             assert isinstance(judge, VLM)
             exam, _ = examine(engine, judge, listener, held, drawing)
@@ -102,11 +103,11 @@ def train(config: JudgeConfig) -> list[Sitting]:
             told = ", ".join(f"{name} {getattr(exam, name).mean():.3f}" for name in FIGURES)
             print(f"after {after}: {told}", flush=True)
 
-        sit("nothing")
+        sit("nothing", replace(drawing, asking=replace(asking, turns=1)))
         for stage in config.stages:
             school.attend(stage)
             if getattr(stage, "who", "student") == "student":
-                sit(stage.kind)
+                sit(stage.kind, drawing)
     return sittings
 
 

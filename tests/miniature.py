@@ -55,6 +55,8 @@ CASES = [
     for name in NAMES
     for args in variants(name)
 ]
+SINGLE = [case for case in CASES if find(case.values[0]).info.arity == "point"]
+PAIRED = [case for case in CASES if find(case.values[0]).info.arity == "pair"]
 
 
 def draw_scenes():

@@ -22,8 +22,8 @@ QUESTION = (
 SYSTEM = "Write your reasoning between <think> and </think>, then the answer between <answer> and </answer>."
 BRANCH = (
     "Two pictures were made for the request: {prompt}\n"
-    "Name the one to three of these that matter most here: {criteria}. Then say what is wrong with each "
-    "picture. Write three lines: Criteria: Picture 1: Picture 2:"
+    "Name one to three of these that are most important here: {criteria}. Then say what is wrong with each "
+    "picture.\nLook at: ...\nPicture 1: ...\nPicture 2: ..."
 )
 RETHINK = "Look again at {criteria}. Which picture fits better? Think first, then answer 1 or 2."
 TURNS = (1, 2)

@@ -22,7 +22,7 @@ PARTS = ("turns", "criteria")
         "response": "<think>Picture 1 has one circle, as asked.</think><answer>1</answer>",
         "meta": {
             "written_turns": [
-                "Criteria: number\nPicture 1: nothing\nPicture 2: two circles instead of one",
+                "Look at: number\nPicture 1: nothing\nPicture 2: two circles instead of one",
                 "<think>Picture 1 has one circle, as asked.</think><answer>1</answer>",
             ]
         },

@@ -1,6 +1,6 @@
 """The first of a judge's two turns (BR-RM, arXiv:2510.23596): what it will look at, and what it noticed.
 
-    Criteria: number, colour
+    Look at: number, colour
     Picture 1: ...
     Picture 2: ...
 
@@ -17,7 +17,7 @@ CRITERIA = ("colour", "shape", "number", "place", "text", "style", "realism", "a
 WRITTEN = "written_turns"
 """Where a sample's `meta` holds the list of what was written, turn by turn; the last is its response."""
 MOST = 3
-HEADS = ("criteria", "picture 1", "picture 2")
+HEADS = ("look at", "picture 1", "picture 2")
 SEPARATORS = re.compile(r",|;|\band\b")
 
 

@@ -12,9 +12,7 @@ NAMED = re.compile(
     rf"(?:overall judge?ment ?:? )?(?:the )?(?:(?:{NOUNS}) )?({PLACES})(?: (?:{NOUNS}|one))?"
     r"(?: (?:is|fits|wins)(?: it)?(?: the)?(?: better| best)?(?: one)?)?"
 )
-TIED = re.compile(
-    rf"tie|equal|both|a=b|both (?:{NOUNS})s are equally good|(?:they|both|the two) are equally good"
-)
+TIED = re.compile(rf"tie|equal|a=b|both (?:{NOUNS})s are equally good|(?:they|both|the two) are equally good")
 
 
 def preferred(answer: str) -> str:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 import pytest
-from miniature import CASES, NAMES, draw_scenes, samples_for, variants
+from miniature import CASES, NAMES, SINGLE, draw_scenes, samples_for, variants
 
 from mmreward import Engine, Media, Sample, load, models
 from mmreward.registry import find
@@ -30,7 +30,7 @@ def scenes():
     return draw_scenes()
 
 
-@pytest.mark.parametrize(("name", "args"), CASES)
+@pytest.mark.parametrize(("name", "args"), SINGLE)
 def test_values_are_in_range_and_batched_equals_looped(engine, scenes, name, args):
     reward = load(name, **args)
     samples = samples_for(name, scenes)
@@ -76,7 +76,7 @@ def test_the_fingerprint_is_that_of_a_fresh_process(request, fresh, name, args):
     assert load(name, **args).fingerprint == fresh[request.node.callspec.id]
 
 
-@pytest.mark.parametrize(("name", "args"), CASES)
+@pytest.mark.parametrize(("name", "args"), SINGLE)
 def test_order_and_neighbours_do_not_matter(engine, scenes, name, args):
     reward = load(name, **args)
     samples = samples_for(name, scenes)
@@ -87,7 +87,7 @@ def test_order_and_neighbours_do_not_matter(engine, scenes, name, args):
     assert backward[::-1] == pytest.approx(forward, abs=1e-4, nan_ok=True)
 
 
-@pytest.mark.parametrize(("name", "args"), CASES)
+@pytest.mark.parametrize(("name", "args"), SINGLE)
 def test_a_bad_row_fails_alone_and_says_why(engine, scenes, tmp_path, name, args):
     """A response that says nothing may also be worth the least there is, see `verifiers.verdict`."""
     reward = load(name, **args)
@@ -118,7 +118,7 @@ def test_a_bad_row_fails_alone_and_says_why(engine, scenes, tmp_path, name, args
         assert (wrong or not score.ok) and score.note, f"{str(change)[:80]} -> {score}"
 
 
-@pytest.mark.parametrize(("name", "args"), CASES)
+@pytest.mark.parametrize(("name", "args"), SINGLE)
 def test_of_a_response_that_is_too_long_the_end_counts(engine, scenes, name, args):
     """As in `types.shortened`; what not even that fits into a judge's context is a failure that says so."""
     reward = load(name, **args)
@@ -155,7 +155,7 @@ def test_the_fingerprint_is_stable_and_follows_the_arguments(name, args):
         assert load(name, **args).fingerprint != load(name, **other).fingerprint
 
 
-@pytest.mark.parametrize(("name", "args"), CASES)
+@pytest.mark.parametrize(("name", "args"), SINGLE)
 def test_an_awaiting_caller_gets_the_same_scores_and_they_pickle(engine, scenes, name, args):
     reward = load(name, **args)
     samples = samples_for(name, scenes)[:2]

@@ -13,7 +13,7 @@ import torch
 from naive_vlm import naive_logprobs
 
 from mmreward import Media, Unscorable, models
-from mmreward.models.answers import Ask
+from mmreward.models.answers import Ask, Turn
 from mmreward.models.labels import label_sets
 from mmreward.models.qwen import Item
 
@@ -97,6 +97,40 @@ def test_greedy_writing_matches_generate(engine, vlm_folder, naive, pictures):
     want = processor.tokenizer.decode(ids[0, prompt:], skip_special_tokens=False)
     got = engine.run(models.vlm(vlm_folder).write(Media(pictures[3]), SHORT, max_tokens=12))
     assert want.startswith(got.text) and (got.finished or got.tokens == 12)
+
+
+def test_what_was_said_before_is_read(engine, vlm_folder, naive, pictures):
+    """Two pictures, a question answered and a second one: as the chat template puts it."""
+    model, processor, _ = naive
+    model.model.rope_deltas = None
+    said = [
+        ("user", [*({"type": "image"} for _ in range(2)), {"type": "text", "text": LONG}]),
+        ("assistant", [{"type": "text", "text": "I see noise."}]),
+        ("user", [{"type": "text", "text": SHORT}]),
+    ]
+    messages = [{"role": role, "content": content} for role, content in said]
+    text = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    shown = [pictures[0], pictures[3]]
+    inputs = processor(text=[text], images=shown, return_tensors="pt")
+    with torch.no_grad():
+        ids = model.generate(**inputs, max_new_tokens=12, do_sample=False)
+    want = processor.tokenizer.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=False)
+    vlm, media = models.vlm(vlm_folder), tuple(map(Media, shown))
+    history = [Turn(LONG, "I see noise.")]
+    got = engine.run(vlm.write(media, SHORT, max_tokens=12, history=history))
+    assert want.startswith(got.text) and (got.finished or got.tokens == 12)
+    asks = [
+        Ask(media, SHORT, "", tuple(history)),
+        Ask(media, SHORT),
+        Ask(media, SHORT, "", (Turn(LONG, "No."),)),
+    ]
+    assert len({ask.key for ask in asks}) == 3
+
+
+def test_a_picture_s_place_in_what_was_said_before_is_refused(engine, vlm_folder, naive, pictures):
+    history = [Turn(f"Look {naive[1].image_token}", "Yes.")]
+    with pytest.raises(Unscorable, match="stands for a picture"):
+        engine.run(models.vlm(vlm_folder).write(Media(pictures[0]), SHORT, history=history))
 
 
 def test_writing_in_a_batch_equals_writing_alone(engine, vlm_folder, pictures):

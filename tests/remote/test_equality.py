@@ -6,6 +6,7 @@ from emulated import EmulatedVLLM
 
 from mmreward import Media, Sample, Unscorable, load, models
 from mmreward.mini.world import describe, render, sample_scene
+from mmreward.models.answers import Turn
 from mmreward.models.base import locate
 
 QUESTION = "Is there a red circle? Answer yes or no."
@@ -91,8 +92,10 @@ def test_a_short_top_k_is_refused_and_never_zero(serve, gather, emulated, scenes
 def test_greedy_words_are_equal(serve, gather, emulated, here, scenes):
     _, there = serve(emulated)
     calls = [(Media(picture), question) for _, picture in scenes for question in (QUESTION, COUNT)]
-    got = gather(*(there.write(*call, max_tokens=24) for call in calls))
-    want = gather(*(here.write(*call, max_tokens=24) for call in calls))
+    more = {"max_tokens": 24, "system": "Look closely."}
+    told = {**more, "history": [Turn(COUNT, "3"), Turn(QUESTION, "no")]}
+    got = gather(*(there.write(*call, **given) for call in calls for given in (more, told)))
+    want = gather(*(here.write(*call, **given) for call in calls for given in (more, told)))
     assert got == want and all(written.text for written in want)
 
 

@@ -1,0 +1,191 @@
+"""Training a judge: the truth that is told, what an exam measures, and the stages for a few steps."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mmreward.evals import judge_pairs
+from mmreward.evals.judge_exam import examine, gain
+from mmreward.evals.judge_training import JudgeConfig, Sitting, table, train
+from toys import toy
+
+from mmreward import Engine, Score, assets
+from mmreward.config import load_yaml
+from mmreward.judges.asking import Asking, heard
+from mmreward.judges.rationales import Drawing
+from mmreward.mini import oracle
+from mmreward.mini.tasks import compare
+from mmreward.models.answers import Written
+from mmreward.pair_folder import PreferencePair, write_pairs
+from mmreward.verifiers.branches import read_branch
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("judge-*.yaml"))
+TWO = Asking(turns=2, criteria=judge_pairs.CRITERIA, system="")
+
+
+# --- what is drawn --------------------------------------------------------------------------------
+
+
+def test_the_better_picture_is_the_one_the_oracle_finds_closer():
+    for one in judge_pairs.draw(40, seed=3):
+        f1 = [
+            (found.f1, not found.crossed)
+            for picture in one.comparison.pictures
+            for found in [compare(one.caption, oracle.read(picture.picture()))]
+        ]
+        assert (f1[0] > f1[1]) == (one.comparison.better == "1") and f1[0] != f1[1]
+
+
+def test_what_is_told_has_the_form_that_is_asked_for():
+    for one in judge_pairs.draw(40, seed=4):
+        assert heard(one.told(Asking()).turns).verdict == one.comparison.better
+        noted, answer = one.told(TWO).turns
+        branch = read_branch(noted, judge_pairs.CRITERIA)
+        assert branch.issues[2 - int(one.comparison.better)] != "nothing" and heard((answer,)).verdict
+        assert all(name in TWO.following(noted) for name in branch.criteria)
+
+
+def test_both_places_are_right_about_as_often():
+    better = [one.comparison.better for one in judge_pairs.draw(200, seed=5)]
+    assert 70 < better.count("1") < 130
+
+
+# --- exams ----------------------------------------------------------------------------------------
+
+
+async def hears(sample):
+    """A listener that believes whoever says "sure"."""
+    sure = "sure" in sample.response
+    says = "1" if "sure 1" in sample.response else "2"
+    return Score(0.9 if sure and says == sample.target else 0.1, {"agrees": float(sure)})
+
+
+class Judge:
+    """Answers by the place, by the truth, or not at all, as the request says."""
+
+    def __init__(self, truth):
+        self.truth = truth
+
+    async def write(self, pictures, question, **_):
+        request = question.split("request: ")[1].splitlines()[0]
+        right = self.truth[request, pictures[0].key]
+        said = {"place": "1", "right": right, "wrong": "21"[int(right) - 1]}.get(request.split()[0])
+        return Written(f"<think>sure {said}</think><answer>{said}</answer>" if said else "hm", True, 3)
+
+
+def test_an_exam_tells_the_right_from_the_lucky():
+    pictures = [one.comparison.pictures for one in judge_pairs.draw(4, seed=6)]
+    requests = ("place", "right", "wrong", "mute")
+    asked = [
+        judge_pairs.Comparison(name, name, shown, "1") for name, shown in zip(requests, pictures, strict=True)
+    ]
+    truth = {(one.request, one.pictures[0].key): one.better for pair in asked for one in (pair, pair.swapped)}
+    listener = toy(hears, "hears")
+    with Engine("cpu") as engine:
+        drawing = Drawing(asking=Asking(system=""), temperature=0.0)
+        exam, written = examine(engine, Judge(truth), listener, asked, drawing)
+    assert exam.right.tolist() == [0.5, 1.0, 0.0, 0.0]
+    assert exam.swing.tolist() == [1.0, 0.0, 0.0, 1.0]
+    assert exam.heard.tolist() == pytest.approx([0.5, 0.9, 0.1, 0.0])
+    assert exam.agrees.tolist() == [1.0, 1.0, 1.0, 0.0] and exam.readable.tolist() == [1.0, 1.0, 1.0, 0.0]
+    assert len(written) == 8
+    lines = table("judge", [Sitting("nothing", exam, 0.1), Sitting("grpo", exam, 2.0)]).splitlines()
+    assert lines[0].startswith("| judge | before | after grpo, 2.0 min |")
+    assert lines[2] == "| right verdicts | 0.375 | 0.375 | +0.0 (+0.0 to +0.0) |"
+
+
+def test_the_gain_is_paired():
+    before, after = np.array([0.0, 1.0, 0.0, 1.0]), np.array([1.0, 1.0, 1.0, 1.0])
+    points, half = gain(before, after)
+    assert points == 50 and half == pytest.approx(1.96 * 100 * np.std([1, 0, 1, 0], ddof=1) / 2)
+
+
+# --- stages ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_the_recipes_are_valid(path):
+    config = load_yaml(path, JudgeConfig)
+    Asking(**config.asking)
+    assert config.out == f"runs/{path.stem}"
+
+
+SFT = {
+    "max_steps": 1,
+    "per_device_train_batch_size": 4,
+    "max_length": None,
+    "learning_rate": 1e-5,
+    "save_strategy": "no",
+    "report_to": "none",
+    "use_cpu": True,
+    "bf16": False,
+    "disable_tqdm": True,
+}
+GRPO = {**{key: held for key, held in SFT.items() if key != "max_length"}, "num_generations": 2}
+ROUTE = {"rewards": {"verdict": {}}, "accuracy": {"verdict": 1.0}}
+BOTH = {"kind": "grpo", "route": ROUTE, "trainer": {**GRPO, "max_completion_length": 8}}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_every_kind_of_stage_on_pairs_of_a_folder(tmp_path):
+    """A teacher is taught, rationales are drawn, kept and learned, and the policy is updated."""
+    pairs = [
+        PreferencePair(prompt=one.comparison.request, chosen=shown[place], rejected=shown[1 - place])
+        for one in judge_pairs.draw(12, seed=8)
+        for shown, place in [(one.comparison.pictures, int(one.comparison.better) - 1)]
+    ]
+    write_pairs(tmp_path / "pairs", pairs)
+    stages = [
+        {"kind": "taught", "who": "teacher", "hint": True, "number": 4, "trainer": SFT},
+        {"kind": "parrot", "least": 0.0, "trainer": SFT},
+        {"kind": "rejection", "draws": 2, "trainer": SFT},
+        {**BOTH, "unsolved": True},
+    ]
+    config = JudgeConfig(
+        asking={"system": ""},
+        pairs=str(tmp_path / "pairs"),
+        examined=2,
+        stages=stages,
+        out=str(tmp_path / "out"),
+    )
+    sittings = train(config)
+    assert [one.after for one in sittings] == ["nothing", "parrot", "rejection", "grpo"]
+    assert sorted(folder.name for folder in (tmp_path / "out").glob("?-*")) == [
+        "1-teacher",
+        "2-student",
+        "3-student",
+        "4-student",
+    ]
+    lines = [json.loads(line) for line in (tmp_path / "out" / "exams.jsonl").read_text().splitlines()]
+    assert [line["after"] for line in lines] == [one.after for one in sittings]
+    assert len(lines[0]["right"]) == 2 and sittings[0].exam.readable.mean() == 1
+    with pytest.raises(ValueError, match="not empty"):
+        train(config)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_two_turns_are_reinforced(tmp_path):
+    config = JudgeConfig(
+        student=str(Path(assets.__file__).parent / "mini-vlm"),
+        weaken=0.1,
+        asking={"turns": 2, "system": ""},
+        pairs=4,
+        examined=2,
+        max_tokens=8,
+        stages=[BOTH],
+        out=str(tmp_path),
+    )
+    before, after = train(config)
+    assert before.exam.right.shape == (2,) and after.after == "grpo"
+    assert (tmp_path / "0-student").is_dir() and (tmp_path / "1-student").is_dir()
+
+
+def test_more_held_out_than_there_are(tmp_path):
+    one = judge_pairs.draw(1, seed=9)[0].comparison
+    write_pairs(
+        tmp_path / "pairs", [PreferencePair(prompt="p", chosen=one.pictures[0], rejected=one.pictures[1])]
+    )
+    config = JudgeConfig(pairs=str(tmp_path / "pairs"), stages=[BOTH], out=str(tmp_path / "out"))
+    with pytest.raises(ValueError, match="1 pairs, and 150 are to be held out"):
+        train(config)
