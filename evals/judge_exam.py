@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from mmreward import Engine
 from mmreward.judges.comparison import Comparison
 from mmreward.judges.rationales import Drawing, Rationale, draw
+from mmreward.models.remote import ServedVLM
 from mmreward.models.vlms import VLM
 from mmreward.registry import Reward
 from mmreward.types import Score
@@ -48,7 +49,7 @@ FIGURES = {
 
 
 def examine(
-    engine: Engine, judge: VLM, listener: Reward, asked: Sequence[Comparison], drawing: Drawing
+    engine: Engine, judge: VLM | ServedVLM, listener: Reward, asked: Sequence[Comparison], drawing: Drawing
 ) -> tuple[Exam, list[Rationale]]:
     """Ask, greedily, and let the listener hear the reasoning.
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from datasets import Dataset
 from pydantic import Field
-from transformers import AutoProcessor, PreTrainedModel, ProcessorMixin, Qwen3VLForConditionalGeneration
+from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from mmreward import Engine, load, models
@@ -17,6 +17,8 @@ from mmreward.judges.asking import Asking
 from mmreward.judges.comparison import Comparison
 from mmreward.judges.rationales import HINT, Drawing, best, draw, fates, unsolved
 from mmreward.judges.rows import SOURCE, Row, exercises, lessons
+from mmreward.models.base import locate
+from mmreward.models.remote import ServedVLM
 from mmreward.models.vlms import VLM
 from mmreward.routing import Router
 
@@ -156,10 +158,8 @@ class School:
             seed=self.seed,
         )
 
-    def _vlm(self, who: Who) -> VLM:
-        found = models.vlm(self.people[who])
-        assert isinstance(found, VLM), "a served model cannot be trained here"
-        return found
+    def _vlm(self, who: Who) -> "VLM | ServedVLM":
+        return models.vlm(self.people[who])
 
     def _tune(self, who: Who, rows: list[Row], arguments: dict[str, Any]) -> None:
         model, processor = load_judge(self.people[who])
@@ -198,10 +198,8 @@ class School:
 
 def load_judge(folder: str) -> tuple[PreTrainedModel, ProcessorMixin]:
     """Weights and processor for a trainer."""
-    from mmreward.models.base import locate
-
     place = locate(folder)
-    return Qwen3VLForConditionalGeneration.from_pretrained(place), AutoProcessor.from_pretrained(place)
+    return AutoModelForImageTextToText.from_pretrained(place), AutoProcessor.from_pretrained(place)
 
 
 def _each(drawn: Sequence[Any], asking: Asking) -> list[Comparison]:

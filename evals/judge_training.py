@@ -20,7 +20,6 @@ from mmreward.config import Amount, Positive, Strict, load_yaml
 from mmreward.judges.asking import Asking
 from mmreward.judges.comparison import Comparison, comparisons
 from mmreward.judges.rationales import Drawing
-from mmreward.models.vlms import VLM
 from mmreward.pair_folder import read_pairs
 
 from . import judge_pairs
@@ -36,7 +35,7 @@ class JudgeConfig(Strict):
 
     Args:
         student: who learns: a folder, a hub id or "mini-vlm".
-        teacher: who writes rationales for `parrot`.
+        teacher: who writes rationales for `parrot`; MODEL@URL for a served one.
         listener: who filters them, and examines; frozen.
         weaken: noise on the student's weights, in standard deviations of each matrix.
         asking: arguments of `judges.asking.Asking`.
@@ -94,7 +93,6 @@ def train(config: JudgeConfig) -> list[Sitting]:
 
         def sit(after: str, drawing: Drawing) -> None:
             judge = models.vlm(school.people["student"])
-            assert isinstance(judge, VLM)
             exam, _ = examine(engine, judge, listener, held, drawing)
             sittings.append(Sitting(after, exam, (time.perf_counter() - begun) / 60))
             columns = {name: column.tolist() for name, column in asdict(exam).items()}

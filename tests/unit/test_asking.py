@@ -212,7 +212,7 @@ def test_the_most_convincing_are_learned_once_each():
 
 @pytest.mark.parametrize("wrong", [{"hint": "It is one."}, {"draws": 0}])
 def test_a_drawing_that_makes_no_sense_is_refused(wrong):
-    with pytest.raises(ValueError, match="hint|draws"):
+    with pytest.raises(ValueError, match=r"hint|draws"):
         Drawing(asking=Asking(), **wrong)
 
 
