@@ -53,7 +53,7 @@ class JudgeConfig(Strict):
     weaken: Amount = 0.0
     asking: dict[str, Any] = Field(default_factory=dict)
     pairs: Positive | str = 1500
-    examined: Positive = 150
+    examined: Positive = 300
     max_tokens: Positive = 90
     stages: Annotated[list[Stage], Field(min_length=1)]
     out: str

@@ -187,5 +187,5 @@ def test_more_held_out_than_there_are(tmp_path):
         tmp_path / "pairs", [PreferencePair(prompt="p", chosen=one.pictures[0], rejected=one.pictures[1])]
     )
     config = JudgeConfig(pairs=str(tmp_path / "pairs"), stages=[BOTH], out=str(tmp_path / "out"))
-    with pytest.raises(ValueError, match="1 pairs, and 150 are to be held out"):
+    with pytest.raises(ValueError, match="1 pairs, and 300 are to be held out"):
         train(config)
