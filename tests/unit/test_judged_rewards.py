@@ -4,6 +4,7 @@ import asyncio
 import math
 
 import pytest
+from PIL import Image
 
 from mmreward import Sample, Unscorable, load, models
 from mmreward.media import Media
@@ -51,8 +52,6 @@ def judged(monkeypatch):
 
 @pytest.fixture
 def picture():
-    from PIL import Image
-
     return Media(Image.new("RGB", (8, 8)))
 
 
@@ -85,6 +84,32 @@ def test_an_unreadable_response_is_worth_nothing_and_costs_no_call(judged, name)
         assert (bad.value, bad.parts["parsed"]) == (0.0, 0.0) and bad.note
         assert set(bad.parts) == set(good.parts)
     assert not judge.asked
+
+
+@pytest.mark.parametrize("name", [name for name in JUDGED if name not in ("consistency", "evidence")])
+def test_of_several_pictures_the_judge_sees_all(judged, name):
+    """Adapters put the first picture of a prompt into `image` and the others into `inputs`."""
+    shown = [Media(Image.new("RGB", (8, 8), (shade, 0, 0))) for shade in range(3)]
+    judge = Judge()
+    more = NEEDS.get(name, {})
+    judged(name, judge)(response=ANSWERED, image=shown[0], inputs=tuple(shown[1:]), **more)
+    assert judge.asked and all(tuple(asked[0]) == tuple(shown) for asked in judge.asked)
+
+
+def test_a_listener_sees_all_pictures(monkeypatch):
+    shown = [Media(Image.new("RGB", (8, 8), (shade, 0, 0))) for shade in range(2)]
+    seen = []
+
+    class Listener:
+        async def read(self, media, question, labels):
+            seen.append(tuple(media))
+            return Read({"1": 0.2, "2": 0.8}, 1.0)
+
+    monkeypatch.setattr(models, "vlm", lambda *_, **__: Listener())
+    response = "<think>There are two circles.</think><answer>2</answer>"
+    sample = Sample(prompt="Which?", response=response, target="2", image=shown[0], inputs=(shown[1],))
+    score = asyncio.run(load("listener", listener="any", labels=("1", "2"))(sample))
+    assert seen == [tuple(shown)] and score.value == 0.8 and score.parts["agrees"] == 1
 
 
 @pytest.mark.parametrize("name", ["consistency", "evidence", "thinking", "prm"])
