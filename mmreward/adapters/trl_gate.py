@@ -144,7 +144,9 @@ class GatedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         first: dict[int, int] = {}
         start = self.accelerator.process_index * len(prompts)
         groups = [(start + row) // self.num_generations for row in range(len(prompts))]
-        asked = [first.setdefault(group, row) if self.gate.greedy else row for row, group in enumerate(groups)]
+        asked = [
+            first.setdefault(group, row) if self.gate.greedy else row for row, group in enumerate(groups)
+        ]
         together = self.gate.together
         turns = {
             row: probe_turns(prompts[row], inputs[row].get(self.gate.column), together=together)
