@@ -18,7 +18,7 @@ DRAWS = 64
 """Questions drawn for one exercise at most: a small picture has few."""
 
 
-def probes(one: Exercise, number: int, seed: int) -> list[dict[str, str]]:
+def probes(one: Exercise, number: int, seed: Sequence[int]) -> list[dict[str, str]]:
     """`number` different sub-questions about the picture with their answers, or as many as there are.
 
     The exercise's own question is none of them.
@@ -32,7 +32,7 @@ def probes(one: Exercise, number: int, seed: int) -> list[dict[str, str]]:
     return [{"question": question, "answer": answer} for question, answer in found.items()]
 
 
-def _drawn(one: Exercise, seed: int) -> Iterator[tuple[str, str]]:
+def _drawn(one: Exercise, seed: Sequence[int]) -> Iterator[tuple[str, str]]:
     rng = np.random.default_rng(seed)
     for draw in range(DRAWS):
         dialogue = PROBED[draw % len(PROBED)](one.scene, rng)
@@ -42,4 +42,4 @@ def _drawn(one: Exercise, seed: int) -> Iterator[tuple[str, str]]:
 
 def with_probes(asked: Sequence[Exercise], number: int, seed: int) -> list[list[dict[str, str]]]:
     """The probes of each exercise, a column of the data set; the same for the same seed."""
-    return [probes(one, number, hash((seed, row)) % 2**32) for row, one in enumerate(asked)]
+    return [probes(one, number, (seed, row)) for row, one in enumerate(asked)]

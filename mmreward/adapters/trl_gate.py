@@ -177,19 +177,26 @@ class GatedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     @contextmanager
     def _aside(self) -> Iterator[None]:
         """Generation as the gate wants it, which leaves no trace in the completions' random state."""
-        usual, device = self.generation_config, self.accelerator.device
-        own = copy.deepcopy(usual)
-        if own is not None:  # vLLM has none
-            own.do_sample = usual.do_sample and not self.gate.greedy
-            own.max_new_tokens = self.gate.longest or usual.max_new_tokens
+        device = self.accelerator.device
         on_gpu = [device] if device.type == "cuda" else []
-        with torch.random.fork_rng(devices=on_gpu):
+        with torch.random.fork_rng(devices=on_gpu), self._asked_shortly():
             torch.manual_seed(hash((self.args.seed, self._step, self.accelerator.process_index)))
-            self.generation_config = own
-            try:
-                yield
-            finally:
-                self.generation_config = usual
+            yield
+
+    @contextmanager
+    def _asked_shortly(self) -> Iterator[None]:
+        if self.use_vllm:  # it has no such configuration, and `__init__` refused what would need one
+            yield
+            return
+        usual = self.generation_config
+        own = copy.deepcopy(usual)
+        own.do_sample = usual.do_sample and not self.gate.greedy
+        own.max_new_tokens = self.gate.longest or usual.max_new_tokens
+        self.generation_config = own
+        try:
+            yield
+        finally:
+            self.generation_config = usual
 
     def _tell(
         self,
