@@ -34,8 +34,8 @@ Column = NDArray[np.float64]
 
 
 class Exam(NamedTuple):
-    """What each task's exercises earned, (N,) each; of tasks with boxes also how many were written, and how
-    many are true."""
+    """What each task's exercises earned, (N,) each; of tasks with boxes also how many were written in answers
+    that could be read, and how many are true."""
 
     marks: Mapping[Task, Column]
     written: Mapping[Task, Column]
@@ -125,17 +125,20 @@ class Examiner(Callback):  # type: ignore[misc]
 
 def marked(asked: Sequence[Exercise], scores: Sequence[Mapping[str, Score]]) -> Exam:
     """The columns of an examination from the scores of its answers."""
-    exam = Exam({}, {}, {})
+    marks: dict[Task, Column] = {}
+    written: dict[Task, Column] = {}
+    true: dict[Task, Column] = {}
     for task in dict.fromkeys(one.task for one in asked):
-        own = [found for one, found in zip(asked, scores, strict=True) if one.task == task]
+        rows = [row for row, one in enumerate(asked) if one.task == task]
         if task not in BOXES:
-            exam.marks[task] = np.array([found[task].value for found in own])
+            marks[task] = np.array([scores[row][task].value for row in rows])
             continue
-        parts = [found["iou"].parts for found in own]
-        exam.marks[task], exam.written[task], exam.true[task] = (
-            np.array([part[name] for part in parts]) for name in ("mean_iou", "found", "true")
-        )
-    return exam
+        parts = [scores[row]["iou"].parts for row in rows]
+        marks[task] = np.array([part["mean_iou"] for part in parts])
+        written[task] = np.array([part["found"] for part in parts])
+        # an answer that could not be read has parts of zeros, `true` among them
+        true[task] = np.array([float(len(json.loads(asked[row].answer))) for row in rows])
+    return Exam(marks, written, true)
 
 
 def figure(task: Task) -> str:

@@ -10,7 +10,7 @@ import argparse
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from datasets import Dataset
 from pydantic import Field, model_validator
@@ -83,6 +83,13 @@ class VlmConfig(Strict):
         if unpaid := [task for task in self.tasks if task not in self.routes]:
             raise ValueError(f"no route for {', '.join(unpaid)}: add it to routes, or leave the task out")
         return self
+
+
+class Recipe(NamedTuple):
+    """The runs of one YAML file: one, or one per seed."""
+
+    name: str
+    runs: Sequence[VlmConfig]
 
 
 class Journal(Callback):  # type: ignore[misc]
@@ -170,20 +177,21 @@ def train(config: VlmConfig) -> Run:
     return Run(config.seed, examiner.exams, (time.perf_counter() - begun) / 60)
 
 
-def planned(paths: Sequence[Path], out: Path | None, seeds: Sequence[int]) -> dict[str, list[VlmConfig]]:
-    """The runs of each recipe by its name; with seeds, one per seed in a folder of its own.
+def planned(paths: Sequence[Path], out: Path | None, seeds: Sequence[int]) -> list[Recipe]:
+    """The runs of each recipe; with seeds, one per seed in a folder of its own.
 
     Raises:
         ValueError: a recipe that makes no sense, a folder that is there already or that two runs would share.
     """
-    plan: dict[str, list[VlmConfig]] = {}
+    plan: list[Recipe] = []
     for path in paths:
         config = load_yaml(path, VlmConfig)
         folder = Path(config.out) if out is None else out / path.stem
-        plan[path.stem] = [
+        seeded = [
             config.model_copy(update={"out": str(folder / f"seed-{seed}"), "seed": seed}) for seed in seeds
-        ] or [config.model_copy(update={"out": str(folder)})]
-    _not_there([config for configs in plan.values() for config in configs])
+        ]
+        plan.append(Recipe(path.stem, seeded or [config.model_copy(update={"out": str(folder)})]))
+    _not_there([config for recipe in plan for config in recipe.runs])
     return plan
 
 
@@ -208,7 +216,7 @@ def main() -> None:
         plan = planned(given.configs, given.out, given.seeds)
     except ValueError as error:
         parser.error(str(error))
-    tables = [table(name, [train(config) for config in configs]) for name, configs in plan.items()]
+    tables = [table(recipe.name, [train(config) for config in recipe.runs]) for recipe in plan]
     print("\n\n".join(tables))
 
 

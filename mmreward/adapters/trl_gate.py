@@ -4,7 +4,7 @@ picture, and a group that does not see learns less from its answers.
     GatedGRPOTrainer(gate=Gate(floor=0.5), reward_funcs=..., train_dataset=..., ...)
 
 The data set has a column `probes`: a list of {"question", "answer"} per row. Needs TRL (`pip install
-mmreward[trl]`), 1.16 or later, as it overrides two methods that TRL does not call public.
+mmreward[trl]`), 1.16 or later, as it stands on methods that TRL does not call public.
 """
 
 import copy
@@ -16,7 +16,7 @@ from statistics import fmean
 from typing import Any
 
 import torch
-from trl import GRPOTrainer
+import trl
 
 from ..config import EngineConfig
 from ..engine import Engine
@@ -32,6 +32,8 @@ LOGGED = "gate"
 FIGURE = "perception"
 """Figures are logged as "gate/sources/SOURCE/perception/NAME"."""
 Inputs = Sequence[Mapping[str, Any]]
+Trainer: Any = trl.GRPOTrainer
+"""Untyped for type checkers: most methods that are overridden or called here have no annotations."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +72,7 @@ class Gate:
             raise ValueError(f"longest is {self.longest} tokens; an answer needs 1 at least")
 
 
-class GatedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
+class GatedGRPOTrainer(Trainer):  # type: ignore[misc]
     """GRPOTrainer whose advantages are multiplied by max(floor, mean probe accuracy of their group).
 
     The current policy answers the probes right after its completions. A group whose probes all failed (the
@@ -107,9 +109,11 @@ class GatedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             batch["advantages"] = batch["advantages"] * self._weights
         return batch
 
-    def _calculate_rewards(self, inputs: Inputs, prompts: Sequence[Any], *rest: Any) -> torch.Tensor:
+    def _calculate_rewards(
+        self, inputs: Inputs, prompts: Sequence[Any], completions: Any, completion_ids_list: Any
+    ) -> torch.Tensor:
         """Rewards of all processes; here TRL still collects what this batch has to log."""
-        rewards: torch.Tensor = super()._calculate_rewards(inputs, prompts, *rest)
+        rewards: torch.Tensor = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         if self.model.training:
             samples = self._probed(inputs, prompts)
             probes = self._verifier.score(Batch(samples, {})).totals

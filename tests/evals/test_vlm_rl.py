@@ -74,16 +74,18 @@ def test_runs_are_planned_before_anything_is_trained(tmp_path):
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(config(tmp_path / f"runs-{name}")))
     paths = [tmp_path / "a.yaml", tmp_path / "b.yaml"]
     plan = planned(paths, None, [])
-    assert [(name, [one.out for one in configs]) for name, configs in plan.items()] == [
+    assert [(name, [one.out for one in configs]) for name, configs in plan] == [
         ("a", [str(tmp_path / "runs-a")]),
         ("b", [str(tmp_path / "runs-b")]),
     ]
-    seeded = planned(paths[:1], tmp_path / "else", [0, 5])["a"]
+    [(_, seeded)] = planned(paths[:1], tmp_path / "else", [0, 5])
     assert [(one.seed, one.out) for one in seeded] == [
         (seed, str(tmp_path / "else" / "a" / f"seed-{seed}")) for seed in (0, 5)
     ]
     with pytest.raises(ValueError, match="more than one run would go there"):
         planned(paths[:1], None, [3, 3])
+    with pytest.raises(ValueError, match="more than one run would go there"):
+        planned([paths[0], paths[0]], None, [])
     (tmp_path / "runs-b").mkdir()
     with pytest.raises(ValueError, match=r"runs-b: there already\. .* name another folder with --out"):
         planned(paths, None, [])

@@ -51,6 +51,13 @@ def test_spam_is_seen_in_the_number_of_boxes(engine):
     assert exam.written["locate_all"][0] == exam.true["locate_all"][0] + 3
 
 
+def test_an_answer_that_cannot_be_read_hides_no_true_boxes(engine):
+    [one] = exercises(1, 3, ["locate_all"])
+    exam = marked([one], Router(EXAMINED).score(engine, [one.sample("a cat")]).scores)
+    assert exam.marks["locate_all"][0] == exam.written["locate_all"][0] == 0
+    assert exam.true["locate_all"][0] == len(one.scene.things) > 0
+
+
 def test_exercises_are_drawn_by_seed():
     assert exercises(6, 3)[7].question == exercises(3, 3)[7].question
     assert exercises(1, 4)[0] != exercises(1, 3)[0]
