@@ -32,7 +32,7 @@ LOGGED = "gate"
 FIGURE = "perception"
 """Figures are logged as "gate/sources/SOURCE/perception/NAME"."""
 Inputs = Sequence[Mapping[str, Any]]
-Trainer: Any = trl.GRPOTrainer
+Trainer: Any = trl.GRPOTrainer  # type: ignore[attr-defined]
 """Untyped for type checkers: most methods that are overridden or called here have no annotations."""
 
 
@@ -192,8 +192,8 @@ class GatedGRPOTrainer(Trainer):  # type: ignore[misc]
         if self.use_vllm:  # it has no such configuration, and `__init__` refused what would need one
             yield
             return
-        usual = self.generation_config
-        own = copy.deepcopy(usual)
+        usual: Any = self.generation_config
+        own: Any = copy.deepcopy(usual)
         own.do_sample = usual.do_sample and not self.gate.greedy
         own.max_new_tokens = self.gate.longest or usual.max_new_tokens
         self.generation_config = own
@@ -215,8 +215,13 @@ class GatedGRPOTrainer(Trainer):  # type: ignore[misc]
         for row, sample in enumerate(samples):
             rows.setdefault(f"{SOURCES}/{(sample.source or UNKNOWN).replace('/', '_')}", []).append(row)
         for block, own in rows.items():
-            columns = ([column[row] for row in own] for column in (answers, probes, weights))
-            for name, value in _figures(*columns, self.gate.right).items():
+            figures = _figures(
+                [answers[row] for row in own],
+                [probes[row] for row in own],
+                [weights[row] for row in own],
+                self.gate.right,
+            )
+            for name, value in figures.items():
                 self._log_metric(f"{LOGGED}/{block}/{FIGURE}/{name}", value)
         self._log_completion_extra(f"{LOGGED}/weight", list(weights))
 
