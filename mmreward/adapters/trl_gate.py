@@ -90,6 +90,8 @@ class GatedGRPOTrainer(Trainer):  # type: ignore[misc]
             which samples as it was told for completions; at the first batch, data without `gate.column`.
     """
 
+    generation_config: Any
+
     def __init__(self, *args: Any, gate: Gate | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.gate = gate or Gate()
@@ -192,8 +194,8 @@ class GatedGRPOTrainer(Trainer):  # type: ignore[misc]
         if self.use_vllm:  # it has no such configuration, and `__init__` refused what would need one
             yield
             return
-        usual: Any = self.generation_config
-        own: Any = copy.deepcopy(usual)
+        usual = self.generation_config
+        own = copy.deepcopy(usual)
         own.do_sample = usual.do_sample and not self.gate.greedy
         own.max_new_tokens = self.gate.longest or usual.max_new_tokens
         self.generation_config = own
