@@ -42,7 +42,7 @@ CURVES = {
     "false_negatives": ("not paid though right", "share"),
 }
 """Figure -> what it is called, and its unit."""
-FAMILIES = ("iou/", "flag/", "component/")
+FAMILIES = ("iou/", "flag/", "component/", "perception/")
 """Figures that differ by source and are drawn as they are called."""
 
 

@@ -1,47 +1,54 @@
 """RL of a weakened mini-vlm with TRL's GRPOTrainer: `python -m mmreward.evals.vlm_rl
-configs/vlm-mini-*.yaml`.
+configs/vlm-mini-*.yaml [--seeds 0 1 2]`.
 
-Grounding, counting and yes-or-no questions at once, each verified by its own route. mini-vlm's weights are
-disturbed first, so that there is something to learn. Held-out scenes are examined now and then by rewards
-that stay the same whatever the training pays for; figures by source go to metrics.jsonl, which `mmreward
-report` draws.
+Several kinds of questions at once, each verified by its own route. mini-vlm's weights are disturbed first, so
+that there is something to learn. Held-out scenes are examined now and then; figures by source go to
+metrics.jsonl, and those of the training itself to training.jsonl, which `mmreward report` draws.
 """
 
 import argparse
-import json
-import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-import numpy as np
 from datasets import Dataset
-from numpy.typing import NDArray
-from pydantic import Field
-from transformers import AutoProcessor, PreTrainedModel, ProcessorMixin, Qwen3VLForConditionalGeneration
+from pydantic import Field, model_validator
+from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 from transformers import TrainerCallback as Callback
 from trl import GRPOConfig, GRPOTrainer
 
 from mmreward import Engine
 from mmreward.adapters import trl
+from mmreward.adapters.trl_gate import LOGGED, Gate, GatedGRPOTrainer
 from mmreward.config import Amount, Positive, RouteConfig, Strict, load_yaml
 from mmreward.models import ASSETS
 from mmreward.routing import Router
 from mmreward.sources.log import append_metrics
-from mmreward.sources.metrics import source_metrics
-from mmreward.sources.outcomes import outcomes_of
 
-from .vlm_tasks import ASKED, Exercise, answers, exercises, weaken
+from .vlm_exam import Examiner
+from .vlm_gate import with_probes
+from .vlm_tables import Run, table
+from .vlm_tasks import USUAL, Exercise, Task, exercises, weaken
 
-EXAMINED = {
-    "yes_no": {"rewards": {"yes_no": {"bare": True}}},
-    "count": {"rewards": {"count": {"bare": True}}},
-    "locate": {"rewards": {"iou": {"bare": True}}},
-}
-"""The examination's routes. Of `iou`, the part `mean_iou` is reported."""
-EXAM_SEED = 10_007
-FIGURES = {"yes_no": "accuracy", "count": "accuracy", "locate": "mean IoU"}
+PAID = "paid"
+"""What the reward function is called in TRL's log."""
+PROBE_TOKENS = 4
+"""Of an answer to a probe: a word or a number, and the end of the turn."""
+
+
+class GateConfig(Strict):
+    """PEARL's gate, see `adapters.trl_gate`.
+
+    Args:
+        floor: the least an advantage is multiplied by.
+        probes: sub-questions about each picture.
+        greedy: answered once per group, greedily; else once per completion, sampled.
+    """
+
+    floor: Annotated[float, Field(ge=0, le=1)] = 0.5
+    probes: Positive = 3
+    greedy: bool = False
 
 
 class VlmConfig(Strict):
@@ -50,93 +57,111 @@ class VlmConfig(Strict):
     Args:
         weaken: noise on the weights, in standard deviations of each matrix.
         exercises: training scenes of each task.
+        tasks: what is asked, in turn; of `vlm_tasks.ASKED`.
         routes: what each task pays.
+        gate: of the advantages; none by default.
         trainer: arguments of `trl.GRPOConfig`.
         examined: held-out scenes of each task.
         every: steps between examinations.
-        out: folder of metrics.jsonl, exams.jsonl and the weights.
-        seed: of the noise, the scenes and the trainer.
+        out: folder of metrics.jsonl, training.jsonl, exams.jsonl and the weights.
+        seed: of the noise, the scenes, the probes and the trainer.
     """
 
     weaken: Amount = 1.0
     exercises: Positive = 1000
+    tasks: tuple[Task, ...] = Field(default=USUAL, min_length=1)
     routes: dict[str, RouteConfig]
+    gate: GateConfig | None = None
     trainer: dict[str, Any] = Field(default_factory=dict)
     examined: Positive = 150
     every: Positive = 25
     out: str
     seed: int = 0
 
-
-class Exam(NamedTuple):
-    """What each task's exercises earned, (N,) each."""
-
-    marks: Mapping[str, NDArray[np.float64]]
-
-    def mean(self, task: str) -> float:
-        return float(self.marks[task].mean())
+    @model_validator(mode="after")
+    def _paid(self) -> "VlmConfig":
+        if unpaid := [task for task in self.tasks if task not in self.routes]:
+            raise ValueError(f"no route for {', '.join(unpaid)}: add it to routes, or leave the task out")
+        return self
 
 
-class Examiner(Callback):  # type: ignore[misc]
-    """Examines the policy before the first step, every so often, and after the last one."""
+class Recipe(NamedTuple):
+    """The runs of one YAML file: one, or one per seed."""
 
-    def __init__(
-        self, config: VlmConfig, model: PreTrainedModel, processor: ProcessorMixin, engine: Engine
-    ) -> None:
-        self._config, self._model, self._processor, self._engine = config, model, processor, engine
-        self._asked = exercises(config.examined, EXAM_SEED)
-        self._router = Router(EXAMINED)
-        self.exams: list[Exam] = []
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.examine(0)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.global_step % self._config.every == 0 or state.global_step == state.max_steps:
-            self.examine(state.global_step)
-
-    def examine(self, step: int) -> None:
-        """Ask, verify, write down and say."""
-        written = answers(self._model, self._processor, self._asked)
-        samples = [one.sample(text) for one, text in zip(self._asked, written, strict=True)]
-        routed = self._router.score(self._engine, samples)
-        lengths = [len(self._processor.tokenizer(text).input_ids) for text in written]
-        metrics = source_metrics(outcomes_of(samples, routed, lengths))
-        exam = Exam({task: _marks(task, self._asked, routed.scores) for task in ASKED})
-        self.exams.append(exam)
-        out = Path(self._config.out)
-        append_metrics(out / "metrics.jsonl", step, metrics)
-        with (out / "exams.jsonl").open("a", encoding="utf-8") as file:
-            marks = {task: column.tolist() for task, column in exam.marks.items()}
-            file.write(json.dumps({"step": step, "marks": marks}) + "\n")
-        told = "  ".join(f"{task} {FIGURES[task]} {exam.mean(task):.3f}" for task in ASKED)
-        print(f"step {step}: {told}", flush=True)
+    name: str
+    runs: Sequence[VlmConfig]
 
 
-def _marks(task: str, asked: Sequence[Exercise], scores: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
-    own = [found for one, found in zip(asked, scores, strict=True) if one.task == task]
-    if task == "locate":
-        return np.array([found["iou"].parts["mean_iou"] for found in own])
-    return np.array([found[task].value for found in own])
+class Journal(Callback):  # type: ignore[misc]
+    """Writes what the reward function and the gate log by source to training.jsonl, under plain names."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        own = {
+            name.partition("/")[2]: value
+            for name, value in (logs or {}).items()
+            if name.startswith((f"{PAID}/", f"{LOGGED}/")) and isinstance(value, float)
+        }
+        if own:
+            append_metrics(self._path, state.global_step, own)
 
 
-def rows(asked: Sequence[Exercise]) -> Dataset:
-    """As TRL wants them: a prompt, its picture, and what the verifier needs."""
-    return Dataset.from_list(
-        [
-            {
-                "prompt": [{"role": "user", "content": one.question}],
-                "image": one.picture,
-                "source": one.task,
-                "target": one.answer,
-            }
-            for one in asked
-        ]
+def rows(asked: Sequence[Exercise], gate: GateConfig | None = None, seed: int = 0) -> Dataset:
+    """As TRL wants them: a prompt, its picture, what the verifier needs, and probes where there is a gate."""
+    columns = {
+        "prompt": [[{"role": "user", "content": one.question}] for one in asked],
+        "image": [one.picture for one in asked],
+        "source": [one.task for one in asked],
+        "target": [one.answer for one in asked],
+    }
+    if gate is not None:
+        columns["probes"] = with_probes(asked, gate.probes, seed)
+    return Dataset.from_dict(columns)
+
+
+def trainer_of(
+    config: VlmConfig, model: Any, processor: Any, engine: Engine, *, beside: Sequence[Any] = (), **more: Any
+) -> GRPOTrainer:
+    """TRL's own trainer, or the gated one where the run has a gate.
+
+    Args:
+        config: of the run.
+        model: to be trained.
+        processor: the model's.
+        engine: what verifies.
+        beside: reward functions after ours.
+        **more: arguments of the trainer.
+    """
+    asked = exercises(config.exercises, config.seed, config.tasks)
+    common = {
+        "model": model,
+        "processing_class": processor,
+        "reward_funcs": [trl.reward(Router(config.routes), name=PAID, engine=engine), *beside],
+        "args": GRPOConfig(output_dir=str(Path(config.out) / "trainer"), seed=config.seed, **config.trainer),
+        "train_dataset": rows(asked, config.gate, config.seed),
+        **more,
+    }
+    if config.gate is None:
+        return GRPOTrainer(**common)
+    gate = Gate(
+        floor=config.gate.floor,
+        together=False,  # mini-vlm knows single questions
+        greedy=config.gate.greedy,
+        longest=PROBE_TOKENS,
+        engine=engine,
     )
+    return GatedGRPOTrainer(gate=gate, **common)
 
 
-def train(config: VlmConfig) -> tuple[list[Exam], float]:
-    """Train as described; every examination, and the minutes of the whole."""
+def train(config: VlmConfig) -> Run:
+    """Train as described.
+
+    Raises:
+        ValueError: the folder is there already.
+    """
+    _not_there([config])
     out = Path(config.out)
     out.mkdir(parents=True)
     begun = time.perf_counter()
@@ -144,51 +169,54 @@ def train(config: VlmConfig) -> tuple[list[Exam], float]:
     processor = AutoProcessor.from_pretrained(ASSETS / "mini-vlm")
     weaken(model, config.weaken, config.seed)
     with Engine("cpu") as engine:
-        examiner = Examiner(config, model, processor, engine)
-        trainer = GRPOTrainer(
-            model=model,
-            processing_class=processor,
-            reward_funcs=trl.reward(Router(config.routes)),
-            args=GRPOConfig(output_dir=str(out / "trainer"), seed=config.seed, **config.trainer),
-            train_dataset=rows(exercises(config.exercises, config.seed)),
-            callbacks=[examiner],
-        )
+        examiner = Examiner(out, model, processor, engine, config.tasks, config.examined, config.every)
+        journal = Journal(out / "training.jsonl")
+        trainer = trainer_of(config, model, processor, engine, callbacks=[examiner, journal])
         trainer.train()
     trainer.save_model(str(out / "weights"))
-    return examiner.exams, (time.perf_counter() - begun) / 60
+    return Run(config.seed, examiner.exams, (time.perf_counter() - begun) / 60)
 
 
-def gain(before: NDArray[np.float64], after: NDArray[np.float64]) -> tuple[float, float]:
-    """Points gained, and half the width of the paired 95 % interval."""
-    difference = 100 * (after - before)
-    return float(difference.mean()), 1.96 * float(difference.std(ddof=1)) / math.sqrt(len(difference))
+def planned(paths: Sequence[Path], out: Path | None, seeds: Sequence[int]) -> list[Recipe]:
+    """The runs of each recipe; with seeds, one per seed in a folder of its own.
+
+    Raises:
+        ValueError: a recipe that makes no sense, a folder that is there already or that two runs would share.
+    """
+    plan: list[Recipe] = []
+    for path in paths:
+        config = load_yaml(path, VlmConfig)
+        folder = Path(config.out) if out is None else out / path.stem
+        seeded = [
+            config.model_copy(update={"out": str(folder / f"seed-{seed}"), "seed": seed}) for seed in seeds
+        ]
+        plan.append(Recipe(path.stem, seeded or [config.model_copy(update={"out": str(folder)})]))
+    _not_there([config for recipe in plan for config in recipe.runs])
+    return plan
 
 
-def table(name: str, exams: Sequence[Exam], minutes: float) -> str:
-    """Markdown, one line per task."""
-    lines = [f"| {name}, {minutes:.1f} min | before | after | points (95 %) | n |", "|---|---|---|---|---|"]
-    first, last = exams[0], exams[-1]
-    for task in ASKED:
-        points, half = gain(first.marks[task], last.marks[task])
-        lines.append(
-            f"| {task}, {FIGURES[task]} | {first.mean(task):.3f} | {last.mean(task):.3f} "
-            f"| {points:+.1f} ({points - half:+.1f} to {points + half:+.1f}) | {len(first.marks[task])} |"
+def _not_there(configs: Sequence[VlmConfig]) -> None:
+    folders = [config.out for config in configs]
+    if taken := [folder for folder in folders if Path(folder).exists()]:
+        raise ValueError(
+            f"{', '.join(taken)}: there already. A run is never continued or written over; move it away, or "
+            "name another folder with --out"
         )
-    return "\n".join(lines)
+    if shared := {folder for folder in folders if folders.count(folder) > 1}:
+        raise ValueError(f"{', '.join(sorted(shared))}: more than one run would go there")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("configs", type=Path, nargs="+", help="YAML files, trained one after the other")
     parser.add_argument("--out", type=Path, help="where the runs are left; default: as the configs say")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[], help="train each once per seed")
     given = parser.parse_args()
-    tables = []
-    for path in given.configs:
-        config = load_yaml(path, VlmConfig)
-        if given.out is not None:
-            config = config.model_copy(update={"out": str(given.out / path.stem)})
-        exams, minutes = train(config)
-        tables.append(table(path.stem, exams, minutes))
+    try:
+        plan = planned(given.configs, given.out, given.seeds)
+    except ValueError as error:
+        parser.error(str(error))
+    tables = [table(recipe.name, [train(config) for config in recipe.runs]) for recipe in plan]
     print("\n\n".join(tables))
 
 

@@ -1,7 +1,8 @@
-"""What mini-vlm is trained and examined on by RL: yes or no, counting and grounding in shapes world."""
+"""What mini-vlm is trained and examined on by RL: yes or no, counting, and grounding one kind of shape or
+every shape in shapes world."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -11,15 +12,25 @@ from transformers import PreTrainedModel, ProcessorMixin
 from mmreward import Media, Sample
 from mmreward.mini import dialogues, world
 
-ASKED = {"yes_no": dialogues.present, "count": dialogues.count, "locate": dialogues.locate}
-LONGEST = {"yes_no": 6, "count": 6, "locate": 60}
-"""Tokens of an answer, in an examination."""
+Task = Literal["yes_no", "count", "locate", "locate_all"]
+ASKED: dict[Task, dialogues.Single] = {
+    "yes_no": dialogues.present,
+    "count": dialogues.count,
+    "locate": dialogues.locate,
+    "locate_all": dialogues.locate_all,
+}
+USUAL: tuple[Task, ...] = ("yes_no", "count", "locate")
+BOXES: tuple[Task, ...] = ("locate", "locate_all")
+"""Tasks whose answers are boxes."""
+LONGEST: dict[Task, int] = {"yes_no": 6, "count": 6, "locate": 60, "locate_all": 112}
+"""Tokens of an answer, in an examination: a box takes 13, and there are four at most."""
 
 
 class Exercise(NamedTuple):
     """A question about a picture, and its true answer as mini-vlm would write it."""
 
-    task: str
+    task: Task
+    scene: world.Scene
     picture: Image.Image
     question: str
     answer: str
@@ -35,7 +46,7 @@ class Exercise(NamedTuple):
         )
 
 
-def exercises(number: int, seed: int, tasks: Sequence[str] = tuple(ASKED)) -> list[Exercise]:
+def exercises(number: int, seed: int, tasks: Sequence[Task] = USUAL) -> list[Exercise]:
     """`number` of each task in turn, each about a scene of its own."""
     rng = np.random.default_rng(seed)
     drawn: list[Exercise] = []
@@ -43,7 +54,7 @@ def exercises(number: int, seed: int, tasks: Sequence[str] = tuple(ASKED)) -> li
         task, scene = tasks[len(drawn) % len(tasks)], world.sample_scene(rng)
         dialogue = ASKED[task](scene, rng)
         if dialogue is not None:  # not every question fits every scene
-            drawn.append(Exercise(task, world.render(scene), dialogue.question, dialogue.answer))
+            drawn.append(Exercise(task, scene, world.render(scene), dialogue.question, dialogue.answer))
     return drawn
 
 

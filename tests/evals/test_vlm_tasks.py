@@ -1,12 +1,21 @@
 """Exercises for mini-vlm: true answers earn full marks, and a weakened model fewer."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
-from mmreward.evals.vlm_rl import EXAMINED, gain
-from mmreward.evals.vlm_tasks import ASKED, answers, exercises, weaken
+import yaml
+from mmreward.evals.vlm_exam import EXAMINED, marked
+from mmreward.evals.vlm_gate import probes, with_probes
+from mmreward.evals.vlm_rl import VlmConfig
+from mmreward.evals.vlm_tasks import ASKED, LONGEST, USUAL, answers, exercises, weaken
 from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 
 from mmreward.models import ASSETS
 from mmreward.routing import Router
+
+RECIPES = sorted((Path(__file__).parents[2] / "configs").glob("vlm-mini-*.yaml"))
+EVERY = tuple(ASKED)
 
 
 @pytest.fixture(scope="module")
@@ -20,11 +29,71 @@ def processor():
 
 
 def test_the_true_answers_earn_full_marks(engine):
-    asked = exercises(6, 3)
-    assert [one.task for one in asked] == list(ASKED) * 6
-    totals = Router(EXAMINED).score(engine, [one.sample(one.answer) for one in asked]).totals
-    assert [total.value for total in totals] == pytest.approx([1.0] * 18)
-    assert exercises(6, 3)[7].question == asked[7].question and exercises(1, 4)[0] != asked[0]
+    asked = exercises(6, 3, EVERY)
+    assert [one.task for one in asked] == list(EVERY) * 6
+    routed = Router(EXAMINED).score(engine, [one.sample(one.answer) for one in asked])
+    assert [total.value for total in routed.totals] == pytest.approx([1.0] * 24)
+    exam = marked(asked, routed.scores)
+    assert {task: column.tolist() for task, column in exam.marks.items()} == {
+        task: pytest.approx([1.0] * 6) for task in EVERY
+    }
+    shapes = [len(one.scene.things) for one in asked if one.task == "locate_all"]
+    assert exam.written["locate_all"].tolist() == exam.true["locate_all"].tolist() == shapes
+    assert max(shapes) > 2 and set(exam.true) == {"locate", "locate_all"}
+
+
+def test_spam_is_seen_in_the_number_of_boxes(engine):
+    [one] = exercises(1, 3, ["locate_all"])
+    spam = one.answer[:-1] + ', {"bbox_2d": [0, 0, 10, 10], "label": "red circle"}' * 3 + "]"
+    routed = Router(EXAMINED).score(engine, [one.sample(spam)])
+    exam = marked([one], routed.scores)
+    assert exam.marks["locate_all"] == pytest.approx(1.0)
+    assert exam.written["locate_all"][0] == exam.true["locate_all"][0] + 3
+
+
+def test_an_answer_that_cannot_be_read_hides_no_true_boxes(engine):
+    [one] = exercises(1, 3, ["locate_all"])
+    exam = marked([one], Router(EXAMINED).score(engine, [one.sample("a cat")]).scores)
+    assert exam.marks["locate_all"][0] == exam.written["locate_all"][0] == 0
+    assert exam.true["locate_all"][0] == len(one.scene.things) > 0
+
+
+def test_exercises_are_drawn_by_seed():
+    assert exercises(6, 3)[7].question == exercises(3, 3)[7].question
+    assert exercises(1, 4)[0] != exercises(1, 3)[0]
+    assert {one.task for one in exercises(2, 0)} == set(USUAL)
+
+
+def test_probes_are_true_and_different_and_never_the_question_itself():
+    asked = exercises(12, 5, EVERY)
+    columns = with_probes(asked, 3, seed=0)
+    assert columns == with_probes(asked, 3, seed=0) != with_probes(asked, 3, seed=1)
+    assert {len(column) for column in columns} == {3}
+    said = set()
+    for one, column in zip(asked, columns, strict=True):
+        questions = [entry["question"] for entry in column]
+        assert len({one.question, *questions}) == 4
+        for entry in column:
+            said.add(entry["answer"])
+            if entry["question"].startswith("How many shapes"):
+                assert int(entry["answer"]) == len(one.scene.things)
+            if entry["question"].startswith("Is there a ") and entry["answer"] == "yes":
+                named = entry["question"].removeprefix("Is there a ").split("?")[0].split()
+                assert any(set(named) - {"shape"} <= set(thing.kind) for thing in one.scene.things)
+    assert {"yes", "no", "1", "2"} < said
+    assert 0 < len(probes(asked[0], 1000, [0])) < 64
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_pays_true_answers_in_full_and_has_room_for_them(engine, processor, path):
+    config = VlmConfig.model_validate(yaml.safe_load(path.read_text()))
+    asked = exercises(8, 1, config.tasks)
+    samples = [replace(one.sample(one.answer), meta={"progress": 0.5}) for one in asked]
+    totals = Router(config.routes).score(engine, samples).totals
+    assert [total.value for total in totals] == pytest.approx([1.0] * len(asked))
+    longest = max(len(processor.tokenizer(one.answer).input_ids) for one in asked) + 1
+    assert longest <= config.trainer["max_completion_length"]
+    assert config.out == f"runs/{path.stem}"
 
 
 def test_noise_makes_the_model_worse_and_answers_keep_their_order(engine, model, processor):
@@ -40,10 +109,4 @@ def test_noise_makes_the_model_worse_and_answers_keep_their_order(engine, model,
     assert not model.training
     weaken(model, 1.5)
     assert marks(batch=64)[1] < before - 2
-
-
-def test_points_are_paired():
-    import numpy as np
-
-    points, half = gain(np.array([0.0, 1.0, 0.0, 0.0]), np.array([1.0, 1.0, 0.0, 1.0]))
-    assert points == 50 and half == pytest.approx(1.96 * 100 * np.std([1, 0, 0, 1], ddof=1) / 2)
+    assert set(LONGEST) == set(ASKED)

@@ -1,0 +1,254 @@
+"""PEARL's gate in TRL's GRPO (arXiv:2511.18437): the policy also answers perception probes about a prompt's
+picture, and a group that does not see learns less from its answers.
+
+    GatedGRPOTrainer(gate=Gate(floor=0.5), reward_funcs=..., train_dataset=..., ...)
+
+The data set has a column `probes`: a list of {"question", "answer"} per row. Needs TRL (`pip install
+mmreward[trl]`), 1.16 or later, as it stands on methods that TRL does not call public.
+"""
+
+import copy
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+import torch
+import trl
+
+from ..config import EngineConfig
+from ..engine import Engine
+from ..shaping.perception import perception_rates, probe_weights
+from ..sources.metrics import OVERALL, SOURCES
+from ..sources.outcomes import UNKNOWN
+from ..types import Sample, Score
+from .probing import Turn, probe_response, probe_turns
+from .rows import ALIASES, Batch
+from .scorer import Scorer
+
+LOGGED = "gate"
+FIGURE = "perception"
+"""Figures are logged as "gate/sources/SOURCE/perception/NAME"."""
+Inputs = Sequence[Mapping[str, Any]]
+Trainer: Any = trl.GRPOTrainer  # type: ignore[attr-defined]
+"""Untyped for type checkers: most methods that are overridden or called here have no annotations."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """How probes are asked and what they decide.
+
+    Args:
+        floor: the least an advantage is multiplied by, in [0, 1]; PEARL's 0.5. With 1 nothing is gated, but
+            all is measured.
+        column: of the data set, with the probes; a row that has none is not gated.
+        together: all probes of a row in one rollout, as PEARL asks them; else one short rollout each.
+        greedy: answered once per group and greedily; else once per completion, sampled as the completions.
+        longest: tokens of an answer; default: as many as a completion has.
+        accuracy: the reward function that says whether an answer is right, for the rates; default: the
+            first.
+        right: the accuracy from which an answer counts as right.
+        engine: what verifies the answers, see `scorer.Scorer`.
+
+    Raises:
+        ValueError: a floor outside [0, 1], or a length below 1.
+    """
+
+    floor: float = 0.5
+    column: str = "probes"
+    together: bool = True
+    greedy: bool = False
+    longest: int | None = None
+    accuracy: str = ""
+    right: float = 0.5
+    engine: EngineConfig | Engine | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.floor <= 1:
+            raise ValueError(f"floor is {self.floor}; it lies in [0, 1]")
+        if self.longest is not None and self.longest < 1:
+            raise ValueError(f"longest is {self.longest} tokens; an answer needs 1 at least")
+
+
+class GatedGRPOTrainer(Trainer):  # type: ignore[misc]
+    """GRPOTrainer whose advantages are multiplied by max(floor, mean probe accuracy of their group).
+
+    The current policy answers the probes right after its completions. A group whose probes all failed (the
+    data's fault, see the reward `probes`) keeps its advantages, while an unreadable answer is a wrong one.
+    Groups may lie across processes. Probes have a random state of their own, so that completions are those
+    of a run without a gate; evaluation is not gated. TRL's table of completions shows advantages before the
+    gate, and the weights beside them as "gate/weight".
+
+    Args:
+        gate: see `Gate`.
+        *args: of GRPOTrainer, as are all other arguments.
+
+    Raises:
+        ValueError: a reward function `gate.accuracy` that is not there; `greedy` or `longest` with vLLM,
+            which samples as it was told for completions; at the first batch, data without `gate.column`.
+    """
+
+    generation_config: Any
+
+    def __init__(self, *args: Any, gate: Gate | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.gate = gate or Gate()
+        if self.use_vllm and (self.gate.greedy or self.gate.longest is not None):
+            raise ValueError("with vLLM, probes are sampled as completions are: leave out greedy and longest")
+        names = self.reward_func_names
+        if self.gate.accuracy and self.gate.accuracy not in names:
+            raise ValueError(f"no reward function {self.gate.accuracy!r}; there are {', '.join(names)}")
+        self._accuracy = names.index(self.gate.accuracy) if self.gate.accuracy else 0
+        self._verifier = Scorer("probes", engine=self.gate.engine)
+        self._weights = torch.ones(0)
+
+    def _generate_and_score_completions(self, inputs: Inputs) -> dict[str, Any]:
+        training = self.model.training
+        batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        if training:
+            batch["advantages"] = batch["advantages"] * self._weights
+        return batch
+
+    def _calculate_rewards(
+        self, inputs: Inputs, prompts: Sequence[Any], completions: Any, completion_ids_list: Any
+    ) -> torch.Tensor:
+        """Rewards of all processes; here TRL still collects what this batch has to log."""
+        rewards: torch.Tensor = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        if self.model.training:
+            samples = self._probed(inputs, prompts)
+            probes = self._verifier.score(Batch(samples, {})).totals
+            weights = self._gated(probes)
+            self._tell(samples, self._own(rewards[:, self._accuracy].tolist(), len(samples)), probes, weights)
+            self._weights = torch.tensor(weights, device=self.accelerator.device)
+        return rewards
+
+    def _gated(self, probes: Sequence[Score]) -> list[float]:
+        """The weights of this process's rows, whose groups may go on in the next process."""
+        values = torch.tensor([probe.value for probe in probes], device=self.accelerator.device)
+        everywhere = [_score(value) for value in self.accelerator.gather(values).tolist()]
+        groups = [str(row // self.num_generations) for row in range(len(everywhere))]
+        return self._own(probe_weights(everywhere, groups, floor=self.gate.floor), len(probes))
+
+    def _own(self, column: list[float], size: int) -> list[float]:
+        start = self.accelerator.process_index * size
+        return column[start : start + size]
+
+    def _probed(self, inputs: Inputs, prompts: Sequence[Any]) -> list[Sample]:
+        """This process's rows with what the policy answered to their probes."""
+        column = self.gate.column
+        if not any(column in row for row in inputs):
+            raise ValueError(f"no column {column} in the data: there are {', '.join(inputs[0])}")
+        return [
+            Sample(id=str(number), source=_source(row), response=text, meta={"probes": row.get(column)})
+            for number, (row, text) in enumerate(zip(inputs, self._answered(inputs, prompts), strict=True))
+        ]
+
+    def _answered(self, inputs: Inputs, prompts: Sequence[Any]) -> list[str]:
+        """A response per row; greedy ones are written once per group."""
+        first: dict[int, int] = {}
+        start = self.accelerator.process_index * len(prompts)
+        groups = [(start + row) // self.num_generations for row in range(len(prompts))]
+        asked = [
+            first.setdefault(group, row) if self.gate.greedy else row for row, group in enumerate(groups)
+        ]
+        together = self.gate.together
+        turns = {
+            row: probe_turns(prompts[row], inputs[row].get(self.gate.column), together=together)
+            for row in dict.fromkeys(asked)
+        }
+        said = iter(self._said([turn for own in turns.values() for turn in own], prompts))
+        written = {
+            row: probe_response([next(said) for _ in own], together=together) for row, own in turns.items()
+        }
+        return [written[row] for row in asked]
+
+    def _said(self, turns: Sequence[Turn], prompts: Sequence[Any]) -> list[str]:
+        """The policy's answers, as many at a time as there are completions.
+
+        A sharded model answers on all processes or on none: those with fewer probes ask on.
+        """
+        lengths = torch.tensor([len(turns)], device=self.accelerator.device)
+        most = int(self.accelerator.gather(lengths).max())
+        asked = [*turns, *[prompts[0]] * (most - len(turns))]
+        said: list[str] = []
+        with self._aside():
+            for begin in range(0, most, len(prompts)):
+                ids, images, fields = self._tokenize_prompts(asked[begin : begin + len(prompts)])
+                tokens, _ = self._generate_single_turn(ids, images, fields, 1)
+                said += self._tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        return said[: len(turns)]
+
+    @contextmanager
+    def _aside(self) -> Iterator[None]:
+        """Generation as the gate wants it, which leaves no trace in the completions' random state."""
+        device = self.accelerator.device
+        on_gpu = [device] if device.type == "cuda" else []
+        with torch.random.fork_rng(devices=on_gpu), self._asked_shortly():
+            torch.manual_seed(hash((self.args.seed, self._step, self.accelerator.process_index)))
+            yield
+
+    @contextmanager
+    def _asked_shortly(self) -> Iterator[None]:
+        if self.use_vllm:  # it has no such configuration, and `__init__` refused what would need one
+            yield
+            return
+        usual = self.generation_config
+        own = copy.deepcopy(usual)
+        own.do_sample = usual.do_sample and not self.gate.greedy
+        own.max_new_tokens = self.gate.longest or usual.max_new_tokens
+        self.generation_config = own
+        try:
+            yield
+        finally:
+            self.generation_config = usual
+
+    def _tell(
+        self,
+        samples: Sequence[Sample],
+        accuracies: Sequence[float],
+        probes: Sequence[Score],
+        weights: Sequence[float],
+    ) -> None:
+        """Into TRL's log, as reward functions write there: averaged over processes and logging steps."""
+        answers = [_score(value) for value in accuracies]
+        rows: dict[str, list[int]] = {OVERALL: list(range(len(samples)))}
+        for row, sample in enumerate(samples):
+            rows.setdefault(f"{SOURCES}/{(sample.source or UNKNOWN).replace('/', '_')}", []).append(row)
+        for block, own in rows.items():
+            figures = _figures(
+                [answers[row] for row in own],
+                [probes[row] for row in own],
+                [weights[row] for row in own],
+                self.gate.right,
+            )
+            for name, value in figures.items():
+                self._log_metric(f"{LOGGED}/{block}/{FIGURE}/{name}", value)
+        self._log_completion_extra(f"{LOGGED}/weight", list(weights))
+
+
+def _figures(
+    answers: Sequence[Score], probes: Sequence[Score], weights: Sequence[float], right: float
+) -> dict[str, float]:
+    """Shares, and means of what worked; what could not be measured is absent."""
+    rates = perception_rates(answers, probes, right=right)
+    worked = [probe.value for probe in probes if probe.ok]
+    found = {
+        "probes": fmean(worked) if worked else math.nan,
+        "failed": 1 - len(worked) / len(probes),
+        "weight": fmean(weights),
+        "consistent": rates.consistent,
+        "lucky": rates.lucky,
+        "all_right": rates.all_right,
+    }
+    return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def _score(value: float) -> Score:
+    """A score that came as a number of a tensor, where NaN stands for a failure."""
+    return Score(value) if math.isfinite(value) else Score.failed("error", "failed in its process")
+
+
+def _source(row: Mapping[str, Any]) -> str:
+    return next((str(row[name]) for name in ALIASES["source"] if row.get(name)), "")
