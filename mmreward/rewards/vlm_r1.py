@@ -43,9 +43,9 @@ def vlm_r1(
     """What VLM-R1 pays for boxes, 0 to 1, defects included; for comparison, not for training.
 
     "map" is average precision with constant confidence, which lets false boxes after the true ones go free,
-    and "ap50" the same at IoU 0.5 alone; "od_length" multiplies "map" by true / found where too many were found; "weighted_sum" pays 0.3 for perfect
-    boxes under wrong labels. `iou` and `dynamic_iou` replace them. Unreadable boxes are left out, as theirs
-    are.
+    and "ap50" the same at IoU 0.5 alone; "od_length" multiplies "map" by true / found where too many were
+    found; "weighted_sum" pays 0.3 for perfect boxes under wrong labels. `iou` and `dynamic_iou` replace them.
+    Unreadable boxes are left out, as theirs are.
 
     Args:
         formula: which of the four.

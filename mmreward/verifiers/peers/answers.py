@@ -50,8 +50,8 @@ def vlm_r1_yes_no(response: str, gold: str) -> float:
 
 
 def vlm_r1_default(response: str, gold: str) -> float:
-    """VLM-R1 (90052f4), `default`: equal numbers where the gold text has a digit and both are some, the letter
-    where the gold text names one, else 2 * longest common subsequence / both lengths.
+    """VLM-R1 (90052f4), `default`: equal numbers where the gold text has a digit and both texts are numbers,
+    the letter where it names one, else 2 * longest common subsequence / both lengths.
 
     Defect: what is no plain number is paid for resembling it, so 1,235 for 1,234 earns 0.8. The equality of
     formulas that it tests first is left out.

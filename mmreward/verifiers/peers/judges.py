@@ -37,7 +37,7 @@ def _numbers(text: str) -> Iterator[str]:
 
 
 def r1_reward_referee(text: str) -> float:
-    """R1-Reward (3693413), whether the referee finds reasoning and answer consistent: 1, -1, or 0 for neither.
+    """R1-Reward (3693413), whether the referee finds reasoning and answer consistent: 1, -1, or 0 if unread.
 
     Defect: a 0 anywhere comes first, so that "1.0" and "10 of 10" are a no.
     """
