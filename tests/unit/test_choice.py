@@ -238,10 +238,10 @@ def scored(engine, response, target="B", meta=META, **args):
 @pytest.mark.parametrize(
     ("response", "value", "parsed"),
     [
-        ("<think>A or B?</think><answer>(B)</answer>", 1, 1),  # vector 16
+        ("<think>A or B?</think><answer>(B)</answer>", 1, 1),
         ("<answer>A</answer>", 0, 1),
-        ("<answer>B, not C</answer>", 0, 1),  # vector 17: ambiguous
-        ("<answer></answer>", 0, 0),  # vector 13
+        ("<answer>B, not C</answer>", 0, 1),  # ambiguous
+        ("<answer></answer>", 0, 0),
         ("B", 0, 0),
         ("<answer>B</answer><answer>A</answer>", 0, 0),
         ("<think>so <answer>B</answer></think>", 0, 0),
@@ -262,7 +262,6 @@ def test_tags_and_boxes_by_choice(engine):
 
 
 def test_sets_by_choice(engine):
-    """Vector 21."""
     assert scored(engine, "<answer>B, A</answer>", "A,B", select="all").value == 1
     score = scored(engine, "<answer>B</answer>", ["A", "B"], select="jaccard")
     assert score.value == 0.5 and score.parts["chance"] == pytest.approx(chance(4, 2, "jaccard"))

@@ -199,7 +199,8 @@ def v_triune_detection(
         scores[f"pure_{name}_score"] = value
     for name in SCORED:
         scores[f"weighted_{name}"] = scores[f"pure_{name}"] * penalty
-    return {"final_score": _final(scores, ratios), **scores}
+    scores["final_score"] = _final(scores, ratios)
+    return {name: scores[name] for name in NAMES}
 
 
 def _final(scores: Mapping[str, float], ratios: Mapping[str, float]) -> float:
