@@ -218,7 +218,7 @@ def test_the_reward_v_triune_weighs_accuracy_and_format(engine, response, value,
 
 
 def test_the_reward_v_triune_takes_its_routes_parameters(engine):
-    """By the steps of training, on a grid that cuts fractions off, with other ratios, and without true boxes."""
+    """By the steps of training, cutting fractions off, with other ratios, and without true boxes."""
 
     def paid(answer, target=TARGET, meta=None, **args):
         sample = Sample(response=f"\n<answer>\n{answer}\n</answer>", target=target, meta=meta or {})
