@@ -191,7 +191,18 @@ def test_options_are_texts_or_letters_to_texts():
     assert options_of(["A. Smith", "cat"]) == {"A": "a. smith", "B": "cat"}, "not all have a letter"
 
 
-@pytest.mark.parametrize("given", [["cat"], {"A": "cat"}, {"first": "cat", "B": "dog"}, "cat", 3, ["x"] * 27])
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["cat"],
+        {"A": "cat"},
+        {"first": "cat", "B": "dog"},
+        {"a": "cat", "A": "dog", "B": "cow"},
+        "cat",
+        3,
+        ["x"] * 27,
+    ],
+)
 def test_strange_options_are_the_datas_fault(given):
     with pytest.raises(Unscorable) as refusal:
         options_of(given)
