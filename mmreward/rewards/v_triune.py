@@ -87,7 +87,10 @@ def v_triune(
         )
 
     async def score(sample: Sample) -> Score:
-        truth = [Box(*(GRID * edge for edge in box[:4]), box.label) for box in true_boxes(sample, ON_GRID)]
+        truth = [
+            Box(GRID * b.x1, GRID * b.y1, GRID * b.x2, GRID * b.y2, b.label)
+            for b in true_boxes(sample, ON_GRID)
+        ]
         size = extent(SPACES["pixel"], sample) if pixels else None
         level = v_triune_steps(progress_of(sample.meta)) if threshold == "dynamic" else threshold
         response = sample.response or ""

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from ..routing.router import Routed
 from ..types import Sample, Score
 from .hack_flags import hack_flags
@@ -106,4 +108,4 @@ def outcomes_of(
 def _truth(sample: Sample) -> bool | None:
     """Of numpy or Arrow, too; a text of that name is the data's own, and nobody's look at the response."""
     truth: Any = sample.meta.get("truth")
-    return bool(truth) if not isinstance(truth, str) and truth in (0, 1) else None
+    return bool(truth) if isinstance(truth, bool | int | float | np.bool_) and truth in (0, 1) else None

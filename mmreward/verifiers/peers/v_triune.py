@@ -92,7 +92,7 @@ def v_triune_boxes(answer: str) -> list[Box] | None:
             boxes.setdefault(box[:4], box)
     if any(abs(edge) > MAX_EDGE for edges in boxes for edge in edges):
         return None
-    return [Box(*map(float, edges), box.label) for edges, box in boxes.items()] or None
+    return [Box._make((*map(float, edges), box.label)) for edges, box in boxes.items()] or None
 
 
 def _read(item: Any) -> Box | None:
@@ -109,10 +109,12 @@ def _read(item: Any) -> Box | None:
 
 def v_triune_grid(boxes: Sequence[Box], width: float, height: float) -> list[Box]:
     """Input pixels to 0..1000 by cutting off the fraction, which moves every edge up and left."""
-    sides = (width, height, width, height)
+
+    def cut(edge: float, side: float) -> float:
+        return float(int(edge / side * 1000))
+
     return [
-        Box(*(float(int(edge / side * 1000)) for edge, side in zip(box[:4], sides, strict=True)), box.label)
-        for box in boxes
+        Box(cut(b.x1, width), cut(b.y1, height), cut(b.x2, width), cut(b.y2, height), b.label) for b in boxes
     ]
 
 
