@@ -7,12 +7,13 @@ from ..registry import reward
 from ..types import Sample, Score
 from ..verifiers.boxes import Box
 from ..verifiers.detections import found_boxes, true_boxes
-from ..verifiers.peers.vlm_r1 import vlm_r1_map, vlm_r1_od_length, vlm_r1_weighted_sum
+from ..verifiers.peers.vlm_r1 import vlm_r1_ap50, vlm_r1_map, vlm_r1_od_length, vlm_r1_weighted_sum
 from ..verifiers.spaces import Named, space_of
 from ..verifiers.verdict import Verdict, verified
 
 FORMULAS: dict[str, Callable[[Sequence[Box], Sequence[Box]], float]] = {
     "map": vlm_r1_map,
+    "ap50": vlm_r1_ap50,
     "od_length": vlm_r1_od_length,
     "weighted_sum": vlm_r1_weighted_sum,
 }
@@ -34,20 +35,20 @@ GRID = 1000
     },
 )
 def vlm_r1(
-    formula: Literal["map", "od_length", "weighted_sum"] = "od_length",
+    formula: Literal["map", "ap50", "od_length", "weighted_sum"] = "od_length",
     space: Named = "norm_1000",
     target_space: Named = "norm_1000",
     bare: bool = False,
 ) -> Any:
     """What VLM-R1 pays for boxes, 0 to 1, defects included; for comparison, not for training.
 
-    "map" is average precision with constant confidence, which lets false boxes after the true ones go free;
-    "od_length" multiplies it by true / found where too many were found; "weighted_sum" pays 0.3 for perfect
-    boxes under wrong labels. `iou` and `dynamic_iou` replace them. Unreadable boxes are left out, as theirs
-    are.
+    "map" is average precision with constant confidence, which lets false boxes after the true ones go free,
+    and "ap50" the same at IoU 0.5 alone; "od_length" multiplies "map" by true / found where too many were
+    found; "weighted_sum" pays 0.3 for perfect boxes under wrong labels. `iou` and `dynamic_iou` replace them.
+    Unreadable boxes are left out, as theirs are.
 
     Args:
-        formula: which of the three.
+        formula: which of the four.
         space: of the response's coordinates, as in `iou`.
         target_space: of `sample.target`, a list of boxes.
         bare: accept a list that is not inside `<answer>` tags.

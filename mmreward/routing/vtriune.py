@@ -3,7 +3,7 @@ is.
 
 Its two verifiers become ours: `mathverify` is `math`, `detection` is `iou`. What V-Triune pays for boxes (a
 greedy match at one threshold, mAP with constant scores, 0.6 per surplus box) is not copied: `iou` pays a soft
-F1. Its thresholds are watched instead.
+F1. Its thresholds are watched instead. To compare, the reward `v_triune` pays what it pays.
 """
 
 from collections.abc import Mapping, Sequence
@@ -100,7 +100,7 @@ def columns_of(record: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"source {source!r}: reward_model.accuracy_ratio and format_ratio are both 0")
     extra = _present(record.get("extra_info") or {})
     images = list(record.get("images") or ())
-    meta: dict[str, Any] = {"route": route_of(source, model), "messages": record.get("prompt"), **extra}
+    meta: dict[str, Any] = {**extra, "route": route_of(source, model), "messages": record.get("prompt")}
     if record.get("ability"):
         meta["ability"] = record["ability"]
     if model.verifier_parm.det_reward_ratio is not None:

@@ -21,7 +21,8 @@ def gaps(training: Mapping[str, float], evaluation: Mapping[str, float]) -> dict
     return {
         f"{name.removesuffix('/score')}/gap": value - evaluation[name]
         for name, value in training.items()
-        if name.startswith(f"{SOURCES}/") and name.endswith("/score") and name in evaluation
+        if name.startswith(f"{SOURCES}/") and name.endswith("/score") and _depth(name, "score")
+        if name in evaluation
     }
 
 

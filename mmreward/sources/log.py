@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,25 @@ STEP = "step"
 
 
 def append_metrics(path: Path, step: int, metrics: Mapping[str, float]) -> None:
-    """Add a line; the folder is made. A value that is no number is left out, as JSON has none for it."""
+    """Add a line; the folder is made. A value that is no number is left out, as JSON has none for it.
+
+    A line that a killed run left unfinished is dropped first: joined with the new one it would be neither.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    _drop_unfinished(path)
     finite = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
     with path.open("a", encoding="utf-8") as lines:
         lines.write(json.dumps({STEP: step, **finite}) + "\n")
+
+
+def _drop_unfinished(path: Path) -> None:
+    if not path.exists() or not path.stat().st_size:
+        return
+    with path.open("rb+") as lines:
+        lines.seek(-1, os.SEEK_END)
+        if lines.read() != b"\n":
+            lines.seek(0)
+            lines.truncate(lines.read().rfind(b"\n") + 1)
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:

@@ -14,6 +14,8 @@ from .reflection import reflection_ratios, reflection_words, reflections
 OVERALL = "overall"
 SOURCES = "sources"
 THRESHOLDS = (0.5, 0.75, 0.9, 0.95, 0.99)
+PAID = ("format", "gate", "extra")
+"""Parts of a routed total beside its accuracy; whatever else a total has may be called as a metric is."""
 TIED = 1e-6
 """Totals of a group that differ by less say nothing about which response is better."""
 Metrics = dict[str, float]
@@ -97,11 +99,13 @@ def _pay(valid: Sequence[Outcome]) -> Metrics:
     score = mean(one.total.value for one in valid)
     spread = math.sqrt(mean((one.total.value - score) ** 2 for one in valid))
     told = {"score": score, "score_std": spread, "accuracy": mean(one.accuracy for one in valid)}
-    names = {name for one in valid for name in one.total.parts} - {"accuracy", "parsed"}
-    return told | {
-        name: mean(one.total.parts[name] for one in valid if name in one.total.parts)
-        for name in sorted(names)
-    }
+    for name in PAID:
+        values = [
+            one.total.parts[name] for one in valid if math.isfinite(one.total.parts.get(name, math.nan))
+        ]
+        if values:
+            told[name] = mean(values)
+    return told
 
 
 def _components(outcomes: Sequence[Outcome]) -> Metrics:

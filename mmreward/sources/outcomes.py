@@ -1,7 +1,11 @@
 """What a trainer knows of one response once it is scored; what metrics by source are made of."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
 
 from ..routing.router import Routed
 from ..types import Sample, Score
@@ -47,8 +51,9 @@ class Outcome:
 
     @property
     def accuracy(self) -> float:
-        """The part of that name, or the value of a total that has no parts."""
-        return self.total.parts.get("accuracy", self.total.value)
+        """The part of that name, or the value of a total that has none, or one that is no number."""
+        accuracy = self.total.parts.get("accuracy", math.nan)
+        return accuracy if math.isfinite(accuracy) else self.total.value
 
     @property
     def unread(self) -> bool:
@@ -66,13 +71,16 @@ def outcomes_of(
 ) -> list[Outcome]:
     """One outcome per sample of a routed batch.
 
-    `meta["chance"]` and `meta["truth"]` of a sample are taken over.
+    `meta["chance"]` and `meta["truth"]` of a sample are taken over, the truth if it is true or false, 1 or 0.
 
     Args:
         samples: as they were scored.
         routed: what `Router.score` returned.
         lengths: tokens of each response.
         prompt_lengths: tokens of each prompt.
+
+    Raises:
+        ValueError: the lengths are not one per sample.
     """
     nothing: list[int | None] = [None] * len(samples)
     rows = zip(
@@ -91,7 +99,13 @@ def outcomes_of(
             group=sample.group,
             flags=hack_flags(sample.response or ""),
             chance=sample.meta.get("chance"),
-            truth=sample.meta.get("truth"),
+            truth=_truth(sample),
         )
         for sample, total, scores, length, prompt_length in rows
     ]
+
+
+def _truth(sample: Sample) -> bool | None:
+    """Of numpy or Arrow, too; a text of that name is the data's own, and nobody's look at the response."""
+    truth: Any = sample.meta.get("truth")
+    return bool(truth) if isinstance(truth, bool | int | float | np.bool_) and truth in (0, 1) else None

@@ -27,10 +27,11 @@ def options_of(given: Any) -> Options | None:
     if given is None:
         return None
     if isinstance(given, Mapping):
-        found = {str(key).strip(" ().").upper(): text for key, text in given.items() if text is not None}
-        strange = [key for key in found if len(key) != 1 or key not in ascii_uppercase]
-        if strange:
-            raise Unscorable(f"options are named by the letters A to Z, not {strange[0]!r}")
+        letters = [str(key).strip(" ().").upper() for key, text in given.items() if text is not None]
+        strange = [key for key in letters if len(key) != 1 or key not in ascii_uppercase]
+        if strange or len(set(letters)) < len(letters):
+            raise Unscorable(f"options are named by the letters A to Z, each once, not {strange or letters}")
+        found = dict(zip(letters, (text for text in given.values() if text is not None), strict=True))
     elif isinstance(given, list | tuple):
         found = dict(zip(ascii_uppercase, _unprefixed([str(text) for text in given]), strict=False))
     else:

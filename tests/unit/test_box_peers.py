@@ -1,34 +1,50 @@
 """What other suites pay, bugs included: the numbers their code gave, and what is paid here instead."""
 
-import json
 import random
+import time
 
 import pytest
+from drawn_boxes import boxes, truths
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mmreward import Sample, load
-from mmreward.verifiers.boxes import Box, giou, soft_f1
+from mmreward.verifiers.boxes import Box, giou, iou, soft_f1
 from mmreward.verifiers.peers.average_precision import average_precision
+from mmreward.verifiers.peers.rex_omni import rex_omni_f1
 from mmreward.verifiers.peers.v_triune import (
     LEVELS,
+    NAMES,
     iou_first_broken,
     label_first,
     v_triune_boxes,
     v_triune_detection,
     v_triune_grid,
 )
-from mmreward.verifiers.peers.vision_r1 import vision_r1_overlaps, vision_r1_precision, vision_r1_recall
+from mmreward.verifiers.peers.vision_r1 import (
+    vision_r1_format,
+    vision_r1_overlaps,
+    vision_r1_precision,
+    vision_r1_recall,
+)
 from mmreward.verifiers.peers.visual_rft import (
     Confident,
     visual_rft_confidence,
     visual_rft_grounding,
     visual_rft_iou,
 )
-from mmreward.verifiers.peers.vlm_r1 import vlm_r1_iou, vlm_r1_map, vlm_r1_od_length, vlm_r1_weighted_sum
+from mmreward.verifiers.peers.vlm_r1 import (
+    vlm_r1_ap50,
+    vlm_r1_iou,
+    vlm_r1_map,
+    vlm_r1_od_length,
+    vlm_r1_weighted_sum,
+)
 
 A, B, C = Box(0, 0, 100, 100, "a"), Box(200, 200, 300, 300, "a"), Box(500, 500, 700, 600, "b")
 JUNK = [Box(800, i, 810, i + 10, "a") for i in range(98)]
 
-# --- average precision: fact 3 --------------------------------------------------------------------
+# --- average precision ----------------------------------------------------------------------------
 
 
 def test_false_boxes_after_the_true_ones_are_free():
@@ -89,7 +105,7 @@ def label_score(found, truth, threshold=0.5):
     return v_triune_detection(found, truth, threshold=threshold, ratios=SHARE)
 
 
-def test_vector_1_the_iou_first_matcher_loses_perfect_boxes_in_another_order():
+def test_the_iou_first_matcher_loses_perfect_boxes_in_another_order():
     found, truth = [B, C, A], [A, B, C]
     pairs = iou_first_broken(found, truth, 0.5)
     assert [(pair.found, pair.true) for pair in pairs] == [(2, 2), (1, 1)]
@@ -102,14 +118,6 @@ def test_vector_1_the_iou_first_matcher_loses_perfect_boxes_in_another_order():
     assert soft_f1(rotated, three).value == 1.0
 
 
-def test_vector_2_one_junk_box_at_the_end_takes_the_match():
-    """Its label is another; the true box stands first, and is never looked at."""
-    junk = Box(900, 900, 950, 950, "z")
-    scores = v_triune_detection([A, junk], [A], threshold=0.5, ratios={"iou_max_iou_first": 1.0})
-    assert scores["final_score"] == 0.0
-    assert soft_f1([A, junk], [A]).value == pytest.approx(2 / 3)
-
-
 def test_label_first_is_greedy_in_the_order_of_the_truth():
     wide, narrow = Box(0, 0, 100, 100, "a"), Box(0, 0, 100, 60, "a")
     pairs = label_first([Box(0, 0, 100, 80, "a"), wide], [narrow, wide], 0.5)
@@ -117,20 +125,33 @@ def test_label_first_is_greedy_in_the_order_of_the_truth():
     assert label_first([narrow], [wide, narrow], 0.5)[0].true == 0  # and not the one it fits
 
 
+@given(st.lists(boxes(), max_size=6), truths, st.sampled_from(LEVELS))
+def test_its_matchers_are_those_of_its_loops(found, truth, threshold):
+    """As its code does it, pair by pair."""
+    by_label, left = [], list(range(len(found)))
+    for j, true in enumerate(truth):
+        same = [i for i in left if found[i].label == true.label]
+        best = max(same, key=lambda i: iou(found[i], true), default=None)
+        if best is not None and iou(found[best], true) >= threshold:
+            by_label.append((best, j))
+            left.remove(best)
+    by_iou, rows, columns = [], list(range(len(found))), list(range(len(truth)))
+    while rows and columns:
+        best = max(iou(found[i], truth[j]) for i in rows for j in columns)
+        if best < threshold:
+            break
+        i, j = rows.pop(), columns.pop()
+        by_iou.append((i, j, best if found[i].label == truth[j].label else 0.0))
+    assert [(pair.found, pair.true) for pair in label_first(found, truth, threshold)] == by_label
+    assert [tuple(pair) for pair in iou_first_broken(found, truth, threshold)] == by_iou
+
+
 def test_v_triune_s_probe_values():
-    two, one = [A, B], [A]
+    two = [A, B]
     assert label_score([*two, JUNK[0]], two)["final_score"] == pytest.approx(0.57)
-    assert label_score([*two, *JUNK[:10]], two)["final_score"] == pytest.approx(0.005, abs=5e-4)
-    assert label_score(one, two)["final_score"] == pytest.approx(0.345)
     assert label_score(two, two)["final_score"] == pytest.approx(1.0)
-    assert label_score([], two) == dict.fromkeys(label_score(two, two), 0.0)
-
-
-def test_vector_7_the_step_from_095_to_099():
-    """0.976 and 0 for one side off by a few percent, where the schedule here has no jump."""
-    near = Box(0, 0, 100, 96.6, "a")
-    assert label_score([near], [A], 0.95)["final_score"] == pytest.approx(0.976, abs=5e-4)
-    assert label_score([near], [A], 0.99)["final_score"] == 0.0
+    assert label_score([], two) == label_score(two, []) == dict.fromkeys(NAMES, 0.0)
+    assert tuple(label_score(two, two)) == NAMES
 
 
 def test_the_average_is_over_eleven_levels():
@@ -154,12 +175,14 @@ ITEM = '{"bbox_2d": [1, 2, 3, 4], "label": "Cat"}'
         (f'[{ITEM}, {{"bbox_2d": [1', [Box(1, 2, 3, 4, "cat")]),
         ('[{"bbox_2d": [true, 2, 3, 4], "label": "cat"}]', [Box(1, 2, 3, 4, "cat")]),
         ('[{"bbox_2d": [3, 4, 1, 2], "label": "cat"}]', None),
-        ("[{'bbox_2d': [1, 2, 3, 4], 'label': 'cat's toy'}]", None),  # vector 9
-        (f"```json\n[{ITEM}]\n```", None),  # vector 10
-        ("[]", None),  # vector 11
+        ("[{'bbox_2d': [1, 2, 3, 4], 'label': 'cat's toy'}]", None),
+        (f"```json\n[{ITEM}]\n```", None),
+        ("[]", None),
         (ITEM, None),
         (f"here: [{ITEM}]", None),
         ("[[1, 2, 3, 4]]", None),
+        (f"[{ITEM}, {ITEM.replace('4', '1e999')}]", None),
+        (f"[{ITEM}, {ITEM.replace('4', '4' * 400)}]", None),
     ],
 )
 def test_what_v_triune_reads(answer, boxes):
@@ -170,17 +193,96 @@ def test_v_triune_cuts_the_fraction_off():
     assert v_triune_grid([Box(10, 10, 644, 475)], 644, 476) == [Box(15, 21, 1000, 997)]
 
 
+TARGET = [{"bbox_2d": [0, 0, 100, 100], "label": "cat"}]
+RIGHT = '[{"bbox_2d": [0, 0, 100, 100], "label": "CAT"}]'
+
+
+@pytest.mark.parametrize(
+    ("response", "value", "form"),
+    [
+        (f"\n<answer>\n{RIGHT}\n</answer>", 1.0, 1.0),
+        (f"<answer>{RIGHT}</answer>", 1 / 1.1, 0.0),
+        (f"\n<answer>\n{RIGHT}\n</answer> <answer>\n</answer>", 1 / 1.1, 0.0),
+        (f"<answer>{RIGHT}</answer>\n<answer>\n<answer>\n</answer>", 1.0, 1.0),  # opening tags go free
+        ("\n<answer>\n[]\n</answer>", 0.0, 0.0),
+        (RIGHT, 0.0, 0.0),
+        ("", 0.0, 0.0),
+    ],
+)
+def test_the_reward_v_triune_weighs_accuracy_and_format(engine, response, value, form):
+    sample = Sample(response=response, target=TARGET, meta={"step": 1, "total_steps": 2})
+    (score,) = engine.score([sample], "v_triune")["v_triune"]
+    assert score.value == pytest.approx(value) and score.parts["format"] == form
+    assert tuple(score.parts) == ("parsed", "accuracy", "format", *NAMES)
+    assert score.parts["parsed"] == float(value > 0)
+
+
+def test_the_reward_v_triune_takes_its_routes_parameters(engine):
+    """By the steps of training, cutting fractions off, with other ratios, and without true boxes."""
+
+    def paid(answer, target=TARGET, meta=None, **args):
+        sample = Sample(response=f"\n<answer>\n{answer}\n</answer>", target=target, meta=meta or {})
+        return engine.score([sample], load("v_triune", **args))["v_triune"][0]
+
+    near = RIGHT.replace("100, 100", "100, 96.6")
+    values = [paid(near, meta={"progress": p}).parts["accuracy"] for p in (0.1, 0.25, 0.26)]
+    assert values == pytest.approx([0.9762, 0.9762, 0.0], abs=1e-4)
+    assert paid(near).status == "missing" and paid(near, threshold="average").ok
+    half = RIGHT.replace("100, 100", "50, 75.9")
+    cut = paid(half, threshold=0.5, pixels=True, meta={"size": (759, 500)}, accuracy_ratio=1, format_ratio=0)
+    assert cut.value == pytest.approx(1.0)
+    assert paid(half, threshold=0.5, pixels=True).status == "missing"
+    both = {"ratios": {"map50": 1.0, "map75": 0.5}, "threshold": 0.5}
+    low = paid(RIGHT.replace("100, 100", "100, 60"), **both)
+    assert low.parts["accuracy"] == pytest.approx(1 / 1.5)
+    empty = paid(RIGHT, target=[], threshold=0.5)
+    assert empty.parts["accuracy"] == 0.0 and empty.value == pytest.approx(0.1 / 1.1)
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        ({"threshold": 0.42}, "threshold"),
+        ({"ratios": {"mpa": 1.0}}, "map50"),
+        ({"ratios": {"map": 2.0}}, "shares"),
+        ({"accuracy_ratio": 0.0, "format_ratio": 0.0}, "nor both 0"),
+        ({"format_ratio": -1.0}, "not negative"),
+    ],
+)
+def test_strange_parameters_of_v_triune_are_refused(args, told):
+    with pytest.raises(ValueError, match=told):
+        load("v_triune", **args)
+
+
+def test_a_thousand_boxes_against_fifty_take_little_time():
+    found = [Box(i, 0, i + 30, 30, "a") for i in range(1400)]
+    begun = time.process_time()
+    label_score(found, found[:50], "average")
+    assert time.process_time() - begun < 2
+
+
+# --- Rex-Omni -------------------------------------------------------------------------------------
+
+
+def test_rex_omnis_f1_matches_nothing_one_to_one():
+    half = Box(0, 0, 100, 50, "a")
+    assert rex_omni_f1([A, half], [A]) == pytest.approx(2 * 0.75 / 1.75)
+    assert rex_omni_f1([A] * 10, [A]) == rex_omni_f1([A], [A]) == 1.0
+    assert rex_omni_f1([A], [A, B]) == pytest.approx(2 / 3)
+    assert rex_omni_f1([C], [A]) == rex_omni_f1([], [A]) == rex_omni_f1([], []) == 0.0
+
+
 # --- VLM-R1 ---------------------------------------------------------------------------------------
 
 
-def test_vector_24_vlm_r1_s_iou_of_fractions_and_of_one_pixel_is_0():
+def test_vlm_r1_s_iou_of_fractions_and_of_one_pixel_is_0():
     half = Box(0, 0, 0.5, 0.5)
     assert vlm_r1_iou(half, half) == vlm_r1_iou(Box(5, 5, 6, 6), Box(5, 5, 6, 6)) == 0.0
     assert vlm_r1_iou(A, A) == 1.0
     assert vlm_r1_iou(A, Box(0, 0, 100, 50)) == pytest.approx(0.5)
 
 
-def test_vector_25_vlm_r1_s_iou_without_area():
+def test_vlm_r1_s_iou_without_area():
     with pytest.raises(ZeroDivisionError):
         vlm_r1_iou(Box(5, 5, 5, 5), Box(5, 5, 5, 5))
     assert vlm_r1_weighted_sum([Box(5, 5, 5, 5, "a")], [Box(5, 5, 5, 5, "a")]) == 0.0
@@ -190,7 +292,13 @@ def test_od_length_curbs_spam_and_no_more():
     assert vlm_r1_map([A, B, *JUNK], [A, B]) == pytest.approx(1.0)
     assert vlm_r1_od_length([A, B, *JUNK], [A, B]) == pytest.approx(0.02)
     assert vlm_r1_od_length([A], [A, B]) == pytest.approx(51 / 101)
-    assert [vlm_r1_od_length(*pair) for pair in (([], []), ([A], []), ([], [A]))] == [1, 0, 0]
+    for formula in (vlm_r1_od_length, vlm_r1_map, vlm_r1_ap50):
+        assert [formula(*pair) for pair in (([], []), ([A], []), ([], [A]), ([C], [A]))] == [1, 0, 0, 0]
+
+
+def test_average_precision_at_one_half_forgives_more():
+    shifted = Box(0, 0, 100, 60, "a")
+    assert vlm_r1_ap50([shifted], [A]) == 1.0 and vlm_r1_map([shifted], [A]) == pytest.approx(0.3)
 
 
 def test_the_weighted_sum_pays_for_wrong_labels():
@@ -215,11 +323,6 @@ def test_visual_rft_s_probe_values():
     assert both([Confident(A, 1.0), Confident(near, 1.0)], [A]) == (0.5, 0.5)
     assert both([Confident(Box(0, 0, 100, 50), 1.0)], [A]) == (0.0, 0.0)  # IoU 0.5 is no match
     assert both([], [A]) == (0.0, 0.0)
-
-
-def test_vector_15_a_junk_box_of_no_confidence_is_paid_in_full():
-    assert both([Confident(JUNK[0], 0.0)], [A]) == (0.0, 1.0)
-    assert soft_f1([JUNK[0]], [A]).value == 0.0
 
 
 def test_nothing_keeps_the_confidence_in_its_range():
@@ -270,27 +373,23 @@ def test_false_boxes_are_free_in_the_first_release():
     assert vision_r1_precision(spam, [A], step=0, over="found") == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize(
+    ("block", "form"),
+    [
+        ('[{"bbox_2d": [1, 2, 3, 4], "label": "a"}]', 1.0),
+        ('[{"bbox_2d": [1, 2, 3], "label": "a"}]', 0.0),
+        ('[{"bbox_2d": [1, 2, 3]}]', 1.0),
+        ("5", 1.0),
+        ("[oops", 0.0),
+    ],
+)
+def test_the_format_of_vision_r1_is_turned_round_on_empty_pictures(block, form):
+    assert (vision_r1_format(block, 1), vision_r1_format(block, 0)) == (form, 1 - form)
+
+
 def test_boxes_on_an_empty_picture_have_no_value():
     assert vision_r1_recall([], [], step=0) == vision_r1_precision([], [], step=0) == 1.0
     assert vision_r1_recall([], [A], step=0) == vision_r1_precision([], [A], step=0) == 0.0
     for score in (vision_r1_recall, vision_r1_precision):
         with pytest.raises(ValueError, match="empty picture"):
             score([A], [], step=0)
-
-
-def test_vlm_r1s_rewards_are_its_formulas_and_can_be_gamed(engine):
-    """Ninety-eight junk boxes after two perfect ones: free, or paid for by their number."""
-    true = [{"bbox_2d": [0, 0, 200, 200], "label": "cat"}, {"bbox_2d": [500, 500, 900, 900], "label": "dog"}]
-    junk = [{"bbox_2d": [10 * i, 0, 10 * i + 5, 5], "label": "cat"} for i in range(98)]
-    sample = Sample(response=f"<answer>{json.dumps(true + junk)}</answer>", target=true)
-    earned = {
-        name: engine.score([sample], load(name, **args))[name][0].value
-        for name, args in (("vlm_r1", {"formula": "map"}), ("iou", {"bare": False}))
-    }
-    assert earned["vlm_r1"] == pytest.approx(1.0) and earned["iou"] < 0.05
-    (length,) = engine.score([sample], load("vlm_r1"))["vlm_r1"]
-    assert length.value == pytest.approx(0.02)
-    wrong = [{**box, "label": "cow"} for box in true]
-    sample = Sample(response=f"<answer>{json.dumps(wrong)}</answer>", target=true)
-    (paid,) = engine.score([sample], load("vlm_r1", formula="weighted_sum"))["vlm_r1"]
-    assert paid.value == pytest.approx(0.3)

@@ -191,7 +191,18 @@ def test_options_are_texts_or_letters_to_texts():
     assert options_of(["A. Smith", "cat"]) == {"A": "a. smith", "B": "cat"}, "not all have a letter"
 
 
-@pytest.mark.parametrize("given", [["cat"], {"A": "cat"}, {"first": "cat", "B": "dog"}, "cat", 3, ["x"] * 27])
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["cat"],
+        {"A": "cat"},
+        {"first": "cat", "B": "dog"},
+        {"a": "cat", "A": "dog", "B": "cow"},
+        "cat",
+        3,
+        ["x"] * 27,
+    ],
+)
 def test_strange_options_are_the_datas_fault(given):
     with pytest.raises(Unscorable) as refusal:
         options_of(given)
@@ -238,10 +249,10 @@ def scored(engine, response, target="B", meta=META, **args):
 @pytest.mark.parametrize(
     ("response", "value", "parsed"),
     [
-        ("<think>A or B?</think><answer>(B)</answer>", 1, 1),  # vector 16
+        ("<think>A or B?</think><answer>(B)</answer>", 1, 1),
         ("<answer>A</answer>", 0, 1),
-        ("<answer>B, not C</answer>", 0, 1),  # vector 17: ambiguous
-        ("<answer></answer>", 0, 0),  # vector 13
+        ("<answer>B, not C</answer>", 0, 1),  # ambiguous
+        ("<answer></answer>", 0, 0),
         ("B", 0, 0),
         ("<answer>B</answer><answer>A</answer>", 0, 0),
         ("<think>so <answer>B</answer></think>", 0, 0),
@@ -262,7 +273,6 @@ def test_tags_and_boxes_by_choice(engine):
 
 
 def test_sets_by_choice(engine):
-    """Vector 21."""
     assert scored(engine, "<answer>B, A</answer>", "A,B", select="all").value == 1
     score = scored(engine, "<answer>B</answer>", ["A", "B"], select="jaccard")
     assert score.value == 0.5 and score.parts["chance"] == pytest.approx(chance(4, 2, "jaccard"))

@@ -13,7 +13,7 @@ from mmreward.verifiers.grade import parse_grade
 @pytest.mark.parametrize(
     ("text", "grade"),
     [
-        ("0.85", 0.85),  # spec 16 (19): the peer reads 0
+        ("0.85", 0.85),
         ("<answer>0.95</answer>", 0.95),
         (".7", 0.7),
         ("1", 1.0),

@@ -81,7 +81,6 @@ def test_scaled_by_length_by_hand():
 
 @given(st.floats(0, 1), st.integers(0, 5000))
 def test_wrong_stays_wrong_at_every_length(accuracy, length):
-    """Vector 27."""
     (scaled,) = length_scaled([Score(accuracy)], [length], limit=1024)
     assert (scaled.value <= 0) if accuracy < 0.5 else (0.5 <= scaled.value <= 1)
 

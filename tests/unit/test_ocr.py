@@ -49,7 +49,7 @@ def test_the_distance_of_words_and_of_long_texts():
         ("abcdefgh", "zbcd", "cer", 0),
         ("EXIT", "EXIT", "exact", 1),
         ("EXIT", "Exit", "exact", 0),
-        ("", "EXIT", "cer", 0),  # vector 20
+        ("", "EXIT", "cer", 0),
         ("", "", "cer", 1),
         ("x", "", "wer", 0),
         (" EXIT\n 24 ", "EXIT 24", "exact", 1),

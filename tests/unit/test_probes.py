@@ -27,7 +27,7 @@ PROBES = [Probe("Which colour?", ("red",)), Probe("How many?", ("3",)), Probe("W
     [
         ("<a1>red</a1><a2>3</a2><a3>left</a3>", 1.0, 1.0),
         ("<a3>the left</a3><a1>Red.</a1><a2>3.0</a2>", 1.0, 1.0),  # the number decides, not the order
-        ("<a1>red</a1>", 1 / 3, 1 / 3),  # spec 1 (11): the peer pays 1
+        ("<a1>red</a1>", 1 / 3, 1 / 3),
         ("<a1>red</a1><a2>4</a2>", 1 / 3, 2 / 3),
         ("<a1>red</a1><a1>blue</a1><a2>3</a2>", 1 / 3, 1 / 3),  # a hedge is no answer
         ("<a1>red or blue</a1>", 0.0, 1 / 3),

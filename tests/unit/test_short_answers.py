@@ -275,7 +275,7 @@ LABELS = {"labels": ["tabby", "tiger cat", "lynx", "cat"]}
         ("<answer>Tiger_cat.</answer>", 1),
         ("<answer>tiger-striped cat</answer>", 1),
         ("<answer>cat</answer>", 0),
-        ("<answer></answer>", 0),  # vector 13
+        ("<answer></answer>", 0),
         ("<answer>t</answer>", 0),
         ("<answer>tabby, tiger cat, lynx, cat</answer>", 0),
         ("<answer>a tiger cat</answer>", 0),

@@ -4,6 +4,7 @@ import json
 import math
 import random
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -131,6 +132,13 @@ def test_right_starts_at_the_threshold():
     assert found["sources/a/length/right/mean"] == 1 and found["sources/a/length/wrong/mean"] == 3
 
 
+def test_parts_of_a_total_take_no_metrics_name_and_are_numbers():
+    odd = {"n": 7.0, "score": 9.0, "failed": 1.0, "gate": math.nan, "accuracy": math.nan}
+    found = source_metrics([one("a", Score(0.5, odd)), one("a", Score(0.7, {"gate": 1.0}))])
+    figures = {name: found[f"sources/a/{name}"] for name in ("n", "score", "failed", "gate", "accuracy")}
+    assert figures == pytest.approx({"n": 2, "score": 0.6, "failed": 0, "gate": 1, "accuracy": 0.6})
+
+
 def test_a_sum_that_rounds_is_the_same_in_any_order():
     rows = [one("a", paid(value)) for value in (0.1, 0.2, 0.3)]
     assert source_metrics(rows) == source_metrics(rows[::-1])
@@ -217,6 +225,15 @@ def test_a_routed_batch_becomes_outcomes():
         outcomes_of([sample], routed, lengths=[7, 8])
 
 
+@pytest.mark.parametrize(
+    ("given", "truth"),
+    [(np.False_, False), (1, True), (0.0, False), (None, None), ("a cat", None), (2, None)],
+)
+def test_whoever_looked_is_believed_in_any_type(given, truth):
+    routed = Routed([paid(1.0)], [{}])
+    assert outcomes_of([Sample(meta={"truth": given})], routed)[0].truth is truth
+
+
 def test_v_triunes_names():
     rows = [
         one("geo/x", paid(1.0), "wait", length=4, prompt_length=2, figures={"advantage": 0.5}),
@@ -262,7 +279,8 @@ def test_the_gap_between_training_and_evaluation():
         "sources/a/component/x/score": 1,
         "overall/score": 1,
     }
-    assert gaps(training, {"sources/a/score": 0.4}) == pytest.approx({"sources/a/gap": 0.5})
+    evaluation = {"sources/a/score": 0.4, "sources/a/component/x/score": 0.5, "overall/score": 0.5}
+    assert gaps(training, evaluation) == pytest.approx({"sources/a/gap": 0.5})
 
 
 def test_a_jump_is_told_and_a_tremor_is_not():
@@ -289,6 +307,19 @@ def test_a_log_is_written_and_read_back(tmp_path):
         {"step": 0, "overall/score": 0.5, "overall/n": 3},
         {"step": 1, "overall/score": 0.6},
     ]
+
+
+def test_a_resumed_run_does_not_write_on_a_line_cut_off(tmp_path):
+    log = tmp_path / "metrics.jsonl"
+    append_metrics(log, 0, {"overall/score": 0.5})
+    with log.open("a") as lines:
+        lines.write('{"step": 1, "over')
+    append_metrics(log, 1, {"overall/score": 0.6})
+    append_metrics(log, 2, {"overall/score": 0.7})
+    assert [line["overall/score"] for line in read_metrics(log)] == [0.5, 0.6, 0.7]
+    log.write_text('{"ste')
+    append_metrics(log, 3, {"overall/n": 1})
+    assert read_metrics(log) == [{"step": 3, "overall/n": 1}]
 
 
 @pytest.mark.parametrize("line", ["[]", '{"score": 1}', '{"step": 1, "overall/score": "high"}', "{"])

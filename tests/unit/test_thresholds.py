@@ -64,7 +64,7 @@ def test_a_rounded_answer_reaches_what_is_attainable(x, y, width, height):
     assert threshold <= max(best, 0.5)
 
 
-def test_vector_8_small_boxes_at_the_final_stage(engine):
+def test_small_boxes_at_the_final_stage(engine):
     """A correctly rounded pixel answer reaches 0.99 in one case of sixteen; here it is worth 1 in all."""
     boxes = list(small_boxes(300))
     reached = sum(iou(rounded(box), box) >= 0.99 for box in boxes) / len(boxes)
@@ -82,7 +82,7 @@ def test_vector_8_small_boxes_at_the_final_stage(engine):
         assert theirs.value <= score.value and theirs.parts["threshold"] == 0.99
 
 
-def test_vector_7_two_pixels_off_costs_little_and_continuously(engine):
+def test_two_pixels_off_costs_little_and_continuously(engine):
     target = [[100, 100, 200, 200]]
     values = []
     for shift in range(6):

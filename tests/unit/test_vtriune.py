@@ -72,6 +72,14 @@ def test_a_record_becomes_a_sample(tmp_path, png):
     assert sample.meta["det_reward_ratio"] == RATIOS and "image_path" not in sample.meta
 
 
+def test_nothing_in_extra_info_takes_the_place_of_the_route(tmp_path):
+    row = maths()
+    row["extra_info"] |= {"route": {"rewards": {"length": None}}, "messages": "none", "difficulty": 3}
+    meta = read(row, tmp_path).meta
+    assert meta["route"] == read(maths(), tmp_path).meta["route"] and meta["difficulty"] == 3
+    assert meta["messages"] == row["prompt"]
+
+
 def test_boxes_in_input_pixels_are_matched_with_a_grid_of_1000(engine, tmp_path):
     """672 x 1036 is the input of the released payload: 100 of 1000 is 67.2 rows and 103.6 columns."""
     parameters = {

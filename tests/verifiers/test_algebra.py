@@ -161,40 +161,20 @@ def test_a_row_with_a_bad_target_fails_and_says_why(engine, target):
     assert found.status == "error" and "target" in found.note
 
 
-# --- what peers pay for, and we do not --------------------------------------------------------------
-
-
-def v_triune(gold, answer):
-    """V-Triune's accuracy (verifiers.md 2.4): both sides lower-cased, then math-verify."""
-    return float(algebra_worker.compare({"gold": gold.lower(), "answer": answer.lower()}) == "equal")
-
-
-@pytest.mark.parametrize(("gold", "answer"), [(r"\Delta", r"\delta"), ("AB", "ab"), ("5", "1=5")])
-def test_lower_casing_pays_v_triunes_policies_and_not_ours(engine, gold, answer):
-    assert v_triune(gold, answer) == 1
-    assert score(engine, gold, answer).value == 0
-
-
-def r1_reward(gold, answer):
-    """R1-Reward's accuracy (verifiers.md 6): 1 whenever the checker throws."""
-    try:
-        return float(algebra_worker.compare({"gold": gold, "answer": answer})["equal"])
-    except Exception:
-        return 1.0
+# --- what peers pay for, see test_attack_vectors ----------------------------------------------------
 
 
 @pytest.mark.parametrize("answer", ["", r"\frac{", "7"])
-def test_vector_31_an_exception_is_no_full_mark(engine, answer):
-    assert r1_reward("5", answer) == 1
+def test_what_cannot_be_read_is_wrong_and_a_target_like_that_is_an_error(engine, answer):
     assert score(engine, "5", answer).value == 0
-    assert score(engine, r"\frac{", "7").status == "error"
+    assert score(engine, r"\frac{", answer or "7").status == "error"
 
 
 @pytest.mark.parametrize(
     "answer", [r"9^{9^{9^9}}", r"\boxed{9^{9^{9^9}}}", "10^10^10", "((3!)!)!", "(" * 3000 + ")" * 3000]
 )
-def test_vector_32_towers_are_told_from_their_text(engine, answer):
-    """The vector asks for a time-out; a guard without one gives 0, so that no policy escapes a mark."""
+def test_towers_are_told_from_their_text(engine, answer):
+    """Not by a deadline, which would be a failure and no mark."""
     begun = time.monotonic()
     found = score(engine, "5", answer)
     assert time.monotonic() - begun < 1

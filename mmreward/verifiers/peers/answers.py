@@ -49,6 +49,24 @@ def vlm_r1_yes_no(response: str, gold: str) -> float:
     return float((said[0] and said[0][0]) == (said[1] and said[1][0]))
 
 
+def vlm_r1_default(response: str, gold: str) -> float:
+    """VLM-R1 (90052f4), `default`: equal numbers where the gold text has a digit and both texts are numbers,
+    the letter where it names one, else 2 * longest common subsequence / both lengths.
+
+    Defect: what is no plain number is paid for resembling it, so 1,235 for 1,234 earns 0.8. The equality of
+    formulas that it tests first is left out.
+    """
+    right, said = _answered(gold), _answered(response, last=True)
+    if any(sign.isdecimal() for sign in right):
+        try:
+            return float(float(_cleaned(said)) == float(_cleaned(right)))
+        except ValueError:
+            return _likeness(_cleaned(said), _cleaned(right))
+    if letter := _letter(right):
+        return float(_letter(said) == letter)
+    return _likeness(_cleaned(said), _cleaned(right))
+
+
 def visual_rft_label(response: str, gold: str) -> float:
     """Visual-RFT (94866331), classification: 1 when either text contains the other; no spaces, "_" or case.
 
@@ -106,10 +124,31 @@ def timemaster(response: str, gold: str, labels: Sequence[str]) -> float:
     return 0.0
 
 
-def _answered(text: str) -> str:
-    """What the first answer tags hold, or the whole text."""
-    inside, closed, _ = text.partition("<answer>")[2].partition("</answer>")
+def _answered(text: str, *, last: bool = False) -> str:
+    """What the first answer tags hold, or the last, or the whole text."""
+    before = text.rpartition("</answer>")[0] if last else text
+    start = before.rfind("<answer>") if last else before.find("<answer>")
+    inside, closed, _ = text[start + len("<answer>") :].partition("</answer>") if start >= 0 else ("", "", "")
     return (inside if closed else text).strip()
+
+
+def _cleaned(text: str) -> str:
+    return " ".join(text.splitlines()).strip().rstrip(".").lower()
+
+
+def _likeness(a: str, b: str) -> float:
+    """1 - (insertions and deletions that turn one text into the other) / both lengths."""
+    a, b = sorted((a, b), key=len)
+    places: dict[str, int] = {}
+    for position, item in enumerate(a):
+        places[item] = places.get(item, 0) | 1 << position
+    full = (1 << len(a)) - 1
+    open_ = full  # the bits of `a` that no common subsequence so far has taken (Hyyro 2004)
+    for item in b:
+        taken = open_ & places.get(item, 0)
+        open_ = (open_ + taken | open_ - taken) & full
+    common = len(a) - open_.bit_count()
+    return 2 * common / (len(a) + len(b)) if a or b else 1.0
 
 
 def _in_form(response: str) -> str | None:

@@ -1,14 +1,16 @@
 """V-Triune's detection reward with its bugs, for comparison only (One RL to See Them All, arXiv:2505.18129;
 MiniMax-AI/One-RL-to-See-Them-All, commit 39bcf0d).
 
-Nothing of this package uses it; what replaces it is the reward `dynamic_iou`.
+Only the reward `v_triune` uses it; what replaces it is the reward `dynamic_iou`.
 """
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from ..boxes import Box, iou
+import numpy as np
+
+from ..boxes import Box, overlaps
 from .average_precision import average_precision
 
 LEVELS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.99)
@@ -16,6 +18,21 @@ REPORTED = {"iou": (0.5, 0.95), "label": (0.5, 0.75, 0.95, 0.99)}
 RELEASED = {"iou_max_label_first": 1.0, "iou_max_iou_first": 0.0, "iou_completeness": 0.3}
 """The weights of the one payload that was published; map, map50 and map75 have 0."""
 SIZE_PENALTY = 0.6
+MAX_EDGE = 1e100
+"""Products of such are finite."""
+COUNTED = ("pure", "precision", "recall")
+SCORED = ("iou_score_max_iou", "iou_score_max_label", "map_score", "map50_score", "map75_score")
+NAMES = (
+    *("final_score", "size_penalty"),
+    *(f"{kind}_{name}" for kind in ("pure", "weighted") for name in SCORED),
+    *(
+        f"report_iou_{round(100 * level)}_{name}_match_{count}"
+        for name, levels in REPORTED.items()
+        for level in levels
+        for count in COUNTED
+    ),
+)
+"""Of all that its verifier reports."""
 
 
 class Pair(NamedTuple):
@@ -36,13 +53,30 @@ class Counts(NamedTuple):
 
 
 Matcher = Callable[[Sequence[Box], Sequence[Box], float], list[Pair]]
+Threshold = float | Literal["average"]
+
+
+def v_triune_answer(response: str) -> str:
+    """What the first answer tags hold, those in the thinking included; "" where there are none."""
+    inside, closed, _ = response.partition("<answer>")[2].partition("</answer>")
+    return inside if closed else ""
+
+
+def v_triune_detection_format(response: str) -> float:
+    """1 for boxes that can be read and one closing tag, with the line breaks that its prompts ask for.
+
+    Defects: several opening tags pass, no thinking is asked for, and an answer of no boxes is not in form.
+    """
+    tagged = "\n<answer>\n" in response and response.count("\n</answer>") == 1
+    return float(tagged and v_triune_boxes(v_triune_answer(response)) is not None)
 
 
 def v_triune_boxes(answer: str) -> list[Box] | None:
     """Boxes of an answer as V-Triune reads them; None where it reads none, which is also what `[]` gives.
 
     All quotes become double ones, so an apostrophe in a label loses the whole answer, as does a code fence.
-    Boxes at the same coordinates are dropped silently.
+    Boxes at the same coordinates are dropped silently. A coordinate beyond `MAX_EDGE` loses the whole answer,
+    too: theirs fails at infinite ones, and its server answers with 0.
     """
     text = answer.strip().lower().replace("[[", "[").replace("]]", "]")
     if not text.endswith("]"):
@@ -56,7 +90,9 @@ def v_triune_boxes(answer: str) -> list[Box] | None:
         box = _read(item)
         if box is not None:
             boxes.setdefault(box[:4], box)
-    return list(boxes.values()) or None
+    if any(abs(edge) > MAX_EDGE for edges in boxes for edge in edges):
+        return None
+    return [Box._make((*map(float, edges), box.label)) for edges, box in boxes.items()] or None
 
 
 def _read(item: Any) -> Box | None:
@@ -73,28 +109,27 @@ def _read(item: Any) -> Box | None:
 
 def v_triune_grid(boxes: Sequence[Box], width: float, height: float) -> list[Box]:
     """Input pixels to 0..1000 by cutting off the fraction, which moves every edge up and left."""
+
+    def cut(edge: float, side: float) -> float:
+        return float(int(edge / side * 1000))
+
     return [
-        Box(
-            int(box.x1 / width * 1000),
-            int(box.y1 / height * 1000),
-            int(box.x2 / width * 1000),
-            int(box.y2 / height * 1000),
-            box.label,
-        )
-        for box in boxes
+        Box(cut(b.x1, width), cut(b.y1, height), cut(b.x2, width), cut(b.y2, height), b.label) for b in boxes
     ]
 
 
 def label_first(found: Sequence[Box], truth: Sequence[Box], threshold: float) -> list[Pair]:
     """True boxes in their order, each with the best box left of its label: greedy, so not the best match."""
     pairs: list[Pair] = []
-    left = dict(enumerate(found))
+    overlap = overlaps(found, truth)
+    labels = np.array([box.label for box in found], dtype=object)
+    left = np.ones(len(found), dtype=bool)
     for j, true in enumerate(truth):
-        worth = {i: iou(box, true) for i, box in left.items() if box.label == true.label}
-        best = max(worth, key=lambda i: worth[i], default=None)
-        if best is not None and worth[best] >= threshold:
-            pairs.append(Pair(best, j, worth[best]))
-            del left[best]
+        worth = np.where(left & (labels == true.label), overlap[:, j], -1.0)
+        best = int(worth.argmax()) if worth.size else -1
+        if best >= 0 and worth[best] >= threshold:
+            pairs.append(Pair(best, j, float(worth[best])))
+            left[best] = False
     return pairs
 
 
@@ -102,13 +137,12 @@ def iou_first_broken(found: Sequence[Box], truth: Sequence[Box], threshold: floa
     """The matcher whose loop variables overwrite its argmax: each round pairs the last box left with the last
     true one left, and credits them with the best IoU of all pairs left if their labels agree."""
     pairs: list[Pair] = []
-    left, open_ = list(range(len(found))), list(range(len(truth)))
-    while left and open_:
-        best = max(iou(found[i], truth[j]) for i in left for j in open_)
-        if best < threshold:
+    overlap = overlaps(found, truth)
+    best = np.maximum.accumulate(np.maximum.accumulate(overlap, axis=0), axis=1)  # of all pairs up to here
+    for i, j in zip(reversed(range(len(found))), reversed(range(len(truth))), strict=False):
+        if best[i, j] < threshold:
             break
-        i, j = left.pop(), open_.pop()
-        pairs.append(Pair(i, j, best if found[i].label == truth[j].label else 0.0))
+        pairs.append(Pair(i, j, float(best[i, j]) if found[i].label == truth[j].label else 0.0))
     return pairs
 
 
@@ -128,26 +162,25 @@ def v_triune_detection(
     found: Sequence[Box],
     truth: Sequence[Box],
     *,
-    threshold: float | Literal["average"] = "average",
+    threshold: Threshold = "average",
     ratios: Mapping[str, float] = RELEASED,
 ) -> dict[str, float]:
     """`final_score` and all sub-scores of V-Triune's detection verifier, 0 to 1, bugs included.
 
     Args:
-        found: boxes of the answer on the target's grid; none of them scores 0 everywhere, even if none is
-            right.
-        truth: at least one box.
+        found: boxes of the answer on the target's grid.
+        truth: the true ones. Without boxes on either side all is 0, even if there is nothing to be found.
         threshold: one of `LEVELS`, or their average; theirs of a step is `thresholds.v_triune_steps`.
         ratios: weights of iou_max_label_first, iou_max_iou_first, map, map50 and map75, and the share of
             completeness under iou_completeness.
 
     Raises:
-        ValueError: no true box, or a threshold that is none of theirs.
+        ValueError: a threshold that is none of theirs.
     """
-    if not truth or (threshold != "average" and threshold not in LEVELS):
-        raise ValueError(
-            f"V-Triune needs true boxes and a threshold of {LEVELS} or 'average', not {threshold}"
-        )
+    if threshold != "average" and threshold not in LEVELS:
+        raise ValueError(f"V-Triune's threshold is one of {LEVELS} or 'average', not {threshold}")
+    if not found or not truth:
+        return dict.fromkeys(NAMES, 0.0)
     penalty = SIZE_PENALTY ** abs(len(found) - len(truth))
     levels = LEVELS if threshold == "average" else (threshold,)
     share = ratios.get("iou_completeness", 0.0)
@@ -158,19 +191,18 @@ def v_triune_detection(
         scores[f"pure_iou_score_max_{name}"] = sum(at) / len(at)
         for level in REPORTED[name]:
             got = counts(found, truth, matcher, level, share)
-            stem = f"report_iou_{round(level * 100)}_{name}_match"
-            scores |= {f"{stem}_pure": got.mean_iou, f"{stem}_precision": got.precision}
-            scores[f"{stem}_recall"] = got.recall
+            stem = f"report_iou_{round(100 * level)}_{name}_match"
+            told = (got.mean_iou, got.precision, got.recall)
+            scores |= {f"{stem}_{count}": value for count, value in zip(COUNTED, told, strict=True)}
     precisions = average_precision(found, truth)
     known = {box.label for box in truth}
     pure = precisions if any(box.label in known for box in found) else (0.0, 0.0, 0.0)
     for name, value in zip(("map", "map50", "map75"), pure, strict=True):
         scores[f"pure_{name}_score"] = value
-    for name in ("iou_score_max_iou", "iou_score_max_label", "map_score", "map50_score", "map75_score"):
+    for name in SCORED:
         scores[f"weighted_{name}"] = scores[f"pure_{name}"] * penalty
-    if not found:
-        scores = dict.fromkeys(scores, 0.0)
-    return {"final_score": _final(scores, ratios), **scores}
+    scores["final_score"] = _final(scores, ratios)
+    return {name: scores[name] for name in NAMES}
 
 
 def _final(scores: Mapping[str, float], ratios: Mapping[str, float]) -> float:

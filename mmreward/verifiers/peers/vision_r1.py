@@ -4,8 +4,9 @@ Nothing of this package uses it; what replaces it is the reward `dynamic_iou`. W
 generalised one, and labels only sway the matching, where distances in pixels drown them.
 """
 
+import json
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,26 @@ from ..boxes import Box, giou
 
 STAGE = 1500
 """The step from which the stricter thresholds hold."""
+
+
+def vision_r1_format(block: str, num_true: int) -> float:
+    """1 for a JSON block that can be read, in which each item with a box and a label has four coordinates.
+
+    Defects: any JSON will do, and where nothing is to be found the reward is turned round: nonsense earns 1
+    and an empty list 0.
+    """
+    form = float(_in_form(block))
+    return form if num_true else 1 - form
+
+
+def _in_form(block: str) -> bool:
+    try:
+        value: Any = json.loads(block)
+    except (ValueError, RecursionError):
+        return False
+    items = [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+    boxes = [item["bbox_2d"] for item in items if "bbox_2d" in item and "label" in item]
+    return all(isinstance(box, list) and len(box) == 4 for box in boxes)
 
 
 def vision_r1_overlaps(found: Sequence[Box], truth: Sequence[Box]) -> NDArray[np.float64]:

@@ -42,8 +42,19 @@ def vlm_r1_map(found: Sequence[Box], truth: Sequence[Box]) -> float:
     COCO's -1 where all true boxes are too large to count."""
     if not found or not truth:
         return float(not found and not truth)
+    return average_precision(found, truth).map if _any_known(found, truth) else 0.0
+
+
+def vlm_r1_ap50(found: Sequence[Box], truth: Sequence[Box]) -> float:
+    """`vlm_r1_map` at IoU 0.5 alone."""
+    if not found or not truth:
+        return float(not found and not truth)
+    return average_precision(found, truth).ap50 if _any_known(found, truth) else 0.0
+
+
+def _any_known(found: Sequence[Box], truth: Sequence[Box]) -> bool:
     known = {box.label for box in truth}
-    return average_precision(found, truth).map if any(box.label in known for box in found) else 0.0
+    return any(box.label in known for box in found)
 
 
 def vlm_r1_od_length(found: Sequence[Box], truth: Sequence[Box]) -> float:
