@@ -1,6 +1,5 @@
 """What a judge is worth on held-out comparisons, each asked in both orders."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -96,9 +95,3 @@ def _of_the_pair(one: Rationale) -> str | None:
 
 def _halves(values: Sequence[float]) -> Column:
     return np.array(values).reshape(-1, 2).mean(axis=1)
-
-
-def gain(before: Column, after: Column) -> tuple[float, float]:
-    """Points gained, and half the width of the paired 95 % interval."""
-    difference = 100 * (after - before)
-    return float(difference.mean()), 1.96 * float(difference.std(ddof=1)) / math.sqrt(len(difference))

@@ -14,7 +14,7 @@ from mmreward.judges.asking import Asking
 from mmreward.judges.comparison import Comparison
 from mmreward.judges.rationales import Rationale
 from mmreward.mini import dialogues, world
-from mmreward.mini.tasks import REASONED, compare, listing, prefer_reasoning
+from mmreward.mini.tasks import REASONED, compare, faithfulness, prefer_reasoning
 from mmreward.mini.tasks import Comparison as Compared
 
 CRITERIA = ("colour", "shape", "number", "place")
@@ -40,7 +40,7 @@ class Drawn(NamedTuple):
         found = [compare(self.caption, scene.things) for scene in self.scenes]
         wrong = {name for one in found for name in _criteria(one)}
         named = ", ".join([name for name in CRITERIA if name in wrong][:3])
-        first, second = map(_issues, found)
+        first, second = (faithfulness(self.caption, scene.things).rstrip(".") for scene in self.scenes)
         return f"Look at: {named}\nPicture 1: {first}\nPicture 2: {second}"
 
 
@@ -82,12 +82,3 @@ def _criteria(found: Compared) -> list[str]:
     }
     crosswise = ["colour", "shape"] if missing else []  # a red circle and a blue square the other way round
     return [name for name, wrong in facts.items() if wrong] or crosswise
-
-
-def _issues(found: Compared) -> str:
-    said = [
-        f"missing {listing(found.missing)}" if found.missing else "",
-        f"not asked for {listing(found.extra)}" if found.extra else "",
-        "wrong place" if found.crossed else "",
-    ]
-    return "; ".join(filter(None, said)) or "nothing"

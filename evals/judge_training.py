@@ -23,8 +23,9 @@ from mmreward.judges.rationales import Drawing
 from mmreward.pair_folder import read_pairs
 
 from . import judge_pairs
-from .judge_exam import FIGURES, Exam, examine, gain
+from .judge_exam import FIGURES, Exam, examine
 from .judge_stages import School, Stage, load_judge
+from .vlm_tables import gain
 from .vlm_tasks import weaken
 
 EXAM_SEED = 70_001

@@ -3,10 +3,9 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from mmreward.evals import judge_pairs
-from mmreward.evals.judge_exam import examine, gain
+from mmreward.evals.judge_exam import examine
 from mmreward.evals.judge_training import JudgeConfig, Sitting, table, train
 from toys import toy
 
@@ -42,7 +41,9 @@ def test_what_is_told_has_the_form_that_is_asked_for():
         assert heard(one.told(Asking()).turns).verdict == one.comparison.better
         noted, answer = one.told(TWO).turns
         branch = read_branch(noted, judge_pairs.CRITERIA)
-        assert branch.issues[2 - int(one.comparison.better)] != "nothing" and heard((answer,)).verdict
+        assert all("shows" in issue for issue in branch.issues) and heard((answer,)).verdict
+        worse = branch.issues[2 - int(one.comparison.better)]
+        assert any(word in worse for word in ("missing", "not asked for", "is not"))
         assert all(name in TWO.following(noted) for name in branch.criteria)
 
 
@@ -93,12 +94,6 @@ def test_an_exam_tells_the_right_from_the_lucky():
     lines = table("judge", [Sitting("nothing", exam, 0.1), Sitting("grpo", exam, 2.0)]).splitlines()
     assert lines[0].startswith("| judge | before | after grpo, 2.0 min |")
     assert lines[2] == "| right verdicts | 0.375 | 0.375 | +0.0 (+0.0 to +0.0) |"
-
-
-def test_the_gain_is_paired():
-    before, after = np.array([0.0, 1.0, 0.0, 1.0]), np.array([1.0, 1.0, 1.0, 1.0])
-    points, half = gain(before, after)
-    assert points == 50 and half == pytest.approx(1.96 * 100 * np.std([1, 0, 1, 0], ddof=1) / 2)
 
 
 # --- stages ---------------------------------------------------------------------------------------

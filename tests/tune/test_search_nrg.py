@@ -48,7 +48,7 @@ def tilt(latents, sigma, prompts, strength=1.5):
 
 
 def test_guidance_by_the_exact_value_is_the_flow_of_the_tilted_normal():
-    """p(x0) exp(l x0) is N(l STD^2, STD^2); see spec 1.5 and 12.5."""
+    """p(x0) exp(l x0) is N(l STD^2, STD^2)."""
     latents = torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
     guided = RewardGuided(Normal(), [LatentTerm(tilt)], highest=0.97)
     prompts = ["0", "0", "0", "0"]
