@@ -31,9 +31,9 @@ PARTS = ("turns", "criteria")
 def two_turns(criteria: tuple[str, ...] = CRITERIA) -> Any:
     """1 where both turns have their form, else 0: make it a gate, so that a verdict alone earns nothing.
 
-    `sample.meta["written_turns"]` is what was written, as `adapters.trl_turns` passes it on. The first turn
-    names one to three of the criteria and says something of each picture, the second reasons and names one of
-    the two (or a tie). `parts` are the number of turns, and of criteria. BR-RM's own reward is
+    `sample.meta["written_turns"]` is what was written, as `adapters.trl_turns` passes it on; the last is the
+    response. The first turn names one to three of the criteria and says something of each picture, the second
+    reasons and names one of the two (or a tie). `parts` are the number of turns, and of criteria. BR-RM's own reward is
     `verifiers.peers.br_rm`.
 
     Args:
@@ -49,7 +49,7 @@ def two_turns(criteria: tuple[str, ...] = CRITERIA) -> Any:
             if len(turns) != 2:
                 raise Unscorable(f"{len(turns)} turns where two are expected", "unparsable")
             branch = read_branch(turns[0], criteria)
-            heard((turns[1],))
+            heard((sample.response or "",))
             return Verdict(1.0, {"turns": 2.0, "criteria": float(len(branch.criteria))})
 
         return verified(check, PARTS)

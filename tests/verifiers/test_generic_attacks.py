@@ -20,7 +20,7 @@ from mmreward.scoring import score_one
 
 FOR_COMPARISON = {"v_triune", "vlm_r1"}
 """Other projects' rewards, whose defects are kept."""
-SHAPES = {"format", "length", "repetition"}
+SHAPES = {"format", "length", "repetition", "two_turns"}
 """They look at the form, and not at what is answered."""
 
 
@@ -168,6 +168,7 @@ TRUTHS = {
     "pointing": [({"bbox_2d": [x, y, z, w]}, f"[{x + 50}, {y + 50}]", None) for x, y, z, w in SPOTS],
     "temporal": [([start, start + 5], f"{start}s - {start + 5}s", None) for start in (0, 10, 30)],
     "time_series": [(name, name, NAMES) for name in CLASSES],
+    "verdict": [(place, f"Image {place} is better", None) for place in "12"] + [("tie", "tie", None)],
     "yes_no": [(word, word, None) for word in ("yes", "no")],
 }
 """Mutually exclusive (target, answer, meta) of the verifiers that have one right answer."""
