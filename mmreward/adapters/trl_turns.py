@@ -67,7 +67,10 @@ def _between(trainer: Any, ids: Ids, following: Callable[[str], str]) -> Ids:
 def _rest(trainer: Any, question: str) -> Ids:
     """What the chat template puts after an answer when a question follows, the answer's end included."""
     said = [("user", "?"), ("assistant", MARK), ("user", question)]
-    messages = [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in said]
+    listed = trainer._is_vlm  # templates of language models take no lists
+    messages = [
+        {"role": role, "content": [{"type": "text", "text": text}] if listed else text} for role, text in said
+    ]
     chat = trainer.processing_class.apply_chat_template(
         messages, tokenize=False, add_generation_prompt=True, **trainer.chat_template_kwargs
     )
