@@ -33,8 +33,8 @@ def two_turns(criteria: tuple[str, ...] = CRITERIA) -> Any:
 
     `sample.meta["written_turns"]` is what was written, as `adapters.trl_turns` passes it on; the last is the
     response. The first turn names one to three of the criteria and says something of each picture, the second
-    reasons and names one of the two (or a tie). `parts` are the number of turns, and of criteria. BR-RM's own reward is
-    `verifiers.peers.br_rm`.
+    reasons and names one of the two (or a tie). `parts` are the number of turns, and of criteria. BR-RM's own
+    reward is `verifiers.peers.br_rm`.
 
     Args:
         criteria: what the first turn chooses from.
