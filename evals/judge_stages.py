@@ -1,35 +1,23 @@
-"""The stages by which a judge is trained, each a few lines around TRL: taught, parrot, rejection, grpo."""
+"""The stages by which a judge is trained, as a recipe names them: taught, parrot, rejection, grpo."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from datasets import Dataset
 from pydantic import Field
-from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
-from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
-from mmreward import Engine, load, models
-from mmreward.adapters import trl, trl_turns
 from mmreward.config import Positive, RouteConfig, Strict
-from mmreward.judges.asking import Asking
 from mmreward.judges.comparison import Comparison
-from mmreward.judges.rationales import HINT, Drawing, best, draw, fates, unsolved
-from mmreward.judges.rows import SOURCE, Row, exercises, lessons
-from mmreward.models.base import locate
-from mmreward.models.remote import ServedVLM
-from mmreward.models.vlms import VLM
-from mmreward.routing import Router
+from mmreward.judges.rationales import HINT, unsolved
+from mmreward.judges.rows import Row, lessons
 
-from .judge_pairs import draw as draw_pairs
+from .judge_pairs import draw
+from .judge_school import School, Who
 
-Who = Literal["student", "teacher"]
 TEACHING_SEED = 50_021
+Temperature = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Taught(Strict):
-    """Fine-tuning on the rationales of one who knows the scenes.
+    """Fine-tuning on the rationales of one who knows the scenes of shapes world.
 
     Args:
         who: learns.
@@ -45,13 +33,22 @@ class Taught(Strict):
     hint: bool = False
     trainer: dict[str, Any] = Field(default_factory=dict)
 
+    def go(self, school: School) -> None:
+        drawn = draw(self.number, TEACHING_SEED + school.seed)
+        rows = [
+            _hinted(row, one.comparison) if self.hint else row
+            for one in drawn
+            for row in lessons([one.told(school.asking)], school.asking)
+        ]
+        school.tune(self.who, rows, self.trainer)
+
 
 class Parrot(Strict):
     """PARROT: the teacher writes rationales for known verdicts, a listener filters them, the student learns.
 
     Args:
         draws: rationales per comparison, of which the most convincing is learned.
-        least: the listener's probability of the right verdict from which a rationale is kept.
+        least: the listener's probability of the right verdict above which a rationale is kept.
         temperature: of the teacher.
         trainer: arguments of `trl.SFTConfig`.
     """
@@ -59,8 +56,12 @@ class Parrot(Strict):
     kind: Literal["parrot"]
     draws: Positive = 1
     least: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    temperature: Annotated[float, Field(ge=0)] = 1.0
+    temperature: Temperature = 1.0
     trainer: dict[str, Any] = Field(default_factory=dict)
+
+    def go(self, school: School) -> None:
+        written = school.write("teacher", self.draws, self.temperature, hint=HINT, least=self.least)
+        school.learn(written, self.trainer)
 
 
 class Rejection(Strict):
@@ -74,8 +75,14 @@ class Rejection(Strict):
 
     kind: Literal["rejection"]
     draws: Positive = 4
-    temperature: Annotated[float, Field(ge=0)] = 1.0
+    temperature: Temperature = 1.0
     trainer: dict[str, Any] = Field(default_factory=dict)
+
+    def go(self, school: School) -> None:
+        written = school.write("student", self.draws, self.temperature)
+        school.hard = unsolved(written)
+        print(f"hard comparisons: {len(school.hard)}", flush=True)
+        school.learn(written, self.trainer)
 
 
 class Grpo(Strict):
@@ -83,7 +90,7 @@ class Grpo(Strict):
 
     Args:
         route: what a judgement earns.
-        unsolved: only comparisons that a rejection before it found wrong answers to.
+        unsolved: only comparisons that the rejection before it found wrong answers to.
         trainer: arguments of `trl.GRPOConfig`.
     """
 
@@ -92,119 +99,14 @@ class Grpo(Strict):
     unsolved: bool = False
     trainer: dict[str, Any] = Field(default_factory=dict)
 
+    def go(self, school: School) -> None:
+        asked = school.hard if self.unsolved else school.asked
+        if not asked:
+            raise ValueError("no comparison is left to learn from: the rejection solved them all")
+        school.reinforce(asked, self.route, self.trainer)
+
 
 Stage = Annotated[Taught | Parrot | Rejection | Grpo, Field(discriminator="kind")]
-
-
-@dataclass
-class School:
-    """Who learns, what about, and where things are left.
-
-    Args:
-        engine: runs whoever writes or listens.
-        people: folder of the latest weights of student and teacher.
-        asked: the training comparisons.
-        asking: how they are asked.
-        listener: name or folder of the frozen model that filters rationales.
-        max_tokens: of a turn.
-        out: folder of weights and trainers.
-        seed: of everything that is drawn.
-    """
-
-    engine: Engine
-    people: dict[Who, str]
-    asked: Sequence[Comparison]
-    asking: Asking
-    listener: str
-    max_tokens: int
-    out: Path
-    seed: int
-    hard: list[Comparison] = field(default_factory=list)
-    passed: int = 0
-
-    def attend(self, stage: Taught | Parrot | Rejection | Grpo) -> None:
-        """Go through one stage, and leave the new weights in a folder of their own."""
-        self.passed += 1
-        if isinstance(stage, Taught):
-            drawn = draw_pairs(stage.number, TEACHING_SEED + self.seed)
-            rows = lessons([one.told(self.asking) for one in drawn], self.asking)
-            if stage.hint:
-                rows = [_hinted(row, one) for row, one in zip(rows, _each(drawn, self.asking), strict=True)]
-            self._tune(stage.who, rows, stage.trainer)
-        elif isinstance(stage, Parrot):
-            drawing = self._drawing(HINT, stage.draws, stage.temperature)
-            listener = load("listener", listener=self.listener, labels=("1", "2"))
-            written = self.engine.run(
-                draw(self._vlm("teacher"), self.asked, drawing, listener=listener, least=stage.least)
-            )
-            print(f"rationales: {_told(fates(written))}", flush=True)
-            self._tune("student", lessons(best(written), self.asking), stage.trainer)
-        elif isinstance(stage, Rejection):
-            drawing = self._drawing("", stage.draws, stage.temperature)
-            written = self.engine.run(draw(self._vlm("student"), self.asked, drawing))
-            self.hard = unsolved(written)
-            print(f"rationales: {_told(fates(written))}; {len(self.hard)} hard comparisons", flush=True)
-            self._tune("student", lessons(best(written), self.asking), stage.trainer)
-        else:
-            self._reinforce(stage)
-
-    def _drawing(self, hint: str, draws: int, temperature: float) -> Drawing:
-        return Drawing(
-            asking=self.asking,
-            hint=hint,
-            draws=draws,
-            temperature=temperature,
-            max_tokens=self.max_tokens,
-            seed=self.seed,
-        )
-
-    def _vlm(self, who: Who) -> "VLM | ServedVLM":
-        return models.vlm(self.people[who])
-
-    def _tune(self, who: Who, rows: list[Row], arguments: dict[str, Any]) -> None:
-        model, processor = load_judge(self.people[who])
-        trainer = SFTTrainer(
-            model=model,
-            processing_class=processor,
-            args=SFTConfig(**self._common(arguments)),
-            train_dataset=Dataset.from_list(rows),
-        )
-        trainer.train()
-        self._leave(who, trainer)
-
-    def _reinforce(self, stage: Grpo) -> None:
-        model, processor = load_judge(self.people["student"])
-        asked = self.hard if stage.unsolved else self.asked
-        two = {"rollout_func": trl_turns.rollout(self.asking.following)} if self.asking.turns == 2 else {}
-        trainer = GRPOTrainer(
-            model=model,
-            processing_class=processor,
-            reward_funcs=trl.reward(Router({SOURCE: stage.route}), engine=self.engine),
-            args=GRPOConfig(**self._common(stage.trainer)),
-            train_dataset=Dataset.from_list(exercises(asked, self.asking)),
-            **two,
-        )
-        trainer.train()
-        self._leave("student", trainer)
-
-    def _common(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        return {"output_dir": str(self.out / "trainer"), "seed": self.seed, **arguments}
-
-    def _leave(self, who: Who, trainer: Any) -> None:
-        folder = self.out / f"{self.passed}-{who}"
-        trainer.save_model(str(folder))
-        self.people[who] = str(folder)
-
-
-def load_judge(folder: str) -> tuple[PreTrainedModel, ProcessorMixin]:
-    """Weights and processor for a trainer."""
-    place = locate(folder)
-    return AutoModelForImageTextToText.from_pretrained(place), AutoProcessor.from_pretrained(place)
-
-
-def _each(drawn: Sequence[Any], asking: Asking) -> list[Comparison]:
-    """The comparison of every lesson: one per turn."""
-    return [one.comparison for one in drawn for _ in range(asking.turns)]
 
 
 def _hinted(row: Row, one: Comparison) -> Row:
@@ -213,7 +115,3 @@ def _hinted(row: Row, one: Comparison) -> Row:
     messages = [dict(message) for message in row["prompt"]]
     messages[place]["content"] += HINT.format(better=one.better)
     return {**row, "prompt": messages}
-
-
-def _told(counts: dict[Any, int]) -> str:
-    return ", ".join(f"{number} {fate}" for fate, number in counts.items() if number)

@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mmreward import Engine, load, models
 from mmreward.config import Amount, Positive, Strict, load_yaml
@@ -24,7 +24,8 @@ from mmreward.pair_folder import read_pairs
 
 from . import judge_pairs
 from .judge_exam import FIGURES, Exam, examine
-from .judge_stages import School, Stage, load_judge
+from .judge_school import School, load_judge
+from .judge_stages import Rejection, Stage
 from .vlm_tables import gain
 from .vlm_tasks import weaken
 
@@ -60,6 +61,14 @@ class JudgeConfig(Strict):
     out: str
     seed: int = 0
 
+    @model_validator(mode="after")
+    def _in_order(self) -> "JudgeConfig":
+        for place, stage in enumerate(self.stages):
+            before = self.stages[:place]
+            if getattr(stage, "unsolved", False) and not any(isinstance(one, Rejection) for one in before):
+                raise ValueError(f"stages.{place}.unsolved: no rejection comes before it to find them")
+        return self
+
 
 class Sitting(NamedTuple):
     """An exam, and after what it was."""
@@ -88,9 +97,7 @@ def train(config: JudgeConfig) -> list[Sitting]:
     sittings = []
     with Engine() as engine:
         people = {"student": student, "teacher": config.teacher}
-        school = School(
-            engine, people, training, asking, config.listener, config.max_tokens, out, config.seed
-        )
+        school = School(engine, people, training, asking, listener, config.max_tokens, out, config.seed)
 
         def sit(after: str, drawing: Drawing) -> None:
             judge = models.vlm(school.people["student"])
@@ -104,8 +111,9 @@ def train(config: JudgeConfig) -> list[Sitting]:
 
         sit("nothing", replace(drawing, asking=replace(asking, turns=1)))
         for stage in config.stages:
-            school.attend(stage)
-            if getattr(stage, "who", "student") == "student":
+            taught = school.people["student"]
+            stage.go(school)
+            if school.people["student"] != taught:
                 sit(stage.kind, drawing)
     return sittings
 

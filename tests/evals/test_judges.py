@@ -176,6 +176,19 @@ def test_two_turns_are_reinforced(tmp_path):
     assert (tmp_path / "0-student").is_dir() and (tmp_path / "1-student").is_dir()
 
 
+def test_nothing_is_unsolved_before_a_rejection():
+    with pytest.raises(ValueError, match=r"stages.0.unsolved: no rejection"):
+        JudgeConfig(stages=[{**BOTH, "unsolved": True}], out="nowhere")
+
+
+def test_a_teacher_that_convinces_nobody_ends_it(tmp_path):
+    """The listener asks for more than any probability."""
+    stages = [{"kind": "parrot", "least": 0.999999, "trainer": SFT}]
+    config = JudgeConfig(asking={"system": ""}, pairs=2, examined=2, stages=stages, out=str(tmp_path))
+    with pytest.raises(ValueError, match="none of 2 rationales was kept"):
+        train(config)
+
+
 def test_more_held_out_than_there_are(tmp_path):
     one = judge_pairs.draw(1, seed=9)[0].comparison
     write_pairs(
