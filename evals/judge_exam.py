@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmreward import Engine
-from mmreward.judges.comparison import Comparison
+from mmreward.judges.comparison import Comparison, both_orders
 from mmreward.judges.rationales import Drawing, Rationale, draw
 from mmreward.models.remote import ServedVLM
 from mmreward.models.vlms import VLM
@@ -55,7 +55,7 @@ def examine(
     Raises:
         ValueError: the judge or the listener failed to answer; an exam with holes compares with nothing.
     """
-    both = [order for one in asked for order in (one, one.swapped)]
+    both = both_orders(asked)
     written = engine.run(draw(judge, both, drawing))
     heard = _heard(engine, listener, written, drawing)
     failed = [one.note for one in written if one.fate == "failed"]

@@ -13,8 +13,8 @@ from mmreward import Engine, models
 from mmreward.adapters import trl, trl_turns
 from mmreward.config import RouteConfig
 from mmreward.judges.asking import Asking
-from mmreward.judges.comparison import Comparison
-from mmreward.judges.rationales import Drawing, Rationale, best, draw, fates
+from mmreward.judges.comparison import Comparison, both_orders
+from mmreward.judges.rationales import Drawing, Rationale, balanced, best, draw, fates
 from mmreward.judges.rows import SOURCE, Row, exercises, lessons
 from mmreward.models.base import locate
 from mmreward.registry import Reward
@@ -71,14 +71,14 @@ class School:
         return written
 
     def learn(self, written: Sequence[Rationale], arguments: dict[str, Any]) -> None:
-        """Fine-tune the student on the best rationale of each comparison.
+        """Fine-tune the student on the best rationale of each comparison, both places alike.
 
         Raises:
             ValueError: none was kept.
         """
-        kept = best(written)
+        kept = balanced(best(written))
         if not kept:
-            raise ValueError(f"none of {len(written)} rationales was kept; the counts above say why")
+            raise ValueError(f"nothing to learn from in {len(written)} rationales; the counts above say why")
         self.tune("student", lessons(kept, self.asking), arguments)
 
     def tune(self, who: Who, rows: list[Row], arguments: dict[str, Any]) -> None:
@@ -93,7 +93,7 @@ class School:
         self._train(who, trainer)
 
     def reinforce(self, asked: Sequence[Comparison], route: RouteConfig, arguments: dict[str, Any]) -> None:
-        """GRPO of the student."""
+        """GRPO of the student, in both orders: comparisons that it got wrong favour the place that it does not."""
         model, processor = load_judge(self.people["student"])
         two = {"rollout_func": trl_turns.rollout(self.asking.following)} if self.asking.turns == 2 else {}
         trainer = GRPOTrainer(
@@ -101,7 +101,7 @@ class School:
             processing_class=processor,
             reward_funcs=trl.reward(Router({SOURCE: route}), engine=self.engine),
             args=GRPOConfig(**self._common(arguments)),
-            train_dataset=Dataset.from_list(exercises(asked, self.asking)),
+            train_dataset=Dataset.from_list(exercises(both_orders(asked), self.asking)),
             **two,
         )
         self._train("student", trainer)

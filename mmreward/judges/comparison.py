@@ -49,6 +49,12 @@ class Comparison:
         return first, second
 
 
+def both_orders(asked: Iterable[Comparison]) -> list[Comparison]:
+    """Every comparison and its other order, next to each other: whoever always names the same place is right
+    half the time, however the comparisons were chosen."""
+    return [order for one in asked for order in (one, one.swapped)]
+
+
 def comparisons(pairs: Iterable[PreferencePair]) -> list[Comparison]:
     """One per pair, in an order that only its content decides, so that no place is right more often.
 

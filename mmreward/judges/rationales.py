@@ -147,9 +147,26 @@ def best(rationales: Iterable[Rationale], *, per_comparison: int = 1) -> list[Ra
         raise ValueError(f"per_comparison is {per_comparison}; it is at least 1")
     ranked: dict[str, dict[str, Rationale]] = {}
     kept = [one for one in rationales if one.fate == "kept"]
-    for one in sorted(kept, key=lambda one: 0.0 if math.isnan(one.heard) else -one.heard):
+    for one in sorted(kept, key=_convinced, reverse=True):
         ranked.setdefault(one.comparison.id, {}).setdefault("\n".join(one.turns), one)
     return [one for _, found in sorted(ranked.items()) for one in list(found.values())[:per_comparison]]
+
+
+def balanced(rationales: Sequence[Rationale]) -> list[Rationale]:
+    """As many whose better picture is the first as whose better one is the second, in the same order.
+
+    A writer that prefers a place is right more often where that place is, so what is kept of its rationales
+    teaches the preference. Of the place that is more frequent, the least convincing are left out.
+    """
+    places = {place: [one for one in rationales if one.comparison.better == place] for place in ("1", "2")}
+    number = min(map(len, places.values()))
+    ranked = [sorted(own, key=_convinced, reverse=True)[:number] for own in places.values()]
+    left = {id(one) for own in ranked for one in own}
+    return [one for one in rationales if id(one) in left]
+
+
+def _convinced(one: Rationale) -> float:
+    return 0.0 if math.isnan(one.heard) else one.heard
 
 
 def unsolved(rationales: Iterable[Rationale]) -> list[Comparison]:

@@ -10,8 +10,8 @@ from toys import toy
 
 from mmreward import Engine, Media, Score, Unscorable
 from mmreward.judges.asking import QUESTION, Asking, Sampling
-from mmreward.judges.comparison import Comparison, comparisons
-from mmreward.judges.rationales import FATES, HINT, Drawing, Rationale, best, draw, fates, unsolved
+from mmreward.judges.comparison import Comparison, both_orders, comparisons
+from mmreward.judges.rationales import FATES, HINT, Drawing, Rationale, balanced, best, draw, fates, unsolved
 from mmreward.judges.rows import exercises, lessons
 from mmreward.models.answers import Written
 from mmreward.pair_folder import PreferencePair
@@ -208,6 +208,27 @@ def test_the_most_convincing_are_learned_once_each():
     assert [one.turns[0] for one in best(written, per_comparison=5)] == ["best", "good", "dull"]
     with pytest.raises(ValueError, match="at least 1"):
         best(written, per_comparison=0)
+
+
+def test_what_is_learned_favours_no_place():
+    written = [
+        Rationale(comparison(name, better), (name,), better, "kept", heard)
+        for name, better, heard in (
+            ("a", "1", 0.6),
+            ("b", "1", 0.9),
+            ("c", "2", 0.7),
+            ("d", "1", math.nan),
+            ("e", "1", 0.8),
+            ("f", "2", math.nan),
+        )
+    ]
+    assert [one.comparison.id for one in balanced(written)] == ["b", "c", "e", "f"]
+    assert balanced(written[:2]) == []
+
+
+def test_in_both_orders_each_place_is_right_once():
+    asked = both_orders([comparison("a", "1"), comparison("b", "1")])
+    assert [(one.id, one.better) for one in asked] == [("a", "1"), ("a", "2"), ("b", "1"), ("b", "2")]
 
 
 @pytest.mark.parametrize("wrong", [{"hint": "It is one."}, {"draws": 0}])
