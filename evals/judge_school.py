@@ -93,7 +93,7 @@ class School:
         self._train(who, trainer)
 
     def reinforce(self, asked: Sequence[Comparison], route: RouteConfig, arguments: dict[str, Any]) -> None:
-        """GRPO of the student, in both orders: comparisons that it got wrong favour the place that it does not."""
+        """GRPO of the student, in both orders: what it got wrong favours the place that it does not."""
         model, processor = load_judge(self.people["student"])
         two = {"rollout_func": trl_turns.rollout(self.asking.following)} if self.asking.turns == 2 else {}
         trainer = GRPOTrainer(
