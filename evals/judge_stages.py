@@ -67,19 +67,24 @@ class Parrot(Strict):
 class Rejection(Strict):
     """Rejection sampling: the student learns its own rationales that reach the right verdict.
 
+    Of two verdicts one is right, so half of all bad reasoning passes: a listener may be asked as well.
+
     Args:
         draws: rationales per comparison, of which one is learned.
+        least: the listener's probability of the right verdict above which a rationale is kept; by default it
+            is not asked.
         temperature: of the student.
         trainer: arguments of `trl.SFTConfig`.
     """
 
     kind: Literal["rejection"]
     draws: Positive = 4
+    least: Annotated[float, Field(ge=0, lt=1)] | None = None
     temperature: Temperature = 1.0
     trainer: dict[str, Any] = Field(default_factory=dict)
 
     def go(self, school: School) -> None:
-        written = school.write("student", self.draws, self.temperature)
+        written = school.write("student", self.draws, self.temperature, least=self.least)
         school.hard = unsolved(written)
         print(f"hard comparisons: {len(school.hard)}", flush=True)
         school.learn(written, self.trainer)
