@@ -70,8 +70,14 @@ def draw_scenes():
 
 
 def samples_for(name, scenes):
+    """One sample per scene; for a reward that compares, two scenes each are one group with one prompt."""
     info = find(name).info
     inputs = (scenes[0][1], scenes[1][1]) if "inputs" in info.needs else ()
+    if info.arity != "point":
+        return [
+            Sample(id=str(row), prompt=scenes[row - row % 2][0], image=image, group=str(row // 2))
+            for row, (_, image) in enumerate(scenes)
+        ]
     return [
         Sample(**{"prompt": prompt, "image": image, "inputs": inputs, **info.example})
         for prompt, image in scenes

@@ -4,9 +4,9 @@ import dataclasses
 import math
 
 import pytest
-from miniature import PAIRED, draw_scenes
+from miniature import PAIRED, draw_scenes, samples_for
 
-from mmreward import Engine, Media, Sample, load
+from mmreward import Engine, Media, load
 from mmreward.types import STATUSES
 
 
@@ -19,12 +19,7 @@ def engine():
 @pytest.fixture(scope="module")
 def groups():
     """Two groups of two pictures for one prompt."""
-    scenes = draw_scenes()
-    return [
-        Sample(id=f"{row}", prompt=scenes[2 * group][0], image=scenes[row][1], group=f"{group}")
-        for group in range(2)
-        for row in (2 * group, 2 * group + 1)
-    ]
+    return samples_for(PAIRED[0].values[0], draw_scenes())[:4]
 
 
 def values(scores):

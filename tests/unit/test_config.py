@@ -9,7 +9,7 @@ from mmreward.config import load_config
 from mmreward.routing.router import Router
 
 SHIPPED = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
-OTHERS = ("generator:", "trainer:")
+OTHERS = ("generator:", "trainer:", "stages:")
 CONFIGS = [path for path in SHIPPED if not any(f"\n{key}" in path.read_text() for key in OTHERS)]
 """Of `mmreward score`; the others also draw or train."""
 
