@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -58,7 +59,7 @@ def _box(item: Any, y_first: bool) -> Box | None:
         return numbers._replace(label=normalise_label(numbers.label))
     if isinstance(numbers, str | Mapping) or not isinstance(numbers, Iterable):
         return None
-    values = [number_of(value) for value in numbers]
+    values = [number_of(value) for value in islice(numbers, 5)]  # a fifth is one too many
     if len(values) != 4 or any(value is None for value in values):
         return None
     a, b, c, d = (value for value in values if value is not None)
@@ -69,13 +70,15 @@ def number_of(value: Any) -> float | None:
     """A coordinate as a number or the text of one; None for whatever else, NaN, infinity and truth values."""
     if isinstance(value, str) and NUMERIC.fullmatch(value.strip()):
         value = float(value)
+    if type(value) is float:  # what most are, and a response may hold thousands
+        return value if abs(value) <= MAX_COORDINATE else None  # NaN fails the comparison
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
         return None
     try:
         number = float(value)
     except OverflowError:  # an integer of hundreds of digits
         return None
-    return number if abs(number) <= MAX_COORDINATE else None  # NaN fails the comparison
+    return number if abs(number) <= MAX_COORDINATE else None
 
 
 def normalise_label(label: Any) -> str:
