@@ -49,7 +49,7 @@ FIGURES = {
 
 def examine(
     engine: Engine, judge: VLM | ServedVLM, listener: Reward, asked: Sequence[Comparison], drawing: Drawing
-) -> tuple[Exam, list[Rationale]]:
+) -> Exam:
     """Ask, greedily, and let the listener hear the reasoning.
 
     Raises:
@@ -72,7 +72,7 @@ def examine(
         heard=_halves([heard[row].value if row in heard else 0.0 for row in range(len(both))]),
         agrees=_halves([agreed.get(row, 0.0) for row in range(len(both))]),
         readable=_halves([float(one.verdict is not None) for one in written]),
-    ), written
+    )
 
 
 def _heard(

@@ -101,7 +101,7 @@ def train(config: JudgeConfig) -> list[Sitting]:
 
         def sit(after: str, drawing: Drawing) -> None:
             judge = models.vlm(school.people["student"])
-            exam, _ = examine(engine, judge, listener, held, drawing)
+            exam = examine(engine, judge, listener, held, drawing)
             sittings.append(Sitting(after, exam, (time.perf_counter() - begun) / 60))
             columns = {name: column.tolist() for name, column in asdict(exam).items()}
             with (out / "exams.jsonl").open("a", encoding="utf-8") as file:

@@ -8,6 +8,7 @@ are masked from the loss. Rewards get the last turn as the response, and all of 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from typing import Any
 
 from ..failures import Unscorable
@@ -30,7 +31,8 @@ def rollout(following: Callable[[str], str]) -> Callable[[list[Any], Any], dict[
         given, images, fields = trainer._tokenize_prompts(prompts)
         number = trainer.num_generations if trainer.model.training else trainer.num_generations_eval
         first, chances = trainer._generate_single_turn(given, images, fields, number)
-        between = [_between(trainer, ids, following) for ids in first]
+        rest = cache(partial(_rest, trainer))  # few questions are asked of many completions
+        between = [_between(trainer, ids, following, rest) for ids in first]
         ahead = [one + ids + more for one, ids, more in zip(given, first, between, strict=True)]
         goes_on = [bool(more) for more in between]
         second, later = first, chances
@@ -52,7 +54,7 @@ def rollout(following: Callable[[str], str]) -> Callable[[list[Any], Any], dict[
     return roll
 
 
-def _between(trainer: Any, ids: Ids, following: Callable[[str], str]) -> Ids:
+def _between(trainer: Any, ids: Ids, following: Callable[[str], str], rest: Callable[[str], Ids]) -> Ids:
     """The tokens from the end of the first answer to where the second begins; none where there is none."""
     if ids[-1] not in trainer.eos_token_ids:
         return []
@@ -60,8 +62,8 @@ def _between(trainer: Any, ids: Ids, following: Callable[[str], str]) -> Ids:
         question = following(_text(trainer, ids))
     except Unscorable:
         return []
-    rest = _rest(trainer, question)
-    return rest[1:] if rest[0] == ids[-1] else rest
+    more = rest(question)
+    return more[1:] if more[0] == ids[-1] else more
 
 
 def _rest(trainer: Any, question: str) -> Ids:

@@ -40,14 +40,6 @@ class Comparison:
             id=self.id, prompt=question, inputs=self.pictures, response=response, target=self.better
         )
 
-    def candidates(self) -> tuple[Sample, Sample]:
-        """The pictures as samples of one group, for rewards that compare."""
-        first, second = (
-            Sample(id=f"{self.id}-{place}", prompt=self.request, image=picture, group=self.id)
-            for place, picture in zip("12", self.pictures, strict=True)
-        )
-        return first, second
-
 
 def both_orders(asked: Iterable[Comparison]) -> list[Comparison]:
     """Every comparison and its other order, next to each other: whoever always names the same place is right

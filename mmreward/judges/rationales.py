@@ -137,19 +137,13 @@ async def _one(
     return Rationale(comparison, judged.turns, judged.verdict, fate, told.value)
 
 
-def best(rationales: Iterable[Rationale], *, per_comparison: int = 1) -> list[Rationale]:
-    """Of every comparison at most so many kept rationales of different words, the most convincing first.
-
-    Raises:
-        ValueError: less than one per comparison.
-    """
-    if per_comparison < 1:
-        raise ValueError(f"per_comparison is {per_comparison}; it is at least 1")
-    ranked: dict[str, dict[str, Rationale]] = {}
+def best(rationales: Iterable[Rationale]) -> list[Rationale]:
+    """The most convincing kept rationale of every comparison, by the comparisons' ids."""
+    found: dict[str, Rationale] = {}
     kept = [one for one in rationales if one.fate == "kept"]
     for one in sorted(kept, key=_convinced, reverse=True):
-        ranked.setdefault(one.comparison.id, {}).setdefault("\n".join(one.turns), one)
-    return [one for _, found in sorted(ranked.items()) for one in list(found.values())[:per_comparison]]
+        found.setdefault(one.comparison.id, one)
+    return [one for _, one in sorted(found.items())]
 
 
 def balanced(rationales: Sequence[Rationale]) -> list[Rationale]:

@@ -6,7 +6,7 @@ import math
 import pytest
 from miniature import PAIRED, draw_scenes, samples_for
 
-from mmreward import Engine, Media, load
+from mmreward import Engine, Media, Sample, load
 from mmreward.types import STATUSES
 
 
@@ -77,7 +77,9 @@ def test_the_miniature_as_a_judge_is_mostly_right(engine):
     from mmreward.evals.judge_pairs import draw
 
     drawn = [one.comparison for one in draw(16, seed=5)]
-    members = [sample for one in drawn for sample in one.candidates()]
+    members = [
+        Sample(prompt=one.request, image=picture, group=one.id) for one in drawn for picture in one.pictures
+    ]
     scores = engine.score(members, load("preference", judge="mini-vlm", system=""))["preference"]
     right = [scores[2 * row + int(one.better) - 1].value for row, one in enumerate(drawn)]
     assert all(score.ok for score in scores) and sum(right) / len(right) > 0.6

@@ -85,12 +85,11 @@ def test_an_exam_tells_the_right_from_the_lucky():
     listener = toy(hears, "hears")
     with Engine("cpu") as engine:
         drawing = Drawing(asking=Asking(system=""), temperature=0.0)
-        exam, written = examine(engine, Judge(truth), listener, asked, drawing)
+        exam = examine(engine, Judge(truth), listener, asked, drawing)
     assert exam.right.tolist() == [0.5, 1.0, 0.0, 0.0]
     assert exam.swing.tolist() == [1.0, 0.0, 0.0, 1.0]
     assert exam.heard.tolist() == pytest.approx([0.5, 0.9, 0.1, 0.0])
     assert exam.agrees.tolist() == [1.0, 1.0, 1.0, 0.0] and exam.readable.tolist() == [1.0, 1.0, 1.0, 0.0]
-    assert len(written) == 8
     lines = table("judge", [Sitting("nothing", exam, 0.1), Sitting("grpo", exam, 2.0)]).splitlines()
     assert lines[0].startswith("| judge | before | after grpo, 2.0 min |")
     assert lines[2] == "| right verdicts | 0.375 | 0.375 | +0.0 (+0.0 to +0.0) |"
