@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from ..failures import Unscorable
-from .boxes import Box, iou
+from . import boxes
+from .boxes import Box
 
 KNOTS = ((0.0, 0.50), (0.10, 0.85), (0.25, 0.95), (1.0, 0.99))
 """(progress, IoU), straight in between."""
@@ -70,7 +71,7 @@ def attainable(box: Box, rows: float, columns: float) -> float:
     xs = [_nearest(edge, columns) for edge in (box.x1, box.x2)]
     ys = [_nearest(edge, rows) for edge in (box.y1, box.y2)]
     return min(
-        iou(box, Box(x1, y1, x2, y2)) for x1, x2, y1, y2 in itertools.product(xs[0], xs[1], ys[0], ys[1])
+        boxes.iou(box, Box(x1, y1, x2, y2)) for x1, x2, y1, y2 in itertools.product(xs[0], xs[1], ys[0], ys[1])
     )
 
 

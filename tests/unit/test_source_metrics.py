@@ -17,7 +17,6 @@ from mmreward.sources.log import append_metrics, is_metrics_log, read_metrics
 from mmreward.sources.metrics import source_metrics
 from mmreward.sources.outcomes import Outcome, outcomes_of
 from mmreward.sources.reflection import WORDS, reflection_examples, reflections
-from mmreward.sources.vtriune_names import vtriune_names
 
 
 def paid(value, accuracy=None, parsed=1.0, form=0.0):
@@ -232,44 +231,6 @@ def test_a_routed_batch_becomes_outcomes():
 def test_whoever_looked_is_believed_in_any_type(given, truth):
     routed = Routed([paid(1.0)], [{}])
     assert outcomes_of([Sample(meta={"truth": given})], routed)[0].truth is truth
-
-
-def test_v_triunes_names():
-    rows = [
-        one("geo/x", paid(1.0), "wait", length=4, prompt_length=2, figures={"advantage": 0.5}),
-        one("geo/x", paid(0.0), scores={"iou_50": Score(1.0, {"precision": 0.5})}),
-    ]
-    metrics = source_metrics(rows, max_length=8, max_prompt_length=8)
-    found = vtriune_names(metrics)
-    expected = {
-        "rews/total_score": 0.5,
-        "rews/final_reward": 0.5,
-        "rews/accuracy_reward": 0.5,
-        "rews/format_reward": 0.0,
-        "rews/advantage": 0.5,
-        "rews_final_reward/geo_x": 0.5,
-        "rews_report_iou_50_label_match_precision_reward/geo_x": 0.5,
-        "response_length/mean_length": 4,
-        "response_length/length_clip_ratio": 0,
-        "response_length_geo_x/mean_correct_length": 4,
-        "prompt_length/max": 2,
-        "prompt_length/clip_ratio": 0,
-        "reflection_ratios_geo_x/reflection_ratio_in_correct_answers": 1,
-        "reflection_ratios_geo_x/correct_ratio_in_no_reflection_texts": 0,
-        "reflection_words_geo_x/wait": 0.5,
-        "sources/geo_x/status/ok": 2,
-        "overall/n": 2,
-    }
-    assert {name: found.get(name) for name in expected} == pytest.approx(expected)
-    assert len(found) == len(metrics) + 1  # total_score is final_reward again
-    assert vtriune_names(metrics, split="val") == pytest.approx(
-        {
-            "val_final_reward/geo_x": 0.5,
-            "val_accuracy_reward/geo_x": 0.5,
-            "val_format_reward/geo_x": 0.0,
-            "val_report_iou_50_label_match_precision_reward/geo_x": 0.5,
-        }
-    )
 
 
 def test_the_gap_between_training_and_evaluation():
