@@ -71,7 +71,8 @@ def attainable(box: Box, rows: float, columns: float) -> float:
     xs = [_nearest(edge, columns) for edge in (box.x1, box.x2)]
     ys = [_nearest(edge, rows) for edge in (box.y1, box.y2)]
     return min(
-        boxes.iou(box, Box(x1, y1, x2, y2)) for x1, x2, y1, y2 in itertools.product(xs[0], xs[1], ys[0], ys[1])
+        boxes.iou(box, Box(x1, y1, x2, y2))
+        for x1, x2, y1, y2 in itertools.product(xs[0], xs[1], ys[0], ys[1])
     )
 
 
