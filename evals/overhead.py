@@ -5,16 +5,37 @@ deliver), and a whole score (sample, reward, call, range check). Exits with 1 ab
 per call.
 """
 
+# FOLDED evals/scaling.py: Whether cost and memory stay in proportion to 20,000 samples: `python -m mmreward.evals.overhead`.
+#
+# One dual encoder of a few thousand weights scores pictures that are drawn when the engine asks for them and
+# never twice the same, so what is measured is the engine: its queues, its cache and what it keeps of a sample.
+# Exits with 1 when a sample of 20,000 costs more than 1.15 times one of 2,000, or when the process grows by
+# more than 15 % between 5,000 and 20,000.
+#
+
 import asyncio
+import resource
 import sys
 import time
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple, overload
 
-from mmreward import Engine, Sample, Score
-from mmreward.batching import Cost
-from mmreward.engine import current
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from mmreward import Engine, Media, Sample, Score, load
+from mmreward.engine.batching import Cost
+from mmreward.engine.engine import current
 from mmreward.registry import Reward
 from mmreward.types import RewardInfo
+
+from .speed.inputs import PROMPTS, SCALES, save_dual_encoder
 
 CALLS = 100_000
 CONCURRENT = 4096
@@ -61,7 +82,7 @@ async def score(sample: Sample) -> Score:
     return Score(float(await current().submit(ECHO, "echo", sample.target, key=sample.target)))
 
 
-def main() -> bool:
+def calls_main() -> bool:
     """Print both figures; True when the first is within the bar."""
     reward = Reward(RewardInfo(name="echo", needs=("target",), range=(0, CALLS)), {}, score)
     samples = [Sample(target=number) for number in range(CALLS)]
@@ -81,4 +102,122 @@ def main() -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(0 if main() else 1)
+    sys.exit(0 if calls_main() else 1)
+
+
+COUNTS = (1000, 2000, 5000, 10_000, 20_000)
+SIDE = 48
+CACHE = 4 << 20
+"""Bytes of results kept: few enough that the largest counts fill it."""
+TOWER = replace(SCALES["toy"], clip_side=224, clip_patch=56)
+"""A full-size input, so that what is kept of resized pictures is full, too, before the counts that matter."""
+SLOWER, LARGER = 1.15, 1.15
+
+
+class Generated(Sequence[Sample]):
+    """Samples that exist only while somebody holds them; equal indices give equal samples."""
+
+    def __init__(self, number: int, seed: int) -> None:
+        self._number, self._seed = number, seed
+
+    def __len__(self) -> int:
+        return self._number
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[index] for index in range(self._number))
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(self._number))]
+        if not 0 <= index < self._number:
+            raise IndexError(f"{index} is not below {self._number}")
+        drawn = np.random.default_rng((self._seed, index)).bytes(3 * SIDE * SIDE)
+        pixels = np.frombuffer(drawn, dtype=np.uint8).reshape(SIDE, SIDE, 3)
+        return Sample(id=str(index), prompt=PROMPTS[index % len(PROMPTS)], image=Media(pixels))
+
+
+class Row(NamedTuple):
+    """What one count cost: seconds on the wall and of processor time, the most memory the process has ever
+    held, and what the engine's cache held afterwards, in bytes."""
+
+    number: int
+    wall: float
+    cpu: float
+    peak: int
+    cached: int
+
+    @property
+    def each(self) -> float:
+        """Processor seconds per sample, which other work on the machine disturbs less than the wall's."""
+        return self.cpu / self.number
+
+
+def measure(counts: Sequence[int]) -> list[Row]:
+    """Score each count in turn, the smaller ones several times over; counts must rise, as the peak does."""
+    with TemporaryDirectory(prefix="mmreward-scaling-") as folder:
+        weights = Path(folder) / "clip"
+        save_dual_encoder(weights, TOWER, 0, torch.float32)
+        reward = load("clipscore", weights=str(weights))
+        with Engine("cpu", cache_bytes=CACHE) as engine:
+            _seconds(engine, reward, counts[0], 0)
+            return [_row(engine, reward, number) for number in counts]
+
+
+def complaints(rows: Sequence[Row]) -> list[str]:
+    """What is out of proportion; empty when nothing is."""
+    by = {row.number: row for row in rows}
+    found = []
+    if (slower := by[20_000].each / by[2000].each) > SLOWER:
+        found.append(f"a sample of 20,000 costs {slower:.2f} times one of 2,000; at most {SLOWER} is right")
+    if (larger := by[20_000].peak / by[5000].peak) > LARGER:
+        found.append(f"memory at 20,000 is {larger:.2f} times that at 5,000; at most {LARGER} is right")
+    return found
+
+
+def table(rows: Sequence[Row]) -> Table:
+    made = Table("samples", "s per 1000", "processor s per 1000", "peak MB", "cache MB")
+    for row in rows:
+        times = f"{1000 * row.wall / row.number:.3f}", f"{1000 * row.each:.3f}"
+        made.add_row(f"{row.number:,}", *times, f"{row.peak / 1e6:.0f}", f"{row.cached / 1e6:.2f}")
+    return made
+
+
+def scaling_main() -> bool:
+    """Print the table; True when everything is in proportion."""
+    torch.set_num_threads(1)  # threads that spin for work would count as cost
+    rows = measure(COUNTS)
+    console = Console()
+    console.print(table(rows))
+    found = complaints(rows)
+    for text in found or ["in proportion"]:
+        console.print(text, highlight=False)
+    return not found
+
+
+def _row(engine: Engine, reward: Reward, number: int) -> Row:
+    repeats = min(6, max(1, 6000 // number))
+    times = [_seconds(engine, reward, number, number + again) for again in range(repeats)]
+    walls, cpus = zip(*times, strict=True)
+    return Row(number, median(walls), median(cpus), _peak(), engine.stats().cache_bytes)
+
+
+def _seconds(engine: Engine, reward: Reward, number: int, seed: int) -> tuple[float, float]:
+    begun = time.perf_counter(), time.process_time()
+    scores = engine.score(Generated(number, seed), reward)["clipscore"]
+    taken = time.perf_counter() - begun[0], time.process_time() - begun[1]
+    if failed := [score.note for score in scores if not score.ok]:
+        raise RuntimeError(f"{len(failed)} of {number} samples failed: {failed[0]}")
+    return taken
+
+
+def _peak() -> int:
+    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return size if sys.platform == "darwin" else size * 1024
+
+
+if __name__ == "__main__":
+    sys.exit(0 if scaling_main() else 1)

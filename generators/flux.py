@@ -8,12 +8,20 @@ from typing import Any, Self
 import torch
 from diffusers.pipelines.flux.pipeline_flux_kontext import PREFERRED_KONTEXT_RESOLUTIONS
 
+from mmreward.generator import Conditioning
 from mmreward.media import Media
-from mmreward.tune.generator import Conditioning
 
-from . import flow_grid, networks, references, vae
-from .canvas import Canvas, pack, unpack
-from .pixels import signed
+from .conditioning import (
+    JOINT_ATTENTION,
+    Sizes,
+    frozen,
+    in_groups,
+    padded,
+    refuse_references,
+    require_networks,
+    require_references,
+)
+from .latents import Canvas, flow_sigmas, pack, row_levels, signed, unpack, vae_decode, vae_encode
 
 SIDE = 1024
 """Default height and width in pixels."""
@@ -38,7 +46,7 @@ class Flux:
     """
 
     fps: float | None = None
-    lora_targets: tuple[str, ...] = networks.JOINT_ATTENTION
+    lora_targets: tuple[str, ...] = JOINT_ATTENTION
 
     def __init__(
         self,
@@ -57,7 +65,7 @@ class Flux:
         """The scale of guidance is an input of the network."""
         self.steps, self.guidance = (28, 3.5) if self.guided else (4, 1.0)
         self.max_tokens = max_tokens or (512 if self.guided else 256)
-        self._frozen = networks.frozen(pipe)
+        self._frozen = frozen(pipe)
 
     @property
     def parts(self) -> Mapping[str, torch.nn.Module]:
@@ -75,12 +83,12 @@ class Flux:
         Raises:
             ValueError: condition pictures were given, or the pipeline has no text encoders.
         """
-        references.refuse(inputs, "FLUX")
+        refuse_references(inputs, "FLUX")
         return Conditioning(self._encode_text(prompts))
 
     @torch.no_grad()
     def _encode_text(self, prompts: Sequence[str]) -> dict[str, torch.Tensor]:
-        networks.require(self.pipe, "text_encoder", "text_encoder_2")
+        require_networks(self.pipe, "text_encoder", "text_encoder_2")
         hidden, pooled, _ = self.pipe.encode_prompt(
             list(prompts), device=self.device, max_sequence_length=self.max_tokens
         )
@@ -102,7 +110,7 @@ class Flux:
         Raises:
             ValueError: guidance other than 1 of a model that was distilled without.
         """
-        levels = flow_grid.levels(sigma, latents)
+        levels = row_levels(sigma, latents)
         tokens, ids = pack(latents), _ids(self.canvas.grid)
         return unpack(self._forward(tokens, levels, conditioning.given, ids, guidance), self.canvas.grid)
 
@@ -131,16 +139,16 @@ class Flux:
 
     def sigmas(self, steps: int) -> torch.Tensor:
         """The noise levels `FluxPipeline` walks for pictures of this size."""
-        return flow_grid.grid(self.pipe.scheduler, steps, self.canvas.tokens).to(self.device)
+        return flow_sigmas(self.pipe.scheduler, steps, self.canvas.tokens).to(self.device)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Pixels (N, 3, H, W) in [0, 1]; differentiable inside the range."""
-        return vae.decode(self.pipe.vae, latents)
+        return vae_decode(self.pipe.vae, latents)
 
     @torch.no_grad()
     def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
         """Pixels (N, 3, H, W) in [0, 1] to latents, float32: the mean of the VAE's posterior."""
-        return vae.encode(self.pipe.vae, signed(pixels, self.canvas.height, self.canvas.width))
+        return vae_encode(self.pipe.vae, signed(pixels, self.canvas.height, self.canvas.width))
 
 
 class FluxKontext(Flux):
@@ -183,11 +191,11 @@ class FluxKontext(Flux):
         Raises:
             ValueError: a row does not have one condition picture, or the pipeline has no text encoders.
         """
-        references.require(inputs, len(prompts), "FLUX Kontext")
+        require_references(inputs, len(prompts), "FLUX Kontext")
         told = self._encode_text(prompts)
         length = max(canvas.tokens for canvas in self._references)
         pairs = [self._encode_picture(one) for (one,) in inputs]
-        told["picture"] = torch.stack([references.padded(tokens, length) for tokens, _ in pairs])
+        told["picture"] = torch.stack([padded(tokens, length) for tokens, _ in pairs])
         told["sizes"] = torch.tensor([[grid] for _, grid in pairs], device=self.device)
         return Conditioning(told)
 
@@ -197,7 +205,7 @@ class FluxKontext(Flux):
         shape = picture.width / picture.height
         canvas = min(self._references, key=lambda one: (abs(shape - one.width / one.height), one.width))
         pixels = self.pipe.image_processor.preprocess(picture, canvas.height, canvas.width)
-        return pack(vae.encode(self.pipe.vae, pixels))[0].to(self.device, self.dtype), canvas.grid
+        return pack(vae_encode(self.pipe.vae, pixels))[0].to(self.device, self.dtype), canvas.grid
 
     def velocity(
         self,
@@ -211,16 +219,16 @@ class FluxKontext(Flux):
         Raises:
             ValueError: guidance other than 1 of a model that was distilled without.
         """
-        levels, tokens = flow_grid.levels(sigma, latents), pack(latents)
+        levels, tokens = row_levels(sigma, latents), pack(latents)
 
-        def run(rows: torch.Tensor, sizes: references.Sizes) -> torch.Tensor:
+        def run(rows: torch.Tensor, sizes: Sizes) -> torch.Tensor:
             told = conditioning[rows].given
             pictures = told["picture"][:, : sizes[0][0] * sizes[0][1]]
             ids = torch.cat([_ids(self.canvas.grid), _ids(sizes[0], 1)])
             joined = torch.cat([tokens[rows], pictures], dim=1)
             return self._forward(joined, levels[rows], told, ids, guidance)[:, : self.canvas.tokens]
 
-        return unpack(references.in_groups(conditioning.given["sizes"], run), self.canvas.grid)
+        return unpack(in_groups(conditioning.given["sizes"], run), self.canvas.grid)
 
 
 def _ids(grid: tuple[int, int], picture: int = 0) -> torch.Tensor:

@@ -8,11 +8,11 @@ from typing import Self
 
 import torch
 
+from mmreward.generator import Conditioning
 from mmreward.media import Media
 from mmreward.mini import flow
-from mmreward.tune.generator import Conditioning
 
-from .canvas import Canvas
+from .latents import Canvas
 
 
 class MiniFlow:

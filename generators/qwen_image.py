@@ -10,13 +10,22 @@ import torch
 from diffusers import QwenImageEditPlusPipeline
 from PIL import Image
 
+from mmreward.generator import Conditioning
 from mmreward.media import Media
-from mmreward.tune.generator import Conditioning
 
-from . import flow_grid, networks, references, vae
-from .canvas import Canvas, pack, unpack
-from .guidance import both, last_is_blank
-from .pixels import signed
+from .conditioning import (
+    JOINT_ATTENTION,
+    Sizes,
+    frozen,
+    in_groups,
+    last_is_blank,
+    padded,
+    refuse_references,
+    require_networks,
+    require_references,
+    velocity_pair,
+)
+from .latents import Canvas, flow_sigmas, fractions, pack, row_levels, signed, unpack
 
 SIDE = 1024
 """Default height and width in pixels."""
@@ -42,7 +51,7 @@ class QwenImage:
     """
 
     fps: float | None = None
-    lora_targets: tuple[str, ...] = networks.JOINT_ATTENTION
+    lora_targets: tuple[str, ...] = JOINT_ATTENTION
     steps = 50
     guidance = 4.0
 
@@ -61,7 +70,7 @@ class QwenImage:
         channels = pipe.transformer.config.in_channels // 4
         self.canvas = Canvas(height or SIDE, width or SIDE, channels, pipe.vae_scale_factor)
         self.max_tokens, self.negative_prompt = max_tokens, negative_prompt
-        self._frozen = networks.frozen(pipe)
+        self._frozen = frozen(pipe)
 
     @property
     def parts(self) -> Mapping[str, torch.nn.Module]:
@@ -80,8 +89,8 @@ class QwenImage:
         Raises:
             ValueError: condition pictures were given, or the pipeline has no text encoder.
         """
-        references.refuse(inputs, "Qwen-Image")
-        networks.require(self.pipe, "text_encoder")
+        refuse_references(inputs, "Qwen-Image")
+        require_networks(self.pipe, "text_encoder")
         hidden, mask = self.pipe.encode_prompt(
             [*prompts, self.negative_prompt], device=self.device, max_sequence_length=self.max_tokens
         )
@@ -107,10 +116,10 @@ class QwenImage:
         guidance: float = 1.0,
     ) -> torch.Tensor:
         """Velocity in the shape of `latents`; guidance 1 costs one forward per latent, anything else two."""
-        levels, tokens = flow_grid.levels(sigma, latents), pack(latents)
+        levels, tokens = row_levels(sigma, latents), pack(latents)
         if guidance == 1:
             return unpack(self._forward(tokens, levels, conditioning.given), self.canvas.grid)
-        given, blank = both(self._forward, tokens, levels, conditioning)
+        given, blank = velocity_pair(self._forward, tokens, levels, conditioning)
         mixed = blank + guidance * (given - blank)
         scale = given.norm(dim=-1, keepdim=True) / mixed.norm(dim=-1, keepdim=True)
         return unpack(mixed * scale, self.canvas.grid)
@@ -125,7 +134,7 @@ class QwenImage:
         tokens: torch.Tensor,
         levels: torch.Tensor,
         told: Mapping[str, torch.Tensor],
-        grids: references.Sizes,
+        grids: Sizes,
     ) -> torch.Tensor:
         """Velocity of tokens (N, L, 4 C) of pictures of `grids`; padding that all rows have is left out."""
         words = int(told["mask"].sum(dim=1).max())
@@ -141,13 +150,13 @@ class QwenImage:
 
     def sigmas(self, steps: int) -> torch.Tensor:
         """The noise levels `QwenImagePipeline` walks for pictures of this size."""
-        return flow_grid.grid(self.pipe.scheduler, steps, self.canvas.tokens).to(self.device)
+        return flow_sigmas(self.pipe.scheduler, steps, self.canvas.tokens).to(self.device)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Pixels (N, 3, H, W) in [0, 1]; differentiable inside the range."""
         mean, std = _statistics(self.pipe.vae, latents.device)
         raw = (latents.float()[:, :, None] * std + mean).to(self.pipe.vae.dtype)
-        return vae.fractions(self.pipe.vae.decode(raw, return_dict=False)[0][:, :, 0])
+        return fractions(self.pipe.vae.decode(raw, return_dict=False)[0][:, :, 0])
 
     @torch.no_grad()
     def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -208,8 +217,8 @@ class QwenImageEdit(QwenImage):
             ValueError: a row has no condition picture or too many, is too long for `max_tokens` or has a
                 picture more than 8 times as long as wide, or the pipeline has no text encoder.
         """
-        references.require(inputs, len(prompts), "Qwen-Image-Edit", self.most)
-        networks.require(self.pipe, "text_encoder")
+        require_references(inputs, len(prompts), "Qwen-Image-Edit", self.most)
+        require_networks(self.pipe, "text_encoder")
         given, blank, shown = [], [], []
         for row, (prompt, media) in enumerate(zip(prompts, inputs, strict=True)):
             pictures = [one.picture() for one in media]
@@ -247,7 +256,7 @@ class QwenImageEdit(QwenImage):
             side = self.canvas.scale * self.canvas.patch
             grids[index] = torch.tensor([height // side, width // side])
         length = self.most * self._longest()
-        return {"picture": references.padded(torch.cat(tokens), length).to(self.dtype), "sizes": grids}
+        return {"picture": padded(torch.cat(tokens), length).to(self.dtype), "sizes": grids}
 
     def _longest(self) -> int:
         """At least as many tokens as any picture has: sides are rounded up by 16 pixels at most."""
@@ -257,14 +266,14 @@ class QwenImageEdit(QwenImage):
     def _forward(
         self, tokens: torch.Tensor, levels: torch.Tensor, told: Mapping[str, torch.Tensor]
     ) -> torch.Tensor:
-        def run(rows: torch.Tensor, sizes: references.Sizes) -> torch.Tensor:
+        def run(rows: torch.Tensor, sizes: Sizes) -> torch.Tensor:
             some = {name: every[rows] for name, every in told.items()}
             length = sum(height * width for height, width in sizes)
             joined = torch.cat([tokens[rows], some["picture"][:, :length]], dim=1)
             out = self._run(joined, levels[rows], some, (self.canvas.grid, *sizes))
             return out[:, : self.canvas.tokens]
 
-        return references.in_groups(told["sizes"], run)
+        return in_groups(told["sizes"], run)
 
 
 def _statistics(network: Any, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

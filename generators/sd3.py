@@ -7,13 +7,18 @@ from typing import Any, Self
 
 import torch
 
+from mmreward.generator import Conditioning
 from mmreward.media import Media
-from mmreward.tune.generator import Conditioning
 
-from . import flow_grid, networks, references, vae
-from .canvas import Canvas
-from .guidance import both, last_is_blank
-from .pixels import signed
+from .conditioning import (
+    JOINT_ATTENTION,
+    frozen,
+    last_is_blank,
+    refuse_references,
+    require_networks,
+    velocity_pair,
+)
+from .latents import Canvas, flow_sigmas, row_levels, signed, vae_decode, vae_encode
 
 
 class SD3:
@@ -34,7 +39,7 @@ class SD3:
     """
 
     fps: float | None = None
-    lora_targets: tuple[str, ...] = networks.JOINT_ATTENTION
+    lora_targets: tuple[str, ...] = JOINT_ATTENTION
     steps = 40
     guidance = 4.5
 
@@ -61,7 +66,7 @@ class SD3:
             )
         )
         self.max_tokens, self.negative_prompt = max_tokens, negative_prompt
-        self._frozen = networks.frozen(pipe)
+        self._frozen = frozen(pipe)
 
     @property
     def parts(self) -> Mapping[str, torch.nn.Module]:
@@ -80,8 +85,8 @@ class SD3:
         Raises:
             ValueError: condition pictures were given, or the pipeline has no CLIP encoders.
         """
-        references.refuse(inputs, "SD3")
-        networks.require(self.pipe, "text_encoder", "text_encoder_2")
+        refuse_references(inputs, "SD3")
+        require_networks(self.pipe, "text_encoder", "text_encoder_2")
         hidden, _, pooled, _ = self.pipe.encode_prompt(
             [*prompts, self.negative_prompt],
             None,
@@ -104,10 +109,10 @@ class SD3:
         guidance: float = 1.0,
     ) -> torch.Tensor:
         """Velocity in the shape of `latents`; guidance 1 costs one forward per latent, anything else two."""
-        levels = flow_grid.levels(sigma, latents)
+        levels = row_levels(sigma, latents)
         if guidance == 1:
             return self._forward(latents, levels, conditioning.given)
-        given, blank = both(self._forward, latents, levels, conditioning)
+        given, blank = velocity_pair(self._forward, latents, levels, conditioning)
         return blank + guidance * (given - blank)
 
     def _fitting(self, canvas: Canvas) -> Canvas:
@@ -134,13 +139,13 @@ class SD3:
 
     def sigmas(self, steps: int) -> torch.Tensor:
         """The noise levels `StableDiffusion3Pipeline` walks for pictures of this size."""
-        return flow_grid.grid(self.pipe.scheduler, steps, self.canvas.tokens, linear=False).to(self.device)
+        return flow_sigmas(self.pipe.scheduler, steps, self.canvas.tokens, linear=False).to(self.device)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Pixels (N, 3, H, W) in [0, 1]; differentiable inside the range."""
-        return vae.decode(self.pipe.vae, latents)
+        return vae_decode(self.pipe.vae, latents)
 
     @torch.no_grad()
     def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
         """Pixels (N, 3, H, W) in [0, 1] to latents, float32: the mean of the VAE's posterior."""
-        return vae.encode(self.pipe.vae, signed(pixels, self.canvas.height, self.canvas.width))
+        return vae_encode(self.pipe.vae, signed(pixels, self.canvas.height, self.canvas.width))

@@ -1,18 +1,58 @@
 """Stable Diffusion 1.x and 2.x: text to picture, inpainting, and their one-step distillations."""
 
+# FOLDED generators/inpainting.py: The pictures that an inpainting model is given: what is kept, and where it may paint.
+# FOLDED generators/stable_diffusion_xl.py: Stable Diffusion XL: two text encoders and the picture's size as further conditions; also SDXL-Turbo.
+
 import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import torch
 
+from mmreward.errors import Unscorable
+from mmreward.generator import Conditioning
 from mmreward.media import Media
-from mmreward.tune.generator import Conditioning
 
-from . import clip_text, inpainting
-from .autoencoder import Autoencoder
+from . import conditioning
+from .conditioning import encode_clip_text
 from .diffusion import Schedule, spread
-from .pixels import signed
+from .latents import Autoencoder, signed
+
+
+def kept(
+    pipe: Any, vae: Autoencoder, inputs: Sequence[Sequence[Media]], height: int, width: int
+) -> Mapping[str, torch.Tensor]:
+    """What joins the latents as further channels, resized and cut as the pipelines do.
+
+    Args:
+        pipe: whose processors resize the pictures.
+        vae: encodes what is kept.
+        inputs: N pairs (image, mask); the mask is white where the model may paint.
+        height, width: of the pictures to make, in pixels.
+
+    Returns:
+        "mask" (N, 1, h, w) of 0 and 1, and "masked" (N, C, h, w), the latents of the image without the part
+        to paint.
+
+    Raises:
+        ValueError: a row is not a pair, or cannot be read; the message names it.
+    """
+    size = {"height": height, "width": width}
+    images, masks = [], []
+    for row, pair in enumerate(inputs):
+        if len(pair) != 2:
+            raise ValueError(f"row {row} has {len(pair)} pictures; inpainting takes (image, mask)")
+        try:
+            image, mask = (one.picture() for one in pair)
+        except Unscorable as error:
+            raise ValueError(f"row {row}: {error}") from None
+        images.append(pipe.image_processor.preprocess(image, **size))
+        masks.append(pipe.mask_processor.preprocess(mask, **size))
+    pixels, holes = torch.cat(images), torch.cat(masks)
+    with torch.no_grad():
+        masked = vae.encode(pixels * (holes < 0.5))
+    small = torch.nn.functional.interpolate(holes, size=masked.shape[-2:])
+    return {"mask": small.to(masked), "masked": masked}
 
 
 class StableDiffusion:
@@ -148,14 +188,14 @@ class StableDiffusion:
     def _embed(self, prompts: Sequence[str]) -> tuple[Mapping[str, torch.Tensor], Mapping[str, torch.Tensor]]:
         """What the network is told of the prompts, and of the negative prompt in as many rows."""
         texts = [*prompts, self.negative_prompt or ""]
-        hidden = clip_text.encode(self._pipe.tokenizer, self._pipe.text_encoder, texts).last
+        hidden = encode_clip_text(self._pipe.tokenizer, self._pipe.text_encoder, texts).last
         return {"hidden": hidden[:-1]}, {"hidden": hidden[-1:].expand(len(prompts), -1, -1)}
 
     def _see(self, inputs: Sequence[Sequence[Media]], rows: int) -> Mapping[str, torch.Tensor]:
         if self.inpaints:
             if len(inputs) != rows:
                 raise ValueError(f"{rows} prompts but {len(inputs)} pairs (image, mask); give one per prompt")
-            return inpainting.kept(self._pipe, self.vae, inputs, self.height, self.width)
+            return kept(self._pipe, self.vae, inputs, self.height, self.width)
         for row, pictures in enumerate(inputs):
             if pictures:
                 raise ValueError(f"row {row} has condition pictures, but {type(self).__name__} takes none")
@@ -204,3 +244,50 @@ def _size(
         if length < factor or length % factor:
             raise ValueError(f"{name} must be a multiple of {factor}, not {length}")
     return size
+
+
+class StableDiffusionXL(StableDiffusion):
+    """SDXL as a `Generator` (arXiv:2307.01952); arguments as for `StableDiffusion`.
+
+    Without a negative prompt, guidance leads away from zeros where the pipeline is so configured, as SDXL's
+    is. The network is told that the picture was neither resized nor cropped.
+
+    Raises:
+        ValueError: as `StableDiffusion`; also a network that expects other numbers than six about sizes.
+    """
+
+    full_guidance = 5.0
+
+    @property
+    def _text_encoders(self) -> Mapping[str, torch.nn.Module]:
+        return {"text_encoder": self._pipe.text_encoder, "text_encoder_2": self._pipe.text_encoder_2}
+
+    def _check(self, pipe: Any) -> None:
+        super()._check(pipe)
+        told = pipe.text_encoder_2.config.projection_dim + 6 * pipe.unet.config.addition_time_embed_dim
+        if pipe.unet.add_embedding.linear_1.in_features != told:
+            raise ValueError("the UNet is not told the six sizes of a base model; refiners are not supported")
+
+    def _embed(self, prompts: Sequence[str]) -> tuple[Mapping[str, torch.Tensor], Mapping[str, torch.Tensor]]:
+        pipe = self._pipe
+        texts = [*prompts, self.negative_prompt or ""]
+        first = conditioning.encode_clip_text(pipe.tokenizer, pipe.text_encoder, texts)
+        second = conditioning.encode_clip_text(pipe.tokenizer_2, pipe.text_encoder_2, texts)
+        hidden, pooled = torch.cat([first.penultimate, second.penultimate], dim=-1), second.pooled
+        if self.negative_prompt is None and pipe.config.force_zeros_for_empty_prompt:
+            hidden[-1], pooled[-1] = 0, 0
+        sizes = torch.tensor([[self.height, self.width, 0, 0, self.height, self.width]], device=self.device)
+        rows = len(prompts)
+        shared = {"sizes": sizes.float().expand(rows, -1)}
+        given = {"hidden": hidden[:-1], "pooled": pooled[:-1]}
+        blank = {"hidden": hidden[-1:].expand(rows, -1, -1), "pooled": pooled[-1:].expand(rows, -1)}
+        return {**given, **shared}, {**blank, **shared}
+
+    def _added(self, told: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+        return {"text_embeds": told["pooled"].to(self.dtype), "time_ids": told["sizes"]}
+
+
+class StableDiffusionXLInpaint(StableDiffusionXL):
+    """SDXL inpainting by a UNet made for it; every row of `inputs` is (image, mask), white where to paint."""
+
+    inpaints = True

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
+from mmreward.generator import Conditioning
 from mmreward.media import Media
-from mmreward.tune.generator import Conditioning
 
 from . import clips
-from .pixels import signed_clip
+from .latents import signed_clip
 
 if TYPE_CHECKING:
     from diffusers import WanImageToVideoPipeline, WanPipeline

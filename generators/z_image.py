@@ -7,13 +7,11 @@ from typing import Any, Self
 
 import torch
 
+from mmreward.generator import Conditioning
 from mmreward.media import Media
-from mmreward.tune.generator import Conditioning
 
-from . import flow_grid, networks, references, vae
-from .canvas import Canvas
-from .guidance import both, last_is_blank
-from .pixels import signed
+from .conditioning import frozen, last_is_blank, padded, refuse_references, require_networks, velocity_pair
+from .latents import Canvas, flow_sigmas, row_levels, signed, vae_decode, vae_encode
 
 SIDE = 1024
 """Default height and width in pixels."""
@@ -63,7 +61,7 @@ class ZImage:
             height or SIDE, width or SIDE, pipe.transformer.in_channels, pipe.vae_scale_factor
         )
         self.max_tokens, self.negative_prompt = max_tokens, negative_prompt
-        self._frozen = networks.frozen(pipe)
+        self._frozen = frozen(pipe)
 
     @property
     def parts(self) -> Mapping[str, torch.nn.Module]:
@@ -82,15 +80,15 @@ class ZImage:
         Raises:
             ValueError: condition pictures were given, or the pipeline has no text encoder.
         """
-        references.refuse(inputs, "Z-Image")
-        networks.require(self.pipe, "text_encoder")
+        refuse_references(inputs, "Z-Image")
+        require_networks(self.pipe, "text_encoder")
         rows, _ = self.pipe.encode_prompt(
             [*prompts, self.negative_prompt],
             device=self.device,
             do_classifier_free_guidance=False,
             max_sequence_length=self.max_tokens,
         )
-        hidden = torch.stack([references.padded(row, self.max_tokens) for row in rows])
+        hidden = torch.stack([padded(row, self.max_tokens) for row in rows])
         lengths = torch.tensor([len(row) for row in rows], device=self.device)
         return last_is_blank({"hidden": hidden.to(self.dtype), "lengths": lengths})
 
@@ -106,10 +104,10 @@ class ZImage:
         guidance: float = 1.0,
     ) -> torch.Tensor:
         """Velocity in the shape of `latents`; guidance 1 costs one forward per latent, anything else two."""
-        levels = flow_grid.levels(sigma, latents)
+        levels = row_levels(sigma, latents)
         if guidance == 1:
             return self._forward(latents, levels, conditioning.given)
-        given, blank = both(self._forward, latents, levels, conditioning)
+        given, blank = velocity_pair(self._forward, latents, levels, conditioning)
         return blank + guidance * (given - blank)
 
     def _forward(
@@ -122,13 +120,13 @@ class ZImage:
 
     def sigmas(self, steps: int) -> torch.Tensor:
         """The noise levels `ZImagePipeline` walks for pictures of this size."""
-        return flow_grid.grid(self.pipe.scheduler, steps, self.canvas.tokens).to(self.device)
+        return flow_sigmas(self.pipe.scheduler, steps, self.canvas.tokens).to(self.device)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Pixels (N, 3, H, W) in [0, 1]; differentiable inside the range."""
-        return vae.decode(self.pipe.vae, latents)
+        return vae_decode(self.pipe.vae, latents)
 
     @torch.no_grad()
     def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
         """Pixels (N, 3, H, W) in [0, 1] to latents, float32: the mean of the VAE's posterior."""
-        return vae.encode(self.pipe.vae, signed(pixels, self.canvas.height, self.canvas.width))
+        return vae_encode(self.pipe.vae, signed(pixels, self.canvas.height, self.canvas.width))

@@ -1,7 +1,7 @@
 """mmreward: rewards for images, video and vision-language output. Importing it does not import torch."""
 
-from .engine import Engine
-from .failures import Unscorable
+from .engine.engine import Engine
+from .errors import Unscorable
 from .loading import load
 from .media import Media
 from .registry import Reward, list_rewards, reward

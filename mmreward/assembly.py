@@ -1,9 +1,9 @@
 """From an engine's description to an engine."""
 
-from .batching import Budget
 from .config import EngineConfig, RayConfig
-from .engine import Engine
-from .placement import Placement
+from .engine.batching import Budget
+from .engine.engine import Engine
+from .engine.local import Placement
 
 
 def engine_of(config: EngineConfig) -> Engine:

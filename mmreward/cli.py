@@ -5,7 +5,6 @@ Only what a command needs is imported, so `mmreward list` answers at once.
 """
 
 import sys
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -81,10 +80,10 @@ def score(
     """Score a data set; run it again to go on where it stopped. Exits with 3 when too many scores failed."""
     from .assembly import engine_of
     from .config import Config, EngineConfig, load_config
+    from .data.routing import NAME as ROUTED
+    from .data.routing import Router
+    from .data.run import score_file
     from .loading import resolve
-    from .routing.router import NAME as ROUTED
-    from .routing.router import Router
-    from .run import score_file
 
     settings = load_config(config) if config is not None else Config(rewards={})
     chosen: dict[str, Any] = {**settings.rewards, **dict(_parse_reward(text) for text in reward or [])}
@@ -162,8 +161,7 @@ def pairs(
     ] = None,
 ) -> None:
     """Build preference pairs from scored samples, for DPO; `datasets` and `mmreward tune` read them."""
-    from .pairing import pair_file
-    from .preferences import Rules
+    from .data.pairs import Rules, pair_file
 
     rules = Rules(choose=choose, margin=margin, per_prompt=per_prompt)
     typer.echo(pair_file(data, results, out, reward=reward, agree=agree or (), rules=rules))
@@ -176,17 +174,19 @@ def tune(
     out: Annotated[str | None, typer.Option(help="Another folder for the run than the config's.")] = None,
 ) -> None:
     """Train a generator on rewards; run it again to go on where it stopped."""
-    from .tune.commands import tune as train
     from .tune.config import load_tune_config
     from .tune.plan import plan
+    from .tune.trainer import tune as train
 
     described = load_tune_config(config)
     if out is not None:
         described = described.model_copy(update={"out": out})
+    from mmreward.generators.loading import footprint, load
+
     if dry_run:
-        typer.echo(plan(described, _extension("footprint")))
+        typer.echo(plan(described, footprint))
     else:
-        train(described, _extension("generator"), typer.echo)
+        train(described, load, typer.echo)
 
 
 @app.command()
@@ -210,8 +210,8 @@ def fit(
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto: CUDA if any.")] = "auto",
 ) -> None:
     """Fit the file that a d2_align or pisces reward reads, and say what it does to held-out prompts."""
-    from .engine import Engine
-    from .fitting import fit_file
+    from .engine.engine import Engine
+    from .tune.fit import fit_file
 
     with Engine(device) as engine:
         typer.echo(fit_file(kind, data, weights, out, engine, steps=steps, seed=seed, push=push))
@@ -222,9 +222,11 @@ def search(
     config: Annotated[Path, typer.Argument(help="A YAML file; see configs/search-*.yaml.")],
 ) -> None:
     """Find better pictures without training: best-of-n, noise optimisation, ... Writes a folder."""
-    from .tune.searching.commands import search_file
+    from mmreward.generators.loading import load
 
-    typer.echo(search_file(config, _extension("generator")))
+    from .search.run import search_file
+
+    typer.echo(search_file(config, load))
 
 
 @app.command()
@@ -232,9 +234,11 @@ def refine(
     config: Annotated[Path, typer.Argument(help="A YAML file; see configs/refine-*.yaml.")],
 ) -> None:
     """Draw, let a critic say what is wrong, revise the prompt and draw again. Writes a folder."""
-    from .tune.searching.commands import refine_file
+    from mmreward.generators.loading import load
 
-    typer.echo(refine_file(config, _extension("generator")))
+    from .search.run import refine_file
+
+    typer.echo(refine_file(config, load))
 
 
 @app.command()
@@ -246,7 +250,9 @@ def demo(
     ] = 24,
 ) -> None:
     """Generate pictures, grade them with six kinds of reward and an oracle, train on one, and write pages."""
-    _extension("demo")(out, seed, rounds)
+    from mmreward.evals.demo import demo as run
+
+    run(out, seed, rounds)
 
 
 @app.command()
@@ -259,7 +265,9 @@ def report(
     limit: Annotated[int, typer.Option(help="Samples or prompts shown with their pictures.")] = 64,
 ) -> None:
     """Write one self-contained HTML page about a run: of scores, a search, a training, or metrics."""
-    typer.echo(_extension("report")(run, out, data, limit))
+    from mmreward.evals.report.report import write_report
+
+    typer.echo(write_report(run, out, data, limit))
 
 
 @app.command()
@@ -276,7 +284,9 @@ def bench(
     markdown: Annotated[bool, typer.Option(help="Print markdown instead of a table.")] = False,
 ) -> None:
     """Time the engine beside a loop, fixed batches and the bare forward. Exits with 1 when values differ."""
-    if not _extension("bench")(scale, device, dtype, only or (), repeats, out, markdown):
+    from mmreward.evals.speed.speed import bench as run
+
+    if not run(scale, device, dtype, only or (), repeats, out, markdown):
         raise typer.Exit(1)
 
 
@@ -334,14 +344,6 @@ def _parse_share(text: str) -> float:
     if not 0 <= share <= 1:
         raise ValueError(f"--max-failures {text!r} is not a share such as 5% or 0.05")
     return share
-
-
-def _extension(name: str) -> Any:
-    """A command of a package that builds on this one; found by entry point, so this one need not know it."""
-    for point in entry_points(group="mmreward.commands"):
-        if point.name == name:
-            return point.load()
-    raise ValueError(f"the command {name!r} is not installed; reinstall mmreward")
 
 
 def main() -> None:

@@ -4,6 +4,8 @@ A failed score is never filled in. What it does to the total is a named policy: 
 fail the same way, "drop" gives its weight to the others.
 """
 
+# FOLDED mmreward/shaping/grouping.py: Which samples belong to one prompt. Pure functions over the group names of samples, see `types.Sample`.
+
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -168,3 +170,32 @@ def _inherited(bad: Mapping[str, Score], parts: Mapping[str, float]) -> Score:
     name, first = next(iter(bad.items()))
     others = f" (and {', '.join(list(bad)[1:])})" if len(bad) > 1 else ""
     return Score.failed(first.status, f"{name}{others}: {first.note}", parts)
+
+
+def by_group(groups: Sequence[str | None], number: int) -> dict[str, list[int]]:
+    """The row numbers of each group, in the order in which the groups appear.
+
+    Raises:
+        ValueError: other than `number` groups, or a row without one.
+    """
+    if len(groups) != number:
+        raise ValueError(f"{number} rows and {len(groups)} groups")
+    members: dict[str, list[int]] = {}
+    for row, group in enumerate(groups):
+        if group is None:
+            raise ValueError(f"row {row} has no group")
+        members.setdefault(group, []).append(row)
+    return members
+
+
+def group_means(scores: Sequence[Score], groups: Sequence[str | None]) -> dict[str, float]:
+    """Mean of the scores that worked by group; NaN where none did.
+
+    Raises:
+        ValueError: as `by_group`.
+    """
+    means = {}
+    for group, rows in by_group(groups, len(scores)).items():
+        values = [scores[row].value for row in rows if scores[row].ok]
+        means[group] = fmean(values) if values else math.nan
+    return means

@@ -31,7 +31,7 @@ def load(
             wrong type, or an interpreter that cannot load it.
     """
     if python is not None:
-        from .interpreters import load_in
+        from .isolation.interpreters import load_in
 
         return load_in(python, name, args)
     entry = find(name)

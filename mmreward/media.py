@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeGuard, cast
 
 import numpy as np
 
-from . import limits
-from .failures import Unscorable
+from . import errors
+from .errors import Unscorable
 
 if TYPE_CHECKING:
     import torch
@@ -73,7 +73,7 @@ class Media:
         """
         kind = self.kind if self.given_fps is None else f"{self.kind}{self.given_fps:g}"
         if _is_tensor(self.source) and self.source.device.type != "cpu":
-            from .tensors import content_key
+            from .media_tensors import content_key
 
             return content_key(self.source, kind)
         digest = hashlib.blake2b(kind.encode(), digest_size=16)
@@ -151,7 +151,7 @@ class Media:
             if self.kind == "image":
                 return _rgb(picture)
             frames: list[Any] = []
-            for index in range(min(getattr(picture, "n_frames", 1), limits.MAX_FRAMES)):
+            for index in range(min(getattr(picture, "n_frames", 1), errors.MAX_FRAMES)):
                 _checked_clip(index + 1, picture.height, picture.width)
                 picture.seek(index)
                 frames.append(_rgb(picture))
@@ -163,7 +163,7 @@ class Media:
         import torch
 
         if _is_tensor(self.source):
-            from .tensors import rgb
+            from .media_tensors import rgb
 
             return rgb(self.source, self.kind)
         return torch.from_numpy(np.ascontiguousarray(np.moveaxis(self.array(), -1, -3)))
@@ -242,16 +242,16 @@ def _may_be_rotated(picture: "Image.Image") -> bool:
 
 
 def _checked_size(height: int, width: int) -> tuple[int, int]:
-    if height * width > limits.MAX_PIXELS:
-        raise Unscorable(f"{width} x {height} pixels are more than the limit of {limits.MAX_PIXELS}")
+    if height * width > errors.MAX_PIXELS:
+        raise Unscorable(f"{width} x {height} pixels are more than the limit of {errors.MAX_PIXELS}")
     if height < 1 or width < 1:
         raise Unscorable(f"{width} x {height} pixels: the picture is empty")
     return height, width
 
 
 def _checked_clip(frames: int, height: int, width: int) -> None:
-    if frames * height * width > limits.MAX_CLIP_PIXELS:
-        raise Unscorable(f"{frames} frames of {width} x {height} are above {limits.MAX_CLIP_PIXELS} pixels")
+    if frames * height * width > errors.MAX_CLIP_PIXELS:
+        raise Unscorable(f"{frames} frames of {width} x {height} are above {errors.MAX_CLIP_PIXELS} pixels")
 
 
 def _rgb(picture: "Image.Image") -> "np.ndarray[Any, np.dtype[np.uint8]]":
@@ -272,14 +272,14 @@ def _as_rgb(array: "np.ndarray[Any, Any]", kind: str) -> "np.ndarray[Any, np.dty
         array = array[..., None]
     if array.ndim != dims or array.shape[-1] not in (1, 3, 4):
         raise Unscorable(f"shape {array.shape} is no {kind}: expected 1, 3 or 4 channels")
-    if array.size == 0 or math.prod(array.shape[-3:-1]) > limits.MAX_PIXELS:
-        raise Unscorable(f"shape {array.shape}: empty, or above {limits.MAX_PIXELS} pixels")
+    if array.size == 0 or math.prod(array.shape[-3:-1]) > errors.MAX_PIXELS:
+        raise Unscorable(f"shape {array.shape}: empty, or above {errors.MAX_PIXELS} pixels")
     if array.dtype != np.uint8:
         if not np.issubdtype(array.dtype, np.floating):
             raise Unscorable(f"pixels of type {array.dtype}: expected uint8 or floats in [0, 1]")
         if not np.isfinite(array).all():
             raise Unscorable("the pixels contain NaN or infinity")
-        if array.min() < -limits.TOLERANCE or array.max() > 1 + limits.TOLERANCE:
+        if array.min() < -errors.TOLERANCE or array.max() > 1 + errors.TOLERANCE:
             raise Unscorable(f"float pixels span {array.min():.3g} to {array.max():.3g}: expected [0, 1]")
         array = np.rint(array.clip(0, 1) * 255).astype(np.uint8)
     if array.shape[-1] == 4:
@@ -311,7 +311,7 @@ def _decode_stream(data: bytes) -> "np.ndarray[Any, np.dtype[np.uint8]]":
                 _checked_size(frame.height, frame.width)
                 _checked_clip(len(frames) + 1, frame.height, frame.width)
                 frames.append(frame.to_ndarray(format="rgb24"))
-                if len(frames) == limits.MAX_FRAMES:
+                if len(frames) == errors.MAX_FRAMES:
                     break
     except Unscorable:
         raise

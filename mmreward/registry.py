@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import entry_points, version
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -201,13 +201,13 @@ def parts() -> Iterator[None]:
 
 
 def find(name: str) -> Entry:
-    """The entry of this name, importing no more than the one file it should be in.
+    """The entry of this name: among our own rewards first, then behind an entry point of that name.
 
     Raises:
         ValueError: no such reward; the message offers the nearest names.
     """
-    if name not in _entries and name.isidentifier():
-        _import(f"mmreward.rewards.{name}")
+    if name not in _entries:
+        _import_own()
     if name not in _entries:
         for point in entry_points(group="mmreward.rewards"):
             if point.name == name:
@@ -229,10 +229,7 @@ def list_rewards(glob: str = "*") -> list[RewardInfo]:
 
 def _discover() -> None:
     """Import every file of `mmreward/rewards/` and every entry point; an entry point that breaks is named."""
-    import mmreward.rewards
-
-    for module in pkgutil.iter_modules(mmreward.rewards.__path__):
-        importlib.import_module(f"mmreward.rewards.{module.name}")
+    _import_own()
     for point in entry_points(group="mmreward.rewards"):
         if point.name not in _entries:
             try:
@@ -243,9 +240,10 @@ def _discover() -> None:
                 ) from error
 
 
-def _import(module: str) -> None:
-    try:
-        importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name != module:
-            raise  # the file is there, something it imports is not
+@cache
+def _import_own() -> None:
+    """Import every file in the rooms of `mmreward/rewards/`; none of them imports torch."""
+    import mmreward.rewards
+
+    for module in pkgutil.walk_packages(mmreward.rewards.__path__, "mmreward.rewards."):
+        importlib.import_module(module.name)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations
 from statistics import fmean
 
-from .failures import Unscorable
+from .errors import Unscorable
 from .registry import Reward
 from .types import Sample, Score, lacking, oversized, shortened
 

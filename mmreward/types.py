@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from .failures import STATUSES, Status
+from .errors import STATUSES, Status
 from .media import Media
 
 Arity = Literal["point", "pair", "group"]

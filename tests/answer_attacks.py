@@ -7,10 +7,10 @@ from typing import Any
 from attack import Paid, Vector, by, said
 
 from mmreward import Sample
+from mmreward.rewards.peers import answers
+from mmreward.rewards.rules.probes import pearl_probe_accuracy, probes_of
 from mmreward.verifiers import algebra_worker
 from mmreward.verifiers.numbers import chartqa_relaxed
-from mmreward.verifiers.peers import answers
-from mmreward.verifiers.probes import pearl_probe_accuracy, probes_of
 
 
 def text(formula: Callable[..., float], *more: Any) -> Paid:

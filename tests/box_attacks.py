@@ -7,11 +7,17 @@ from typing import Any
 from attack import Paid, Vector, by, said
 
 from mmreward import Sample
+from mmreward.rewards.peers.boxes import vlm_r1_iou
+from mmreward.rewards.peers.detection import (
+    Confident,
+    rex_omni_f1,
+    vision_r1_format,
+    vision_r1_precision,
+    vision_r1_recall,
+    visual_rft_confidence,
+    visual_rft_grounding,
+)
 from mmreward.verifiers.boxes import Box
-from mmreward.verifiers.peers.rex_omni import rex_omni_f1
-from mmreward.verifiers.peers.vision_r1 import vision_r1_format, vision_r1_precision, vision_r1_recall
-from mmreward.verifiers.peers.visual_rft import Confident, visual_rft_confidence, visual_rft_grounding
-from mmreward.verifiers.peers.vlm_r1 import vlm_r1_iou
 
 CAT, DOG, BIRD = ([0, 0, 100, 100], "cat"), ([200, 200, 300, 300], "dog"), ([500, 500, 700, 600], "bird")
 KITTEN = ([200, 200, 300, 300], "cat")

@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from mmreward import Media
-from mmreward.mini.words import tokenizer
+from mmreward.mini.loop import tokenizer
 
 PROMPTS = ["a red circle", "two blue squares above a green triangle"]
 WORDS = 64

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from mmreward.tune.generator import Generator
-from mmreward.tune.sampling import sample
+from mmreward.generator import Generator
+from mmreward.sampling import sample
 
 PROMPTS = ["a red circle", "two blue squares above a green one"]
 SEEDS = [3, 14]

@@ -1,10 +1,10 @@
-"""A worker for the tests of `mmreward.killable`: it does what it is told, however bad."""
+"""A worker for the tests of `mmreward.isolation.killable`: it does what it is told, however bad."""
 
 import os
 import signal
 import time
 
-from mmreward.jobs import answer_jobs
+from mmreward.isolation.killable import answer_jobs
 
 
 def answer(job):

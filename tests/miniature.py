@@ -14,8 +14,7 @@ import torch
 
 from mmreward import Media, Sample, list_rewards, load, models
 from mmreward.mini.world import describe, render, sample_scene
-from mmreward.models.map_file import write_map
-from mmreward.models.maps import Shift, Transport
+from mmreward.models.maps import Shift, Transport, write_map
 from mmreward.registry import find
 
 MINIATURE = {

@@ -15,7 +15,7 @@ def children():
             command = (entry / "cmdline").read_bytes()
         except (OSError, IndexError):
             continue
-        if parent == str(os.getpid()) and (b"mmreward.worker" in command or not command):
+        if parent == str(os.getpid()) and (b"mmreward.isolation.worker" in command or not command):
             found.append(int(entry.name))
     return found
 

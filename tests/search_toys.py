@@ -9,7 +9,7 @@ import torch
 from scipy.special import ndtri
 
 from mmreward import Score
-from mmreward.tune.search.seeds import derive
+from mmreward.search.sampler import derive
 
 
 def uniform(seeds: np.ndarray) -> np.ndarray:

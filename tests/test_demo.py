@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mmreward.results import read
+from mmreward.data.results import read
 
 ROOT = Path(__file__).parents[1]
 REWARDS = {"clipscore", "artifact", "checklist", "critique", "listener", "iou", "oracle"}
@@ -44,7 +44,7 @@ def test_the_same_seed_gives_the_same_pictures(place, tmp_path):
     from mmreward.generators.mini_flow import MiniFlow
     from PIL import Image
 
-    from mmreward.tune.sampling import media, sample
+    from mmreward.sampling import media, sample
 
     prompt = draw_prompts(1, 0)
     again = media(sample(MiniFlow(), prompt, [0]))[0].picture()

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from mmreward.evals import drift
+from mmreward.evals.audits import drift
 
 from mmreward import Media, Sample
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from mmreward import Media
-from mmreward.tune.generator import Conditioning
+from mmreward.generator import Conditioning
 
 SIDE = 4
 """Pixels that a latent is wide."""

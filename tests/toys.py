@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmreward import Score, Unscorable, load, reward
-from mmreward.batching import Cost
-from mmreward.engine import current
+from mmreward.engine.batching import Cost
+from mmreward.engine.engine import current
 
 
 @dataclass(frozen=True)

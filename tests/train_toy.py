@@ -13,7 +13,7 @@ from toy_generator import ToyGenerator
 
 from mmreward import Engine, Sample, Score, load, reward
 from mmreward.tune.config import PreferenceConfig, TuneConfig
-from mmreward.tune.prompts import load_pairs
+from mmreward.tune.data import load_pairs
 from mmreward.tune.trainer import Trainer
 
 PROMPTS = [

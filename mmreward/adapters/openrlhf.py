@@ -12,9 +12,8 @@ the prompt and the response in one text, with special tokens; a label is the tar
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .numbers import Failed, flat
 from .rows import Batch, batch_of
-from .scorer import Given, Scorer
+from .scorer import Failed, Given, Scorer, flat
 
 ENDS = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "</s>", "<eos>", "<pad>")
 """Special tokens that may stand behind a response."""

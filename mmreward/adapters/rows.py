@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..data import sample_of
-from ..routing import vtriune
+from ..data import vtriune
+from ..data.rows import sample_of
 from ..types import Sample
 
 ALIASES = {

@@ -1,22 +1,28 @@
 """What every adapter calls: rewards, a Router or a YAML file on one side, one total per response on the
 other. Knows no trainer."""
 
+# FOLDED mmreward/adapters/numbers.py: For trainers without a word for "not applicable": one flat row of floats per response, always with the same
+# keys.
+# FOLDED mmreward/adapters/once.py: One result for several functions that are called with the same batch.
+
+import asyncio
+import json
+import logging
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Literal, TypeVar
 
 from ..assembly import engine_of
 from ..compose import Recipe, combine, weights_of
 from ..config import Config, EngineConfig, load_config
-from ..engine import Engine
+from ..data.routing import PARTS, Routed, Router
+from ..engine.engine import Engine
 from ..loading import Rewards, resolve
 from ..registry import Reward
-from ..routing.router import Routed, Router
-from ..routing.routes import PARTS
 from ..types import Sample, Score
 from .rows import Batch
 
@@ -195,3 +201,123 @@ def _whole(batch: Batch, scored: Routed) -> Routed:
         for row in range(len(batch.samples))
     ]
     return Routed([total for total, _ in rows], [scores for _, scores in rows])
+
+
+Failed = float | Literal["raise"]
+"""What becomes of a score that failed: "raise", which ends the training, unless you name a number. That is
+paid like any other, and only the key `failed` tells it from a wrong answer."""
+OWN = ("score", "acc", "failed", "reward", "overall")
+"""Keys that trainers or these adapters give a meaning to."""
+
+log = logging.getLogger("mmreward.adapters")
+
+
+def flat(scorer: Scorer, scored: Routed, failed: Failed) -> list[dict[str, float]]:
+    """One row per response: score, acc (the accuracy, or the score where a total has none), the scorer's
+    `names`, and failed (0 or 1).
+
+    Raises:
+        RuntimeError: a score failed, and `failed` is "raise".
+        ValueError: a reward has a name among `OWN`.
+    """
+    taken = [name for name in scorer.names if name in OWN]
+    if taken:
+        raise ValueError(f"rewards named {', '.join(taken)}: trainers use these keys; give them other names")
+    tell_failures(scored.totals, failed)
+    rows = zip(scored.totals, scored.scores, strict=True)
+    return [_row(scorer.names, total, scores, failed) for total, scores in rows]
+
+
+def tell_failures(totals: Sequence[Score], failed: Failed | None) -> None:
+    """Log how many scores of a batch failed and why the first did, once per batch.
+
+    Raises:
+        RuntimeError: there are some, and `failed` is "raise".
+    """
+    bad = [total for total in totals if total.status not in ("ok", "na")]
+    if not bad:
+        return
+    told = f"{len(bad)} of {len(totals)} scores failed, the first: {bad[0].status}, {bad[0].note}"
+    if failed == "raise":
+        raise RuntimeError(told)
+    log.warning(told)
+
+
+def component(name: str, total: Score, scores: Mapping[str, Score]) -> float | None:
+    """One component of a total: a reward's own score, else the total's part; None where there is none."""
+    if name in scores:
+        return scores[name].value if scores[name].ok else None
+    return total.parts.get(name) if total.ok else None
+
+
+def shared(rewards: Any, weights: Mapping[str, float] | None, timeout: float | None) -> Scorer:
+    """The scorer of this process for these rewards: trainers that call a plain function know no state.
+
+    Args:
+        rewards: a Scorer, or its description (OmegaConf's containers are fine).
+        weights: as `Scorer` takes them.
+        timeout: the same.
+    """
+    if isinstance(rewards, Scorer):
+        return rewards
+    if isinstance(rewards, Router):
+        raise ValueError("every call would make a Router its own engine: pass Scorer(router)")
+    return _shared(json.dumps([_plain(rewards), _plain(weights), timeout], sort_keys=True))
+
+
+@cache
+def _shared(described: str) -> Scorer:
+    rewards, weights, timeout = json.loads(described)
+    given: Given = rewards
+    return Scorer(given, weights=weights, timeout=timeout)
+
+
+def _plain(given: Any) -> Any:
+    if isinstance(given, Mapping):
+        return {str(key): _plain(value) for key, value in given.items()}
+    if isinstance(given, Sequence) and not isinstance(given, str):
+        return [_plain(value) for value in given]
+    if isinstance(given, Path):
+        return str(given)
+    if given is not None and not isinstance(given, str | int | float | bool):
+        raise ValueError(f"{given!r} is no description of a reward; pass a Scorer to use loaded ones")
+    return given
+
+
+def _row(names: Sequence[str], total: Score, scores: Mapping[str, Score], failed: Failed) -> dict[str, float]:
+    value = total.value if total.ok or failed == "raise" else float(failed)
+    accuracy = total.parts.get("accuracy", value) if total.ok else value
+    parts = {name: component(name, total, scores) or 0.0 for name in names}
+    return {"score": value, "acc": accuracy, **parts, "failed": float(not total.ok)}
+
+
+T = TypeVar("T")
+
+
+class Once(Generic[T]):
+    """Remembers the result for the last batch, which is known by the identity of its list of completions:
+    trainers hand the same list to every function of a step, and a new one in the next."""
+
+    def __init__(self) -> None:
+        self._batch: Any = None  # held, so that no other list can get its identity
+        self._result: T | None = None
+        self._task: asyncio.Future[T] | None = None
+        self._lock = threading.Lock()  # async GRPO calls sync functions in several threads; one computes
+
+    def __reduce__(self) -> Any:
+        return Once, ()
+
+    def get(self, batch: Any, compute: Callable[[], T]) -> T:
+        with self._lock:
+            if self._batch is not batch:
+                self._result = compute()
+                self._batch = batch
+            assert self._result is not None, "nothing was computed"
+            return self._result
+
+    async def aget(self, batch: Any, compute: Callable[[], Awaitable[T]]) -> T:
+        """On one event loop; the first caller starts the work, and all wait for it."""
+        if self._batch is not batch or self._task is None:
+            self._task = asyncio.ensure_future(compute())
+            self._batch = batch
+        return await self._task

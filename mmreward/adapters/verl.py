@@ -13,9 +13,8 @@ or use `RewardManager`, which sees the pictures.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .numbers import Failed, flat, shared
 from .rows import Batch, batch_of, share
-from .scorer import Scorer
+from .scorer import Failed, Scorer, flat, shared
 
 Result = dict[str, float]
 

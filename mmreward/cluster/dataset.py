@@ -3,19 +3,275 @@
 Only the list of parts goes out and only counts come back: actors read rows and write shards by themselves.
 """
 
-import shutil
-from collections import Counter
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+# FOLDED mmreward/cluster/known.py: Which scores are there already, in nine bytes each, so that a run over millions of rows can resume.
+# FOLDED mmreward/cluster/parts.py: A Parquet set cut into parts that actors read by themselves: a row group of one file, or a slice of it.
+# FOLDED mmreward/cluster/scorer.py: What runs in an actor of a bulk run: an engine that scores one part of the data after another.
 
+import hashlib
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from itertools import islice
+from math import ceil
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+from ..data.results import Result, write
+from ..data.rows import Row, rows_of
+from ..data.run import Summary, about_run
+from ..engine.engine import DEATHS, Engine
+from ..errors import STATUSES, Status
 from ..loading import Rewards, resolve
-from ..run import Summary, about_run
-from .known import Known
-from .parts import Part, parts_of
+from ..registry import Reward
+from ..types import Score
 from .pool import Grant
-from .scorer import Job, Scorer
 from .session import join, leave, shortage
+
+
+class Known:
+    """Status of each score, looked up by a 64-bit hash of what it was computed from.
+
+    Two different scores have one hash with a probability below 1e-5 among ten million.
+
+    Args:
+        hashes: uint64 (N,), sorted.
+        statuses: uint8 (N,), indices into STATUSES.
+    """
+
+    def __init__(self, hashes: "np.ndarray[Any, Any]", statuses: "np.ndarray[Any, Any]") -> None:
+        self._hashes = hashes
+        self._statuses = statuses
+
+    @classmethod
+    def read(cls, out: Path, retry_failed: bool) -> "Known":
+        """From a folder of shards; without the failures when those are to be computed again."""
+        found = np.fromiter(_scored_records(out), dtype=[("hash", np.uint64), ("status", np.uint8)])
+        if retry_failed:
+            keep = [STATUSES.index("ok"), STATUSES.index("na")]
+            found = found[np.isin(found["status"], keep)]
+        _, first = np.unique(found["hash"], return_index=True)
+        return cls(found["hash"][first], found["status"][first])
+
+    def status(self, name: str, reward: str, fingerprint: str, digest: str) -> Status | None:
+        """The status of this very row with this very reward, if it has been scored."""
+        wanted = np.uint64(_hash(name, reward, fingerprint, digest))
+        index = int(np.searchsorted(self._hashes, wanted))
+        if index == len(self._hashes) or self._hashes[index] != wanted:
+            return None
+        return get_args(Status)[self._statuses[index]]  # type: ignore[no-any-return]
+
+
+def _scored_records(out: Path) -> Iterator[tuple[int, int]]:
+    import pyarrow.parquet as pq
+
+    columns = ["id", "reward", "fingerprint", "input", "status"]
+    for shard in sorted(out.glob("[0-9]*.parquet"), reverse=True):  # the newest first
+        for batch in pq.ParquetFile(shard).iter_batches(columns=columns):
+            for name, reward, fingerprint, digest, status in zip(
+                *(batch.column(column).to_pylist() for column in columns), strict=True
+            ):
+                yield _hash(name, reward, fingerprint, digest), STATUSES.index(status)
+
+
+def _hash(*facts: str) -> int:
+    return int.from_bytes(hashlib.blake2b("\0".join(facts).encode(), digest_size=8).digest())
+
+
+SPREAD = 4
+"""Parts per actor at the least, where the rows allow it, so that actors finish together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows `start` to `stop` of a row group; `first` counts from the beginning of the set."""
+
+    file: str
+    group: int
+    start: int
+    stop: int
+    first: int
+
+
+def parts_of(data: Path, actors: int) -> list[Part]:
+    """The parts of a .parquet file, or of all that lie in a folder, in order.
+
+    Raises:
+        ValueError: there are none.
+    """
+    import pyarrow.parquet as pq
+
+    files = sorted(data.glob("*.parquet")) if data.is_dir() else [data]
+    if not files or not files[0].exists():
+        raise ValueError(f"no data at {data}")
+    groups = []
+    for file in files:
+        facts = pq.ParquetFile(file).metadata
+        groups += [(str(file), g, facts.row_group(g).num_rows) for g in range(facts.num_row_groups)]
+    slices = max(1, ceil(SPREAD * actors / max(1, len(groups))))
+    parts: list[Part] = []
+    first = 0
+    for name, group, count in groups:
+        size = max(1, ceil(count / slices))
+        starts = range(0, count, size)
+        parts += [Part(name, group, start, min(start + size, count), first + start) for start in starts]
+        first += count
+    return parts
+
+
+def chunks_of(part: Part, size: int) -> Iterator[list[Row]]:
+    """The part's rows, so many at a time; no more than that are held."""
+    rows = rows_of(_part_records(part), Path(part.file).parent, part.first)
+    while chunk := list(islice(rows, size)):
+        yield chunk
+
+
+def _part_records(part: Part) -> Iterator[object]:
+    import pyarrow.parquet as pq
+
+    position = 0
+    for batch in pq.ParquetFile(part.file).iter_batches(batch_size=64, row_groups=[part.group]):
+        low, high = max(part.start - position, 0), min(part.stop - position, len(batch))
+        if low < high:
+            yield from batch.slice(low, high - low).to_pylist()
+        position += len(batch)
+        if position >= part.stop:
+            return
+
+
+Count = Counter[tuple[str, Status, bool]]
+"""Scores by reward, status, and whether they were computed now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What each actor must know, and the same for all."""
+
+    rewards: Mapping[str, Reward]
+    out: Path
+    about: Mapping[str, Any]
+    rows: int
+    timeout: float | None
+    device: str
+
+
+class Scorer:
+    """Called by Ray Data with one part at a time; answers with counts.
+
+    Ray repeats a part whose actor died. The second time its rows are halved, and halved again, until the one
+    that kills its process is found; that one gets a failed score.
+
+    Args:
+        job: the run.
+        known: a reference to what need not be computed.
+    """
+
+    def __init__(self, job: Job, known: Any) -> None:
+        import ray
+
+        self._job = job
+        self._known: Known = ray.get(known)
+        self._engine = Engine(job.device)
+        self._trials = Trials(job.out / "trials")
+
+    def __call__(self, table: Any) -> dict[str, list[Any]]:
+        counts: Count = Counter()
+        (part,) = table.to_pylist()
+        for rows in chunks_of(Part(**part), self._job.rows):
+            lacking = self._lacking(rows, counts)
+            results = self._careful([row for row in rows if lacking[row.id]], lacking)
+            counts.update((result.reward, result.status, True) for result in results)
+            if results:
+                shard = f"{time.time_ns():020d}-{_digest(rows)}.parquet"
+                write(self._job.out / shard, results, self._job.about)
+        return {
+            "reward": [reward for reward, _, _ in counts],
+            "status": [status for _, status, _ in counts],
+            "fresh": [fresh for _, _, fresh in counts],
+            "count": list(counts.values()),
+        }
+
+    def _lacking(self, rows: list[Row], counts: Count) -> dict[str, list[str]]:
+        """The rewards each row has no score of yet; scores that are there are counted."""
+        lacking: dict[str, list[str]] = {row.id: [] for row in rows}
+        for row in rows:
+            for name, reward in self._job.rewards.items():
+                status = self._known.status(row.id, name, reward.fingerprint, row.digest)
+                if status is None:
+                    lacking[row.id].append(name)
+                else:
+                    counts[name, status, False] += 1
+        return lacking
+
+    def _careful(self, rows: list[Row], lacking: Mapping[str, list[str]]) -> list[Result]:
+        """Score rows, fewer at a time when they were being scored before and the process died."""
+        if not rows:
+            return []
+        trial = self._trials.begin(rows)
+        if trial > 1 and len(rows) > 1:
+            middle = len(rows) // 2
+            results = self._careful(rows[:middle], lacking) + self._careful(rows[middle:], lacking)
+        elif trial > DEATHS:
+            problem = f"{DEATHS} processes died while they scored it and nothing else"
+            results = self._failed(rows[0], lacking, problem)
+        else:
+            results = self._scored(rows, lacking)
+        self._trials.end(rows)
+        return results
+
+    def _scored(self, rows: list[Row], lacking: Mapping[str, list[str]]) -> list[Result]:
+        """Rows that lack the same rewards run together."""
+        results: list[Result] = []
+        alike: dict[tuple[str, ...], list[Row]] = {}
+        for row in rows:
+            if row.sample is None:
+                results += self._failed(row, lacking, row.problem)
+            else:
+                alike.setdefault(tuple(lacking[row.id]), []).append(row)
+        for names, members in alike.items():
+            samples = [row.sample for row in members if row.sample is not None]
+            chosen = {name: self._job.rewards[name] for name in names}
+            for name, scores in self._engine.score(samples, chosen, timeout=self._job.timeout).items():
+                pairs = zip(members, scores, strict=True)
+                results += [self._result(row, name, score) for row, score in pairs]
+        return results
+
+    def _failed(self, row: Row, lacking: Mapping[str, list[str]], problem: str) -> list[Result]:
+        return [self._result(row, name, Score.failed("error", problem)) for name in lacking[row.id]]
+
+    def _result(self, row: Row, name: str, score: Score) -> Result:
+        return Result.of(row.id, name, score, self._job.rewards[name].fingerprint, row.digest)
+
+
+class Trials:
+    """How often rows were begun and not ended, in files, so that it outlives the process that dies of them.
+
+    Args:
+        folder: where; each file's size is the count.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(exist_ok=True)
+
+    def begin(self, rows: list[Row]) -> int:
+        """Note that these rows are begun; which time it is."""
+        with self._file(rows).open("ab") as file:
+            file.write(b".")
+            return file.tell()
+
+    def end(self, rows: list[Row]) -> None:
+        self._file(rows).unlink(missing_ok=True)
+
+    def _file(self, rows: list[Row]) -> Path:
+        return self._folder / _digest(rows)
+
+
+def _digest(rows: list[Row]) -> str:
+    return hashlib.blake2b("\n".join(row.id for row in rows).encode(), digest_size=8).hexdigest()
 
 
 def score_dataset(

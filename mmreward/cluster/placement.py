@@ -5,10 +5,9 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from ..batching import Call, Network
-from ..placement import Report
-from .member import Member, is_death
-from .pool import Grant, Pool, Terms
+from ..engine.batching import Call, Network
+from ..engine.local import Report
+from .pool import Grant, Member, Pool, Terms, is_death
 from .session import join, leave
 
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from ..data.pair_folder import PreferencePair
 from ..media import Media
-from ..pair_folder import PreferencePair
 from ..types import Sample
 
 Place = Literal["1", "2"]

@@ -22,8 +22,7 @@ from torch.nn import functional as F
 from ..models import ASSETS
 from . import world
 from .corrupt import soften
-from .loop import Plan, fit
-from .words import tokenizer
+from .loop import Plan, fit, tokenizer
 
 SIZE, PATCH, LENGTH, EMBED = 32, 4, 20, 128
 MEAN, STD = (0.15, 0.15, 0.15), (0.22, 0.22, 0.22)

@@ -325,7 +325,7 @@ def _misread(things: Sequence[Thing], caption: Caption, rng: np.random.Generator
 
 
 def critic(scene: Scene, rng: np.random.Generator, level: float = 0.0) -> Dialogue:
-    """The structured critique of `mmreward.rewards.critique`."""
+    """The structured critique of `mmreward.rewards.judged.critique`."""
     caption = draw_caption(scene, rng)
     return Dialogue("critique", critique_question(caption), critique_answer(caption, scene.things, level))
 

@@ -17,12 +17,12 @@ from PIL import Image
 from scipy.stats import spearmanr
 
 from .. import models
-from ..engine import Engine
-from ..failures import Unscorable
+from ..engine.engine import Engine
+from ..errors import Unscorable
 from ..loading import resolve
 from ..media import Media
 from ..models.base import locate
-from ..models.qwen import QwenVL
+from ..models.vlms.qwen import QwenVL
 from ..types import Sample
 from ..verifiers.boxes import boxes_of, soft_f1, to_unit
 from ..verifiers.lists import parse_list

@@ -21,8 +21,7 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection, PreTrained
 
 from ..models import ASSETS
 from . import oracle, world
-from .loop import Plan, fit
-from .words import tokenizer
+from .loop import Plan, fit, tokenizer
 
 SIZE = 32
 FOLD = 2

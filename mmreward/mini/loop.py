@@ -4,6 +4,8 @@ A model brings a module and a function `loss(step, rng) -> (tensor, figures)`. E
 generator, seeded by (seed, step), so a resumed run sees the data it would have seen.
 """
 
+# FOLDED mmreward/mini/words.py: The word-level tokenizer of captions, shared by mini-flow and mini-clip. It knows no other words.
+
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -21,6 +23,10 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from . import world
 
 Loss = Callable[[int, np.random.Generator], tuple[torch.Tensor, Mapping[str, float]]]
 
@@ -117,3 +123,36 @@ def _update(average: dict[str, torch.Tensor], module: torch.nn.Module, decay: fl
             average[name].lerp_(value, 1 - decay)
         else:
             average[name].copy_(value)
+
+
+SPECIAL = ("<pad>", "<unk>", "<start>", "<end>")
+WORDS = (
+    *("a", "an", "one", "and", ",", ".", "of", "the", "picture", "no", "with", "only"),
+    *world.NUMBERS,
+    *world.COLOURS,
+    *world.SHAPES,
+    *(f"{shape}s" for shape in world.SHAPES),
+    *("left", "right", "above", "below", "shape", "shapes"),
+)
+
+
+def tokenizer(length: int) -> PreTrainedTokenizerFast:
+    """Lower-case words and punctuation between <start> and <end>; `length` is the most tokens."""
+    vocabulary = {word: index for index, word in enumerate(dict.fromkeys((*SPECIAL, *WORDS)))}
+    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    backend.normalizer = normalizers.Sequence(
+        [normalizers.NFKC(), normalizers.Lowercase(), normalizers.Replace(Regex(r"\s+"), " ")]
+    )
+    backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Whitespace()])
+    backend.post_processor = processors.TemplateProcessing(
+        single="<start> $A <end>", special_tokens=[("<start>", 2), ("<end>", 3)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_max_length=length,
+        pad_token="<pad>",
+        unk_token="<unk>",
+        bos_token="<start>",
+        eos_token="<end>",
+        padding_side="right",
+    )

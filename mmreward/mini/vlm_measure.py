@@ -16,8 +16,8 @@ from transformers import PreTrainedTokenizerFast, Qwen3VLForConditionalGeneratio
 
 from . import dialogues, tasks
 from .tasks import Dialogue
-from .vlm_pack import Branch, Row, pack
-from .vlm_vision import View, draw_scene, draw_view
+from .vlm import Branch, Row, pack
+from .vlm_pretrain import View, draw_scene, draw_view
 from .world import Thing
 
 YES_NO = ("present", "exact", "relation", "match")

@@ -12,16 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from ..registry import Fingerprinted, parts, uses
-from .address import is_served
+from .served.http import is_served
 
 if TYPE_CHECKING:
-    from .classifiers import Classifier
     from .encoders import DualEncoder, Encoder
-    from .heads import Head
-    from .mapped_encoder import MappedEncoder
-    from .qwen import QwenVL
-    from .remote import ServedVLM
-    from .vlms import VLM
+    from .heads import Classifier, Head
+    from .maps import MappedEncoder
+    from .served.client import ServedVLM
+    from .vlms.handle import VLM
+    from .vlms.qwen import QwenVL
 
 ASSETS = Path(str(files("mmreward.assets")))
 """Where the miniature's weights lie."""
@@ -116,7 +115,7 @@ def mapped(
 
 @_shared
 def _mapped(file: str, content: str, kind: str, encoder: str, dtype: str, resize: str) -> "MappedEncoder":
-    from .mapped_encoder import MappedEncoder
+    from .maps import MappedEncoder
 
     return MappedEncoder(file, kind, clip(encoder, dtype=dtype, resize=resize))
 
@@ -124,14 +123,14 @@ def _mapped(file: str, content: str, kind: str, encoder: str, dtype: str, resize
 @_shared
 def classifier(weights: str, *, dtype: str = "float32") -> "Classifier":
     """An image classifier in transformers format (`AutoModelForImageClassification`)."""
-    from .classifiers import Classifier
+    from .heads import Classifier
 
     return Classifier(weights, dtype=dtype)
 
 
 @_shared
 def _qwen(weights: str, dtype: str) -> "QwenVL":
-    from .qwen import QwenVL
+    from .vlms.qwen import QwenVL
 
     return QwenVL(weights, dtype=dtype)
 
@@ -157,12 +156,12 @@ def vlm(
         max_frames: frames a clip is thinned to (two a second are taken); None takes the family's own limit.
     """
     if is_served(weights):
-        from .remote import ServedVLM
+        from .served.client import ServedVLM
 
         if max_frames is not None:
             raise ValueError(f"max_frames does not apply to {weights}: served models are shown no clips")
         return ServedVLM(weights, dtype=dtype, min_pixels=min_pixels, max_pixels=max_pixels)
-    from .vision import View
-    from .vlms import VLM
+    from .vlms.handle import VLM
+    from .vlms.vision import View
 
     return VLM(_qwen(weights, dtype), View(min_pixels, max_pixels, max_frames))

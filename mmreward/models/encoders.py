@@ -14,12 +14,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..batching import Cost
-from ..engine import current
+from ..engine.batching import Cost
+from ..engine.engine import current
 from ..media import Media
-from ..preprocess import BACKENDS, Group, Recipe, grouped, to_input
 from .base import TorchNetwork, content_of, fingerprint_of, locate, pooled
 from .pictures import decoded, in_turn, resized
+from .pixels import BACKENDS, Group, Recipe, grouped, to_input
 
 Vector = np.ndarray[Any, np.dtype[np.float32]]
 

@@ -1,14 +1,31 @@
 """Maps that are fitted once and move a prompt's embedding before a picture is compared with it.
 
-Text embeddings in, text embeddings out. How they are fitted is `mmreward.tune.directional` and
-`mmreward.tune.transport`; `mapped_encoder` applies them.
+Text embeddings in, text embeddings out. How they are fitted is `mmreward.tune.fit_maps` and
+`mmreward.tune.fit_maps`; `mapped_encoder` applies them.
 """
 
-from typing import ClassVar
+# FOLDED mmreward/models/map_file.py: The file a fitted map lies in: safetensors, with what it was fitted on in the header.
+#
+# A map belongs to the weights it was fitted on, because another model's embeddings lie elsewhere.
+#
+# FOLDED mmreward/models/mapped_encoder.py: A dual encoder whose prompts are moved by a map that was fitted on it. `map_file` has the map's file.
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, cast
+
+import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
+
+from ..engine.batching import Cost
+from ..engine.engine import current
+from ..media import Media
+from .base import TorchNetwork, content_of
+from .encoders import Encoder, Text, Vector
 
 
 def shifted(texts: torch.Tensor, bias: torch.Tensor, weight: float = 1.5) -> torch.Tensor:
@@ -77,3 +94,167 @@ def mlp(width: int, hidden: int, out: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Linear(width, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, out)
     )
+
+
+Map = Shift | Transport
+SUFFIX = ".safetensors"
+"""Of every such file: only known suffixes enter a fingerprint."""
+
+
+class Origin(NamedTuple):
+    """What a map was fitted on."""
+
+    kind: str
+    encoder: str
+    """The dual encoder's name then."""
+    content: str
+    """Of its weights, see `base.content_of`."""
+    rows: int
+    """Pictures with prompts it was fitted on."""
+
+    def check(self, file: str, kind: str, encoder: Encoder) -> None:
+        """Refuse a map that does not belong where it is used.
+
+        Raises:
+            ValueError: the map is of another kind, or the encoder has other weights.
+        """
+        if self.kind != kind:
+            raise ValueError(f"{file} was fitted for {self.kind}, not for {kind}")
+        source = encoder.network.source
+        content = content_of(source)
+        unknown = content == source and encoder.name == self.encoder  # a hub id that is not here yet
+        if content != self.content and not unknown:
+            raise ValueError(
+                f"{file} was fitted on {self.encoder}, and {encoder.name} has other weights: "
+                f"run `mmreward fit {kind}` with --weights {encoder.name}"
+            )
+
+
+def write_map(file: Path, moved: Map, encoder: Encoder, rows: int) -> None:
+    """Write a map that was fitted on `rows` pictures and prompts of this encoder.
+
+    Raises:
+        ValueError: the map holds numbers that are not finite, or as `check_new`.
+    """
+    check_new(file)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in moved.state_dict().items()}
+    if not all(tensor.isfinite().all() for tensor in tensors.values()):
+        raise ValueError(f"the map for {moved.kind} is not finite: fit it with fewer steps or more pictures")
+    facts = {
+        "kind": moved.kind,
+        "encoder": encoder.name,
+        "content": content_of(encoder.network.source),
+        "rows": str(rows),
+        "width": str(moved.width),
+    }
+    if isinstance(moved, Shift):
+        facts["weight"] = repr(moved.weight)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_suffix(".part")
+    save_file(tensors, part, metadata=facts)
+    part.replace(file)  # whole or not at all
+
+
+def read_map(file: Path) -> tuple[Map, Origin]:
+    """The map, and what it was fitted on.
+
+    Raises:
+        ValueError: there is no such file, or no map in it.
+    """
+    _check_suffix(file)
+    if not file.is_file():
+        raise ValueError(f"no file {file}; `mmreward fit` makes one")
+    try:
+        with safe_open(file, framework="pt") as opened:
+            facts = opened.metadata() or {}
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - no mapping
+        origin = Origin(facts["kind"], facts["encoder"], facts["content"], int(facts["rows"]))
+        return _built(facts, tensors), origin
+    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{file} holds no map that `mmreward fit` made: {error}") from None
+
+
+def check_new(file: Path) -> None:
+    """Before a fit: will its map find a place?
+
+    Raises:
+        ValueError: another suffix than `SUFFIX`, or a file that is there already.
+    """
+    _check_suffix(file)
+    if file.exists():
+        raise ValueError(f"{file} is there already, and rewards may read it: give the new map another name")
+
+
+def _check_suffix(file: Path) -> None:
+    if file.suffix != SUFFIX:
+        raise ValueError(f"{file}: a fitted map lies in a file that ends in {SUFFIX}")
+
+
+def _built(facts: dict[str, str], tensors: dict[str, torch.Tensor]) -> Map:
+    width = int(facts["width"])
+    moved: Map
+    if facts["kind"] == Shift.kind:
+        moved = Shift(torch.zeros(width), float(facts["weight"]))
+    elif facts["kind"] == Transport.kind:
+        moved = Transport(width, hidden=len(tensors["layers.0.bias"]))
+    else:
+        raise ValueError(f"unknown kind {facts['kind']!r}")
+    moved.load_state_dict(tensors)
+    return moved
+
+
+class MappedEncoder(TorchNetwork):
+    """Answers as its encoder does, but that the embeddings of prompts are moved. Op "text", float32.
+
+    Args:
+        file: path of a file that `map_file.write_map` wrote.
+        kind: of the map it must hold, "d2-align" or "pisces".
+        encoder: what embeds pictures and prompts.
+
+    Raises:
+        ValueError: no such file, no map in it, one of another kind, or one that was fitted on other weights.
+    """
+
+    def __init__(self, file: str, kind: str, encoder: Encoder) -> None:
+        super().__init__(file, kind=kind, encoder=encoder.fingerprint)
+        self.encoder = encoder
+        self._kind = kind
+        self.content = content_of(self.source)  # now, as it is read: the file may be written again
+        self._map, self.origin = read_map(Path(self.source))
+        self.origin.check(self.source, kind, encoder)
+
+    def build(self) -> torch.nn.Module:
+        # Again: of an encoder on the hub, the content was not known before it had been downloaded.
+        self.origin.check(self.source, self._kind, self.encoder)
+        return self._map
+
+    async def image(self, media: Media) -> Vector:
+        """The encoder's unit embedding of a picture, (D,)."""
+        return await self.encoder.image(media)
+
+    async def text(self, text: str) -> Text:
+        """The moved embedding of a text, (D,), of unit length."""
+        plain = await self.encoder.text(text)
+        moved = await current().submit(self, "text", plain.vector, key=text)
+        return Text(cast(Vector, moved), plain.truncated)
+
+    def similarity(self, pixels: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
+        """Differentiable cosines (N,) of float pixels (N, 3, H, W) in [0, 1] with N moved prompts, where the
+        pixels are; see `Encoder.similarity`."""
+        images = self.encoder.embed_pixels(pixels)
+        if self.device != images.device:
+            self.load(str(images.device))
+        return (images * self._moved(self.encoder.embed_texts(prompts))).sum(-1)
+
+    def cost(self, op: str, item: Any) -> Cost:
+        return Cost(1, item.nbytes)
+
+    def prepare(self, op: str, items: list[Any]) -> Any:
+        return torch.from_numpy(np.stack(items))
+
+    @torch.inference_mode()
+    def forward(self, op: str, batch: Any) -> list[Any]:
+        return list(self._moved(batch.to(self.device)).cpu().numpy())
+
+    def _moved(self, texts: torch.Tensor) -> torch.Tensor:
+        return F.normalize(self.module(texts), dim=-1)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 
-from ..cache import ByteLRU
+from ..engine.cache import ByteLRU
 from ..media import Media
-from ..preprocess import Recipe, resize
+from .pixels import Recipe, resize
 
 DECODED_BYTES = 256 << 20
 """Decoded files kept, for networks of different input sizes: 85 pictures of 1024 x 1024."""

@@ -5,7 +5,7 @@ It is the held-out judge of the miniature: nothing is ever trained on it.
 
 from typing import Any
 
-from ..failures import Unscorable
+from ..errors import Unscorable
 from ..registry import reward
 from ..types import Sample, Score
 

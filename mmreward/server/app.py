@@ -4,8 +4,10 @@ What is scored runs on the engine's thread; the event loop here only waits, so t
 a check computes.
 """
 
+# FOLDED mmreward/server/bodies.py: Refuses a body that is too large before it is read into memory. Plain ASGI.
+
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -14,12 +16,60 @@ from typing import Any
 from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel
 
-from ..adapters.numbers import Failed, flat
 from ..adapters.openrlhf import answered, query_batch
 from ..adapters.rows import Batch
-from ..adapters.scorer import Given, Scorer
-from .bodies import MAX_BYTES, BodyLimit
-from .judge import Payload, UnknownVerifierError, reply, sample_from, strange
+from ..adapters.scorer import Failed, Given, Scorer, flat
+from .vtriune import Payload, UnknownVerifierError, reply, sample_from, strange
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Message, Receive, Send], Awaitable[None]]
+
+MAX_BYTES = 8 << 20
+"""A response of 65,536 characters and a page of parameters need far less."""
+
+
+class BodyLimit:
+    """Middleware: 413 for a body above the limit, whether its length is announced or not."""
+
+    def __init__(self, app: App, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        announced = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+        if not announced.isdigit() or int(announced) > self._max_bytes:
+            await _refuse(send, self._max_bytes)
+            return
+        parts: list[Message] = []
+        size = 0
+        while True:  # a body without a length, or with a false one
+            message = await receive()
+            parts.append(message)
+            size += len(message.get("body", b""))
+            if size > self._max_bytes:
+                await _refuse(send, self._max_bytes)
+                return
+            if not message.get("more_body", False):
+                break
+        read = iter(parts)
+
+        async def replay() -> Message:
+            return next(read, None) or await receive()
+
+        await self._app(scope, replay, send)
+
+
+async def _refuse(send: Send, limit: int) -> None:
+    body = f'{{"detail":"the body has more than {limit} bytes"}}'.encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 413, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
 
 ROUTES, TIMEOUT, FAILED = "MMREWARD_ROUTES", "MMREWARD_TIMEOUT", "MMREWARD_FAILED"
 """Environment variables by which workers learn what to serve."""

@@ -3,15 +3,57 @@
 Pure numpy in float64: it runs once per rollout, on gathered scores, and must be exact.
 """
 
+# FOLDED mmreward/tune/groups.py: Which rows belong together: the samples of one prompt. Ids stay integers from end to end.
+# FOLDED mmreward/tune/pairs.py: Which samples of a group to learn from: best against worst, the best alone, or both ends.
+
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypedDict, get_args
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from .groups import Bools, Floats, members, scores
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Rows = NDArray[np.int64]
+
+
+def members(groups: ArrayLike) -> list[Rows]:
+    """The row numbers of each group, in the order of the ids.
+
+    Args:
+        groups: (N,) integer ids. Floating point is refused: from 2^53 on, neighbours become one id.
+
+    Raises:
+        ValueError: ids that are not one-dimensional, or not integers.
+    """
+    ids = np.asarray(groups)
+    if ids.ndim != 1:
+        raise ValueError(f"groups has shape {ids.shape}; give one id per row, (N,)")
+    if not len(ids):
+        return []
+    if not np.issubdtype(ids.dtype, np.integer):
+        raise ValueError(f"groups are {ids.dtype}; give integers, which stay exact beyond 2^53")
+    order = np.argsort(ids, kind="stable")
+    starts = np.flatnonzero(np.diff(ids[order])) + 1
+    return np.split(order.astype(np.int64), starts)
+
+
+def scores(values: ArrayLike, groups: ArrayLike, name: str = "values") -> Floats:
+    """`values` as (N,) float64 with NaN for a failed score, checked against the groups.
+
+    Raises:
+        ValueError: another shape than the groups, or an infinite value; the message names the row.
+    """
+    column = np.asarray(values, dtype=np.float64)
+    if column.shape != np.shape(groups):
+        raise ValueError(f"{name} has shape {column.shape} and groups {np.shape(groups)}; both are (N,)")
+    infinite = np.flatnonzero(np.isinf(column))
+    if len(infinite):
+        raise ValueError(f"{name}[{infinite[0]}] is {column[infinite[0]]}; a failed score is NaN")
+    return column
+
 
 StdScope = Literal["group", "global", "none"]
 ZeroVariance = Literal["drop", "keep"]
@@ -156,3 +198,62 @@ def _check(
         raise ValueError(f"min_valid is {min_valid}; baseline {baseline!r} with ddof {ddof} needs {least}")
     if baseline == "leave_one_out" and trim:
         raise ValueError("baseline 'leave_one_out' takes every other score; set trim to 0")
+
+
+def best_and_worst(values: ArrayLike, groups: ArrayLike, *, min_spread: float = 0.0) -> Rows:
+    """(P, 2) row numbers (chosen, rejected), one pair per group, for online DPO.
+
+    A group gives no pair when fewer than two scores worked, when all are equal, or when best and worst are
+    less than `min_spread` apart: a tie teaches nothing. Among equals the first row is taken.
+
+    Args:
+        values: (N,) scores, NaN where failed.
+        groups: (N,) integer ids.
+        min_spread: in units of the values.
+
+    Raises:
+        ValueError: as `groups.members` and `groups.scores`.
+    """
+    column = scores(values, groups)
+    pairs = []
+    for rows in _valid(column, groups):
+        best, worst = rows[np.argmax(column[rows])], rows[np.argmin(column[rows])]
+        spread = column[best] - column[worst]
+        if spread > 0 and spread >= min_spread:
+            pairs.append((best, worst))
+    return np.array(pairs, dtype=np.int64).reshape(-1, 2)
+
+
+def best_shares(values: ArrayLike, groups: ArrayLike) -> Floats:
+    """(N,) weights for `losses.sft`: 1 per group, on its best row; rows that tie share it equally.
+
+    Groups in which all scores failed have no weight.
+    """
+    column = scores(values, groups)
+    weights = np.zeros(len(column))
+    for rows in _valid(column, groups):
+        best = rows[column[rows] == column[rows].max()]
+        weights[best] = 1 / len(best)
+    return weights
+
+
+def both_ends(values: ArrayLike, groups: ArrayLike, *, keep: int) -> Bools:
+    """(N,) bool: the `keep` // 2 lowest and the rest of `keep` highest of each group, as DanceGRPO's
+    best-of-n. A group with no more than `keep` scores keeps them all.
+
+    Raises:
+        ValueError: fewer than two to keep.
+    """
+    if keep < 2:
+        raise ValueError(f"keep is {keep}; a group needs at least 2 rows to have two ends")
+    column = scores(values, groups)
+    kept = np.zeros(len(column), dtype=bool)
+    for rows in _valid(column, groups):
+        order = rows[np.argsort(column[rows], kind="stable")]
+        kept[order if len(order) <= keep else np.r_[order[: keep // 2], order[-(keep - keep // 2) :]]] = True
+    return kept
+
+
+def _valid(column: Floats, groups: ArrayLike) -> list[Rows]:
+    kept = [rows[np.isfinite(column[rows])] for rows in members(groups)]
+    return [rows for rows in kept if len(rows)]

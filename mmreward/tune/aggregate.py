@@ -5,17 +5,28 @@ gathered columns of a rollout and makes advantages: it standardises within group
 soon as one of its rewards failed, so that what is left of a group is still centred.
 """
 
+# FOLDED mmreward/tune/embedding.py: What an encoder sees in the samples of a round, kept until all of them are drawn.
+# FOLDED mmreward/tune/gardo.py: GARDO's two guards against reward hacking, as functions on advantages and scores.
+#
+# Diversity: good samples that look unlike the rest of their group count more. Uncertainty: only samples that
+# the trained reward likes much better than other rewards do are held to the reference.
+# Source: https://arxiv.org/abs/2512.24138
+#
+
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal, Unpack, get_args, overload
 
 import numpy as np
-from numpy.typing import ArrayLike
+import torch
+from accelerate.utils import gather_object
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
-from .advantages import Advantages, GroupOptions, group_advantages
-from .groups import Bools, Floats, members, scores
+from .. import models
+from ..registry import Reward
+from .advantages import Advantages, Bools, Floats, GroupOptions, group_advantages, members, scores
 
 JointMode = Literal["zscore_sum", "raw_sum", "weighted_mean", "min", "max", "rank_sum", "gated"]
 Mode = Literal["zscore_sum", "raw_sum", "weighted_mean", "min", "max", "rank_sum", "gated", "separate_loss"]
@@ -175,3 +186,115 @@ def _check(
         raise ValueError(f"mode {mode!r} with gates {dict(gates)}: gates and mode 'gated' go together")
     if restandardise and mode not in ("zscore_sum", "rank_sum"):
         raise ValueError(f"restandardise is for zscore_sum and rank_sum, not {mode!r}")
+
+
+class Embeddings:
+    """Embeds pictures as they are drawn.
+
+    Args:
+        encoder: weights of a dual encoder, as for `models.clip`.
+        rewards: none of which may be made of it: what it calls different would then be what is optimised.
+
+    Raises:
+        ValueError: one is.
+    """
+
+    def __init__(self, encoder: str, rewards: Iterable[Reward]) -> None:
+        self._encoder = models.clip(encoder)
+        taken = {network.fingerprint for reward in rewards for network in reward.networks}
+        if self._encoder.fingerprint in taken:
+            raise ValueError(f"gardo.encoder {encoder!r}: a reward is made of it; take another encoder")
+        self._seen: list[tuple[Sequence[int], torch.Tensor]] = []
+
+    @torch.no_grad()
+    def see(self, index: Sequence[int], pixels: torch.Tensor) -> None:
+        """Pixels (N, 3, H, W) in [0, 1] of these rows; or clips (N, T, 3, H, W), averaged over frames."""
+        frames = pixels.flatten(0, 1) if pixels.ndim == 5 else pixels
+        vectors = self._encoder.embed_pixels(frames).float().cpu()
+        self._seen.append((index, vectors.reshape(len(pixels), -1, vectors.shape[-1]).mean(1)))
+
+    def collect(self, processes: int = 1) -> NDArray[np.float64]:
+        """Those of all rows of all processes, (N, D) in the order of their index; they are forgotten here."""
+        parts = gather_object(self._seen) if processes > 1 else self._seen
+        self._seen = []
+        index = np.concatenate([np.asarray(rows) for rows, _ in parts])
+        vectors = torch.cat([vectors for _, vectors in parts]).double().numpy()
+        return np.asarray(vectors[np.argsort(index)])
+
+
+def favour_diverse(
+    advantages: Advantages, embeddings: ArrayLike, groups: ArrayLike, *, clip: float = math.inf
+) -> Advantages:
+    """Multiplies every positive advantage by how far the sample is from its nearest neighbour in the group.
+
+    The distance is 1 - cosine, divided by its mean over the group; rows that are not usable are no
+    neighbours. Negative advantages stay: a bad sample earns nothing by being different. A group of
+    identical samples stays as it is.
+
+    Args:
+        advantages: of `group_advantages` or `aggregate`.
+        embeddings: (N, D) of a vision encoder that no reward is made of.
+        groups: (N,) integer ids.
+        clip: largest size of a result.
+
+    Raises:
+        ValueError: another number of rows, or a usable row whose embedding is zero or not finite.
+    """
+    vectors = np.asarray(embeddings, dtype=np.float64)
+    if vectors.ndim != 2 or len(vectors) != len(advantages.values):
+        raise ValueError(f"embeddings has shape {vectors.shape}; give ({len(advantages.values)}, D)")
+    values = advantages.values.copy()
+    for rows in members(groups):
+        rows = rows[advantages.usable[rows]]
+        if len(rows) > 1:
+            factors = _isolation(_unit(vectors, rows))
+            values[rows] = np.where(values[rows] > 0, values[rows] * factors, values[rows])
+    return replace(advantages, values=np.clip(values, -clip, clip))
+
+
+def uncertain(proxy: ArrayLike, others: Sequence[ArrayLike], *, share: float = 0.1) -> Bools:
+    """Rows (N,) that the trained reward overrates most: hold these to the reference, leave the others free.
+
+    Overrating is the row's rank by `proxy` minus its mean rank by `others`, in the whole batch. Of the rows
+    that are overrated at all, the given share is marked. A row with a failed score is not.
+
+    Args:
+        proxy: (N,) scores of the reward that is optimised, NaN where failed.
+        others: some (N,) columns of rewards that are not.
+        share: of the overrated rows, in (0, 1].
+
+    Raises:
+        ValueError: no other reward, columns of unequal length, or a share outside (0, 1].
+    """
+    if not others:
+        raise ValueError("uncertain needs at least one other reward to compare with")
+    if not 0 < share <= 1:
+        raise ValueError(f"share is {share}; it is above 0 and at most 1")
+    columns = [scores(column, np.asarray(proxy), "a reward") for column in (proxy, *others)]
+    valid = np.all(np.isfinite(columns), axis=0)
+    marked = np.zeros(len(valid), dtype=bool)
+    ranks = [rankdata(column[valid]) for column in columns]
+    excess = ranks[0] - np.mean(ranks[1:], axis=0)
+    overrated = excess[excess > 0]
+    if len(overrated):
+        count = math.ceil(share * len(overrated))
+        marked[valid] = excess >= np.sort(overrated)[-count]
+    return marked
+
+
+def _unit(vectors: Floats, rows: np.ndarray) -> Floats:
+    chosen = vectors[rows]
+    lengths = np.linalg.norm(chosen, axis=1)
+    bad = np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))
+    if len(bad):
+        raise ValueError(f"the embedding of row {rows[bad[0]]} has length {lengths[bad[0]]}")
+    return np.asarray(chosen / lengths[:, None])
+
+
+def _isolation(units: Floats) -> Floats:
+    """Distance to the nearest other row over its mean, (n,); ones where all rows are the same."""
+    distances = 1 - np.clip(units @ units.T, -1, 1)
+    np.fill_diagonal(distances, np.inf)
+    nearest = distances.min(axis=1)
+    mean = float(nearest.mean())
+    return nearest / mean if mean > 1e-12 else np.ones(len(units))

@@ -7,19 +7,19 @@ from collections.abc import Mapping, Sequence
 import torch
 from accelerate.utils import gather_object
 
+from ..generator import Conditioning
 from ..registry import Reward
+from ..sampling import solve
 from ..types import Sample
-from .backprop import Outcome, PixelReward, align_prop, direct_align, draft, draft_lv, refl, relative
+from .backprop import align_prop, direct_align, draft, draft_lv, refl, relative
+from .backprop_steps import Outcome, PixelReward
 from .config import GradientConfig, TuneConfig
-from .generator import Conditioning
+from .data import Row, draw_rows, seed_of, share_out
 from .grading import TooManyFailuresError
 from .journal import Timeline
-from .learner import Learner
 from .losses import velocity_mse
-from .method import Metrics
-from .online import averaged, encode
-from .rounds import Row, draw_rows, seed_of, share_out
-from .sampling import solve
+from .online import Metrics, averaged, encode
+from .weights import Learner
 
 
 class Gradient:

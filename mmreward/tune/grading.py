@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine import Engine
+from ..engine.engine import Engine
 from ..registry import Reward
 from ..types import Sample, Score
 from .journal import Timeline

@@ -20,6 +20,17 @@ A ratio of densities is sensitive to rounding (errors are divided by 2 c^2), so 
 float64 is refused: a replay in another precision gives another ratio.
 """
 
+# FOLDED mmreward/tune/grids.py: Grids of noise levels: the T + 1 levels, float32, between which a sampler takes its T steps.
+#
+# A grid is made once, stored with the trajectory and used again in the replay; it is never computed twice.
+#
+# FOLDED mmreward/tune/solvers.py: DPM-Solver++ of second order for the ODE: fewer steps than Euler's rule where no density is needed.
+#
+# https://arxiv.org/abs/2211.01095 (multistep, data prediction, midpoint), written for rectified flow. A kernel
+# with a density is in `kernels`, Euler's rule for a whole trajectory in `sampling.solve`.
+#
+
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +39,8 @@ from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
+
+from ..generator import Conditioning, Generator
 
 Density = Literal["gaussian", "dropped"]
 
@@ -231,3 +244,123 @@ def _float32(what: str, tensor: Tensor) -> Tensor:
     if tensor.dtype == torch.float64:
         raise ValueError(f"{what} are float64; kernels compute in float32: call .float() on them once")
     return tensor.float()
+
+
+def shifted(steps: int, shift: float = 1.0, device: torch.device | str = "cpu") -> Tensor:
+    """Levels (steps + 1,) from 1 to 0: shift u / (1 + (shift - 1) u) for evenly spaced u.
+
+    Shift 1 is even, 3 is usual for SD3 and FLUX, 5 for video (https://arxiv.org/abs/2403.03206): large
+    pictures need more of their steps at high noise.
+
+    Raises:
+        ValueError: fewer than one step, or a shift that is not positive.
+    """
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, not {steps}")
+    if not shift > 0:
+        raise ValueError(f"shift must be positive, not {shift}")
+    even = torch.linspace(1, 0, steps + 1, dtype=torch.float32, device=device)
+    return even / (even + (1 - even) / shift)  # the same, and exactly 1 where u is 1, for any shift
+
+
+def check(sigmas: Tensor) -> Tensor:
+    """The same grid, if it is one: float32, (T + 1,), from at most 1 strictly down to 0.
+
+    Reads the levels, so on a GPU call it once per grid and not once per step.
+
+    Raises:
+        ValueError: what is wrong with it.
+    """
+    if sigmas.dtype != torch.float32:
+        raise ValueError(f"sigmas are {sigmas.dtype}, must be float32: another precision shifts every ratio")
+    if sigmas.ndim != 1 or len(sigmas) < 2:
+        raise ValueError(f"sigmas must be (T + 1,) with at least one step, not {tuple(sigmas.shape)}")
+    levels = sigmas.tolist()
+    for before, after in itertools.pairwise(levels):
+        if not after < before:  # NaN ends here too
+            raise ValueError(f"sigmas must fall at every step, but {before:.6g} is followed by {after:.6g}")
+    if levels[0] > 1:
+        raise ValueError(f"sigmas start at {levels[0]:.6g}; 1 is pure noise: divide timesteps by 1000")
+    if levels[-1] != 0:
+        raise ValueError(f"sigmas end at {levels[-1]:.6g}, must end at 0")
+    return sigmas
+
+
+def compressed(sigmas: Tensor, start: int, ratio: float = 0.4) -> Tensor:
+    """The grid with its steps from index `start` on thinned to about `ratio` of their number, at least one.
+
+    MixGRPO-Flash (https://arxiv.org/abs/2507.21802) does so behind the window of stochastic steps, where a
+    second-order solver makes up for it. The levels up to sigmas[start] stay; the others are read off the
+    grid at evenly spaced places, by linear interpolation, so that its shift is kept.
+
+    Raises:
+        ValueError: a start that is no step of the grid, or a ratio outside (0, 1].
+    """
+    total = len(sigmas) - 1
+    if not 0 <= start < total:
+        raise ValueError(f"start {start} is not one of the {total} steps of the grid")
+    if not 0 < ratio <= 1:
+        raise ValueError(f"ratio must lie in (0, 1], not {ratio}")
+    steps = max(1, round(ratio * (total - start)))
+    places = torch.linspace(start, total, steps + 1, dtype=torch.float64)
+    below = places.long().clamp(max=total - 1)
+    levels = sigmas.double().cpu()
+    tail = torch.lerp(levels[below], levels[below + 1], places - below)
+    return torch.cat([sigmas[: start + 1], tail[1:].to(sigmas)])
+
+
+class Solved(NamedTuple):
+    """Latents after a step, and the x0_hat of that step, which the next one wants; both (N, ...), float32."""
+
+    latents: Tensor
+    x0: Tensor
+
+
+def dpm_step(
+    latents: Tensor, velocity: Tensor, sigmas: Tensor, i: int, x0_before: Tensor | None = None
+) -> Solved:
+    """One step from sigmas[i] to sigmas[i + 1]; differentiable.
+
+    Second order where it can be: not without an earlier x0_hat, not right after the level 1 and not to the
+    level 0, where the log signal-to-noise ratio is infinite; a step to 0 gives x0_hat.
+
+    Args:
+        latents: (N, ...) at sigmas[i].
+        velocity: at these latents, same shape.
+        sigmas: falling levels, float32; all of a grid or the rest of one.
+        i: index of the step.
+        x0_before: x0_hat of step i - 1; None starts a trajectory (or a new one, after a stochastic step).
+
+    Raises:
+        ValueError: a step that is not in the grid, or an x0_before for the first.
+    """
+    if not 0 <= i < len(sigmas) - 1:
+        raise ValueError(f"step {i} is not one of the {len(sigmas) - 1} steps of the grid")
+    if i == 0 and x0_before is not None:
+        raise ValueError("step 0 has no step before it: x0_before must be None")
+    now, after = sigmas[i], sigmas[i + 1]
+    x0 = latents.float() - now * velocity.float()
+    target = x0 if x0_before is None else x0 + _extrapolation(sigmas, i) * (x0 - x0_before)
+    decay = after * (1 - now) / (now * (1 - after))  # exp(-h), h the step in lambda = ln((1 - s) / s)
+    return Solved(after / now * latents.float() + (1 - after) * (1 - decay) * target, x0)
+
+
+def dpm_solve(
+    generator: Generator,
+    latents: Tensor,
+    conditioning: Conditioning,
+    sigmas: Tensor,
+    guidance: float = 1.0,
+) -> Tensor:
+    """Latents at the first of `sigmas` to latents at the last, like `sampling.solve`; differentiable."""
+    x0 = None
+    for i in range(len(sigmas) - 1):
+        velocity = generator.velocity(latents, sigmas[i], conditioning, guidance)
+        latents, x0 = dpm_step(latents, velocity, sigmas, i, x0)
+    return latents
+
+
+def _extrapolation(sigmas: Tensor, i: int) -> Tensor:
+    """h / (2 h_before): how far the change of x0_hat is carried on, 0 where a step in lambda is infinite."""
+    before, now, after = (((1 - s) / s).log() for s in sigmas[i - 1 : i + 2])
+    return torch.where(after.isfinite(), 0.5 * (after - now) / (now - before), torch.zeros_like(now))

@@ -10,7 +10,9 @@ from functools import partial
 
 import torch
 
+from .advantages import best_shares
 from .config import MatchingConfig, TimesConfig
+from .data import seed_of
 from .losses import (
     OLD_DECAY,
     centres,
@@ -19,20 +21,18 @@ from .losses import (
     dgpo,
     dpo,
     implicit_reward,
-    kl,
     matching_logp,
     nft,
+    policy,
     ppo,
     rwr,
     sft,
     to_probability,
 )
-from .method import Metrics, Policy, Term
-from .pairs import best_shares
+from .online import Metrics, Policy, Term
 from .policy_gradient import pairs_of
 from .rollout import Plan, Rollout
-from .rounds import seed_of
-from .times import LogitNormal, OnGrid, TimeSampler, Uniform
+from .steps import LogitNormal, OnGrid, TimeSampler, Uniform
 from .weights import Copy, blend
 
 BETAS = {"nft": 1.0, "dgpo": 100.0, "dpo": 100.0, "crd": 1.0}
@@ -111,14 +111,14 @@ class Matching:
         metrics = {"matching_error": float(denoising_error(v.detach(), noised.target).mean())}
         old = self._elsewhere(current, noised, rollout, plan) if self._needs_other(fresh) else None
         if old is not None:
-            metrics["old_deviation"] = float(kl.velocity_mse(v.detach(), old).mean())
+            metrics["old_deviation"] = float(policy.velocity_mse(v.detach(), old).mean())
         extra = None
         if self._config.kl:
             with torch.no_grad(), current.weights.reference():
                 first = current.generator.velocity(
                     noised.x, noised.sigma, rollout.conditioning, plan.guidance
                 )
-            divergence = kl.velocity_mse(v, first)
+            divergence = policy.velocity_mse(v, first)
             metrics["kl"] = float(divergence.detach().mean())
             extra = self._config.kl * divergence
         groups = torch.tensor([row.group for row in rollout.rows], device=v.device)

@@ -11,18 +11,16 @@ from dataclasses import dataclass
 import torch
 from accelerate.utils import gather_object
 
-from ..pair_folder import PreferencePair
+from ..data.pair_folder import PreferencePair
+from ..generator import Conditioning
 from .config import AdvantageConfig, PreferenceConfig, RolloutConfig, TuneConfig
-from .generator import Conditioning
+from .data import KnownLatents, Row, draw_rows, seed_of, share_out
 from .journal import Timeline
-from .latents import KnownLatents
-from .learner import Learner
 from .losses import denoising_error, dpo, hinge, ipo, velocity_mse
 from .losses.preference import margin
 from .matching import time_sampler
-from .method import Metrics
-from .online import averaged
-from .rounds import Row, draw_rows, seed_of, share_out
+from .online import Metrics, averaged
+from .weights import Learner
 
 BETAS = {"diffusion_dpo": 2500.0}
 BETA = 100.0

@@ -1,36 +1,96 @@
 """One round of training on samples of the policy's own: draw, score meanwhile, compare within groups,
 update."""
 
+# FOLDED mmreward/tune/method.py: What a training method on graded samples consists of; the rest of a round is `online`'s.
+
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import fmean
-from typing import cast
+from typing import Protocol, cast
 
 import numpy as np
 import torch
 from accelerate.utils import gather_object
 from numpy.typing import NDArray
 
+from ..generator import Conditioning, Generator
+from ..sampling import media, shown
 from ..types import Sample
 from .advantages import Advantages, GroupOptions
-from .aggregate import aggregate
+from .aggregate import Embeddings, aggregate, favour_diverse, uncertain
 from .config import TuneConfig
-from .embedding import Embeddings
-from .gardo import favour_diverse, uncertain
-from .generator import Conditioning, Generator
+from .data import Row, draw_rows, share_out
 from .grading import Grades, Grading
-from .grids import check, compressed
 from .journal import Timeline
-from .kernels import kernel
-from .learner import Learner
+from .kernels import check, compressed, kernel
 from .losses import certainty, prefpaint_weight
-from .method import Method, Metrics, Policy, Term
 from .rollout import Plan, Rollout, noisy_steps, roll_out
-from .rounds import Row, draw_rows, share_out
-from .sampling import media, shown
-from .selectors import selector
+from .steps import selector
+from .weights import Copy, Learner, Weights
+
+Metrics = dict[str, float]
+RowLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The network that is trained, and its frozen former self."""
+
+    generator: Generator
+    weights: Weights
+
+
+@dataclass(frozen=True)
+class Term:
+    """One part of a micro-batch's loss, after its forward passes.
+
+    Args:
+        loss: advantages (N,) and which rows are usable (N,) to the loss of each row (N,), 0 in rows that are
+            not; called once, or once per reward where rewards have separate losses.
+        extra: what is added whatever the advantages (N,), such as a divergence; None for nothing.
+        metrics: to be averaged over the round.
+    """
+
+    loss: RowLoss
+    extra: torch.Tensor | None
+    metrics: Metrics
+
+
+class Method(Protocol):
+    """A loss on samples and their advantages."""
+
+    updates: int
+    """Optimiser steps per round."""
+    whole_groups: bool
+    """Whether a micro-batch must hold whole groups."""
+    trajectories: bool
+    """Whether it trains on stochastic steps."""
+
+    def before_round(self, current: Policy) -> Copy | None:
+        """The weights that will draw the samples; None for the current ones."""
+        ...
+
+    def terms(
+        self, current: Policy, rollout: Rollout, plan: Plan, fresh: bool
+    ) -> Sequence[Callable[[], Term]]:
+        """The parts of one micro-batch's loss; each is run, and back-propagated, on its own.
+
+        `fresh` says that the weights are still those that drew the samples.
+        """
+        ...
+
+    def after_round(self, current: Policy, round: int) -> Metrics:
+        """Once the round's updates are done."""
+        ...
+
+    def state(self) -> Mapping[str, Copy]:
+        """What must be kept to go on later."""
+        ...
+
+    def load_state(self, state: Mapping[str, Copy]) -> None: ...
+
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 

@@ -8,10 +8,9 @@ from accelerate import PartialState
 from ..compose import weights_of
 from ..loading import resolve
 from .config import GradientConfig, MatchingConfig, PreferenceConfig, TuneConfig
+from .data import draw_rows, load_pairs, load_prompts, share_out
 from .offline import check_batches
-from .prompts import load_pairs, load_prompts
-from .rounds import draw_rows, share_out
-from .selectors import selector
+from .steps import selector
 
 Footprints = Callable[..., Mapping[str, Any]]
 """`footprint(name, dtype)` -> role -> what has `bytes` and `parameters`."""

@@ -5,11 +5,11 @@ from functools import partial
 
 import torch
 
+from .advantages import best_and_worst
 from .config import D3poConfig, PolicyConfig
 from .kernels import Transition
-from .losses import kl, policy, preference
-from .method import Metrics, Policy, Term
-from .pairs import best_and_worst
+from .losses import policy, preference
+from .online import Metrics, Policy, Term
 from .rollout import Advance, Plan, Rollout, Step, advance, replay
 from .weights import Copy
 
@@ -111,16 +111,16 @@ class PolicyGradient:
     ) -> torch.Tensor:
         space = self._config.kl_space
         if space == "old_policy":
-            return kl.old_policy(log_prob, step.log_prob)
+            return policy.old_policy(log_prob, step.log_prob)
         with torch.no_grad(), current.weights.reference():
             first = advance(current.generator, step.x.float(), rollout.conditioning, plan, step.index)
         match space:
             case "mean_gauss":
-                return kl.mean_gauss(now.move.mean, first.move.mean, now.move.std)
+                return policy.mean_gauss(now.move.mean, first.move.mean, now.move.std)
             case "mean_mse":
-                return kl.mean_mse(now.move.mean, first.move.mean)
+                return policy.mean_mse(now.move.mean, first.move.mean)
             case "velocity_mse":
-                return kl.velocity_mse(now.velocity, first.velocity)
+                return policy.velocity_mse(now.velocity, first.velocity)
 
 
 class D3po(PolicyGradient):

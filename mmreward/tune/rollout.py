@@ -10,10 +10,9 @@ from typing import Literal, NamedTuple
 
 import torch
 
-from .generator import Conditioning, Generator
-from .kernels import Kernel, Transition
-from .rounds import Row, seed_of
-from .solvers import dpm_step
+from ..generator import Conditioning, Generator
+from .data import Row, seed_of
+from .kernels import Kernel, Transition, dpm_step
 
 Solver = Literal["euler", "dpm2"]
 

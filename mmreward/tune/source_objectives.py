@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..sources.metrics import SOURCES
+from ..monitor.by_source import SOURCES
 
 Vector = np.ndarray[Any, np.dtype[np.floating[Any]]]
 TINY = 1e-12

@@ -9,8 +9,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .advantages import Advantages
-from .groups import Floats
+from .advantages import Advantages, Floats
 
 
 def pre_clipped_ratio(

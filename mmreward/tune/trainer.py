@@ -4,6 +4,11 @@ alarm.
 What a round consists of is the business of `online`, `gradient` and `offline`.
 """
 
+# FOLDED mmreward/tune/commands.py: `mmreward tune CONFIG`: makes what a config describes, and trains.
+#
+# The loader of generators is handed in, as this package knows no family of them.
+#
+
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,37 +16,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from PIL import Image
 
+from ..assembly import engine_of
 from ..compose import weights_of
-from ..engine import Engine
-from ..pair_folder import PreferencePair
+from ..config import EngineConfig
+from ..data.pair_folder import PreferencePair
+from ..engine.engine import Engine
+from ..generator import Generator
+from ..loading import resolve
 from ..registry import Reward
+from ..sampling import media
 from ..types import Sample
-from . import checkpoint
-from .config import (
-    D3poConfig,
-    GradientConfig,
-    MatchingConfig,
-    PolicyConfig,
-    PreferenceConfig,
-    TuneConfig,
-)
-from .evaluation import Evaluated, Evaluation
-from .generator import Generator
+from . import journal
+from .config import D3poConfig, GradientConfig, MatchingConfig, PolicyConfig, PreferenceConfig, TuneConfig
+from .data import load_pairs, load_prompts
+from .evaluation import Evaluated, Evaluation, Watch
 from .gradient import Gradient
 from .grading import Grading
 from .journal import Journal, Timeline, seconds
-from .learner import Learner
 from .matching import Matching
-from .method import Method, Metrics
 from .offline import Offline
-from .online import Online
+from .online import Method, Metrics, Online
 from .policy_gradient import D3po, PolicyGradient
-from .sampling import media
-from .watch import Watch
-from .weights import Copy, Weights, write
+from .weights import Copy, Learner, Weights, write
 
 Report = Callable[[str], None]
 
@@ -188,7 +187,7 @@ class Trainer:
         """Rounds done before, and the seconds they took."""
         description = self._config.model_dump_json(indent=1)
         self._same_run(description)
-        restored = checkpoint.restore(self._folder / "checkpoints", self.learner)
+        restored = journal.restore(self._folder / "checkpoints", self.learner)
         self._journal.begin(description, restored.rounds if restored else 0)
         if self._config.trackers:
             self._accelerator.init_trackers("mmreward", config={"run": description})
@@ -261,7 +260,7 @@ class Trainer:
         if self._main:
             copies = dict(self._method.state()) if self._method is not None else {}
             state: dict[str, Any] = {"watch": self._watch.state_dict(), "seconds": elapsed}
-            checkpoint.save(
+            journal.save(
                 self._folder / "checkpoints", self.learner, done, copies | {"best": self._best}, state
             )
         self._accelerator.wait_for_everyone()
@@ -293,3 +292,42 @@ class Trainer:
 
 def _silent(line: str) -> None:
     pass
+
+
+Loader = Callable[..., Generator]
+"""`load(name, **options)`."""
+
+
+def tune(config: TuneConfig, load: Loader, report: Callable[[str], None] = print) -> Ended:
+    """Train as described; `accelerate launch` starts it in several processes.
+
+    Raises:
+        ValueError: parts of the config that do not go together, or do not exist.
+    """
+    rewards = resolve(config.rewards)
+    held_out = resolve(config.held_out) if config.held_out else {}
+    twice = rewards.keys() & held_out.keys()
+    if twice:
+        raise ValueError(f"{', '.join(sorted(twice))} cannot be both optimised and held out: rename one")
+    offline = isinstance(config.method, PreferenceConfig)
+    pairs = load_pairs(config.prompts) if offline else []
+    prompts = [] if offline else load_prompts(config.prompts)
+    evaluated = load_prompts(config.evaluation.prompts)
+    device = str(PartialState().device)
+    generator = load(**{"device": device, **config.generator})
+    engine = config.engine
+    if engine.device == "auto" and engine.ray is None:
+        engine = EngineConfig(**{**engine.model_dump(), "device": device})
+    with engine_of(engine) as scorer:
+        trainer = Trainer(
+            config,
+            generator,
+            scorer,
+            rewards=rewards,
+            held_out=held_out,
+            prompts=prompts,
+            pairs=pairs,
+            evaluated=evaluated,
+            report=report,
+        )
+        return trainer.run()

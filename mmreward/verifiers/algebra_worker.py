@@ -12,7 +12,7 @@ import logging
 from functools import lru_cache
 from typing import Any
 
-from ..jobs import answer_jobs
+from ..isolation.killable import answer_jobs
 
 GOLDS = 1024
 """Parsed truths that are kept: a group of answers shares one."""

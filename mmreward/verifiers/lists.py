@@ -10,7 +10,7 @@ import re
 import unicodedata
 from typing import Any, NamedTuple
 
-from ..failures import Unscorable
+from ..errors import Unscorable
 
 MAX_DEPTH = 8
 MAX_DIGITS = 32

@@ -4,12 +4,19 @@ String searches and splits only, so a megabyte of broken tags costs a linear sca
 tags where there are any, else a list, else nothing but numbers in brackets.
 """
 
+# FOLDED mmreward/verifiers/detections.py: The boxes of a response and of a target, as fractions of the picture.
+
+import json
 import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ..failures import Unscorable
-from .boxes import number_of
+from ..errors import Unscorable
+from ..types import Sample
+from .boxes import Box, boxes_of, number_of, to_unit
 from .lists import Parsed, parse_list
+from .response import segment
+from .spaces import Space, extent
 
 
 class Tags(NamedTuple):
@@ -143,3 +150,57 @@ def _attributes(text: str) -> list[Any]:
         sides.setdefault(match[2], {"x": [], "y": []})[match[1]].append(match[3])
     points = [(side["x"], side["y"]) for side in sides.values()]
     return [{"x": x[0], "y": y[0]} if len(x) == len(y) == 1 else None for x, y in points] or [None]
+
+
+def found_boxes(sample: Sample, space: Space, *, bare: bool = False, only: bool = False) -> list[Box | None]:
+    """The boxes of the response; None stands for one that is unreadable or has no area in the picture.
+
+    Args:
+        sample: its response is read.
+        space: of the response.
+        bare: read a response without answer tags.
+        only: the answer is one list and nothing like another beside it.
+
+    Raises:
+        Unscorable: "unparsable" when the response holds no boxes, not even none; "missing" when a size is.
+    """
+    size = extent(space, sample)  # first: what is missing in the sample is not the response's fault
+    parsed = box_items(segment(sample.response or "", bare=bare).answer, only=only)
+    boxes = boxes_of(parsed.items, y_first=space.y_first)
+    units = [to_unit(box, size.width, size.height) if box else None for box in boxes]
+    return [*units, *[None] * parsed.dropped]
+
+
+def true_boxes(sample: Sample, space: Space) -> list[Box]:
+    """The boxes of the target: a list of them, or one, or the same as JSON, as a column of mixed data has it.
+
+    Raises:
+        Unscorable: one cannot be read or has no area in the picture, which is an error of the data.
+    """
+    target = _decoded(sample.target)
+    target = [target] if four_numbers(target) else target
+    boxes = boxes_of(target, y_first=space.y_first)
+    broken = sum(box is None for box in boxes)
+    if broken:
+        raise Unscorable(f"{broken} of {len(boxes)} target boxes cannot be read: {str(sample.target)[:200]}")
+    size = extent(space, sample)
+    units = [to_unit(box, size.width, size.height) for box in boxes if box is not None]
+    if any(box is None for box in units):
+        raise Unscorable(f"a target box has no area inside the picture: {str(sample.target)[:200]}")
+    return [box for box in units if box is not None]
+
+
+def _decoded(target: Any) -> Any:
+    if not isinstance(target, str):
+        return target
+    try:
+        return json.loads(target)
+    except ValueError:
+        raise Unscorable(f"the target is text and no JSON: {target[:200]!r}") from None
+
+
+def four_numbers(value: Any) -> bool:
+    """Whether this is the four coordinates of one box, and not four boxes."""
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence) or len(value) != 4:
+        return False
+    return all(isinstance(number, int | float) for number in value)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any, Literal, NamedTuple
 
-from ..failures import Unscorable
+from ..errors import Unscorable
 from ..types import Sample
 
 MAX_RATIO = 200

@@ -13,7 +13,7 @@ import torch
 from toys import toy
 
 from mmreward import Score
-from mmreward.adapters import easyr1, numbers
+from mmreward.adapters import easyr1, scorer
 from mmreward.adapters.ms_swift import orm
 from mmreward.adapters.openrlhf import response_of, reward
 
@@ -25,7 +25,7 @@ ENVELOPE = json.dumps({"v": 1, "verifier": "iou", "answer": TRUTH, "params": {},
 @pytest.fixture(autouse=True)
 def fresh_scorers():
     yield
-    numbers._shared.cache_clear()
+    scorer._shared.cache_clear()
 
 
 def inputs(*pairs):

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmreward.adapters.probing import probe_response, probe_turns
-from mmreward.verifiers.probes import Probe, probe_accuracy
+from mmreward.adapters.trl_gate import probe_response, probe_turns
+from mmreward.rewards.rules.probes import Probe, probe_accuracy
 
 ENTRIES = [{"question": "What colour?", "answer": "red"}, {"question": "How many?", "answer": ["2", "two"]}]
 PICTURE = {"type": "image", "image": "a picture"}

@@ -12,10 +12,9 @@ import pytest
 from toys import toy
 
 from mmreward import Score
-from mmreward.adapters.once import Once
 from mmreward.adapters.rows import batch_of, opened, present, share, spoken
-from mmreward.adapters.scorer import Scorer
-from mmreward.routing.router import Router
+from mmreward.adapters.scorer import Once, Scorer
+from mmreward.data.routing import Router
 
 TRUTH = [{"bbox_2d": [100, 100, 400, 400], "label": "cat"}]
 BOX = f"<answer>{json.dumps(TRUTH)}</answer>"

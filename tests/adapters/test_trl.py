@@ -13,7 +13,7 @@ from toys import toy
 
 from mmreward import Score, Unscorable, assets
 from mmreward.adapters import trl
-from mmreward.routing.router import Router
+from mmreward.data.routing import Router
 
 BOX = '<answer>[{"bbox_2d": [100, 100, 400, 400], "label": "cat"}]</answer>'
 TRUTH = [{"bbox_2d": [100, 100, 400, 400], "label": "cat"}]

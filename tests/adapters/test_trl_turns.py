@@ -14,7 +14,7 @@ from datasets import Dataset
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from trl import GRPOConfig, GRPOTrainer
 
-from mmreward.adapters import trl, trl_turns
+from mmreward.adapters import trl
 
 FOLDER = Path(assets.__file__).parent / "mini-vlm"
 PICTURES = ("pixel_values", "image_grid_thw", "num_images", "mm_token_type_ids")
@@ -44,7 +44,7 @@ def trained(following, tmp_path, longest=8):
         model=AutoModelForImageTextToText.from_pretrained(FOLDER),
         processing_class=AutoProcessor.from_pretrained(FOLDER),
         reward_funcs=trl.reward({"seen": {}}),
-        rollout_func=trl_turns.rollout(following),
+        rollout_func=trl.rollout(following),
         args=GRPOConfig(
             output_dir=str(tmp_path),
             use_cpu=True,

@@ -15,9 +15,9 @@ from PIL import Image
 from toys import toy
 
 from mmreward import Score
-from mmreward.adapters import numbers, verl
-from mmreward.adapters.scorer import Scorer
-from mmreward.routing.router import Router
+from mmreward.adapters import verl
+from mmreward.adapters.scorer import Scorer, _shared, shared
+from mmreward.data.routing import Router
 
 BOX = '<answer>[{"bbox_2d": [100, 100, 400, 400], "label": "cat"}]</answer>'
 TRUTH = [{"bbox_2d": [100, 100, 400, 400], "label": "cat"}]
@@ -93,7 +93,7 @@ def columns_of(outputs):
 @pytest.fixture(autouse=True)
 def fresh_scorers():
     yield
-    numbers._shared.cache_clear()
+    _shared.cache_clear()
 
 
 @pytest.mark.parametrize("function", [verl.compute_score, verl.compute_score_async])
@@ -185,7 +185,7 @@ def test_one_engine_for_all_calls_of_a_process(tmp_path):
     """Also where verl calls from a pool of threads, and however the configuration's containers look."""
     path = tmp_path / "routes.yaml"
     path.write_text('routes: {"*": {rewards: {iou: {}}}}\n')
-    assert numbers.shared(path, None, None) is numbers.shared(str(path), None, None)
+    assert shared(path, None, None) is shared(str(path), None, None)
     with ThreadPoolExecutor(8) as pool:
         calls = [pool.submit(verl.compute_score, "s", BOX, TRUTH, rewards=str(path)) for _ in range(64)]
     assert {call.result()["score"] for call in calls} == {1.0}

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 from mmreward import Score, reward
-from mmreward.batching import Cost
-from mmreward.engine import current
+from mmreward.engine.batching import Cost
+from mmreward.engine.engine import current
 
 
 class Network:

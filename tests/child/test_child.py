@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 from processes import children, descriptors, eventually, threads
 
-from mmreward import Media, Sample, child, load, process
-from mmreward.failures import Unscorable
-from mmreward.interpreters import _held
+from mmreward import Media, Sample, load
+from mmreward.errors import Unscorable
+from mmreward.isolation import child, process
+from mmreward.isolation.interpreters import _held
 
 pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("kept")]
 

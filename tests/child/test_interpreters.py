@@ -14,7 +14,8 @@ from miniature import CASES, draw_scenes, samples_for
 from processes import children, descriptors, eventually, threads
 
 import mmreward
-from mmreward import Media, Sample, child, load
+from mmreward import Media, Sample, load
+from mmreward.isolation import child
 from mmreward.loading import resolve
 
 PACKAGE = Path(__file__).parent / "only_there.py"
@@ -195,7 +196,7 @@ def impostor(tmp_path, said, then="time.sleep(60)"):
 
 
 def hello(protocol):
-    from mmreward.frames import Message, pack
+    from mmreward.isolation.protocol import Message, pack
 
     return pack(Message({"hello": {"protocol": protocol, "mmreward": "9.9"}}, []))
 
@@ -218,7 +219,7 @@ def test_one_that_speaks_another_language_is_refused(tmp_path, said, reason):
 
 def test_one_that_says_nothing_is_not_waited_for_for_ever(tmp_path, monkeypatch):
     monkeypatch.setattr(child, "START", 0.2)
-    monkeypatch.setattr("mmreward.child.LAST_WORDS", 0.1)
+    monkeypatch.setattr("mmreward.isolation.child.LAST_WORDS", 0.1)
     with pytest.raises(ValueError, match="it took too long"):
         load("echo", python=impostor(tmp_path, b""))
 

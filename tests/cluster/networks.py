@@ -4,7 +4,7 @@ import os
 import time
 
 from mmreward import Unscorable
-from mmreward.batching import Cost
+from mmreward.engine.batching import Cost
 
 
 class Travelling:

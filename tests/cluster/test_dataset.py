@@ -16,13 +16,13 @@ from toys import Item, toy
 
 from mmreward import Engine, Score, Unscorable
 from mmreward.cluster import Grant, score_dataset
-from mmreward.cluster.parts import chunks_of, parts_of
-from mmreward.data import read_rows
-from mmreward.engine import current
+from mmreward.cluster.dataset import chunks_of, parts_of
+from mmreward.data.results import COLUMNS, about, read
+from mmreward.data.rows import read_rows
+from mmreward.data.run import score_file
+from mmreward.engine.engine import current
 from mmreward.loading import resolve
 from mmreward.mini.world import describe, render, sample_scene
-from mmreward.results import COLUMNS, about, read
-from mmreward.run import score_file
 
 pytestmark = [pytest.mark.usefixtures("cluster"), pytest.mark.timeout(120)]
 

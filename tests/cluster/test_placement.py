@@ -18,10 +18,10 @@ from cluster.networks import Homebound, Travelling, Unwilling
 
 from mmreward import Engine, Unscorable
 from mmreward.assembly import engine_of
-from mmreward.batching import Budget
 from mmreward.cluster import Grant, RayPlacement
 from mmreward.cluster.pool import rendezvous
 from mmreward.config import load_config
+from mmreward.engine.batching import Budget
 
 pytestmark = [pytest.mark.usefixtures("cluster"), pytest.mark.timeout(90)]
 

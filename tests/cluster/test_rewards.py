@@ -11,8 +11,8 @@ import pytest
 pytest.importorskip("ray")
 
 from mmreward import Engine, Media, Sample
-from mmreward.batching import Budget
 from mmreward.cluster import RayPlacement
+from mmreward.engine.batching import Budget
 from mmreward.mini.world import describe, render, sample_scene
 
 pytestmark = [pytest.mark.usefixtures("cluster"), pytest.mark.timeout(200)]

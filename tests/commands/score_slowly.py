@@ -3,9 +3,10 @@
 import sys
 from pathlib import Path
 
-from mmreward import Engine, results
+from mmreward import Engine
+from mmreward.data import results
+from mmreward.data.run import score_file
 from mmreward.loading import resolve
-from mmreward.run import score_file
 
 data, out = map(Path, sys.argv[1:])
 original = results.Results.__init__

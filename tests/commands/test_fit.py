@@ -13,10 +13,9 @@ from typer.testing import CliRunner
 
 from mmreward import Engine, Media, Sample, load, models
 from mmreward.cli import app
-from mmreward.fitting import fit_file
 from mmreward.mini.world import describe, render, sample_scene
-from mmreward.models.map_file import read_map, write_map
-from mmreward.models.maps import Shift, Transport, shifted
+from mmreward.models.maps import Shift, Transport, read_map, shifted, write_map
+from mmreward.tune.fit import fit_file
 
 ROWS = 120
 

@@ -9,12 +9,11 @@ import pytest
 from PIL import Image
 
 from mmreward import Score
-from mmreward.pair_folder import read_pairs
-from mmreward.pairing import pair_file
-from mmreward.preferences import Rules
-from mmreward.results import Result, write
+from mmreward.data.pair_folder import read_pairs
+from mmreward.data.pairs import Rules, pair_file
+from mmreward.data.results import Result, write
+from mmreward.search.config import read_prompts
 from mmreward.tune.config import PromptsConfig
-from mmreward.tune.searching.settings import read_prompts
 
 
 def picture(path, seed):

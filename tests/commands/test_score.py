@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mmreward.data.results import about, read
 from mmreward.mini.world import describe, render, sample_scene
-from mmreward.results import about, read
 
 
 def mmreward(*arguments, cwd=None):

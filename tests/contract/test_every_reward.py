@@ -15,8 +15,9 @@ import pytest
 from miniature import CASES, NAMES, SINGLE, draw_scenes, samples_for, variants
 
 from mmreward import Engine, Media, Sample, load, models
+from mmreward.errors import STATUSES
 from mmreward.registry import find
-from mmreward.types import MAX_TEXT, STATUSES
+from mmreward.types import MAX_TEXT
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 from miniature import PAIRED, draw_scenes, samples_for
 
 from mmreward import Engine, Media, Sample, load
-from mmreward.types import STATUSES
+from mmreward.errors import STATUSES
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +74,9 @@ def test_a_sample_without_a_group_or_a_partner_is_no_number(engine, groups, name
 
 def test_the_miniature_as_a_judge_is_mostly_right(engine):
     """Sixteen requests, each with its own picture and one of nothing asked for."""
-    from mmreward.evals.judge_pairs import draw
+    from mmreward.judges.training import draw_pairs
 
-    drawn = [one.comparison for one in draw(16, seed=5)]
+    drawn = [one.comparison for one in draw_pairs(16, seed=5)]
     members = [
         Sample(prompt=one.request, image=picture, group=one.id) for one in drawn for picture in one.pictures
     ]

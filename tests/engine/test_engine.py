@@ -11,9 +11,9 @@ import pytest
 from toys import FakeNetwork, Item, Panic, network_reward, toy
 
 from mmreward import Engine, Sample, Score, Unscorable, scoring
-from mmreward.batching import Budget, Call, Cost
-from mmreward.engine import current
-from mmreward.lanes import STAGED
+from mmreward.engine.batching import Budget, Call, Cost
+from mmreward.engine.engine import current
+from mmreward.engine.queues import STAGED
 
 pytestmark = pytest.mark.usefixtures("small_heap")
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from toys import FakeNetwork, Item
 
 from mmreward import Engine
-from mmreward.batching import Budget
+from mmreward.engine.batching import Budget
 
 STAGES = ("", "", "", "", "", "cost", "prepare", "forward", "result")
 pools = st.lists(st.tuples(st.integers(1, 40), st.sampled_from(STAGES)), min_size=1, max_size=40)

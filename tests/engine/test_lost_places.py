@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from toys import FakeNetwork, Item
 
 from mmreward import Engine, Unscorable
-from mmreward.batching import Budget
-from mmreward.engine import DEATHS
+from mmreward.engine.batching import Budget
+from mmreward.engine.engine import DEATHS
 
 pytestmark = [pytest.mark.usefixtures("small_heap"), pytest.mark.timeout(60)]
 

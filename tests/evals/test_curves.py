@@ -6,9 +6,19 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mmreward.evals.axes import BOTTOM, HEIGHT, TOP, tick_label, ticks, upright
-from mmreward.evals.curves import MOST_POINTS, Curve, figure, thinned
-from mmreward.evals.lanes import lanes, overlap
+from mmreward.evals.report.charts import lanes, overlap
+from mmreward.evals.report.curves import (
+    BOTTOM,
+    HEIGHT,
+    MOST_POINTS,
+    TOP,
+    Curve,
+    figure,
+    thinned,
+    tick_label,
+    ticks,
+    upright,
+)
 from pages import Page
 
 NAN = math.nan

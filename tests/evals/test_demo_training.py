@@ -5,8 +5,8 @@ from pathlib import Path
 from statistics import fmean
 
 import pytest
-from mmreward.evals.demo_training import Size, config_of, told, train
-from mmreward.evals.training_run import Evaluated, Measured, TrainingRun
+from mmreward.evals.demo import Size, config_of, told, train
+from mmreward.evals.report.training_run import Evaluated, Measured, TrainingRun
 from pages import read
 from rich.console import Console
 from typer.testing import CliRunner

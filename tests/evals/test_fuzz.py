@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from mmreward.evals import fuzz
+from mmreward.evals.audits import fuzz
 
 from mmreward import Score, reward
 

@@ -4,30 +4,29 @@ import json
 from pathlib import Path
 
 import pytest
-from mmreward.evals import judge_pairs
-from mmreward.evals.judge_exam import examine
-from mmreward.evals.judge_training import JudgeConfig, Sitting, table, train
+from mmreward.evals.studies.judges import JudgeConfig, Sitting, table, train
 from toys import toy
 
 from mmreward import Engine, Score, assets
 from mmreward.config import load_yaml
-from mmreward.judges.asking import Asking, heard
+from mmreward.data.pair_folder import PreferencePair, write_pairs
+from mmreward.judges import training
+from mmreward.judges.exam import examine
 from mmreward.judges.rationales import Drawing
 from mmreward.mini import oracle
 from mmreward.mini.tasks import compare
-from mmreward.models.answers import Written
-from mmreward.pair_folder import PreferencePair, write_pairs
-from mmreward.verifiers.branches import read_branch
+from mmreward.models.vlms.answers import Written
+from mmreward.rewards.judged.asking import Asking, heard, read_branch
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("judge-*.yaml"))
-TWO = Asking(turns=2, criteria=judge_pairs.CRITERIA, system="")
+TWO = Asking(turns=2, criteria=training.CRITERIA, system="")
 
 
 # --- what is drawn --------------------------------------------------------------------------------
 
 
 def test_the_better_picture_is_the_one_the_oracle_finds_closer():
-    for one in judge_pairs.draw(40, seed=3):
+    for one in training.draw_pairs(40, seed=3):
         f1 = [
             (found.f1, not found.crossed)
             for picture in one.comparison.pictures
@@ -37,10 +36,10 @@ def test_the_better_picture_is_the_one_the_oracle_finds_closer():
 
 
 def test_what_is_told_has_the_form_that_is_asked_for():
-    for one in judge_pairs.draw(40, seed=4):
+    for one in training.draw_pairs(40, seed=4):
         assert heard(one.told(Asking()).turns).verdict == one.comparison.better
         noted, answer = one.told(TWO).turns
-        branch = read_branch(noted, judge_pairs.CRITERIA)
+        branch = read_branch(noted, training.CRITERIA)
         assert all("shows" in issue for issue in branch.issues) and heard((answer,)).verdict
         worse = branch.issues[2 - int(one.comparison.better)]
         assert any(word in worse for word in ("missing", "not asked for", "is not"))
@@ -48,7 +47,7 @@ def test_what_is_told_has_the_form_that_is_asked_for():
 
 
 def test_both_places_are_right_about_as_often():
-    better = [one.comparison.better for one in judge_pairs.draw(200, seed=5)]
+    better = [one.comparison.better for one in training.draw_pairs(200, seed=5)]
     assert 70 < better.count("1") < 130
 
 
@@ -76,10 +75,10 @@ class Judge:
 
 
 def test_an_exam_tells_the_right_from_the_lucky():
-    pictures = [one.comparison.pictures for one in judge_pairs.draw(4, seed=6)]
+    pictures = [one.comparison.pictures for one in training.draw_pairs(4, seed=6)]
     requests = ("place", "right", "wrong", "mute")
     asked = [
-        judge_pairs.Comparison(name, name, shown, "1") for name, shown in zip(requests, pictures, strict=True)
+        training.Comparison(name, name, shown, "1") for name, shown in zip(requests, pictures, strict=True)
     ]
     truth = {(one.request, one.pictures[0].key): one.better for pair in asked for one in (pair, pair.swapped)}
     listener = toy(hears, "hears")
@@ -126,7 +125,7 @@ def test_every_kind_of_stage_on_pairs_of_a_folder(tmp_path):
     """A teacher is taught, rationales are drawn, kept and learned, and the policy is updated."""
     pairs = [
         PreferencePair(prompt=one.comparison.request, chosen=shown[place], rejected=shown[1 - place])
-        for one in judge_pairs.draw(12, seed=8)
+        for one in training.draw_pairs(12, seed=8)
         for shown, place in [(one.comparison.pictures, int(one.comparison.better) - 1)]
     ]
     write_pairs(tmp_path / "pairs", pairs)
@@ -189,7 +188,7 @@ def test_a_teacher_that_convinces_nobody_ends_it(tmp_path):
 
 
 def test_more_held_out_than_there_are(tmp_path):
-    one = judge_pairs.draw(1, seed=9)[0].comparison
+    one = training.draw_pairs(1, seed=9)[0].comparison
     write_pairs(
         tmp_path / "pairs", [PreferencePair(prompt="p", chosen=one.pictures[0], rejected=one.pictures[1])]
     )

@@ -1,8 +1,8 @@
 """The scaling check: streams its samples, and complains about what is out of proportion."""
 
 import pytest
-from mmreward.evals import scaling
-from mmreward.evals.scaling import Generated, Row, complaints
+from mmreward.evals import overhead
+from mmreward.evals.overhead import Generated, Row, complaints
 
 pytestmark = pytest.mark.usefixtures("small_heap")
 
@@ -30,8 +30,8 @@ def test_proportion_is_fine_and_excess_is_named():
 
 
 def test_measures_wall_processor_memory_and_cache():
-    first, second = scaling.measure([20, 40])
+    first, second = overhead.measure([20, 40])
     assert (first.number, second.number) == (20, 40)
     assert first.cpu > 0 and first.wall > 0
     assert second.peak >= first.peak > 1 << 20
-    assert 0 < second.cached <= scaling.CACHE
+    assert 0 < second.cached <= overhead.CACHE

@@ -1,6 +1,6 @@
 import pytest
-from mmreward.evals import searching
-from mmreward.evals.searching import PLAIN, Row, measure, set_up, table
+from mmreward.evals.studies import searching
+from mmreward.evals.studies.searching import PLAIN, Row, measure, set_up, table
 
 
 def test_table_compares_with_the_first_row():

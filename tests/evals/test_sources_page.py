@@ -1,13 +1,12 @@
 """The page of metrics by source: every source has its curves, and nothing in a name can break it."""
 
 import pytest
-from mmreward.evals.report import write_report
+from mmreward.evals.report.report import write_report
 from pages import read
 
 from mmreward import Score
-from mmreward.sources.log import append_metrics
-from mmreward.sources.metrics import source_metrics
-from mmreward.sources.outcomes import Outcome
+from mmreward.monitor.by_source import append_metrics, source_metrics
+from mmreward.monitor.outcomes import Outcome
 
 ATTACK = '<script>alert("x")</script>'
 

@@ -6,26 +6,19 @@ import math
 import numpy as np
 import pytest
 import torch
-from mmreward.evals import (
-    bench_bars,
-    bench_contest,
-    bench_samples,
-    bench_scales,
-    bench_table,
-    bench_weights,
-    bench_workshop,
-    speed,
-)
-from mmreward.evals.bench_bars import Bar, verdicts
-from mmreward.evals.bench_contest import Outcome, contest, difference
-from mmreward.evals.bench_reading import Reading
-from mmreward.evals.bench_workshop import Workshop
+from mmreward.evals.speed import contest as contest_module
+from mmreward.evals.speed import inputs, speed, workloads
+from mmreward.evals.speed.contest import Outcome, contest, difference
+from mmreward.evals.speed.inputs import SCALES, save_all
+from mmreward.evals.speed.speed import COLUMNS, Bar, Line, cells, notes, verdicts
+from mmreward.evals.speed.vlm import Reading
+from mmreward.evals.speed.workloads import Workshop
 from typer.testing import CliRunner
 
 from mmreward import Engine, Media, Sample
 from mmreward.cli import app
-from mmreward.rewards.checklist import YES_NO
-from mmreward.verifiers.answer import mask_verdict, segment
+from mmreward.rewards.judged.checklist import YES_NO
+from mmreward.verifiers.response import mask_verdict, segment
 
 pytestmark = pytest.mark.usefixtures("small_heap")
 
@@ -43,8 +36,8 @@ CONTENDERS = {"loop", "batches", "bare", "engine"}
 @pytest.fixture(scope="module")
 def workshop(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bench")
-    scale = bench_scales.SCALES["toy"]
-    places = bench_weights.save_all(folder, scale, bench_samples.texts(), torch.float32)
+    scale = SCALES["toy"]
+    places = save_all(folder, scale, inputs.texts(), torch.float32)
     return Workshop(folder / "media", places, scale, torch.device("cpu"), "float32")
 
 
@@ -84,7 +77,7 @@ def fixed(values, log=None, name=""):
 
 
 def test_every_workload_is_there():
-    assert set(bench_workshop.NAMES) == NAMES
+    assert set(workloads.NAMES) == NAMES
 
 
 @pytest.mark.parametrize("name", sorted(NAMES - {"checklist K=16"}))
@@ -125,7 +118,7 @@ def test_the_listener_reads_the_whole_argument(workshop):
 
 def test_no_word_is_unknown_to_the_judge(workshop):
     tokenizer = workshop.judge.processor.tokenizer
-    for text in bench_samples.texts():
+    for text in inputs.texts():
         assert tokenizer.unk_token_id not in tokenizer(text)["input_ids"], text
 
 
@@ -201,7 +194,7 @@ def test_the_fastest_variant_competes(monkeypatch):
 
         return prepare
 
-    monkeypatch.setattr(bench_contest.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(contest_module.time, "perf_counter", lambda: clock[0])
     contenders = {"a": [{"slow": taking(3.0), "fast": taking(1.0)}, {"other": taking(0.5)}]}
     found = contest(contenders, 3, reference="a")["a"]
     assert found.chosen == ["fast", "other"]
@@ -219,9 +212,9 @@ def test_a_gpu_is_waited_for_before_and_after():
 
 def test_ratios_are_of_medians_and_bars_compare_with_them():
     found = outcomes(loop=12.0, batches=10.0, bare=1.8, engine=2.0)
-    assert bench_bars.ratio(found, "loop") == 6.0
-    assert bench_bars.ratio(found, "batches") == 5.0
-    assert bench_bars.ratio(found, "bare") == 0.9
+    assert speed.ratio(found, "loop") == 6.0
+    assert speed.ratio(found, "batches") == 5.0
+    assert speed.ratio(found, "bare") == 0.9
     met = {str(verdict).rpartition(" ")[2] for verdict in verdicts("checklist K=8", found)[:2]}
     assert met == {"met"}
     assert [v.met for v in verdicts("checklist K=8", found)] == [True, True, False]
@@ -233,26 +226,26 @@ def test_bars_are_those_of_their_workload():
     assert {v.bar.rival for v in verdicts("listener G=8", outcomes())} == {"loop", "bare"}
     assert {v.bar.rival for v in verdicts("five CLIP rewards", outcomes())} == {"batches", "bare"}
     assert verdicts("checklist K=16", outcomes()) == []
-    assert all(isinstance(bar, Bar) and bar.times > 0 for bar in bench_bars.BARS)
+    assert all(isinstance(bar, Bar) and bar.times > 0 for bar in speed.BARS)
 
 
 def test_a_row_says_what_was_measured_and_marks_a_difference():
-    line = bench_table.Line("checklist K=8", outcomes(engine=2.0), 10, None)
-    row = dict(zip(bench_table.COLUMNS, bench_table.cells(line, 1e-4), strict=True))
+    line = Line("checklist K=8", outcomes(engine=2.0), 10, None)
+    row = dict(zip(COLUMNS, cells(line, 1e-4), strict=True))
     assert row["engine s"] == "2.000" and row["x loop"] == "3.00" and row["of bare"] == "50%"
     assert row["differ"] == "0.0e+00"
-    off = bench_table.Line("checklist K=8", outcomes(apart=1.1e-4), 10, None)
-    assert bench_table.cells(off, 1e-4)[-1] == "1.1e-04 MISSED"
+    off = Line("checklist K=8", outcomes(apart=1.1e-4), 10, None)
+    assert cells(off, 1e-4)[-1] == "1.1e-04 MISSED"
 
 
 def test_a_known_device_has_its_limit_beside_the_rate():
-    line = bench_table.Line("critique", outcomes(engine=2.0), 4 * 10**12, 0.5)
-    assert "2.0 TFLOP/s" in (note := bench_table.notes([line])[0]) and "25%" in note
+    line = Line("critique", outcomes(engine=2.0), 4 * 10**12, 0.5)
+    assert "2.0 TFLOP/s" in (note := notes([line])[0]) and "25%" in note
 
 
 def test_flops_are_those_of_the_formulas():
     """ViT layers: 2 N (4 d^2 + 2 d ff) for the products and 4 d N^2 for attention."""
-    from mmreward.evals.bench_limits import count
+    from mmreward.evals.speed.contest import count
     from transformers import CLIPVisionConfig, CLIPVisionModel
 
     width, hidden, depth = 32, 64, 2

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import train_toy
-from mmreward.evals.markup import number
-from mmreward.evals.report import write_report
+from mmreward.evals.report.html import number
+from mmreward.evals.report.report import write_report
 from pages import read
 from PIL import Image
 from toy_generator import ToyGenerator

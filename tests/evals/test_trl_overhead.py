@@ -3,9 +3,9 @@
 import time
 
 import pytest
-from mmreward.evals import trl_overhead
-from mmreward.evals.trl_overhead import Step, Timed, Times, line, measured
-from mmreward.evals.vlm_rl import VlmConfig
+from mmreward.evals import training_overhead
+from mmreward.evals.studies.vlm_rl import VlmConfig
+from mmreward.evals.training_overhead import Step, Timed, Times, line, measured
 
 
 def test_ours_and_its_logging_less_the_trivial_function_over_the_rest_of_the_step():
@@ -63,4 +63,4 @@ def test_a_tiny_run_is_measured():
     assert len(steps) == 2
     for step in steps:
         assert step.whole.wall > step.ours.wall > 0 and step.logging.wall > 0 and step.trivial.wall > 0
-    assert trl_overhead.CONFIG.exists()
+    assert training_overhead.TRL_CONFIG.exists()

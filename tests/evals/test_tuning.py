@@ -4,12 +4,13 @@ import json
 
 import numpy as np
 import pytest
-from mmreward.evals import hacking, tuning
-from mmreward.evals.tuning import Job, Row, described, judge, run, table, train
+from mmreward.evals.audits import hacking
+from mmreward.evals.studies import tuning
+from mmreward.evals.studies.tuning import Job, Row, described, judge, run, table, train
 from mmreward.generators.loading import load
 from PIL import Image
 
-from mmreward.tune.commands import tune
+from mmreward.tune.trainer import tune
 
 
 def row(before, after, ended="all rounds done"):

@@ -5,13 +5,11 @@ import json
 import numpy as np
 import pytest
 import yaml
-from mmreward.evals.report import write_report
-from mmreward.evals.vlm_exam import Exam
-from mmreward.evals.vlm_rl import GateConfig, VlmConfig, planned, rows, train
-from mmreward.evals.vlm_tables import Run, gain, table
-from mmreward.evals.vlm_tasks import exercises
+from mmreward.evals.report.report import write_report
+from mmreward.evals.studies.vlm_exam import Exam, exercises
+from mmreward.evals.studies.vlm_rl import GateConfig, Run, VlmConfig, gain, planned, rows, table, train
 
-from mmreward.sources.log import read_metrics
+from mmreward.monitor.by_source import read_metrics
 
 ROUTES = {
     "yes_no": {"rewards": {"yes_no": {"bare": True}}},

@@ -5,14 +5,23 @@ from pathlib import Path
 
 import pytest
 import yaml
-from mmreward.evals.vlm_exam import EXAMINED, marked
-from mmreward.evals.vlm_gate import probes, with_probes
-from mmreward.evals.vlm_rl import VlmConfig
-from mmreward.evals.vlm_tasks import ASKED, LONGEST, USUAL, answers, exercises, weaken
+from mmreward.evals.studies.vlm_exam import (
+    ASKED,
+    EXAMINED,
+    LONGEST,
+    USUAL,
+    answers,
+    exercises,
+    marked,
+    probes,
+    weaken,
+    with_probes,
+)
+from mmreward.evals.studies.vlm_rl import VlmConfig
 from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 
+from mmreward.data.routing import Router
 from mmreward.models import ASSETS
-from mmreward.routing import Router
 
 RECIPES = sorted((Path(__file__).parents[2] / "configs").glob("vlm-mini-*.yaml"))
 EVERY = tuple(ASKED)

@@ -15,14 +15,13 @@ from mmreward.generators.ltx import LTX, LTXImageToVideo
 from mmreward.generators.mini_flow import MiniFlow
 from mmreward.generators.qwen_image import QwenImage, QwenImageEdit
 from mmreward.generators.sd3 import SD3
-from mmreward.generators.stable_diffusion import StableDiffusion, StableDiffusionInpaint
-from mmreward.generators.stable_diffusion_xl import StableDiffusionXL
+from mmreward.generators.stable_diffusion import StableDiffusion, StableDiffusionInpaint, StableDiffusionXL
 from mmreward.generators.wan import Wan, WanImageToVideo
 from mmreward.generators.z_image import ZImage
 
 from mmreward import Media
 from mmreward.mini import flow
-from mmreward.tune.sampling import sample
+from mmreward.sampling import sample
 from mmreward.tune.weights import Weights
 
 SMALL, LARGE = {"height": 32, "width": 64}, {"height": 64, "width": 96}

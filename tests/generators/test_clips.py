@@ -16,8 +16,8 @@ from peft import LoraConfig, get_peft_model
 from toys import toy
 
 from mmreward import Media, Sample, Score
-from mmreward.tune.generator import Generator
-from mmreward.tune.sampling import media, sample, solve
+from mmreward.generator import Generator
+from mmreward.sampling import media, sample, solve
 
 SEEDS = [11, 12]
 STEPS = 3

@@ -8,14 +8,14 @@ import pytest
 import tiny_dit
 import torch
 from diffusers import FluxKontextPipeline
-from mmreward.generators.canvas import pack
 from mmreward.generators.flux import Flux, FluxKontext
+from mmreward.generators.latents import pack
 from mmreward.generators.qwen_image import QwenImage, QwenImageEdit
 from mmreward.generators.sd3 import SD3
 from mmreward.generators.z_image import ZImage
 
+from mmreward.generator import Conditioning, Generator
 from mmreward.media import Media
-from mmreward.tune.generator import Conditioning, Generator
 
 SIZE = {"height": 32, "width": 48}
 PROMPTS = ["a red circle", "two blue squares above the green one", ""]

@@ -8,7 +8,7 @@ from mmreward.generators import flux
 from mmreward.generators.flux import Flux, FluxKontext
 
 from mmreward.media import Media
-from mmreward.tune.sampling import sample
+from mmreward.sampling import sample
 
 
 def picture(seed: int, height: int, width: int) -> Media:

@@ -2,8 +2,7 @@ import json
 import shutil
 
 import pytest
-from mmreward.generators.footprint import footprint
-from mmreward.generators.loading import load
+from mmreward.generators.loading import footprint, load
 from tiny_stable_diffusion import pipeline_xl
 
 

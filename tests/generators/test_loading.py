@@ -8,12 +8,11 @@ import pytest
 import torch
 from mmreward.generators.loading import FAMILIES, load
 from mmreward.generators.mini_flow import MiniFlow
-from mmreward.generators.stable_diffusion import StableDiffusion
-from mmreward.generators.stable_diffusion_xl import StableDiffusionXL
+from mmreward.generators.stable_diffusion import StableDiffusion, StableDiffusionXL
 from tiny_stable_diffusion import pipeline, pipeline_xl
 
 from mmreward.mini import flow
-from mmreward.tune.sampling import sample
+from mmreward.sampling import sample
 
 HERE = Path(mmreward.generators.__file__).parent
 

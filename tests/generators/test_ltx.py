@@ -6,7 +6,7 @@ from clip_pipelines import PROMPTS, ltx, pictures
 from diffusers import LTXImageToVideoPipeline, LTXVideoTransformer3DModel
 from mmreward.generators.ltx import LTX, LTXImageToVideo
 
-from mmreward.tune.sampling import sample, solve
+from mmreward.sampling import sample, solve
 
 SMALL = {"height": 32, "width": 32, "frames": 5}
 

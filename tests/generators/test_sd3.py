@@ -5,7 +5,7 @@ from dit_checks import PROMPTS, SEEDS, assert_same_pixels, pipeline_pixels, quie
 from mmreward.generators.sd3 import SD3
 
 from mmreward.media import Media
-from mmreward.tune.sampling import sample
+from mmreward.sampling import sample
 
 
 @pytest.mark.parametrize("guidance", [1.0, 4.5])

@@ -7,14 +7,18 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler, EulerDiscreteScheduler
-from mmreward.generators.stable_diffusion import StableDiffusion, StableDiffusionInpaint
-from mmreward.generators.stable_diffusion_xl import StableDiffusionXL, StableDiffusionXLInpaint
+from mmreward.generators.stable_diffusion import (
+    StableDiffusion,
+    StableDiffusionInpaint,
+    StableDiffusionXL,
+    StableDiffusionXLInpaint,
+)
 from peft import LoraConfig, inject_adapter_in_model
 from PIL import Image
 from tiny_stable_diffusion import BETAS, DDIM, pipeline, pipeline_xl
 
 from mmreward.media import Media
-from mmreward.tune.sampling import sample, solve
+from mmreward.sampling import sample, solve
 
 PROMPTS = ["a red cat", "two blue dogs in a garden"]
 SEEDS = [3, 4]

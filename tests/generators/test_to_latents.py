@@ -10,8 +10,7 @@ from mmreward.generators.ltx import LTX
 from mmreward.generators.mini_flow import MiniFlow
 from mmreward.generators.qwen_image import QwenImage
 from mmreward.generators.sd3 import SD3
-from mmreward.generators.stable_diffusion import StableDiffusion
-from mmreward.generators.stable_diffusion_xl import StableDiffusionXL
+from mmreward.generators.stable_diffusion import StableDiffusion, StableDiffusionXL
 from mmreward.generators.wan import Wan, WanImageToVideo
 from mmreward.generators.z_image import ZImage
 

@@ -12,7 +12,7 @@ from diffusers import (
 )
 from mmreward.generators.wan import Experts, Wan, WanImageToVideo
 
-from mmreward.tune.sampling import solve
+from mmreward.sampling import solve
 
 SMALL = {"height": 32, "width": 32, "frames": 5}
 

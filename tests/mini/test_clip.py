@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from mmreward.mini import clip, world
-from mmreward.mini.words import tokenizer
+from mmreward.mini.loop import tokenizer
 
 
 def _captions(count: int):

@@ -6,7 +6,7 @@ import torch
 from mmreward.generators.mini_flow import MiniFlow
 
 from mmreward.mini import flow, oracle
-from mmreward.tune.sampling import media, sample
+from mmreward.sampling import media, sample
 
 PROMPTS = ["a red circle", "two blue squares", "a green triangle above a yellow circle", "a cyan square"]
 

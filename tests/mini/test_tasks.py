@@ -8,7 +8,7 @@ import pytest
 
 from mmreward.mini import dialogues, tasks
 from mmreward.mini.vlm_build import build_tokenizer
-from mmreward.mini.vlm_vision import draw_scene
+from mmreward.mini.vlm_pretrain import draw_scene
 from mmreward.mini.world import Caption, Scene, Thing, parse_caption
 
 RED, BLUE, GREEN = ("red", "circle"), ("blue", "square"), ("green", "triangle")

@@ -6,9 +6,9 @@ import torch
 from PIL import Image
 from transformers import Qwen3VLForConditionalGeneration, Qwen3VLProcessor
 
+from mmreward.mini.vlm import Branch, Row, pack
 from mmreward.mini.vlm_build import build_model, build_processor
-from mmreward.mini.vlm_pack import Branch, Row, pack
-from mmreward.mini.vlm_vision import draw_scene, draw_view, patchify
+from mmreward.mini.vlm_pretrain import draw_scene, draw_view, patchify
 
 BRANCHES = (
     Branch("Is there a red circle? Answer yes or no.", "yes"),

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from mmreward import Media, Sample, load, models
 from mmreward.models.base import pooled
 from mmreward.models.encoders import DualEncoder, Encoder
-from mmreward.preprocess import BACKENDS, Recipe, grouped, normalise, resize_pil, to_input
+from mmreward.models.pixels import BACKENDS, Recipe, grouped, normalise, resize_pil, to_input
 
 LONG_A = "a red circle " * 100
 LONG_B = "two blue squares " * 100

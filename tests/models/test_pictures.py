@@ -16,7 +16,7 @@ from PIL import Image
 from mmreward import Engine, Media, Sample, Unscorable, models
 from mmreward.models import pictures as memo
 from mmreward.models.pictures import Once
-from mmreward.preprocess import BACKENDS, Recipe, grouped, resize, to_input
+from mmreward.models.pixels import BACKENDS, Recipe, grouped, resize, to_input
 
 WAIT = 20
 RECIPE = Recipe(size=(16, 16), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))

@@ -8,8 +8,7 @@ import torch
 
 from mmreward import Media, Sample, load, models
 from mmreward.mini.world import describe, render, sample_scene
-from mmreward.models.patches import patches_of
-from mmreward.models.vision import View
+from mmreward.models.vlms.vision import View, patches_of
 
 YES_NO = ("yes", "no")
 QUESTIONS = {"match": "Is this {prompt}? Answer yes or no.", "red": "Is there red? Answer yes or no."}

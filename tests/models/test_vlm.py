@@ -13,9 +13,8 @@ import torch
 from naive_vlm import naive_logprobs
 
 from mmreward import Media, Unscorable, models
-from mmreward.models.answers import Ask, Turn
-from mmreward.models.labels import label_sets
-from mmreward.models.qwen import Item
+from mmreward.models.vlms.answers import Ask, Turn, label_sets
+from mmreward.models.vlms.qwen import Item
 
 SHORT = "Is there a red circle? Answer yes or no."
 LONG = "How many shapes are there in this picture and where are they placed? " * 4 + "Answer yes or no."

@@ -11,7 +11,7 @@ import torch
 from naive_vlm import naive_logprobs
 
 from mmreward import Media, models
-from mmreward.models.labels import label_sets
+from mmreward.models.vlms.answers import label_sets
 
 LABELS = ("yes", "no")
 QUESTIONS = [
@@ -160,8 +160,8 @@ def test_features_that_left_the_cache_are_made_again(engine, vlm_folder, forward
     vlm = models.vlm(vlm_folder)
     (want,) = run(engine, vlm.read(Media(pictures[1]), QUESTIONS[0], LABELS))
     network = vlm.network
-    from mmreward.models.answers import Ask
-    from mmreward.models.qwen import Item
+    from mmreward.models.vlms.answers import Ask
+    from mmreward.models.vlms.qwen import Item
 
     detail = (LABELS, network.label_sets(LABELS))
     batch = network.prepare("read", [Item(Ask((Media(pictures[1]),), QUESTIONS[0]), vlm.view, detail)])

@@ -9,7 +9,8 @@ from chatserver import Reply, completion, wait_until
 from PIL import Image
 
 from mmreward import Media, Unscorable
-from mmreward.models.dataurls import data_url, fitted
+from mmreward.models.served import client
+from mmreward.models.served.chat import data_url, fitted
 
 RNG = np.random.default_rng(1)
 NOISE = RNG.integers(0, 256, (24, 40, 3), dtype=np.uint8)
@@ -117,7 +118,6 @@ def test_a_torn_picture_and_a_video_are_never_sent(serve, gather):
 
 
 def test_one_picture_is_encoded_once_for_many_questions(serve, gather, monkeypatch):
-    from mmreward.models import session
 
     calls = []
 
@@ -125,7 +125,7 @@ def test_one_picture_is_encoded_once_for_many_questions(serve, gather, monkeypat
         calls.append(args)
         return data_url(*args)
 
-    monkeypatch.setattr(session, "data_url", counted)
+    monkeypatch.setattr(client, "data_url", counted)
     _, vlm = serve(chat)
     gather(*(vlm.write(Media(OWN["png"]), f"{i}") for i in range(8)))
     gather(vlm.write(Media(OWN["png"]), "later"))
@@ -134,10 +134,9 @@ def test_one_picture_is_encoded_once_for_many_questions(serve, gather, monkeypat
 
 def test_pictures_wait_for_their_turn_unencoded(serve, engine, monkeypatch):
     """Trap: thousands of waiting calls that each hold an encoded picture fill the memory."""
-    from mmreward.models import session
 
     calls = []
-    monkeypatch.setattr(session, "data_url", lambda *args: calls.append(args) or data_url(*args))
+    monkeypatch.setattr(client, "data_url", lambda *args: calls.append(args) or data_url(*args))
     server, vlm = serve(
         lambda request: Reply(never=True) if request.body else Reply(b"", 404), "?concurrency=2"
     )

@@ -9,7 +9,7 @@ import pytest
 from chatserver import ChatServer, Reply, completion, shown, wait_until
 
 from mmreward import Engine, Media, Sample, Unscorable, load, models
-from mmreward.models import transport
+from mmreward.models.served import http
 
 OK = Reply(completion("yes"))
 YES = ("Yes", math.log(0.9)), ("No", math.log(0.08)), *((f"w{i}", -16.0 - i) for i in range(18))
@@ -18,7 +18,7 @@ YES = ("Yes", math.log(0.9)), ("No", math.log(0.08)), *((f"w{i}", -16.0 - i) for
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Retries that wait a tenth of the usual time."""
-    monkeypatch.setattr(transport, "BACKOFF", 0.05)
+    monkeypatch.setattr(http, "BACKOFF", 0.05)
 
 
 def chat(*script, otherwise=OK):
@@ -66,7 +66,7 @@ LASTING = {
     "no choices": (Reply({"choices": []}), "choices"),
     "text that is a number": (Reply(completion(7)), "content"),
     "no usage": (Reply({**completion(), "usage": None}), "usage"),
-    "a body without end": (Reply(b" " * (transport.BODY + 1)), "longer"),
+    "a body without end": (Reply(b" " * (http.BODY + 1)), "longer"),
     "broken gzip": (Reply(b"plain", headers={"Content-Encoding": "gzip"}), "DecodingError"),
 }
 
@@ -120,7 +120,7 @@ def test_a_server_that_only_fails_is_given_up_after_a_few_tries(serve, gather):
     server, vlm = serve(chat(otherwise=Reply({"error": "poisoned"}, 500)), "?deadline=20")
     (failed,) = gather(vlm.write(None, "?"))
     assert failed.status == "error" and "poisoned" in str(failed)
-    assert len(server.asked("/v1/chat/completions")) == transport.TRIES
+    assert len(server.asked("/v1/chat/completions")) == http.TRIES
 
 
 def test_a_silent_server_costs_one_deadline_however_many_wait(serve, gather):
@@ -210,10 +210,10 @@ def test_closing_the_engine_gives_the_sockets_back(png):
         with Engine("cpu") as engine:
             vlm = models.vlm(f"judge@{server.url}")
             engine.run(vlm.read(Media(png), "?", ("yes", "no")))
-            kept = list(transport._lines.values())  # what is still referenced is not closed by accident
+            kept = list(http._lines.values())  # what is still referenced is not closed by accident
             assert server.open > 0 and kept
         wait_until(lambda: server.open == 0)
-        assert not transport._lines
+        assert not http._lines
         left = set(threading.enumerate()) - before
         assert not [t for t in left if t.name.startswith(("mmreward-loop", "mmreward-encode"))]
 
@@ -226,7 +226,7 @@ def test_closing_while_calls_wait_ends_them():
         wait_until(lambda: server.busy == 2)
         engine.close()
         assert all(future.cancelled() for future in futures)
-        assert not transport._lines
+        assert not http._lines
 
 
 def test_engines_share_a_handle_and_no_connection():
@@ -236,7 +236,7 @@ def test_engines_share_a_handle_and_no_connection():
             with Engine("cpu") as passing:
                 assert passing.run(vlm.write(None, text)).text == "yes"
             assert lasting.run(vlm.write(None, text)).text == "yes"
-        assert len(transport._lines) == 1
+        assert len(http._lines) == 1
 
 
 def test_models_on_one_server_share_its_pace(engine):

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from mmreward.models.pace import COOLDOWN, START, Pace
+from mmreward.models.served.http import COOLDOWN, START, Pace
 
 
 class Clock:

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from mmreward import Unscorable
-from mmreward.models.servertokens import chat_tail, continuation_ids, label_ids
+from mmreward.models.served.tokens import chat_tail, continuation_ids, label_ids
 
 WORDS = ["<unk>", "<user>", "<bot>", "?", "yes", "no", "Yes"]
 

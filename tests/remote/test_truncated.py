@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmreward import Unscorable
-from mmreward.models.labels import spellings
-from mmreward.models.truncated import MAX_SHIFT, Seen, read_of
+from mmreward.models.served.tokens import MAX_SHIFT, Seen, read_of
+from mmreward.models.vlms.answers import spellings
 
 LABELS = ("yes", "no")
 NAMES = tuple(frozenset(spellings(label)) for label in LABELS)

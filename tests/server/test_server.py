@@ -17,9 +17,8 @@ from fastapi.testclient import TestClient
 from toys import toy
 
 from mmreward import Score
-from mmreward.server.app import create_app
-from mmreward.server.bodies import BodyLimit
-from mmreward.server.judge import Payload, UnknownVerifierError, reply, sample_from
+from mmreward.server.app import BodyLimit, create_app
+from mmreward.server.vtriune import Payload, UnknownVerifierError, reply, sample_from
 
 PIXELS = json.dumps([{"bbox_2d": [10, 10, 50, 50], "label": "cat"}])
 TRUTH = json.dumps([{"bbox_2d": [100, 100, 500, 500], "label": "cat"}])

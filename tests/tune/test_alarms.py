@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from mmreward.tune.alarms import Estimate, OverOptimisation, Verdict, estimate
+from mmreward.monitor.alarms import Estimate, OverOptimisation, Verdict, estimate
 
 
 def run(

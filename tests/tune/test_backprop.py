@@ -7,10 +7,10 @@ import torch
 from mmreward.generators.mini_flow import MiniFlow
 
 from mmreward import load
+from mmreward.generator import Conditioning
+from mmreward.sampling import solve
 from mmreward.tune import backprop
-from mmreward.tune.backprop.srpo import recovered
-from mmreward.tune.generator import Conditioning
-from mmreward.tune.sampling import solve
+from mmreward.tune.backprop import recovered
 
 PROMPTS = ["a red circle", "two blue squares", "a green triangle"]
 SIGMAS = torch.linspace(1, 0, 6)

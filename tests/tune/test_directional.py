@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional as F
 
 from mmreward.models.maps import shifted
-from mmreward.tune.directional import learn_bias
+from mmreward.tune.fit_maps import learn_bias
 
 
 def units(count, width, seed):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.functional import cosine_similarity
 
-from mmreward.tune.diversity import across_groups, thumbnails, within_groups
+from mmreward.monitor.pictures import across_groups, thumbnails, within_groups
 
 
 def distance(rows: torch.Tensor, i: int, j: int) -> float:

@@ -5,8 +5,8 @@ import math
 import pytest
 
 from mmreward import Sample, Score
-from mmreward.tune.searching.gains import gain_of, gain_table
-from mmreward.tune.searching.job import Found
+from mmreward.search.job import Found
+from mmreward.search.run import gain_of, gain_table
 
 
 def scores(*values):

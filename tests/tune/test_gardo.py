@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mmreward.tune.advantages import Advantages, group_advantages
-from mmreward.tune.gardo import favour_diverse, uncertain
+from mmreward.tune.aggregate import favour_diverse, uncertain
 
 NAN = np.nan
 

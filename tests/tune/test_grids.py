@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmreward.tune.grids import check, compressed, shifted
+from mmreward.tune.kernels import check, compressed, shifted
 
 
 def test_golden_shift_3():

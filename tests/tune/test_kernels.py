@@ -7,8 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmreward.tune.grids import shifted
-from mmreward.tune.kernels import ETAS, Kernel, Transition, kernel
+from mmreward.tune.kernels import ETAS, Kernel, Transition, kernel, shifted
 
 NAMES = tuple(ETAS)
 NOISY = tuple(name for name in NAMES if name != "ode")

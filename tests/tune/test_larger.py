@@ -8,21 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mmreward.generators.footprint import footprint
+from mmreward.generators.loading import footprint
 from pydantic import ValidationError
 from toy_generator import ToyGenerator
 from train_toy import PROMPTS
 
+from mmreward.monitor.pictures import measure
+from mmreward.sampling import sample
+from mmreward.search.guided import PixelTerm, RewardGuided
 from mmreward.tune.config import EvaluationConfig, TuneConfig
-from mmreward.tune.evaluation import Evaluated
+from mmreward.tune.data import seed_of
+from mmreward.tune.evaluation import Evaluated, Watch
 from mmreward.tune.grading import Grades
 from mmreward.tune.journal import lines
-from mmreward.tune.monitors import measure
 from mmreward.tune.plan import plan
-from mmreward.tune.rounds import seed_of
-from mmreward.tune.sampling import sample
-from mmreward.tune.search.nrg import PixelTerm, RewardGuided
-from mmreward.tune.watch import Watch
 
 TESTS = Path(__file__).parents[1]
 SIZE = {"height": 32, "width": 64}

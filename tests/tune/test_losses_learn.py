@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from mmreward.tune import losses
-from mmreward.tune.advantages import group_advantages
-from mmreward.tune.pairs import best_and_worst, best_shares
+from mmreward.tune.advantages import best_and_worst, best_shares, group_advantages
 
 GROUPS = torch.arange(16).repeat_interleave(8)
 

@@ -4,13 +4,7 @@ import pytest
 import torch
 from torch.distributions import Categorical, kl_divergence
 
-from mmreward.tune.losses import (
-    bandit_uncertainty,
-    design_matrix,
-    disagreement,
-    discounted,
-    prefpaint_weight,
-)
+from mmreward.tune.losses import bandit_uncertainty, design_matrix, disagreement, discounted, prefpaint_weight
 
 
 def test_prefpaint_goldens():

@@ -3,8 +3,7 @@ import math
 import pytest
 import torch
 
-from mmreward.tune.monitors import HARMFUL, kl_summary, measure
-from mmreward.tune.textures import grid_energy, saturation
+from mmreward.monitor.pictures import HARMFUL, grid_energy, kl_summary, measure, saturation
 
 IDS = [0, 0, 1, 1]
 

@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 from mmreward.generators.mini_flow import MiniFlow
 
 from mmreward import Sample, Score, load
-from mmreward.tune.generator import Conditioning
-from mmreward.tune.reno.noise import chi_energy, optimise_noise
-from mmreward.tune.reno.records import Reno
-from mmreward.tune.reno.terms import Term, Transform
-from mmreward.tune.sampling import sample
+from mmreward.generator import Conditioning
+from mmreward.sampling import sample
+from mmreward.search.reno import chi_energy, optimise_noise
+from mmreward.search.reno_terms import Reno, Term, Transform
 
 TARGETS = {"low": 0.2, "high": 0.8, "broken": math.nan}
 

@@ -12,13 +12,13 @@ from toy_generator import ToyGenerator
 from train_toy import PROMPTS
 
 from mmreward import Media
-from mmreward.pair_folder import PreferencePair, read_pairs, write_pairs
-from mmreward.tune.commands import tune
+from mmreward.data.pair_folder import PreferencePair, read_pairs, write_pairs
+from mmreward.sampling import media, sample
 from mmreward.tune.config import TuneConfig
+from mmreward.tune.data import KnownLatents
 from mmreward.tune.journal import lines
-from mmreward.tune.latents import KnownLatents
 from mmreward.tune.plan import plan
-from mmreward.tune.sampling import media, sample
+from mmreward.tune.trainer import tune
 from mmreward.tune.weights import read
 
 TESTS = Path(__file__).parents[1]

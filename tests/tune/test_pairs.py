@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmreward.tune.pairs import best_and_worst, best_shares, both_ends
+from mmreward.tune.advantages import best_and_worst, best_shares, both_ends
 
 NAN = math.nan
 VALUES = [3.0, 1.0, NAN, 2.0, 5.0, 5.0, 0.2, 0.1, NAN, 7.0]

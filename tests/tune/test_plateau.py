@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from mmreward.tune.plateau import Plateau
+from mmreward.monitor.alarms import Plateau
 
 
 def test_stops_after_as_many_looks_without_a_rise_as_it_has_patience():

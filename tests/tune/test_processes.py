@@ -14,12 +14,12 @@ from mmreward.generators.mini_flow import MiniFlow
 
 from mmreward import load
 from mmreward.models.base import locate
+from mmreward.sampling import media, shown
+from mmreward.sampling import sample as draw
 from mmreward.tune.aggregate import aggregate
 from mmreward.tune.config import PromptsConfig
+from mmreward.tune.data import load_prompts
 from mmreward.tune.journal import lines
-from mmreward.tune.prompts import load_prompts
-from mmreward.tune.sampling import media, shown
-from mmreward.tune.sampling import sample as draw
 from mmreward.tune.weights import read
 
 TESTS = Path(__file__).parents[1]

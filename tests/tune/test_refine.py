@@ -8,12 +8,11 @@ from toys import toy
 
 from mmreward import Sample, Score, Unscorable, load
 from mmreward.compose import Recipe
+from mmreward.generator import Conditioning
 from mmreward.mini import flow, tasks
-from mmreward.tune.generator import Conditioning
-from mmreward.tune.refine.critics import Critic
-from mmreward.tune.refine.loop import Refinement, refine
-from mmreward.tune.refine.writers import emphasise
-from mmreward.tune.selection import Selection
+from mmreward.search.job import Selection
+from mmreward.search.refine import Refinement, refine
+from mmreward.search.writers import Critic, emphasise
 
 
 class Painter:

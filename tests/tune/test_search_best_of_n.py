@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from search_toys import Walk, rewarding
 
 from mmreward import Score
-from mmreward.tune.search import best_of_n, expected_max, kl_bound, soft_best_of_n
+from mmreward.search.best_of_n import best_of_n, expected_max, kl_bound, soft_best_of_n
 
 itself = rewarding(float)
 

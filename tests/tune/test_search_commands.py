@@ -13,11 +13,10 @@ from mmreward.generators.mini_flow import MiniFlow
 
 from mmreward import cli
 from mmreward.config import load_yaml
-from mmreward.data import read_rows
-from mmreward.results import about, read
-from mmreward.tune.searching.commands import critics_of, refine_file, search_file, writer_of
-from mmreward.tune.searching.methods import METHODS
-from mmreward.tune.searching.settings import RefineConfig, SearchConfig, read_prompts
+from mmreward.data.results import about, read
+from mmreward.data.rows import read_rows
+from mmreward.search.config import RefineConfig, SearchConfig, read_prompts
+from mmreward.search.run import METHODS, critics_of, refine_file, search_file, writer_of
 
 CONFIGS = Path(str(files("mmreward.configs")))
 CHECKLIST = [
@@ -132,8 +131,8 @@ def test_guiding_needs_gradients(tmp_path, search):
 
 
 def test_scoring_the_samples_again_gives_the_stored_scores(tmp_path, search, engine):
+    from mmreward.data.run import score_file
     from mmreward.loading import resolve
-    from mmreward.run import score_file
 
     search_file(written(tmp_path, search), mini_flow)
     out = tmp_path / "run"

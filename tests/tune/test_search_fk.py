@@ -4,9 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from search_toys import Walk, rewarding
 
-from mmreward.tune.search import Affordable, fk_steering
-from mmreward.tune.search.potentials import Lineages
-from mmreward.tune.search.weights import effective_size, normalised, systematic
+from mmreward.search.fk import Affordable, Lineages, fk_steering
+from mmreward.search.particles import effective_size, normalised, systematic
 
 itself = rewarding(float)
 POTENTIALS = ("diff", "max", "add", "rt")

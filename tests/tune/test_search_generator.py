@@ -8,17 +8,14 @@ from mmreward.generators.mini_flow import MiniFlow
 from mmreward import Sample, load
 from mmreward.compose import Recipe
 from mmreward.mini import flow, tasks
+from mmreward.sampling import sample
+from mmreward.search.best_of_n import best_of_n
+from mmreward.search.fk import fk_steering
+from mmreward.search.guided import PixelTerm, RewardGuided
+from mmreward.search.particles import engine_reward
+from mmreward.search.sampler import generator_sampler
+from mmreward.search.tree import tree_search
 from mmreward.tune.kernels import kernel
-from mmreward.tune.sampling import sample
-from mmreward.tune.search import (
-    PixelTerm,
-    RewardGuided,
-    best_of_n,
-    engine_reward,
-    fk_steering,
-    generator_sampler,
-    tree_search,
-)
 
 CAPTIONS = flow.held_out(3, seed=5)
 PROMPTS = [str(caption) for caption in CAPTIONS]

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from mmreward.tune.generator import Conditioning
-from mmreward.tune.sampling import solve
-from mmreward.tune.search import LatentTerm, PixelTerm, RewardGuided
+from mmreward.generator import Conditioning
+from mmreward.sampling import solve
+from mmreward.search.guided import LatentTerm, PixelTerm, RewardGuided
 
 STD = 0.7
 SIGMAS = torch.tensor([0.95, 0.7, 0.4, 0.1])

@@ -4,8 +4,8 @@ from search_toys import Walk, rewarding
 
 from mmreward import Engine, Score, models
 from mmreward.mini import tasks, world
-from mmreward.tune.sampling import media
-from mmreward.tune.search import Question, VlmJudge, prune
+from mmreward.sampling import media
+from mmreward.search.pruning import Question, VlmJudge, prune
 
 FAILED = Score.failed("error", "scripted")
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from search_toys import Bits, Walk, rewarding
 
-from mmreward.tune.search import tree_search
-from mmreward.tune.search.tree import Policy, Tree
+from mmreward.search.tree import Policy, Tree, tree_search
 
 TABLE = (0.0, 1.2, 0.3, -1.0)
 table = rewarding(lambda number: TABLE[number])

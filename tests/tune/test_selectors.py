@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmreward.tune.selectors import AllButLast, Explicit, RandomFraction, SlidingWindow, Window, selector
+from mmreward.tune.steps import AllButLast, Explicit, RandomFraction, SlidingWindow, Window, selector
 
 
 def places(rule: SlidingWindow, num_steps: int, rounds: int) -> list[tuple[int, int]]:

@@ -5,10 +5,9 @@ import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler
 
-from mmreward.tune.generator import Conditioning
-from mmreward.tune.grids import compressed, shifted
-from mmreward.tune.sampling import solve
-from mmreward.tune.solvers import dpm_solve, dpm_step
+from mmreward.generator import Conditioning
+from mmreward.sampling import solve
+from mmreward.tune.kernels import compressed, dpm_solve, dpm_step, shifted
 
 MEAN, STD = 0.5, 0.4
 CONDITIONING = Conditioning({"none": torch.zeros(4, 1)})

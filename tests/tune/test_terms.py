@@ -5,8 +5,16 @@ import math
 import pytest
 import torch
 
-from mmreward.tune.reno.descent import ADAM_EPS, Descent, clipped
-from mmreward.tune.reno.terms import TRANSFORMS, Term, standardised, transform_named, weighed
+from mmreward.search.reno_terms import (
+    ADAM_EPS,
+    TRANSFORMS,
+    Descent,
+    Term,
+    clipped,
+    standardised,
+    transform_named,
+    weighed,
+)
 
 PIXELS = torch.rand(4, 3, 2, 2, generator=torch.Generator().manual_seed(0))
 PROMPTS = ["a"] * 4

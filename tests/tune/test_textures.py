@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mmreward.mini import world
-from mmreward.tune.textures import colourfulness, grid_energy, high_frequency, saturation
+from mmreward.monitor.pictures import colourfulness, grid_energy, high_frequency, saturation
 
 
 def natural(size: int, number: int = 48, seed: int = 0) -> torch.Tensor:

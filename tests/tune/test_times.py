@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmreward.tune.grids import shifted
-from mmreward.tune.times import LogitNormal, OnGrid, TimeSampler, Uniform
+from mmreward.tune.kernels import shifted
+from mmreward.tune.steps import LogitNormal, OnGrid, TimeSampler, Uniform
 
 GRID = tuple(shifted(6, 3).tolist())
 SAMPLERS = [

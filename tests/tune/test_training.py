@@ -8,7 +8,7 @@ import torch
 from toy_generator import ToyGenerator
 
 from mmreward import Sample, Score, load, models, reward
-from mmreward.tune.embedding import Embeddings
+from mmreward.tune.aggregate import Embeddings
 from mmreward.tune.journal import lines
 from mmreward.tune.policy_gradient import RatioError
 from mmreward.tune.weights import read

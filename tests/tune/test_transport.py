@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 
 from mmreward.models.maps import Transport
-from mmreward.tune.transport import fused, learn_transport, partial_plan, token_cost
+from mmreward.tune.fit_maps import fused, learn_transport, partial_plan, token_cost
 
 
 @settings(max_examples=12)

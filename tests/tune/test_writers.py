@@ -6,11 +6,22 @@ import pytest
 from toys import toy
 
 from mmreward import Media, Sample, Score, Unscorable
-from mmreward.models.answers import Written
-from mmreward.tune.refine import writers
-from mmreward.tune.refine.critics import Complaint, Critic, Critique, criticised
-from mmreward.tune.refine.wishes import wish_of, wishes_of
-from mmreward.tune.refine.writers import Ask, answer_of, bounded, content, emphasise, vlm_writer
+from mmreward.models.vlms.answers import Written
+from mmreward.search import writers
+from mmreward.search.writers import (
+    Ask,
+    Complaint,
+    Critic,
+    Critique,
+    answer_of,
+    bounded,
+    content,
+    criticised,
+    emphasise,
+    vlm_writer,
+    wish_of,
+    wishes_of,
+)
 
 LIST = "a red circle, two blue squares and a green triangle"
 

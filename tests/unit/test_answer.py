@@ -5,7 +5,7 @@ import time
 import pytest
 
 from mmreward import Unscorable
-from mmreward.verifiers.answer import boxed, mask_verdict, segment
+from mmreward.verifiers.response import inside_box, mask_verdict, segment
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_a_megabyte_is_masked_in_little_time(text):
     ],
 )
 def test_the_last_box_is_read_with_its_braces_balanced(text, inside):
-    assert boxed(text) == inside
+    assert inside_box(text) == inside
 
 
 def test_a_response_whose_thinking_the_template_opened_must_close_it():

@@ -9,12 +9,23 @@ from PIL import Image
 from toys import toy
 
 from mmreward import Engine, Media, Score, Unscorable
-from mmreward.judges.asking import QUESTION, Asking, Sampling
+from mmreward.data.pair_folder import PreferencePair
 from mmreward.judges.comparison import Comparison, both_orders, comparisons
-from mmreward.judges.rationales import FATES, HINT, Drawing, Rationale, balanced, best, draw, fates, unsolved
-from mmreward.judges.rows import exercises, lessons
-from mmreward.models.answers import Written
-from mmreward.pair_folder import PreferencePair
+from mmreward.judges.rationales import (
+    FATES,
+    HINT,
+    Drawing,
+    Rationale,
+    balanced,
+    best,
+    draw,
+    exercises,
+    fates,
+    lessons,
+    unsolved,
+)
+from mmreward.models.vlms.answers import Written
+from mmreward.rewards.judged.asking import QUESTION, Asking, Sampling
 
 NOTED = "Look at: number\nPicture 1: two circles\nPicture 2: nothing"
 SECOND = "<think>One is missing.</think><answer>2</answer>"

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmreward import Unscorable
-from mmreward.rewards.critique import ASPECTS
-from mmreward.verifiers.aspects import parse_aspects
+from mmreward.rewards.judged.critique import ASPECTS, parse_aspects
 
 NAMES = ["Text faithfulness", "Visual quality"]
 

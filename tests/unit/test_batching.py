@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toys import FakeNetwork
 
-from mmreward.batching import Budget, Call, Cost, Load, plan, take
+from mmreward.engine.batching import Budget, Call, Cost, Load, plan, take
 
 
 class Waiter:

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from mmreward import Score
-from mmreward.shaping.bonuses import consistent, evidence_bonus
+from mmreward.shaping import consistent, evidence_bonus
 
 RIGHT, WRONG, FAILED = Score(1.0), Score(0.0), Score.failed("timeout", "late")
 

@@ -9,37 +9,33 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmreward import Sample, load
-from mmreward.verifiers.boxes import Box, giou, iou, soft_f1
-from mmreward.verifiers.peers.average_precision import average_precision
-from mmreward.verifiers.peers.rex_omni import rex_omni_f1
-from mmreward.verifiers.peers.v_triune import (
+from mmreward.rewards.peers.boxes import (
     LEVELS,
     NAMES,
+    average_precision,
     iou_first_broken,
     label_first,
     v_triune_boxes,
     v_triune_detection,
     v_triune_grid,
-)
-from mmreward.verifiers.peers.vision_r1 import (
-    vision_r1_format,
-    vision_r1_overlaps,
-    vision_r1_precision,
-    vision_r1_recall,
-)
-from mmreward.verifiers.peers.visual_rft import (
-    Confident,
-    visual_rft_confidence,
-    visual_rft_grounding,
-    visual_rft_iou,
-)
-from mmreward.verifiers.peers.vlm_r1 import (
     vlm_r1_ap50,
     vlm_r1_iou,
     vlm_r1_map,
     vlm_r1_od_length,
     vlm_r1_weighted_sum,
 )
+from mmreward.rewards.peers.detection import (
+    Confident,
+    rex_omni_f1,
+    vision_r1_format,
+    vision_r1_overlaps,
+    vision_r1_precision,
+    vision_r1_recall,
+    visual_rft_confidence,
+    visual_rft_grounding,
+    visual_rft_iou,
+)
+from mmreward.verifiers.boxes import Box, giou, iou, soft_f1
 
 A, B, C = Box(0, 0, 100, 100, "a"), Box(200, 200, 300, 300, "a"), Box(500, 500, 700, 600, "b")
 JUNK = [Box(800, i, 810, i + 10, "a") for i in range(98)]

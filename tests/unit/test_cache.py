@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmreward.cache import ByteLRU, sizeof
+from mmreward.engine.cache import ByteLRU, sizeof
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 400)), max_size=60), st.integers(0, 1000))

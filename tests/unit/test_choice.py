@@ -7,9 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmreward import Engine, Sample, Unscorable, load
-from mmreward.verifiers.choice import judge, letters_named, right_letters
-from mmreward.verifiers.options import chance, options_of
-from mmreward.verifiers.short import bounded
+from mmreward.rewards.rules.choice import chance, judge, letters_named, options_of, right_letters
+from mmreward.verifiers.response import bounded
 
 OPTIONS = options_of(["cat", "dog", "not a pet", "a cat"])
 VITAMINS = options_of({"A": "Vitamin A", "B": "vitamin C", "C": "iron"})

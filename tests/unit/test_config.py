@@ -6,7 +6,7 @@ import pytest
 
 from mmreward.assembly import engine_of
 from mmreward.config import load_config
-from mmreward.routing.router import Router
+from mmreward.data.routing import Router
 
 SHIPPED = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 OTHERS = ("generator:", "trainer:", "stages:")

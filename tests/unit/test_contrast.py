@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmreward.preferences import Rules
-from mmreward.shaping.contrast import FLAWS, Limits, Rollout, contrast_pairs, flaw_of
+from mmreward.data.contrast import FLAWS, Limits, Rollout, contrast_pairs, flaw_of
+from mmreward.data.pairs import Rules
 
 
 def rollout(id, accuracy=1.0, consistency=1.0, repetition=0.0, group="q", text=None):

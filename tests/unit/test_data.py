@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mmreward import Media, Unscorable
-from mmreward.data import read_rows
+from mmreward.data.rows import read_rows
 
 
 def lines(path, *records, raw=(), encoding="utf-8", newline="\n"):

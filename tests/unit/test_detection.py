@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmreward import Sample, load
-from mmreward.verifiers.boxes import Box, giou, iou, label_table, mean_f1, overlaps, ramp, soft_f1
-from mmreward.verifiers.matching import best_match
+from mmreward.verifiers.boxes import Box, best_match, giou, iou, label_table, mean_f1, overlaps, ramp, soft_f1
 
 
 def by_brute_force(worth):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmreward.frames import Limits, Message, WireError, pack, read, unpack
+from mmreward.isolation.protocol import Limits, Message, WireError, pack, read, unpack
 
 PREFIX = struct.Struct(">4sIQ")
 plain = st.recursive(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmreward import Unscorable
-from mmreward.verifiers.grade import parse_grade
+from mmreward.rewards.judged.thinking import parse_grade
 
 
 @pytest.mark.parametrize(

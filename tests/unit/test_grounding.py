@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmreward import Sample, load
-from mmreward.failures import Unscorable
+from mmreward.errors import Unscorable
+from mmreward.rewards.rules.pointing import regions_of
+from mmreward.rewards.rules.temporal import Span, read_spans, seconds_of, spans_of, t_iou
 from mmreward.verifiers.boxes import Box, iou
-from mmreward.verifiers.regions import regions_of
 from mmreward.verifiers.spaces import Size
-from mmreward.verifiers.spans import Span, read_spans, seconds_of, spans_of, t_iou
 
 
 def reply(text):

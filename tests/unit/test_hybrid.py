@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmreward import Score
-from mmreward.shaping.hybrid import hybrid, length_shares
+from mmreward.shaping import hybrid, length_shares
 
 FAILED = Score.failed("timeout", "late")
 

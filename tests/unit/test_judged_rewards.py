@@ -8,7 +8,7 @@ from PIL import Image
 
 from mmreward import Sample, Unscorable, load, models
 from mmreward.media import Media
-from mmreward.models.answers import LogProb, Read, Written
+from mmreward.models.vlms.answers import LogProb, Read, Written
 
 ANSWERED = "<think>I see a red circle.\nSo it is red.</think><answer>red</answer>"
 UNREADABLE = ["", "red", "<think>never closed", "<think>a</think><answer></answer>"]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mmreward.killable import Killable, Killed
+from mmreward.isolation.killable import Killable, Killed
 
 TESTS = str(Path(__file__).parents[1])
 START = 60  # seconds to wait for what should take one
@@ -159,7 +159,7 @@ os.kill(os.getpid(), 9)"""
 )
 def test_no_process_outlives_its_parent(busy, end):
     code = (
-        "import os, time\nfrom mmreward.killable import Killable\n"
+        "import os, time\nfrom mmreward.isolation.killable import Killable\n"
         "pool = Killable('killable_worker')\n"
         "print(pool.submit({}, 30).result(60)['pid'], flush=True)\n"
         f"if {busy}: pool.submit({{'spin': 1}}, 1); time.sleep(0.2)\n{end}"

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toys import FakeNetwork
 
-from mmreward.batching import Budget, Call, Cost
-from mmreward.lanes import CLEAN, PATIENCE, SHRINK, STAGED, Lanes
+from mmreward.engine.batching import Budget, Call, Cost
+from mmreward.engine.queues import CLEAN, PATIENCE, SHRINK, STAGED, Lanes
 
 
 class Waiter:

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from mmreward import Engine, Sample, Score, Unscorable, load
 from mmreward.compose import Recipe, combine
-from mmreward.shaping.brevity import length_scaled
-from mmreward.verifiers.length import falling, length_of
-from mmreward.verifiers.repetition import judge, ngrams
+from mmreward.rewards.rules.form import falling, judge_repetition, length_of, ngrams
+from mmreward.shaping import length_scaled
 
 
 @pytest.fixture(scope="module")
@@ -116,12 +115,12 @@ def test_ngrams_by_hand():
     ],
 )
 def test_repetition_by_hand(text, options, value):
-    assert judge(text, **options).value == pytest.approx(value)
+    assert judge_repetition(text, **options).value == pytest.approx(value)
 
 
 @given(st.lists(st.sampled_from("abc"), min_size=1, max_size=20), st.integers(1, 4))
 def test_repeating_a_text_never_helps(words, size):
-    once, twice = (judge(" ".join(words * times), size=size).value for times in (1, 2))
+    once, twice = (judge_repetition(" ".join(words * times), size=size).value for times in (1, 2))
     assert 0 < twice <= once <= 1
 
 
@@ -138,5 +137,5 @@ def test_the_repetition_reward(engine):
 @pytest.mark.parametrize("unit", ["words", "characters"])
 def test_a_megabyte_takes_little_time(unit):
     begun = time.process_time()
-    judge("no yes " * 140_000, unit=unit)
+    judge_repetition("no yes " * 140_000, unit=unit)
     assert time.process_time() - begun < 1

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmreward import Unscorable
+from mmreward.rewards.rules.pointing import Point, points_of
+from mmreward.rewards.rules.temporal import read_spans
 from mmreward.verifiers.boxes import Box, boxes_of
 from mmreward.verifiers.markup import box_items, point_items
-from mmreward.verifiers.regions import Point, points_of
 from mmreward.verifiers.spaces import Size
-from mmreward.verifiers.spans import read_spans
 
 CAT = Box(1, 2, 3, 4, "cat")
 PLAIN = Box(1, 2, 3, 4)

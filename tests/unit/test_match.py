@@ -5,13 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmreward import Unscorable
-from mmreward.verifiers.match import PARTS, match, split, wanted
+from mmreward.rewards.rules.math import ANSWER_PARTS, match, split, wanted
 from mmreward.verifiers.numbers import Likeness
 
 
 def judge(target, answer, kind="auto", aliases=(), **options):
     found = match(wanted(target, kind, aliases), answer, Likeness(**options))
-    assert tuple(found.parts) == PARTS
+    assert tuple(found.parts) == ANSWER_PARTS
     return found
 
 

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmreward.verifiers.numbers import Likeness, chartqa_relaxed, read_number
-from mmreward.verifiers.units import UNITS, unit_of
+from mmreward.verifiers.numbers import UNITS, Likeness, chartqa_relaxed, read_number, unit_of
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmreward import Engine, Sample, Unscorable, load
-from mmreward.verifiers.edits import edit_distance
-from mmreward.verifiers.ocr import judge, references_of
+from mmreward.rewards.rules.ocr import judge, references_of
+from mmreward.verifiers.text import edit_distance
 
 
 def by_definition(a, b):

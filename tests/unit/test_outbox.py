@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmreward import Unscorable
-from mmreward.frames import Message
-from mmreward.outbox import IN_FLIGHT, Outbox, Request
+from mmreward.isolation.child import IN_FLIGHT, Outbox, Request
+from mmreward.isolation.protocol import Message
 
 
 def requests(n):

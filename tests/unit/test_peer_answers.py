@@ -8,16 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmreward import Unscorable
-from mmreward.verifiers.peers.answers import (
+from mmreward.rewards.peers.answers import (
     sophia_choice,
+    sophia_grade,
     sophia_ocr,
     visual_rft_label,
     vlm_r1_choice,
     vlm_r1_default,
+    vlm_r1_repetition,
     vlm_r1_yes_no,
 )
-from mmreward.verifiers.peers.judges import sophia_grade
-from mmreward.verifiers.peers.shaping import vlm_r1_repetition
 
 
 def tagged(answer):

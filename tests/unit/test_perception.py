@@ -5,8 +5,8 @@ import math
 import pytest
 
 from mmreward import Score
-from mmreward.shaping.grouping import by_group, group_means
-from mmreward.shaping.perception import mix_filter, perception_rates, probe_weights, trim
+from mmreward.adapters.trl_gate import mix_filter, perception_rates, probe_weights, trim
+from mmreward.compose import by_group, group_means
 
 FAILED = Score.failed("timeout", "late")
 

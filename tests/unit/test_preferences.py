@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmreward.preferences import CHOICES, Candidate, Rules, choose_pairs
+from mmreward.data.pairs import CHOICES, Candidate, Rules, choose_pairs
 
 NAN = math.nan
 

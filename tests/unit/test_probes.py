@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmreward import Sample, Unscorable, load
-from mmreward.verifiers.probes import (
+from mmreward.rewards.rules.probes import (
     MOST,
     Probe,
     is_right,

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmreward import Score, Unscorable
-from mmreward.verifiers.fence import CLOSED, OPENED, defused, fenced
-from mmreward.verifiers.readable import read_or_wrong, reasoned
+from mmreward.verifiers.response import CLOSED, OPENED, defused, fenced, read_or_wrong, reasoned
 
 
 @given(st.text(alphabet="<>| a", max_size=40))

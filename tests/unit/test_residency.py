@@ -3,8 +3,7 @@
 import pytest
 from toys import FakeNetwork
 
-from mmreward.placement import Local
-from mmreward.residency import Residency, is_out_of_memory
+from mmreward.engine.local import Local, Residency, is_out_of_memory
 
 
 def test_the_least_recently_used_network_leaves_first():

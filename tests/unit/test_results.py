@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from mmreward import Score
-from mmreward.results import Result, Results, about, read, write
+from mmreward.data.results import Result, Results, about, read, write
 
 ODD = [
     "plain",

@@ -12,10 +12,9 @@ from typer.testing import CliRunner
 
 from mmreward import Engine, Sample, Score, cli
 from mmreward.config import load_config
-from mmreward.data import read_rows
-from mmreward.results import read
-from mmreward.routing.router import Router
-from mmreward.routing.routes import PARTS
+from mmreward.data.results import read
+from mmreward.data.routing import PARTS, Router
+from mmreward.data.rows import read_rows
 
 BOX = '<answer>[{"bbox_2d": [100, 100, 400, 400], "label": "cat"}]</answer>'
 TRUTH = [{"bbox_2d": [100, 100, 400, 400], "label": "cat"}]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from toys import toy
 
 from mmreward import Score
-from mmreward.routing.routes import PARTS, load_route
+from mmreward.data.routing import PARTS, load_route
 
 UNIT = st.floats(0, 1)
 

@@ -5,10 +5,11 @@ import json
 import pytest
 from toys import toy
 
-from mmreward import Score, run
+from mmreward import Score
 from mmreward.compose import Recipe
+from mmreward.data import run
+from mmreward.data.results import about, read
 from mmreward.loading import resolve
-from mmreward.results import about, read
 
 
 @pytest.fixture

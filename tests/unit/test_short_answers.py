@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmreward import Engine, Sample, Unscorable, load
-from mmreward.verifiers import choice, count, label, yes_no
-from mmreward.verifiers.plain import compatible, name_of, plain
-from mmreward.verifiers.short import MAX_ANSWER, bounded, short_answer
+from mmreward.rewards.rules import choice, count, short
+from mmreward.rewards.rules.short import judge_yes_no, said, truth_of
+from mmreward.verifiers.response import MAX_ANSWER, bounded, short_answer
+from mmreward.verifiers.text import compatible, name_of, plain
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,7 @@ def test_an_answer_has_a_place_and_a_size():
     ],
 )
 def test_the_first_word_decides(answer, yes):
-    assert yes_no.said(answer) is yes
+    assert said(answer) is yes
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,7 @@ def test_the_first_word_decides(answer, yes):
 )
 def test_neither_and_both_are_no_answer(answer):
     with pytest.raises(Unscorable) as refusal:
-        yes_no.said(answer)
+        said(answer)
     assert refusal.value.status == "unparsable"
 
 
@@ -114,7 +115,7 @@ def test_no_wording_is_both(words):
     paid = 0.0
     for truth in (True, False):
         try:
-            paid += yes_no.judge(" ".join(words), truth).value
+            paid += judge_yes_no(" ".join(words), truth).value
         except Unscorable:
             continue
     assert paid <= 1
@@ -122,13 +123,13 @@ def test_no_wording_is_both(words):
 
 @pytest.mark.parametrize(("target", "truth"), [("Yes", True), ("no", False), (True, True), (0, False)])
 def test_truths(target, truth):
-    assert yes_no.truth_of(target) is truth
+    assert truth_of(target) is truth
 
 
 @pytest.mark.parametrize("target", ["", "maybe", 2, ["yes"], 0.5])
 def test_other_truths_are_the_datas_fault(target):
     with pytest.raises(Unscorable) as refusal:
-        yes_no.truth_of(target)
+        truth_of(target)
     assert refusal.value.status == "error"
 
 
@@ -309,9 +310,9 @@ def test_bad_labels_are_the_datas_fault(engine, target):
 def test_aliases_come_with_the_label(engine):
     target = {"label": "lynx", "aliases": ["bobcat"]}
     assert scored(engine, "label", "<answer>Bobcat</answer>", target, LABELS).value == 1
-    assert label.names_of({"label": "lynx", "aliases": None}) == {"lynx"}
+    assert short.names_of({"label": "lynx", "aliases": None}) == {"lynx"}
     with pytest.raises(Unscorable, match="labels are"):
-        label.known_labels("cat", {"cat"})
+        short.known_labels("cat", {"cat"})
 
 
 # --- time -----------------------------------------------------------------------------------------
@@ -326,9 +327,9 @@ def test_the_longest_answer_that_is_read_takes_milliseconds(unit):
     readers = (
         lambda: choice.letters_named(text, options),
         lambda: choice.letters_named(text, options, several=True),
-        lambda: yes_no.said(text),
+        lambda: said(text),
         lambda: count.counted(text),
-        lambda: label.judge(text, {"cat"}),
+        lambda: short.judge_label(text, {"cat"}),
     )
     begun = time.process_time()
     for read in readers:

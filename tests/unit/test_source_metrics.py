@@ -10,13 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmreward import Sample, Score
-from mmreward.routing.router import Routed
-from mmreward.sources.alarms import gaps, jumps
-from mmreward.sources.hack_flags import FLAGS, hack_flags
-from mmreward.sources.log import append_metrics, is_metrics_log, read_metrics
-from mmreward.sources.metrics import source_metrics
-from mmreward.sources.outcomes import Outcome, outcomes_of
-from mmreward.sources.reflection import WORDS, reflection_examples, reflections
+from mmreward.data.routing import Routed
+from mmreward.monitor.alarms import gaps, jumps
+from mmreward.monitor.by_source import (
+    WORDS,
+    append_metrics,
+    is_metrics_log,
+    read_metrics,
+    reflection_examples,
+    reflections,
+    source_metrics,
+)
+from mmreward.monitor.outcomes import FLAGS, Outcome, hack_flags, outcomes_of
 
 
 def paid(value, accuracy=None, parsed=1.0, form=0.0):

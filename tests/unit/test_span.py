@@ -3,7 +3,7 @@
 import pytest
 
 from mmreward import Unscorable
-from mmreward.models.span import continuation_span
+from mmreward.models.vlms.answers import continuation_span
 
 
 def test_a_continuation_begins_after_what_was_there():

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmreward import Media, Unscorable
-from mmreward.tensors import CHUNK, content_hash, content_key
+from mmreward.media_tensors import CHUNK, content_hash, content_key
 
 DEVICES = [
     "cpu",
@@ -152,7 +152,7 @@ def test_layout_and_place_in_memory_are_not_part_of_the_name():
 def test_more_words_than_one_chunk(monkeypatch):
     data = random_pixels((3, 40, 40), torch.uint8)
     whole = content_hash(data)
-    monkeypatch.setattr("mmreward.tensors.CHUNK", 7)
+    monkeypatch.setattr("mmreward.media_tensors.CHUNK", 7)
     assert content_hash(data) == whole and CHUNK > 7
 
 

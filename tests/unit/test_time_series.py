@@ -3,8 +3,8 @@
 import pytest
 
 from mmreward import Engine, Sample, load
-from mmreward.verifiers.peers.answers import timemaster
-from mmreward.verifiers.time_series import sections
+from mmreward.rewards.peers.answers import timemaster
+from mmreward.rewards.rules.short import sections
 
 THINK = "<think>The motor units fire late, with long polyphasic waves.</think>"
 LABELS = ["healthy", "myopathy", "neuropathy"]

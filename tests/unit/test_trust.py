@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmreward import Score
-from mmreward.shaping.trust import annealed, sophia_vl_trusted, trust_weight, trusted
+from mmreward.shaping import annealed, sophia_vl_trusted, trust_weight, trusted
 
 FAILED = Score.failed("unparsable", "no grade")
 

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from mmreward import Sample, Score, Unscorable
-from mmreward.failures import STATUSES
+from mmreward.errors import STATUSES
 from mmreward.types import MAX_TEXT, lacking, oversized, shortened
 
 

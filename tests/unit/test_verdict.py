@@ -3,7 +3,7 @@
 import pytest
 
 from mmreward import Unscorable
-from mmreward.verifiers.verdict import Verdict, verified
+from mmreward.verifiers.response import Verdict, verified
 
 
 def refuse(status):

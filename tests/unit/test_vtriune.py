@@ -4,8 +4,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mmreward.data import read_rows, sample_of
-from mmreward.routing.router import Router
+from mmreward.data.routing import Router
+from mmreward.data.rows import read_rows, sample_of
 
 RATIOS = {
     "iou_max_label_first": 1.0,

@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmreward import Unscorable
-from mmreward.verifiers.branches import CRITERIA, read_branch
-from mmreward.verifiers.peers.br_rm import br_rm
-from mmreward.verifiers.which import TIE, preferred
+from mmreward.rewards.judged.asking import CRITERIA, TIE, preferred, read_branch
+from mmreward.rewards.peers.answers import br_rm
 
 SAID = {
     "1": "1",

@@ -18,13 +18,16 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from mmreward import Media, RewardInfo, Sample, Score, Unscorable, list_rewards
-from mmreward.failures import STATUSES
-from mmreward.frames import Message, WireError, pack, unpack
-from mmreward.wire import (
+from mmreward.errors import STATUSES
+from mmreward.isolation.protocol import (
+    Message,
+    WireError,
+    pack,
     pack_info,
     pack_sample,
     pack_score,
     pack_value,
+    unpack,
     unpack_info,
     unpack_sample,
     unpack_score,

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from mmreward import Engine, Sample, load
-from mmreward import algebra as algebra_module
-from mmreward.algebra import Algebra, shared
-from mmreward.killable import Killable
+from mmreward.isolation.killable import Killable
+from mmreward.verifiers import algebra as algebra_module
 from mmreward.verifiers import algebra_worker
+from mmreward.verifiers.algebra import Algebra, shared
 from mmreward.verifiers.math import Open
 
 HANGS = r"\int_0^{1} \frac{\sin(x^{7}+\log(x+3))^{31}}{\sqrt{x^{5}+e^{x}}} dx"

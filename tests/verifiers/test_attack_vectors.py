@@ -14,9 +14,10 @@ from attack import said, worth
 from box_attacks import BOXES, CAT, objects
 
 from mmreward import Sample, Score, Unscorable
-from mmreward.shaping.brevity import length_scaled
-from mmreward.verifiers.grade import parse_grade
-from mmreward.verifiers.peers import judges, shaping
+from mmreward.rewards.judged.thinking import parse_grade
+from mmreward.rewards.peers import answers
+from mmreward.rewards.peers.answers import vlm_r1_cosine, vlm_r1_repetition
+from mmreward.shaping import length_scaled
 
 VECTORS = [*BOXES, *ANSWERS, *MATHS, *FORMS]
 
@@ -67,7 +68,7 @@ def test_no_two_vectors_have_one_name():
 )
 def test_grades_that_sophiavl_r1_misreads(written, wanted, theirs):
     """None: no grade is read, and the score fails rather than being 0 or 1."""
-    assert judges.sophia_grade(written) == theirs
+    assert answers.sophia_grade(written) == theirs
     if wanted is None:
         with pytest.raises(Unscorable):
             parse_grade(written)
@@ -77,19 +78,17 @@ def test_grades_that_sophiavl_r1_misreads(written, wanted, theirs):
 
 @pytest.mark.parametrize(("written", "theirs"), [("1", 1), ("0", -1), ("1.0", -1), ("10", -1), ("yes", 0)])
 def test_r1_rewards_referee_takes_any_0_for_a_no(written, theirs):
-    assert judges.r1_reward_referee(written) == theirs
+    assert answers.r1_reward_referee(written) == theirs
 
 
 def test_a_short_wrong_answer_is_paid_as_a_right_one_by_vlm_r1():
-    assert (
-        shaping.vlm_r1_cosine(0.0, 100) == shaping.vlm_r1_cosine(1.0, 100) == pytest.approx(0.988, abs=5e-4)
-    )
+    assert vlm_r1_cosine(0.0, 100) == vlm_r1_cosine(1.0, 100) == pytest.approx(0.988, abs=5e-4)
     wrong, right = length_scaled([Score(0.0), Score(1.0)], [100, 100], limit=1024)
     assert wrong.value <= 0 < 0.5 <= right.value
 
 
 def test_an_endless_answer_is_paid_as_an_empty_one_by_vlm_r1():
-    assert [shaping.vlm_r1_cosine(0.0, n) for n in (0, 1024, 2048)] == pytest.approx([1.0, 0.5, 1.0])
+    assert [vlm_r1_cosine(0.0, n) for n in (0, 1024, 2048)] == pytest.approx([1.0, 0.5, 1.0])
     short, long, longer = length_scaled([Score(1.0)] * 3, [0, 1024, 2048], limit=1024)
     assert short.value == 1.0 and long.value == longer.value == 0.5
 
@@ -103,7 +102,7 @@ def test_an_endless_answer_is_paid_as_an_empty_one_by_vlm_r1():
 )
 def test_texts_that_choke_an_expression_take_no_time(name, attack):
     begun = time.process_time()
-    shaping.vlm_r1_repetition(attack)
+    vlm_r1_repetition(attack)
     for reward in ("repetition", "format"):
         worth(Sample(response=attack), reward)
     worth(Sample(response=said(attack), target=objects(CAT)), "iou")

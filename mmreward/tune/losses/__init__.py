@@ -3,16 +3,36 @@
 The caller averages, so that masking rows and several processes stay exact. No file knows a network.
 """
 
-from .distillation import centres, crd, implicit_reward
-from .kl import mean_gauss, mean_mse, old_policy, reward_scaled, velocity_mse
-from .matching import awm, matching_logp, nft, rwr, sft, to_probability
-from .pairwise import bradley_terry_ties
-from .policy import diagnostics, dppo, guard, guard_log_ratio, ppo
-from .preference import d3po, denoising_error, dgpo, dpo, group_preference, hinge, hold_clipped, ipo, rpo
-from .schedules import OLD_DECAY, clip_at
+from .matching import awm, centres, crd, implicit_reward, matching_logp, nft, rwr, sft, to_probability
+from .policy import (
+    diagnostics,
+    dppo,
+    guard,
+    guard_log_ratio,
+    mean_gauss,
+    mean_mse,
+    old_policy,
+    ppo,
+    reward_scaled,
+    velocity_mse,
+)
+from .preference import (
+    bradley_terry_ties,
+    d3po,
+    denoising_error,
+    dgpo,
+    dpo,
+    group_preference,
+    hinge,
+    hold_clipped,
+    ipo,
+    rpo,
+)
 from .weights import (
+    OLD_DECAY,
     bandit_uncertainty,
     certainty,
+    clip_at,
     design_matrix,
     disagreement,
     discounted,

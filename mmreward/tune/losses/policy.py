@@ -5,9 +5,99 @@ each a MEAN over the latent's dimensions: the usual clip ranges of 1e-6 to 1e-3 
 Nothing of the old policy receives a gradient.
 """
 
+# FOLDED mmreward/tune/losses/rows.py: Row arithmetic of the losses: means over everything but the rows, one number per row, sums over groups.
+# FOLDED mmreward/tune/losses/kl.py: Penalties for leaving a reference, one value per row, to be multiplied by a coefficient.
+#
+# The gradient goes to the policy; the reference receives none. Each says on which scale it lives, because the
+# coefficients of one are worth nothing for another.
+#
+
 import torch
 
-from .rows import Rowwise, check_rows, check_shapes, per_row, positive, row_mean
+Rowwise = torch.Tensor | float
+"""One number for all rows, or (N,)."""
+
+
+def row_mean(tensor: torch.Tensor) -> torch.Tensor:
+    """(N, ...) to its mean over all dimensions but the first, (N,) float32."""
+    return tensor.float().reshape(len(tensor), -1).mean(1)
+
+
+def per_row(value: Rowwise, like: torch.Tensor, name: str) -> torch.Tensor:
+    """`value` as float32 (N,), N being the rows of `like`.
+
+    Raises:
+        ValueError: neither one number nor one per row.
+    """
+    tensor = torch.as_tensor(value, dtype=torch.float32, device=like.device).reshape(-1)
+    if len(tensor) not in (1, len(like)):
+        raise ValueError(f"{name} has {len(tensor)} numbers for {len(like)} rows; give one, or one per row")
+    return tensor.expand(len(like))
+
+
+def positive(value: Rowwise, like: torch.Tensor, name: str, reason: str) -> torch.Tensor:
+    """As `per_row`, and above 0.
+
+    Raises:
+        ValueError: a number that is not; `reason` says why it must be.
+    """
+    tensor = per_row(value, like, name)
+    if not bool((tensor > 0).all()):
+        raise ValueError(f"{name} is {float(tensor.min())} in some row; {reason}")
+    return tensor
+
+
+def broadcast(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """(N,) to (N, 1, ..., 1), to be multiplied with `like`."""
+    return value.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def check_rows(**tensors: torch.Tensor) -> None:
+    """Refuses tensors that would broadcast against each other: (N,) with (N, 1) makes (N, N) without a word.
+
+    Raises:
+        ValueError: any that is not (N,), with the same N.
+    """
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if len(set(shapes.values())) > 1 or len(next(iter(shapes.values()))) != 1:
+        raise ValueError(f"one number per row is needed, (N,) each, not {shapes}")
+
+
+def check_shapes(**tensors: torch.Tensor) -> None:
+    """Raises:
+    ValueError: tensors of unequal shape.
+    """
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if len(set(shapes.values())) > 1:
+        raise ValueError(f"shapes differ: {shapes}")
+
+
+def group_index(groups: torch.Tensor) -> torch.Tensor:
+    """Integer ids (N,) to 0, 1, ... in the order of the ids.
+
+    Raises:
+        ValueError: ids that are not integers.
+    """
+    if groups.is_floating_point() or groups.is_complex() or groups.ndim != 1:
+        raise ValueError(f"groups are {groups.dtype} {tuple(groups.shape)}; give integers, (N,)")
+    index: torch.Tensor = torch.unique(groups, return_inverse=True)[1]
+    return index
+
+
+def group_sum(values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """The sum over its group, for every row, (N,)."""
+    number = int(index.max()) + 1 if len(index) else 0
+    sums: torch.Tensor = values.new_zeros(number).index_add(0, index, values)
+    return sums[index]
+
+
+def group_softmax(logits: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """softmax within each group, (N,): the weights of a group sum to 1."""
+    number = int(index.max()) + 1 if len(index) else 0
+    highest = logits.new_full((number,), -torch.inf).scatter_reduce(0, index, logits, "amax")
+    weights = (logits - highest[index]).exp()
+    return weights / group_sum(weights, index)
+
 
 STOCHASTIC = "only steps with noise have a ratio"
 
@@ -149,3 +239,60 @@ def _clipped(log_ratio: torch.Tensor, advantages: torch.Tensor, clip: float) -> 
 def _divergence(mean: torch.Tensor, mean_old: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
     check_shapes(mean=mean, mean_old=mean_old)
     return row_mean((mean.float() - mean_old.detach().float()).square()) / (2 * std.square())
+
+
+def mean_gauss(mean: torch.Tensor, mean_ref: torch.Tensor, std: Rowwise) -> torch.Tensor:
+    """KL between the two transitions, mean_dims (mean - mean_ref)^2 / (2 std^2), (N,).
+
+    std is that of the transition. flow_grpo divides by the drift's g instead (std^2 = g^2 |dt|), so its
+    value, and what its coefficients of 0.01 to 0.04 act on, is |dt| times this one.
+
+    Raises:
+        ValueError: shapes that do not match, or std not above 0.
+    """
+    scale = positive(std, mean, "std", "a step without noise has no KL; use velocity_mse")
+    return mean_mse(mean, mean_ref) / (2 * scale.square())
+
+
+def mean_mse(mean: torch.Tensor, mean_ref: torch.Tensor) -> torch.Tensor:
+    """mean_dims (mean - mean_ref)^2, (N,): squared latent units (Flow-Factory's x-based KL).
+
+    Raises:
+        ValueError: shapes that do not match.
+    """
+    check_shapes(policy=mean, reference=mean_ref)
+    return row_mean((mean.float() - mean_ref.detach().float()).square())
+
+
+def velocity_mse(v: torch.Tensor, v_ref: torch.Tensor) -> torch.Tensor:
+    """mean_dims (v - v_ref)^2, (N,): squared velocity units, for any step and for losses without steps.
+
+    An Euler step moves the mean by v dt, so `mean_mse` of that step is dt^2 times this.
+
+    Raises:
+        ValueError: shapes that do not match.
+    """
+    return mean_mse(v, v_ref)
+
+
+def old_policy(logp: torch.Tensor, logp_old: torch.Tensor) -> torch.Tensor:
+    """(logp - logp_old)^2 / 2, (N,): holds to the policy of the rollout (MixGRPO).
+
+    Raises:
+        ValueError: shapes other than (N,).
+    """
+    check_rows(logp=logp, logp_old=logp_old)
+    return (logp.float() - logp_old.detach().float()).square() / 2
+
+
+def reward_scaled(kl: torch.Tensor, p: torch.Tensor, coef: float, floor: float = 1e-4) -> torch.Tensor:
+    """kl times a coefficient that goes from `floor` at p = 0 to `coef` at p = 1, (N,), as in CRD: what the
+    reward likes is what may be hacked, and is held tighter.
+
+    Raises:
+        ValueError: shapes other than (N,), or coef below floor.
+    """
+    check_rows(kl=kl, p=p)
+    if coef < floor:
+        raise ValueError(f"coef {coef} is below floor {floor}")
+    return (floor + p.detach().float() * (coef - floor)) * kl

@@ -1,0 +1,170 @@
+"""What each option of a dual encoder does to its scores: `python -m mmreward.evals.audits.drift [device]`.
+
+Against clipscore in float32, resized in float, in full batches: half precision, the 8-bit ways to resize, and
+a batch of one. Three encoders: mini-clip on its own scenes, and two of ViT-B/32's size with random weights
+(one in transformers format, one in open_clip's) on photo-like noise. A ranking is what group-relative
+training sees, so ranks are compared within groups of eight pictures of one prompt.
+"""
+
+import json
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import spearmanr
+
+from mmreward import Engine, Media, Sample
+from mmreward.engine.batching import Budget
+from mmreward.mini.world import describe, render, sample_scene
+
+Scores = np.ndarray[Any, np.dtype[np.float64]]
+GROUPS, GROUP = 4, 8
+BFLOAT16 = {"dtype": "bfloat16"}
+OPTIONS: Mapping[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "bfloat16": ({}, BFLOAT16),
+    "float16": ({}, {"dtype": "float16"}),
+    "resize pil": ({}, {"resize": "pil"}),
+    "resize uint8": ({}, {"resize": "uint8"}),
+    "batch of 1": ({}, {"items": 1}),
+    "batch of 1, both in bfloat16": (BFLOAT16, {**BFLOAT16, "items": 1}),
+}
+"""Name of an option -> what it is compared with, and itself, as arguments of `scores`."""
+
+
+class Drift(NamedTuple):
+    """Difference of one option's scores from the reference's.
+
+    `spread` is the reference's standard deviation within a group: what a difference has to be small against.
+    `rank` is Spearman's correlation within a group; both are means over the groups.
+    """
+
+    mean: float
+    max: float
+    rank: float
+    spread: float
+
+
+def main(device: str = "auto") -> None:
+    """Measure everything and print the table."""
+    table = Table("encoder", "option", "mean |d|", "max |d|", "rank", "spread", box=box.SIMPLE)
+    with tempfile.TemporaryDirectory() as folder:
+        encoders = {
+            "mini-clip": ("mini-clip", scenes()),
+            "ViT-B/32, transformers": (save_transformers(Path(folder, "transformers")), photos()),
+            "ViT-B/32, open_clip": (save_open_clip(Path(folder, "open_clip")), photos()),
+        }
+        for name, (weights, samples) in encoders.items():
+            for option, row in drifts(weights, samples, device):
+                numbers = f"{row.mean:.1e}", f"{row.max:.1e}", f"{row.rank:.4f}", f"{row.spread:.1e}"
+                table.add_row(name, option, *numbers)
+    Console(width=100).print(table)
+
+
+def drifts(weights: str, samples: list[Sample], device: str) -> Iterator[tuple[str, Drift]]:
+    """Every option of one encoder."""
+
+    @cache
+    def measured(options: tuple[tuple[str, Any], ...]) -> Scores:
+        return scores(weights, samples, device, **dict(options))
+
+    for option, (reference, changed) in OPTIONS.items():
+        yield option, compare(measured((*reference.items(),)), measured((*changed.items(),)))
+
+
+def compare(reference: Scores, changed: Scores) -> Drift:
+    """How far `changed` is from `reference`, both (groups, pictures of a group)."""
+    difference = np.abs(changed - reference)
+    ranks = [spearmanr(a, b).statistic for a, b in zip(reference, changed, strict=True)]
+    spread = reference.std(axis=1).mean()
+    return Drift(float(difference.mean()), float(difference.max()), float(np.mean(ranks)), float(spread))
+
+
+def scores(weights: str, samples: list[Sample], device: str, *, items: int = 256, **options: str) -> Scores:
+    """clipscore as (groups, pictures of a group), in batches of at most `items`.
+
+    Raises:
+        ValueError: a score failed, so that there is nothing to compare.
+    """
+    reward = {"clipscore": {"weights": weights, **options}}
+    with Engine(device, budget=Budget(items=items)) as engine:
+        column = engine.score(samples, reward)["clipscore"]
+    if failed := [score.note for score in column if score.status != "ok"]:
+        raise ValueError(f"{len(failed)} scores failed; the first: {failed[0]}")
+    return np.array([score.value for score in column]).reshape(-1, GROUP)
+
+
+def scenes() -> list[Sample]:
+    """Scenes of 64 x 64, eight for each caption of one of them."""
+    rng = np.random.default_rng(0)
+    samples = []
+    for group in range(GROUPS):
+        shown = [sample_scene(rng) for _ in range(GROUP)]
+        prompt = str(describe(shown[0]))
+        samples += [
+            Sample(prompt=prompt, image=Media(render(scene, 64)), group=str(group)) for scene in shown
+        ]
+    return samples
+
+
+def photos() -> list[Sample]:
+    """Noise of 768 x 512 with a photo's spectrum: the coarser, the stronger, and a little grain."""
+    rng = np.random.default_rng(1)
+    return [
+        Sample(prompt=f"a photo of number {group}", image=Media(_photo(rng)), group=str(group))
+        for group in range(GROUPS)
+        for _ in range(GROUP)
+    ]
+
+
+def save_transformers(folder: Path) -> str:
+    """A CLIP of ViT-B/32's size with random weights, its tokenizer one of bytes."""
+    from tokenizers.pre_tokenizers import ByteLevel
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
+
+    folder.mkdir()
+    letters = sorted(ByteLevel.alphabet())
+    words = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps({word: index for index, word in enumerate(words)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    tokenizer = CLIPTokenizer.from_pretrained(folder)
+    ends = {"bos_token_id": len(words) - 2, "eos_token_id": len(words) - 1}
+    torch.manual_seed(0)
+    CLIPModel(CLIPConfig(text_config={"vocab_size": len(words), **ends})).save_pretrained(folder)
+    CLIPProcessor(image_processor=CLIPImageProcessor(), tokenizer=tokenizer).save_pretrained(folder)
+    return str(folder)
+
+
+def save_open_clip(folder: Path) -> str:
+    """open_clip's ViT-B-32 with random weights and OpenAI's preprocessing."""
+    import open_clip
+    from safetensors.torch import save_file
+
+    folder.mkdir()
+    torch.manual_seed(1)
+    model = open_clip.CLIP(**open_clip.get_model_config("ViT-B-32"))
+    save_file(model.state_dict(), folder / "open_clip_model.safetensors")
+    preprocess = {"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD}
+    config = {"model_cfg": open_clip.get_model_config("ViT-B-32"), "preprocess_cfg": preprocess}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    return str(folder)
+
+
+def _photo(rng: np.random.Generator) -> Image.Image:
+    total = np.full((512, 768, 3), 128.0)
+    for cells in (2, 4, 8, 16, 32, 64, 256):
+        coarse = Image.fromarray(rng.integers(0, 256, (cells, cells, 3), dtype=np.uint8))
+        total += (np.asarray(coarse.resize((768, 512), Image.Resampling.BICUBIC), float) - 128) / cells**0.5
+    return Image.fromarray(total.clip(0, 255).astype(np.uint8))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

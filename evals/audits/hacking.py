@@ -1,0 +1,100 @@
+"""Rewards that are gamed, and what prevents it: `python -m mmreward.evals.audits.hacking`.
+
+Runs configs/hack-mini-CASE.yaml (the alarm only watches) and configs/hack-mini-CASE-guarded.yaml (with
+mini-artifact as a regulariser; the alarm stops) for every case. Prints what every evaluation found, and
+writes one picture for each: the same prompts from the same seeds, untrained, gamed and guarded, row by row.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from mmreward.tune.config import TuneConfig
+from mmreward.tune.journal import lines, read_grid
+
+from ..report.training_run import TrainingRun, change, load_training_run
+from ..studies.tuning import shipped, train
+
+CASES = ("saturation", "clip")
+SHOWN, ENLARGED = 8, 2
+GAP = 4
+"""Pixels between rows of pictures."""
+
+
+def table(run: TrainingRun) -> str:
+    """Markdown: every evaluation's means, and what the alarm said."""
+    names = run.optimised + run.held_out
+    rows = ["| rounds | " + " | ".join(names) + " | alarm |", "|---" * (len(names) + 2) + "|"]
+    for one in run.evaluations:
+        means = " | ".join(f"{run.measured(one, name).mean:.3f}" for name in names)
+        rows.append(f"| {one.after} | {means} | {one.level} |")
+    return "\n".join(rows)
+
+
+def moved(run: TrainingRun, at: int) -> str:
+    """The change of every reward from the first evaluation to number `at`, with paired intervals."""
+    first, last = run.evaluations[0], run.evaluations[at]
+    said = []
+    for name in run.optimised + run.held_out:
+        found = change(run.measured(first, name), run.measured(last, name))
+        if found.interval is not None:
+            said.append(f"{name} {found.mean:+.3f} ({found.interval.low:+.3f} to {found.interval.high:+.3f})")
+    return f"from round 0 to round {last.after}: " + ", ".join(said)
+
+
+def kept(run: TrainingRun) -> int:
+    """Index of the evaluation whose weights the run saved: the best one where it was stopped, else the
+    last."""
+    stopped = run.ended is not None and run.ended["reason"].startswith(("stopped by the alarm", "no rise"))
+    if stopped and run.best is not None:
+        return run.evaluations.index(run.best)
+    return len(run.evaluations) - 1
+
+
+def pictures(run: TrainingRun, at: int) -> list[Image.Image]:
+    """The first pictures of evaluation number `at`."""
+    return read_grid(run.folder, run.evaluations[at].after, len(run.prompts))[:SHOWN]
+
+
+def sheet(rows: Sequence[Sequence[Image.Image]]) -> Image.Image:
+    """Pictures in rows, enlarged."""
+    side = rows[0][0].width * ENLARGED
+    whole = Image.new("RGB", (side * len(rows[0]), (side + GAP) * len(rows) - GAP), "white")
+    for y, row in enumerate(rows):
+        for x, picture in enumerate(row):
+            whole.paste(picture.resize((side, side), Image.Resampling.NEAREST), (x * side, y * (side + GAP)))
+    return whole
+
+
+def run(name: str, folder: Path) -> TrainingRun:
+    """Train as a config says, unless that is done already, and print what its evaluations found."""
+    config: TuneConfig = shipped(f"{name}.yaml").model_copy(update={"out": str(folder / name)})
+    train(config)
+    done = load_training_run(folder / name)
+    print(f"## {name}\n\n{table(done)}\n\n{moved(done, kept(done))}")
+    for line in lines(folder / name / "evaluations.jsonl"):
+        for reason in line["reasons"]:
+            print(f"- {line['verdict']} after {line['round']} rounds: {reason}")
+    print(f"ended: {json.dumps(done.ended)}\n")
+    return done
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--only", choices=CASES, action="append", help="a case; may be repeated")
+    parser.add_argument("--out", type=Path, default=Path("runs/hacking"), help="where the runs are left")
+    given = parser.parse_args()
+    for case in given.only or CASES:
+        gamed, guarded = (run(f"hack-mini-{case}{guard}", given.out) for guard in ("", "-guarded"))
+        ends = [(gamed, 0), (gamed, len(gamed.evaluations) - 1), (guarded, kept(guarded))]
+        rows = [pictures(done, at) for done, at in ends]
+        picture = given.out / f"{case}.png"
+        sheet(rows).save(picture)
+        print(f"pictures -> {picture}\n")
+
+
+if __name__ == "__main__":
+    main()

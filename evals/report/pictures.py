@@ -1,0 +1,173 @@
+"""A sample's pictures as HTML: embedded, small ones enlarged crisply, boxes drawn over them.
+
+Knows nothing of scores; what space the boxes are in comes from the arguments of the `iou` reward.
+"""
+
+import base64
+import io
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from PIL import Image
+
+from mmreward.errors import Unscorable
+from mmreward.media import Media
+from mmreward.types import Sample
+from mmreward.verifiers.boxes import Box, boxes_of, to_unit
+from mmreward.verifiers.markup import box_items
+from mmreward.verifiers.response import segment
+from mmreward.verifiers.spaces import Named, extent, space_of
+
+from .html import count, text
+
+MAX_SIDE = 384
+INPUT_SIDE = 96
+SMALL_SIDE = 128
+"""Pictures up to this side stay PNG and are enlarged without smoothing."""
+CANVAS = 320
+TALLEST = 26
+"""Height on the page, in rem, at which a picture that stands upright stops growing."""
+LABEL_CHARS = 24
+MAX_BOXES = 50
+
+
+class Spaces(NamedTuple):
+    """The coordinate spaces of boxes in responses and targets, named as in the `iou` reward."""
+
+    found: Named = "norm_1000"
+    true: Named = "norm_1000"
+
+
+class Boxes(NamedTuple):
+    """Boxes in fractions of the picture, how many could not be read, and why a whole list could not be."""
+
+    boxes: list[Box]
+    unreadable: int = 0
+    problem: str = ""
+
+
+def pictures(sample: Sample, spaces: Spaces, expects_boxes: bool) -> str:
+    """The picture or first frame with its boxes, the other inputs small beneath it; empty without any."""
+    shown = [media for media in (sample.image, sample.video, *sample.inputs) if media is not None]
+    if not shown:
+        return ""
+    main, others = shown[0], shown[1:]
+    size = _size(main)
+    true = _true_boxes(sample, spaces.true, size)
+    found = _found_boxes(sample, spaces.found, size, expects_boxes or bool(true.boxes))
+    caption = _legend(found, true)
+    small = "".join(f'<div class="input">{embedded(media, INPUT_SIDE)}</div>' for media in others)
+    inputs = f'<div class="inputs"><span class="small">inputs</span>{small}</div>' if small else ""
+    frame = _framed(main, f"picture of sample {sample.id}", _overlay(found, true, size))
+    return f"<figure>{frame}{caption}</figure>{inputs}"
+
+
+def thumbnail(sample: Sample) -> str:
+    """The picture alone."""
+    media = sample.image or sample.video or next(iter(sample.inputs), None)
+    return f"<figure>{_framed(media, f'picture of sample {sample.id}', '')}</figure>" if media else ""
+
+
+def embedded(media: Media, side: int, alt: str = "") -> str:
+    """An <img> with its bytes inside, or the reason why there is none."""
+    try:
+        picture = media.picture()
+    except Unscorable as error:
+        return f'<p class="absent">no picture: {text(error)}</p>'
+    small = max(picture.size) <= SMALL_SIDE
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG" if small else "JPEG", **({} if small else {"quality": 86}))
+    kind, crisp = ("png", ' class="crisp"') if small else ("jpeg", "")
+    data = base64.b64encode(buffer.getvalue()).decode()
+    size = f'width="{picture.width}" height="{picture.height}"'
+    return f'<img{crisp} {size} alt="{text(alt)}" src="data:image/{kind};base64,{data}">'
+
+
+def _framed(media: Media, alt: str, overlay: str) -> str:
+    tag = '<span class="tag">video, first frame</span>' if media.kind == "video" else ""
+    height, width = _size(media) or (1, 1)
+    narrow = f' style="max-width:{TALLEST * width / height:.1f}rem"' if height > width else ""
+    return f'<div class="picture"{narrow}>{embedded(media, MAX_SIDE, alt)}{overlay}{tag}</div>'
+
+
+def _size(media: Media) -> tuple[int, int] | None:
+    """(height, width), or None when the picture cannot be opened."""
+    try:
+        return media.size
+    except Unscorable:
+        return None
+
+
+def _found_boxes(sample: Sample, space: Named, size: tuple[int, int] | None, expected: bool) -> Boxes:
+    """The boxes of the response; a response that is about something else is only a problem when expected."""
+    if not sample.response:
+        return Boxes([])
+    try:
+        items = box_items(segment(sample.response, bare=True).answer).items
+    except Unscorable as error:
+        return Boxes([], problem=str(error) if expected else "")
+    given = boxes_of(items, y_first=space_of(space).y_first)
+    if not expected and not any(given):
+        return Boxes([])
+    return _in_picture(given, space, size, sample.meta)
+
+
+def _true_boxes(sample: Sample, space: Named, size: tuple[int, int] | None) -> Boxes:
+    known = isinstance(sample.target, list | tuple | Mapping)
+    given = boxes_of(sample.target, y_first=space_of(space).y_first) if known else []
+    return _in_picture(given, space, size, sample.meta) if any(given) else Boxes([])
+
+
+def _in_picture(
+    given: list[Box | None], space: Named, size: tuple[int, int] | None, meta: Mapping[str, Any]
+) -> Boxes:
+    try:
+        height, width = extent(space_of(space), Sample(meta={"size": size, **meta}))
+    except Unscorable:
+        return Boxes([], problem="they are in pixels, and the size of the picture is not known")
+    units = [to_unit(box, width, height) if box is not None else None for box in given]
+    boxes = [box for box in units if box is not None]
+    return Boxes(boxes, len(units) - len(boxes))
+
+
+def _overlay(found: Boxes, true: Boxes, size: tuple[int, int] | None) -> str:
+    if size is None or not (found.boxes or true.boxes):
+        return ""
+    height, width = (CANVAS * side / max(size) for side in size)
+    drawn = "".join(_drawn(box, "true", width, height) for box in true.boxes[:MAX_BOXES])
+    drawn += "".join(_drawn(box, "found", width, height) for box in found.boxes[:MAX_BOXES])
+    return f'<svg class="boxes" viewBox="0 0 {width:.1f} {height:.1f}" aria-hidden="true">{drawn}</svg>'
+
+
+def _drawn(box: Box, kind: str, width: float, height: float) -> str:
+    x, y, right, bottom = box.x1 * width, box.y1 * height, box.x2 * width, box.y2 * height
+    place = f'x="{x:.1f}" y="{y:.1f}" width="{right - x:.1f}" height="{bottom - y:.1f}"'
+    rects = f'<rect class="under" {place}/><rect class="{kind}" {place}/>'
+    if kind == "true" or not box.label:
+        return rects
+    label = box.label if len(box.label) <= LABEL_CHARS else box.label[: LABEL_CHARS - 1] + "\u2026"
+    baseline = y - 5 if y > 20 else min(bottom + 15, height - 5)
+    start = x < width / 2
+    where = f'x="{x if start else right:.1f}" y="{baseline:.1f}" text-anchor="{"start" if start else "end"}"'
+    return f"{rects}<text {where}>{text(label)}</text>"
+
+
+def _legend(found: Boxes, true: Boxes) -> str:
+    """What is drawn, and what could not be."""
+    entries = []
+    if found.boxes:
+        entries.append(
+            f'<span class="key found"></span>{count(len(found.boxes), "box", "boxes")} in the response'
+        )
+    if true.boxes:
+        entries.append(f'<span class="key true"></span>{len(true.boxes)} true')
+    unreadable = found.unreadable + true.unreadable
+    if unreadable:
+        entries.append(f"{unreadable} not drawn: unreadable or without area")
+    if max(len(found.boxes), len(true.boxes)) > MAX_BOXES:
+        entries.append(f"only the first {MAX_BOXES} are drawn")
+    if found.problem:
+        entries.append(f"boxes of the response not drawn: {text(found.problem)}")
+    items = "".join(f"<li>{entry}</li>" for entry in entries)
+    return f'<figcaption><ul class="legend">{items}</ul></figcaption>' if items else ""

@@ -1,0 +1,81 @@
+"""A run as one self-contained HTML page: of scores, of a training, or of a log of metrics by source.
+
+Finds what there is to report and writes the file; what the pages say is in page.py, training_page.py and
+sources_page.py.
+"""
+
+import os
+from pathlib import Path
+
+from mmreward.monitor.by_source import is_metrics_log
+
+from .page import NUM_EXTREME, page
+from .scored import find_results, load_run, reference_column, with_data
+from .sources import sources_page
+from .training import training_page
+from .training_run import is_training_run, load_training_run
+
+
+def write_report(
+    run: Path,
+    out: Path | None = None,
+    data: Path | None = None,
+    limit: int = 64,
+    reference: str | None = None,
+) -> Path:
+    """Write the page about a run and return where it is.
+
+    Args:
+        run: a results file (.parquet or .jsonl), a folder with scores.parquet, the folder of a training, or
+            a log of metrics (.jsonl).
+        out: the page; default report.html beside the results or in the training's folder.
+        data: the data set, when it is not where the results say; without one there are no pictures.
+        limit: samples shown in the gallery, or prompts before and after; the figures are over all of them.
+        reference: the reward the others are compared with; default "oracle" when the run has it.
+
+    Raises:
+        ValueError: no results, no data set at `data`, no reward `reference`, an `out` that is no page, a
+            training without an evaluation, or `data` or `reference` for a training or a log, which have
+            neither.
+    """
+    if limit < 0:
+        raise ValueError(f"limit {limit} is negative; 0 shows no samples")
+    if is_metrics_log(Path(run)):
+        _only_itself("log of metrics", Path(run), data, reference)
+        return _write(out, Path(run).with_suffix(".html"), sources_page(Path(run)))
+    if is_training_run(Path(run)):
+        return _write(out, *_training(Path(run), data, limit, reference))
+    return _write(out, *_scores(Path(run), data, limit, reference))
+
+
+def _training(folder: Path, data: Path | None, limit: int, reference: str | None) -> tuple[Path, str]:
+    """Where the page goes unless told, and the page."""
+    _only_itself("training run", folder, data, reference)
+    return folder / "report.html", training_page(load_training_run(folder), limit)
+
+
+def _only_itself(kind: str, run: Path, data: Path | None, reference: str | None) -> None:
+    if data is not None or reference is not None:
+        name, given = ("data", data) if data is not None else ("reference", reference)
+        raise ValueError(f"{run} is a {kind}, which takes no {name} ({given}); leave it out")
+
+
+def _scores(run: Path, data: Path | None, limit: int, reference: str | None) -> tuple[Path, str]:
+    """Where the page goes unless told, and the page."""
+    results = find_results(run)
+    scored = load_run(results)
+    compared = reference_column(scored, reference)
+    extremes = scored.extremes(NUM_EXTREME)
+    wanted = {*scored.ids[:limit], *extremes[0], *extremes[1]}
+    return results.with_name("report.html"), page(with_data(scored, data, wanted), compared, extremes, limit)
+
+
+def _write(out: Path | None, usual: Path, document: str) -> Path:
+    target = Path(out) if out is not None else usual
+    if target.suffix not in (".html", ".htm"):
+        raise ValueError(f"the page goes to a .html file, not {target.name!r}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    part.write_text(document, encoding="utf-8")
+    part.replace(target)
+    return target

@@ -1,0 +1,253 @@
+"""Timing contenders in turn: same process, same threads, each round with inputs that nobody has seen.
+
+Knows nothing of what the contenders do.
+"""
+
+# FOLDED evals/bench_tasks.py: What every kind of work in the speed comparison offers: the engine's way and three ways without it.
+#
+# Knows nothing of timing, and of no particular network.
+#
+# FOLDED evals/bench_limits.py: What a device could do at best: the work of a bare forward, counted, over the rate vendors print.
+#
+# 45 % of the peak is what well-tuned transformers reach, and what the limits of published comparisons assume.
+#
+# FOLDED evals/bench_workloads.py: One workload as four contenders: what is prepared for each, and what is timed.
+
+import gc
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from statistics import median
+from typing import Protocol
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from mmreward import Engine, Sample, Score
+from mmreward.registry import Reward
+
+Values = list[float | str]
+"""What a contender computed, in one order for all of them; words only where words are the result."""
+Run = Callable[[], Values]
+"""The part that is timed."""
+
+
+class Task(Protocol):
+    """One kind of reward over one set of samples.
+
+    `loop`, `batches` and `bare` share no code with the engine or the networks behind it.
+    """
+
+    @property
+    def rewards(self) -> Mapping[str, Reward]:
+        """What the engine is given."""
+
+    def values(self, scores: Mapping[str, list[Score]]) -> Values:
+        """The engine's scores, in the order of the other ways. A failed score is no number: it is left
+        out."""
+
+    def loop(self, samples: Sequence[Sample]) -> Values:
+        """As on a model card: one sample, one question, one forward."""
+
+    def batches(self, samples: Sequence[Sample], size: int) -> Values:
+        """Padded batches of a fixed size, one reward after another, each with its own decoding."""
+
+    def bare(self, samples: Sequence[Sample], size: int) -> Run:
+        """The limit: only forwards, of tensors prepared now, for what must be computed at least once."""
+
+
+def resolve_device(device: str) -> torch.device:
+    """ "auto" is the first GPU there is, else the processor."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device)
+
+
+Prepare = Callable[[int], Run]
+"""Given the round, everything that is not timed; returns what is."""
+Variants = Mapping[str, Prepare]
+"""Ways to do the same, such as batch sizes; the fastest in the warm-up competes."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """One contender's times, and by how much its values were off.
+
+    `seconds` has one entry per round; `difference` is the largest absolute difference from the reference.
+    """
+
+    seconds: list[float] = field(default_factory=list)
+    difference: float = 0.0
+    chosen: list[str] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        return median(self.seconds)
+
+
+def contest(
+    contenders: Mapping[str, Sequence[Variants]],
+    repeats: int,
+    *,
+    reference: str,
+    settle: Callable[[], None] = lambda: None,
+) -> dict[str, Outcome]:
+    """Warm everyone up in round 0, then time rounds 1 to `repeats`, taking turns.
+
+    Args:
+        contenders: name -> its parts, done one after another, each with its variants.
+        repeats: timed rounds.
+        reference: the contender whose values the others are held against.
+        settle: waits until the device has finished; called before and after each timed part.
+    """
+    with _small_heap():
+        return _contest(contenders, repeats, reference, settle)
+
+
+def _contest(
+    contenders: Mapping[str, Sequence[Variants]], repeats: int, reference: str, settle: Callable[[], None]
+) -> dict[str, Outcome]:
+    outcomes = {name: Outcome() for name in contenders}
+    picked = {name: [_fastest(part, settle) for part in parts] for name, parts in contenders.items()}
+    for name, parts in picked.items():
+        outcomes[name].chosen = [variant for variant, _ in parts]
+    for number in range(1, repeats + 1):
+        values: dict[str, Values] = {}
+        for name, parts in picked.items():
+            seconds, values[name] = 0.0, []
+            for _, prepare in parts:
+                taken, found = _timed(prepare(number), settle)
+                seconds += taken
+                values[name] += found
+            outcomes[name].seconds.append(seconds)
+        for name, outcome in outcomes.items():
+            outcome.difference = max(outcome.difference, difference(values[name], values[reference]))
+    return outcomes
+
+
+def difference(values: Values, reference: Values) -> float:
+    """The largest absolute difference; infinite when a value is missing, NaN or of another kind."""
+    if len(values) != len(reference):
+        return math.inf
+    return max((_apart(one, other) for one, other in zip(values, reference, strict=True)), default=0.0)
+
+
+def _apart(one: float | str, other: float | str) -> float:
+    if isinstance(one, str) or isinstance(other, str):
+        return 0.0 if one == other else math.inf
+    apart = abs(one - other)
+    return math.inf if math.isnan(apart) else apart
+
+
+def _fastest(part: Variants, settle: Callable[[], None]) -> tuple[str, Prepare]:
+    """Run every variant on round 0; the first one twice, for it finds everything cold."""
+    if len(part) > 1:
+        next(iter(part.values()))(0)()
+    times = {name: _timed(prepare(0), settle)[0] for name, prepare in part.items()}
+    name = min(times, key=lambda variant: times[variant])
+    return name, part[name]
+
+
+@contextmanager
+def _small_heap() -> Iterator[None]:
+    """Hide what is there already from the garbage collector, which would walk through it for everybody."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+def _timed(run: Run, settle: Callable[[], None]) -> tuple[float, Values]:
+    gc.collect()
+    settle()
+    begun = time.perf_counter()
+    values = run()
+    settle()
+    return time.perf_counter() - begun, values
+
+
+PEAKS = {
+    "H200": {"bfloat16": 989e12, "float16": 989e12, "float32": 67e12},
+    "H100": {"bfloat16": 989e12, "float16": 989e12, "float32": 67e12},
+    "A100": {"bfloat16": 312e12, "float16": 312e12, "float32": 19.5e12},
+}
+"""Dense FLOP/s of the SXM boards, without TF32, which torch leaves off by default."""
+REACHED = 0.45
+
+
+def count(run: Run) -> int:
+    """FLOPs of the matrix products and attentions in it; a multiplication and an addition are two."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return int(counter.get_total_flops())
+
+
+def limit(flops: int, device: torch.device, dtype: str) -> float | None:
+    """Seconds for this many FLOPs at 45 % of the device's peak; None for a device not listed."""
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    peak = next((rates[dtype] for known, rates in PEAKS.items() if known in name), None)
+    return None if peak is None else flops / (REACHED * peak)
+
+
+BATCHES = (8, 16)
+"""Sizes of a fixed batch; the faster one competes."""
+BARE = (1, 2, 4, 8, 16)
+"""Pictures or rows in one bare forward; the fastest competes."""
+
+Draw = Callable[[int], list[Sample]]
+"""A round's samples, with media nobody has opened."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Tasks over the samples of a round."""
+
+    name: str
+    tasks: tuple[Task, ...]
+    draw: Draw
+
+    def contenders(self, engine: Engine) -> dict[str, Sequence[Variants]]:
+        """name -> parts for `contest`; the engine gets all tasks in one call."""
+        most = len(self.draw(0))
+        return {
+            "loop": [{"one by one": partial(self._loop, task)} for task in self.tasks],
+            "batches": [_sizes(self._batches, task, BATCHES) for task in self.tasks],
+            "bare": [_sizes(self._bare, task, [s for s in BARE if s <= most]) for task in self.tasks],
+            "engine": [{"engine": partial(self._engine, engine)}],
+        }
+
+    def _loop(self, task: Task, number: int) -> Run:
+        return partial(task.loop, self.draw(number))
+
+    def _batches(self, task: Task, size: int, number: int) -> Run:
+        return partial(task.batches, self.draw(number), size)
+
+    def _bare(self, task: Task, size: int, number: int) -> Run:
+        return task.bare(self.draw(number), size)
+
+    def _engine(self, engine: Engine, number: int) -> Run:
+        engine.run(_clear(engine))
+        samples = self.draw(number)
+        rewards = {name: reward for task in self.tasks for name, reward in task.rewards.items()}
+
+        def run() -> Values:
+            scores = engine.score(samples, rewards)
+            return [value for task in self.tasks for value in task.values(scores)]
+
+        return run
+
+
+def _sizes(way: Callable[[Task, int, int], Run], task: Task, sizes: Sequence[int]) -> Variants:
+    return {f"batch {size}": partial(way, task, size) for size in sizes}
+
+
+async def _clear(engine: Engine) -> None:
+    """On the engine's loop, which owns the cache."""
+    engine.cache.clear()

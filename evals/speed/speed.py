@@ -1,0 +1,302 @@
+"""The engine against what its users would otherwise write, side by side in one run: `mmreward bench`.
+
+What each contender does, and what each figure means, is in speed.md beside this file.
+"""
+
+# FOLDED evals/bench_bars.py: What the speed comparison must show, and whether it does. Knows nothing of networks.
+# FOLDED evals/bench_table.py: The outcome of a speed comparison as a table for people, as markdown, and as JSON.
+
+import json
+import platform
+import re
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from transformers.utils.logging import disable_progress_bar
+
+from mmreward import Engine
+
+from .contest import Outcome, Workload, contest, count, limit, resolve_device
+from .inputs import SCALES, save_all, texts
+from .workloads import NAMES, Workshop
+
+Rival = Literal["loop", "batches", "bare"]
+TOLERANCE = 1e-4
+"""Values may differ from the loop's by this much in float32; other types round more coarsely."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """The engine must be at least `times` as fast as the rival on workloads whose name matches."""
+
+    workload: str
+    rival: Rival
+    times: float
+
+    def __str__(self) -> str:
+        if self.rival == "bare":
+            return f"at least {self.times:.0%} of the bare forward's speed"
+        return f"{self.times:g}x over {'the loop' if self.rival == 'loop' else 'batches'}"
+
+
+BARS = (
+    Bar("checklist K=8", "loop", 6.0),
+    Bar("checklist K=8", "batches", 5.0),
+    Bar("listener G=8", "loop", 4.0),
+    Bar("five CLIP rewards", "batches", 3.0),
+    Bar("checklist K=8|listener G=8|five CLIP rewards", "bare", 0.95),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A bar, and the ratio that was measured."""
+
+    bar: Bar
+    measured: float
+
+    @property
+    def met(self) -> bool:
+        return self.measured >= self.bar.times
+
+    def __str__(self) -> str:
+        measured = f"{self.measured:.0%}" if self.bar.rival == "bare" else f"{self.measured:.1f}x"
+        return f"{self.bar}: {measured} {'met' if self.met else 'MISSED'}"
+
+
+def ratio(outcomes: Mapping[str, Outcome], rival: Rival) -> float:
+    """How many times as fast as the rival the engine is, by the medians."""
+    return outcomes[rival].median / outcomes["engine"].median
+
+
+def verdicts(workload: str, outcomes: Mapping[str, Outcome]) -> list[Verdict]:
+    """The bars of this workload, measured."""
+    return [Verdict(bar, ratio(outcomes, bar.rival)) for bar in BARS if re.fullmatch(bar.workload, workload)]
+
+
+def equal(outcomes: Mapping[str, Outcome], tolerance: float = TOLERANCE) -> bool:
+    """Whether every contender computed what the loop did."""
+    return all(outcome.difference <= tolerance for outcome in outcomes.values())
+
+
+COLUMNS = (
+    "workload",
+    "loop s",
+    "batch s",
+    "bare s",
+    "engine s",
+    "x loop",
+    "x batch",
+    "of bare",
+    "differ",
+)
+"""Median seconds of each contender, how many times as fast as the first two the engine is, its share of the
+bare forward's speed, and the largest difference of any value from the loop's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """Where and how a comparison ran."""
+
+    command: str
+    scale: str
+    device: str
+    dtype: str
+    threads: int
+    date: str
+    versions: Mapping[str, str]
+    tolerance: float
+
+    def __str__(self) -> str:
+        versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
+        place = f"{self.device}, {self.threads} threads, {self.dtype}, scale {self.scale}"
+        return f"{place}; {versions}; {self.date}"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One workload's outcome; `limit` is the seconds the device's peak rate would take, None if unknown."""
+
+    workload: str
+    outcomes: Mapping[str, Outcome]
+    flops: int
+    limit: float | None
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        return verdicts(self.workload, self.outcomes)
+
+
+def cells(line: Line, tolerance: float) -> list[str]:
+    """The line's entries under COLUMNS."""
+    times = [f"{line.outcomes[name].median:.3f}" for name in ("loop", "batches", "bare", "engine")]
+    apart = max(outcome.difference for outcome in line.outcomes.values())
+    mark = "" if equal(line.outcomes, tolerance) else " MISSED"
+    return [
+        line.workload,
+        *times,
+        f"{ratio(line.outcomes, 'loop'):.2f}",
+        f"{ratio(line.outcomes, 'batches'):.2f}",
+        f"{ratio(line.outcomes, 'bare'):.0%}",
+        f"{apart:.1e}{mark}",
+    ]
+
+
+def table(lines: list[Line], setting: Setting) -> Table:
+    """For a terminal."""
+    made = Table(*COLUMNS, title=str(setting), box=None, padding=(0, 1, 0, 0))
+    for line in lines:
+        made.add_row(*cells(line, setting.tolerance))
+    return made
+
+
+def markdown(lines: list[Line], setting: Setting) -> str:
+    """For a document: the table, then one line for each bar."""
+    rows = [list(COLUMNS), ["---"] * len(COLUMNS), *(cells(line, setting.tolerance) for line in lines)]
+    body = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return f"{setting}\n\n{body}\n\n" + "\n".join(f"- {text}" for text in notes(lines))
+
+
+def notes(lines: list[Line]) -> list[str]:
+    """Every bar with met or MISSED, and the device's own limit where it is known."""
+    found = [f"{line.workload}: {verdict}" for line in lines for verdict in line.verdicts]
+    for line in lines:
+        if line.limit is not None:
+            engine = line.outcomes["engine"].median
+            found.append(
+                f"{line.workload}: {line.flops / 1e12:.2f} TFLOP, {line.flops / engine / 1e12:.1f} TFLOP/s; "
+                f"the device's limit is {line.limit:.4f} s, {line.limit / engine:.0%} of it reached"
+            )
+    return found
+
+
+def as_json(lines: list[Line], setting: Setting) -> dict[str, Any]:
+    """Everything measured: `workloads` by name, and the setting's fields beside it."""
+    workloads = {
+        line.workload: {
+            **{name: outcome.seconds for name, outcome in line.outcomes.items()},
+            "difference": {name: outcome.difference for name, outcome in line.outcomes.items()},
+            "chosen": {name: outcome.chosen for name, outcome in line.outcomes.items()},
+            "equal": equal(line.outcomes, setting.tolerance),
+            "bars": [{"bar": str(v.bar), "measured": v.measured, "met": v.met} for v in line.verdicts],
+            "flops": line.flops,
+            "limit_seconds": line.limit,
+        }
+        for line in lines
+    }
+    return {"workloads": workloads, **asdict(setting)}
+
+
+COARSE = 5e-2
+"""How far values may lie apart in bfloat16 or float16, where equal sums rounded in another order differ."""
+
+
+def bench(
+    scale: str = "small",
+    device: str = "auto",
+    dtype: str = "float32",
+    only: Sequence[str] = (),
+    repeats: int = 3,
+    out: Path | None = None,
+    as_markdown: bool = False,
+) -> bool:
+    """Run the workloads, print the table, write the JSON; True when every contender computed the same.
+
+    Args:
+        scale: a key of SCALES.
+        device: "auto", "cpu", "cuda", ...
+        dtype: of all networks.
+        only: names of the workloads to run, or how they begin; none means all.
+        repeats: timed rounds, 3 or more for a figure worth quoting.
+        out: where the JSON goes; written anew after each workload.
+        as_markdown: print markdown instead of a table.
+
+    Raises:
+        ValueError: no such scale, dtype or workload, or less than one round.
+    """
+    if scale not in SCALES or dtype not in ("float32", "bfloat16", "float16") or repeats < 1:
+        raise ValueError(
+            f"scale is one of {', '.join(SCALES)}, dtype float32, bfloat16 or float16, repeats 1 or more; "
+            f"not {scale!r}, {dtype!r}, {repeats}"
+        )
+    names = _chosen(NAMES, only)
+    console = Console(stderr=as_markdown)
+    disable_progress_bar()
+    place = resolve_device(device)
+    setting = _setting(scale, place, dtype)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="mmreward-bench-")))
+        console.print(f"drawing random weights of scale {scale}")
+        places = save_all(folder, SCALES[scale], texts(), getattr(torch, dtype))
+        workshop = Workshop(folder / "media", places, SCALES[scale], place, dtype)
+        engine = stack.enter_context(Engine(str(place)))
+        lines: list[Line] = []
+        for name in names:
+            console.print(f"timing {name}")
+            lines.append(_run(workshop.make(name), engine, repeats, place, dtype))
+            if out is not None:  # a run that is cut short keeps what it has measured
+                out.parent.mkdir(parents=True, exist_ok=True)
+                out.write_text(json.dumps(as_json(lines, setting), indent=1) + "\n", encoding="utf-8")
+    if as_markdown:
+        print(markdown(lines, setting))
+    else:
+        console.print(table(lines, setting))
+        for text in notes(lines):
+            console.print(text, highlight=False)
+    return all(equal(line.outcomes, setting.tolerance) for line in lines)
+
+
+def _run(workload: Workload, engine: Engine, repeats: int, device: torch.device, dtype: str) -> Line:
+    settle = _settler(device)
+    outcomes = contest(workload.contenders(engine), repeats, reference="loop", settle=settle)
+    flops = sum(count(task.bare(workload.draw(0), 1)) for task in workload.tasks)
+    return Line(workload.name, outcomes, flops, limit(flops, device, dtype))
+
+
+def _settler(device: torch.device) -> Callable[[], None]:
+    if device.type == "cuda":
+        return lambda: torch.cuda.synchronize(device)
+    return lambda: None
+
+
+def _chosen(names: Sequence[str], only: Sequence[str]) -> list[str]:
+    """The workloads named in full, and those that begin with what is no name."""
+    wanted: set[str] = set()
+    for asked in only:
+        found = {asked} & set(names) or {name for name in names if name.startswith(asked)}
+        if not found:
+            raise ValueError(f"no workload begins with {asked!r}; there are {', '.join(names)}")
+        wanted |= found
+    return [name for name in names if not only or name in wanted]
+
+
+def _setting(scale: str, device: torch.device, dtype: str) -> Setting:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    packages = ("mmreward", "torch", "transformers", "pillow")
+    return Setting(
+        command=" ".join(["mmreward", *sys.argv[1:]]),
+        scale=scale,
+        device=name,
+        dtype=dtype,
+        threads=torch.get_num_threads(),
+        date=time.strftime("%Y-%m-%d"),
+        versions={package: version(package) for package in packages},
+        tolerance=TOLERANCE if dtype == "float32" else COARSE,
+    )
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor() or platform.machine()

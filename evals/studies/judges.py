@@ -1,0 +1,170 @@
+"""A judge of picture pairs, trained in stages: `python -m mmreward.evals.studies.judges
+configs/judge-mini-*.yaml`.
+
+Held-out comparisons are asked in both orders before the first stage (in one turn, as anybody would ask) and
+after every one that the student went through, and a frozen listener hears the reasoning. What is printed is
+the table of all exams.
+"""
+
+import argparse
+import json
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import Field, model_validator
+
+from mmreward import Engine, load, models
+from mmreward.config import Amount, Positive, Strict, load_yaml
+from mmreward.data.pair_folder import read_pairs
+from mmreward.judges import comparison, training
+from mmreward.judges.comparison import Comparison
+from mmreward.judges.exam import FIGURES, Exam, examine
+from mmreward.judges.rationales import Drawing
+from mmreward.judges.training import Rejection, School, Stage, draw_pairs, load_judge
+from mmreward.rewards.judged.asking import Asking
+
+from .vlm_exam import weaken
+from .vlm_rl import gain
+
+EXAM_SEED = 70_001
+
+
+class JudgeConfig(Strict):
+    """One run.
+
+    Args:
+        student: who learns: a folder, a hub id or "mini-vlm".
+        teacher: who writes rationales for `parrot`; MODEL@URL for a served one.
+        listener: who filters them, and examines; frozen.
+        weaken: noise on the student's weights, in standard deviations of each matrix.
+        asking: arguments of `judges.asking.Asking`.
+        pairs: how many comparisons to draw from shapes world, or a folder that `mmreward pairs` made.
+        examined: held-out comparisons; of a folder they are taken from its end.
+        max_tokens: where a turn is cut off.
+        stages: one after the other.
+        out: folder of the weights and of exams.jsonl.
+        seed: of noise, scenes, draws and trainers.
+    """
+
+    student: str = "mini-vlm"
+    teacher: str = "mini-vlm"
+    listener: str = "mini-vlm"
+    weaken: Amount = 0.0
+    asking: dict[str, Any] = Field(default_factory=dict)
+    pairs: Positive | str = 1500
+    examined: Positive = 300
+    max_tokens: Positive = 90
+    stages: Annotated[list[Stage], Field(min_length=1)]
+    out: str
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "JudgeConfig":
+        for place, stage in enumerate(self.stages):
+            before = self.stages[:place]
+            if getattr(stage, "unsolved", False) and not any(isinstance(one, Rejection) for one in before):
+                raise ValueError(f"stages.{place}.unsolved: no rejection comes before it to find them")
+        return self
+
+
+class Sitting(NamedTuple):
+    """An exam, and after what it was."""
+
+    after: str
+    exam: Exam
+    minutes: float
+
+
+def train(config: JudgeConfig) -> list[Sitting]:
+    """Train as described; every exam.
+
+    Raises:
+        ValueError: there is something in the output folder, or a folder of too few pairs.
+    """
+    out = Path(config.out)
+    if out.exists() and any(out.iterdir()):
+        raise ValueError(f"{out} is not empty: give another folder, or remove it")
+    out.mkdir(parents=True, exist_ok=True)
+    begun = time.perf_counter()
+    asking = Asking(**config.asking)
+    training, held = _split(config)
+    student = _disturbed(config, out) if config.weaken else config.student
+    listener = load("listener", listener=config.listener, labels=("1", "2"))
+    drawing = Drawing(asking=asking, temperature=0.0, max_tokens=config.max_tokens)
+    sittings = []
+    with Engine() as engine:
+        people = {"student": student, "teacher": config.teacher}
+        school = School(engine, people, training, asking, listener, config.max_tokens, out, config.seed)
+
+        def sit(after: str, drawing: Drawing) -> None:
+            judge = models.vlm(school.people["student"])
+            exam = examine(engine, judge, listener, held, drawing)
+            sittings.append(Sitting(after, exam, (time.perf_counter() - begun) / 60))
+            columns = {name: column.tolist() for name, column in asdict(exam).items()}
+            with (out / "exams.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"after": after, **columns}) + "\n")
+            told = ", ".join(f"{name} {getattr(exam, name).mean():.3f}" for name in FIGURES)
+            print(f"after {after}: {told}", flush=True)
+
+        sit("nothing", replace(drawing, asking=replace(asking, turns=1)))
+        for stage in config.stages:
+            taught = school.people["student"]
+            stage.go(school)
+            if school.people["student"] != taught:
+                sit(stage.kind, drawing)
+    return sittings
+
+
+def _split(config: JudgeConfig) -> tuple[list[Comparison], list[Comparison]]:
+    """Comparisons to learn from, and held out ones."""
+    if isinstance(config.pairs, int):
+        drawn = draw_pairs(config.pairs, config.seed)
+        held = draw_pairs(config.examined, EXAM_SEED)
+        return training.comparisons(drawn), training.comparisons(held)
+    every = comparison.comparisons(read_pairs(config.pairs))
+    if len(every) <= config.examined:
+        raise ValueError(f"{config.pairs} has {len(every)} pairs, and {config.examined} are to be held out")
+    return every[: -config.examined], every[-config.examined :]
+
+
+def _disturbed(config: JudgeConfig, out: Path) -> str:
+    model, processor = load_judge(config.student)
+    weaken(model, config.weaken, config.seed)
+    folder = out / "0-student"
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return str(folder)
+
+
+def table(name: str, sittings: list[Sitting]) -> str:
+    """Markdown: figures by exam, and what was gained from the first to the last."""
+    first, last = sittings[0].exam, sittings[-1].exam
+    heads = [f"after {one.after}, {one.minutes:.1f} min" for one in sittings[1:]]
+    lines = [f"| {name} | before | {' | '.join(heads)} | points (95 %) |"]
+    lines.append("|---" * (len(heads) + 3) + "|")
+    for figure, called in FIGURES.items():
+        values = [f"{getattr(one.exam, figure).mean():.3f}" for one in sittings]
+        points, half = gain(getattr(first, figure), getattr(last, figure))
+        interval = f"{points:+.1f} ({points - half:+.1f} to {points + half:+.1f})"
+        lines.append(f"| {called} | {' | '.join(values)} | {interval} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("configs", type=Path, nargs="+", help="YAML files, trained one after the other")
+    parser.add_argument("--out", type=Path, help="where the runs are left; default: as the configs say")
+    given = parser.parse_args()
+    tables = []
+    for path in given.configs:
+        config = load_yaml(path, JudgeConfig)
+        if given.out is not None:
+            config = config.model_copy(update={"out": str(given.out / path.stem)})
+        tables.append(table(path.stem, train(config)))
+    print("\n\n".join(tables))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,277 @@
+"""Examinations of the policy that `vlm_rl` trains: held-out scenes, answered greedily, and verified by
+rewards that stay the same whatever the training pays for."""
+
+# FOLDED evals/vlm_tasks.py: What mini-vlm is trained and examined on by RL: yes or no, counting, and grounding one kind of shape or
+# every shape in shapes world.
+# FOLDED evals/vlm_gate.py: Perception probes about shapes world: what else is true of the picture of an exercise.
+#
+# Drawn beside the exercises, never with their random state: a run with a gate trains on the same pictures and
+# questions as one without.
+#
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from transformers import PreTrainedModel, ProcessorMixin
+from transformers import TrainerCallback as Callback
+
+from mmreward import Engine, Media, Sample, Score
+from mmreward.adapters.trl_gate import FIGURE, LOGGED
+from mmreward.data.routing import Router
+from mmreward.mini import dialogues, world
+from mmreward.monitor.by_source import append_metrics, source_metrics
+from mmreward.monitor.outcomes import outcomes_of
+
+Task = Literal["yes_no", "count", "locate", "locate_all"]
+ASKED: dict[Task, dialogues.Single] = {
+    "yes_no": dialogues.present,
+    "count": dialogues.count,
+    "locate": dialogues.locate,
+    "locate_all": dialogues.locate_all,
+}
+USUAL: tuple[Task, ...] = ("yes_no", "count", "locate")
+BOXES: tuple[Task, ...] = ("locate", "locate_all")
+"""Tasks whose answers are boxes."""
+LONGEST: dict[Task, int] = {"yes_no": 6, "count": 6, "locate": 60, "locate_all": 112}
+"""Tokens of an answer, in an examination: a box takes 13, and there are four at most."""
+
+
+class Exercise(NamedTuple):
+    """A question about a picture, and its true answer as mini-vlm would write it."""
+
+    task: Task
+    scene: world.Scene
+    picture: Image.Image
+    question: str
+    answer: str
+
+    def sample(self, response: str) -> Sample:
+        """With a response, ready to be verified; the task is the source."""
+        return Sample(
+            source=self.task,
+            prompt=self.question,
+            image=Media(self.picture),
+            response=response,
+            target=self.answer,
+        )
+
+
+def exercises(number: int, seed: int, tasks: Sequence[Task] = USUAL) -> list[Exercise]:
+    """`number` of each task in turn, each about a scene of its own."""
+    rng = np.random.default_rng(seed)
+    drawn: list[Exercise] = []
+    while len(drawn) < number * len(tasks):
+        task, scene = tasks[len(drawn) % len(tasks)], world.sample_scene(rng)
+        dialogue = ASKED[task](scene, rng)
+        if dialogue is not None:  # not every question fits every scene
+            drawn.append(Exercise(task, scene, world.render(scene), dialogue.question, dialogue.answer))
+    return drawn
+
+
+@torch.no_grad()
+def weaken(model: torch.nn.Module, amount: float, seed: int = 0) -> None:
+    """Add noise to every matrix but the embeddings: `amount` times the standard deviation of its weights."""
+    noise = torch.Generator().manual_seed(seed)
+    for name, weights in model.named_parameters():
+        if weights.ndim == 2 and "embed" not in name:
+            drawn = torch.randn(weights.shape, generator=noise).to(weights)
+            weights.add_(amount * weights.std() * drawn)
+
+
+@torch.no_grad()
+def answers(
+    model: PreTrainedModel, processor: ProcessorMixin, asked: Sequence[Exercise], batch: int = 64
+) -> list[str]:
+    """What the model writes, greedily, in the order of the exercises."""
+    training = model.training
+    model.eval()
+    written: dict[int, str] = {}
+    for task, longest in LONGEST.items():
+        rows = [i for i, one in enumerate(asked) if one.task == task]
+        for start in range(0, len(rows), batch):
+            chosen = rows[start : start + batch]
+            inputs = _inputs(processor, [asked[i] for i in chosen]).to(model.device)
+            tokens = model.generate(**inputs, max_new_tokens=longest, do_sample=False)
+            fresh = tokens[:, inputs["input_ids"].shape[1] :]
+            written |= zip(chosen, processor.batch_decode(fresh, skip_special_tokens=True), strict=True)
+    model.train(training)
+    return [written[i] for i in range(len(asked))]
+
+
+def _inputs(processor: ProcessorMixin, asked: Sequence[Exercise]) -> Mapping[str, torch.Tensor]:
+    texts = [
+        processor.apply_chat_template(conversation(one), add_generation_prompt=True, tokenize=False)
+        for one in asked
+    ]
+    pictures = [one.picture for one in asked]
+    return processor(text=texts, images=pictures, return_tensors="pt", padding=True, padding_side="left")
+
+
+def conversation(one: Exercise) -> list[dict[str, object]]:
+    """The exercise as a chat of one turn, its picture before the question."""
+    return [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": one.question}]}]
+
+
+EXAMINED = {
+    "yes_no": {"rewards": {"yes_no": {"bare": True}}},
+    "count": {"rewards": {"count": {"bare": True}}},
+    "locate": {"rewards": {"iou": {"bare": True}}},
+    "locate_all": {"rewards": {"iou": {"bare": True}}},
+}
+"""The examination's routes. Of `iou`, the part `mean_iou` is reported, which no false box lowers, and beside
+it the number of boxes."""
+EXAM_SEED = 10_007
+Column = NDArray[np.float64]
+
+
+class Exam(NamedTuple):
+    """What each task's exercises earned, (N,) each; of tasks with boxes also how many were written in answers
+    that could be read, and how many are true."""
+
+    marks: Mapping[Task, Column]
+    written: Mapping[Task, Column]
+    true: Mapping[Task, Column]
+
+    def line(self, step: int) -> str:
+        """As JSON."""
+        columns = {
+            name: {task: column.tolist() for task, column in given.items()}
+            for name, given in self._asdict().items()
+        }
+        return json.dumps({"step": step, **columns})
+
+    def told(self) -> str:
+        """In a few words."""
+        marks = (f"{task} {figure(task)} {column.mean():.3f}" for task, column in self.marks.items())
+        boxes = (
+            f"{task} {column.mean():.2f} boxes of {self.true[task].mean():.2f}"
+            for task, column in self.written.items()
+        )
+        return "  ".join((*marks, *boxes))
+
+
+class Examiner(Callback):  # type: ignore[misc]
+    """Examines the policy before the first step, every so often, and after the last one.
+
+    What a gate logged since the last examination goes into the same line of metrics.jsonl.
+
+    Args:
+        out: folder of metrics.jsonl and exams.jsonl.
+        model: the policy.
+        processor: the model's.
+        engine: what verifies.
+        tasks: what is asked.
+        number: held-out scenes of each task.
+        every: steps between examinations.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        model: PreTrainedModel,
+        processor: ProcessorMixin,
+        engine: Engine,
+        tasks: Sequence[Task],
+        number: int,
+        every: int,
+    ) -> None:
+        self._out, self._model, self._processor, self._engine = out, model, processor, engine
+        self._asked = exercises(number, EXAM_SEED, tasks)
+        self._router = Router(EXAMINED)
+        self._every = every
+        self._gated: dict[str, list[float]] = {}
+        self.exams: list[Exam] = []
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.examine(0)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step % self._every == 0 or state.global_step == state.max_steps:
+            self.examine(state.global_step)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        for name, value in (logs or {}).items():
+            if name.startswith(f"{LOGGED}/") and f"/{FIGURE}/" in name and value is not None:
+                self._gated.setdefault(name.removeprefix(f"{LOGGED}/"), []).append(value)
+
+    def examine(self, step: int) -> None:
+        """Ask, verify, write down and say."""
+        written = answers(self._model, self._processor, self._asked)
+        samples = [one.sample(text) for one, text in zip(self._asked, written, strict=True)]
+        routed = self._router.score(self._engine, samples)
+        lengths = [len(self._processor.tokenizer(text).input_ids) for text in written]
+        gated = {name: fmean(values) for name, values in self._gated.items()}
+        self._gated.clear()
+        exam = marked(self._asked, routed.scores)
+        self.exams.append(exam)
+        append_metrics(
+            self._out / "metrics.jsonl",
+            step,
+            source_metrics(outcomes_of(samples, routed, lengths)) | gated,
+        )
+        with (self._out / "exams.jsonl").open("a", encoding="utf-8") as file:
+            file.write(exam.line(step) + "\n")
+        print(f"step {step}: {exam.told()}", flush=True)
+
+
+def marked(asked: Sequence[Exercise], scores: Sequence[Mapping[str, Score]]) -> Exam:
+    """The columns of an examination from the scores of its answers."""
+    marks: dict[Task, Column] = {}
+    written: dict[Task, Column] = {}
+    true: dict[Task, Column] = {}
+    for task in dict.fromkeys(one.task for one in asked):
+        rows = [row for row, one in enumerate(asked) if one.task == task]
+        if task not in BOXES:
+            marks[task] = np.array([scores[row][task].value for row in rows])
+            continue
+        parts = [scores[row]["iou"].parts for row in rows]
+        marks[task] = np.array([part["mean_iou"] for part in parts])
+        written[task] = np.array([part["found"] for part in parts])
+        # an answer that could not be read has parts of zeros, `true` among them
+        true[task] = np.array([float(len(json.loads(asked[row].answer))) for row in rows])
+    return Exam(marks, written, true)
+
+
+def figure(task: Task) -> str:
+    """What a task's marks are called."""
+    return "mean IoU" if task in BOXES else "accuracy"
+
+
+PROBED: tuple[dialogues.Single, ...] = (dialogues.present, dialogues.count, dialogues.attribute)
+"""Kinds of probes in turn: one word or number each, as mini-vlm can say them."""
+DRAWS = 64
+"""Questions drawn for one exercise at most: a small picture has few."""
+
+
+def probes(one: Exercise, number: int, seed: Sequence[int]) -> list[dict[str, str]]:
+    """`number` different sub-questions about the picture with their answers, or as many as there are.
+
+    The exercise's own question is none of them.
+    """
+    found: dict[str, str] = {}
+    for question, answer in _drawn(one, seed):
+        if len(found) == number:
+            break
+        if question != one.question:
+            found.setdefault(question, answer)
+    return [{"question": question, "answer": answer} for question, answer in found.items()]
+
+
+def _drawn(one: Exercise, seed: Sequence[int]) -> Iterator[tuple[str, str]]:
+    rng = np.random.default_rng(seed)
+    for draw in range(DRAWS):
+        dialogue = PROBED[draw % len(PROBED)](one.scene, rng)
+        if dialogue is not None:  # not every question fits every scene
+            yield dialogue.question, dialogue.answer
+
+
+def with_probes(asked: Sequence[Exercise], number: int, seed: int) -> list[list[dict[str, str]]]:
+    """The probes of each exercise, a column of the data set; the same for the same seed."""
+    return [probes(one, number, (seed, row)) for row, one in enumerate(asked)]

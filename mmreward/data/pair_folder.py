@@ -1,0 +1,165 @@
+"""A folder of preference pairs: metadata.jsonl with one line per pair, and the pictures or clips in media/.
+
+It is what `datasets` calls an image folder (or video folder), so `load_dataset(FOLDER)` gives the columns
+prompt, chosen, rejected, chosen_score, rejected_score, margin and so on. Each picture lies there once,
+however many pairs it is in.
+"""
+
+import io
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ..media import Media
+from .rows import CLIPS, PICTURES
+
+METADATA = "metadata.jsonl"
+HALVES = ("chosen", "rejected")
+SIGNATURES: Mapping[str, tuple[int, bytes]] = {
+    ".png": (0, b"\x89PNG"),
+    ".jpg": (0, b"\xff\xd8\xff"),
+    ".gif": (0, b"GIF8"),
+    ".webp": (8, b"WEBP"),
+    ".mp4": (4, b"ftyp"),
+    ".webm": (0, b"\x1a\x45\xdf\xa3"),
+}
+"""Ending of a file to the place of some bytes that tell its format."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreferencePair:
+    """Two pictures or clips for one prompt.
+
+    Args:
+        prompt: what was asked for.
+        chosen: the better one.
+        rejected: the other.
+        inputs: condition pictures of both.
+        facts: further columns, such as chosen_score, rejected_score, margin, reward, group, chosen_id and
+            rejected_id.
+    """
+
+    prompt: str
+    chosen: Media
+    rejected: Media
+    inputs: tuple[Media, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def write_pairs(folder: Path, pairs: Sequence[PreferencePair]) -> None:
+    """Write the folder, which appears whole or not at all.
+
+    Raises:
+        ValueError: there is something at this place already.
+        Unscorable: a picture cannot be read.
+    """
+    refuse_present(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    (part / "media").mkdir(parents=True)
+    inputs = any(pair.inputs for pair in pairs)
+    try:
+        lines = [json.dumps(_record(part, pair, inputs), ensure_ascii=False) for pair in pairs]
+        (part / METADATA).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        if folder.exists():
+            folder.rmdir()
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def refuse_present(folder: Path) -> None:
+    """Raise ValueError where pairs cannot be written because something is there."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} is not empty: give another folder, or remove it")
+
+
+def read_pairs(folder: str | Path) -> list[PreferencePair]:
+    """The pairs of a folder; pictures are read when they are looked at, but must be there.
+
+    Of the columns only prompt, chosen_file_name and rejected_file_name are needed.
+
+    Raises:
+        ValueError: no such folder, a line that is no pair, a pair without a prompt, or a file that is
+            missing; the message names the line.
+    """
+    folder = Path(folder)
+    path = folder / METADATA
+    if not path.is_file():
+        raise ValueError(f"{folder} is no folder of pairs: it has no {METADATA}; `mmreward pairs` makes one")
+    lines = path.read_text(encoding="utf-8").split("\n")
+    numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    if not numbered:
+        raise ValueError(f"{path} has no pairs")
+    return [_pair(folder, line, f"{path}, line {number}") for number, line in numbered]
+
+
+def _record(folder: Path, pair: PreferencePair, inputs: bool) -> dict[str, Any]:
+    row: dict[str, Any] = {"prompt": pair.prompt, "kind": pair.chosen.kind}
+    row |= {f"{half}_file_name": _stored(folder, getattr(pair, half)) for half in HALVES}
+    if inputs:  # of some pair: every row has the same columns
+        row["inputs_file_names"] = [_stored(folder, media) for media in pair.inputs]
+    return row | dict(pair.facts)
+
+
+def _stored(folder: Path, media: Media) -> str:
+    """Where a picture lies, relative to the folder; it is put there if it is not yet."""
+    data, suffix = _encoded(media)
+    place = Path("media") / f"{media.key}{suffix}"
+    if not (folder / place).exists():
+        (folder / place).write_bytes(data)
+    return place.as_posix()
+
+
+def _encoded(media: Media) -> tuple[bytes, str]:
+    """Bytes and the ending of their format: as they are where the format is a common one, else PNG, or WEBP
+    without loss for a clip."""
+    content = media.content()
+    if isinstance(content, bytes):
+        known = CLIPS if media.kind == "video" else PICTURES
+        if isinstance(media.source, Path) and media.source.suffix.lower() in known:
+            return content, media.source.suffix.lower()
+        for suffix, (offset, signature) in SIGNATURES.items():
+            if content[offset:].startswith(signature):
+                return content, suffix
+    file = io.BytesIO()
+    if media.kind == "image":
+        media.picture().save(file, "PNG")
+        return file.getvalue(), ".png"
+    first, *rest = (Image.fromarray(frame) for frame in media.array())
+    duration = round(1000 / (media.fps or 16.0))
+    first.save(file, "WEBP", save_all=True, append_images=rest, duration=duration, lossless=True)
+    return file.getvalue(), ".webp"
+
+
+def _pair(folder: Path, line: str, where: str) -> PreferencePair:
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{where} is not JSON: {error}") from None
+    if not isinstance(record, dict):
+        raise ValueError(f"{where} is {type(record).__name__}, not an object")
+    prompt, kind = record.pop("prompt", None), record.pop("kind", "image")
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise ValueError(f"{where} has no prompt")
+    halves = {half: _media(folder, record.pop(f"{half}_file_name", None), kind, where) for half in HALVES}
+    inputs = tuple(
+        _media(folder, name, "image", where) for name in record.pop("inputs_file_names", None) or ()
+    )
+    return PreferencePair(prompt=prompt, inputs=inputs, facts=record, **halves)
+
+
+def _media(folder: Path, name: Any, kind: Any, where: str) -> Media:
+    if not isinstance(name, str):
+        raise ValueError(
+            f"{where}: {name!r} is no file name; a pair has chosen_file_name, rejected_file_name"
+        )
+    if not (folder / name).is_file():
+        raise ValueError(f"{where}: there is no file {folder / name}")
+    return Media(folder / name, kind)

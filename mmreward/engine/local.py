@@ -1,0 +1,379 @@
+"""The thread that owns the device: the only place where networks are loaded, run and unloaded.
+
+It takes prepared batches one after another and reports what became of each; why there was a batch, and who
+waits for it, is the engine's business. There is one such thread per device and process.
+"""
+
+# FOLDED mmreward/residency.py: Which networks are on the device: as many as fit a byte limit, the least recently used leaving first.
+#
+# Only the engine's device thread calls this, so it takes no lock.
+#
+# FOLDED mmreward/placement.py: Where batches run, as the engine sees it, and the usual answer: this process, one device.
+#
+# A placement has one or more places. The engine queues calls by place, hands each place a few batches ahead,
+# and is told what became of them.
+#
+
+import gc
+import queue
+import sys
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol
+
+from .batching import Call, Network
+
+
+class Residency:
+    """Loads networks on demand and unloads others to make room.
+
+    Args:
+        device: handed to `Network.load`.
+        limit: bytes of weights kept on the device together; None keeps everything. A network larger than the
+            limit is still loaded, alone.
+    """
+
+    def __init__(self, device: str, limit: int | None = None) -> None:
+        self.device = device
+        self.limit = limit
+        self.swaps = 0
+        self._resident: OrderedDict[int, Network] = OrderedDict()
+        self._asleep: list[Network] = []
+
+    def __contains__(self, network: Network) -> bool:
+        return id(network) in self._resident
+
+    @property
+    def nbytes(self) -> int:
+        return sum(network.nbytes for network in list(self._resident.values()))
+
+    def ensure(self, network: Network) -> None:
+        """Make the network resident and the most recently used."""
+        if id(network) not in self._resident:
+            while self.limit is not None and self._resident and self.nbytes + network.nbytes > self.limit:
+                self._evict()
+            network.load(self.device)
+            self._resident[id(network)] = network
+        self._resident.move_to_end(id(network))
+        # Some networks know their size only once they are loaded.
+        while self.limit is not None and len(self._resident) > 1 and self.nbytes > self.limit:
+            self._evict()
+
+    def trim(self, keep: Network) -> bool:
+        """Unload everything but `keep`; True when that freed something."""
+        others = [network for network in self._resident.values() if network is not keep]
+        for network in others:
+            del self._resident[id(network)]
+            network.unload()
+        self.swaps += len(others)
+        release_memory()
+        return bool(others)
+
+    def sleep(self) -> None:
+        """Unload everything, remembering what was there."""
+        self._asleep = list(self._resident.values()) or self._asleep
+        while self._resident:
+            self._evict()
+        release_memory()
+
+    def wake(self) -> None:
+        """Load again what `sleep` unloaded."""
+        networks, self._asleep = self._asleep, []
+        for network in networks:
+            self.ensure(network)
+
+    def _evict(self) -> None:
+        _, network = self._resident.popitem(last=False)
+        network.unload()
+        self.swaps += 1
+
+
+def release_memory() -> None:
+    """Give freed blocks back to the device, if torch is in use at all."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the error means that a smaller batch may work."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+Done = Callable[[list[Any], float], None]
+"""Called with a result or exception for each call, and the seconds the forward took."""
+Failed = Callable[[Exception], None]
+"""Called when the batch as a whole raised."""
+
+
+class Device:
+    """Runs batches and jobs in the order they come in, for every engine of the process that holds it."""
+
+    def __init__(self, name: str) -> None:
+        self.residency = Residency(name)
+        self._limits: list[int | None] = []
+        self._jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=f"mmreward-device {name}", daemon=True)
+        self._thread.start()
+
+    def put(self, calls: list[Call], batch: Any, done: Done, failed: Failed) -> None:
+        """Run a prepared batch; the outcome is told on the device's thread."""
+        self._jobs.put((calls, batch, done, failed))
+
+    def call(self, job: Callable[[], None]) -> "Future[None]":
+        """Run a function on the thread, between two batches."""
+        future: Future[None] = Future()
+
+        def run() -> None:
+            try:
+                job()
+            except Exception as error:  # delivered to the caller
+                future.set_exception(error)
+            else:
+                future.set_result(None)
+
+        self._jobs.put(run)
+        return future
+
+    def release(self, limit: int | None) -> None:
+        """Undo one `hold`; after the last, finish what has come in, unload everything and end the thread."""
+        with _lock:
+            self._limits.remove(limit)
+            self._limit()
+            if self._limits:
+                return
+            del _held[self.residency.device]
+        self._jobs.put(None)
+        self._thread.join()
+
+    def _limit(self) -> None:
+        self.residency.limit = min((limit for limit in self._limits if limit is not None), default=None)
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            if callable(job):
+                job()
+            else:
+                self._run_batch(*job)
+            del job
+        self.residency.sleep()
+
+    def _run_batch(self, calls: list[Call], batch: Any, done: Done, failed: Failed) -> None:
+        begun = time.perf_counter()
+        try:
+            self._ensure(calls[0].network)
+        except BaseException as error:  # no item is to blame: halving the batch would only load again
+            done([deliverable(error)] * len(calls), 0.0)
+            return
+        try:
+            results = self._forward(calls, batch)
+        except BaseException as error:  # delivered to its callers; a native panic is no Exception
+            failed(deliverable(error))
+            if is_out_of_memory(error):
+                release_memory()
+        else:
+            done(results, time.perf_counter() - begun)
+
+    def _ensure(self, network: Network) -> None:
+        try:
+            self.residency.ensure(network)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            lacking = deliverable(error)
+        else:
+            return
+        if not self.residency.trim(keep=network):
+            raise lacking
+        self.residency.ensure(network)
+
+    def _forward(self, calls: list[Call], batch: Any) -> list[Any]:
+        network, op = calls[0].network, calls[0].op
+        lacking: Exception | None = None
+        try:
+            results = network.forward(op, batch)
+        except Exception as error:
+            if len(calls) > 1 or not is_out_of_memory(error):
+                raise
+            lacking = deliverable(error)
+        if lacking is not None:
+            # One item may fit once the other networks, and what it had itself allocated, have left.
+            if not self.residency.trim(keep=network):
+                raise lacking
+            results = network.forward(op, batch)
+        if len(results) != len(calls):
+            raise RuntimeError(f"{network.name}.{op} returned {len(results)} results for {len(calls)} items")
+        return results
+
+
+_held: dict[str, Device] = {}
+_lock = threading.Lock()
+
+
+def hold(name: str, limit: int | None = None) -> Device:
+    """The process's one `Device` of this name, made if need be; the strictest of its holders' limits counts.
+
+    Two threads that both believe to own a device would move each other's weights, and load them twice.
+    """
+    if name in ("auto", "cuda"):
+        import torch
+
+        name = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
+    with _lock:
+        device = _held.get(name)
+        if device is None:
+            device = _held[name] = Device(name)
+        device._limits.append(limit)
+        device._limit()
+    return device
+
+
+def deliverable(error: BaseException) -> Exception:
+    """The error as a future can carry it; a lack of memory without the frames that hold what did not fit."""
+    if not isinstance(error, Exception) or isinstance(error, StopIteration):
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error.with_traceback(None) if is_out_of_memory(error) else error
+
+
+class Report(Protocol):
+    """What a place tells the engine, from any thread; every batch ends in exactly one of these."""
+
+    def done(
+        self, place: "Place", calls: list[Call], results: list[Any], prepared: float, forwarded: float
+    ) -> None:
+        """A result or an exception for each call, and the seconds spent preparing and forwarding."""
+
+    def failed(self, place: "Place", calls: list[Call], error: Exception) -> None:
+        """The batch as a whole raised; one of its calls may be to blame."""
+
+    def lost(self, place: "Place", calls: list[Call], error: Exception, *, began: bool = True) -> None:
+        """The place has died with this batch; `Placement.route` names another from now on.
+
+        `began` is False when the batch cannot have been the cause, because none of it had run.
+        """
+
+
+class Place(Protocol):
+    """Somewhere batches run."""
+
+    def resident(self, network: Network) -> bool:
+        """Whether the network can run at once, without being loaded first."""
+
+    def run(self, calls: list[Call]) -> None:
+        """Take one batch of one network and op, and report on it later."""
+
+
+class Placement(Protocol):
+    """All places of an engine."""
+
+    def start(self, report: Report) -> None:
+        """Called once, before anything else."""
+
+    def route(self, call: Call) -> Place:
+        """Where a call goes. Calls with equal shares should meet, so that caches stay warm."""
+
+    def sleep(self) -> "Future[None]":
+        """Take every network off its device; nothing runs at that time."""
+
+    def wake(self) -> "Future[None]": ...
+
+    def close(self) -> None:
+        """Stop everything. Batches still running need not be reported."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of weights on the devices."""
+
+    @property
+    def swaps(self) -> int:
+        """Networks that had to leave a device so far."""
+
+
+class Local:
+    """This process: worker threads that prepare, and the one thread that owns the device.
+
+    Args:
+        device: "auto", "cpu", "cuda", "cuda:1", ...; engines that name the same one share its thread and
+            what is loaded on it.
+        resident_bytes: weights kept on the device together; None keeps everything. Of several engines the
+            strictest counts.
+        workers: threads that decode and tokenize.
+    """
+
+    def __init__(self, device: str = "auto", *, resident_bytes: int | None = None, workers: int = 2) -> None:
+        if resident_bytes is not None and resident_bytes < 1:
+            raise ValueError(f"resident_bytes is at least 1 byte, not {resident_bytes}")
+        self._name = device
+        self._limit = resident_bytes
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="mmreward-prepare")
+        self._lock = threading.Lock()
+        self._device: Device | None = None
+        self._report: Report
+
+    def start(self, report: Report) -> None:
+        self._report = report
+
+    def route(self, call: Call) -> "Local":
+        return self
+
+    def resident(self, network: Network) -> bool:
+        return self._device is not None and network in self._device.residency
+
+    def run(self, calls: list[Call]) -> None:
+        self._pool.submit(self._prepare, calls)
+
+    def sleep(self) -> "Future[None]":
+        return self._call(lambda device: device.residency.sleep())
+
+    def wake(self) -> "Future[None]":
+        return self._call(lambda device: device.residency.wake())
+
+    def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
+        if self._device is not None:
+            self._device.release(self._limit)
+
+    @property
+    def nbytes(self) -> int:
+        return self._device.residency.nbytes if self._device is not None else 0
+
+    @property
+    def swaps(self) -> int:
+        return self._device.residency.swaps if self._device is not None else 0
+
+    def _prepare(self, calls: list[Call]) -> None:
+        begun = time.perf_counter()
+        try:
+            device = self._held()
+            batch = calls[0].network.prepare(calls[0].op, [call.item for call in calls])
+        except BaseException as error:  # delivered to its callers; a native panic is no Exception
+            self._report.failed(self, calls, deliverable(error))
+        else:
+            prepared = time.perf_counter() - begun
+            device.put(
+                calls,
+                batch,
+                lambda results, seconds: self._report.done(self, calls, results, prepared, seconds),
+                lambda error: self._report.failed(self, calls, error),
+            )
+
+    def _held(self) -> Device:
+        """The device, from the first batch on: resolving "auto" imports torch."""
+        with self._lock:
+            if self._device is None:
+                self._device = hold(self._name, self._limit)
+            return self._device
+
+    def _call(self, job: Callable[[Device], None]) -> "Future[None]":
+        device = self._device
+        if device is None:
+            done: Future[None] = Future()
+            done.set_result(None)
+            return done
+        return device.call(lambda: job(device))

@@ -1,0 +1,156 @@
+"""The child's side of a reward that runs in its own interpreter: `python -m mmreward.isolation.worker FD ENGINE`.
+
+FD is an inherited socket, ENGINE the engine's size as JSON. Requests are answered as they finish, so the
+engine here batches over all of them. The process ends with the socket: it never outlives its parent.
+
+Requests, each with an "id" (replies carry the same):
+    load    {"reward", "args", "as"}  -> {"loaded": {...}} or {"failed": score}
+    score   {"as", "samples"}         -> {"scores": [...]} or {"failed": score}
+    cancel                            -> the request's own reply, {"cancelled": true} if it came in time
+"""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Coroutine
+from importlib.metadata import version
+from typing import Any, NoReturn
+
+from ..assembly import engine_of
+from ..config import EngineConfig
+from ..engine.engine import Engine
+from ..engine.local import deliverable
+from ..errors import Unscorable
+from ..loading import load
+from ..registry import Reward
+from ..scoring import checked, failure
+from ..types import Sample, Score
+from . import protocol
+from .protocol import PROTOCOL, Message, WireError, pack_info, pack_score, unpack_sample, unpack_value
+
+Reply = dict[str, Any]
+
+
+class Worker:
+    """Answers requests from one socket on one engine."""
+
+    def __init__(self, engine: Engine, writer: asyncio.StreamWriter) -> None:
+        self._engine = engine
+        self._writer = writer
+        self._rewards: dict[int, Reward | Exception] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+
+    async def serve(self, reader: asyncio.StreamReader) -> None:
+        """Say hello, then take requests until the other side is gone."""
+        await self._send({"hello": {"protocol": PROTOCOL, "mmreward": version("mmreward")}})
+        while (message := await protocol.read(reader)) is not None:
+            self._take(message)
+
+    def _take(self, message: Message) -> None:
+        match message.header:
+            case {"op": "load", "id": int(number), "reward": str(name), "args": args, "as": int(known)}:
+                work = self._load(name, args, message.blobs, known)
+            case {"op": "score", "id": int(number), "as": int(known), "samples": [*samples]}:
+                work = self._score(known, samples, message.blobs)
+            case {"op": "cancel", "id": int(number)}:
+                if number in self._tasks:  # not at once: a task that has not begun could not reply
+                    asyncio.get_running_loop().call_soon(self._tasks[number].cancel)
+                return
+            case _:
+                raise WireError(f"no such request: {str(message.header)[:100]}")
+        task = asyncio.create_task(self._answer(number, work))
+        self._tasks[number] = task
+        task.add_done_callback(lambda _: self._tasks.pop(number))
+
+    async def _answer(self, number: int, work: Coroutine[Any, Any, Reply]) -> None:
+        try:
+            reply = await work
+        except asyncio.CancelledError:
+            work.close()
+            # Said by the engine's own loop, so that a reward that blocks it cannot claim to have stopped.
+            await self._engine.arun(_nothing())
+            reply = {"cancelled": True}
+        except BaseException as error:  # becomes the status and note of these rows alone
+            reply = {"failed": pack_score(failure(deliverable(error), None))}
+        try:
+            await self._send({"id": number, **reply})
+        except WireError as error:  # a note above the limits, for one
+            await self._send({"id": number, "failed": pack_score(failure(error, None))})
+
+    async def _load(self, name: str, args: Any, blobs: list[bytes], known: int) -> Reply:
+        try:
+            reward, facts = await asyncio.to_thread(_loaded, name, unpack_value(args, blobs))
+        except Exception as error:  # also told to those who score with it, should it have worked before
+            self._rewards[known] = error
+            raise
+        self._rewards[known] = reward
+        return {"loaded": facts}
+
+    async def _score(self, known: int, samples: list[Any], blobs: list[bytes]) -> Reply:
+        reward = self._rewards[known]
+        if isinstance(reward, Exception):
+            raise reward
+        scores = await self._engine.arun(_evaluate(reward, [unpack_sample(one, blobs) for one in samples]))
+        return {"scores": [pack_score(score) for score in scores]}
+
+    async def _send(self, header: Reply) -> None:
+        self._writer.write(protocol.pack(Message(header, [])))
+        await self._writer.drain()
+
+
+async def _evaluate(reward: Reward, samples: list[Sample]) -> list[Score]:
+    """What `scoring` does with one evaluation, but for its timeout, which is the parent's."""
+    try:
+        scores = await reward(samples) if reward.info.arity == "group" else [await reward(*samples)]
+    except (SystemExit, KeyboardInterrupt) as error:  # would end the engine's loop
+        raise deliverable(error) from None
+    return [checked(score, reward) for score in scores]
+
+
+async def _nothing() -> None:
+    pass
+
+
+def _loaded(name: str, args: dict[str, Any]) -> tuple[Reward, Reply]:
+    """A reward, and what the parent needs to describe it and to name its scores as this process would."""
+    try:
+        reward = load(name, **args)
+    except ValueError as error:  # meant for the user as it is
+        raise Unscorable(str(error)) from None
+    facts = {
+        "info": pack_info(reward.info),
+        "args": json.dumps(dict(reward.args), default=str),
+        "networks": [[network.name, network.fingerprint] for network in reward.networks],
+        "release": version("mmreward"),
+    }
+    return reward, facts
+
+
+async def _run(sock: socket.socket, engine: EngineConfig) -> NoReturn:
+    reader, writer = await asyncio.open_unix_connection(sock=sock, limit=1 << 20)
+    try:
+        await Worker(engine_of(engine), writer).serve(reader)
+    except WireError as error:
+        print(error, file=sys.stderr, flush=True)
+    _end()
+
+
+def _end() -> NoReturn:
+    """End at once, with all this process has started: nobody waits for what is still under way."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(0)
+
+
+def main() -> None:
+    sock = socket.socket(fileno=int(sys.argv[1]))
+    sock.set_inheritable(False)
+    os.register_at_fork(after_in_child=sock.close)  # a fork that holds it would hide our end
+    asyncio.run(_run(sock, EngineConfig.model_validate_json(sys.argv[2])))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,412 @@
+"""Requests to one server: bounded in number, in time and in size; retried where that can help.
+
+Knows nothing of chats: it sends JSON to a path and hands back the bytes of a good answer. A failure is
+`Unscorable` with the server's own words, so it costs the one call that met it.
+"""
+
+# FOLDED mmreward/models/address.py: How a served model is named: `MODEL@URL`, with settings in the URL's query. Knows nothing of HTTP.
+# FOLDED mmreward/models/pace.py: How many requests one server gets at once: more while it keeps up, fewer when it says that it does not.
+#
+# Slow start, then additive growth and multiplicative cuts (AIMD), with the rules and figures of inspect_ai's
+# AdaptiveConcurrencyController: only a refusal for load cuts, one episode cuts once, and a limit that was never
+# reached does not grow.
+#
+
+import asyncio
+import json
+import math
+import os
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
+
+import httpx2
+from anyio import CapacityLimiter
+
+from ...errors import Unscorable
+
+MARK = "@http"
+USUAL_KEY = "OPENAI_API_KEY"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One model behind one OpenAI-compatible server.
+
+    Args:
+        model: the name the server knows it by.
+        url: where the API begins, such as "http://localhost:8000/v1"; no query and no credentials.
+        key: the environment variable that holds the bearer key; empty sends none.
+        deadline: seconds one request may take with all its retries; waiting for its turn does not count.
+        concurrency: requests under way at once, at most. How many there are adapts to the server.
+    """
+
+    model: str
+    url: str
+    key: str = ""
+    deadline: float = 300.0
+    concurrency: int = 128
+
+    @property
+    def name(self) -> str:
+        return f"{self.model}@{self.url}"
+
+    @property
+    def root(self) -> str:
+        """The server without the API's version, where vLLM and SGLang keep their own endpoints."""
+        return self.url.removesuffix("/v1")
+
+    @property
+    def secret(self) -> str:
+        """The key itself. It goes into the request's header and nowhere else."""
+        return os.environ.get(self.key, "") if self.key else ""
+
+
+def is_served(weights: str) -> bool:
+    """Whether a name of weights names a served model."""
+    return MARK in weights
+
+
+def parse_address(weights: str) -> Address:
+    """Read `MODEL@URL?key=ENV_NAME&deadline=SECONDS&concurrency=N`; every setting is optional.
+
+    Raises:
+        ValueError: no model, credentials in the URL, a setting that does not exist or has no such value, or
+            a key whose environment variable is not set.
+    """
+    model, _, rest = weights.partition(MARK)
+    try:
+        parts = urlsplit(MARK[1:] + rest)
+        host, _ = parts.hostname, parts.port  # a port that is no number raises here
+    except ValueError as error:
+        raise ValueError(f"the URL of {model!r} cannot be read: {error}") from None
+    if not model or parts.scheme not in ("http", "https") or not host:
+        raise ValueError(
+            f"a served model is named MODEL@http://HOST:PORT/v1, and {model!r} is not followed by it"
+        )
+    if parts.username is not None or parts.password is not None:
+        raise ValueError(
+            f"the URL of {model!r} holds credentials: put the key into an environment variable, ?key=NAME"
+        )
+    if parts.fragment:
+        raise ValueError(f"the URL of {model!r} has a fragment (#...), which no server sees")
+    url = urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", ""))
+    settings = _settings(parts.query)
+    key = settings.get("key", USUAL_KEY if os.environ.get(USUAL_KEY) else "")
+    if "key" in settings and not os.environ.get(key):
+        raise ValueError("?key= names an environment variable that is not set (it is not the key itself)")
+    secret = os.environ.get(key, "")
+    if not secret.isascii() or not secret.isprintable():
+        raise ValueError(f"the key in {key} holds a line break or another character no HTTP header can carry")
+    given: dict[str, Any] = {}
+    if "deadline" in settings:
+        given["deadline"] = _number(settings["deadline"], "deadline", float)
+    if "concurrency" in settings:
+        given["concurrency"] = _number(settings["concurrency"], "concurrency", int)
+    return Address(model, url, key, **given)
+
+
+def _settings(query: str) -> dict[str, str]:
+    pairs = parse_qsl(query, keep_blank_values=True)
+    known = ("key", "deadline", "concurrency")
+    for name, value in pairs:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+            raise ValueError(f"a served model has no setting {name!r}: {hint}")
+        if not value:
+            raise ValueError(f"the setting {name!r} of a served model has no value")
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a setting of a served model is given twice")
+    return dict(pairs)
+
+
+def _number(text: str, name: str, kind: type[int] | type[float]) -> float:
+    try:
+        value = kind(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        what = "a whole number above 0" if kind is int else "a number of seconds above 0"
+        raise ValueError(f"{name}={text} of a served model: expected {what}")
+    return value
+
+
+START = 16
+CUT, GROWTH = 0.8, 0.05
+COOLDOWN = 5.0
+"""Seconds after a cut in which neither answers nor further refusals count: they were under way before it."""
+SATURATED = 0.8
+"""Share of the limit that must have been in use for a clean round to raise it."""
+
+
+class Pace:
+    """A concurrency limit that adapts between 1 and `most`. Owned by one event loop.
+
+    Waiting for a turn is first come, first served, without bound, and can be cancelled.
+    """
+
+    def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.most = most
+        self._limiter = CapacityLimiter(min(START, most))
+        self._clock = clock
+        self._clean = 0
+        self._peak = 0
+        self._doubling = True
+        self._cut_until = -float("inf")
+
+    @property
+    def limit(self) -> int:
+        return int(self._limiter.total_tokens)
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait until a request may be sent; held until it and its retries are over."""
+        holder = object()
+        await self._limiter.acquire_on_behalf_of(holder)
+        self._peak = max(self._peak, self._limiter.borrowed_tokens)
+        try:
+            yield
+        finally:
+            self._limiter.release_on_behalf_of(holder)
+
+    def clean(self) -> None:
+        """A request was answered at the first try. After a round of these the limit grows, if it was
+        reached."""
+        if self._clock() < self._cut_until:
+            return
+        self._clean += 1
+        if self._clean < max(self.limit, 4):
+            return
+        reached = self._peak >= SATURATED * self.limit
+        self._clean = self._peak = 0
+        if reached:
+            more = self.limit if self._doubling else max(1, round(self.limit * GROWTH))
+            self._limiter.total_tokens = min(self.limit + more, self.most)
+
+    def stumbled(self) -> None:
+        """A request failed for another reason than load: the round is not clean."""
+        self._clean = 0
+
+    def overloaded(self) -> None:
+        """The server refused a request for load."""
+        self._clean = 0
+        if self._clock() < self._cut_until:
+            return
+        self._doubling = False
+        self._peak = 0
+        self._cut_until = self._clock() + COOLDOWN
+        self._limiter.total_tokens = max(1, int(self.limit * CUT))
+
+
+TRIES = 6
+"""Requests one call may cost a server that takes them and then fails (5xx, or hangs up in the middle)."""
+BACKOFF, LONGEST = 0.5, 20.0
+"""Seconds: a retry waits a random time up to BACKOFF * 2 ** retries, at most LONGEST."""
+BODY = 32 << 20
+"""Bytes of an answer that are read; a longer one is refused."""
+OVERLOADED = (429, 503)
+RETRIED = (408, 429)
+
+
+Body = Callable[[], Awaitable[dict[str, Any]]]
+"""Makes a request's JSON."""
+
+
+class Refused(Unscorable):
+    """The server answered with an HTTP status that retrying does not change."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+class _Passing(Exception):  # noqa: N818 - never leaves this file
+    """A failure that may be over at the next try; `after` is what the server asked to wait, in seconds."""
+
+    def __init__(self, reason: str, *, after: float = 0.0, load: bool = False, counts: bool = False) -> None:
+        super().__init__(reason)
+        self.after, self.load, self.counts = after, load, counts
+
+
+class Line:
+    """The connections of one event loop to one server. Use `line_to` to share one.
+
+    Args:
+        address: whose URL, key and upper limit of concurrency apply.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self.pace = Pace(address.concurrency)
+        self._secret = address.secret
+        self._client = httpx2.AsyncClient(
+            headers={"Authorization": f"Bearer {self._secret}"} if self._secret else {},
+            timeout=httpx2.Timeout(None, connect=10.0),  # the deadline bounds everything else
+            # Servers drop idle connections after 5 s; one that is given up earlier is never half dead.
+            limits=httpx2.Limits(max_keepalive_connections=address.concurrency, keepalive_expiry=4.0),
+        )
+        self._heard = -float("inf")
+        """When the server last answered anything."""
+        self._given_up = -float("inf")
+        """When a call's whole deadline last passed without any answer to anybody."""
+
+    async def ask(self, url: str, body: Body | None = None, *, deadline: float, tries: int = TRIES) -> bytes:
+        """POST a JSON body, or GET without one, and return the bytes of a 2xx answer.
+
+        The body is made at this call's turn, so that thousands of waiting calls hold no pictures. The
+        deadline runs from then to the last retry, so that a long queue does not eat it up; calls still queued
+        when a whole deadline has passed without any answer from the server fail with it.
+
+        Raises:
+            Refused: a 3xx or 4xx status (except 408 and 429).
+            Unscorable: "timeout" when the deadline passed, "error" otherwise.
+        """
+        loop = asyncio.get_running_loop()
+        joined = loop.time()
+        async with self.pace.turn():
+            if joined < self._given_up and self._heard < self._given_up:
+                raise Unscorable("the server has stopped answering; this call was not sent", "timeout")
+            content = None if body is None else json.dumps(await body()).encode()
+            began = loop.time()
+            trouble = ["no answer"]
+            try:
+                async with asyncio.timeout_at(began + deadline):
+                    return await self._persist(url, content, tries, began + deadline, trouble)
+            except TimeoutError:
+                if self._heard < began:
+                    self._given_up = loop.time()
+                raise Unscorable(f"no good answer within {deadline:g} s: {trouble[-1]}", "timeout") from None
+
+    async def close(self) -> None:
+        """Give the sockets back. Closing twice is harmless."""
+        for key in [key for key, line in _lines.items() if line is self]:
+            del _lines[key]
+        await self._client.aclose()
+
+    async def _persist(
+        self, url: str, content: bytes | None, tries: int, end: float, trouble: list[str]
+    ) -> bytes:
+        """Try until it works, until it cannot, or until no try is left before the end; note what went wrong.
+
+        Raises:
+            TimeoutError: the server asks to wait beyond the end, so waiting would only hold up others.
+        """
+        retries = counted = 0
+        while True:
+            try:
+                answer = await self._try(url, content)
+            except _Passing as failure:
+                trouble.append(str(failure))
+                self.pace.overloaded() if failure.load else self.pace.stumbled()
+                counted += failure.counts
+                if counted >= tries:
+                    raise Unscorable(f"{failure} ({tries} tries)") from None
+                wait = failure.after + random.uniform(0, min(BACKOFF * 2.0**retries, LONGEST))
+                retries += 1
+                if asyncio.get_running_loop().time() + wait > end:
+                    raise TimeoutError from None
+                await asyncio.sleep(wait)
+            else:
+                if not retries:
+                    self.pace.clean()
+                return answer
+
+    async def _try(self, url: str, content: bytes | None) -> bytes:
+        try:
+            async with self._send(url, content) as response:
+                self._heard = asyncio.get_running_loop().time()
+                data = await _read(response)
+                if not response.is_success:
+                    self._refuse(response, data)
+                return data
+        except httpx2.ConnectError as error:
+            raise _Passing(f"cannot connect: {error}") from None
+        except (httpx2.NetworkError, httpx2.RemoteProtocolError) as error:
+            raise _Passing(f"the connection broke: {error or type(error).__name__}", counts=True) from None
+        except httpx2.TimeoutException:
+            raise _Passing("cannot connect within 10 s") from None
+        except httpx2.RequestError as error:
+            raise Unscorable(self._clean(f"{type(error).__name__}: {error}")) from None
+
+    @asynccontextmanager
+    async def _send(self, url: str, content: bytes | None) -> AsyncIterator[httpx2.Response]:
+        if content is None:
+            request = self._client.build_request("GET", url)
+        else:
+            json_type = {"Content-Type": "application/json"}
+            request = self._client.build_request("POST", url, content=content, headers=json_type)
+        response = await self._client.send(request, stream=True)
+        try:
+            yield response
+        finally:
+            await response.aclose()
+
+    def _refuse(self, response: httpx2.Response, data: bytes) -> None:
+        """Raise what a status that is not 2xx means."""
+        code = response.status_code
+        words = self._clean(f"HTTP {code}: {words_of(data) or response.reason_phrase}")
+        if code in RETRIED or (code >= 500 and code != 501):
+            load = code in OVERLOADED
+            counts = code >= 500 and not load
+            raise _Passing(words, after=_retry_after(response.headers), load=load, counts=counts)
+        if code == 404:
+            words += " (is this the model's name there, and does the URL end where the API begins: /v1?)"
+        raise Refused(code, words)
+
+    def _clean(self, words: str) -> str:
+        """Without the key, which a server may repeat when it refuses it."""
+        return words.replace(self._secret, "***") if self._secret else words
+
+
+_lines: dict[tuple[asyncio.AbstractEventLoop, str, str, int], Line] = {}
+
+
+def line_to(address: Address) -> Line:
+    """The running loop's one `Line` to a server: all models there share its connections and its pace."""
+    key = (asyncio.get_running_loop(), address.root, address.key, address.concurrency)
+    if key not in _lines:
+        _lines[key] = Line(address)
+    return _lines[key]
+
+
+def words_of(data: bytes) -> str:
+    """The message inside an error's body, or the body's beginning, on one line."""
+    text = data[:4096].decode("utf-8", "replace")
+    with suppress(ValueError, RecursionError):
+        told: Any = json.loads(data)
+        while isinstance(told, dict) and (
+            inner := told.get("error") or told.get("message") or told.get("detail")
+        ):
+            told = inner
+        text = told if isinstance(told, str) else json.dumps(told)
+    return " ".join(text.split())[:300]
+
+
+async def _read(response: httpx2.Response) -> bytes:
+    data = bytearray()
+    async for chunk in response.aiter_bytes():
+        data += chunk
+        if len(data) > BODY:
+            raise Unscorable(f"the server's answer is longer than {BODY >> 20} MiB")
+    return bytes(data)
+
+
+def _retry_after(headers: httpx2.Headers) -> float:
+    """Seconds the server asks to wait; 0 when it does not say, or says nonsense."""
+    value = headers.get("Retry-After", "")
+    if value.isdecimal():
+        return float(value[:9])
+    try:
+        until = parsedate_to_datetime(value)
+    except ValueError:
+        return 0.0
+    if until.tzinfo is None:
+        until = until.replace(tzinfo=UTC)
+    return max(0.0, (until - datetime.now(UTC)).total_seconds())

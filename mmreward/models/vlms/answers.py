@@ -1,0 +1,287 @@
+"""What a vision-language model is asked and what it answers, wherever it runs. Imports no torch."""
+
+# FOLDED mmreward/models/judging.py: What rewards that ask a judge about a response have in common.
+# FOLDED mmreward/models/labels.py: Which tokens count as which label when a model's first word is read.
+#
+# Models differ in casing and leading space ("Yes", " yes", "YES"); taking one spelling and treating the others
+# as absent turns a confident answer into a wrong number. A label therefore stands for all its one-token
+# spellings.
+#
+# FOLDED mmreward/models/schema.py: Whether a text is JSON of a given schema: a server's promise to constrain an answer is not trusted.
+# FOLDED mmreward/models/span.py: How many tokens at the end of a text are a continuation's, where tokens may reach across its beginning.
+
+import json
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError, best_match
+from jsonschema.validators import validator_for
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+
+from ...errors import Unscorable
+from ...media import Media
+from ...types import Sample
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..served.client import ServedVLM
+    from .handle import VLM
+
+
+Pictures = Media | Sequence[Media] | None
+
+
+class Turn(NamedTuple):
+    """An earlier question, and what was answered."""
+
+    question: str
+    answer: str
+
+
+class Ask(NamedTuple):
+    """A question, and the turns before it. Pictures come first, then text, so that questions about one
+    picture share a prefix."""
+
+    media: tuple[Media, ...]
+    text: str
+    system: str = ""
+    history: tuple[Turn, ...] = ()
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return (*(media.key for media in self.media), self.text, self.system, self.history)
+
+    @property
+    def said(self) -> str:
+        """All text there is, to be measured and searched."""
+        return "\n".join([self.system, *(text for turn in self.history for text in turn), self.text])
+
+    @property
+    def share(self) -> tuple[str, ...]:
+        """Equal for asks that begin alike: with the same picture, or without one with the same text."""
+        return (self.system, self.media[0].key if self.media else self.text)
+
+
+class Sampling(NamedTuple):
+    """How a text is written: at most so many tokens; temperature 0 is greedy."""
+
+    max_tokens: int
+    temperature: float
+    seed: int
+
+
+def sampling_of(max_tokens: int, temperature: float, seed: int) -> Sampling:
+    """Raises ValueError for a limit below 1 or a temperature below 0."""
+    if max_tokens < 1 or temperature < 0:
+        raise ValueError(f"max_tokens {max_tokens} must be at least 1, temperature {temperature} at least 0")
+    return Sampling(max_tokens, temperature, seed)
+
+
+class Read(NamedTuple):
+    """What a model would say first, among the labels.
+
+    `probs` is renormalised over the labels; `mass` is the probability the labels had before that. A small
+    mass means that the model wanted to say something else, and that `probs` means little.
+    """
+
+    probs: dict[str, float]
+    mass: float
+
+    @property
+    def answer(self) -> str:
+        return max(self.probs, key=lambda label: self.probs[label])
+
+
+class Written(NamedTuple):
+    """A model's words; `finished` is False when the token limit cut them off."""
+
+    text: str
+    finished: bool
+    tokens: int
+
+
+class LogProb(NamedTuple):
+    """Log-probability of a continuation: the sum over its tokens, and how many there are.
+
+    `each` holds every token's own. `certainty` is the self-certainty of the positions that predict them: the
+    mean over tokens of KL(uniform || p) in nats, 0 for a uniform guess and without an upper bound. It takes
+    the whole vocabulary, which a served model does not show: None there.
+    """
+
+    total: float
+    tokens: int
+    each: tuple[float, ...]
+    certainty: float | None = None
+
+
+def messages(ask: Ask, pictures: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The conversation; `pictures` are the parts that stand for the media, before the first text."""
+    questions = [*(turn.question for turn in ask.history), ask.text]
+    said: list[dict[str, Any]] = []
+    if ask.system:
+        said.append({"role": "system", "content": [{"type": "text", "text": ask.system}]})
+    for place, question in enumerate(questions):
+        shown = list(pictures) if place == 0 else []
+        said.append({"role": "user", "content": [*shown, {"type": "text", "text": question}]})
+        if place < len(ask.history):
+            answer = {"type": "text", "text": ask.history[place].answer}
+            said.append({"role": "assistant", "content": [answer]})
+    return said
+
+
+def media_of(pictures: Pictures) -> tuple[Media, ...]:
+    """One picture, several or none, as a tuple."""
+    if pictures is None:
+        return ()
+    return (pictures,) if isinstance(pictures, Media) else tuple(pictures)
+
+
+YES_NO = ("yes", "no")
+
+
+def shown_to(sample: Sample) -> tuple[Media, ...]:
+    """What policy and judge look at: the image or clip, then the inputs. Adapters put a prompt's first
+    picture into the image and the others into the inputs."""
+    return (*(() if sample.shown is None else (sample.shown,)), *sample.inputs)
+
+
+async def probability_of_yes(
+    vlm: "VLM | ServedVLM", media: Pictures, question: str, min_mass: float
+) -> float:
+    """How probable the model finds "yes" against "no", 0 to 1.
+
+    Raises:
+        Unscorable: "unparsable" when the two have less than `min_mass` of the probability together.
+    """
+    read = await vlm.read(media, question, YES_NO)
+    if read.mass < min_mass:
+        raise Unscorable(
+            f"yes and no have {read.mass:.3f} of the judge's probability, less than {min_mass}", "unparsable"
+        )
+    return read.probs["yes"]
+
+
+def label_sets(tokenizer: Any, tail: str, labels: Sequence[str]) -> list[list[int]]:
+    """Token ids of each label's spellings, as they come right after `tail` (the end of the chat prompt).
+
+    Raises:
+        ValueError: fewer than two labels, a label without a one-token spelling, or two labels sharing a
+            token.
+    """
+    check_labels(labels)
+    before = tokenizer.encode(tail, add_special_tokens=False)
+    sets: list[list[int]] = []
+    for label in labels:
+        wholes = (tokenizer.encode(tail + text, add_special_tokens=False) for text in spellings(label))
+        ids = {token for whole in wholes if (token := sole_token(before, whole)) is not None}
+        sets.append(sorted(ids - {tokenizer.unk_token_id}))
+    check_sets(labels, sets)
+    return sets
+
+
+def check_labels(labels: Sequence[str]) -> None:
+    """Raises ValueError for fewer than two labels."""
+    if len(set(labels)) < 2:
+        raise ValueError(f"labels must be two or more different words, not {list(labels)}")
+
+
+def sole_token(before: Sequence[int], whole: Sequence[int]) -> int | None:
+    """The one token by which `whole` continues `before`; None when it is not one, or changes what was
+    before."""
+    extends = len(whole) == len(before) + 1 and list(whole[:-1]) == list(before)
+    return whole[-1] if extends else None
+
+
+def check_sets(labels: Sequence[str], sets: Sequence[Collection[Hashable]]) -> None:
+    """Raises ValueError for a label without a token, and for two labels that share one."""
+    for label, ids in zip(labels, sets, strict=True):
+        if not ids:
+            raise ValueError(
+                f"label {label!r} is not one token for this model; use a shorter word, or `logprob`"
+            )
+    for i, first in enumerate(sets):
+        for j in range(i):
+            if set(first) & set(sets[j]):
+                raise ValueError(
+                    f"labels {labels[j]!r} and {labels[i]!r} share a token, so they cannot be told apart"
+                )
+
+
+def spelled(label: str) -> tuple[str, ...]:
+    """The casings of a label; a single letter keeps its own ("A" is a choice, "a" an article)."""
+    return (label,) if len(label) == 1 else (label, label.lower(), label.upper(), label.capitalize())
+
+
+def spellings(label: str) -> list[str]:
+    """All casings, with and without a leading space."""
+    return sorted({space + word for word in spelled(label) for space in ("", " ")})
+
+
+def label_logprobs(logprobs: "torch.Tensor", sets: Sequence[Sequence[int]]) -> "torch.Tensor":
+    """Log-probability of each label: logsumexp over its tokens. (V,) -> (labels,), float32."""
+    import torch
+
+    return torch.stack([logprobs[list(ids)].logsumexp(0) for ids in sets])
+
+
+def check_schema(schema: Mapping[str, Any]) -> None:
+    """Raises ValueError when this is no JSON schema of the draft it names (2020-12 by default)."""
+    try:
+        validator_for(schema, Draft202012Validator).check_schema(dict(schema))
+    except SchemaError as error:
+        raise ValueError(f"no JSON schema: {error.message}") from None
+
+
+def check_written(written: Written, schema: Mapping[str, Any]) -> None:
+    """Raises Unscorable ("unparsable") when the text was cut off, is not JSON, or not of this schema."""
+    if not written.finished:
+        raise Unscorable(f"cut off after {written.tokens} tokens: {written.text[:200]}", "unparsable")
+    check_answer(written.text, schema)
+
+
+def check_answer(text: str, schema: Mapping[str, Any]) -> None:
+    """Raises Unscorable ("unparsable") when the text is not JSON, or not of this schema."""
+    try:
+        value = json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise Unscorable(f"the answer is not JSON ({error}): {text[:200]}", "unparsable") from None
+    # An empty registry: a reference to another document is an error and not a download.
+    validator = validator_for(schema, Draft202012Validator)(dict(schema), registry=Registry())
+    try:
+        wrong = best_match(validator.iter_errors(value))
+    except (Unresolvable, RecursionError) as error:
+        raise Unscorable(f"the schema cannot be applied: {type(error).__name__}: {error}") from None
+    if wrong is not None:
+        raise Unscorable(
+            f"the answer breaks the schema at {wrong.json_path}: {wrong.message[:200]}", "unparsable"
+        )
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def continuation_span(
+    prompt: Sequence[int], before: Sequence[int], whole: Sequence[int], continuation: str
+) -> int:
+    """Tokens of `whole` from the first that the continuation brought or changed.
+
+    One that reaches back into what the answer was given to begin with counts as the continuation's.
+
+    Args:
+        prompt: of the chat up to where the answer begins.
+        before: of the prompt and what the answer begins with.
+        whole: of all that and the continuation.
+        continuation: for the message.
+
+    Raises:
+        Unscorable: the continuation is empty, or a token reaches back into the prompt.
+    """
+    kept = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(before, whole, strict=False)))
+    if kept < len(prompt) or kept == len(whole) or list(whole[: len(prompt)]) != list(prompt):
+        raise Unscorable(f"continuation {continuation[:40]!r} does not begin with a token of its own")
+    return len(whole) - kept

@@ -1,0 +1,141 @@
+"""What rewards hold of a vision-language model that runs in this process: read, write, score given text."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from ...engine.engine import current
+from .answers import (
+    Ask,
+    LogProb,
+    Pictures,
+    Read,
+    Turn,
+    Written,
+    check_schema,
+    check_written,
+    media_of,
+    sampling_of,
+)
+from .qwen import Item, QwenVL
+from .vision import View
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Readings(NamedTuple):
+    """`probs` (N, Q, labels) sum to one over the labels; `mass` (N, Q) is what the labels had before that."""
+
+    probs: "torch.Tensor"
+    mass: "torch.Tensor"
+
+
+class VLM:
+    """A model and how closely it looks. Models that differ in nothing else share their weights.
+
+    Args:
+        network: the weights.
+        view: limits on pictures and clips.
+    """
+
+    def __init__(self, network: QwenVL, view: View = View()) -> None:  # noqa: B008 - immutable
+        self.network = network
+        self.view = view
+        self.name = network.name
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the weights, their dtype and the limits."""
+        facts = f"{self.network.fingerprint} {tuple(self.view)}"
+        return hashlib.blake2b(facts.encode(), digest_size=8).hexdigest()
+
+    async def read(self, media: Pictures, question: str, labels: Sequence[str], *, system: str = "") -> Read:
+        """Probabilities of the first answer token falling on each label (all one-token spellings of it).
+
+        Questions about one picture or clip that run together share everything up to where they differ.
+
+        Raises:
+            ValueError: labels that this tokenizer cannot tell apart by one token.
+        """
+        ask = Ask(media_of(media), question, system)
+        detail = (tuple(labels), self.network.label_sets(tuple(labels)))
+        return cast(Read, await self._submit("read", ask, detail, tuple(labels)))
+
+    def read_pixels(
+        self, pixels: "torch.Tensor", questions: Sequence[Sequence[str]], labels: Sequence[str]
+    ) -> "Readings":
+        """What `read` gives, differentiably with respect to the pictures.
+
+        Runs where the pixels are: the weights are moved there. Resizes in float where `read` resizes 8-bit
+        values: equal for pictures that need no resizing, within rounding to 1/255 for others.
+
+        Args:
+            pixels: float (N, 3, H, W) in [0, 1].
+            questions: for each picture as many questions, Q.
+            labels: as for `read`.
+
+        Raises:
+            ValueError: not one list of questions per picture, lists of unequal length, labels that this
+                tokenizer cannot tell apart, or a question that contains a picture's token.
+        """
+        if len(questions) != len(pixels) or len({len(asked) for asked in questions}) != 1:
+            raise ValueError(f"{len(pixels)} pictures need as many lists of equally many questions")
+        scores = self.network.read_pixels(pixels, questions, self.view, tuple(labels))
+        return Readings(scores.softmax(-1), scores.logsumexp(-1).exp())
+
+    async def write(
+        self,
+        media: Pictures,
+        prompt: str,
+        *,
+        max_tokens: int = 512,
+        temperature: float = 0.0,
+        seed: int = 0,
+        system: str = "",
+        history: Sequence[Turn] = (),
+        schema: Mapping[str, Any] | None = None,
+    ) -> Written:
+        """Generate an answer: greedily, or sampled at a temperature from a seed of its own.
+
+        Equal arguments give equal words, alone or in any batch (up to float rounding).
+
+        Args:
+            history: what was asked and answered before about the same pictures, which come with the first
+                question.
+            schema: a JSON schema the answer must fulfil. It is checked when the answer is there; only a
+                served model is held to it while it writes.
+
+        Raises:
+            ValueError: a limit or temperature out of range; no valid schema.
+            Unscorable: "unparsable" when the answer breaks the schema, or was cut off within it.
+        """
+        if schema is not None:
+            check_schema(schema)
+        sampling = sampling_of(max_tokens, temperature, seed)
+        ask = Ask(media_of(media), prompt, system, tuple(history))
+        written = cast(Written, await self._submit("write", ask, sampling, sampling))
+        if schema is not None:
+            check_written(written, schema)
+        return written
+
+    async def logprob(
+        self, media: Pictures, prompt: str, continuation: str, *, given: str = "", system: str = ""
+    ) -> LogProb:
+        """How probable the model finds `continuation` as the beginning of its answer, or right after `given`.
+
+        Args:
+            given: what the answer begins with; it is read and not scored.
+
+        Raises:
+            Unscorable: the continuation is empty, or its first token would merge with the prompt's last. One
+                that merges with the end of `given` is scored.
+        """
+        ask = Ask(media_of(media), prompt, system)
+        detail = (given, continuation)
+        return cast(LogProb, await self._submit("logprob", ask, detail, detail))
+
+    async def _submit(self, op: str, ask: Ask, detail: Any, key: Any) -> Any:
+        item = Item(ask, self.view, detail)
+        share = (ask.share, self.view)
+        return await current().submit(self.network, op, item, key=(ask.key, self.view, key), share=share)

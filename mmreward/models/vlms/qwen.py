@@ -1,0 +1,292 @@
+"""The Qwen2.5-VL, Qwen3-VL and Qwen3.5 models as networks. Ops "read", "write" and "logprob".
+
+A batch is a few trees of prompts (`prompts.Grove`): what is asked about one picture shares its beginning, and
+every picture is encoded once. Nothing is ever left to state on the module (transformers keeps `rope_deltas`
+there), to a default cache, or to default positions.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, NamedTuple, cast
+
+import torch
+
+from ...engine.batching import Cost
+from ...errors import Unscorable
+from ...media import Media
+from ..base import TorchNetwork
+from .answers import Ask, LogProb, Read, Written, continuation_span, label_logprobs, label_sets, messages
+from .decoding import Forking, Start, decode, forked
+from .prompts import Grove, Prompt, encoder_outputs, tokenized
+from .vision import Features, View, Vision
+
+FAMILIES = ("qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe")
+
+
+class Item(NamedTuple):
+    """One call. `detail` is what its op needs: labels and their tokens, a Sampling, or what the answer begins
+    with and the continuation."""
+
+    ask: Ask
+    view: View
+    detail: Any
+
+
+class QwenVL(TorchNetwork):
+    """One set of weights; see `mmreward.models.vlm` for the handle rewards use.
+
+    Args:
+        weights: a hub id or folder.
+        dtype: of the weights; label probabilities are computed in float32 whatever it is.
+    """
+
+    def __init__(self, weights: str, *, dtype: str = "float32") -> None:
+        super().__init__(weights, dtype=dtype)
+        self._label_sets: dict[tuple[str, ...], list[list[int]]] = {}
+
+    # --- what the checkpoint says about itself ----------------------------------------------------
+
+    @cached_property
+    def processor(self) -> Any:
+        from transformers import AutoProcessor
+
+        return AutoProcessor.from_pretrained(self.source)
+
+    @cached_property
+    def vision(self) -> Vision:
+        return Vision(self.processor)
+
+    @cached_property
+    def config(self) -> Any:
+        from transformers import AutoConfig
+
+        config: Any = AutoConfig.from_pretrained(self.source)
+        if config.model_type not in FAMILIES:
+            raise ValueError(
+                f"{self.name} is a {config.model_type}; the Qwen2.5-VL, Qwen3-VL and Qwen3.5 families work"
+            )
+        return config
+
+    @cached_property
+    def branches(self) -> bool:
+        """Whether rows can be merged into trees: only full attention can be told what to look at."""
+        kinds = getattr(self.config.get_text_config(), "layer_types", None) or ["full_attention"]
+        return set(kinds) == {"full_attention"}
+
+    def label_sets(self, labels: tuple[str, ...]) -> list[list[int]]:
+        """Token ids of each label's spellings; see `labels.label_sets`."""
+        if labels not in self._label_sets:
+            chat = self.chat(Ask((), "?"))
+            with self.processing:
+                tail = chat[chat.rindex("?") + 1 :]
+                self._label_sets[labels] = label_sets(self.processor.tokenizer, tail, labels)
+        return self._label_sets[labels]
+
+    def build(self) -> torch.nn.Module:
+        from transformers import AutoModelForImageTextToText
+
+        return cast(
+            torch.nn.Module,
+            AutoModelForImageTextToText.from_pretrained(
+                self.source, config=self.config, dtype=self.dtype, attn_implementation="sdpa"
+            ),
+        )
+
+    def unload(self) -> None:
+        self.vision.forget()
+        super().unload()
+
+    # --- the engine's side ------------------------------------------------------------------------
+
+    def cost(self, op: str, item: Item) -> Cost:
+        ask, view, detail = item
+        said = "".join(detail) if op == "logprob" else ""
+        self._refuse_placeholders(ask.said, said)
+        pixels = 0
+        for media in ask.media:
+            height, width = self.vision.size(media, view)
+            frames = 1 if media.kind == "image" else max(2, min(media.frames, view.frames or media.frames))
+            pixels += height * width * frames
+        seen = pixels // self.vision.factor**2
+        first = len(ask.system) // 3 + 8
+        if ask.media:
+            first += seen // len(ask.media)
+        ahead = detail.max_tokens if op == "write" else len(said) // 3
+        total = seen + len(ask.said) // 3 + ahead + 24
+        return Cost(total, pixels * 24, first if ask.media else 0)
+
+    def prepare(self, op: str, items: list[Item]) -> Any:
+        chats = [self.chat(item.ask) for item in items]
+        ends = [item.detail if op == "logprob" else ("", "") for item in items]
+        looked: dict[Any, Any] = {}
+        for item in items:
+            for media in item.ask.media:
+                if (media.key, item.view) not in looked:
+                    looked[media.key, item.view] = self.vision.look(media, item.view)
+        sights = [tuple(looked[media.key, item.view] for media in item.ask.media) for item in items]
+        shares = [(item.ask.share, item.view) for item in items]
+        texts = [chat + given + end for chat, (given, end) in zip(chats, ends, strict=True)]
+        with self.processing:
+            prompts = tokenized(self.processor, texts, sights, shares)
+            if op == "logprob":
+                spans = [self._span(chat, *said) for chat, said in zip(chats, ends, strict=True)]
+                prompts = [prompt._replace(span=span) for prompt, span in zip(prompts, spans, strict=True)]
+        for prompt in prompts:
+            self._refuse_overlong(len(prompt.ids))
+        return Grove.of(prompts, self._pad, merge=self.branches), items
+
+    def _refuse_overlong(self, tokens: int) -> None:
+        """Past its context a model answers something, and means nothing by it."""
+        most = self.config.get_text_config().max_position_embeddings
+        if tokens > most:
+            raise Unscorable(f"the prompt has {tokens} tokens, and {self.name} reads at most {most}")
+
+    def forward(self, op: str, batch: tuple[Grove, list[Item]]) -> list[Any]:
+        try:
+            return self._forward(op, *batch)
+        except torch.OutOfMemoryError:
+            self.vision.forget()  # what is tried next may need the memory
+            raise
+
+    @torch.inference_mode()
+    def _forward(self, op: str, grove: Grove, items: list[Item]) -> list[Any]:
+        if op == "write":
+            start = self._start(grove)
+            written = decode(self.module, start, [item.detail for item in items], self._stops)
+            return [self._written(ids, stopped) for ids, stopped in written]
+        return [
+            self._scored(op, hidden, prompt, item)
+            for hidden, prompt, item in zip(self._hidden(grove), grove.prompts, items, strict=True)
+        ]
+
+    # --- with a gradient ----------------------------------------------------------------------------
+
+    def read_pixels(
+        self,
+        pixels: torch.Tensor,
+        questions: Sequence[Sequence[str]],
+        view: View,
+        labels: tuple[str, ...],
+        system: str = "",
+    ) -> torch.Tensor:
+        """See `vlms.VLM.read_pixels`; label log-probabilities (N, Q, labels), not renormalised."""
+        if self.device != pixels.device:
+            self.load(str(pixels.device))
+        sets = self.label_sets(labels)
+        features = self.vision.encode_pixels(self.module.model, pixels, view)
+        chats, sights = [], []
+        for sight, picture, asked in zip(features, pixels.detach(), questions, strict=True):
+            for text in asked:
+                self._refuse_placeholders(text, system)
+                chats.append(self.chat(Ask((Media(picture),), text, system)))
+                sights.append((sight,))
+        with self.processing:
+            prompts = tokenized(self.processor, chats, sights, [seen[0].key for seen in sights])
+        grove = Grove.of(prompts, self._pad, merge=self.branches)
+        states = torch.cat(self._states(grove, {sight.key: each for sight, each in features.items()}))
+        logprobs = self.module.lm_head(states).float().log_softmax(-1)
+        scores = torch.stack([label_logprobs(row, sets) for row in logprobs])
+        return scores.reshape(len(pixels), -1, len(labels))
+
+    # --- running a grove --------------------------------------------------------------------------
+
+    def _run(self, grove: Grove, features: dict[Any, Features], use_cache: bool) -> tuple[Any, torch.Tensor]:
+        """The bare model over all trees, and the positions (4, B, T) it was given."""
+        positions = grove.positions(self.module.model).to(self.device)
+        output = self.module.model(
+            input_ids=grove.ids.to(self.device),
+            position_ids=positions,
+            attention_mask=grove.mask(self.device),
+            mm_encoder_outputs=encoder_outputs(grove.sights, features),
+            use_cache=use_cache,
+        )
+        return output, positions
+
+    def _hidden(self, grove: Grove) -> list[torch.Tensor]:
+        """For each prompt the states that predict its continuation: (1, H), or (span, H) where it has one."""
+        if not self.branches:
+            return Forking(self.module, self.vision, grove, self.device).hidden()
+        return self._states(grove, self.vision.encode(self.module.model, grove.sights, self.device))
+
+    def _states(self, grove: Grove, features: dict[Any, Features]) -> list[torch.Tensor]:
+        """As `_hidden`, in one forward of the whole model."""
+        output, _ = self._run(grove, features, use_cache=False)
+        states = []
+        for (tree, path), prompt in zip(grove.where(), grove.prompts, strict=True):
+            end = len(path) - 1 if prompt.span else len(path)
+            states.append(
+                output.last_hidden_state[tree, path[end - max(prompt.span, 1) : end].to(self.device)]
+            )
+        return states
+
+    def _start(self, grove: Grove) -> Start:
+        """The prompts computed, ready to be continued."""
+        if not self.branches:
+            return Forking(self.module, self.vision, grove, self.device).start()
+        features = self.vision.encode(self.module.model, grove.sights, self.device)
+        output, positions = self._run(grove, features, use_cache=True)
+        where = grove.where()
+        trees = torch.tensor([tree for tree, _ in where])
+        places = torch.nn.utils.rnn.pad_sequence([path for _, path in where], batch_first=True)
+        lengths = torch.tensor([len(path) for _, path in where])
+        mask = (torch.arange(places.shape[1]) < lengths[:, None]).long()
+        last = places[torch.arange(len(where)), lengths - 1]
+        trees, places, mask, last = (tensor.to(self.device) for tensor in (trees, places, mask, last))
+        return Start(
+            hidden=output.last_hidden_state[trees, last],
+            cache=forked(output.past_key_values, trees, places),
+            mask=mask,
+            positions=positions[:, trees, last],
+        )
+
+    # --- from states to answers -------------------------------------------------------------------
+
+    def _scored(self, op: str, hidden: torch.Tensor, prompt: Prompt, item: Item) -> Read | LogProb:
+        logprobs = self.module.lm_head(hidden).float().log_softmax(-1)
+        if op == "logprob":
+            ids = torch.from_numpy(prompt.ids[-prompt.span :]).to(logprobs.device)
+            each = logprobs.gather(-1, ids[:, None])[:, 0]
+            certainty = float(-logprobs.mean()) - math.log(logprobs.shape[-1])
+            return LogProb(float(each.sum()), prompt.span, tuple(each.tolist()), certainty)
+        labels, sets = item.detail
+        scores = label_logprobs(logprobs[0].cpu(), sets)
+        probs = dict(zip(labels, scores.softmax(0).tolist(), strict=True))
+        return Read(probs, float(scores.logsumexp(0).exp()))
+
+    def _written(self, ids: list[int], stopped: bool) -> Written:
+        # Special tokens are kept: some models answer in them (box tokens); the stop token is not in `ids`.
+        text = self.processor.tokenizer.decode(ids, skip_special_tokens=False)
+        return Written(text, stopped, len(ids))
+
+    # --- chats ------------------------------------------------------------------------------------
+
+    def chat(self, ask: Ask) -> str:
+        """The prompt in the checkpoint's own chat template, up to where the answer begins."""
+        said = messages(ask, [{"type": media.kind} for media in ask.media])
+        chat = self.processor.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
+        return cast(str, chat)
+
+    def _span(self, chat: str, given: str, continuation: str) -> int:
+        """How many tokens at the end are the continuation's."""
+        texts = (chat, chat + given, chat + given + continuation)
+        encode = self.processor.tokenizer.encode
+        prompt, before, whole = (encode(text, add_special_tokens=False) for text in texts)
+        return continuation_span(prompt, before, whole, continuation)
+
+    def _refuse_placeholders(self, *texts: str) -> None:
+        for token in (self.processor.image_token, self.processor.video_token):
+            if any(token in text for text in texts):
+                raise Unscorable(f"the text contains {token}, which stands for a picture")
+
+    @property
+    def _pad(self) -> int:
+        tokenizer = self.processor.tokenizer
+        return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0)
+
+    @cached_property
+    def _stops(self) -> set[int]:
+        stops = self.module.generation_config.eos_token_id
+        if stops is None:
+            stops = self.processor.tokenizer.eos_token_id
+        return set(stops) if isinstance(stops, list) else {stops}

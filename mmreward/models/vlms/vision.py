@@ -1,0 +1,247 @@
+"""What a Qwen-family model sees of a picture or a clip: its patches, what stands for it in the prompt, and
+the vision tower's output, kept by content so that a picture is encoded once.
+"""
+
+# FOLDED mmreward/models/patches.py: Float pixels to the patches of a Qwen vision tower, differentiably: what the image processor does to 8-bit
+# pictures, in tensors.
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+
+from ...engine.cache import ByteLRU
+from ...media import Media
+from ..pictures import decoded
+from ..pixels import Recipe, normalise, resize_float
+
+
+class Patches(NamedTuple):
+    """`values` (N * height * width, features) of N pictures in turn; `grid` is (time, height, width) of
+    each."""
+
+    values: torch.Tensor
+    grid: tuple[int, int, int]
+
+
+def patches_of(pixels: torch.Tensor, size: tuple[int, int], images: Any) -> Patches:
+    """Resize, normalise and cut up pictures.
+
+    Args:
+        pixels: (N, 3, H, W) float in [0, 1].
+        size: (height, width) to resize to, multiples of a token's side.
+        images: the checkpoint's image processor.
+    """
+    mean, std = tuple(images.image_mean), tuple(images.image_std)
+    recipe = Recipe(size=size, mean=mean, std=std, fit="squash")
+    side, merge = images.patch_size, images.merge_size
+    ready = normalise(resize_float(pixels, recipe), recipe)
+    # Rows and columns of tokens (R, X), of patches in a token (r, x), of pixels in a patch (y, c).
+    across = (size[1] // (merge * side), merge, side)
+    cut = ready.reshape(*ready.shape[:2], size[0] // (merge * side), merge, side, *across)
+    # N C R r y X x c -> N R X r x C y c: patches in the order of their tokens.
+    ordered = cut.permute(0, 2, 5, 3, 6, 1, 4, 7).unsqueeze(6)
+    frames = ordered.expand(*[-1] * 6, images.temporal_patch_size, -1, -1)  # a picture is a clip at rest
+    height, width = size[0] // side, size[1] // side
+    return Patches(frames.flatten(5).flatten(0, 4), (1, height, width))
+
+
+FPS = 24.0
+"""Frames per second of a clip that does not say: what transformers assumes."""
+KEPT = 2 << 30
+"""Bytes of vision-tower output kept by one model, on its device: about 1100 pictures of 256 tokens for
+Qwen2.5-VL-7B in bfloat16. They leave with the weights."""
+
+
+class View(NamedTuple):
+    """How closely a model looks. Pictures are brought between `low` and `high` pixels; None leaves that to
+    the checkpoint. Of a clip, two frames a second are taken, at most `frames`."""
+
+    low: int | None = None
+    high: int | None = None
+    frames: int | None = None
+
+
+class Sight(NamedTuple):
+    """One picture or clip, prepared.
+
+    `text` stands for it in the prompt, with `tokens` placeholders in it. `grid` is (time, height, width) in
+    patches, `seconds` the time between a clip's patches. `patches` is None for what has been encoded already.
+    """
+
+    key: tuple[str, View]
+    kind: str
+    grid: tuple[int, int, int]
+    tokens: int
+    text: str
+    seconds: float
+    patches: torch.Tensor | None
+    media: Media | None = None
+    """Where to look again, should the features be gone by the time they are needed."""
+
+
+class Features(NamedTuple):
+    """The vision tower's output for one picture or clip: (tokens, hidden), and the same for deeper levels."""
+
+    embedding: torch.Tensor
+    deep: tuple[torch.Tensor, ...]
+
+
+class Vision:
+    """Prepares pictures and clips on worker threads, and encodes them on the device's.
+
+    Args:
+        processor: the checkpoint's own.
+        kept: bytes of features to keep.
+    """
+
+    def __init__(self, processor: Any, kept: int = KEPT) -> None:
+        self.processor = processor
+        self._features = ByteLRU(kept)
+        self._known: dict[tuple[str, View], Sight] = {}
+
+    def limits(self, view: View) -> tuple[int, int]:
+        """(fewest, most) pixels of a picture."""
+        size = self.processor.image_processor.size
+        return view.low or size["shortest_edge"], view.high or size["longest_edge"]
+
+    def size(self, media: Media, view: View) -> tuple[int, int]:
+        """(height, width) a picture is brought to, from its header alone.
+
+        Raises:
+            ValueError: one side is more than 200 times the other.
+        """
+        return self._scaled(media.size, view)
+
+    def _scaled(self, size: tuple[int, ...], view: View) -> tuple[int, int]:
+        from qwen_vl_utils.vision_process import smart_resize
+
+        low, high = self.limits(view)
+        height, width = smart_resize(*size, factor=self.factor, min_pixels=low, max_pixels=high)
+        return int(height), int(width)
+
+    @property
+    def factor(self) -> int:
+        """Pixels a side of one token."""
+        images = self.processor.image_processor
+        return int(images.patch_size * images.merge_size)
+
+    def look(self, media: Media, view: View) -> Sight:
+        """Decode, resize and cut into patches, or recall what is known of something encoded before."""
+        key = (media.key, view)
+        known = self._known.get(key)
+        if known is not None and key in self._features:
+            return known._replace(media=media)
+        return self._look(media, key)
+
+    def _look(self, media: Media, key: tuple[str, View]) -> Sight:
+        return self._clip(media, key) if media.kind == "video" else self._picture(media, key)
+
+    def _picture(self, media: Media, key: tuple[str, View]) -> Sight:
+        from PIL import Image
+        from qwen_vl_utils.vision_process import fetch_image
+
+        low, high = self.limits(key[1])
+        images = self.processor.image_processor
+        whole = Image.fromarray(decoded(media).cpu().permute(1, 2, 0).numpy())
+        asked = {"image": whole, "min_pixels": low, "max_pixels": high}
+        picture = fetch_image(asked, image_patch_size=images.patch_size)
+        made = images(images=[picture], do_resize=False, return_tensors="pt")
+        text = self.processor.replace_image_token(made, 0)
+        return self._sight(key, "image", made["image_grid_thw"][0], text, 0.0, made["pixel_values"])
+
+    def _clip(self, media: Media, key: tuple[str, View]) -> Sight:
+        from transformers.video_utils import VideoMetadata
+
+        frames = media.array()
+        indices = sampled(len(frames), media.fps or FPS, key[1].frames)
+        about = VideoMetadata(total_num_frames=len(frames), fps=media.fps or FPS, frames_indices=indices)
+        videos = self.processor.video_processor
+        options: dict[str, Any] = {"do_sample_frames": False, "return_metadata": True, "return_tensors": "pt"}
+        if getattr(videos, "cap_pixels_per_frame", True) is None:
+            options["cap_pixels_per_frame"] = True  # as qwen-vl-utils, the models' reference, does
+        pixels = torch.from_numpy(np.ascontiguousarray(frames[indices])).permute(0, 3, 1, 2)
+        made = videos(videos=[pixels], video_metadata=[about], **options)
+        text = self.processor.replace_video_token(made, 0)
+        seconds = videos.temporal_patch_size / about.sampled_fps
+        patches = made["pixel_values_videos"]
+        return self._sight(key, "video", made["video_grid_thw"][0], text, seconds, patches)
+
+    def _sight(
+        self,
+        key: tuple[str, View],
+        kind: str,
+        grid: Any,
+        text: str,
+        seconds: float,
+        patches: torch.Tensor | None,
+    ) -> Sight:
+        time, height, width = (int(side) for side in grid)
+        tokens = time * height * width // self.processor.image_processor.merge_size**2
+        return Sight(key, kind, (time, height, width), tokens, text, seconds, patches)
+
+    # --- on the device's thread -------------------------------------------------------------------
+
+    def encode(self, model: Any, sights: Iterable[Sight], device: torch.device) -> dict[Any, Features]:
+        """The features of each sight by its key; all that are missing go through the tower in one call."""
+        wanted = {sight.key: sight for sight in sights}
+        found: dict[Any, Features] = {key: self._features.get(key) for key in wanted}
+        for kind, encoder in (("image", model.get_image_features), ("video", model.get_video_features)):
+            missing = [s for key, s in wanted.items() if found[key] is None and s.kind == kind]
+            if missing:
+                pixels = torch.cat([self._patches(sight) for sight in missing]).to(device)
+                made = encoder(pixels, torch.tensor([sight.grid for sight in missing], device=device))
+                levels = getattr(made, "deepstack_features", None) or []
+                for index, sight in enumerate(missing):
+                    features = Features(
+                        made.pooler_output[index].clone(), tuple(level[index].clone() for level in levels)
+                    )
+                    found[sight.key] = features
+                    self._features.put(sight.key, features)
+                    self._known[sight.key] = sight._replace(patches=None)
+        if len(self._known) > 2 * len(self._features) + 64:
+            self._known = {key: sight for key, sight in self._known.items() if key in self._features}
+        return found
+
+    def _patches(self, sight: Sight) -> torch.Tensor:
+        if sight.patches is None:
+            sight = self._look(cast(Media, sight.media), sight.key)
+        return cast(torch.Tensor, sight.patches)
+
+    def encode_pixels(self, model: Any, pixels: torch.Tensor, view: View) -> dict[Sight, Features]:
+        """Differentiable features of float pixels (N, 3, H, W) in [0, 1], in their order; keeps nothing.
+
+        Raises:
+            ValueError: one side is more than 200 times the other.
+        """
+        patches = patches_of(
+            pixels, self._scaled(tuple(pixels.shape[-2:]), view), self.processor.image_processor
+        )
+        grids = torch.tensor([patches.grid] * len(pixels), device=pixels.device)
+        made = model.get_image_features(patches.values, grids)
+        levels = getattr(made, "deepstack_features", None) or []
+        return {
+            self._sight((f"pixels {index}", view), "image", patches.grid, "", 0.0, None): Features(
+                embedding, tuple(level[index] for level in levels)
+            )
+            for index, embedding in enumerate(made.pooler_output)
+        }
+
+    def forget(self) -> None:
+        """Drop all features, so that their memory is the device's again."""
+        self._features.clear()
+        self._known = {}
+
+
+def sampled(total: int, fps: float, most: int | None) -> list[int]:
+    """Indices of the frames a model looks at: two a second, as the Qwen models were trained.
+
+    Raises:
+        ValueError: fewer than two frames.
+    """
+    from qwen_vl_utils.vision_process import smart_nframes
+
+    wanted: dict[str, Any] = {"fps": 2.0} if most is None else {"fps": 2.0, "max_frames": most}
+    count = smart_nframes(wanted, total_frames=total, video_fps=fps)
+    return [int(index) for index in np.linspace(0, total - 1, count).round()]

@@ -1,0 +1,149 @@
+"""Preference: a VLM looks at two pictures for one request, reasons, and says which fits better.
+
+The engine asks about every pair in both orders, so a judge that always prefers what comes first gives two
+opposite verdicts, which make a tie.
+"""
+
+# FOLDED mmreward/rewards/two_turns.py: Two turns: did a judge that thinks twice do both as it was told (BR-RM)?
+# FOLDED mmreward/rewards/verdict.py: Verdict: did a judge name the better of two pictures?
+
+from typing import Any, Literal
+
+from ... import models
+from ...errors import Unscorable
+from ...registry import reward
+from ...types import Sample, Score
+from ...verifiers.response import Verdict, short_answer, verified
+from .asking import CRITERIA, QUESTION, SYSTEM, TIE, WRITTEN, Asking, Sampling, heard, preferred, read_branch
+
+
+@reward("preference", needs=("prompt", "image"), range=(0.0, 1.0), arity="pair", paper="arXiv:2503.05236")
+def preference(
+    judge: str = "Qwen/Qwen3-VL-8B-Instruct",
+    turns: Literal[1, 2] = 1,
+    question: str = QUESTION,
+    system: str = SYSTEM,
+    criteria: tuple[str, ...] = CRITERIA,
+    max_tokens: int = 1024,
+    temperature: float = 0.0,
+    seed: int = 0,
+    dtype: str = "float32",
+) -> Any:
+    """1 where the first of two pictures fits the request better, 0 where the second does, 0.5 for a tie.
+
+    What a sample gets is the mean over both orders and over all others of its group, see `Engine.score`;
+    `parts["swing"]` is the mean disagreement between the orders, 1 for a judge that goes by the place. A
+    judgement without a readable verdict is "unparsable".
+
+    Args:
+        judge: a VLM (hub id, folder, "mini-vlm", or MODEL@URL for a served one), such as one trained by
+            `python -m mmreward.evals.studies.judges`.
+        turns: 1, or 2 for a judge that thinks twice (BR-RM, arXiv:2510.23596), see `judges.asking.Asking`.
+        question: of one turn, with `{prompt}` where the request stands.
+        system: the system message; "" for none.
+        criteria: what the first of two turns chooses from.
+        max_tokens: where each turn is cut off.
+        temperature: of the sampling; 0 is greedy.
+        seed: of the sampling.
+        dtype: of the judge.
+    """
+    asking = Asking(turns=turns, question=question, system=system, criteria=criteria)
+    vlm = models.vlm(judge, dtype=dtype)
+    sampling = Sampling(max_tokens, temperature, seed)
+
+    async def score(first: Sample, second: Sample) -> Score:
+        if first.prompt != second.prompt:
+            raise Unscorable(f"two requests in one group: {first.prompt[:60]!r} and {second.prompt[:60]!r}")
+        pictures = tuple(one.image for one in (first, second) if one.image is not None)
+        judged = await asking.ask(vlm, first.prompt, pictures, sampling)
+        value = 0.5 if judged.verdict == TIE else float(judged.verdict == "1")
+        return Score(value, note="\n\n".join(judged.turns))
+
+    return score
+
+
+TWO_TURNS_PARTS = ("turns", "criteria")
+
+
+@reward(
+    "two_turns",
+    needs=("response",),
+    range=(0.0, 1.0),
+    uses_prompt=False,
+    paper="arXiv:2510.23596",
+    example={
+        "response": "<think>Picture 1 has one circle, as asked.</think><answer>1</answer>",
+        "meta": {
+            "written_turns": [
+                "Look at: number\nPicture 1: nothing\nPicture 2: two circles instead of one",
+                "<think>Picture 1 has one circle, as asked.</think><answer>1</answer>",
+            ]
+        },
+    },
+)
+def two_turns(criteria: tuple[str, ...] = CRITERIA) -> Any:
+    """1 where both turns have their form, else 0: make it a gate, so that a verdict alone earns nothing.
+
+    `sample.meta["written_turns"]` is what was written, as `adapters.trl_turns` passes it on; the last is the
+    response. The first turn names one to three of the criteria and says something of each picture, the second
+    reasons and names one of the two (or a tie). `parts` are the number of turns, and of criteria. BR-RM's own
+    reward is `verifiers.peers.br_rm`.
+
+    Args:
+        criteria: what the first turn chooses from.
+    """
+
+    async def score(sample: Sample) -> Score:
+        turns = sample.meta.get(WRITTEN)
+        if not isinstance(turns, list | tuple) or not all(isinstance(turn, str) for turn in turns):
+            raise Unscorable(f"meta[{WRITTEN!r}] is {type(turns).__name__}, not a list of texts")
+
+        def check() -> Verdict:
+            if len(turns) != 2:
+                raise Unscorable(f"{len(turns)} turns where two are expected", "unparsable")
+            branch = read_branch(turns[0], criteria)
+            heard((sample.response or "",))
+            return Verdict(1.0, {"turns": 2.0, "criteria": float(len(branch.criteria))})
+
+        return verified(check, TWO_TURNS_PARTS)
+
+    return score
+
+
+VERDICT_PARTS = ("tie",)
+
+
+@reward(
+    "verdict",
+    needs=("response", "target"),
+    range=(0.0, 1.0),
+    uses_prompt=False,
+    paper="arXiv:2505.03318",
+    example={
+        "response": "<think>The first is missing the red circle.</think><answer>Image 2 is better</answer>",
+        "target": "2",
+    },
+)
+def verdict(bare: bool = False) -> Any:
+    """1 where the answer names the better of two, else 0; for the training of judges.
+
+    `sample.target` is "1" or "2", or "tie". The answer may be "2", "B", "the second image", "Image 2 is
+    better" or "Both images are equally good", and nothing else. `parts["tie"]` is whether it is a tie.
+
+    Args:
+        bare: accept an answer without `<answer>` tags.
+    """
+
+    async def score(sample: Sample) -> Score:
+        try:
+            right = preferred(str(sample.target))
+        except Unscorable:
+            raise Unscorable(f"the target {str(sample.target)[:40]!r} is not 1, 2 or tie") from None
+
+        def judge() -> Verdict:
+            said = preferred(short_answer(sample.response or "", bare=bare))
+            return Verdict(float(said == right), {"tie": float(said == TIE)})
+
+        return verified(judge, VERDICT_PARTS)
+
+    return score

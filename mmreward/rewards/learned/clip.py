@@ -1,0 +1,192 @@
+"""Lambda-harmonic reward for subject-driven generation (RPO, arXiv:2407.12164).
+
+A picture should be like the references and like the prompt; a harmonic mean lets neither pay for the other.
+"""
+
+# FOLDED mmreward/rewards/clipscore.py: CLIPScore: cosine similarity of a picture and its prompt (arXiv:2104.08718, without the paper's factor
+# 2.5).
+# FOLDED mmreward/rewards/d2_align.py: D2-Align: CLIPScore without the bias that a dual encoder has whatever the prompt (arXiv:2512.24146).
+# FOLDED mmreward/rewards/pisces.py: PISCES: how near a picture lies to where real pictures of its prompt would, by optimal transport
+# (arXiv:2602.01624).
+
+from asyncio import gather
+from collections.abc import Sequence
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from ... import models
+from ...errors import Unscorable
+from ...registry import reward
+from ...types import Sample, Score
+
+if TYPE_CHECKING:
+    import torch
+
+    from ...models.encoders import Encoder
+    from ...models.maps import MappedEncoder
+
+
+TINY = 1e-8
+"""Added to both similarities, as in the authors' code."""
+
+
+@reward(
+    "harmonic",
+    needs=("prompt", "image", "inputs"),
+    range=(0.0, 1.0),
+    paper="arXiv:2407.12164",
+    licence="depends on the weights; openai/clip-vit-large-patch14 is MIT",
+)
+def harmonic(
+    weights: str = "openai/clip-vit-large-patch14",
+    balance: float = 0.3,
+    placeholder: str = "[V]",
+    dtype: str = "float32",
+    resize: str = "tensor",
+) -> Any:
+    """Weighted harmonic mean, 0 to 1, of likeness to the reference pictures and to the prompt.
+
+    1 / (balance / i + (1 - balance) / t). i is the mean cosine with the pictures in `inputs` and t the cosine
+    with the prompt, each brought from [-1, 1] to [0, 1]; both are in `parts`.
+
+    Args:
+        weights: a dual encoder, as for `clipscore` (the paper has ALIGN).
+        balance: 0 looks at the prompt alone, 1 at the references alone; the paper validates at 0.3 to 0.7.
+        placeholder: a word for the subject that means nothing to the encoder, taken out of the prompt; ""
+            for none.
+        dtype: of the towers.
+        resize: as for `clipscore`.
+
+    Raises:
+        ValueError: balance outside [0, 1].
+    """
+    if not 0 <= balance <= 1:
+        raise ValueError(f"balance must be from 0 to 1, not {balance}")
+    net = models.clip(weights, dtype=dtype, resize=resize)
+
+    async def score(sample: Sample) -> Score:
+        assert sample.image is not None
+        prompt = _without(placeholder, sample.prompt)
+        pictures = gather(*(net.image(media) for media in (sample.image, *sample.inputs)))
+        (image, *references), text = await gather(pictures, net.text(prompt))
+        likeness = (1 + fmean(float(image @ other) for other in references)) / 2
+        match = (1 + float(image @ text.vector)) / 2
+        value = 1 / (balance / (likeness + TINY) + (1 - balance) / (match + TINY))
+        parts = {"references": likeness, "prompt": match, "truncated": float(text.truncated)}
+        return Score(value, parts)
+
+    return score
+
+
+def _without(placeholder: str, prompt: str) -> str:
+    if not placeholder or placeholder not in prompt:
+        return prompt
+    left = " ".join(prompt.replace(placeholder, " ").split())
+    if not left:
+        raise Unscorable(f"the prompt is nothing but {placeholder}", "missing")
+    return left
+
+
+@reward(
+    "clipscore",
+    needs=("prompt", "image"),
+    range=(-1.0, 1.0),
+    differentiable=True,
+    paper="arXiv:2104.08718",
+    licence="depends on the weights; openai/clip-vit-large-patch14 is MIT",
+)
+def clipscore(
+    weights: str = "openai/clip-vit-large-patch14", dtype: str = "float32", resize: str = "tensor"
+) -> tuple[Any, Any]:
+    """Cosine of the image and prompt embeddings of a dual encoder (CLIP, SigLIP, open_clip).
+
+    Real CLIP models give about 0.15 to 0.40; nothing is rescaled or clamped. A prompt longer than the
+    encoder's context is cut, and `parts["truncated"]` is 1.
+
+    Args:
+        weights: a hub id, a folder, "open_clip:ARCHITECTURE/TAG", or "mini-clip".
+        dtype: of the towers.
+        resize: "tensor" (float, on the device), "pil" (8-bit, as published preprocessing) or "uint8" (the
+            quickest on a CPU). `score_tensor` always takes "tensor".
+    """
+    return cosine_of(models.clip(weights, dtype=dtype, resize=resize))
+
+
+def cosine_of(net: "Encoder | MappedEncoder") -> tuple[Any, Any]:
+    """`score` and `score_tensor` of whatever embeds pictures and prompts as `models.clip` does."""
+
+    async def score(sample: Sample) -> Score:
+        assert sample.image is not None
+        image, text = await gather(net.image(sample.image), net.text(sample.prompt))
+        return Score(float(image @ text.vector), {"truncated": float(text.truncated)})
+
+    def score_tensor(pixels: "torch.Tensor", prompts: Sequence[str]) -> "torch.Tensor":
+        return net.similarity(pixels, prompts)
+
+    return score, score_tensor
+
+
+@reward(
+    "d2_align",
+    needs=("prompt", "image"),
+    range=(-1.0, 1.0),
+    differentiable=True,
+    paper="arXiv:2512.24146",
+    licence="depends on the weights; openai/clip-vit-large-patch14 is MIT",
+)
+def d2_align(
+    fitted: str,
+    weights: str = "openai/clip-vit-large-patch14",
+    dtype: str = "float32",
+    resize: str = "tensor",
+) -> tuple[Any, Any]:
+    """Cosine of a picture and its prompt, the prompt moved along the encoder's bias.
+
+    A dual encoder scores a generator's pictures higher when all prompts are moved one way, or all pictures
+    the other way; no picture is better for it. `mmreward fit d2-align` learns that way from pictures of the
+    untuned generator. With the prompts moved there, tuning has little to gain by moving all pictures alike.
+
+    A prompt longer than the encoder's context is cut, and `parts["truncated"]` is 1.
+
+    Args:
+        fitted: the file that `mmreward fit d2-align` wrote, for the same weights.
+        weights, dtype, resize: the dual encoder, as for `clipscore`.
+
+    Raises:
+        ValueError: no such file, or one that was fitted for something else or on other weights.
+    """
+    return cosine_of(models.mapped(fitted, "d2-align", weights, dtype=dtype, resize=resize))
+
+
+@reward(
+    "pisces",
+    needs=("prompt", "image"),
+    range=(-1.0, 1.0),
+    differentiable=True,
+    paper="arXiv:2602.01624",
+    licence="depends on the weights; openai/clip-vit-large-patch14 is MIT",
+)
+def pisces(
+    fitted: str,
+    weights: str = "openai/clip-vit-large-patch14",
+    dtype: str = "float32",
+    resize: str = "tensor",
+) -> tuple[Any, Any]:
+    """Cosine of a picture and its prompt, the prompt carried to where real pictures lie.
+
+    Texts and pictures lie apart in a dual encoder's space, so a plain cosine also rewards pictures that are
+    less like pictures. `mmreward fit pisces` learns the map from real pictures and prompts, which need not
+    belong together, and prints what it does: where prompts come nearer to everybody's pictures as much as to
+    their own, it has learned to forget them. This is the reward of a sample as a whole; the one by token,
+    which needs a video-text matching head, is not part of it.
+
+    A prompt longer than the encoder's context is cut, and `parts["truncated"]` is 1.
+
+    Args:
+        fitted: the file that `mmreward fit pisces` wrote, for the same weights.
+        weights, dtype, resize: the dual encoder, as for `clipscore`.
+
+    Raises:
+        ValueError: no such file, or one that was fitted for something else or on other weights.
+    """
+    return cosine_of(models.mapped(fitted, "pisces", weights, dtype=dtype, resize=resize))

@@ -1,0 +1,335 @@
+"""Whether a short answer is the true one, by the kind of the truth: text, a number, or a sequence.
+
+For charts, puzzles and science. Nothing here guesses: text is equal or not, and an answer that holds the
+truth among other things is wrong.
+"""
+
+# FOLDED mmreward/rewards/answer.py: Whether a short answer is the true one: text, number, sequence or mathematics, as the target is.
+# FOLDED mmreward/rewards/math.py: Whether a mathematical answer is the true one. Nothing hangs: algebra runs in processes that are killed.
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ...errors import Unscorable
+from ...registry import reward
+from ...types import Sample, Score
+from ...verifiers.algebra import Effort, Exceeded, decide, use_math_verify
+from ...verifiers.math import PARTS, answer_of, settle, truth_of
+from ...verifiers.numbers import WHOLE_TEXT, Likeness, Number, Relax, read_number, tidy
+from ...verifiers.response import Verdict, inside_box, segment, verified
+from ...verifiers.text import plain
+
+Kind = Literal["auto", "text", "number", "sequence", "math"]
+ANSWER_PARTS = ("text", "number", "math", "items")
+"""Text, number and math: as which the answer was recognised as right. Items: the share of a sequence that
+is."""
+MAX_ANSWER = 4096
+MAX_ITEMS = 1024
+SIGNS_OF_MATH = ("\\", "^", "=")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A truth, read once.
+
+    Args:
+        kind: how answers are compared with it; never "auto".
+        texts: the spellings that are right, as `unwrapped` gives them.
+        number: of kind "number".
+        items: of kind "sequence".
+        given: the target itself, for kind "math".
+    """
+
+    kind: Kind
+    texts: frozenset[str] = frozenset()
+    number: Number | None = None
+    items: "tuple[Wanted, ...]" = ()
+    given: Any = None
+
+
+def wanted(target: Any, kind: Kind = "auto", aliases: Sequence[str] = ()) -> Wanted:
+    """Read a target.
+
+    Args:
+        target: text, a number, a bool (yes or no), or a list of them.
+        kind: "auto" takes a list for a sequence, what reads as a number for a number, text with a backslash,
+            ^ or = for mathematics, and the rest for text.
+        aliases: other spellings of a text that are right.
+
+    Raises:
+        Unscorable: "error", a fault of the data, when the target is empty or not of this kind.
+    """
+    if kind == "auto":
+        kind = _kind(target)
+    if kind == "math":
+        return Wanted("math", given=target)
+    if kind == "sequence":
+        items = split(target) if isinstance(target, str) else target
+        if not isinstance(items, list | tuple) or not 0 < len(items) <= MAX_ITEMS:
+            raise Unscorable(
+                f"the target {str(target)[:80]!r} is no sequence; give a list of 1 to {MAX_ITEMS}"
+            )
+        return Wanted("sequence", items=tuple(_item(item) for item in items))
+    number = read_number(target)
+    if kind == "number":
+        if number is None:
+            raise Unscorable(
+                f"the target {str(target)[:80]!r} is no number; correct it or choose another kind"
+            )
+        return Wanted("number", number=number)
+    if isinstance(target, bool):
+        target = "yes" if target else "no"
+    texts = frozenset(unwrapped(str(text)) for text in (target, *aliases))
+    if not isinstance(target, str | int | float) or "" in texts:
+        raise Unscorable(f"the target {str(target)[:80]!r} is no text; give some that is not empty")
+    return Wanted("text", texts)
+
+
+def match(truth: Wanted, answer: str, likeness: Likeness) -> Verdict:
+    """1 when the answer is the truth, else 0; for kinds other than "math".
+
+    Raises:
+        Unscorable: "unparsable" when the answer is empty, too long, or no number or sequence where one is
+            expected.
+    """
+    if not answer.strip() or len(answer) > MAX_ANSWER:
+        raise Unscorable(
+            "the answer is empty" if not answer.strip() else "the answer is too long", "unparsable"
+        )
+    if truth.kind == "sequence":
+        items = split(answer)
+        hits = sum(map(_same, truth.items, items, [likeness] * len(items)))
+        right = float(hits == len(items) == len(truth.items))
+        share = hits / max(len(items), len(truth.items))
+        return judged(right, items=share)
+    if truth.kind == "number" and read_number(answer) is None:
+        raise Unscorable(f"{answer[:80]!r} is no number", "unparsable")
+    right = float(_same(truth, answer, likeness))
+    return judged(right, **{truth.kind: right})
+
+
+def judged(value: float, **parts: float) -> Verdict:
+    """A verdict with these parts and the others at 0."""
+    return Verdict(value, {name: parts.get(name, 0.0) for name in ANSWER_PARTS})
+
+
+def unwrapped(text: str) -> str:
+    """Text without case, width, outer quotes, \\text{} and closing full stop; single spaces.
+
+    Inner signs stay: a puzzle's strings are exact.
+    """
+    text = plain(text)
+    if whole := WHOLE_TEXT.fullmatch(text):
+        text = whole[1].strip()
+    if len(text) > 1 and text.endswith(".") and text[-2].isalnum():
+        text = text[:-1]
+    if len(text) > 2 and text[0] == text[-1] and text[0] in "\"'`*":
+        text = text[1:-1].strip()
+    return text
+
+
+def split(text: str) -> list[str]:
+    """The items of "a, b, c", "[a; b]", "a -> b" or "a b c", in the first of these ways that splits it."""
+    text = tidy(text).strip()
+    if len(text) > 2 and text[0] + text[-1] in ("[]", "()", "{}"):
+        text = text[1:-1]
+    for separator in (",", ";", "->"):
+        if separator in text:
+            return [item.strip().strip("\"'") for item in text.split(separator, MAX_ITEMS)]
+    return text.split(None, MAX_ITEMS)
+
+
+def _kind(target: Any) -> Kind:
+    if isinstance(target, list | tuple):
+        return "sequence"
+    if read_number(target):
+        return "number"
+    if isinstance(target, str) and any(sign in target for sign in SIGNS_OF_MATH):
+        return "math"
+    return "text"
+
+
+def _item(item: Any) -> Wanted:
+    return wanted(item, "number" if read_number(item) else "text")
+
+
+def _same(truth: Wanted, answer: str, likeness: Likeness) -> bool:
+    if truth.number is None:
+        return unwrapped(answer) in truth.texts
+    number = read_number(answer)
+    return number is not None and likeness.same(truth.number, number)
+
+
+KEYS = ("answer", "kind", "aliases")
+"""Of a target that is a mapping."""
+
+
+@reward(
+    "answer",
+    needs=("response", "target"),
+    range=(0.0, 1.0),
+    uses_prompt=False,
+    paper="arXiv:2505.18129",
+    example={
+        "response": "<think>The bar ends at 54.</think><answer>54 cm</answer>",
+        "target": {"answer": "0.54 m", "kind": "number"},
+    },
+)
+def answer(
+    kind: Kind = "auto",
+    tolerance: float = 1e-6,
+    relax: Relax = "decimals",
+    percent: Literal["value", "either"] = "value",
+    units: Literal["optional", "required"] = "optional",
+    deadline: float = 3.0,
+    exceeded: Exceeded = "failed",
+    workers: int = 0,
+    bare: bool = False,
+) -> Any:
+    """1 when the answer is the target, compared as its kind asks, else 0: charts, puzzles, science.
+
+    The target is text, a number, a list (a sequence, in order), or {"answer": ..., "kind": ..., "aliases":
+    [...]}, whose kind is that row's own. The answer is what `<answer>` holds, or the last \\boxed{} in it.
+    Text is compared without case and spacing, never by what it contains. `parts["items"]` is the share of a
+    sequence that is right. ChartQA's relaxed accuracy is tolerance 0.05 with relax "integers"; relax "all" is
+    as lenient as the original, for which 1950 is 2010.
+
+    Args:
+        kind: "text", "number", "sequence" or "math"; "auto" decides by each target. "math" needs
+            mmreward[math], and so does a target in LaTeX.
+        tolerance: relative to the target, for numbers.
+        relax: which targets the tolerance is for. "decimals" leaves out those written as integers, "integers"
+            leaves out years, "all" leaves out none.
+        percent, units: as in the reward `math`.
+        deadline, exceeded, workers: of the algebra, as in the reward `math`.
+        bare: accept a response without answer tags whole.
+
+    Raises:
+        ValueError: an argument is out of range, or kind is "math" without math-verify.
+    """
+    likeness = Likeness(tolerance=tolerance, relax=relax, percent=percent, units=units)
+    effort = Effort(deadline, exceeded, workers)
+    if kind == "math":
+        use_math_verify()
+
+    async def judge(sample: Sample) -> Verdict | Unscorable:
+        truth = _wanted(sample.target, kind)
+        response = sample.response or ""
+        try:
+            if truth.kind != "math":
+                text = segment(response, bare=bare).answer
+                held = inside_box(text)
+                return match(truth, text if held is None else held, likeness)
+            known = truth_of(truth.given)
+            settled = settle(known, answer_of(response, bare=bare), likeness)
+        except Unscorable as failure:
+            if failure.status != "unparsable":
+                raise
+            return failure
+        if not isinstance(settled, Verdict):
+            use_math_verify()
+            result = await decide(settled, effort)
+            if isinstance(result, Unscorable):
+                return result
+            settled = result
+        return judged(settled.value, math=settled.value)._replace(note=settled.note)
+
+    async def score(sample: Sample) -> Score:
+        result = await judge(sample)
+
+        def check() -> Verdict:
+            if isinstance(result, Unscorable):
+                raise result
+            return result
+
+        return verified(check, ANSWER_PARTS)
+
+    return score
+
+
+def _wanted(target: Any, kind: Kind) -> Wanted:
+    if not isinstance(target, Mapping):
+        return wanted(target, kind)
+    # A table's missing cells come as None.
+    given = {name: value for name, value in target.items() if value is not None}
+    if unknown := sorted(set(given) - set(KEYS)):
+        raise Unscorable(f"the target has {', '.join(unknown)}; it may have {', '.join(KEYS)}")
+    if "answer" not in given:
+        raise Unscorable("the target has no answer")
+    return wanted(given["answer"], given.get("kind", kind), given.get("aliases", ()))
+
+
+@reward(
+    "math",
+    needs=("response", "target"),
+    range=(0.0, 1.0),
+    uses_prompt=False,
+    paper="arXiv:2505.18129",
+    example={
+        "response": "<think>Half of them.</think><answer>\\boxed{\\frac{2}{4}}</answer>",
+        "target": "\\frac{1}{2}",
+    },
+)
+def math(
+    deadline: float = 3.0,
+    exceeded: Exceeded = "failed",
+    tolerance: float = 1e-6,
+    percent: Literal["value", "either"] = "value",
+    units: Literal["optional", "required"] = "optional",
+    boxes: Literal["last", "agree"] = "last",
+    only_boxed: bool = False,
+    bare: bool = False,
+    workers: int = 0,
+) -> Any:
+    """1 when the answer equals the target as text, as a number or by algebra (math-verify), else 0.
+
+    The target is a number or text in plain notation or LaTeX; the answer is what the last \\boxed{} inside
+    `<answer>` holds, or all that is there. Case counts, words are compared as text, sets have no order, and
+    an interval's ends must be right. Prose, several numbers, an equation between numbers and what is too
+    large to be computed (a tower of powers, 100!) are worth 0 with `parts["parsed"]` 0; a target like that is
+    an error of the data, with status "error". Needs mmreward[math].
+
+    Args:
+        deadline: seconds that the algebra of one answer may take.
+        exceeded: what becomes of an answer whose algebra runs out of time or memory. "failed" gives the
+            status "timeout" or "error" and no value; "wrong" gives 0, for policies that learn to write such.
+        tolerance: relative to the target, for targets that are numbers but not integers.
+        percent: "value" reads 50% as 0.5 alone, "either" also as 50.
+        units: "optional" lets the answer leave out the target's unit, "required" does not. Another unit is
+            converted, or wrong.
+        boxes: with several boxes, "last" counts the last, "agree" gives 0 unless all hold the same.
+        only_boxed: an answer without \\boxed{} is none.
+        bare: accept the last box after the thinking when there are no answer tags.
+        workers: processes for algebra at most; 0 for one per core, up to 8. They are shared by all rewards
+            that ask for the same number.
+
+    Raises:
+        ValueError: math-verify is not installed, or an argument is out of range.
+    """
+    likeness = Likeness(tolerance=tolerance, percent=percent, units=units)
+    use_math_verify()
+    effort = Effort(deadline, exceeded, workers)
+
+    async def judge(sample: Sample) -> Verdict | Unscorable:
+        truth = truth_of(sample.target)
+        try:
+            answer = answer_of(sample.response or "", bare=bare, boxes=boxes, only_boxed=only_boxed)
+            judged = settle(truth, answer, likeness)
+        except Unscorable as failure:
+            return failure
+        if isinstance(judged, Verdict):
+            return judged
+        return await decide(judged, effort)
+
+    async def score(sample: Sample) -> Score:
+        judged = await judge(sample)
+
+        def check() -> Verdict:
+            if isinstance(judged, Unscorable):
+                raise judged
+            return judged
+
+        return verified(check, PARTS)
+
+    return score

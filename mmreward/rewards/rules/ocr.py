@@ -1,0 +1,113 @@
+"""Text read from a picture, against one or several transcriptions."""
+
+# FOLDED mmreward/rewards/ocr.py: Reading text in a picture: how far the answer agrees with the transcription.
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from ...errors import Unscorable
+from ...registry import reward
+from ...types import Sample, Score
+from ...verifiers.response import Verdict, segment, verified
+from ...verifiers.text import edit_distance, plain
+
+Mode = Literal["cer", "wer", "anls", "exact"]
+PARTS = ("exact", "similarity")
+
+ANLS_THRESHOLD = 0.5
+"""Normalised distance from which ANLS gives nothing (arXiv:1907.00490)."""
+
+
+def references_of(target: Any) -> list[str]:
+    """The transcriptions of a target: a text (an empty one says that there is nothing to read), or several.
+
+    Raises:
+        Unscorable: there is none, or one that is no text.
+    """
+    texts = [target] if isinstance(target, str) else target
+    if not isinstance(texts, list | tuple) or not texts or not all(isinstance(t, str) for t in texts):
+        raise Unscorable(f"the target {str(target)[:80]!r} is no text, nor a list of texts")
+    return list(texts)
+
+
+def judge(
+    answer: str,
+    references: Sequence[str],
+    *,
+    mode: Mode = "cer",
+    casefold: bool = False,
+    punctuation: bool = True,
+) -> Verdict:
+    """The best agreement with any reference.
+
+    cer and wer: max(0, 1 - distance / length of the reference), by characters and by words. anls: 1 minus
+    the distance over the longer of the two, and 0 from `ANLS_THRESHOLD` on. exact: 1 for equal texts. An
+    empty answer is worth 0 unless the reference is empty, and so is any other one where it is. An answer of
+    more than 4 times a reference's length + 64 characters is not compared with it: it agrees by 0.
+
+    `parts["similarity"]` is 1 - min(1, distance / length) before any threshold, `parts["exact"]` whether one
+    reference is met.
+
+    Raises:
+        Unscorable: a reference has no characters left without its punctuation.
+    """
+    verdicts = []
+    for reference in references:
+        truth = plain(reference, casefold=casefold, punctuation=punctuation)
+        if reference.strip() and not truth:
+            raise Unscorable(f"nothing is left of the target {reference!r} without punctuation")
+        if len(answer) > 4 * len(reference) + 64:
+            continue
+        found = plain(answer, casefold=casefold, punctuation=punctuation)
+        similarity = _similarity(found, truth, mode)
+        value = 0.0 if mode == "anls" and similarity <= 1 - ANLS_THRESHOLD else similarity
+        verdicts.append(Verdict(value, {"exact": float(found == truth), "similarity": similarity}))
+    too_long = Verdict(0.0, dict.fromkeys(PARTS, 0.0), "too long for any reference")
+    return max(verdicts, key=lambda v: (v.value, v.parts["similarity"]), default=too_long)
+
+
+def _similarity(found: str, truth: str, mode: Mode) -> float:
+    if mode == "exact" or not found or not truth:
+        return float(found == truth)
+    a, b = (found.split(), truth.split()) if mode == "wer" else (found, truth)
+    length = max(len(a), len(b)) if mode == "anls" else len(b)
+    return max(0.0, 1 - edit_distance(a, b) / length)
+
+
+@reward(
+    "ocr",
+    needs=("response", "target"),
+    range=(0.0, 1.0),
+    uses_prompt=False,
+    paper="arXiv:1907.00490",
+    example={
+        "response": "<think>A sign.</think><answer>EXIT 24</answer>",
+        "target": ["EXIT 24A", "Exit 24A"],
+    },
+)
+def ocr(mode: Mode = "cer", casefold: bool = False, punctuation: bool = True, bare: bool = False) -> Any:
+    """Agreement of a transcription with the best of its references, 0 to 1.
+
+    `sample.target` is the text, or a list of texts any of which will do. Compared in Unicode's NFKC form with
+    single spaces. An empty answer is worth 0, unless the reference is empty too (where `exp(-WER)`, as used
+    elsewhere, pays 0.37); an answer much longer than the reference is worth 0 without being compared.
+
+    Args:
+        mode: "cer" is 1 - character error rate, "wer" the same by words, "anls" the normalised similarity
+            that is 0 up to a half (published with case ignored: add casefold), "exact" 0 or 1.
+        casefold: ignore case.
+        punctuation: without, it is dropped from both texts.
+        bare: accept an answer without `<answer>` tags.
+    """
+
+    async def score(sample: Sample) -> Score:
+        references = references_of(sample.target)
+        response = sample.response or ""
+
+        def check() -> Verdict:
+            answer = segment(response, bare=bare).answer
+            return judge(answer, references, mode=mode, casefold=casefold, punctuation=punctuation)
+
+        return verified(check, PARTS)
+
+    return score

@@ -1,0 +1,177 @@
+"""Searches described in YAML: what draws, from which prompts, what judges, and where it all goes.
+
+Keys are checked as strictly as in `mmreward.config`; the options of a generator, a method, a refinement or a
+writer are checked by whatever takes them (see `options.called`).
+"""
+
+# FOLDED mmreward/tune/searching/options.py: From keys in a YAML file to the arguments of a function or a settings class, checked by its signature.
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, TypeVar
+
+from pydantic import AfterValidator, Field, ValidationError, create_model
+
+from ..config import EngineConfig, Positive, RewardArgs, Strict, problems
+from ..data.rows import read_rows, rows_of
+from ..tune.config import PromptsConfig
+from ..tune.data import load_prompts
+from ..types import Sample, lacking
+
+T = TypeVar("T")
+
+
+def _named(given: str | dict[str, Any]) -> str | dict[str, Any]:
+    if isinstance(given, dict) and not isinstance(given.get("name"), str):
+        raise ValueError("a mapping needs the key 'name'")
+    return given
+
+
+Named = Annotated[str | dict[str, Any], AfterValidator(_named)]
+"""A name, or a mapping with the key `name` and options."""
+
+
+def split(given: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Name and options of a `Named`."""
+    if isinstance(given, str):
+        return given, {}
+    return given["name"], {key: value for key, value in given.items() if key != "name"}
+
+
+def picked(name: str, table: Mapping[str, T], what: str) -> T:
+    """The entry of this name.
+
+    Raises:
+        ValueError: there is none; the message offers the nearest.
+    """
+    if name not in table:
+        near = get_close_matches(name, table, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(table)}"
+        raise ValueError(f"no {what} named {name!r}: {hint}")
+    return table[name]
+
+
+def called(make: Callable[..., T], given: Mapping[str, Any], where: str, **fixed: Any) -> T:
+    """`make(**given, **fixed)`, the given ones checked against its annotations.
+
+    Args:
+        make: a function, or a settings dataclass.
+        given: what the user wrote; a key of `fixed` is unknown here.
+        where: the section of the file, for messages.
+        fixed: arguments that come from elsewhere.
+
+    Raises:
+        ValueError: an unknown key, a missing one, a value of the wrong type, or one that `make` refuses.
+    """
+    fields: dict[str, Any] = {
+        name: (parameter.annotation, ... if parameter.default is parameter.empty else parameter.default)
+        for name, parameter in inspect.signature(make).parameters.items()
+        if name not in fixed
+    }
+    model = create_model(where, __base__=Strict, **fields)
+    try:
+        options = model.model_validate(dict(given))
+    except ValidationError as error:
+        raise ValueError(f"{where}: " + "; ".join(problems(error, model))) from None
+    try:
+        return make(**{name: getattr(options, name) for name in fields}, **fixed)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+SomeRewards = Annotated[RewardArgs, Field(min_length=1)]
+
+
+class RunConfig(Strict):
+    """What every search has. Relative paths are relative to where the command is run.
+
+    Args:
+        generator: a name, or a mapping with the key `name` and what the loader of generators takes.
+        prompts: texts, or mappings of the fields of `Sample`; or a data set, as `mmreward score` reads it; or
+            what `mmreward tune` takes, such as {data: shapes-world, count: 100}.
+        rewards: what is selected by; name -> arguments, as in `Config`.
+        weights: of their sum; a reward without one has 1, or -1 where lower is better.
+        held_out: rewards of what was found that have no say in finding it.
+        seed: of the noises.
+        steps: Euler steps; default the generator's.
+        guidance: classifier-free guidance; default the generator's.
+        batch: pictures in memory at once.
+        timeout: seconds one score may take.
+        out: the folder that is written.
+        engine: its size.
+    """
+
+    generator: Named
+    prompts: str | Annotated[list[str | dict[str, Any]], Field(min_length=1)] | PromptsConfig
+    rewards: SomeRewards
+    weights: dict[str, float] = Field(default_factory=dict)
+    held_out: RewardArgs = Field(default_factory=dict)
+    seed: int = 0
+    steps: Positive | None = None
+    guidance: float | None = None
+    batch: Positive = 16
+    timeout: float | None = None
+    out: Path
+    engine: EngineConfig = EngineConfig()
+
+
+class SearchConfig(RunConfig):
+    """`mmreward search`.
+
+    Args:
+        method: a name in `methods.METHODS`, or a mapping with `name` and the method's options.
+    """
+
+    method: Named
+
+
+class RefineConfig(RunConfig):
+    """`mmreward refine`.
+
+    Args:
+        critics: rewards that say what is wrong; name -> arguments.
+        thresholds: critic -> where its complaints begin; default the best its dimensions can have.
+        writer: "emphasise", "vlm" or "none", or a mapping with `name` and the arguments of
+            `writers.emphasise` or `writers.vlm_writer`.
+        refinement: the other settings of `refine.Refinement`.
+    """
+
+    critics: SomeRewards
+    thresholds: dict[str, float] = Field(default_factory=dict)
+    writer: Named = "emphasise"
+    refinement: dict[str, Any] = Field(default_factory=dict)
+
+
+class Prompts(NamedTuple):
+    """The samples of a run, and row by row why the others are none."""
+
+    samples: list[Sample]
+    problems: dict[str, str]
+
+
+def read_prompts(given: str | Sequence[str | dict[str, Any]] | PromptsConfig) -> Prompts:
+    """Samples that have a prompt; each is a group.
+
+    Raises:
+        ValueError: no such data set, or no usable prompt in it.
+    """
+    if isinstance(given, PromptsConfig):
+        return Prompts([replace(sample, group=sample.id) for sample in load_prompts(given)], {})
+    if isinstance(given, str):
+        rows = list(read_rows(given))
+    else:
+        rows = list(rows_of([{"prompt": row} if isinstance(row, str) else row for row in given], Path()))
+    samples, problems = [], {}
+    for row in rows:
+        if row.sample is None:
+            problems[row.id] = row.problem
+        elif problem := lacking(row.sample, ("prompt",)):
+            problems[row.id] = problem
+        else:
+            samples.append(replace(row.sample, group=row.id))
+    if not samples:
+        raise ValueError(f"no usable prompts: {next(iter(problems.values()), 'the data set is empty')}")
+    return Prompts(samples, problems)

@@ -1,0 +1,330 @@
+"""`mmreward search` and `mmreward refine`: from a config file to a folder, and a table of what was gained.
+
+The loader of generators is handed in, as this package knows no family of them.
+"""
+
+# FOLDED mmreward/tune/searching/gains.py: What a search gained, reward by reward: the chosen picture against the first one of the same prompt.
+# FOLDED mmreward/tune/searching/methods.py: The methods of `mmreward search` by name. A new one is a function of a `job.Job`, settings, and a line.
+# FOLDED mmreward/tune/searching/record.py: A search's folder: pictures/, samples.jsonl, scores.parquet, history.jsonl; `mmreward report` shows it.
+
+import inspect
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean, stdev
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from ..assembly import engine_of
+from ..compose import Recipe, combine, weights_of
+from ..config import load_yaml
+from ..data.results import Result, Results
+from ..data.rows import read_rows
+from ..data.run import TOTAL, about_run
+from ..generator import Generator
+from ..loading import resolve
+from ..media import Media
+from ..registry import Reward
+from ..types import Sample, Score
+from . import methods
+from .config import RefineConfig, RunConfig, SearchConfig, called, picked, read_prompts, split
+from .job import Found, Job, Method, Selection
+from .refine import Refinement, found_of, refine
+from .reno import RenoSearch, reno
+from .writers import Critic, Writer, emphasise, vlm_writer
+
+
+class Gain(NamedTuple):
+    """Means over the prompts whose two scores both worked, and the mean difference."""
+
+    first: float
+    best: float
+    margin: float
+    """Half the width of the difference's 95 % interval (Student's t over prompts); NaN below two prompts."""
+    number: int
+
+    @property
+    def difference(self) -> float:
+        return self.best - self.first
+
+
+def gain_of(first: Sequence[Score], best: Sequence[Score]) -> Gain | None:
+    """The paired gain; None when no pair worked. Failed scores are left out, with their partner."""
+    pairs = [(a.value, b.value) for a, b in zip(first, best, strict=True) if a.ok and b.ok]
+    if not pairs:
+        return None
+    margin = math.nan
+    if len(pairs) > 1:
+        from scipy.stats import t
+
+        error = stdev(b - a for a, b in pairs) / math.sqrt(len(pairs))
+        margin = float(t.ppf(0.975, len(pairs) - 1)) * error
+    return Gain(fmean(a for a, _ in pairs), fmean(b for _, b in pairs), margin, len(pairs))
+
+
+def gain_table(found: Sequence[Found], columns: Mapping[str, Sequence[Score]], title: str) -> str:
+    """A table in plain text: a line per reward, `columns` being the scores of all shots in order."""
+    firsts, bests, position = [], [], 0
+    for one in found:
+        if one.best is not None:
+            firsts.append(position)
+            bests.append(position + one.best)
+        position += len(one.shots)
+    cost = fmean(one.forwards for one in found)
+    lines = [
+        f"{title}: {len(found)} prompts, {position} pictures, {cost:.0f} forward passes per prompt",
+        f"{'reward':<20} {'first':>8} {'chosen':>8} {'gain':>8}  95 % interval     prompts",
+    ]
+    for name, column in columns.items():
+        gain = gain_of([column[index] for index in firsts], [column[index] for index in bests])
+        if gain is None:
+            lines.append(f"{name:<20} {'-':>8} {'-':>8} {'-':>8}  {'-':<16}  0 of {len(found)}")
+            continue
+        low, high = gain.difference - gain.margin, gain.difference + gain.margin
+        interval = f"[{low:+.3f}, {high:+.3f}]" if gain.number > 1 else "-"
+        lines.append(
+            f"{name:<20} {gain.first:8.3f} {gain.best:8.3f} {gain.difference:+8.3f}  {interval:<16}  "
+            f"{gain.number} of {len(found)}"
+        )
+    return "\n".join(lines)
+
+
+METHODS: Mapping[str, Method] = {
+    "best-of-n": Method(methods.BestOfN, methods.best_of_n),
+    "fk-steering": Method(methods.FkSteering, methods.fk_steering),
+    "tree-search": Method(methods.TreeSearch, methods.tree_search),
+    "pruning": Method(methods.Pruning, methods.pruning),
+    "guided": Method(methods.Guided, methods.guided),
+    "reno": Method(RenoSearch, reno),
+}
+
+
+def fresh(out: Path) -> Path:
+    """The folder, made if it is not there.
+
+    Raises:
+        ValueError: it holds a run already.
+    """
+    if (out / "samples.jsonl").exists():
+        raise ValueError(f"{out} holds a run already: give another folder, or remove it")
+    (out / "pictures").mkdir(parents=True, exist_ok=True)
+    return out
+
+
+def numbered(found: Sequence[Found]) -> list[Found]:
+    """The same with an id for every shot: its prompt's, and its number."""
+    return [
+        replace(one, shots=[replace(shot, id=f"{shot.group}-{i:03d}") for i, shot in enumerate(one.shots)])
+        for one in found
+    ]
+
+
+def write_samples(out: Path, found: Sequence[Found]) -> None:
+    """The pictures, and a row for each with all that its rewards need."""
+    lines = []
+    for prompt, one in enumerate(found):
+        for number, (shot, facts) in enumerate(zip(one.shots, one.facts, strict=True)):
+            row = _row(out, shot, f"{prompt:05d}-{number:03d}")
+            row |= {**facts, "chosen": number == one.best}
+            lines.append(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+    (out / "samples.jsonl").write_text("".join(lines), encoding="utf-8")
+
+
+def write_scores(
+    out: Path, found: Sequence[Found], rewards: Mapping[str, Reward], selection: Selection, title: str
+) -> dict[str, list[Score]]:
+    """Score every shot and write scores.parquet, with the weighted sum as "total".
+
+    What the search has scored already comes out of the engine's cache.
+    """
+    shots = [shot for one in found for shot in one.shots]
+    columns = selection.engine.score(shots, rewards, timeout=selection.timeout)
+    selected = {name: columns[name] for name in selection.rewards}
+    columns[TOTAL] = combine(selected, selection.recipe, [shot.group for shot in shots])
+    path = out / "scores.parquet"
+    results = Results(path, about_run(out / "samples.jsonl", rewards, path, title))
+    prints = {name: reward.fingerprint for name, reward in rewards.items()}
+    prints[TOTAL] = ",".join(prints[name] for name in selection.rewards)
+    digests = {row.id: row.digest for row in read_rows(out / "samples.jsonl")}
+    for name, column in columns.items():
+        for shot, score in zip(shots, column, strict=True):
+            digest = digests[shot.id] if name != TOTAL else ""
+            results.add(Result.of(shot.id, name, score, prints[name], digest))
+    results.finish((shot.id, name) for shot in shots for name in columns)
+    return columns
+
+
+def write_history(out: Path, found: Sequence[Found], problems: Mapping[str, str]) -> None:
+    """A line per prompt; rows of the data that are none have a line with the problem."""
+    records = [
+        {
+            "id": one.shots[0].group,
+            "prompt": one.shots[0].prompt,
+            "forwards": one.forwards,
+            "best": None if one.best is None else one.shots[one.best].id,
+            **one.history,
+        }
+        for one in found
+    ]
+    records += [{"id": name, "problem": problem} for name, problem in problems.items()]
+    lines = "".join(json.dumps(record, ensure_ascii=False, default=str) + "\n" for record in records)
+    (out / "history.jsonl").write_text(lines, encoding="utf-8")
+
+
+def _row(out: Path, shot: Sample, stem: str) -> dict[str, Any]:
+    row: dict[str, Any] = {"id": shot.id, "prompt": shot.prompt, "group": shot.group}
+    for name in ("image", "video"):
+        if (media := getattr(shot, name)) is not None:
+            row[name] = _saved(out, media, stem)
+    if shot.inputs:
+        row["inputs"] = [_saved(out, media, f"{stem}-input{i}") for i, media in enumerate(shot.inputs)]
+    for name in ("response", "target", "source"):
+        if value := getattr(shot, name):
+            row[name] = value
+    return {**row, "meta": dict(shot.meta)}
+
+
+def _saved(out: Path, media: Media, stem: str) -> str:
+    """Where the media lies, relative to samples.jsonl; what comes from a file stays there."""
+    if isinstance(media.source, Path):
+        return str(media.source.resolve())
+    if media.kind == "image":
+        place = Path("pictures") / f"{stem}.png"
+        media.picture().save(out / place)
+        return place.as_posix()
+    from PIL import Image
+
+    place = Path("pictures") / f"{stem}.webp"
+    first, *rest = (Image.fromarray(frame) for frame in media.array())
+    duration = round(1000 / (media.fps or 16.0))
+    first.save(out / place, save_all=True, append_images=rest, duration=duration, lossless=True)
+    return place.as_posix()
+
+
+Loader = Callable[..., Generator]
+"""`load(name, **options)`."""
+WRITERS: Mapping[str, Callable[..., Writer | None]] = {
+    "emphasise": emphasise,
+    "vlm": vlm_writer,
+    "none": lambda: None,
+}
+
+
+def search_file(path: Path, load: Loader) -> str:
+    """Run `mmreward search` and return what to print.
+
+    Raises:
+        ValueError: a mistake in the file, with its place; or its folder holds a run already.
+    """
+    config = load_yaml(path, SearchConfig)
+    name, options = split(config.method)
+    method = picked(name, METHODS, "method")
+    taken = {"steps", "guidance"} & set(inspect.signature(method.settings).parameters)
+    # The generator, which may be slow to load, knows the defaults; the user's options are checked before.
+    settings = called(method.settings, options, "method", **dict.fromkeys(taken, 1))
+
+    def run(job: Job) -> list[Found]:
+        return method.run(job, replace(settings, **{key: getattr(job, key) for key in taken}))
+
+    return _Search(config, name).finish(load, run)
+
+
+def refine_file(path: Path, load: Loader) -> str:
+    """Run `mmreward refine` and return what to print; raises as `search_file`."""
+    config = load_yaml(path, RefineConfig)
+    critics = critics_of(resolve(config.critics), config.thresholds)
+    writer = writer_of(config.writer)
+    fixed = {"steps": config.steps, "guidance": config.guidance, "batch": config.batch}
+    settings = called(Refinement, config.refinement, "refinement", **fixed)
+
+    def run(job: Job) -> list[Found]:
+        histories = refine(job.generator, job.samples, job.seeds, job.selection, critics, writer, settings)
+        return [found_of(history) for history in histories]
+
+    search = _Search(config, "refine", {name: critic.reward for name, critic in critics.items()})
+    return search.finish(load, run)
+
+
+def critics_of(rewards: Mapping[str, Reward], thresholds: Mapping[str, float]) -> dict[str, Critic]:
+    """Critics that complain below their thresholds.
+
+    The default is the best a dimension can have: a reward's argument `high` where it has one, as `critique`
+    does, else the top of its range.
+
+    Raises:
+        ValueError: a threshold for a critic that is not there, or none for one whose range has no top.
+    """
+    if unknown := [name for name in thresholds if name not in rewards]:
+        raise ValueError(f"thresholds of {', '.join(unknown)}: the critics are {', '.join(rewards)}")
+    return {
+        name: Critic(reward, thresholds.get(name, float(reward.args.get("high", reward.info.range[1]))))
+        for name, reward in rewards.items()
+    }
+
+
+def writer_of(given: str | Mapping[str, Any]) -> Writer | None:
+    """The writer that a config names; None for "none".
+
+    Raises:
+        ValueError: no such writer, or options that it does not take.
+    """
+    name, options = split(given)
+    return called(picked(name, WRITERS, "writer"), options, "writer")
+
+
+class _Search:
+    """One run of either command: everything is checked before the generator is loaded."""
+
+    def __init__(
+        self, config: RunConfig, title: str, critics: Mapping[str, Reward] = MappingProxyType({})
+    ) -> None:
+        self.config, self.title = config, title
+        self.rewards = resolve(config.rewards)
+        self.held_out = resolve(config.held_out) if config.held_out else {}
+        self.recipe = Recipe(weights=weights_of(self.rewards, config.weights))
+        self.prompts = read_prompts(config.prompts)
+        self.every = {**critics, **self.rewards, **self.held_out}
+        _check_names(self.rewards, critics, self.held_out)
+
+    def finish(self, load: Loader, run: Callable[[Job], list[Found]]) -> str:
+        """Search, write the folder, and say what was gained."""
+        config, out = self.config, fresh(self.config.out)
+        name, options = split(config.generator)
+        generator = load(name, **options)
+        with engine_of(config.engine) as engine:
+            job = Job(
+                generator,
+                self.prompts.samples,
+                Selection(engine, self.rewards, self.recipe, config.timeout),
+                self.held_out,
+                config.seed,
+                generator.steps if config.steps is None else config.steps,
+                generator.guidance if config.guidance is None else config.guidance,
+                config.batch,
+            )
+            found = numbered(run(job))
+            write_samples(out, found)
+            columns = write_scores(out, found, self.every, job.selection, self.title)
+        write_history(out, found, self.prompts.problems)
+        table = gain_table(found, columns, self.title)
+        skipped = [f"skipped {row}: {problem}" for row, problem in self.prompts.problems.items()]
+        return "\n".join([table, *skipped, f"pictures, samples, scores and history -> {out}"])
+
+
+def _check_names(
+    rewards: Mapping[str, Reward], critics: Mapping[str, Reward], held_out: Mapping[str, Reward]
+) -> None:
+    """What is held out must have no say, under whatever name; a name must mean one reward."""
+    voices = [*rewards.items(), *critics.items()]
+    for name, reward in held_out.items():
+        if any(name == other or reward.fingerprint == voice.fingerprint for other, voice in voices):
+            raise ValueError(
+                f"held_out {name} has a say in the search: hold out another reward, or name it so"
+            )
+    for name in rewards.keys() & critics.keys():
+        if rewards[name].fingerprint != critics[name].fingerprint:
+            raise ValueError(f"{name} is a reward and a critic with other arguments; give one another name")
+    if TOTAL in {name for name, _ in voices} | set(held_out):
+        raise ValueError(f"{TOTAL!r} is the name of the weighted sum; give the reward another name")

@@ -1,2 +1,0 @@
-"""Pure functions over scores: gates, bonuses, weights and pairs that need no model. `compose` combines whole
-rewards."""

@@ -1,1 +1,0 @@
-"""Metrics by data source: what a trainer should see of every kind of task it trains on."""

@@ -1,1 +1,0 @@
-"""Draw, let critics say what is wrong, revise the prompt, draw again."""

@@ -1,0 +1,174 @@
+"""The parent's side of computer algebra: is the truth readable, and is the answer equal to it. Never hangs.
+
+Serves any thread and any event loop. The workers (`verifiers.algebra_worker`) are shared by the whole process
+and start with the first answer that needs them.
+"""
+
+import asyncio
+import os
+import threading
+import time
+from collections import OrderedDict
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal, NamedTuple, get_args
+
+from ..errors import Unscorable
+from ..isolation.killable import Killable, Killed
+from ..registry import uses
+from .math import Open, verdict
+from .response import Verdict
+
+Exceeded = Literal["failed", "wrong"]
+"""What becomes of an answer whose algebra runs out of time or memory."""
+MAX_DEADLINE = 600.0
+MOST_WORKERS = 8
+MEMORY = 1 << 30
+"""Bytes of address space of one worker."""
+GOLDS = 4096
+"""Truths whose readability is remembered."""
+RETRY = 300.0
+"""Seconds after which a truth that took too long is tried again: the machine may have been busy."""
+
+
+class Algebra:
+    """Questions to one set of workers.
+
+    Args:
+        workers: processes at most; 0 for one per core, up to `MOST_WORKERS`.
+    """
+
+    def __init__(self, workers: int = 0) -> None:
+        count = workers or min(MOST_WORKERS, os.cpu_count() or 1)
+        self.workers = Killable("mmreward.verifiers.algebra_worker", workers=count, memory=MEMORY)
+        self._golds: OrderedDict[tuple[str, float], tuple[Future[Any], float]] = OrderedDict()
+        self._lock = threading.Lock()  # the truths are asked for from any thread
+
+    def read(self, gold: str, seconds: float) -> "Future[Any]":
+        """Whether the truth can be parsed: a future of "read" or "unread", shared by all who ask.
+
+        A truth that hangs does so once, and not for each of its answers.
+        """
+        name, now = (gold, seconds), time.monotonic()
+        with self._lock:
+            known, since = self._golds.get(name, (None, now))
+            if known is not None and not (now - since > RETRY and _late(known)):
+                self._golds.move_to_end(name)
+                return known
+            asked = self.workers.submit({"gold": gold}, seconds)
+            self._golds[name] = asked, now
+            if len(self._golds) > GOLDS:
+                self._golds.popitem(last=False)
+        asked.add_done_callback(partial(self._forget_accident, name))
+        return asked
+
+    def compare(self, pair: Open, seconds: float) -> "Future[Any]":
+        """A future of "equal", "different" or "unread"; TimeoutError and `Killed` as in `Killable.submit`."""
+        return self.workers.submit({"gold": pair.gold, "answer": pair.answer}, seconds)
+
+    def _forget_accident(self, name: tuple[str, float], asked: "Future[Any]") -> None:
+        if asked.cancelled() or isinstance(asked.exception(), Killed):
+            with self._lock:
+                self._golds.pop(name, None)
+
+
+def _late(asked: "Future[Any]") -> bool:
+    return asked.done() and not asked.cancelled() and isinstance(asked.exception(), TimeoutError)
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much algebra one answer is worth.
+
+    Args:
+        deadline: seconds.
+        exceeded: what becomes of an answer that takes longer, or more memory than a worker has.
+        workers: processes at most; 0 for one per core, up to `MOST_WORKERS`.
+    """
+
+    deadline: float
+    exceeded: Exceeded
+    workers: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.deadline <= MAX_DEADLINE:
+            raise ValueError(f"deadline {self.deadline} is in seconds, above 0 and up to {MAX_DEADLINE:g}")
+        if self.exceeded not in get_args(Exceeded):
+            raise ValueError(f"exceeded {self.exceeded!r} is one of {', '.join(get_args(Exceeded))}")
+        if self.workers < 0:
+            raise ValueError(f"workers {self.workers}: give a number of processes, or 0 for one per core")
+
+
+async def decide(pair: Open, effort: Effort) -> Verdict | Unscorable:
+    """Have two expressions compared, the truth being read first, once for all its answers.
+
+    Returns:
+        The verdict, or why the answer could not be read.
+
+    Raises:
+        Unscorable: the truth cannot be read, or ("failed") the comparison did not end: "timeout" or "error".
+    """
+    algebra, deadline = shared(effort.workers), effort.deadline
+    try:
+        read = await _wait(algebra.read(pair.gold, deadline))
+    except (TimeoutError, Killed) as error:
+        raise Unscorable(f"the target {pair.gold[:80]!r} could not be read: {error}") from None
+    if read != "read":
+        raise Unscorable(f"the target {pair.gold[:80]!r} cannot be read as mathematics; correct it")
+    try:
+        reply = await _wait(algebra.compare(pair, deadline))
+    except TimeoutError as error:
+        return _exceeded(pair, f"{error}", "timeout", effort.exceeded)
+    except Killed as error:
+        return _exceeded(pair, f"{error}", "error", effort.exceeded)
+    match reply:
+        case "equal" | "different":
+            return verdict("symbolic" if reply == "equal" else "")
+        case "unread":
+            return Unscorable(f"{pair.answer[:80]!r} cannot be read as mathematics", "unparsable")
+        case _:
+            return _exceeded(pair, f"it ended with {reply}", "error", effort.exceeded)
+
+
+def _exceeded(pair: Open, why: str, status: Literal["timeout", "error"], policy: Exceeded) -> Verdict:
+    reason = f"comparing {pair.answer[:80]!r} with {pair.gold[:80]!r}: {why}"
+    if policy == "failed":
+        raise Unscorable(reason, status)
+    return verdict("")._replace(note=reason)
+
+
+async def _wait(asked: "Future[Any]") -> Any:
+    """The answer; who gives up waiting for the truth to be read does not stop the others' wait."""
+    return await asyncio.shield(asyncio.wrap_future(asked))
+
+
+@lru_cache(None)
+def shared(workers: int) -> Algebra:
+    """The workers of this process, at most so many; 0 for one per core, up to `MOST_WORKERS`."""
+    return Algebra(workers)
+
+
+os.register_at_fork(after_in_child=shared.cache_clear)  # a fork has none of the threads that would answer
+
+
+def use_math_verify() -> None:
+    """Note the release of math-verify in the fingerprint of the reward that is being made.
+
+    Raises:
+        ValueError: it is not installed; the message says how to get it.
+    """
+    try:
+        uses(_Library("math-verify", version("math-verify")))
+    except PackageNotFoundError:
+        raise ValueError("mathematics needs math-verify: pip install 'mmreward[math]'") from None
+
+
+class _Library(NamedTuple):
+    name: str
+    release: str
+
+    @property
+    def fingerprint(self) -> str:
+        return f"{self.name} {self.release}"
