@@ -24,7 +24,7 @@ from statistics import median
 from typing import Protocol
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from mmreward import Engine, Sample, Score
 from mmreward.registry import Reward
@@ -182,7 +182,10 @@ REACHED = 0.45
 
 def count(run: Run) -> int:
     """FLOPs of the matrix products and attentions in it; a multiplication and an addition are two."""
-    with FlopCounterMode(display=False) as counter:
+    # torch before 2.15 knows no formula for attention on the CPU, and would count none of it.
+    attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    formula = {attention: lambda query, key, value, *_, **__: sdpa_flop_count(query, key, value)}
+    with FlopCounterMode(display=False, custom_mapping=formula) as counter:
         run()
     return int(counter.get_total_flops())
 

@@ -15,8 +15,8 @@ training is. The file is executed on its own, hence no relative imports; `REWARD
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .rows import batch_of
-from .scorer import Failed, flat, shared
+from mmreward.adapters.rows import batch_of
+from mmreward.adapters.scorer import Failed, flat, shared
 
 REWARD_NAME = "mmreward"
 REWARD_TYPE = "batch"

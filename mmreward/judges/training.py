@@ -119,7 +119,9 @@ class School:
     def reinforce(self, asked: Sequence[Comparison], route: RouteConfig, arguments: dict[str, Any]) -> None:
         """GRPO of the student, in both orders: what it got wrong favours the place that it does not."""
         model, processor = load_judge(self.people["student"])
-        two: dict[str, Any] = {"rollout_func": trl.rollout(self.asking.following)} if self.asking.turns == 2 else {}
+        two: dict[str, Any] = (
+            {"rollout_func": trl.rollout(self.asking.following)} if self.asking.turns == 2 else {}
+        )
         trainer = GRPOTrainer(
             model=model,
             processing_class=processor,

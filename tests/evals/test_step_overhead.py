@@ -6,7 +6,7 @@ from mmreward.tune.config import TuneConfig
 def test_it_compares_with_a_bare_loop_and_shows_when_what_was_under_way(monkeypatch, capsys):
     given = training_overhead.TUNE_CONFIG.model_dump()
     given["rollout"] |= {"prompts": 1, "group": 4, "micro_batch": 2, "steps": 2}
-    monkeypatch.setattr(training_overhead, "CONFIG", TuneConfig.model_validate(given))
+    monkeypatch.setattr(training_overhead, "TUNE_CONFIG", TuneConfig.model_validate(given))
     monkeypatch.setattr(training_overhead, "ROUNDS", 1)
     assert training_overhead.tune_main() in (True, False)
     said = capsys.readouterr().out

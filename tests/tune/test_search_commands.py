@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from mmreward.generators import loading
 from mmreward.generators.mini_flow import MiniFlow
 
 from mmreward import cli
@@ -314,19 +315,17 @@ def _check_rewards(*sections):
 
 
 def test_both_commands_as_a_user_types_them(tmp_path, search, refinement):
-    """With a loader of generators of the test's own, found as any other by its entry point."""
-    package = tmp_path / "standin-0.dist-info"
-    package.mkdir()
-    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: standin\nVersion: 0\n")
-    (package / "entry_points.txt").write_text("[mmreward.commands]\ngenerator = standin:load\n")
+    """With a loader of generators of the test's own."""
     (tmp_path / "standin.py").write_text(STANDIN)
+    typed = "import mmreward.generators.loading as loading, standin; loading.load = standin.load; "
+    typed += "from mmreward.cli import main; main()"
     search["method"] = {"name": "best-of-n", "n": 2}
     for command, config in {"search": search, "refine": refinement}.items():
         config["out"] = command
         path = tmp_path / f"{command}.yaml"
         path.write_text(yaml.safe_dump(config))
         done = subprocess.run(
-            [sys.executable, "-m", "mmreward.cli", command, str(path)],
+            [sys.executable, "-c", typed, command, str(path)],
             capture_output=True,
             text=True,
             cwd=tmp_path,
@@ -339,7 +338,7 @@ def test_both_commands_as_a_user_types_them(tmp_path, search, refinement):
 
 
 def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, search, monkeypatch, capsys):
-    monkeypatch.setattr(cli, "_extension", lambda name: never)
+    monkeypatch.setattr(loading, "load", never)
     monkeypatch.setattr(sys, "argv", ["mmreward", "search", str(written(tmp_path, {**search, "promts": []}))])
     with pytest.raises(SystemExit) as left:
         cli.main()

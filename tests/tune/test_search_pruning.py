@@ -4,6 +4,7 @@ from search_toys import Walk, rewarding
 
 from mmreward import Engine, Score, models
 from mmreward.mini import tasks, world
+from mmreward.models.vlms.answers import Read
 from mmreward.sampling import media
 from mmreward.search.pruning import Question, VlmJudge, prune
 
@@ -112,7 +113,7 @@ def test_a_model_that_reads_pictures_judges(engine):
 def test_a_judge_that_says_something_else_gives_no_verdict(engine: Engine):
     class Mute:
         async def read(self, media, question, labels):
-            return models.vlms.Read({"yes": 1.0, "no": 0.0}, 0.1)
+            return Read({"yes": 1.0, "no": 0.0}, 0.1)
 
     (score,) = VlmJudge(engine, Mute(), ["a"]).potential([None], np.array([0]))
     assert score.status == "unparsable"

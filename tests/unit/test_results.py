@@ -133,8 +133,9 @@ def test_what_cannot_be_read_or_written_is_refused(tmp_path):
 SLOW_RUN = """
 import asyncio, sys
 from pathlib import Path
-from mmreward import Engine, Score, load, reward, results
-from mmreward.run import score_file
+from mmreward import Engine, Score, load, reward
+from mmreward.data import results
+from mmreward.data.run import score_file
 
 data, out, log = map(Path, sys.argv[1:])
 make = results.Results

@@ -1,0 +1,60 @@
+"""Fingerprints of every registered reward stay what they were: stored scores are found again after a refactoring.
+
+A change of `fingerprints.json` is a change of numbers, or of how they are named: say which in the CHANGELOG.
+`python tests/contract/test_fingerprints.py` prints the file anew.
+"""
+
+import inspect
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from miniature import MINIATURE
+
+from mmreward import list_rewards, load
+from mmreward.registry import find
+
+FITTED = ("d2_align", "pisces")
+"""These name a file of the user's, whose place on the machine is part of their fingerprint."""
+STORED = Path(__file__).with_name("fingerprints.json")
+
+
+def arguments(name: str) -> dict[str, dict[str, str]]:
+    """The default arguments where nothing must be fetched for them, and the miniature's, all or each alone."""
+    known = inspect.signature(find(name).factory).parameters
+    mini = {argument: weights for argument, weights in MINIATURE.items() if argument in known}
+    if not mini:
+        return {"default": {}}
+    try:
+        load(name, **mini)
+        return {"miniature": mini}
+    except ValueError:
+        return {argument: {argument: weights} for argument, weights in mini.items()}
+
+
+def fingerprints() -> dict[str, str]:
+    """`reward/arguments` -> fingerprint."""
+    return {
+        f"{info.name}/{kind}": load(info.name, **args).fingerprint
+        for info in list_rewards()
+        if info.name not in FITTED
+        for kind, args in arguments(info.name).items()
+    }
+
+
+def test_every_fingerprint_is_the_stored_one():
+    found, stored = fingerprints(), json.loads(STORED.read_text())
+    assert {name: found.get(name) for name in stored} == stored
+    unknown = sorted(set(found) - set(stored))
+    assert not unknown, f"new rewards: add their fingerprints to {STORED.name}: {unknown}"
+
+
+@pytest.mark.parametrize("name", ["iou", "oracle"])
+def test_an_argument_changes_it(name):
+    changed = {"iou": {"threshold": 0.5}, "oracle": {"strict": True}}[name]
+    assert load(name).fingerprint != load(name, **changed).fingerprint
+
+
+if __name__ == "__main__":
+    json.dump(fingerprints(), sys.stdout, indent=1)
