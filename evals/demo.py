@@ -34,7 +34,7 @@ from .report.report import write_report
 from .report.stats import Array, Interval, agreement, mean_interval
 from .report.training_run import Measured, TrainingRun, change, load_training_run
 
-RECIPE = "tune-mini-grpo.yaml"
+RECIPE = "tune/mini-grpo.yaml"
 HELD_OUT = "oracle"
 EVERY = 8
 """Rounds between evaluations, whatever the number of rounds, so that a run may go on for longer."""
@@ -51,7 +51,7 @@ class Size:
 
 
 def train(out: Path, size: Size, console: Console) -> Path:
-    """Train as configs/tune-mini-grpo.yaml says, but shorter; print before and after, and write the page.
+    """Train as configs/tune/mini-grpo.yaml says, but shorter; print before and after, and write the page.
 
     The same folder again goes on where it stopped, or shows what a finished run found.
 

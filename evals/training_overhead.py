@@ -49,7 +49,7 @@ from mmreward.types import RewardInfo
 from .studies.vlm_rl import VlmConfig, trainer_of
 
 TRL_BAR = 0.02
-TRL_CONFIG = Path(__file__).parents[1] / "configs" / "vlm-mini-dynamic.yaml"
+TRL_CONFIG = Path(__file__).parents[1] / "configs" / "vlm" / "mini-dynamic.yaml"
 
 
 class Times(NamedTuple):

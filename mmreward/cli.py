@@ -219,7 +219,7 @@ def fit(
 
 @app.command()
 def search(
-    config: Annotated[Path, typer.Argument(help="A YAML file; see configs/search-*.yaml.")],
+    config: Annotated[Path, typer.Argument(help="A YAML file; see configs/search/*.yaml.")],
 ) -> None:
     """Find better pictures without training: best-of-n, noise optimisation, ... Writes a folder."""
     from mmreward.generators.loading import load
@@ -231,7 +231,7 @@ def search(
 
 @app.command()
 def refine(
-    config: Annotated[Path, typer.Argument(help="A YAML file; see configs/refine-*.yaml.")],
+    config: Annotated[Path, typer.Argument(help="A YAML file; see configs/search/refine-*.yaml.")],
 ) -> None:
     """Draw, let a critic say what is wrong, revise the prompt and draw again. Writes a folder."""
     from mmreward.generators.loading import load

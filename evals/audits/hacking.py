@@ -1,6 +1,6 @@
 """Rewards that are gamed, and what prevents it: `python -m mmreward.evals.audits.hacking`.
 
-Runs configs/hack-mini-CASE.yaml (the alarm only watches) and configs/hack-mini-CASE-guarded.yaml (with
+Runs configs/tune/hack-mini-CASE.yaml (the alarm only watches) and configs/tune/hack-mini-CASE-guarded.yaml (with
 mini-artifact as a regulariser; the alarm stops) for every case. Prints what every evaluation found, and
 writes one picture for each: the same prompts from the same seeds, untrained, gamed and guarded, row by row.
 """
@@ -71,7 +71,7 @@ def sheet(rows: Sequence[Sequence[Image.Image]]) -> Image.Image:
 
 def run(name: str, folder: Path) -> TrainingRun:
     """Train as a config says, unless that is done already, and print what its evaluations found."""
-    config: TuneConfig = shipped(f"{name}.yaml").model_copy(update={"out": str(folder / name)})
+    config: TuneConfig = shipped(f"tune/{name}.yaml").model_copy(update={"out": str(folder / name)})
     train(config)
     done = load_training_run(folder / name)
     print(f"## {name}\n\n{table(done)}\n\n{moved(done, kept(done))}")

@@ -1,5 +1,5 @@
 """A judge of picture pairs, trained in stages: `python -m mmreward.evals.studies.judges
-configs/judge-mini-*.yaml`.
+configs/judge/mini-*.yaml`.
 
 Held-out comparisons are asked in both orders before the first stage (in one turn, as anybody would ask) and
 after every one that the student went through, and a frozen listener hears the reasoning. What is printed is

@@ -1,6 +1,6 @@
 """What each way of tuning makes of mini-flow: `python -m mmreward.evals.studies.tuning`.
 
-Runs the recipes `configs/tune-mini-*.yaml` as they are written, each in a process of its own on one thread.
+Runs the recipes `configs/tune/mini-*.yaml` as they are written, each in a process of its own on one thread.
 Then pictures are drawn, before and after, for captions that no run has seen, with the sampler of the recipe's
 evaluations; the oracle, which no recipe optimises, says how many show exactly what was asked for.
 """
@@ -71,7 +71,7 @@ class Row(NamedTuple):
 def described(job: Job, folder: Path) -> TuneConfig:
     """The recipe with the job's seed, in a folder of its own under `folder`."""
     changes = {"seed": job.seed, "out": str(folder / f"{job.recipe}-{job.seed}")}
-    return shipped(f"tune-mini-{job.recipe}.yaml").model_copy(update=changes)
+    return shipped(f"tune/mini-{job.recipe}.yaml").model_copy(update=changes)
 
 
 def shipped(name: str) -> TuneConfig:

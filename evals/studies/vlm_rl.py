@@ -1,5 +1,5 @@
 """RL of a weakened mini-vlm with TRL's GRPOTrainer: `python -m mmreward.evals.studies.vlm_rl
-configs/vlm-mini-*.yaml [--seeds 0 1 2]`.
+configs/vlm/mini-*.yaml [--seeds 0 1 2]`.
 
 Several kinds of questions at once, each verified by its own route. mini-vlm's weights are disturbed first, so
 that there is something to learn. Held-out scenes are examined now and then; figures by source go to

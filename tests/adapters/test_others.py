@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from toys import toy
+from support.toys import toy
 
 from mmreward import Score
 from mmreward.adapters import easyr1, scorer

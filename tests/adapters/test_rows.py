@@ -9,7 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from toys import toy
+from support.toys import toy
 
 from mmreward import Score
 from mmreward.adapters.rows import batch_of, opened, present, share, spoken

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from PIL import Image
-from toys import toy
+from support.toys import toy
 
 from mmreward import Score, Unscorable, assets
 from mmreward.adapters import trl

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from toys import toy
+from support.toys import toy
 
 from mmreward import Score, Unscorable, assets
 

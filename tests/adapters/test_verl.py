@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from toys import toy
+from support.toys import toy
 
 from mmreward import Score
 from mmreward.adapters import verl

@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("ray")
 
 from cluster.networks import Travelling
-from toys import Item, toy
+from support.toys import Item, toy
 
 from mmreward import Engine, Score, Unscorable
 from mmreward.cluster import Grant, score_dataset

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from toys import Item
+from support.toys import Item
 
 pytest.importorskip("ray")
 

@@ -12,7 +12,7 @@ pytest.importorskip("ray")
 SCRIPT = """
 import asyncio, sys
 from cluster.networks import Travelling
-from toys import Item
+from support.toys import Item
 from mmreward import Engine
 from mmreward.cluster import RayPlacement
 

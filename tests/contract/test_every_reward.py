@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 import pytest
-from miniature import CASES, NAMES, SINGLE, draw_scenes, samples_for, variants
+from support.miniature import CASES, NAMES, SINGLE, draw_scenes, samples_for, variants
 
 from mmreward import Engine, Media, Sample, load, models
 from mmreward.errors import STATUSES

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from miniature import MINIATURE
+from support.miniature import MINIATURE
 
 from mmreward import list_rewards, load
 from mmreward.registry import find

@@ -4,7 +4,7 @@ import dataclasses
 import math
 
 import pytest
-from miniature import PAIRED, draw_scenes, samples_for
+from support.miniature import PAIRED, draw_scenes, samples_for
 
 from mmreward import Engine, Media, Sample, load
 from mmreward.errors import STATUSES

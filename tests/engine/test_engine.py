@@ -8,7 +8,7 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
-from toys import FakeNetwork, Item, Panic, network_reward, toy
+from support.toys import FakeNetwork, Item, Panic, network_reward, toy
 
 from mmreward import Engine, Sample, Score, Unscorable, scoring
 from mmreward.engine.batching import Budget, Call, Cost

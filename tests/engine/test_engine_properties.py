@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toys import FakeNetwork, Item
+from support.toys import FakeNetwork, Item
 
 from mmreward import Engine
 from mmreward.engine.batching import Budget

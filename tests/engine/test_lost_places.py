@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toys import FakeNetwork, Item
+from support.toys import FakeNetwork, Item
 
 from mmreward import Engine, Unscorable
 from mmreward.engine.batching import Budget

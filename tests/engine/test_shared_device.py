@@ -7,7 +7,7 @@ import asyncio
 import threading
 
 import pytest
-from toys import FakeNetwork, Item
+from support.toys import FakeNetwork, Item
 
 from mmreward import Engine
 

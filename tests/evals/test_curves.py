@@ -19,7 +19,7 @@ from mmreward.evals.report.curves import (
     ticks,
     upright,
 )
-from pages import Page
+from support.pages import Page
 
 NAN = math.nan
 

@@ -7,8 +7,8 @@ from statistics import fmean
 import pytest
 from mmreward.evals.demo import Size, config_of, told, train
 from mmreward.evals.report.training_run import Evaluated, Measured, TrainingRun
-from pages import read
 from rich.console import Console
+from support.pages import read
 from typer.testing import CliRunner
 
 from mmreward import configs
@@ -52,7 +52,7 @@ def test_a_finished_act_is_shown_again_and_not_played_again(
 
 def test_it_is_the_recipe_in_small(tmp_path: Path) -> None:
     """Nothing but the size differs, and another number of rounds is the same run for longer."""
-    recipe = load_tune_config(Path(configs.__file__).parent / "tune-mini-grpo.yaml").model_dump()
+    recipe = load_tune_config(Path(configs.__file__).parent / "tune/mini-grpo.yaml").model_dump()
     config, longer = (config_of(tmp_path, Size(rounds=rounds)).model_dump() for rounds in (8, 12))
     differs = {key for key in recipe if recipe[key] != config[key]}
     assert differs == {"evaluation", "rounds", "checkpoint_every", "out"}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from mmreward.evals.studies.judges import JudgeConfig, Sitting, table, train
-from toys import toy
+from support.toys import toy
 
 from mmreward import Engine, Score, assets
 from mmreward.config import load_yaml
@@ -18,7 +18,7 @@ from mmreward.mini.tasks import compare
 from mmreward.models.vlms.answers import Written
 from mmreward.rewards.judged.asking import Asking, heard, read_branch
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("judge-*.yaml"))
+CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "judge").glob("*.yaml"))
 TWO = Asking(turns=2, criteria=training.CRITERIA, system="")
 
 

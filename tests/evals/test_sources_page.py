@@ -2,7 +2,7 @@
 
 import pytest
 from mmreward.evals.report.report import write_report
-from pages import read
+from support.pages import read
 
 from mmreward import Score
 from mmreward.monitor.by_source import append_metrics, source_metrics

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import train_toy
 from mmreward.evals.report.html import number
 from mmreward.evals.report.report import write_report
-from pages import read
 from PIL import Image
-from toy_generator import ToyGenerator
-from train_toy import PROMPTS
+from support import train_toy
+from support.pages import read
+from support.toy_generator import ToyGenerator
+from support.train_toy import PROMPTS
 
 from mmreward import Engine, Sample, Score, load, reward
 from mmreward.tune.config import TuneConfig

@@ -23,7 +23,7 @@ from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 from mmreward.data.routing import Router
 from mmreward.models import ASSETS
 
-RECIPES = sorted((Path(__file__).parents[2] / "configs").glob("vlm-mini-*.yaml"))
+RECIPES = sorted((Path(__file__).parents[2] / "configs" / "vlm").glob("mini-*.yaml"))
 EVERY = tuple(ASKED)
 
 

@@ -5,10 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-import tiny_dit
-import tiny_stable_diffusion
 import torch
-from clip_pipelines import PROMPTS, ltx, pictures, wan, wan_image_to_video, wan_per_token
 from diffusers import FluxKontextPipeline, LTXImageToVideoPipeline, WanImageToVideoPipeline
 from mmreward.generators.flux import Flux, FluxKontext
 from mmreward.generators.ltx import LTX, LTXImageToVideo
@@ -18,6 +15,8 @@ from mmreward.generators.sd3 import SD3
 from mmreward.generators.stable_diffusion import StableDiffusion, StableDiffusionInpaint, StableDiffusionXL
 from mmreward.generators.wan import Wan, WanImageToVideo
 from mmreward.generators.z_image import ZImage
+from support import tiny_dit, tiny_stable_diffusion
+from support.clip_pipelines import PROMPTS, ltx, pictures, wan, wan_image_to_video, wan_per_token
 
 from mmreward import Media
 from mmreward.mini import flow

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from clip_pipelines import PROMPTS, ltx, pictures, wan, wan_image_to_video, wan_per_token
 from diffusers import LTXImageToVideoPipeline, WanImageToVideoPipeline, WanPipeline
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +12,8 @@ from mmreward.generators.clips import ClipSize
 from mmreward.generators.ltx import LTX, LTXImageToVideo
 from mmreward.generators.wan import Wan, WanImageToVideo
 from peft import LoraConfig, get_peft_model
-from toys import toy
+from support.clip_pipelines import PROMPTS, ltx, pictures, wan, wan_image_to_video, wan_per_token
+from support.toys import toy
 
 from mmreward import Media, Sample, Score
 from mmreward.generator import Generator

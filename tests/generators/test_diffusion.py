@@ -15,7 +15,7 @@ from diffusers import (
 from hypothesis import given
 from hypothesis import strategies as st
 from mmreward.generators.diffusion import Schedule, spread
-from tiny_stable_diffusion import BETAS, DDIM
+from support.tiny_stable_diffusion import BETAS, DDIM
 
 STABLE_DIFFUSION = Schedule(DDIMScheduler(**DDIM))
 ZERO_SNR = {**DDIM, "prediction_type": "v_prediction", "rescale_betas_zero_snr": True}

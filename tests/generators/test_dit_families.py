@@ -5,7 +5,6 @@ from typing import Any
 
 import peft
 import pytest
-import tiny_dit
 import torch
 from diffusers import FluxKontextPipeline
 from mmreward.generators.flux import Flux, FluxKontext
@@ -13,6 +12,7 @@ from mmreward.generators.latents import pack
 from mmreward.generators.qwen_image import QwenImage, QwenImageEdit
 from mmreward.generators.sd3 import SD3
 from mmreward.generators.z_image import ZImage
+from support import tiny_dit
 
 from mmreward.generator import Conditioning, Generator
 from mmreward.media import Media

@@ -3,7 +3,7 @@ import shutil
 
 import pytest
 from mmreward.generators.loading import footprint, load
-from tiny_stable_diffusion import pipeline_xl
+from support.tiny_stable_diffusion import pipeline_xl
 
 
 @pytest.mark.parametrize("shard", ["10GB", "20KB"])

@@ -9,7 +9,7 @@ import torch
 from mmreward.generators.loading import FAMILIES, load
 from mmreward.generators.mini_flow import MiniFlow
 from mmreward.generators.stable_diffusion import StableDiffusion, StableDiffusionXL
-from tiny_stable_diffusion import pipeline, pipeline_xl
+from support.tiny_stable_diffusion import pipeline, pipeline_xl
 
 from mmreward.mini import flow
 from mmreward.sampling import sample

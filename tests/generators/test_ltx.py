@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from clip_pipelines import PROMPTS, ltx, pictures
 from diffusers import LTXImageToVideoPipeline, LTXVideoTransformer3DModel
 from mmreward.generators.ltx import LTX, LTXImageToVideo
+from support.clip_pipelines import PROMPTS, ltx, pictures
 
 from mmreward.sampling import sample, solve
 

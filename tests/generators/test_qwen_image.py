@@ -1,8 +1,8 @@
 import pytest
-import tiny_dit
 import torch
-from dit_checks import PROMPTS, assert_same_pixels, pipeline_pixels
 from mmreward.generators.qwen_image import QwenImage
+from support import tiny_dit
+from support.dit_checks import PROMPTS, assert_same_pixels, pipeline_pixels
 
 from mmreward.media import Media
 

@@ -1,11 +1,11 @@
 from collections.abc import Iterator
 
 import pytest
-import tiny_dit
 import torch
 from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit, pipeline_qwenimage_edit_plus
-from dit_checks import PROMPTS, SEEDS, assert_same_pixels, pipeline_pixels
 from mmreward.generators.qwen_image import QwenImageEdit
+from support import tiny_dit
+from support.dit_checks import PROMPTS, SEEDS, assert_same_pixels, pipeline_pixels
 
 from mmreward.media import Media
 

@@ -1,8 +1,8 @@
 import pytest
-import tiny_dit
 import torch
-from dit_checks import PROMPTS, SEEDS, assert_same_pixels, pipeline_pixels, quiet
 from mmreward.generators.sd3 import SD3
+from support import tiny_dit
+from support.dit_checks import PROMPTS, SEEDS, assert_same_pixels, pipeline_pixels, quiet
 
 from mmreward.media import Media
 from mmreward.sampling import sample

@@ -15,7 +15,7 @@ from mmreward.generators.stable_diffusion import (
 )
 from peft import LoraConfig, inject_adapter_in_model
 from PIL import Image
-from tiny_stable_diffusion import BETAS, DDIM, pipeline, pipeline_xl
+from support.tiny_stable_diffusion import BETAS, DDIM, pipeline, pipeline_xl
 
 from mmreward.media import Media
 from mmreward.sampling import sample, solve

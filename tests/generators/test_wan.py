@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from clip_pipelines import PROMPTS, pictures, wan, wan_image_to_video, wan_per_token, wan_transformer
 from diffusers import (
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
@@ -11,6 +10,7 @@ from diffusers import (
     WanPipeline,
 )
 from mmreward.generators.wan import Experts, Wan, WanImageToVideo
+from support.clip_pipelines import PROMPTS, pictures, wan, wan_image_to_video, wan_per_token, wan_transformer
 
 from mmreward.sampling import solve
 

@@ -3,11 +3,11 @@
 import json
 from pathlib import Path
 
-import naive_vlm
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support import naive_vlm
 
 from mmreward import Engine
 from mmreward.mini import vlm_build

@@ -10,7 +10,7 @@ import math
 
 import pytest
 import torch
-from naive_vlm import naive_logprobs
+from support.naive_vlm import naive_logprobs
 
 from mmreward import Media, Unscorable, models
 from mmreward.models.vlms.answers import Ask, Turn, label_sets

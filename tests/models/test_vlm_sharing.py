@@ -8,7 +8,7 @@ import asyncio
 import numpy as np
 import pytest
 import torch
-from naive_vlm import naive_logprobs
+from support.naive_vlm import naive_logprobs
 
 from mmreward import Media, models
 from mmreward.models.vlms.answers import label_sets

@@ -14,7 +14,7 @@ from contextlib import closing
 import httpx2
 import pytest
 from fastapi.testclient import TestClient
-from toys import toy
+from support.toys import toy
 
 from mmreward import Score
 from mmreward.server.app import BodyLimit, create_app

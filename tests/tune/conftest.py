@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import train_toy
-from toy_generator import ToyGenerator
-from train_toy import PROMPTS
+from support import train_toy
+from support.toy_generator import ToyGenerator
+from support.train_toy import PROMPTS
 
 from mmreward import Engine
 from mmreward.tune.config import TuneConfig

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-import toys
+from support import toys
 
 from mmreward import Score, Unscorable
 from mmreward.tune.grading import TooManyFailuresError

@@ -10,8 +10,8 @@ import pytest
 import torch
 from mmreward.generators.loading import footprint
 from pydantic import ValidationError
-from toy_generator import ToyGenerator
-from train_toy import PROMPTS
+from support.toy_generator import ToyGenerator
+from support.train_toy import PROMPTS
 
 from mmreward.monitor.pictures import measure
 from mmreward.sampling import sample
@@ -71,7 +71,7 @@ def test_processes_share_the_larger_pictures(described, tmp_path):
     path.write_text(config.model_dump_json())
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     environment = {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *launch, str(TESTS / "train_toy.py"), str(path)]
+    command = [sys.executable, *launch, str(TESTS / "support" / "train_toy.py"), str(path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     line = lines(tmp_path / "two" / "evaluations.jsonl")[0]

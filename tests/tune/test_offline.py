@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from toy_generator import ToyGenerator
-from train_toy import PROMPTS
+from support.toy_generator import ToyGenerator
+from support.train_toy import PROMPTS
 
 from mmreward import Media
 from mmreward.data.pair_folder import PreferencePair, read_pairs, write_pairs
@@ -138,7 +138,7 @@ def test_two_processes_do_what_one_does(offline, trainer, drawn, tmp_path):
     path = tmp_path / "two.json"
     path.write_text(config.model_copy(update={"out": str(tmp_path / "two")}).model_dump_json())
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command = [sys.executable, *launch, TESTS / "train_toy.py", path]
+    command = [sys.executable, *launch, TESTS / "support" / "train_toy.py", path]
     environment = {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from chatserver import ChatServer
-from emulated import EmulatedVLLM
 from mmreward.generators.mini_flow import MiniFlow
+from support.chatserver import ChatServer
+from support.emulated import EmulatedVLLM
 
 from mmreward import load
 from mmreward.models.base import locate
@@ -40,7 +40,7 @@ def write(config, tmp_path, name):
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_weights(described, tmp_path):
     config = described(method={"name": "nft"}, rounds=5)
-    script = str(TESTS / "train_toy.py")
+    script = str(TESTS / "support" / "train_toy.py")
     assert start(script, write(config, tmp_path, "whole")).returncode == 0
     killed = write(config, tmp_path, "killed")
     assert start(script, killed, "4").returncode == 9
@@ -57,7 +57,7 @@ def test_two_processes_do_what_one_does(described, tmp_path, name, shard):
     rollout = {"prompts": 4, "group": 4, "micro_batch": 4, "steps": 4}
     gardo = {"encoder": "mini-clip"} if name == "grpo" else None
     config = described(method={"name": name}, rounds=3, rollout=rollout, gardo=gardo)
-    script = str(TESTS / "train_toy.py")
+    script = str(TESTS / "support" / "train_toy.py")
     assert start(script, write(config, tmp_path, "one")).returncode == 0
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     two = start(*launch, script, write(config.model_copy(update={"shard": shard}), tmp_path, "two"))

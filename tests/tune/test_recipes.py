@@ -15,12 +15,12 @@ from mmreward.tune.config import PreferenceConfig, TuneConfig, load_tune_config
 from mmreward.tune.plan import plan
 from mmreward.tune.weights import Weights
 
-RECIPES = sorted(f.name for f in files("mmreward.configs").iterdir() if f.name.startswith("tune-"))
+RECIPES = sorted(f.name for f in (files("mmreward.configs") / "tune").iterdir() if f.name.endswith(".yaml"))
 CAPTIONS = {"data": "shapes-world", "count": 64}
 
 
 def recipe(name):
-    with as_file(files("mmreward.configs") / name) as path:
+    with as_file(files("mmreward.configs") / "tune" / name) as path:
         return load_tune_config(path)
 
 
@@ -48,7 +48,7 @@ def test_every_recipe_can_be_planned(name, pairs):
 
 
 def test_the_plan_of_the_miniature_says_memory_rounds_and_calls():
-    said = plan(recipe("tune-mini-grpo.yaml"), footprint)
+    said = plan(recipe("mini-grpo.yaml"), footprint)
     assert "generator mini-flow (float32)" in said
     assert "LoRA of rank 16" in said
     assert "reward checklist (weight 1)" in said
@@ -56,7 +56,7 @@ def test_the_plan_of_the_miniature_says_memory_rounds_and_calls():
 
 
 def test_a_dry_run_trains_nothing(tmp_path):
-    with as_file(files("mmreward.configs") / "tune-mini-nft.yaml") as path:
+    with as_file(files("mmreward.configs") / "tune" / "mini-nft.yaml") as path:
         said = CliRunner().invoke(app, ["tune", str(path), "--dry-run", "--out", str(tmp_path / "run")])
     assert said.exit_code == 0, said.output
     assert "a round:" in said.output

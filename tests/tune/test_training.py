@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from toy_generator import ToyGenerator
+from support.toy_generator import ToyGenerator
 
 from mmreward import Sample, Score, load, models, reward
 from mmreward.tune.aggregate import Embeddings

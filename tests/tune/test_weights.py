@@ -2,10 +2,7 @@
 
 from functools import partial
 
-import clip_pipelines
 import pytest
-import tiny_dit
-import tiny_stable_diffusion
 import torch
 from diffusers import UNet2DConditionModel
 from mmreward.generators.flux import Flux
@@ -16,6 +13,7 @@ from mmreward.generators.sd3 import SD3
 from mmreward.generators.stable_diffusion import StableDiffusion, StableDiffusionXL
 from mmreward.generators.wan import Wan
 from mmreward.generators.z_image import ZImage
+from support import clip_pipelines, tiny_dit, tiny_stable_diffusion
 
 from mmreward.tune.weights import Weights
 

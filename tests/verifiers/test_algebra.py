@@ -77,7 +77,7 @@ def test_a_hang_is_a_timeout_and_never_a_mark(engine):
 def test_a_target_that_hangs_is_a_fault_of_the_data_found_once(engine, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     hanging = Algebra(1)
-    hanging.workers = Killable("killable_worker", workers=1)
+    hanging.workers = Killable("support.killable_worker", workers=1)
     monkeypatch.setattr(algebra_module, "shared", lambda workers: hanging)
     first = score(engine, "x+1", "x+2", deadline=0.5)
     assert first.status == "error" and "target" in first.note

@@ -18,7 +18,7 @@ def saturation() -> tuple[Any, Any]:
     """Mean saturation, 0 to 1, of the HSV model: (max - min) / max of each pixel's channels, 0 for black.
 
     Hold it out to see colours drift, give it a negative weight to hold them back, or a positive one to learn
-    whether a run would notice that its reward is gamed (configs/hack-mini-saturation.yaml).
+    whether a run would notice that its reward is gamed (configs/tune/hack-mini-saturation.yaml).
     """
 
     async def score(sample: Sample) -> Score:

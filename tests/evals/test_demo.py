@@ -1,0 +1,75 @@
+"""The README's two first commands and its Python examples, run as a user runs them."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mmreward.data.results import read
+
+ROOT = Path(__file__).parents[2]
+REWARDS = {"clipscore", "artifact", "checklist", "critique", "listener", "iou", "oracle"}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder in which the demo has been run."""
+    place = tmp_path_factory.mktemp("demo")
+    command = [sys.executable, "-m", "mmreward.cli", "demo", "--rounds", "0"]
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (place / "printed.txt").write_text(done.stdout)
+    return place
+
+
+def test_every_reward_scores_the_pictures_and_the_table_says_so(place):
+    rows = read(place / "runs/demo/scores.parquet")
+    assert {row.reward for row in rows} == REWARDS and len(rows) == 32 * len(REWARDS)
+    failed = [(row.reward, row.id, row.note) for row in rows if row.status not in ("ok", "na")]
+    assert len(failed) <= 0.05 * len(rows), failed
+    printed = (place / "printed.txt").read_text()
+    assert all(name in printed for name in REWARDS) and "Spearman" in printed
+
+
+def test_the_page_shows_every_picture_and_reaches_for_nothing_else(place):
+    page = (place / "runs/demo/report.html").read_text(encoding="utf-8")
+    assert page.count("data:image/") >= 32
+    assert not re.search(r'(src|href)="https?:', page)
+
+
+def test_the_same_seed_gives_the_same_pictures(place, tmp_path):
+    from mmreward.evals.demo import draw_prompts
+    from mmreward.generators.mini_flow import MiniFlow
+    from PIL import Image
+
+    from mmreward.sampling import media, sample
+
+    prompt = draw_prompts(1, 0)
+    again = media(sample(MiniFlow(), prompt, [0]))[0].picture()
+    with Image.open(place / "runs/demo/pictures/00-0.png") as first:
+        assert first.tobytes() == again.tobytes()
+
+
+def test_the_readme_commands_and_example_work_as_written(place):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```(bash|python)\n(.*?)```", readme, re.DOTALL)
+    commands = [line for kind, block in blocks if kind == "bash" for line in block.splitlines()]
+    begun = ("mmreward score runs/", "mmreward report runs/mine", "mmreward tune configs/")
+    local = [line for line in commands if line.startswith(begun)]
+    local = [f"{line} --dry-run" if " tune " in line else line for line in local]
+    assert len(local) == 4
+    (place / "configs").symlink_to(ROOT / "configs")  # they are typed in a clone of the repository
+    for line in local:
+        arguments = [sys.executable, "-m", "mmreward.cli", *line.split()[1:]]
+        done = subprocess.run(arguments, cwd=place, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    said = ""
+    for example in (block for kind, block in blocks if kind == "python"):
+        done = subprocess.run(
+            [sys.executable, "-c", example], cwd=place, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        said += done.stdout
+    assert "Score(value=0." in said and "status='ok'" in said

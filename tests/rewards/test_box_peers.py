@@ -1,0 +1,391 @@
+"""What other suites pay, bugs included: the numbers their code gave, and what is paid here instead."""
+
+import random
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.drawn_boxes import boxes, truths
+
+from mmreward import Sample, load
+from mmreward.rewards.peers.boxes import (
+    LEVELS,
+    NAMES,
+    average_precision,
+    iou_first_broken,
+    label_first,
+    v_triune_boxes,
+    v_triune_detection,
+    v_triune_grid,
+    vlm_r1_ap50,
+    vlm_r1_iou,
+    vlm_r1_map,
+    vlm_r1_od_length,
+    vlm_r1_weighted_sum,
+)
+from mmreward.rewards.peers.detection import (
+    Confident,
+    rex_omni_f1,
+    vision_r1_format,
+    vision_r1_overlaps,
+    vision_r1_precision,
+    vision_r1_recall,
+    visual_rft_confidence,
+    visual_rft_grounding,
+    visual_rft_iou,
+)
+from mmreward.verifiers.boxes import Box, giou, iou, soft_f1
+
+A, B, C = Box(0, 0, 100, 100, "a"), Box(200, 200, 300, 300, "a"), Box(500, 500, 700, 600, "b")
+JUNK = [Box(800, i, 810, i + 10, "a") for i in range(98)]
+
+# --- average precision ----------------------------------------------------------------------------
+
+
+def test_false_boxes_after_the_true_ones_are_free():
+    assert average_precision([A, B, *JUNK], [A, B]).map == pytest.approx(1.0)
+    assert average_precision([A] * 5, [A]).map == pytest.approx(1.0)
+    assert average_precision([A, Box(1, 1, 9, 9, "ghost")], [A]).map == pytest.approx(1.0)
+    for spam, truth in (([A, B, *JUNK], [A, B]), ([A] * 5, [A])):
+        assert soft_f1(spam, truth).value < 0.4
+
+
+def test_the_same_boxes_in_another_order_are_not():
+    assert average_precision([*JUNK, A, B], [A, B]).map == pytest.approx(0.020, abs=5e-4)
+    assert average_precision([*JUNK, JUNK[0], JUNK[1], A], [A]).map == 0.0  # A is the 101st
+
+
+def test_true_boxes_that_are_too_large_leave_nothing_to_count():
+    assert average_precision([A], [Box(0, 0, 2e5, 2e5, "a")]) == (-1, -1, -1)
+
+
+def test_average_precision_by_hand():
+    shifted = Box(0, 0, 100, 80, "a")  # IoU 0.8: found at seven of ten levels
+    assert average_precision([shifted], [A]) == pytest.approx((0.7, 1.0, 1.0))
+    # One of two found: precision 1 up to recall 0.5, which is 51 of the 101 recalls.
+    assert average_precision([A], [A, B]) == pytest.approx((51 / 101,) * 3)
+    assert average_precision([C, A], [A, C]) == pytest.approx((1.0,) * 3)
+    assert average_precision([], [A]) == (0, 0, 0)
+
+
+def scene():
+    """True and found boxes, from a seed, as the golden numbers below were made."""
+    chance = random.Random(11)
+
+    def box():
+        x, y = chance.randrange(100), chance.randrange(100)
+        return Box(x, y, x + chance.randrange(20, 60), y + chance.randrange(20, 60), chance.choice("ab"))
+
+    truth = [box() for _ in range(8)]
+    found = [box() for _ in range(4)]
+    for t in truth:
+        dx, dy = chance.randrange(-6, 7), chance.randrange(-6, 7)
+        found.append(Box(t.x1 + dx, t.y1 + dy, t.x2 + dx, t.y2, t.label))
+    return found, truth
+
+
+def test_average_precision_is_that_of_pycocotools():
+    """2.0.11, area and iscrowd as the peers set them, every score 1."""
+    assert average_precision(*scene()) == pytest.approx(GOLDEN, abs=1e-12)
+
+
+GOLDEN = (0.2771835219236209, 0.6785714285714285, 0.2599009900990099)
+
+# --- V-Triune -------------------------------------------------------------------------------------
+
+SHARE = {"iou_max_label_first": 1.0, "iou_max_iou_first": 0.0, "iou_completeness": 0.3}
+
+
+def label_score(found, truth, threshold=0.5):
+    return v_triune_detection(found, truth, threshold=threshold, ratios=SHARE)
+
+
+def test_the_iou_first_matcher_loses_perfect_boxes_in_another_order():
+    found, truth = [B, C, A], [A, B, C]
+    pairs = iou_first_broken(found, truth, 0.5)
+    assert [(pair.found, pair.true) for pair in pairs] == [(2, 2), (1, 1)]
+    only = {"iou_max_iou_first": 1.0}
+    three = [box._replace(label=name) for box, name in zip((A, B, C), "xyz", strict=True)]
+    rotated = [three[2], three[0], three[1]]
+    scores = v_triune_detection(rotated, three, threshold=0.5, ratios=only)
+    assert scores["final_score"] == scores["report_iou_50_iou_match_pure"] == 0.0
+    assert scores["report_iou_50_iou_match_precision"] == pytest.approx(2 / 3)  # whatever the label
+    assert soft_f1(rotated, three).value == 1.0
+
+
+def test_label_first_is_greedy_in_the_order_of_the_truth():
+    wide, narrow = Box(0, 0, 100, 100, "a"), Box(0, 0, 100, 60, "a")
+    pairs = label_first([Box(0, 0, 100, 80, "a"), wide], [narrow, wide], 0.5)
+    assert [(pair.found, pair.true) for pair in pairs] == [(0, 0), (1, 1)]
+    assert label_first([narrow], [wide, narrow], 0.5)[0].true == 0  # and not the one it fits
+
+
+@given(st.lists(boxes(), max_size=6), truths, st.sampled_from(LEVELS))
+def test_its_matchers_are_those_of_its_loops(found, truth, threshold):
+    """As its code does it, pair by pair."""
+    by_label, left = [], list(range(len(found)))
+    for j, true in enumerate(truth):
+        same = [i for i in left if found[i].label == true.label]
+        best = max(same, key=lambda i: iou(found[i], true), default=None)
+        if best is not None and iou(found[best], true) >= threshold:
+            by_label.append((best, j))
+            left.remove(best)
+    by_iou, rows, columns = [], list(range(len(found))), list(range(len(truth)))
+    while rows and columns:
+        best = max(iou(found[i], truth[j]) for i in rows for j in columns)
+        if best < threshold:
+            break
+        i, j = rows.pop(), columns.pop()
+        by_iou.append((i, j, best if found[i].label == truth[j].label else 0.0))
+    assert [(pair.found, pair.true) for pair in label_first(found, truth, threshold)] == by_label
+    assert [tuple(pair) for pair in iou_first_broken(found, truth, threshold)] == by_iou
+
+
+def test_v_triune_s_probe_values():
+    two = [A, B]
+    assert label_score([*two, JUNK[0]], two)["final_score"] == pytest.approx(0.57)
+    assert label_score(two, two)["final_score"] == pytest.approx(1.0)
+    assert label_score([], two) == label_score(two, []) == dict.fromkeys(NAMES, 0.0)
+    assert tuple(label_score(two, two)) == NAMES
+
+
+def test_the_average_is_over_eleven_levels():
+    near = Box(0, 0, 100, 80, "a")
+    each = [label_score([near], [A], level)["final_score"] for level in LEVELS]
+    assert label_score([near], [A], "average")["final_score"] == pytest.approx(sum(each) / 11)
+    assert len(label_score([near], [A])) == 30
+    for threshold in (0.42, 2):
+        with pytest.raises(ValueError, match="threshold"):
+            label_score([A], [A], threshold)
+
+
+ITEM = '{"bbox_2d": [1, 2, 3, 4], "label": "Cat"}'
+
+
+@pytest.mark.parametrize(
+    ("answer", "boxes"),
+    [
+        (f"[{ITEM}]", [Box(1, 2, 3, 4, "cat")]),
+        (f"[{ITEM}, {ITEM}]", [Box(1, 2, 3, 4, "cat")]),
+        (f'[{ITEM}, {{"bbox_2d": [1', [Box(1, 2, 3, 4, "cat")]),
+        ('[{"bbox_2d": [true, 2, 3, 4], "label": "cat"}]', [Box(1, 2, 3, 4, "cat")]),
+        ('[{"bbox_2d": [3, 4, 1, 2], "label": "cat"}]', None),
+        ("[{'bbox_2d': [1, 2, 3, 4], 'label': 'cat's toy'}]", None),
+        (f"```json\n[{ITEM}]\n```", None),
+        ("[]", None),
+        (ITEM, None),
+        (f"here: [{ITEM}]", None),
+        ("[[1, 2, 3, 4]]", None),
+        (f"[{ITEM}, {ITEM.replace('4', '1e999')}]", None),
+        (f"[{ITEM}, {ITEM.replace('4', '4' * 400)}]", None),
+    ],
+)
+def test_what_v_triune_reads(answer, boxes):
+    assert v_triune_boxes(answer) == boxes
+
+
+def test_v_triune_cuts_the_fraction_off():
+    assert v_triune_grid([Box(10, 10, 644, 475)], 644, 476) == [Box(15, 21, 1000, 997)]
+
+
+TARGET = [{"bbox_2d": [0, 0, 100, 100], "label": "cat"}]
+RIGHT = '[{"bbox_2d": [0, 0, 100, 100], "label": "CAT"}]'
+
+
+@pytest.mark.parametrize(
+    ("response", "value", "form"),
+    [
+        (f"\n<answer>\n{RIGHT}\n</answer>", 1.0, 1.0),
+        (f"<answer>{RIGHT}</answer>", 1 / 1.1, 0.0),
+        (f"\n<answer>\n{RIGHT}\n</answer> <answer>\n</answer>", 1 / 1.1, 0.0),
+        (f"<answer>{RIGHT}</answer>\n<answer>\n<answer>\n</answer>", 1.0, 1.0),  # opening tags go free
+        ("\n<answer>\n[]\n</answer>", 0.0, 0.0),
+        (RIGHT, 0.0, 0.0),
+        ("", 0.0, 0.0),
+    ],
+)
+def test_the_reward_v_triune_weighs_accuracy_and_format(engine, response, value, form):
+    sample = Sample(response=response, target=TARGET, meta={"step": 1, "total_steps": 2})
+    (score,) = engine.score([sample], "v_triune")["v_triune"]
+    assert score.value == pytest.approx(value) and score.parts["format"] == form
+    assert tuple(score.parts) == ("parsed", "accuracy", "format", *NAMES)
+    assert score.parts["parsed"] == float(value > 0)
+
+
+def test_the_reward_v_triune_takes_its_routes_parameters(engine):
+    """By the steps of training, cutting fractions off, with other ratios, and without true boxes."""
+
+    def paid(answer, target=TARGET, meta=None, **args):
+        sample = Sample(response=f"\n<answer>\n{answer}\n</answer>", target=target, meta=meta or {})
+        return engine.score([sample], load("v_triune", **args))["v_triune"][0]
+
+    near = RIGHT.replace("100, 100", "100, 96.6")
+    values = [paid(near, meta={"progress": p}).parts["accuracy"] for p in (0.1, 0.25, 0.26)]
+    assert values == pytest.approx([0.9762, 0.9762, 0.0], abs=1e-4)
+    assert paid(near).status == "missing" and paid(near, threshold="average").ok
+    half = RIGHT.replace("100, 100", "50, 75.9")
+    cut = paid(half, threshold=0.5, pixels=True, meta={"size": (759, 500)}, accuracy_ratio=1, format_ratio=0)
+    assert cut.value == pytest.approx(1.0)
+    assert paid(half, threshold=0.5, pixels=True).status == "missing"
+    both = {"ratios": {"map50": 1.0, "map75": 0.5}, "threshold": 0.5}
+    low = paid(RIGHT.replace("100, 100", "100, 60"), **both)
+    assert low.parts["accuracy"] == pytest.approx(1 / 1.5)
+    empty = paid(RIGHT, target=[], threshold=0.5)
+    assert empty.parts["accuracy"] == 0.0 and empty.value == pytest.approx(0.1 / 1.1)
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        ({"threshold": 0.42}, "threshold"),
+        ({"ratios": {"mpa": 1.0}}, "map50"),
+        ({"ratios": {"map": 2.0}}, "shares"),
+        ({"accuracy_ratio": 0.0, "format_ratio": 0.0}, "nor both 0"),
+        ({"format_ratio": -1.0}, "not negative"),
+    ],
+)
+def test_strange_parameters_of_v_triune_are_refused(args, told):
+    with pytest.raises(ValueError, match=told):
+        load("v_triune", **args)
+
+
+def test_a_thousand_boxes_against_fifty_take_little_time():
+    found = [Box(i, 0, i + 30, 30, "a") for i in range(1400)]
+    begun = time.process_time()
+    label_score(found, found[:50], "average")
+    assert time.process_time() - begun < 2
+
+
+# --- Rex-Omni -------------------------------------------------------------------------------------
+
+
+def test_rex_omnis_f1_matches_nothing_one_to_one():
+    half = Box(0, 0, 100, 50, "a")
+    assert rex_omni_f1([A, half], [A]) == pytest.approx(2 * 0.75 / 1.75)
+    assert rex_omni_f1([A] * 10, [A]) == rex_omni_f1([A], [A]) == 1.0
+    assert rex_omni_f1([A], [A, B]) == pytest.approx(2 / 3)
+    assert rex_omni_f1([C], [A]) == rex_omni_f1([], [A]) == rex_omni_f1([], []) == 0.0
+
+
+# --- VLM-R1 ---------------------------------------------------------------------------------------
+
+
+def test_vlm_r1_s_iou_of_fractions_and_of_one_pixel_is_0():
+    half = Box(0, 0, 0.5, 0.5)
+    assert vlm_r1_iou(half, half) == vlm_r1_iou(Box(5, 5, 6, 6), Box(5, 5, 6, 6)) == 0.0
+    assert vlm_r1_iou(A, A) == 1.0
+    assert vlm_r1_iou(A, Box(0, 0, 100, 50)) == pytest.approx(0.5)
+
+
+def test_vlm_r1_s_iou_without_area():
+    with pytest.raises(ZeroDivisionError):
+        vlm_r1_iou(Box(5, 5, 5, 5), Box(5, 5, 5, 5))
+    assert vlm_r1_weighted_sum([Box(5, 5, 5, 5, "a")], [Box(5, 5, 5, 5, "a")]) == 0.0
+
+
+def test_od_length_curbs_spam_and_no_more():
+    assert vlm_r1_map([A, B, *JUNK], [A, B]) == pytest.approx(1.0)
+    assert vlm_r1_od_length([A, B, *JUNK], [A, B]) == pytest.approx(0.02)
+    assert vlm_r1_od_length([A], [A, B]) == pytest.approx(51 / 101)
+    for formula in (vlm_r1_od_length, vlm_r1_map, vlm_r1_ap50):
+        assert [formula(*pair) for pair in (([], []), ([A], []), ([], [A]), ([C], [A]))] == [1, 0, 0, 0]
+
+
+def test_average_precision_at_one_half_forgives_more():
+    shifted = Box(0, 0, 100, 60, "a")
+    assert vlm_r1_ap50([shifted], [A]) == 1.0 and vlm_r1_map([shifted], [A]) == pytest.approx(0.3)
+
+
+def test_the_weighted_sum_pays_for_wrong_labels():
+    wrong = [box._replace(label="z") for box in (A, B)]
+    assert vlm_r1_weighted_sum(wrong, [A, B]) == pytest.approx(0.30)
+    assert vlm_r1_weighted_sum([B, A], [A, B]) == pytest.approx(1.0)
+    assert vlm_r1_weighted_sum([A], [A, B]) == pytest.approx(0.7 / 2 + 0.3 * 0.75)
+    assert soft_f1(wrong, [A, B]).value == 0.0
+
+
+# --- Visual-RFT -----------------------------------------------------------------------------------
+
+
+def both(found, truth):
+    return visual_rft_iou(found, truth), visual_rft_confidence(found, truth)
+
+
+def test_visual_rft_s_probe_values():
+    assert both([Confident(A, 1.0)], [A]) == (1.0, 1.0)
+    assert both([Confident(A, 0.9), Confident(A, 0.9)], [A]) == (1.0, 0.9)
+    near = Box(0, 0, 101, 100, "a")
+    assert both([Confident(A, 1.0), Confident(near, 1.0)], [A]) == (0.5, 0.5)
+    assert both([Confident(Box(0, 0, 100, 50), 1.0)], [A]) == (0.0, 0.0)  # IoU 0.5 is no match
+    assert both([], [A]) == (0.0, 0.0)
+
+
+def test_nothing_keeps_the_confidence_in_its_range():
+    assert both([Confident(A, 5.0), Confident(B, 1.0)], [A, B]) == (1.0, 1.0)
+    assert both([Confident(A, 1.0), Confident(JUNK[0], 5.0)], [A])[1] == 0.0
+
+
+def test_the_most_confident_box_chooses_first():
+    near = Box(0, 0, 100, 90)
+    assert visual_rft_iou([Confident(A, 0.1), Confident(near, 0.9)], [A]) == pytest.approx(0.45)
+
+
+def test_their_grounding_pays_for_a_miss():
+    assert visual_rft_grounding(A, A) == 2.0
+    corner, opposite = Box(0, 0, 0.1, 0.1), Box(0.9, 0.9, 1, 1)
+    assert visual_rft_grounding(corner, opposite) == pytest.approx(0.02)
+
+
+# --- Vision-R1 ------------------------------------------------------------------------------------
+
+
+def test_pixels_drown_labels_and_labels_pay_nothing():
+    wrong = [A._replace(label="z"), B._replace(label="z")]
+    assert vision_r1_recall(wrong, [A, B], step=0) == vision_r1_precision(wrong, [A, B], step=0) == 1.0
+    assert vision_r1_overlaps([B, A], [A, B]) == pytest.approx([1.0, 1.0])
+
+
+def test_thresholds_rise_at_step_1500():
+    near = Box(0, 0, 100, 70, "a")  # generalised IoU 0.7
+    assert giou(near, A) == pytest.approx(0.7)
+    steps = (0, 1499, 1500, None)
+    assert [vision_r1_precision([near], [A], step=step) for step in steps] == pytest.approx(
+        [0.7, 0.7, 0, 0.7]
+    )
+    assert [vision_r1_recall([near], [A], step=step) for step in steps] == [1.0, 1.0, 0.0, 1.0]
+
+
+def test_recall_is_cut_below_and_filled_above():
+    four = [A, B, C, Box(0, 500, 50, 550)]
+    shares = [vision_r1_recall(four[:found], four, step=0) for found in (1, 2, 3, 4)]
+    assert shares == [0.0, 0.5, 0.75, 1.0]
+    assert vision_r1_recall(four[:1], four, step=None) == 0.25
+
+
+def test_false_boxes_are_free_in_the_first_release():
+    spam = [A, *JUNK[:9]]
+    assert vision_r1_precision(spam, [A], step=0) == 1.0
+    assert vision_r1_precision(spam, [A], step=0, over="found") == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("block", "form"),
+    [
+        ('[{"bbox_2d": [1, 2, 3, 4], "label": "a"}]', 1.0),
+        ('[{"bbox_2d": [1, 2, 3], "label": "a"}]', 0.0),
+        ('[{"bbox_2d": [1, 2, 3]}]', 1.0),
+        ("5", 1.0),
+        ("[oops", 0.0),
+    ],
+)
+def test_the_format_of_vision_r1_is_turned_round_on_empty_pictures(block, form):
+    assert (vision_r1_format(block, 1), vision_r1_format(block, 0)) == (form, 1 - form)
+
+
+def test_boxes_on_an_empty_picture_have_no_value():
+    assert vision_r1_recall([], [], step=0) == vision_r1_precision([], [], step=0) == 1.0
+    assert vision_r1_recall([], [A], step=0) == vision_r1_precision([], [A], step=0) == 0.0
+    for score in (vision_r1_recall, vision_r1_precision):
+        with pytest.raises(ValueError, match="empty picture"):
+            score([A], [], step=0)
