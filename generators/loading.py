@@ -12,7 +12,6 @@ import inspect
 import json
 import math
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -22,6 +21,7 @@ from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
 from safetensors import SafetensorError, safe_open
 
+from mmreward.errors import nearest
 from mmreward.generator import Generator
 from mmreward.mini import flow
 
@@ -123,9 +123,7 @@ def _check_options(family: type[Any], options: Mapping[str, Any]) -> None:
 
 
 def _unknown(what: str, given: str, known: Sequence[str]) -> str:
-    near = get_close_matches(given, known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known) or 'none'}"
-    return f"{given!r} is no {what}: {hint}"
+    return f"{given!r} is no {what}: {nearest(given, known)}"
 
 
 def _pipeline(name: str, index: Mapping[str, Any], dtype: torch.dtype) -> Any:

@@ -5,7 +5,6 @@ described here.
 """
 
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -13,6 +12,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from .compose import Recipe
+from .errors import nearest
 
 Positive = Annotated[int, Field(ge=1)]
 Amount = Annotated[float, Field(ge=0)]
@@ -154,9 +154,7 @@ def problems(error: ValidationError, model: type[BaseModel] = Config) -> Iterato
         where = ".".join(str(step) for step in problem["loc"])
         if problem["type"] == "extra_forbidden":
             names = list(_section(problem["loc"], model).model_fields)
-            near = get_close_matches(str(problem["loc"][-1]), names, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
-            yield f"unknown key {where!r}: {hint}"
+            yield f"unknown key {where!r}: {nearest(str(problem['loc'][-1]), names)}"
         elif not where and problem["type"] == "value_error":  # of the whole, which is too long to show
             yield str(problem["ctx"]["error"])
         else:

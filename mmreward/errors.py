@@ -1,8 +1,10 @@
-"""How a score can fail: seven statuses, and the one exception that carries them."""
+"""Failures: the seven statuses of a score, the exception that carries one, size limits, did-you-mean hints.
 
-# FOLDED mmreward/limits.py: How large, and how far out of range, pixels may be before they are refused.
+Imports nothing of ours, so that every other module may.
+"""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from typing import Literal, get_args
 
 Status = Literal["ok", "na", "missing", "unparsable", "out_of_range", "timeout", "error"]
@@ -10,11 +12,25 @@ Status = Literal["ok", "na", "missing", "unparsable", "out_of_range", "timeout",
 not be read. out_of_range: a number outside the legal interval. timeout: a deadline passed. error: anything
 else, with note."""
 STATUSES: tuple[str, ...] = get_args(Status)
+FINE: tuple[Status, Status] = ("ok", "na")
+"""Statuses that count against no failure budget."""
+
+MAX_PIXELS = 89_478_485
+"""Pictures with more pixels than this are refused (Pillow's own threshold for a decompression bomb)."""
+MAX_FRAMES = 4096
+MAX_CLIP_PIXELS = 1 << 30
+"""Pixels of all frames of one clip together (3 GB as RGB); a small file can ask for any number."""
+TOLERANCE = 1e-3
+"""Largest distance of a float pixel from [0, 1] that is clipped; above it the picture is refused."""
 
 
 class Unscorable(ValueError):  # noqa: N818 - reads as what it says at the raise
     """Raised inside a reward or a network when this one item has no score; becomes a Score with this
-    status."""
+    status.
+
+    Raises:
+        ValueError: `status` is not a status of a failure.
+    """
 
     def __init__(
         self, reason: str, status: Status = "error", parts: Mapping[str, float] | None = None
@@ -26,10 +42,16 @@ class Unscorable(ValueError):  # noqa: N818 - reads as what it says at the raise
         self.parts = parts or {}
 
 
-MAX_PIXELS = 89_478_485
-"""Pictures with more pixels than this are refused (Pillow's own threshold for a decompression bomb)."""
-MAX_FRAMES = 4096
-MAX_CLIP_PIXELS = 1 << 30
-"""Pixels of all frames of one clip together (3 GB as RGB); a small file can ask for any number."""
-TOLERANCE = 1e-3
-"""How far float pixels may lie outside [0, 1] before they are refused rather than clipped."""
+def nearest(given: str, known: Iterable[str], *, otherwise: str = "there are", limit: int = 1) -> str:
+    """The end of a message about an unknown name: "did you mean 'iou'?", or all known names where none is near.
+
+    Args:
+        given: what was asked for.
+        known: what there is, in the order in which it is listed.
+        otherwise: the words before the list of all known names.
+        limit: most names that are offered.
+    """
+    names = list(known)
+    if near := get_close_matches(given, names, n=limit):
+        return f"did you mean {' or '.join(map(repr, near))}?"
+    return f"{otherwise} {', '.join(names) or 'none'}"

@@ -3,10 +3,10 @@
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from difflib import get_close_matches
 from os import PathLike
 from typing import Any
 
+from .errors import nearest
 from .registry import Reward, find, noted
 from .types import Sample
 
@@ -38,9 +38,9 @@ def load(
     known = inspect.signature(entry.factory).parameters
     for given in args:
         if given not in known:
-            near = get_close_matches(given, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(known) or 'none'}"
-            raise ValueError(f"{name} has no argument {given!r}: {hint}")
+            raise ValueError(
+                f"{name} has no argument {given!r}: {nearest(given, known, otherwise='it takes')}"
+            )
     try:
         bound = inspect.signature(entry.factory).bind(**args)
     except TypeError as error:

@@ -13,12 +13,12 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import cache, cached_property
 from importlib.metadata import entry_points, version
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .errors import nearest
 from .types import Arity, RewardInfo, Sample
 
 if TYPE_CHECKING:
@@ -215,9 +215,7 @@ def find(name: str) -> Entry:
     if name not in _entries:
         _discover()
     if name not in _entries:
-        near = get_close_matches(name, _entries, n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(sorted(_entries))}"
-        raise ValueError(f"no reward named {name!r}: {hint}")
+        raise ValueError(f"no reward named {name!r}: {nearest(name, sorted(_entries), limit=3)}")
     return _entries[name]
 
 

@@ -5,6 +5,7 @@
 import math
 from collections.abc import Sequence
 
+from mmreward.errors import FINE
 from mmreward.tune.journal import seconds
 
 from .curves import Axis, Curve, figure, tick_label, ticks
@@ -38,8 +39,8 @@ def lanes(spans: Sequence[Span]) -> str:
     axis = Axis(0.0, max(ended for _, _, ended in spans) or 1.0, LEFT, WIDTH - RIGHT)
     base = ROW * len(rows)
     drawn = _clock(axis, base)
-    for number, what in enumerate(rows):
-        drawn += _lane(number, what, [span for span in spans if span[0] == what], axis)
+    for place, what in enumerate(rows):
+        drawn += _lane(place, what, [span for span in spans if span[0] == what], axis)
     told = "; ".join(f"{_name(what)} {seconds(list(spans), what):.1f} s" for what in rows)
     label = text(f"when what was under way in the last round: {told}")
     return (
@@ -79,7 +80,6 @@ def _name(what: str) -> str:
 
 
 AFTER = "rounds trained"
-FINE = ("ok", "na")
 LEAST = 0.1
 """Share of its first value that a monitor's axis spans at least, so that a small change looks small."""
 UNKNOWN = Interval(math.nan, math.nan)

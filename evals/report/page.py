@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mmreward.errors import FINE
 from mmreward.rewards.judged.critique import critique
 from mmreward.types import Sample, Score
 
@@ -58,7 +59,7 @@ def card(run: Run, index: int) -> str:
     values = [_finite(column.values[index]) for column in run.columns]
     keys = json.dumps([_finite(run.totals[index]), *values])
     statuses = {column.scores[name].status for column in run.columns if name in column.scores}
-    failed = int(bool(statuses - {"ok", "na"}))
+    failed = int(bool(statuses.difference(FINE)))
     scores = "".join(_score(column, column.scores.get(name)) for column in run.columns)
     return (
         f'<article class="card" data-keys="{text(keys, len(keys))}" data-failed="{failed}">'

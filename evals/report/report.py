@@ -4,9 +4,9 @@ Finds what there is to report and writes the file; what the pages say is in page
 sources_page.py.
 """
 
-import os
 from pathlib import Path
 
+from mmreward.files import whole_file
 from mmreward.monitor.by_source import is_metrics_log
 
 from .page import NUM_EXTREME, page
@@ -75,7 +75,6 @@ def _write(out: Path | None, usual: Path, document: str) -> Path:
     if target.suffix not in (".html", ".htm"):
         raise ValueError(f"the page goes to a .html file, not {target.name!r}")
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    part.write_text(document, encoding="utf-8")
-    part.replace(target)
+    with whole_file(target) as part:
+        part.write_text(document, encoding="utf-8")
     return target

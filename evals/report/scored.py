@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +17,7 @@ import numpy as np
 from mmreward.data import results
 from mmreward.data.rows import Row, read_rows
 from mmreward.data.run import TOTAL
+from mmreward.errors import nearest
 from mmreward.types import Score
 
 from .stats import Array, totals, unit_ranks
@@ -174,9 +174,7 @@ def reference_column(run: Run, name: str | None) -> Column | None:
     if name is None:
         return known.get("oracle")
     if name not in known:
-        near = get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}"
-        raise ValueError(f"the run has no reward {name!r}: {hint}")
+        raise ValueError(f"the run has no reward {name!r}: {nearest(name, known, otherwise='it has')}")
     return known[name]
 
 

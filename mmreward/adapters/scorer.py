@@ -21,6 +21,7 @@ from ..compose import Recipe, combine, weights_of
 from ..config import Config, EngineConfig, load_config
 from ..data.routing import PARTS, Routed, Router
 from ..engine.engine import Engine
+from ..errors import FINE
 from ..loading import Rewards, resolve
 from ..registry import Reward
 from ..types import Sample, Score
@@ -234,7 +235,7 @@ def tell_failures(totals: Sequence[Score], failed: Failed | None) -> None:
     Raises:
         RuntimeError: there are some, and `failed` is "raise".
     """
-    bad = [total for total in totals if total.status not in ("ok", "na")]
+    bad = [total for total in totals if total.status not in FINE]
     if not bad:
         return
     told = f"{len(bad)} of {len(totals)} scores failed, the first: {bad[0].status}, {bad[0].note}"

@@ -194,7 +194,7 @@ LOGGED = "gate"
 FIGURE = "perception"
 """Figures are logged as "gate/sources/SOURCE/perception/NAME"."""
 Inputs = Sequence[Mapping[str, Any]]
-Trainer: Any = trl.GRPOTrainer  # type: ignore[attr-defined]
+Trainer: Any = trl.GRPOTrainer
 """Untyped for type checkers: most methods that are overridden or called here have no annotations."""
 
 

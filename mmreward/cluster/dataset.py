@@ -24,7 +24,7 @@ from ..data.results import Result, write
 from ..data.rows import Row, rows_of
 from ..data.run import Summary, about_run
 from ..engine.engine import DEATHS, Engine
-from ..errors import STATUSES, Status
+from ..errors import FINE, STATUSES, Status
 from ..loading import Rewards, resolve
 from ..registry import Reward
 from ..types import Score
@@ -51,7 +51,7 @@ class Known:
         """From a folder of shards; without the failures when those are to be computed again."""
         found = np.fromiter(_scored_records(out), dtype=[("hash", np.uint64), ("status", np.uint8)])
         if retry_failed:
-            keep = [STATUSES.index("ok"), STATUSES.index("na")]
+            keep = [STATUSES.index(status) for status in FINE]
             found = found[np.isin(found["status"], keep)]
         _, first = np.unique(found["hash"], return_index=True)
         return cls(found["hash"][first], found["status"][first])

@@ -7,8 +7,6 @@ however many pairs it is in.
 
 import io
 import json
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any
 
 from PIL import Image
 
+from ..files import whole_folder
 from ..media import Media
 from .rows import CLIPS, PICTURES
 
@@ -60,18 +59,11 @@ def write_pairs(folder: Path, pairs: Sequence[PreferencePair]) -> None:
         Unscorable: a picture cannot be read.
     """
     refuse_present(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    (part / "media").mkdir(parents=True)
     inputs = any(pair.inputs for pair in pairs)
-    try:
+    with whole_folder(folder) as part:
+        (part / "media").mkdir()
         lines = [json.dumps(_record(part, pair, inputs), ensure_ascii=False) for pair in pairs]
         (part / METADATA).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        if folder.exists():
-            folder.rmdir()
-        part.rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def refuse_present(folder: Path) -> None:

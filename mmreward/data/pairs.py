@@ -100,8 +100,8 @@ class Counts:
     pairs: int = 0
 
     def add(self, other: "Counts") -> None:
-        for field in fields(self):
-            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+        for count in fields(self):
+            setattr(self, count.name, getattr(self, count.name) + getattr(other, count.name))
 
 
 def choose_pairs(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Status
+from ..files import whole_file
 from ..types import Score
 
 ABOUT = b"mmreward"
@@ -121,23 +122,20 @@ class Results:
 
 def write(path: Path, rows: Iterable[Result], about: Mapping[str, Any]) -> None:
     """Write rows to a file that appears whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     records = [asdict(row) for row in rows]
-    if path.suffix == ".jsonl":
-        lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-        part.write_text(lines, encoding="utf-8", errors="replace")
-    else:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+    with whole_file(path) as part:
+        if path.suffix == ".jsonl":
+            lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+            part.write_text(lines, encoding="utf-8", errors="replace")
+        else:
+            import pyarrow as pa
+            import pyarrow.parquet as pq
 
-        types = {"value": pa.float64()}
-        schema = pa.schema([(name, types.get(name, pa.string())) for name in COLUMNS])
-        clean = [{k: _utf8(v) for k, v in record.items()} for record in records]
-        table = pa.Table.from_pylist(clean, schema=schema.with_metadata({ABOUT: json.dumps(about)}))
-        pq.write_table(table, part)
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    part.replace(path)
+            types = {"value": pa.float64()}
+            schema = pa.schema([(name, types.get(name, pa.string())) for name in COLUMNS])
+            clean = [{k: _utf8(v) for k, v in record.items()} for record in records]
+            table = pa.Table.from_pylist(clean, schema=schema.with_metadata({ABOUT: json.dumps(about)}))
+            pq.write_table(table, part)
 
 
 def read(path: Path) -> list[Result]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..compose import Recipe, combine
 from ..engine.engine import Engine
-from ..errors import Status
+from ..errors import FINE, Status
 from ..registry import Reward
 from ..types import Score
 from .results import Result, Results
@@ -36,7 +36,7 @@ class Summary:
     @property
     def failed(self) -> int:
         """Scores that are neither values nor "na"."""
-        return sum(n for counts in self.statuses.values() for s, n in counts.items() if s not in ("ok", "na"))
+        return sum(n for counts in self.statuses.values() for s, n in counts.items() if s not in FINE)
 
     @property
     def failure_rate(self) -> float:
@@ -113,7 +113,7 @@ class _Tally:
     def count(self, score: Score, fresh: bool) -> None:
         self.done += 1
         self.fresh += fresh
-        self.failed += score.status not in ("ok", "na")
+        self.failed += score.status not in FINE
         if self.report is not None:
             self.report(self.done, self.failed, self.total)
 
@@ -139,7 +139,7 @@ def _score_chunk(
                 broken = Score.failed("error", row.problem)
                 results.add(Result.of(row.id, name, broken, reward.fingerprint, row.digest))
                 tally.count(broken, fresh=known is None)
-            elif known is None or (retry_failed and known.status not in ("ok", "na")):
+            elif known is None or (retry_failed and known.status not in FINE):
                 missing.add(row.id)
         if reward.info.arity != "point":
             groups = {row.sample.group for row in chunk if row.id in missing and row.sample}

@@ -26,6 +26,7 @@ from rich.progress import (
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
+from ..files import whole_file
 from . import world
 
 Loss = Callable[[int, np.random.Generator], tuple[torch.Tensor, Mapping[str, float]]]
@@ -97,9 +98,8 @@ def fit(module: torch.nn.Module, loss: Loss, plan: Plan, checkpoint: Path) -> to
                 sums.clear()
             if done == plan.steps or time.monotonic() - saved > plan.save_every:
                 state = {"module": module.state_dict(), "optimizer": optimizer.state_dict()}
-                part = checkpoint.with_suffix(".part")
-                torch.save({**state, "average": average, "step": done}, part)
-                part.replace(checkpoint)
+                with whole_file(checkpoint) as part:
+                    torch.save({**state, "average": average, "step": done}, part)
                 saved = time.monotonic()
     if average:
         module.load_state_dict(average)

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from ..engine.batching import Cost
 from ..engine.engine import current
+from ..files import whole_file
 from ..media import Media
 from .base import TorchNetwork, content_of
 from .encoders import Encoder, Text, Vector
@@ -150,9 +151,8 @@ def write_map(file: Path, moved: Map, encoder: Encoder, rows: int) -> None:
     if isinstance(moved, Shift):
         facts["weight"] = repr(moved.weight)
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(".part")
-    save_file(tensors, part, metadata=facts)
-    part.replace(file)  # whole or not at all
+    with whole_file(file) as part:
+        save_file(tensors, part, metadata=facts)
 
 
 def read_map(file: Path) -> tuple[Map, Origin]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from ..errors import STATUSES
+from ..errors import FINE, STATUSES
 from ..types import Score
 from .outcomes import UNKNOWN, Outcome
 
@@ -162,7 +162,7 @@ def _counts(outcomes: Sequence[Outcome]) -> Metrics:
     counts = {f"status/{status}": 0.0 for status in STATUSES}
     for outcome in outcomes:
         counts[f"status/{outcome.total.status}"] += 1.0
-    failed = _share(outcomes, lambda one: one.total.status not in ("ok", "na"))
+    failed = _share(outcomes, lambda one: one.total.status not in FINE)
     unread = _share(outcomes, lambda one: one.unread)
     return {"n": float(len(outcomes)), **counts, "failed": failed, "unread": unread}
 

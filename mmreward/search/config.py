@@ -9,7 +9,6 @@ writer are checked by whatever takes them (see `options.called`).
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar
 
@@ -17,6 +16,7 @@ from pydantic import AfterValidator, Field, ValidationError, create_model
 
 from ..config import EngineConfig, Positive, RewardArgs, Strict, problems
 from ..data.rows import read_rows, rows_of
+from ..errors import nearest
 from ..tune.config import PromptsConfig
 from ..tune.data import load_prompts
 from ..types import Sample, lacking
@@ -48,9 +48,7 @@ def picked(name: str, table: Mapping[str, T], what: str) -> T:
         ValueError: there is none; the message offers the nearest.
     """
     if name not in table:
-        near = get_close_matches(name, table, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(table)}"
-        raise ValueError(f"no {what} named {name!r}: {hint}")
+        raise ValueError(f"no {what} named {name!r}: {nearest(name, table)}")
     return table[name]
 
 

@@ -9,11 +9,11 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from typing import Literal, NamedTuple
 
 import torch
 
+from ..errors import nearest
 from ..types import Score
 
 Optimiser = Literal["sgd", "adam"]
@@ -226,9 +226,7 @@ def transform_named(name: str) -> Transform:
         ValueError: no such name; the message offers the nearest.
     """
     if name not in TRANSFORMS:
-        near = get_close_matches(name, TRANSFORMS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(TRANSFORMS)}"
-        raise ValueError(f"no transform named {name!r}: {hint}")
+        raise ValueError(f"no transform named {name!r}: {nearest(name, TRANSFORMS)}")
     return TRANSFORMS[name]
 
 

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..engine.engine import Engine
+from ..errors import FINE
 from ..registry import Reward
 from ..types import Sample, Score
 from .journal import Timeline
 
-FINE = ("ok", "na")
 """Statuses that do not count against the failure budget."""
 
 

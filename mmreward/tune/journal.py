@@ -30,6 +30,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from ..files import whole_file, whole_folder
 from .weights import Copy, Learner, read, write
 
 COLUMNS = 8
@@ -102,9 +103,8 @@ class Journal:
     def write_json(self, name: str, value: Any) -> None:
         """Replace NAME.json; whoever reads it meanwhile sees the old or the new one, whole."""
         if self._writes:
-            part = self.folder / f".{name}.json.part"
-            part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-            part.replace(self.folder / f"{name}.json")
+            with whole_file(self.folder / f"{name}.json") as part:
+                part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
     def write_grid(self, round: int, pictures: list[Image.Image]) -> None:
         """One PNG of all pictures, which have one size; `read_grid` takes it apart."""
@@ -184,15 +184,6 @@ def save(
     folder: Path, learner: Learner, rounds: int, copies: Mapping[str, Copy], state: Mapping[str, Any]
 ) -> None:
     """Write `folder`/ROUNDS; a run that is killed meanwhile finds the one before."""
-    target, unfinished = folder / f"{rounds:06d}", folder / f".{rounds:06d}"
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    write(learner.weights.copy(), unfinished / "weights.safetensors")
-    if learner.average is not None:
-        write(learner.average.copy, unfinished / "average.safetensors")
-    for name, copy in copies.items():
-        write(copy, unfinished / f"method-{name}.safetensors")
-    torch.save(learner.optimiser.state_dict(), unfinished / "optimiser.pt")
     numbers = {
         "rounds": rounds,
         "steps": learner.steps,
@@ -200,9 +191,16 @@ def save(
         "copies": sorted(copies),
         "state": state,
     }
-    (unfinished / "state.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
-    shutil.rmtree(target, ignore_errors=True)
-    unfinished.rename(target)
+    for left in folder.glob(".[0-9]*.part"):  # of a run that was killed while it wrote
+        shutil.rmtree(left)
+    with whole_folder(folder / f"{rounds:06d}") as part:
+        write(learner.weights.copy(), part / "weights.safetensors")
+        if learner.average is not None:
+            write(learner.average.copy, part / "average.safetensors")
+        for name, copy in copies.items():
+            write(copy, part / f"method-{name}.safetensors")
+        torch.save(learner.optimiser.state_dict(), part / "optimiser.pt")
+        (part / "state.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
     for old in _finished(folder)[:-KEPT]:
         shutil.rmtree(old)
 

@@ -34,12 +34,12 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
+from ..errors import nearest
 from ..generator import Conditioning, Generator
 
 Density = Literal["gaussian", "dropped"]
@@ -81,9 +81,7 @@ class Kernel:
 
     def __post_init__(self) -> None:
         if self.name not in ETAS:
-            near = get_close_matches(self.name, ETAS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(ETAS)}"
-            raise ValueError(f"no kernel is called {self.name!r}: {hint}")
+            raise ValueError(f"no kernel is called {self.name!r}: {nearest(self.name, ETAS)}")
         if self.density not in get_args(Density):
             raise ValueError(f"density is one of {', '.join(get_args(Density))}, not {self.density!r}")
         most = _LARGEST_ETA.get(self.name, math.inf)

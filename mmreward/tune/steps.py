@@ -17,12 +17,13 @@ import random
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import accumulate
 from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
+
+from ..errors import nearest
 
 Pace = Literal["constant", "decay", "exp_decay"]
 
@@ -178,9 +179,7 @@ def selector(name: str, **arguments: Any) -> StepSelector:
         ValueError: an unknown name, answered with the nearest one, or as the selector itself.
     """
     if name not in _SELECTORS:
-        near = get_close_matches(name, _SELECTORS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(_SELECTORS)}"
-        raise ValueError(f"no step selector is called {name!r}: {hint}")
+        raise ValueError(f"no step selector is called {name!r}: {nearest(name, _SELECTORS)}")
     return _SELECTORS[name](**arguments)
 
 

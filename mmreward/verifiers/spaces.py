@@ -7,10 +7,9 @@ look alike. All arithmetic is in floats; rounding to a grid is what makes small 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import Any, Literal, NamedTuple
 
-from ..errors import Unscorable
+from ..errors import Unscorable, nearest
 from ..types import Sample
 
 MAX_RATIO = 200
@@ -79,8 +78,7 @@ def space_of(named: Named) -> Space:
     changes: dict[str, Any] = {"name": named} if isinstance(named, str) else dict(named)
     name = str(changes.pop("name", None))
     if name not in SPACES:
-        near = get_close_matches(name, SPACES, n=2) or sorted(SPACES)
-        raise ValueError(f"no coordinate space is named {name!r}; there is {', '.join(near)}")
+        raise ValueError(f"no coordinate space is named {name!r}: {nearest(name, sorted(SPACES), limit=2)}")
     unknown = set(changes) - {"grid", "factor", "min_pixels", "max_pixels"}
     if unknown:
         raise ValueError(

@@ -155,7 +155,7 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path):
     ("arguments", "message"),
     [
         (["score", "absent", "--reward", "oracle", "--out", "x.parquet"], "no data at absent"),
-        (["score", ".", "--reward", "orakle", "--out", "x.parquet"], "did you mean oracle"),
+        (["score", ".", "--reward", "orakle", "--out", "x.parquet"], "did you mean 'oracle'"),
         (["score", ".", "--reward", "oracle:strikt=true", "--out", "x.parquet"], "did you mean 'strict'"),
         (["score", ".", "--reward", "oracle:strict=maybe", "--out", "x.parquet"], "strict"),
         (["score", ".", "--out", "x.parquet"], "no rewards"),
@@ -164,7 +164,7 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path):
             ["score", ".", "--reward", "oracle", "--out", "x.parquet", "--max-failures", "lots"],
             "share such as 5%",
         ),
-        (["show", "clipscor"], "did you mean clipscore"),
+        (["show", "clipscor"], "did you mean 'clipscore'"),
         (["list", "zzz*"], "no reward matches"),
         (["report", "absent.parquet"], "absent.parquet"),
     ],

@@ -202,7 +202,7 @@ def test_an_installed_plugin_is_found_listed_and_suggested(plugin):
     plugin({"plugged": "plug_in:plugged"}, CODE)
     assert load("plugged", size=2).info.summary == "From a plug-in."
     assert "plugged" in {info.name for info in list_rewards()}
-    with pytest.raises(ValueError, match="did you mean plugged"):
+    with pytest.raises(ValueError, match="did you mean 'plugged'"):
         load("pluged")
 
 

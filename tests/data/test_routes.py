@@ -143,7 +143,7 @@ def test_totals_lie_in_the_unit_interval_and_rise_with_the_accuracy(values, a, f
 
 
 MISTAKES = [
-    ({"rewards": {"rihgt": {}}}, "rewards.rihgt: no reward named 'rihgt': did you mean right"),
+    ({"rewards": {"rihgt": {}}}, "rewards.rihgt: no reward named 'rihgt': did you mean 'right'"),
     ({"rewards": {"iou": {"treshold": 1}}}, "rewards.iou: iou has no argument 'treshold': did you mean"),
     ({"rewards": {"iou": {"threshold": "high"}}}, r"rewards.iou.threshold: .*, got 'high'"),
     ({"rewards": {"iou": {"threshold": 7}}}, "rewards.iou: threshold 7"),

@@ -223,7 +223,7 @@ def test_refine_writes_every_round(tmp_path, refinement):
         ({"method": {"name": "reno", "optimiser": "lbfgs"}}, "method: optimiser"),
         ({"method": {"name": "reno", "lr": 0}}, "method: lr must be above 0"),
         ({"rewards": {}}, "rewards: .*at least 1"),
-        ({"rewards": {"clipscor": {}}}, "did you mean clipscore"),
+        ({"rewards": {"clipscor": {}}}, "did you mean 'clipscore'"),
         ({"weights": {"oracle": 1.0}}, "weights of oracle: the rewards are clipscore"),
         ({"held_out": {"clipscore": {"weights": "mini-clip"}}}, "held_out clipscore has a say"),
         (

@@ -22,7 +22,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
@@ -30,7 +29,7 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 import httpx2
 from anyio import CapacityLimiter
 
-from ...errors import Unscorable
+from ...errors import Unscorable, nearest
 
 MARK = "@http"
 USUAL_KEY = "OPENAI_API_KEY"
@@ -118,9 +117,7 @@ def _settings(query: str) -> dict[str, str]:
     known = ("key", "deadline", "concurrency")
     for name, value in pairs:
         if name not in known:
-            near = get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-            raise ValueError(f"a served model has no setting {name!r}: {hint}")
+            raise ValueError(f"a served model has no setting {name!r}: {nearest(name, known)}")
         if not value:
             raise ValueError(f"the setting {name!r} of a served model has no value")
     if len(dict(pairs)) < len(pairs):

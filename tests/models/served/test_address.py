@@ -34,7 +34,7 @@ def test_the_usual_key_is_taken_when_it_is_set(monkeypatch):
         ("judge@http://host:port/v1", "cannot be read"),
         ("judge@http://me:hunter2@host/v1", "credentials"),
         ("judge@http://host/v1#here", "fragment"),
-        (f"{NAME}?dead_line=3", "did you mean deadline"),
+        (f"{NAME}?dead_line=3", "did you mean 'deadline'"),
         (f"{NAME}?temperature=3", "no setting 'temperature'"),
         (f"{NAME}?deadline=", "no value"),
         (f"{NAME}?deadline=3&deadline=4", "twice"),
