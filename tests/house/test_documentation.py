@@ -1,4 +1,4 @@
-"""The documentation against the code: links lead somewhere, commands exist with these options, names are there."""
+"""The documentation held against the code: links lead somewhere, commands, options and names exist."""
 
 import importlib
 import importlib.util
@@ -18,7 +18,7 @@ PAGE_IDS = [str(path.relative_to(ROOT)) for path in PAGES]
 
 
 def commands(path: Path) -> list[str]:
-    """Commands of ours: lines of fenced bash blocks and of a recipe's header, and whole spans of inline code."""
+    """Commands of ours: in fenced bash blocks, in a recipe's header, and whole spans of inline code."""
     text = path.read_text(encoding="utf-8").replace("\\\n#", "").replace("\\\n", "")
     if path.suffix == ".yaml":
         found = [line.lstrip("# ") for line in text.splitlines() if line.startswith("#   ")]

@@ -1,4 +1,4 @@
-"""The house's rules about imports, read off the folders: layers, no circles, and which rooms are free of torch."""
+"""The house's rules about imports, read off the folders: layers, no circles, rooms free of torch."""
 
 import ast
 import subprocess
