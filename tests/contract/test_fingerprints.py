@@ -1,4 +1,4 @@
-"""Fingerprints of every registered reward stay what they were: stored scores are found again after a refactoring.
+"""Fingerprints of every registered reward stay the stored ones: scores on disk are found after a refactoring.
 
 A change of `fingerprints.json` is a change of numbers, or of how they are named: say which in the CHANGELOG.
 `python tests/contract/test_fingerprints.py` prints the file anew.
