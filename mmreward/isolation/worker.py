@@ -19,7 +19,6 @@ from collections.abc import Coroutine
 from importlib.metadata import version
 from typing import Any, NoReturn
 
-from ..assembly import engine_of
 from ..config import EngineConfig
 from ..engine.engine import Engine
 from ..engine.local import deliverable
@@ -132,7 +131,7 @@ def _loaded(name: str, args: dict[str, Any]) -> tuple[Reward, Reply]:
 async def _run(sock: socket.socket, engine: EngineConfig) -> NoReturn:
     reader, writer = await asyncio.open_unix_connection(sock=sock, limit=1 << 20)
     try:
-        await Worker(engine_of(engine), writer).serve(reader)
+        await Worker(Engine.from_config(engine), writer).serve(reader)
     except WireError as error:
         print(error, file=sys.stderr, flush=True)
     _end()
