@@ -1,4 +1,8 @@
-"""Samples, scores and what is true of a reward, as JSON and binary blobs, and back. Nothing is pickled.
+"""Wire protocol between processes: framed messages, and samples, scores and values as JSON and binary blobs.
+
+A message on a byte stream is a JSON header and binary blobs, with their lengths in front. The peer is not
+believed: every length is held against a limit before anything of that length is read, and nothing is ever
+pickled or unpickled. Framing knows nothing of what a message says, nor of who sends it.
 
 Pictures and clips travel as the encoded bytes they have, else as raw pixels with shape and type: lossless
 both ways, so a score is the same on either side. Beside plain JSON a target, step or `meta` may hold tuples,
@@ -6,12 +10,6 @@ bytes, `Media`, dates, decimals, NaN and infinity, and numpy scalars and arrays 
 arrives as what it was, and any mapping as a dict. Anything else is refused by name: it might mean something
 else where it arrives.
 """
-
-# FOLDED mmreward/frames.py: Messages on a byte stream: a JSON header and binary blobs, with their lengths in front.
-#
-# Knows nothing of what a message says, nor of who sends it. The peer is not believed: every length is held
-# against a limit before anything of that length is read, and nothing is ever unpickled.
-#
 
 import asyncio
 import itertools
@@ -23,7 +21,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
-from typing import Any, NamedTuple, NoReturn, get_args
+from importlib.metadata import version
+from typing import Any, BinaryIO, NamedTuple, NoReturn, get_args
 
 import numpy as np
 
@@ -33,13 +32,13 @@ from ..types import SHOWN, Arity, RewardInfo, Sample, Score
 
 MAGIC = b"MMR1"
 PROTOCOL = 1
-"""What the two sides say in frames; both must speak the same one, whatever their versions."""
+"""Version of the messages; both sides must speak the same one, whatever their releases."""
 _PREFIX = struct.Struct(">4sIQ")
 """Magic, bytes of the JSON text, bytes of all blobs together."""
 
 
 class WireError(ValueError):
-    """What came in is no message of ours, or one above the limits."""
+    """Bytes that are no message of ours, or a message above the limits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +54,14 @@ class Message(NamedTuple):
 
     header: dict[str, Any]
     blobs: list[bytes]
+
+
+def hello() -> Message:
+    """First message of a worker that is ready: its protocol and release."""
+    return Message({"hello": {"protocol": PROTOCOL, "mmreward": version("mmreward")}}, [])
+
+
+# --- framing ------------------------------------------------------------------------------------------
 
 
 def pack(message: Message, limits: Limits = Limits()) -> bytes:
@@ -73,7 +80,7 @@ def pack(message: Message, limits: Limits = Limits()) -> bytes:
 
 
 def unpack(data: bytes, limits: Limits = Limits()) -> Message:
-    """The message that these bytes are, all of them.
+    """The message in these bytes, which must be all of them.
 
     Raises:
         WireError: they are no whole message, more than one, or one above the limits.
@@ -102,6 +109,23 @@ async def read(stream: asyncio.StreamReader, limits: Limits = Limits()) -> Messa
         raise WireError(f"the stream ended inside a message: {error}") from None
 
 
+def read_blocking(stream: BinaryIO, limits: Limits = Limits(blobs=0)) -> Message | None:
+    """`read` for a worker that has nothing else to do, from a buffered file.
+
+    Raises:
+        WireError: as `read`.
+    """
+    prefix = stream.read(_PREFIX.size)
+    if not prefix:
+        return None
+    if len(prefix) == _PREFIX.size:
+        header, body = _lengths(prefix, limits)
+        text, blobs = stream.read(header), stream.read(body)
+        if (len(text), len(blobs)) == (header, body):
+            return _parse(text, blobs)
+    raise WireError("the stream ended inside a message")
+
+
 def _lengths(prefix: bytes, limits: Limits) -> tuple[int, int]:
     magic, header, body = _PREFIX.unpack(prefix)
     if magic != MAGIC:
@@ -111,6 +135,7 @@ def _lengths(prefix: bytes, limits: Limits) -> tuple[int, int]:
 
 
 def _check(header: int, blobs: int, limits: Limits) -> None:
+    # Before anything of that size is read: a prefix of 16 bytes can announce 2**64.
     if header > limits.header:
         raise WireError(f"a header of {header} bytes; the limit is {limits.header}")
     if blobs > limits.blobs:
@@ -139,8 +164,10 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
 
 
+# --- values -------------------------------------------------------------------------------------------
+
 TAG = "$"
-"""The key that tells an encoded value from a mapping; a mapping that has it is sent as pairs."""
+"""The key that marks an encoded value; a mapping that has it as a key is sent as pairs."""
 ARRAYS = "biufcSUmM"
 """Kinds of numpy types that are sent: all but objects and records."""
 
@@ -150,7 +177,7 @@ _WORDS: dict[str, tuple[type, Callable[[Any], str], Callable[[str], Any]]] = {
     "date": (date, date.isoformat, date.fromisoformat),
     "decimal": (Decimal, str, Decimal),
 }
-"""What travels as a word: tag -> type, how it is written and how it is read."""
+"""Values that travel as text: tag -> type, writer and reader."""
 _SAMPLE = tuple(field.name for field in fields(Sample))
 _TEXT = ("id", "prompt", "source")
 _INFO = tuple(field.name for field in fields(RewardInfo))
@@ -161,8 +188,8 @@ _FACTS: dict[str, type] = {
 
 
 def pack_sample(sample: Sample, blobs: list[bytes]) -> dict[str, Any]:
-    """The sample as JSON; media and arrays are appended to `blobs`. A file that cannot be read says so where
-    it is looked at.
+    """The sample as JSON; media and arrays are appended to `blobs`. A file that cannot be read fails where the
+    sample arrives, when the picture is used.
 
     Raises:
         Unscorable: a field holds something that cannot be sent.
@@ -179,8 +206,8 @@ def pack_sample(sample: Sample, blobs: list[bytes]) -> dict[str, Any]:
 
 
 def unpack_sample(packed: Any, blobs: list[bytes]) -> Sample:
-    """What `pack_sample` was given; lists stand for tuples where a sample has tuples. Blobs are taken out of
-    the list as they are used, so that no message can have one copied many times.
+    """The sample that `pack_sample` packed; lists stand for tuples where a sample has tuples. Blobs are taken
+    out of the list as they are used, so that no message can have one copied many times.
 
     Raises:
         WireError: an unknown field, or one of the wrong type.
@@ -233,7 +260,7 @@ def unpack_score(packed: Any) -> Score:
 
 
 def pack_info(info: RewardInfo) -> dict[str, Any]:
-    """What is true of a reward, as JSON; an infinite end of its range is null, an example of more than plain
+    """The reward's declaration as JSON; an infinite end of its range is null, an example of more than plain
     values is left out."""
     low, high = (bound if math.isfinite(bound) else None for bound in map(float, info.range))
     blobs: list[bytes] = []
@@ -246,7 +273,7 @@ def pack_info(info: RewardInfo) -> dict[str, Any]:
 
 
 def unpack_info(packed: Any) -> RewardInfo:
-    """What `pack_info` was given.
+    """The declaration that `pack_info` packed.
 
     Raises:
         WireError: it does not describe a reward.
@@ -300,7 +327,7 @@ def pack_value(value: Any, blobs: list[bytes]) -> Any:
 
 
 def unpack_value(packed: Any, blobs: list[bytes]) -> Any:
-    """What `pack_value` was given.
+    """The value that `pack_value` packed.
 
     Raises:
         WireError: an unknown or malformed encoding.
@@ -398,7 +425,7 @@ def _object(packed: Any, known: Sequence[str], what: str) -> dict[str, Any]:
 
 
 def _is_number(value: Any) -> bool:
-    """Whether it is a float, or an integer that fits one."""
+    """True for a float, and for an integer that fits one."""
     return type(value) is float or (type(value) is int and abs(value) <= sys.float_info.max)
 
 
