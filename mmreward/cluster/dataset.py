@@ -1,9 +1,9 @@
 """Bulk scoring with Ray Data: Parquet sets larger than memory, an engine in each of several actors.
 
-`score_dataset` cuts the set into parts (a row group of one file, or a slice of it), each actor runs a `Scorer`,
-which scores one part after another, and `ScoredIndex` knows the scores of earlier runs in nine bytes each, so that
-a run over millions of rows resumes. Only the list of parts goes out and only counts come back: actors read rows
-and write shards by themselves.
+`score_dataset` cuts the set into parts (a row group of one file, or a slice of it), each actor runs a
+`Scorer`, which scores one part after another, and `ScoredIndex` knows the scores of earlier runs in nine
+bytes each, so that a run over millions of rows resumes. Only the list of parts goes out and only counts come
+back: actors read rows and write shards by themselves.
 """
 
 import hashlib

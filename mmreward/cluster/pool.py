@@ -1,9 +1,10 @@
 """Actor pool of one network: routing of calls to actors, replacement of those that die, and the actor itself.
 
-On the engine's side a `Pool` routes calls to `ActorPlace`s, each of which runs batches in one Ray actor until that
-dies. Batches come on the engine's loop; Ray's answers are handled on a thread of the placement. On the actor's
-side a `NetworkActor` runs one network behind the usual `Local`, so preparing overlaps with forwarding, and a
-batch that lacks memory is tried again, exactly as in-process. Knows nothing of samples and rewards.
+On the engine's side a `Pool` routes calls to `ActorPlace`s, each of which runs batches in one Ray actor until
+that dies. Batches come on the engine's loop; Ray's answers are handled on a thread of the placement. On the
+actor's side a `NetworkActor` runs one network behind the usual `Local`, so preparing overlaps with
+forwarding, and a batch that lacks memory is tried again, exactly as in-process. Knows nothing of samples and
+rewards.
 """
 
 import hashlib

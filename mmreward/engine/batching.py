@@ -1,9 +1,10 @@
 """Batch planning: calls, their costs, budgets, and the packing of waiting calls into batches.
 
-The contract of a network (`Network`: weights in this process or an actor) and of a service (`Service`: weights
-elsewhere), one unit of work (`Call`), and pure functions over queues of them: `take` a look-ahead window, `plan`
-it into batches. The rule is TEI's pad-aware token budget (text-embeddings-inference, core/src/queue.rs) inside
-a window that is sorted by cost, so that a batch pads little and the largest batch comes first.
+The contract of a network (`Network`: weights in this process or an actor) and of a service (`Service`:
+weights elsewhere), one unit of work (`Call`), and pure functions over queues of them: `take` a look-ahead
+window, `plan` it into batches. The rule is TEI's pad-aware token budget (text-embeddings-inference,
+core/src/queue.rs) inside a window that is sorted by cost, so that a batch pads little and the largest batch
+comes first.
 
 Knows no torch, no asyncio and no threads, nor which queue or device a batch is for.
 """
@@ -76,7 +77,7 @@ class Service(Protocol):
         """Result of one item; an exception is that item's alone."""
 
     async def close(self) -> None:
-        """Release what belongs to the running event loop. Called when an engine closes."""
+        """Release connections and tasks of the running event loop. Called when an engine closes."""
 
 
 @dataclass(slots=True, eq=False)
@@ -155,8 +156,8 @@ def plan(calls: Iterable[Call], budget: Budget) -> list[list[Call]]:
     Every call appears exactly once. A batch exceeds the budget only when it holds a single call. Calls with
     an equal share stay in one batch whenever they fit one.
     """
-    # A family is what should meet in one batch: the calls of one op and one share. None shares with nobody, and
-    # a share is wrapped so that it cannot equal the index that stands for it.
+    # A family is what should meet in one batch: the calls of one op and one share. None shares with nobody,
+    # and a share is wrapped so that it cannot equal the index that stands for it.
     families: dict[Hashable, list[Call]] = {}
     for index, call in enumerate(calls):
         families.setdefault((call.op, index if call.share is None else (call.share,)), []).append(call)
@@ -166,9 +167,9 @@ def plan(calls: Iterable[Call], budget: Budget) -> list[list[Call]]:
     staged: dict[str, int] = {}
     for _, family in sized:
         staged[family[0].op] = max(staged.get(family[0].op, 0), family[0].cost.bytes)
-    # The op that is quickest to prepare comes first: the device then works while pictures are decoded. Within an
-    # op the longest family comes first: neighbours in that order are of like length, so batches pad little, and
-    # a batch that does not fit into memory fails at once and not after all smaller ones.
+    # The op that is quickest to prepare comes first: the device then works while pictures are decoded. Within
+    # an op the longest family comes first: neighbours in that order are of like length, so batches pad
+    # little, and a batch that does not fit into memory fails at once and not after all smaller ones.
     sized.sort(key=lambda each: (staged[each[1][0].op], each[1][0].op, -each[0].longest))
     batches: list[list[Call]] = []
     load = Load()

@@ -5,8 +5,8 @@ structure has one owner, so there are no locks. There are no timers either: a ba
 coroutine can make progress without one ("quiescence flush"), which in-process means that batches are as full
 as they can be.
 
-`Engine.score` is for callers, `Engine.submit` for models. Batches are planned in `batching` and `queues` and run in
-`local` or `cluster`; results, failures traced by halving and places that die are settled here.
+`Engine.score` is for callers, `Engine.submit` for models. Batches are planned in `batching` and `queues` and
+run in `local` or `cluster`; results, failures traced by halving and places that die are settled here.
 """
 
 import asyncio
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 DEATHS = 3
-"""Places that have died while they ran a call, the last of them running nothing else, before the call is blamed."""
+"""Places that have died while they ran a call, the last of them running nothing else, before the call is
+blamed."""
 
 _current: ContextVar["Engine"] = ContextVar("engine")
 
@@ -214,8 +215,18 @@ class Engine:
     async def submit(
         self, network: Network | Service, op: str, item: Any, *, key: Hashable = None, share: Hashable = None
     ) -> Any:
-        """One call of one network; equal keys are computed once. Raises what the network raised for this
-        item."""
+        """Run one item through a network, with others in one batch; equal keys are computed once.
+
+        Args:
+            network: weights behind a placement, or a service elsewhere.
+            op: operation of the network; a batch has one.
+            item: input of that operation.
+            key: content of the item, by which its result is cached; None is computed every time.
+            share: content that items have in common, such as one picture; equal shares stay in one batch.
+
+        Raises:
+            Exception: whatever the network raised for this item.
+        """
         name = (network.fingerprint, op, key)
         self._stats.calls += 1
         if key is not None:

@@ -1,12 +1,12 @@
-"""Where batches run: the contract of a placement, and the usual one: this process and one of its devices.
+"""Placement of batches: its contract, and the usual one, this process with one of its devices.
 
-A placement (`Placement`) has one or more places (`Place`). The engine queues calls by place, hands each place a few
-batches ahead, and hears of each batch exactly once (`Report`). `Local` is one place: worker threads prepare
-batches, and the device's thread (`Device`) forwards them one after another. That thread is the only one that
-loads, runs and unloads networks, and there is one per device and process, shared by all engines; so residency,
-which networks are loaded within a limit of bytes, needs no lock.
+A placement (`Placement`) has one or more places (`Place`). The engine queues calls by place, hands each place
+a few batches ahead, and hears of each batch exactly once (`Report`). `Local` is one place: worker threads
+prepare batches, and the device's thread (`Device`) forwards them one after another. That thread is the only
+one that loads, runs and unloads networks, and there is one per device and process, shared by all engines; so
+residency, which networks are loaded within a limit of bytes, needs no lock.
 
-Knows neither rewards nor who waits for a batch. `cluster.placement` is the other placement: Ray actors.
+Knows neither rewards nor callers. `cluster.placement` is the other placement: Ray actors.
 """
 
 import asyncio
@@ -159,7 +159,7 @@ class Residency:
         return bool(others)
 
     def sleep(self) -> None:
-        """Unload everything, remembering what was there."""
+        """Unload everything, and remember it for `wake`."""
         self._asleep = list(self._resident.values()) or self._asleep
         while self._resident:
             self._evict()
@@ -308,7 +308,7 @@ _lock = threading.Lock()
 
 
 def share(name: str, limit: int | None = None) -> Device:
-    """The process's one `Device` of this name, started if need be; the strictest of its engines' limits counts.
+    """The process's one `Device` of this name, started if need be; the strictest limit of its engines counts.
 
     Two threads that both believe to own a device would move each other's weights, and load them twice.
     """

@@ -1,9 +1,9 @@
 """Queues of waiting calls: when a batch is formed, which is next at each place, and counters.
 
-`QuiescenceFlush` finds the moment at which no coroutine can make progress without a batch. `PlaceQueues` decides the
-order in which networks take turns, how many batches a place is given ahead, how a budget shrinks after an
-out-of-memory error, and that a suspect of killing its place runs alone. `Stats` counts what an engine did and
-where the time went. No torch, no threads: all of it belongs to the engine's loop.
+`QuiescenceFlush` finds the moment at which no coroutine can make progress without a batch. `PlaceQueues`
+decides the order in which networks take turns, how many batches a place is given ahead, how a budget shrinks
+after an out-of-memory error, and that a suspect of killing its place runs alone. `Stats` counts what an
+engine did and where the time went. No torch, no threads: all of it belongs to the engine's loop.
 """
 
 import asyncio
@@ -19,8 +19,8 @@ two)."""
 STAGED = 3
 """Batches of one place being prepared, waiting for the device or running; so at most two wait."""
 SHRINK, GROW, CLEAN = 0.7, 1.1, 16
-"""Factor of the budget after an out-of-memory error, factor by which it grows again, and number of clean batches
-before each growth."""
+"""Factor of the budget after an out-of-memory error, factor by which it grows again, and number of clean
+batches before each growth."""
 PATIENCE = 64
 """Windows after which waiting calls go first although their network is not resident."""
 
@@ -28,10 +28,10 @@ PATIENCE = 64
 class QuiescenceFlush:
     """Calls `flush` on the loop once no coroutine can make progress without it; instead of a timer.
 
-    asyncio does not tell when all coroutines wait, but its ready queue is first in, first out: a callback that
-    puts itself at the end of that queue runs again only after every coroutine that was ready has had its turn.
-    When QUIET_TICKS such rounds pass without a new call, all coroutines wait for the engine, or for something
-    slower, such as a server, for which no batch should wait. A new call starts the count again.
+    asyncio does not tell when all coroutines wait, but its ready queue is first in, first out: a callback
+    that puts itself at the end of that queue runs again only after every coroutine that was ready has had its
+    turn. When QUIET_TICKS such rounds pass without a new call, all coroutines wait for the engine, or for
+    something slower, such as a server, for which no batch should wait. A new call starts the count again.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, flush: Callable[[], None]) -> None:
@@ -194,9 +194,9 @@ class NetworkStats:
 class Stats:
     """Counters of an engine since it was made; `str()` is a table.
 
-    Of all `calls`, `cached` and `deduplicated` cost nothing, `failed` raised, and `cancelled` were given up by
-    every caller. `splits` counts batches halved to isolate a failure or to fit memory, `lost` batches whose
-    place died.
+    Of all `calls`, `cached` and `deduplicated` cost nothing, `failed` raised, and `cancelled` were given up
+    by every caller. `splits` counts batches halved to isolate a failure or to fit memory, `lost` batches
+    whose place died.
     """
 
     calls: int = 0

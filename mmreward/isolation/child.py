@@ -1,12 +1,13 @@
-"""Supervisor of a reward's own interpreter, the parent's side: starts it, sends requests, restarts it on death.
+"""Supervisor of a reward's own interpreter: starts it, sends it requests, starts it again when it dies.
 
-`Request` is one question and its reply, `Outbox` the order in which requests go and what a death means for each,
-`Child` the process that is kept running. Knows nothing of what a request asks. Everything happens on one thread
-with an event loop, so there is one owner, and one lock: between `submit` and the end of that loop.
+`Request` is one question and its reply, `Outbox` the order in which requests go and what a death means for
+each, `Child` the process that is kept running. Knows nothing of what a request asks. Everything happens on
+one thread with an event loop, so there is one owner, and one lock: between `submit` and the end of that loop.
 
-Replays: whatever a process was working on when it died may be the cause. Those requests are sent again one at a
-time, nothing beside them, before anything else: so the one that kills the process a second time has been found,
-and takes no other with it. Scoring has no side effects, so a request that is sent twice costs time only.
+Replays: whatever a process was working on when it died may be the cause. Those requests are sent again one at
+a time, nothing beside them, before anything else: so the one that kills the process a second time has been
+found, and takes no other with it. Scoring has no side effects, so a request that is sent twice costs time
+only.
 """
 
 import asyncio
@@ -70,7 +71,7 @@ class Request:
 
 
 class Outbox:
-    """Requests of one child without a reply: waiting, under suspicion, or sent. All methods are for one thread."""
+    """Requests of one child without a reply: waiting, suspect, or sent. All methods are for one thread."""
 
     def __init__(self) -> None:
         self._queue: deque[Request] = deque()
@@ -130,8 +131,9 @@ class Outbox:
         for request in reversed(self._sent.values()):
             request.deaths += blame
             if request.deaths == DEATHS:
-                # It has been sent twice, the second time alone: another reason for the second death is possible,
-                # such as the machine's lack of memory, but to try for ever would stop all that waits behind it.
+                # It has been sent twice, the second time alone: another reason for the second death is
+                # possible, such as the machine's lack of memory, but to try for ever would stop all that
+                # waits behind it.
                 request.settle(Unscorable(reason))
             else:
                 (self._suspects if request.deaths else self._queue).appendleft(request)
@@ -205,7 +207,7 @@ class Child:
         return request.reply
 
     def stop(self) -> None:
-        """End the process and fail what waits for it; does not wait. Stopping twice is harmless."""
+        """End the process and fail all requests; does not wait. Stopping twice is harmless."""
         with self._lock:
             if not self._closed:
                 self._closed = True
@@ -217,12 +219,12 @@ class Child:
             self._thread.join(2 * LAST_WORDS + _LONGEST_PAUSE)
 
     def call_soon(self, job: Callable[[], object]) -> None:
-        """Run a function on the child's thread, if that still runs. Safe even inside the garbage collector."""
+        """Run a function on the child's thread, if that still runs. Safe inside the garbage collector."""
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(job)
 
     def close_in_fork(self) -> None:
-        """Close a fork's copy of the socket, so that the process ends with its parent and not with the fork."""
+        """Close a fork's copy of the socket: the process ends with its parent, not with the fork."""
         if self._process is not None:
             self._process.close_in_fork()
 
@@ -261,7 +263,7 @@ class Child:
             self._loop.call_later(GRACE, self._kill_hanging, request, self._process)
 
     def _kill_hanging(self, request: Request, process: Process) -> None:
-        """Kill a process that has not confirmed a cancellation: it hangs, and no other request is to blame."""
+        """Kill a process that has not confirmed a cancellation: it hangs; no other request is to blame."""
         if self._outbox.under_way(request) and process is self._process:
             self._blame = False
             process.kill()
@@ -317,7 +319,7 @@ class Child:
         return process
 
     async def _exchange(self, process: Process) -> None:
-        """Send what is queued and deliver replies until the process is gone; then replay or fail the rest."""
+        """Send requests and deliver replies until the process is gone; then replay or fail the rest."""
         why = ""
         sender = asyncio.create_task(self._send_all(process))
         try:

@@ -1,17 +1,19 @@
-"""Killable workers: processes that answer one job at a time under a hard deadline; symbolic algebra above all.
+"""Killable workers: processes that answer one job at a time under a hard deadline; used for algebra.
 
-A thread cannot be stopped, and a signal reaches only the main one, so each job runs in a process of its own program.
-The deadline is kept twice: the parent kills the worker, and the kernel does (an alarm without a handler), so that a
-job which holds the interpreter's lock dies and an orphan does not outlive its job. Nothing is forked from the parent,
-which may hold a GPU: a worker is a fresh interpreter that imports only what its module needs.
+A thread cannot be stopped, and a signal reaches only the main one, so each job runs in a process of its own
+program. The deadline is kept twice: the parent kills the worker, and the kernel does (an alarm without a
+handler), so that a job which holds the interpreter's lock dies and an orphan does not outlive its job.
+Nothing is forked from the parent, which may hold a GPU: a worker is a fresh interpreter that imports only
+what its module needs.
 
-Processes and messages are those of `process` and `protocol`. `child.Child` is for rewards in other interpreters,
-whose requests share an engine: there one hanging request cannot be ended without the others. Here one job is one
-process, nothing is sent twice, and a worker's death costs its own job.
+Processes and messages are those of `process` and `protocol`. `child.Child` is for rewards in other
+interpreters, whose requests share an engine: there one hanging request cannot be ended without the others.
+Here one job is one process, nothing is sent twice, and a worker's death costs its own job.
 
-Not multiprocessing, nor a pool built on it (concurrent.futures, pebble): such workers import the caller's main
-module, so that a trainer's script without a main guard starts itself again, torch and all, and a daemonic
-process, such as a data loader's worker, may not have any. In pebble 5.2 a worker that dies idle breaks its pool.
+Not multiprocessing, nor a pool built on it (concurrent.futures, pebble): such workers import the caller's
+main module, so that a trainer's script without a main guard starts itself again, torch and all, and a
+daemonic process, such as a data loader's worker, may not have any. In pebble 5.2 a worker that dies idle
+breaks its pool.
 """
 
 import asyncio
@@ -91,7 +93,7 @@ class Killable:
         return task.answer
 
     def close(self) -> None:
-        """End every worker at once and fail what waits. Closing twice is harmless."""
+        """End every worker at once and cancel the jobs that wait. Closing twice is harmless."""
         with self._lock:
             self._closed = True
             if self._loop is not None:
@@ -230,7 +232,7 @@ async def _answer_of(process: Process, task: _Task) -> Any:
 
 
 def answer_jobs(answer: Callable[[Any], Any], warm: Callable[[], object]) -> None:
-    """Answer jobs until the parent is gone; what a worker's module runs.
+    """Answer jobs until the parent is gone; the main function of a worker's module.
 
     The arguments of the command line are the socket's number and the limit of the address space in bytes. An
     exception of `answer` becomes the answer {"raised": the exception's name}.
@@ -262,8 +264,8 @@ def answer_jobs(answer: Callable[[Any], Any], warm: Callable[[], object]) -> Non
 
 _pools: "weakref.WeakSet[Killable]" = weakref.WeakSet()
 _of_the_parent: list[asyncio.AbstractEventLoop] = []
-"""In a fork, the loops of its parent, kept for good: to collect one would take the parent's sockets out of an epoll
-that both share."""
+"""In a fork, the loops of its parent, kept for good: to collect one would take the parent's sockets out of an
+epoll that both share."""
 
 
 @atexit.register

@@ -1,9 +1,9 @@
 """One worker process, from both sides: an inherited socket, a hello, messages, its last words and its end.
 
-The parent's side is `Process`, for `child` (a reward's own interpreter) and `killable` (jobs with a deadline);
-the worker's side is `inherited`. The socket is one half of a pair that the process inherits, so nobody else can
-connect to it, and its end of file tells each side that the other is gone, however it went. Knows nothing of what
-the messages ask, nor which process replaces one that died.
+The parent's side is `Process`, for `child` (a reward's own interpreter) and `killable` (jobs with a
+deadline); the worker's side is `inherited`. The socket is one half of a pair that the process inherits, so
+nobody else can connect to it, and its end of file tells each side that the other is gone, however it went.
+Knows nothing of what the messages ask, nor which process replaces one that died.
 """
 
 import asyncio
@@ -183,7 +183,7 @@ class Process:
         return self._ending
 
     def close_in_fork(self) -> None:
-        """Close a fork's copy of the socket, so that the process does not believe the fork to be its parent."""
+        """Close a fork's copy of the socket, which would keep the process waiting when its parent is gone."""
         self._socket.close()
 
     async def _exit_code(self, seconds: float) -> int | None:

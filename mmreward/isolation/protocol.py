@@ -188,8 +188,8 @@ _FACTS: dict[str, type] = {
 
 
 def pack_sample(sample: Sample, blobs: list[bytes]) -> dict[str, Any]:
-    """The sample as JSON; media and arrays are appended to `blobs`. A file that cannot be read fails where the
-    sample arrives, when the picture is used.
+    """The sample as JSON; media and arrays are appended to `blobs`. A file that cannot be read fails at the
+    other end, when the picture is used.
 
     Raises:
         Unscorable: a field holds something that cannot be sent.
@@ -232,14 +232,14 @@ def unpack_sample(packed: Any, blobs: list[bytes]) -> Sample:
 
 
 def pack_score(score: Score) -> dict[str, Any]:
-    """The score as JSON; a value that is none is null."""
+    """The score as JSON; the NaN of a failure is null."""
     parts = pack_value({str(name): float(part) for name, part in score.parts.items()}, [])
     value = float(score.value) if score.ok else None
     return {"value": value, "status": score.status, "parts": parts, "note": score.note}
 
 
 def unpack_score(packed: Any) -> Score:
-    """What `pack_score` was given.
+    """The score that `pack_score` packed.
 
     Raises:
         WireError: it is no score.

@@ -1,4 +1,4 @@
-"""Worker of a reward in its own interpreter, the child's side: `python -m mmreward.isolation.worker FD ENGINE`.
+"""Worker process of a reward's own interpreter: `python -m mmreward.isolation.worker FD ENGINE`.
 
 FD is an inherited socket, ENGINE the engine's size as JSON. Requests are answered as they finish, so the
 engine here batches over all of them. The process ends with the socket: it never outlives its parent.

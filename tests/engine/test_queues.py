@@ -1,4 +1,4 @@
-"""Which batch is next: simulated traces of calls to networks that do not fit into memory together."""
+"""Queues and the order of batches: simulated traces of calls to networks that do not fit into memory."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,5 +1,4 @@
-"""Which request goes next, and what a death costs: a machine of two kinds of request, checked without
-processes."""
+"""Outbox: the order of requests, and what a death costs each; checked without processes."""
 
 import pytest
 from hypothesis import given

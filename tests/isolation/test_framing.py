@@ -1,6 +1,7 @@
 """Messages survive the way; anything that is none is refused before it costs memory."""
 
 import asyncio
+import io
 import struct
 from contextlib import suppress
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmreward.isolation.protocol import Limits, Message, WireError, pack, read, unpack
+from mmreward.isolation.protocol import Limits, Message, WireError, pack, read, read_blocking, unpack
 
 PREFIX = struct.Struct(">4sIQ")
 plain = st.recursive(
@@ -134,3 +135,18 @@ def test_a_header_that_is_not_plain_json_is_not_written(value):
 def test_a_malformed_header_is_refused(text, body):
     with pytest.raises(WireError):
         unpack(PREFIX.pack(b"MMR1", len(text), len(body)) + text + body)
+
+
+@given(messages, st.integers(0, 400))
+def test_a_blocking_reader_reads_the_same_and_refuses_a_torn_message(message, cut):
+    data = pack(message)
+    pipe = io.BytesIO(data + data)
+    assert [read_blocking(pipe, Limits()) for _ in range(3)] == [message, message, None]
+    torn = data[: len(data) - 1 - cut % (len(data) - 1)]
+    with pytest.raises(WireError, match="inside a message"):
+        read_blocking(io.BytesIO(torn), Limits())
+
+
+def test_a_blocking_reader_believes_no_size():
+    with pytest.raises(WireError, match="the limit is 100"):
+        read_blocking(io.BytesIO(PREFIX.pack(b"MMR1", 2**32 - 1, 0)), Limits(header=100))
