@@ -79,25 +79,11 @@ def pack(message: Message, limits: Limits = Limits()) -> bytes:
     return b"".join((_PREFIX.pack(MAGIC, len(header), sum(sizes)), header, *message.blobs))
 
 
-def unpack(data: bytes, limits: Limits = Limits()) -> Message:
-    """The message in these bytes, which must be all of them.
-
-    Raises:
-        WireError: they are no whole message, more than one, or one above the limits.
-    """
-    if len(data) < _PREFIX.size:
-        raise WireError(f"{len(data)} bytes are too few for a message")
-    header, body = _lengths(data[: _PREFIX.size], limits)
-    if len(data) != _PREFIX.size + header + body:
-        raise WireError(f"the message announces {header} + {body} bytes and has {len(data) - _PREFIX.size}")
-    return _parse(data[_PREFIX.size : _PREFIX.size + header], data[_PREFIX.size + header :])
-
-
 async def read(stream: asyncio.StreamReader, limits: Limits = Limits()) -> Message | None:
     """The next message; None where the stream ends between two. Memory grows with the bytes that arrive.
 
     Raises:
-        WireError: as `unpack`, or the stream ends inside a message.
+        WireError: something else arrived, a message above the limits, or a part of one.
     """
     try:
         prefix = await stream.readexactly(_PREFIX.size)
