@@ -78,11 +78,11 @@ def score(
     retry_failed: Annotated[bool, typer.Option(help="Compute failed scores again.")] = False,
 ) -> None:
     """Score a data set; run it again to go on where it stopped. Exits with 3 when too many scores failed."""
-    from .assembly import engine_of
     from .config import Config, EngineConfig, load_config
     from .data.routing import NAME as ROUTED
     from .data.routing import Router
     from .data.run import score_file
+    from .engine.engine import Engine
     from .loading import resolve
 
     settings = load_config(config) if config is not None else Config(rewards={})
@@ -99,7 +99,7 @@ def score(
     if device is not None:
         engine_config = EngineConfig(**{**engine_config.model_dump(), "device": device})
     recipe = settings.compose.build() if settings.compose is not None else None
-    with engine_of(engine_config) as engine, _Bar() as bar:
+    with Engine.from_config(engine_config) as engine, _Bar() as bar:
         summary = score_file(
             data,
             rewards,

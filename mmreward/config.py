@@ -1,7 +1,7 @@
 """A run described in YAML: which rewards with which arguments, how they are combined, and the engine's size.
 
-Keys are checked strictly; an unknown one is refused with the nearest name there is. `assembly` makes what is
-described here.
+Keys are checked strictly; an unknown one is refused with the nearest name there is. `Engine.from_config`
+makes the engine that is described here.
 """
 
 from collections.abc import Iterator, Mapping

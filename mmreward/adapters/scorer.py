@@ -16,7 +16,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
-from ..assembly import engine_of
 from ..compose import Recipe, combine, weights_of
 from ..config import Config, EngineConfig, load_config
 from ..data.routing import PARTS, Routed, Router
@@ -139,7 +138,7 @@ class Scorer:
             return self._yours
         with self._lock:
             if self._engine is None or self._pid != os.getpid():  # its threads do not survive a fork
-                self._engine, self._pid = engine_of(self._config), os.getpid()
+                self._engine, self._pid = Engine.from_config(self._config), os.getpid()
             return self._engine
 
     def score(self, batch: Batch) -> Routed:

@@ -1,11 +1,10 @@
 """Bulk scoring with Ray Data: Parquet sets larger than memory, an engine in each of several actors.
 
-Only the list of parts goes out and only counts come back: actors read rows and write shards by themselves.
+`score_dataset` cuts the set into parts (a row group of one file, or a slice of it), each actor runs a
+`Scorer`, which scores one part after another, and `ScoredIndex` knows the scores of earlier runs in nine
+bytes each, so that a run over millions of rows resumes. Only the list of parts goes out and only counts come
+back: actors read rows and write shards by themselves.
 """
-
-# FOLDED mmreward/cluster/known.py: Which scores are there already, in nine bytes each, so that a run over millions of rows can resume.
-# FOLDED mmreward/cluster/parts.py: A Parquet set cut into parts that actors read by themselves: a row group of one file, or a slice of it.
-# FOLDED mmreward/cluster/scorer.py: What runs in an actor of a bulk run: an engine that scores one part of the data after another.
 
 import hashlib
 import shutil
@@ -31,9 +30,92 @@ from ..types import Score
 from .pool import Grant
 from .session import join, leave, shortage
 
+SPREAD = 4
+"""Parts per actor at the least, where the rows allow it, so that actors finish together."""
 
-class Known:
-    """Status of each score, looked up by a 64-bit hash of what it was computed from.
+Count = Counter[tuple[str, Status, bool]]
+"""Scores by reward, status, and whether they were computed now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows `start` to `stop` of a row group of a file; `first` counts from the beginning of the set."""
+
+    file: str
+    group: int
+    start: int
+    stop: int
+    first: int
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Settings of a run, the same for all actors."""
+
+    rewards: Mapping[str, Reward]
+    out: Path
+    about: Mapping[str, Any]
+    rows: int
+    timeout: float | None
+    device: str
+
+
+def score_dataset(
+    data: str | Path,
+    rewards: Rewards,
+    out: str | Path,
+    *,
+    grant: Grant | None = None,
+    rows: int = 512,
+    timeout: float | None = None,
+    retry_failed: bool = False,
+    address: str | None = None,
+    ready_seconds: float = 300.0,
+) -> Summary:
+    """Score every row of a Parquet set with every reward; the memory it takes does not grow with the set.
+
+    A row that kills the process which scores it costs itself too, after some restarts.
+
+    Args:
+        data: a .parquet file or a folder of them, with columns as for `data.read_rows`, at the same place on
+            every machine. That no id is there twice is not checked.
+        rewards: as for `Engine.score`; none may compare samples, whose groups would be torn apart.
+        out: a folder of Parquet shards with one row per (id, reward), as `results.read` reads them; the same
+            folder on every machine. Rows in it that were computed from the same input with the same
+            fingerprint are kept, so a killed run resumes.
+        grant: number and size of the actors; each holds all the networks.
+        rows: number of rows in an actor's memory at once, and in one shard.
+        timeout: seconds one score may take.
+        retry_failed: compute failed scores again.
+        address: as for `RayPlacement`.
+        ready_seconds: within which the actors must come up.
+
+    Raises:
+        ValueError: no data there, a reward that compares samples, or arguments as for `load`.
+        TimeoutError: the actors did not come up; the message names the resources.
+        RuntimeError: the run broke for another reason than a row. The shards so far stay for the next run.
+    """
+    named = resolve(rewards)
+    if comparing := [name for name, reward in named.items() if reward.info.arity != "point"]:
+        raise ValueError(f"{', '.join(comparing)} would need whole groups: score them with score_file")
+    if rows < 1:
+        raise ValueError(f"rows must be at least 1, not {rows}")
+    data, out, grant = Path(data).resolve(), Path(out).resolve(), grant or Grant()
+    parts = parts_of(data, grant.actors)
+    out.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(out / "trials", ignore_errors=True)  # a killed run is no row's fault
+    about = about_run(data, named, out / "shard", data.name)
+    device = "auto" if grant.num_gpus else "cpu"
+    ray = join(address)
+    try:
+        job = Job(named, out, about, rows, timeout, device)
+        return _run(ray, parts, job, ScoredIndex.read(out, retry_failed), grant, ready_seconds)
+    finally:
+        leave()
+
+
+class ScoredIndex:
+    """Statuses of the scores of earlier runs, by a 64-bit hash of all that determines a score.
 
     Two different scores have one hash with a probability below 1e-5 among ten million.
 
@@ -47,8 +129,8 @@ class Known:
         self._statuses = statuses
 
     @classmethod
-    def read(cls, out: Path, retry_failed: bool) -> "Known":
-        """From a folder of shards; without the failures when those are to be computed again."""
+    def read(cls, out: Path, retry_failed: bool) -> "ScoredIndex":
+        """The index of a folder of shards; without the failures when those are to be computed again."""
         found = np.fromiter(_scored_records(out), dtype=[("hash", np.uint64), ("status", np.uint8)])
         if retry_failed:
             keep = [STATUSES.index(status) for status in FINE]
@@ -57,7 +139,14 @@ class Known:
         return cls(found["hash"][first], found["status"][first])
 
     def status(self, name: str, reward: str, fingerprint: str, digest: str) -> Status | None:
-        """The status of this very row with this very reward, if it has been scored."""
+        """The status of this row's score by this reward, None if it has none.
+
+        Args:
+            name: the row's id.
+            reward: name of the reward.
+            fingerprint: of the reward.
+            digest: of the row's content.
+        """
         wanted = np.uint64(_hash(name, reward, fingerprint, digest))
         index = int(np.searchsorted(self._hashes, wanted))
         if index == len(self._hashes) or self._hashes[index] != wanted:
@@ -79,21 +168,6 @@ def _scored_records(out: Path) -> Iterator[tuple[int, int]]:
 
 def _hash(*facts: str) -> int:
     return int.from_bytes(hashlib.blake2b("\0".join(facts).encode(), digest_size=8).digest())
-
-
-SPREAD = 4
-"""Parts per actor at the least, where the rows allow it, so that actors finish together."""
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Rows `start` to `stop` of a row group; `first` counts from the beginning of the set."""
-
-    file: str
-    group: int
-    start: int
-    stop: int
-    first: int
 
 
 def parts_of(data: Path, actors: int) -> list[Part]:
@@ -123,7 +197,7 @@ def parts_of(data: Path, actors: int) -> list[Part]:
 
 
 def chunks_of(part: Part, size: int) -> Iterator[list[Row]]:
-    """The part's rows, so many at a time; no more than that are held."""
+    """The part's rows, `size` at a time, no more of which are in memory at once."""
     rows = rows_of(_part_records(part), Path(part.file).parent, part.first)
     while chunk := list(islice(rows, size)):
         yield chunk
@@ -142,38 +216,22 @@ def _part_records(part: Part) -> Iterator[object]:
             return
 
 
-Count = Counter[tuple[str, Status, bool]]
-"""Scores by reward, status, and whether they were computed now."""
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What each actor must know, and the same for all."""
-
-    rewards: Mapping[str, Reward]
-    out: Path
-    about: Mapping[str, Any]
-    rows: int
-    timeout: float | None
-    device: str
-
-
 class Scorer:
-    """Called by Ray Data with one part at a time; answers with counts.
+    """Actor of a bulk run: an engine that scores one part at a time and returns counts; called by Ray Data.
 
     Ray repeats a part whose actor died. The second time its rows are halved, and halved again, until the one
     that kills its process is found; that one gets a failed score.
 
     Args:
         job: the run.
-        known: a reference to what need not be computed.
+        scored: Ray's reference to the index of earlier scores.
     """
 
-    def __init__(self, job: Job, known: Any) -> None:
+    def __init__(self, job: Job, scored: Any) -> None:
         import ray
 
         self._job = job
-        self._known: Known = ray.get(known)
+        self._scored_before: ScoredIndex = ray.get(scored)
         self._engine = Engine(job.device)
         self._trials = Trials(job.out / "trials")
 
@@ -195,11 +253,11 @@ class Scorer:
         }
 
     def _lacking(self, rows: list[Row], counts: Count) -> dict[str, list[str]]:
-        """The rewards each row has no score of yet; scores that are there are counted."""
+        """Names of the rewards that each row has no score of; earlier scores are counted."""
         lacking: dict[str, list[str]] = {row.id: [] for row in rows}
         for row in rows:
             for name, reward in self._job.rewards.items():
-                status = self._known.status(row.id, name, reward.fingerprint, row.digest)
+                status = self._scored_before.status(row.id, name, reward.fingerprint, row.digest)
                 if status is None:
                     lacking[row.id].append(name)
                 else:
@@ -207,7 +265,7 @@ class Scorer:
         return lacking
 
     def _careful(self, rows: list[Row], lacking: Mapping[str, list[str]]) -> list[Result]:
-        """Score rows, fewer at a time when they were being scored before and the process died."""
+        """Score rows, in halves when a process has died of them before."""
         if not rows:
             return []
         trial = self._trials.begin(rows)
@@ -223,7 +281,7 @@ class Scorer:
         return results
 
     def _scored(self, rows: list[Row], lacking: Mapping[str, list[str]]) -> list[Result]:
-        """Rows that lack the same rewards run together."""
+        """Score rows; those that lack the same rewards run together."""
         results: list[Result] = []
         alike: dict[tuple[str, ...], list[Row]] = {}
         for row in rows:
@@ -247,10 +305,10 @@ class Scorer:
 
 
 class Trials:
-    """How often rows were begun and not ended, in files, so that it outlives the process that dies of them.
+    """Counts of how often rows were begun and not ended, in files that outlive the process that dies of them.
 
     Args:
-        folder: where; each file's size is the count.
+        folder: of the files; each file's size is the count.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -258,7 +316,7 @@ class Trials:
         folder.mkdir(exist_ok=True)
 
     def begin(self, rows: list[Row]) -> int:
-        """Note that these rows are begun; which time it is."""
+        """Note that these rows are begun; returns the number of times so far, at least 1."""
         with self._file(rows).open("ab") as file:
             file.write(b".")
             return file.tell()
@@ -274,61 +332,9 @@ def _digest(rows: list[Row]) -> str:
     return hashlib.blake2b("\n".join(row.id for row in rows).encode(), digest_size=8).hexdigest()
 
 
-def score_dataset(
-    data: str | Path,
-    rewards: Rewards,
-    out: str | Path,
-    *,
-    grant: Grant | None = None,
-    rows: int = 512,
-    timeout: float | None = None,
-    retry_failed: bool = False,
-    address: str | None = None,
-    ready_seconds: float = 300.0,
+def _run(
+    ray: Any, parts: list[Part], job: Job, scored: ScoredIndex, grant: Grant, ready_seconds: float
 ) -> Summary:
-    """Score every row of a Parquet set with every reward; the memory it takes does not grow with the set.
-
-    A row that kills the process which scores it costs itself too, after some restarts.
-
-    Args:
-        data: a .parquet file or a folder of them, with columns as for `data.read_rows`, at the same place on
-            every machine. That no id is there twice is not checked.
-        rewards: as for `Engine.score`; none may compare samples, whose groups would be torn apart.
-        out: a folder of Parquet shards with one row per (id, reward), as `results.read` reads them; the same
-            folder on every machine. Rows in it that were computed from the same input with the same
-            fingerprint are kept, so a killed run resumes.
-        grant: how many actors, and how large; each holds all the networks.
-        rows: held by an actor at once, and in one shard.
-        timeout: seconds one score may take.
-        retry_failed: compute failed scores again.
-        address: as for `RayPlacement`.
-        ready_seconds: within which the actors must come up.
-
-    Raises:
-        ValueError: no data there, a reward that compares samples, or arguments as for `load`.
-        TimeoutError: the actors did not come up; the message names the resources.
-        RuntimeError: the run broke for another reason than a row. The shards so far stay for the next run.
-    """
-    named = resolve(rewards)
-    if comparing := [name for name, reward in named.items() if reward.info.arity != "point"]:
-        raise ValueError(f"{', '.join(comparing)} would need whole groups: score them with score_file")
-    if rows < 1:
-        raise ValueError(f"rows must be at least 1, not {rows}")
-    data, out, grant = Path(data).resolve(), Path(out).resolve(), grant or Grant()
-    parts = parts_of(data, grant.actors)
-    out.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(out / "trials", ignore_errors=True)  # a killed run is no row's fault
-    about = about_run(data, named, out / "shard", data.name)
-    device = "auto" if grant.num_gpus else "cpu"
-    ray = join(address)
-    try:
-        job = Job(named, out, about, rows, timeout, device)
-        return _run(ray, parts, job, Known.read(out, retry_failed), grant, ready_seconds)
-    finally:
-        leave()
-
-
-def _run(ray: Any, parts: list[Part], job: Job, known: Known, grant: Grant, ready_seconds: float) -> Summary:
     from ray import data as ray_data
 
     listed = ray_data.from_items([asdict(part) for part in parts], override_num_blocks=max(1, len(parts)))
@@ -336,7 +342,7 @@ def _run(ray: Any, parts: list[Part], job: Job, known: Known, grant: Grant, read
     listed.context.wait_for_min_actors_s = ready_seconds
     counted = listed.map_batches(
         Scorer,
-        fn_constructor_args=(job, ray.put(known)),
+        fn_constructor_args=(job, ray.put(scored)),
         batch_size=1,
         batch_format="pyarrow",
         compute=ray_data.ActorPoolStrategy(size=grant.actors),

@@ -1,4 +1,7 @@
-"""Batches run in Ray actors, on this machine or on many: a pool of actors for each network."""
+"""Ray placement: an engine's batches run in actors, on this machine or on many, a pool of actors per network.
+
+Knows which pool a network has, and nothing of single actors (`pool`) or of Ray's connection (`session`).
+"""
 
 import threading
 from collections.abc import Mapping
@@ -7,12 +10,12 @@ from typing import Any
 
 from ..engine.batching import Call, Network
 from ..engine.local import Report
-from .pool import Grant, Member, Pool, Terms, is_death
+from .pool import ActorPlace, Grant, Pool, Shared, is_death
 from .session import join, leave
 
 
 class RayPlacement:
-    """Gives each network a pool of actors; an engine's `placement`.
+    """Placement of an engine's networks in Ray actors, a pool for each network.
 
     Actors load the weights from their own disk, so a folder must be there under the same name on every
     machine. Pictures travel as bytes, so files need not be. Calls with an equal share (questions about one
@@ -61,7 +64,7 @@ class RayPlacement:
         self._pools: dict[int, Pool] = {}
         # Only the loop adds pools; it keeps them from changing while another thread goes through them.
         self._lock = threading.Lock()
-        self._terms: Terms
+        self._shared: Shared
 
     def start(self, report: Report) -> None:
         """Join the cluster.
@@ -70,7 +73,7 @@ class RayPlacement:
             ValueError: no cluster at the address.
         """
         ray = join(self._address)
-        self._terms = Terms(
+        self._shared = Shared(
             ray=ray,
             report=report,
             senders=ThreadPoolExecutor(2, thread_name_prefix="mmreward-send"),
@@ -80,8 +83,8 @@ class RayPlacement:
             workers=self._workers,
         )
 
-    def route(self, call: Call) -> Member:
-        """The actor this call goes to.
+    def route(self, call: Call) -> ActorPlace:
+        """The actor of this call.
 
         Raises:
             Unscorable: its network has no actor left, or cannot be sent to one.
@@ -89,45 +92,45 @@ class RayPlacement:
         return self._pool_of(call.network).route(call)
 
     def sleep(self) -> "Future[None]":
-        return self._terms.senders.submit(self._tell, "sleep")
+        return self._shared.senders.submit(self._on_every_actor, "sleep")
 
     def wake(self) -> "Future[None]":
-        return self._terms.senders.submit(self._tell, "wake")
+        return self._shared.senders.submit(self._on_every_actor, "wake")
 
     def close(self) -> None:
         for pool in self._pools.values():
             pool.close()
-        self._terms.senders.shutdown(cancel_futures=True)
-        self._terms.events.shutdown(cancel_futures=True)
+        self._shared.senders.shutdown(cancel_futures=True)
+        self._shared.events.shutdown(cancel_futures=True)
         leave()
 
     @property
     def nbytes(self) -> int:
-        return sum(member.footprint.nbytes for member in self._members())
+        return sum(place.footprint.nbytes for place in self._places())
 
     @property
     def swaps(self) -> int:
-        return sum(member.footprint.swaps for member in self._members())
+        return sum(place.footprint.swaps for place in self._places())
 
     def _pool_of(self, network: Network) -> Pool:
         pool = self._pools.get(id(network))
         if pool is None:
-            pool = Pool(network, self._own.get(network.name, self._grant), self._terms)
+            pool = Pool(network, self._own.get(network.name, self._grant), self._shared)
             with self._lock:
                 self._pools[id(network)] = pool
         return pool
 
-    def _members(self) -> list[Member]:
+    def _places(self) -> list[ActorPlace]:
         with self._lock:
             pools = list(self._pools.values())
-        return [member for pool in pools for member in list(pool.members)]
+        return [place for pool in pools for place in list(pool.places)]
 
-    def _tell(self, method: str) -> None:
-        """Have every actor that has come up do something; one that is gone needs nothing done."""
-        told = [(m, getattr(m.actor, method).remote()) for m in self._members() if m.ready]
-        for member, answer in told:
+    def _on_every_actor(self, method: str) -> None:
+        """Call a method of every actor that has come up; for one that is gone there is nothing to do."""
+        calls = [(place, getattr(place.actor, method).remote()) for place in self._places() if place.ready]
+        for place, answer in calls:
             try:
-                member.footprint = self._terms.ray.get(answer)
+                place.footprint = self._shared.ray.get(answer)
             except Exception as error:  # raised by the network, unless it is a death
                 if not is_death(error):
                     raise

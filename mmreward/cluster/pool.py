@@ -1,14 +1,11 @@
-"""The actors of one network: which of them a call goes to, and who takes the place of one that dies.
+"""Actor pool of one network: routing of calls to actors, replacement of those that die, and the actor itself.
 
-Knows nothing of what runs in an actor. A member takes batches from the engine's loop; what
-Ray tells of them is taken up on a thread of the placement's.
+On the engine's side a `Pool` routes calls to `ActorPlace`s, each of which runs batches in one Ray actor until
+that dies. Batches come on the engine's loop; Ray's answers are handled on a thread of the placement. On the
+actor's side a `NetworkActor` runs one network behind the usual `Local`, so preparing overlaps with
+forwarding, and a batch that lacks memory is tried again, exactly as in-process. Knows nothing of samples and
+rewards.
 """
-
-# FOLDED mmreward/cluster/host.py: What runs in an actor: one network, on the device the actor was granted, behind the usual `Local`.
-#
-# So preparing overlaps with forwarding, and a batch that lacks memory is tried again, exactly as in-process.
-#
-# FOLDED mmreward/cluster/member.py: One actor of a pool, as the engine sees it: a place that runs batches until it dies.
 
 import hashlib
 import pickle
@@ -17,7 +14,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from ..engine.batching import Call, Network
 from ..engine.local import Local, Place, Report, deliverable
@@ -25,9 +22,11 @@ from ..engine.queues import STAGED
 from ..errors import Unscorable
 from .session import shortage
 
+T = TypeVar("T")
+
 
 class Outcome(NamedTuple):
-    """What became of a batch: a result or exception for each item, or the error of the whole.
+    """Outcome of a batch: a result or exception for each item, or the error of the whole.
 
     Seconds are the actor's own, without the way there and back.
     """
@@ -46,235 +45,9 @@ class Footprint(NamedTuple):
     swaps: int
 
 
-class Host:
-    """The actor. Its methods are called from several threads, so that batches can be prepared ahead.
-
-    Args:
-        device: what the network is loaded on; "auto" takes the GPU that Ray has assigned.
-        workers: threads that decode and tokenize.
-    """
-
-    def __init__(self, device: str, workers: int) -> None:
-        self._local = Local(device, workers=workers)
-        self._local.start(_Waiting())
-        self._network: Network
-
-    def receive(self, network: Network) -> None:
-        """Take the network; its weights are loaded by the first batch."""
-        self._network = network
-
-    def run(self, op: str, items: list[Any]) -> Outcome:
-        """Prepare and forward one batch."""
-        calls = _Batch(Call(self._network, op, item, None) for item in items)
-        self._local.run(calls)
-        results, error, prepared, forwarded = calls.outcome.result()
-        return Outcome([_portable(result) for result in results], error, prepared, forwarded, self._footprint)
-
-    def sleep(self) -> Footprint:
-        self._local.sleep().result()
-        return self._footprint
-
-    def wake(self) -> Footprint:
-        self._local.wake().result()
-        return self._footprint
-
-    @property
-    def _footprint(self) -> Footprint:
-        return Footprint(self._local.nbytes, self._local.swaps)
-
-
-class _Batch(list[Call]):
-    """The calls of one batch, and where its outcome goes."""
-
-    def __init__(self, calls: Any) -> None:
-        super().__init__(calls)
-        self.outcome: Future[tuple[list[Any], Exception | None, float, float]] = Future()
-
-
-class _Waiting:
-    """Hands each report to the thread that waits for it."""
-
-    def done(
-        self, place: Place, calls: list[Call], results: list[Any], prepared: float, forwarded: float
-    ) -> None:
-        assert isinstance(calls, _Batch)
-        calls.outcome.set_result((results, None, prepared, forwarded))
-
-    def failed(self, place: Place, calls: list[Call], error: Exception) -> None:
-        assert isinstance(calls, _Batch)
-        calls.outcome.set_result(([], _portable(error), 0.0, 0.0))
-
-    def lost(self, place: Place, calls: list[Call], error: Exception, *, began: bool = True) -> None:
-        raise AssertionError("a process does not outlive itself")
-
-
-def _portable(result: Any) -> Any:
-    """An exception that cannot travel becomes one that can; anything else is handed back as it is."""
-    if not isinstance(result, Exception):
-        return result
-    try:
-        pickle.loads(pickle.dumps(result))
-    except Exception:  # its class may do anything here
-        return RuntimeError(f"{type(result).__name__}: {result}")
-    return result
-
-
-if TYPE_CHECKING:
-    pass  # MOVED
-
-
-class Member:
-    """Starts an actor for one slot of the pool and hands it batches.
-
-    It is starting, then ready, then dead. Whatever it had when it died is reported lost; batches count as
-    begun only if it was ready.
-    """
-
-    def __init__(self, pool: "Pool", slot: int) -> None:
-        self.slot = slot
-        self.ready = False
-        self.dead: Exception | None = None
-        self.footprint = Footprint(0, 0)
-        self._pool = pool
-        self._batches: dict[int, list[Call]] = {}
-        grant, terms = pool.grant, pool.terms
-        actor = terms.ray.remote(Host).options(
-            num_cpus=grant.num_cpus,
-            num_gpus=grant.num_gpus,
-            resources=dict(grant.resources),
-            # Batches under way, and one call more: sleep and wake come when no batch does.
-            max_concurrency=STAGED + 1,
-            max_restarts=0,
-        )
-        self.actor = actor.remote("auto" if grant.num_gpus else "cpu", terms.workers)
-        # Told on the same thread as `_started`, so that only one of the two comes first.
-        self._late = threading.Timer(terms.ready_seconds, terms.tell, (self._too_late,))
-        self._late.daemon = True
-
-    def start(self) -> None:
-        """Send the network; the pool lists the member by now, so it can be told of a failure."""
-        self._late.start()
-        received = self.actor.receive.remote(self._pool.recipe).future()
-        self._pool.terms.told(received, self._started)
-
-    # --- the engine's side ------------------------------------------------------------------------
-
-    def resident(self, network: Network) -> bool:
-        return self.ready
-
-    def run(self, calls: list[Call]) -> None:
-        with self._pool.lock:
-            if self.dead is not None:
-                self._pool.terms.report.lost(self, calls, self.dead, began=False)
-                return
-            self._batches[id(calls)] = calls
-            if self.ready:
-                self._pool.terms.senders.submit(self._send, calls)
-
-    def _send(self, calls: list[Call]) -> None:
-        """Pickle a batch, files and all, and be told when its outcome is there."""
-        try:
-            outcome = self.actor.run.remote(calls[0].op, [call.item for call in calls]).future()
-        except Exception as error:  # an item that cannot be pickled
-            if self._take(calls):
-                self._pool.terms.report.failed(self, calls, deliverable(error))
-        else:
-            self._pool.terms.told(outcome, lambda future: self._ended(calls, future))
-
-    # --- Ray's side, told on a thread for that ----------------------------------------------------
-
-    def _started(self, future: "Future[None]") -> None:
-        error = future.exception()
-        if error is not None:
-            # An actor that cannot take the network would fail again; one that died may do better elsewhere.
-            self.die(cause_of(error), replace=is_death(error))
-            return
-        self._late.cancel()
-        with self._pool.lock:
-            if self.dead is None:
-                self.ready = True
-                self._pool.joined(self)
-                for calls in self._batches.values():
-                    self._pool.terms.senders.submit(self._send, calls)
-
-    def _too_late(self) -> None:
-        if not self.ready:
-            pool = self._pool
-            what = f"an actor of {pool.network.name} was"
-            self.die(
-                TimeoutError(shortage(pool.terms.ray, what, pool.grant.wanted, pool.terms.ready_seconds))
-            )
-
-    def _ended(self, calls: list[Call], future: "Future[Outcome]") -> None:
-        error = future.exception()
-        if error is not None and is_death(error):
-            self.die(cause_of(error), replace=True)
-            return
-        if not self._take(calls):
-            return
-        report = self._pool.terms.report
-        if error is not None:
-            report.failed(self, calls, cause_of(error))
-            return
-        outcome = future.result()
-        self.footprint = outcome.footprint
-        if outcome.error is not None:
-            report.failed(self, calls, outcome.error)
-        else:
-            report.done(self, calls, outcome.results, outcome.prepared, outcome.forwarded)
-
-    def die(self, error: Exception, *, replace: bool = False) -> None:
-        """Report what it had once the pool has others to give it to, and kill the actor."""
-        with self._pool.lock:
-            if self.dead is not None:
-                return
-            began, self.ready, self.dead = self.ready, False, error
-            batches, self._batches = list(self._batches.values()), {}
-            self._pool.retire(self, error, replace=replace)
-        self._late.cancel()
-        for calls in batches:
-            self._pool.terms.report.lost(self, calls, error, began=began)
-        if self._pool.terms.ray.is_initialized():
-            self._pool.terms.ray.kill(self.actor)
-
-    def _take(self, calls: list[Call]) -> bool:
-        """Whether the batch has not been reported yet; from now on it counts as reported."""
-        with self._pool.lock:
-            return self._batches.pop(id(calls), None) is not None
-
-
-def is_death(error: BaseException) -> bool:
-    """Whether an actor's answer means that the actor, or the way to it, is gone."""
-    from ray import exceptions as ray_errors
-
-    return isinstance(
-        error,
-        ray_errors.RayActorError
-        | ray_errors.WorkerCrashedError
-        | ray_errors.NodeDiedError
-        | ray_errors.OutOfMemoryError  # the machine's, so Ray has killed the process; not the device's
-        | ray_errors.ObjectLostError
-        | ray_errors.LocalRayletDiedError
-        | ray_errors.ActorUnschedulableError
-        | ray_errors.RuntimeEnvSetupError,
-    )
-
-
-def cause_of(error: BaseException) -> Exception:
-    """What was raised in the actor, without Ray's wrapping; a death by its first lines."""
-    cause = getattr(error, "cause", None)
-    if isinstance(cause, Exception):
-        return deliverable(cause)
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return RuntimeError(f"{type(error).__name__}: {' '.join(lines)[:500]}")
-
-
-T = TypeVar("T")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """What one network is granted of the cluster: so many actors, each with so much of a machine.
+    """Resources of one network in the cluster: a number of actors, and the share of a machine of each.
 
     Args:
         actors: processes, each with its own copy of the weights; at least 1.
@@ -300,113 +73,343 @@ class Grant:
 
     @property
     def wanted(self) -> dict[str, float]:
-        """What one actor asks for, by Ray's names."""
+        """Resources of one actor, by Ray's names."""
         return {"CPU": self.num_cpus, "GPU": self.num_gpus, **self.resources}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
-    """What the pools of one placement have in common."""
+class Shared:
+    """Connection, threads and limits that the pools of one placement share."""
 
     ray: Any
     report: Report
     senders: ThreadPoolExecutor
     """Threads that pickle batches."""
     events: ThreadPoolExecutor
-    """One thread that takes what Ray tells: its own must never wait for Ray, as killing an actor does."""
+    """One thread for Ray's answers: Ray's own thread must never wait for Ray, as killing an actor does."""
     ready_seconds: float
     restarts: int
     workers: int
 
-    def told(self, future: "Future[Any]", then: "Callable[[Future[Any]], None]") -> None:
-        """Have `then` called with the finished future on the thread for that."""
-        future.add_done_callback(lambda done: self.tell(then, done))
+    def when_done(self, future: "Future[Any]", then: "Callable[[Future[Any]], None]") -> None:
+        """Call `then` with the finished future, on the thread for Ray's answers."""
+        future.add_done_callback(lambda done: self.post(then, done))
 
-    def tell(self, then: Callable[..., None], *args: Any) -> None:
+    def post(self, then: Callable[..., None], *args: Any) -> None:
+        """Call a function on the thread for Ray's answers, unless the placement is closed."""
         with suppress(RuntimeError):  # the placement is closed: nobody waits for this any more
             self.events.submit(then, *args)
 
 
+# --- the engine's side -------------------------------------------------------------------------------------
+
+
 class Pool:
-    """Routes the calls of one network to its actors.
+    """Actors of one network, and the routing of its calls to them.
 
     Args:
         network: sent to each actor, pickled.
-        grant: how many actors, and how large.
-        terms: the rest.
+        grant: number and size of the actors.
+        shared: by the pools of the placement.
 
     Raises:
         Unscorable: the network cannot be pickled.
     """
 
-    def __init__(self, network: Network, grant: Grant, terms: Terms) -> None:
+    def __init__(self, network: Network, grant: Grant, shared: Shared) -> None:
         self.network = network
         self.grant = grant
-        self.terms = terms
-        self.restarts = terms.restarts
-        # Members, their states and their batches change under it: batches come on the loop, news on another
-        # thread.
+        self.shared = shared
+        self.restarts = shared.restarts
+        # Places, their states and their batches change under it: batches come on the loop, Ray's answers on
+        # another thread.
         self.lock = threading.RLock()
         try:
-            self.recipe = terms.ray.put(network)
+            self.network_ref = shared.ray.put(network)
         except Exception as error:  # pickling runs the network's own code
             raise Unscorable(f"{network.name} cannot be sent to an actor: {error}") from error
-        self._given = [0] * grant.actors
+        self._tokens = [0] * grant.actors
         self._error: Exception = RuntimeError("closed")
         self._closed = False
-        self.members: list[Member] = []
+        self.places: list[ActorPlace] = []
         for slot in range(grant.actors):
             self._add(slot)
 
-    def route(self, call: Call) -> Member:
-        """The member that calls with this share (else key) go to; without either, the one given least.
+    def route(self, call: Call) -> "ActorPlace":
+        """The place of calls with this share (else key); without either, the one with the least work so far.
 
         Raises:
             Unscorable: every actor has died or never came up.
         """
         with self.lock:
-            members = [member for member in self.members if member.ready] or self.members
-            if not members:
+            places = [place for place in self.places if place.ready] or self.places
+            if not places:
                 raise Unscorable(f"no actor of {self.network.name} is left: {self._error}")
             name = call.share if call.share is not None else call.key
             if name is None:
-                member = min(members, key=lambda member: self._given[member.slot])
+                place = min(places, key=lambda place: self._tokens[place.slot])
             else:
-                member = rendezvous(name, members, lambda member: member.slot)
-            self._given[member.slot] += call.cost.tokens
-            return member
+                place = rendezvous(name, places, lambda place: place.slot)
+            self._tokens[place.slot] += call.cost.tokens
+            return place
 
-    def joined(self, member: Member) -> None:
-        """A member is ready: it has not been given the work it missed, and is not to make up for it."""
-        self._given[member.slot] = max(self._given)
+    def came_up(self, place: "ActorPlace") -> None:
+        """Note that a place is ready. It counts as having had as much work as the others: a replacement that
+        counted from zero would get every call until it caught up."""
+        self._tokens[place.slot] = max(self._tokens)
 
-    def retire(self, member: Member, error: Exception, *, replace: bool) -> None:
-        """Take out a dead member, and start another in its slot while there are restarts left."""
-        self.members.remove(member)
+    def retire(self, place: "ActorPlace", error: Exception, *, replace: bool) -> None:
+        """Remove a dead place, and start another in its slot while there are restarts left."""
+        self.places.remove(place)
         self._error = error
         if replace and self.restarts > 0 and not self._closed:
             self.restarts -= 1
-            self._add(member.slot)
+            self._add(place.slot)
 
     def close(self) -> None:
         """Kill every actor."""
         with self.lock:
             self._closed = True
-            members = list(self.members)
-        for member in members:
-            member.die(RuntimeError("the engine is closed"))
+            places = list(self.places)
+        for place in places:
+            place.die(RuntimeError("the engine is closed"))
 
     def _add(self, slot: int) -> None:
         with self.lock:
-            member = Member(self, slot)
-            self.members.append(member)
-            member.start()
+            place = ActorPlace(self, slot)
+            self.places.append(place)
+            place.start()
 
 
-def rendezvous(name: object, members: list[T], slot: Callable[[T], int]) -> T:
-    """The member with the highest hash of (slot, name): when one goes, only its own names move."""
+def rendezvous(name: object, places: list[T], slot: Callable[[T], int]) -> T:
+    """The place with the highest hash of (slot, name): when one goes, only its own names move.
 
-    def weight(member: T) -> bytes:
-        return hashlib.blake2b(f"{slot(member)} {name!r}".encode(), digest_size=8).digest()
+    Rendezvous hashing (Thaler and Ravishankar 1998); blake2b, because `hash` differs between processes.
+    """
 
-    return max(members, key=weight)
+    def weight(place: T) -> bytes:
+        return hashlib.blake2b(f"{slot(place)} {name!r}".encode(), digest_size=8).digest()
+
+    return max(places, key=weight)
+
+
+class ActorPlace:
+    """Place that runs batches in one actor of a pool, which it starts.
+
+    It is starting, then ready, then dead. The batches it had when it died are reported lost; they count as
+    begun only if it was ready.
+    """
+
+    def __init__(self, pool: "Pool", slot: int) -> None:
+        self.slot = slot
+        self.ready = False
+        self.dead: Exception | None = None
+        self.footprint = Footprint(0, 0)
+        self._pool = pool
+        self._batches: dict[int, list[Call]] = {}
+        grant, shared = pool.grant, pool.shared
+        actor = shared.ray.remote(NetworkActor).options(
+            num_cpus=grant.num_cpus,
+            num_gpus=grant.num_gpus,
+            resources=dict(grant.resources),
+            # Batches under way, and one call more: sleep and wake come when no batch does.
+            max_concurrency=STAGED + 1,
+            max_restarts=0,
+        )
+        self.actor = actor.remote("auto" if grant.num_gpus else "cpu", shared.workers)
+        # Posted to the same thread as `_started`, so that only one of the two comes first.
+        self._late = threading.Timer(shared.ready_seconds, shared.post, (self._too_late,))
+        self._late.daemon = True
+
+    def start(self) -> None:
+        """Send the network. The pool lists the place by now, so that a failure finds it there."""
+        self._late.start()
+        received = self.actor.receive.remote(self._pool.network_ref).future()
+        self._pool.shared.when_done(received, self._started)
+
+    # --- the engine's side ------------------------------------------------------------------------
+
+    def resident(self, network: Network) -> bool:
+        return self.ready
+
+    def run(self, calls: list[Call]) -> None:
+        with self._pool.lock:
+            if self.dead is not None:
+                self._pool.shared.report.lost(self, calls, self.dead, began=False)
+                return
+            self._batches[id(calls)] = calls
+            if self.ready:
+                self._pool.shared.senders.submit(self._send, calls)
+
+    def _send(self, calls: list[Call]) -> None:
+        """Pickle a batch, files and all, and wait for its outcome by callback."""
+        try:
+            outcome = self.actor.run.remote(calls[0].op, [call.item for call in calls]).future()
+        except Exception as error:  # an item that cannot be pickled
+            if self._take(calls):
+                self._pool.shared.report.failed(self, calls, deliverable(error))
+        else:
+            self._pool.shared.when_done(outcome, lambda future: self._ended(calls, future))
+
+    # --- Ray's answers, on the thread for them ----------------------------------------------------
+
+    def _started(self, future: "Future[None]") -> None:
+        error = future.exception()
+        if error is not None:
+            # An actor that cannot take the network would fail again; one that died may do better elsewhere.
+            self.die(cause_of(error), replace=is_death(error))
+            return
+        self._late.cancel()
+        with self._pool.lock:
+            if self.dead is None:
+                self.ready = True
+                self._pool.came_up(self)
+                for calls in self._batches.values():
+                    self._pool.shared.senders.submit(self._send, calls)
+
+    def _too_late(self) -> None:
+        if not self.ready:
+            pool = self._pool
+            what = f"an actor of {pool.network.name} was"
+            self.die(
+                TimeoutError(shortage(pool.shared.ray, what, pool.grant.wanted, pool.shared.ready_seconds))
+            )
+
+    def _ended(self, calls: list[Call], future: "Future[Outcome]") -> None:
+        error = future.exception()
+        if error is not None and is_death(error):
+            self.die(cause_of(error), replace=True)
+            return
+        if not self._take(calls):
+            return
+        report = self._pool.shared.report
+        if error is not None:
+            report.failed(self, calls, cause_of(error))
+            return
+        outcome = future.result()
+        self.footprint = outcome.footprint
+        if outcome.error is not None:
+            report.failed(self, calls, outcome.error)
+        else:
+            report.done(self, calls, outcome.results, outcome.prepared, outcome.forwarded)
+
+    def die(self, error: Exception, *, replace: bool = False) -> None:
+        """Report its batches lost, once the pool has other places for them, and kill the actor."""
+        with self._pool.lock:
+            if self.dead is not None:
+                return
+            began, self.ready, self.dead = self.ready, False, error
+            batches, self._batches = list(self._batches.values()), {}
+            self._pool.retire(self, error, replace=replace)
+        self._late.cancel()
+        for calls in batches:
+            self._pool.shared.report.lost(self, calls, error, began=began)
+        if self._pool.shared.ray.is_initialized():
+            self._pool.shared.ray.kill(self.actor)
+
+    def _take(self, calls: list[Call]) -> bool:
+        """True when the batch has not been reported yet; from now on it counts as reported."""
+        with self._pool.lock:
+            return self._batches.pop(id(calls), None) is not None
+
+
+def is_death(error: BaseException) -> bool:
+    """True when an actor's error means that the actor, or the way to it, is gone."""
+    from ray import exceptions as ray_errors
+
+    return isinstance(
+        error,
+        ray_errors.RayActorError
+        | ray_errors.WorkerCrashedError
+        | ray_errors.NodeDiedError
+        | ray_errors.OutOfMemoryError  # the machine's, so Ray has killed the process; not the device's
+        | ray_errors.ObjectLostError
+        | ray_errors.LocalRayletDiedError
+        | ray_errors.ActorUnschedulableError
+        | ray_errors.RuntimeEnvSetupError,
+    )
+
+
+def cause_of(error: BaseException) -> Exception:
+    """The exception raised in the actor, without Ray's wrapping; of a death, its first lines."""
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, Exception):
+        return deliverable(cause)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return RuntimeError(f"{type(error).__name__}: {' '.join(lines)[:500]}")
+
+
+# --- the actor's side ------------------------------------------------------------------------------------
+
+
+class NetworkActor:
+    """Ray actor of one network. Its methods are called from several threads, so batches are prepared ahead.
+
+    Args:
+        device: what the network is loaded on; "auto" takes the GPU that Ray has assigned.
+        workers: threads that decode and tokenize.
+    """
+
+    def __init__(self, device: str, workers: int) -> None:
+        self._local = Local(device, workers=workers)
+        self._local.start(_Waiting())
+        self._network: Network
+
+    def receive(self, network: Network) -> None:
+        """Accept the network; its weights are loaded by the first batch."""
+        self._network = network
+
+    def run(self, op: str, items: list[Any]) -> Outcome:
+        """Prepare and forward one batch."""
+        calls = _Batch(Call(self._network, op, item, None) for item in items)
+        self._local.run(calls)
+        results, error, prepared, forwarded = calls.outcome.result()
+        return Outcome([_portable(result) for result in results], error, prepared, forwarded, self._footprint)
+
+    def sleep(self) -> Footprint:
+        self._local.sleep().result()
+        return self._footprint
+
+    def wake(self) -> Footprint:
+        self._local.wake().result()
+        return self._footprint
+
+    @property
+    def _footprint(self) -> Footprint:
+        return Footprint(self._local.nbytes, self._local.swaps)
+
+
+class _Batch(list[Call]):
+    """Calls of one batch, and the future of its outcome."""
+
+    def __init__(self, calls: Any) -> None:
+        super().__init__(calls)
+        self.outcome: Future[tuple[list[Any], Exception | None, float, float]] = Future()
+
+
+class _Waiting:
+    """`Report` that completes the future of each batch, for which a thread of the actor waits."""
+
+    def done(
+        self, place: Place, calls: list[Call], results: list[Any], prepared: float, forwarded: float
+    ) -> None:
+        assert isinstance(calls, _Batch)
+        calls.outcome.set_result((results, None, prepared, forwarded))
+
+    def failed(self, place: Place, calls: list[Call], error: Exception) -> None:
+        assert isinstance(calls, _Batch)
+        calls.outcome.set_result(([], _portable(error), 0.0, 0.0))
+
+    def lost(self, place: Place, calls: list[Call], error: Exception, *, began: bool = True) -> None:
+        raise AssertionError("a process does not outlive itself")
+
+
+def _portable(result: Any) -> Any:
+    """The result; an exception that cannot be pickled becomes a RuntimeError that can."""
+    if not isinstance(result, Exception):
+        return result
+    try:
+        pickle.loads(pickle.dumps(result))
+    except Exception:  # its class may do anything here
+        return RuntimeError(f"{type(result).__name__}: {result}")
+    return result

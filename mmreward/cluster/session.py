@@ -1,4 +1,4 @@
-"""This process's connection to Ray: joined or started once, and given back by whoever needs it last."""
+"""Ray session of this process: joined or started with its first user, and left with its last."""
 
 import threading
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class _Connection:
-    """Whether it is ours to end, and how many need it. The lock keeps two threads from both starting Ray."""
+    """Owner and number of users of the connection. The lock keeps two threads from both starting Ray."""
 
     lock = threading.Lock()
     ours = False
@@ -14,7 +14,7 @@ class _Connection:
 
 
 def ray_module() -> Any:
-    """Ray itself.
+    """The module `ray`.
 
     Raises:
         ValueError: it is not installed.
@@ -62,7 +62,7 @@ def leave() -> None:
 
 
 def shortage(ray: Any, what: str, wanted: Mapping[str, float], seconds: float) -> str:
-    """Why something did not come up, as far as resources can tell."""
+    """Message about actors that did not come up: resources wanted, in the cluster, and free."""
     try:
         has, free = _amounts(ray.cluster_resources()), _amounts(ray.available_resources())
     except Exception:  # the cluster itself does not answer

@@ -1,7 +1,12 @@
-"""How waiting calls become batches: pure functions over queues. No torch, no asyncio, no threads.
+"""Batch planning: calls, their costs, budgets, and the packing of waiting calls into batches.
 
-The rule is TEI's pad-aware token budget (text-embeddings-inference, core/src/queue.rs) inside a look-ahead
-window that is sorted by cost, so that a batch pads little and the largest batch comes first.
+The contract of a network (`Network`: weights in this process or an actor) and of a service (`Service`:
+weights elsewhere), one unit of work (`Call`), and pure functions over queues of them: `take` a look-ahead
+window, `plan` it into batches. The rule is TEI's pad-aware token budget (text-embeddings-inference,
+core/src/queue.rs) inside a window that is sorted by cost, so that a batch pads little and the largest batch
+comes first.
+
+Knows no torch, no asyncio and no threads, nor which queue or device a batch is for.
 """
 
 from collections import deque
@@ -11,17 +16,17 @@ from typing import Any, NamedTuple, Protocol
 
 
 class Cost(NamedTuple):
-    """What one item asks of a batch: tokens (or patches) of compute, and bytes of staging memory."""
+    """Size of one item in a batch: tokens (or patches) of compute, and bytes of staging memory."""
 
     tokens: int
     bytes: int = 0
     shared: int = 0
-    """Of the tokens, how many are computed once for all calls of an equal share that run together; their
-    bytes are too."""
+    """Tokens, of these, that are computed once for all calls of an equal share that run together; the bytes
+    are then staged once too."""
 
 
 class Network(Protocol):
-    """The batch side. `cost` and `prepare` run off the device thread; `load`, `forward` and `unload` on
+    """A model over batches. `cost` and `prepare` run off the device thread; `load`, `forward` and `unload` on
     it. To run in another process it must be picklable, items and results too; `cost` stays here."""
 
     @property
@@ -29,7 +34,7 @@ class Network(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Everything that changes its numbers: weights, preprocessing, dtype."""
+        """Name of everything that changes its numbers: weights, preprocessing, dtype."""
 
     @property
     def ragged(self) -> bool:
@@ -40,10 +45,14 @@ class Network(Protocol):
         """Bytes the weights take on the device."""
 
     def cost(self, op: str, item: Any) -> Cost:
-        """From headers and lengths alone. Raises Unscorable for an item that can never run."""
+        """Cost of one item, from headers and lengths alone.
+
+        Raises:
+            Unscorable: the item can never run.
+        """
 
     def prepare(self, op: str, items: list[Any]) -> Any:
-        """Decode and tokenize on a worker thread. An exception is traced to its item by bisection."""
+        """Decode and tokenize, on a worker thread. An exception is traced to its item by bisection."""
 
     def forward(self, op: str, batch: Any) -> list[Any]:
         """One result per item, on the CPU, in order; a result may be an exception meant for that item
@@ -55,26 +64,26 @@ class Network(Protocol):
 
 
 class Service(Protocol):
-    """A network that runs and batches elsewhere, such as behind HTTP; it is asked on the engine's loop."""
+    """A network that runs and batches elsewhere, such as behind HTTP; called on the engine's loop."""
 
     @property
     def name(self) -> str: ...
 
     @property
     def fingerprint(self) -> str:
-        """Everything that changes its numbers, as far as can be known from here."""
+        """Name of everything that changes its numbers, as far as it is known here."""
 
     async def answer(self, op: str, item: Any) -> Any:
-        """The result of one item; an exception is that item's alone."""
+        """Result of one item; an exception is that item's alone."""
 
     async def close(self) -> None:
-        """Give back what belongs to the running event loop. Called when an engine closes."""
+        """Release connections and tasks of the running event loop. Called when an engine closes."""
 
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One unit of work for one network. Waiters are whatever the engine delivers to; none left means
-    cancelled."""
+    """One unit of work for one network. Waiters are the futures the engine delivers to; a call without a
+    pending one is cancelled."""
 
     network: Network
     op: str
@@ -86,9 +95,9 @@ class Call:
     cost: Cost = Cost(1)  # noqa: RUF009 - a NamedTuple, immutable
     waiters: list[Any] = field(default_factory=list)
     task: Any = None
-    """Of a call to a service: what is cancelled when nobody waits any more."""
+    """The task of a call to a service; cancelled with its last waiter."""
     deaths: int = 0
-    """Places that died while they ran it."""
+    """Number of places that died while they ran it."""
 
     @property
     def live(self) -> bool:
@@ -97,7 +106,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """The size of one batch, and how many batches are looked ahead."""
+    """Limits of one batch, and the number of batches that are planned together."""
 
     tokens: int = 16_384
     items: int = 256
@@ -110,6 +119,7 @@ class Budget:
                 raise ValueError(f"budget {name} must be at least 1, not {getattr(self, name)}")
 
     def scaled(self, factor: float) -> "Budget":
+        """The budget times `factor`, each limit at least 1; the look-ahead stays."""
         return Budget(
             tokens=max(1, int(self.tokens * factor)),
             items=max(1, int(self.items * factor)),
@@ -119,8 +129,7 @@ class Budget:
 
 
 def take(queue: deque[Call], budget: Budget) -> list[Call]:
-    """Pop live calls, oldest first, up to `lookahead` budgets' worth; cancelled ones are dropped on the
-    way."""
+    """Pop live calls, oldest first, up to `lookahead` budgets' worth; cancelled ones are dropped."""
     window: list[Call] = []
     seen: set[Hashable] = set()
     tokens = staged = 0
@@ -129,9 +138,10 @@ def take(queue: deque[Call], budget: Budget) -> list[Call]:
         if not call.live:
             queue.popleft()
             continue
-        known = call.cost.shared > 0 and (call.op, call.share) in seen
-        tokens += call.cost.tokens - (call.cost.shared if known else 0)
-        staged += 0 if known else call.cost.bytes
+        # The picture that earlier calls of the window brought along is neither computed nor staged again.
+        repeated = call.cost.shared > 0 and (call.op, call.share) in seen
+        tokens += call.cost.tokens - (call.cost.shared if repeated else 0)
+        staged += 0 if repeated else call.cost.bytes
         full = tokens > budget.lookahead * budget.tokens or staged > budget.lookahead * budget.bytes
         if window and (full or len(window) == budget.lookahead * budget.items):
             break
@@ -146,6 +156,8 @@ def plan(calls: Iterable[Call], budget: Budget) -> list[list[Call]]:
     Every call appears exactly once. A batch exceeds the budget only when it holds a single call. Calls with
     an equal share stay in one batch whenever they fit one.
     """
+    # A family is what should meet in one batch: the calls of one op and one share. None shares with nobody,
+    # and a share is wrapped so that it cannot equal the index that stands for it.
     families: dict[Hashable, list[Call]] = {}
     for index, call in enumerate(calls):
         families.setdefault((call.op, index if call.share is None else (call.share,)), []).append(call)
@@ -155,12 +167,15 @@ def plan(calls: Iterable[Call], budget: Budget) -> list[list[Call]]:
     staged: dict[str, int] = {}
     for _, family in sized:
         staged[family[0].op] = max(staged.get(family[0].op, 0), family[0].cost.bytes)
-    # The op that is quickest to prepare comes first: the device then works while pictures are decoded.
+    # The op that is quickest to prepare comes first: the device then works while pictures are decoded. Within
+    # an op the longest family comes first: neighbours in that order are of like length, so batches pad
+    # little, and a batch that does not fit into memory fails at once and not after all smaller ones.
     sized.sort(key=lambda each: (staged[each[1][0].op], each[1][0].op, -each[0].longest))
     batches: list[list[Call]] = []
     load = Load()
     for whole, family in sized:
         ragged = family[0].network.ragged
+        # A family that would be torn at the end of this batch, and fits one of its own, opens a new batch.
         apart = not (load + whole).fits(budget, ragged) and whole.fits(budget, ragged)
         if not batches or apart or batches[-1][0].op != family[0].op:
             batches.append([])
@@ -175,8 +190,14 @@ def plan(calls: Iterable[Call], budget: Budget) -> list[list[Call]]:
     return batches
 
 
+def halves(calls: list[Call]) -> list[list[Call]]:
+    """A batch as two, or as one of a single call: bisection towards the call that made it fail."""
+    middle = len(calls) // 2
+    return [half for half in (calls[:middle], calls[middle:]) if half]
+
+
 def _rows(family: list[Call], budget: Budget) -> list[list[Call]]:
-    """The family as the rows a network makes of it: calls that share tokens in one row, as far as it fits."""
+    """Rows a network makes of a family: calls that share tokens stand in one row, as far as it fits."""
     if len(family) == 1:
         return [family]
     rows: list[list[Call]] = []
@@ -190,7 +211,7 @@ def _rows(family: list[Call], budget: Budget) -> list[list[Call]]:
 
 
 class Load(NamedTuple):
-    """What a batch under construction asks for; `+` merges two. A row is one call, or several that share."""
+    """Size of a batch under construction; `+` merges two. A row is one call, or several that share tokens."""
 
     items: int = 0
     rows: int = 0
@@ -200,7 +221,7 @@ class Load(NamedTuple):
 
     @classmethod
     def row(cls, calls: list[Call]) -> "Load":
-        """Calls in one row: what they share counts once."""
+        """Load of calls in one row: shared tokens count once."""
         if len(calls) == 1:
             tokens, staged, _ = calls[0].cost
             return cls(1, 1, tokens, tokens, staged)
@@ -211,7 +232,7 @@ class Load(NamedTuple):
 
     @classmethod
     def all(cls, calls: list[Call]) -> "Load":
-        """Calls of one op, those that share in one row."""
+        """Load of calls of one op, those that share tokens in one row."""
         if len(calls) == 1:
             return cls.row(calls)
         rows: dict[Hashable, list[Call]] = {}
@@ -229,11 +250,11 @@ class Load(NamedTuple):
         )
 
     def tokens(self, ragged: bool) -> int:
-        """Tokens the batch really computes: rows padded to the longest unless the network is ragged."""
+        """Tokens the batch computes: rows padded to the longest unless the network is ragged."""
         return self.total if ragged else self.longest * self.rows
 
     def share(self, budget: Budget, ragged: bool) -> float:
-        """How much of the budget it takes, by whichever limit is the tightest."""
+        """Fraction of the budget it takes, by the tightest limit."""
         taken = (self.items / budget.items, self.tokens(ragged) / budget.tokens, self.bytes / budget.bytes)
         return max(taken)
 

@@ -1,7 +1,9 @@
-"""A least-recently-used cache bounded by bytes. Entries own their storage; one too large to hold evicts
-nothing."""
+"""Caches bounded by bytes: a least-recently-used map, and values computed once for all who wait for them.
 
-# FOLDED mmreward/models/once.py: Values that are made once however many wait for them, on one event loop.
+`ByteLRU` is the engine's cache of results and the models' of pictures; `Once` adds that equal keys share one
+computation on an event loop. Entries own their storage (a view would keep its whole batch alive), and a value
+larger than the limit evicts nothing. Neither takes a lock: each belongs to one thread.
+"""
 
 import asyncio
 import sys
@@ -15,9 +17,10 @@ import numpy as np
 
 
 class ByteLRU:
-    """Maps keys to values until their bytes exceed `limit`; then the least recently used go first.
+    """Map of keys to values, of at most `limit` bytes together: the least recently used leave first.
 
-    Owned by one thread (the engine's loop), so it takes no lock.
+    Raises:
+        ValueError: the limit is negative.
     """
 
     def __init__(self, limit: int) -> None:
@@ -35,7 +38,7 @@ class ByteLRU:
 
     def get(self, key: Hashable, default: Any = None) -> Any:
         entry = self._entries.get(key)
-        if entry is None:
+        if entry is None:  # an entry is a pair, so that a cached None is found
             return default
         self._entries.move_to_end(key)
         return entry[0]
@@ -59,7 +62,7 @@ class ByteLRU:
 
 
 def sizeof(value: Any) -> int:
-    """Bytes a result holds: arrays by their buffer, containers by what is in them."""
+    """Bytes of a result: arrays by their buffer, containers and dataclasses by their content."""
     if isinstance(value, np.ndarray):
         return int(value.nbytes) + 112
     if isinstance(value, dict):
@@ -73,7 +76,7 @@ def sizeof(value: Any) -> int:
 
 
 def _owned(value: Any) -> Any:
-    """The value with views replaced by copies: a view would keep its whole batch alive."""
+    """The value, its views of larger arrays replaced by copies."""
     if isinstance(value, np.ndarray):
         return value if value.base is None else value.copy()
     if isinstance(value, dict):
@@ -89,28 +92,31 @@ V = TypeVar("V")
 
 
 class Once(Generic[V]):
-    """Maps keys to values. A failure to make one reaches all who waited for it, and is not kept.
+    """Values computed once per key, however many coroutines of one event loop wait for them.
+
+    A computation that fails raises in all of its waiters, and is not kept.
 
     Args:
-        limit: bytes of values that are kept; the least recently used go first.
+        limit: bytes of values that are kept; the least recently used leave first.
     """
 
     def __init__(self, limit: int = 1 << 20) -> None:
-        self._kept = ByteLRU(limit)
-        self._making: dict[Hashable, asyncio.Task[V]] = {}
+        self._values = ByteLRU(limit)
+        self._running: dict[Hashable, asyncio.Task[V]] = {}
 
     async def get(self, key: Hashable, make: Callable[[], Coroutine[Any, Any, V]]) -> V:
-        """The value of this key, made if need be. Making it goes on even when all who wait are cancelled."""
-        kept = self._kept.get(key, self)
-        if kept is not self:
-            return cast(V, kept)
-        task = self._making.get(key)
+        """The value of this key, by `make` if there is none. It runs on even when all its waiters are
+        cancelled."""
+        value = self._values.get(key, self)
+        if value is not self:
+            return cast(V, value)
+        task = self._running.get(key)
         if task is None:
-            task = self._making[key] = asyncio.get_running_loop().create_task(make())
+            task = self._running[key] = asyncio.get_running_loop().create_task(make())
             task.add_done_callback(partial(self._settle, key))
         return await asyncio.shield(task)
 
     def _settle(self, key: Hashable, task: asyncio.Task[V]) -> None:
-        del self._making[key]
+        del self._running[key]
         if not task.cancelled() and task.exception() is None:
-            self._kept.put(key, task.result())
+            self._values.put(key, task.result())

@@ -4,40 +4,42 @@ One loop thread owns the queues, one thread owns the device, a few workers prepa
 structure has one owner, so there are no locks. There are no timers either: a batch is formed when no
 coroutine can make progress without one ("quiescence flush"), which in-process means that batches are as full
 as they can be.
+
+`Engine.score` is for callers, `Engine.submit` for models. Batches are planned in `batching` and `queues` and
+run in `local` or `cluster`; results, failures traced by halving and places that die are settled here.
 """
 
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Coroutine, Hashable, Sequence
+from collections.abc import Coroutine, Hashable, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from contextvars import ContextVar
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ..errors import Unscorable
 from ..loading import Rewards, resolve
 from ..scoring import Progress, score_all
 from ..types import Sample, Score
-from .batching import Budget, Call, Cost, Load, Network, Service
+from .batching import Budget, Call, Cost, Load, Network, Service, halves
 from .cache import ByteLRU
-from .local import Local, Place, Placement, is_out_of_memory
-from .queues import Lanes, Stats
+from .local import Local, LoopReport, Place, Placement, is_out_of_memory
+from .queues import PlaceQueues, QuiescenceFlush, Stats
+
+if TYPE_CHECKING:
+    from ..config import EngineConfig  # imports pydantic, which listing rewards does not need
 
 T = TypeVar("T")
 
-QUIET_TICKS = 3
-"""Loop ticks without a new call after which every coroutine counts as blocked (gather within gather takes
-two)."""
 DEATHS = 3
-"""Places that have died while they ran a call, the last of them running nothing else, before it is held to be
-the cause."""
+"""Places that have died while they ran a call, the last of them running nothing else, before the call is
+blamed."""
 
 _current: ContextVar["Engine"] = ContextVar("engine")
 
 
 class Engine:
-    """Runs networks for any number of coroutines: coalesces, deduplicates, caches, and isolates failures.
+    """Runner of networks for any number of coroutines: coalesces, deduplicates, caches, isolates failures.
 
     Args:
         device: "auto", "cpu", "cuda", "cuda:1", ...
@@ -65,20 +67,48 @@ class Engine:
         self.budget = budget or Budget()
         self.cache = ByteLRU(cache_bytes)
         self._placement = placement or Local(device, resident_bytes=resident_bytes, workers=workers)
-        self._placement.start(_Reporter(self))
         self._stats = Stats()
-        self._lanes: dict[Place, Lanes] = {}
+        self._queues: dict[Place, PlaceQueues] = {}
         self._inflight: dict[Hashable, Call] = {}
         self._services: set[Service] = set()
-        self._submitted = 0
-        self._settling = False
         self._asleep = False
         self._closed = False
         self._callers: set[Future[Any]] = set()
         self._idle: list[asyncio.Future[None]] = []
         self._loop = asyncio.new_event_loop()
+        try:
+            self._placement.start(LoopReport(self._loop, self._done, self._failed, self._lost))
+        except BaseException:
+            self._loop.close()
+            raise
+        self._flush = QuiescenceFlush(self._loop, self._dispatch)
         self._thread = threading.Thread(target=self._run_loop, name="mmreward-loop", daemon=True)
         self._thread.start()
+
+    @classmethod
+    def from_config(cls, config: "EngineConfig") -> "Engine":
+        """Make the engine that a recipe's `engine:` section describes.
+
+        Raises:
+            ValueError: `ray` beside a device or a limit that would be this process's own, or no cluster.
+        """
+        placement: Placement | None = None
+        if config.ray is not None:
+            if config.device != "auto" or config.resident_bytes is not None:
+                raise ValueError(
+                    "with engine.ray, actors own the devices: leave device and resident_bytes out"
+                )
+            from ..cluster import RayPlacement  # upwards by design: an engine without Ray never imports it
+
+            placement = RayPlacement(**config.ray.model_dump(exclude_none=True), workers=config.workers)
+        return cls(
+            config.device,
+            budget=Budget(tokens=config.tokens, items=config.items),
+            cache_bytes=config.cache_bytes,
+            resident_bytes=config.resident_bytes,
+            workers=config.workers,
+            placement=placement,
+        )
 
     # --- for callers on any thread ----------------------------------------------------------------
 
@@ -93,7 +123,7 @@ class Engine:
         """Score every sample with every reward; for trainers and scripts.
 
         Args:
-            samples: what to score. A bad one costs its own row only.
+            samples: any number. A bad one costs its own row only.
             rewards: a name, a Reward, a sequence of these, or a mapping from your name to a name,
                 arguments or Reward.
             timeout: seconds one score may take from its start to its end, queueing included; then its
@@ -111,7 +141,7 @@ class Engine:
     def begin(
         self, samples: Sequence[Sample], rewards: Rewards, *, timeout: float | None = None
     ) -> "Future[dict[str, list[Score]]]":
-        """`score` that does not wait: a trainer goes on generating and asks the future later."""
+        """`score` that does not wait: a trainer goes on generating and reads the future later."""
         return self._start(score_all(samples, resolve(rewards), timeout=timeout))
 
     async def ascore(
@@ -122,7 +152,7 @@ class Engine:
         timeout: float | None = None,
         progress: Progress | None = None,
     ) -> dict[str, list[Score]]:
-        """`score` for servers and async trainers; cancelling the caller cancels what only it was waiting
+        """`score` for servers and async trainers; cancelling the caller cancels calls that nobody else waits
         for."""
         return await self.arun(score_all(samples, resolve(rewards), timeout=timeout, progress=progress))
 
@@ -185,40 +215,49 @@ class Engine:
     async def submit(
         self, network: Network | Service, op: str, item: Any, *, key: Hashable = None, share: Hashable = None
     ) -> Any:
-        """One call of one network; equal keys are computed once. Raises what the network raised for this
-        item."""
+        """Run one item through a network, with others in one batch; equal keys are computed once.
+
+        Args:
+            network: weights behind a placement, or a service elsewhere.
+            op: operation of the network; a batch has one.
+            item: input of that operation.
+            key: content of the item, by which its result is cached; None is computed every time.
+            share: content that items have in common, such as one picture; equal shares stay in one batch.
+
+        Raises:
+            Exception: whatever the network raised for this item.
+        """
         name = (network.fingerprint, op, key)
         self._stats.calls += 1
         if key is not None:
             if (hit := self.cache.get(name, self)) is not self:
                 self._stats.cached += 1
                 return hit
-            # A call that everybody has given up may have left the queue already.
-            if (known := self._inflight.get(name)) is not None and known.live:
+            # A call that every caller has given up may have left the queue already.
+            if (running := self._inflight.get(name)) is not None and running.live:
                 self._stats.deduplicated += 1
-                return await self._wait(known)
+                return await self._wait(running)
         elsewhere = hasattr(network, "answer")
         cost = Cost(1) if elsewhere else cast(Network, network).cost(op, item)
         call = Call(cast(Network, network), op, item, name if key is not None else None, share, cost)
         if elsewhere:
-            call.task = self._loop.create_task(self._ask(cast(Service, network), call))
+            call.task = self._loop.create_task(self._serve(cast(Service, network), call))
         else:
             self._queue(call)
-            self._submitted += 1
-            self._settle_soon()
+            self._flush.new_call()
         if key is not None:
             self._inflight[name] = call
         return await self._wait(call)
 
     def _queue(self, call: Call) -> None:
-        self._lanes_of(self._placement.route(call)).add(call)
+        self._queues_of(self._placement.route(call)).add(call)
 
-    def _lanes_of(self, place: Place) -> Lanes:
-        if place not in self._lanes:
-            self._lanes[place] = Lanes(self.budget, place.resident)
-        return self._lanes[place]
+    def _queues_of(self, place: Place) -> PlaceQueues:
+        if place not in self._queues:
+            self._queues[place] = PlaceQueues(self.budget, place.resident)
+        return self._queues[place]
 
-    async def _ask(self, service: Service, call: Call) -> None:
+    async def _serve(self, service: Service, call: Call) -> None:
         self._services.add(service)
         begun = time.perf_counter()
         try:
@@ -245,24 +284,11 @@ class Engine:
 
     # --- planning, on the loop thread -------------------------------------------------------------
 
-    def _settle_soon(self) -> None:
-        if not self._settling:
-            self._settling = True
-            self._loop.call_soon(self._settle, self._submitted, 0)
-
-    def _settle(self, seen: int, quiet: int) -> None:
-        quiet = quiet + 1 if seen == self._submitted else 0
-        if quiet < QUIET_TICKS:
-            self._loop.call_soon(self._settle, self._submitted, quiet)
-        else:
-            self._settling = False
-            self._pump()
-
-    def _pump(self) -> None:
-        for place, lanes in list(self._lanes.items()):
-            while not self._asleep and (calls := lanes.next()):
+    def _dispatch(self) -> None:
+        for place, queues in list(self._queues.items()):
+            while not self._asleep and (calls := queues.next()):
                 place.run(calls)
-        if not any(lanes.staged for lanes in self._lanes.values()):
+        if not any(queues.staged for queues in self._queues.values()):
             for waiter in self._idle:
                 if not waiter.done():
                     waiter.set_result(None)
@@ -273,43 +299,43 @@ class Engine:
     def _done(
         self, place: Place, calls: list[Call], results: list[Any], prepared: float, forwarded: float
     ) -> None:
-        # A place that has died since has no lanes any more, and must not be given new ones.
-        if (lanes := self._lanes.get(place)) is not None:
-            lanes.back(calls)
-            lanes.fitted(calls)
+        # A place that has died since has no queues any more, and must not be given new ones.
+        if (queues := self._queues.get(place)) is not None:
+            queues.returned(calls)
+            queues.fitted(calls)
         network: Any = calls[0].network
         self._stats.batch(network.name, Load.all(calls), prepared, forwarded, network.ragged)
         for call, result in zip(calls, results, strict=True):
             self._settle_call(call, result)
-        self._settle_soon()
+        self._flush.soon()
 
     def _failed(self, place: Place, calls: list[Call], error: Exception) -> None:
         """Blame one call for the error, or halve the batch and try again until there is one to blame."""
-        lanes = self._lanes.get(place)
-        if lanes is not None:
-            lanes.back(calls)
+        queues = self._queues.get(place)
+        if queues is not None:
+            queues.returned(calls)
         if is_out_of_memory(error):
             self._stats.out_of_memory += 1
-            if lanes is not None:
-                lanes.ran_out(calls)
+            if queues is not None:
+                queues.ran_out(calls)
         if len(calls) == 1:
             self._settle_call(calls[0], error)
         else:
             self._stats.splits += 1
-            if lanes is not None:
-                lanes.again(_halves(calls))
+            if queues is not None:
+                queues.requeue(halves(calls))
             else:
-                self._move(_halves(calls))
-        self._settle_soon()
+                self._move(halves(calls))
+        self._flush.soon()
 
     def _lost(self, place: Place, calls: list[Call], error: Exception, began: bool) -> None:
-        """Take what a dead place had elsewhere, its batch in halves: a call may be what killed it.
+        """Move what a dead place had to other places, its batch in halves: a call may be what killed it.
 
         A call is blamed only when a place died that ran nothing but it, and others had died with it before.
         """
         self._stats.lost += 1
-        lanes = self._lanes.pop(place, None)
-        suspects, waiting = lanes.drain() if lanes is not None else ([], [])
+        queues = self._queues.pop(place, None)
+        suspects, waiting = queues.drain() if queues is not None else ([], [])
         for call in calls:
             call.deaths += began
         if not any(call.deaths for call in calls):
@@ -318,26 +344,26 @@ class Engine:
             blame = f"{deaths} places died while they ran it, the last one running nothing else: {error}"
             self._settle_call(calls[0], Unscorable(blame))
         else:
-            suspects += _halves(calls)
+            suspects += halves(calls)
         self._move(suspects)
         for call in waiting:
             try:
                 self._queue(call)
             except Exception as none_left:  # delivered to its callers
                 self._settle_call(call, none_left)
-        self._settle_soon()
+        self._flush.soon()
 
     def _move(self, batches: list[list[Call]]) -> None:
-        """Hand batches to whatever place is there for them now."""
+        """Put batches before everything else of the places they are routed to now."""
         for batch in batches:
             try:
-                self._lanes_of(self._placement.route(batch[0])).again([batch])
+                self._queues_of(self._placement.route(batch[0])).requeue([batch])
             except Exception as none_left:  # delivered to its callers
                 for call in batch:
                     self._settle_call(call, none_left)
 
     def _settle_call(self, call: Call, result: Any) -> None:
-        """Hand everyone who waits for it a result, or an exception."""
+        """Deliver a result or an exception to all waiters of a call."""
         if self._inflight.get(call.key) is call:
             del self._inflight[call.key]
         failed = isinstance(result, Exception)
@@ -388,7 +414,7 @@ class Engine:
 
     async def _sleep(self) -> None:
         self._asleep = True
-        if any(lanes.staged for lanes in self._lanes.values()):
+        if any(queues.staged for queues in self._queues.values()):
             self._idle.append(self._loop.create_future())
             await self._idle[-1]
         await asyncio.wrap_future(self._placement.sleep())
@@ -396,7 +422,7 @@ class Engine:
     async def _wake(self) -> None:
         await asyncio.wrap_future(self._placement.wake())
         self._asleep = False
-        self._settle_soon()
+        self._flush.soon()
 
     def _cancel_all(self) -> None:
         tasks = asyncio.all_tasks(self._loop)
@@ -404,33 +430,6 @@ class Engine:
             task.cancel()
         stop = asyncio.gather(*tasks, return_exceptions=True)
         stop.add_done_callback(lambda _: self._loop.stop()) if tasks else self._loop.stop()
-
-
-class _Reporter:
-    """Carries a place's reports from its threads to the engine's loop."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    def done(
-        self, place: Place, calls: list[Call], results: list[Any], prepared: float, forwarded: float
-    ) -> None:
-        self._post(self._engine._done, place, calls, results, prepared, forwarded)
-
-    def failed(self, place: Place, calls: list[Call], error: Exception) -> None:
-        self._post(self._engine._failed, place, calls, error)
-
-    def lost(self, place: Place, calls: list[Call], error: Exception, *, began: bool = True) -> None:
-        self._post(self._engine._lost, place, calls, error, began)
-
-    def _post(self, method: Callable[..., None], *args: Any) -> None:
-        with suppress(RuntimeError):  # the loop is closed: nobody waits for this any more
-            self._engine._loop.call_soon_threadsafe(method, *args)
-
-
-def _halves(calls: list[Call]) -> list[list[Call]]:
-    middle = len(calls) // 2
-    return [half for half in (calls[:middle], calls[middle:]) if half]
 
 
 def current() -> Engine:

@@ -1,19 +1,15 @@
-"""The thread that owns the device: the only place where networks are loaded, run and unloaded.
+"""Placement of batches: its contract, and the usual one, this process with one of its devices.
 
-It takes prepared batches one after another and reports what became of each; why there was a batch, and who
-waits for it, is the engine's business. There is one such thread per device and process.
+A placement (`Placement`) has one or more places (`Place`). The engine queues calls by place, hands each place
+a few batches ahead, and hears of each batch exactly once (`Report`). `Local` is one place: worker threads
+prepare batches, and the device's thread (`Device`) forwards them one after another. That thread is the only
+one that loads, runs and unloads networks, and there is one per device and process, shared by all engines; so
+residency, which networks are loaded within a limit of bytes, needs no lock.
+
+Knows neither rewards nor callers. `cluster.placement` is the other placement: Ray actors.
 """
 
-# FOLDED mmreward/residency.py: Which networks are on the device: as many as fit a byte limit, the least recently used leaving first.
-#
-# Only the engine's device thread calls this, so it takes no lock.
-#
-# FOLDED mmreward/placement.py: Where batches run, as the engine sees it, and the usual answer: this process, one device.
-#
-# A placement has one or more places. The engine queues calls by place, hands each place a few batches ahead,
-# and is told what became of them.
-#
-
+import asyncio
 import gc
 import queue
 import sys
@@ -22,13 +18,102 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, Protocol
 
 from .batching import Call, Network
 
 
+class Report(Protocol):
+    """Callbacks of a place into the engine, from any thread; every batch ends in exactly one of them."""
+
+    def done(
+        self, place: "Place", calls: list[Call], results: list[Any], prepared: float, forwarded: float
+    ) -> None:
+        """Deliver a result or an exception for each call, and the seconds of preparing and forwarding."""
+
+    def failed(self, place: "Place", calls: list[Call], error: Exception) -> None:
+        """Report that the batch as a whole raised; one of its calls may be to blame."""
+
+    def lost(self, place: "Place", calls: list[Call], error: Exception, *, began: bool = True) -> None:
+        """Report that the place died with this batch; `Placement.route` names another from now on.
+
+        Args:
+            began: False when the batch cannot have been the cause, because none of it had run.
+        """
+
+
+class LoopReport:
+    """`Report` that calls functions of an event loop's owner on that loop, until it is closed."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        done: Callable[["Place", list[Call], list[Any], float, float], None],
+        failed: Callable[["Place", list[Call], Exception], None],
+        lost: Callable[["Place", list[Call], Exception, bool], None],
+    ) -> None:
+        self._loop = loop
+        self._done, self._failed, self._lost = done, failed, lost
+
+    def done(
+        self, place: "Place", calls: list[Call], results: list[Any], prepared: float, forwarded: float
+    ) -> None:
+        self._post(self._done, place, calls, results, prepared, forwarded)
+
+    def failed(self, place: "Place", calls: list[Call], error: Exception) -> None:
+        self._post(self._failed, place, calls, error)
+
+    def lost(self, place: "Place", calls: list[Call], error: Exception, *, began: bool = True) -> None:
+        self._post(self._lost, place, calls, error, began)
+
+    def _post(self, function: Callable[..., None], *args: Any) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits for this any more
+            self._loop.call_soon_threadsafe(function, *args)
+
+
+class Place(Protocol):
+    """One executor of batches: this process's device, or an actor."""
+
+    def resident(self, network: Network) -> bool:
+        """True when the network can run at once, without being loaded first."""
+
+    def run(self, calls: list[Call]) -> None:
+        """Accept one batch of one network and op; its report comes later."""
+
+
+class Placement(Protocol):
+    """All places of an engine."""
+
+    def start(self, report: Report) -> None:
+        """Begin, before anything else; called once."""
+
+    def route(self, call: Call) -> Place:
+        """Choose the place of a call. Calls with equal shares should meet, so that caches stay warm."""
+
+    def sleep(self) -> "Future[None]":
+        """Take every network off its device; nothing runs at that time."""
+
+    def wake(self) -> "Future[None]":
+        """Load again what `sleep` unloaded."""
+
+    def close(self) -> None:
+        """Stop everything. Batches still running need not be reported."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of weights on the devices."""
+
+    @property
+    def swaps(self) -> int:
+        """Number of networks that had to leave a device so far."""
+
+
+# --- which networks are loaded ------------------------------------------------------------------------
+
+
 class Residency:
-    """Loads networks on demand and unloads others to make room.
+    """Networks loaded on one device, within a limit of bytes; the least recently used leave first.
 
     Args:
         device: handed to `Network.load`.
@@ -53,12 +138,13 @@ class Residency:
     def ensure(self, network: Network) -> None:
         """Make the network resident and the most recently used."""
         if id(network) not in self._resident:
+            # Room is made before loading, not after: both at once may be more than the device has.
             while self.limit is not None and self._resident and self.nbytes + network.nbytes > self.limit:
                 self._evict()
             network.load(self.device)
             self._resident[id(network)] = network
         self._resident.move_to_end(id(network))
-        # Some networks know their size only once they are loaded.
+        # And after loading, because some networks know their size only then. The one in use never leaves.
         while self.limit is not None and len(self._resident) > 1 and self.nbytes > self.limit:
             self._evict()
 
@@ -73,7 +159,7 @@ class Residency:
         return bool(others)
 
     def sleep(self) -> None:
-        """Unload everything, remembering what was there."""
+        """Unload everything, and remember it for `wake`."""
         self._asleep = list(self._resident.values()) or self._asleep
         while self._resident:
             self._evict()
@@ -100,11 +186,13 @@ def release_memory() -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the error means that a smaller batch may work."""
+    """True when a smaller batch may work: a lack of memory, by torch's or Python's name for it."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
+
+# --- the device's thread --------------------------------------------------------------------------------
 
 Done = Callable[[list[Any], float], None]
 """Called with a result or exception for each call, and the seconds the forward took."""
@@ -113,7 +201,10 @@ Failed = Callable[[Exception], None]
 
 
 class Device:
-    """Runs batches and jobs in the order they come in, for every engine of the process that holds it."""
+    """Thread of one device: runs batches and jobs in the order they come in, for every engine of the process.
+
+    Made by `share`, ended by the last `release`.
+    """
 
     def __init__(self, name: str) -> None:
         self.residency = Residency(name)
@@ -123,7 +214,7 @@ class Device:
         self._thread.start()
 
     def put(self, calls: list[Call], batch: Any, done: Done, failed: Failed) -> None:
-        """Run a prepared batch; the outcome is told on the device's thread."""
+        """Run a prepared batch; `done` or `failed` is called on the device's thread."""
         self._jobs.put((calls, batch, done, failed))
 
     def call(self, job: Callable[[], None]) -> "Future[None]":
@@ -142,13 +233,13 @@ class Device:
         return future
 
     def release(self, limit: int | None) -> None:
-        """Undo one `hold`; after the last, finish what has come in, unload everything and end the thread."""
+        """Undo one `share`; after the last, finish what has come in, unload everything and end the thread."""
         with _lock:
             self._limits.remove(limit)
             self._limit()
             if self._limits:
                 return
-            del _held[self.residency.device]
+            del _devices[self.residency.device]
         self._jobs.put(None)
         self._thread.join()
 
@@ -212,12 +303,12 @@ class Device:
         return results
 
 
-_held: dict[str, Device] = {}
+_devices: dict[str, Device] = {}
 _lock = threading.Lock()
 
 
-def hold(name: str, limit: int | None = None) -> Device:
-    """The process's one `Device` of this name, made if need be; the strictest of its holders' limits counts.
+def share(name: str, limit: int | None = None) -> Device:
+    """The process's one `Device` of this name, started if need be; the strictest limit of its engines counts.
 
     Two threads that both believe to own a device would move each other's weights, and load them twice.
     """
@@ -226,77 +317,30 @@ def hold(name: str, limit: int | None = None) -> Device:
 
         name = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
     with _lock:
-        device = _held.get(name)
+        device = _devices.get(name)
         if device is None:
-            device = _held[name] = Device(name)
+            device = _devices[name] = Device(name)
         device._limits.append(limit)
         device._limit()
     return device
 
 
 def deliverable(error: BaseException) -> Exception:
-    """The error as a future can carry it; a lack of memory without the frames that hold what did not fit."""
+    """The error in a form that a future can carry.
+
+    StopIteration and what is no Exception become a RuntimeError; a lack of memory loses its traceback, whose
+    frames hold on to what did not fit.
+    """
     if not isinstance(error, Exception) or isinstance(error, StopIteration):
         return RuntimeError(f"{type(error).__name__}: {error}")
     return error.with_traceback(None) if is_out_of_memory(error) else error
 
 
-class Report(Protocol):
-    """What a place tells the engine, from any thread; every batch ends in exactly one of these."""
-
-    def done(
-        self, place: "Place", calls: list[Call], results: list[Any], prepared: float, forwarded: float
-    ) -> None:
-        """A result or an exception for each call, and the seconds spent preparing and forwarding."""
-
-    def failed(self, place: "Place", calls: list[Call], error: Exception) -> None:
-        """The batch as a whole raised; one of its calls may be to blame."""
-
-    def lost(self, place: "Place", calls: list[Call], error: Exception, *, began: bool = True) -> None:
-        """The place has died with this batch; `Placement.route` names another from now on.
-
-        `began` is False when the batch cannot have been the cause, because none of it had run.
-        """
-
-
-class Place(Protocol):
-    """Somewhere batches run."""
-
-    def resident(self, network: Network) -> bool:
-        """Whether the network can run at once, without being loaded first."""
-
-    def run(self, calls: list[Call]) -> None:
-        """Take one batch of one network and op, and report on it later."""
-
-
-class Placement(Protocol):
-    """All places of an engine."""
-
-    def start(self, report: Report) -> None:
-        """Called once, before anything else."""
-
-    def route(self, call: Call) -> Place:
-        """Where a call goes. Calls with equal shares should meet, so that caches stay warm."""
-
-    def sleep(self) -> "Future[None]":
-        """Take every network off its device; nothing runs at that time."""
-
-    def wake(self) -> "Future[None]": ...
-
-    def close(self) -> None:
-        """Stop everything. Batches still running need not be reported."""
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of weights on the devices."""
-
-    @property
-    def swaps(self) -> int:
-        """Networks that had to leave a device so far."""
+# --- the placement ------------------------------------------------------------------------------------------
 
 
 class Local:
-    """This process: worker threads that prepare, and the one thread that owns the device.
+    """Placement in this process: worker threads that prepare, and the one thread that owns the device.
 
     Args:
         device: "auto", "cpu", "cuda", "cuda:1", ...; engines that name the same one share its thread and
@@ -350,7 +394,7 @@ class Local:
     def _prepare(self, calls: list[Call]) -> None:
         begun = time.perf_counter()
         try:
-            device = self._held()
+            device = self._shared()
             batch = calls[0].network.prepare(calls[0].op, [call.item for call in calls])
         except BaseException as error:  # delivered to its callers; a native panic is no Exception
             self._report.failed(self, calls, deliverable(error))
@@ -363,11 +407,11 @@ class Local:
                 lambda error: self._report.failed(self, calls, error),
             )
 
-    def _held(self) -> Device:
-        """The device, from the first batch on: resolving "auto" imports torch."""
+    def _shared(self) -> Device:
+        """The device, taken with the first batch and not before: resolving "auto" imports torch."""
         with self._lock:
             if self._device is None:
-                self._device = hold(self._name, self._limit)
+                self._device = share(self._name, self._limit)
             return self._device
 
     def _call(self, job: Callable[[Device], None]) -> "Future[None]":

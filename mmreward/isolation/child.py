@@ -1,15 +1,14 @@
-"""The parent's side of an interpreter of its own: starts it, hands it requests, starts it again when it dies.
+"""Supervisor of a reward's own interpreter: starts it, sends it requests, starts it again when it dies.
 
-Knows processes and requests, not what is asked in them. Everything happens on one thread with an event loop,
-so there is one owner and, but for the closing of the door, no lock.
+`Request` is one question and its reply, `Outbox` the order in which requests go and what a death means for
+each, `Child` the process that is kept running. Knows nothing of what a request asks. Everything happens on
+one thread with an event loop, so there is one owner, and one lock: between `submit` and the end of that loop.
+
+Replays: whatever a process was working on when it died may be the cause. Those requests are sent again one at
+a time, nothing beside them, before anything else: so the one that kills the process a second time has been
+found, and takes no other with it. Scoring has no side effects, so a request that is sent twice costs time
+only.
 """
-
-# FOLDED mmreward/outbox.py: Requests on their way to a process that may die: which goes next, and what a death means for each.
-#
-# Whatever a process was working on when it died may be the cause. Those requests are sent again one at a time,
-# nothing beside them, before anything else: so the one that kills it a second time has been found, and takes
-# nobody with it. Knows nothing of processes.
-#
 
 import asyncio
 import os
@@ -24,21 +23,32 @@ from typing import Any
 from ..config import EngineConfig
 from ..errors import Unscorable
 from .process import LAST_WORDS, Process
-from .protocol import PROTOCOL, Message, WireError
+from .protocol import Message, WireError
 
+WORKER = "mmreward.isolation.worker"
 IN_FLIGHT = 256
 """Requests a process has at once: a full batch, and few enough that their pictures fit into memory."""
 DEATHS = 2
-"""Times a request may take the process down before it is held to be the cause."""
+"""Times a process may die with a request before the request is blamed."""
+
+START, LOAD = 120.0, 600.0
+"""Seconds an interpreter may take to say hello, and a reward to load in it."""
+GRACE = 10.0
+"""Seconds in which a process must confirm that it has cancelled a request, or be killed."""
+STARTS, DEATHS_IN_A_ROW = 3, 16
+"""Failed starts, and deaths without a reply between them, after which the child is given up."""
+_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+_NOT_ITS_OWN = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
+"""Variables that describe this interpreter's packages, not those of another."""
 
 Reply = dict[str, Any]
 
 
 class Request:
-    """One request: how it becomes a message, and where its reply goes.
+    """One request: a function that packs its message, and the future of its reply.
 
     Args:
-        pack: gives the message without its id; called again when the process has died.
+        pack: returns the message without its id; called again when the process has died.
         loads: the number of the reward that this loads, if it loads one.
     """
 
@@ -48,10 +58,10 @@ class Request:
         self.reply: Future[Reply] = Future()
         self.id = 0
         self.deaths = 0
-        self.sent = False
+        self.written = False
 
     def settle(self, result: Reply | Exception) -> None:
-        """Hand over the reply, unless whoever asked has gone."""
+        """Deliver the reply, unless the caller has cancelled it."""
         if self.reply.done() or not self.reply.set_running_or_notify_cancel():
             return
         if isinstance(result, Exception):
@@ -61,12 +71,12 @@ class Request:
 
 
 class Outbox:
-    """The requests of one child that have no reply yet. All methods are for one thread."""
+    """Requests of one child without a reply: waiting, suspect, or sent. All methods are for one thread."""
 
     def __init__(self) -> None:
         self._queue: deque[Request] = deque()
         self._suspects: deque[Request] = deque()
-        self._flight: dict[int, Request] = {}
+        self._sent: dict[int, Request] = {}
         self._alone = False
         self._ids = 0
 
@@ -74,79 +84,78 @@ class Outbox:
         self._queue.append(request)
 
     def waiting(self) -> bool:
-        """Whether there is something to send; what has been cancelled since is dropped."""
+        """True when there is something to send; cancelled requests are dropped."""
         for line in (self._suspects, self._queue):
             while line and line[0].reply.done():
                 line.popleft()
         return bool(self._suspects or self._queue)
 
     def next(self) -> Request | None:
-        """The next request that may be sent, which counts as under way from now on; None if it must wait."""
+        """The next request that may be sent, which counts as sent from now on; None if it must wait.
+
+        A suspect goes when nothing else is under way, and nothing follows it before its reply: if the process
+        dies now, there is one cause only.
+        """
         if not self.waiting():
             return None
-        if not self._flight:
+        if not self._sent:
             self._alone = False
         if self._suspects:
-            if self._flight:
+            if self._sent:
                 return None
             self._alone = True
-            return self._depart(self._suspects.popleft())
-        if self._alone or len(self._flight) >= IN_FLIGHT:
+            return self._number(self._suspects.popleft())
+        if self._alone or len(self._sent) >= IN_FLIGHT:
             return None
-        return self._depart(self._queue.popleft())
+        return self._number(self._queue.popleft())
 
     def under_way(self, request: Request) -> bool:
-        return self._flight.get(request.id) is request
+        """True from `next` until `pop` or a death."""
+        return self._sent.get(request.id) is request
 
-    def sent(self, reply: "Future[Reply]") -> Request | None:
-        """The request under way, and with the process already, that this is the reply of."""
-        return next((one for one in self._flight.values() if one.reply is reply and one.sent), None)
+    def written(self, reply: "Future[Reply]") -> Request | None:
+        """The request of this reply, if its message has gone to the process."""
+        return next((one for one in self._sent.values() if one.reply is reply and one.written), None)
 
-    def arrive(self, number: Any) -> Request | None:
-        """Take the request with this id out; None when no such request is under way."""
-        return self._flight.pop(number, None) if isinstance(number, int) else None
+    def pop(self, number: Any) -> Request | None:
+        """Take out the request with this id; None when no such request is under way."""
+        return self._sent.pop(number, None) if isinstance(number, int) else None
 
-    def bury(self, reason: str, *, blame: bool) -> None:
-        """The process has died. What was under way goes again, first; what has now died DEATHS times fails.
+    def replay(self, reason: str, *, blame: bool) -> None:
+        """After a death, queue what was under way again, first; what has now died DEATHS times fails.
 
         Args:
-            reason: what the culprit is told.
-            blame: whether a request may be the cause; not if we ended the process ourselves.
+            reason: of the failure.
+            blame: True when a request may be the cause; not if we killed the process ourselves.
         """
-        for request in reversed(self._flight.values()):
+        for request in reversed(self._sent.values()):
             request.deaths += blame
             if request.deaths == DEATHS:
+                # It has been sent twice, the second time alone: another reason for the second death is
+                # possible, such as the machine's lack of memory, but to try for ever would stop all that
+                # waits behind it.
                 request.settle(Unscorable(reason))
             else:
                 (self._suspects if request.deaths else self._queue).appendleft(request)
-        self._flight.clear()
+        self._sent.clear()
 
     def fail(self, reason: str) -> None:
-        """Answer everything with a failure."""
-        for request in (*self._flight.values(), *self._suspects, *self._queue):
+        """Settle every request with a failure."""
+        for request in (*self._sent.values(), *self._suspects, *self._queue):
             request.settle(Unscorable(reason))
-        self._flight.clear()
+        self._sent.clear()
         self._suspects.clear()
         self._queue.clear()
 
-    def _depart(self, request: Request) -> Request:
+    def _number(self, request: Request) -> Request:
         self._ids += 1
-        request.id, request.sent = self._ids, False
-        self._flight[request.id] = request
+        request.id, request.written = self._ids, False
+        self._sent[request.id] = request
         return request
 
 
-START, LOAD = 120.0, 600.0
-"""Seconds an interpreter may take to say hello, and a reward to load in it."""
-GRACE = 10.0
-"""Seconds in which a process must confirm that it has given up a cancelled request, or be ended."""
-STARTS, DEATHS_IN_A_ROW = 3, 16
-"""Failed starts, and deaths without an answer between them, after which the child is given up."""
-_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
-
-
 class Child:
-    """One interpreter, kept running as long as there is something to ask.
+    """One interpreter, kept running as long as requests wait.
 
     Args:
         python: the interpreter's path.
@@ -157,7 +166,7 @@ class Child:
     def __init__(self, python: str, engine: EngineConfig, env: dict[str, str]) -> None:
         self.python = python
         self.rewards: dict[int, Request] = {}
-        """What loads each reward in use; a process that is started again gets these requests first."""
+        """The request that loads each reward in use; a process that is started again gets these first."""
         self._arguments = [engine.model_dump_json()]
         self._env = env
         self._process: Process | None = None
@@ -165,10 +174,10 @@ class Child:
         self._deaths = 0
         self._given_up = ""
         self._blame = True
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         self._packing = ThreadPoolExecutor(1, "mmreward-pack")
         self._pid = os.getpid()
-        self._door = threading.Lock()
+        self._lock = threading.Lock()
         self._closed = False
         self._loop = asyncio.new_event_loop()
         self._main: asyncio.Task[None] = self._loop.create_task(self._run())
@@ -177,13 +186,13 @@ class Child:
 
     # --- for any thread ---------------------------------------------------------------------------
 
-    def submit(self, request: Request, *, afresh: bool = False) -> "Future[Reply]":
+    def submit(self, request: Request, *, restart: bool = False) -> "Future[Reply]":
         """Queue a request. Cancelling the future takes it back. Its exception is `Unscorable` when the child
         cannot answer.
 
         Args:
-            request: what to ask.
-            afresh: start the interpreter again even if it has been given up.
+            request: its reply is the future returned.
+            restart: start the interpreter again even if it has been given up.
 
         Raises:
             RuntimeError: closed, or this is a fork of the process that started it.
@@ -191,15 +200,15 @@ class Child:
         if os.getpid() != self._pid:
             raise RuntimeError(f"this process was forked from the one that uses {self.python}: load again")
         request.reply.add_done_callback(self._replied)
-        with self._door:  # so that nothing comes in behind the one who closes it
+        with self._lock:  # so that nothing is queued behind the end of the loop
             if self._closed:
                 raise RuntimeError(f"{self.python} has been closed")
-            self._loop.call_soon_threadsafe(self._enqueue, request, afresh)
+            self._loop.call_soon_threadsafe(self._enqueue, request, restart)
         return request.reply
 
     def stop(self) -> None:
-        """End the process and fail what waits for it; does not wait. Stopping twice is harmless."""
-        with self._door:
+        """End the process and fail all requests; does not wait. Stopping twice is harmless."""
+        with self._lock:
             if not self._closed:
                 self._closed = True
                 self._loop.call_soon_threadsafe(self._main.cancel)
@@ -209,20 +218,19 @@ class Child:
         if threading.current_thread() is not self._thread:
             self._thread.join(2 * LAST_WORDS + _LONGEST_PAUSE)
 
-    def later(self, job: Callable[[], object]) -> None:
-        """Run a function on the child's thread, if that is still there. Safe even inside the garbage
-        collector."""
+    def call_soon(self, job: Callable[[], object]) -> None:
+        """Run a function on the child's thread, if that still runs. Safe inside the garbage collector."""
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(job)
 
-    def forget(self) -> None:
-        """In a fork: close the socket, whose other end must not believe that we still hold it."""
+    def close_in_fork(self) -> None:
+        """Close a fork's copy of the socket: the process ends with its parent, not with the fork."""
         if self._process is not None:
-            self._process.socket.close()
+            self._process.close_in_fork()
 
     def _replied(self, reply: "Future[Reply]") -> None:
         if reply.cancelled():
-            self.later(partial(self._give_up, reply))
+            self.call_soon(partial(self._cancel, reply))
 
     # --- on the child's thread --------------------------------------------------------------------
 
@@ -232,30 +240,30 @@ class Child:
             with suppress(asyncio.CancelledError):
                 self._loop.run_until_complete(self._main)
         finally:
-            with self._door:
+            with self._lock:
                 self._closed = True
-            self._loop.run_until_complete(asyncio.sleep(0))  # what came in until then is told
+            self._loop.run_until_complete(asyncio.sleep(0))  # what came in until then is settled
             self._packing.shutdown(cancel_futures=True)
             self._loop.close()
 
-    def _enqueue(self, request: Request, afresh: bool) -> None:
-        if afresh:
+    def _enqueue(self, request: Request, restart: bool) -> None:
+        if restart:
             self._given_up, self._deaths = "", 0
         if self._given_up:
             request.settle(Unscorable(self._given_up))
             return
         self._outbox.add(request)
-        self._news.set()
+        self._changed.set()
 
-    def _give_up(self, reply: "Future[Reply]") -> None:
-        """Tell the process; a request that is only queued is passed over when its turn comes."""
-        request = self._outbox.sent(reply)
+    def _cancel(self, reply: "Future[Reply]") -> None:
+        """Cancel a request in the process; one that is only queued is passed over when its turn comes."""
+        request = self._outbox.written(reply)
         if request is not None and self._process is not None:
             self._process.post(Message({"op": "cancel", "id": request.id}, []))
-            self._loop.call_later(GRACE, self._insist, request, self._process)
+            self._loop.call_later(GRACE, self._kill_hanging, request, self._process)
 
-    def _insist(self, request: Request, process: Process) -> None:
-        """End a process that has not given up what it was told to: it hangs, and no other is to blame."""
+    def _kill_hanging(self, request: Request, process: Process) -> None:
+        """Kill a process that has not confirmed a cancellation: it hangs; no other request is to blame."""
         if self._outbox.under_way(request) and process is self._process:
             self._blame = False
             process.kill()
@@ -265,24 +273,24 @@ class Child:
         try:
             while True:
                 while not self._outbox.waiting():
-                    self._news.clear()
-                    await self._news.wait()
+                    self._changed.clear()
+                    await self._changed.wait()
                 try:
                     process = await self._start()
                 except (OSError, WireError) as error:
                     failed += 1
                     if failed == STARTS:
                         failed = 0
-                        self._abandon(f"{self.python} could not be started, {STARTS} times: {error}")
+                        self._give_up(f"{self.python} could not be started, {STARTS} times: {error}")
                     await self._pause(failed)
                     continue
                 failed = 0
-                await self._converse(process)
+                await self._exchange(process)
                 await self._pause(self._deaths)
         finally:
             if self._process is not None:
                 await self._process.end()
-            self._abandon(f"{self.python} has been closed")
+            self._give_up(f"{self.python} has been closed")
 
     async def _pause(self, failures: int) -> None:
         if failures:
@@ -294,77 +302,68 @@ class Child:
         Raises:
             OSError, WireError: it cannot be started, died on the way, or speaks another protocol.
         """
-        process = self._process = Process(self.python, self._arguments, self._env)
+        ours = {name: value for name, value in os.environ.items() if name not in _NOT_ITS_OWN}
+        process = Process(self.python, WORKER, self._arguments, {**ours, **self._env})
+        self._process = process
         try:
             async with asyncio.timeout(START):
-                await process.open()
-                hello = await process.read()
-            match hello:
-                case None:
-                    raise WireError("it ended before it was ready")
-                case {"hello": {"protocol": int(spoken), "mmreward": release}} if spoken != PROTOCOL:
-                    raise WireError(f"mmreward {release} there speaks protocol {spoken}, not {PROTOCOL}")
-                case {"hello": {"protocol": int()}}:
-                    pass
-                case _:
-                    raise WireError(f"it said {str(hello)[:100]} instead of hello")
+                await process.greet()
             for number, request in list(self.rewards.items()):
                 message = request.pack()
                 message.header["id"] = -number
                 async with asyncio.timeout(LOAD):
-                    await process.ask(message)
+                    await process.request(message)
         except (TimeoutError, WireError) as error:
             self._process = None
-            how = await process.end()
-            raise WireError(f"{str(error) or 'it took too long'} ({how})") from None
+            raise WireError(f"{str(error) or 'it took too long'} ({await process.end()})") from None
         return process
 
-    async def _converse(self, process: Process) -> None:
-        """Send what is queued and hand out replies until the process is gone."""
+    async def _exchange(self, process: Process) -> None:
+        """Send requests and deliver replies until the process is gone; then replay or fail the rest."""
         why = ""
         sender = asyncio.create_task(self._send_all(process))
         try:
             while (reply := await process.read()) is not None:
-                self._take(reply)
+                self._deliver(reply)
         except WireError as error:
             why = f"{error}; "
         finally:
             sender.cancel()
-        how = why + await process.end()
+        how = f"{why}{await process.end()}"
         self._process = None
-        self._outbox.bury(f"{self.python} died of this request, {DEATHS} times: {how}", blame=self._blame)
+        self._outbox.replay(f"{self.python} died of this request, {DEATHS} times: {how}", blame=self._blame)
         self._blame = True
         self._deaths += 1
         if self._deaths == DEATHS_IN_A_ROW:
-            self._abandon(f"{self.python} died {DEATHS_IN_A_ROW} times without an answer in between: {how}")
+            self._give_up(f"{self.python} died {DEATHS_IN_A_ROW} times without an answer in between: {how}")
 
     async def _send_all(self, process: Process) -> None:
         while True:
             while (request := self._outbox.next()) is None:
-                self._news.clear()
-                await self._news.wait()
+                self._changed.clear()
+                await self._changed.wait()
             try:
                 message = await self._loop.run_in_executor(self._packing, request.pack)  # reads files
                 message.header["id"] = request.id
                 if not request.reply.done():
-                    request.sent = True
+                    request.written = True
                     await process.send(message)
                     continue
             except Exception as error:  # delivered to its caller: this request cannot be sent
                 request.settle(error)
-            self._outbox.arrive(request.id)
+            self._outbox.pop(request.id)
 
-    def _take(self, reply: Reply) -> None:
-        request = self._outbox.arrive(reply.get("id"))
+    def _deliver(self, reply: Reply) -> None:
+        request = self._outbox.pop(reply.get("id"))
         if request is None:
             raise WireError(f"a reply to nothing: {str(reply)[:100]}")
         self._deaths = 0
         if "loaded" in reply and request.loads is not None:
             self.rewards[request.loads] = request
         request.settle(reply)
-        self._news.set()
+        self._changed.set()
 
-    def _abandon(self, reason: str) -> None:
-        """Answer everybody with a failure, now and until something is loaded afresh."""
+    def _give_up(self, reason: str) -> None:
+        """Fail every request, now and until a reward is loaded again."""
         self._given_up = reason
         self._outbox.fail(reason)

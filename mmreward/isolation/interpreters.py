@@ -1,6 +1,6 @@
-"""Rewards in interpreters of their own, for packages that conflict with ours.
+"""Interpreters: rewards that run in another Python, for packages that conflict with ours.
 
-`load("checklist", python="/path/to/venv/bin/python")` gives a reward like any other, which is asked in a
+`load("checklist", python="/path/to/venv/bin/python")` gives a reward like any other, which scores in a
 child process. Rewards that name the same interpreter share one child, its engine and its weights. The child
 starts with the first of them and ends with the last: when it is closed or nothing refers to it any more, and
 when this process ends, however it ends.
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class Interpreter(EngineConfig):
-    """Where a reward runs: a path, variables for its environment, and the size of the engine there.
+    """Interpreter of a reward: a path, variables for its environment, and the size of the engine there.
 
     The path is found as a shell would find it. The engine's device, budget and workers are as in
     `EngineConfig`, and those of the child alone; two rewards share a child when all of this is equal. The
@@ -53,7 +53,7 @@ class Interpreter(EngineConfig):
 
 
 class _Network(NamedTuple):
-    """What names a network of a reward that runs elsewhere."""
+    """Name of a network of a reward that runs elsewhere."""
 
     name: str
     fingerprint: str
@@ -76,22 +76,24 @@ def load_in(python: str | PathLike[str] | Mapping[str, Any], name: str, args: Ma
 
 
 class _Lease:
-    """One reward's hold on a child; called with samples, it scores them there."""
+    """Lease of a child by one reward; called with samples, it scores them there."""
 
     def __init__(self, interpreter: Interpreter) -> None:
         self._number = next(_numbers)
         self._where = interpreter.path
         self._arity: Arity = "point"
-        self._child = _hold(interpreter, self._number)
-        # The garbage collector runs anywhere, even where the lock is held: so the child's thread lets go.
-        self._end = weakref.finalize(self, self._child.later, partial(_release, self._child, self._number))
+        self._child = _lease(interpreter, self._number)
+        # The garbage collector runs anywhere, even where the lock is taken: so the child's thread releases.
+        self._end = weakref.finalize(
+            self, self._child.call_soon, partial(_release, self._child, self._number)
+        )
         self._end.atexit = False
 
     def load(self, name: str, args: Mapping[str, Any]) -> Reward:
         """Load the reward there; the result keeps this lease."""
         try:
             request = Request(partial(_load_message, self._number, name, *_packed(args)), loads=self._number)
-            reply = _wait(self._child.submit(request, afresh=True))
+            reply = _wait(self._child.submit(request, restart=True))
             facts, bound, networks, release = _facts(reply)
         except (WireError, Unscorable, RuntimeError, TimeoutError) as error:
             raise ValueError(f"{name} in {self._where}: {error}") from None
@@ -113,7 +115,7 @@ class _Lease:
         request = Request(partial(_score_message, self._number, members))
         match await wrap_future(self._child.submit(request)):
             case {"scores": [*packed]}:
-                scores = [unpack_score(one) for one in packed]
+                scores = [unpack_score(score) for score in packed]
                 return scores if self._arity == "group" else scores[0]
             case {"failed": packed}:
                 failed = unpack_score(packed)
@@ -122,36 +124,36 @@ class _Lease:
                 raise WireError(f"no scores: {str(reply)[:100]}")
 
     def close(self) -> None:
-        """Let go, and wait for the child to end if this was the last hold on it."""
+        """End the lease, and wait for the child to end if this was the last."""
         if self._end.detach() and _release(self._child, self._number):
             self._child.join()
 
 
 _numbers = count(1)
 _lock = threading.Lock()
-_held: dict[str, tuple[Child, set[int]]] = {}
-"""By interpreter: the child, and the numbers of the rewards that hold it."""
+_children: dict[str, tuple[Child, set[int]]] = {}
+"""By interpreter: the child, and the numbers of the rewards that lease it."""
 
 
-def _hold(interpreter: Interpreter, number: int) -> Child:
+def _lease(interpreter: Interpreter, number: int) -> Child:
     key = interpreter.model_dump_json()
     with _lock:
-        if key not in _held:
-            _held[key] = (Child(interpreter.path, interpreter.engine, interpreter.env), set())
-        child, numbers = _held[key]
+        if key not in _children:
+            _children[key] = (Child(interpreter.path, interpreter.engine, interpreter.env), set())
+        child, numbers = _children[key]
         numbers.add(number)
         return child
 
 
 def _release(child: Child, number: int) -> bool:
-    """Take back one hold; the child ends with the last, and then this is true."""
+    """End one lease; the child ends with the last, and then this is true."""
     child.rewards.pop(number, None)
     with _lock:
-        for key, (held, numbers) in list(_held.items()):
-            if held is child:
+        for key, (leased, numbers) in list(_children.items()):
+            if leased is child:
                 numbers.discard(number)
                 if not numbers:
-                    del _held[key]
+                    del _children[key]
                     child.stop()
                     return True
     return False
@@ -160,8 +162,8 @@ def _release(child: Child, number: int) -> bool:
 @atexit.register
 def _stop_all() -> None:
     with _lock:
-        children = [child for child, _ in _held.values()]
-        _held.clear()
+        children = [child for child, _ in _children.values()]
+        _children.clear()
     for child in children:
         child.stop()
     for child in children:
@@ -169,10 +171,10 @@ def _stop_all() -> None:
 
 
 def _forget_all() -> None:
-    """A fork has none of the threads, and must not keep the sockets open."""
-    for child, _ in _held.values():
-        child.forget()
-    _held.clear()
+    """Forget all children in a fork, which has none of the threads and must not keep the sockets open."""
+    for child, _ in _children.values():
+        child.close_in_fork()
+    _children.clear()
     _lock.release()
 
 

@@ -1,81 +1,41 @@
-"""Processes that can be killed, for work that may hang or eat the memory: symbolic algebra above all.
+"""Killable workers: processes that answer one job at a time under a hard deadline; used for algebra.
 
 A thread cannot be stopped, and a signal reaches only the main one, so each job runs in a process of its own
-program with a deadline. The kernel keeps the deadline too (an alarm without a handler), so that a job which
-holds the interpreter's lock dies, and an orphan does not outlive its job. Nothing is forked from the parent,
-which may hold a GPU: a worker is a fresh interpreter, and imports only what its module needs.
+program. The deadline is kept twice: the parent kills the worker, and the kernel does (an alarm without a
+handler), so that a job which holds the interpreter's lock dies and an orphan does not outlive its job.
+Nothing is forked from the parent, which may hold a GPU: a worker is a fresh interpreter that imports only
+what its module needs.
 
-Knows processes and lines of JSON, not what is asked in them. `child.Child` is for rewards in other
-interpreters, whose requests share an engine; there one hanging request cannot be ended without the others.
+Processes and messages are those of `process` and `protocol`. `child.Child` is for rewards in other
+interpreters, whose requests share an engine: there one hanging request cannot be ended without the others.
+Here one job is one process, nothing is sent twice, and a worker's death costs its own job.
+
+Not multiprocessing, nor a pool built on it (concurrent.futures, pebble): such workers import the caller's
+main module, so that a trainer's script without a main guard starts itself again, torch and all, and a
+daemonic process, such as a data loader's worker, may not have any. In pebble 5.2 a worker that dies idle
+breaks its pool.
 """
 
-# FOLDED mmreward/jobs.py: The worker's side of `killable`: a loop that answers jobs, one a line, and can be ended at any moment.
-
+import asyncio
 import atexit
-import json
 import os
-import queue
 import resource
-import select
 import signal
-import subprocess
 import sys
 import threading
-import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-READY = "ready"
-"""What a worker says when it may be given work."""
-
-
-def answer_jobs(answer: Callable[[Any], Any], warm: Callable[[], object]) -> None:
-    """What a worker's module runs: answer each job of stdin on stdout, until stdin ends.
-
-    The first argument of the command line is the limit of the address space. Whatever the answer raises is
-    told as {"raised": the exception's name}.
-
-    Args:
-        answer: from a job to its answer, both what JSON can hold.
-        warm: done once before the first job, so that no deadline pays for imports.
-    """
-    jobs, replies = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints is no reply
-    try:
-        warm()
-    except Exception as error:  # said by the parent, to whom it means something
-        _say(replies, f"{type(error).__name__}: {error}")
-        return
-    memory = int(sys.argv[1])
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the kernel ends us, whatever holds the interpreter
-    _say(replies, READY)
-    for line in jobs:
-        seconds, _, job = line.decode().partition(" ")
-        signal.setitimer(signal.ITIMER_REAL, float(seconds))
-        try:
-            reply = answer(json.loads(job))
-        except Exception as error:  # MemoryError and RecursionError are answers too
-            reply = {"raised": type(error).__name__}
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        _say(replies, reply)
-
-
-def _say(replies: Any, reply: Any) -> None:
-    replies.write(json.dumps(reply).encode() + b"\n")
-    replies.flush()
-
+from .process import Process, inherited
+from .protocol import Message, hello, pack, read_blocking
 
 START = 120.0
 """Seconds that a worker may take to import what it needs; not counted against any job."""
 SLACK = 0.5
 """Seconds after the deadline at which the kernel ends a worker whose parent did not."""
-_LONGEST = 1 << 20
-"""Bytes of a reply; a longer one is a worker gone mad."""
 
 
 class Killed(RuntimeError):  # noqa: N818 - reads as what it says at the raise
@@ -89,15 +49,21 @@ class Killable:
     the kernel for its memory or by anybody, costs its own job and is replaced at the next.
 
     Args:
-        module: run by each worker as `python -m module`; it calls `jobs.answer_jobs`.
+        module: run by each worker as `python -m module`; it calls `answer_jobs`.
         workers: processes at most.
         memory: bytes of address space of each, above which it gets a MemoryError.
+
+    Raises:
+        ValueError: no worker, or less memory than an interpreter needs.
     """
+
+    _loop: asyncio.AbstractEventLoop | None
+    _thread: threading.Thread | None
 
     def __init__(self, module: str, *, workers: int = 2, memory: int = 1 << 30) -> None:
         if workers < 1 or memory < 1 << 28:
             raise ValueError(f"at least one worker with 256 MiB, not {workers} with {memory} bytes")
-        self._command = [sys.executable, "-P", "-m", module, str(memory)]
+        self._module, self._memory = module, memory
         self._most = workers
         self._reset()
         _pools.add(self)
@@ -115,191 +81,191 @@ class Killable:
         """
         if not seconds > 0:
             raise ValueError(f"a deadline of {seconds} s leaves no time; give one above 0")
-        task = _Task(json.dumps(job), seconds, Future())
-        with self._lock:  # the number of threads, and that nothing comes in behind the one who closes
+        task = _Task(job, seconds, Future())
+        with self._lock:  # so that nothing is queued behind the end of the loop
             if self._closed:
                 raise RuntimeError("these workers have been closed")
-            self._waiting += 1
-            self._tasks.put(task)
-            if self._waiting > self._idle and len(self._threads) < self._most:
-                thread = threading.Thread(target=self._serve, name="mmreward-killable", daemon=True)
-                self._threads.append(thread)
-                self._idle += 1
-                thread.start()
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._run_loop, name="mmreward-killable", daemon=True)
+                self._thread.start()
+            self._loop.call_soon_threadsafe(self._enqueue, task)
         return task.answer
 
     def close(self) -> None:
-        """End every worker at once and fail what waits. Closing twice is harmless."""
+        """End every worker at once and cancel the jobs that wait. Closing twice is harmless."""
         with self._lock:
             self._closed = True
-            for _ in self._threads:
-                self._tasks.put(None)
-            workers, threads = list(self._workers), list(self._threads)
-        for worker in workers:
-            worker.kill()
-        for thread in threads:
-            if thread is not threading.current_thread():
-                thread.join(START)
+            if self._loop is not None:
+                with suppress(RuntimeError):  # closed before
+                    self._loop.call_soon_threadsafe(self._closing.set)
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(START)
 
     @property
     def processes(self) -> list[int]:
         """The ids of the workers that run now."""
-        with self._lock:
-            return [worker.pid for worker in self._workers]
+        return [process.pid for process in list(self._processes)]
 
     def _reset(self) -> None:
-        """As new; also in a fork, which has none of the threads and must not keep the pipes open."""
-        for worker in getattr(self, "_workers", ()):
-            worker.forget()
-        self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
+        """As new; also in a fork, which has none of the threads and must not keep the sockets open."""
         self._lock = threading.Lock()
-        self._threads: list[threading.Thread] = []
-        self._workers: set[_Worker] = set()
-        self._waiting, self._idle = 0, 0
+        self._loop = None
+        self._thread = None
         self._closed = False
+        self._closing = asyncio.Event()
+        self._tasks: asyncio.Queue[_Task | None] = asyncio.Queue()
+        self._servers: list[asyncio.Task[None]] = []
+        self._idle = 0
+        self._processes: set[Process] = set()
 
-    # --- on the thread of one worker --------------------------------------------------------------
+    def _forget(self) -> None:
+        for process in self._processes:
+            process.close_in_fork()
+        if self._loop is not None:
+            _of_the_parent.append(self._loop)
+        self._reset()
 
-    def _serve(self) -> None:
-        worker: _Worker | None = None
-        while (task := self._tasks.get()) is not None:
-            with self._lock:
-                self._waiting -= 1
-                self._idle -= 1
-                closed = self._closed
-            if closed:
+    # --- on the thread of the loop ----------------------------------------------------------------
+
+    def _run_loop(self) -> None:
+        assert self._loop is not None
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_until_complete(self._serve_until_closed())
+        self._loop.close()
+
+    async def _serve_until_closed(self) -> None:
+        await self._closing.wait()
+        for _ in self._servers:
+            self._tasks.put_nowait(None)
+        for process in self._processes:
+            process.kill()
+        await asyncio.gather(*self._servers)
+
+    def _enqueue(self, task: "_Task") -> None:
+        self._tasks.put_nowait(task)
+        if self._tasks.qsize() > self._idle and len(self._servers) < self._most:
+            self._idle += 1
+            self._servers.append(asyncio.get_running_loop().create_task(self._serve()))
+
+    async def _serve(self) -> None:
+        """Answer tasks, one after another, by one process, started again when it is gone."""
+        process: Process | None = None
+        while (task := await self._tasks.get()) is not None:
+            self._idle -= 1
+            if self._closed:
                 task.answer.cancel()
             elif task.answer.set_running_or_notify_cancel():
-                worker = self._attempt(task, worker)
-            with self._lock:
-                self._idle += 1
-        self._drop(worker)
+                process = await self._attempt(task, process)
+            self._idle += 1
+        await self._drop(process)
 
-    def _attempt(self, task: "_Task", worker: "_Worker | None") -> "_Worker | None":
-        """Settle the task; returns the worker if it can take another."""
+    async def _attempt(self, task: "_Task", process: Process | None) -> Process | None:
+        """Settle the task; returns the process if it can take another."""
         try:
-            if worker is None or not worker.alive:
-                self._drop(worker)
-                worker = self._start()
-            answer = worker.ask(task.job, task.seconds)
-        except Exception as error:  # delivered to whoever asked, whatever it is
-            self._drop(worker)
+            if process is None or not process.alive:
+                await self._drop(process)
+                process = None
+                if self._closed:
+                    raise Killed("these workers have been closed")
+                process = await self._start()
+            answer = await _answer_of(process, task)
+        except Exception as error:  # delivered to the caller
+            await self._drop(process)
             task.answer.set_exception(error)
             return None
         task.answer.set_result(answer)
-        return worker
+        return process
 
-    def _start(self) -> "_Worker":
-        worker = _Worker(self._command)
-        with self._lock:
-            self._workers.add(worker)
-            closed = self._closed
+    async def _start(self) -> Process:
+        # OMP_NUM_THREADS: the stacks of BLAS's threads would fill the address space.
+        env = {**os.environ, "OMP_NUM_THREADS": "1"}
+        process = Process(sys.executable, self._module, [str(self._memory)], env)
+        self._processes.add(process)
         try:
-            if closed:
-                raise Killed("these workers have been closed")
-            if (said := worker.receive(START)) != READY:
-                raise Killed(str(said))
+            async with asyncio.timeout(START):
+                await process.greet()
         except Exception as error:
-            self._drop(worker)
-            raise Killed(f"a worker could not start: {error}") from error
-        return worker
+            await self._drop(process)
+            ending = await process.end()
+            why = f"the worker {ending.how}" if ending.code is not None else f"{error}"
+            raise Killed(f"a worker could not start: {why or f'no answer within {START:g} s'}") from error
+        return process
 
-    def _drop(self, worker: "_Worker | None") -> None:
-        if worker is not None:
-            worker.end()
-            with self._lock:
-                self._workers.discard(worker)
+    async def _drop(self, process: Process | None) -> None:
+        if process is not None:
+            await process.end()
+            self._processes.discard(process)
 
 
 class _Task(NamedTuple):
-    job: str
+    job: Any
     seconds: float
     answer: "Future[Any]"
 
 
-class _Worker:
-    """One process, owned by one thread; `kill` may be called from another."""
+async def _answer_of(process: Process, task: _Task) -> Any:
+    """Send a job and read its answer.
 
-    def __init__(self, command: list[str]) -> None:
-        self._popen = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},  # threads of BLAS would fill the address space
-            start_new_session=True,  # so that Ctrl-C is ours alone
-            bufsize=0,
-        )
-        assert self._popen.stdin is not None and self._popen.stdout is not None
-        self._in, self._out = self._popen.stdin, self._popen.stdout
+    Raises:
+        TimeoutError: the deadline passed; the process still runs, or the kernel has ended it.
+        Killed: the process died, or sent something else.
+        WireError: the job cannot be sent.
+    """
+    late = TimeoutError(f"no answer within {task.seconds:g} s")
+    message = Message({"job": task.job, "seconds": task.seconds + SLACK}, [])
+    try:
+        async with asyncio.timeout(task.seconds):
+            await process.send(message)
+            reply = await process.read()
+    except TimeoutError:
+        raise late from None
+    if reply is None:
+        ending = await process.end()
+        raise late if ending.code == -signal.SIGALRM else Killed(f"the worker {ending.how}")
+    if "answer" not in reply:
+        raise Killed(f"the worker said {str(reply)[:100]}, which is no answer")
+    return reply["answer"]
 
-    @property
-    def pid(self) -> int:
-        return self._popen.pid
 
-    @property
-    def alive(self) -> bool:
-        return self._popen.poll() is None
+# --- the worker's side ----------------------------------------------------------------------------
 
-    def ask(self, job: str, seconds: float) -> Any:
-        """Send a job and wait for its answer.
 
-        Raises:
-            TimeoutError, Killed
-        """
-        message = memoryview(f"{seconds + SLACK} {job}\n".encode())
+def answer_jobs(answer: Callable[[Any], Any], warm: Callable[[], object]) -> None:
+    """Answer jobs until the parent is gone; the main function of a worker's module.
+
+    The arguments of the command line are the socket's number and the limit of the address space in bytes. An
+    exception of `answer` becomes the answer {"raised": the exception's name}.
+
+    Args:
+        answer: from a job to its answer, both what JSON can hold.
+        warm: called once before the first job, so that no deadline pays for imports.
+    """
+    sock, memory = inherited(), int(sys.argv[2])
+    try:
+        warm()
+    except Exception as error:  # raised by the parent, to whom it means something
+        sock.sendall(pack(Message({"failed": f"{type(error).__name__}: {error}"}, [])))
+        return
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the kernel ends us, whatever holds the interpreter
+    sock.sendall(pack(hello()))
+    stream = sock.makefile("rb")
+    while (message := read_blocking(stream)) is not None:
+        signal.setitimer(signal.ITIMER_REAL, message.header["seconds"])
         try:
-            while message:
-                message = message[self._in.write(message) or 0 :]
-        except OSError:
-            raise Killed("the worker was gone") from None
-        return self.receive(seconds)
-
-    def receive(self, seconds: float) -> Any:
-        """The next line it says."""
-        until = time.monotonic() + seconds
-        said = b""
-        while not said.endswith(b"\n"):
-            left = until - time.monotonic()
-            if left <= 0 or not _readable(self._out.fileno(), left):
-                raise TimeoutError(f"no answer within {seconds:g} s")
-            more = os.read(self._out.fileno(), 1 << 16)
-            if not more:
-                raise _death(self._popen.wait(), seconds)
-            said += more
-            if len(said) > _LONGEST:
-                raise Killed(f"the worker said more than {_LONGEST} bytes")
-        return json.loads(said)
-
-    def kill(self) -> None:
-        with suppress(ProcessLookupError):
-            self._popen.kill()
-
-    def end(self) -> None:
-        self.kill()
-        self._popen.wait()
-        self.forget()
-
-    def forget(self) -> None:
-        for pipe in (self._in, self._out):
-            with suppress(OSError):
-                pipe.close()
-
-
-def _readable(file: int, seconds: float) -> bool:
-    poll = select.poll()  # select() refuses file numbers above 1023, which a trainer may well have
-    poll.register(file, select.POLLIN)
-    return bool(poll.poll(seconds * 1000))
-
-
-def _death(code: int, seconds: float) -> Exception:
-    if code == -signal.SIGALRM:  # the kernel was there before us
-        return TimeoutError(f"no answer within {seconds:g} s")
-    cause = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    return Killed(f"the worker {cause}")
+            reply = pack(Message({"answer": answer(message.header["job"])}, []))
+        except Exception as error:  # MemoryError and RecursionError are answers too
+            reply = pack(Message({"answer": {"raised": type(error).__name__}}, []))
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        sock.sendall(reply)
 
 
 _pools: "weakref.WeakSet[Killable]" = weakref.WeakSet()
+_of_the_parent: list[asyncio.AbstractEventLoop] = []
+"""In a fork, the loops of its parent, kept for good: to collect one would take the parent's sockets out of an
+epoll that both share."""
 
 
 @atexit.register
@@ -310,7 +276,7 @@ def _close_all() -> None:
 
 def _forget_all() -> None:
     for pool in list(_pools):
-        pool._reset()
+        pool._forget()
 
 
 os.register_at_fork(after_in_child=_forget_all)

@@ -1,4 +1,8 @@
-"""Samples, scores and what is true of a reward, as JSON and binary blobs, and back. Nothing is pickled.
+"""Wire protocol between processes: framed messages, and samples, scores and values as JSON and binary blobs.
+
+A message on a byte stream is a JSON header and binary blobs, with their lengths in front. The peer is not
+believed: every length is held against a limit before anything of that length is read, and nothing is ever
+pickled or unpickled. Framing knows nothing of what a message says, nor of who sends it.
 
 Pictures and clips travel as the encoded bytes they have, else as raw pixels with shape and type: lossless
 both ways, so a score is the same on either side. Beside plain JSON a target, step or `meta` may hold tuples,
@@ -6,12 +10,6 @@ bytes, `Media`, dates, decimals, NaN and infinity, and numpy scalars and arrays 
 arrives as what it was, and any mapping as a dict. Anything else is refused by name: it might mean something
 else where it arrives.
 """
-
-# FOLDED mmreward/frames.py: Messages on a byte stream: a JSON header and binary blobs, with their lengths in front.
-#
-# Knows nothing of what a message says, nor of who sends it. The peer is not believed: every length is held
-# against a limit before anything of that length is read, and nothing is ever unpickled.
-#
 
 import asyncio
 import itertools
@@ -23,7 +21,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
-from typing import Any, NamedTuple, NoReturn, get_args
+from importlib.metadata import version
+from typing import Any, BinaryIO, NamedTuple, NoReturn, get_args
 
 import numpy as np
 
@@ -33,13 +32,13 @@ from ..types import SHOWN, Arity, RewardInfo, Sample, Score
 
 MAGIC = b"MMR1"
 PROTOCOL = 1
-"""What the two sides say in frames; both must speak the same one, whatever their versions."""
+"""Version of the messages; both sides must speak the same one, whatever their releases."""
 _PREFIX = struct.Struct(">4sIQ")
 """Magic, bytes of the JSON text, bytes of all blobs together."""
 
 
 class WireError(ValueError):
-    """What came in is no message of ours, or one above the limits."""
+    """Bytes that are no message of ours, or a message above the limits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +56,14 @@ class Message(NamedTuple):
     blobs: list[bytes]
 
 
+def hello() -> Message:
+    """First message of a worker that is ready: its protocol and release."""
+    return Message({"hello": {"protocol": PROTOCOL, "mmreward": version("mmreward")}}, [])
+
+
+# --- framing ------------------------------------------------------------------------------------------
+
+
 def pack(message: Message, limits: Limits = Limits()) -> bytes:
     """The message as bytes.
 
@@ -72,25 +79,11 @@ def pack(message: Message, limits: Limits = Limits()) -> bytes:
     return b"".join((_PREFIX.pack(MAGIC, len(header), sum(sizes)), header, *message.blobs))
 
 
-def unpack(data: bytes, limits: Limits = Limits()) -> Message:
-    """The message that these bytes are, all of them.
-
-    Raises:
-        WireError: they are no whole message, more than one, or one above the limits.
-    """
-    if len(data) < _PREFIX.size:
-        raise WireError(f"{len(data)} bytes are too few for a message")
-    header, body = _lengths(data[: _PREFIX.size], limits)
-    if len(data) != _PREFIX.size + header + body:
-        raise WireError(f"the message announces {header} + {body} bytes and has {len(data) - _PREFIX.size}")
-    return _parse(data[_PREFIX.size : _PREFIX.size + header], data[_PREFIX.size + header :])
-
-
 async def read(stream: asyncio.StreamReader, limits: Limits = Limits()) -> Message | None:
     """The next message; None where the stream ends between two. Memory grows with the bytes that arrive.
 
     Raises:
-        WireError: as `unpack`, or the stream ends inside a message.
+        WireError: something else arrived, a message above the limits, or a part of one.
     """
     try:
         prefix = await stream.readexactly(_PREFIX.size)
@@ -102,6 +95,23 @@ async def read(stream: asyncio.StreamReader, limits: Limits = Limits()) -> Messa
         raise WireError(f"the stream ended inside a message: {error}") from None
 
 
+def read_blocking(stream: BinaryIO, limits: Limits = Limits(blobs=0)) -> Message | None:
+    """`read` for a worker that has nothing else to do, from a buffered file.
+
+    Raises:
+        WireError: as `read`.
+    """
+    prefix = stream.read(_PREFIX.size)
+    if not prefix:
+        return None
+    if len(prefix) == _PREFIX.size:
+        header, body = _lengths(prefix, limits)
+        text, blobs = stream.read(header), stream.read(body)
+        if (len(text), len(blobs)) == (header, body):
+            return _parse(text, blobs)
+    raise WireError("the stream ended inside a message")
+
+
 def _lengths(prefix: bytes, limits: Limits) -> tuple[int, int]:
     magic, header, body = _PREFIX.unpack(prefix)
     if magic != MAGIC:
@@ -111,6 +121,7 @@ def _lengths(prefix: bytes, limits: Limits) -> tuple[int, int]:
 
 
 def _check(header: int, blobs: int, limits: Limits) -> None:
+    # Before anything of that size is read: a prefix of 16 bytes can announce 2**64.
     if header > limits.header:
         raise WireError(f"a header of {header} bytes; the limit is {limits.header}")
     if blobs > limits.blobs:
@@ -139,8 +150,10 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
 
 
+# --- values -------------------------------------------------------------------------------------------
+
 TAG = "$"
-"""The key that tells an encoded value from a mapping; a mapping that has it is sent as pairs."""
+"""The key that marks an encoded value; a mapping that has it as a key is sent as pairs."""
 ARRAYS = "biufcSUmM"
 """Kinds of numpy types that are sent: all but objects and records."""
 
@@ -150,7 +163,7 @@ _WORDS: dict[str, tuple[type, Callable[[Any], str], Callable[[str], Any]]] = {
     "date": (date, date.isoformat, date.fromisoformat),
     "decimal": (Decimal, str, Decimal),
 }
-"""What travels as a word: tag -> type, how it is written and how it is read."""
+"""Values that travel as text: tag -> type, writer and reader."""
 _SAMPLE = tuple(field.name for field in fields(Sample))
 _TEXT = ("id", "prompt", "source")
 _INFO = tuple(field.name for field in fields(RewardInfo))
@@ -161,8 +174,8 @@ _FACTS: dict[str, type] = {
 
 
 def pack_sample(sample: Sample, blobs: list[bytes]) -> dict[str, Any]:
-    """The sample as JSON; media and arrays are appended to `blobs`. A file that cannot be read says so where
-    it is looked at.
+    """The sample as JSON; media and arrays are appended to `blobs`. A file that cannot be read fails at the
+    other end, when the picture is used.
 
     Raises:
         Unscorable: a field holds something that cannot be sent.
@@ -179,8 +192,8 @@ def pack_sample(sample: Sample, blobs: list[bytes]) -> dict[str, Any]:
 
 
 def unpack_sample(packed: Any, blobs: list[bytes]) -> Sample:
-    """What `pack_sample` was given; lists stand for tuples where a sample has tuples. Blobs are taken out of
-    the list as they are used, so that no message can have one copied many times.
+    """The sample that `pack_sample` packed; lists stand for tuples where a sample has tuples. Blobs are taken
+    out of the list as they are used, so that no message can have one copied many times.
 
     Raises:
         WireError: an unknown field, or one of the wrong type.
@@ -205,14 +218,14 @@ def unpack_sample(packed: Any, blobs: list[bytes]) -> Sample:
 
 
 def pack_score(score: Score) -> dict[str, Any]:
-    """The score as JSON; a value that is none is null."""
+    """The score as JSON; the NaN of a failure is null."""
     parts = pack_value({str(name): float(part) for name, part in score.parts.items()}, [])
     value = float(score.value) if score.ok else None
     return {"value": value, "status": score.status, "parts": parts, "note": score.note}
 
 
 def unpack_score(packed: Any) -> Score:
-    """What `pack_score` was given.
+    """The score that `pack_score` packed.
 
     Raises:
         WireError: it is no score.
@@ -233,7 +246,7 @@ def unpack_score(packed: Any) -> Score:
 
 
 def pack_info(info: RewardInfo) -> dict[str, Any]:
-    """What is true of a reward, as JSON; an infinite end of its range is null, an example of more than plain
+    """The reward's declaration as JSON; an infinite end of its range is null, an example of more than plain
     values is left out."""
     low, high = (bound if math.isfinite(bound) else None for bound in map(float, info.range))
     blobs: list[bytes] = []
@@ -246,7 +259,7 @@ def pack_info(info: RewardInfo) -> dict[str, Any]:
 
 
 def unpack_info(packed: Any) -> RewardInfo:
-    """What `pack_info` was given.
+    """The declaration that `pack_info` packed.
 
     Raises:
         WireError: it does not describe a reward.
@@ -300,7 +313,7 @@ def pack_value(value: Any, blobs: list[bytes]) -> Any:
 
 
 def unpack_value(packed: Any, blobs: list[bytes]) -> Any:
-    """What `pack_value` was given.
+    """The value that `pack_value` packed.
 
     Raises:
         WireError: an unknown or malformed encoding.
@@ -398,7 +411,7 @@ def _object(packed: Any, known: Sequence[str], what: str) -> dict[str, Any]:
 
 
 def _is_number(value: Any) -> bool:
-    """Whether it is a float, or an integer that fits one."""
+    """True for a float, and for an integer that fits one."""
     return type(value) is float or (type(value) is int and abs(value) <= sys.float_info.max)
 
 

@@ -1,4 +1,4 @@
-"""The child's side of a reward that runs in its own interpreter: `python -m mmreward.isolation.worker FD ENGINE`.
+"""Worker process of a reward's own interpreter: `python -m mmreward.isolation.worker FD ENGINE`.
 
 FD is an inherited socket, ENGINE the engine's size as JSON. Requests are answered as they finish, so the
 engine here batches over all of them. The process ends with the socket: it never outlives its parent.
@@ -19,7 +19,6 @@ from collections.abc import Coroutine
 from importlib.metadata import version
 from typing import Any, NoReturn
 
-from ..assembly import engine_of
 from ..config import EngineConfig
 from ..engine.engine import Engine
 from ..engine.local import deliverable
@@ -29,13 +28,14 @@ from ..registry import Reward
 from ..scoring import checked, failure
 from ..types import Sample, Score
 from . import protocol
-from .protocol import PROTOCOL, Message, WireError, pack_info, pack_score, unpack_sample, unpack_value
+from .process import inherited
+from .protocol import Message, WireError, hello, pack_info, pack_score, unpack_sample, unpack_value
 
 Reply = dict[str, Any]
 
 
 class Worker:
-    """Answers requests from one socket on one engine."""
+    """Server of one socket: answers its requests on one engine, each as soon as it is done."""
 
     def __init__(self, engine: Engine, writer: asyncio.StreamWriter) -> None:
         self._engine = engine
@@ -44,17 +44,17 @@ class Worker:
         self._tasks: dict[int, asyncio.Task[None]] = {}
 
     async def serve(self, reader: asyncio.StreamReader) -> None:
-        """Say hello, then take requests until the other side is gone."""
-        await self._send({"hello": {"protocol": PROTOCOL, "mmreward": version("mmreward")}})
+        """Say hello, then accept requests until the parent is gone."""
+        await self._send(hello().header)
         while (message := await protocol.read(reader)) is not None:
             self._take(message)
 
     def _take(self, message: Message) -> None:
         match message.header:
-            case {"op": "load", "id": int(number), "reward": str(name), "args": args, "as": int(known)}:
-                work = self._load(name, args, message.blobs, known)
-            case {"op": "score", "id": int(number), "as": int(known), "samples": [*samples]}:
-                work = self._score(known, samples, message.blobs)
+            case {"op": "load", "id": int(number), "reward": str(name), "args": args, "as": int(reward)}:
+                work = self._load(name, args, message.blobs, reward)
+            case {"op": "score", "id": int(number), "as": int(reward), "samples": [*samples]}:
+                work = self._score(reward, samples, message.blobs)
             case {"op": "cancel", "id": int(number)}:
                 if number in self._tasks:  # not at once: a task that has not begun could not reply
                     asyncio.get_running_loop().call_soon(self._tasks[number].cancel)
@@ -80,17 +80,17 @@ class Worker:
         except WireError as error:  # a note above the limits, for one
             await self._send({"id": number, "failed": pack_score(failure(error, None))})
 
-    async def _load(self, name: str, args: Any, blobs: list[bytes], known: int) -> Reply:
+    async def _load(self, name: str, args: Any, blobs: list[bytes], reward: int) -> Reply:
         try:
-            reward, facts = await asyncio.to_thread(_loaded, name, unpack_value(args, blobs))
-        except Exception as error:  # also told to those who score with it, should it have worked before
-            self._rewards[known] = error
+            loaded, facts = await asyncio.to_thread(_loaded, name, unpack_value(args, blobs))
+        except Exception as error:  # also raised by requests to score with it, should it have worked before
+            self._rewards[reward] = error
             raise
-        self._rewards[known] = reward
+        self._rewards[reward] = loaded
         return {"loaded": facts}
 
-    async def _score(self, known: int, samples: list[Any], blobs: list[bytes]) -> Reply:
-        reward = self._rewards[known]
+    async def _score(self, number: int, samples: list[Any], blobs: list[bytes]) -> Reply:
+        reward = self._rewards[number]
         if isinstance(reward, Exception):
             raise reward
         scores = await self._engine.arun(_evaluate(reward, [unpack_sample(one, blobs) for one in samples]))
@@ -102,7 +102,7 @@ class Worker:
 
 
 async def _evaluate(reward: Reward, samples: list[Sample]) -> list[Score]:
-    """What `scoring` does with one evaluation, but for its timeout, which is the parent's."""
+    """One evaluation, as in `scoring`, without its timeout, which is the parent's."""
     try:
         scores = await reward(samples) if reward.info.arity == "group" else [await reward(*samples)]
     except (SystemExit, KeyboardInterrupt) as error:  # would end the engine's loop
@@ -115,7 +115,7 @@ async def _nothing() -> None:
 
 
 def _loaded(name: str, args: dict[str, Any]) -> tuple[Reward, Reply]:
-    """A reward, and what the parent needs to describe it and to name its scores as this process would."""
+    """A reward, and the facts by which the parent describes it and names its scores as this process would."""
     try:
         reward = load(name, **args)
     except ValueError as error:  # meant for the user as it is
@@ -132,7 +132,7 @@ def _loaded(name: str, args: dict[str, Any]) -> tuple[Reward, Reply]:
 async def _run(sock: socket.socket, engine: EngineConfig) -> NoReturn:
     reader, writer = await asyncio.open_unix_connection(sock=sock, limit=1 << 20)
     try:
-        await Worker(engine_of(engine), writer).serve(reader)
+        await Worker(Engine.from_config(engine), writer).serve(reader)
     except WireError as error:
         print(error, file=sys.stderr, flush=True)
     _end()
@@ -146,10 +146,7 @@ def _end() -> NoReturn:
 
 
 def main() -> None:
-    sock = socket.socket(fileno=int(sys.argv[1]))
-    sock.set_inheritable(False)
-    os.register_at_fork(after_in_child=sock.close)  # a fork that holds it would hide our end
-    asyncio.run(_run(sock, EngineConfig.model_validate_json(sys.argv[2])))
+    asyncio.run(_run(inherited(), EngineConfig.model_validate_json(sys.argv[2])))
 
 
 if __name__ == "__main__":

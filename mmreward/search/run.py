@@ -17,12 +17,12 @@ from statistics import fmean, stdev
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from ..assembly import engine_of
 from ..compose import Recipe, combine, weights_of
 from ..config import load_yaml
 from ..data.results import Result, Results
 from ..data.rows import read_rows
 from ..data.run import TOTAL, about_run
+from ..engine.engine import Engine
 from ..generator import Generator
 from ..loading import resolve
 from ..media import Media
@@ -293,7 +293,7 @@ class _Search:
         config, out = self.config, fresh(self.config.out)
         name, options = split(config.generator)
         generator = load(name, **options)
-        with engine_of(config.engine) as engine:
+        with Engine.from_config(config.engine) as engine:
             job = Job(
                 generator,
                 self.prompts.samples,

@@ -19,7 +19,6 @@ from typing import Any, Protocol
 from accelerate import Accelerator, PartialState
 from PIL import Image
 
-from ..assembly import engine_of
 from ..compose import weights_of
 from ..config import EngineConfig
 from ..data.pair_folder import PreferencePair
@@ -318,7 +317,7 @@ def tune(config: TuneConfig, load: Loader, report: Callable[[str], None] = print
     engine = config.engine
     if engine.device == "auto" and engine.ray is None:
         engine = EngineConfig(**{**engine.model_dump(), "device": device})
-    with engine_of(engine) as scorer:
+    with Engine.from_config(engine) as scorer:
         trainer = Trainer(
             config,
             generator,

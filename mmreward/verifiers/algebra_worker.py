@@ -1,6 +1,6 @@
 """The worker's side of the math verifier: whether two expressions are equal, by math-verify and sympy.
 
-Run as `python -m mmreward.verifiers.algebra_worker BYTES` by `killable.Killable`, and only there: sympy may
+Run as `python -m mmreward.verifiers.algebra_worker FD BYTES` by `killable.Killable`, only there: sympy may
 never come back. math-verify's own time-outs are off, for they are signals that not every thread can take.
 
 Jobs and answers:

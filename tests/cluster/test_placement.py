@@ -17,7 +17,6 @@ pytest.importorskip("ray")
 from cluster.networks import Homebound, Travelling, Unwilling
 
 from mmreward import Engine, Unscorable
-from mmreward.assembly import engine_of
 from mmreward.cluster import Grant, RayPlacement
 from mmreward.cluster.pool import rendezvous
 from mmreward.config import load_config
@@ -251,7 +250,7 @@ def test_the_ray_section_of_a_config_makes_such_an_engine(tmp_path):
         "rewards: {oracle: {}}\n"
         "engine: {items: 4, ray: {actors: 3, num_cpus: 0.5, networks: {travelling: {actors: 1}}}}\n"
     )
-    with engine_of(load_config(config).engine) as engine:
+    with Engine.from_config(load_config(config).engine) as engine:
         results = ask(engine, Travelling(), [Item(i) for i in range(10)])
         assert engine.stats().networks["travelling"].batches == 3
     assert ids(results) == list(range(10)) and len({pid for pid, _ in results}) == 1

@@ -75,6 +75,6 @@ def pid_of_a_judge(placement):
     import ray
 
     (judges,) = [pool for pool in placement._pools.values() if pool.network.name == "mini-vlm"]
-    member = next(member for member in judges.members if member.ready)
-    state = ray._private.state.actors(member.actor._actor_id.hex())
+    place = next(place for place in judges.places if place.ready)
+    state = ray._private.state.actors(place.actor._actor_id.hex())
     return state["Pid"]

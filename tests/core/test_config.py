@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mmreward.assembly import engine_of
+from mmreward import Engine
 from mmreward.config import load_config
 from mmreward.data.routing import Router
 
@@ -31,7 +31,7 @@ def test_rewards_compose_and_engine_are_read(tmp_path):
     )
     assert config.rewards == {"a": {"reward": "oracle"}, "iou": {}}
     assert config.compose.build().weights == {"a": 1.5}
-    with engine_of(config.engine) as engine:
+    with Engine.from_config(config.engine) as engine:
         assert engine.budget.items == 8
 
 
@@ -80,4 +80,4 @@ def test_every_shipped_config_names_real_rewards_and_arguments(path):
 def test_a_device_of_this_process_beside_ray_is_refused(tmp_path, own):
     config = load_config(written(tmp_path, f"rewards: {{}}\nengine: {{ray: {{}}, {own}}}"))
     with pytest.raises(ValueError, match="actors own the devices"):
-        engine_of(config.engine)
+        Engine.from_config(config.engine)

@@ -1,4 +1,4 @@
-"""Which networks are on the device, and which errors mean that a smaller batch may work."""
+"""Residency: which networks leave the device for others, and errors that mean a smaller batch may work."""
 
 import pytest
 from support.toys import FakeNetwork

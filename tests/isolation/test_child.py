@@ -16,7 +16,7 @@ from support.processes import children, descriptors, eventually, threads
 from mmreward import Media, Sample, load
 from mmreward.errors import Unscorable
 from mmreward.isolation import child, process
-from mmreward.isolation.interpreters import _held
+from mmreward.isolation.interpreters import _children
 
 pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("kept")]
 
@@ -210,7 +210,7 @@ def test_nothing_is_left_when_the_last_reward_goes(engine, python, how):
     del first, second
     gc.collect()
     assert eventually(lambda: (threads(), descriptors(), children()) == before)
-    assert len(_held) == 1
+    assert len(_children) == 1
 
 
 def test_closing_fails_what_is_waiting(engine, python):

@@ -33,7 +33,7 @@ def workers(monkeypatch):
 
 
 def gone(pid):
-    """Whether the process has ended, within a few seconds."""
+    """True when the process ends within a few seconds."""
     for _ in range(100):
         try:
             if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
@@ -142,6 +142,18 @@ def test_a_module_that_does_not_import_says_so(monkeypatch):
     one = Killable("no_such_module")
     with pytest.raises(Killed, match="could not start"):
         one.submit({}, 30).result(START)
+    one.close()
+
+
+def test_a_worker_that_cannot_get_ready_says_why(monkeypatch, tmp_path):
+    (tmp_path / "cold.py").write_text(
+        "from mmreward.isolation.killable import answer_jobs\nanswer_jobs(lambda job: job, lambda: 1 / 0)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    one = Killable("cold")
+    with pytest.raises(Killed, match="could not start: ZeroDivisionError: division by zero"):
+        one.submit({}, 30).result(START)
+    assert one.processes == []
     one.close()
 
 

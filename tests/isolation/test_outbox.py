@@ -1,5 +1,4 @@
-"""Which request goes next, and what a death costs: a machine of two kinds of request, checked without
-processes."""
+"""Outbox: the order of requests, and what a death costs each; checked without processes."""
 
 import pytest
 from hypothesis import given
@@ -31,7 +30,7 @@ def depart(outbox):
 def test_requests_go_in_order_and_no_more_than_fit():
     outbox, made = filled(IN_FLIGHT + 2)
     assert depart(outbox) == made[:IN_FLIGHT]
-    assert outbox.arrive(made[3].id) is made[3] and outbox.arrive(made[3].id) is None
+    assert outbox.pop(made[3].id) is made[3] and outbox.pop(made[3].id) is None
     assert depart(outbox) == [made[IN_FLIGHT]]
 
 
@@ -39,25 +38,25 @@ def test_requests_go_in_order_and_no_more_than_fit():
 def test_a_reply_to_nothing_is_none(number):
     outbox, _ = filled(1)
     depart(outbox)
-    assert outbox.arrive(number) is None
+    assert outbox.pop(number) is None
 
 
 def test_after_a_death_the_suspects_go_one_at_a_time_and_before_the_others():
     outbox, made = filled(3)
     depart(outbox)
     late = Request(lambda: Message({}, []))
-    outbox.bury("died", blame=True)
+    outbox.replay("died", blame=True)
     outbox.add(late)
     for request in made:
         assert depart(outbox) == [request], "alone"
-        outbox.arrive(request.id)
+        outbox.pop(request.id)
     assert depart(outbox) == [late]
 
 
 def test_those_who_are_not_blamed_go_together():
     outbox, made = filled(3)
     depart(outbox)
-    outbox.bury("ended", blame=False)
+    outbox.replay("ended", blame=False)
     assert depart(outbox) == made
 
 
@@ -68,14 +67,14 @@ def test_what_has_been_cancelled_is_passed_over():
     assert outbox.waiting() and depart(outbox) == [made[2]] and not outbox.waiting()
     made[2].reply.cancel()
     made[2].settle({})
-    outbox.bury("died", blame=True)
+    outbox.replay("died", blame=True)
     assert depart(outbox) == []
 
 
 def test_failing_answers_everything():
     outbox, made = filled(4)
     depart(outbox)
-    outbox.bury("died", blame=True)
+    outbox.replay("died", blame=True)
     outbox.next()
     outbox.add(more := Request(lambda: Message({}, [])))
     outbox.fail("given up")
@@ -93,9 +92,9 @@ def test_only_what_kills_fails_whatever_the_order(deadly, answered_before_a_deat
     while flight := [request for request in flight if not request.reply.done()] + depart(outbox):
         good = [request for request in flight if id(request) not in poison]
         for request in good[: answered_before_a_death if len(good) < len(flight) else None]:
-            outbox.arrive(request.id).settle({"scores": []})
+            outbox.pop(request.id).settle({"scores": []})
         if len(good) < len(flight):
-            outbox.bury("died", blame=True)
+            outbox.replay("died", blame=True)
             flight, deaths = [], deaths + 1
     for request in made:
         assert request.reply.done()

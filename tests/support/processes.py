@@ -1,4 +1,4 @@
-"""What this process has: workers, threads, open files. For tests that count them."""
+"""Counts of this process: workers, threads, open files."""
 
 import os
 import threading
@@ -21,7 +21,7 @@ def children():
 
 
 def eventually(holds, seconds=10.0):
-    """Whether something becomes true in time."""
+    """True when `holds()` becomes true in time."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if holds():

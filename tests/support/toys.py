@@ -19,7 +19,7 @@ class Item:
 
 
 class Panic(BaseException):
-    """What a fault in a native library looks like: no Exception."""
+    """A fault in a native library: no Exception."""
 
 
 class FakeNetwork:

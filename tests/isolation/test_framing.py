@@ -1,14 +1,15 @@
 """Messages survive the way; anything that is none is refused before it costs memory."""
 
 import asyncio
+import io
 import struct
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmreward.isolation.protocol import Limits, Message, WireError, pack, read, unpack
+from mmreward.isolation.protocol import Limits, Message, WireError, pack, read, read_blocking
 
 PREFIX = struct.Struct(">4sIQ")
 plain = st.recursive(
@@ -23,6 +24,13 @@ plain = st.recursive(
 messages = st.builds(
     Message, st.dictionaries(st.text(), plain, max_size=4), st.lists(st.binary(max_size=40), max_size=4)
 )
+
+
+def unpack(data):
+    """The message in these bytes, which hold no other."""
+    file = io.BytesIO(data)
+    (message,) = iter(lambda: read_blocking(file, Limits()), None)
+    return message
 
 
 def stream(data):
@@ -62,8 +70,8 @@ def test_a_part_of_a_message_is_none(message, data):
 
 @given(st.binary(max_size=200))
 def test_noise_is_refused(noise):
-    with pytest.raises(WireError):
-        unpack(noise)
+    with pytest.raises(WireError) if noise else nullcontext():
+        read_blocking(io.BytesIO(noise), Limits())
     with pytest.raises(WireError):
         unpack(PREFIX.pack(b"MMR1", len(noise), 0) + noise)
 
@@ -134,3 +142,18 @@ def test_a_header_that_is_not_plain_json_is_not_written(value):
 def test_a_malformed_header_is_refused(text, body):
     with pytest.raises(WireError):
         unpack(PREFIX.pack(b"MMR1", len(text), len(body)) + text + body)
+
+
+@given(messages, st.integers(0, 400))
+def test_a_blocking_reader_reads_the_same_and_refuses_a_torn_message(message, cut):
+    data = pack(message)
+    pipe = io.BytesIO(data + data)
+    assert [read_blocking(pipe, Limits()) for _ in range(3)] == [message, message, None]
+    torn = data[: len(data) - 1 - cut % (len(data) - 1)]
+    with pytest.raises(WireError, match="inside a message"):
+        read_blocking(io.BytesIO(torn), Limits())
+
+
+def test_a_blocking_reader_believes_no_size():
+    with pytest.raises(WireError, match="the limit is 100"):
+        read_blocking(io.BytesIO(PREFIX.pack(b"MMR1", 2**32 - 1, 0)), Limits(header=100))
