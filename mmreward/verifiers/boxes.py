@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .response import Verdict
-from .text import plain
+from .text import normalise
 
 Matrix = NDArray[np.float64]
 
@@ -59,7 +59,7 @@ KEYS = ("bbox_2d", "bbox", "box", "Position", "position")
 LABELS = ("label", "class", "name", "category")
 NUMERIC = re.compile(r"-?\d{1,9}(\.\d{1,9})?")
 MAX_COORDINATE = 1e7
-PARTS = ("precision", "recall", "mean_iou", "found", "true")
+BOX_PARTS = ("precision", "recall", "mean_iou", "found", "true")
 """Of an F1 of boxes."""
 EVALUATED = tuple(percent / 100 for percent in range(50, 100, 5))
 """IoU thresholds of the fixed evaluation, 0.50 to 0.95."""
@@ -125,7 +125,7 @@ def number_of(value: Any) -> float | None:
 
 
 def normalise_label(label: Any) -> str:
-    return plain(str(label))
+    return normalise(str(label))
 
 
 def label_table(aliases: Mapping[str, Sequence[str]]) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Whether a mathematical answer is right: as text, as a number, and only then by computer algebra.
 
 The first two stages are here, and settle most answers in microseconds. What they leave is an `Open` question,
-screened and spelled so that math-verify's known faults cannot be used; it belongs in a process that can be
+screened and latex_of so that math-verify's known faults cannot be used; it belongs in a process that can be
 killed (see `algebra` and `killable`).
 """
 
@@ -19,7 +19,18 @@ from decimal import Decimal
 from typing import Any, Literal, NamedTuple
 
 from ..errors import Unscorable
-from .numbers import Likeness, Number, Unit, balanced, key, listed, read_number, tidy, typeset_unit, worded
+from .numbers import (
+    Likeness,
+    Number,
+    Unit,
+    alternatives_as_list,
+    braces_match,
+    comparison_key,
+    has_words,
+    read_number,
+    tidy,
+    typeset_unit,
+)
 from .response import Verdict, inside_box, segment
 
 MAX_CHARS = 512
@@ -161,7 +172,7 @@ class _Bound:
                 raise _TooLarge(f"a limit above {MAX_TERMS}")
 
 
-PARTS = ("exact", "numeric", "symbolic")
+STAGES = ("exact", "numeric", "symbolic")
 """The stage by which a right answer was recognised is 1."""
 MAX_BOXES = 64
 MAX_DECIMALS = 40
@@ -223,15 +234,17 @@ def truth_of(target: Any) -> Truth:
     if not text:
         raise Unscorable(f"the target {given[:80]!r} is empty; leave the row out or give the true answer")
     number = read_number(text)
-    listing = listed(text)
-    words = number is None and (worded(listing) or bool(JUXTAPOSED.search(listing)))
+    listing = alternatives_as_list(text)
+    words = number is None and (has_words(listing) or bool(JUXTAPOSED.search(listing)))
     reason = (
-        "" if number or words else too_large(listing) or ("" if balanced(listing) else "unbalanced braces")
+        ""
+        if number or words
+        else too_large(listing) or ("" if braces_match(listing) else "unbalanced braces")
     )
     if reason:
         raise Unscorable(f"the target {given[:80]!r} cannot be compared with anything: {reason}")
     rest, unit = (text, None) if number or words else typeset_unit(listing)
-    return Truth(rest, key(text), number, unit, words)
+    return Truth(rest, comparison_key(text), number, unit, words)
 
 
 def answer_of(
@@ -253,7 +266,7 @@ def answer_of(
     held = inside_box(text)
     if held is None and (only_boxed or not tagged):
         raise Unscorable("there is no \\boxed{} answer", "unparsable")
-    if boxes == "agree" and len({key(tidy(box)) for box in _boxes(text)}) > 1:
+    if boxes == "agree" and len({comparison_key(tidy(box)) for box in _boxes(text)}) > 1:
         raise Unscorable("several boxed answers that disagree", "unparsable")
     answer = text if held is None else held
     if len(answer) > 4096:
@@ -271,33 +284,33 @@ def settle(truth: Truth, answer: str, likeness: Likeness) -> Verdict | Open:
         Unscorable: "unparsable" when the answer is prose, malformed, an equation where the truth is none, or
             too large to be computed with.
     """
-    if key(answer) == truth.key:
-        return verdict("exact")
+    if comparison_key(answer) == truth.key:
+        return stage_verdict("exact")
     number = read_number(answer, letters=truth.number is not None and truth.number.unit is not None)
     if truth.number and number:
-        return verdict("numeric" if likeness.same(truth.number, number) else "")
-    if truth.words or (len(key(answer)) == 1 and len(truth.key) == 1):
-        return verdict("")
-    text, unit = (spelled(number), number.unit) if number else typeset_unit(_screened(answer))
+        return stage_verdict("numeric" if likeness.same(truth.number, number) else "")
+    if truth.words or (len(comparison_key(answer)) == 1 and len(truth.key) == 1):
+        return stage_verdict("")
+    text, unit = (latex_of(number), number.unit) if number else typeset_unit(_screened(answer))
     if not _units_agree(truth, unit, likeness):
-        return verdict("")
-    pair = _aligned(spelled(truth.number) if truth.number else truth.text, text)
+        return stage_verdict("")
+    pair = _aligned(latex_of(truth.number) if truth.number else truth.text, text)
     if pair is None or NUMBERED.findall(pair.answer) != NUMBERED.findall(pair.gold):
-        return verdict("")
+        return stage_verdict("")
     if (_enclosed(pair.gold), _enclosed(pair.answer)) in MISMATCHED:
-        return verdict("")
+        return stage_verdict("")
     known, number = truth.number or read_number(pair.gold), read_number(pair.answer)
     if known and number:  # what assignments held
-        return verdict("numeric" if likeness.same(known, number) else "")
+        return stage_verdict("numeric" if likeness.same(known, number) else "")
     return _apart(pair)
 
 
-def verdict(stage: str) -> Verdict:
+def stage_verdict(stage: str) -> Verdict:
     """Right by this stage; wrong when there is none."""
-    return Verdict(float(bool(stage)), {name: float(name == stage) for name in PARTS})
+    return Verdict(float(bool(stage)), {name: float(name == stage) for name in STAGES})
 
 
-def spelled(number: Number) -> str:
+def latex_of(number: Number) -> str:
     """A number in LaTeX that leaves nothing to guess: no percent sign, unit, currency or separator."""
     value, digits = number.value, 0
     while value.denominator != 1 and digits < MAX_DECIMALS:
@@ -319,11 +332,11 @@ def _boxes(text: str) -> Iterator[str]:
 
 def _screened(answer: str) -> str:
     """The answer with alternatives as a list, if it may be handed on."""
-    text = listed(answer)
+    text = alternatives_as_list(answer)
     reason = too_large(text)
-    if not reason and worded(typeset_unit(text)[0]):
+    if not reason and has_words(typeset_unit(text)[0]):
         reason = "words where mathematics is expected"
-    if not reason and ("$" in text or "\\boxed" in text or not balanced(text)):
+    if not reason and ("$" in text or "\\boxed" in text or not braces_match(text)):
         reason = "delimiters or braces that do not match"
     if not reason and JUXTAPOSED.search(text):  # math-verify adds them up
         reason = "numbers side by side"

@@ -80,7 +80,7 @@ def tidy(text: str) -> str:
     return text[:-1].rstrip() if text.endswith(".") and not text.endswith("..") else text
 
 
-def key(text: str) -> str:
+def comparison_key(text: str) -> str:
     """What two tidied answers share when they are written alike.
 
     Spaces around signs do not count, nor does an outer \\text{}, bold type, or, for text of words, case. A
@@ -92,21 +92,21 @@ def key(text: str) -> str:
     if len(text) == 3 and text[0] == "(" and text[2] == ")" and text[1].isalpha():
         text = text[1]
     text = AFTER_COMMAND.sub(r"\1", AROUND.sub(r"\1", " ".join(text.split())))
-    return text.casefold() if len(text) > 1 and worded(text) else text
+    return text.casefold() if len(text) > 1 and has_words(text) else text
 
 
-def worded(text: str) -> bool:
+def has_words(text: str) -> bool:
     """Whether there are words in it, beyond the names of functions, units' \\text{} and commands."""
     bare = WHOLE_TEXT.sub(lambda found: f" {found[1]} ", ENVIRONMENT.sub(" ", text))
     return any(not FUNCTIONS.fullmatch(word) for word in WORD.findall(COMMAND.sub(" ", bare)))
 
 
-def listed(text: str) -> str:
+def alternatives_as_list(text: str) -> str:
     """The text with "or" and "and" between alternatives as commas."""
     return " ".join(CONNECTIVES.sub(" , ", text).split())
 
 
-def balanced(text: str) -> bool:
+def braces_match(text: str) -> bool:
     """Whether braces close what they open. Brackets need not: [0, 1) is an interval."""
     depth = at = 0
     while at < len(text):
@@ -385,22 +385,3 @@ def _suffixed(number: Number, rest: str, letters: bool) -> Number | None:
     if unit is None or number.unit is not None or (bare_letter and not letters):
         return None
     return number._replace(unit=unit)
-
-
-def chartqa_relaxed(target: str, prediction: str) -> float:
-    """ChartQA's relaxed accuracy (arXiv:2203.10244), for comparison: 0 or 1.
-
-    Keeps its faults: 5 % is allowed on years and counts too, so 1950 is as good as 2010, and the truth 0 is
-    compared as text.
-    """
-    numbers = [_chartqa_float(text) for text in (target, prediction)]
-    if numbers[0] and numbers[1] is not None:
-        return float(abs(numbers[1] - numbers[0]) / abs(numbers[0]) <= 0.05)
-    return float(prediction.lower() == target.lower())
-
-
-def _chartqa_float(text: str) -> float | None:
-    try:
-        return float(text.rstrip("%")) / 100 if text.endswith("%") else float(text)
-    except ValueError:
-        return None

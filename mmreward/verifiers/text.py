@@ -14,7 +14,7 @@ MARKS = re.compile(rb"([^\0]{%d})[^\0]+" % MAX_MARKS)
 EDGES = " \t\r\n.,:;!?'\"`*_()[]{}<>$\u2018\u2019\u201c\u201d\u3002"
 
 
-def compatible(text: str) -> str:
+def nfkc(text: str) -> str:
     """The NFKC form, in linear time: full-width letters and digits become plain, ligatures come apart."""
     if text.isascii():
         return text
@@ -26,7 +26,7 @@ def compatible(text: str) -> str:
     return unicodedata.normalize("NFKC", "".join([*kept, text[at:]])).replace("\u2212", "-")
 
 
-def plain(text: str, *, casefold: bool = True, punctuation: bool = True) -> str:
+def normalise(text: str, *, casefold: bool = True, punctuation: bool = True) -> str:
     """NFKC with single spaces.
 
     Args:
@@ -34,7 +34,7 @@ def plain(text: str, *, casefold: bool = True, punctuation: bool = True) -> str:
         casefold: make upper and lower case equal.
         punctuation: keep it; without, every character of Unicode's classes P is dropped.
     """
-    normal = compatible(text)
+    normal = nfkc(text)
     if casefold:
         normal = normal.casefold()
     if not punctuation:
@@ -42,12 +42,12 @@ def plain(text: str, *, casefold: bool = True, punctuation: bool = True) -> str:
     return " ".join(normal.split())
 
 
-def name_of(text: str) -> str:
+def normalise_name(text: str) -> str:
     """A name as it is compared with others: case, spacing, underscores and surrounding punctuation ignored.
 
     `C++` and `C` stay two names, and so do `cat` and `cats`.
     """
-    return plain(text.replace("_", " ")).strip(EDGES)
+    return normalise(text.replace("_", " ")).strip(EDGES)
 
 
 def edit_distance(a: Sequence[Hashable], b: Sequence[Hashable]) -> int:

@@ -18,7 +18,7 @@ from ... import models
 from ...errors import Unscorable
 from ...registry import reward
 from ...types import Sample, Score
-from ...verifiers.text import compatible
+from ...verifiers.text import nfkc
 
 VALUE = re.compile(r"([+-]?\d{1,6}(?:\.\d{1,6})?)(?:\s*(?:/|out of)\s*(\d{1,6}(?:\.\d{1,6})?))?\.?")
 NOT_APPLICABLE = ("n/a", "na", "not applicable", "none")
@@ -62,7 +62,7 @@ def parse_aspects(text: str, names: Sequence[str], low: float, high: float) -> d
 
 
 def _plain(text: str) -> str:
-    normal = compatible(text).replace("**", "")
+    normal = nfkc(text).replace("**", "")
     return " ".join(_bare(normal.casefold()).split())
 
 

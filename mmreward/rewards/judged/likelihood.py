@@ -25,7 +25,7 @@ from ...errors import Unscorable
 from ...models.vlms.answers import LogProb, shown_to
 from ...registry import reward
 from ...types import Sample, Score
-from ...verifiers.response import defused, fenced, read_or_wrong, reasoned, replied, segment
+from ...verifiers.response import escaped, quoted, read_or_wrong, reasoned, segment
 
 OPENING = "<answer>\n"
 """A line break, so that no token holds the tag's end and the reference's first letter."""
@@ -75,7 +75,7 @@ def reference(
         if isinstance(found, Score):
             return found
         media = shown_to(sample)
-        beginnings = [f"<think>{defused(found.thought)}</think>{OPENING}", OPENING]
+        beginnings = [f"<think>{escaped(found.thought)}</think>{OPENING}", OPENING]
         read = await gather(*(vlm.logprob(media, sample.prompt, wanted, given=text) for text in beginnings))
         informed, blind = (likelihood(logprob, how) for logprob in read)
         value = max(0.0, informed - blind) if relative else informed
@@ -147,7 +147,7 @@ def answered(response: str) -> Answered:
     if not answer:
         raise Unscorable("the answer is empty", "unparsable")
     before = response[: response.index(answer, response.rindex("<answer>") + len("<answer>"))]
-    return Answered(defused(before), defused(answer))
+    return Answered(escaped(before), escaped(answer))
 
 
 PROMPT = """You asked this question: {prompt}
@@ -192,17 +192,29 @@ def followup(
     vlm = models.vlm(judge, dtype=dtype)
 
     async def score(sample: Sample) -> Score:
-        found = read_or_wrong(lambda: replied(sample.response or ""), FOLLOWUP_PARTS)
+        found = read_or_wrong(lambda: reply_of(sample.response or ""), FOLLOWUP_PARTS)
         if isinstance(found, Score):
             return found
         media = shown_to(sample)
-        question = PROMPT.format(prompt=sample.prompt, response=fenced(found))
+        question = PROMPT.format(prompt=sample.prompt, response=quoted(found))
         read = await gather(*(vlm.logprob(media, question, said) for said in (*helped, *let_down)))
         good, bad = per_token(read[: len(helped)]), per_token(read[len(helped) :])
         value = 1 / (1 + math.exp(min(bad - good, 700.0)))
         return Score(value, {"parsed": 1.0, "helped": good, "let_down": bad})
 
     return score
+
+
+def reply_of(response: str) -> str:
+    """Reply as its reader sees it: the answer in its tags, or all that follows the thinking.
+
+    Raises:
+        Unscorable: "unparsable" when that is empty; see also `segment`.
+    """
+    reply = segment(response, bare=True).answer
+    if not reply:
+        raise Unscorable("the reply is empty", "unparsable")
+    return reply
 
 
 def per_token(read: list[LogProb]) -> float:
@@ -248,5 +260,5 @@ def self_certainty(judge: str = "Qwen/Qwen2.5-VL-7B-Instruct", dtype: str = "flo
 
 
 def _spoken(response: str) -> str:
-    replied(response)  # a response that was cut off, or says nothing, is refused
-    return defused(response.strip())
+    reply_of(response)  # a response that was cut off, or says nothing, is refused
+    return escaped(response.strip())

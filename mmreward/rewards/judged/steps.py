@@ -21,7 +21,7 @@ from ... import models
 from ...models.vlms.answers import probability_of_yes, shown_to
 from ...registry import reward
 from ...types import Sample, Score
-from ...verifiers.response import fenced, read_or_wrong, reasoned
+from ...verifiers.response import quoted, read_or_wrong, reasoned
 
 Aggregate = Literal["min", "product", "mean", "last"]
 Floats = NDArray[np.float64]
@@ -149,7 +149,7 @@ def prm(
             return found
         media = shown_to(sample)
         steps = steps_of(found.thought, max_steps)
-        shown = [fenced("\n".join(steps[: end + 1])) for end in range(len(steps))]
+        shown = [quoted("\n".join(steps[: end + 1])) for end in range(len(steps))]
         asked = [PROMPT.format(prompt=sample.prompt, steps=text) for text in shown]
         levels = await gather(*(probability_of_yes(vlm, media, question, min_mass) for question in asked))
         return Score(

@@ -21,7 +21,7 @@ from ...errors import Unscorable
 from ...models.vlms.answers import probability_of_yes, shown_to
 from ...registry import reward
 from ...types import MAX_TEXT, Sample, Score
-from ...verifiers.response import fenced, inside_box, read_or_wrong, reasoned, segment
+from ...verifiers.response import inside_box, quoted, read_or_wrong, reasoned, segment
 
 PLAIN = r"[+-]?(?:\d{1,9}(?:\.\d{0,9})?|\.\d{1,9})"
 WRITTEN_GRADE = re.compile(rf"({PLAIN})(?:/({PLAIN})|(%))?")
@@ -147,15 +147,15 @@ def thinking(
         if isinstance(found, Score):
             return found
         media = shown_to(sample)
-        quoted = QUOTED.format(prompt=sample.prompt, reasoning=fenced(found.thought))
+        reasoning = QUOTED.format(prompt=sample.prompt, reasoning=quoted(found.thought))
         if how == "grade":
-            return await graded(media, quoted)
-        asked = [f"{quoted}{question} Answer yes or no." for question in wanted.values()]
+            return await graded(media, reasoning)
+        asked = [f"{reasoning}{question} Answer yes or no." for question in wanted.values()]
         levels = await gather(*(probability_of_yes(vlm, media, question, min_mass) for question in asked))
         return Score(sum(levels) / len(levels), {"parsed": 1.0, **dict(zip(names, levels, strict=True))})
 
-    async def graded(media: tuple[Any, ...], quoted: str) -> Score:
-        question = quoted + GRADE.format(criteria=" ".join(wanted.values()))
+    async def graded(media: tuple[Any, ...], reasoning: str) -> Score:
+        question = reasoning + GRADE.format(criteria=" ".join(wanted.values()))
         written = await vlm.write(media, question, max_tokens=max_tokens)
         if not written.finished:
             raise Unscorable(f"cut off after {written.tokens} tokens: {written.text[:200]}", "unparsable")

@@ -22,7 +22,7 @@ from ...errors import Unscorable
 from ...registry import reward
 from ...types import Sample, Score
 from ...verifiers import boxes
-from ...verifiers.boxes import PARTS, Box, label_table, mean_f1, soft_f1
+from ...verifiers.boxes import BOX_PARTS, Box, label_table, mean_f1, soft_f1
 from ...verifiers.markup import found_boxes, true_boxes
 from ...verifiers.response import Verdict, verified
 from ...verifiers.spaces import Named, space_of, steps
@@ -67,7 +67,7 @@ def detection_f1(
             found = found_boxes(sample, said, bare=bare)
             return mean_f1(found, truth, labels=labels, table=table)
 
-        return verified(check, PARTS)
+        return verified(check, BOX_PARTS)
 
     return score
 
@@ -135,7 +135,7 @@ def iou(
                 decay=empty_decay,
             )
 
-        return verified(check, PARTS)
+        return verified(check, BOX_PARTS)
 
     return score
 
@@ -174,7 +174,7 @@ def _share(part: Any, whole: Any, name: str) -> float:
     return min(share, 1.0)
 
 
-def scheduled(progress: float) -> float:
+def scheduled_threshold(progress: float) -> float:
     """The threshold at this point of training, without jumps: 0.50 at the start, 0.99 at the end."""
     return float(np.interp(progress, [at for at, _ in KNOTS], [level for _, level in KNOTS]))
 
@@ -187,7 +187,7 @@ def v_triune_steps(progress: float) -> float:
     return 0.95 if progress <= 0.25 else 0.99
 
 
-def attainable(box: Box, rows: float, columns: float) -> float:
+def attainable_iou(box: Box, rows: float, columns: float) -> float:
     """The IoU of a box (in fractions of the picture) with itself rounded to a grid of rows x columns steps.
 
     An edge in the middle of two steps may be rounded either way; the worse counts.
@@ -208,15 +208,16 @@ def _nearest(edge: float, steps: float) -> tuple[float, ...]:
     return ((below + (over > 0.5)) / steps,)
 
 
-def capped(threshold: float, truth: Sequence[Box], rows: float, columns: float) -> list[float]:
+def capped_thresholds(threshold: float, truth: Sequence[Box], rows: float, columns: float) -> list[float]:
     """A threshold for each true box: `threshold`, or a little under what is attainable where that is less,
     but not under 0.5."""
     return [
-        max(min(threshold, attainable(box, rows, columns) - MARGIN), min(threshold, FLOOR)) for box in truth
+        max(min(threshold, attainable_iou(box, rows, columns) - MARGIN), min(threshold, FLOOR))
+        for box in truth
     ]
 
 
-ALL_PARTS = (*PARTS, "threshold", "progress", "mean_f1")
+DYNAMIC_PARTS = (*BOX_PARTS, "threshold", "progress", "mean_f1")
 
 
 @reward(
@@ -242,7 +243,7 @@ def dynamic_iou(
     empty_decay: float = 0.5,
     bare: bool = False,
 ) -> Any:
-    """F1 over boxes whose IoU threshold rises with training, capped by what is attainable, 0 to 1.
+    """F1 over boxes whose IoU threshold rises with training, capped by what is attainable_iou, 0 to 1.
 
     As `iou`, with a threshold per true box. `sample.meta["progress"]` in [0, 1], or `step` and `total_steps`
     there, say how far training is; a sample with neither fails with status "missing", since a guess would
@@ -274,7 +275,7 @@ def dynamic_iou(
         grid = steps(said, sample)
         done = progress_of(sample.meta) if progress is None else progress
         if schedule == "capped":
-            goals = capped(scheduled(done), truth, grid.height, grid.width)
+            goals = capped_thresholds(scheduled_threshold(done), truth, grid.height, grid.width)
         else:
             goals = [v_triune_steps(done)] * len(truth)
 
@@ -290,6 +291,6 @@ def dynamic_iou(
             }
             return Verdict(verdict.value, {**verdict.parts, **more})
 
-        return verified(check, ALL_PARTS)
+        return verified(check, DYNAMIC_PARTS)
 
     return score

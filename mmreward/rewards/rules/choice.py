@@ -18,10 +18,10 @@ from ...errors import Unscorable
 from ...registry import reward
 from ...types import Sample, Score
 from ...verifiers.response import Verdict, short_answer, verified
-from ...verifiers.text import EDGES, name_of
+from ...verifiers.text import EDGES, normalise_name
 
 Options = Mapping[str, str]
-"""Capital letter -> the option's words as `name_of` gives them."""
+"""Capital letter -> the option's words as `normalise_name` gives them."""
 PREFIXED = re.compile(r"\s*\(?([A-Za-z])[).:]\s*(\S.*)", re.DOTALL)
 
 
@@ -49,7 +49,7 @@ def options_of(given: Any) -> Options | None:
         raise Unscorable(f"options are a list of texts or letter -> text, not {type(given).__name__}")
     if len(found) < 2 or len(given) > len(ascii_uppercase):
         raise Unscorable(f"a question has 2 to {len(ascii_uppercase)} options: {str(given)[:200]}")
-    return {letter: name_of(str(text)) for letter, text in found.items()}
+    return {letter: normalise_name(str(text)) for letter, text in found.items()}
 
 
 def _unprefixed(texts: list[str]) -> list[str]:
@@ -168,7 +168,7 @@ def _within(letters: Set[str], options: Options | None) -> set[str]:
 
 
 def _by_words(words: str, options: Options | None) -> set[str]:
-    name = name_of(words)
+    name = normalise_name(words)
     return {letter for letter, text in (options or {}).items() if name and text == name}
 
 
@@ -232,7 +232,7 @@ def right_letters(target: Any, options: Options | None, select: Select = "one") 
     return right
 
 
-def judge(answer: str, right: Set[str], options: Options | None, select: Select = "one") -> Verdict:
+def grade_choice(answer: str, right: Set[str], options: Options | None, select: Select = "one") -> Verdict:
     """1 for the right options and no others.
 
     With "jaccard" a set earns |named and right| / |named or right|, but naming every option earns nothing
@@ -286,7 +286,8 @@ def choice(select: Select = "one", bare: bool = False, boxed: bool = False) -> A
         right = right_letters(sample.target, options, select)
         response = sample.response or ""
         judged = verified(
-            lambda: judge(short_answer(response, bare=bare, boxed=boxed), right, options, select), PARTS
+            lambda: grade_choice(short_answer(response, bare=bare, boxed=boxed), right, options, select),
+            PARTS,
         )
         guess = chance(len(options or ()), len(right), select)
         return replace(judged, parts={**judged.parts, "chance": guess})

@@ -9,7 +9,7 @@ from ...errors import Unscorable
 from ...registry import reward
 from ...types import Sample, Score
 from ...verifiers.response import Verdict, short_answer, verified
-from ...verifiers.text import compatible
+from ...verifiers.text import nfkc
 
 PARTS = ("exact", "off")
 MAX_DIGITS = 32
@@ -62,7 +62,7 @@ class Reading(NamedTuple):
     other: bool
 
 
-def read_counts(text: str) -> Reading:
+def read_numbers(text: str) -> Reading:
     """All numbers in a text: digits ("1,204", "3.0", "-2") and the English words from zero to one hundred."""
     counts, other = set(), False
     for match in TOKEN.finditer(text):
@@ -80,14 +80,14 @@ def read_counts(text: str) -> Reading:
     return Reading(frozenset(counts), other)
 
 
-def counted(answer: str) -> int:
+def single_count(answer: str) -> int:
     """The number that a short answer states: one, plainly.
 
     Raises:
         Unscorable: "unparsable" when there is none, when there are two different ones ("3 or 4", a range, a
             date), when one is no whole number, or when the wording hedges ("about 3", "at least 3", "not 3").
     """
-    counts, other = read_counts(answer)
+    counts, other = read_numbers(answer)
     if len(counts) != 1 or other:
         what = "no number" if not counts and not other else "more than one number, or a strange one,"
         raise Unscorable(f"{what} in {answer[:80]!r}", "unparsable")
@@ -106,7 +106,7 @@ def count_of(target: Any) -> int:
         target = int(target)
     if isinstance(target, str):
         try:
-            target = counted(compatible(target))
+            target = single_count(nfkc(target))
         except Unscorable as failure:
             raise Unscorable(f"the target {target!r} states no count") from failure
     if isinstance(target, bool) or not isinstance(target, int) or target < 0:
@@ -114,16 +114,16 @@ def count_of(target: Any) -> int:
     return target
 
 
-def judge(answer: str, truth: int, *, graded: bool = False) -> Verdict:
+def grade_count(answer: str, truth: int, *, graded: bool = False) -> Verdict:
     """1 for the true count. With `graded`, a wrong one earns half of max(0, 1 - |n - truth| / max(1, truth)).
 
     Half, so that being right is always worth more than being near. `parts["off"]` is |n - truth|, up to
     `MAX_OFF`.
 
     Raises:
-        Unscorable: "unparsable", as `counted`.
+        Unscorable: "unparsable", as `single_count`.
     """
-    off = abs(counted(answer) - truth)
+    off = abs(single_count(answer) - truth)
     parts = {"exact": float(off == 0), "off": float(min(off, MAX_OFF))}
     near = max(0.0, 1 - off / max(1, truth)) / 2 if graded and off <= max(1, truth) else 0.0
     return Verdict(1.0 if off == 0 else near, parts)
@@ -155,7 +155,7 @@ def count(graded: bool = False, bare: bool = False, boxed: bool = False) -> Any:
         response = sample.response or ""
 
         def check() -> Verdict:
-            return judge(short_answer(response, bare=bare, boxed=boxed), truth, graded=graded)
+            return grade_count(short_answer(response, bare=bare, boxed=boxed), truth, graded=graded)
 
         return verified(check, PARTS)
 

@@ -56,7 +56,7 @@ class Form:
             raise ValueError("min_think_chars is at least 0, and prefilled needs think")
 
 
-def judge_form(text: str, form: Form) -> Verdict:
+def grade_form(text: str, form: Form) -> Verdict:
     """The fraction of the declared items that are there, each exactly once and in its place.
 
     Items are the thinking's tags, the thinking itself (min(1, characters / min_think_chars), counted where
@@ -139,7 +139,7 @@ def falling(length: float, limit: float, span: float, curve: Curve = "cosine") -
     return 1 - over if curve == "linear" else (1 + math.cos(math.pi * over)) / 2
 
 
-def judge_length(text: str, length: int, *, limit: int, span: int, curve: Curve = "cosine") -> Verdict:
+def grade_length(text: str, length: int, *, limit: int, span: int, curve: Curve = "cosine") -> Verdict:
     """`falling` of the length of a whole response.
 
     Raises:
@@ -187,7 +187,7 @@ def length(
         response = sample.response or ""
         size = length_of(response, sample.meta, unit)
         return verified(
-            lambda: judge_length(response, size, limit=limit, span=fall, curve=curve), LENGTH_PARTS
+            lambda: grade_length(response, size, limit=limit, span=fall, curve=curve), LENGTH_PARTS
         )
 
     return score
@@ -196,7 +196,7 @@ def length(
 ANSWER_AFTER_THINK = re.compile(r"</think>\s*<answer>")
 
 
-def v_triune(text: str) -> float:
+def v_triune_format(text: str) -> float:
     """V-Triune (39bcf0d), of its mathverify verifier: 0.25 for each of four tags, with their line breaks.
 
     Defect: the order is not looked at, nor whether anything is inside.
@@ -205,7 +205,7 @@ def v_triune(text: str) -> float:
     return sum(0.25 for tag in tags if text.count(tag) == 1)
 
 
-def vlm_r1(text: str) -> float:
+def vlm_r1_format(text: str) -> float:
     """VLM-R1 (90052f4): 1 for thinking, spaces and an answer, from the first character to the last.
 
     Defect: both may be empty, and the tags may nest or repeat inside.
@@ -216,7 +216,7 @@ def vlm_r1(text: str) -> float:
     return float(joint is not None and joint.end() <= len(text) - len("</answer>"))
 
 
-def trl(text: str) -> float:
+def trl_format(text: str) -> float:
     """TRL (`think_format_reward`): 1 for a text that opens with its only `<think>` and closes it.
 
     Defect: the thinking may be empty, and nothing need follow.
@@ -224,7 +224,11 @@ def trl(text: str) -> float:
     return float(text.startswith("<think>") and text.count("<think>") == 1 and "</think>" in text)
 
 
-PEERS: Mapping[str, Callable[[str], float]] = {"v_triune": v_triune, "vlm_r1": vlm_r1, "trl": trl}
+PEER_FORMATS: Mapping[str, Callable[[str], float]] = {
+    "v_triune": v_triune_format,
+    "vlm_r1": vlm_r1_format,
+    "trl": trl_format,
+}
 
 
 Preset = Literal["declared", "v_triune", "vlm_r1", "trl"]
@@ -271,9 +275,9 @@ def format_(
     async def score(sample: Sample) -> Score:
         response = sample.response or ""
         if preset == "declared":
-            verdict = judge_form(response, form)
+            verdict = grade_form(response, form)
         else:
-            value = PEERS[preset](response)
+            value = PEER_FORMATS[preset](response)
             verdict = Verdict(
                 value, dict.fromkeys(FORM_PARTS, 0.0), "" if value else f"not in {preset}'s form"
             )
@@ -299,7 +303,7 @@ def ngrams(items: tuple[str, ...] | str, size: int) -> Ngrams:
     return Ngrams(total, len({items[at : at + size] for at in range(total)}))
 
 
-def judge_repetition(text: str, *, size: int = 6, unit: NgramUnit = "words", allowed: float = 0.0) -> Verdict:
+def grade_repetition(text: str, *, size: int = 6, unit: NgramUnit = "words", allowed: float = 0.0) -> Verdict:
     """1 for a text in which no n-gram occurs twice, falling to 0 as all are the same.
 
     The value is min(1, unique / ((1 - allowed) * total)), where `allowed` is the share of repetition that
@@ -348,7 +352,7 @@ def repetition(size: int = 6, unit: NgramUnit = "words", allowed: float = 0.0) -
 
         def check() -> Verdict:
             segment(response, bare=True)
-            return judge_repetition(response, size=size, unit=unit, allowed=allowed)
+            return grade_repetition(response, size=size, unit=unit, allowed=allowed)
 
         return verified(check, REPETITION_PARTS)
 

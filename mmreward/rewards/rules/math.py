@@ -15,10 +15,10 @@ from ...errors import Unscorable
 from ...registry import reward
 from ...types import Sample, Score
 from ...verifiers.algebra import Effort, Exceeded, decide, use_math_verify
-from ...verifiers.math import PARTS, answer_of, settle, truth_of
+from ...verifiers.math import STAGES, answer_of, settle, truth_of
 from ...verifiers.numbers import WHOLE_TEXT, Likeness, Number, Relax, read_number, tidy
 from ...verifiers.response import Verdict, inside_box, segment, verified
-from ...verifiers.text import plain
+from ...verifiers.text import normalise
 
 Kind = Literal["auto", "text", "number", "sequence", "math"]
 ANSWER_PARTS = ("text", "number", "math", "items")
@@ -30,12 +30,12 @@ SIGNS_OF_MATH = ("\\", "^", "=")
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class Target:
     """A truth, read once.
 
     Args:
         kind: how answers are compared with it; never "auto".
-        texts: the spellings that are right, as `unwrapped` gives them.
+        texts: the spellings that are right, as `normalise_text` gives them.
         number: of kind "number".
         items: of kind "sequence".
         given: the target itself, for kind "math".
@@ -44,11 +44,11 @@ class Wanted:
     kind: Kind
     texts: frozenset[str] = frozenset()
     number: Number | None = None
-    items: "tuple[Wanted, ...]" = ()
+    items: "tuple[Target, ...]" = ()
     given: Any = None
 
 
-def wanted(target: Any, kind: Kind = "auto", aliases: Sequence[str] = ()) -> Wanted:
+def target_of(target: Any, kind: Kind = "auto", aliases: Sequence[str] = ()) -> Target:
     """Read a target.
 
     Args:
@@ -63,30 +63,30 @@ def wanted(target: Any, kind: Kind = "auto", aliases: Sequence[str] = ()) -> Wan
     if kind == "auto":
         kind = _kind(target)
     if kind == "math":
-        return Wanted("math", given=target)
+        return Target("math", given=target)
     if kind == "sequence":
-        items = split(target) if isinstance(target, str) else target
+        items = split_items(target) if isinstance(target, str) else target
         if not isinstance(items, list | tuple) or not 0 < len(items) <= MAX_ITEMS:
             raise Unscorable(
                 f"the target {str(target)[:80]!r} is no sequence; give a list of 1 to {MAX_ITEMS}"
             )
-        return Wanted("sequence", items=tuple(_item(item) for item in items))
+        return Target("sequence", items=tuple(_item(item) for item in items))
     number = read_number(target)
     if kind == "number":
         if number is None:
             raise Unscorable(
                 f"the target {str(target)[:80]!r} is no number; correct it or choose another kind"
             )
-        return Wanted("number", number=number)
+        return Target("number", number=number)
     if isinstance(target, bool):
         target = "yes" if target else "no"
-    texts = frozenset(unwrapped(str(text)) for text in (target, *aliases))
+    texts = frozenset(normalise_text(str(text)) for text in (target, *aliases))
     if not isinstance(target, str | int | float) or "" in texts:
         raise Unscorable(f"the target {str(target)[:80]!r} is no text; give some that is not empty")
-    return Wanted("text", texts)
+    return Target("text", texts)
 
 
-def match(truth: Wanted, answer: str, likeness: Likeness) -> Verdict:
+def compare(truth: Target, answer: str, likeness: Likeness) -> Verdict:
     """1 when the answer is the truth, else 0; for kinds other than "math".
 
     Raises:
@@ -98,28 +98,28 @@ def match(truth: Wanted, answer: str, likeness: Likeness) -> Verdict:
             "the answer is empty" if not answer.strip() else "the answer is too long", "unparsable"
         )
     if truth.kind == "sequence":
-        items = split(answer)
+        items = split_items(answer)
         hits = sum(map(_same, truth.items, items, [likeness] * len(items)))
         right = float(hits == len(items) == len(truth.items))
         share = hits / max(len(items), len(truth.items))
-        return judged(right, items=share)
+        return answer_verdict(right, items=share)
     if truth.kind == "number" and read_number(answer) is None:
         raise Unscorable(f"{answer[:80]!r} is no number", "unparsable")
     right = float(_same(truth, answer, likeness))
-    return judged(right, **{truth.kind: right})
+    return answer_verdict(right, **{truth.kind: right})
 
 
-def judged(value: float, **parts: float) -> Verdict:
+def answer_verdict(value: float, **parts: float) -> Verdict:
     """A verdict with these parts and the others at 0."""
     return Verdict(value, {name: parts.get(name, 0.0) for name in ANSWER_PARTS})
 
 
-def unwrapped(text: str) -> str:
+def normalise_text(text: str) -> str:
     """Text without case, width, outer quotes, \\text{} and closing full stop; single spaces.
 
     Inner signs stay: a puzzle's strings are exact.
     """
-    text = plain(text)
+    text = normalise(text)
     if whole := WHOLE_TEXT.fullmatch(text):
         text = whole[1].strip()
     if len(text) > 1 and text.endswith(".") and text[-2].isalnum():
@@ -129,7 +129,7 @@ def unwrapped(text: str) -> str:
     return text
 
 
-def split(text: str) -> list[str]:
+def split_items(text: str) -> list[str]:
     """The items of "a, b, c", "[a; b]", "a -> b" or "a b c", in the first of these ways that splits it."""
     text = tidy(text).strip()
     if len(text) > 2 and text[0] + text[-1] in ("[]", "()", "{}"):
@@ -150,13 +150,13 @@ def _kind(target: Any) -> Kind:
     return "text"
 
 
-def _item(item: Any) -> Wanted:
-    return wanted(item, "number" if read_number(item) else "text")
+def _item(item: Any) -> Target:
+    return target_of(item, "number" if read_number(item) else "text")
 
 
-def _same(truth: Wanted, answer: str, likeness: Likeness) -> bool:
+def _same(truth: Target, answer: str, likeness: Likeness) -> bool:
     if truth.number is None:
-        return unwrapped(answer) in truth.texts
+        return normalise_text(answer) in truth.texts
     number = read_number(answer)
     return number is not None and likeness.same(truth.number, number)
 
@@ -214,13 +214,13 @@ def answer(
         use_math_verify()
 
     async def judge(sample: Sample) -> Verdict | Unscorable:
-        truth = _wanted(sample.target, kind)
+        truth = _target_of_row(sample.target, kind)
         response = sample.response or ""
         try:
             if truth.kind != "math":
                 text = segment(response, bare=bare).answer
                 held = inside_box(text)
-                return match(truth, text if held is None else held, likeness)
+                return compare(truth, text if held is None else held, likeness)
             known = truth_of(truth.given)
             settled = settle(known, answer_of(response, bare=bare), likeness)
         except Unscorable as failure:
@@ -233,7 +233,7 @@ def answer(
             if isinstance(result, Unscorable):
                 return result
             settled = result
-        return judged(settled.value, math=settled.value)._replace(note=settled.note)
+        return answer_verdict(settled.value, math=settled.value)._replace(note=settled.note)
 
     async def score(sample: Sample) -> Score:
         result = await judge(sample)
@@ -248,16 +248,16 @@ def answer(
     return score
 
 
-def _wanted(target: Any, kind: Kind) -> Wanted:
+def _target_of_row(target: Any, kind: Kind) -> Target:
     if not isinstance(target, Mapping):
-        return wanted(target, kind)
+        return target_of(target, kind)
     # A table's missing cells come as None.
     given = {name: value for name, value in target.items() if value is not None}
     if unknown := sorted(set(given) - set(KEYS)):
         raise Unscorable(f"the target has {', '.join(unknown)}; it may have {', '.join(KEYS)}")
     if "answer" not in given:
         raise Unscorable("the target has no answer")
-    return wanted(given["answer"], given.get("kind", kind), given.get("aliases", ()))
+    return target_of(given["answer"], given.get("kind", kind), given.get("aliases", ()))
 
 
 @reward(
@@ -330,6 +330,6 @@ def math(
                 raise judged
             return judged
 
-        return verified(check, PARTS)
+        return verified(check, STAGES)
 
     return score

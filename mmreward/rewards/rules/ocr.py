@@ -9,7 +9,7 @@ from ...errors import Unscorable
 from ...registry import reward
 from ...types import Sample, Score
 from ...verifiers.response import Verdict, segment, verified
-from ...verifiers.text import edit_distance, plain
+from ...verifiers.text import edit_distance, normalise
 
 Mode = Literal["cer", "wer", "anls", "exact"]
 PARTS = ("exact", "similarity")
@@ -30,7 +30,7 @@ def references_of(target: Any) -> list[str]:
     return list(texts)
 
 
-def judge(
+def grade_transcription(
     answer: str,
     references: Sequence[str],
     *,
@@ -53,12 +53,12 @@ def judge(
     """
     verdicts = []
     for reference in references:
-        truth = plain(reference, casefold=casefold, punctuation=punctuation)
+        truth = normalise(reference, casefold=casefold, punctuation=punctuation)
         if reference.strip() and not truth:
             raise Unscorable(f"nothing is left of the target {reference!r} without punctuation")
         if len(answer) > 4 * len(reference) + 64:
             continue
-        found = plain(answer, casefold=casefold, punctuation=punctuation)
+        found = normalise(answer, casefold=casefold, punctuation=punctuation)
         similarity = _similarity(found, truth, mode)
         value = 0.0 if mode == "anls" and similarity <= 1 - ANLS_THRESHOLD else similarity
         verdicts.append(Verdict(value, {"exact": float(found == truth), "similarity": similarity}))
@@ -106,7 +106,9 @@ def ocr(mode: Mode = "cer", casefold: bool = False, punctuation: bool = True, ba
 
         def check() -> Verdict:
             answer = segment(response, bare=bare).answer
-            return judge(answer, references, mode=mode, casefold=casefold, punctuation=punctuation)
+            return grade_transcription(
+                answer, references, mode=mode, casefold=casefold, punctuation=punctuation
+            )
 
         return verified(check, PARTS)
 

@@ -115,17 +115,6 @@ def is_right(said: str, probe: Probe) -> bool:
     return any(_same(_normal(said), _normal(answer)) for answer in probe.answers)
 
 
-def pearl_probe_accuracy(text: str, probes: Sequence[Probe]) -> float:
-    """PEARL's number, for comparison: right / answered, answers paired with probes by their order.
-
-    The number in a tag is ignored and a probe that is left out costs nothing, so a policy that answers one
-    easy probe first earns 1.0. No answer at all gives 0.
-    """
-    answers = re.findall(r"<a\d{1,3}>([^<]{0,4096})</a\d{1,3}>", text)[: len(probes)]
-    right = [is_right(said, probe) for said, probe in zip(answers, probes, strict=False)]
-    return sum(right) / len(right) if right else 0.0
-
-
 def _same(said: str, wanted: str) -> bool:
     if NUMBER.fullmatch(said) and NUMBER.fullmatch(wanted):
         return Fraction(said) == Fraction(wanted)

@@ -14,7 +14,7 @@ from ...types import Sample, Score
 from ...verifiers.boxes import Matrix, best_match, number_of, ramp
 from ...verifiers.lists import parse_list
 from ...verifiers.response import Several, Verdict, expect_one, segment, verified
-from ...verifiers.text import compatible
+from ...verifiers.text import nfkc
 
 START, END = ("start", "start_time", "begin", "from"), ("end", "end_time", "stop", "to")
 BOTH = ("span", "timestamp", "timestamps", "time", "segment")
@@ -100,7 +100,7 @@ def seconds_of(value: Any) -> float | None:
 
 
 def _plain(text: str) -> str:
-    return " ".join(compatible(text).translate(DASHES).casefold().split())
+    return " ".join(nfkc(text).translate(DASHES).casefold().split())
 
 
 def t_iou(a: Span, b: Span) -> float:

@@ -22,13 +22,13 @@ from typing import Any
 from ...errors import Unscorable
 from ...registry import reward
 from ...types import Sample, Score
-from ...verifiers.response import Verdict, bounded, short_answer, verified
-from ...verifiers.text import EDGES, name_of
+from ...verifiers.response import Verdict, normalise_answer, short_answer, verified
+from ...verifiers.text import EDGES, normalise_name
 
 LABEL_PARTS = ("correct", "known")
 
 
-def names_of(target: Any) -> Set[str]:
+def label_names(target: Any) -> Set[str]:
     """All names of the true class: a text, a list of them, or {"label": ..., "aliases": [...]}.
 
     Raises:
@@ -41,7 +41,7 @@ def names_of(target: Any) -> Set[str]:
         given = [target]
     if not isinstance(given, list | tuple):
         raise Unscorable(f"the target {target!r} is no label: give a text, or a list of a class's names")
-    names = [name_of(name) if isinstance(name, str) else "" for name in given]
+    names = [normalise_name(name) if isinstance(name, str) else "" for name in given]
     if not names or not all(names):
         raise Unscorable(f"the target {target!r} has no name, or an empty one")
     return frozenset(names)
@@ -57,21 +57,21 @@ def known_labels(given: Any, names: Set[str]) -> Set[str]:
         return frozenset()
     if isinstance(given, str | bytes) or not isinstance(given, Iterable):
         raise Unscorable(f"labels are a list of texts, not {given!r}")
-    labels = frozenset(name_of(str(label)) for label in given)
+    labels = frozenset(normalise_name(str(label)) for label in given)
     if not names & labels:
         raise Unscorable(f"the target {sorted(names)[0]!r} is none of the labels {', '.join(sorted(labels))}")
     return labels
 
 
-def judge_label(answer: str, names: Set[str], labels: Set[str] = frozenset()) -> Verdict:
-    """1 when the answer, normalised by `name_of`, is one of the names.
+def grade_label(answer: str, names: Set[str], labels: Set[str] = frozenset()) -> Verdict:
+    """1 when the answer, normalised by `normalise_name`, is one of the names.
 
     `parts["known"]` is whether it is the name of any class, which tells a confusion from a made-up label.
 
     Raises:
         Unscorable: "unparsable" when it is empty.
     """
-    name = name_of(answer)
+    name = normalise_name(answer)
     if not name:
         raise Unscorable("the answer is empty", "unparsable")
     correct = name in names
@@ -101,7 +101,7 @@ def sections(text: str, names: tuple[str, ...]) -> dict[str, str] | None:
     return None if rest else found
 
 
-def judge_time_series(
+def grade_time_series(
     text: str, names: Set[str], labels: Set[str], *, extension: bool, min_chars: int
 ) -> Verdict:
     """0.9 for the right class plus 0.1 for the form.
@@ -120,7 +120,7 @@ def judge_time_series(
     if "<think>" in body:
         raise Unscorable("the reasoning was never closed: the response is cut off", "unparsable")
     inside = body.partition("<class>")[2].partition("</class>")[0]
-    verdict = judge_label(bounded(inside), names, labels)
+    verdict = grade_label(normalise_answer(inside), names, labels)
     parts = ("think", "class", "extension") if extension else ("think", "class")
     found = sections(text, parts)
     full = found is not None and all(
@@ -158,14 +158,14 @@ def label(thinking: bool = True, bare: bool = False) -> Any:
     """
 
     async def score(sample: Sample) -> Score:
-        names = names_of(sample.target)
+        names = label_names(sample.target)
         labels = known_labels(sample.meta.get("labels"), names)
         response = sample.response or ""
 
         def answer() -> str:
-            return short_answer(response, bare=bare) if thinking else bounded(response)
+            return short_answer(response, bare=bare) if thinking else normalise_answer(response)
 
-        judged = verified(lambda: judge_label(answer(), names, labels), LABEL_PARTS)
+        judged = verified(lambda: grade_label(answer(), names, labels), LABEL_PARTS)
         guess = 1 / len(labels) if labels else 0.0
         return replace(judged, parts={**judged.parts, "chance": guess})
 
@@ -201,11 +201,11 @@ def time_series(extension: bool = False, min_chars: int = 32) -> Any:
         raise ValueError(f"min_chars is {min_chars}: an empty section must not count, so it is at least 1")
 
     async def score(sample: Sample) -> Score:
-        names = names_of(sample.target)
+        names = label_names(sample.target)
         labels = known_labels(sample.meta.get("labels"), names)
         response = sample.response or ""
         return verified(
-            lambda: judge_time_series(response, names, labels, extension=extension, min_chars=min_chars),
+            lambda: grade_time_series(response, names, labels, extension=extension, min_chars=min_chars),
             TIME_SERIES_PARTS,
         )
 
@@ -221,7 +221,7 @@ VERDICTS = re.compile(r"\b(?:yes|no(?! [^\W\d_]))\b|\bno (?=yes\b)")
 """Every `yes`, and every `no` that is not the determiner of a noun, as in "no cat"."""
 
 
-def said(answer: str) -> bool:
+def says_yes(answer: str) -> bool:
     """Whether a short answer says yes. "Yes, there is no cat" does; "yes and no" says nothing.
 
     The answer's first word, or the first after "the answer is", must be one of the two: words like "know" or
@@ -241,7 +241,7 @@ def said(answer: str) -> bool:
     return word[0] == "yes"
 
 
-def truth_of(target: Any) -> bool:
+def yes_no_target(target: Any) -> bool:
     """A target: true or false, 1 or 0, or a text that says yes or no.
 
     Raises:
@@ -250,14 +250,14 @@ def truth_of(target: Any) -> bool:
     if isinstance(target, bool) or (isinstance(target, int | float) and target in (0, 1)):
         return bool(target)
     try:
-        return said(target if isinstance(target, str) else "")
+        return says_yes(target if isinstance(target, str) else "")
     except Unscorable as failure:
         raise Unscorable(f"the target {target!r} is neither yes nor no") from failure
 
 
-def judge_yes_no(answer: str, truth: bool) -> Verdict:
+def grade_yes_no(answer: str, truth: bool) -> Verdict:
     """1 when the answer says what is true."""
-    yes = said(answer)
+    yes = says_yes(answer)
     return Verdict(float(yes == truth), {"correct": float(yes == truth), "said_yes": float(yes)})
 
 
@@ -282,10 +282,10 @@ def yes_no(bare: bool = False, boxed: bool = False) -> Any:
     """
 
     async def score(sample: Sample) -> Score:
-        truth = truth_of(sample.target)
+        truth = yes_no_target(sample.target)
         response = sample.response or ""
         return verified(
-            lambda: judge_yes_no(short_answer(response, bare=bare, boxed=boxed), truth), YES_NO_PARTS
+            lambda: grade_yes_no(short_answer(response, bare=bare, boxed=boxed), truth), YES_NO_PARTS
         )
 
     return score

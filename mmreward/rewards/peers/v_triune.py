@@ -1,113 +1,26 @@
 """V-Triune's detection reward with its bugs, for comparison only (One RL to See Them All, arXiv:2505.18129;
-MiniMax-AI/One-RL-to-See-Them-All, commit 39bcf0d).
+MiniMax-AI/One-RL-to-See-Them-All, commit 39bcf0d, Apache-2.0).
 
-Only the reward `v_triune` uses it; what replaces it is the reward `dynamic_iou`.
+First its reader of boxes, then its two matchers, then its verifier and the reward `v_triune` around it. It loses
+perfect boxes in another order, answers with an apostrophe or a code fence, and an honest nothing on an empty
+picture; tests/rewards/test_box_peers.py pins each defect. `dynamic_iou` replaces it.
 """
-
-# FOLDED mmreward/verifiers/peers/average_precision.py: Average precision as COCO counts it, for boxes without confidence: what peers train on and report.
-#
-# Not for training here. With constant scores it depends on the order of the boxes, and false boxes after the
-# true ones are free: two right boxes and 98 on nothing still have AP 1.
-#
-# FOLDED mmreward/verifiers/peers/vlm_r1.py: VLM-R1's rewards of boxes with their bugs, for comparison only (arXiv:2504.07615; om-ai-lab/VLM-R1, commit
-# 90052f4).
-#
-# Only the reward `vlm_r1` uses it; what replaces it are the rewards `grounding` and `iou`.
-#
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ...verifiers.boxes import Box, Matrix, overlaps
-
-AP_LEVELS = tuple(percent / 100 for percent in range(50, 100, 5))
-RECALLS = np.linspace(0.0, 1.0, 101)
-MAX_FOUND = 100
-"""Boxes per label that count; COCO drops the rest."""
-MAX_AREA = 1e10
-"""COCO ignores true boxes above this, in squared units of the coordinates."""
-
-
-class Precisions(NamedTuple):
-    """Each 0 to 1, or -1 where no true box counts."""
-
-    map: float
-    ap50: float
-    ap75: float
-
-
-def average_precision(found: Sequence[Box], truth: Sequence[Box]) -> Precisions:
-    """AP over IoU 0.50 to 0.95, at 0.50 and at 0.75, averaged over the labels of the truth.
-
-    All boxes have the same confidence, so they count in the order given. Boxes whose label is not in the
-    truth are dropped for free, as COCO does; see the module for why this is no reward.
-    """
-    curves = [_by_level(found, truth, label) for label in sorted({box.label for box in truth})]
-    counted = np.array([curve for curve in curves if curve is not None])
-    if not len(counted):
-        return Precisions(-1.0, -1.0, -1.0)
-    at = counted.mean(axis=0)
-    return Precisions(float(at.mean()), float(at[AP_LEVELS.index(0.5)]), float(at[AP_LEVELS.index(0.75)]))
-
-
-def _by_level(found: Sequence[Box], truth: Sequence[Box], label: str) -> list[float] | None:
-    """AP of one label at each IoU level; None when none of its true boxes counts."""
-    mine = [box for box in found if box.label == label][:MAX_FOUND]
-    true = sorted((box for box in truth if box.label == label), key=_too_large)  # those that count come first
-    num_counted = sum(not _too_large(box) for box in true)
-    if not num_counted:
-        return None
-    overlap = overlaps(mine, true)
-    outside = np.array([_too_large(box) for box in mine], dtype=bool)
-    return [
-        _interpolated(_outcomes(overlap, level, num_counted, outside), num_counted) for level in AP_LEVELS
-    ]
-
-
-def _too_large(box: Box) -> bool:
-    return (box.x2 - box.x1) * (box.y2 - box.y1) > MAX_AREA
-
-
-def _outcomes(
-    overlap: Matrix, level: float, num_counted: int, outside: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
-    """In the order of the found boxes, whether each is a true positive; ignored boxes are left out."""
-    free = np.ones(overlap.shape[1], dtype=bool)
-    right: list[bool] = []
-    for row, too_large in zip(overlap, outside, strict=True):
-        match = _best(row, free, level, slice(0, num_counted))
-        if match is not None:
-            free[match] = False
-            right.append(True)
-            continue
-        ignored = _best(row, free, level, slice(num_counted, None))
-        if ignored is not None:
-            free[num_counted + ignored] = False
-        elif not too_large:
-            right.append(False)
-    return np.array(right, dtype=bool)
-
-
-def _best(row: NDArray[np.float64], free: NDArray[np.bool_], level: float, part: slice) -> int | None:
-    """The last of the best free boxes in this part of the row that reach the level."""
-    worth = np.where(free[part], row[part], -1.0)
-    if not worth.size or worth.max() < min(level, 1 - 1e-10):
-        return None
-    return int(len(worth) - 1 - worth[::-1].argmax())
-
-
-def _interpolated(right: NDArray[np.bool_], num_true: int) -> float:
-    """Precision at 101 recalls, each the best at that recall or a higher one."""
-    hits = np.cumsum(right)
-    precision = hits / np.arange(1, len(right) + 1)
-    best = np.maximum.accumulate(precision[::-1])[::-1]
-    at = np.searchsorted(hits / num_true, RECALLS, side="left")
-    return float(np.append(best, 0.0)[np.minimum(at, len(best))].mean())
-
+from ...errors import Unscorable
+from ...registry import reward
+from ...types import Sample, Score
+from ...verifiers.boxes import Box, overlaps
+from ...verifiers.markup import true_boxes
+from ...verifiers.response import Verdict, verified
+from ...verifiers.spaces import SPACES, extent
+from ..rules.boxes import progress_of, v_triune_steps
+from .average_precision import average_precision
 
 LEVELS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.99)
 REPORTED = {"iou": (0.5, 0.95), "label": (0.5, 0.75, 0.95, 0.99)}
@@ -152,22 +65,22 @@ Matcher = Callable[[Sequence[Box], Sequence[Box], float], list[Pair]]
 Threshold = float | Literal["average"]
 
 
-def v_triune_answer(response: str) -> str:
+def answer_of(response: str) -> str:
     """What the first answer tags hold, those in the thinking included; "" where there are none."""
     inside, closed, _ = response.partition("<answer>")[2].partition("</answer>")
     return inside if closed else ""
 
 
-def v_triune_detection_format(response: str) -> float:
+def format_score(response: str) -> float:
     """1 for boxes that can be read and one closing tag, with the line breaks that its prompts ask for.
 
     Defects: several opening tags pass, no thinking is asked for, and an answer of no boxes is not in form.
     """
     tagged = "\n<answer>\n" in response and response.count("\n</answer>") == 1
-    return float(tagged and v_triune_boxes(v_triune_answer(response)) is not None)
+    return float(tagged and read_boxes(answer_of(response)) is not None)
 
 
-def v_triune_boxes(answer: str) -> list[Box] | None:
+def read_boxes(answer: str) -> list[Box] | None:
     """Boxes of an answer as V-Triune reads them; None where it reads none, which is also what `[]` gives.
 
     All quotes become double ones, so an apostrophe in a label loses the whole answer, as does a code fence.
@@ -203,7 +116,7 @@ def _read(item: Any) -> Box | None:
     return Box(x1, y1, x2, y2, item["label"]) if x1 <= x2 and y1 <= y2 else None
 
 
-def v_triune_grid(boxes: Sequence[Box], width: float, height: float) -> list[Box]:
+def to_grid(boxes: Sequence[Box], width: float, height: float) -> list[Box]:
     """Input pixels to 0..1000 by cutting off the fraction, which moves every edge up and left."""
 
     def cut(edge: float, side: float) -> float:
@@ -254,7 +167,7 @@ def counts(
     return Counts(mean_iou, 1 - false, 1 - miss, mean_iou * (1 - completeness) + complete * completeness)
 
 
-def v_triune_detection(
+def detection_scores(
     found: Sequence[Box],
     truth: Sequence[Box],
     *,
@@ -288,8 +201,8 @@ def v_triune_detection(
         for level in REPORTED[name]:
             got = counts(found, truth, matcher, level, share)
             stem = f"report_iou_{round(100 * level)}_{name}_match"
-            told = (got.mean_iou, got.precision, got.recall)
-            scores |= {f"{stem}_{count}": value for count, value in zip(COUNTED, told, strict=True)}
+            values = (got.mean_iou, got.precision, got.recall)
+            scores |= {f"{stem}_{count}": value for count, value in zip(COUNTED, values, strict=True)}
     precisions = average_precision(found, truth)
     known = {box.label for box in truth}
     pure = precisions if any(box.label in known for box in found) else (0.0, 0.0, 0.0)
@@ -315,84 +228,88 @@ def _final(scores: Mapping[str, float], ratios: Mapping[str, float]) -> float:
     )
 
 
-THRESHOLD = 0.5
-POSITION, COMPLETENESS = 0.7, 0.3
+PARTS = ("accuracy", "format", *NAMES)
+GRID = 1000
+TARGET_SPACE = SPACES["norm_1000"]
 
 
-class Overlap(NamedTuple):
-    """IoU of a found and a true box, by number."""
+@reward(
+    "v_triune",
+    needs=("response", "target"),
+    range=(0.0, 1.0),
+    uses_prompt=False,
+    paper="arXiv:2505.18129",
+    licence="written anew from Apache-2.0 code",
+    example={
+        "response": '<think>One.</think>\n<answer>\n[{"bbox_2d": [100, 102, 400, 400], "label": "circle"}]'
+        "\n</answer>",
+        "target": [{"bbox_2d": [100, 100, 400, 400], "label": "circle"}],
+        "meta": {"step": 30, "total_steps": 400},
+    },
+)
+def v_triune(
+    threshold: float | Literal["dynamic", "average"] = "dynamic",
+    ratios: Mapping[str, float] | None = None,
+    accuracy_ratio: float = 1.0,
+    format_ratio: float = 0.1,
+    pixels: bool = False,
+) -> Any:
+    """What V-Triune's detection verifier pays, 0 to 1, defects included; for comparison, not for training.
 
-    iou: float
-    found: int
-    true: int
+    (a * accuracy + f * format) / (a + f). The accuracy is 0.6 to the power of the difference in number, times
+    the mean of the scores that have a ratio. Its matcher by boxes first loses perfect boxes in another order,
+    average precision with constant confidence lets false boxes go free, apostrophes and code fences lose the
+    answer, and nothing on an empty picture earns 0. `dynamic_iou` replaces it. `parts` holds all that it
+    reports. An answer without readable boxes has no format either: it is worth 0, with `parts["parsed"]` 0.
 
-
-def vlm_r1_iou(a: Box, b: Box) -> float:
-    """IoU whose intersection counts pixels inclusively and whose areas do not.
-
-    Boxes in fractions of the picture and boxes one pixel wide have 0 with anything, themselves too.
+    Args:
+        threshold: "dynamic" is 0.85 up to a tenth of training, 0.95 up to a quarter, then 0.99, for which
+            `sample.meta` says how far training is (as in `dynamic_iou`); "average" of its eleven levels, from
+            0.5 to 0.99; or one of these.
+        ratios: of iou_max_label_first, iou_max_iou_first, map, map50 and map75, each 0 to 1, and
+            iou_completeness, the share of completeness in the first two; by default those of the one payload
+            that was published, which weighs iou_max_label_first alone.
+        accuracy_ratio: a.
+        format_ratio: f.
+        pixels: the response is in pixels of the picture as the model saw it (`sample.meta["size"]`, else the
+            image), and is brought to the target's 0 to 1000 by cutting fractions off, as its
+            det_verifier_normalized does. Otherwise it lies on 0 to 1000, too.
 
     Raises:
-        ZeroDivisionError: two boxes without area.
+        ValueError: a threshold that is none of theirs, an unknown ratio, one outside [0, 1], or accuracy and
+            format that weigh nothing.
     """
-    width = min(a.x2, b.x2) - 1 - max(a.x1, b.x1)
-    height = min(a.y2, b.y2) - 1 - max(a.y1, b.y1)
-    shared = (width + 1) * (height + 1) if width > 0 and height > 0 else 0.0
-    areas = sum((box.x2 - box.x1) * (box.y2 - box.y1) for box in (a, b))
-    return shared / (areas - shared)
+    shares = dict(RELEASED if ratios is None else ratios)
+    known = {*RELEASED, "map", "map50", "map75"}
+    if not set(shares) <= known or not all(0 <= share <= 1 for share in shares.values()):
+        raise ValueError(f"ratios are shares in [0, 1] of {', '.join(sorted(known))}, not {shares}")
+    if threshold not in ("dynamic", "average", *LEVELS):
+        raise ValueError(f"threshold is 'dynamic', 'average' or one of {LEVELS}, not {threshold!r}")
+    if accuracy_ratio < 0 or format_ratio < 0 or not accuracy_ratio + format_ratio > 0:
+        raise ValueError(
+            f"accuracy_ratio {accuracy_ratio} and format_ratio {format_ratio} are not negative, nor both 0"
+        )
 
+    async def score(sample: Sample) -> Score:
+        truth = [
+            Box(GRID * b.x1, GRID * b.y1, GRID * b.x2, GRID * b.y2, b.label)
+            for b in true_boxes(sample, TARGET_SPACE)
+        ]
+        size = extent(SPACES["pixel"], sample) if pixels else None
+        level = v_triune_steps(progress_of(sample.meta)) if threshold == "dynamic" else threshold
+        response = sample.response or ""
 
-def vlm_r1_map(found: Sequence[Box], truth: Sequence[Box]) -> float:
-    """COCO mAP with constant scores: false boxes after the true ones are free. 1 for nothing on nothing, and
-    COCO's -1 where all true boxes are too large to count."""
-    if not found or not truth:
-        return float(not found and not truth)
-    return average_precision(found, truth).map if _any_known(found, truth) else 0.0
+        def check() -> Verdict:
+            found = read_boxes(answer_of(response))
+            if found is None:
+                raise Unscorable("V-Triune reads no boxes in the answer", "unparsable")
+            if size is not None:
+                found = to_grid(found, size.width, size.height)
+            scores = detection_scores(found, truth, threshold=level, ratios=shares)
+            accuracy, form = scores["final_score"], format_score(response)
+            value = (accuracy_ratio * accuracy + format_ratio * form) / (accuracy_ratio + format_ratio)
+            return Verdict(value, {"accuracy": accuracy, "format": form, **scores})
 
+        return verified(check, PARTS)
 
-def vlm_r1_ap50(found: Sequence[Box], truth: Sequence[Box]) -> float:
-    """`vlm_r1_map` at IoU 0.5 alone."""
-    if not found or not truth:
-        return float(not found and not truth)
-    return average_precision(found, truth).ap50 if _any_known(found, truth) else 0.0
-
-
-def _any_known(found: Sequence[Box], truth: Sequence[Box]) -> bool:
-    known = {box.label for box in truth}
-    return any(box.label in known for box in found)
-
-
-def vlm_r1_od_length(found: Sequence[Box], truth: Sequence[Box]) -> float:
-    """mAP times true / found where more boxes were found than there are: the answer to boxes being free.
-
-    An order that puts the true boxes first still pays for spam, only less.
-    """
-    return vlm_r1_map(found, truth) * (min(1.0, len(truth) / len(found)) if found else 1.0)
-
-
-def vlm_r1_weighted_sum(found: Sequence[Box], truth: Sequence[Box]) -> float:
-    """0.7 of the IoU matched under the right label per true box, 0.3 of a completeness that ignores labels.
-
-    Perfect boxes under wrong labels earn 0.3. Nothing on nothing earns 1.
-    """
-    if not found or not truth:
-        return float(not found and not truth)
-    pairs = [
-        Overlap(_or_zero(box, true), i, j) for i, box in enumerate(found) for j, true in enumerate(truth)
-    ]
-    matched: list[Overlap] = []
-    for pair in sorted(pairs, key=lambda pair: -pair.iou):
-        taken = any(pair.found == other.found or pair.true == other.true for other in matched)
-        if pair.iou >= THRESHOLD and not taken:
-            matched.append(pair)
-    right = sum(pair.iou for pair in matched if found[pair.found].label == truth[pair.true].label)
-    missed, false = 1 - len(matched) / len(truth), 1 - len(matched) / len(found)
-    return POSITION * right / len(truth) + COMPLETENESS * (1 - (missed + false) / 2)
-
-
-def _or_zero(box: Box, true: Box) -> float:
-    """Here, and only here, theirs catches the division by zero."""
-    try:
-        return vlm_r1_iou(box, true)
-    except ZeroDivisionError:
-        return 0.0
+    return score
