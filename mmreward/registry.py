@@ -1,8 +1,10 @@
-"""Registry of rewards: declaration (`@reward`), lookup by name, listing, and the fingerprint of a loaded reward.
+"""Registry of rewards: declaration (`@reward`), lookup by name, listing, and the fingerprint of a loaded
+reward.
 
 A reward is a file in `mmreward/rewards/` (or a function behind an entry point of the group
-"mmreward.rewards") with a factory under `@reward`. That is all it takes to be listed, documented and tested. Nothing here imports a network: `find`
-and `list_rewards` import the files of rewards, which import no torch either.
+"mmreward.rewards") with a factory under `@reward`. That is all it takes to be listed, documented and tested.
+Nothing here imports a network: `find` and `list_rewards` import the files of rewards, which import no torch
+either.
 """
 
 import hashlib
@@ -41,8 +43,8 @@ class Fingerprinted(Protocol):
 
 
 _recorded: ContextVar[list[Fingerprinted] | None] = ContextVar("recorded", default=None)
-"""Networks of the reward that is being loaded; None outside of `recording_networks`, and where a network builds its
-own parts."""
+"""Networks of the reward that is being loaded; None outside of `recording_networks`, and where a network
+builds its own parts."""
 
 
 def _nothing() -> None:
@@ -63,11 +65,12 @@ class Reward:
     release: str = ""
     """Version of mmreward in the interpreter that computes it; empty for this one."""
     close: Callable[[], None] = field(default=_nothing, repr=False, compare=False)
-    """Release what the reward uses outside this process; its samples fail from then on. It is released by itself when
-    nothing refers to the reward any more."""
+    """Release what the reward uses outside this process; its samples fail from then on. It is released by
+    itself when nothing refers to the reward any more."""
 
     def view(self, sample: Sample) -> Sample:
-        """The sample with the fields of `columns` taken from `meta`; a column that is absent leaves its field None."""
+        """The sample with the fields of `columns` taken from `meta`; a column that is absent leaves its field
+        None."""
         if not self.columns:
             return sample
         changes: dict[str, Any] = {name: sample.meta.get(column) for name, column in self.columns.items()}
@@ -95,7 +98,8 @@ class Reward:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of all that changes the numbers: name, arguments, columns, the networks' fingerprints, version."""
+        """Hash of all that changes the numbers: name, arguments, columns, the networks' fingerprints,
+        version."""
         made_of = [network.fingerprint for network in self.networks]
         facts = [
             self.info.name,
@@ -175,7 +179,8 @@ def _place(factory: Factory) -> tuple[str, str]:
 
 
 def record_network(network: Fingerprinted) -> None:
-    """Add a network to the fingerprint of the reward that is being loaded; `models` calls it for each handle."""
+    """Add a network to the fingerprint of the reward that is being loaded; `models` calls it for each
+    handle."""
     networks = _recorded.get()
     if networks is not None and network not in networks:
         networks.append(network)

@@ -1,15 +1,11 @@
-"""Whether a mathematical answer is right: as text, as a number, and only then by computer algebra.
+"""Mathematical answers compared with their truth: as text, as numbers, and only then by computer algebra.
 
 The first two stages are here, and settle most answers in microseconds. What they leave is an `Open` question,
-screened and latex_of so that math-verify's known faults cannot be used; it belongs in a process that can be
-killed (see `algebra` and `killable`).
+screened and spelled so that math-verify's known faults cannot be used; `algebra` decides it in a process that
+can be killed. `too_large` refuses what no algebra system should be handed, from the text alone: an upper
+bound of the size of every power is computed in logarithms, so that nothing grows with the numbers it bounds.
+What passes may still take for ever, which the deadline bounds.
 """
-
-# FOLDED mmreward/verifiers/bounds.py: What is too large to be handed to a computer algebra system, told from the text alone.
-#
-# An upper bound of the size of every power is computed in logarithms, ignoring the signs between numbers, so
-# that nothing here grows with the numbers it bounds. What passes may still take for ever: a deadline bounds it.
-#
 
 import math
 import re
@@ -32,6 +28,8 @@ from .numbers import (
     typeset_unit,
 )
 from .response import Verdict, inside_box, segment
+
+# --- the size of an expression --------------------------------------------------------------------
 
 MAX_CHARS = 512
 MAX_DIGITS = 32
@@ -62,7 +60,7 @@ class _TooLarge(Exception):  # noqa: N818 - never leaves this file
 
 
 def too_large(text: str) -> str:
-    """Why the expression is refused; empty when it may be computed under a deadline."""
+    """Reason for which an expression is refused; "" when it may be computed under a deadline."""
     if len(text) > MAX_CHARS:
         return f"{len(text)} characters; the limit is {MAX_CHARS}"
     if DIGITS.search(text):
@@ -105,7 +103,14 @@ def _large_factorial(text: str) -> bool:
 
 
 class _Bound:
-    """A recursive descent over atoms and powers. Sizes are decimal logarithms of a product of all numbers."""
+    """Upper bound of an expression's size by recursive descent over atoms and powers.
+
+    A size is the decimal logarithm of the product of all numbers in a run. Signs between numbers are ignored,
+    for a sum is never larger than the product of its terms, each taken as 2 at least; so a bound costs one
+    pass whatever the numbers are, where computing 9^(9^9) to look at it would never end. "Numeric" runs, made
+    of numbers alone, may become large numbers; anything with a symbol in it expands into terms, and has a
+    lower limit.
+    """
 
     def __init__(self, text: str) -> None:
         self._tokens = [token for token in TOKEN.findall(text) if not token.isspace()]
@@ -117,7 +122,7 @@ class _Bound:
             self._at += 1  # a bracket that closes nothing
 
     def _run(self, tower: int) -> tuple[float, bool]:
-        """Up to the closing bracket: size, and whether it is made of numbers alone."""
+        """Size of a run up to its closing bracket, and True for one made of numbers alone."""
         size, numeric = 0.0, True
         while self._at < len(self._tokens) and self._tokens[self._at] not in CLOSE:
             more, number = self._power(tower)
@@ -131,6 +136,7 @@ class _Bound:
             if tower >= MAX_TOWER:
                 raise _TooLarge(f"powers nest deeper than {MAX_TOWER}")
             exponent, _ = self._exponent(tower + 1)
+            # The exponent's own size first: 10**exponent below would overflow a float.
             if exponent > math.log10(MAX_POWER_DIGITS * 4):
                 raise _TooLarge("an exponent that is too large")
             times = 10**exponent
@@ -163,7 +169,7 @@ class _Bound:
         return 0.0, not (token.isalpha() or token.startswith("\\"))
 
     def _subscript(self, tower: int) -> None:
-        """An index, or the limits of a sum, whose upper one stands where a power would."""
+        """An index, or the limits of a sum, whose upper one stands in the place of a power."""
         self._atom(tower)
         if self._at < len(self._tokens) and self._tokens[self._at] == "^":
             self._at += 1
@@ -172,8 +178,10 @@ class _Bound:
                 raise _TooLarge(f"a limit above {MAX_TERMS}")
 
 
+# --- comparison -----------------------------------------------------------------------------------
+
 STAGES = ("exact", "numeric", "symbolic")
-"""The stage by which a right answer was recognised is 1."""
+"""Parts of a verdict: 1 for the stage by which a right answer was recognised."""
 MAX_BOXES = 64
 MAX_DECIMALS = 40
 NUMBERED = re.compile(r"\d ?_")
@@ -195,14 +203,14 @@ something."""
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """The true answer, read once.
+    """A true answer, read once.
 
     Args:
         text: tidied, without a typeset unit.
         key: for comparison as text.
-        number: when it is one.
+        number: None where it is no number.
         unit: typeset at the end of an expression that is no number.
-        words: it is text, and only equal text is right.
+        words: True for text, where only equal text is right.
     """
 
     text: str
@@ -250,7 +258,7 @@ def truth_of(target: Any) -> Truth:
 def answer_of(
     response: str, *, bare: bool = False, boxes: Literal["last", "agree"] = "last", only_boxed: bool = False
 ) -> str:
-    """The answer in a response, tidied: what the last `\\boxed{}` inside `<answer>` holds, or else all of it.
+    """Read the answer of a response, tidied: the last `\\boxed{}` inside `<answer>`, or else all of it.
 
     Args:
         response: the whole response.
@@ -300,13 +308,13 @@ def settle(truth: Truth, answer: str, likeness: Likeness) -> Verdict | Open:
     if (_enclosed(pair.gold), _enclosed(pair.answer)) in MISMATCHED:
         return stage_verdict("")
     known, number = truth.number or read_number(pair.gold), read_number(pair.answer)
-    if known and number:  # what assignments held
+    if known and number:  # values of assignments, such as x = 3
         return stage_verdict("numeric" if likeness.same(known, number) else "")
     return _apart(pair)
 
 
 def stage_verdict(stage: str) -> Verdict:
-    """Right by this stage; wrong when there is none."""
+    """Verdict of a right answer, recognised by this stage; of a wrong one for ""."""
     return Verdict(float(bool(stage)), {name: float(name == stage) for name in STAGES})
 
 
@@ -321,7 +329,7 @@ def latex_of(number: Number) -> str:
 
 
 def _boxes(text: str) -> Iterator[str]:
-    """What each box holds, the last first."""
+    """Contents of the boxes, the last first."""
     for _ in range(MAX_BOXES):
         held = inside_box(text)
         if held is None:
@@ -331,7 +339,7 @@ def _boxes(text: str) -> Iterator[str]:
 
 
 def _screened(answer: str) -> str:
-    """The answer with alternatives as a list, if it may be handed on."""
+    """Answer with alternatives as a list, if it may be handed to computer algebra."""
     text = alternatives_as_list(answer)
     reason = too_large(text)
     if not reason and has_words(typeset_unit(text)[0]):
@@ -353,7 +361,7 @@ def _units_agree(truth: Truth, given: Unit | None, likeness: Likeness) -> bool:
 
 
 def _aligned(gold: str, answer: str) -> Open | None:
-    """Both with or both without "x =" in front; None when they name different variables.
+    """Bring two expressions to both with or both without "x =" in front; None for different variables.
 
     math-verify takes the right side of any equation for the answer, so 1 = 5 would be 5.
     """
@@ -387,7 +395,7 @@ def _assigned(text: str) -> _Assigned | None:
 
 
 def _enclosed(text: str) -> str:
-    """How several items are held: "tuple" (an interval too), "set", "bare", or "" for something else."""
+    """Bracket kind of several items: "tuple" (an interval too), "set", "bare", or "" for anything else."""
     text = text.strip()
     if "," not in text or RELATION.search(text):
         return ""

@@ -1,12 +1,13 @@
-"""Responses of language models, taken apart: reasoning and answer, boxes, one answer of several, quotation for a
-judge, and the score of a response that cannot be read.
+"""Responses of language models, taken apart: reasoning and answer, boxes, one answer of several, quotation
+for a judge, and the score of a response that cannot be read.
 
-Three promises hold for every function here. Only string searches, so a megabyte of adversarial text costs a linear
-scan. A response that holds no answer is wrong and worth 0 (`verified`): were it a failure, a policy would escape a
-bad mark by writing nonsense. What is not the response's fault (the target, a deadline, the judge) stays a failure.
+Three promises hold for every function here. Only string searches, so a megabyte of adversarial text costs a
+linear scan. A response that holds no answer is wrong and worth 0 (`verified`): were it a failure, a policy
+would escape a bad mark by writing nonsense. What is not the response's fault (the target, a deadline, the
+judge) stays a failure.
 
-Parsers of what stands inside an answer are elsewhere: numbers in `numbers`, lists and boxes in `lists` and `markup`,
-and what one reward alone reads in that reward's file.
+Parsers of what stands inside an answer are elsewhere: numbers in `numbers`, lists and boxes in `lists` and
+`markup`, and what one reward alone reads in that reward's file.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -135,7 +136,8 @@ Several = Literal["refuse", "first", "last"]
 
 
 def expect_one(items: Sequence[T], several: Several, what: str) -> T:
-    """Pick the only item, or the declared one of several; never the best of them, which would pay for guessing.
+    """Pick the only item, or the declared one of several; never the best of them, which would pay for
+    guessing.
 
     Raises:
         Unscorable: "unparsable" for none, and for several unless one is declared.
@@ -153,15 +155,17 @@ OPENED, CLOSED = "<<<", ">>>"
 
 
 def escaped(text: str) -> str:
-    """Text whose special tokens are broken up: every `<|` becomes `< |`, so a tokenizer reads plain characters."""
+    """Text whose special tokens are broken up: every `<|` becomes `< |`, so a tokenizer reads plain
+    characters."""
     return text.replace("<|", "< |")
 
 
 def quoted(text: str) -> str:
     """Quotation for a judge's prompt: the text between lines of marks that it cannot contain itself.
 
-    A response may try to end the quotation, to close the judge's turn with a chat template's own token and answer
-    in its place, or to name a picture's placeholder so that the prompt is refused and no bad mark is given.
+    A response may try to end the quotation, to close the judge's turn with a chat template's own token and
+    answer in its place, or to name a picture's placeholder so that the prompt is refused and no bad mark is
+    given.
     """
     inner = (
         escaped(text).replace("<<", "< <").replace(">>", "> >")

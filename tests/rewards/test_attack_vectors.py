@@ -66,7 +66,8 @@ def test_no_two_vectors_have_one_name():
 )
 def test_grades_that_sophiavl_r1_misreads(written, wanted):
     """None: no grade is read, and the score fails rather than being 0 or 1. SophiaVL-R1 (a818494) reads one
-    decimal at most, any 0 or 1 of the text before the number after the thinking, and three wrong steps as 1."""
+    decimal at most, any 0 or 1 of the text before the number after the thinking, and three wrong steps as
+    1."""
     if wanted is None:
         with pytest.raises(Unscorable):
             parse_grade(written)

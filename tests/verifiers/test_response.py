@@ -1,5 +1,5 @@
-"""Responses taken apart, quoted for a judge, and scored: no text ends its quotation, and none that says nothing is
-a failure."""
+"""Responses taken apart, quoted for a judge, and scored: no text ends its quotation, and none that says
+nothing is a failure."""
 
 import pytest
 from hypothesis import given

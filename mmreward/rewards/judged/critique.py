@@ -6,8 +6,8 @@ range or contradict each other are typed failures; no value is filled in for the
 
 # FOLDED mmreward/verifiers/aspects.py: Reads a critique's scores, one per aspect, out of the layouts judges really write.
 #
-# Accepted: headings with #, *, numbers or a colon; "Score: 3", "**Score:** 3.5", "Score" with the number on the
-# next line, "3/4" when 4 is the best score, N/A. Not accepted: guessing.
+# Accepted: headings with #, *, numbers or a colon; "Score: 3", "**Score:** 3.5", "Score" with the number on
+# the next line, "3/4" when 4 is the best score, N/A. Not accepted: guessing.
 #
 
 import re

@@ -12,8 +12,8 @@ is followed by the reference, and the probabilities of the reference's tokens ar
 # FOLDED mmreward/rewards/followup.py: Follow-up likelihood (after FLR): does the one who asked go on as someone who was helped, or let down?
 # FOLDED mmreward/rewards/self_certainty.py: Self-certainty: how far from guessing the policy is while it writes, without any reference.
 #
-# It rises with repetition and with sure nonsense, so it ranks samples of one prompt (best of N) better than it
-# trains: watch it beside a verifier.
+# It rises with repetition and with sure nonsense, so it ranks samples of one prompt (best of N) better than
+# it trains: watch it beside a verifier.
 #
 
 import math

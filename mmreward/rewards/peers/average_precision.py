@@ -1,8 +1,8 @@
 """Average precision as COCO counts it, for boxes without confidence: what peers train on and report.
 
-It is no reward of this suite's own. With constant scores it depends on the order of the boxes, and false boxes
-after the true ones are free: two right boxes and 98 on nothing still have AP 1. Equal to pycocotools 2.0.11 with
-every score 1.
+It is no reward of this suite's own. With constant scores it depends on the order of the boxes, and false
+boxes after the true ones are free: two right boxes and 98 on nothing still have AP 1. Equal to pycocotools
+2.0.11 with every score 1.
 """
 
 from collections.abc import Sequence

@@ -1,9 +1,9 @@
 """V-Triune's detection reward with its bugs, for comparison only (One RL to See Them All, arXiv:2505.18129;
 MiniMax-AI/One-RL-to-See-Them-All, commit 39bcf0d, Apache-2.0).
 
-First its reader of boxes, then its two matchers, then its verifier and the reward `v_triune` around it. It loses
-perfect boxes in another order, answers with an apostrophe or a code fence, and an honest nothing on an empty
-picture; tests/rewards/test_box_peers.py pins each defect. `dynamic_iou` replaces it.
+First its reader of boxes, then its two matchers, then its verifier and the reward `v_triune` around it. It
+loses perfect boxes in another order, answers with an apostrophe or a code fence, and an honest nothing on an
+empty picture; tests/rewards/test_box_peers.py pins each defect. `dynamic_iou` replaces it.
 """
 
 import json

@@ -1,8 +1,9 @@
 """VLM-R1's rewards of boxes with their bugs, for comparison only (arXiv:2504.07615; om-ai-lab/VLM-R1, commit
 90052f4, Apache-2.0).
 
-Four formulas over boxes in pixels, then the reward `vlm_r1` that chooses among them. They can be gamed: average
-precision lets false boxes go free, the weighted sum pays for wrong labels. `grounding` and `iou` replace them.
+Four formulas over boxes in pixels, then the reward `vlm_r1` that chooses among them. They can be gamed:
+average precision lets false boxes go free, the weighted sum pays for wrong labels. `grounding` and `iou`
+replace them.
 """
 
 from collections.abc import Callable, Sequence

@@ -7,8 +7,8 @@ reach."""
 # FOLDED mmreward/verifiers/thresholds.py: Which IoU a match must reach as training goes on, and which one a rounded answer can reach at all.
 #
 # Coordinates are written on a grid, so even the best answer for a small box falls short of IoU 0.99: of a box
-# of 26 x 19 steps, edges half a step off leave 0.91. A threshold above what is attainable turns every small box
-# into a wrong answer whatever the model does.
+# of 26 x 19 steps, edges half a step off leave 0.91. A threshold above what is attainable turns every small
+# box into a wrong answer whatever the model does.
 #
 
 import itertools
