@@ -119,9 +119,9 @@ def _four(value: Any) -> bool:
 def _scan(text: str, start: int) -> _Scan:
     """Rewrite the text from `start` to the matching bracket as JSON, with the items directly inside it.
 
-    `out` holds JSON tokens; `items` are slices of it between commas at depth 1, the top list itself being
-    depth 1 while its items are open. Closing brackets are taken at their word, whichever kind they are:
-    `json` refuses a mismatch, of that item alone.
+    `out` holds JSON tokens. `items` are its slices that end where a bracket closes back to the outer list, so
+    each is one object or inner list and can be parsed without the others. A closing bracket counts whichever
+    kind it is: `json` refuses a mismatch, in that item alone.
     """
     out: list[str] = []
     items: list[str] = []
@@ -148,9 +148,7 @@ def _scan(text: str, start: int) -> _Scan:
             out.append(literal)
             continue
         elif char.isalpha():
-            word, at = _run(
-                text, at, str.isalpha
-            )  # None and True of Python become JSON; others fail to parse
+            word, at = _run(text, at, str.isalpha)  # True and None become JSON; others fail its item
             _keep_apart(out)
             out.append(WORDS.get(word.lower(), word))
             continue
