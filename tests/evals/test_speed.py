@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from mmreward import Engine, Media, Sample
 from mmreward.cli import app
-from mmreward.rewards.judged.checklist import YES_NO
+from mmreward.models.vlms.answers import YES_NO
 from mmreward.rewards.judged.listener import mask_verdict
 from mmreward.verifiers.response import segment
 

@@ -1,8 +1,9 @@
-"""Listener reward: does an independent frozen VLM, given the reasoning, reach the right verdict?
+"""Listener reward: an independent frozen VLM, given the reasoning, should reach the right verdict
+(arXiv:2506.22832).
 
 A reasoner that argues badly loses its listener, even when its own answer is right. The answer and every
-sentence of the reasoning that announces it are removed first: a listener that knows the verdict measures
-nothing.
+sentence of the reasoning that announces it are removed first (`mask_verdict`): a listener that knows the
+verdict measures nothing.
 """
 
 import re
