@@ -33,15 +33,15 @@ from .response import Verdict, inside_box, segment
 
 MAX_CHARS = 512
 MAX_DIGITS = 32
-"""In a row."""
+"""Digits in a row."""
 MAX_DEPTH = 16
-"""Of brackets of all kinds."""
+"""Nested brackets of all kinds."""
 MAX_EXPONENT = 64
-"""Of anything but a number, whose expansion could have as many terms."""
+"""Exponent of anything but a number: the expansion could have as many terms."""
 MAX_POWER_DIGITS = 4000
-"""Of a number raised to a power: 2^2023 has 609."""
+"""Digits of a number raised to a power: 2^2023 has 609."""
 MAX_TERMS = 1000
-"""Of a sum or product."""
+"""Terms of a sum or product."""
 MAX_TOWER = 2
 """Powers in an exponent: e^{x^2} has one."""
 MAX_FACTORIAL = 50
@@ -117,6 +117,7 @@ class _Bound:
         self._at = 0
 
     def whole(self) -> None:
+        """Bound the whole text; raises `_TooLarge`."""
         while self._at < len(self._tokens):
             self._run(0)
             self._at += 1  # a bracket that closes nothing
@@ -190,7 +191,7 @@ ASSIGNED = re.compile(r"([A-Za-z]|\\[A-Za-z]+)(?:_(?:\w|\{\w{1,8}\}))?(?:\([A-Za
 BRACE_OR_EQUALS = re.compile(r"\\.|[{}]|(?<![<>!:])=")
 RELATION = re.compile(r"[<>=&]|\\(?:le|ge|in|cup|begin)(?![A-Za-z])")
 MISMATCHED = {("tuple", "set"), ("set", "tuple"), ("tuple", "bare")}
-"""Of the truth and the answer, which math-verify does not tell apart; items in brackets have an order."""
+"""Bracket kinds of truth and answer that math-verify does not tell apart; items in brackets have an order."""
 SYMBOL = re.compile(r"\\[A-Za-z]+|[A-Za-z]")
 GREEK = (
     " alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi"

@@ -1,4 +1,5 @@
-"""What other suites pay, bugs included: the numbers their code gave, and what is paid here instead."""
+"""Rewards of boxes of other suites, bugs included: the numbers their code gave, and those given here
+instead."""
 
 import random
 import time

@@ -1,4 +1,4 @@
-"""Which of two a judge prefers, and what the first of its two turns says."""
+"""Readers of a judge's turns: the preferred one of two, and the first of two turns."""
 
 import time
 

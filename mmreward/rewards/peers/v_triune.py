@@ -28,7 +28,7 @@ RELEASED = {"iou_max_label_first": 1.0, "iou_max_iou_first": 0.0, "iou_completen
 """The weights of the one payload that was published; map, map50 and map75 have 0."""
 SIZE_PENALTY = 0.6
 MAX_EDGE = 1e100
-"""Products of such are finite."""
+"""Largest coordinate that is read: products of such are finite."""
 COUNTED = ("pure", "precision", "recall")
 SCORED = ("iou_score_max_iou", "iou_score_max_label", "map_score", "map50_score", "map75_score")
 NAMES = (
@@ -41,11 +41,11 @@ NAMES = (
         for count in COUNTED
     ),
 )
-"""Of all that its verifier reports."""
+"""Names of all scores that its verifier reports."""
 
 
 class Pair(NamedTuple):
-    """A found box, a true one, and the IoU the match is credited with."""
+    """A match: a found box, a true one, and the IoU it is credited with."""
 
     found: int
     true: int
@@ -53,7 +53,7 @@ class Pair(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """Of one matcher at one threshold; `weighted` mixes the mean IoU and the completeness."""
+    """Scores of one matcher at one threshold; `weighted` mixes the mean IoU and the completeness."""
 
     mean_iou: float
     precision: float
@@ -66,13 +66,14 @@ Threshold = float | Literal["average"]
 
 
 def answer_of(response: str) -> str:
-    """What the first answer tags hold, those in the thinking included; "" where there are none."""
+    """Content of the first answer tags, those in the thinking included; "" where there are none."""
     inside, closed, _ = response.partition("<answer>")[2].partition("</answer>")
     return inside if closed else ""
 
 
 def format_score(response: str) -> float:
-    """1 for boxes that can be read and one closing tag, with the line breaks that its prompts ask for.
+    """Format score: 1 for boxes that can be read and one closing tag, with the line breaks that its prompts
+    ask for.
 
     Defects: several opening tags pass, no thinking is asked for, and an answer of no boxes is not in form.
     """
@@ -81,7 +82,7 @@ def format_score(response: str) -> float:
 
 
 def read_boxes(answer: str) -> list[Box] | None:
-    """Boxes of an answer as V-Triune reads them; None where it reads none, which is also what `[]` gives.
+    """Read boxes as V-Triune does; None where it reads none, which is also what `[]` gives.
 
     All quotes become double ones, so an apostrophe in a label loses the whole answer, as does a code fence.
     Boxes at the same coordinates are dropped silently. A coordinate beyond `MAX_EDGE` loses the whole answer,
@@ -117,7 +118,8 @@ def _read(item: Any) -> Box | None:
 
 
 def to_grid(boxes: Sequence[Box], width: float, height: float) -> list[Box]:
-    """Input pixels to 0..1000 by cutting off the fraction, which moves every edge up and left."""
+    """Bring boxes from input pixels to 0..1000 by cutting off the fraction, which moves every edge up and
+    left."""
 
     def cut(edge: float, side: float) -> float:
         return float(int(edge / side * 1000))
@@ -128,7 +130,7 @@ def to_grid(boxes: Sequence[Box], width: float, height: float) -> list[Box]:
 
 
 def label_first(found: Sequence[Box], truth: Sequence[Box], threshold: float) -> list[Pair]:
-    """True boxes in their order, each with the best box left of its label: greedy, so not the best match."""
+    """Match by label first: true boxes in their order, each with the best box left of its label, greedily."""
     pairs: list[Pair] = []
     overlap = overlaps(found, truth)
     labels = np.array([box.label for box in found], dtype=object)
@@ -143,8 +145,9 @@ def label_first(found: Sequence[Box], truth: Sequence[Box], threshold: float) ->
 
 
 def iou_first_broken(found: Sequence[Box], truth: Sequence[Box], threshold: float) -> list[Pair]:
-    """The matcher whose loop variables overwrite its argmax: each round pairs the last box left with the last
-    true one left, and credits them with the best IoU of all pairs left if their labels agree."""
+    """Match by IoU first, with the bug that loop variables overwrite the argmax: each round pairs the last
+    box left with the last true one left, and credits them with the best IoU of all pairs left if their labels
+    agree."""
     pairs: list[Pair] = []
     overlap = overlaps(found, truth)
     best = np.maximum.accumulate(np.maximum.accumulate(overlap, axis=0), axis=1)  # of all pairs up to here
@@ -254,7 +257,7 @@ def v_triune(
     format_ratio: float = 0.1,
     pixels: bool = False,
 ) -> Any:
-    """What V-Triune's detection verifier pays, 0 to 1, defects included; for comparison, not for training.
+    """V-Triune's reward of detection, 0 to 1, defects included; for comparison, not for training.
 
     (a * accuracy + f * format) / (a + f). The accuracy is 0.6 to the power of the difference in number, times
     the mean of the scores that have a ratio. Its matcher by boxes first loses perfect boxes in another order,
@@ -264,8 +267,8 @@ def v_triune(
 
     Args:
         threshold: "dynamic" is 0.85 up to a tenth of training, 0.95 up to a quarter, then 0.99, for which
-            `sample.meta` says how far training is (as in `dynamic_iou`); "average" of its eleven levels, from
-            0.5 to 0.99; or one of these.
+            `sample.meta` gives the progress of training (as in `dynamic_iou`); "average" of its eleven
+            levels, from 0.5 to 0.99; or one of these.
         ratios: of iou_max_label_first, iou_max_iou_first, map, map50 and map75, each 0 to 1, and
             iou_completeness, the share of completeness in the first two; by default those of the one payload
             that was published, which weighs iou_max_label_first alone.

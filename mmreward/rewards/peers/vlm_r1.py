@@ -22,7 +22,7 @@ POSITION, COMPLETENESS = 0.7, 0.3
 
 
 class Overlap(NamedTuple):
-    """IoU of a found and a true box, by number."""
+    """IoU of a found and a true box, both given by their numbers."""
 
     iou: float
     found: int
@@ -93,7 +93,7 @@ def weighted_sum(found: Sequence[Box], truth: Sequence[Box]) -> float:
 
 
 def _or_zero(box: Box, true: Box) -> float:
-    """Here, and only here, theirs catches the division by zero."""
+    """Inclusive IoU, or 0 where two boxes have no area: only here does theirs catch the division by zero."""
     try:
         return inclusive_iou(box, true)
     except ZeroDivisionError:
@@ -129,7 +129,7 @@ def vlm_r1(
     target_space: Named = "norm_1000",
     bare: bool = False,
 ) -> Any:
-    """What VLM-R1 pays for boxes, 0 to 1, defects included; for comparison, not for training.
+    """VLM-R1's reward of boxes, 0 to 1, defects included; for comparison, not for training.
 
     "map" is average precision with constant confidence, which lets false boxes after the true ones go free,
     and "ap50" the same at IoU 0.5 alone; "od_length" multiplies "map" by true / found where too many were
@@ -137,18 +137,18 @@ def vlm_r1(
     Unreadable boxes are left out, as theirs are.
 
     Args:
-        formula: which of the four.
+        formula: one of the four.
         space: of the response's coordinates, as in `iou`.
         target_space: of `sample.target`, a list of boxes.
         bare: accept a list that is not inside `<answer>` tags.
     """
-    said, meant, pay = space_of(space), space_of(target_space), FORMULAS[formula]
+    response_space, truth_space, pay = space_of(space), space_of(target_space), FORMULAS[formula]
 
     async def score(sample: Sample) -> Score:
-        truth = true_boxes(sample, meant)
+        truth = true_boxes(sample, truth_space)
 
         def check() -> Verdict:
-            found = [box for box in found_boxes(sample, said, bare=bare) if box is not None]
+            found = [box for box in found_boxes(sample, response_space, bare=bare) if box is not None]
             parts = {"found": float(len(found)), "true": float(len(truth))}
             return Verdict(pay(_pixels(found), _pixels(truth)), parts)
 

@@ -1,18 +1,15 @@
-"""Classification of a plotted time series in TimeMaster's sections: <think>, <class>, and <extension>.
+"""Classification: the answer is the name of a class, yes or no, or the class of a time series in TimeMaster's
+sections.
 
-Whether the extension (advice that follows from the class) is good is a judge's to say, not read here; that
-it is there, once, in its place and of some length is.
+`label` takes the class's name, or one of its other names, and nothing else. Never containment: under it an
+empty answer, a single letter and the list of all classes are all right (Visual-RFT issues 70, 79 and 176).
+
+`time_series` (TimeMaster, arXiv:2506.13705) reads `<think>`, `<class>` and `<extension>`. Whether the
+extension (advice that follows from the class) is good is for a judge to say; here it must be there, once, in
+its place and of some length.
+
+`yes_no`: the first word decides, and an answer that says both says neither.
 """
-
-# FOLDED mmreward/verifiers/label.py: Classification: the answer is the name of the class, or one of its other names, and nothing else.
-#
-# Never containment: under it an empty answer, a single letter and the list of all classes are all right
-# (Visual-RFT issues 70, 79 and 176).
-#
-# FOLDED mmreward/rewards/label.py: Classification: 1 for the class's name, exactly, after or without thinking.
-# FOLDED mmreward/rewards/time_series.py: Classes of plotted time series, in the sections of TimeMaster.
-# FOLDED mmreward/verifiers/yes_no.py: Yes or no: the first word decides, and an answer that says both says neither.
-# FOLDED mmreward/rewards/yes_no.py: Yes-or-no questions: 1 for the right one, and nothing for saying both.
 
 import re
 from collections.abc import Iterable, Mapping, Set
@@ -25,11 +22,13 @@ from ...types import Sample, Score
 from ...verifiers.response import Verdict, normalise_answer, short_answer, verified
 from ...verifiers.text import EDGES, normalise_name
 
+# --- the name of a class --------------------------------------------------------------------------
+
 LABEL_PARTS = ("correct", "known")
 
 
 def label_names(target: Any) -> Set[str]:
-    """All names of the true class: a text, a list of them, or {"label": ..., "aliases": [...]}.
+    """Read all names of the true class: a text, a list of them, or {"label": ..., "aliases": [...]}.
 
     Raises:
         Unscorable: there is none, or one that is empty.
@@ -48,7 +47,7 @@ def label_names(target: Any) -> Set[str]:
 
 
 def known_labels(given: Any, names: Set[str]) -> Set[str]:
-    """The names of all classes, where a sample lists them; the true one must be among them.
+    """Read the names of all classes, where a sample lists them; the true one must be among them.
 
     Raises:
         Unscorable: it is not, or these are no texts.
@@ -64,9 +63,9 @@ def known_labels(given: Any, names: Set[str]) -> Set[str]:
 
 
 def grade_label(answer: str, names: Set[str], labels: Set[str] = frozenset()) -> Verdict:
-    """1 when the answer, normalised by `normalise_name`, is one of the names.
+    """Grade an answer: 1 when it is one of the names, both normalised by `normalise_name`.
 
-    `parts["known"]` is whether it is the name of any class, which tells a confusion from a made-up label.
+    `parts["known"]` is 1 for the name of any class, which tells a confusion from a made-up label.
 
     Raises:
         Unscorable: "unparsable" when it is empty.
@@ -78,14 +77,57 @@ def grade_label(answer: str, names: Set[str], labels: Set[str] = frozenset()) ->
     return Verdict(float(correct), {"correct": float(correct), "known": float(correct or name in labels)})
 
 
+@reward(
+    "label",
+    needs=("response", "target"),
+    range=(0.0, 1.0),
+    uses_prompt=False,
+    paper="arXiv:2503.16188",
+    example={
+        "response": "<think>Orange, with stripes.</think><answer>Tiger cat</answer>",
+        "target": ["tiger_cat", "tiger-striped cat"],
+        "meta": {"labels": ["tabby", "tiger cat", "lynx"]},
+    },
+)
+def label(thinking: bool = True, bare: bool = False) -> Any:
+    """The name of the class, exactly: 0 or 1.
+
+    `sample.target` is the label, a list of its names, or {"label": ..., "aliases": [...]}. Case, spacing,
+    underscores and surrounding punctuation do not matter; everything else does, so a list of several labels
+    is worth 0. `sample.meta["labels"]`, where given, lists all classes: `parts["known"]` is then 1 where the
+    answer names any of them, and `parts["chance"]` the mean score of a blind guess (else 0).
+
+    Args:
+        thinking: the label is the content of the `<answer>` tags after the reasoning. Without (CLS-RL's
+            No-Thinking-RL), the whole response is the label, and tags make it wrong.
+        bare: with thinking, accept an answer without `<answer>` tags.
+    """
+
+    async def score(sample: Sample) -> Score:
+        names = label_names(sample.target)
+        labels = known_labels(sample.meta.get("labels"), names)
+        response = sample.response or ""
+
+        def answer() -> str:
+            return short_answer(response, bare=bare) if thinking else normalise_answer(response)
+
+        judged = verified(lambda: grade_label(answer(), names, labels), LABEL_PARTS)
+        guess = 1 / len(labels) if labels else 0.0
+        return replace(judged, parts={**judged.parts, "chance": guess})
+
+    return score
+
+
+# --- the class of a time series -------------------------------------------------------------------
+
 TIME_SERIES_PARTS = ("correct", "known", "form")
 
 FORM_WEIGHT = 0.1
-"""Of the form beside the class, as in TimeMaster."""
+"""Weight of the form beside the class, as in TimeMaster."""
 
 
 def sections(text: str, names: tuple[str, ...]) -> dict[str, str] | None:
-    """What each section holds; None unless all are there, each once, in this order, and nothing else.
+    """Contents of the sections; None unless all are there, each once, in this order, and nothing else.
 
     Linear: every tag is counted and found once.
     """
@@ -104,9 +146,9 @@ def sections(text: str, names: tuple[str, ...]) -> dict[str, str] | None:
 def grade_time_series(
     text: str, names: Set[str], labels: Set[str], *, extension: bool, min_chars: int
 ) -> Verdict:
-    """0.9 for the right class plus 0.1 for the form.
+    """Grade a response: 0.9 for the right class plus 0.1 for the form.
 
-    The class is what the only `<class>` after the thinking holds, compared as labels are. The form counts
+    The class is the content of the only `<class>` after the thinking, compared as labels are. The form counts
     when all sections are there in order, the thinking (and the extension) has `min_chars` characters other
     than spaces, and the class, where the classes are known, is one of them.
 
@@ -129,47 +171,6 @@ def grade_time_series(
     form = float(full and (not labels or verdict.parts["known"] == 1))
     value = (1 - FORM_WEIGHT) * verdict.value + FORM_WEIGHT * form
     return Verdict(value, {**verdict.parts, "form": form})
-
-
-@reward(
-    "label",
-    needs=("response", "target"),
-    range=(0.0, 1.0),
-    uses_prompt=False,
-    paper="arXiv:2503.16188",
-    example={
-        "response": "<think>Orange, with stripes.</think><answer>Tiger cat</answer>",
-        "target": ["tiger_cat", "tiger-striped cat"],
-        "meta": {"labels": ["tabby", "tiger cat", "lynx"]},
-    },
-)
-def label(thinking: bool = True, bare: bool = False) -> Any:
-    """The name of the class, exactly: 0 or 1.
-
-    `sample.target` is the label, a list of its names, or {"label": ..., "aliases": [...]}. Case, spacing,
-    underscores and surrounding punctuation do not matter; everything else does, so a list of several labels
-    is worth 0. `sample.meta["labels"]`, where given, lists all classes: `parts["known"]` is then whether the
-    answer names any of them, and `parts["chance"]` what a blind guess earns (else 0).
-
-    Args:
-        thinking: the label is what the `<answer>` tags after the reasoning hold. Without (CLS-RL's
-            No-Thinking-RL), the whole response is the label, and tags make it wrong.
-        bare: with thinking, accept an answer without `<answer>` tags.
-    """
-
-    async def score(sample: Sample) -> Score:
-        names = label_names(sample.target)
-        labels = known_labels(sample.meta.get("labels"), names)
-        response = sample.response or ""
-
-        def answer() -> str:
-            return short_answer(response, bare=bare) if thinking else normalise_answer(response)
-
-        judged = verified(lambda: grade_label(answer(), names, labels), LABEL_PARTS)
-        guess = 1 / len(labels) if labels else 0.0
-        return replace(judged, parts={**judged.parts, "chance": guess})
-
-    return score
 
 
 @reward(
@@ -212,6 +213,8 @@ def time_series(extension: bool = False, min_chars: int = 32) -> Any:
     return score
 
 
+# --- yes or no ------------------------------------------------------------------------------------
+
 YES_NO_PARTS = ("correct", "said_yes")
 
 LEAD = re.compile(
@@ -222,7 +225,7 @@ VERDICTS = re.compile(r"\b(?:yes|no(?! [^\W\d_]))\b|\bno (?=yes\b)")
 
 
 def says_yes(answer: str) -> bool:
-    """Whether a short answer says yes. "Yes, there is no cat" does; "yes and no" says nothing.
+    """Read a short answer: True for yes. "Yes, there is no cat" is yes; "yes and no" says nothing.
 
     The answer's first word, or the first after "the answer is", must be one of the two: words like "know" or
     "yesterday" are neither, and "not yes" is not read.
@@ -242,7 +245,7 @@ def says_yes(answer: str) -> bool:
 
 
 def yes_no_target(target: Any) -> bool:
-    """A target: true or false, 1 or 0, or a text that says yes or no.
+    """Read a target: true or false, 1 or 0, or a text that says yes or no.
 
     Raises:
         Unscorable: it is none of these.
@@ -256,7 +259,7 @@ def yes_no_target(target: Any) -> bool:
 
 
 def grade_yes_no(answer: str, truth: bool) -> Verdict:
-    """1 when the answer says what is true."""
+    """Grade an answer: 1 when it says what is true."""
     yes = says_yes(answer)
     return Verdict(float(yes == truth), {"correct": float(yes == truth), "said_yes": float(yes)})
 

@@ -1,6 +1,8 @@
-"""Counts: the one number an answer states, in digits or in words, and how far it is from the truth."""
+"""Counts: the one number that an answer states, in digits or in English words, and its distance from the
+truth.
 
-# FOLDED mmreward/rewards/count.py: Counting: 1 for the true number, and nothing for stating two.
+An answer that states two different numbers, a range or a hedge states none, so no wording covers two guesses.
+"""
 
 import re
 from typing import Any, NamedTuple
@@ -14,7 +16,7 @@ from ...verifiers.text import nfkc
 PARTS = ("exact", "off")
 MAX_DIGITS = 32
 MAX_OFF = 1e9
-"""Of `parts["off"]`: farther off is as bad, and a mean over samples stays legible."""
+"""Upper limit of `parts["off"]`: farther off is as bad, and a mean over samples stays legible."""
 
 FIRST = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 TEENS = (
@@ -56,14 +58,15 @@ HEDGES = re.compile(
 
 
 class Reading(NamedTuple):
-    """The distinct counts that a text states, and whether it states some number that is no count."""
+    """Distinct counts that a text states, and True where it states a number that is no count."""
 
     counts: frozenset[int]
     other: bool
 
 
 def read_numbers(text: str) -> Reading:
-    """All numbers in a text: digits ("1,204", "3.0", "-2") and the English words from zero to one hundred."""
+    """Read all numbers of a text: digits ("1,204", "3.0", "-2") and the English words from zero to one
+    hundred."""
     counts, other = set(), False
     for match in TOKEN.finditer(text):
         if match["digits"]:
@@ -81,7 +84,7 @@ def read_numbers(text: str) -> Reading:
 
 
 def single_count(answer: str) -> int:
-    """The number that a short answer states: one, plainly.
+    """Read the only number of a short answer.
 
     Raises:
         Unscorable: "unparsable" when there is none, when there are two different ones ("3 or 4", a range, a
@@ -97,7 +100,7 @@ def single_count(answer: str) -> int:
 
 
 def count_of(target: Any) -> int:
-    """A target: a whole number of at least 0, or a text that states one.
+    """Read a target: a whole number of at least 0, or a text that states one.
 
     Raises:
         Unscorable: it is none.
@@ -115,7 +118,8 @@ def count_of(target: Any) -> int:
 
 
 def grade_count(answer: str, truth: int, *, graded: bool = False) -> Verdict:
-    """1 for the true count. With `graded`, a wrong one earns half of max(0, 1 - |n - truth| / max(1, truth)).
+    """Grade an answer: 1 for the true count. With `graded`, a wrong one earns half of max(0, 1 - |n - truth|
+    / max(1, truth)).
 
     Half, so that being right is always worth more than being near. `parts["off"]` is |n - truth|, up to
     `MAX_OFF`.
@@ -142,7 +146,7 @@ def count(graded: bool = False, bare: bool = False, boxed: bool = False) -> Any:
 
     `sample.target` is a whole number, or a text that states one. The answer states one number, in digits or
     in English words up to one hundred; two different ones, a range or a hedge ("about 3") are worth 0.
-    `parts["off"]` is how far off it is.
+    `parts["off"]` is the distance from the truth.
 
     Args:
         graded: a wrong count n earns half of max(0, 1 - |n - truth| / max(1, truth)), for an early signal.
