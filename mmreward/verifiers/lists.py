@@ -8,10 +8,10 @@ endless numbers are refused. Box and point tags are in `markup`.
 
 import json
 import re
-import unicodedata
 from typing import Any, NamedTuple
 
 from ..errors import Unscorable
+from .text import nfkc
 
 MAX_DEPTH = 8
 MAX_DIGITS = 32
@@ -211,7 +211,7 @@ def _run(text: str, start: int, inside: Any) -> tuple[str, int]:
 
 def _number(text: str) -> str:
     """Number in ASCII digits; one that is too long, or malformed, fails the JSON parse of its item."""
-    plain = unicodedata.normalize("NFKC", text).replace("\u2212", "-").removeprefix("+")
+    plain = nfkc(text).removeprefix("+")
     sign, plain = ("-", plain[1:]) if plain.startswith("-") else ("", plain)
     plain = f"{sign}{'0' * plain.startswith('.')}{plain}{'0' * plain.endswith('.')}"  # .5 and 2. are not JSON
     return plain if len(plain) <= MAX_DIGITS else "too long a number"

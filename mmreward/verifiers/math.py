@@ -238,8 +238,8 @@ def truth_of(target: Any) -> Truth:
     if isinstance(target, bool) or not isinstance(target, str | int | float):
         raise Unscorable(f"the target {str(target)[:80]!r} is {type(target).__name__}; give text or a number")
     given = str(target)
-    held = inside_box(given)
-    text = tidy(given if held is None else held)
+    boxed = inside_box(given)
+    text = tidy(given if boxed is None else boxed)
     if not text:
         raise Unscorable(f"the target {given[:80]!r} is empty; leave the row out or give the true answer")
     number = read_number(text)
@@ -272,12 +272,12 @@ def answer_of(
     """
     tagged = "<answer>" in response.rpartition("</think>")[2]
     text = segment(response, bare=bare).answer
-    held = inside_box(text)
-    if held is None and (only_boxed or not tagged):
+    boxed = inside_box(text)
+    if boxed is None and (only_boxed or not tagged):
         raise Unscorable("there is no \\boxed{} answer", "unparsable")
     if boxes == "agree" and len({comparison_key(tidy(box)) for box in _boxes(text)}) > 1:
         raise Unscorable("several boxed answers that disagree", "unparsable")
-    answer = text if held is None else held
+    answer = text if boxed is None else boxed
     if len(answer) > 4096:
         raise Unscorable(f"an answer of {len(answer)} characters", "unparsable")
     answer = tidy(answer)
@@ -332,10 +332,10 @@ def latex_of(number: Number) -> str:
 def _boxes(text: str) -> Iterator[str]:
     """Contents of the boxes, the last first."""
     for _ in range(MAX_BOXES):
-        held = inside_box(text)
-        if held is None:
+        boxed = inside_box(text)
+        if boxed is None:
             return
-        yield held
+        yield boxed
         text = text[: max(text.rfind("\\boxed"), text.rfind("\\fbox"))]
 
 

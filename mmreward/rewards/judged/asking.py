@@ -51,33 +51,34 @@ def read_branch(text: str, criteria: Sequence[str] = CRITERIA) -> Branch:
         Unscorable: "unparsable" when the three heads are not there once each and in order, a text is empty,
             or the criteria are none, more than three, unknown, or named twice.
     """
-    heads, said = [], []
+    heads, texts = [], []
     for line in text.splitlines():
         head, colon, rest = line.replace("*", "").strip().partition(":")
         if colon and head.strip().lower() in HEADS:
             heads.append(head.strip().lower())
-            said.append(rest.strip())
-        elif line.strip() and said:
-            said[-1] = f"{said[-1]} {line.strip()}".strip()
+            texts.append(rest.strip())
+        elif line.strip() and texts:
+            texts[-1] = f"{texts[-1]} {line.strip()}".strip()
         elif line.strip():
             raise Unscorable(f"the first turn begins with {line.strip()[:60]!r}", "unparsable")
-    if tuple(heads) != HEADS or not all(said):
+    if tuple(heads) != HEADS or not all(texts):
         raise Unscorable(f"the first turn says {', '.join(heads) or 'nothing'}; it needs each of "
                          f"{', '.join(HEADS)} once, and something after it", "unparsable")  # fmt: skip
-    named, first, second = said
+    named, first, second = texts
     return Branch(_chosen(named, criteria), (first, second))
 
 
 def _chosen(named: str, criteria: Sequence[str]) -> tuple[str, ...]:
     known = {name.lower(): name for name in criteria}
-    asked = [part.strip(" .").lower() for part in SEPARATORS.split(named[:400]) if part.strip(" .")]
-    unknown = [name for name in asked if name not in known]
-    if unknown or not 1 <= len(asked) <= MOST_CRITERIA or len(set(asked)) != len(asked) or len(named) > 400:
+    chosen = [name.lower() for part in SEPARATORS.split(named[:400]) if (name := part.strip(" ."))]
+    unknown = [name for name in chosen if name not in known]
+    wrong_number = not 1 <= len(chosen) <= MOST_CRITERIA or len(named) > 400
+    if unknown or wrong_number or len(set(chosen)) != len(chosen):
         raise Unscorable(
             f"the criteria are {named[:60]!r}; one to {MOST_CRITERIA} of {', '.join(criteria)} can be chosen",
             "unparsable",
         )
-    return tuple(known[name] for name in asked)
+    return tuple(known[name] for name in chosen)
 
 
 # --- the verdict ----------------------------------------------------------------------------------
@@ -217,19 +218,19 @@ class Asking:
             Unscorable: "unparsable" for a turn that is cut off or cannot be read; "error" and "timeout" as
                 `VLM.write`.
         """
-        said: list[Turn] = []
-        asked = self.opening(request)
+        turns: list[Turn] = []
+        question = self.opening(request)
         for turn in range(self.turns):
             if turn:
-                asked = self.following(said[-1].answer)
-            shown = asked if turn else asked + hint
+                question = self.following(turns[-1].answer)
+            shown = question if turn else question + hint
             written = await judge.write(
-                pictures, shown, system=self.system, history=said, **sampling._asdict()
+                pictures, shown, system=self.system, history=turns, **sampling._asdict()
             )
-            said.append(Turn(shown, written.text))
+            turns.append(Turn(shown, written.text))
             if not written.finished:
                 raise Unscorable(f"cut off after {written.tokens} tokens: {written.text[:200]}", "unparsable")
-        return read_judgement(tuple(turn.answer for turn in said))
+        return read_judgement(tuple(turn.answer for turn in turns))
 
 
 def read_judgement(turns: tuple[str, ...]) -> Judgement:

@@ -90,8 +90,8 @@ def checklist(
         return score, None
 
     def score_tensor(pixels: "torch.Tensor", prompts: Sequence[str]) -> "torch.Tensor":
-        asked = [[check.question for check in filled(templates, prompt).values()] for prompt in prompts]
-        probs, mass = read_pixels(pixels, asked, YES_NO)
+        texts = [[check.question for check in filled(templates, prompt).values()] for prompt in prompts]
+        probs, mass = read_pixels(pixels, texts, YES_NO)
         return (probs[..., 0] * (mass >= min_mass)).mean(-1)
 
     return score, score_tensor

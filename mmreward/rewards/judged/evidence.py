@@ -69,8 +69,10 @@ def evidence(
         if isinstance(found, Score):
             return found
         reasoning = quoted(found.thought)
-        asked = [CITED.format(reasoning=reasoning, fact=fact) for fact in facts]
-        cited = [p > 0.5 for p in await gather(*(probability_of_yes(vlm, None, q, min_mass) for q in asked))]
+        questions = [CITED.format(reasoning=reasoning, fact=fact) for fact in facts]
+        cited = [
+            p > 0.5 for p in await gather(*(probability_of_yes(vlm, None, q, min_mass) for q in questions))
+        ]
         seen = await visible(sample, facts) if frames else [True] * len(facts)
         if not any(seen):
             raise Unscorable("what is shown has none of the facts", "na")
@@ -83,8 +85,10 @@ def evidence(
         media = shown_to(sample)
         if not media:
             raise Unscorable("there is no image, video or input to check the facts against", "missing")
-        asked = [SEEN.format(fact=fact) for fact in facts]
-        return [p > 0.5 for p in await gather(*(probability_of_yes(vlm, media, q, min_mass) for q in asked))]
+        questions = [SEEN.format(fact=fact) for fact in facts]
+        return [
+            p > 0.5 for p in await gather(*(probability_of_yes(vlm, media, q, min_mass) for q in questions))
+        ]
 
     return score
 

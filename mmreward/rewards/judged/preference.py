@@ -152,8 +152,8 @@ def verdict(bare: bool = False) -> Any:
             raise Unscorable(f"the target {str(sample.target)[:40]!r} is not 1, 2 or tie") from None
 
         def check() -> Verdict:
-            said = preferred(short_answer(sample.response or "", bare=bare))
-            return Verdict(float(said == right), {"tie": float(said == TIE)})
+            answer = preferred(short_answer(sample.response or "", bare=bare))
+            return Verdict(float(answer == right), {"tie": float(answer == TIE)})
 
         return verified(check, VERDICT_PARTS)
 

@@ -152,8 +152,8 @@ def prm(
         media = shown_to(sample)
         steps = steps_of(found.thought, max_steps)
         shown = [quoted("\n".join(steps[: end + 1])) for end in range(len(steps))]
-        asked = [PROMPT.format(prompt=sample.prompt, steps=text) for text in shown]
-        levels = await gather(*(probability_of_yes(vlm, media, question, min_mass) for question in asked))
+        questions = [PROMPT.format(prompt=sample.prompt, steps=text) for text in shown]
+        levels = await gather(*(probability_of_yes(vlm, media, question, min_mass) for question in questions))
         return Score(
             aggregate(levels, how), {"parsed": 1.0, "steps": float(len(steps)), "worst": min(levels)}
         )

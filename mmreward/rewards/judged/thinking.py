@@ -9,7 +9,6 @@ text that does not plainly give one grade is a failure of the judge.
 """
 
 import re
-import unicodedata
 from asyncio import gather
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -20,6 +19,7 @@ from ...models.vlms.answers import probability_of_yes, shown_to
 from ...registry import reward
 from ...types import MAX_TEXT, Sample, Score
 from ...verifiers.response import inside_box, quoted, read_or_wrong, reasoned, segment
+from ...verifiers.text import nfkc
 
 PLAIN = r"[+-]?(?:\d{1,9}(?:\.\d{0,9})?|\.\d{1,9})"
 WRITTEN_GRADE = re.compile(rf"({PLAIN})(?:/({PLAIN})|(%))?")
@@ -63,8 +63,7 @@ def parse_grade(text: str, low: float = 0.0, high: float = 1.0) -> float:
 
 def _normalised(words: str) -> str:
     """Text with one sign for each way to write a minus, a fraction or a percentage."""
-    plain = unicodedata.normalize("NFKC", words).replace("\u2212", "-").replace("\u2044", "/")
-    return PERCENT.sub("%", SLASH.sub("/", plain))
+    return PERCENT.sub("%", SLASH.sub("/", nfkc(words).replace("\u2044", "/")))
 
 
 def _share(written: str, low: float, high: float) -> float:
@@ -149,8 +148,8 @@ def thinking(
         reasoning = QUOTED.format(prompt=sample.prompt, reasoning=quoted(found.thought))
         if how == "grade":
             return await graded(media, reasoning)
-        asked = [f"{reasoning}{question} Answer yes or no." for question in wanted.values()]
-        levels = await gather(*(probability_of_yes(vlm, media, question, min_mass) for question in asked))
+        questions = [f"{reasoning}{question} Answer yes or no." for question in wanted.values()]
+        levels = await gather(*(probability_of_yes(vlm, media, question, min_mass) for question in questions))
         return Score(sum(levels) / len(levels), {"parsed": 1.0, **dict(zip(names, levels, strict=True))})
 
     async def graded(media: tuple[Any, ...], reasoning: str) -> Score:

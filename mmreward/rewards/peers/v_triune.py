@@ -202,9 +202,9 @@ def detection_scores(
         at = [counts(found, truth, matcher, level, share).weighted for level in levels]
         scores[f"pure_iou_score_max_{name}"] = sum(at) / len(at)
         for level in REPORTED[name]:
-            got = counts(found, truth, matcher, level, share)
+            match = counts(found, truth, matcher, level, share)
             stem = f"report_iou_{round(100 * level)}_{name}_match"
-            values = (got.mean_iou, got.precision, got.recall)
+            values = (match.mean_iou, match.precision, match.recall)
             scores |= {f"{stem}_{count}": value for count, value in zip(COUNTED, values, strict=True)}
     precisions = average_precision(found, truth)
     known = {box.label for box in truth}

@@ -142,7 +142,7 @@ def vlm_r1(
         target_space: of `sample.target`, a list of boxes.
         bare: accept a list that is not inside `<answer>` tags.
     """
-    response_space, truth_space, pay = space_of(space), space_of(target_space), FORMULAS[formula]
+    response_space, truth_space, measure = space_of(space), space_of(target_space), FORMULAS[formula]
 
     async def score(sample: Sample) -> Score:
         truth = true_boxes(sample, truth_space)
@@ -150,7 +150,7 @@ def vlm_r1(
         def check() -> Verdict:
             found = [box for box in found_boxes(sample, response_space, bare=bare) if box is not None]
             parts = {"found": float(len(found)), "true": float(len(truth))}
-            return Verdict(pay(_pixels(found), _pixels(truth)), parts)
+            return Verdict(measure(_pixels(found), _pixels(truth)), parts)
 
         return verified(check, PARTS)
 

@@ -232,8 +232,8 @@ def answer(
         try:
             if truth.kind != "math":
                 text = segment(response, bare=bare).answer
-                held = inside_box(text)
-                return compare(truth, text if held is None else held, likeness)
+                boxed = inside_box(text)
+                return compare(truth, text if boxed is None else boxed, likeness)
             known = truth_of(truth.expression)
             settled = settle(known, answer_of(response, bare=bare), likeness)
         except Unscorable as failure:

@@ -7,7 +7,6 @@ number in a tag, and pays 1.0 for one easy probe answered first. Source: https:/
 """
 
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from itertools import islice, pairwise
@@ -17,6 +16,7 @@ from ...errors import Unscorable
 from ...registry import reward
 from ...types import Sample, Score
 from ...verifiers.response import Verdict, verified
+from ...verifiers.text import nfkc
 
 PARTS = ("answered", "all_right")
 MOST = 64
@@ -101,8 +101,8 @@ def probe_accuracy(text: str, probes: Sequence[Probe]) -> Verdict:
     Raises:
         Unscorable: as `read_probes`.
     """
-    said = read_probes(text)
-    once = {number: answers[0] for number, answers in said.items() if len(answers) == 1 and answers[0]}
+    given = read_probes(text)
+    once = {number: answers[0] for number, answers in given.items() if len(answers) == 1 and answers[0]}
     right = [k in once and is_right(once[k], probe) for k, probe in enumerate(probes, start=1)]
     answered = sum(k in once for k in range(1, len(probes) + 1)) / len(probes)
     wrong = [str(k) for k, good in enumerate(right, start=1) if not good]
@@ -110,21 +110,20 @@ def probe_accuracy(text: str, probes: Sequence[Probe]) -> Verdict:
     return Verdict(sum(right) / len(probes), {"answered": answered, "all_right": float(all(right))}, note)
 
 
-def is_right(said: str, probe: Probe) -> bool:
+def is_right(answer: str, probe: Probe) -> bool:
     """True for an answer equal to one of the probe's: as a number where both are one, else but for case,
     spacing and the punctuation around it."""
-    return any(_same(_normal(said), _normal(answer)) for answer in probe.answers)
+    return any(_same(_normal(answer), _normal(right)) for right in probe.answers)
 
 
-def _same(said: str, wanted: str) -> bool:
-    if NUMBER.fullmatch(said) and NUMBER.fullmatch(wanted):
-        return Fraction(said) == Fraction(wanted)
-    return bool(said) and said == wanted
+def _same(answer: str, right: str) -> bool:
+    if NUMBER.fullmatch(answer) and NUMBER.fullmatch(right):
+        return Fraction(answer) == Fraction(right)
+    return bool(answer) and answer == right
 
 
 def _normal(text: str) -> str:
-    plain = unicodedata.normalize("NFKC", text[:4096]).replace("\u2212", "-").casefold()
-    return " ".join(plain.split()).strip(" .,;:!?*_`\"'()")
+    return " ".join(nfkc(text[:4096]).casefold().split()).strip(" .,;:!?*_`\"'()")
 
 
 @reward(
