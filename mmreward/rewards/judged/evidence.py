@@ -15,7 +15,7 @@ from typing import Any
 
 from ... import models
 from ...errors import Unscorable
-from ...models.vlms.answers import probability_of_yes, shown_to
+from ...models.vlms.answers import Pictures, probability_of_yes, shown_to
 from ...registry import reward
 from ...types import Sample, Score
 from ...verifiers.response import quoted, read_or_wrong, reasoned
@@ -69,10 +69,7 @@ def evidence(
         if isinstance(found, Score):
             return found
         reasoning = quoted(found.thought)
-        questions = [CITED.format(reasoning=reasoning, fact=fact) for fact in facts]
-        cited = [
-            p > 0.5 for p in await gather(*(probability_of_yes(vlm, None, q, min_mass) for q in questions))
-        ]
+        cited = await affirmed(None, [CITED.format(reasoning=reasoning, fact=fact) for fact in facts])
         seen = await visible(sample, facts) if frames else [True] * len(facts)
         if not any(seen):
             raise Unscorable("what is shown has none of the facts", "na")
@@ -85,10 +82,11 @@ def evidence(
         media = shown_to(sample)
         if not media:
             raise Unscorable("there is no image, video or input to check the facts against", "missing")
-        questions = [SEEN.format(fact=fact) for fact in facts]
-        return [
-            p > 0.5 for p in await gather(*(probability_of_yes(vlm, media, q, min_mass) for q in questions))
-        ]
+        return await affirmed(media, [SEEN.format(fact=fact) for fact in facts])
+
+    async def affirmed(media: Pictures, questions: Sequence[str]) -> list[bool]:
+        levels = await gather(*(probability_of_yes(vlm, media, question, min_mass) for question in questions))
+        return [level > 0.5 for level in levels]
 
     return score
 
