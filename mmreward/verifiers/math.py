@@ -90,11 +90,15 @@ def _depth(text: str) -> int:
 
 
 def _large_factorial(text: str) -> bool:
+    """True for a factorial that is too large, or of something whose size is not known without computing
+    it."""
     if "!!" in text.replace(" ", "").replace(")", "").replace("}", ""):
         return True
     if any(number and int(number) > MAX_FACTORIAL for number in FACTORIAL.findall(text)):
         return True
     for inside in GROUP_FACTORIAL.findall(text):
+        # A factorial of a bracket: a power, product, factorial or command in it, or more than 15 characters,
+        # is refused unseen; what is left is a sum, which its terms bound.
         if any(sign in inside for sign in "^*!\\") or len(inside) == 16:
             return True
         if sum(int(number) for number in NUMBER.findall(inside)) > MAX_FACTORIAL:

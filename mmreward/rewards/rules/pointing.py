@@ -319,7 +319,7 @@ def pointing(
     empty_decay: float = 0.5,
     bare: bool = False,
 ) -> Any:
-    """Points on the regions that were asked for, 0 to 1.
+    """Points that lie on the regions asked for, 0 to 1.
 
     The target is one region or a list of them, each a box, a polygon, a mask or a point, see
     `regions_of`. For one region the answer is one point: several are worth 0 unless the

@@ -144,7 +144,7 @@ def temporal(
     empty_decay: float = 0.5,
     bare: bool = False,
 ) -> Any:
-    """Temporal IoU of the time spans of an answer with the true ones, 0 to 1.
+    """Time spans of an answer against the true ones, by temporal IoU, 0 to 1.
 
     The answer is "12.5s - 20s", "1:02 to 1:10", [12.5, 20] or {"start": 12.5, "end": 20}, in seconds or clock
     times and with no other words. For one true span it is one span: several are worth 0 unless the first or
