@@ -19,8 +19,18 @@ app = typer.Typer(
 
 
 @app.command("list")
-def list_command(glob: Annotated[str, typer.Argument(help="Which rewards, such as 'clip*'.")] = "*") -> None:
-    """List the rewards there are."""
+def list_command(
+    glob: Annotated[str, typer.Argument(help="Which rewards, such as 'clip*'.")] = "*",
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="The page mmreward/rewards/README.md, of all own rewards.")
+    ] = False,
+) -> None:
+    """List the registered rewards."""
+    if markdown:
+        from .catalogue import rewards_page
+
+        typer.echo(rewards_page(), nl=False)
+        return
     from .registry import list_rewards
 
     infos = list_rewards(glob)

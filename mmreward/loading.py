@@ -7,7 +7,7 @@ from os import PathLike
 from typing import Any
 
 from .errors import nearest
-from .registry import Reward, find, noted
+from .registry import Reward, find, recording_networks
 from .types import Sample
 
 Rewards = str | Reward | Sequence[str | Reward] | Mapping[str, str | Reward | Mapping[str, Any]]
@@ -47,7 +47,7 @@ def load(
         raise ValueError(f"{name}: {error}; `mmreward show {name}` says what it is") from None
     from pydantic import ConfigDict, validate_call  # a tenth of a second that `mmreward list` does not pay
 
-    with noted() as networks:
+    with recording_networks() as networks:
         made = validate_call(config=ConfigDict(arbitrary_types_allowed=True))(entry.factory)(**args)
     fn, tensor_fn = made if entry.info.differentiable else (made, None)
     info = replace(entry.info, differentiable=tensor_fn is not None)

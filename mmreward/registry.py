@@ -1,7 +1,10 @@
-"""How a reward is declared, found, given its arguments, and named in every result. Imports no network.
+"""Registry of rewards: declaration (`@reward`), lookup by name, listing, and the fingerprint of a loaded
+reward.
 
 A reward is a file in `mmreward/rewards/` (or a function behind an entry point of the group
 "mmreward.rewards") with a factory under `@reward`. That is all it takes to be listed, documented and tested.
+Nothing here imports a network: `find` and `list_rewards` import the files of rewards, which import no torch
+either.
 """
 
 import hashlib
@@ -36,10 +39,12 @@ class Fingerprinted(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Everything that changes its numbers."""
+        """Text that changes with everything that changes its numbers."""
 
 
-_networks: ContextVar[list[Fingerprinted] | None] = ContextVar("networks", default=None)
+_recorded: ContextVar[list[Fingerprinted] | None] = ContextVar("recorded", default=None)
+"""Networks of the reward that is being loaded; None outside of `recording_networks`, and where a network
+builds its own parts."""
 
 
 def _nothing() -> None:
@@ -60,11 +65,12 @@ class Reward:
     release: str = ""
     """Version of mmreward in the interpreter that computes it; empty for this one."""
     close: Callable[[], None] = field(default=_nothing, repr=False, compare=False)
-    """Give back what it holds outside this process; its samples fail from then on. It is given back by itself
-    when nothing refers to the reward any more."""
+    """Release what the reward uses outside this process; its samples fail from then on. It is released by
+    itself when nothing refers to the reward any more."""
 
     def view(self, sample: Sample) -> Sample:
-        """The sample as this reward sees it; a column that is not there leaves its field empty."""
+        """The sample with the fields of `columns` taken from `meta`; a column that is absent leaves its field
+        None."""
         if not self.columns:
             return sample
         changes: dict[str, Any] = {name: sample.meta.get(column) for name, column in self.columns.items()}
@@ -92,7 +98,7 @@ class Reward:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of all that changes the numbers: name, arguments, each network's own fingerprint, our
+        """Hash of all that changes the numbers: name, arguments, columns, the networks' fingerprints,
         version."""
         made_of = [network.fingerprint for network in self.networks]
         facts = [
@@ -109,7 +115,7 @@ class Reward:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A registered factory and what is true of everything it makes."""
+    """A registered factory, and the facts that hold for every reward it makes."""
 
     info: RewardInfo
     factory: Factory
@@ -172,36 +178,37 @@ def _place(factory: Factory) -> tuple[str, str]:
     return factory.__module__, factory.__qualname__
 
 
-def uses(network: Fingerprinted) -> None:
-    """Called by a network's handle when a factory makes it, so that the reward's fingerprint can name it."""
-    networks = _networks.get()
+def record_network(network: Fingerprinted) -> None:
+    """Add a network to the fingerprint of the reward that is being loaded; `models` calls it for each
+    handle."""
+    networks = _recorded.get()
     if networks is not None and network not in networks:
         networks.append(network)
 
 
 @contextmanager
-def noted() -> "Iterator[list[Fingerprinted]]":
-    """The networks that are used in here, as a list that fills."""
+def recording_networks() -> "Iterator[list[Fingerprinted]]":
+    """Networks that a factory asks for inside the block, as a list that fills."""
     networks: list[Fingerprinted] = []
-    token = _networks.set(networks)
+    token = _recorded.set(networks)
     try:
         yield networks
     finally:
-        _networks.reset(token)
+        _recorded.reset(token)
 
 
 @contextmanager
-def parts() -> Iterator[None]:
-    """Networks used in here are parts of another, whose own fingerprint covers them; they are not noted."""
-    token = _networks.set(None)
+def not_recorded() -> Iterator[None]:
+    """Block in which networks are parts of another one, whose own fingerprint covers them."""
+    token = _recorded.set(None)
     try:
         yield
     finally:
-        _networks.reset(token)
+        _recorded.reset(token)
 
 
 def find(name: str) -> Entry:
-    """The entry of this name: among our own rewards first, then behind an entry point of that name.
+    """Look up a reward: among our own first, then behind an entry point of that name.
 
     Raises:
         ValueError: no such reward; the message offers the nearest names.
@@ -220,7 +227,7 @@ def find(name: str) -> Entry:
 
 
 def list_rewards(glob: str = "*") -> list[RewardInfo]:
-    """Every reward whose name matches, sorted by name; imports no network."""
+    """Facts of every reward whose name matches the glob, sorted by name; imports no network."""
     _discover()
     return [_entries[name].info for name in sorted(_entries) if fnmatchcase(name, glob)]
 

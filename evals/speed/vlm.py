@@ -26,10 +26,9 @@ import torch
 from PIL import Image
 
 from mmreward import Sample, Score, models
-from mmreward.models.vlms.answers import label_sets
+from mmreward.models.vlms.answers import YES_NO, label_sets
 from mmreward.registry import Reward
 from mmreward.rewards.judged import critique
-from mmreward.rewards.judged.checklist import YES_NO
 from mmreward.types import RewardInfo
 
 from .contest import Run, Values

@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 
 from mmreward import Sample, Score, load, models
+from mmreward.models.vlms.answers import YES_NO
 from mmreward.registry import Reward
 from mmreward.rewards.judged import listener
-from mmreward.rewards.judged.checklist import YES_NO, checks_of
+from mmreward.rewards.judged.checklist import checks_of
 from mmreward.types import RewardInfo
 from mmreward.verifiers.response import segment
 

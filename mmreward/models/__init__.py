@@ -11,7 +11,7 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from ..registry import Fingerprinted, parts, uses
+from ..registry import Fingerprinted, not_recorded, record_network
 from .served.http import is_served
 
 if TYPE_CHECKING:
@@ -42,9 +42,9 @@ def _shared(make: Callable[P, N]) -> Callable[P, N]:
         bound.apply_defaults()  # a default spelled out is no other network
         key = tuple(bound.arguments.items())
         if key not in made:
-            with parts():  # else they would be noted the first time only
+            with not_recorded():  # else they would be recorded the first time only
                 made[key] = make(*args, **kwargs)
-        uses(made[key])
+        record_network(made[key])
         return made[key]
 
     return get

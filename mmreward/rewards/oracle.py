@@ -1,6 +1,8 @@
-"""The oracle of shapes world as a reward: what classical vision sees, against what the caption asks.
+"""Oracle of shapes world as a reward: classical vision reads a picture, and its scene is compared with the
+caption.
 
-It is the held-out judge of the miniature: nothing is ever trained on it.
+It is the held-out judge of the miniature: nothing is ever trained on it, and it shares no code with a
+network.
 """
 
 from typing import Any

@@ -1,7 +1,9 @@
-"""The parent's side of computer algebra: is the truth readable, and is the answer equal to it. Never hangs.
+"""Computer algebra under a deadline: two expressions compared by math-verify and sympy in processes that are
+killed when they run out of time or memory.
 
-Serves any thread and any event loop. The workers (`verifiers.algebra_worker`) are shared by the whole process
-and start with the first answer that needs them.
+This is the parent's side, and it never hangs. It serves any thread and any event loop. The workers
+(`verifiers.algebra_worker`) are shared by the whole process and start with the first answer that needs them.
+What reaches them was screened by `verifiers.math`; nothing is evaluated here.
 """
 
 import asyncio
@@ -17,12 +19,12 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from ..errors import Unscorable
 from ..isolation.killable import Killable, Killed
-from ..registry import uses
-from .math import Open, verdict
+from ..registry import record_network
+from .math import Open, stage_verdict
 from .response import Verdict
 
 Exceeded = Literal["failed", "wrong"]
-"""What becomes of an answer whose algebra runs out of time or memory."""
+"""Treatment of an answer whose algebra runs out of time or memory: a failed score, or 0."""
 MAX_DEADLINE = 600.0
 MOST_WORKERS = 8
 MEMORY = 1 << 30
@@ -34,7 +36,7 @@ RETRY = 300.0
 
 
 class Algebra:
-    """Questions to one set of workers.
+    """Comparisons by one set of worker processes.
 
     Args:
         workers: processes at most; 0 for one per core, up to `MOST_WORKERS`.
@@ -44,10 +46,10 @@ class Algebra:
         count = workers or min(MOST_WORKERS, os.cpu_count() or 1)
         self.workers = Killable("mmreward.verifiers.algebra_worker", workers=count, memory=MEMORY)
         self._golds: OrderedDict[tuple[str, float], tuple[Future[Any], float]] = OrderedDict()
-        self._lock = threading.Lock()  # the truths are asked for from any thread
+        self._lock = threading.Lock()  # guards _golds, which any thread reads and fills
 
     def read(self, gold: str, seconds: float) -> "Future[Any]":
-        """Whether the truth can be parsed: a future of "read" or "unread", shared by all who ask.
+        """Readability of a truth: a future of "read" or "unread", shared by all callers with the same truth.
 
         A truth that hangs does so once, and not for each of its answers.
         """
@@ -57,34 +59,39 @@ class Algebra:
             if known is not None and not (now - since > RETRY and _late(known)):
                 self._golds.move_to_end(name)
                 return known
-            asked = self.workers.submit({"gold": gold}, seconds)
-            self._golds[name] = asked, now
+            reply = self.workers.submit({"gold": gold}, seconds)
+            self._golds[name] = reply, now
             if len(self._golds) > GOLDS:
                 self._golds.popitem(last=False)
-        asked.add_done_callback(partial(self._forget_accident, name))
-        return asked
+        # Outside the lock: a future that is done already calls back at once, and the callback takes the lock.
+        reply.add_done_callback(partial(self._forget_accident, name))
+        return reply
 
     def compare(self, pair: Open, seconds: float) -> "Future[Any]":
-        """A future of "equal", "different" or "unread"; TimeoutError and `Killed` as in `Killable.submit`."""
+        """Comparison of an answer with its truth: a future of "equal", "different" or "unread".
+
+        The future raises TimeoutError and `Killed` as in `Killable.submit`.
+        """
         return self.workers.submit({"gold": pair.gold, "answer": pair.answer}, seconds)
 
-    def _forget_accident(self, name: tuple[str, float], asked: "Future[Any]") -> None:
-        if asked.cancelled() or isinstance(asked.exception(), Killed):
+    def _forget_accident(self, name: tuple[str, float], reply: "Future[Any]") -> None:
+        # A worker that was killed beside this truth says nothing about it: the next caller tries again.
+        if reply.cancelled() or isinstance(reply.exception(), Killed):
             with self._lock:
                 self._golds.pop(name, None)
 
 
-def _late(asked: "Future[Any]") -> bool:
-    return asked.done() and not asked.cancelled() and isinstance(asked.exception(), TimeoutError)
+def _late(reply: "Future[Any]") -> bool:
+    return reply.done() and not reply.cancelled() and isinstance(reply.exception(), TimeoutError)
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How much algebra one answer is worth.
+    """Limits of the algebra of one answer.
 
     Args:
         deadline: seconds.
-        exceeded: what becomes of an answer that takes longer, or more memory than a worker has.
+        exceeded: "failed" or "wrong", for an answer that takes longer, or more memory than a worker has.
         workers: processes at most; 0 for one per core, up to `MOST_WORKERS`.
     """
 
@@ -102,10 +109,10 @@ class Effort:
 
 
 async def decide(pair: Open, effort: Effort) -> Verdict | Unscorable:
-    """Have two expressions compared, the truth being read first, once for all its answers.
+    """Compare two expressions by algebra; the truth is read first, once for all its answers.
 
     Returns:
-        The verdict, or why the answer could not be read.
+        The verdict, or the reason for which the answer could not be read.
 
     Raises:
         Unscorable: the truth cannot be read, or ("failed") the comparison did not end: "timeout" or "error".
@@ -125,7 +132,7 @@ async def decide(pair: Open, effort: Effort) -> Verdict | Unscorable:
         return _exceeded(pair, f"{error}", "error", effort.exceeded)
     match reply:
         case "equal" | "different":
-            return verdict("symbolic" if reply == "equal" else "")
+            return stage_verdict("symbolic" if reply == "equal" else "")
         case "unread":
             return Unscorable(f"{pair.answer[:80]!r} cannot be read as mathematics", "unparsable")
         case _:
@@ -136,17 +143,17 @@ def _exceeded(pair: Open, why: str, status: Literal["timeout", "error"], policy:
     reason = f"comparing {pair.answer[:80]!r} with {pair.gold[:80]!r}: {why}"
     if policy == "failed":
         raise Unscorable(reason, status)
-    return verdict("")._replace(note=reason)
+    return stage_verdict("")._replace(note=reason)
 
 
-async def _wait(asked: "Future[Any]") -> Any:
-    """The answer; who gives up waiting for the truth to be read does not stop the others' wait."""
-    return await asyncio.shield(asyncio.wrap_future(asked))
+async def _wait(reply: "Future[Any]") -> Any:
+    """Await a shared future; a caller that is cancelled does not cancel it for the others."""
+    return await asyncio.shield(asyncio.wrap_future(reply))
 
 
 @lru_cache(None)
 def shared(workers: int) -> Algebra:
-    """The workers of this process, at most so many; 0 for one per core, up to `MOST_WORKERS`."""
+    """Algebra of this process with at most so many workers; 0 for one per core, up to `MOST_WORKERS`."""
     return Algebra(workers)
 
 
@@ -154,13 +161,13 @@ os.register_at_fork(after_in_child=shared.cache_clear)  # a fork has none of the
 
 
 def use_math_verify() -> None:
-    """Note the release of math-verify in the fingerprint of the reward that is being made.
+    """Record the release of math-verify in the fingerprint of the reward that is being loaded.
 
     Raises:
         ValueError: it is not installed; the message says how to get it.
     """
     try:
-        uses(_Library("math-verify", version("math-verify")))
+        record_network(_Library("math-verify", version("math-verify")))
     except PackageNotFoundError:
         raise ValueError("mathematics needs math-verify: pip install 'mmreward[math]'") from None
 

@@ -1,4 +1,4 @@
-"""The worker's side of the math verifier: whether two expressions are equal, by math-verify and sympy.
+"""Worker process of the math verifier: equality of two expressions by math-verify and sympy.
 
 Run as `python -m mmreward.verifiers.algebra_worker FD BYTES` by `killable.Killable`, only there: sympy may
 never come back. math-verify's own time-outs are off, for they are signals that not every thread can take.
@@ -19,7 +19,7 @@ GOLDS = 1024
 
 
 def compare(job: dict[str, str]) -> str:
-    """The answer to one job; see the top of this file."""
+    """Reply to one job; see the top of this file."""
     gold = _gold(job["gold"])
     if "answer" not in job:
         return "read" if gold else "unread"
@@ -57,8 +57,10 @@ def _gold(text: str) -> tuple[Any, ...]:
 
 
 def _parse(text: str) -> list[Any]:
-    """What math-verify makes of one expression; nothing when it cannot read it. Boxes and units are off
-    before: math-verify would take the m of 3m for one."""
+    """Candidates that math-verify reads in one expression; empty when it reads none.
+
+    Boxes and units are taken off before: math-verify would take the m of 3m for metres.
+    """
     from latex2sympy2_extended.latex2sympy2 import NormalizationConfig
     from math_verify import LatexExtractionConfig, parse
 

@@ -1,10 +1,11 @@
-"""Boxes: reading them, bringing them to one coordinate space, and how well a set of them fits the truth."""
+"""Boxes: reading them, bringing them to fractions of the picture, IoU, and the F1 of an optimal one-to-one
+match.
 
-# FOLDED mmreward/verifiers/matching.py: One-to-one matching of what was found with what is there, and the F1 of the match.
-#
-# Every found thing counts, so a duplicate, a near-duplicate and an unreadable one are false positives. The
-# match is optimal, so order does not matter.
-#
+Every found box counts, so a duplicate, a near-duplicate and an unreadable one (None) are false positives. The
+match is optimal, so order does not matter. `best_match` and `ramp` serve points and time spans too.
+Coordinate spaces are in `spaces`, the forms models write boxes in are in `lists` and `markup`; nothing here
+reads text.
+"""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .response import Verdict
-from .text import plain
+from .text import normalise
 
 Matrix = NDArray[np.float64]
 
 
 class Match(NamedTuple):
-    """The F1 and what it is made of, in [0, 1]; found `rows` are matched with true `columns`."""
+    """F1, precision and recall in [0, 1] of a match; found `rows` are matched with true `columns`."""
 
     f1: float
     precision: float
@@ -31,10 +32,10 @@ class Match(NamedTuple):
 
 
 def best_match(worth: Matrix, *, decay: float = 0.5) -> Match:
-    """2 * tp / (found + true), tp being the largest one-to-one sum of `worth` (found x true, in [0, 1]).
+    """F1 of the optimal match: 2 * tp / (found + true), tp being the largest one-to-one sum of `worth`.
 
-    Adding something pays only if it gains more than half the present F1. Where nothing is true the value is
-    `decay` to the power of the number found.
+    `worth` is (found, true), each pair's value in [0, 1]. Adding something pays only if it gains more than
+    half the present F1. Where nothing is true the value is `decay` to the power of the number found.
     """
     from scipy.optimize import linear_sum_assignment  # an import that `mmreward list` does not need
 
@@ -59,8 +60,8 @@ KEYS = ("bbox_2d", "bbox", "box", "Position", "position")
 LABELS = ("label", "class", "name", "category")
 NUMERIC = re.compile(r"-?\d{1,9}(\.\d{1,9})?")
 MAX_COORDINATE = 1e7
-PARTS = ("precision", "recall", "mean_iou", "found", "true")
-"""Of an F1 of boxes."""
+BOX_PARTS = ("precision", "recall", "mean_iou", "found", "true")
+"""Names of the parts of an F1 of boxes."""
 EVALUATED = tuple(percent / 100 for percent in range(50, 100, 5))
 """IoU thresholds of the fixed evaluation, 0.50 to 0.95."""
 CHUNK = 1024
@@ -78,7 +79,7 @@ class Box(NamedTuple):
 
 def boxes_of(items: Any, *, y_first: bool = False) -> list[Box | None]:
     """Read boxes from parsed items or a target; None stands for one that cannot be read, which still counts
-    as sent.
+    as found.
 
     An item is {"bbox_2d": [x1, y1, x2, y2], "label": ...}, or the bare four numbers. Gemini's "box_2d" is
     [y1, x1, y2, x2], and so is every list of numbers with `y_first`.
@@ -110,7 +111,7 @@ def _box(item: Any, y_first: bool) -> Box | None:
 
 
 def number_of(value: Any) -> float | None:
-    """A coordinate as a number or the text of one; None for whatever else, NaN, infinity and truth values."""
+    """Read a coordinate: a number, or the text of one; None for anything else, NaN, infinity and bools."""
     if isinstance(value, str) and NUMERIC.fullmatch(value.strip()):
         value = float(value)
     if type(value) is float:  # what most are, and a response may hold thousands
@@ -125,11 +126,12 @@ def number_of(value: Any) -> float | None:
 
 
 def normalise_label(label: Any) -> str:
-    return plain(str(label))
+    """Label in NFKC, casefolded, with single spaces."""
+    return normalise(str(label))
 
 
 def label_table(aliases: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """{"person": ["man", "woman"]} as a table from every normalised name to its one canonical name.
+    """Table from every normalised name to its canonical one, for aliases {"person": ["man", "woman"]}.
 
     Raises:
         ValueError: a name stands under two labels.
@@ -145,9 +147,10 @@ def label_table(aliases: Mapping[str, Sequence[str]]) -> dict[str, str]:
 
 
 def to_unit(box: Box, width: float, height: float) -> Box | None:
-    """Divide by the space's width and height and clamp to the picture; None when no area is left.
+    """Box in fractions of the picture, clamped to it; None when no area is left.
 
-    Corners in the wrong order are not repaired: the box is worth nothing.
+    `width` and `height` are those of the space (`spaces.extent`). Corners in the wrong order are not
+    repaired: the box is worth nothing.
     """
     x1, x2 = (min(max(x / width, 0.0), 1.0) for x in (box.x1, box.x2))
     y1, y2 = (min(max(y / height, 0.0), 1.0) for y in (box.y1, box.y2))
@@ -179,7 +182,7 @@ def giou(a: Box, b: Box) -> float:
 
 
 def overlaps(found: Sequence[Box | None], truth: Sequence[Box]) -> Matrix:
-    """IoU of every found box with every true one; 0 for a box that could not be read."""
+    """IoU of every found box with every true one, (found, true); 0 for a box that could not be read."""
     out = np.zeros((len(found), len(truth)))
     if not truth:
         return out
@@ -212,7 +215,8 @@ def _same_label(
 def matchable(
     found: Sequence[Box | None], truth: Sequence[Box], labels: Labels, table: Mapping[str, str] | None = None
 ) -> Matrix:
-    """IoU of the pairs whose labels agree, 0 for the others."""
+    """IoU of every found box with every true one, (found, true), and 0 where labels differ (unless
+    ignored)."""
     overlap = overlaps(found, truth)
     return overlap if labels == "ignore" else overlap * _same_label(found, truth, table or {})
 
@@ -227,7 +231,8 @@ def soft_f1(
     table: Mapping[str, str] | None = None,
     decay: float = 0.5,
 ) -> Verdict:
-    """2 * tp / (boxes found + boxes true), tp being the best one-to-one sum of ramp(IoU) over equal labels.
+    """Soft F1 of boxes: 2 * tp / (found + true), tp being the best one-to-one sum of ramp(IoU) over equal
+    labels.
 
     Every found box counts, duplicates and unreadable ones (None) too, so a box that matches nothing lowers
     the score. `threshold` is one for all true boxes, or one for each; `table` is a `label_table`.
@@ -244,7 +249,7 @@ def mean_f1(
     labels: Labels = "exact",
     table: Mapping[str, str] | None = None,
 ) -> Verdict:
-    """Mean over IoU thresholds 0.50, 0.55, ... 0.95 of the F1 of the largest one-to-one match.
+    """Mean F1 of the largest one-to-one match, over the IoU thresholds 0.50, 0.55, ... 0.95.
 
     Fixed thresholds make runs and steps comparable, and unlike average precision it needs no confidence and
     counts every false box. An empty picture scores 1 for no box, else 0.

@@ -1,34 +1,38 @@
-"""Reads the list of objects in a model's answer, whatever quotes, fences, commas or cut-off tail it came
-with.
+"""Lists of objects in a model's answer, read whatever quotes, fences, commas or cut-off tail they came with.
 
-One linear pass rewrites the text as strict JSON; nothing is evaluated. Deep nesting and endless numbers are
-refused.
+One linear pass rewrites the text from an opening bracket on as strict JSON, which `json` then reads; nothing
+is evaluated, no text is tried twice. Where the whole does not parse, its items are parsed one by one, so one
+broken object costs one object, and the tail that a token limit cut off counts as dropped. Deep nesting and
+endless numbers are refused. Box and point tags are in `markup`.
 """
 
 import json
 import re
-import unicodedata
 from typing import Any, NamedTuple
 
 from ..errors import Unscorable
+from .text import nfkc
 
 MAX_DEPTH = 8
 MAX_DIGITS = 32
 MAX_LISTS = 64
-"""Of numbers or words, before the first of objects."""
+"""Lists of numbers or words that are skipped before the first list of objects."""
 OPEN, CLOSE = "[{", "]}"
 OPENING = re.compile(r"[\[{]")
 WORDS = {"true": "true", "false": "false", "null": "null", "none": "null"}
 
 
 class Parsed(NamedTuple):
-    """The items of the list, and how many could not be read (a cut-off last item counts)."""
+    """Items of a list, and the number of those that could not be read (a cut-off last item counts)."""
 
     items: list[Any]
     dropped: int
 
 
 class _Scan(NamedTuple):
+    """One list rewritten as JSON: the whole, its items one by one, the position after it, and its
+    completeness."""
+
     json: str
     items: list[str]
     end: int
@@ -36,7 +40,7 @@ class _Scan(NamedTuple):
 
 
 def parse_list(text: str, *, only: bool = False) -> Parsed:
-    """Find the first list of objects (or single object) in the text and read it; "[1]" before it is skipped.
+    """Read the first list of objects (or single object) in a text; "[1]" before it is skipped.
 
     Args:
         text: a model's answer.
@@ -58,7 +62,7 @@ def parse_list(text: str, *, only: bool = False) -> Parsed:
                 raise Unscorable("several lists where one is expected", "unparsable")
             if len(lists) > MAX_LISTS:
                 raise Unscorable(f"more than {MAX_LISTS} lists, none of them of objects", "unparsable")
-        position = scan.end
+        position = scan.end  # behind the list, never inside it again: the scans together are linear
     if not lists:
         raise Unscorable(f"no list in {text[:80]!r}", "unparsable")
     return lists[0]
@@ -92,7 +96,8 @@ def _refuse(name: str) -> Any:
 
 
 def _unwrap(value: Any) -> list[Any]:
-    """[...] as it is; {"objects": [...]} its list; one object, or four bare numbers, a list of one."""
+    """List of items in a parsed value: {"objects": [...]} gives its list, one object or four bare numbers a
+    list of one."""
     if isinstance(value, dict):
         lists = [inner for inner in value.values() if isinstance(inner, list)]
         return lists[0] if len(lists) == 1 and not _four(lists[0]) else [value]
@@ -112,7 +117,12 @@ def _four(value: Any) -> bool:
 
 
 def _scan(text: str, start: int) -> _Scan:
-    """Rewrite from `start` to the matching bracket as JSON, noting the items directly inside it."""
+    """Rewrite the text from `start` to the matching bracket as JSON, with the items directly inside it.
+
+    `out` holds JSON tokens. `items` are its slices that end where a bracket closes back to the outer list, so
+    each is one object or inner list and can be parsed without the others. A closing bracket counts whichever
+    kind it is: `json` refuses a mismatch, in that item alone.
+    """
     out: list[str] = []
     items: list[str] = []
     stack: list[str] = []
@@ -125,7 +135,7 @@ def _scan(text: str, start: int) -> _Scan:
                 raise Unscorable(f"brackets nest deeper than {MAX_DEPTH}", "unparsable")
             out.append(char)
         elif char in CLOSE:
-            _drop_comma(out)
+            _drop_comma(out)  # [1, 2,] is what many write
             out.append(char)
             stack.pop()
             if len(stack) == 1:
@@ -133,12 +143,12 @@ def _scan(text: str, start: int) -> _Scan:
                 mark = len(out)
             if not stack:
                 return _Scan("".join(out), items, at + 1, True)
-        elif char in "\"'" and out and out[-1] in "[{,:":
-            literal, at = _string(text, at)
+        elif char in "\"'" and out and out[-1] in "[{,:":  # elsewhere a quote is an apostrophe
+            literal, at = _string(text, at)  # either kind of quote becomes a JSON string
             out.append(literal)
             continue
         elif char.isalpha():
-            word, at = _run(text, at, str.isalpha)
+            word, at = _run(text, at, str.isalpha)  # True and None become JSON; others fail its item
             _keep_apart(out)
             out.append(WORDS.get(word.lower(), word))
             continue
@@ -159,14 +169,17 @@ def _drop_comma(out: list[str]) -> None:
 
 
 def _keep_apart(out: list[str]) -> None:
-    """Spaces are dropped, but `4 5` must not become 45."""
+    """Put a space between two words or numbers: spaces are dropped, but `4 5` must not become 45."""
     if out[-1][-1].isalnum():
         out.append(" ")
 
 
 def _string(text: str, start: int) -> tuple[str, int]:
-    """A quoted string; it ends at its quote only where a comma, colon or bracket follows, so `cat's toy`
-    survives."""
+    """Read a quoted string as a JSON string, and the position after it.
+
+    It ends at its quote only where a comma, colon or bracket follows, so the label of 'cat's toy' survives in
+    single quotes. Looking past the spaces stays linear, as the search goes on from where the look ended.
+    """
     quote, at = text[start], start + 1
     while at < len(text):
         if text[at] == "\\":
@@ -197,8 +210,8 @@ def _run(text: str, start: int, inside: Any) -> tuple[str, int]:
 
 
 def _number(text: str) -> str:
-    """ASCII digits and minus; one that is too long, or malformed, fails the JSON parse of its item."""
-    plain = unicodedata.normalize("NFKC", text).replace("\u2212", "-").removeprefix("+")
+    """Number in ASCII digits; one that is too long, or malformed, fails the JSON parse of its item."""
+    plain = nfkc(text).removeprefix("+")
     sign, plain = ("-", plain[1:]) if plain.startswith("-") else ("", plain)
     plain = f"{sign}{'0' * plain.startswith('.')}{plain}{'0' * plain.endswith('.')}"  # .5 and 2. are not JSON
     return plain if len(plain) <= MAX_DIGITS else "too long a number"

@@ -1,10 +1,10 @@
-"""Reads coordinates out of the forms model families write besides JSON: box and point tags, bare brackets.
+"""Boxes and points in the forms model families write besides JSON: box and point tags, and bare brackets.
 
-String searches and splits only, so a megabyte of broken tags costs a linear scan. A text is read in one form:
-tags where there are any, else a list, else nothing but numbers in brackets.
+`box_items` and `point_items` give the items that `boxes.boxes_of` and the reward `pointing` take;
+`found_boxes` and `true_boxes` read a sample's response and target to fractions of the picture. String
+searches and splits only, so a megabyte of broken tags costs a linear scan. A text is read in one form: tags
+where there are any, else a list, else nothing but numbers in brackets.
 """
-
-# FOLDED mmreward/verifiers/detections.py: The boxes of a response and of a target, as fractions of the picture.
 
 import json
 import re
@@ -20,7 +20,7 @@ from .spaces import Space, extent
 
 
 class Tags(NamedTuple):
-    """What opens and closes something."""
+    """An opening and a closing tag."""
 
     open: str
     close: str
@@ -39,7 +39,8 @@ MAX_NUMBERS = 65_536
 
 
 def box_items(text: str, *, only: bool = False) -> Parsed:
-    """Items for `boxes_of`: "<box>(x1,y1),(x2,y2)</box>" and its relatives, JSON, or "(x1,y1),(x2,y2)".
+    """Read box items for `boxes_of`: "<box>(x1,y1),(x2,y2)</box>" and its relatives, JSON, or
+    "(x1,y1),(x2,y2)".
 
     A name in `<ref>` or `<|object_ref_start|>` before a box is its label.
 
@@ -59,8 +60,8 @@ def box_items(text: str, *, only: bool = False) -> Parsed:
 
 
 def point_items(text: str) -> Parsed:
-    """Items for `points_of`: `<point x="1" y="2">`, `<points x1= y1= x2= y2=>`, `<point>1 2</point>`, JSON
-    ("point_2d", "point", "coordinate" or two bare numbers), or "(1, 2)".
+    """Read point items for `pointing.points_of`: `<point x="1" y="2">`, `<points x1= y1= x2= y2=>`, `<point>1
+    2</point>`, JSON ("point_2d", "point", "coordinate" or two bare numbers), or "(1, 2)".
 
     Raises:
         Unscorable: "unparsable" when there are none, or several lists.
@@ -75,7 +76,7 @@ def point_items(text: str) -> Parsed:
 
 
 def _numbers(text: str) -> list[float] | None:
-    """The numbers of a text that is nothing but numbers, brackets and commas; None for any other."""
+    """Numbers of a text that is nothing but numbers, brackets and commas; None for any other."""
     tokens = text.translate(BRACKETS).split(maxsplit=MAX_NUMBERS)
     numbers = [number_of(token) for token in tokens]
     good = [number for number in numbers if number is not None]
@@ -113,7 +114,7 @@ def _tagged(text: str, tags: Tags, only: bool) -> Parsed:
 
 
 def _name(before: str) -> str:
-    """What the last name tag before a box holds."""
+    """Content of the last name tag before a box; "" without one."""
     for tags in NAMES:
         start = before.rfind(tags.open)
         if start >= 0:
@@ -153,11 +154,12 @@ def _attributes(text: str) -> list[Any]:
 
 
 def found_boxes(sample: Sample, space: Space, *, bare: bool = False, only: bool = False) -> list[Box | None]:
-    """The boxes of the response; None stands for one that is unreadable or has no area in the picture.
+    """Boxes of the response in fractions of the picture; None for one that is unreadable or has no area
+    there.
 
     Args:
-        sample: its response is read.
-        space: of the response.
+        sample: the sample whose response is read.
+        space: coordinate space of the response.
         bare: read a response without answer tags.
         only: the answer is one list and nothing like another beside it.
 
@@ -172,7 +174,7 @@ def found_boxes(sample: Sample, space: Space, *, bare: bool = False, only: bool 
 
 
 def true_boxes(sample: Sample, space: Space) -> list[Box]:
-    """The boxes of the target: a list of them, or one, or the same as JSON, as a column of mixed data has it.
+    """Boxes of the target in fractions of the picture: a list, or one box, or the same as JSON text.
 
     Raises:
         Unscorable: one cannot be read or has no area in the picture, which is an error of the data.
@@ -200,7 +202,7 @@ def _decoded(target: Any) -> Any:
 
 
 def four_numbers(value: Any) -> bool:
-    """Whether this is the four coordinates of one box, and not four boxes."""
+    """True for the four coordinates of one box, as opposed to four boxes."""
     if isinstance(value, str | bytes) or not isinstance(value, Sequence) or len(value) != 4:
         return False
     return all(isinstance(number, int | float) for number in value)

@@ -1,15 +1,11 @@
-"""Whether a mathematical answer is right: as text, as a number, and only then by computer algebra.
+"""Mathematical answers compared with their truth: as text, as numbers, and only then by computer algebra.
 
 The first two stages are here, and settle most answers in microseconds. What they leave is an `Open` question,
-screened and spelled so that math-verify's known faults cannot be used; it belongs in a process that can be
-killed (see `algebra` and `killable`).
+screened and spelled so that math-verify's known faults cannot be used; `algebra` decides it in a process that
+can be killed. `too_large` refuses what no algebra system should be handed, from the text alone: an upper
+bound of the size of every power is computed in logarithms, so that nothing grows with the numbers it bounds.
+What passes may still take for ever, which the deadline bounds.
 """
-
-# FOLDED mmreward/verifiers/bounds.py: What is too large to be handed to a computer algebra system, told from the text alone.
-#
-# An upper bound of the size of every power is computed in logarithms, ignoring the signs between numbers, so
-# that nothing here grows with the numbers it bounds. What passes may still take for ever: a deadline bounds it.
-#
 
 import math
 import re
@@ -19,20 +15,33 @@ from decimal import Decimal
 from typing import Any, Literal, NamedTuple
 
 from ..errors import Unscorable
-from .numbers import Likeness, Number, Unit, balanced, key, listed, read_number, tidy, typeset_unit, worded
+from .numbers import (
+    Likeness,
+    Number,
+    Unit,
+    alternatives_as_list,
+    braces_match,
+    comparison_key,
+    has_words,
+    read_number,
+    tidy,
+    typeset_unit,
+)
 from .response import Verdict, inside_box, segment
+
+# --- the size of an expression --------------------------------------------------------------------
 
 MAX_CHARS = 512
 MAX_DIGITS = 32
-"""In a row."""
+"""Digits in a row."""
 MAX_DEPTH = 16
-"""Of brackets of all kinds."""
+"""Nested brackets of all kinds."""
 MAX_EXPONENT = 64
-"""Of anything but a number, whose expansion could have as many terms."""
+"""Exponent of anything but a number: the expansion could have as many terms."""
 MAX_POWER_DIGITS = 4000
-"""Of a number raised to a power: 2^2023 has 609."""
+"""Digits of a number raised to a power: 2^2023 has 609."""
 MAX_TERMS = 1000
-"""Of a sum or product."""
+"""Terms of a sum or product."""
 MAX_TOWER = 2
 """Powers in an exponent: e^{x^2} has one."""
 MAX_FACTORIAL = 50
@@ -51,7 +60,7 @@ class _TooLarge(Exception):  # noqa: N818 - never leaves this file
 
 
 def too_large(text: str) -> str:
-    """Why the expression is refused; empty when it may be computed under a deadline."""
+    """Reason for which an expression is refused; "" when it may be computed under a deadline."""
     if len(text) > MAX_CHARS:
         return f"{len(text)} characters; the limit is {MAX_CHARS}"
     if DIGITS.search(text):
@@ -81,11 +90,15 @@ def _depth(text: str) -> int:
 
 
 def _large_factorial(text: str) -> bool:
+    """True for a factorial that is too large, or of something whose size is not known without computing
+    it."""
     if "!!" in text.replace(" ", "").replace(")", "").replace("}", ""):
         return True
     if any(number and int(number) > MAX_FACTORIAL for number in FACTORIAL.findall(text)):
         return True
     for inside in GROUP_FACTORIAL.findall(text):
+        # A factorial of a bracket: a power, product, factorial or command in it, or more than 15 characters,
+        # is refused unseen; what is left is a sum, which its terms bound.
         if any(sign in inside for sign in "^*!\\") or len(inside) == 16:
             return True
         if sum(int(number) for number in NUMBER.findall(inside)) > MAX_FACTORIAL:
@@ -94,19 +107,27 @@ def _large_factorial(text: str) -> bool:
 
 
 class _Bound:
-    """A recursive descent over atoms and powers. Sizes are decimal logarithms of a product of all numbers."""
+    """Upper bound of an expression's size by recursive descent over atoms and powers.
+
+    A size is the decimal logarithm of the product of all numbers in a run. Signs between numbers are ignored,
+    for a sum is never larger than the product of its terms, each taken as 2 at least; so a bound costs one
+    pass whatever the numbers are, where computing 9^(9^9) to look at it would never end. "Numeric" runs, made
+    of numbers alone, may become large numbers; anything with a symbol in it expands into terms, and has a
+    lower limit.
+    """
 
     def __init__(self, text: str) -> None:
         self._tokens = [token for token in TOKEN.findall(text) if not token.isspace()]
         self._at = 0
 
     def whole(self) -> None:
+        """Bound the whole text; raises `_TooLarge`."""
         while self._at < len(self._tokens):
             self._run(0)
             self._at += 1  # a bracket that closes nothing
 
     def _run(self, tower: int) -> tuple[float, bool]:
-        """Up to the closing bracket: size, and whether it is made of numbers alone."""
+        """Size of a run up to its closing bracket, and True for one made of numbers alone."""
         size, numeric = 0.0, True
         while self._at < len(self._tokens) and self._tokens[self._at] not in CLOSE:
             more, number = self._power(tower)
@@ -120,6 +141,7 @@ class _Bound:
             if tower >= MAX_TOWER:
                 raise _TooLarge(f"powers nest deeper than {MAX_TOWER}")
             exponent, _ = self._exponent(tower + 1)
+            # The exponent's own size first: 10**exponent below would overflow a float.
             if exponent > math.log10(MAX_POWER_DIGITS * 4):
                 raise _TooLarge("an exponent that is too large")
             times = 10**exponent
@@ -152,7 +174,7 @@ class _Bound:
         return 0.0, not (token.isalpha() or token.startswith("\\"))
 
     def _subscript(self, tower: int) -> None:
-        """An index, or the limits of a sum, whose upper one stands where a power would."""
+        """An index, or the limits of a sum, whose upper one stands in the place of a power."""
         self._atom(tower)
         if self._at < len(self._tokens) and self._tokens[self._at] == "^":
             self._at += 1
@@ -161,8 +183,10 @@ class _Bound:
                 raise _TooLarge(f"a limit above {MAX_TERMS}")
 
 
-PARTS = ("exact", "numeric", "symbolic")
-"""The stage by which a right answer was recognised is 1."""
+# --- comparison -----------------------------------------------------------------------------------
+
+STAGES = ("exact", "numeric", "symbolic")
+"""Parts of a verdict: 1 for the stage by which a right answer was recognised."""
 MAX_BOXES = 64
 MAX_DECIMALS = 40
 NUMBERED = re.compile(r"\d ?_")
@@ -171,7 +195,7 @@ ASSIGNED = re.compile(r"([A-Za-z]|\\[A-Za-z]+)(?:_(?:\w|\{\w{1,8}\}))?(?:\([A-Za
 BRACE_OR_EQUALS = re.compile(r"\\.|[{}]|(?<![<>!:])=")
 RELATION = re.compile(r"[<>=&]|\\(?:le|ge|in|cup|begin)(?![A-Za-z])")
 MISMATCHED = {("tuple", "set"), ("set", "tuple"), ("tuple", "bare")}
-"""Of the truth and the answer, which math-verify does not tell apart; items in brackets have an order."""
+"""Bracket kinds of truth and answer that math-verify does not tell apart; items in brackets have an order."""
 SYMBOL = re.compile(r"\\[A-Za-z]+|[A-Za-z]")
 GREEK = (
     " alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi"
@@ -184,14 +208,14 @@ something."""
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """The true answer, read once.
+    """A true answer, read once.
 
     Args:
         text: tidied, without a typeset unit.
         key: for comparison as text.
-        number: when it is one.
+        number: None where it is no number.
         unit: typeset at the end of an expression that is no number.
-        words: it is text, and only equal text is right.
+        words: True for text, where only equal text is right.
     """
 
     text: str
@@ -218,26 +242,28 @@ def truth_of(target: Any) -> Truth:
     if isinstance(target, bool) or not isinstance(target, str | int | float):
         raise Unscorable(f"the target {str(target)[:80]!r} is {type(target).__name__}; give text or a number")
     given = str(target)
-    held = inside_box(given)
-    text = tidy(given if held is None else held)
+    boxed = inside_box(given)
+    text = tidy(given if boxed is None else boxed)
     if not text:
         raise Unscorable(f"the target {given[:80]!r} is empty; leave the row out or give the true answer")
     number = read_number(text)
-    listing = listed(text)
-    words = number is None and (worded(listing) or bool(JUXTAPOSED.search(listing)))
+    listing = alternatives_as_list(text)
+    words = number is None and (has_words(listing) or bool(JUXTAPOSED.search(listing)))
     reason = (
-        "" if number or words else too_large(listing) or ("" if balanced(listing) else "unbalanced braces")
+        ""
+        if number or words
+        else too_large(listing) or ("" if braces_match(listing) else "unbalanced braces")
     )
     if reason:
         raise Unscorable(f"the target {given[:80]!r} cannot be compared with anything: {reason}")
     rest, unit = (text, None) if number or words else typeset_unit(listing)
-    return Truth(rest, key(text), number, unit, words)
+    return Truth(rest, comparison_key(text), number, unit, words)
 
 
 def answer_of(
     response: str, *, bare: bool = False, boxes: Literal["last", "agree"] = "last", only_boxed: bool = False
 ) -> str:
-    """The answer in a response, tidied: what the last `\\boxed{}` inside `<answer>` holds, or else all of it.
+    """Read the answer of a response, tidied: the last `\\boxed{}` inside `<answer>`, or else all of it.
 
     Args:
         response: the whole response.
@@ -250,12 +276,12 @@ def answer_of(
     """
     tagged = "<answer>" in response.rpartition("</think>")[2]
     text = segment(response, bare=bare).answer
-    held = inside_box(text)
-    if held is None and (only_boxed or not tagged):
+    boxed = inside_box(text)
+    if boxed is None and (only_boxed or not tagged):
         raise Unscorable("there is no \\boxed{} answer", "unparsable")
-    if boxes == "agree" and len({key(tidy(box)) for box in _boxes(text)}) > 1:
+    if boxes == "agree" and len({comparison_key(tidy(box)) for box in _boxes(text)}) > 1:
         raise Unscorable("several boxed answers that disagree", "unparsable")
-    answer = text if held is None else held
+    answer = text if boxed is None else boxed
     if len(answer) > 4096:
         raise Unscorable(f"an answer of {len(answer)} characters", "unparsable")
     answer = tidy(answer)
@@ -271,33 +297,33 @@ def settle(truth: Truth, answer: str, likeness: Likeness) -> Verdict | Open:
         Unscorable: "unparsable" when the answer is prose, malformed, an equation where the truth is none, or
             too large to be computed with.
     """
-    if key(answer) == truth.key:
-        return verdict("exact")
+    if comparison_key(answer) == truth.key:
+        return stage_verdict("exact")
     number = read_number(answer, letters=truth.number is not None and truth.number.unit is not None)
     if truth.number and number:
-        return verdict("numeric" if likeness.same(truth.number, number) else "")
-    if truth.words or (len(key(answer)) == 1 and len(truth.key) == 1):
-        return verdict("")
-    text, unit = (spelled(number), number.unit) if number else typeset_unit(_screened(answer))
+        return stage_verdict("numeric" if likeness.same(truth.number, number) else "")
+    if truth.words or (len(comparison_key(answer)) == 1 and len(truth.key) == 1):
+        return stage_verdict("")
+    text, unit = (latex_of(number), number.unit) if number else typeset_unit(_screened(answer))
     if not _units_agree(truth, unit, likeness):
-        return verdict("")
-    pair = _aligned(spelled(truth.number) if truth.number else truth.text, text)
+        return stage_verdict("")
+    pair = _aligned(latex_of(truth.number) if truth.number else truth.text, text)
     if pair is None or NUMBERED.findall(pair.answer) != NUMBERED.findall(pair.gold):
-        return verdict("")
+        return stage_verdict("")
     if (_enclosed(pair.gold), _enclosed(pair.answer)) in MISMATCHED:
-        return verdict("")
+        return stage_verdict("")
     known, number = truth.number or read_number(pair.gold), read_number(pair.answer)
-    if known and number:  # what assignments held
-        return verdict("numeric" if likeness.same(known, number) else "")
+    if known and number:  # values of assignments, such as x = 3
+        return stage_verdict("numeric" if likeness.same(known, number) else "")
     return _apart(pair)
 
 
-def verdict(stage: str) -> Verdict:
-    """Right by this stage; wrong when there is none."""
-    return Verdict(float(bool(stage)), {name: float(name == stage) for name in PARTS})
+def stage_verdict(stage: str) -> Verdict:
+    """Verdict of a right answer, recognised by this stage; of a wrong one for ""."""
+    return Verdict(float(bool(stage)), {name: float(name == stage) for name in STAGES})
 
 
-def spelled(number: Number) -> str:
+def latex_of(number: Number) -> str:
     """A number in LaTeX that leaves nothing to guess: no percent sign, unit, currency or separator."""
     value, digits = number.value, 0
     while value.denominator != 1 and digits < MAX_DECIMALS:
@@ -308,22 +334,22 @@ def spelled(number: Number) -> str:
 
 
 def _boxes(text: str) -> Iterator[str]:
-    """What each box holds, the last first."""
+    """Contents of the boxes, the last first."""
     for _ in range(MAX_BOXES):
-        held = inside_box(text)
-        if held is None:
+        boxed = inside_box(text)
+        if boxed is None:
             return
-        yield held
+        yield boxed
         text = text[: max(text.rfind("\\boxed"), text.rfind("\\fbox"))]
 
 
 def _screened(answer: str) -> str:
-    """The answer with alternatives as a list, if it may be handed on."""
-    text = listed(answer)
+    """Answer with alternatives as a list, if it may be handed to computer algebra."""
+    text = alternatives_as_list(answer)
     reason = too_large(text)
-    if not reason and worded(typeset_unit(text)[0]):
+    if not reason and has_words(typeset_unit(text)[0]):
         reason = "words where mathematics is expected"
-    if not reason and ("$" in text or "\\boxed" in text or not balanced(text)):
+    if not reason and ("$" in text or "\\boxed" in text or not braces_match(text)):
         reason = "delimiters or braces that do not match"
     if not reason and JUXTAPOSED.search(text):  # math-verify adds them up
         reason = "numbers side by side"
@@ -340,7 +366,7 @@ def _units_agree(truth: Truth, given: Unit | None, likeness: Likeness) -> bool:
 
 
 def _aligned(gold: str, answer: str) -> Open | None:
-    """Both with or both without "x =" in front; None when they name different variables.
+    """Bring two expressions to both with or both without "x =" in front; None for different variables.
 
     math-verify takes the right side of any equation for the answer, so 1 = 5 would be 5.
     """
@@ -374,7 +400,7 @@ def _assigned(text: str) -> _Assigned | None:
 
 
 def _enclosed(text: str) -> str:
-    """How several items are held: "tuple" (an interval too), "set", "bare", or "" for something else."""
+    """Bracket kind of several items: "tuple" (an interval too), "set", "bare", or "" for anything else."""
     text = text.strip()
     if "," not in text or RELATION.search(text):
         return ""

@@ -1,18 +1,13 @@
-"""Reads one number, whatever it is written as, and says whether two numbers are the same.
+"""Numbers, their units, and one spelling for what LaTeX and plain text write differently.
 
-Values are exact fractions: nothing is rounded before the declared tolerance is applied, and nothing is
-evaluated. A text that holds a number among other things is no number.
+`read_number` reads one number however it is written, as an exact fraction: nothing is rounded before the
+declared tolerance is applied (`Likeness`), and nothing is evaluated. A text that holds a number among other
+things is no number. The units are a short list on purpose: what is not in it is no unit, and a letter next to
+a number may be a variable. Names that are symbols keep their case (mW is not MW), words do not. `tidy` and
+`comparison_key` bring two spellings together without a parser, keeping case where it means something: \\Delta
+is not \\delta. All is linear in the text, and only short text gets here. Comparison of expressions is in
+`math`.
 """
-
-# FOLDED mmreward/verifiers/latex.py: One spelling for what means the same in LaTeX and plain text, without a parser.
-#
-# Case is kept: \Delta is not \delta. Everything is linear in the text, and only short text gets here.
-#
-# FOLDED mmreward/verifiers/units.py: Units that a number may carry, and how many of the base unit each is.
-#
-# A short list, on purpose: what is not in it is no unit, and a letter next to a number may be a variable.
-# Names are case-sensitive where they are symbols (mW is not MW), and not where they are words.
-#
 
 import re
 from collections.abc import Mapping
@@ -20,6 +15,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Literal, NamedTuple
+
+# --- one spelling for LaTeX and plain text --------------------------------------------------------
 
 PLAIN = str.maketrans(
     {
@@ -64,7 +61,7 @@ FUNCTIONS = re.compile(
 
 
 def tidy(text: str) -> str:
-    """The text without delimiters, sizes, spacing commands, a lead-in and the full stop; single spaces."""
+    """Text without delimiters, sizes, spacing commands, a lead-in ("the answer is") and the full stop."""
     text = LEAD.sub("", " ".join(text.translate(PLAIN).split()))
     for opening, closing in DELIMITERS:
         inner = text.rstrip(".")
@@ -80,8 +77,8 @@ def tidy(text: str) -> str:
     return text[:-1].rstrip() if text.endswith(".") and not text.endswith("..") else text
 
 
-def key(text: str) -> str:
-    """What two tidied answers share when they are written alike.
+def comparison_key(text: str) -> str:
+    """Key under which two tidied answers are equal when they are written alike.
 
     Spaces around signs do not count, nor does an outer \\text{}, bold type, or, for text of words, case. A
     single letter keeps its case, and may stand in brackets.
@@ -92,22 +89,22 @@ def key(text: str) -> str:
     if len(text) == 3 and text[0] == "(" and text[2] == ")" and text[1].isalpha():
         text = text[1]
     text = AFTER_COMMAND.sub(r"\1", AROUND.sub(r"\1", " ".join(text.split())))
-    return text.casefold() if len(text) > 1 and worded(text) else text
+    return text.casefold() if len(text) > 1 and has_words(text) else text
 
 
-def worded(text: str) -> bool:
-    """Whether there are words in it, beyond the names of functions, units' \\text{} and commands."""
+def has_words(text: str) -> bool:
+    """True for a text with words in it, beyond the names of functions, units' \\text{} and commands."""
     bare = WHOLE_TEXT.sub(lambda found: f" {found[1]} ", ENVIRONMENT.sub(" ", text))
     return any(not FUNCTIONS.fullmatch(word) for word in WORD.findall(COMMAND.sub(" ", bare)))
 
 
-def listed(text: str) -> str:
-    """The text with "or" and "and" between alternatives as commas."""
+def alternatives_as_list(text: str) -> str:
+    """Text with "or" and "and" between alternatives turned into commas."""
     return " ".join(CONNECTIVES.sub(" , ", text).split())
 
 
-def balanced(text: str) -> bool:
-    """Whether braces close what they open. Brackets need not: [0, 1) is an interval."""
+def braces_match(text: str) -> bool:
+    """True where braces close what they open. Brackets need not: [0, 1) is an interval."""
     depth = at = 0
     while at < len(text):
         if text[at] == "\\":
@@ -120,8 +117,11 @@ def balanced(text: str) -> bool:
     return depth == 0
 
 
+# --- units ----------------------------------------------------------------------------------------
+
+
 class Unit(NamedTuple):
-    """What it measures, and its size in the first unit of that kind."""
+    """A unit: the kind of quantity it measures, and its size in the first unit of that kind."""
 
     kind: str
     size: Fraction
@@ -203,7 +203,7 @@ TYPE = re.compile(r"\\(?:text|mathrm|rm|operatorname)(?![A-Za-z])|[{} ]")
 
 
 def unit_of(text: str) -> Unit | None:
-    """The unit that this text is: "cm", "\\text{ cm}^2", "^{\\circ}", "m/s"; None for any other text."""
+    """Unit that this text names: "cm", "\\text{ cm}^2", "^{\\circ}", "m/s"; None for any other text."""
     if len(text) > 4 * MAX_UNIT:
         return None
     name = TYPE.sub("", text)
@@ -219,6 +219,8 @@ def typeset_unit(text: str) -> tuple[str, Unit | None]:
     unit = unit_of(text[start:]) if start > 0 else None
     return (text[:start].rstrip(), unit) if unit else (text, None)
 
+
+# --- numbers --------------------------------------------------------------------------------------
 
 MAX_CHARS = 128
 MAX_DIGITS = 32
@@ -238,13 +240,13 @@ Relax = Literal["decimals", "integers", "all"]
 
 
 class Number(NamedTuple):
-    """A number as written.
+    """A number and the way it was written.
 
     Args:
         value: exact; a percentage is a hundredth.
         whole: written as an integer.
-        unit: what it counts; None without one.
-        percent: whether it carries a percent sign.
+        unit: its unit; None without one.
+        percent: written with a percent sign.
     """
 
     value: Fraction
@@ -255,7 +257,7 @@ class Number(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Likeness:
-    """When two numbers are the same.
+    """Tolerance and conventions under which two numbers are the same.
 
     Args:
         tolerance: how far the answer may be from the truth, relative to the truth; 0.05 is ChartQA's.
@@ -277,7 +279,7 @@ class Likeness:
             raise ValueError(f"tolerance {self.tolerance} is a fraction of the truth: give one in [0, 1)")
 
     def same(self, truth: Number, answer: Number) -> bool:
-        """Whether the answer is right. Not symmetric: the tolerance is the truth's."""
+        """True for a right answer. Not symmetric: the tolerance is relative to the truth."""
         if answer.unit is None and truth.unit is not None and self.units == "required":
             return False
         if truth.unit is not None and answer.unit is not None:
@@ -305,14 +307,14 @@ class Likeness:
 
 
 def read_number(text: Any, *, letters: bool = False) -> Number | None:
-    """The one number that this is; None for anything else, and for a number beyond the limits.
+    """Read a text that is one number; None for anything else, and for a number beyond the limits.
 
     Read are 7, -7, +7, 1,234.5, .5, 3/4, 1 3/4, \\frac{3}{4}, 1\\frac34, 2e-3, 2 \\times 10^{-3}, with a
-    percent sign, a currency or a unit (see `units`). A comma separates thousands; 1,5 is no number. int,
+    percent sign, a currency or a unit (see `UNITS`). A comma separates thousands; 1,5 is no number. int,
     float, Decimal and Fraction are taken as they are.
 
     Args:
-        text: what to read.
+        text: one number, as text or as a Python number.
         letters: 3m is three metres. Otherwise it is no number, as m may be a variable.
     """
     if isinstance(text, bool):
@@ -351,7 +353,7 @@ def _sign(text: str) -> tuple[str, str]:
 
 
 def _magnitude(text: str) -> tuple[int, Number | None]:
-    """The number that the text begins with, and where it ends."""
+    """Position after the number that the text begins with, and the number."""
     none = (0, None)
     if found := LATEX_FRACTION.match(text) or FRACTION.match(text):
         mixed, top, bottom = (_decimal(part) if part else Fraction(0) for part in found.groups())
@@ -375,7 +377,7 @@ def _decimal(digits: str) -> Fraction | None:
 
 
 def _suffixed(number: Number, rest: str, letters: bool) -> Number | None:
-    """The number with what follows it: nothing, a percent sign or a unit."""
+    """Number with its suffix applied: nothing, a percent sign or a unit; None for any other suffix."""
     if not rest.strip():
         return number
     if rest.strip().lower() in ("%", "percent"):
@@ -385,22 +387,3 @@ def _suffixed(number: Number, rest: str, letters: bool) -> Number | None:
     if unit is None or number.unit is not None or (bare_letter and not letters):
         return None
     return number._replace(unit=unit)
-
-
-def chartqa_relaxed(target: str, prediction: str) -> float:
-    """ChartQA's relaxed accuracy (arXiv:2203.10244), for comparison: 0 or 1.
-
-    Keeps its faults: 5 % is allowed on years and counts too, so 1950 is as good as 2010, and the truth 0 is
-    compared as text.
-    """
-    numbers = [_chartqa_float(text) for text in (target, prediction)]
-    if numbers[0] and numbers[1] is not None:
-        return float(abs(numbers[1] - numbers[0]) / abs(numbers[0]) <= 0.05)
-    return float(prediction.lower() == target.lower())
-
-
-def _chartqa_float(text: str) -> float | None:
-    try:
-        return float(text.rstrip("%")) / 100 if text.endswith("%") else float(text)
-    except ValueError:
-        return None

@@ -1,49 +1,33 @@
-"""Where the reasoning ends and the answer begins, and how to hide a verdict from a listener.
+"""Responses of language models, taken apart: reasoning and answer, boxes, one answer of several, quotation
+for a judge, and the score of a response that cannot be read.
 
-Only string searches, so a megabyte of adversarial text costs a linear scan.
+Three promises hold for every function here. Only string searches, so a megabyte of adversarial text costs a
+linear scan. A response that holds no answer is wrong and worth 0 (`verified`): were it a failure, a policy
+would escape a bad mark by writing nonsense. What is not the response's fault (the target, a deadline, the
+judge) stays a failure.
+
+Parsers of what stands inside an answer are elsewhere: numbers in `numbers`, lists and boxes in `lists` and
+`markup`, and what one reward alone reads in that reward's file.
 """
 
-# FOLDED mmreward/verifiers/expected.py: What to do with a response that says several things where one was asked for.
-# FOLDED mmreward/verifiers/fence.py: What a policy wrote, quoted for a judge so that it stays a quotation.
-#
-# A response may try to end the quotation, to close the judge's turn with a chat template's own token and answer
-# in its place, or to name a picture's placeholder so that the prompt is refused and no bad mark is given.
-#
-# FOLDED mmreward/verifiers/short.py: The final answer of a response that is to be short: one place, one answer, a bounded number of
-# characters.
-# FOLDED mmreward/verifiers/verdict.py: What a verifier found, and what a response without an answer earns.
-# FOLDED mmreward/verifiers/readable.py: For rewards that ask a judge about a response: a response that cannot be read is wrong before anyone is
-# asked.
-
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeVar
 
 from ..errors import Unscorable
 from ..types import Score
-from .text import compatible
+from .text import nfkc
 
-CUES = re.compile(
-    r"\b(answer|verdict|conclusion|conclude|judge?ment|choose|choice|pick|prefer|select|winner|wins|better|best|final"
-    r"|go with|superior|stronger|strongest|beats?|outperforms?|favou?r|vote|worse|worst|loses|closer"
-    r"|more (?:closely|accurate|accurately|faithful|faithfully))\b",
-    re.IGNORECASE,
-)
-LED = re.compile(r"^\W*(?:so|therefore|thus|hence|overall|finally)\b", re.IGNORECASE)
-YES_NO = re.compile(
-    r"^\W*(?:yes|no)\s*(?:[,.:;!*\u2013\u2014]|-+\s|$)|\b(?:yes|no)\W*$|\ba\s+(?:yes|no)\b", re.IGNORECASE
-)
+T = TypeVar("T")
+
+# --- reasoning and answer -------------------------------------------------------------------------
+
 MAX_BOXED = 4096
-ORDINALS = {"1": "first", "2": "second", "3": "third", "4": "fourth"}
-MATCHES = re.compile(
-    r"\b(?:it|picture|image|this|does|do|so|request|prompt|description)\b[^.]{0,40}"
-    r"\b(?:match|fit|satisf(?:y|ies|ied)|fulfil)",
-    re.IGNORECASE,
-)
+MAX_ANSWER = 2000
+"""Characters; a question that asks for a letter, a number or a name has no longer answer."""
 
 
 class Segments(NamedTuple):
-    """A response taken apart: what was thought, and the final answer."""
+    """Reasoning and final answer of a response, both stripped."""
 
     thought: str
     answer: str
@@ -62,6 +46,7 @@ def segment(text: str, *, bare: bool = False, prefilled: bool = False) -> Segmen
         Unscorable: "unparsable" when the thinking was never closed (cut off), when there are no answer tags
             and `bare` is off, or when there are several answers.
     """
+    # The last closing tag: reasoning may quote tags, and what follows it is all that a reader gets to see.
     before, closed, body = text.rpartition("</think>")
     if not closed and (prefilled or "<think>" in text):
         raise Unscorable("the reasoning was never closed: the response is cut off", "unparsable")
@@ -77,8 +62,22 @@ def segment(text: str, *, bare: bool = False, prefilled: bool = False) -> Segmen
     return Segments(thought, body.strip())
 
 
+def reasoned(response: str) -> Segments:
+    """Reasoning and answer of a response that must have both.
+
+    Raises:
+        Unscorable: "unparsable" when one of them is missing or empty; see also `segment`.
+    """
+    thought, answer = segment(response)
+    if not thought:
+        raise Unscorable("there is no reasoning before the answer", "unparsable")
+    if not answer:
+        raise Unscorable("the answer is empty", "unparsable")
+    return Segments(thought, answer)
+
+
 def inside_box(text: str) -> str | None:
-    """What the last `\\boxed{...}` (or `\\fbox`) holds, braces balanced; None where there is none.
+    """Content of the last `\\boxed{...}` (or `\\fbox`), braces balanced; None where there is none.
 
     A backslash takes the next character out of the count. An expression of more than `MAX_BOXED` characters,
     or without its closing brace, is none.
@@ -99,74 +98,13 @@ def inside_box(text: str) -> str | None:
     return None
 
 
-def mask_verdict(thought: str, labels: Sequence[str]) -> str:
-    """Drop the sentences that announce the verdict.
-
-    A sentence goes when it names a label (or "first" for "1") together with a word such as "answer" or
-    "better", when it starts with "so" or "therefore" and ends with a label, and when it is nothing but one.
-    For yes-or-no verdicts it also goes when it opens with "yes," or ends with "yes", and when it says that
-    the picture does or does not match.
-    """
-    words = "|".join(map(re.escape, [*labels, *(ORDINALS[label] for label in labels if label in ORDINALS)]))
-    named = re.compile(rf"(?<!\w)(?:{words})(?!\w)", re.IGNORECASE)
-    ended = re.compile(rf"(?<!\w)(?:{words})\W*$", re.IGNORECASE)
-    alone = {label.lower() for label in labels}
-    binary = alone == {"yes", "no"}
-    kept = []
-    for sentence in re.split(r"(?<=[.!?])\s+|\n+", thought):
-        bare = sentence.strip(" .!?*:\"'").lower()
-        tells = (
-            (CUES.search(sentence) and named.search(sentence))
-            or (LED.search(sentence) and ended.search(sentence))
-            or (binary and (YES_NO.search(sentence) or MATCHES.search(sentence)))
-        )
-        if bare and bare not in alone and not tells:
-            kept.append(sentence.strip())
-    return " ".join(kept)
-
-
-Several = Literal["refuse", "first", "last"]
-Thing = TypeVar("Thing")
-
-
-def expect_one(things: Sequence[Thing], several: Several, what: str) -> Thing:
-    """The one thing, or the declared one of several; never the best of them, which would pay for guessing.
-
-    Raises:
-        Unscorable: "unparsable" for none, and for several unless one is declared.
-    """
-    if not things:
-        raise Unscorable(f"no {what} where one is expected", "unparsable")
-    if len(things) > 1 and several == "refuse":
-        raise Unscorable(f"{len(things)} answers where one {what} is expected", "unparsable")
-    return things[-1] if several == "last" else things[0]
-
-
-OPENED, CLOSED = "<<<", ">>>"
-
-
-def defused(text: str) -> str:
-    """The text with every `<|` of a special token broken up, so that a tokenizer reads plain characters."""
-    return text.replace("<|", "< |")
-
-
-def fenced(text: str) -> str:
-    """The text between lines of marks that it cannot contain itself; special tokens are broken up."""
-    inner = defused(text).replace("<<", "< <").replace(">>", "> >")  # leaves no three in a row
-    return f"{OPENED}\n{inner.strip()}\n{CLOSED}"
-
-
-MAX_ANSWER = 2000
-"""Characters; whoever writes more than this was asked for a letter, a number or a name."""
-
-
 def short_answer(response: str, *, bare: bool = False, boxed: bool = False) -> str:
-    """What the response answers, in Unicode's NFKC form; it may be empty.
+    """Final answer of a response that is to be short, in Unicode's NFKC form; it may be empty.
 
     Args:
         response: the whole text.
         bare: take what follows the reasoning where there are no answer tags.
-        boxed: the answer is what the only `\\boxed{...}` of it holds.
+        boxed: the answer is the content of the only `\\boxed{...}` in it.
 
     Raises:
         Unscorable: "unparsable" as `segment`, when the answer is longer than `MAX_ANSWER`, and when a box is
@@ -179,27 +117,72 @@ def short_answer(response: str, *, bare: bool = False, boxed: bool = False) -> s
         if content is None:
             raise Unscorable(f"one \\boxed{{...}} is expected, and there are {count}", "unparsable")
         answer = content
-    return bounded(answer)
+    return normalise_answer(answer)
 
 
-def bounded(answer: str) -> str:
-    """An answer in NFKC form.
+def normalise_answer(answer: str) -> str:
+    """Bring an answer of bounded length into NFKC form.
 
     Raises:
         Unscorable: "unparsable" when it is longer than `MAX_ANSWER`.
     """
     if len(answer) > MAX_ANSWER:
         raise Unscorable(f"the answer has {len(answer)} characters, more than {MAX_ANSWER}", "unparsable")
-    return compatible(answer).strip()
+    return nfkc(answer).strip()
+
+
+Several = Literal["refuse", "first", "last"]
+"""Answer that counts where a response gives several and one is asked for."""
+
+
+def expect_one(items: Sequence[T], several: Several, what: str) -> T:
+    """Pick the only item, or the declared one of several; never the best of them, which would pay for
+    guessing.
+
+    Raises:
+        Unscorable: "unparsable" for none, and for several unless one is declared.
+    """
+    if not items:
+        raise Unscorable(f"no {what} where one is expected", "unparsable")
+    if len(items) > 1 and several == "refuse":
+        raise Unscorable(f"{len(items)} answers where one {what} is expected", "unparsable")
+    return items[-1] if several == "last" else items[0]
+
+
+# --- quotation for a judge ------------------------------------------------------------------------
+
+OPENED, CLOSED = "<<<", ">>>"
+
+
+def escaped(text: str) -> str:
+    """Text whose special tokens are broken up: every `<|` becomes `< |`, so a tokenizer reads plain
+    characters."""
+    return text.replace("<|", "< |")
+
+
+def quoted(text: str) -> str:
+    """Quotation for a judge's prompt: the text between lines of marks that it cannot contain itself.
+
+    A response may try to end the quotation, to close the judge's turn with a chat template's own token and
+    answer in its place, or to name a picture's placeholder so that the prompt is refused and no bad mark is
+    given.
+    """
+    inner = (
+        escaped(text).replace("<<", "< <").replace(">>", "> >")
+    )  # two at a time: replacing three leaves three of five
+    return f"{OPENED}\n{inner.strip()}\n{CLOSED}"
+
+
+# --- the score of a response ----------------------------------------------------------------------
 
 
 class Verdict(NamedTuple):
-    """A response that could be read, judged.
+    """Judgement of a response that could be read.
 
     Args:
         value: 0 for wrong to 1 for right.
-        parts: what it is made of; a verifier gives every response the same names.
-        note: what there is to say in words.
+        parts: its components; a verifier gives every response the same names.
+        note: the reason, in words.
     """
 
     value: float
@@ -208,7 +191,7 @@ class Verdict(NamedTuple):
 
 
 def verified(check: Callable[[], Verdict], parts: Sequence[str]) -> Score:
-    """The score of a response: the check's verdict, or 0 where it raises Unscorable("...", "unparsable").
+    """Score of a response: the check's verdict, or 0 where it raises Unscorable("...", "unparsable").
 
     A response that holds no readable answer is wrong. Were it NaN, a policy would escape a bad mark by
     writing nonsense. Whatever is not the response's fault (a target that makes no sense, a deadline) is
@@ -228,21 +211,11 @@ def verified(check: Callable[[], Verdict], parts: Sequence[str]) -> Score:
     return Score(verdict.value, {"parsed": 1.0, **verdict.parts}, note=verdict.note)
 
 
-T = TypeVar("T")
-
-
-class Reasoned(NamedTuple):
-    """A response that has both: reasoning, and an answer after it."""
-
-    thought: str
-    answer: str
-
-
 def read_or_wrong(read: Callable[[], T], parts: Sequence[str]) -> T | Score:
-    """What `read` finds in a response; where it raises Unscorable("...", "unparsable"), the score of 0.
+    """Result of `read`, or the score of 0 where it raises Unscorable("...", "unparsable").
 
-    The judge is asked outside of this: what a judge fails to say must stay a failure, where what a policy
-    fails to say is its mistake (see `verdict.verified`).
+    For rewards that ask a judge: a response that cannot be read is wrong before anyone is asked. The judge is
+    asked outside of this, as what a judge fails to say must stay a failure (see `verified`).
     """
     found: list[T] = []
 
@@ -252,29 +225,3 @@ def read_or_wrong(read: Callable[[], T], parts: Sequence[str]) -> T | Score:
 
     score = verified(check, parts)
     return found[0] if found else score
-
-
-def reasoned(response: str) -> Reasoned:
-    """The reasoning and the answer.
-
-    Raises:
-        Unscorable: "unparsable" when one of them is missing or empty; see also `answer.segment`.
-    """
-    thought, answer = segment(response)
-    if not thought:
-        raise Unscorable("there is no reasoning before the answer", "unparsable")
-    if not answer:
-        raise Unscorable("the answer is empty", "unparsable")
-    return Reasoned(thought, answer)
-
-
-def replied(response: str) -> str:
-    """What the one who asked gets to read: the answer in its tags, or all that follows the thinking.
-
-    Raises:
-        Unscorable: "unparsable" when that is empty; see also `answer.segment`.
-    """
-    reply = segment(response, bare=True).answer
-    if not reply:
-        raise Unscorable("the reply is empty", "unparsable")
-    return reply

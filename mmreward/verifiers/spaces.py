@@ -1,4 +1,5 @@
-"""What a model's coordinates are counted in, by model family, and how they become fractions of the picture.
+"""Coordinate spaces: the unit in which a model family counts coordinates, and the way to fractions of the
+picture.
 
 A space is always declared, never guessed from the size of the numbers: 0.5 of 1, 500 of 1000 and 500 pixels
 look alike. All arithmetic is in floats; rounding to a grid is what makes small boxes unattainable.
@@ -16,7 +17,7 @@ MAX_RATIO = 200
 
 
 class Size(NamedTuple):
-    """In pixels, or in whatever a space counts."""
+    """Height and width, in pixels or in the unit of a space."""
 
     height: float
     width: float
@@ -24,14 +25,14 @@ class Size(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Space:
-    """How coordinates are written.
+    """A convention for writing coordinates.
 
     Args:
         unit: "fraction" of the picture's sides, "pixel" of the picture itself, or "resized", pixels of the
             picture as `smart_resize` made it for the model.
-        scale: what a whole side counts, for fractions.
-        grid: steps a side is written in, for fractions; 1000 is three decimals of 1. Only a schedule that
-            asks what is attainable looks at it.
+        scale: length of a whole side, for fractions.
+        grid: steps a side is written in, for fractions; 1000 is three decimals of 1. Only the schedule of
+            `dynamic_iou` looks at it, for the IoU that is attainable.
         y_first: boxes are [y1, x1, y2, x2] and points [y, x].
         factor, min_pixels, max_pixels: of `smart_resize`; they must be those of the model's processor.
     """
@@ -70,7 +71,7 @@ Named = str | Mapping[str, Any]
 
 
 def space_of(named: Named) -> Space:
-    """The space of this name.
+    """Look up a space by name.
 
     Raises:
         ValueError: there is none, or a field is unknown or impossible; the message offers the nearest names.
@@ -94,7 +95,7 @@ def space_of(named: Named) -> Space:
 
 
 def extent(space: Space, sample: Sample) -> Size:
-    """What the whole picture measures in this space; dividing by it gives fractions of the picture.
+    """Size of the whole picture in this space; dividing by it gives fractions of the picture.
 
     `sample.meta["size"]` = (height, width) is the picture's own size in pixels, else the image is asked.
     `sample.meta["input_size"]` is its size as the model saw it; without it, `smart_resize` says.
@@ -115,7 +116,7 @@ def extent(space: Space, sample: Sample) -> Size:
 
 
 def steps(space: Space, sample: Sample) -> Size:
-    """How many steps the picture's sides have in this space: the grid an answer is rounded to."""
+    """Grid that an answer is rounded to: the number of steps of the picture's sides in this space."""
     return Size(space.grid, space.grid) if space.unit == "fraction" else extent(space, sample)
 
 
@@ -145,7 +146,7 @@ def smart_resize(
     min_pixels: int = 56 * 56,
     max_pixels: int = 16384 * 28 * 28,
 ) -> Size:
-    """The size Qwen's and GLM's processors resize a picture to: multiples of `factor`, within the pixel
+    """Size to which Qwen's and GLM's processors resize a picture: multiples of `factor`, within the pixel
     limits, close to the picture's shape.
 
     Equal to `qwen_vl_utils.smart_resize` and to that of transformers wherever the two agree, which is on

@@ -1,21 +1,24 @@
-"""Text as two writers of the same words would write it: one Unicode form, single spaces, case and marks by
-choice."""
+"""Plain text as two writers of the same words would write it, and the edit distance between two texts.
 
-# FOLDED mmreward/verifiers/edits.py: Edit distance (Levenshtein), of characters or of words, exactly.
+One Unicode form (NFKC), single spaces; case and punctuation by choice. Everything is linear in the text but
+the edit distance, which is exact (Levenshtein, over characters or words) and packs a column of its table into
+one integer.
+"""
 
 import re
 import unicodedata
 from collections.abc import Hashable, Sequence
 
 MAX_MARKS = 30
-"""Combining marks in a row that are kept, as in Unicode's stream-safe format (UAX 15): putting a longer run
-into order takes quadratic time, which a policy could find."""
+"""Combining marks in a row that are kept, as in Unicode's stream-safe format (UAX 15): sorting a longer run
+takes quadratic time, which a policy could find."""
 MARKS = re.compile(rb"([^\0]{%d})[^\0]+" % MAX_MARKS)
 EDGES = " \t\r\n.,:;!?'\"`*_()[]{}<>$\u2018\u2019\u201c\u201d\u3002"
 
 
-def compatible(text: str) -> str:
-    """The NFKC form, in linear time: full-width letters and digits become plain, ligatures come apart."""
+def nfkc(text: str) -> str:
+    """Unicode's NFKC form, in linear time: full-width letters and digits become plain, ligatures come
+    apart."""
     if text.isascii():
         return text
     classes = bytes(map(unicodedata.combining, text))
@@ -26,15 +29,15 @@ def compatible(text: str) -> str:
     return unicodedata.normalize("NFKC", "".join([*kept, text[at:]])).replace("\u2212", "-")
 
 
-def plain(text: str, *, casefold: bool = True, punctuation: bool = True) -> str:
-    """NFKC with single spaces.
+def normalise(text: str, *, casefold: bool = True, punctuation: bool = True) -> str:
+    """Text in NFKC with single spaces.
 
     Args:
         text: anything.
         casefold: make upper and lower case equal.
         punctuation: keep it; without, every character of Unicode's classes P is dropped.
     """
-    normal = compatible(text)
+    normal = nfkc(text)
     if casefold:
         normal = normal.casefold()
     if not punctuation:
@@ -42,21 +45,22 @@ def plain(text: str, *, casefold: bool = True, punctuation: bool = True) -> str:
     return " ".join(normal.split())
 
 
-def name_of(text: str) -> str:
-    """A name as it is compared with others: case, spacing, underscores and surrounding punctuation ignored.
+def normalise_name(text: str) -> str:
+    """Name in the form in which names are compared: no case, single spaces, no underscores or outer
+    punctuation.
 
     `C++` and `C` stay two names, and so do `cat` and `cats`.
     """
-    return plain(text.replace("_", " ")).strip(EDGES)
+    return normalise(text.replace("_", " ")).strip(EDGES)
 
 
 def edit_distance(a: Sequence[Hashable], b: Sequence[Hashable]) -> int:
-    """The fewest insertions, deletions and substitutions that turn one sequence into the other.
+    """Levenshtein distance: the fewest insertions, deletions and substitutions between two sequences.
 
     A whole column of the table is one integer (Myers 1999, in Hyyro's form for the distance itself), so
     20,000 against 20,000 characters take a fifth of a second rather than minutes.
     """
-    start = 0
+    start = 0  # a shared beginning costs nothing, and is most of a transcription that is nearly right
     while start < min(len(a), len(b)) and a[start] == b[start]:
         start += 1
     a, b = a[start:], b[start:]

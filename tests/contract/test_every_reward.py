@@ -1,5 +1,5 @@
-"""What holds for every registered reward. Registering one is all it takes to be tested here, with the
-miniature.
+"""Contract of every registered reward: range, batching, order, bad rows, documentation, fingerprint.
+Registering one is all it takes to be tested here, with the miniature.
 """
 
 import asyncio
@@ -90,7 +90,8 @@ def test_order_and_neighbours_do_not_matter(engine, scenes, name, args):
 
 @pytest.mark.parametrize(("name", "args"), SINGLE)
 def test_a_bad_row_fails_alone_and_says_why(engine, scenes, tmp_path, name, args):
-    """A response that says nothing may also be worth the least there is, see `verifiers.verdict`."""
+    """A response that says nothing may also be worth the least there is, see
+    `verifiers.response.verified`."""
     reward = load(name, **args)
     good = samples_for(name, scenes)[0]
     (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n torn")

@@ -1,4 +1,5 @@
-"""Fingerprints of every registered reward stay the stored ones: scores on disk are found after a refactoring.
+"""Fingerprints of every registered reward stay what they were: stored scores are found again after a
+refactoring.
 
 A change of `fingerprints.json` is a change of numbers, or of how they are named: say which in the CHANGELOG.
 `python tests/contract/test_fingerprints.py` prints the file anew.
@@ -21,7 +22,8 @@ STORED = Path(__file__).with_name("fingerprints.json")
 
 
 def arguments(name: str) -> dict[str, dict[str, str]]:
-    """The default arguments where nothing must be fetched for them, and the miniature's, all or each alone."""
+    """The default arguments where nothing must be fetched for them, and the miniature's, all or each
+    alone."""
     known = inspect.signature(find(name).factory).parameters
     mini = {argument: weights for argument, weights in MINIATURE.items() if argument in known}
     if not mini:

@@ -1,4 +1,4 @@
-"""What holds for every registered reward that compares two samples, with the miniature."""
+"""Contract of every registered reward that compares two samples, with the miniature."""
 
 import dataclasses
 import math

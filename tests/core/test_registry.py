@@ -9,7 +9,7 @@ from support.toys import FakeNetwork, toy
 import mmreward
 from mmreward import Reward, list_rewards, load, reward
 from mmreward.loading import resolve
-from mmreward.registry import find, uses
+from mmreward.registry import find, record_network
 
 PACKAGE = Path(mmreward.__file__).parent
 BUILT_IN = ("artifact", "checklist", "clipscore", "critique", "iou", "listener", "oracle")
@@ -124,7 +124,7 @@ def test_the_fingerprint_follows_the_networks():
 
     def factory():
         "Uses a network."
-        uses(network)
+        record_network(network)
         return nothing
 
     reward("networked", needs=(), range=(0, 1))(factory)

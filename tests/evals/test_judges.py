@@ -16,7 +16,7 @@ from mmreward.judges.rationales import Drawing
 from mmreward.mini import oracle
 from mmreward.mini.tasks import compare
 from mmreward.models.vlms.answers import Written
-from mmreward.rewards.judged.asking import Asking, heard, read_branch
+from mmreward.rewards.judged.asking import Asking, read_branch, read_judgement
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "judge").glob("*.yaml"))
 TWO = Asking(turns=2, criteria=training.CRITERIA, system="")
@@ -37,10 +37,10 @@ def test_the_better_picture_is_the_one_the_oracle_finds_closer():
 
 def test_what_is_told_has_the_form_that_is_asked_for():
     for one in training.draw_pairs(40, seed=4):
-        assert heard(one.told(Asking()).turns).verdict == one.comparison.better
+        assert read_judgement(one.told(Asking()).turns).verdict == one.comparison.better
         noted, answer = one.told(TWO).turns
         branch = read_branch(noted, training.CRITERIA)
-        assert all("shows" in issue for issue in branch.issues) and heard((answer,)).verdict
+        assert all("shows" in issue for issue in branch.issues) and read_judgement((answer,)).verdict
         worse = branch.issues[2 - int(one.comparison.better)]
         assert any(word in worse for word in ("missing", "not asked for", "is not"))
         assert all(name in TWO.following(noted) for name in branch.criteria)

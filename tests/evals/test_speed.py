@@ -17,8 +17,9 @@ from typer.testing import CliRunner
 
 from mmreward import Engine, Media, Sample
 from mmreward.cli import app
-from mmreward.rewards.judged.checklist import YES_NO
-from mmreward.verifiers.response import mask_verdict, segment
+from mmreward.models.vlms.answers import YES_NO
+from mmreward.rewards.judged.listener import mask_verdict
+from mmreward.verifiers.response import segment
 
 pytestmark = pytest.mark.usefixtures("small_heap")
 

@@ -15,8 +15,6 @@ from support.box_attacks import BOXES, CAT, objects
 
 from mmreward import Sample, Score, Unscorable
 from mmreward.rewards.judged.thinking import parse_grade
-from mmreward.rewards.peers import answers
-from mmreward.rewards.peers.answers import vlm_r1_cosine, vlm_r1_repetition
 from mmreward.shaping import length_scaled
 
 VECTORS = [*BOXES, *ANSWERS, *MATHS, *FORMS]
@@ -48,27 +46,28 @@ def test_no_two_vectors_have_one_name():
 
 
 @pytest.mark.parametrize(
-    ("written", "wanted", "theirs"),
+    ("written", "wanted"),
     [
-        ("0.85", 0.85, 0.0),
-        ("0.95", 0.95, 0.0),
-        (".7", 0.7, 0.0),
-        ("85%", 0.85, 0.0),
-        ("7/10", 0.7, 0.0),
-        ("<answer>0.85</answer>", 0.85, 0.0),
-        ("0.8", 0.8, 0.8),
-        (r"\boxes{0.8}", None, 0.8),
-        ("**Total Wrong Steps**: 3", None, 1.0),
-        ("**2 wrong steps**", None, 1.0),
-        ("Step 1 is wrong: 0.2", None, 1.0),
-        ("</think> 0.25", 0.25, 0.0),
-        ("</think> 2.5.5", None, 0.0),
-        ("I cannot tell.", None, 0.0),
+        ("0.85", 0.85),
+        ("0.95", 0.95),
+        (".7", 0.7),
+        ("85%", 0.85),
+        ("7/10", 0.7),
+        ("<answer>0.85</answer>", 0.85),
+        ("0.8", 0.8),
+        (r"\boxes{0.8}", None),
+        ("**Total Wrong Steps**: 3", None),
+        ("**2 wrong steps**", None),
+        ("Step 1 is wrong: 0.2", None),
+        ("</think> 0.25", 0.25),
+        ("</think> 2.5.5", None),
+        ("I cannot tell.", None),
     ],
 )
-def test_grades_that_sophiavl_r1_misreads(written, wanted, theirs):
-    """None: no grade is read, and the score fails rather than being 0 or 1."""
-    assert answers.sophia_grade(written) == theirs
+def test_grades_that_sophiavl_r1_misreads(written, wanted):
+    """None: no grade is read, and the score fails rather than being 0 or 1. SophiaVL-R1 (a818494) reads one
+    decimal at most, any 0 or 1 of the text before the number after the thinking, and three wrong steps as
+    1."""
     if wanted is None:
         with pytest.raises(Unscorable):
             parse_grade(written)
@@ -76,19 +75,12 @@ def test_grades_that_sophiavl_r1_misreads(written, wanted, theirs):
         assert parse_grade(written) == pytest.approx(wanted)
 
 
-@pytest.mark.parametrize(("written", "theirs"), [("1", 1), ("0", -1), ("1.0", -1), ("10", -1), ("yes", 0)])
-def test_r1_rewards_referee_takes_any_0_for_a_no(written, theirs):
-    assert answers.r1_reward_referee(written) == theirs
-
-
-def test_a_short_wrong_answer_is_paid_as_a_right_one_by_vlm_r1():
-    assert vlm_r1_cosine(0.0, 100) == vlm_r1_cosine(1.0, 100) == pytest.approx(0.988, abs=5e-4)
+def test_a_short_wrong_answer_is_not_paid_as_a_right_one_as_by_vlm_r1():
     wrong, right = length_scaled([Score(0.0), Score(1.0)], [100, 100], limit=1024)
     assert wrong.value <= 0 < 0.5 <= right.value
 
 
-def test_an_endless_answer_is_paid_as_an_empty_one_by_vlm_r1():
-    assert [vlm_r1_cosine(0.0, n) for n in (0, 1024, 2048)] == pytest.approx([1.0, 0.5, 1.0])
+def test_an_endless_answer_is_not_paid_as_an_empty_one_as_by_vlm_r1():
     short, long, longer = length_scaled([Score(1.0)] * 3, [0, 1024, 2048], limit=1024)
     assert short.value == 1.0 and long.value == longer.value == 0.5
 
@@ -102,7 +94,6 @@ def test_an_endless_answer_is_paid_as_an_empty_one_by_vlm_r1():
 )
 def test_texts_that_choke_an_expression_take_no_time(name, attack):
     begun = time.process_time()
-    vlm_r1_repetition(attack)
     for reward in ("repetition", "format"):
         worth(Sample(response=attack), reward)
     worth(Sample(response=said(attack), target=objects(CAT)), "iou")

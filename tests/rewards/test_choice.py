@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmreward import Engine, Sample, Unscorable, load
-from mmreward.rewards.rules.choice import chance, judge, letters_named, options_of, right_letters
-from mmreward.verifiers.response import bounded
+from mmreward.rewards.rules.choice import chance, grade_choice, letters_named, options_of, right_letters
+from mmreward.verifiers.response import normalise_answer
 
 OPTIONS = options_of(["cat", "dog", "not a pet", "a cat"])
 VITAMINS = options_of({"A": "Vitamin A", "B": "vitamin C", "C": "iron"})
@@ -46,7 +46,7 @@ VITAMINS = options_of({"A": "Vitamin A", "B": "vitamin C", "C": "iron"})
     ],
 )
 def test_an_option_is_named_in_many_ways(answer, letter):
-    assert letters_named(bounded(answer), OPTIONS) == {letter}
+    assert letters_named(normalise_answer(answer), OPTIONS) == {letter}
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_no_option_is_named(answer):
 def test_naming_two_options_earns_nothing_whichever_is_right(answer):
     for right in OPTIONS:
         try:
-            verdict = judge(answer, {right}, OPTIONS)
+            verdict = grade_choice(answer, {right}, OPTIONS)
         except Unscorable:
             continue
         assert verdict.value == 0 and verdict.parts["named"] >= 2 and "where one" in verdict.note
@@ -107,7 +107,7 @@ def test_no_wording_is_paid_under_two_targets(answer, known):
     paid = 0.0
     for right in OPTIONS:
         try:
-            paid += judge(answer, {right}, OPTIONS if known else None).value
+            paid += grade_choice(answer, {right}, OPTIONS if known else None).value
         except Unscorable:
             continue
     assert paid <= 1
@@ -163,12 +163,12 @@ def test_a_set_that_is_left_open_is_none(answer):
 
 def test_sets_are_worth_their_overlap_or_nothing():
     right = {"A", "B"}
-    assert judge("B, A", right, OPTIONS, "all").value == 1
-    assert judge("A", right, OPTIONS, "all").value == 0
-    assert judge("A", right, OPTIONS, "jaccard").value == 0.5
-    assert judge("A, C", right, OPTIONS, "jaccard").value == pytest.approx(1 / 3)
-    assert judge("A, B, C, D", right, OPTIONS, "jaccard").value == 0, "everything is no answer"
-    assert judge("A, B, C, D", set("ABCD"), OPTIONS, "jaccard").value == 1
+    assert grade_choice("B, A", right, OPTIONS, "all").value == 1
+    assert grade_choice("A", right, OPTIONS, "all").value == 0
+    assert grade_choice("A", right, OPTIONS, "jaccard").value == 0.5
+    assert grade_choice("A, C", right, OPTIONS, "jaccard").value == pytest.approx(1 / 3)
+    assert grade_choice("A, B, C, D", right, OPTIONS, "jaccard").value == 0, "everything is no answer"
+    assert grade_choice("A, B, C, D", set("ABCD"), OPTIONS, "jaccard").value == 1
 
 
 @pytest.mark.parametrize(("options", "right"), [(2, 1), (4, 1), (4, 2), (5, 3), (3, 3)])
@@ -179,7 +179,7 @@ def test_chance_is_the_mean_over_all_guesses(options, right, select):
     sizes = (1,) if select == "one" else range(1, options + 1)
     guesses = [guess for size in sizes for guess in itertools.combinations(letters, size)]
     truth = {"A"} if select == "one" else set(letters[:right])
-    worth = [judge(", ".join(guess), truth, known, select).value for guess in guesses]
+    worth = [grade_choice(", ".join(guess), truth, known, select).value for guess in guesses]
     assert chance(options, len(truth), select) == pytest.approx(sum(worth) / len(worth))
     assert chance(0, 1, select) == 0
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmreward import Engine, Sample, load
-from mmreward.rewards.rules.form import Form, judge_form, trl, v_triune, vlm_r1
+from mmreward.rewards.rules.form import Form, grade_form, trl_format, v_triune_format, vlm_r1_format
 
 THOUGHT = "The sign on the left side is white and reads EXIT."
 GOOD = f"<think>{THOUGHT}</think>\n<answer>EXIT</answer>"
@@ -36,7 +36,7 @@ SHELL = "<think></think><answer></answer>"
     ],
 )
 def test_the_form_by_hand(text, value):
-    verdict = judge_form(text, Form())
+    verdict = grade_form(text, Form())
     assert verdict.value == pytest.approx(value)
     assert bool(verdict.note) == (value < 1)
 
@@ -44,24 +44,24 @@ def test_the_form_by_hand(text, value):
 def test_other_forms():
     prefilled = GOOD.removeprefix("<think>")
     assert (
-        judge_form(prefilled, Form(prefilled=True)).value == 1 > judge_form(GOOD, Form(prefilled=True)).value
+        grade_form(prefilled, Form(prefilled=True)).value == 1 > grade_form(GOOD, Form(prefilled=True)).value
     )
-    assert judge_form("<answer>x</answer>", Form(think=False)).value == 1
+    assert grade_form("<answer>x</answer>", Form(think=False)).value == 1
     boxed = f"<think>{THOUGHT} \\boxed{{1}}</think><answer>\\boxed{{2}}</answer>"
-    assert judge_form(boxed, Form(boxed=True)).value == 1
+    assert grade_form(boxed, Form(boxed=True)).value == 1
     assert (
-        judge_form(GOOD, Form(boxed=True)).value
-        == judge_form(boxed.replace("2", ""), Form(boxed=True)).value
+        grade_form(GOOD, Form(boxed=True)).value
+        == grade_form(boxed.replace("2", ""), Form(boxed=True)).value
         == 3 / 4
     )
-    assert judge_form(f"<think>{THOUGHT}</think> \\boxed{{2}}", Form(answer=False, boxed=True)).value == 1
+    assert grade_form(f"<think>{THOUGHT}</think> \\boxed{{2}}", Form(answer=False, boxed=True)).value == 1
     assert (
-        judge_form(
+        grade_form(
             f"<think>{THOUGHT}</think> \\boxed{{2}} \\boxed{{3}}", Form(answer=False, boxed=True)
         ).value
         < 1
     )
-    assert judge_form("<think></think><answer>x</answer>", Form(min_think_chars=0)).value == 1
+    assert grade_form("<think></think><answer>x</answer>", Form(min_think_chars=0)).value == 1
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ PIECES = st.sampled_from(["<think>", "</think>", "<answer>", "</answer>", "\\box
 
 @given(st.lists(PIECES, max_size=9).map("".join), st.booleans(), st.booleans())
 def test_only_the_declared_form_earns_everything(text, boxed, prefilled):
-    value = judge_form(text, Form(boxed=boxed, prefilled=prefilled)).value
+    value = grade_form(text, Form(boxed=boxed, prefilled=prefilled)).value
     assert 0 <= value <= 1
     if value == 1:
         tags = ("<think>", "</think>", "<answer>", "</answer>")
@@ -89,22 +89,22 @@ def test_only_the_declared_form_earns_everything(text, boxed, prefilled):
 @pytest.mark.parametrize(
     ("peer", "text", "value"),
     [
-        (v_triune, "<think>\na\n</think>\n\n<answer>\nb\n</answer>", 1.0),
-        (v_triune, "\n</answer>\n<answer>\n\n</think>\n<think>\n", 1.0),
-        (v_triune, SHELL, 0.0),
-        (v_triune, "<think>\n<think>\na\n</think>\n", 0.25),
-        (vlm_r1, SHELL, 1.0),
-        (vlm_r1, f"{SHELL}x", 0.0),
-        (vlm_r1, "<think><answer></think> <answer></answer></answer>", 1.0),
-        (vlm_r1, "<think></think><answer>", 0.0),
-        (trl, "<think></think>", 1.0),
-        (trl, "<think><think></think>", 0.0),
-        (trl, " <think></think>", 0.0),
+        (v_triune_format, "<think>\na\n</think>\n\n<answer>\nb\n</answer>", 1.0),
+        (v_triune_format, "\n</answer>\n<answer>\n\n</think>\n<think>\n", 1.0),
+        (v_triune_format, SHELL, 0.0),
+        (v_triune_format, "<think>\n<think>\na\n</think>\n", 0.25),
+        (vlm_r1_format, SHELL, 1.0),
+        (vlm_r1_format, f"{SHELL}x", 0.0),
+        (vlm_r1_format, "<think><answer></think> <answer></answer></answer>", 1.0),
+        (vlm_r1_format, "<think></think><answer>", 0.0),
+        (trl_format, "<think></think>", 1.0),
+        (trl_format, "<think><think></think>", 0.0),
+        (trl_format, " <think></think>", 0.0),
     ],
 )
 def test_peers_pay_for_shells_and_we_do_not(peer, text, value):
     assert peer(text) == value
-    assert judge_form(text, Form()).value <= max(value, 1 / 3)
+    assert grade_form(text, Form()).value <= max(value, 1 / 3)
 
 
 def test_the_reward_and_its_presets():
@@ -127,8 +127,8 @@ def test_the_reward_and_its_presets():
 def test_a_megabyte_takes_little_time(unit):
     text = (unit * 1_000_000)[:1_000_000]
     begun = time.process_time()
-    judge_form(text, Form(boxed=True))
-    for peer in (v_triune, vlm_r1, trl):
+    grade_form(text, Form(boxed=True))
+    for peer in (v_triune_format, vlm_r1_format, trl_format):
         peer(text)
     assert time.process_time() - begun < 0.2
 
@@ -136,8 +136,8 @@ def test_a_megabyte_takes_little_time(unit):
 def test_thinking_may_be_left_to_the_model():
     form = Form(think="optional")
     for text in ("<think>so</think><answer>4</answer>", "<answer>4</answer>"):
-        assert judge_form(text, form).value == 1.0
-    assert judge_form("well, <answer>4</answer>", form).value == 0.0
-    assert judge_form("<think>never closed <answer>4</answer>", form).value == 0.0
+        assert grade_form(text, form).value == 1.0
+    assert grade_form("well, <answer>4</answer>", form).value == 0.0
+    assert grade_form("<think>never closed <answer>4</answer>", form).value == 0.0
     with pytest.raises(ValueError, match="declares nothing"):
         Form(think="optional", answer=False)

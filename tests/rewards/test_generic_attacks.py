@@ -1,4 +1,4 @@
-"""What every rule verifier must stand, whichever it is: attacks made from its own example, and hedging.
+"""Generic attacks that every rule verifier must stand: made from its own example, and hedging.
 
 A reward that is registered and reads a response without a judge is tested here without being named; one that
 has one right answer must be given its truths in TRUTHS.
@@ -134,7 +134,7 @@ FORMLESS = WORTHLESS - {
     "two answers",
     "tags in tags",
 }
-"""What a reward of the form alone must not like better, either."""
+"""Attacks that a reward of the form alone must not like better, either."""
 
 
 @pytest.mark.parametrize("name", VERIFIERS)

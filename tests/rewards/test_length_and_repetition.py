@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mmreward import Engine, Sample, Score, Unscorable, load
 from mmreward.compose import Recipe, combine
-from mmreward.rewards.rules.form import falling, judge_repetition, length_of, ngrams
+from mmreward.rewards.rules.form import falling, grade_repetition, length_of, ngrams
 from mmreward.shaping import length_scaled
 
 
@@ -115,12 +115,12 @@ def test_ngrams_by_hand():
     ],
 )
 def test_repetition_by_hand(text, options, value):
-    assert judge_repetition(text, **options).value == pytest.approx(value)
+    assert grade_repetition(text, **options).value == pytest.approx(value)
 
 
 @given(st.lists(st.sampled_from("abc"), min_size=1, max_size=20), st.integers(1, 4))
 def test_repeating_a_text_never_helps(words, size):
-    once, twice = (judge_repetition(" ".join(words * times), size=size).value for times in (1, 2))
+    once, twice = (grade_repetition(" ".join(words * times), size=size).value for times in (1, 2))
     assert 0 < twice <= once <= 1
 
 
@@ -137,5 +137,5 @@ def test_the_repetition_reward(engine):
 @pytest.mark.parametrize("unit", ["words", "characters"])
 def test_a_megabyte_takes_little_time(unit):
     begun = time.process_time()
-    judge_repetition("no yes " * 140_000, unit=unit)
+    grade_repetition("no yes " * 140_000, unit=unit)
     assert time.process_time() - begun < 1

@@ -5,12 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmreward import Unscorable
-from mmreward.rewards.rules.math import ANSWER_PARTS, match, split, wanted
+from mmreward.rewards.rules.math import ANSWER_PARTS, compare, split_items, target_of
 from mmreward.verifiers.numbers import Likeness
 
 
 def judge(target, answer, kind="auto", aliases=(), **options):
-    found = match(wanted(target, kind, aliases), answer, Likeness(**options))
+    found = compare(target_of(target, kind, aliases), answer, Likeness(**options))
     assert tuple(found.parts) == ANSWER_PARTS
     return found
 
@@ -73,7 +73,7 @@ def test_unreadable_answers(target, answer):
 )
 def test_a_target_that_is_not_of_its_kind_is_a_fault_of_the_data(target, kind):
     with pytest.raises(Unscorable) as refusal:
-        wanted(target, kind)
+        target_of(target, kind)
     assert refusal.value.status == "error"
 
 
@@ -99,7 +99,7 @@ def test_the_kind_follows_the_target():
         r"\frac{x}{2}": "math",
         "y=x": "math",
     }
-    assert {target: wanted(target).kind for target in kinds} == kinds
+    assert {target: target_of(target).kind for target in kinds} == kinds
 
 
 @given(st.lists(st.integers(-99, 99), min_size=2, max_size=20))
@@ -107,4 +107,4 @@ def test_a_sequence_is_equal_to_itself_and_to_no_shorter_one(items):
     written = ", ".join(map(str, items))
     assert judge(items, written).value == 1
     assert judge(items, written.rpartition(",")[0]).value == 0
-    assert split(written) == [str(item) for item in items]
+    assert split_items(written) == [str(item) for item in items]

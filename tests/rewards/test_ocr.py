@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmreward import Engine, Sample, Unscorable, load
-from mmreward.rewards.rules.ocr import judge, references_of
+from mmreward.rewards.rules.ocr import grade_transcription, references_of
 from mmreward.verifiers.text import edit_distance
 
 
@@ -57,46 +57,49 @@ def test_the_distance_of_words_and_of_long_texts():
     ],
 )
 def test_agreement_by_hand(answer, reference, mode, value):
-    verdict = judge(answer, [reference], mode=mode)
+    verdict = grade_transcription(answer, [reference], mode=mode)
     assert verdict.value == pytest.approx(value)
     assert verdict.parts["exact"] == (verdict.value == 1)
 
 
 def test_the_best_of_several_references_counts():
-    assert judge("Exit", ["EXIT", "Exit", ""]).value == 1
-    assert judge("", ["EXIT", ""]).value == 1
-    verdict = judge("abcd", ["zzzzzzzz", "abxy"], mode="anls")
+    assert grade_transcription("Exit", ["EXIT", "Exit", ""]).value == 1
+    assert grade_transcription("", ["EXIT", ""]).value == 1
+    verdict = grade_transcription("abcd", ["zzzzzzzz", "abxy"], mode="anls")
     assert verdict.value == 0 and verdict.parts["similarity"] == 0.5
 
 
 def test_case_and_punctuation_by_choice():
-    assert judge("exit, now!", ["EXIT NOW"], mode="exact", casefold=True, punctuation=False).value == 1
-    assert judge("exit, now!", ["EXIT NOW"], mode="exact", casefold=True).value == 0
+    assert (
+        grade_transcription("exit, now!", ["EXIT NOW"], mode="exact", casefold=True, punctuation=False).value
+        == 1
+    )
+    assert grade_transcription("exit, now!", ["EXIT NOW"], mode="exact", casefold=True).value == 0
     with pytest.raises(Unscorable, match="nothing is left"):
-        judge("x", ["..."], punctuation=False)
+        grade_transcription("x", ["..."], punctuation=False)
 
 
 @given(
     st.text("ab .", max_size=8), st.text("ab .", max_size=8), st.sampled_from(["cer", "wer", "anls", "exact"])
 )
 def test_agreement_is_bounded_and_full_only_for_equal_texts(answer, reference, mode):
-    verdict = judge(answer, [reference], mode=mode)
+    verdict = grade_transcription(answer, [reference], mode=mode)
     assert 0 <= verdict.value <= 1 and verdict.value <= verdict.parts["similarity"] + 1e-12
     assert (verdict.value == 1) == (answer.split() == reference.split()) == (verdict.parts["exact"] == 1)
 
 
 @given(st.text("abc ", min_size=1, max_size=12), st.text("xyz", min_size=1, max_size=30))
 def test_adding_what_is_not_there_never_pays(text, junk):
-    whole = judge(text, [text]).value
-    assert judge(text + junk, [text]).value < whole
+    whole = grade_transcription(text, [text]).value
+    assert grade_transcription(text + junk, [text]).value < whole
 
 
 def test_a_text_that_is_much_too_long_is_not_compared():
-    near = judge("x" * 84, ["xxxxx"])
-    far = judge("x" * 85, ["xxxxx"])
+    near = grade_transcription("x" * 84, ["xxxxx"])
+    far = grade_transcription("x" * 85, ["xxxxx"])
     assert near.value == far.value == 0 and not near.note and "too long" in far.note
     begun = time.process_time()
-    judge("\u0301\u0316" * 500_000, ["EXIT"])
+    grade_transcription("\u0301\u0316" * 500_000, ["EXIT"])
     assert time.process_time() - begun < 0.1
 
 

@@ -12,7 +12,6 @@ from mmreward.rewards.rules.probes import (
     MOST,
     Probe,
     is_right,
-    pearl_probe_accuracy,
     probe_accuracy,
     probe_prompt,
     probes_of,
@@ -48,12 +47,6 @@ def test_a_response_without_a_readable_answer_is_unparsable(text):
     with pytest.raises(Unscorable) as refusal:
         read_probes(text)
     assert refusal.value.status == "unparsable"
-
-
-def test_the_peers_number_divides_by_the_answered_ones():
-    assert pearl_probe_accuracy("<a1>red</a1>", PROBES) == 1.0
-    assert pearl_probe_accuracy("<a9>red</a9><a9>4</a9>", PROBES) == 0.5  # tags are taken by their order
-    assert pearl_probe_accuracy("nothing", PROBES) == 0.0
 
 
 @given(st.lists(st.sampled_from(["red", "3", "left", "wrong", ""]), max_size=6), st.integers(1, 5))
@@ -121,9 +114,8 @@ def test_the_rollout_may_stand_in_another_column_and_every_score_has_the_same_pa
 def test_a_megabyte_costs_little(piece):
     text = (piece * 1_000_000)[:1_000_000]
     begun = time.process_time()
-    for judge in (lambda: probe_accuracy(text, PROBES), lambda: pearl_probe_accuracy(text, PROBES)):
-        try:
-            judge()
-        except Unscorable as refusal:
-            assert refusal.status == "unparsable"
+    try:
+        probe_accuracy(text, PROBES)
+    except Unscorable as refusal:
+        assert refusal.status == "unparsable"
     assert time.process_time() - begun < 1

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmreward import Engine, Sample, Unscorable, load
-from mmreward.rewards.rules import choice, count, short
-from mmreward.rewards.rules.short import judge_yes_no, said, truth_of
-from mmreward.verifiers.response import MAX_ANSWER, bounded, short_answer
-from mmreward.verifiers.text import compatible, name_of, plain
+from mmreward.rewards.rules import choice, classification, count
+from mmreward.rewards.rules.classification import grade_yes_no, says_yes, yes_no_target
+from mmreward.verifiers.response import MAX_ANSWER, normalise_answer, short_answer
+from mmreward.verifiers.text import nfkc, normalise, normalise_name
 
 
 @pytest.fixture(scope="module")
@@ -32,21 +32,21 @@ def scored(engine, name, response, target, meta=None, **args):
 @settings(max_examples=60)
 @given(st.text(max_size=20))
 def test_the_compatible_form_is_that_of_unicode(text):
-    assert compatible(text) == unicodedata.normalize("NFKC", text).replace("\u2212", "-")
+    assert nfkc(text) == unicodedata.normalize("NFKC", text).replace("\u2212", "-")
 
 
 def test_endless_combining_marks_are_cut_and_take_no_time():
     """Sorting them is quadratic: 28 s for a response of the largest size that is read."""
     begun = time.process_time()
-    text = compatible("a" + "\u0301" * 30_000 + "\u0316" * 30_000 + "b")
+    text = nfkc("a" + "\u0301" * 30_000 + "\u0316" * 30_000 + "b")
     assert time.process_time() - begun < 1
     assert len(text) < 40 and text.endswith("b")
 
 
 def test_names_differ_by_what_matters():
-    assert name_of(" Tiger_Cat. ") == name_of("\u201ctiger  cat\u201d") == "tiger cat"
-    assert len({name_of(text) for text in ("C", "C++", "C#", "cat", "cats")}) == 5
-    assert plain("It's 5!", punctuation=False) == "its 5" and plain("Ab", casefold=False) == "Ab"
+    assert normalise_name(" Tiger_Cat. ") == normalise_name("\u201ctiger  cat\u201d") == "tiger cat"
+    assert len({normalise_name(text) for text in ("C", "C++", "C#", "cat", "cats")}) == 5
+    assert normalise("It's 5!", punctuation=False) == "its 5" and normalise("Ab", casefold=False) == "Ab"
 
 
 def test_an_answer_has_a_place_and_a_size():
@@ -55,9 +55,9 @@ def test_an_answer_has_a_place_and_a_size():
     for text in (r"\boxed{1}\boxed{1}", "1", r"\boxed{1"):
         with pytest.raises(Unscorable, match="boxed"):
             short_answer(text, bare=True, boxed=True)
-    assert bounded("x" * MAX_ANSWER)
+    assert normalise_answer("x" * MAX_ANSWER)
     with pytest.raises(Unscorable, match="characters"):
-        bounded("x" * (MAX_ANSWER + 1))
+        normalise_answer("x" * (MAX_ANSWER + 1))
 
 
 # --- yes or no ------------------------------------------------------------------------------------
@@ -76,7 +76,7 @@ def test_an_answer_has_a_place_and_a_size():
     ],
 )
 def test_the_first_word_decides(answer, yes):
-    assert said(answer) is yes
+    assert says_yes(answer) is yes
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_the_first_word_decides(answer, yes):
 )
 def test_neither_and_both_are_no_answer(answer):
     with pytest.raises(Unscorable) as refusal:
-        said(answer)
+        says_yes(answer)
     assert refusal.value.status == "unparsable"
 
 
@@ -115,7 +115,7 @@ def test_no_wording_is_both(words):
     paid = 0.0
     for truth in (True, False):
         try:
-            paid += judge_yes_no(" ".join(words), truth).value
+            paid += grade_yes_no(" ".join(words), truth).value
         except Unscorable:
             continue
     assert paid <= 1
@@ -123,13 +123,13 @@ def test_no_wording_is_both(words):
 
 @pytest.mark.parametrize(("target", "truth"), [("Yes", True), ("no", False), (True, True), (0, False)])
 def test_truths(target, truth):
-    assert truth_of(target) is truth
+    assert yes_no_target(target) is truth
 
 
 @pytest.mark.parametrize("target", ["", "maybe", 2, ["yes"], 0.5])
 def test_other_truths_are_the_datas_fault(target):
     with pytest.raises(Unscorable) as refusal:
-        truth_of(target)
+        yes_no_target(target)
     assert refusal.value.status == "error"
 
 
@@ -171,7 +171,7 @@ def test_the_yes_no_reward(engine):
     ],
 )
 def test_a_number_is_read(answer, number):
-    assert count.counted(bounded(answer)) == number
+    assert count.single_count(normalise_answer(answer)) == number
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_a_number_is_read(answer, number):
 )
 def test_no_number_several_and_hedges_are_no_count(answer):
     with pytest.raises(Unscorable) as refusal:
-        count.counted(answer)
+        count.single_count(answer)
     assert refusal.value.status == "unparsable"
 
 
@@ -218,26 +218,26 @@ def test_all_words_up_to_one_hundred():
     units = dict(zip(count.UNITS, range(20), strict=True))
     words = units | tens | {f"{t}-{u}": tens[t] + units[u] for t in tens for u in count.UNITS[1:10]}
     assert sorted(words.values()) == list(range(100))
-    assert all(count.counted(word) == number for word, number in words.items())
+    assert all(count.single_count(word) == number for word, number in words.items())
 
 
 @given(st.integers(0, 10**9))
 def test_digits_with_and_without_separators(number):
-    assert count.counted(str(number)) == count.counted(f"{number:,}") == number
+    assert count.single_count(str(number)) == count.single_count(f"{number:,}") == number
 
 
 @given(st.integers(0, 60), st.integers(0, 60), st.integers(0, 60))
 def test_nearer_is_better_and_right_is_best(truth, a, b):
-    worth = {n: count.judge(str(n), truth, graded=True).value for n in (truth, a, b)}
+    worth = {n: count.grade_count(str(n), truth, graded=True).value for n in (truth, a, b)}
     assert worth[truth] == 1 and all(0 <= value <= 0.5 for n, value in worth.items() if n != truth)
     if a != truth and b != truth and abs(a - truth) <= abs(b - truth):
         assert worth[a] >= worth[b]
 
 
 def test_graded_counts_by_hand():
-    assert count.judge("9", 10, graded=True).value == pytest.approx(0.45)
-    assert count.judge("1", 0, graded=True).value == count.judge("20", 10, graded=True).value == 0
-    huge = count.judge("9" * 32, 10, graded=True)
+    assert count.grade_count("9", 10, graded=True).value == pytest.approx(0.45)
+    assert count.grade_count("1", 0, graded=True).value == count.grade_count("20", 10, graded=True).value == 0
+    huge = count.grade_count("9" * 32, 10, graded=True)
     assert huge.value == 0 and huge.parts == {"exact": 0.0, "off": count.MAX_OFF}
 
 
@@ -310,9 +310,9 @@ def test_bad_labels_are_the_datas_fault(engine, target):
 def test_aliases_come_with_the_label(engine):
     target = {"label": "lynx", "aliases": ["bobcat"]}
     assert scored(engine, "label", "<answer>Bobcat</answer>", target, LABELS).value == 1
-    assert short.names_of({"label": "lynx", "aliases": None}) == {"lynx"}
+    assert classification.label_names({"label": "lynx", "aliases": None}) == {"lynx"}
     with pytest.raises(Unscorable, match="labels are"):
-        short.known_labels("cat", {"cat"})
+        classification.known_labels("cat", {"cat"})
 
 
 # --- time -----------------------------------------------------------------------------------------
@@ -322,14 +322,14 @@ def test_aliases_come_with_the_label(engine):
     "unit", ["A or ", "A,", " ", "(a", "the answer is ", "no ", "1,", "twenty ", "\ufdfa", "\n"]
 )
 def test_the_longest_answer_that_is_read_takes_milliseconds(unit):
-    text = bounded((unit * MAX_ANSWER)[:MAX_ANSWER])
+    text = normalise_answer((unit * MAX_ANSWER)[:MAX_ANSWER])
     options = {"A": "cat", "B": "dog"}
     readers = (
         lambda: choice.letters_named(text, options),
         lambda: choice.letters_named(text, options, several=True),
-        lambda: said(text),
-        lambda: count.counted(text),
-        lambda: short.judge_label(text, {"cat"}),
+        lambda: says_yes(text),
+        lambda: count.single_count(text),
+        lambda: classification.grade_label(text, {"cat"}),
     )
     begun = time.process_time()
     for read in readers:

@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmreward import Sample, Unscorable, load
-from mmreward.rewards.rules.boxes import attainable, capped, progress_of, scheduled, v_triune_steps
+from mmreward.rewards.rules.boxes import (
+    attainable_iou,
+    capped_thresholds,
+    progress_of,
+    scheduled_threshold,
+    v_triune_steps,
+)
 from mmreward.verifiers.boxes import Box, iou, to_unit
 
 ROWS, COLUMNS = 476, 644
@@ -30,8 +36,8 @@ def small_boxes(count, low=30, high=100):
 
 
 def test_the_schedule_rises_through_its_knots_without_jumps():
-    assert [scheduled(p) for p in (0, 0.1, 0.25, 1)] == [0.5, 0.85, 0.95, 0.99]
-    values = [scheduled(step / 1000) for step in range(1001)]
+    assert [scheduled_threshold(p) for p in (0, 0.1, 0.25, 1)] == [0.5, 0.85, 0.95, 0.99]
+    values = [scheduled_threshold(step / 1000) for step in range(1001)]
     assert values == sorted(values) and max(b - a for a, b in itertools.pairwise(values)) < 0.004
 
 
@@ -48,19 +54,19 @@ def test_v_triune_s_steps():
 
 def test_what_is_attainable_by_hand():
     on_grid = Box(10 / COLUMNS, 20 / ROWS, 50 / COLUMNS, 60 / ROWS)
-    assert attainable(on_grid, ROWS, COLUMNS) == pytest.approx(1.0)
+    assert attainable_iou(on_grid, ROWS, COLUMNS) == pytest.approx(1.0)
     # Both edges of each side in the middle of two steps: the worst rounding takes a whole step off.
     worst = Box(10.5 / COLUMNS, 20.5 / ROWS, 36.5 / COLUMNS, 39.5 / ROWS)
-    assert attainable(worst, ROWS, COLUMNS) == pytest.approx(25 * 18 / (26 * 19))
-    assert attainable(Box(0.1001, 0.1001, 0.1002, 0.1002), 10, 10) == 0.0
+    assert attainable_iou(worst, ROWS, COLUMNS) == pytest.approx(25 * 18 / (26 * 19))
+    assert attainable_iou(Box(0.1001, 0.1001, 0.1002, 0.1002), 10, 10) == 0.0
 
 
 @given(st.integers(0, 900), st.integers(0, 900), st.integers(1, 100), st.integers(1, 100))
 def test_a_rounded_answer_reaches_what_is_attainable(x, y, width, height):
     box = to_unit(Box(x, y, x + width, y + height), 1000, 1000)
-    best = attainable(box, ROWS, COLUMNS)
+    best = attainable_iou(box, ROWS, COLUMNS)
     assert iou(rounded(box), box) >= best - 1e-9
-    (threshold,) = capped(0.99, [box], ROWS, COLUMNS)
+    (threshold,) = capped_thresholds(0.99, [box], ROWS, COLUMNS)
     assert threshold <= max(best, 0.5)
 
 

@@ -3,8 +3,7 @@
 import pytest
 
 from mmreward import Engine, Sample, load
-from mmreward.rewards.peers.answers import timemaster
-from mmreward.rewards.rules.short import sections
+from mmreward.rewards.rules.classification import sections
 
 THINK = "<think>The motor units fire late, with long polyphasic waves.</think>"
 LABELS = ["healthy", "myopathy", "neuropathy"]
@@ -71,16 +70,3 @@ def test_sections_in_order():
         "<a>1<a></a><b></b>",
     ):
         assert sections(text, ("a", "b")) is None
-
-
-@pytest.mark.parametrize(
-    ("response", "value"),
-    [
-        ("<class>neuropathy</class>", 1.0),
-        ("<think><class>neuropathy</class></think><class>healthy</class>", 1.0),
-        ("<class>fine</class><class> HEALTHY </class>", 0.1),
-        ("<class>fine</class>", 0.0),
-    ],
-)
-def test_timemaster_takes_the_first_class_anywhere(response, value):
-    assert timemaster(response, "Neuropathy", LABELS) == pytest.approx(value)

@@ -1,25 +1,12 @@
 """Attacks on verifiers of answers, mathematics and forms, see `attack.Vector`."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 from support.attack import Paid, Vector, by, said
 
 from mmreward import Sample
-from mmreward.rewards.peers import answers
-from mmreward.rewards.rules.probes import pearl_probe_accuracy, probes_of
 from mmreward.verifiers import algebra_worker
-from mmreward.verifiers.numbers import chartqa_relaxed
-
-
-def text(formula: Callable[..., float], *more: Any) -> Paid:
-    """A formula of response and gold text."""
-    return lambda sample: formula(sample.response, f"<answer>{sample.target}</answer>", *more)
-
-
-def bare(formula: Callable[..., float], *more: Any) -> Paid:
-    return lambda sample: formula(sample.response, sample.target, *more)
 
 
 def answer(
@@ -28,8 +15,8 @@ def answer(
     target: Any,
     written: str,
     wanted: float,
-    peer: Paid | None,
-    theirs: float,
+    peer: Paid | None = None,
+    theirs: float = math.nan,
     **more: Any,
 ) -> Vector:
     """What is written stands in the tags, unless `attack` says all; the honest answer is the target."""
@@ -37,11 +24,6 @@ def answer(
     return Vector(name=name, reward=reward, target=target, wanted=wanted, peer=peer, theirs=theirs, **given)
 
 
-LETTER, WORD, LABEL = (
-    text(answers.vlm_r1_choice),
-    text(answers.vlm_r1_yes_no),
-    text(answers.visual_rft_label),
-)
 ANIMALS = {"meta": {"labels": ["tiger cat", "dog", "lynx"]}}
 OPTIONS = {"meta": {"options": ["cat", "dog", "cow", "horse"]}}
 ALL = {"args": {"select": "all"}}
@@ -50,30 +32,28 @@ CLASSES = ["healthy", "myopathy"]
 THOUGHT = "The motor units fire late, with long polyphasic waves."
 
 ANSWERS = [
-    answer("an option in brackets (VLM-R1)", "choice", "A", "(A)", 1, LETTER, 0, **OPTIONS),
-    answer("an option with one bracket (VLM-R1)", "choice", "A", "A)", 1, LETTER, 0, **OPTIONS),
-    answer("an option in a sentence (VLM-R1)", "choice", "D", "Option D is right", 1, LETTER, 0, **OPTIONS),
-    answer("B, not C, where B is right", "choice", "B", "I think it is B, not C.", 0, LETTER, 0, **OPTIONS),
-    answer("B, not C, where C is right", "choice", "C", "I think it is B, not C.", 0, LETTER, 1, **OPTIONS),
-    answer("all options (VLM-R1)", "choice", "D", "A, B, C, D", 0, LETTER, 1, **OPTIONS),
-    answer("an article for an option (VLM-R1)", "choice", "A", "the cat is a", 0, LETTER, 1, **OPTIONS),
-    answer(
-        "one option again and again, and another", "choice", "B", "B. B. B. B. or A", 0, LETTER, 1, **OPTIONS
-    ),
-    answer("know holds no (VLM-R1)", "yes_no", "no", "I do not know", 0, WORD, 1),
-    answer("nothing holds no (VLM-R1)", "yes_no", "no", "nothing", 0, WORD, 1),
-    answer("yesterday holds yes (VLM-R1)", "yes_no", "yes", "yesterday", 0, WORD, 1),
-    answer("no and yes (VLM-R1)", "yes_no", "no", "no, yes", 0, WORD, 1),
-    answer("an empty answer (Visual-RFT, issue 176)", "label", "tiger cat", "", 0, LABEL, 1, **ANIMALS),
+    answer("an option in brackets (VLM-R1)", "choice", "A", "(A)", 1, **OPTIONS),
+    answer("an option with one bracket (VLM-R1)", "choice", "A", "A)", 1, **OPTIONS),
+    answer("an option in a sentence (VLM-R1)", "choice", "D", "Option D is right", 1, **OPTIONS),
+    answer("B, not C, where B is right", "choice", "B", "I think it is B, not C.", 0, **OPTIONS),
+    answer("B, not C, where C is right", "choice", "C", "I think it is B, not C.", 0, **OPTIONS),
+    answer("all options (VLM-R1)", "choice", "D", "A, B, C, D", 0, **OPTIONS),
+    answer("an article for an option (VLM-R1)", "choice", "A", "the cat is a", 0, **OPTIONS),
+    answer("one option again and again, and another", "choice", "B", "B. B. B. B. or A", 0, **OPTIONS),
+    answer("know holds no (VLM-R1)", "yes_no", "no", "I do not know", 0),
+    answer("nothing holds no (VLM-R1)", "yes_no", "no", "nothing", 0),
+    answer("yesterday holds yes (VLM-R1)", "yes_no", "yes", "yesterday", 0),
+    answer("no and yes (VLM-R1)", "yes_no", "no", "no, yes", 0),
+    answer("an empty answer (Visual-RFT, issue 176)", "label", "tiger cat", "", 0, **ANIMALS),
     answer(
         "the list of all classes (Visual-RFT, issue 79)",
-        *("label", "tiger cat", "tiger cat, dog, lynx", 0, LABEL, 1),
+        *("label", "tiger cat", "tiger cat, dog, lynx", 0),
         **ANIMALS,
     ),
-    answer("a single letter (Visual-RFT, issue 70)", "label", "tiger cat", "t", 0, LABEL, 1, **ANIMALS),
+    answer("a single letter (Visual-RFT, issue 70)", "label", "tiger cat", "t", 0, **ANIMALS),
     answer(
         "any text that names the class (Visual-RFT)",
-        *("label", "tiger cat", "", 0, LABEL, 1),
+        *("label", "tiger cat", "", 0),
         attack="No tiger cat is here, only a lynx",
         **ANIMALS,
     ),
@@ -90,25 +70,21 @@ ANSWERS = [
         "EXIT 24",
         "",
         0,
-        bare(answers.sophia_ocr),
-        math.exp(-1),
     ),
-    answer(
-        "two options in order (SophiaVL-R1)", "choice", "A,B", "A,B", 1, bare(answers.sophia_choice), 0, **ALL
-    ),
-    answer("one option twice (SophiaVL-R1)", "choice", "AB", "A,A", 0, bare(answers.sophia_choice), 1, **ALL),
+    answer("two options in order (SophiaVL-R1)", "choice", "A,B", "A,B", 1, **ALL),
+    answer("one option twice (SophiaVL-R1)", "choice", "AB", "A,A", 0, **ALL),
     answer(
         "a number that resembles the true one (VLM-R1)",
-        *("answer", "1,234", "1,235", 0, text(answers.vlm_r1_default), 0.8),
+        *("answer", "1,234", "1,235", 0),
     ),
     answer(
         "1950 for 2010 (ChartQA)",
-        *("answer", "1950", "2010", 0, lambda sample: chartqa_relaxed(sample.target, "2010"), 1),
+        *("answer", "1950", "2010", 0),
         args={"tolerance": 0.05, "relax": "integers"},
     ),
     answer(
         "a class named in the thinking (TimeMaster)",
-        *("time_series", "myopathy", "", 0, bare(answers.timemaster, CLASSES), 1.0),
+        *("time_series", "myopathy", "", 0),
         honest=f"<think>{THOUGHT}</think><class>myopathy</class>",
         attack=f"<think>{THOUGHT} <class>myopathy</class></think><class>healthy</class>",
         meta={"labels": CLASSES},
@@ -116,7 +92,6 @@ ANSWERS = [
     answer(
         "the easy probe alone (PEARL)",
         *("probes", None, "", 1 / 2),
-        *(lambda sample: pearl_probe_accuracy(sample.response, probes_of(PROBES)), 1.0),
         honest="<a1>red</a1><a2>3</a2>",
         attack="<a1>red</a1>",
         meta={"probes": PROBES},
@@ -153,8 +128,8 @@ MATHS = [
     answer(
         "an answer that makes the checker fail (R1-Reward)", "math", "5", r"\frac{", 0, r1_reward_maths, 1
     ),
-    answer("a tower of powers hangs", "math", "5", r"\boxed{9^{9^{9^9}}}", 0, None, 0),
-    answer("factorials of factorials hang", "math", "5", "((3!)!)!", 0, None, 0),
+    answer("a tower of powers hangs", "math", "5", r"\boxed{9^{9^{9^9}}}", 0),
+    answer("factorials of factorials hang", "math", "5", "((3!)!)!", 0),
 ]
 
 # --- forms ----------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""An attack on a verifier: what is done, what it is worth here, and what another project pays for it."""
+"""Attacks on verifiers: a response that games one, its score here, and the score of the other project."""
 
 import asyncio
 import math

@@ -1,22 +1,12 @@
 """Attacks on verifiers of boxes, see `attack.Vector`."""
 
 import json
-from collections.abc import Callable
+import math
 from typing import Any
 
 from support.attack import Paid, Vector, by, said
 
-from mmreward import Sample
-from mmreward.rewards.peers.boxes import vlm_r1_iou
-from mmreward.rewards.peers.detection import (
-    Confident,
-    rex_omni_f1,
-    vision_r1_format,
-    vision_r1_precision,
-    vision_r1_recall,
-    visual_rft_confidence,
-    visual_rft_grounding,
-)
+from mmreward.rewards.peers.vlm_r1 import inclusive_iou
 from mmreward.verifiers.boxes import Box
 
 CAT, DOG, BIRD = ([0, 0, 100, 100], "cat"), ([200, 200, 300, 300], "dog"), ([500, 500, 700, 600], "bird")
@@ -32,23 +22,6 @@ def listed(*boxes: tuple[list[float], str]) -> str:
     return said(json.dumps(objects(*boxes)))
 
 
-def on(formula: Callable[..., float], **options: Any) -> Paid:
-    """A formula of boxes, on those of the response and the target."""
-
-    def paid(sample: Sample) -> float:
-        written = json.loads(sample.response.partition("<answer>")[2].partition("</answer>")[0])
-        found, truth = (
-            [Box(*one["bbox_2d"], one["label"]) for one in some] for some in (written, sample.target)
-        )
-        return formula(found, truth, **options)
-
-    return paid
-
-
-def junk_without_confidence(found: list[Box], truth: list[Box]) -> float:
-    return visual_rft_confidence([Confident(box, 0.0) for box in found], truth)
-
-
 def v_triune(**args: Any) -> Paid:
     return by("v_triune", **{"threshold": 0.5, "format_ratio": 0.0, **args})
 
@@ -57,7 +30,9 @@ BY_BOXES = {"ratios": {"iou_max_iou_first": 1.0}}
 BY_MAP = {"ratios": {"map": 1.0}}
 
 
-def boxes(name: str, attack: str, wanted: float, peer: Paid | None, theirs: float, **more: Any) -> Vector:
+def boxes(
+    name: str, attack: str, wanted: float, peer: Paid | None = None, theirs: float = math.nan, **more: Any
+) -> Vector:
     """Perfect boxes are the honest answer."""
     given = {"reward": "iou", "target": objects(CAT), **more}
     honest = said(json.dumps(given["target"]))
@@ -105,7 +80,7 @@ BOXES = [
         **CATS,
     ),
     boxes("the same box five times (VLM-R1)", listed(*[CAT] * 5), 2 / 6, by("vlm_r1", formula="ap50"), 1.0),
-    boxes("the same box ten times (Rex-Omni, issue 146)", listed(*[CAT] * 10), 2 / 11, on(rex_omni_f1), 1.0),
+    boxes("the same box ten times (Rex-Omni, issue 146)", listed(*[CAT] * 10), 2 / 11),
     boxes(
         "the same box five times in V-Triune, which forgets four", listed(*[CAT] * 5), 2 / 6, v_triune(), 1.0
     ),
@@ -120,16 +95,16 @@ BOXES = [
     ),
     boxes(
         "perfect boxes under wrong labels (Vision-R1)",
-        *(listed((CAT[0], "cow"), (DOG[0], "cow")), 0.0, on(vision_r1_recall, step=0), 1.0),
+        *(listed((CAT[0], "cow"), (DOG[0], "cow")), 0.0),
         **TWO,
     ),
     boxes(
         "nine junk boxes beside a true one (Vision-R1, first release)",
-        *(listed(CAT, *JUNK[:9]), 2 / 11, on(vision_r1_precision, step=0), 1.0),
+        *(listed(CAT, *JUNK[:9]), 2 / 11),
     ),
     boxes(
         "one junk box that is sure to be junk (Visual-RFT, confidence 0)",
-        *(listed(JUNK[0]), 0.0, on(junk_without_confidence), 1.0),
+        *(listed(JUNK[0]), 0.0),
     ),
     boxes(
         "a box that is nearly right, a quarter into V-Triune's training",
@@ -173,25 +148,23 @@ BOXES = [
     boxes("nothing on an empty picture (VLM-R1)", said("[]"), 1.0, by("vlm_r1"), 1.0, target=[]),
     boxes(
         "nonsense on an empty picture (Vision-R1)",
-        *(said("[oops"), 0.0, lambda _: vision_r1_format("[oops", 0), 1.0),
+        *(said("[oops"), 0.0),
         target=[],
     ),
     boxes(
         "an honest nothing on an empty picture (Vision-R1)",
-        *(said("[]"), 1.0, lambda _: vision_r1_format("[]", 0), 0.0),
+        *(said("[]"), 1.0),
         target=[],
     ),
-    boxes(
-        "any JSON is in form (Vision-R1)", said("{}"), 0.0, lambda _: vision_r1_format("{}", 1), 1.0, **TWO
-    ),
+    boxes("any JSON is in form (Vision-R1)", said("{}"), 0.0, **TWO),
     boxes(
         "the IoU of fractions (VLM-R1)",
-        *(listed(([0, 0, 0.5, 0.5], "cat")), 1.0, lambda _: vlm_r1_iou(*[Box(0, 0, 0.5, 0.5)] * 2), 0.0),
+        *(listed(([0, 0, 0.5, 0.5], "cat")), 1.0, lambda _: inclusive_iou(*[Box(0, 0, 0.5, 0.5)] * 2), 0.0),
         target=objects(([0, 0, 0.5, 0.5], "cat")),
         args={"space": "norm_1", "target_space": "norm_1"},
     ),
-    boxes("a box without area (VLM-R1 divides by zero)", listed(([5, 5, 5, 5], "cat")), 0.0, None, 0.0),
-    boxes("a box without a label (VLM-R1 fails)", said('[{"bbox_2d": [0, 0, 100, 100]}]'), 0.0, None, 0.0),
+    boxes("a box without area (VLM-R1 divides by zero)", listed(([5, 5, 5, 5], "cat")), 0.0),
+    boxes("a box without a label (VLM-R1 fails)", said('[{"bbox_2d": [0, 0, 100, 100]}]'), 0.0),
     Vector(
         name="a box that misses is paid for (Visual-RFT, grounding)",
         reward="grounding",
@@ -200,8 +173,6 @@ BOXES = [
         honest=said("[900, 900, 1000, 1000]"),
         attack=said("[0, 0, 100, 100]"),
         wanted=0.0,
-        peer=lambda _: visual_rft_grounding(Box(0, 0, 0.1, 0.1), Box(0.9, 0.9, 1, 1)),
-        theirs=0.02,
     ),
     Vector(
         name="several boxes where one is asked for",

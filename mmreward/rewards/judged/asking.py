@@ -1,14 +1,16 @@
-"""How a judge is asked which of two pictures fits a request, in one turn or in two, and how it is heard."""
+"""Pairwise judgement of two pictures by a vision-language model, in one turn or two: questions and readers.
 
-# FOLDED mmreward/verifiers/branches.py: The first of a judge's two turns (BR-RM, arXiv:2510.23596): what it will look at, and what it noticed.
-#
-#     Look at: number, colour
-#     Picture 1: ...
-#     Picture 2: ...
-#
-# Pure string work, strict: a policy that skips the noticing is not paid for the verdict.
-#
-# FOLDED mmreward/verifiers/which.py: Which of two a judge prefers, read from its final answer. Pure string work.
+`Asking` puts the questions and returns a `Judgement`; `preferred` reads a verdict and `read_branch` the first
+of two turns (BR-RM, arXiv:2510.23596), which names the criteria that matter and what is wrong with each
+picture:
+
+    Look at: number, colour
+    Picture 1: ...
+    Picture 2: ...
+
+The readers are pure string work, and strict: a policy that skips the noticing is not paid for the verdict.
+The rewards are in `preference`; judges are trained in `mmreward.judges`.
+"""
 
 import re
 from collections.abc import Sequence
@@ -25,58 +27,64 @@ if TYPE_CHECKING:
     from ...models.vlms.handle import VLM
 
 
+# --- the first of two turns -----------------------------------------------------------------------
+
 CRITERIA = ("colour", "shape", "number", "place", "text", "style", "realism", "artifacts")
 WRITTEN = "written_turns"
-"""Where a sample's `meta` holds the list of what was written, turn by turn; the last is its response."""
-MOST = 3
+"""Key of `meta` that holds the texts of all turns of a judge; the last is the sample's response."""
+MOST_CRITERIA = 3
 HEADS = ("look at", "picture 1", "picture 2")
 SEPARATORS = re.compile(r",|;|\band\b")
 
 
 class Branch(NamedTuple):
-    """One to three criteria, and what the judge holds against each picture."""
+    """First turn of a judge: one to three criteria, and the faults it found in each picture."""
 
     criteria: tuple[str, ...]
     issues: tuple[str, str]
 
 
 def read_branch(text: str, criteria: Sequence[str] = CRITERIA) -> Branch:
-    """Read a first turn.
+    """Read the first of two turns.
 
     Raises:
         Unscorable: "unparsable" when the three heads are not there once each and in order, a text is empty,
             or the criteria are none, more than three, unknown, or named twice.
     """
-    heads, said = [], []
+    heads, texts = [], []
     for line in text.splitlines():
         head, colon, rest = line.replace("*", "").strip().partition(":")
         if colon and head.strip().lower() in HEADS:
             heads.append(head.strip().lower())
-            said.append(rest.strip())
-        elif line.strip() and said:
-            said[-1] = f"{said[-1]} {line.strip()}".strip()
+            texts.append(rest.strip())
+        elif line.strip() and texts:
+            texts[-1] = f"{texts[-1]} {line.strip()}".strip()
         elif line.strip():
             raise Unscorable(f"the first turn begins with {line.strip()[:60]!r}", "unparsable")
-    if tuple(heads) != HEADS or not all(said):
+    if tuple(heads) != HEADS or not all(texts):
         raise Unscorable(f"the first turn says {', '.join(heads) or 'nothing'}; it needs each of "
                          f"{', '.join(HEADS)} once, and something after it", "unparsable")  # fmt: skip
-    named, first, second = said
+    named, first, second = texts
     return Branch(_chosen(named, criteria), (first, second))
 
 
 def _chosen(named: str, criteria: Sequence[str]) -> tuple[str, ...]:
     known = {name.lower(): name for name in criteria}
-    asked = [part.strip(" .").lower() for part in SEPARATORS.split(named[:400]) if part.strip(" .")]
-    unknown = [name for name in asked if name not in known]
-    if unknown or not 1 <= len(asked) <= MOST or len(set(asked)) != len(asked) or len(named) > 400:
+    chosen = [name.lower() for part in SEPARATORS.split(named[:400]) if (name := part.strip(" ."))]
+    unknown = [name for name in chosen if name not in known]
+    wrong_number = not 1 <= len(chosen) <= MOST_CRITERIA or len(named) > 400
+    if unknown or wrong_number or len(set(chosen)) != len(chosen):
         raise Unscorable(
-            f"the criteria are {named[:60]!r}; one to {MOST} of {', '.join(criteria)} can be chosen",
+            f"the criteria are {named[:60]!r}; one to {MOST_CRITERIA} of {', '.join(criteria)} can be chosen",
             "unparsable",
         )
-    return tuple(known[name] for name in asked)
+    return tuple(known[name] for name in chosen)
 
+
+# --- the verdict ----------------------------------------------------------------------------------
 
 TIE = ""
+"""Verdict that neither is better."""
 FIRST, SECOND = ("1", "one", "first", "a"), ("2", "two", "second", "b")
 NOUNS = "image|picture|video|clip|answer|response|candidate|option"
 PLACES = "|".join((*FIRST, *SECOND))
@@ -88,11 +96,11 @@ TIED = re.compile(rf"tie|equal|a=b|both (?:{NOUNS})s are equally good|(?:they|bo
 
 
 def preferred(answer: str) -> str:
-    """ "1" or "2", or TIE where the answer says that neither is better.
+    """Verdict of a final answer: "1", "2", or TIE where it says that neither is better.
 
-    It must say so and nothing else: "2", "B", "the second image", "Image 2 is better" (UnifiedReward),
-    "Overall Judgment: Answer 2 is better" (ARM-Thinker), "Both images are equally good". Upper and lower
-    case, markdown and a final stop make no difference.
+    The answer must say that and nothing else: "2", "B", "the second image", "Image 2 is better"
+    (UnifiedReward), "Overall Judgment: Answer 2 is better" (ARM-Thinker), "Both images are equally good".
+    Upper and lower case, markdown and a final stop make no difference.
 
     Raises:
         Unscorable: "unparsable" for anything else, such as both, a hedge or a negation.
@@ -105,6 +113,8 @@ def preferred(answer: str) -> str:
             return TIE
     raise Unscorable(f"the answer {bare[:60]!r} does not name one of the two", "unparsable")
 
+
+# --- the questions --------------------------------------------------------------------------------
 
 QUESTION = (
     "Two pictures were made for the request: {prompt}\n"
@@ -121,16 +131,16 @@ TURNS = (1, 2)
 
 
 class Judgement(NamedTuple):
-    """What a judge wrote, turn by turn: reasoning and verdict stand in the last."""
+    """Texts of a judge's turns, with the reasoning and the verdict of the last."""
 
     turns: tuple[str, ...]
     thought: str
     verdict: str
-    """ "1", "2", or `which.TIE`."""
+    """ "1", "2", or `TIE`."""
 
 
 class Sampling(NamedTuple):
-    """How a judge writes: tokens of each turn, temperature (0 is greedy), and seed."""
+    """Sampling of a judge's text: tokens of each turn, temperature (0 is greedy), and seed."""
 
     max_tokens: int = 1024
     temperature: float = 0.0
@@ -139,17 +149,17 @@ class Sampling(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asking:
-    """What a judge is asked.
+    """Questions to a judge of two pictures, in one turn or two.
 
     In two turns it thinks twice (BR-RM, arXiv:2510.23596): first it names the criteria that matter here and
     what is wrong with each picture, then it looks again at those and decides.
 
     Args:
         turns: 1 or 2.
-        question: of one turn, with `{prompt}` where the request stands.
+        question: the only question of one turn, with `{prompt}` in the place of the request.
         branch: the first of two turns, with `{prompt}` and `{criteria}`.
-        rethink: the second, with `{criteria}` where those stand that it chose.
-        criteria: what it chooses from.
+        rethink: the second, with `{criteria}` in the place of those that the judge chose.
+        criteria: the criteria it chooses from.
         system: the system message; "" for none.
 
     Raises:
@@ -173,18 +183,18 @@ class Asking:
                 raise ValueError(f"{name} has no {{{missing[0]}}}: {text!r}")
 
     def opening(self, request: str) -> str:
-        """The first thing asked."""
+        """First question."""
         if self.turns == 1:
             return self.question.format(prompt=request)
         return self.branch.format(prompt=request, criteria=", ".join(self.criteria))
 
-    def following(self, noted: str) -> str:
-        """What is asked after the first of two turns.
+    def following(self, first_turn: str) -> str:
+        """Question of the second turn, given the text of the first.
 
         Raises:
-            Unscorable: "unparsable" when the first turn is not as `verifiers.branches` wants it.
+            Unscorable: "unparsable" when the first turn is not as `read_branch` reads it.
         """
-        return self.rethink.format(criteria=" and ".join(read_branch(noted, self.criteria).criteria))
+        return self.rethink.format(criteria=" and ".join(read_branch(first_turn, self.criteria).criteria))
 
     async def ask(
         self,
@@ -195,36 +205,36 @@ class Asking:
         *,
         hint: str = "",
     ) -> Judgement:
-        """Ask, and read what is answered.
+        """Ask a judge, and read its judgement.
 
         Args:
-            judge: who is asked.
-            request: what the pictures were made for.
+            judge: the model, in this process or served.
+            request: the prompt that the pictures were made for.
             pictures: two.
-            sampling: how it writes.
-            hint: said at the end of the first question.
+            sampling: of each turn.
+            hint: text added to the first question.
 
         Raises:
             Unscorable: "unparsable" for a turn that is cut off or cannot be read; "error" and "timeout" as
                 `VLM.write`.
         """
-        said: list[Turn] = []
-        asked = self.opening(request)
+        turns: list[Turn] = []
+        question = self.opening(request)
         for turn in range(self.turns):
             if turn:
-                asked = self.following(said[-1].answer)
-            shown = asked if turn else asked + hint
+                question = self.following(turns[-1].answer)
+            shown = question if turn else question + hint
             written = await judge.write(
-                pictures, shown, system=self.system, history=said, **sampling._asdict()
+                pictures, shown, system=self.system, history=turns, **sampling._asdict()
             )
-            said.append(Turn(shown, written.text))
+            turns.append(Turn(shown, written.text))
             if not written.finished:
                 raise Unscorable(f"cut off after {written.tokens} tokens: {written.text[:200]}", "unparsable")
-        return heard(tuple(turn.answer for turn in said))
+        return read_judgement(tuple(turn.answer for turn in turns))
 
 
-def heard(turns: tuple[str, ...]) -> Judgement:
-    """The judgement in what a judge wrote.
+def read_judgement(turns: tuple[str, ...]) -> Judgement:
+    """Read a judgement from the texts of a judge's turns.
 
     Raises:
         Unscorable: "unparsable" when the last turn has no reasoning, or no verdict.

@@ -1,5 +1,5 @@
-"""Checklist: perception questions about a picture or clip, each answered by a VLM and verified (after PEARL,
-TIFA, VQAScore).
+"""Checklist: yes-or-no and counting questions about a picture or clip, each answered by a VLM and compared
+with the answer that the prompt demands (after PEARL, TIFA, VQAScore).
 
 The denominator is the number of questions asked. A question the judge does not answer counts as wrong:
 dividing by the answered ones instead pays a model for answering only what is easy.
@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ... import models
 from ...errors import Unscorable
+from ...models.vlms.answers import YES_NO
 from ...registry import reward
 from ...types import Sample, Score
 
 if TYPE_CHECKING:
     import torch
 
-YES_NO = ("yes", "no")
-
 
 class Check(NamedTuple):
-    """One question, the answer that is right, and the answers to choose from."""
+    """A question, its right answer, and the answers to choose from."""
 
     question: str
     answer: str
@@ -86,25 +85,25 @@ def checklist(
         note = f"not answered, counted as wrong: {', '.join(unanswered)}" if unanswered else ""
         return Score(sum(parts.values()) / len(parts), parts, note=note)
 
-    look = vlm.read_pixels
-    if look is None or not soft:
+    read_pixels = vlm.read_pixels
+    if read_pixels is None or not soft:
         return score, None
 
     def score_tensor(pixels: "torch.Tensor", prompts: Sequence[str]) -> "torch.Tensor":
-        asked = [[check.question for check in filled(templates, prompt).values()] for prompt in prompts]
-        probs, mass = look(pixels, asked, YES_NO)
+        texts = [[check.question for check in filled(templates, prompt).values()] for prompt in prompts]
+        probs, mass = read_pixels(pixels, texts, YES_NO)
         return (probs[..., 0] * (mass >= min_mass)).mean(-1)
 
     return score, score_tensor
 
 
 def filled(templates: Mapping[str, str], prompt: str) -> dict[str, Check]:
-    """The templates as questions about this prompt, to each of which "yes" is right."""
+    """Questions from the templates about this prompt; the right answer to each is "yes"."""
     return {name: Check(text.replace("{prompt}", prompt), "yes", YES_NO) for name, text in templates.items()}
 
 
 def checks_of(sample: Sample, templates: Mapping[str, str]) -> dict[str, Check]:
-    """The sample's own checklist, or the templates filled in; names become the score's parts.
+    """Checklist of the sample, or the templates filled in; the names become the score's parts.
 
     Raises:
         Unscorable: the checklist is empty or an entry of it has the wrong form.

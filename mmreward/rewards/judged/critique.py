@@ -1,14 +1,10 @@
 """Critique: a VLM explains what is right and wrong with a picture, aspect by aspect, before it gives numbers.
 
-The layout and the 1-to-4 scale follow RationalRewards (arXiv:2604.11626). Scores that are missing, out of
-range or contradict each other are typed failures; no value is filled in for them.
+The layout and the 1-to-4 scale follow RationalRewards (arXiv:2604.11626). `parse_aspects` reads the scores
+out of the layouts judges really write: headings with #, *, numbers or a colon; "Score: 3", "**Score:** 3.5",
+"Score" with the number on the next line, "3/4" when 4 is the best score, N/A. Scores that are missing, out of
+range or contradict each other are typed failures; no value is guessed or filled in for them.
 """
-
-# FOLDED mmreward/verifiers/aspects.py: Reads a critique's scores, one per aspect, out of the layouts judges really write.
-#
-# Accepted: headings with #, *, numbers or a colon; "Score: 3", "**Score:** 3.5", "Score" with the number on the
-# next line, "3/4" when 4 is the best score, N/A. Not accepted: guessing.
-#
 
 import re
 from collections.abc import Mapping, Sequence
@@ -18,7 +14,7 @@ from ... import models
 from ...errors import Unscorable
 from ...registry import reward
 from ...types import Sample, Score
-from ...verifiers.text import compatible
+from ...verifiers.text import nfkc
 
 VALUE = re.compile(r"([+-]?\d{1,6}(?:\.\d{1,6})?)(?:\s*(?:/|out of)\s*(\d{1,6}(?:\.\d{1,6})?))?\.?")
 NOT_APPLICABLE = ("n/a", "na", "not applicable", "none")
@@ -26,7 +22,7 @@ ORNAMENT = "#*_`>- \t"
 
 
 def parse_aspects(text: str, names: Sequence[str], low: float, high: float) -> dict[str, float]:
-    """Scores by aspect, on the judge's scale; aspects marked N/A are left out.
+    """Read scores by aspect, on the judge's scale; aspects marked N/A are left out.
 
     Raises:
         Unscorable: "missing" when an aspect has no score, "unparsable" when one has two different ones or one
@@ -36,6 +32,8 @@ def parse_aspects(text: str, names: Sequence[str], low: float, high: float) -> d
     known = {_plain(name): name for name in names}
     current, awaiting = "", False
     for line in text.rpartition("</think>")[2].splitlines():
+        # A heading selects the aspect; its score stands beside it, after "Score", or on the next line that
+        # says anything. Every other line is justification, whose numbers mean nothing.
         words = re.sub(r"^\d+[.)]\s*", "", _plain(line))
         head, colon, rest = (_bare(part) for part in words.partition(":"))
         if head in known:
@@ -62,12 +60,12 @@ def parse_aspects(text: str, names: Sequence[str], low: float, high: float) -> d
 
 
 def _plain(text: str) -> str:
-    normal = compatible(text).replace("**", "")
+    normal = nfkc(text).replace("**", "")
     return " ".join(_bare(normal.casefold()).split())
 
 
 def _bare(text: str) -> str:
-    """Without the ornament around it; a minus right before a digit is none."""
+    """Text without ornament around it; a minus right before a digit is no ornament."""
     bare = text.strip(ORNAMENT)
     negative = bare[:1].isdigit() and text[: len(text.rstrip(ORNAMENT)) - len(bare)].endswith("-")
     return f"-{bare}" if negative else bare
@@ -120,11 +118,11 @@ def critique(
     when one lies outside [low, high], and "na" when no aspect applies.
 
     Args:
-        aspects: name -> what it asks; default text faithfulness and visual quality.
+        aspects: name -> its question; default text faithfulness and visual quality.
         judge: a VLM (hub id, folder, "mini-vlm", or MODEL@URL for a served one).
         low: the worst score the judge may give.
         high: the best.
-        max_tokens: where a critique is cut off.
+        max_tokens: length at which a critique is cut off.
         temperature: of the sampling; 0 is greedy.
         seed: of the sampling.
         dtype: of the judge.

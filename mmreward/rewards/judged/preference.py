@@ -1,11 +1,10 @@
-"""Preference: a VLM looks at two pictures for one request, reasons, and says which fits better.
+"""Preference of one of two pictures: a VLM as the judge, and two rewards for training such judges.
 
-The engine asks about every pair in both orders, so a judge that always prefers what comes first gives two
-opposite verdicts, which make a tie.
+`preference` asks a judge (UnifiedReward, arXiv:2503.05236, or in two turns as BR-RM, arXiv:2510.23596). The
+engine asks about every pair in both orders, so a judge that always prefers what comes first gives two
+opposite verdicts, which make a tie. `verdict` and `two_turns` score what a judge wrote: the right picture,
+and both turns in their form. The questions and their readers are in `asking`.
 """
-
-# FOLDED mmreward/rewards/two_turns.py: Two turns: did a judge that thinks twice do both as it was told (BR-RM)?
-# FOLDED mmreward/rewards/verdict.py: Verdict: did a judge name the better of two pictures?
 
 from typing import Any, Literal
 
@@ -14,7 +13,18 @@ from ...errors import Unscorable
 from ...registry import reward
 from ...types import Sample, Score
 from ...verifiers.response import Verdict, short_answer, verified
-from .asking import CRITERIA, QUESTION, SYSTEM, TIE, WRITTEN, Asking, Sampling, heard, preferred, read_branch
+from .asking import (
+    CRITERIA,
+    QUESTION,
+    SYSTEM,
+    TIE,
+    WRITTEN,
+    Asking,
+    Sampling,
+    preferred,
+    read_branch,
+    read_judgement,
+)
 
 
 @reward("preference", needs=("prompt", "image"), range=(0.0, 1.0), arity="pair", paper="arXiv:2503.05236")
@@ -31,18 +41,18 @@ def preference(
 ) -> Any:
     """1 where the first of two pictures fits the request better, 0 where the second does, 0.5 for a tie.
 
-    What a sample gets is the mean over both orders and over all others of its group, see `Engine.score`;
+    A sample's score is the mean over both orders and over all others of its group, see `Engine.score`;
     `parts["swing"]` is the mean disagreement between the orders, 1 for a judge that goes by the place. A
     judgement without a readable verdict is "unparsable".
 
     Args:
         judge: a VLM (hub id, folder, "mini-vlm", or MODEL@URL for a served one), such as one trained by
             `python -m mmreward.evals.studies.judges`.
-        turns: 1, or 2 for a judge that thinks twice (BR-RM, arXiv:2510.23596), see `judges.asking.Asking`.
-        question: of one turn, with `{prompt}` where the request stands.
+        turns: 1, or 2 for a judge that thinks twice (BR-RM, arXiv:2510.23596), see `asking.Asking`.
+        question: the only question of one turn, with `{prompt}` in the place of the request.
         system: the system message; "" for none.
-        criteria: what the first of two turns chooses from.
-        max_tokens: where each turn is cut off.
+        criteria: the criteria that the first of two turns chooses from.
+        max_tokens: length at which each turn is cut off.
         temperature: of the sampling; 0 is greedy.
         seed: of the sampling.
         dtype: of the judge.
@@ -54,7 +64,7 @@ def preference(
     async def score(first: Sample, second: Sample) -> Score:
         if first.prompt != second.prompt:
             raise Unscorable(f"two requests in one group: {first.prompt[:60]!r} and {second.prompt[:60]!r}")
-        pictures = tuple(one.image for one in (first, second) if one.image is not None)
+        pictures = tuple(sample.image for sample in (first, second) if sample.image is not None)
         judged = await asking.ask(vlm, first.prompt, pictures, sampling)
         value = 0.5 if judged.verdict == TIE else float(judged.verdict == "1")
         return Score(value, note="\n\n".join(judged.turns))
@@ -84,13 +94,14 @@ TWO_TURNS_PARTS = ("turns", "criteria")
 def two_turns(criteria: tuple[str, ...] = CRITERIA) -> Any:
     """1 where both turns have their form, else 0: make it a gate, so that a verdict alone earns nothing.
 
-    `sample.meta["written_turns"]` is what was written, as `adapters.trl_turns` passes it on; the last is the
-    response. The first turn names one to three of the criteria and says something of each picture, the second
-    reasons and names one of the two (or a tie). `parts` are the number of turns, and of criteria. BR-RM's own
-    reward is `verifiers.peers.br_rm`.
+    `sample.meta["written_turns"]` holds the texts of the turns, as `adapters.trl` passes them on; the last is
+    the response. The first turn names one to three of the criteria and says something of each picture, the
+    second reasons and names one of the two (or a tie). `parts` are the number of turns, and of criteria.
+    BR-RM itself pays -100 for a turn without its form, beside 0 for the right verdict and -1 for the wrong
+    one, so that one malformed response among eight makes all others nearly equal.
 
     Args:
-        criteria: what the first turn chooses from.
+        criteria: the criteria that the first turn chooses from.
     """
 
     async def score(sample: Sample) -> Score:
@@ -102,7 +113,7 @@ def two_turns(criteria: tuple[str, ...] = CRITERIA) -> Any:
             if len(turns) != 2:
                 raise Unscorable(f"{len(turns)} turns where two are expected", "unparsable")
             branch = read_branch(turns[0], criteria)
-            heard((sample.response or "",))
+            read_judgement((sample.response or "",))
             return Verdict(1.0, {"turns": 2.0, "criteria": float(len(branch.criteria))})
 
         return verified(check, TWO_TURNS_PARTS)
@@ -140,10 +151,10 @@ def verdict(bare: bool = False) -> Any:
         except Unscorable:
             raise Unscorable(f"the target {str(sample.target)[:40]!r} is not 1, 2 or tie") from None
 
-        def judge() -> Verdict:
-            said = preferred(short_answer(sample.response or "", bare=bare))
-            return Verdict(float(said == right), {"tie": float(said == TIE)})
+        def check() -> Verdict:
+            answer = preferred(short_answer(sample.response or "", bare=bare))
+            return Verdict(float(answer == right), {"tie": float(answer == TIE)})
 
-        return verified(judge, VERDICT_PARTS)
+        return verified(check, VERDICT_PARTS)
 
     return score

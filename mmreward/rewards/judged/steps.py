@@ -1,13 +1,11 @@
-"""Marks of single steps into one mark of a response, and credit back to the steps. Pure functions.
+"""Process reward: a judge looks at every step of the reasoning, and the steps' marks become one mark of the
+response.
 
 Sums of step marks are gamed by taking more steps. The min form (PURE, arXiv:2504.15275) holds a response to
-its worst step.
+its worst step; which aggregation picks the better response differs from model to model (ViLBench,
+arXiv:2503.20271), so it is an option. `soft_min_credit` gives the mark back to the steps as credit. The
+aggregations are pure functions.
 """
-
-# FOLDED mmreward/rewards/prm.py: Process reward: a judge looks at every step of the reasoning, and the steps' marks become one.
-#
-# Which aggregation picks the better response differs from model to model (ViLBench), so it is an option.
-#
 
 import math
 from asyncio import gather
@@ -21,12 +19,12 @@ from ... import models
 from ...models.vlms.answers import probability_of_yes, shown_to
 from ...registry import reward
 from ...types import Sample, Score
-from ...verifiers.response import fenced, read_or_wrong, reasoned
+from ...verifiers.response import quoted, read_or_wrong, reasoned
 
 Aggregate = Literal["min", "product", "mean", "last"]
 Floats = NDArray[np.float64]
 
-_HOW: dict[str, Callable[[Floats], float]] = {
+_AGGREGATES: dict[str, Callable[[Floats], float]] = {
     "min": lambda steps: float(steps.min()),
     "product": lambda steps: float(steps.prod()),
     "mean": lambda steps: float(steps.mean()),
@@ -35,20 +33,24 @@ _HOW: dict[str, Callable[[Floats], float]] = {
 
 
 class Credit(NamedTuple):
-    """What each step is worth: `rewards` = `weights` * marks, and the weights add up to 1."""
+    """Credit of each step, (T,): `rewards` = `weights` * marks, and the weights add up to 1."""
 
     weights: Floats
     rewards: Floats
 
 
 def check_aggregate(how: str) -> None:
-    """Raises ValueError for an unknown aggregation."""
+    """Check the name of an aggregation.
+
+    Raises:
+        ValueError: it is none of `Aggregate`.
+    """
     if how not in get_args(Aggregate):
         raise ValueError(f"how is one of {', '.join(get_args(Aggregate))}, not {how!r}")
 
 
 def aggregate(marks: Sequence[float] | Floats, how: Aggregate = "min") -> float:
-    """One mark of the steps' (T,): the smallest, the product, the mean or the last.
+    """Aggregate marks of steps, (T,), to one: the smallest, the product, the mean or the last.
 
     The product takes probabilities in [0, 1]; the others any scale, which they keep.
 
@@ -60,7 +62,7 @@ def aggregate(marks: Sequence[float] | Floats, how: Aggregate = "min") -> float:
     steps = _steps(marks)
     if how == "product" and (steps.min() < 0 or steps.max() > 1):
         raise ValueError(f"a product takes probabilities; the marks go from {steps.min()} to {steps.max()}")
-    return _HOW[how](steps)
+    return _AGGREGATES[how](steps)
 
 
 def soft_min_credit(
@@ -132,7 +134,7 @@ def prm(
 
     Args:
         judge: a VLM (hub id, folder, "mini-vlm", or MODEL@URL for a served one).
-        how: "min", "product", "mean" or "last"; see `shaping.stepwise.aggregate`. With "mean" padding with
+        how: "min", "product", "mean" or "last"; see `aggregate`. With "mean" padding with
             harmless steps pays; with "min" it does not.
         max_steps: steps that are judged alone; the last of them takes in all that come after it.
         min_mass: smallest probability of yes and no together that is believed.
@@ -149,9 +151,9 @@ def prm(
             return found
         media = shown_to(sample)
         steps = steps_of(found.thought, max_steps)
-        shown = [fenced("\n".join(steps[: end + 1])) for end in range(len(steps))]
-        asked = [PROMPT.format(prompt=sample.prompt, steps=text) for text in shown]
-        levels = await gather(*(probability_of_yes(vlm, media, question, min_mass) for question in asked))
+        shown = [quoted("\n".join(steps[: end + 1])) for end in range(len(steps))]
+        questions = [PROMPT.format(prompt=sample.prompt, steps=text) for text in shown]
+        levels = await gather(*(probability_of_yes(vlm, media, question, min_mass) for question in questions))
         return Score(
             aggregate(levels, how), {"parsed": 1.0, "steps": float(len(steps)), "worst": min(levels)}
         )
@@ -160,6 +162,6 @@ def prm(
 
 
 def steps_of(thought: str, most: int) -> list[str]:
-    """The lines that say something; the last of `most` takes in the rest."""
+    """Lines of the reasoning that are not blank; the last of `most` takes in the rest."""
     lines = [line.strip() for line in thought.splitlines() if line.strip()]
     return [*lines[: most - 1], "\n".join(lines[most - 1 :])] if len(lines) > most else lines

@@ -1,17 +1,14 @@
-"""Thinking reward (SophiaVL-R1): a judge grades the reasoning, and not the answer.
+"""Thinking reward (SophiaVL-R1, arXiv:2505.17018): a judge grades the reasoning, and not the answer.
 
 A right answer after bad reasoning is luck, and training on answers alone pays for it. Mix the grade in with
 `mmreward.shaping`, which trusts it less where it prefers the reasoning of wrong answers.
+
+`parse_grade` reads the one grade a judge wrote: a decimal, a percentage or a fraction. SophiaVL-R1's own
+parser allows one decimal digit, so that 0.85 becomes 0, and takes "1 wrong step" for a grade of 1; here a
+text that does not plainly give one grade is a failure of the judge.
 """
 
-# FOLDED mmreward/verifiers/grade.py: Reads the one grade a judge wrote: a decimal, a percentage or a fraction, and never a guess.
-#
-# SophiaVL-R1's own parser allows one decimal digit, so that 0.85 becomes 0, and takes "1 wrong step" for a
-# grade of 1. Here a text that does not plainly give one grade is a failure of the judge.
-#
-
 import re
-import unicodedata
 from asyncio import gather
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -21,7 +18,8 @@ from ...errors import Unscorable
 from ...models.vlms.answers import probability_of_yes, shown_to
 from ...registry import reward
 from ...types import MAX_TEXT, Sample, Score
-from ...verifiers.response import fenced, inside_box, read_or_wrong, reasoned, segment
+from ...verifiers.response import inside_box, quoted, read_or_wrong, reasoned, segment
+from ...verifiers.text import nfkc
 
 PLAIN = r"[+-]?(?:\d{1,9}(?:\.\d{0,9})?|\.\d{1,9})"
 WRITTEN_GRADE = re.compile(rf"({PLAIN})(?:/({PLAIN})|(%))?")
@@ -36,11 +34,11 @@ ORNAMENT = " \t\r\n*_`#>\"'"
 
 
 def parse_grade(text: str, low: float = 0.0, high: float = 1.0) -> float:
-    """The grade as a share of the way from `low` to `high`, 0 to 1.
+    """Read a grade as a share of the way from `low` to `high`, 0 to 1.
 
-    It stands in `<answer>` tags or the last `\\boxed{}` after the thinking, or is all that was written there;
-    "Score: 0.85" within other words counts when no second score disagrees. "85%", "7/10" and "7 out of 10"
-    are shares of the scale whatever its ends are.
+    The grade stands in `<answer>` tags or the last `\\boxed{}` after the thinking, or is the whole text
+    there; "Score: 0.85" within other words counts when no second score disagrees. "85%", "7/10" and "7 out of
+    10" are shares of the scale whatever its ends are.
 
     Raises:
         Unscorable: "unparsable" when there is no plain grade or more than one, "out_of_range" when it lies
@@ -53,23 +51,23 @@ def parse_grade(text: str, low: float = 0.0, high: float = 1.0) -> float:
         raise Unscorable(f"the judge wrote {len(text)} characters; {MAX_TEXT} are read", "unparsable")
     answer = segment(text, bare=True).answer
     inside = inside_box(answer)
-    words = _shortened(answer if inside is None else inside)
+    words = _normalised(answer if inside is None else inside)
     alone = words.lstrip(ORNAMENT).rstrip(ORNAMENT + ".")
     found = [alone] if WRITTEN_GRADE.fullmatch(alone) else [match[1] for match in LABELLED.finditer(words)]
-    grades = {_share(one.rstrip("."), low, high) for one in found}
+    grades = {_share(written.rstrip("."), low, high) for written in found}
     if len(grades) != 1:
         what = f"{len(grades)} different grades" if grades else "no plain grade"
         raise Unscorable(f"{what} in: {answer[:200]}", "unparsable")
     return grades.pop()
 
 
-def _shortened(words: str) -> str:
-    """One sign for each way to write a minus, a fraction or a percentage."""
-    plain = unicodedata.normalize("NFKC", words).replace("\u2212", "-").replace("\u2044", "/")
-    return PERCENT.sub("%", SLASH.sub("/", plain))
+def _normalised(words: str) -> str:
+    """Text with one sign for each way to write a minus, a fraction or a percentage."""
+    return PERCENT.sub("%", SLASH.sub("/", nfkc(words).replace("\u2044", "/")))
 
 
 def _share(written: str, low: float, high: float) -> float:
+    """Share of the scale that a written grade stands for."""
     match = WRITTEN_GRADE.fullmatch(written)
     if match is None or (match[2] is not None and float(match[2]) <= 0):
         raise Unscorable(f"the grade {written!r} is no decimal, percentage or fraction", "unparsable")
@@ -119,7 +117,7 @@ def thinking(
     max_tokens: int = 1024,
     dtype: str = "float32",
 ) -> Any:
-    """How good the reasoning is, 0 to 1; the judge sees the picture, clip or inputs, and not the answer.
+    """Quality of the reasoning, 0 to 1; the judge sees the picture, clip or inputs, and not the answer.
 
     With "criteria" it is the mean probability of yes over the criteria, which are asked one by one (`parts`
     holds each); with "grade" the judge writes one number, which suits SophiaVL-R1's own reward model. A grade
@@ -131,7 +129,7 @@ def thinking(
         how: "criteria" or "grade".
         criteria: name -> yes-or-no question; default SophiaVL-R1's five.
         min_mass: smallest probability of yes and no together that is believed.
-        max_tokens: where a written grade is cut off.
+        max_tokens: length at which a written grade is cut off.
         dtype: of the judge.
     """
     if how not in ("criteria", "grade"):
@@ -147,15 +145,15 @@ def thinking(
         if isinstance(found, Score):
             return found
         media = shown_to(sample)
-        quoted = QUOTED.format(prompt=sample.prompt, reasoning=fenced(found.thought))
+        reasoning = QUOTED.format(prompt=sample.prompt, reasoning=quoted(found.thought))
         if how == "grade":
-            return await graded(media, quoted)
-        asked = [f"{quoted}{question} Answer yes or no." for question in wanted.values()]
-        levels = await gather(*(probability_of_yes(vlm, media, question, min_mass) for question in asked))
+            return await graded(media, reasoning)
+        questions = [f"{reasoning}{question} Answer yes or no." for question in wanted.values()]
+        levels = await gather(*(probability_of_yes(vlm, media, question, min_mass) for question in questions))
         return Score(sum(levels) / len(levels), {"parsed": 1.0, **dict(zip(names, levels, strict=True))})
 
-    async def graded(media: tuple[Any, ...], quoted: str) -> Score:
-        question = quoted + GRADE.format(criteria=" ".join(wanted.values()))
+    async def graded(media: tuple[Any, ...], reasoning: str) -> Score:
+        question = reasoning + GRADE.format(criteria=" ".join(wanted.values()))
         written = await vlm.write(media, question, max_tokens=max_tokens)
         if not written.finished:
             raise Unscorable(f"cut off after {written.tokens} tokens: {written.text[:200]}", "unparsable")

@@ -2,7 +2,7 @@
 arXiv:2601.03468).
 
 It ignores the prompt, which makes it a regulariser: an optimiser that breaks pictures to please another
-reward loses here. Two ways to ask: an image classifier, or one yes/no question to a VLM.
+reward loses here. The network is an image classifier, or a VLM that is asked one yes-or-no question.
 """
 
 import math
@@ -68,12 +68,12 @@ def artifact(
             raise Unscorable(f"yes and no have {read.mass:.3f} of the probability", "unparsable", parts)
         return Score(read.probs["no"], parts)
 
-    look = vlm.read_pixels
-    if look is None:
+    read_pixels = vlm.read_pixels
+    if read_pixels is None:
         return score, None
 
     def score_tensor(pixels: "torch.Tensor", prompts: Sequence[str]) -> "torch.Tensor":
-        probs, mass = look(pixels, [[question]] * len(pixels), ("yes", "no"))
+        probs, mass = read_pixels(pixels, [[question]] * len(pixels), ("yes", "no"))
         return probs[:, 0, 1].where(mass[:, 0] >= min_mass, math.nan)
 
     return score, score_tensor
@@ -82,18 +82,18 @@ def artifact(
 def _classified(weights: str, clean_label: str, dtype: str) -> tuple[Any, Any]:
     net = models.classifier(weights, dtype=dtype)
 
-    def known(labels: Sequence[str]) -> None:
+    def check_label(labels: Sequence[str]) -> None:
         if clean_label not in labels:
             raise ValueError(f"{weights} has no label {clean_label!r}; it has {', '.join(labels)}")
 
     async def score(sample: Sample) -> Score:
         assert sample.image is not None
         probabilities = await net.probabilities(sample.image)
-        known(list(probabilities))
+        check_label(list(probabilities))
         return Score(probabilities[clean_label], probabilities)
 
     def score_tensor(pixels: "torch.Tensor", prompts: Sequence[str]) -> "torch.Tensor":
-        known(net.labels)
+        check_label(net.labels)
         return net.probabilities_of(pixels)[:, net.labels.index(clean_label)]
 
     return score, score_tensor

@@ -1,13 +1,12 @@
-"""Lambda-harmonic reward for subject-driven generation (RPO, arXiv:2407.12164).
+"""Rewards on the embeddings of a dual encoder (CLIP, SigLIP, open_clip): CLIPScore and three built on it.
 
-A picture should be like the references and like the prompt; a harmonic mean lets neither pay for the other.
+`clipscore` is the cosine of picture and prompt (arXiv:2104.08718, without the paper's factor 2.5). `d2_align`
+(arXiv:2512.24146) moves the prompt along the bias that a dual encoder has whatever the prompt; `pisces`
+(arXiv:2602.01624) carries it by optimal transport to where real pictures lie. `harmonic` (RPO,
+arXiv:2407.12164), for subject-driven generation, asks that a picture be like the references and like the
+prompt, so that neither pays for the other. The encoders, and the maps that `mmreward fit` fits, are in
+`mmreward.models`.
 """
-
-# FOLDED mmreward/rewards/clipscore.py: CLIPScore: cosine similarity of a picture and its prompt (arXiv:2104.08718, without the paper's factor
-# 2.5).
-# FOLDED mmreward/rewards/d2_align.py: D2-Align: CLIPScore without the bias that a dual encoder has whatever the prompt (arXiv:2512.24146).
-# FOLDED mmreward/rewards/pisces.py: PISCES: how near a picture lies to where real pictures of its prompt would, by optimal transport
-# (arXiv:2602.01624).
 
 from asyncio import gather
 from collections.abc import Sequence
@@ -24,67 +23,6 @@ if TYPE_CHECKING:
 
     from ...models.encoders import Encoder
     from ...models.maps import MappedEncoder
-
-
-TINY = 1e-8
-"""Added to both similarities, as in the authors' code."""
-
-
-@reward(
-    "harmonic",
-    needs=("prompt", "image", "inputs"),
-    range=(0.0, 1.0),
-    paper="arXiv:2407.12164",
-    licence="depends on the weights; openai/clip-vit-large-patch14 is MIT",
-)
-def harmonic(
-    weights: str = "openai/clip-vit-large-patch14",
-    balance: float = 0.3,
-    placeholder: str = "[V]",
-    dtype: str = "float32",
-    resize: str = "tensor",
-) -> Any:
-    """Weighted harmonic mean, 0 to 1, of likeness to the reference pictures and to the prompt.
-
-    1 / (balance / i + (1 - balance) / t). i is the mean cosine with the pictures in `inputs` and t the cosine
-    with the prompt, each brought from [-1, 1] to [0, 1]; both are in `parts`.
-
-    Args:
-        weights: a dual encoder, as for `clipscore` (the paper has ALIGN).
-        balance: 0 looks at the prompt alone, 1 at the references alone; the paper validates at 0.3 to 0.7.
-        placeholder: a word for the subject that means nothing to the encoder, taken out of the prompt; ""
-            for none.
-        dtype: of the towers.
-        resize: as for `clipscore`.
-
-    Raises:
-        ValueError: balance outside [0, 1].
-    """
-    if not 0 <= balance <= 1:
-        raise ValueError(f"balance must be from 0 to 1, not {balance}")
-    net = models.clip(weights, dtype=dtype, resize=resize)
-
-    async def score(sample: Sample) -> Score:
-        assert sample.image is not None
-        prompt = _without(placeholder, sample.prompt)
-        pictures = gather(*(net.image(media) for media in (sample.image, *sample.inputs)))
-        (image, *references), text = await gather(pictures, net.text(prompt))
-        likeness = (1 + fmean(float(image @ other) for other in references)) / 2
-        match = (1 + float(image @ text.vector)) / 2
-        value = 1 / (balance / (likeness + TINY) + (1 - balance) / (match + TINY))
-        parts = {"references": likeness, "prompt": match, "truncated": float(text.truncated)}
-        return Score(value, parts)
-
-    return score
-
-
-def _without(placeholder: str, prompt: str) -> str:
-    if not placeholder or placeholder not in prompt:
-        return prompt
-    left = " ".join(prompt.replace(placeholder, " ").split())
-    if not left:
-        raise Unscorable(f"the prompt is nothing but {placeholder}", "missing")
-    return left
 
 
 @reward(
@@ -113,7 +51,8 @@ def clipscore(
 
 
 def cosine_of(net: "Encoder | MappedEncoder") -> tuple[Any, Any]:
-    """`score` and `score_tensor` of whatever embeds pictures and prompts as `models.clip` does."""
+    """Functions `score` and `score_tensor` of an encoder of pictures and prompts, by the cosine of the
+    two."""
 
     async def score(sample: Sample) -> Score:
         assert sample.image is not None
@@ -190,3 +129,65 @@ def pisces(
         ValueError: no such file, or one that was fitted for something else or on other weights.
     """
     return cosine_of(models.mapped(fitted, "pisces", weights, dtype=dtype, resize=resize))
+
+
+TINY = 1e-8
+"""Added to both similarities, as in the authors' code."""
+
+
+@reward(
+    "harmonic",
+    needs=("prompt", "image", "inputs"),
+    range=(0.0, 1.0),
+    paper="arXiv:2407.12164",
+    licence="depends on the weights; openai/clip-vit-large-patch14 is MIT",
+)
+def harmonic(
+    weights: str = "openai/clip-vit-large-patch14",
+    balance: float = 0.3,
+    placeholder: str = "[V]",
+    dtype: str = "float32",
+    resize: str = "tensor",
+) -> Any:
+    """Weighted harmonic mean, 0 to 1, of likeness to the reference pictures and to the prompt.
+
+    1 / (balance / i + (1 - balance) / t). i is the mean cosine with the pictures in `inputs` and t the cosine
+    with the prompt, each brought from [-1, 1] to [0, 1]; both are in `parts`.
+
+    Args:
+        weights: a dual encoder, as for `clipscore` (the paper has ALIGN).
+        balance: 0 looks at the prompt alone, 1 at the references alone; the paper validates at 0.3 to 0.7.
+        placeholder: a word for the subject that means nothing to the encoder, taken out of the prompt; ""
+            for none.
+        dtype: of the towers.
+        resize: as for `clipscore`.
+
+    Raises:
+        ValueError: balance outside [0, 1].
+    """
+    if not 0 <= balance <= 1:
+        raise ValueError(f"balance must be from 0 to 1, not {balance}")
+    net = models.clip(weights, dtype=dtype, resize=resize)
+
+    async def score(sample: Sample) -> Score:
+        assert sample.image is not None
+        prompt = _without(placeholder, sample.prompt)
+        pictures = gather(*(net.image(media) for media in (sample.image, *sample.inputs)))
+        (image, *references), text = await gather(pictures, net.text(prompt))
+        likeness = (1 + fmean(float(image @ other) for other in references)) / 2
+        match = (1 + float(image @ text.vector)) / 2
+        value = 1 / (balance / (likeness + TINY) + (1 - balance) / (match + TINY))
+        parts = {"references": likeness, "prompt": match, "truncated": float(text.truncated)}
+        return Score(value, parts)
+
+    return score
+
+
+def _without(placeholder: str, prompt: str) -> str:
+    """Prompt without the subject's placeholder word."""
+    if not placeholder or placeholder not in prompt:
+        return prompt
+    left = " ".join(prompt.replace(placeholder, " ").split())
+    if not left:
+        raise Unscorable(f"the prompt is nothing but {placeholder}", "missing")
+    return left

@@ -1,5 +1,4 @@
-"""How saturated the colours of a picture are: what careless aesthetic scores pay for, not a measure of
-quality."""
+"""Colour saturation of a picture: a measure that careless aesthetic scores pay for, and none of quality."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any

@@ -1,15 +1,12 @@
-"""Boxes against a threshold that rises during training, but never above what a box's size lets anyone
-reach."""
+"""Boxes a model wrote against the true ones: F1 of an optimal one-to-one match, gated by label.
 
-# FOLDED mmreward/rewards/detection_f1.py: The fixed evaluation of boxes: the same thresholds at every step and in every run.
-# FOLDED mmreward/rewards/iou.py: Soft F1 of the boxes a model wrote against the true ones: one to one, gated by label, and no pay for
-# spam.
-# FOLDED mmreward/verifiers/thresholds.py: Which IoU a match must reach as training goes on, and which one a rounded answer can reach at all.
-#
-# Coordinates are written on a grid, so even the best answer for a small box falls short of IoU 0.99: of a box
-# of 26 x 19 steps, edges half a step off leave 0.91. A threshold above what is attainable turns every small box
-# into a wrong answer whatever the model does.
-#
+`iou` pays a smooth function of each match's IoU, `dynamic_iou` against a threshold that rises during
+training, and `detection_f1` is the fixed evaluation: the same thresholds at every step and in every run.
+
+Coordinates are written on a grid, so even the best answer for a small box falls short of IoU 0.99: of a box
+of 26 x 19 steps, edges half a step off leave 0.91. A threshold above what is attainable turns every small box
+into a wrong answer whatever the model does, so the schedule of `dynamic_iou` stays under it.
+"""
 
 import itertools
 import math
@@ -22,54 +19,10 @@ from ...errors import Unscorable
 from ...registry import reward
 from ...types import Sample, Score
 from ...verifiers import boxes
-from ...verifiers.boxes import PARTS, Box, label_table, mean_f1, soft_f1
+from ...verifiers.boxes import BOX_PARTS, Box, label_table, mean_f1, soft_f1
 from ...verifiers.markup import found_boxes, true_boxes
 from ...verifiers.response import Verdict, verified
 from ...verifiers.spaces import Named, space_of, steps
-
-
-@reward(
-    "detection_f1",
-    needs=("response", "target"),
-    range=(0.0, 1.0),
-    uses_prompt=False,
-    example={
-        "response": '<answer>[{"bbox_2d": [100, 120, 400, 410], "label": "red circle"}]</answer>',
-        "target": [{"bbox_2d": [100, 100, 400, 400], "label": "red circle"}],
-    },
-)
-def detection_f1(
-    space: Named = "norm_1000",
-    target_space: Named = "norm_1000",
-    labels: Literal["exact", "ignore"] = "exact",
-    aliases: Mapping[str, Sequence[str]] | None = None,
-    bare: bool = False,
-) -> Any:
-    """Mean F1 over boxes at the IoU thresholds 0.50, 0.55, ... 0.95, 0 to 1.
-
-    For evaluation: it has no schedule, and jumps at its thresholds where `iou` and `dynamic_iou` are smooth.
-    Unlike average precision it needs no confidence, and every false box counts, duplicates and unreadable
-    ones too. With no true boxes it is 1 for an empty list, else 0.
-
-    Args:
-        space: of the response's coordinates, as in `iou`.
-        target_space: of `sample.target`, a list of boxes.
-        labels: "exact" matches equal labels (case and spacing ignored), "ignore" any.
-        aliases: other names of a label, such as {"person": ["man", "woman"]}.
-        bare: accept a list that is not inside `<answer>` tags.
-    """
-    said, meant, table = space_of(space), space_of(target_space), label_table(aliases or {})
-
-    async def score(sample: Sample) -> Score:
-        truth = true_boxes(sample, meant)
-
-        def check() -> Verdict:
-            found = found_boxes(sample, said, bare=bare)
-            return mean_f1(found, truth, labels=labels, table=table)
-
-        return verified(check, PARTS)
-
-    return score
 
 
 @reward(
@@ -118,13 +71,13 @@ def iou(
         raise ValueError(
             f"threshold {threshold} and width {width} lie in (0, 1], empty_decay {empty_decay} in [0, 1)"
         )
-    said, meant, table = space_of(space), space_of(target_space), label_table(aliases or {})
+    response_space, truth_space, table = space_of(space), space_of(target_space), label_table(aliases or {})
 
     async def score(sample: Sample) -> Score:
-        truth = true_boxes(sample, meant)
+        truth = true_boxes(sample, truth_space)
 
         def check() -> Verdict:
-            found = found_boxes(sample, said, bare=bare)
+            found = found_boxes(sample, response_space, bare=bare)
             return soft_f1(
                 found,
                 truth,
@@ -135,10 +88,56 @@ def iou(
                 decay=empty_decay,
             )
 
-        return verified(check, PARTS)
+        return verified(check, BOX_PARTS)
 
     return score
 
+
+@reward(
+    "detection_f1",
+    needs=("response", "target"),
+    range=(0.0, 1.0),
+    uses_prompt=False,
+    example={
+        "response": '<answer>[{"bbox_2d": [100, 120, 400, 410], "label": "red circle"}]</answer>',
+        "target": [{"bbox_2d": [100, 100, 400, 400], "label": "red circle"}],
+    },
+)
+def detection_f1(
+    space: Named = "norm_1000",
+    target_space: Named = "norm_1000",
+    labels: Literal["exact", "ignore"] = "exact",
+    aliases: Mapping[str, Sequence[str]] | None = None,
+    bare: bool = False,
+) -> Any:
+    """Mean F1 over boxes at the IoU thresholds 0.50, 0.55, ... 0.95, 0 to 1.
+
+    For evaluation: it has no schedule, and jumps at its thresholds where `iou` and `dynamic_iou` are smooth.
+    Unlike average precision it needs no confidence, and every false box counts, duplicates and unreadable
+    ones too. With no true boxes it is 1 for an empty list, else 0.
+
+    Args:
+        space: of the response's coordinates, as in `iou`.
+        target_space: of `sample.target`, a list of boxes.
+        labels: "exact" matches equal labels (case and spacing ignored), "ignore" any.
+        aliases: other names of a label, such as {"person": ["man", "woman"]}.
+        bare: accept a list that is not inside `<answer>` tags.
+    """
+    response_space, truth_space, table = space_of(space), space_of(target_space), label_table(aliases or {})
+
+    async def score(sample: Sample) -> Score:
+        truth = true_boxes(sample, truth_space)
+
+        def check() -> Verdict:
+            found = found_boxes(sample, response_space, bare=bare)
+            return mean_f1(found, truth, labels=labels, table=table)
+
+        return verified(check, BOX_PARTS)
+
+    return score
+
+
+# --- the threshold that rises ---------------------------------------------------------------------
 
 KNOTS = ((0.0, 0.50), (0.10, 0.85), (0.25, 0.95), (1.0, 0.99))
 """(progress, IoU), straight in between."""
@@ -148,7 +147,7 @@ TIE = 1e-6
 
 
 def progress_of(meta: Mapping[str, Any]) -> float:
-    """How far training is, 0 to 1: `meta["progress"]`, else `meta["step"] / meta["total_steps"]`, cut at 1.
+    """Progress of training, 0 to 1: `meta["progress"]`, else `meta["step"] / meta["total_steps"]`, cut at 1.
 
     Raises:
         Unscorable: "missing" when there is neither, since a guess would train at the wrong threshold; "error"
@@ -174,8 +173,8 @@ def _share(part: Any, whole: Any, name: str) -> float:
     return min(share, 1.0)
 
 
-def scheduled(progress: float) -> float:
-    """The threshold at this point of training, without jumps: 0.50 at the start, 0.99 at the end."""
+def scheduled_threshold(progress: float) -> float:
+    """IoU threshold at this point of training, without jumps: 0.50 at the start, 0.99 at the end."""
     return float(np.interp(progress, [at for at, _ in KNOTS], [level for _, level in KNOTS]))
 
 
@@ -187,8 +186,9 @@ def v_triune_steps(progress: float) -> float:
     return 0.95 if progress <= 0.25 else 0.99
 
 
-def attainable(box: Box, rows: float, columns: float) -> float:
-    """The IoU of a box (in fractions of the picture) with itself rounded to a grid of rows x columns steps.
+def attainable_iou(box: Box, rows: float, columns: float) -> float:
+    """Attainable IoU: that of a box, in fractions of the picture, with itself rounded to rows x columns
+    steps.
 
     An edge in the middle of two steps may be rounded either way; the worse counts.
     """
@@ -208,15 +208,16 @@ def _nearest(edge: float, steps: float) -> tuple[float, ...]:
     return ((below + (over > 0.5)) / steps,)
 
 
-def capped(threshold: float, truth: Sequence[Box], rows: float, columns: float) -> list[float]:
-    """A threshold for each true box: `threshold`, or a little under what is attainable where that is less,
+def capped_thresholds(threshold: float, truth: Sequence[Box], rows: float, columns: float) -> list[float]:
+    """IoU threshold of each true box: `threshold`, or a little under what is attainable where that is less,
     but not under 0.5."""
     return [
-        max(min(threshold, attainable(box, rows, columns) - MARGIN), min(threshold, FLOOR)) for box in truth
+        max(min(threshold, attainable_iou(box, rows, columns) - MARGIN), min(threshold, FLOOR))
+        for box in truth
     ]
 
 
-ALL_PARTS = (*PARTS, "threshold", "progress", "mean_f1")
+DYNAMIC_PARTS = (*BOX_PARTS, "threshold", "progress", "mean_f1")
 
 
 @reward(
@@ -245,7 +246,7 @@ def dynamic_iou(
     """F1 over boxes whose IoU threshold rises with training, capped by what is attainable, 0 to 1.
 
     As `iou`, with a threshold per true box. `sample.meta["progress"]` in [0, 1], or `step` and `total_steps`
-    there, say how far training is; a sample with neither fails with status "missing", since a guess would
+    there, is the progress of training; a sample with neither fails with status "missing", since a guess would
     train at the wrong stage. `parts["mean_f1"]` is the fixed evaluation of `detection_f1`, which can be
     compared across steps as the value cannot.
 
@@ -253,9 +254,9 @@ def dynamic_iou(
         schedule: "capped" rises without jumps through 0.50, 0.85, 0.95 (at 0, 0.1 and 0.25 of training) to
             0.99, and stays under the IoU of each true box with itself rounded to the response's grid.
             "v-triune" takes their steps 0.85, 0.95, 0.99 without the cap; for their exact score see
-            `verifiers.peers.v_triune`.
+            the reward `v_triune`.
         width: below the threshold, the span over which a match's worth falls to 0 (smoothstep).
-        progress: fixes it for all samples, for evaluation or a curriculum of your own.
+        progress: a fixed one for all samples, for evaluation or a curriculum of your own.
         space: of the response's coordinates, as in `iou`; its grid is what the cap is about.
         target_space: of `sample.target`.
         labels: "exact" matches equal labels (case and spacing ignored), "ignore" any.
@@ -267,19 +268,19 @@ def dynamic_iou(
         raise ValueError(f"width {width} lies in (0, 1], empty_decay {empty_decay} in [0, 1)")
     if progress is not None and not 0 <= progress <= 1:
         raise ValueError(f"progress {progress} lies in [0, 1]")
-    said, meant, table = space_of(space), space_of(target_space), label_table(aliases or {})
+    response_space, truth_space, table = space_of(space), space_of(target_space), label_table(aliases or {})
 
     async def score(sample: Sample) -> Score:
-        truth = true_boxes(sample, meant)
-        grid = steps(said, sample)
+        truth = true_boxes(sample, truth_space)
+        grid = steps(response_space, sample)
         done = progress_of(sample.meta) if progress is None else progress
         if schedule == "capped":
-            goals = capped(scheduled(done), truth, grid.height, grid.width)
+            goals = capped_thresholds(scheduled_threshold(done), truth, grid.height, grid.width)
         else:
             goals = [v_triune_steps(done)] * len(truth)
 
         def check() -> Verdict:
-            found = found_boxes(sample, said, bare=bare)
+            found = found_boxes(sample, response_space, bare=bare)
             verdict = soft_f1(
                 found, truth, threshold=goals, width=width, labels=labels, table=table, decay=empty_decay
             )
@@ -290,6 +291,6 @@ def dynamic_iou(
             }
             return Verdict(verdict.value, {**verdict.parts, **more})
 
-        return verified(check, ALL_PARTS)
+        return verified(check, DYNAMIC_PARTS)
 
     return score

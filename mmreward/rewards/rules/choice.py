@@ -1,11 +1,14 @@
-"""Multiple choice: which options an answer names, and whether they are the right ones.
+"""Multiple choice: the options that an answer names by letter or by words, and the reward `choice`.
 
-What an answer names is read without looking at the target, and an answer that names two options where one is
+The options named are read without looking at the target, and an answer that names two options where one is
 asked for names none. So no wording earns more than its writer's best guess.
-"""
 
-# FOLDED mmreward/verifiers/options.py: The options of a multiple-choice question: letters, and what stands behind them where that is known.
-# FOLDED mmreward/rewards/choice.py: Multiple choice: 1 for the option that is right, and nothing for naming several.
+Letters are hard to read in English prose, where "A" and "I" are words and "B, not C" names two. The order of
+attempts is from the surest to the least: the whole answer is a letter or an option's words; a list, where
+several are asked for; a letter set as a label at the beginning; a letter that is announced ("the answer is
+B"). At the last two, every other option that is mentioned counts as named too, which makes a hedge worth
+nothing.
+"""
 
 import re
 from collections.abc import Mapping, Set
@@ -18,10 +21,12 @@ from ...errors import Unscorable
 from ...registry import reward
 from ...types import Sample, Score
 from ...verifiers.response import Verdict, short_answer, verified
-from ...verifiers.text import EDGES, name_of
+from ...verifiers.text import EDGES, normalise_name
+
+# --- options --------------------------------------------------------------------------------------
 
 Options = Mapping[str, str]
-"""Capital letter -> the option's words as `name_of` gives them."""
+"""Capital letter -> the option's words as `normalise_name` gives them."""
 PREFIXED = re.compile(r"\s*\(?([A-Za-z])[).:]\s*(\S.*)", re.DOTALL)
 
 
@@ -49,10 +54,11 @@ def options_of(given: Any) -> Options | None:
         raise Unscorable(f"options are a list of texts or letter -> text, not {type(given).__name__}")
     if len(found) < 2 or len(given) > len(ascii_uppercase):
         raise Unscorable(f"a question has 2 to {len(ascii_uppercase)} options: {str(given)[:200]}")
-    return {letter: name_of(str(text)) for letter, text in found.items()}
+    return {letter: normalise_name(str(text)) for letter, text in found.items()}
 
 
 def _unprefixed(texts: list[str]) -> list[str]:
+    """Options without their letters, where all have theirs, in order."""
     matches = [PREFIXED.fullmatch(text) for text in texts]
     letters = [match[1].upper() if match else "" for match in matches]
     if letters != list(ascii_uppercase[: len(texts)]):
@@ -61,10 +67,10 @@ def _unprefixed(texts: list[str]) -> list[str]:
 
 
 def chance(options: int, right: int, select: str) -> float:
-    """What a blind guess earns on average: a letter for "one", else a set drawn from all that are not
-    empty; 0 when the number of options is not known (0).
+    """Mean score of a blind guess: a letter for "one", else a set drawn from all that are not empty; 0 when
+    the number of options is not known (0).
 
-    The set of all options earns nothing under "jaccard" unless all are right, as in `choice.judge`.
+    The set of all options earns nothing under "jaccard" unless all are right, as in `grade_choice`.
     """
     if not options:
         return 0.0
@@ -83,6 +89,8 @@ def chance(options: int, right: int, select: str) -> float:
     return (worth - (right / options if wrong else 0.0)) / sets
 
 
+# --- reading an answer ----------------------------------------------------------------------------
+
 Select = Literal["one", "all", "jaccard"]
 PARTS = ("correct", "named")
 LETTERS = frozenset(ascii_uppercase)
@@ -93,9 +101,9 @@ LEAD = re.compile(
     r"(?:(?:answers?|options?|choices?)\b ?(?:is|are|:|=)? ?)?(?:options? )?:? ?",
     re.IGNORECASE,
 )
-"""What may stand before an answer without being part of it."""
+"""Lead-in that may stand before an answer without being part of it."""
 LABEL = re.compile(r"[(\[{*]+([A-Za-z])[)\]}*.:]+|([A-Za-z])[)\]]|([A-Z])[.:](?!\w)")
-"""A letter set as the name of an option."""
+"""A letter set as the label of an option: (B), B), *B*, B. or B: at the beginning."""
 RIGHT = re.compile(r"([A-Z]) (?:is|seems|looks) (?:the )?(?:right|correct|best|true|answer)\b")
 TAIL = re.compile(
     r"\b(?:is|be|are|options?|answers?|choices?|choose|pick|select):? [(\[{]?([A-Z])[)\]}]?[.!]?$"
@@ -118,7 +126,7 @@ RUN = re.compile(r"[A-Z]{2,26}")
 
 
 def letters_named(answer: str, options: Options | None, *, several: bool = False) -> Set[str]:
-    """The letters of the options that a short answer names; more than one, where `several` is off, is a
+    """Read the letters of the options that a short answer names; more than one, where `several` is off, is a
     hedge.
 
     Read are: the letter alone or marked ("B", "(b)", "B.", "**B**"), with words after it ("B. a cat", but
@@ -133,6 +141,7 @@ def letters_named(answer: str, options: Options | None, *, several: bool = False
     bare = text.strip(EDGES)
     rest = text[LEAD.match(text).end() :]  # type: ignore[union-attr]  # it matches the empty string
     found: set[str] = set()
+    # With and without the lead-in: an option's own words may begin like one ("the best of both").
     for words in {bare, rest.strip(EDGES)}:
         if len(words) == 1:
             found |= _within({words.upper()}, options)
@@ -141,22 +150,24 @@ def letters_named(answer: str, options: Options | None, *, several: bool = False
         return found
     if several and (found := _listed(answer, options)):
         return found
-    if several and REFUSED.search(rest):
+    if several and REFUSED.search(rest):  # "A or B" and "A, not C" name no set of options
         raise Unscorable(f"options are left open or taken back in {answer[:80]!r}", "unparsable")
     return _in_prose(text, rest, options)
 
 
 def _in_prose(text: str, rest: str, options: Options | None) -> set[str]:
-    """The letter that is announced, and every other one that is mentioned."""
+    """Read the letter that a sentence announces, and every other one that it mentions."""
     mentioned = _within(_mentions(text), options)
     label, words = _labelled(rest, options)
     if label:
+        # "B. a cat" where B is "a cat": the words are the option's own, so an "a" in them is no second
+        # letter.
         described = _by_words(words, options)
         return described if described == {label} else {label} | described | mentioned
     announced = RIGHT.match(rest) or TAIL.search(text)
     if announced is not None and not REFUSED.search(text):
         mentioned |= _within({announced[1]}, options)
-    elif len(mentioned) < 2:
+    elif len(mentioned) < 2:  # one letter that nothing announces is no answer; two are a hedge, which is 0
         mentioned.clear()
     if not mentioned:
         raise Unscorable(f"no option is named in {text[:80]!r}", "unparsable")
@@ -164,23 +175,26 @@ def _in_prose(text: str, rest: str, options: Options | None) -> set[str]:
 
 
 def _within(letters: Set[str], options: Options | None) -> set[str]:
+    """Letters that are options; all of A to Z where the options are not known."""
     return {letter for letter in letters if letter in (LETTERS if options is None else options)}
 
 
 def _by_words(words: str, options: Options | None) -> set[str]:
-    name = name_of(words)
+    """Letters of the options whose own words these are, exactly."""
+    name = normalise_name(words)
     return {letter for letter, text in (options or {}).items() if name and text == name}
 
 
 def _mentions(text: str) -> set[str]:
+    """Capitals that stand alone, but for articles and pronouns, and small letters in brackets."""
     without_words = ARTICLE.sub(" ", text)
     return set(MENTION.findall(without_words)) | {letter.upper() for letter in MARKED.findall(text)}
 
 
 def _labelled(rest: str, options: Options | None) -> tuple[str, str]:
-    """The letter with which the answer begins and the words after it; no letter is "".
+    """Letter with which the answer begins, and the words after it; two empty texts where it begins with none.
 
-    It is set as a label, or followed by nothing but its own words.
+    The letter is set as a label, or followed by nothing but its option's own words.
     """
     match = LABEL.match(rest)
     letter = next(filter(None, match.groups())).upper() if match else rest[:1].upper()
@@ -190,7 +204,7 @@ def _labelled(rest: str, options: Options | None) -> tuple[str, str]:
 
 
 def _listed(answer: str, options: Options | None) -> set[str]:
-    """Several options, listed: "A, C", "AC", "A and C", or their words one by one; nothing else beside
+    """Read a list of options: "A, C", "AC", "A and C", or their words one by one, and nothing else beside
     them."""
     lead = LEAD.match(answer)
     rest = answer[lead.end() if lead else 0 :]
@@ -210,7 +224,7 @@ def _item(piece: str, options: Options | None) -> set[str]:
 
 
 def right_letters(target: Any, options: Options | None, select: Select = "one") -> Set[str]:
-    """The letters of a target: "B", "(B)", an option's words, or several ("A, C" or a list of such).
+    """Read the letters of a target: "B", "(B)", an option's words, or several ("A, C" or a list of such).
 
     Raises:
         Unscorable: it names no option, or several where one is asked for; "missing" for "jaccard" without
@@ -232,11 +246,11 @@ def right_letters(target: Any, options: Options | None, select: Select = "one") 
     return right
 
 
-def judge(answer: str, right: Set[str], options: Options | None, select: Select = "one") -> Verdict:
-    """1 for the right options and no others.
+def grade_choice(answer: str, right: Set[str], options: Options | None, select: Select = "one") -> Verdict:
+    """Grade an answer: 1 for the right options and no others.
 
     With "jaccard" a set earns |named and right| / |named or right|, but naming every option earns nothing
-    unless all are right. `parts["named"]` is how many options the answer names; order and repetition do not
+    unless all are right. `parts["named"]` is the number of options named; order and repetition do not
     matter.
 
     Raises:
@@ -271,8 +285,8 @@ def choice(select: Select = "one", bare: bool = False, boxed: bool = False) -> A
     `sample.meta["options"]` holds the options: texts in order, or letter -> text. Without it, only letters
     count. `sample.target` is a letter, an option's words, or several of them. An answer names an option by
     its letter ("B", "(b)", "B. cat", "the answer is B") or by exactly its words; one that names two where one
-    is asked for ("A or B", "B, not C") is worth 0. `parts["chance"]` is what a blind guess earns, 0 where the
-    options are not known; `parts["named"]` how many options the answer names.
+    is asked for ("A or B", "B, not C") is worth 0. `parts["chance"]` is the mean score of a blind guess, 0
+    where the options are not known; `parts["named"]` the number of options the answer names.
 
     Args:
         select: "one" option; "all" right ones and no others, in any order; or the overlap of the two sets,
@@ -286,7 +300,8 @@ def choice(select: Select = "one", bare: bool = False, boxed: bool = False) -> A
         right = right_letters(sample.target, options, select)
         response = sample.response or ""
         judged = verified(
-            lambda: judge(short_answer(response, bare=bare, boxed=boxed), right, options, select), PARTS
+            lambda: grade_choice(short_answer(response, bare=bare, boxed=boxed), right, options, select),
+            PARTS,
         )
         guess = chance(len(options or ()), len(right), select)
         return replace(judged, parts={**judged.parts, "chance": guess})

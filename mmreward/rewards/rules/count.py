@@ -1,6 +1,8 @@
-"""Counts: the one number an answer states, in digits or in words, and how far it is from the truth."""
+"""Counts: the one number that an answer states, in digits or in English words, and its distance from the
+truth.
 
-# FOLDED mmreward/rewards/count.py: Counting: 1 for the true number, and nothing for stating two.
+An answer that states two different numbers, a range or a hedge states none, so no wording covers two guesses.
+"""
 
 import re
 from typing import Any, NamedTuple
@@ -9,12 +11,12 @@ from ...errors import Unscorable
 from ...registry import reward
 from ...types import Sample, Score
 from ...verifiers.response import Verdict, short_answer, verified
-from ...verifiers.text import compatible
+from ...verifiers.text import nfkc
 
 PARTS = ("exact", "off")
 MAX_DIGITS = 32
 MAX_OFF = 1e9
-"""Of `parts["off"]`: farther off is as bad, and a mean over samples stays legible."""
+"""Upper limit of `parts["off"]`: farther off is as bad, and a mean over samples stays legible."""
 
 FIRST = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 TEENS = (
@@ -56,14 +58,15 @@ HEDGES = re.compile(
 
 
 class Reading(NamedTuple):
-    """The distinct counts that a text states, and whether it states some number that is no count."""
+    """Distinct counts that a text states, and True where it states a number that is no count."""
 
     counts: frozenset[int]
     other: bool
 
 
-def read_counts(text: str) -> Reading:
-    """All numbers in a text: digits ("1,204", "3.0", "-2") and the English words from zero to one hundred."""
+def read_numbers(text: str) -> Reading:
+    """Read all numbers of a text: digits ("1,204", "3.0", "-2") and the English words from zero to one
+    hundred."""
     counts, other = set(), False
     for match in TOKEN.finditer(text):
         if match["digits"]:
@@ -80,14 +83,14 @@ def read_counts(text: str) -> Reading:
     return Reading(frozenset(counts), other)
 
 
-def counted(answer: str) -> int:
-    """The number that a short answer states: one, plainly.
+def single_count(answer: str) -> int:
+    """Read the only number of a short answer.
 
     Raises:
         Unscorable: "unparsable" when there is none, when there are two different ones ("3 or 4", a range, a
             date), when one is no whole number, or when the wording hedges ("about 3", "at least 3", "not 3").
     """
-    counts, other = read_counts(answer)
+    counts, other = read_numbers(answer)
     if len(counts) != 1 or other:
         what = "no number" if not counts and not other else "more than one number, or a strange one,"
         raise Unscorable(f"{what} in {answer[:80]!r}", "unparsable")
@@ -97,7 +100,7 @@ def counted(answer: str) -> int:
 
 
 def count_of(target: Any) -> int:
-    """A target: a whole number of at least 0, or a text that states one.
+    """Read a target: a whole number of at least 0, or a text that states one.
 
     Raises:
         Unscorable: it is none.
@@ -106,7 +109,7 @@ def count_of(target: Any) -> int:
         target = int(target)
     if isinstance(target, str):
         try:
-            target = counted(compatible(target))
+            target = single_count(nfkc(target))
         except Unscorable as failure:
             raise Unscorable(f"the target {target!r} states no count") from failure
     if isinstance(target, bool) or not isinstance(target, int) or target < 0:
@@ -114,16 +117,17 @@ def count_of(target: Any) -> int:
     return target
 
 
-def judge(answer: str, truth: int, *, graded: bool = False) -> Verdict:
-    """1 for the true count. With `graded`, a wrong one earns half of max(0, 1 - |n - truth| / max(1, truth)).
+def grade_count(answer: str, truth: int, *, graded: bool = False) -> Verdict:
+    """Grade an answer: 1 for the true count. With `graded`, a wrong one earns half of max(0, 1 - |n - truth|
+    / max(1, truth)).
 
     Half, so that being right is always worth more than being near. `parts["off"]` is |n - truth|, up to
     `MAX_OFF`.
 
     Raises:
-        Unscorable: "unparsable", as `counted`.
+        Unscorable: "unparsable", as `single_count`.
     """
-    off = abs(counted(answer) - truth)
+    off = abs(single_count(answer) - truth)
     parts = {"exact": float(off == 0), "off": float(min(off, MAX_OFF))}
     near = max(0.0, 1 - off / max(1, truth)) / 2 if graded and off <= max(1, truth) else 0.0
     return Verdict(1.0 if off == 0 else near, parts)
@@ -142,7 +146,7 @@ def count(graded: bool = False, bare: bool = False, boxed: bool = False) -> Any:
 
     `sample.target` is a whole number, or a text that states one. The answer states one number, in digits or
     in English words up to one hundred; two different ones, a range or a hedge ("about 3") are worth 0.
-    `parts["off"]` is how far off it is.
+    `parts["off"]` is the distance from the truth.
 
     Args:
         graded: a wrong count n earns half of max(0, 1 - |n - truth| / max(1, truth)), for an early signal.
@@ -155,7 +159,7 @@ def count(graded: bool = False, bare: bool = False, boxed: bool = False) -> Any:
         response = sample.response or ""
 
         def check() -> Verdict:
-            return judge(short_answer(response, bare=bare, boxed=boxed), truth, graded=graded)
+            return grade_count(short_answer(response, bare=bare, boxed=boxed), truth, graded=graded)
 
         return verified(check, PARTS)
 

@@ -1,17 +1,8 @@
-"""Whether a response has the declared form: what must be there, once, in order, and not empty.
+"""Form of a response: its tags (`format`), its length (`length`) and its repetition (`repetition`).
 
-Knows nothing of the answer's content. An empty shell of tags, which peers pay in full, earns the least.
+None of the three knows the content of the answer, so each is a small term beside an accuracy, or a gate. An
+empty shell of tags, which peers pay in full, earns the least. Everything is linear in the text.
 """
-
-# FOLDED mmreward/verifiers/length.py: How long a response is, and what it loses by that.
-# FOLDED mmreward/rewards/length.py: Shortness: what a response keeps of its worth as it grows.
-# FOLDED mmreward/verifiers/peers/forms.py: The format rewards of other projects, reproduced with their defects, for comparison only.
-#
-# Each gives the number that its project gives, in linear time; `form.judge` is what to train with.
-#
-# FOLDED mmreward/rewards/format.py: The form of a response: tags in order, and something inside them.
-# FOLDED mmreward/verifiers/repetition.py: How much of a text repeats itself, by its n-grams: linear in the text.
-# FOLDED mmreward/rewards/repetition.py: Repetition: the share of a response's n-grams that are not said twice.
 
 import math
 import re
@@ -24,12 +15,14 @@ from ...registry import reward
 from ...types import Sample, Score
 from ...verifiers.response import Verdict, inside_box, segment, verified
 
+# --- tags -----------------------------------------------------------------------------------------
+
 FORM_PARTS = ("think", "answer", "boxed", "thought")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Form:
-    """What is declared.
+    """Declared form of a response.
 
     Args:
         think: `<think>` ... `</think>` comes first.
@@ -56,8 +49,8 @@ class Form:
             raise ValueError("min_think_chars is at least 0, and prefilled needs think")
 
 
-def judge_form(text: str, form: Form) -> Verdict:
-    """The fraction of the declared items that are there, each exactly once and in its place.
+def grade_form(text: str, form: Form) -> Verdict:
+    """Grade a form: the fraction of the declared items that are there, each exactly once and in its place.
 
     Items are the thinking's tags, the thinking itself (min(1, characters / min_think_chars), counted where
     min_think_chars is above 0), the answer's tags with something inside, and the box. Text beside the
@@ -82,7 +75,7 @@ def judge_form(text: str, form: Form) -> Verdict:
 
 
 def _thinking(text: str, form: Form) -> tuple[str, str, bool]:
-    """The thinking, what follows it, and whether its tags are there as declared."""
+    """Thinking, text after it, and True where its tags are there as declared."""
     if not form.think or (form.think == "optional" and "think>" not in text):
         return "", text, False
     head, closed, body = text.partition("</think>")
@@ -94,7 +87,7 @@ def _thinking(text: str, form: Form) -> tuple[str, str, bool]:
 
 
 def _answer(body: str) -> tuple[str, bool]:
-    """What the only answer holds, and whether it stands alone and is not empty."""
+    """Content of the only answer, and True where it stands alone and is not empty."""
     text = body.strip()
     once = text.count("<answer>") == text.count("</answer>") == 1
     if not once or not text.startswith("<answer>") or not text.endswith("</answer>"):
@@ -103,100 +96,13 @@ def _answer(body: str) -> tuple[str, bool]:
     return inside, bool(inside)
 
 
-LENGTH_PARTS = ("length", "over")
-
-LengthUnit = Literal["tokens", "words", "characters"]
-Curve = Literal["cosine", "linear"]
-
-
-def length_of(text: str, meta: Mapping[str, Any], unit: LengthUnit) -> int:
-    """The response's length; tokens are counted by whoever has the tokenizer, in `meta["tokens"]`.
-
-    Raises:
-        Unscorable: "missing" when tokens are wanted and not given, or given as no whole number of at least 0.
-    """
-    if unit == "words":
-        return len(text.split())
-    if unit == "characters":
-        return len(text)
-    tokens = meta.get("tokens")
-    if isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 0:
-        raise Unscorable(
-            f'meta["tokens"] is {tokens!r}: give the number of tokens of the response, or count its words',
-            "missing",
-        )
-    return tokens
-
-
-def falling(length: float, limit: float, span: float, curve: Curve = "cosine") -> float:
-    """1 up to limit - span, 0 from limit on, and falling in between: half a cosine wave, or a straight line.
-
-    Clamped, so a response beyond the limit gains nothing back. With span = limit and "cosine" it is the
-    cosine of arXiv:2502.03373 on [0, 1]; with "linear" it is DAPO's soft overlong punishment
-    (arXiv:2503.14476) plus 1, span being its cache.
-    """
-    over = min(max((length - limit + span) / span, 0.0), 1.0)
-    return 1 - over if curve == "linear" else (1 + math.cos(math.pi * over)) / 2
-
-
-def judge_length(text: str, length: int, *, limit: int, span: int, curve: Curve = "cosine") -> Verdict:
-    """`falling` of the length of a whole response.
-
-    Raises:
-        Unscorable: "unparsable" when the text is empty, or `segment` finds it cut off or with two answers.
-    """
-    if not any(segment(text, bare=True)):
-        raise Unscorable("the response is empty", "unparsable")
-    return Verdict(
-        falling(length, limit, span, curve), {"length": float(length), "over": float(length > limit)}
-    )
-
-
-@reward(
-    "length",
-    needs=("response",),
-    range=(0.0, 1.0),
-    uses_prompt=False,
-    paper="arXiv:2502.03373",
-    example={
-        "response": "<think>It has stripes.</think><answer>tiger</answer>",
-        "meta": {"tokens": 320},
-    },
-)
-def length(
-    limit: int = 1024, span: int | None = None, curve: Curve = "cosine", unit: LengthUnit = "tokens"
-) -> Any:
-    """1 for a response short enough, falling to 0 at the limit, whether it is right or not.
-
-    A short wrong answer must not be paid: combine it with a gate on the accuracy (`compose.Recipe`), or use
-    `shaping.brevity`, where shortness helps only what is right. A response that is empty, is cut off,
-    or has two answers is worth 0, however short. `parts["over"]` is 1 beyond the limit.
-
-    Args:
-        limit: length from which the value is 0.
-        span: the lengths below the limit over which it falls; all of them where not given.
-        curve: "cosine", or "linear" (with it, the value minus 1 is DAPO's soft overlong punishment).
-        unit: what is counted; "tokens" are taken from `sample.meta["tokens"]`, "words" are parted by spaces,
-            or "characters".
-    """
-    fall = limit if span is None else span
-    if not 0 < fall <= limit:
-        raise ValueError(f"limit {limit} is positive, and span {span} between 1 and it")
-
-    async def score(sample: Sample) -> Score:
-        response = sample.response or ""
-        size = length_of(response, sample.meta, unit)
-        return verified(
-            lambda: judge_length(response, size, limit=limit, span=fall, curve=curve), LENGTH_PARTS
-        )
-
-    return score
-
+# The formats of other projects with their defects, for comparison only; in linear time, unlike some of
+# theirs.
 
 ANSWER_AFTER_THINK = re.compile(r"</think>\s*<answer>")
 
 
-def v_triune(text: str) -> float:
+def v_triune_format(text: str) -> float:
     """V-Triune (39bcf0d), of its mathverify verifier: 0.25 for each of four tags, with their line breaks.
 
     Defect: the order is not looked at, nor whether anything is inside.
@@ -205,7 +111,7 @@ def v_triune(text: str) -> float:
     return sum(0.25 for tag in tags if text.count(tag) == 1)
 
 
-def vlm_r1(text: str) -> float:
+def vlm_r1_format(text: str) -> float:
     """VLM-R1 (90052f4): 1 for thinking, spaces and an answer, from the first character to the last.
 
     Defect: both may be empty, and the tags may nest or repeat inside.
@@ -216,7 +122,7 @@ def vlm_r1(text: str) -> float:
     return float(joint is not None and joint.end() <= len(text) - len("</answer>"))
 
 
-def trl(text: str) -> float:
+def trl_format(text: str) -> float:
     """TRL (`think_format_reward`): 1 for a text that opens with its only `<think>` and closes it.
 
     Defect: the thinking may be empty, and nothing need follow.
@@ -224,9 +130,11 @@ def trl(text: str) -> float:
     return float(text.startswith("<think>") and text.count("<think>") == 1 and "</think>" in text)
 
 
-PEERS: Mapping[str, Callable[[str], float]] = {"v_triune": v_triune, "vlm_r1": vlm_r1, "trl": trl}
-
-
+PEER_FORMATS: Mapping[str, Callable[[str], float]] = {
+    "v_triune": v_triune_format,
+    "vlm_r1": vlm_r1_format,
+    "trl": trl_format,
+}
 Preset = Literal["declared", "v_triune", "vlm_r1", "trl"]
 
 
@@ -271,9 +179,9 @@ def format_(
     async def score(sample: Sample) -> Score:
         response = sample.response or ""
         if preset == "declared":
-            verdict = judge_form(response, form)
+            verdict = grade_form(response, form)
         else:
-            value = PEERS[preset](response)
+            value = PEER_FORMATS[preset](response)
             verdict = Verdict(
                 value, dict.fromkeys(FORM_PARTS, 0.0), "" if value else f"not in {preset}'s form"
             )
@@ -282,12 +190,106 @@ def format_(
     return score
 
 
+# --- length ---------------------------------------------------------------------------------------
+
+LENGTH_PARTS = ("length", "over")
+
+LengthUnit = Literal["tokens", "words", "characters"]
+Curve = Literal["cosine", "linear"]
+
+
+def length_of(text: str, meta: Mapping[str, Any], unit: LengthUnit) -> int:
+    """Length of a response; tokens are counted where the tokenizer is, and given in `meta["tokens"]`.
+
+    Raises:
+        Unscorable: "missing" when tokens are wanted and not given, or given as no whole number of at least 0.
+    """
+    if unit == "words":
+        return len(text.split())
+    if unit == "characters":
+        return len(text)
+    tokens = meta.get("tokens")
+    if isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 0:
+        raise Unscorable(
+            f'meta["tokens"] is {tokens!r}: give the number of tokens of the response, or count its words',
+            "missing",
+        )
+    return tokens
+
+
+def falling(length: float, limit: float, span: float, curve: Curve = "cosine") -> float:
+    """1 up to limit - span, 0 from limit on, and falling in between: half a cosine wave, or a straight line.
+
+    Clamped, so a response beyond the limit gains nothing back. With span = limit and "cosine" it is the
+    cosine of arXiv:2502.03373 on [0, 1]; with "linear" it is DAPO's soft overlong punishment
+    (arXiv:2503.14476) plus 1, span being its cache.
+    """
+    over = min(max((length - limit + span) / span, 0.0), 1.0)
+    return 1 - over if curve == "linear" else (1 + math.cos(math.pi * over)) / 2
+
+
+def grade_length(text: str, length: int, *, limit: int, span: int, curve: Curve = "cosine") -> Verdict:
+    """Grade the length of a whole response by `falling`.
+
+    Raises:
+        Unscorable: "unparsable" when the text is empty, or `segment` finds it cut off or with two answers.
+    """
+    if not any(segment(text, bare=True)):
+        raise Unscorable("the response is empty", "unparsable")
+    return Verdict(
+        falling(length, limit, span, curve), {"length": float(length), "over": float(length > limit)}
+    )
+
+
+@reward(
+    "length",
+    needs=("response",),
+    range=(0.0, 1.0),
+    uses_prompt=False,
+    paper="arXiv:2502.03373",
+    example={
+        "response": "<think>It has stripes.</think><answer>tiger</answer>",
+        "meta": {"tokens": 320},
+    },
+)
+def length(
+    limit: int = 1024, span: int | None = None, curve: Curve = "cosine", unit: LengthUnit = "tokens"
+) -> Any:
+    """1 for a response short enough, falling to 0 at the limit, right or wrong.
+
+    A short wrong answer must not be paid: combine it with a gate on the accuracy (`compose.Recipe`), or use
+    `shaping.brevity`, where shortness helps only what is right. A response that is empty, is cut off,
+    or has two answers is worth 0, however short. `parts["over"]` is 1 beyond the limit.
+
+    Args:
+        limit: length from which the value is 0.
+        span: the lengths below the limit over which it falls; all of them where not given.
+        curve: "cosine", or "linear" (with it, the value minus 1 is DAPO's soft overlong punishment).
+        unit: of the length; "tokens" are taken from `sample.meta["tokens"]`, "words" are parted by spaces,
+            or "characters".
+    """
+    fall = limit if span is None else span
+    if not 0 < fall <= limit:
+        raise ValueError(f"limit {limit} is positive, and span {span} between 1 and it")
+
+    async def score(sample: Sample) -> Score:
+        response = sample.response or ""
+        size = length_of(response, sample.meta, unit)
+        return verified(
+            lambda: grade_length(response, size, limit=limit, span=fall, curve=curve), LENGTH_PARTS
+        )
+
+    return score
+
+
+# --- repetition -----------------------------------------------------------------------------------
+
 NgramUnit = Literal["words", "characters"]
 REPETITION_PARTS = ("ngrams", "repeated")
 
 
 class Ngrams(NamedTuple):
-    """How many n-grams a sequence has, and how many different ones."""
+    """Number of n-grams of a sequence, and of different ones."""
 
     total: int
     unique: int
@@ -299,8 +301,8 @@ def ngrams(items: tuple[str, ...] | str, size: int) -> Ngrams:
     return Ngrams(total, len({items[at : at + size] for at in range(total)}))
 
 
-def judge_repetition(text: str, *, size: int = 6, unit: NgramUnit = "words", allowed: float = 0.0) -> Verdict:
-    """1 for a text in which no n-gram occurs twice, falling to 0 as all are the same.
+def grade_repetition(text: str, *, size: int = 6, unit: NgramUnit = "words", allowed: float = 0.0) -> Verdict:
+    """Grade repetition: 1 for a text in which no n-gram occurs twice, falling to 0 as all are the same.
 
     The value is min(1, unique / ((1 - allowed) * total)), where `allowed` is the share of repetition that
     costs nothing; 1 where the text is too short for one n-gram.
@@ -331,9 +333,8 @@ MAX_SIZE = 64
 def repetition(size: int = 6, unit: NgramUnit = "words", allowed: float = 0.0) -> Any:
     """Different n-grams over all n-grams of the response, 0 to 1; the value minus 1 is the usual penalty.
 
-    It says nothing of whether the response is right, and short ones repeat little: give it a small weight
-    beside the accuracy. A response that is empty, is cut off, or has two
-    answers is worth 0.
+    It does not look at right and wrong, and short responses repeat little: give it a small weight beside the
+    accuracy. A response that is empty, is cut off, or has two answers is worth 0.
 
     Args:
         size: of an n-gram; 6 words in VLM-R1.
@@ -348,7 +349,7 @@ def repetition(size: int = 6, unit: NgramUnit = "words", allowed: float = 0.0) -
 
         def check() -> Verdict:
             segment(response, bare=True)
-            return judge_repetition(response, size=size, unit=unit, allowed=allowed)
+            return grade_repetition(response, size=size, unit=unit, allowed=allowed)
 
         return verified(check, REPETITION_PARTS)
 

@@ -1,11 +1,10 @@
-"""Whether a short answer is the true one, by the kind of the truth: text, a number, or a sequence.
+"""Mathematics (`math`), and short answers of mixed kinds (`answer`): text, number, sequence or mathematics.
 
-For charts, puzzles and science. Nothing here guesses: text is equal or not, and an answer that holds the
-truth among other things is wrong.
+`answer` is for charts, puzzles and science; the target decides the kind of comparison. Nothing here guesses:
+text is equal or not, and an answer that holds the truth among other things is wrong. Mathematics is compared
+as in `verifiers.math`: as text, as numbers, then by computer algebra in processes that are killed, so nothing
+hangs.
 """
-
-# FOLDED mmreward/rewards/answer.py: Whether a short answer is the true one: text, number, sequence or mathematics, as the target is.
-# FOLDED mmreward/rewards/math.py: Whether a mathematical answer is the true one. Nothing hangs: algebra runs in processes that are killed.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,40 +14,40 @@ from ...errors import Unscorable
 from ...registry import reward
 from ...types import Sample, Score
 from ...verifiers.algebra import Effort, Exceeded, decide, use_math_verify
-from ...verifiers.math import PARTS, answer_of, settle, truth_of
+from ...verifiers.math import STAGES, answer_of, settle, truth_of
 from ...verifiers.numbers import WHOLE_TEXT, Likeness, Number, Relax, read_number, tidy
 from ...verifiers.response import Verdict, inside_box, segment, verified
-from ...verifiers.text import plain
+from ...verifiers.text import normalise
 
 Kind = Literal["auto", "text", "number", "sequence", "math"]
 ANSWER_PARTS = ("text", "number", "math", "items")
-"""Text, number and math: as which the answer was recognised as right. Items: the share of a sequence that
-is."""
+"""Text, number and math are 1 for the kind by which a right answer was recognised; items is the share of a
+sequence that is right."""
 MAX_ANSWER = 4096
 MAX_ITEMS = 1024
 SIGNS_OF_MATH = ("\\", "^", "=")
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """A truth, read once.
+class Target:
+    """A target, read once.
 
     Args:
-        kind: how answers are compared with it; never "auto".
-        texts: the spellings that are right, as `unwrapped` gives them.
+        kind: of the comparison; never "auto".
+        texts: the spellings that are right, as `normalise_text` gives them.
         number: of kind "number".
         items: of kind "sequence".
-        given: the target itself, for kind "math".
+        expression: the target itself, for kind "math".
     """
 
     kind: Kind
     texts: frozenset[str] = frozenset()
     number: Number | None = None
-    items: "tuple[Wanted, ...]" = ()
-    given: Any = None
+    items: "tuple[Target, ...]" = ()
+    expression: Any = None
 
 
-def wanted(target: Any, kind: Kind = "auto", aliases: Sequence[str] = ()) -> Wanted:
+def target_of(target: Any, kind: Kind = "auto", aliases: Sequence[str] = ()) -> Target:
     """Read a target.
 
     Args:
@@ -63,31 +62,31 @@ def wanted(target: Any, kind: Kind = "auto", aliases: Sequence[str] = ()) -> Wan
     if kind == "auto":
         kind = _kind(target)
     if kind == "math":
-        return Wanted("math", given=target)
+        return Target("math", expression=target)
     if kind == "sequence":
-        items = split(target) if isinstance(target, str) else target
+        items = split_items(target) if isinstance(target, str) else target
         if not isinstance(items, list | tuple) or not 0 < len(items) <= MAX_ITEMS:
             raise Unscorable(
                 f"the target {str(target)[:80]!r} is no sequence; give a list of 1 to {MAX_ITEMS}"
             )
-        return Wanted("sequence", items=tuple(_item(item) for item in items))
+        return Target("sequence", items=tuple(_item(item) for item in items))
     number = read_number(target)
     if kind == "number":
         if number is None:
             raise Unscorable(
                 f"the target {str(target)[:80]!r} is no number; correct it or choose another kind"
             )
-        return Wanted("number", number=number)
+        return Target("number", number=number)
     if isinstance(target, bool):
         target = "yes" if target else "no"
-    texts = frozenset(unwrapped(str(text)) for text in (target, *aliases))
+    texts = frozenset(normalise_text(str(text)) for text in (target, *aliases))
     if not isinstance(target, str | int | float) or "" in texts:
         raise Unscorable(f"the target {str(target)[:80]!r} is no text; give some that is not empty")
-    return Wanted("text", texts)
+    return Target("text", texts)
 
 
-def match(truth: Wanted, answer: str, likeness: Likeness) -> Verdict:
-    """1 when the answer is the truth, else 0; for kinds other than "math".
+def compare(truth: Target, answer: str, likeness: Likeness) -> Verdict:
+    """Grade an answer: 1 when it is the target, else 0; for kinds other than "math".
 
     Raises:
         Unscorable: "unparsable" when the answer is empty, too long, or no number or sequence where one is
@@ -98,28 +97,28 @@ def match(truth: Wanted, answer: str, likeness: Likeness) -> Verdict:
             "the answer is empty" if not answer.strip() else "the answer is too long", "unparsable"
         )
     if truth.kind == "sequence":
-        items = split(answer)
+        items = split_items(answer)
         hits = sum(map(_same, truth.items, items, [likeness] * len(items)))
         right = float(hits == len(items) == len(truth.items))
         share = hits / max(len(items), len(truth.items))
-        return judged(right, items=share)
+        return answer_verdict(right, items=share)
     if truth.kind == "number" and read_number(answer) is None:
         raise Unscorable(f"{answer[:80]!r} is no number", "unparsable")
     right = float(_same(truth, answer, likeness))
-    return judged(right, **{truth.kind: right})
+    return answer_verdict(right, **{truth.kind: right})
 
 
-def judged(value: float, **parts: float) -> Verdict:
+def answer_verdict(value: float, **parts: float) -> Verdict:
     """A verdict with these parts and the others at 0."""
     return Verdict(value, {name: parts.get(name, 0.0) for name in ANSWER_PARTS})
 
 
-def unwrapped(text: str) -> str:
-    """Text without case, width, outer quotes, \\text{} and closing full stop; single spaces.
+def normalise_text(text: str) -> str:
+    """Text in NFKC with single spaces, without case, outer quotes, \\text{} and closing full stop.
 
     Inner signs stay: a puzzle's strings are exact.
     """
-    text = plain(text)
+    text = normalise(text)
     if whole := WHOLE_TEXT.fullmatch(text):
         text = whole[1].strip()
     if len(text) > 1 and text.endswith(".") and text[-2].isalnum():
@@ -129,8 +128,9 @@ def unwrapped(text: str) -> str:
     return text
 
 
-def split(text: str) -> list[str]:
-    """The items of "a, b, c", "[a; b]", "a -> b" or "a b c", in the first of these ways that splits it."""
+def split_items(text: str) -> list[str]:
+    """Split a sequence into its items: "a, b, c", "[a; b]", "a -> b" or "a b c", in the first of these ways
+    that splits it."""
     text = tidy(text).strip()
     if len(text) > 2 and text[0] + text[-1] in ("[]", "()", "{}"):
         text = text[1:-1]
@@ -150,19 +150,32 @@ def _kind(target: Any) -> Kind:
     return "text"
 
 
-def _item(item: Any) -> Wanted:
-    return wanted(item, "number" if read_number(item) else "text")
+def _item(item: Any) -> Target:
+    return target_of(item, "number" if read_number(item) else "text")
 
 
-def _same(truth: Wanted, answer: str, likeness: Likeness) -> bool:
+def _same(truth: Target, answer: str, likeness: Likeness) -> bool:
     if truth.number is None:
-        return unwrapped(answer) in truth.texts
+        return normalise_text(answer) in truth.texts
     number = read_number(answer)
     return number is not None and likeness.same(truth.number, number)
 
 
 KEYS = ("answer", "kind", "aliases")
-"""Of a target that is a mapping."""
+"""Keys of a target that is a mapping."""
+
+
+def _target_of_row(target: Any, kind: Kind) -> Target:
+    """Read the target of a row, which may be a mapping with a kind and aliases of its own."""
+    if not isinstance(target, Mapping):
+        return target_of(target, kind)
+    # A table's missing cells come as None.
+    given = {name: value for name, value in target.items() if value is not None}
+    if unknown := sorted(set(given) - set(KEYS)):
+        raise Unscorable(f"the target has {', '.join(unknown)}; it may have {', '.join(KEYS)}")
+    if "answer" not in given:
+        raise Unscorable("the target has no answer")
+    return target_of(given["answer"], given.get("kind", kind), given.get("aliases", ()))
 
 
 @reward(
@@ -190,10 +203,10 @@ def answer(
     """1 when the answer is the target, compared as its kind asks, else 0: charts, puzzles, science.
 
     The target is text, a number, a list (a sequence, in order), or {"answer": ..., "kind": ..., "aliases":
-    [...]}, whose kind is that row's own. The answer is what `<answer>` holds, or the last \\boxed{} in it.
-    Text is compared without case and spacing, never by what it contains. `parts["items"]` is the share of a
-    sequence that is right. ChartQA's relaxed accuracy is tolerance 0.05 with relax "integers"; relax "all" is
-    as lenient as the original, for which 1950 is 2010.
+    [...]}, whose kind is that row's own. The answer is the content of `<answer>`, or of the last \\boxed{} in
+    it. Text is compared without case and spacing, never by what it contains. `parts["items"]` is the share of
+    a sequence that is right. ChartQA's relaxed accuracy is tolerance 0.05 with relax "integers"; relax "all"
+    is as lenient as the original, for which 1950 is 2010.
 
     Args:
         kind: "text", "number", "sequence" or "math"; "auto" decides by each target. "math" needs
@@ -213,15 +226,15 @@ def answer(
     if kind == "math":
         use_math_verify()
 
-    async def judge(sample: Sample) -> Verdict | Unscorable:
-        truth = _wanted(sample.target, kind)
+    async def verdict_of(sample: Sample) -> Verdict | Unscorable:
+        truth = _target_of_row(sample.target, kind)
         response = sample.response or ""
         try:
             if truth.kind != "math":
                 text = segment(response, bare=bare).answer
-                held = inside_box(text)
-                return match(truth, text if held is None else held, likeness)
-            known = truth_of(truth.given)
+                boxed = inside_box(text)
+                return compare(truth, text if boxed is None else boxed, likeness)
+            known = truth_of(truth.expression)
             settled = settle(known, answer_of(response, bare=bare), likeness)
         except Unscorable as failure:
             if failure.status != "unparsable":
@@ -233,10 +246,10 @@ def answer(
             if isinstance(result, Unscorable):
                 return result
             settled = result
-        return judged(settled.value, math=settled.value)._replace(note=settled.note)
+        return answer_verdict(settled.value, math=settled.value)._replace(note=settled.note)
 
     async def score(sample: Sample) -> Score:
-        result = await judge(sample)
+        result = await verdict_of(sample)
 
         def check() -> Verdict:
             if isinstance(result, Unscorable):
@@ -246,18 +259,6 @@ def answer(
         return verified(check, ANSWER_PARTS)
 
     return score
-
-
-def _wanted(target: Any, kind: Kind) -> Wanted:
-    if not isinstance(target, Mapping):
-        return wanted(target, kind)
-    # A table's missing cells come as None.
-    given = {name: value for name, value in target.items() if value is not None}
-    if unknown := sorted(set(given) - set(KEYS)):
-        raise Unscorable(f"the target has {', '.join(unknown)}; it may have {', '.join(KEYS)}")
-    if "answer" not in given:
-        raise Unscorable("the target has no answer")
-    return wanted(given["answer"], given.get("kind", kind), given.get("aliases", ()))
 
 
 @reward(
@@ -284,15 +285,15 @@ def math(
 ) -> Any:
     """1 when the answer equals the target as text, as a number or by algebra (math-verify), else 0.
 
-    The target is a number or text in plain notation or LaTeX; the answer is what the last \\boxed{} inside
-    `<answer>` holds, or all that is there. Case counts, words are compared as text, sets have no order, and
+    The target is a number or text in plain notation or LaTeX; the answer is the content of the last \\boxed{}
+    inside `<answer>`, or all that is there. Case counts, words are compared as text, sets have no order, and
     an interval's ends must be right. Prose, several numbers, an equation between numbers and what is too
     large to be computed (a tower of powers, 100!) are worth 0 with `parts["parsed"]` 0; a target like that is
     an error of the data, with status "error". Needs mmreward[math].
 
     Args:
         deadline: seconds that the algebra of one answer may take.
-        exceeded: what becomes of an answer whose algebra runs out of time or memory. "failed" gives the
+        exceeded: treatment of an answer whose algebra runs out of time or memory. "failed" gives the
             status "timeout" or "error" and no value; "wrong" gives 0, for policies that learn to write such.
         tolerance: relative to the target, for targets that are numbers but not integers.
         percent: "value" reads 50% as 0.5 alone, "either" also as 50.
@@ -311,25 +312,23 @@ def math(
     use_math_verify()
     effort = Effort(deadline, exceeded, workers)
 
-    async def judge(sample: Sample) -> Verdict | Unscorable:
+    async def verdict_of(sample: Sample) -> Verdict | Unscorable:
         truth = truth_of(sample.target)
         try:
             answer = answer_of(sample.response or "", bare=bare, boxes=boxes, only_boxed=only_boxed)
-            judged = settle(truth, answer, likeness)
+            settled = settle(truth, answer, likeness)
         except Unscorable as failure:
             return failure
-        if isinstance(judged, Verdict):
-            return judged
-        return await decide(judged, effort)
+        return settled if isinstance(settled, Verdict) else await decide(settled, effort)
 
     async def score(sample: Sample) -> Score:
-        judged = await judge(sample)
+        result = await verdict_of(sample)
 
         def check() -> Verdict:
-            if isinstance(judged, Unscorable):
-                raise judged
-            return judged
+            if isinstance(result, Unscorable):
+                raise result
+            return result
 
-        return verified(check, PARTS)
+        return verified(check, STAGES)
 
     return score

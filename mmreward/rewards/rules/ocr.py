@@ -1,6 +1,5 @@
-"""Text read from a picture, against one or several transcriptions."""
-
-# FOLDED mmreward/rewards/ocr.py: Reading text in a picture: how far the answer agrees with the transcription.
+"""OCR: text read from a picture, against one or several transcriptions, by character or word error rate or
+ANLS."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -9,7 +8,7 @@ from ...errors import Unscorable
 from ...registry import reward
 from ...types import Sample, Score
 from ...verifiers.response import Verdict, segment, verified
-from ...verifiers.text import edit_distance, plain
+from ...verifiers.text import edit_distance, normalise
 
 Mode = Literal["cer", "wer", "anls", "exact"]
 PARTS = ("exact", "similarity")
@@ -19,7 +18,8 @@ ANLS_THRESHOLD = 0.5
 
 
 def references_of(target: Any) -> list[str]:
-    """The transcriptions of a target: a text (an empty one says that there is nothing to read), or several.
+    """Read the transcriptions of a target: a text (an empty one says that there is nothing to read), or
+    several.
 
     Raises:
         Unscorable: there is none, or one that is no text.
@@ -30,7 +30,7 @@ def references_of(target: Any) -> list[str]:
     return list(texts)
 
 
-def judge(
+def grade_transcription(
     answer: str,
     references: Sequence[str],
     *,
@@ -38,27 +38,27 @@ def judge(
     casefold: bool = False,
     punctuation: bool = True,
 ) -> Verdict:
-    """The best agreement with any reference.
+    """Grade an answer by its best agreement with any reference, 0 to 1.
 
     cer and wer: max(0, 1 - distance / length of the reference), by characters and by words. anls: 1 minus
     the distance over the longer of the two, and 0 from `ANLS_THRESHOLD` on. exact: 1 for equal texts. An
     empty answer is worth 0 unless the reference is empty, and so is any other one where it is. An answer of
     more than 4 times a reference's length + 64 characters is not compared with it: it agrees by 0.
 
-    `parts["similarity"]` is 1 - min(1, distance / length) before any threshold, `parts["exact"]` whether one
-    reference is met.
+    `parts["similarity"]` is 1 - min(1, distance / length) before any threshold, `parts["exact"]` 1 where
+    the answer equals the reference.
 
     Raises:
         Unscorable: a reference has no characters left without its punctuation.
     """
     verdicts = []
     for reference in references:
-        truth = plain(reference, casefold=casefold, punctuation=punctuation)
+        truth = normalise(reference, casefold=casefold, punctuation=punctuation)
         if reference.strip() and not truth:
             raise Unscorable(f"nothing is left of the target {reference!r} without punctuation")
         if len(answer) > 4 * len(reference) + 64:
             continue
-        found = plain(answer, casefold=casefold, punctuation=punctuation)
+        found = normalise(answer, casefold=casefold, punctuation=punctuation)
         similarity = _similarity(found, truth, mode)
         value = 0.0 if mode == "anls" and similarity <= 1 - ANLS_THRESHOLD else similarity
         verdicts.append(Verdict(value, {"exact": float(found == truth), "similarity": similarity}))
@@ -106,7 +106,9 @@ def ocr(mode: Mode = "cer", casefold: bool = False, punctuation: bool = True, ba
 
         def check() -> Verdict:
             answer = segment(response, bare=bare).answer
-            return judge(answer, references, mode=mode, casefold=casefold, punctuation=punctuation)
+            return grade_transcription(
+                answer, references, mode=mode, casefold=casefold, punctuation=punctuation
+            )
 
         return verified(check, PARTS)
 

@@ -1,11 +1,9 @@
-"""What a point must hit: a box, a polygon, a mask or the surroundings of a point, all in fractions of the
-picture.
+"""Pointing and grounding: points on regions of a picture (`pointing`), and the one box that is asked for
+(`grounding`).
 
+A region is a box, a polygon, a mask or the surroundings of a point, all in fractions of the picture.
 Distances are in sizes of the region itself, side by side, so they do not depend on the picture's shape.
 """
-
-# FOLDED mmreward/rewards/grounding.py: The one box a referring expression asks for.
-# FOLDED mmreward/rewards/pointing.py: Points on things: in a box, a polygon or a mask, one point for each.
 
 import math
 from collections.abc import Mapping, Sequence
@@ -28,8 +26,11 @@ EDGE = 1e-12
 POINTS = ("point_2d", "point", "coordinate", "coordinates")
 
 
+# --- points and regions ---------------------------------------------------------------------------
+
+
 class Point(NamedTuple):
-    """In fractions of the picture."""
+    """A point in fractions of the picture."""
 
     x: float
     y: float
@@ -40,16 +41,16 @@ Coordinates = NDArray[np.float64]
 
 
 class Region(Protocol):
-    """Somewhere in the picture."""
+    """A region of the picture that a point may hit."""
 
     def distances(self, points: Coordinates) -> Coordinates:
-        """Per point 0 inside and on the edge, else how far off, in units of the region's sides."""
+        """Distance of each point in units of the region's sides; 0 inside and on the edge."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Polygon:
-    """Corners (number, 2) in order; the last is joined to the first. Inside is even-odd."""
+    """A polygon: corners (number, 2) in order; the last is joined to the first. Inside is even-odd."""
 
     corners: Coordinates
 
@@ -66,7 +67,7 @@ class Polygon:
 
 @dataclass(frozen=True, slots=True)
 class Mask:
-    """True pixels of the whole picture, at any resolution."""
+    """A mask: True pixels of the whole picture, at any resolution."""
 
     pixels: NDArray[np.bool_]
 
@@ -87,7 +88,7 @@ class Mask:
 
 @dataclass(frozen=True, slots=True)
 class Around:
-    """Within `radius` of a point, a fraction of the picture's sides."""
+    """A disc: all within `radius` of a point, in fractions of the picture's sides."""
 
     centre: Point
     radius: float
@@ -98,6 +99,7 @@ class Around:
 
 
 def _from_edge(points: Coordinates, a: Coordinates, b: Coordinates) -> Coordinates:
+    """Distance of each point from the edge from a to b."""
     along = b - a
     length = float(along @ along)
     share = np.clip((points - a) @ along / length, 0.0, 1.0) if length else np.zeros(len(points))
@@ -105,7 +107,7 @@ def _from_edge(points: Coordinates, a: Coordinates, b: Coordinates) -> Coordinat
 
 
 def _crosses(points: Coordinates, a: Coordinates, b: Coordinates) -> NDArray[np.bool_]:
-    """Whether the ray from each point to the right meets the edge."""
+    """True per point where its ray to the right meets the edge from a to b."""
     x, y = points.T
     if a[1] == b[1]:
         return np.zeros(len(points), dtype=bool)
@@ -114,7 +116,7 @@ def _crosses(points: Coordinates, a: Coordinates, b: Coordinates) -> NDArray[np.
 
 
 def _outline(pixels: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The true pixels next to a false one or to the border of the picture."""
+    """True pixels next to a false one or to the border of the picture."""
     padded = np.pad(pixels, 1)
     within = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     return pixels & ~within
@@ -144,7 +146,7 @@ def _point(item: Any, size: Size, y_first: bool) -> Point | None:
 
 
 def regions_of(target: Any, size: Size, *, radius: float, y_first: bool = False) -> list[Region]:
-    """Read what must be hit: one of the following, or a list of them.
+    """Read the regions of a target: one of the following, or a list of them.
 
     {"bbox_2d": [x1, y1, x2, y2]}, {"polygon": [[x, y], ...]}, {"mask": rows of 0 and 1} of the whole picture,
     {"mask": {"size": [height, width], "counts": [...]}} with the run lengths of COCO, or
@@ -200,7 +202,7 @@ def _array(mask: Any) -> NDArray[np.bool_]:
 
 
 def _from_runs(mask: Mapping[str, Any]) -> NDArray[np.bool_]:
-    """Column by column, runs of 0 and 1 in turn, beginning with 0."""
+    """Pixels of a run-length mask: column by column, runs of 0 and 1 in turn, beginning with 0."""
     try:
         rows, columns = (int(side) for side in mask["size"])
         counts = np.asarray(mask["counts"], dtype=np.int64)
@@ -215,6 +217,8 @@ def _from_runs(mask: Mapping[str, Any]) -> NDArray[np.bool_]:
     values = np.arange(len(counts)) % 2 == 1
     return np.asarray(np.repeat(values, counts).reshape(columns, rows).T)
 
+
+# --- rewards --------------------------------------------------------------------------------------
 
 GROUNDING_PARTS = ("iou", "giou", "found")
 
@@ -239,7 +243,7 @@ def grounding(
     several: Several = "refuse",
     bare: bool = False,
 ) -> Any:
-    """How well one box fits the one that was asked for, 0 to 1.
+    """Fit of one box to the one that was asked for, 0 to 1.
 
     The answer holds one box, as JSON, in the tags of a model family, or as "(x1,y1),(x2,y2)"; its label is
     not looked at. Several boxes are worth 0 unless the first or the last is declared to count; the best of
@@ -257,15 +261,15 @@ def grounding(
     """
     if not 0 < threshold <= 1 or not 0 < width <= 1:
         raise ValueError(f"threshold {threshold} and width {width} lie in (0, 1]")
-    said, meant = space_of(space), space_of(target_space)
+    response_space, truth_space = space_of(space), space_of(target_space)
 
     async def score(sample: Sample) -> Score:
-        truth = true_boxes(sample, meant)
+        truth = true_boxes(sample, truth_space)
         if len(truth) != 1:
             raise Unscorable(f"the target of grounding is one box, not {len(truth)}; use iou for several")
 
         def check() -> Verdict:
-            boxes = found_boxes(sample, said, bare=bare, only=several == "refuse")
+            boxes = found_boxes(sample, response_space, bare=bare, only=several == "refuse")
             box = expect_one(boxes, several, "box")
             overlap = iou(box, truth[0]) if box else 0.0
             general = giou(box, truth[0]) if box else -1.0
@@ -276,6 +280,20 @@ def grounding(
         return verified(check, GROUNDING_PARTS)
 
     return score
+
+
+def _points(sample: Sample, space: Space, bare: bool) -> list[Point | None]:
+    size = extent(space, sample)
+    parsed = point_items(segment(sample.response or "", bare=bare).answer)
+    return [*points_of(parsed.items, size, y_first=space.y_first), *[None] * parsed.dropped]
+
+
+def _worth(points: Sequence[Point | None], regions: Sequence[Region], falloff: float) -> Matrix:
+    """Worth of every point on every region: 1 for a hit, less beside it, 0 for a point that could not be
+    read."""
+    places = np.array([point or (math.nan, math.nan) for point in points]).reshape(len(points), 2)
+    away = np.array([region.distances(places) for region in regions]).reshape(len(regions), len(points)).T
+    return np.nan_to_num(np.exp(-((away / falloff) ** 2) / 2) if falloff else (away == 0).astype(float))
 
 
 POINTING_PARTS = ("hits", "precision", "recall", "found", "true")
@@ -301,10 +319,10 @@ def pointing(
     empty_decay: float = 0.5,
     bare: bool = False,
 ) -> Any:
-    """Whether points lie on what was asked for, 0 to 1.
+    """Points that lie on the regions asked for, 0 to 1.
 
     The target is one region or a list of them, each a box, a polygon, a mask or a point, see
-    `verifiers.regions.regions_of`. For one region the answer is one point: several are worth 0 unless the
+    `regions_of`. For one region the answer is one point: several are worth 0 unless the
     first or the last is declared to count, so guessing all over the picture earns nothing. For more regions
     the value is the F1 of the best one-to-one match, so a wrong number of points costs, too. The edge of a
     region is inside; a point outside the picture hits nothing. Labels are not looked at.
@@ -324,15 +342,17 @@ def pointing(
             f"falloff {falloff} and empty_decay {empty_decay} lie in [0, 1], radius {radius} in (0, 1]; "
             "empty_decay is less than 1"
         )
-    said, meant = space_of(space), space_of(target_space)
+    response_space, truth_space = space_of(space), space_of(target_space)
 
     async def score(sample: Sample) -> Score:
-        truth = regions_of(sample.target, extent(meant, sample), radius=radius, y_first=meant.y_first)
+        truth = regions_of(
+            sample.target, extent(truth_space, sample), radius=radius, y_first=truth_space.y_first
+        )
 
         def check() -> Verdict:
-            points = _points(sample, said, bare)
-            counted = [expect_one(points, several, "point")] if len(truth) == 1 else points
-            worth = _worth(counted, truth, falloff)
+            points = _points(sample, response_space, bare)
+            counting = [expect_one(points, several, "point")] if len(truth) == 1 else points
+            worth = _worth(counting, truth, falloff)
             match = best_match(worth, decay=empty_decay)
             hits = float((worth[match.rows, match.columns] == 1).sum())
             parts = {"hits": hits, "precision": match.precision, "recall": match.recall}
@@ -341,16 +361,3 @@ def pointing(
         return verified(check, POINTING_PARTS)
 
     return score
-
-
-def _points(sample: Sample, space: Space, bare: bool) -> list[Point | None]:
-    size = extent(space, sample)
-    parsed = point_items(segment(sample.response or "", bare=bare).answer)
-    return [*points_of(parsed.items, size, y_first=space.y_first), *[None] * parsed.dropped]
-
-
-def _worth(points: Sequence[Point | None], regions: Sequence[Region], falloff: float) -> Matrix:
-    """1 for a hit, less beside it, 0 for a point that could not be read."""
-    places = np.array([point or (math.nan, math.nan) for point in points]).reshape(len(points), 2)
-    away = np.array([region.distances(places) for region in regions]).reshape(len(regions), len(points)).T
-    return np.nan_to_num(np.exp(-((away / falloff) ** 2) / 2) if falloff else (away == 0).astype(float))

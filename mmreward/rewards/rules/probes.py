@@ -1,14 +1,12 @@
-"""Perception probes (PEARL): sub-questions of a reasoning question that a policy answers in a rollout of its
-own, as `<a1>...</a1><a2>...</a2>`, and whose answers can be checked.
+"""Perception probes (PEARL): sub-questions whose answers can be checked, about what a question's reasoning
+will need.
 
-The denominator is the number of probes. PEARL's code divides by the answered ones, see
-`pearl_probe_accuracy`. Source: https://github.com/MiliLab/PEARL
+The policy answers them in a rollout of its own, as `<a1>...</a1><a2>...</a2>`: does it itself see what it
+reasons about? The denominator is the number of probes. PEARL's code divides by the answered ones, ignores the
+number in a tag, and pays 1.0 for one easy probe answered first. Source: https://github.com/MiliLab/PEARL
 """
 
-# FOLDED mmreward/rewards/probes.py: Perception probes (PEARL): does the policy itself see what its reasoning will need?
-
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from itertools import islice, pairwise
@@ -18,12 +16,13 @@ from ...errors import Unscorable
 from ...registry import reward
 from ...types import Sample, Score
 from ...verifiers.response import Verdict, verified
+from ...verifiers.text import nfkc
 
 PARTS = ("answered", "all_right")
 MOST = 64
-"""Probes of one question."""
+"""Probes of one question, at most."""
 TAGS = 4 * MOST
-"""Tags that are looked at; a response with more is not read."""
+"""Tags of a response, at most; one with more is not read."""
 TAG = re.compile(r"<(/?)a(\d{1,3})>")
 NUMBER = re.compile(r"[+-]?\d{1,15}(?:\.\d{1,15})?")
 PROMPT = "Look at the picture and answer each question with a word, a number or a short phrase.\n{listing}"
@@ -37,7 +36,8 @@ class Probe(NamedTuple):
 
 
 def probes_of(entries: Any) -> list[Probe]:
-    """The probes of a data row: a list of {"question", "answer"}, where answer may be a list of synonyms.
+    """Read the probes of a data row: a list of {"question", "answer"}, where answer may be a list of
+    synonyms.
 
     Raises:
         Unscorable: "missing" or "error" with what is wrong, as that is the data's fault.
@@ -64,13 +64,13 @@ def _probe(number: int, entry: Any) -> Probe:
 
 
 def probe_prompt(probes: Sequence[Probe]) -> str:
-    """What to ask the policy in the auxiliary rollout."""
+    """Prompt of the auxiliary rollout."""
     lines = (f"{k}. {probe.question} Write <a{k}>...</a{k}>." for k, probe in enumerate(probes, start=1))
     return PROMPT.format(listing="\n".join(lines))
 
 
 def read_probes(text: str) -> dict[int, list[str]]:
-    """Number -> every answer given under it, from the tags after the last `</think>`.
+    """Read the answers by number, every one given under it, from the tags after the last `</think>`.
 
     An answer is what stands between an opening tag and the closing tag of the same number right after it.
 
@@ -93,15 +93,16 @@ def read_probes(text: str) -> dict[int, list[str]]:
 
 
 def probe_accuracy(text: str, probes: Sequence[Probe]) -> Verdict:
-    """Share of the probes answered rightly, 0 to 1; one that is not answered, or answered twice, is wrong.
+    """Grade a rollout: share of the probes answered rightly, 0 to 1; one that is not answered, or answered
+    twice, is wrong.
 
-    `parts`: the share that was answered once, and whether all are right.
+    `parts`: the share that was answered once, and 1 where all are right.
 
     Raises:
         Unscorable: as `read_probes`.
     """
-    said = read_probes(text)
-    once = {number: answers[0] for number, answers in said.items() if len(answers) == 1 and answers[0]}
+    given = read_probes(text)
+    once = {number: answers[0] for number, answers in given.items() if len(answers) == 1 and answers[0]}
     right = [k in once and is_right(once[k], probe) for k, probe in enumerate(probes, start=1)]
     answered = sum(k in once for k in range(1, len(probes) + 1)) / len(probes)
     wrong = [str(k) for k, good in enumerate(right, start=1) if not good]
@@ -109,32 +110,20 @@ def probe_accuracy(text: str, probes: Sequence[Probe]) -> Verdict:
     return Verdict(sum(right) / len(probes), {"answered": answered, "all_right": float(all(right))}, note)
 
 
-def is_right(said: str, probe: Probe) -> bool:
-    """Equal to one of the answers: as a number where both are one, else but for case, spacing and the
-    punctuation around it."""
-    return any(_same(_normal(said), _normal(answer)) for answer in probe.answers)
+def is_right(answer: str, probe: Probe) -> bool:
+    """True for an answer equal to one of the probe's: as a number where both are one, else but for case,
+    spacing and the punctuation around it."""
+    return any(_same(_normal(answer), _normal(right)) for right in probe.answers)
 
 
-def pearl_probe_accuracy(text: str, probes: Sequence[Probe]) -> float:
-    """PEARL's number, for comparison: right / answered, answers paired with probes by their order.
-
-    The number in a tag is ignored and a probe that is left out costs nothing, so a policy that answers one
-    easy probe first earns 1.0. No answer at all gives 0.
-    """
-    answers = re.findall(r"<a\d{1,3}>([^<]{0,4096})</a\d{1,3}>", text)[: len(probes)]
-    right = [is_right(said, probe) for said, probe in zip(answers, probes, strict=False)]
-    return sum(right) / len(right) if right else 0.0
-
-
-def _same(said: str, wanted: str) -> bool:
-    if NUMBER.fullmatch(said) and NUMBER.fullmatch(wanted):
-        return Fraction(said) == Fraction(wanted)
-    return bool(said) and said == wanted
+def _same(answer: str, right: str) -> bool:
+    if NUMBER.fullmatch(answer) and NUMBER.fullmatch(right):
+        return Fraction(answer) == Fraction(right)
+    return bool(answer) and answer == right
 
 
 def _normal(text: str) -> str:
-    plain = unicodedata.normalize("NFKC", text[:4096]).replace("\u2212", "-").casefold()
-    return " ".join(plain.split()).strip(" .,;:!?*_`\"'()")
+    return " ".join(nfkc(text[:4096]).casefold().split()).strip(" .,;:!?*_`\"'()")
 
 
 @reward(
@@ -156,11 +145,11 @@ def _normal(text: str) -> str:
 def probes() -> Any:
     """Share of a question's perception probes that the policy answers rightly, 0 to 1.
 
-    The response is the auxiliary rollout, written for `verifiers.probes.probe_prompt`: all probes answered
+    The response is the auxiliary rollout, written for `probe_prompt`: all probes answered
     at once as `<a1>...</a1><a2>...</a2>`. Where it stands in another column of the data, name that column
     for `response` in the configuration. `sample.meta["probes"]` holds {"question", "answer"} each, with a
     list of answers for synonyms. A probe that is left out or answered twice is wrong; a response without a
-    readable answer is worth 0 with `parts["parsed"]` 0. What to do with the score: `shaping.perception`.
+    readable answer is worth 0 with `parts["parsed"]` 0. The gate that uses the score: `adapters.trl_gate`.
     """
 
     async def score(sample: Sample) -> Score:

@@ -1,6 +1,5 @@
-"""Time spans of a video: reading them in the forms models write, and how two of them overlap."""
-
-# FOLDED mmreward/rewards/temporal.py: When something happens in a video.
+"""Temporal grounding: time spans of a video in the forms models write, and how far they overlap the true
+ones."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from ...types import Sample, Score
 from ...verifiers.boxes import Matrix, best_match, number_of, ramp
 from ...verifiers.lists import parse_list
 from ...verifiers.response import Several, Verdict, expect_one, segment, verified
-from ...verifiers.text import compatible
+from ...verifiers.text import nfkc
 
 START, END = ("start", "start_time", "begin", "from"), ("end", "end_time", "stop", "to")
 BOTH = ("span", "timestamp", "timestamps", "time", "segment")
@@ -28,18 +27,18 @@ MAX_SPANS = 1000
 
 
 class Span(NamedTuple):
-    """In seconds, start before end."""
+    """A time span in seconds, start before end."""
 
     start: float
     end: float
 
 
 def read_spans(text: str) -> list[Span | None]:
-    """The spans of an answer; None stands for one that is no time, or ends before it starts.
+    """Read the spans of an answer; None stands for one that is no time, or ends before it starts.
 
     Read are "12.5s - 20s", "1:02 to 1:10", "from 12 to 20 seconds", several of them on lines or between
     semicolons, and JSON: [12.5, 20], {"start": ..., "end": ...}, {"timestamp": [...]} and lists of those.
-    Words around a span make it unreadable: what would be taken from a sentence is a guess.
+    Words around a span make it unreadable: a span taken from a sentence is a guess.
 
     Raises:
         Unscorable: "unparsable" when there are none; an empty list is none, and can be right.
@@ -88,7 +87,7 @@ def _span(pair: Sequence[Any]) -> Span | None:
 
 
 def seconds_of(value: Any) -> float | None:
-    """12.5, "12.5", "12.5s", "1:02" or "1:02:03" in seconds; None for anything else."""
+    """Read a time in seconds: 12.5, "12.5", "12.5s", "1:02" or "1:02:03"; None for anything else."""
     if not isinstance(value, str):
         return number_of(value)
     text = _plain(value[:MAX_PIECE]).removesuffix("s").strip()
@@ -100,7 +99,7 @@ def seconds_of(value: Any) -> float | None:
 
 
 def _plain(text: str) -> str:
-    return " ".join(compatible(text).translate(DASHES).casefold().split())
+    return " ".join(nfkc(text).translate(DASHES).casefold().split())
 
 
 def t_iou(a: Span, b: Span) -> float:
@@ -110,9 +109,21 @@ def t_iou(a: Span, b: Span) -> float:
 
 
 def t_ious(found: Sequence[Span | None], truth: Sequence[Span]) -> Matrix:
-    """Of every found span with every true one; 0 for one that could not be read."""
+    """Temporal IoU of every found span with every true one, (found, true); 0 for one that could not be
+    read."""
     rows = [[t_iou(span, other) if span else 0.0 for other in truth] for span in found]
     return np.array(rows, dtype=float).reshape(len(found), len(truth))
+
+
+def _target_spans(target: Any) -> list[Span]:
+    """Spans of a target; one that cannot be read is a fault of the data."""
+    spans = spans_of(target)
+    truth = [span for span in spans if span is not None]
+    if len(truth) < len(spans):
+        raise Unscorable(
+            f"a target span is not [start, end] in seconds with start < end: {str(target)[:200]}"
+        )
+    return truth
 
 
 PARTS = ("t_iou", "precision", "recall", "found", "true")
@@ -133,7 +144,7 @@ def temporal(
     empty_decay: float = 0.5,
     bare: bool = False,
 ) -> Any:
-    """How well the time spans of an answer fit the true ones, by temporal IoU, 0 to 1.
+    """Time spans of an answer against the true ones, by temporal IoU, 0 to 1.
 
     The answer is "12.5s - 20s", "1:02 to 1:10", [12.5, 20] or {"start": 12.5, "end": 20}, in seconds or clock
     times and with no other words. For one true span it is one span: several are worth 0 unless the first or
@@ -154,7 +165,7 @@ def temporal(
         )
 
     async def score(sample: Sample) -> Score:
-        truth = _truth(sample.target)
+        truth = _target_spans(sample.target)
 
         def check() -> Verdict:
             spans = read_spans(segment(sample.response or "", bare=bare).answer)
@@ -174,13 +185,3 @@ def temporal(
         return verified(check, PARTS)
 
     return score
-
-
-def _truth(target: Any) -> list[Span]:
-    spans = spans_of(target)
-    truth = [span for span in spans if span is not None]
-    if len(truth) < len(spans):
-        raise Unscorable(
-            f"a target span is not [start, end] in seconds with start < end: {str(target)[:200]}"
-        )
-    return truth

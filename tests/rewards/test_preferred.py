@@ -1,4 +1,4 @@
-"""Which of two a judge prefers, and what the first of its two turns says."""
+"""Readers of a judge's turns: the preferred one of two, and the first of two turns."""
 
 import time
 
@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from mmreward import Unscorable
 from mmreward.rewards.judged.asking import CRITERIA, TIE, preferred, read_branch
-from mmreward.rewards.peers.answers import br_rm
 
 SAID = {
     "1": "1",
@@ -106,7 +105,3 @@ def test_a_megabyte_takes_no_time(text):
         with pytest.raises(Unscorable):
             read(text)
     assert time.process_time() - begun < 1
-
-
-def test_br_rm_s_reward_as_published():
-    assert (br_rm(True, True), br_rm(False, True), br_rm(True, False)) == (0.0, -1.0, -100.0)

@@ -1,54 +1,11 @@
-"""Where the answer is, and what a listener may hear of the reasoning."""
+"""Masking of the verdict: what a listener may read of the reasoning."""
 
 import time
 
 import pytest
 
-from mmreward import Unscorable
-from mmreward.verifiers.response import inside_box, mask_verdict, segment
-
-
-@pytest.mark.parametrize(
-    ("text", "thought", "answer"),
-    [
-        ("<think>I see.</think><answer>yes</answer>", "I see.", "yes"),
-        ("I see.</think>\n<answer> yes </answer>", "I see.", "yes"),
-        ("<answer>yes</answer>", "", "yes"),
-        ("<think>a</think>b</think><answer>yes</answer>", "a</think>b", "yes"),
-        ("<think>like <answer> </answer></think><answer>no</answer>", "like <answer> </answer>", "no"),
-        ("<think>x</think><answer>yes", "x", "yes"),
-        ("<think>x</think><answer></answer>", "x", ""),
-        ("<think>x</think><answer>\U0001f431 \u05e9</answer> bye", "x", "\U0001f431 \u05e9"),
-    ],
-)
-def test_the_answer_is_what_the_tags_after_the_thinking_hold(text, thought, answer):
-    assert segment(text) == (thought, answer)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "<think>never closed",
-        "<think>never closed <answer>yes</answer>",
-        "no tags",
-        "",
-        "<think>x</think>yes",
-        "<think><answer>yes</answer></think>",
-        "<think>x</think><answer>yes</answer><answer>no</answer>",
-    ],
-)
-def test_no_answer_cut_off_and_several_answers_are_unparsable(text):
-    with pytest.raises(Unscorable) as refusal:
-        segment(text)
-    assert refusal.value.status == "unparsable"
-
-
-def test_without_tags_the_rest_is_the_answer_only_when_asked_for():
-    assert segment("<think>x</think> yes ", bare=True) == ("x", "yes")
-    assert segment("<answer>yes</answer> no", bare=True).answer == "yes"
-    with pytest.raises(Unscorable):
-        segment("<think>never closed", bare=True)
-
+from mmreward.rewards.judged.listener import mask_verdict
+from mmreward.verifiers.response import segment
 
 EVIDENCE = [
     "There is a red circle in the top left.",
@@ -142,27 +99,3 @@ def test_a_megabyte_is_masked_in_little_time(text):
     mask_verdict(text, ("yes", "no"))
     segment(text, bare=True)
     assert time.process_time() - begun < 5
-
-
-@pytest.mark.parametrize(
-    ("text", "inside"),
-    [
-        (r"so \boxed{42}.", "42"),
-        (r"\boxed{1} then \boxed {\frac{1}{2}}", r"\frac{1}{2}"),
-        (r"\fbox{a}", "a"),
-        (r"\boxed{\{1, 2\}}", r"\{1, 2\}"),
-        (r"\boxed{}", ""),
-        (r"\boxed{1", None),
-        (r"\boxed 5 {6}", None),
-        ("42", None),
-        (r"\boxed{" + "1" * 5000 + "}", None),
-    ],
-)
-def test_the_last_box_is_read_with_its_braces_balanced(text, inside):
-    assert inside_box(text) == inside
-
-
-def test_a_response_whose_thinking_the_template_opened_must_close_it():
-    with pytest.raises(Unscorable, match="cut off"):
-        segment("I wonder <answer>yes</answer>", prefilled=True)
-    assert segment("I see</think><answer>yes</answer>", prefilled=True) == ("I see", "yes")

@@ -1,4 +1,4 @@
-"""What never reaches computer algebra."""
+"""Expressions that never reach computer algebra: bounds of their size."""
 
 import time
 

@@ -1,18 +1,15 @@
-"""Classification of a plotted time series in TimeMaster's sections: <think>, <class>, and <extension>.
+"""Classification: the answer is the name of a class, yes or no, or the class of a time series in TimeMaster's
+sections.
 
-Whether the extension (advice that follows from the class) is good is a judge's to say, not read here; that
-it is there, once, in its place and of some length is.
+`label` takes the class's name, or one of its other names, and nothing else. Never containment: under it an
+empty answer, a single letter and the list of all classes are all right (Visual-RFT issues 70, 79 and 176).
+
+`time_series` (TimeMaster, arXiv:2506.13705) reads `<think>`, `<class>` and `<extension>`. Whether the
+extension (advice that follows from the class) is good is for a judge to say; here it must be there, once, in
+its place and of some length.
+
+`yes_no`: the first word decides, and an answer that says both says neither.
 """
-
-# FOLDED mmreward/verifiers/label.py: Classification: the answer is the name of the class, or one of its other names, and nothing else.
-#
-# Never containment: under it an empty answer, a single letter and the list of all classes are all right
-# (Visual-RFT issues 70, 79 and 176).
-#
-# FOLDED mmreward/rewards/label.py: Classification: 1 for the class's name, exactly, after or without thinking.
-# FOLDED mmreward/rewards/time_series.py: Classes of plotted time series, in the sections of TimeMaster.
-# FOLDED mmreward/verifiers/yes_no.py: Yes or no: the first word decides, and an answer that says both says neither.
-# FOLDED mmreward/rewards/yes_no.py: Yes-or-no questions: 1 for the right one, and nothing for saying both.
 
 import re
 from collections.abc import Iterable, Mapping, Set
@@ -22,14 +19,16 @@ from typing import Any
 from ...errors import Unscorable
 from ...registry import reward
 from ...types import Sample, Score
-from ...verifiers.response import Verdict, bounded, short_answer, verified
-from ...verifiers.text import EDGES, name_of
+from ...verifiers.response import Verdict, normalise_answer, short_answer, verified
+from ...verifiers.text import EDGES, normalise_name
+
+# --- the name of a class --------------------------------------------------------------------------
 
 LABEL_PARTS = ("correct", "known")
 
 
-def names_of(target: Any) -> Set[str]:
-    """All names of the true class: a text, a list of them, or {"label": ..., "aliases": [...]}.
+def label_names(target: Any) -> Set[str]:
+    """Read all names of the true class: a text, a list of them, or {"label": ..., "aliases": [...]}.
 
     Raises:
         Unscorable: there is none, or one that is empty.
@@ -41,14 +40,14 @@ def names_of(target: Any) -> Set[str]:
         given = [target]
     if not isinstance(given, list | tuple):
         raise Unscorable(f"the target {target!r} is no label: give a text, or a list of a class's names")
-    names = [name_of(name) if isinstance(name, str) else "" for name in given]
+    names = [normalise_name(name) if isinstance(name, str) else "" for name in given]
     if not names or not all(names):
         raise Unscorable(f"the target {target!r} has no name, or an empty one")
     return frozenset(names)
 
 
 def known_labels(given: Any, names: Set[str]) -> Set[str]:
-    """The names of all classes, where a sample lists them; the true one must be among them.
+    """Read the names of all classes, where a sample lists them; the true one must be among them.
 
     Raises:
         Unscorable: it is not, or these are no texts.
@@ -57,78 +56,25 @@ def known_labels(given: Any, names: Set[str]) -> Set[str]:
         return frozenset()
     if isinstance(given, str | bytes) or not isinstance(given, Iterable):
         raise Unscorable(f"labels are a list of texts, not {given!r}")
-    labels = frozenset(name_of(str(label)) for label in given)
+    labels = frozenset(normalise_name(str(label)) for label in given)
     if not names & labels:
         raise Unscorable(f"the target {sorted(names)[0]!r} is none of the labels {', '.join(sorted(labels))}")
     return labels
 
 
-def judge_label(answer: str, names: Set[str], labels: Set[str] = frozenset()) -> Verdict:
-    """1 when the answer, normalised by `name_of`, is one of the names.
+def grade_label(answer: str, names: Set[str], labels: Set[str] = frozenset()) -> Verdict:
+    """Grade an answer: 1 when it is one of the names, both normalised by `normalise_name`.
 
-    `parts["known"]` is whether it is the name of any class, which tells a confusion from a made-up label.
+    `parts["known"]` is 1 for the name of any class, which tells a confusion from a made-up label.
 
     Raises:
         Unscorable: "unparsable" when it is empty.
     """
-    name = name_of(answer)
+    name = normalise_name(answer)
     if not name:
         raise Unscorable("the answer is empty", "unparsable")
     correct = name in names
     return Verdict(float(correct), {"correct": float(correct), "known": float(correct or name in labels)})
-
-
-TIME_SERIES_PARTS = ("correct", "known", "form")
-
-FORM_WEIGHT = 0.1
-"""Of the form beside the class, as in TimeMaster."""
-
-
-def sections(text: str, names: tuple[str, ...]) -> dict[str, str] | None:
-    """What each section holds; None unless all are there, each once, in this order, and nothing else.
-
-    Linear: every tag is counted and found once.
-    """
-    found, rest = {}, text.strip()
-    for name in names:
-        opening, closing = f"<{name}>", f"</{name}>"
-        if text.count(opening) != 1 or text.count(closing) != 1 or not rest.startswith(opening):
-            return None
-        inside, closed, rest = rest.removeprefix(opening).partition(closing)
-        if not closed:
-            return None
-        found[name], rest = inside.strip(), rest.lstrip()
-    return None if rest else found
-
-
-def judge_time_series(
-    text: str, names: Set[str], labels: Set[str], *, extension: bool, min_chars: int
-) -> Verdict:
-    """0.9 for the right class plus 0.1 for the form.
-
-    The class is what the only `<class>` after the thinking holds, compared as labels are. The form counts
-    when all sections are there in order, the thinking (and the extension) has `min_chars` characters other
-    than spaces, and the class, where the classes are known, is one of them.
-
-    Raises:
-        Unscorable: "unparsable" when there is no `<class>` after the thinking, or more than one, or an empty
-            one.
-    """
-    body = text.rpartition("</think>")[2]
-    if body.count("<class>") != 1 or "</class>" not in body:
-        raise Unscorable("one <class>...</class> is expected after the thinking", "unparsable")
-    if "<think>" in body:
-        raise Unscorable("the reasoning was never closed: the response is cut off", "unparsable")
-    inside = body.partition("<class>")[2].partition("</class>")[0]
-    verdict = judge_label(bounded(inside), names, labels)
-    parts = ("think", "class", "extension") if extension else ("think", "class")
-    found = sections(text, parts)
-    full = found is not None and all(
-        len("".join(words.split())) >= min_chars for name, words in found.items() if name != "class"
-    )
-    form = float(full and (not labels or verdict.parts["known"] == 1))
-    value = (1 - FORM_WEIGHT) * verdict.value + FORM_WEIGHT * form
-    return Verdict(value, {**verdict.parts, "form": form})
 
 
 @reward(
@@ -148,28 +94,83 @@ def label(thinking: bool = True, bare: bool = False) -> Any:
 
     `sample.target` is the label, a list of its names, or {"label": ..., "aliases": [...]}. Case, spacing,
     underscores and surrounding punctuation do not matter; everything else does, so a list of several labels
-    is worth 0. `sample.meta["labels"]`, where given, lists all classes: `parts["known"]` is then whether the
-    answer names any of them, and `parts["chance"]` what a blind guess earns (else 0).
+    is worth 0. `sample.meta["labels"]`, where given, lists all classes: `parts["known"]` is then 1 where the
+    answer names any of them, and `parts["chance"]` the mean score of a blind guess (else 0).
 
     Args:
-        thinking: the label is what the `<answer>` tags after the reasoning hold. Without (CLS-RL's
+        thinking: the label is the content of the `<answer>` tags after the reasoning. Without (CLS-RL's
             No-Thinking-RL), the whole response is the label, and tags make it wrong.
         bare: with thinking, accept an answer without `<answer>` tags.
     """
 
     async def score(sample: Sample) -> Score:
-        names = names_of(sample.target)
+        names = label_names(sample.target)
         labels = known_labels(sample.meta.get("labels"), names)
         response = sample.response or ""
 
         def answer() -> str:
-            return short_answer(response, bare=bare) if thinking else bounded(response)
+            return short_answer(response, bare=bare) if thinking else normalise_answer(response)
 
-        judged = verified(lambda: judge_label(answer(), names, labels), LABEL_PARTS)
+        judged = verified(lambda: grade_label(answer(), names, labels), LABEL_PARTS)
         guess = 1 / len(labels) if labels else 0.0
         return replace(judged, parts={**judged.parts, "chance": guess})
 
     return score
+
+
+# --- the class of a time series -------------------------------------------------------------------
+
+TIME_SERIES_PARTS = ("correct", "known", "form")
+
+FORM_WEIGHT = 0.1
+"""Weight of the form beside the class, as in TimeMaster."""
+
+
+def sections(text: str, names: tuple[str, ...]) -> dict[str, str] | None:
+    """Contents of the sections; None unless all are there, each once, in this order, and nothing else.
+
+    Linear: every tag is counted and found once.
+    """
+    found, rest = {}, text.strip()
+    for name in names:
+        opening, closing = f"<{name}>", f"</{name}>"
+        if text.count(opening) != 1 or text.count(closing) != 1 or not rest.startswith(opening):
+            return None
+        inside, closed, rest = rest.removeprefix(opening).partition(closing)
+        if not closed:
+            return None
+        found[name], rest = inside.strip(), rest.lstrip()
+    return None if rest else found
+
+
+def grade_time_series(
+    text: str, names: Set[str], labels: Set[str], *, extension: bool, min_chars: int
+) -> Verdict:
+    """Grade a response: 0.9 for the right class plus 0.1 for the form.
+
+    The class is the content of the only `<class>` after the thinking, compared as labels are. The form counts
+    when all sections are there in order, the thinking (and the extension) has `min_chars` characters other
+    than spaces, and the class, where the classes are known, is one of them.
+
+    Raises:
+        Unscorable: "unparsable" when there is no `<class>` after the thinking, or more than one, or an empty
+            one.
+    """
+    body = text.rpartition("</think>")[2]
+    if body.count("<class>") != 1 or "</class>" not in body:
+        raise Unscorable("one <class>...</class> is expected after the thinking", "unparsable")
+    if "<think>" in body:
+        raise Unscorable("the reasoning was never closed: the response is cut off", "unparsable")
+    inside = body.partition("<class>")[2].partition("</class>")[0]
+    verdict = grade_label(normalise_answer(inside), names, labels)
+    parts = ("think", "class", "extension") if extension else ("think", "class")
+    found = sections(text, parts)
+    full = found is not None and all(
+        len("".join(words.split())) >= min_chars for name, words in found.items() if name != "class"
+    )
+    form = float(full and (not labels or verdict.parts["known"] == 1))
+    value = (1 - FORM_WEIGHT) * verdict.value + FORM_WEIGHT * form
+    return Verdict(value, {**verdict.parts, "form": form})
 
 
 @reward(
@@ -201,16 +202,18 @@ def time_series(extension: bool = False, min_chars: int = 32) -> Any:
         raise ValueError(f"min_chars is {min_chars}: an empty section must not count, so it is at least 1")
 
     async def score(sample: Sample) -> Score:
-        names = names_of(sample.target)
+        names = label_names(sample.target)
         labels = known_labels(sample.meta.get("labels"), names)
         response = sample.response or ""
         return verified(
-            lambda: judge_time_series(response, names, labels, extension=extension, min_chars=min_chars),
+            lambda: grade_time_series(response, names, labels, extension=extension, min_chars=min_chars),
             TIME_SERIES_PARTS,
         )
 
     return score
 
+
+# --- yes or no ------------------------------------------------------------------------------------
 
 YES_NO_PARTS = ("correct", "said_yes")
 
@@ -221,8 +224,8 @@ VERDICTS = re.compile(r"\b(?:yes|no(?! [^\W\d_]))\b|\bno (?=yes\b)")
 """Every `yes`, and every `no` that is not the determiner of a noun, as in "no cat"."""
 
 
-def said(answer: str) -> bool:
-    """Whether a short answer says yes. "Yes, there is no cat" does; "yes and no" says nothing.
+def says_yes(answer: str) -> bool:
+    """Read a short answer: True for yes. "Yes, there is no cat" is yes; "yes and no" says nothing.
 
     The answer's first word, or the first after "the answer is", must be one of the two: words like "know" or
     "yesterday" are neither, and "not yes" is not read.
@@ -241,8 +244,8 @@ def said(answer: str) -> bool:
     return word[0] == "yes"
 
 
-def truth_of(target: Any) -> bool:
-    """A target: true or false, 1 or 0, or a text that says yes or no.
+def yes_no_target(target: Any) -> bool:
+    """Read a target: true or false, 1 or 0, or a text that says yes or no.
 
     Raises:
         Unscorable: it is none of these.
@@ -250,14 +253,14 @@ def truth_of(target: Any) -> bool:
     if isinstance(target, bool) or (isinstance(target, int | float) and target in (0, 1)):
         return bool(target)
     try:
-        return said(target if isinstance(target, str) else "")
+        return says_yes(target if isinstance(target, str) else "")
     except Unscorable as failure:
         raise Unscorable(f"the target {target!r} is neither yes nor no") from failure
 
 
-def judge_yes_no(answer: str, truth: bool) -> Verdict:
-    """1 when the answer says what is true."""
-    yes = said(answer)
+def grade_yes_no(answer: str, truth: bool) -> Verdict:
+    """Grade an answer: 1 when it says what is true."""
+    yes = says_yes(answer)
     return Verdict(float(yes == truth), {"correct": float(yes == truth), "said_yes": float(yes)})
 
 
@@ -282,10 +285,10 @@ def yes_no(bare: bool = False, boxed: bool = False) -> Any:
     """
 
     async def score(sample: Sample) -> Score:
-        truth = truth_of(sample.target)
+        truth = yes_no_target(sample.target)
         response = sample.response or ""
         return verified(
-            lambda: judge_yes_no(short_answer(response, bare=bare, boxed=boxed), truth), YES_NO_PARTS
+            lambda: grade_yes_no(short_answer(response, bare=bare, boxed=boxed), truth), YES_NO_PARTS
         )
 
     return score
