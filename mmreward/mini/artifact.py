@@ -21,7 +21,7 @@ from transformers import (
     ViTImageProcessor,
 )
 
-from ..models import ASSETS
+from ..assets import ASSETS
 from . import world
 from .corrupt import KINDS, PLAIN, corrupt, soften
 from .loop import Plan, fit

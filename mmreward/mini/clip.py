@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from ..models import ASSETS
+from ..assets import ASSETS
 from . import world
 from .corrupt import soften
 from .loop import Plan, fit, tokenizer

@@ -19,7 +19,7 @@ from PIL import Image
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, PreTrainedTokenizerFast
 
-from ..models import ASSETS
+from ..assets import ASSETS
 from . import oracle, world
 from .loop import Plan, fit, tokenizer
 

@@ -1,9 +1,9 @@
-"""What a Qwen-family model sees of a picture or a clip: its patches, what stands for it in the prompt, and
-the vision tower's output, kept by content so that a picture is encoded once.
-"""
+"""Pictures and clips for Qwen-family vision towers: patches, placeholders in the prompt, and encoded
+features.
 
-# FOLDED mmreward/models/patches.py: Float pixels to the patches of a Qwen vision tower, differentiably: what the image processor does to 8-bit
-# pictures, in tensors.
+Features are kept by content, so that a picture is encoded once. `patches_of` is the differentiable form: what
+the checkpoint's image processor does to 8-bit pictures, done to float tensors. Knows nothing of questions.
+"""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple, cast
@@ -18,15 +18,15 @@ from ..pixels import Recipe, normalise, resize_float
 
 
 class Patches(NamedTuple):
-    """`values` (N * height * width, features) of N pictures in turn; `grid` is (time, height, width) of
-    each."""
+    """Vision-tower input: `values` (N * height * width, features) of N pictures in turn; `grid` is (time,
+    height, width) of each."""
 
     values: torch.Tensor
     grid: tuple[int, int, int]
 
 
 def patches_of(pixels: torch.Tensor, size: tuple[int, int], images: Any) -> Patches:
-    """Resize, normalise and cut up pictures.
+    """Patches of float pictures, resized and normalised, with a gradient.
 
     Args:
         pixels: (N, 3, H, W) float in [0, 1].
@@ -55,8 +55,8 @@ Qwen2.5-VL-7B in bfloat16. They leave with the weights."""
 
 
 class View(NamedTuple):
-    """How closely a model looks. Pictures are brought between `low` and `high` pixels; None leaves that to
-    the checkpoint. Of a clip, two frames a second are taken, at most `frames`."""
+    """Limits on resolution and frames. Pictures are brought between `low` and `high` pixels; None leaves that
+    to the checkpoint. Of a clip, two frames a second are taken, at most `frames`."""
 
     low: int | None = None
     high: int | None = None
@@ -64,7 +64,7 @@ class View(NamedTuple):
 
 
 class Sight(NamedTuple):
-    """One picture or clip, prepared.
+    """Prepared picture or clip: its patches, and the text that stands for it in the prompt.
 
     `text` stands for it in the prompt, with `tokens` placeholders in it. `grid` is (time, height, width) in
     patches, `seconds` the time between a clip's patches. `patches` is None for what has been encoded already.
@@ -78,11 +78,11 @@ class Sight(NamedTuple):
     seconds: float
     patches: torch.Tensor | None
     media: Media | None = None
-    """Where to look again, should the features be gone by the time they are needed."""
+    """The source, for when the features have left the cache by the time they are needed."""
 
 
 class Features(NamedTuple):
-    """The vision tower's output for one picture or clip: (tokens, hidden), and the same for deeper levels."""
+    """Vision-tower output of one picture or clip: (tokens, hidden), and the same of deeper levels."""
 
     embedding: torch.Tensor
     deep: tuple[torch.Tensor, ...]
@@ -128,7 +128,7 @@ class Vision:
         return int(images.patch_size * images.merge_size)
 
     def look(self, media: Media, view: View) -> Sight:
-        """Decode, resize and cut into patches, or recall what is known of something encoded before."""
+        """Patches of a picture or clip, or its record without patches where its features are in the cache."""
         key = (media.key, view)
         known = self._known.get(key)
         if known is not None and key in self._features:
