@@ -1,4 +1,4 @@
-"""Training of one miniature model: `python -m mmreward.mini.train flow|clip|vlm|artifact`.
+"""Train one of the miniature's models: `python -m mmreward.mini.train flow|clip|vlm|artifact`.
 
 It only dispatches: each target is `mmreward.mini.<name>.train(out, scale, seed)`. A run that was cut short
 goes on from its checkpoint under `<out>/.checkpoints`; delete that to start again.

@@ -104,8 +104,8 @@ def pack(rows: Sequence[Row], tokenizer: PreTrainedTokenizerFast) -> Batch:
         used = slice(0, len(row.ids))
         ids[index, used], owner[index, used], weight[index, used] = row.ids, row.owner, row.weight
         positions[:, index, used] = row.positions
-    # A token looks back at the prefix (owner 0) and at its own branch; a pad token (-1) at other padding
-    # only.
+    # A token looks back at the prefix (owner 0) and at its own branch. Padding (-1) stands last, so that
+    # nothing looks at it.
     causal = np.tri(length, dtype=bool)[None]
     mask = causal & ((owner[:, None, :] == 0) | (owner[:, :, None] == owner[:, None, :]))
     predicts = torch.from_numpy(weight) > 0

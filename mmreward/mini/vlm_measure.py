@@ -79,7 +79,7 @@ def grounding(things: Sequence[Thing], answer: str) -> list[float]:
     best = []
     for thing in things:
         fits = [
-            (iou(Box(*thing.box), Box(*box[:4])), i)
+            (iou(Box(*thing.box), Box(box[0], box[1], box[2], box[3])), i)
             for i, (label, box) in enumerate(rows)
             if label == " ".join(thing.kind)
         ]
