@@ -347,17 +347,17 @@ def preferable(
     return caption, "1" if (one.f1, not one.crossed) > (two.f1, not two.crossed) else "2"
 
 
-def prefer(first: Scene, second: Scene, rng: np.random.Generator, heard: bool) -> Dialogue | None:
-    """Preference between two pictures; with `heard`, given another's reasoning (wrong in three cases of
+def prefer(first: Scene, second: Scene, rng: np.random.Generator, reasoned: bool) -> Dialogue | None:
+    """Preference between two pictures; with `reasoned`, given another's reasoning (wrong in three cases of
     ten)."""
     chosen = preferable(first, second, rng)
     if chosen is None:
         return None
     caption, answer = chosen
-    asked = PREFER.format(prompt=caption)
-    if not heard:
+    question = PREFER.format(prompt=caption)
+    if not reasoned:
         reasoning = prefer_reasoning(caption, first.things, second.things)
-        return Dialogue("prefer", asked, REASONED.format(reasoning=reasoning, answer=answer))
+        return Dialogue("prefer", question, REASONED.format(reasoning=reasoning, answer=answer))
     seen = (first.things, second.things) if rng.random() < 0.7 else (second.things, first.things)
     return Dialogue(
         "prefer_listen", prefer_listen_question(caption, prefer_reasoning(caption, *seen)), answer

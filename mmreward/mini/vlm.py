@@ -138,11 +138,13 @@ def _lay(
     ids, owner, weight = list(prefix), [0] * len(prefix), [0.0] * len(prefix)
     columns = [np.concatenate([np.arange(len(prefix))[None], rope])]
     for number, (branch, (question, answer)) in enumerate(zip(row.branches, encoded, strict=True), start=1):
-        asked, said = [*question, *turn], [*answer, end]
-        ids += asked + said
-        size = len(asked) + len(said)
+        question_ids, answer_ids = [*question, *turn], [*answer, end]
+        ids += question_ids + answer_ids
+        size = len(question_ids) + len(answer_ids)
         owner += [number] * size
-        weight += [0.0] * (len(asked) - 1) + [branch.weight / len(said)] * len(said) + [0.0]
+        weight += (
+            [0.0] * (len(question_ids) - 1) + [branch.weight / len(answer_ids)] * len(answer_ids) + [0.0]
+        )
         steps = np.arange(size)[None]
         columns.append(np.concatenate([len(prefix) + steps, np.repeat(rope.max() + 1 + steps, 3, axis=0)]))
     return _Laid(ids, owner, weight, np.concatenate(columns, axis=1))
@@ -276,9 +278,9 @@ def instruct(
     table = model.get_input_embeddings().weight
     compass = compass_loss(seen, [scene for some in scenes for scene in some], table, tokenizer)
     right = (logits.argmax(-1) == batch.targets).tolist()
-    said = {word: tokenizer.convert_tokens_to_ids(word) for word in ("yes", "no")}
+    verdict_ids = {word: tokenizer.convert_tokens_to_ids(word) for word in ("yes", "no")}
     verdicts = [
-        ok for ok, target in zip(right, batch.targets.tolist(), strict=True) if target in said.values()
+        ok for ok, target in zip(right, batch.targets.tolist(), strict=True) if target in verdict_ids.values()
     ]
     figures = {
         "token": float(np.mean(right)),
@@ -337,7 +339,7 @@ def _double_row(rng: np.random.Generator, tokenizer: PreTrainedTokenizerFast, mi
         second = sample_scene(rng, [kind for kind, number in changed.kinds for _ in range(number)])
     if rng.random() < 0.5:
         first, second = second, first
-    drawn = [draw.prefer(first, second, rng, heard) for heard in rng.permutation([False, True, True])]
+    drawn = [draw.prefer(first, second, rng, reasoned) for reasoned in rng.permutation([False, True, True])]
     dialogues = _fitting([d for d in drawn if d is not None], tokenizer)
     pictures = tuple(draw_picture(scene, rng, spoilt=0.0).pixels for scene in (first, second))
     branches = tuple(Branch(d.question, d.answer, mix.weight.get(d.task, 1.0)) for d in dialogues)

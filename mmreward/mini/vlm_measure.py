@@ -169,7 +169,7 @@ def _preferred(
     asked: list[Dialogue] = []
     while len(asked) < n // 2:
         pair = [draw_scene(rng), draw_scene(rng)]
-        new = dialogues.prefer(pair[0], pair[1], rng, heard=False)
+        new = dialogues.prefer(pair[0], pair[1], rng, reasoned=False)
         if new is not None:
             pictures.append([Image.fromarray(draw_picture(scene, rng, spoilt=0.0).pixels) for scene in pair])
             asked.append(new)

@@ -158,24 +158,26 @@ class DensePretraining(nn.Module):
             seen = self.visual(patchify([view.pixels for view in views]), grid_thw=grid)
         inner, merged = seen.last_hidden_state.float(), seen.pooler_output.float()
         cover = sum(F.cross_entropy(head(inner), want) for head, want in zip(self.covers, patch, strict=True))
-        held = cell[0] >= 0
+        occupied = cell[0] >= 0
         centre = self.centre(merged)[:, 0]
-        centred = F.binary_cross_entropy_with_logits(centre, held.float())
-        middle = merged[held]
+        centred = F.binary_cross_entropy_with_logits(centre, occupied.float())
+        middle = merged[occupied]
         colour, shape = middle @ self.words["colour"].T, middle @ self.words["shape"].T
-        kind = F.cross_entropy(colour, cell[0, held]) + F.cross_entropy(shape, cell[1, held])
+        kind = F.cross_entropy(colour, cell[0, occupied]) + F.cross_entropy(shape, cell[1, occupied])
         scores = [corner(middle) @ self.words["number"].T for corner in self.corners]
-        boxes = sum(F.cross_entropy(s, near(want)) for s, want in zip(scores, cell[2:, held], strict=True))
+        boxes = sum(
+            F.cross_entropy(s, near(want)) for s, want in zip(scores, cell[2:, occupied], strict=True)
+        )
         level = self.spoilt(merged.view(len(views), -1, merged.shape[-1]).mean(1))[:, 0]
         ruined = torch.tensor([float(view.level > 0) for view in views])
         spoilt = F.binary_cross_entropy_with_logits(level, ruined)
-        right = (colour.argmax(-1) == cell[0, held]) & (shape.argmax(-1) == cell[1, held])
+        right = (colour.argmax(-1) == cell[0, occupied]) & (shape.argmax(-1) == cell[1, occupied])
         off = torch.stack(
-            [(s.argmax(-1) - w).abs().float().mean() for s, w in zip(scores, cell[2:, held], strict=True)]
+            [(s.argmax(-1) - w).abs().float().mean() for s, w in zip(scores, cell[2:, occupied], strict=True)]
         )
         figures = {
             "kind": right.float().mean().item(),
-            "centre": ((centre > 0) == held).float().mean().item(),
+            "centre": ((centre > 0) == occupied).float().mean().item(),
             "off": off.mean().item(),
             "spoilt": ((level > 0) == (ruined > 0)).float().mean().item(),
         }
@@ -211,13 +213,13 @@ def compass_loss(
     finds colours and shapes at once but takes very long to find out that image tokens have a place.
     """
     cell = torch.from_numpy(np.stack([targets(scene)["cell"] for scene in scenes], 1)).flatten(1)
-    held = cell[0] >= 0
-    box = cell[2:, held].float() / BINS
+    occupied = cell[0] >= 0
+    box = cell[2:, occupied].float() / BINS
     middle = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
     losses = []
     for low, high, axis in COMPASS:
         ends = [tokenizer.convert_tokens_to_ids(word) for word in (low, high)]
-        further = merged[held] @ (table[ends[1]] - table[ends[0]])
+        further = merged[occupied] @ (table[ends[1]] - table[ends[0]])
         losses.append(F.binary_cross_entropy_with_logits(further, torch.sigmoid(8 * (middle[axis] - 0.5))))
     return torch.stack(losses).mean()
 
@@ -308,11 +310,11 @@ def mentions(
         if len(scenes[row]) != 1:
             continue
         kind = (list(COLOURS)[int(colour[row, column])], SHAPES[int(shape[row, column])])
-        held = [int(t.y * CELL) * CELL + int(t.x * CELL) for t in scenes[row][0].things if t.kind == kind]
-        if held:
+        occupied = [int(t.y * CELL) * CELL + int(t.x * CELL) for t in scenes[row][0].things if t.kind == kind]
+        if occupied:
             rows.append(row)
             columns.append(column + 1)
-            cells.append([index in held for index in range(CELLS)])
+            cells.append([index in occupied for index in range(CELLS)])
     return torch.tensor(rows), torch.tensor(columns), torch.tensor(cells)
 
 

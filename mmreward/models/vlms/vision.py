@@ -145,11 +145,11 @@ class Vision:
         low, high = self.limits(key[1])
         images = self.processor.image_processor
         whole = Image.fromarray(decoded(media).cpu().permute(1, 2, 0).numpy())
-        asked = {"image": whole, "min_pixels": low, "max_pixels": high}
-        picture = fetch_image(asked, image_patch_size=images.patch_size)
-        made = images(images=[picture], do_resize=False, return_tensors="pt")
-        text = self.processor.replace_image_token(made, 0)
-        return self._sight(key, "image", made["image_grid_thw"][0], text, 0.0, made["pixel_values"])
+        options = {"image": whole, "min_pixels": low, "max_pixels": high}
+        picture = fetch_image(options, image_patch_size=images.patch_size)
+        inputs = images(images=[picture], do_resize=False, return_tensors="pt")
+        text = self.processor.replace_image_token(inputs, 0)
+        return self._sight(key, "image", inputs["image_grid_thw"][0], text, 0.0, inputs["pixel_values"])
 
     def _clip(self, media: Media, key: tuple[str, View]) -> Sight:
         from transformers.video_utils import VideoMetadata
@@ -162,11 +162,11 @@ class Vision:
         if getattr(videos, "cap_pixels_per_frame", True) is None:
             options["cap_pixels_per_frame"] = True  # as qwen-vl-utils, the models' reference, does
         pixels = torch.from_numpy(np.ascontiguousarray(frames[indices])).permute(0, 3, 1, 2)
-        made = videos(videos=[pixels], video_metadata=[about], **options)
-        text = self.processor.replace_video_token(made, 0)
+        inputs = videos(videos=[pixels], video_metadata=[about], **options)
+        text = self.processor.replace_video_token(inputs, 0)
         seconds = videos.temporal_patch_size / about.sampled_fps
-        patches = made["pixel_values_videos"]
-        return self._sight(key, "video", made["video_grid_thw"][0], text, seconds, patches)
+        patches = inputs["pixel_values_videos"]
+        return self._sight(key, "video", inputs["video_grid_thw"][0], text, seconds, patches)
 
     def _sight(
         self,
@@ -191,11 +191,11 @@ class Vision:
             missing = [s for key, s in wanted.items() if found[key] is None and s.kind == kind]
             if missing:
                 pixels = torch.cat([self._patches(sight) for sight in missing]).to(device)
-                made = encoder(pixels, torch.tensor([sight.grid for sight in missing], device=device))
-                levels = getattr(made, "deepstack_features", None) or []
+                output = encoder(pixels, torch.tensor([sight.grid for sight in missing], device=device))
+                levels = getattr(output, "deepstack_features", None) or []
                 for index, sight in enumerate(missing):
                     features = Features(
-                        made.pooler_output[index].clone(), tuple(level[index].clone() for level in levels)
+                        output.pooler_output[index].clone(), tuple(level[index].clone() for level in levels)
                     )
                     found[sight.key] = features
                     self._features.put(sight.key, features)
@@ -219,13 +219,13 @@ class Vision:
             pixels, self._scaled(tuple(pixels.shape[-2:]), view), self.processor.image_processor
         )
         grids = torch.tensor([patches.grid] * len(pixels), device=pixels.device)
-        made = model.get_image_features(patches.values, grids)
-        levels = getattr(made, "deepstack_features", None) or []
+        output = model.get_image_features(patches.values, grids)
+        levels = getattr(output, "deepstack_features", None) or []
         return {
             self._sight((f"pixels {index}", view), "image", patches.grid, "", 0.0, None): Features(
                 embedding, tuple(level[index] for level in levels)
             )
-            for index, embedding in enumerate(made.pooler_output)
+            for index, embedding in enumerate(output.pooler_output)
         }
 
     def forget(self) -> None:
