@@ -1,5 +1,4 @@
-"""Rationales: sampled from a model for comparisons, filtered by verdict and listener, and laid out for
-trainers.
+"""Rationales for comparisons: sampling from a model, filtering by verdict and listener, rows for trainers.
 
 With a hint of the right verdict and a listener this is PARROT's anchored generation and consistency filter
 (RationalRewards, arXiv:2604.11626); without either, rejection sampling as in UnifiedReward-Think

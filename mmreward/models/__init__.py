@@ -7,8 +7,8 @@ Equal arguments give the same network, so rewards that name the same weights sha
 miniature's names ("mini-clip", "mini-vlm", "mini-artifact") stand where a hub id or a folder would.
 
 In the room: `base` (torch modules behind the engine's `Network` protocol), `encoders`, `heads`, `maps`,
-`pictures` and `pixels` (decoded pictures and a network's input), `vlms/` (in this process), `served/` (over
-HTTP). Knows nothing of samples, rewards or scores.
+`pictures` and `pixels` (decoded pictures and a network's input), `vlms/` (in this process) and `served/`
+(over HTTP). Knows nothing of samples, rewards or scores.
 """
 
 from collections.abc import Callable

@@ -1,8 +1,7 @@
 """Torch networks behind the engine's `Network` protocol: finding weights, naming them by content, moving them
 on and off a device.
 
-Every network of this package derives from `TorchNetwork`. Knows nothing of pictures, texts or what is
-computed.
+Every network of this package derives from `TorchNetwork`. Knows nothing of pictures or texts.
 """
 
 import hashlib

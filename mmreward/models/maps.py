@@ -2,7 +2,7 @@
 
 A map takes text embeddings to text embeddings, and is fitted once (`mmreward fit`, `mmreward.tune.fit_maps`)
 before pictures are compared with the moved prompts. `Shift` (D2-Align, arXiv:2512.24146) and `Transport`
-(PISCES) are the forms.
+(PISCES, arXiv:2602.01624) are the forms.
 
 Its file is safetensors with the encoder it was fitted on in the header: a map belongs to those weights,
 because another model's embeddings lie elsewhere. `MappedEncoder` refuses any other. Knows nothing of how maps

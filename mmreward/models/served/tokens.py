@@ -1,5 +1,4 @@
-"""Label probabilities from the few likeliest tokens a chat server shows, and a vLLM server's tokenizer over
-HTTP.
+"""Label probabilities from the likeliest tokens a chat server shows, and a vLLM server's tokenizer.
 
 A server shows some tokens of the first position with their log-probabilities: exactly the asked ones, or the
 top k. What is not among the top k has at most the probability of the k-th, and never simply none: `read_of`

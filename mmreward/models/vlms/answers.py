@@ -9,8 +9,7 @@ What both sides must do alike stands here too:
 - label reading: models differ in casing and leading space ("Yes", " yes", "YES"); taking one spelling and
   treating the others as absent turns a confident answer into a wrong number, so a label stands for all its
   one-token spellings;
-- the check of a written answer against a JSON schema: a server's promise to constrain an answer is not
-trusted;
+- the check of an answer against a JSON schema: a server's promise to constrain its answer is not trusted;
 - the tokens of a continuation, where a token may reach across its beginning.
 
 Imports no torch, and knows nothing of networks or sockets.

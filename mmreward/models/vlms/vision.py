@@ -1,5 +1,4 @@
-"""Pictures and clips for Qwen-family vision towers: patches, placeholders in the prompt, and encoded
-features.
+"""Pictures and clips for Qwen-family vision towers: patches, placeholders in the prompt, encoded features.
 
 Features are kept by content, so that a picture is encoded once. `patches_of` is the differentiable form: what
 the checkpoint's image processor does to 8-bit pictures, done to float tensors. Knows nothing of questions.
