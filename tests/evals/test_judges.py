@@ -1,6 +1,7 @@
 """Training a judge: true rationales, the figures of an exam, and every stage for a few steps."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from support.toys import toy
 from mmreward import Engine, Score, assets
 from mmreward.config import load_yaml
 from mmreward.data.pair_folder import PreferencePair, write_pairs
-from mmreward.judges import miniature
+from mmreward.judges import miniature, training
 from mmreward.judges.comparison import Comparison
 from mmreward.judges.exam import examine
 from mmreward.judges.rationales import RationaleSampling
@@ -171,6 +172,12 @@ def test_two_turns_are_reinforced(tmp_path):
     before, after = train(config)
     assert before.exam.right.shape == (2,) and after.after == "grpo"
     assert (tmp_path / "0-student").is_dir() and (tmp_path / "1-student").is_dir()
+
+
+def test_without_trl_a_trainer_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "trl", None)
+    with pytest.raises(ValueError, match=r'needs trl: pip install "mmreward\[trl\]"'):
+        training._trainers()
 
 
 def test_nothing_is_unsolved_before_a_rejection():
