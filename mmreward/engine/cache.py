@@ -91,7 +91,7 @@ def _owned(value: Any) -> Any:
 V = TypeVar("V")
 
 
-class Once(Generic[V]):
+class SingleFlight(Generic[V]):
     """Values computed once per key, however many coroutines of one event loop wait for them.
 
     A computation that fails raises in all of its waiters, and is not kept.

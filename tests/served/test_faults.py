@@ -214,8 +214,8 @@ def test_closing_the_engine_gives_the_sockets_back(png):
             assert server.open > 0 and kept
         wait_until(lambda: server.open == 0)
         assert not http._lines
-        left = set(threading.enumerate()) - before
-        assert not [t for t in left if t.name.startswith(("mmreward-loop", "mmreward-encode"))]
+        ours = ("mmreward-loop", "mmreward-encode")  # their threads are asked to end, and not waited for
+        wait_until(lambda: not [t for t in set(threading.enumerate()) - before if t.name.startswith(ours)])
 
 
 def test_closing_while_calls_wait_ends_them():
