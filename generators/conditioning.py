@@ -150,6 +150,32 @@ def in_groups(sizes: torch.Tensor, run: Callable[[torch.Tensor, Sizes], torch.Te
     return torch.cat(results)[order.argsort()]
 
 
+def beside_references(
+    run: Callable[[torch.Tensor, torch.Tensor, Mapping[str, torch.Tensor], Sizes], torch.Tensor],
+    tokens: torch.Tensor,
+    levels: torch.Tensor,
+    given: Mapping[str, torch.Tensor],
+) -> torch.Tensor:
+    """Velocity of tokens (N, L, D) that a transformer runs with reference pictures as further tokens.
+
+    Args:
+        run: the transformer, called with tokens (n, L + M, D), levels (n,), inputs and sizes of a group of
+            rows whose pictures have the same sizes, M tokens together.
+        tokens: of the pictures to make.
+        levels: noise levels (N,).
+        given: the transformer's other inputs; among them the pictures' tokens, "picture" (N, longest M, D),
+            and "sizes" (N, K, 2).
+    """
+
+    def group(rows: torch.Tensor, sizes: Sizes) -> torch.Tensor:
+        own = {name: every[rows] for name, every in given.items()}
+        length = sum(height * width for height, width in sizes)
+        joined = torch.cat([tokens[rows], own["picture"][:, :length]], dim=1)
+        return run(joined, levels[rows], own, sizes)[:, : tokens.shape[1]]
+
+    return in_groups(given["sizes"], group)
+
+
 # Classifier-free guidance (Ho and Salimans 2022, arXiv 2207.12598).
 
 Forward = Callable[[torch.Tensor, torch.Tensor, Mapping[str, torch.Tensor]], torch.Tensor]

@@ -13,7 +13,7 @@ from mmreward.media import Media
 from .conditioning import (
     JOINT_ATTENTION,
     Sizes,
-    in_groups,
+    beside_references,
     loaded,
     padded,
     refuse_references,
@@ -204,14 +204,13 @@ class FluxKontext(Flux):
     def _of_tokens(
         self, tokens: torch.Tensor, levels: torch.Tensor, given: Mapping[str, torch.Tensor], guidance: float
     ) -> torch.Tensor:
-        def run(rows: torch.Tensor, sizes: Sizes) -> torch.Tensor:
-            own = {name: every[rows] for name, every in given.items()}
-            pictures = own["picture"][:, : sizes[0][0] * sizes[0][1]]
+        def run(
+            tokens: torch.Tensor, levels: torch.Tensor, given: Mapping[str, torch.Tensor], sizes: Sizes
+        ) -> torch.Tensor:
             ids = torch.cat([_ids(self.canvas.grid), _ids(sizes[0], 1)])
-            joined = torch.cat([tokens[rows], pictures], dim=1)
-            return self._forward(joined, levels[rows], own, ids, guidance)[:, : self.canvas.tokens]
+            return self._forward(tokens, levels, given, ids, guidance)
 
-        return in_groups(given["sizes"], run)
+        return beside_references(run, tokens, levels, given)
 
 
 def _ids(grid: tuple[int, int], picture: int = 0) -> torch.Tensor:

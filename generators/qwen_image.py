@@ -15,7 +15,7 @@ from mmreward.media import Media
 from .conditioning import (
     JOINT_ATTENTION,
     Sizes,
-    in_groups,
+    beside_references,
     last_is_blank,
     loaded,
     padded,
@@ -261,14 +261,12 @@ class QwenImageEdit(QwenImage):
     def _of_tokens(
         self, tokens: torch.Tensor, levels: torch.Tensor, given: Mapping[str, torch.Tensor]
     ) -> torch.Tensor:
-        def run(rows: torch.Tensor, sizes: Sizes) -> torch.Tensor:
-            own = {name: every[rows] for name, every in given.items()}
-            length = sum(height * width for height, width in sizes)
-            joined = torch.cat([tokens[rows], own["picture"][:, :length]], dim=1)
-            out = self._forward(joined, levels[rows], own, (self.canvas.grid, *sizes))
-            return out[:, : self.canvas.tokens]
+        def run(
+            tokens: torch.Tensor, levels: torch.Tensor, given: Mapping[str, torch.Tensor], sizes: Sizes
+        ) -> torch.Tensor:
+            return self._forward(tokens, levels, given, (self.canvas.grid, *sizes))
 
-        return in_groups(given["sizes"], run)
+        return beside_references(run, tokens, levels, given)
 
 
 def _fitted(area: int, picture: Image.Image) -> tuple[int, int]:
