@@ -1,4 +1,4 @@
-"""README of the generators: the table is that of the code, the example runs, the command prints what is shown."""
+"""README of the generators: its table is that of the code, its example and its command do what is shown."""
 
 import importlib
 import re
