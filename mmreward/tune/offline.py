@@ -13,6 +13,7 @@ from accelerate.utils import gather_object
 
 from ..data.pair_folder import PreferencePair
 from ..generator import Conditioning
+from ..sampling import encoded
 from .config import AdvantageConfig, PreferenceConfig, RolloutConfig, TuneConfig
 from .data import KnownLatents, Row, draw_rows, seed_of, share_out
 from .journal import Timeline
@@ -107,10 +108,8 @@ class Offline:
 
     def _encoded(self, rows: Sequence[Row]) -> Batch:
         pairs = [self._pairs[row.prompt] for row in rows]
-        inputs = [pair.inputs for pair in pairs]
-        prompts = [pair.prompt for pair in pairs]
         with self._learner.autocast():
-            told = self._learner.generator.encode(prompts, inputs if any(inputs) else ())
+            told = encoded(self._learner.generator, pairs)
         latents = self._known.of([pair.chosen for pair in pairs] + [pair.rejected for pair in pairs])
         return Batch(rows, latents, Conditioning.join([told, told]))
 
