@@ -1,7 +1,9 @@
-"""The demo: mini-flow draws, six kinds of reward and the oracle grade through one engine, and a page shows it
-all; then mini-flow is trained for a while, and a second page shows that."""
+"""The demo, `mmreward demo`: mini-flow draws, six kinds of reward and the oracle grade, and pages show it.
 
-# FOLDED evals/demo_training.py: The demo's second act: a short Flow-GRPO run of mini-flow, and what it did to a reward nobody optimised.
+First act (`demo`): pictures for random captions, mini-vlm's answers about them, scores through one engine, a
+table and a report page. Second act (`train`): a short Flow-GRPO run by the recipe configs/tune/mini-grpo.yaml,
+and what it did to the oracle, which nobody optimises; the words claim no more than the interval allows.
+"""
 
 import asyncio
 import json

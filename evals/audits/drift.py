@@ -1,9 +1,9 @@
-"""What each option of a dual encoder does to its scores: `python -m mmreward.evals.audits.drift [device]`.
+"""Drift of dual-encoder scores by option: `python -m mmreward.evals.audits.drift [device]`.
 
 Against clipscore in float32, resized in float, in full batches: half precision, the 8-bit ways to resize, and
 a batch of one. Three encoders: mini-clip on its own scenes, and two of ViT-B/32's size with random weights
 (one in transformers format, one in open_clip's) on photo-like noise. A ranking is what group-relative
-training sees, so ranks are compared within groups of eight pictures of one prompt.
+training sees, so ranks are compared within groups of eight pictures of one prompt. Figures: evals/drift.md.
 """
 
 import json
@@ -70,7 +70,7 @@ def main(device: str = "auto") -> None:
 
 
 def drifts(weights: str, samples: list[Sample], device: str) -> Iterator[tuple[str, Drift]]:
-    """Every option of one encoder."""
+    """The drift of every option of one encoder, by the option's name."""
 
     @cache
     def measured(options: tuple[tuple[str, Any], ...]) -> Scores:
@@ -81,7 +81,7 @@ def drifts(weights: str, samples: list[Sample], device: str) -> Iterator[tuple[s
 
 
 def compare(reference: Scores, changed: Scores) -> Drift:
-    """How far `changed` is from `reference`, both (groups, pictures of a group)."""
+    """Drift of `changed` from `reference`, both (groups, pictures of a group)."""
     difference = np.abs(changed - reference)
     ranks = [spearmanr(a, b).statistic for a, b in zip(reference, changed, strict=True)]
     spread = reference.std(axis=1).mean()

@@ -1,5 +1,6 @@
-"""Five rewards of the CLIP family on one set: a score from each of two dual encoders, and three heads on the
-first one's image embedding."""
+"""CLIP task of the speed comparison: five rewards over one set, a score from each of two dual encoders and three
+heads on the first one's image embedding.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

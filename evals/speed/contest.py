@@ -1,17 +1,10 @@
-"""Timing contenders in turn: same process, same threads, each round with inputs that nobody has seen.
+"""Timing of contenders in turn: same process, same threads, each round with inputs that nobody has seen.
 
-Knows nothing of what the contenders do.
+Four parts: the `Task` protocol (the engine's way to do a kind of work, and three ways without it), `contest`
+(warm-up, rounds, differences of values), the device's limit (FLOPs of a bare forward over the rate vendors
+print; well-tuned transformers reach 45 % of it, which is what the limits of published comparisons assume), and
+`Workload`, which makes four contenders of tasks and samples. Knows nothing of any particular network.
 """
-
-# FOLDED evals/bench_tasks.py: What every kind of work in the speed comparison offers: the engine's way and three ways without it.
-#
-# Knows nothing of timing, and of no particular network.
-#
-# FOLDED evals/bench_limits.py: What a device could do at best: the work of a bare forward, counted, over the rate vendors print.
-#
-# 45 % of the peak is what well-tuned transformers reach, and what the limits of published comparisons assume.
-#
-# FOLDED evals/bench_workloads.py: One workload as four contenders: what is prepared for each, and what is timed.
 
 import gc
 import math

@@ -1,19 +1,12 @@
-"""Random weights in the real formats, so that every contender loads them as it would load a hub checkpoint.
+"""Networks and samples of the speed comparison: sizes, random weights in the real formats, pictures and words.
 
-Each matrix is drawn with the spread that keeps a signal's size through it: values then differ between
-questions and pictures, and an equality test means something.
+Every contender loads the weights as it would load a hub checkpoint. Each matrix is drawn with the spread that
+keeps a signal's size through it: values then differ between questions and pictures, and an equality test means
+something. Every round has pictures of its own, so no cache of any contender can help it from one round to the
+next. Of the scales, "small" keeps the real geometry (patches of 16 merged by 2, deepstack, grouped queries,
+CLIP ViT-B/32) at widths a laptop's processor can run; "large" has the widths and depths of Qwen3-VL-2B and
+CLIP ViT-L/14; "toy" only shows that everything fits together. Knows nothing of timing.
 """
-
-# FOLDED evals/bench_samples.py: The pictures, clips and words of the speed comparison. Knows nothing of networks.
-#
-# Every round has pictures of its own, so no cache of any contender can help it from one round to the next.
-#
-# FOLDED evals/bench_scales.py: How large the networks and the work of the speed comparison are. Knows nothing of timing.
-#
-# "small" keeps the real geometry (patches of 16 merged by 2, deepstack, grouped queries, CLIP ViT-B/32) at
-# widths a laptop's processor can run; "large" has the widths and depths of Qwen3-VL-2B and CLIP ViT-L/14;
-# "toy" only shows that everything fits together.
-#
 
 import json
 from collections.abc import Iterable, Sequence

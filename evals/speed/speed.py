@@ -1,10 +1,8 @@
-"""The engine against what its users would otherwise write, side by side in one run: `mmreward bench`.
+"""Speed of the engine against what its users would otherwise write, side by side in one run: `mmreward bench`.
 
-What each contender does, and what each figure means, is in speed.md beside this file.
+`bench` runs the workloads, holds their ratios against `BARS`, and prints a table, Markdown or JSON. What each
+contender does, and what each figure means, is in evals/speed.md. Knows nothing of networks.
 """
-
-# FOLDED evals/bench_bars.py: What the speed comparison must show, and whether it does. Knows nothing of networks.
-# FOLDED evals/bench_table.py: The outcome of a speed comparison as a table for people, as markdown, and as JSON.
 
 import json
 import platform

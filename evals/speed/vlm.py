@@ -1,21 +1,14 @@
-"""The least work that answers many questions about each picture: one row holds the picture and all of them.
+"""Judge tasks of the speed comparison: yes-or-no questions read from logits, and critiques written greedily.
 
-Each question sees the picture, what all questions begin with, and itself; its positions go on where that
-beginning ends. Written against transformers alone, so that it can be held against the engine.
+`Judge` is a Qwen3-VL as its model card uses it, which is how the contenders without an engine use it. The least
+work that answers many questions about each picture (`pack`): one row holds the picture and all of them; each
+question sees the picture, what all questions begin with, and itself, and its positions go on where that
+beginning ends. Written against transformers alone, so that it can be held against the engine. A question's
+value is the probability of "yes" against "no". Random weights write nothing worth reading: of critiques the
+time is compared, and that every contender writes the same words.
 
 Shapes: B rows, T tokens, N questions.
 """
-
-# FOLDED evals/bench_judges.py: A judge as its model card uses it, which is how the contenders without an engine use it.
-# FOLDED evals/bench_reading.py: Yes-or-no questions to a judge: how transformers users ask them, and the least work that answers them.
-#
-# A question's value is the probability of "yes" against "no", from the logits after the prompt.
-#
-# FOLDED evals/bench_writing.py: Critiques written by a judge, greedily, of a fixed length.
-#
-# Random weights say nothing worth reading: compared are the time, and that every contender writes the same
-# words.
-#
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

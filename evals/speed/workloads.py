@@ -1,4 +1,4 @@
-"""The workloads of the speed comparison: which tasks, over which pictures."""
+"""Workloads of the speed comparison: which tasks run over which pictures, by name."""
 
 from asyncio import gather
 from collections.abc import Callable, Sequence

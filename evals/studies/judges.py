@@ -1,9 +1,9 @@
-"""A judge of picture pairs, trained in stages: `python -m mmreward.evals.studies.judges
+"""Training of a judge of picture pairs, in stages: `python -m mmreward.evals.studies.judges
 configs/judge/mini-*.yaml`.
 
 Held-out comparisons are asked in both orders before the first stage (in one turn, as anybody would ask) and
-after every one that the student went through, and a frozen listener hears the reasoning. What is printed is
-the table of all exams.
+after every one that the student went through, and a frozen listener hears the reasoning. The table of all
+exams is printed. Figures: evals/judges.md.
 """
 
 import argparse

@@ -1,13 +1,11 @@
-"""Examinations of the policy that `vlm_rl` trains: held-out scenes, answered greedily, and verified by
-rewards that stay the same whatever the training pays for."""
+"""Exercises and examinations of the policy that `vlm_rl` trains.
 
-# FOLDED evals/vlm_tasks.py: What mini-vlm is trained and examined on by RL: yes or no, counting, and grounding one kind of shape or
-# every shape in shapes world.
-# FOLDED evals/vlm_gate.py: Perception probes about shapes world: what else is true of the picture of an exercise.
-#
-# Drawn beside the exercises, never with their random state: a run with a gate trains on the same pictures and
-# questions as one without.
-#
+Exercises are questions about shapes world with true answers: yes or no, counting, and grounding one kind of
+shape or every shape. An examination asks held-out ones, greedily, and verifies the answers by rewards that
+stay the same whatever the training pays for. Probes say what else is true of an exercise's picture (PEARL's
+gate asks them); they are drawn beside the exercises, never with their random state, so that a run with a gate
+trains on the same pictures and questions as one without.
+"""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence

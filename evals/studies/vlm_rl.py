@@ -2,11 +2,10 @@
 configs/vlm/mini-*.yaml [--seeds 0 1 2]`.
 
 Several kinds of questions at once, each verified by its own route. mini-vlm's weights are disturbed first, so
-that there is something to learn. Held-out scenes are examined now and then; figures by source go to
-metrics.jsonl, and those of the training itself to training.jsonl, which `mmreward report` draws.
+that there is something to learn. Held-out scenes are examined now and then (`vlm_exam`); figures by source go to
+metrics.jsonl, and those of the training itself to training.jsonl, which `mmreward report` draws. The table is
+Markdown: one run with intervals over scenes, or several seeds together. Figures: evals/vlm.md.
 """
-
-# FOLDED evals/vlm_tables.py: What runs of `vlm_rl` say, in Markdown: one run with intervals over scenes, or several seeds together.
 
 import argparse
 import math
