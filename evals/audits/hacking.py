@@ -2,7 +2,8 @@
 
 Runs configs/tune/hack-mini-CASE.yaml (the alarm only watches) and its -guarded twin (with mini-artifact as a
 regulariser; the alarm stops) for every case. Prints what every evaluation found, and writes one picture for
-each: the same prompts from the same seeds, untrained, gamed and guarded, row by row. Figures: evals/hacking.md.
+each: the same prompts from the same seeds, untrained, gamed and guarded, row by row. Figures:
+evals/hacking.md.
 """
 
 import argparse
@@ -41,7 +42,7 @@ def moved(run: TrainingRun, at: int) -> str:
     for name in run.optimised + run.held_out:
         found = change(run.measured(first, name), run.measured(last, name))
         if found.interval is not None:
-            said.append(f"{name} {found.mean:+.3f} ({found.interval.low:+.3f} to {found.interval.high:+.3f})")
+            said.append(f"{name} {found.signed(3)}")
     return f"from round 0 to round {last.after}: " + ", ".join(said)
 
 

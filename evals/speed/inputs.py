@@ -1,11 +1,11 @@
-"""Networks and samples of the speed comparison: sizes, random weights in the real formats, pictures and words.
+"""Inputs of the speed comparison: sizes, random weights in the real formats, pictures, clips and words.
 
 Every contender loads the weights as it would load a hub checkpoint. Each matrix is drawn with the spread that
-keeps a signal's size through it: values then differ between questions and pictures, and an equality test means
-something. Every round has pictures of its own, so no cache of any contender can help it from one round to the
-next. Of the scales, "small" keeps the real geometry (patches of 16 merged by 2, deepstack, grouped queries,
-CLIP ViT-B/32) at widths a laptop's processor can run; "large" has the widths and depths of Qwen3-VL-2B and
-CLIP ViT-L/14; "toy" only shows that everything fits together. Knows nothing of timing.
+keeps a signal's size through it: values then differ between questions and pictures, and an equality test
+means something. Every round has pictures of its own, so no cache of any contender can help it from one round
+to the next. Of the scales, "small" keeps the real geometry (patches of 16 merged by 2, deepstack, grouped
+queries, CLIP ViT-B/32) at widths a laptop's processor can run; "large" has the widths and depths of
+Qwen3-VL-2B and CLIP ViT-L/14; "toy" only shows that everything fits together. Knows nothing of timing.
 """
 
 import json
@@ -96,14 +96,14 @@ def draw_pictures(folder: Path, sizes: Sequence[tuple[int, int]], seed: int) -> 
     return paths
 
 
-def draw_up(
+def draw_samples(
     media: Iterable[Path | Sequence[Path]], *, per_prompt: int = 1, questions: int = 4
 ) -> list[Sample]:
     """One sample for each picture or clip (a sequence of frames), with fresh `Media` that nobody has read.
 
     Every sample has a prompt (the same for `per_prompt` in a row), a checklist, and a response that argues.
     """
-    asked = [{"question": f"{text} Answer yes or no.", "answer": "yes"} for text in QUESTIONS[:questions]]
+    checklist = [{"question": f"{text} Answer yes or no.", "answer": "yes"} for text in QUESTIONS[:questions]]
     samples = []
     for index, source in enumerate(media):
         number, again = divmod(index // per_prompt, len(PROMPTS))[::-1]
@@ -116,7 +116,7 @@ def draw_up(
                 video=clip,
                 response=f"<think>{_thought(index)}</think><answer>yes</answer>",
                 target="yes",
-                meta={"checklist": asked},
+                meta={"checklist": checklist},
             )
         )
     return samples
@@ -232,7 +232,7 @@ MAX_PIXELS = 1 << 24
 
 
 class Checkpoints(NamedTuple):
-    """Where the weights lie: one judge, two dual encoders, and heads on the first of these."""
+    """Paths of the weights: one judge, two dual encoders, and heads on the first of these."""
 
     judge: Path
     first: Path

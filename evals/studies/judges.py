@@ -25,8 +25,8 @@ from mmreward.judges.rationales import Drawing
 from mmreward.judges.training import Rejection, School, Stage, draw_pairs, load_judge
 from mmreward.rewards.judged.asking import Asking
 
+from ..report.stats import paired_change
 from .vlm_exam import weaken
-from .vlm_rl import gain
 
 EXAM_SEED = 70_001
 
@@ -35,9 +35,9 @@ class JudgeConfig(Strict):
     """One run.
 
     Args:
-        student: who learns: a folder, a hub id or "mini-vlm".
-        teacher: who writes rationales for `parrot`; MODEL@URL for a served one.
-        listener: who filters them, and examines; frozen.
+        student: the model that learns: a folder, a hub id or "mini-vlm".
+        teacher: the model that writes rationales for `parrot`; MODEL@URL for a served one.
+        listener: the frozen model that filters them, and examines.
         weaken: noise on the student's weights, in standard deviations of each matrix.
         asking: arguments of `judges.asking.Asking`.
         pairs: how many comparisons to draw from shapes world, or a folder that `mmreward pairs` made.
@@ -70,7 +70,7 @@ class JudgeConfig(Strict):
 
 
 class Sitting(NamedTuple):
-    """An exam, and after what it was."""
+    """An exam, the stage before it, and the minutes until then."""
 
     after: str
     exam: Exam
@@ -89,24 +89,24 @@ def train(config: JudgeConfig) -> list[Sitting]:
     out.mkdir(parents=True, exist_ok=True)
     begun = time.perf_counter()
     asking = Asking(**config.asking)
-    training, held = _split(config)
+    learned, held_out = _split(config)
     student = _disturbed(config, out) if config.weaken else config.student
     listener = load("listener", listener=config.listener, labels=("1", "2"))
     drawing = Drawing(asking=asking, temperature=0.0, max_tokens=config.max_tokens)
     sittings = []
     with Engine() as engine:
         people = {"student": student, "teacher": config.teacher}
-        school = School(engine, people, training, asking, listener, config.max_tokens, out, config.seed)
+        school = School(engine, people, learned, asking, listener, config.max_tokens, out, config.seed)
 
         def sit(after: str, drawing: Drawing) -> None:
             judge = models.vlm(school.people["student"])
-            exam = examine(engine, judge, listener, held, drawing)
+            exam = examine(engine, judge, listener, held_out, drawing)
             sittings.append(Sitting(after, exam, (time.perf_counter() - begun) / 60))
             columns = {name: column.tolist() for name, column in asdict(exam).items()}
             with (out / "exams.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"after": after, **columns}) + "\n")
-            told = ", ".join(f"{name} {getattr(exam, name).mean():.3f}" for name in FIGURES)
-            print(f"after {after}: {told}", flush=True)
+            means = ", ".join(f"{name} {getattr(exam, name).mean():.3f}" for name in FIGURES)
+            print(f"after {after}: {means}", flush=True)
 
         sit("nothing", replace(drawing, asking=replace(asking, turns=1)))
         for stage in config.stages:
@@ -121,8 +121,8 @@ def _split(config: JudgeConfig) -> tuple[list[Comparison], list[Comparison]]:
     """Comparisons to learn from, and held out ones."""
     if isinstance(config.pairs, int):
         drawn = draw_pairs(config.pairs, config.seed)
-        held = draw_pairs(config.examined, EXAM_SEED)
-        return training.comparisons(drawn), training.comparisons(held)
+        held_out = draw_pairs(config.examined, EXAM_SEED)
+        return training.comparisons(drawn), training.comparisons(held_out)
     every = comparison.comparisons(read_pairs(config.pairs))
     if len(every) <= config.examined:
         raise ValueError(f"{config.pairs} has {len(every)} pairs, and {config.examined} are to be held out")
@@ -146,9 +146,8 @@ def table(name: str, sittings: list[Sitting]) -> str:
     lines.append("|---" * (len(heads) + 3) + "|")
     for figure, called in FIGURES.items():
         values = [f"{getattr(one.exam, figure).mean():.3f}" for one in sittings]
-        points, half = gain(getattr(first, figure), getattr(last, figure))
-        interval = f"{points:+.1f} ({points - half:+.1f} to {points + half:+.1f})"
-        lines.append(f"| {called} | {' | '.join(values)} | {interval} |")
+        points = paired_change(getattr(first, figure), getattr(last, figure), scale=100)
+        lines.append(f"| {called} | {' | '.join(values)} | {points.signed(1)} |")
     return "\n".join(lines)
 
 

@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from mmreward.generators.mini_flow import MiniFlow
-from scipy.stats import binomtest
 
 from mmreward import Engine, Media, Sample, load, models
 from mmreward.compose import Recipe
@@ -34,6 +33,8 @@ from mmreward.search.sampler import GeneratorSampler, generator_sampler
 from mmreward.search.tree import tree_search
 from mmreward.search.writers import Critic, emphasise
 
+from ..report.stats import share_interval
+
 PROMPTS = 32
 BUDGET = 8
 """Cost of a search at most, in plain samples."""
@@ -43,7 +44,7 @@ PLAIN = "one sample"
 
 
 class SearchTask(NamedTuple):
-    """The problem all methods solve: generator, held-out captions as samples, the reward and a judge of steps."""
+    """The problem that every method solves: a generator, held-out captions, the reward, a judge of steps."""
 
     generator: MiniFlow
     captions: Sequence[Caption]
@@ -206,7 +207,7 @@ def table(rows: Sequence[SearchRow]) -> str:
     ]
     plain = rows[0].accuracy
     for row in rows:
-        interval = binomtest(row.right, row.number).proportion_ci(method="wilson")
+        interval = share_interval(row.right, row.number)
         gain = 100 * (row.accuracy - plain)
         lines.append(
             f"| {row.name} | {row.forwards:.0f} | {row.calls:.1f} | {100 * row.accuracy:.1f} %"

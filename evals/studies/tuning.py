@@ -8,7 +8,6 @@ evals/tuning.md.
 
 import argparse
 import json
-import math
 import os
 import subprocess
 import sys
@@ -28,6 +27,8 @@ from mmreward.sampling import media, sample
 from mmreward.tune.config import TuneConfig, load_tune_config
 from mmreward.tune.journal import lines
 from mmreward.tune.weights import Weights, read
+
+from ..report.stats import Measured, paired_change
 
 RECIPES = ("grpo", "guard", "nft", "awm", "dpo", "d3po", "draft", "refl")
 SEVERAL_SEEDS = ("grpo", "nft", "dpo")
@@ -63,10 +64,9 @@ class TuningRow(NamedTuple):
     ended: str
 
     @property
-    def gain(self) -> tuple[float, float]:
-        """Points of strict accuracy, and half the width of the paired 95 % interval."""
-        difference = 100 * (self.after.astype(float) - self.before)
-        return float(difference.mean()), 1.96 * float(difference.std(ddof=1)) / math.sqrt(len(difference))
+    def gain(self) -> Measured:
+        """Points of strict accuracy, paired over captions."""
+        return paired_change(self.before, self.after, scale=100)
 
 
 def recipe_of(job: TuningJob, folder: Path) -> TuneConfig:
@@ -146,7 +146,9 @@ def run(job: TuningJob, folder: Path, number: int) -> TuningRow | RuntimeError:
         print(error, file=sys.stderr)
         return error
     row = judge(job, folder, number)
-    print(f"{job.recipe}, seed {job.seed}: {row.gain[0]:+.1f} points, {row.minutes:.1f} min", file=sys.stderr)
+    print(
+        f"{job.recipe}, seed {job.seed}: {row.gain.mean:+.1f} points, {row.minutes:.1f} min", file=sys.stderr
+    )
     return row
 
 
@@ -157,14 +159,13 @@ def table(rows: Sequence[TuningRow]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        gain, half = row.gain
         rewards = ", ".join(f"{name} {a:.2f} to {b:.2f}" for name, (a, b) in row.rewards.items())
         ended = "" if row.ended == "all rounds done" else f"; {row.ended}"
         lines.append(
             f"| {row.job.recipe} | {row.job.seed} | {row.rounds}{ended}"
             f" | {row.minutes:.1f} | {rewards}"
             f" | {100 * row.before.mean():.1f} to {100 * row.after.mean():.1f} %"
-            f" | {gain:+.1f} ({gain - half:+.1f} to {gain + half:+.1f}) |"
+            f" | {row.gain.signed(1)} |"
         )
     return "\n".join(lines)
 
