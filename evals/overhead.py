@@ -69,7 +69,7 @@ ECHO = Echo()
 
 
 async def submit_all() -> None:
-    """Keep CONCURRENT coroutines submitting until every number has come back."""
+    """Submit every number from CONCURRENT coroutines and wait until it has come back."""
     engine = current()
     numbers = iter(range(CALLS))
 

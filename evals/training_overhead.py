@@ -180,6 +180,7 @@ class Times(NamedTuple):
 
 
 def now() -> Times:
+    """The clocks' readings; differences of two have a meaning."""
     return Times(time.perf_counter(), time.process_time())
 
 

@@ -21,10 +21,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import spearmanr
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
 
 from mmreward import Engine, Media, Sample
 from mmreward.engine.batching import Budget
 from mmreward.mini.world import describe, render, sample_scene
+
+from ..speed.inputs import save_byte_tokenizer
 
 Scores = np.ndarray[Any, np.dtype[np.float64]]
 GROUPS, GROUP = 4, 8
@@ -127,18 +130,9 @@ def photos() -> list[Sample]:
 
 def save_transformers(folder: Path) -> str:
     """A CLIP of ViT-B/32's size with random weights, its tokenizer one of bytes."""
-    from tokenizers.pre_tokenizers import ByteLevel
-    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
-
-    folder.mkdir()
-    letters = sorted(ByteLevel.alphabet())
-    words = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    (folder / "vocab.json").write_text(json.dumps({word: index for index, word in enumerate(words)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    tokenizer = CLIPTokenizer.from_pretrained(folder)
-    ends = {"bos_token_id": len(words) - 2, "eos_token_id": len(words) - 1}
+    tokenizer, vocabulary = save_byte_tokenizer(folder)
     torch.manual_seed(0)
-    CLIPModel(CLIPConfig(text_config={"vocab_size": len(words), **ends})).save_pretrained(folder)
+    CLIPModel(CLIPConfig(text_config=vocabulary)).save_pretrained(folder)
     CLIPProcessor(image_processor=CLIPImageProcessor(), tokenizer=tokenizer).save_pretrained(folder)
     return str(folder)
 

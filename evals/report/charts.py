@@ -212,7 +212,7 @@ def _statuses(keys: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _failures(run: TrainingRun, keys: Sequence[str]) -> str:
-    """How many of all scores failed, by status."""
+    """The failed scores of all rounds in words, by status."""
     totals = {status: int(sum(column(run.rounds, key, 0.0))) for key, status in _statuses(keys)}
     failed = {status: total for status, total in totals.items() if status not in FINE and total}
     every = count(sum(totals.values()), "score")
@@ -252,14 +252,14 @@ WIDTH, ROW, LEFT, RIGHT, FOOT = 720.0, 30.0, 128.0, 16.0, 34.0
 
 
 def overlap(spans: Sequence[Span], one: str, other: str) -> float:
-    """Seconds during which both were under way."""
+    """Seconds during which both activities were under way."""
     kept = [span for span in spans if span[0] in (one, other)]
     either = seconds([("either", begun, ended) for _, begun, ended in kept], "either")
     return seconds(kept, one) + seconds(kept, other) - either
 
 
 def lanes(spans: Sequence[Span]) -> Markup:
-    """One lane per activity that there is, bars where it was under way."""
+    """One lane per activity, with bars where it was under way."""
     known = [what for what in LANES if any(span[0] == what for span in spans)]
     others = [what for what in dict.fromkeys(span[0] for span in spans) if what not in LANES]
     rows = [*known, *others]

@@ -23,7 +23,7 @@ MOST_DECIMALS = 5
 
 @dataclass(frozen=True)
 class Axis:
-    """From values to coordinates: `low` lies at `start`, `high` at `end`."""
+    """A map from values to coordinates: `low` lies at `start`, `high` at `end`."""
 
     low: float
     high: float
@@ -61,7 +61,7 @@ def ticks(low: float, high: float, most: int = 5, *, whole: bool = False) -> lis
 
 
 def tick_label(value: float, step: float) -> str:
-    """With as many places as the step between ticks needs."""
+    """A tick's value with as many places as the step between ticks needs."""
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
     if decimals > MOST_DECIMALS or abs(value) >= 1e5:
         return f"{value:.3g}"

@@ -78,7 +78,7 @@ def date(stamp: str) -> str:
 
 
 def names(given: Sequence[str]) -> Markup:
-    """Names in a row."""
+    """Names, separated by commas."""
     return Markup(", ").join(text(name, NAME_CHARS) for name in given)
 
 
@@ -151,7 +151,7 @@ def _counts(values: Array, low: float, high: float) -> list[int]:
 
 
 class Joined(Extension):
-    """Line breaks between tags lay out the template, not the page: tags that touch in a page must do so."""
+    """Templates without the line breaks between tags, which lay out the template and not the page."""
 
     def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:
         return re.sub(r"(?<=[>}])\n\s*(?=[<{])", "", source)

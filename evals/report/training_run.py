@@ -64,7 +64,7 @@ class TrainingRun:
 
     @property
     def done(self) -> int:
-        """Rounds that are written down."""
+        """Number of rounds that are written down."""
         return int(self.rounds[-1]["round"]) + 1 if self.rounds else 0
 
     @cached_property
@@ -75,7 +75,7 @@ class TrainingRun:
 
     @staticmethod
     def measured(one: Evaluated, name: str) -> Measured:
-        """A reward in an evaluation."""
+        """A reward's mean and error in an evaluation."""
         return one.rewards.get(name, Measured(math.nan, math.nan, 0))
 
 

@@ -62,7 +62,7 @@ Variants = Mapping[str, Prepare]
 
 @dataclass(slots=True)
 class Timing:
-    """One contender's times, and by how much its values were off.
+    """One contender's seconds per round, and the largest error of its values.
 
     `seconds` has one entry per round; `difference` is the largest absolute difference from the reference.
     """
@@ -131,7 +131,7 @@ def _apart(one: float | str, other: float | str) -> float:
 
 
 def _fastest(part: Variants, settle: Callable[[], None]) -> tuple[str, Prepare]:
-    """Run every variant on round 0; the first one twice, for it finds everything cold."""
+    """The fastest variant on round 0; the first one runs twice, for it finds everything cold."""
     if len(part) > 1:
         next(iter(part.values()))(0)()
     times = {name: _timed(prepare(0), settle)[0] for name, prepare in part.items()}
@@ -251,5 +251,5 @@ def _sizes(way: Callable[[Task, int, int], Work], task: Task, sizes: Sequence[in
 
 
 async def _clear(engine: Engine) -> None:
-    """On the engine's loop, which owns the cache."""
+    """Empty the cache, on the engine's loop, which owns it."""
     engine.cache.clear()

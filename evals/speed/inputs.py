@@ -298,18 +298,23 @@ def _save_judge(folder: Path, scale: Scale, texts: Iterable[str], dtype: torch.d
     processor.save_pretrained(folder)
 
 
-def save_dual_encoder(folder: Path, scale: Scale, seed: int, dtype: torch.dtype) -> None:
-    """A CLIP in transformers format, its tokenizer spelling byte by byte."""
+def save_byte_tokenizer(folder: Path) -> tuple[CLIPTokenizer, dict[str, int]]:
+    """A CLIP tokenizer that spells byte by byte, saved in a new folder, and what a text config says of it."""
     folder.mkdir(parents=True)
     letters = sorted(ByteLevel.alphabet())
     words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
     (folder / "vocab.json").write_text(json.dumps({word: index for index, word in enumerate(words)}))
     (folder / "merges.txt").write_text("#version: 0.2\n")
-    tokenizer = CLIPTokenizer.from_pretrained(folder)
     ends = {"bos_token_id": len(words) - 2, "eos_token_id": len(words) - 1}
+    return CLIPTokenizer.from_pretrained(folder), {"vocab_size": len(words), **ends}
+
+
+def save_dual_encoder(folder: Path, scale: Scale, seed: int, dtype: torch.dtype) -> None:
+    """A CLIP in transformers format, its tokenizer spelling byte by byte."""
+    tokenizer, vocabulary = save_byte_tokenizer(folder)
     side = {"image_size": scale.clip_side, "patch_size": scale.clip_patch}
     config = CLIPConfig(
-        text_config={**_stack(scale.clip_text), **ends, "vocab_size": len(tokenizer)},
+        text_config={**_stack(scale.clip_text), **vocabulary},
         vision_config={**_stack(scale.clip_eyes), **side},
         projection_dim=scale.embedding,
     )

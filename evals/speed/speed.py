@@ -123,7 +123,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class WorkloadResult:
-    """One workload's timing; `limit` is the seconds the device's peak rate would take, None if unknown."""
+    """One workload's timings; `limit` is the seconds the device's peak rate would take, None if unknown."""
 
     workload: str
     timings: Mapping[str, Timing]
@@ -136,7 +136,7 @@ class WorkloadResult:
 
 
 def cells(line: WorkloadResult, tolerance: float) -> list[str]:
-    """The line's entries under COLUMNS."""
+    """A workload's entries under COLUMNS."""
     times = [f"{line.timings[name].median:.3f}" for name in ("loop", "batches", "bare", "engine")]
     apart = max(timing.difference for timing in line.timings.values())
     mark = "" if equal(line.timings, tolerance) else " MISSED"
@@ -151,7 +151,7 @@ def cells(line: WorkloadResult, tolerance: float) -> list[str]:
 
 
 def table(lines: list[WorkloadResult], setting: Setting) -> Table:
-    """For a terminal."""
+    """The table for a terminal."""
     shown = Table(*COLUMNS, title=str(setting), box=None, padding=(0, 1, 0, 0))
     for line in lines:
         shown.add_row(*cells(line, setting.tolerance))
@@ -159,7 +159,7 @@ def table(lines: list[WorkloadResult], setting: Setting) -> Table:
 
 
 def markdown(lines: list[WorkloadResult], setting: Setting) -> str:
-    """For a document: the table, then one line for each bar."""
+    """The table for a document, then one line for each bar."""
     rows = [list(COLUMNS), ["---"] * len(COLUMNS), *(cells(line, setting.tolerance) for line in lines)]
     body = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     return f"{setting}\n\n{body}\n\n" + "\n".join(f"- {text}" for text in notes(lines))

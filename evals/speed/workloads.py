@@ -141,7 +141,7 @@ NAMES = tuple(_MAKERS)
 
 
 def video_reading(judge: Judge, weights: str, dtype: str) -> Reading:
-    """The checklist's questions about clips."""
+    """The task of a checklist's questions about clips."""
     vlm = models.vlm(weights, dtype=dtype)
 
     async def score(sample: Sample) -> Score:

@@ -32,7 +32,7 @@ EXAM_SEED = 70_001
 
 
 class JudgeConfig(Strict):
-    """One run.
+    """Config of one training of a judge.
 
     Args:
         student: the model that learns: a folder, a hub id or "mini-vlm".
@@ -78,7 +78,7 @@ class Sitting(NamedTuple):
 
 
 def train(config: JudgeConfig) -> list[Sitting]:
-    """Train as described; every exam.
+    """The exams of a training, which is run as its config says.
 
     Raises:
         ValueError: there is something in the output folder, or a folder of too few pairs.

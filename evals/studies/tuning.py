@@ -117,7 +117,7 @@ def verdicts(config: TuneConfig, generator: Generator, number: int) -> NDArray[n
 
 
 def judge(job: TuningJob, folder: Path, number: int) -> TuningRow:
-    """Compare a finished run's weights with the ones it began with."""
+    """A finished run's weights compared with the ones it began with."""
     config = recipe_of(job, folder)
     out = Path(config.out)
     generator, lora = load(**config.generator), config.lora
@@ -139,7 +139,7 @@ def judge(job: TuningJob, folder: Path, number: int) -> TuningRow:
 
 
 def run(job: TuningJob, folder: Path, number: int) -> TuningRow | RuntimeError:
-    """Train and judge, saying so. A run that fails does not take the others with it."""
+    """Train and judge; a run that fails is returned as its error, and does not take the others with it."""
     try:
         train(recipe_of(job, folder))
     except RuntimeError as error:

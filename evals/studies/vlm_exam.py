@@ -51,7 +51,7 @@ class Exercise(NamedTuple):
     answer: str
 
     def sample(self, response: str) -> Sample:
-        """With a response, ready to be verified; the task is the source."""
+        """The exercise with a response, ready to be verified; the task is the source."""
         return Sample(
             source=self.task,
             prompt=self.question,
@@ -138,7 +138,7 @@ class VlmExam(NamedTuple):
     true: Mapping[TaskName, Column]
 
     def line(self, step: int) -> str:
-        """As JSON."""
+        """The columns as a line of JSON."""
         columns = {
             name: {task: column.tolist() for task, column in given.items()}
             for name, given in self._asdict().items()

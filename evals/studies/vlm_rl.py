@@ -63,7 +63,7 @@ class GateConfig(Strict):
 
 
 class VlmConfig(Strict):
-    """One run.
+    """Config of one training.
 
     Args:
         weaken: noise on the weights, in standard deviations of each matrix.
@@ -132,7 +132,7 @@ class TrainingLog(Callback):  # type: ignore[misc]
 
 
 def rows(exercises: Sequence[Exercise], gate: GateConfig | None = None, seed: int = 0) -> Dataset:
-    """As TRL wants them: a prompt, its picture, what the verifier needs, and probes where there is a gate."""
+    """The exercises as TRL's data set: prompt, picture, columns for the verifier, and probes for a gate."""
     columns = {
         "prompt": [[{"role": "user", "content": one.question}] for one in exercises],
         "image": [one.picture for one in exercises],
@@ -179,7 +179,7 @@ def trainer_of(
 
 
 def train(config: VlmConfig) -> RlRun:
-    """Train as described.
+    """Run one training and return its examinations.
 
     Raises:
         ValueError: the folder is there already.
