@@ -41,7 +41,7 @@ def write_report(
     if limit < 0:
         raise ValueError(f"limit {limit} is negative; 0 shows no samples")
     if is_metrics_log(Path(run)):
-        _without("log of metrics", Path(run), data, reference)
+        _takes_neither("log of metrics", Path(run), data, reference)
         return _write(out, Path(run).with_suffix(".html"), sources_page(Path(run)))
     if is_training_run(Path(run)):
         return _write(out, *_training(Path(run), data, limit, reference))
@@ -50,11 +50,11 @@ def write_report(
 
 def _training(folder: Path, data: Path | None, limit: int, reference: str | None) -> tuple[Path, str]:
     """The default place of the page, and the page."""
-    _without("training run", folder, data, reference)
+    _takes_neither("training run", folder, data, reference)
     return folder / "report.html", training_page(load_training_run(folder), limit)
 
 
-def _without(kind: str, run: Path, data: Path | None, reference: str | None) -> None:
+def _takes_neither(kind: str, run: Path, data: Path | None, reference: str | None) -> None:
     if data is not None or reference is not None:
         name, given = ("data", data) if data is not None else ("reference", reference)
         raise ValueError(f"{run} is a {kind}, which takes no {name} ({given}); leave it out")
