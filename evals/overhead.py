@@ -1,18 +1,18 @@
-"""What the engine costs per call when the network costs nothing: `python -m mmreward.evals.overhead`.
+"""The engine's own cost: `python -m mmreward.evals.overhead [calls|scaling]`.
 
-Two figures over 100,000 different calls of a network that hands its items back: `submit` alone (queue, batch,
-deliver), and a whole score (sample, reward, call, range check). Exits with 1 above the bar of 50 microseconds
-per call.
+`calls` (the default): microseconds per call over 100,000 different calls of a network that hands its items
+back: `submit` alone (queue, batch, deliver), and a whole score (sample, reward, call, range check). Exits
+with 1 above the bar of 50 microseconds per submitted call.
+
+`scaling`: cost and memory in proportion to 20,000 samples. One dual encoder of a few thousand weights scores
+pictures that are drawn when the engine asks for them and never twice the same, so what is measured is the
+engine: its queues, its cache and what it keeps of a sample. Exits with 1 when a sample of 20,000 costs more
+than 1.15 times one of 2,000, or when the process grows by more than 15 % between 5,000 and 20,000.
+
+How the engine compares with what its users would otherwise write is `mmreward bench`, in speed/.
 """
 
-# FOLDED evals/scaling.py: Whether cost and memory stay in proportion to 20,000 samples: `python -m mmreward.evals.overhead`.
-#
-# One dual encoder of a few thousand weights scores pictures that are drawn when the engine asks for them and
-# never twice the same, so what is measured is the engine: its queues, its cache and what it keeps of a sample.
-# Exits with 1 when a sample of 20,000 costs more than 1.15 times one of 2,000, or when the process grows by
-# more than 15 % between 5,000 and 20,000.
-#
-
+import argparse
 import asyncio
 import resource
 import sys
@@ -36,6 +36,8 @@ from mmreward.registry import Reward
 from mmreward.types import RewardInfo
 
 from .speed.inputs import PROMPTS, SCALES, save_dual_encoder
+
+# --- calls: microseconds per call ---------------------------------------------------------------------------
 
 CALLS = 100_000
 CONCURRENT = 4096
@@ -67,7 +69,7 @@ ECHO = Echo()
 
 
 async def submit_all() -> None:
-    """Keep CONCURRENT coroutines submitting until every number has come back."""
+    """Submit every number from CONCURRENT coroutines and wait until it has come back."""
     engine = current()
     numbers = iter(range(CALLS))
 
@@ -79,10 +81,11 @@ async def submit_all() -> None:
 
 
 async def score(sample: Sample) -> Score:
+    """The sample's target, by way of the network of no cost."""
     return Score(float(await current().submit(ECHO, "echo", sample.target, key=sample.target)))
 
 
-def calls_main() -> bool:
+def calls() -> bool:
     """Print both figures; True when the first is within the bar."""
     reward = Reward(RewardInfo(name="echo", needs=("target",), range=(0, CALLS)), {}, score)
     samples = [Sample(target=number) for number in range(CALLS)]
@@ -101,9 +104,7 @@ def calls_main() -> bool:
     return submit <= BAR
 
 
-if __name__ == "__main__":
-    sys.exit(0 if calls_main() else 1)
-
+# --- scaling: cost and memory per sample --------------------------------------------------------------------
 
 COUNTS = (1000, 2000, 5000, 10_000, 20_000)
 SIDE = 48
@@ -115,7 +116,7 @@ SLOWER, LARGER = 1.15, 1.15
 
 
 class Generated(Sequence[Sample]):
-    """Samples that exist only while somebody holds them; equal indices give equal samples."""
+    """Samples that exist only while they are referred to; equal indices give equal samples."""
 
     def __init__(self, number: int, seed: int) -> None:
         self._number, self._seed = number, seed
@@ -140,9 +141,9 @@ class Generated(Sequence[Sample]):
         return Sample(id=str(index), prompt=PROMPTS[index % len(PROMPTS)], image=Media(pixels))
 
 
-class Row(NamedTuple):
-    """What one count cost: seconds on the wall and of processor time, the most memory the process has ever
-    held, and what the engine's cache held afterwards, in bytes."""
+class ScalingRow(NamedTuple):
+    """Cost of one count: seconds on the wall and of processor time, the most memory the process has ever
+    held, and what the engine's cache holds afterwards, both in bytes."""
 
     number: int
     wall: float
@@ -156,7 +157,7 @@ class Row(NamedTuple):
         return self.cpu / self.number
 
 
-def measure(counts: Sequence[int]) -> list[Row]:
+def measure(counts: Sequence[int]) -> list[ScalingRow]:
     """Score each count in turn, the smaller ones several times over; counts must rise, as the peak does."""
     with TemporaryDirectory(prefix="mmreward-scaling-") as folder:
         weights = Path(folder) / "clip"
@@ -167,8 +168,8 @@ def measure(counts: Sequence[int]) -> list[Row]:
             return [_row(engine, reward, number) for number in counts]
 
 
-def complaints(rows: Sequence[Row]) -> list[str]:
-    """What is out of proportion; empty when nothing is."""
+def complaints(rows: Sequence[ScalingRow]) -> list[str]:
+    """The bars that are missed, in words; empty when all are met."""
     by = {row.number: row for row in rows}
     found = []
     if (slower := by[20_000].each / by[2000].each) > SLOWER:
@@ -178,15 +179,16 @@ def complaints(rows: Sequence[Row]) -> list[str]:
     return found
 
 
-def table(rows: Sequence[Row]) -> Table:
-    made = Table("samples", "s per 1000", "processor s per 1000", "peak MB", "cache MB")
+def table(rows: Sequence[ScalingRow]) -> Table:
+    """The measured rows for a terminal."""
+    shown = Table("samples", "s per 1000", "processor s per 1000", "peak MB", "cache MB")
     for row in rows:
         times = f"{1000 * row.wall / row.number:.3f}", f"{1000 * row.each:.3f}"
-        made.add_row(f"{row.number:,}", *times, f"{row.peak / 1e6:.0f}", f"{row.cached / 1e6:.2f}")
-    return made
+        shown.add_row(f"{row.number:,}", *times, f"{row.peak / 1e6:.0f}", f"{row.cached / 1e6:.2f}")
+    return shown
 
 
-def scaling_main() -> bool:
+def scaling() -> bool:
     """Print the table; True when everything is in proportion."""
     torch.set_num_threads(1)  # threads that spin for work would count as cost
     rows = measure(COUNTS)
@@ -198,11 +200,11 @@ def scaling_main() -> bool:
     return not found
 
 
-def _row(engine: Engine, reward: Reward, number: int) -> Row:
+def _row(engine: Engine, reward: Reward, number: int) -> ScalingRow:
     repeats = min(6, max(1, 6000 // number))
     times = [_seconds(engine, reward, number, number + again) for again in range(repeats)]
     walls, cpus = zip(*times, strict=True)
-    return Row(number, median(walls), median(cpus), _peak(), engine.stats().cache_bytes)
+    return ScalingRow(number, median(walls), median(cpus), _peak(), engine.stats().cache_bytes)
 
 
 def _seconds(engine: Engine, reward: Reward, number: int, seed: int) -> tuple[float, float]:
@@ -219,5 +221,14 @@ def _peak() -> int:
     return size if sys.platform == "darwin" else size * 1024
 
 
+COMMANDS = {"calls": calls, "scaling": scaling}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("what", choices=COMMANDS, nargs="?", default="calls", help="default: calls")
+    sys.exit(0 if COMMANDS[parser.parse_args().what]() else 1)
+
+
 if __name__ == "__main__":
-    sys.exit(0 if scaling_main() else 1)
+    main()

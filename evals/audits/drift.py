@@ -1,9 +1,9 @@
-"""What each option of a dual encoder does to its scores: `python -m mmreward.evals.audits.drift [device]`.
+"""Drift of dual-encoder scores by option: `python -m mmreward.evals.audits.drift [device]`.
 
 Against clipscore in float32, resized in float, in full batches: half precision, the 8-bit ways to resize, and
 a batch of one. Three encoders: mini-clip on its own scenes, and two of ViT-B/32's size with random weights
 (one in transformers format, one in open_clip's) on photo-like noise. A ranking is what group-relative
-training sees, so ranks are compared within groups of eight pictures of one prompt.
+training sees, so ranks are compared within groups of eight pictures of one prompt. Figures: evals/drift.md.
 """
 
 import json
@@ -21,10 +21,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import spearmanr
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
 
 from mmreward import Engine, Media, Sample
 from mmreward.engine.batching import Budget
 from mmreward.mini.world import describe, render, sample_scene
+
+from ..speed.inputs import save_byte_tokenizer
 
 Scores = np.ndarray[Any, np.dtype[np.float64]]
 GROUPS, GROUP = 4, 8
@@ -70,7 +73,7 @@ def main(device: str = "auto") -> None:
 
 
 def drifts(weights: str, samples: list[Sample], device: str) -> Iterator[tuple[str, Drift]]:
-    """Every option of one encoder."""
+    """The drift of every option of one encoder, by the option's name."""
 
     @cache
     def measured(options: tuple[tuple[str, Any], ...]) -> Scores:
@@ -81,7 +84,7 @@ def drifts(weights: str, samples: list[Sample], device: str) -> Iterator[tuple[s
 
 
 def compare(reference: Scores, changed: Scores) -> Drift:
-    """How far `changed` is from `reference`, both (groups, pictures of a group)."""
+    """Drift of `changed` from `reference`, both (groups, pictures of a group)."""
     difference = np.abs(changed - reference)
     ranks = [spearmanr(a, b).statistic for a, b in zip(reference, changed, strict=True)]
     spread = reference.std(axis=1).mean()
@@ -127,18 +130,9 @@ def photos() -> list[Sample]:
 
 def save_transformers(folder: Path) -> str:
     """A CLIP of ViT-B/32's size with random weights, its tokenizer one of bytes."""
-    from tokenizers.pre_tokenizers import ByteLevel
-    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
-
-    folder.mkdir()
-    letters = sorted(ByteLevel.alphabet())
-    words = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    (folder / "vocab.json").write_text(json.dumps({word: index for index, word in enumerate(words)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    tokenizer = CLIPTokenizer.from_pretrained(folder)
-    ends = {"bos_token_id": len(words) - 2, "eos_token_id": len(words) - 1}
+    tokenizer, vocabulary = save_byte_tokenizer(folder)
     torch.manual_seed(0)
-    CLIPModel(CLIPConfig(text_config={"vocab_size": len(words), **ends})).save_pretrained(folder)
+    CLIPModel(CLIPConfig(text_config=vocabulary)).save_pretrained(folder)
     CLIPProcessor(image_processor=CLIPImageProcessor(), tokenizer=tokenizer).save_pretrained(folder)
     return str(folder)
 

@@ -1,8 +1,9 @@
-"""Verifiers under fire: `python -m mmreward.evals.audits.fuzz`.
+"""Fuzzing of verifiers: `python -m mmreward.evals.audits.fuzz`.
 
 Every registered reward that judges a response without a network is given mutations of its own example, a
 megabyte of text that is built to be slow, and is timed. Exits with 1 when one raises anything but Unscorable,
-gives a value outside its range, or needs longer than a tenth of a second of CPU for a megabyte.
+gives a value outside its range, or needs longer than a tenth of a second of CPU for a megabyte. Figures:
+evals/vlm.md.
 """
 
 import argparse
@@ -52,8 +53,8 @@ BUILT: dict[str, Callable[[], str]] = {
 
 
 @dataclass
-class Found:
-    """What became of one verifier."""
+class FuzzResult:
+    """One verifier's responses by status, its failures, its slowest megabyte and its rate."""
 
     name: str
     tried: int = 0
@@ -70,14 +71,14 @@ def verifiers() -> dict[str, Reward]:
     for info in list_rewards():
         if "response" not in info.needs or not set(info.needs) <= {"response", "target", "prompt"}:
             continue
-        made = load(info.name)
-        if info.arity == "point" and not any(map(_runs, made.networks)):
-            chosen[info.name] = made
+        loaded = load(info.name)
+        if info.arity == "point" and not any(map(_is_network, loaded.networks)):
+            chosen[info.name] = loaded
     return chosen
 
 
-def _runs(used: Fingerprinted) -> bool:
-    """Whether what a reward uses is a network, and no library."""
+def _is_network(used: Fingerprinted) -> bool:
+    """True for a network, False for a library such as math-verify."""
     return hasattr(used, "network") or hasattr(used, "forward")
 
 
@@ -101,8 +102,8 @@ def mutated(text: str, draw: random.Random) -> str:
     return text[:4000]
 
 
-async def judge(reward: Reward, sample: Sample, found: Found) -> None:
-    """One response; what should not happen is noted."""
+async def judge(reward: Reward, sample: Sample, found: FuzzResult) -> None:
+    """Score one response, and note what should not happen in `found`."""
     found.tried += 1
     try:
         score = await reward(shortened(sample))
@@ -118,9 +119,9 @@ async def judge(reward: Reward, sample: Sample, found: Found) -> None:
         found.broken.append(f"{score.value} is outside {low} to {high} for {sample.response!r:.300}")
 
 
-async def attack(name: str, reward: Reward, number: int, seed: int) -> Found:
-    """Mutations of the example, then megabytes, then as many honest answers as go into a second."""
-    found, draw = Found(name), random.Random(f"{name} {seed}")
+async def attack(name: str, reward: Reward, number: int, seed: int) -> FuzzResult:
+    """Findings over mutations of the example, then megabytes, then honest answers against the clock."""
+    found, draw = FuzzResult(name), random.Random(f"{name} {seed}")
     example = Sample(**reward.info.example)
     honest = example.response or ""
     for _ in range(number):
@@ -146,7 +147,7 @@ async def speed(reward: Reward, sample: Sample, seconds: float = 0.5) -> float:
     return done / spent
 
 
-def table(all_found: Sequence[Found]) -> str:
+def table(all_found: Sequence[FuzzResult]) -> str:
     """Markdown, one line per verifier."""
     lines = [
         "| verifier | responses | full marks | failures | slowest megabyte | per second |",

@@ -1,8 +1,9 @@
-"""Rewards that are gamed, and what prevents it: `python -m mmreward.evals.audits.hacking`.
+"""Reward hacking with and without a guard: `python -m mmreward.evals.audits.hacking`.
 
-Runs configs/tune/hack-mini-CASE.yaml (the alarm only watches) and configs/tune/hack-mini-CASE-guarded.yaml (with
-mini-artifact as a regulariser; the alarm stops) for every case. Prints what every evaluation found, and
-writes one picture for each: the same prompts from the same seeds, untrained, gamed and guarded, row by row.
+Runs configs/tune/hack-mini-CASE.yaml (the alarm only watches) and its -guarded twin (with mini-artifact as a
+regulariser; the alarm stops) for every case. Prints what every evaluation found, and writes one picture for
+each: the same prompts from the same seeds, untrained, gamed and guarded, row by row. Figures:
+evals/hacking.md.
 """
 
 import argparse
@@ -25,7 +26,7 @@ GAP = 4
 
 
 def table(run: TrainingRun) -> str:
-    """Markdown: every evaluation's means, and what the alarm said."""
+    """Markdown: every evaluation's means, and the level of its alarm."""
     names = run.optimised + run.held_out
     rows = ["| rounds | " + " | ".join(names) + " | alarm |", "|---" * (len(names) + 2) + "|"]
     for one in run.evaluations:
@@ -35,13 +36,13 @@ def table(run: TrainingRun) -> str:
 
 
 def moved(run: TrainingRun, at: int) -> str:
-    """The change of every reward from the first evaluation to number `at`, with paired intervals."""
+    """Changes of all rewards from the first evaluation to number `at`, with paired intervals."""
     first, last = run.evaluations[0], run.evaluations[at]
     said = []
     for name in run.optimised + run.held_out:
         found = change(run.measured(first, name), run.measured(last, name))
         if found.interval is not None:
-            said.append(f"{name} {found.mean:+.3f} ({found.interval.low:+.3f} to {found.interval.high:+.3f})")
+            said.append(f"{name} {found.signed(3)}")
     return f"from round 0 to round {last.after}: " + ", ".join(said)
 
 

@@ -1,83 +1,18 @@
-"""The curves of a training run: rewards and monitors by evaluation, figures of the training by round."""
-
-# FOLDED evals/lanes.py: When what was under way in a round, as lanes of bars over one clock.
+"""Charts of a training run: rewards and monitors by evaluation, figures by round, lanes of activities."""
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
+
+from markupsafe import Markup
 
 from mmreward.errors import FINE
 from mmreward.tune.journal import seconds
 
 from .curves import Axis, Curve, figure, tick_label, ticks
-from .html import count, number, table, text, told
+from .html import count, number, status_words, text
 from .stats import Interval
 from .training_run import TrainingRun, column
-
-Span = tuple[str, float, float]
-
-LANES = {
-    "generate": "drawing",
-    "score": "scoring",
-    "wait": "waiting for scores",
-    "update": "updating",
-}
-WIDTH, ROW, LEFT, RIGHT, FOOT = 720.0, 30.0, 128.0, 16.0, 34.0
-
-
-def overlap(spans: Sequence[Span], one: str, other: str) -> float:
-    """Seconds during which both were under way."""
-    kept = [span for span in spans if span[0] in (one, other)]
-    either = seconds([("either", begun, ended) for _, begun, ended in kept], "either")
-    return seconds(kept, one) + seconds(kept, other) - either
-
-
-def lanes(spans: Sequence[Span]) -> str:
-    """One lane per activity that there is, bars where it was under way."""
-    known = [what for what in LANES if any(span[0] == what for span in spans)]
-    others = [what for what in dict.fromkeys(span[0] for span in spans) if what not in LANES]
-    rows = [*known, *others]
-    axis = Axis(0.0, max(ended for _, _, ended in spans) or 1.0, LEFT, WIDTH - RIGHT)
-    base = ROW * len(rows)
-    drawn = _clock(axis, base)
-    for place, what in enumerate(rows):
-        drawn += _lane(place, what, [span for span in spans if span[0] == what], axis)
-    told = "; ".join(f"{_name(what)} {seconds(list(spans), what):.1f} s" for what in rows)
-    label = text(f"when what was under way in the last round: {told}")
-    return (
-        f'<svg class="lanes" viewBox="0 0 {WIDTH:g} {base + FOOT:g}" role="img" aria-label="{label}">'
-        f"{drawn}</svg>"
-    )
-
-
-def _lane(number: int, what: str, spans: Sequence[Span], axis: Axis) -> str:
-    middle = ROW * number + ROW / 2
-    bars = f'<text class="y" x="{LEFT - 10:g}" y="{middle + 4:g}">{text(_name(what))}</text>'
-    for _, begun, ended in spans:
-        start, width = axis.place(begun), axis.place(ended) - axis.place(begun)
-        told = f"<title>{text(_name(what))}: {begun:.2f} s to {ended:.2f} s</title>"
-        css = what if what in LANES else "other"
-        bars += (
-            f'<rect class="{css}" x="{start:.1f}" y="{middle - 9:g}" width="{max(width, 1):.1f}" height="18">'
-            f"{told}</rect>"
-        )
-    return bars
-
-
-def _clock(axis: Axis, base: float) -> str:
-    marks = ticks(axis.low, axis.high, 8)
-    step = marks[1] - marks[0] if len(marks) > 1 else 1.0
-    drawn = f'<path class="grid" d="{"".join(f"M{axis.place(at):.1f} 0V{base:g}" for at in marks)}"/>'
-    drawn += "".join(
-        f'<text class="x" x="{axis.place(at):.1f}" y="{base + 15:g}">{tick_label(at, step)}</text>'
-        for at in marks
-    )
-    unit = "seconds since the round began"
-    return drawn + f'<text class="along" x="{WIDTH - RIGHT:g}" y="{base + 30:g}">{unit}</text>'
-
-
-def _name(what: str) -> str:
-    return LANES.get(what, what)
-
 
 AFTER = "rounds trained"
 LEAST = 0.1
@@ -94,7 +29,7 @@ TRAINING = {
     "old_deviation": ("deviation from the old policy", "squared velocity"),
     "grad_norm": ("norm of the gradient", "before clipping"),
 }
-"""Figure of a round -> what it is called, and its unit."""
+"""Figure of a round -> its name on the page, and its unit."""
 
 MONITORS = {
     "colourfulness": ("colourfulness", "opponent-colour spread"),
@@ -105,7 +40,7 @@ MONITORS = {
     "diversity_within": ("diversity within a prompt", "mean distance"),
     "diversity_across": ("diversity across prompts", "mean distance"),
 }
-"""Monitor -> what it is called, and its unit."""
+"""Monitor -> its name on the page, and its unit."""
 
 PARTS = {
     "seconds/generate": "drawing samples",
@@ -116,7 +51,27 @@ PARTS = {
 }
 
 
-def reward_curves(run: TrainingRun) -> str:
+class Chart(NamedTuple):
+    """A section of curves: its anchor, title and lead, and the drawn figures."""
+
+    id: str
+    title: str
+    lead: str
+    figures: list[Markup]
+
+
+class RoundTimes(NamedTuple):
+    """Mean, shortest and longest seconds of each part of a round; the last round as lanes.
+
+    `both` are the seconds of the last round in which drawing and scoring were under way at once.
+    """
+
+    rows: list[list[str]]
+    lanes: Markup | str
+    both: float
+
+
+def reward_curves(run: TrainingRun) -> Chart:
     """One figure per reward over the evaluations, the optimised ones first."""
     best = run.best
     figures = []
@@ -143,10 +98,10 @@ def reward_curves(run: TrainingRun) -> str:
         "Means over the held-out prompts, each drawn from its fixed seed; bands are 95 % intervals. "
         f"The dashed line marks the best evaluation by {by}."
     )
-    return _section("evaluations", "Rewards by evaluation", lead, figures)
+    return _chart("evaluations", "Rewards by evaluation", lead, figures)
 
 
-def monitor_curves(run: TrainingRun) -> str:
+def monitor_curves(run: TrainingRun) -> Chart:
     """One figure per monitor, with its first value as a line; that of larger pictures comes next to it."""
     names = dict.fromkeys(name for one in run.evaluations for name in (*one.monitors, *one.larger))
     figures = []
@@ -161,7 +116,7 @@ def monitor_curves(run: TrainingRun) -> str:
         "What reward hacking does to pictures: oversaturated colours, added texture, a grid of patches, all "
         "pictures alike. The dashed line is the value before training."
     )
-    return _section("monitors", "Textures and diversity", lead + _larger(run), figures)
+    return _chart("monitors", "Textures and diversity", lead + _larger(run), figures)
 
 
 def _monitor(run: TrainingRun, called: str, unit: str, known: Sequence[float | None]) -> Curve:
@@ -179,18 +134,16 @@ def _monitor(run: TrainingRun, called: str, unit: str, known: Sequence[float | N
 
 
 def _larger(run: TrainingRun) -> str:
-    """What the larger pictures are, where there are any."""
+    """The size of the larger pictures, where there are any."""
     size = run.config.get("evaluation", {}).get("larger")
     if not size:
         return ""
-    shape = f"{text(size['width'])} x {text(size['height'])}"
+    shape = f"{size['width']} x {size['height']}"
     return f" Larger: the prompts that are shown, from the same seeds, at {shape} pixels."
 
 
-def training_curves(run: TrainingRun) -> str:
-    """The figures of the training itself, and what became of failed scores; or nothing without a round."""
-    if not run.rounds:
-        return ""
+def training_curves(run: TrainingRun) -> Chart:
+    """The figures of the training itself, round by round, and its failed scores; none without a round."""
     keys = list(dict.fromkeys(key for line in run.rounds for key in line))
     figures = [_reward(run, key.removeprefix("reward/")) for key in keys if key.startswith("reward/")]
     figures += [_plain(run, key, *words) for key, words in TRAINING.items() if key in keys]
@@ -199,7 +152,7 @@ def training_curves(run: TrainingRun) -> str:
         for key, name in _by_reward(run, keys)
     ]
     figures += [
-        _plain(run, key, f"failed scores: {told(status)}", "scores", absent=0.0)
+        _plain(run, key, f"failed scores: {status_words(status)}", "scores", absent=0.0)
         for key, status in _statuses(keys)
         if status not in FINE
     ]
@@ -207,26 +160,19 @@ def training_curves(run: TrainingRun) -> str:
         "Figures of each round, over the samples it drew to train on. Bands around a reward are one standard "
         f"deviation of its samples. {_failures(run, keys)}"
     )
-    return _section("training", "Training by round", lead, figures)
+    return _chart("training", "Training by round", lead, figures)
 
 
-def time(run: TrainingRun) -> str:
-    """The last round as lanes, and how long its parts take on average."""
-    if not run.rounds:
-        return ""
+def round_times(run: TrainingRun) -> RoundTimes:
+    """Durations of the parts of a round."""
     rows = []
     for key, called in PARTS.items():
         known = [value for value in column(run.rounds, key) if math.isfinite(value)]
         if known:
-            rows.append([called, f"{_mean(known):.1f} s", f"{min(known):.1f} s", f"{max(known):.1f} s"])
-    caption = "Seconds of a round during which something was under way; parts overlap, so they do not add up."
-    averages = table(caption, ("what", "mean", "shortest", "longest"), rows) if rows else ""
-    picture = ""
-    if run.spans:
-        both = overlap(run.spans, "generate", "score")
-        words = f"In the last round, drawing and scoring went on at once for {both:.1f} s."
-        picture = f'<p class="lead">{words}</p><div class="scroll" tabindex="0">{lanes(run.spans)}</div>'
-    return f'<section class="narrow"><h2 id="time">Time of a round</h2>{picture}{averages}</section>'
+            rows.append([called, *(f"{value:.1f} s" for value in (_mean(known), min(known), max(known)))])
+    if not run.spans:
+        return RoundTimes(rows, "", 0.0)
+    return RoundTimes(rows, lanes(run.spans), overlap(run.spans, "generate", "score"))
 
 
 def _reward(run: TrainingRun, name: str) -> Curve:
@@ -252,7 +198,7 @@ def _trained(run: TrainingRun) -> list[float]:
 
 
 def _by_reward(run: TrainingRun, keys: Sequence[str]) -> list[tuple[str, str]]:
-    """(key, reward) where groups without variance are told apart by reward and that says more than all."""
+    """(key, reward) where groups without variance are listed by reward and that says more than all."""
     if len(run.optimised) < 2:
         return []
     forms = ("advantages/zero_std_share/{}", "advantages/{}/zero_std_share")
@@ -266,13 +212,13 @@ def _statuses(keys: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _failures(run: TrainingRun, keys: Sequence[str]) -> str:
-    """How many of all scores failed, by status."""
+    """The failed scores of all rounds in words, by status."""
     totals = {status: int(sum(column(run.rounds, key, 0.0))) for key, status in _statuses(keys)}
     failed = {status: total for status, total in totals.items() if status not in FINE and total}
     every = count(sum(totals.values()), "score")
     if not failed:
         return f"None of {every} failed."
-    parts = ", ".join(f"{total:,} {told(status)}" for status, total in failed.items())
+    parts = ", ".join(f"{total:,} {status_words(status)}" for status, total in failed.items())
     return f"Of {every}, {sum(failed.values()):,} failed ({parts}) and took no part in the training."
 
 
@@ -288,11 +234,73 @@ def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def _section(name: str, title: str, lead: str, curves: Sequence[Curve]) -> str:
-    if not curves:
-        return ""
-    figures = "".join(map(figure, curves))
-    return (
-        f'<section><h2 id="{name}">{text(title)}</h2><p class="lead">{lead}</p>'
-        f'<div class="curves">{figures}</div></section>'
+def _chart(name: str, title: str, lead: str, curves: Sequence[Curve]) -> Chart:
+    return Chart(name, title, lead, [figure(curve) for curve in curves])
+
+
+# --- lanes: activities of a round over one clock -----------------------------------------------------------
+
+Span = tuple[str, float, float]
+
+LANES = {
+    "generate": "drawing",
+    "score": "scoring",
+    "wait": "waiting for scores",
+    "update": "updating",
+}
+WIDTH, ROW, LEFT, RIGHT, FOOT = 720.0, 30.0, 128.0, 16.0, 34.0
+
+
+def overlap(spans: Sequence[Span], one: str, other: str) -> float:
+    """Seconds during which both activities were under way."""
+    kept = [span for span in spans if span[0] in (one, other)]
+    either = seconds([("either", begun, ended) for _, begun, ended in kept], "either")
+    return seconds(kept, one) + seconds(kept, other) - either
+
+
+def lanes(spans: Sequence[Span]) -> Markup:
+    """One lane per activity, with bars where it was under way."""
+    known = [what for what in LANES if any(span[0] == what for span in spans)]
+    others = [what for what in dict.fromkeys(span[0] for span in spans) if what not in LANES]
+    rows = [*known, *others]
+    axis = Axis(0.0, max(ended for _, _, ended in spans) or 1.0, LEFT, WIDTH - RIGHT)
+    base = ROW * len(rows)
+    drawn = _clock(axis, base)
+    for place, what in enumerate(rows):
+        drawn += _lane(place, what, [span for span in spans if span[0] == what], axis)
+    summary = "; ".join(f"{_name(what)} {seconds(list(spans), what):.1f} s" for what in rows)
+    label = text(f"when what was under way in the last round: {summary}")
+    return Markup(
+        f'<svg class="lanes" viewBox="0 0 {WIDTH:g} {base + FOOT:g}" role="img" aria-label="{label}">'
+        f"{drawn}</svg>"
     )
+
+
+def _lane(number: int, what: str, spans: Sequence[Span], axis: Axis) -> str:
+    middle = ROW * number + ROW / 2
+    bars = f'<text class="y" x="{LEFT - 10:g}" y="{middle + 4:g}">{text(_name(what))}</text>'
+    for _, begun, ended in spans:
+        start, width = axis.place(begun), axis.place(ended) - axis.place(begun)
+        title = f"<title>{text(_name(what))}: {begun:.2f} s to {ended:.2f} s</title>"
+        css = what if what in LANES else "other"
+        bars += (
+            f'<rect class="{css}" x="{start:.1f}" y="{middle - 9:g}" width="{max(width, 1):.1f}" height="18">'
+            f"{title}</rect>"
+        )
+    return bars
+
+
+def _clock(axis: Axis, base: float) -> str:
+    marks = ticks(axis.low, axis.high, 8)
+    step = marks[1] - marks[0] if len(marks) > 1 else 1.0
+    drawn = f'<path class="grid" d="{"".join(f"M{axis.place(at):.1f} 0V{base:g}" for at in marks)}"/>'
+    drawn += "".join(
+        f'<text class="x" x="{axis.place(at):.1f}" y="{base + 15:g}">{tick_label(at, step)}</text>'
+        for at in marks
+    )
+    unit = "seconds since the round began"
+    return drawn + f'<text class="along" x="{WIDTH - RIGHT:g}" y="{base + 30:g}">{unit}</text>'
+
+
+def _name(what: str) -> str:
+    return LANES.get(what, what)

@@ -1,19 +1,19 @@
-"""One quantity along a run as a figure with an inline SVG: axes, a line, its interval as a band.
+"""Curves of one quantity along a run, as a figure with an inline SVG: axes, a line, its interval as a band.
 
-What could not be measured is a gap, never 0. Everything is readable without colour.
+An `Axis` maps values to coordinates, which grow to the right and downwards, and has round numbers on it. A
+value that could not be measured is a gap, never 0. Everything is readable without colour.
 """
-
-# FOLDED evals/axes.py: A plot's axes: what range they span, which round numbers stand on them, and where a value lies.
-#
-# Knows nothing of SVG beyond its coordinates, which grow to the right and downwards.
-#
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
+from markupsafe import Markup
+
 from .html import NAME_CHARS, count, number, text
+
+# --- axes ---------------------------------------------------------------------------------------------------
 
 WIDTH, HEIGHT = 360.0, 200.0
 LEFT, RIGHT, TOP, BOTTOM = 50.0, 12.0, 24.0, 34.0
@@ -23,7 +23,7 @@ MOST_DECIMALS = 5
 
 @dataclass(frozen=True)
 class Axis:
-    """From values to coordinates: `low` lies at `start`, `high` at `end`."""
+    """A map from values to coordinates: `low` lies at `start`, `high` at `end`."""
 
     low: float
     high: float
@@ -61,7 +61,7 @@ def ticks(low: float, high: float, most: int = 5, *, whole: bool = False) -> lis
 
 
 def tick_label(value: float, step: float) -> str:
-    """With as many places as the step between ticks needs."""
+    """A tick's value with as many places as the step between ticks needs."""
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
     if decimals > MOST_DECIMALS or abs(value) >= 1e5:
         return f"{value:.3g}"
@@ -79,6 +79,8 @@ def _step(rough: float) -> float:
     return next(times * power for times in (1, 2, 5, 10) if times * power >= rough * (1 - 1e-9))
 
 
+# --- the figure ---------------------------------------------------------------------------------------------
+
 MOST_POINTS = 240
 """More points than this are drawn as means of as many neighbours as needed."""
 MOST_DOTS = 60
@@ -86,7 +88,7 @@ MOST_DOTS = 60
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """What is drawn.
+    """A quantity along a run, with its interval and labels.
 
     Args:
         name: of the quantity, as its caption.
@@ -116,7 +118,7 @@ class Curve:
     level: float | None = None
 
 
-def figure(curve: Curve) -> str:
+def figure(curve: Curve) -> Markup:
     """The curve with its caption; no value at all is said in words."""
     tag = f' <small class="tag">{text(curve.tag)}</small>' if curve.tag else ""
     missing = sum(not math.isfinite(value) for value in curve.y)
@@ -127,7 +129,7 @@ def figure(curve: Curve) -> str:
     note = f'<p class="small">{gaps}{thin}</p>' if gaps or thin else ""
     body = '<p class="absent">never measured</p>' if missing == len(curve.y) else _svg(drawn)
     caption = f"<figcaption><b>{text(curve.name, NAME_CHARS)}</b>{tag}</figcaption>"
-    return f'<figure class="curve {curve.css}">{caption}{body}{note}</figure>'
+    return Markup(f'<figure class="curve {curve.css}">{caption}{body}{note}</figure>')
 
 
 def thinned(curve: Curve, most: int = MOST_POINTS) -> Curve:
@@ -150,11 +152,11 @@ def _svg(curve: Curve) -> str:
     x, y = across(curve.x), upright([*curve.y, *curve.low, *curve.high, *level], curve.reach)
     parts = [_grid(curve, x, y), _best(curve, x), _level(curve, y), _band(curve, x, y), _line(curve, x, y)]
     parts.append(_dots(curve, x, y) if len(curve.x) <= MOST_DOTS else "")
-    label = text(_told(curve))
+    label = text(_in_words(curve))
     return f'<svg viewBox="0 0 {WIDTH:g} {HEIGHT:g}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
 
 
-def _told(curve: Curve) -> str:
+def _in_words(curve: Curve) -> str:
     """The curve in words, for those who do not see it."""
     known = [(at, value) for at, value in zip(curve.x, curve.y, strict=True) if math.isfinite(value)]
     (first, begun), (last, ended) = known[0], known[-1]
@@ -223,8 +225,8 @@ def _dots(curve: Curve, x: Axis, y: Axis) -> str:
             continue
         ends = (curve.low[index], curve.high[index]) if curve.low else ()
         between = f" ({number(ends[0])} to {number(ends[1])})" if ends and math.isfinite(sum(ends)) else ""
-        told = f"<title>{text(curve.along)} {at:g}: {number(value)}{between}</title>"
-        drawn += f'<circle cx="{x.place(at):.1f}" cy="{y.place(value):.1f}" r="3">{told}</circle>'
+        title = f"<title>{text(curve.along)} {at:g}: {number(value)}{between}</title>"
+        drawn += f'<circle cx="{x.place(at):.1f}" cy="{y.place(value):.1f}" r="3">{title}</circle>'
     return drawn
 
 

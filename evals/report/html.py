@@ -1,40 +1,47 @@
-"""Text, numbers and small drawings as HTML: all a page shows goes through here, and is escaped here.
+"""Rendering and escaping of a page: Jinja templates, numbers in words, small drawings.
 
-Knows nothing of samples or scores.
+Every value that a template shows goes through `text`, which shortens, cleans and escapes it; only what is
+`Markup` already is left alone. A page is one document with its style and script inside, which reaches for
+nothing. Knows nothing of samples or scores.
 """
-
-# FOLDED evals/frame.py: The frame around a page: one HTML document with its style and script inside, which reaches for nothing.
 
 import html
 import math
 import re
 from collections.abc import Sequence
 from datetime import datetime
-from html import escape
 from importlib.metadata import version
 from pathlib import Path
-from string import Template
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2.ext import Extension
+from markupsafe import Markup
 
 from .stats import Array, Interval
 
 NAME_CHARS = 120
 LINE_CHARS = 300
+PROMPT_CHARS = 600
 TEXT_CHARS = 4000
 BINS = 24
+TEMPLATES = Path(__file__).parent / "templates"
 INVISIBLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 """Control characters, direction overrides and lone surrogates: shown as a replacement character."""
 
+# --- words and numbers --------------------------------------------------------------------------------------
 
-def text(value: object, limit: int = LINE_CHARS) -> str:
+
+def text(value: object, limit: int = LINE_CHARS) -> Markup:
     """Any text as HTML text: shortened, without control characters, escaped for elements and attributes."""
     words = str(value)
     kept = words if len(words) <= limit else words[:limit]
     clean = INVISIBLE.sub("\ufffd", kept.replace("\r\n", "\n").replace("\r", "\n"))
     cut = f" \u2026 [shortened from {len(words):,} characters]" if limit > NAME_CHARS else "\u2026"
     shortened = cut if len(words) > limit else ""
-    return html.escape(clean + shortened)
+    return Markup(html.escape(clean + shortened))
 
 
 def number(value: float) -> str:
@@ -51,40 +58,52 @@ def count(things: int, noun: str, plural: str = "") -> str:
     return f"{things:,} {noun if things == 1 else plural or noun + 's'}"
 
 
-def told(status: str) -> str:
+def status_words(status: str) -> str:
     """A status in words."""
-    return "does not apply" if status == "na" else text(status.replace("_", " "))
+    return "does not apply" if status == "na" else status.replace("_", " ")
 
 
 def interval(given: Interval | None) -> str:
+    """The ends of an interval, or why there is none."""
     return f"{number(given.low)} to {number(given.high)}" if given is not None else "too few samples"
 
 
-def disclosure(title: str, body: str) -> str:
-    """A closed <details> with the text inside, line breaks kept."""
-    words = f'<div class="words" dir="auto" tabindex="0">{text(body, TEXT_CHARS)}</div>'
-    return f"<details><summary>{text(title)}</summary>{words}</details>"
+def date(stamp: str) -> str:
+    """An ISO 8601 moment in words; as it is where it is none."""
+    try:
+        moment = datetime.fromisoformat(stamp)
+    except ValueError:
+        return stamp
+    return f"{moment.day} {moment:%B %Y, %H:%M} {moment.tzname() or ''}".strip()
 
 
-def bar(value: float, span: tuple[float, float], mean: float | None = None) -> str:
+def names(given: Sequence[str]) -> Markup:
+    """Names, separated by commas."""
+    return Markup(", ").join(text(name, NAME_CHARS) for name in given)
+
+
+# --- small drawings -----------------------------------------------------------------------------------------
+
+
+def bar(value: float, span: tuple[float, float], mean: float | None = None) -> Markup:
     """A horizontal bar from 0 (or the nearer end of the span) to the value, with a tick at the run's mean."""
     zero, end = _share(0.0, span), _share(value, span)
     left, width = min(zero, end), abs(end - zero)
     tick = f'<i class="mean" style="left:{_share(mean, span):.1f}%"></i>' if mean is not None else ""
     axis = f'<i class="zero" style="left:{zero:.1f}%"></i>' if 0 < zero < 100 else ""
     fill = f'<i class="fill" style="left:{left:.1f}%;width:{width:.1f}%"></i>'
-    return f'<span class="bar" aria-hidden="true">{axis}{fill}{tick}</span>'
+    return Markup(f'<span class="bar" aria-hidden="true">{axis}{fill}{tick}</span>')
 
 
-def histogram(values: Array, bounds: tuple[float, float] | None) -> str:
+def histogram(values: Array, bounds: tuple[float, float] | None) -> Markup | str:
     """Counts over the range, or over what the values span where that is less than a fifth of the range."""
     if not len(values):
-        return ""
+        return number(math.nan)
     low, high = float(values.min()), float(values.max())
     if bounds is not None and high - low >= 0.2 * (bounds[1] - bounds[0]):
         low, high = min(bounds[0], low), max(bounds[1], high)
     if not low < high:
-        return f'<span class="small">all {number(low)}</span>'
+        return Markup(f'<span class="small">all {number(low)}</span>')
     counts = _counts(values, low, high)
     width, height = 120, 30
     step = width / len(counts)
@@ -95,46 +114,27 @@ def histogram(values: Array, bounds: tuple[float, float] | None) -> str:
     label = f"histogram of {len(values)} values from {number(low)} to {number(high)}"
     drawing = (
         f'<svg class="histogram" viewBox="0 0 {width} {height + 1}" role="img" aria-label="{label}">{bars}'
+        f'<path d="M0 {height + 0.5}H{width}"/></svg>'
     )
-    drawing += f'<path d="M0 {height + 0.5}H{width}"/></svg>'
     ends = f'<span class="ends"><span>{number(low)}</span><span>{number(high)}</span></span>'
-    return f'<span class="plot">{drawing}{ends}</span>'
+    return Markup(f'<span class="plot">{drawing}{ends}</span>')
 
 
-def whisker(value: float, given: Interval | None) -> str:
+def whisker(value: float, given: Interval | None) -> Markup:
     """A value in [-1, 1] as a dot on an axis through 0, with its interval as a line."""
 
     def x(at: float) -> float:
         return 5 + 110 * _share(at, (-1.0, 1.0)) / 100
 
     line = f'<path class="line" d="M{x(given.low):.1f} 9H{x(given.high):.1f}"/>' if given is not None else ""
-    return (
+    return Markup(
         '<svg class="whisker" viewBox="0 0 120 18" aria-hidden="true"><path d="M5 9H115M60 3V15"/>'
         f'{line}<circle cx="{x(value):.1f}" cy="9" r="4"/></svg>'
     )
 
 
-def table(caption: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of ready HTML cells whose rows become blocks on a phone; roles keep it a table for readers."""
-    head = "".join(f'<th role="columnheader" scope="col">{text(name)}</th>' for name in heads)
-    body = "".join(f'<tr role="row">{_cells(heads, row)}</tr>' for row in rows)
-    return (
-        f'<table role="table"><caption>{text(caption, TEXT_CHARS)}</caption>'
-        f'<thead role="rowgroup"><tr role="row">{head}</tr></thead>'
-        f'<tbody role="rowgroup">{body}</tbody></table>'
-    )
-
-
-def _cells(heads: Sequence[str], row: Sequence[str]) -> str:
-    first = f'<th role="rowheader" scope="row">{row[0]}</th>'
-    pairs = zip(heads[1:], row[1:], strict=True)
-    return first + "".join(
-        f'<td role="cell" data-label="{text(head)}"><div>{cell}</div></td>' for head, cell in pairs
-    )
-
-
 def _share(value: float, span: tuple[float, float]) -> float:
-    """Where a value lies in a span, in percent, held inside it."""
+    """The place of a value in a span, in percent, held inside it."""
     low, high = span
     share = (value / 2 - low / 2) / (high / 2 - low / 2)  # halves, so that the widest span stays finite
     return 100 * min(max(share, 0.0), 1.0)
@@ -147,25 +147,34 @@ def _counts(values: Array, low: float, high: float) -> list[int]:
     return counts
 
 
-HERE = Path(__file__).parent
+# --- templates ----------------------------------------------------------------------------------------------
 
 
-def framed(title: str, content: str, styles: tuple[str, ...] = ("report.css",)) -> str:
-    """The document with this HTML as its content; `styles` are files beside this one."""
-    frame = Template((HERE / "report.html").read_text(encoding="utf-8"))
-    style = "\n".join((HERE / name).read_text(encoding="utf-8") for name in styles)
-    return frame.substitute(title=text(title), style=style, content=content)
+class Joined(Extension):
+    """Templates without the line breaks between tags, which lay out the template and not the page."""
+
+    def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:
+        return re.sub(r"(?<=[>}])\n\s*(?=[<{])", "", source)
 
 
-def made_by() -> str:
-    """What wrote the page."""
-    return f"Page by mmreward {escape(version('mmreward'))}"
+def _finalize(value: Any) -> Markup:
+    return value if isinstance(value, Markup) else text(value)
 
 
-def date(stamp: str) -> str:
-    """An ISO 8601 moment in words; as it is where it is none."""
-    try:
-        moment = datetime.fromisoformat(stamp)
-    except ValueError:
-        return text(stamp)
-    return f"{moment.day} {moment:%B %Y, %H:%M} {moment.tzname() or ''}".strip()
+FILTERS = (text, number, interval, date, names, count, status_words, bar, whisker)
+_PAGES = Environment(
+    loader=FileSystemLoader(TEMPLATES),
+    autoescape=True,
+    finalize=_finalize,
+    undefined=StrictUndefined,
+    extensions=[Joined],
+)
+_PAGES.filters |= {f.__name__: f for f in FILTERS}
+_PAGES.globals |= {"NAME": NAME_CHARS, "PROMPT": PROMPT_CHARS, "TEXT": TEXT_CHARS}
+_PAGES.globals["made_by"] = f"Page by mmreward {version('mmreward')}"
+
+
+def render(template: str, styles: Sequence[str] = ("report.css",), **shown: Any) -> str:
+    """The document that a template makes of these values; the style sheets lie beside the template."""
+    style = Markup("\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in styles))
+    return _PAGES.get_template(template).render(style=style, **shown)

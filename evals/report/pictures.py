@@ -1,6 +1,6 @@
 """A sample's pictures as HTML: embedded, small ones enlarged crisply, boxes drawn over them.
 
-Knows nothing of scores; what space the boxes are in comes from the arguments of the `iou` reward.
+Knows nothing of scores; the space of the boxes comes from the arguments of the `iou` reward.
 """
 
 import base64
@@ -8,6 +8,7 @@ import io
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from markupsafe import Markup
 from PIL import Image
 
 from mmreward.errors import Unscorable
@@ -46,7 +47,7 @@ class Boxes(NamedTuple):
     problem: str = ""
 
 
-def pictures(sample: Sample, spaces: Spaces, expects_boxes: bool) -> str:
+def pictures(sample: Sample, spaces: Spaces, expects_boxes: bool) -> Markup | str:
     """The picture or first frame with its boxes, the other inputs small beneath it; empty without any."""
     shown = [media for media in (sample.image, sample.video, *sample.inputs) if media is not None]
     if not shown:
@@ -59,21 +60,23 @@ def pictures(sample: Sample, spaces: Spaces, expects_boxes: bool) -> str:
     small = "".join(f'<div class="input">{embedded(media, INPUT_SIDE)}</div>' for media in others)
     inputs = f'<div class="inputs"><span class="small">inputs</span>{small}</div>' if small else ""
     frame = _framed(main, f"picture of sample {sample.id}", _overlay(found, true, size))
-    return f"<figure>{frame}{caption}</figure>{inputs}"
+    return Markup(f"<figure>{frame}{caption}</figure>{inputs}")
 
 
-def thumbnail(sample: Sample) -> str:
-    """The picture alone."""
+def thumbnail(sample: Sample) -> Markup | str:
+    """The picture alone; empty without any."""
     media = sample.image or sample.video or next(iter(sample.inputs), None)
-    return f"<figure>{_framed(media, f'picture of sample {sample.id}', '')}</figure>" if media else ""
+    if media is None:
+        return ""
+    return Markup(f"<figure>{_framed(media, f'picture of sample {sample.id}', '')}</figure>")
 
 
-def embedded(media: Media, side: int, alt: str = "") -> str:
+def embedded(media: Media, side: int, alt: str = "") -> Markup:
     """An <img> with its bytes inside, or the reason why there is none."""
     try:
         picture = media.picture()
     except Unscorable as error:
-        return f'<p class="absent">no picture: {text(error)}</p>'
+        return Markup(f'<p class="absent">no picture: {text(error)}</p>')
     small = max(picture.size) <= SMALL_SIDE
     picture.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
@@ -81,7 +84,7 @@ def embedded(media: Media, side: int, alt: str = "") -> str:
     kind, crisp = ("png", ' class="crisp"') if small else ("jpeg", "")
     data = base64.b64encode(buffer.getvalue()).decode()
     size = f'width="{picture.width}" height="{picture.height}"'
-    return f'<img{crisp} {size} alt="{text(alt)}" src="data:image/{kind};base64,{data}">'
+    return Markup(f'<img{crisp} {size} alt="{text(alt)}" src="data:image/{kind};base64,{data}">')
 
 
 def _framed(media: Media, alt: str, overlay: str) -> str:
@@ -154,7 +157,7 @@ def _drawn(box: Box, kind: str, width: float, height: float) -> str:
 
 
 def _legend(found: Boxes, true: Boxes) -> str:
-    """What is drawn, and what could not be."""
+    """Numbers of the boxes that are drawn, and reasons for those that are not."""
     entries = []
     if found.boxes:
         entries.append(

@@ -1,7 +1,7 @@
 """A run as one self-contained HTML page: of scores, of a training, or of a log of metrics by source.
 
-Finds what there is to report and writes the file; what the pages say is in page.py, training_page.py and
-sources_page.py.
+Tells the three apart by what lies at a path, and writes the file atomically. The pages themselves are in
+`page`, `training` and `sources`.
 """
 
 from pathlib import Path
@@ -41,7 +41,7 @@ def write_report(
     if limit < 0:
         raise ValueError(f"limit {limit} is negative; 0 shows no samples")
     if is_metrics_log(Path(run)):
-        _only_itself("log of metrics", Path(run), data, reference)
+        _takes_neither("log of metrics", Path(run), data, reference)
         return _write(out, Path(run).with_suffix(".html"), sources_page(Path(run)))
     if is_training_run(Path(run)):
         return _write(out, *_training(Path(run), data, limit, reference))
@@ -49,19 +49,19 @@ def write_report(
 
 
 def _training(folder: Path, data: Path | None, limit: int, reference: str | None) -> tuple[Path, str]:
-    """Where the page goes unless told, and the page."""
-    _only_itself("training run", folder, data, reference)
+    """The default place of the page, and the page."""
+    _takes_neither("training run", folder, data, reference)
     return folder / "report.html", training_page(load_training_run(folder), limit)
 
 
-def _only_itself(kind: str, run: Path, data: Path | None, reference: str | None) -> None:
+def _takes_neither(kind: str, run: Path, data: Path | None, reference: str | None) -> None:
     if data is not None or reference is not None:
         name, given = ("data", data) if data is not None else ("reference", reference)
         raise ValueError(f"{run} is a {kind}, which takes no {name} ({given}); leave it out")
 
 
 def _scores(run: Path, data: Path | None, limit: int, reference: str | None) -> tuple[Path, str]:
-    """Where the page goes unless told, and the page."""
+    """The default place of the page, and the page."""
     results = find_results(run)
     scored = load_run(results)
     compared = reference_column(scored, reference)

@@ -1,6 +1,6 @@
-"""A finished run as a report sees it: one column per reward, one entry per sample, joined with the data set.
+"""A run of scores, read from a results file: a column per reward, an entry per sample, joined with the data.
 
-Reads what `mmreward.data.results` wrote; knows nothing of HTML.
+The model of the page of scores. Knows nothing of HTML.
 """
 
 import math
@@ -39,7 +39,7 @@ class Column:
     args: Mapping[str, Any]
     fingerprints: tuple[str, ...]
     combined: bool
-    """Whether it was computed from the other columns."""
+    """True when it was computed from the other columns."""
     scores: Mapping[str, Score]
     values: Array
     """One value per sample of the run, NaN where there is none."""
@@ -50,7 +50,7 @@ class Column:
 
     @cached_property
     def span(self) -> tuple[float, float] | None:
-        """What bars are scaled to: the finite range, else what the run's values span."""
+        """The scale of bars: the finite range, else what the run's values span."""
         if self.bounds is not None:
             return self.bounds
         low, high = (float(self.ok.min()), float(self.ok.max())) if len(self.ok) else (0.0, 0.0)
@@ -58,14 +58,14 @@ class Column:
 
     @cached_property
     def failures(self) -> Counter[str]:
-        """How many scores have which status other than "ok"."""
+        """Counts of the statuses other than "ok"."""
         counts = Counter[str](score.status for score in self.scores.values() if not score.ok)
         counts.update([NOT_SCORED] * (len(self.values) - len(self.scores)))
         return counts
 
     @cached_property
     def parts(self) -> dict[str, PartForm]:
-        """How each part is shown: as a share of 1 if all its values are in [0, 1] and some between them."""
+        """The form of each part: a share of 1 if all its values are in [0, 1] and some between them."""
         found: dict[str, list[float]] = {}
         for score in self.scores.values():
             for part, value in score.parts.items():
@@ -74,8 +74,8 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Run:
-    """All of a run: `ids` in the order they were scored, `rows` only of those that have been looked up."""
+class ScoredRun:
+    """A run of scores: `ids` in the order they were scored, `rows` only of those that have been looked up."""
 
     path: Path
     about: Mapping[str, Any]
@@ -84,7 +84,7 @@ class Run:
     columns: tuple[Column, ...]
     rows: Mapping[str, Row]
     trouble: str
-    """Why there is no data set to show; empty when there is one."""
+    """The reason why there is no data set to show; empty when there is one."""
 
     @cached_property
     def totals(self) -> Array:
@@ -123,7 +123,7 @@ def find_results(path: Path) -> Path:
     return path
 
 
-def load_run(path: Path) -> Run:
+def load_run(path: Path) -> ScoredRun:
     """Read a results file, without its data set.
 
     Raises:
@@ -142,10 +142,12 @@ def load_run(path: Path) -> Run:
         by_reward.setdefault(row.reward, {})[row.id] = row
     columns = tuple(_column(name, rows, ids, about) for name, rows in by_reward.items())
     modified = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
-    return Run(path, about, str(about.get("created") or modified), ids, columns, {}, "no data set was given")
+    return ScoredRun(
+        path, about, str(about.get("created") or modified), ids, columns, {}, "no data set was given"
+    )
 
 
-def with_data(run: Run, data: Path | None, wanted: Container[str]) -> Run:
+def with_data(run: ScoredRun, data: Path | None, wanted: Container[str]) -> ScoredRun:
     """The run with the rows of these ids; `data` overrides where the results say that the data set is.
 
     Raises:
@@ -164,7 +166,7 @@ def with_data(run: Run, data: Path | None, wanted: Container[str]) -> Run:
     return _replaced(run, rows, "" if rows else f"{source} has none of the ids in these results")
 
 
-def reference_column(run: Run, name: str | None) -> Column | None:
+def reference_column(run: ScoredRun, name: str | None) -> Column | None:
     """The column that the others are compared with: the one named, else "oracle" when there is one.
 
     Raises:
@@ -178,8 +180,8 @@ def reference_column(run: Run, name: str | None) -> Column | None:
     return known[name]
 
 
-def _replaced(run: Run, rows: Mapping[str, Row], trouble: str) -> Run:
-    return Run(run.path, run.about, run.created, run.ids, run.columns, rows, trouble)
+def _replaced(run: ScoredRun, rows: Mapping[str, Row], trouble: str) -> ScoredRun:
+    return ScoredRun(run.path, run.about, run.created, run.ids, run.columns, rows, trouble)
 
 
 def _column(

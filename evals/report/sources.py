@@ -1,14 +1,16 @@
-"""The page of a log of metrics by source: the newest figures in a table, then curves of every source."""
+"""The page of a log of metrics by source: jumps, the newest figures in a table, curves of every source."""
 
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from markupsafe import Markup
+
 from mmreward.monitor.alarms import jumps
 from mmreward.monitor.by_source import OVERALL, SOURCES, STEP, read_metrics
 
 from .curves import Curve, figure
-from .html import NAME_CHARS, TEXT_CHARS, count, framed, made_by, number, table, text
+from .html import NAME_CHARS, number, render, text
 
 Line = Mapping[str, float]
 
@@ -39,9 +41,9 @@ CURVES = {
     "false_positives": ("paid though wrong", "share"),
     "false_negatives": ("not paid though right", "share"),
 }
-"""Figure -> what it is called, and its unit."""
+"""Figure -> its name on the page, and its unit."""
 FAMILIES = ("iou/", "flag/", "component/", "perception/")
-"""Figures that differ by source and are drawn as they are called."""
+"""Figures that differ by source and are drawn under their own name."""
 
 
 def sources_page(path: Path) -> str:
@@ -57,11 +59,21 @@ def sources_page(path: Path) -> str:
         raise ValueError(
             f"{path} holds no metrics by source: mmreward.monitor.by_source.append_metrics writes them"
         )
-    title = path.stem if path.stem != "metrics" else path.absolute().parent.name
-    sections = [_header(title, lines, blocks), _verdict(lines), _newest(lines, blocks)]
-    sections += [_curves(lines, block, names) for block in blocks]
-    sections.append(f"<footer><p>Log: <code>{text(path.name)}</code>.</p><p>{made_by()}.</p></footer>")
-    return framed(title, "\n".join(sections), ("report.css", "training.css"))
+    heads = ("source", "step", *COLUMNS.values())
+    return render(
+        "sources.html",
+        ("report.css", "training.css"),
+        title=path.stem if path.stem != "metrics" else path.absolute().parent.name,
+        steps=f"{len(lines):,}",
+        first=f"{lines[0][STEP]:g}",
+        last=f"{lines[-1][STEP]:g}",
+        sources=f"{sum(block != OVERALL for block in blocks):,}",
+        jumps=_jumps(lines),
+        heads=heads,
+        newest=[_newest(lines, block) for block in blocks],
+        charts=[(_called(block), _figures(lines, block, names)) for block in blocks],
+        file=path.name,
+    )
 
 
 def _blocks(names: Sequence[str]) -> list[str]:
@@ -75,56 +87,30 @@ def _called(block: str) -> str:
     return "all sources" if block == OVERALL else block.removeprefix(f"{SOURCES}/")
 
 
-def _header(title: str, lines: Sequence[Line], blocks: Sequence[str]) -> str:
-    sources = sum(block != OVERALL for block in blocks)
-    first, last = lines[0][STEP], lines[-1][STEP]
-    facts = [
-        ("steps", f"{len(lines):,}"),
-        ("from", f"{first:g}"),
-        ("to", f"{last:g}"),
-        ("sources", f"{sources:,}"),
-    ]
-    shown = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts)
-    return f'<header><h1 dir="auto">{text(title)}</h1><dl class="facts">{shown}</dl></header>'
+def _jumps(lines: Sequence[Line]) -> list[tuple[str, float, str]]:
+    """(metric, value, deviations) of those that jumped at the newest step, the farthest first."""
+    found = sorted(jumps(lines).items(), key=lambda item: -abs(item[1]))
+    return [(name, lines[-1][name], f"{away:+.1f}") for name, away in found]
 
 
-def _verdict(lines: Sequence[Line]) -> str:
-    """What jumped at the newest step."""
-    found = jumps(lines)
-    if not found:
-        return ""
-    said = "".join(
-        f"<li><b>{text(name, NAME_CHARS)}</b> {number(lines[-1][name])}: {away:+.1f} deviations</li>"
-        for name, away in sorted(found.items(), key=lambda item: -abs(item[1]))
-    )
-    heading = f"{count(len(found), 'figure')} left what the ten steps before span"
-    listed = f'<ul class="reasons">{said}</ul>'
-    return f'<section class="verdict warn"><h2 id="jumps">{heading}</h2>{listed}</section>'
-
-
-def _newest(lines: Sequence[Line], blocks: Sequence[str]) -> str:
-    """The newest value of every source, which may be older than the newest step."""
-    rows = []
-    for block in blocks:
-        seen = [line for line in lines if f"{block}/n" in line or f"{block}/score" in line]
-        line = seen[-1] if seen else {}
-        cells = [_cell(figure, line.get(f"{block}/{figure}", math.nan)) for figure in COLUMNS]
-        step = f"{line[STEP]:g}" if line else number(math.nan)
-        rows.append([text(_called(block), NAME_CHARS), step, *cells])
-    caption = "The newest step of each source. Scores are means of those that worked; shares are of all."
-    body = table(caption, ("source", "step", *COLUMNS.values()), rows)
-    return f'<section><h2 id="newest">By source</h2>{body}</section>'
+def _newest(lines: Sequence[Line], block: str) -> list[Markup | str]:
+    """The newest values of a source, which may be older than the newest step."""
+    seen = [line for line in lines if f"{block}/n" in line or f"{block}/score" in line]
+    line = seen[-1] if seen else {}
+    cells = [_cell(figure, line.get(f"{block}/{figure}", math.nan)) for figure in COLUMNS]
+    return [text(_called(block), NAME_CHARS), f"{line[STEP]:g}" if line else number(math.nan), *cells]
 
 
 def _cell(name: str, value: float) -> str:
     return f"{value:,.0f}" if name == "n" and math.isfinite(value) else number(value)
 
 
-def _curves(lines: Sequence[Line], block: str, names: Sequence[str]) -> str:
+def _figures(lines: Sequence[Line], block: str, names: Sequence[str]) -> list[Markup]:
+    """The curves of a source."""
     own = [name.removeprefix(f"{block}/") for name in names if name.startswith(f"{block}/")]
-    wanted = {name: told for name, told in CURVES.items() if name in own}
+    wanted = {name: labels for name, labels in CURVES.items() if name in own}
     wanted |= {name: (name, "mean") for name in own if name.startswith(FAMILIES)}
-    figures = "".join(
+    return [
         figure(
             Curve(
                 name=called,
@@ -136,7 +122,4 @@ def _curves(lines: Sequence[Line], block: str, names: Sequence[str]) -> str:
             )
         )
         for name, (called, unit) in wanted.items()
-    )
-    return (
-        f'<section><h2>{text(_called(block), TEXT_CHARS)}</h2><div class="curves">{figures}</div></section>'
-    )
+    ]

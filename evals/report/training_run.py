@@ -1,6 +1,6 @@
-"""A training run as its page sees it: what `mmreward.tune.journal` wrote, finished or not.
+"""A training run, finished or not, read from what `mmreward.tune.journal` wrote.
 
-Reads files and knows nothing of HTML. What could not be measured is NaN.
+The model of the training page. Knows nothing of HTML. A figure that could not be measured is NaN.
 """
 
 import json
@@ -10,46 +10,25 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from statistics import fmean, stdev
-from typing import Any, NamedTuple
+from typing import Any
 
 from mmreward.tune.journal import lines
 
-from .stats import Interval
+from .stats import Measured, paired_change
 
 NEEDED = ("config.json", "rounds.jsonl", "evaluations.jsonl")
-NORMAL_95 = 1.96
 Line = Mapping[str, Any]
-
-
-class Measured(NamedTuple):
-    """The mean of n scores and its standard error; NaN where there is none.
-
-    `values` are the scores themselves, prompt by prompt, NaN where one failed.
-    """
-
-    mean: float
-    sem: float
-    n: int
-    values: tuple[float, ...] = ()
-
-    @property
-    def interval(self) -> Interval | None:
-        """The middle 95 % of a normal distribution, None where the error is not known."""
-        if not math.isfinite(self.mean + self.sem):
-            return None
-        return Interval(self.mean - NORMAL_95 * self.sem, self.mean + NORMAL_95 * self.sem)
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """One evaluation: after how many rounds, every reward, every monitor, and what the alarm said."""
+    """One evaluation: rounds before it, every reward, every monitor, the level and reasons of the alarm."""
 
     after: int
     rewards: Mapping[str, Measured]
     optimised: float
     worth: float
-    """What evaluations are ranked by: the held-out rewards together, else the optimised total."""
+    """The value that evaluations are ranked by: the held-out rewards together, else the optimised total."""
     monitors: Mapping[str, float]
     larger: Mapping[str, float]
     """Monitors of the pictures that are larger than those of the training; empty where there are none."""
@@ -59,7 +38,7 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """All a folder says. `rounds` are lines as they are: which figures they have depends on the method."""
+    """The contents of a run's folder. `rounds` are lines as they are: their figures depend on the method."""
 
     folder: Path
     config: Line
@@ -85,18 +64,18 @@ class TrainingRun:
 
     @property
     def done(self) -> int:
-        """Rounds that are written down."""
+        """Number of rounds that are written down."""
         return int(self.rounds[-1]["round"]) + 1 if self.rounds else 0
 
     @cached_property
     def best(self) -> Evaluated | None:
-        """The evaluation whose weights the trainer thinks best; the first of equals."""
+        """The evaluation of the highest worth, whose weights the trainer keeps; the first of equals."""
         known = [one for one in self.evaluations if math.isfinite(one.worth)]
         return max(known, key=lambda one: one.worth) if known else None
 
     @staticmethod
     def measured(one: Evaluated, name: str) -> Measured:
-        """A reward in an evaluation."""
+        """A reward's mean and error in an evaluation."""
         return one.rewards.get(name, Measured(math.nan, math.nan, 0))
 
 
@@ -105,12 +84,7 @@ def change(first: Measured, last: Measured) -> Measured:
 
     The prompts and their noise are the same, so the error is that of the differences.
     """
-    pairs = zip(first.values, last.values, strict=True)
-    moved = [after - before for before, after in pairs if math.isfinite(before + after)]
-    if not moved:
-        return Measured(math.nan, math.nan, 0)
-    error = stdev(moved) / math.sqrt(len(moved)) if len(moved) > 1 else math.nan
-    return Measured(fmean(moved), error, len(moved), tuple(moved))
+    return paired_change(first.values, last.values)
 
 
 def column(rounds: Sequence[Line], key: str, absent: float = math.nan) -> list[float]:
@@ -119,7 +93,7 @@ def column(rounds: Sequence[Line], key: str, absent: float = math.nan) -> list[f
 
 
 def is_training_run(path: Path) -> bool:
-    """Whether a path is a folder in which a training has begun to write."""
+    """True for a folder in which a training has begun to write."""
     return path.is_dir() and any((path / name).exists() for name in NEEDED[1:])
 
 
@@ -178,7 +152,7 @@ def _evaluated(line: Line) -> Evaluated:
 
 
 def _number(value: Any) -> float:
-    """The journal writes null for what is no number."""
+    """A float; NaN for null, which the journal writes for what is no number."""
     return math.nan if value is None else float(value)
 
 

@@ -1,5 +1,7 @@
-"""Five rewards of the CLIP family on one set: a score from each of two dual encoders, and three heads on the
-first one's image embedding."""
+"""CLIP task of the speed comparison: five rewards over one set.
+
+A score from each of two dual encoders, and three heads on the first one's image embedding.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ from mmreward.models.base import pooled
 from mmreward.registry import Reward
 from mmreward.types import RewardInfo
 
-from .contest import Run, Values
+from .contest import Values, Work
 from .inputs import Checkpoints
 from .vlm import chunks
 
@@ -105,7 +107,7 @@ class ClipFamily:
                 values += head(self.encoders[0].image(pixels)).tolist()
         return values
 
-    def bare(self, samples: Sequence[Sample], size: int) -> Run:
+    def bare(self, samples: Sequence[Sample], size: int) -> Work:
         """Every picture once through each image tower, every different prompt once through each text one."""
         prompts = list(dict.fromkeys(sample.prompt for sample in samples))
         rows = torch.tensor([prompts.index(sample.prompt) for sample in samples])

@@ -1,17 +1,10 @@
-"""Timing contenders in turn: same process, same threads, each round with inputs that nobody has seen.
+"""Timing of contenders in turn: same process, same threads, each round with inputs that nobody has seen.
 
-Knows nothing of what the contenders do.
+Four parts: the `Task` protocol (the engine's way to do a kind of work, and three ways without it), `contest`
+(warm-up, rounds, differences of values), the device's limit (FLOPs of a bare forward over the rate vendors
+print; well-tuned transformers reach 45 % of it, which is what the limits of published comparisons assume),
+and `Workload`, which makes four contenders of tasks and samples. Knows nothing of any particular network.
 """
-
-# FOLDED evals/bench_tasks.py: What every kind of work in the speed comparison offers: the engine's way and three ways without it.
-#
-# Knows nothing of timing, and of no particular network.
-#
-# FOLDED evals/bench_limits.py: What a device could do at best: the work of a bare forward, counted, over the rate vendors print.
-#
-# 45 % of the peak is what well-tuned transformers reach, and what the limits of published comparisons assume.
-#
-# FOLDED evals/bench_workloads.py: One workload as four contenders: what is prepared for each, and what is timed.
 
 import gc
 import math
@@ -30,8 +23,8 @@ from mmreward import Engine, Sample, Score
 from mmreward.registry import Reward
 
 Values = list[float | str]
-"""What a contender computed, in one order for all of them; words only where words are the result."""
-Run = Callable[[], Values]
+"""The values of a contender, in one order for all of them; words only where words are the result."""
+Work = Callable[[], Values]
 """The part that is timed."""
 
 
@@ -43,7 +36,7 @@ class Task(Protocol):
 
     @property
     def rewards(self) -> Mapping[str, Reward]:
-        """What the engine is given."""
+        """The rewards that the engine runs."""
 
     def values(self, scores: Mapping[str, list[Score]]) -> Values:
         """The engine's scores, in the order of the other ways. A failed score is no number: it is left
@@ -55,26 +48,21 @@ class Task(Protocol):
     def batches(self, samples: Sequence[Sample], size: int) -> Values:
         """Padded batches of a fixed size, one reward after another, each with its own decoding."""
 
-    def bare(self, samples: Sequence[Sample], size: int) -> Run:
+    def bare(self, samples: Sequence[Sample], size: int) -> Work:
         """The limit: only forwards, of tensors prepared now, for what must be computed at least once."""
 
 
-def resolve_device(device: str) -> torch.device:
-    """ "auto" is the first GPU there is, else the processor."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(device)
+# --- the contest --------------------------------------------------------------------------------------------
 
-
-Prepare = Callable[[int], Run]
+Prepare = Callable[[int], Work]
 """Given the round, everything that is not timed; returns what is."""
 Variants = Mapping[str, Prepare]
 """Ways to do the same, such as batch sizes; the fastest in the warm-up competes."""
 
 
 @dataclass(slots=True)
-class Outcome:
-    """One contender's times, and by how much its values were off.
+class Timing:
+    """One contender's seconds per round, and the largest error of its values.
 
     `seconds` has one entry per round; `difference` is the largest absolute difference from the reference.
     """
@@ -94,13 +82,13 @@ def contest(
     *,
     reference: str,
     settle: Callable[[], None] = lambda: None,
-) -> dict[str, Outcome]:
-    """Warm everyone up in round 0, then time rounds 1 to `repeats`, taking turns.
+) -> dict[str, Timing]:
+    """Times of all contenders: warm them up in round 0, then time rounds 1 to `repeats`, in turn.
 
     Args:
         contenders: name -> its parts, done one after another, each with its variants.
         repeats: timed rounds.
-        reference: the contender whose values the others are held against.
+        reference: the contender that the others' values are compared with.
         settle: waits until the device has finished; called before and after each timed part.
     """
     with _small_heap():
@@ -109,11 +97,11 @@ def contest(
 
 def _contest(
     contenders: Mapping[str, Sequence[Variants]], repeats: int, reference: str, settle: Callable[[], None]
-) -> dict[str, Outcome]:
-    outcomes = {name: Outcome() for name in contenders}
+) -> dict[str, Timing]:
+    timings = {name: Timing() for name in contenders}
     picked = {name: [_fastest(part, settle) for part in parts] for name, parts in contenders.items()}
     for name, parts in picked.items():
-        outcomes[name].chosen = [variant for variant, _ in parts]
+        timings[name].chosen = [variant for variant, _ in parts]
     for number in range(1, repeats + 1):
         values: dict[str, Values] = {}
         for name, parts in picked.items():
@@ -122,10 +110,10 @@ def _contest(
                 taken, found = _timed(prepare(number), settle)
                 seconds += taken
                 values[name] += found
-            outcomes[name].seconds.append(seconds)
-        for name, outcome in outcomes.items():
-            outcome.difference = max(outcome.difference, difference(values[name], values[reference]))
-    return outcomes
+            timings[name].seconds.append(seconds)
+        for name, timing in timings.items():
+            timing.difference = max(timing.difference, difference(values[name], values[reference]))
+    return timings
 
 
 def difference(values: Values, reference: Values) -> float:
@@ -143,7 +131,7 @@ def _apart(one: float | str, other: float | str) -> float:
 
 
 def _fastest(part: Variants, settle: Callable[[], None]) -> tuple[str, Prepare]:
-    """Run every variant on round 0; the first one twice, for it finds everything cold."""
+    """The fastest variant on round 0; the first one runs twice, for it finds everything cold."""
     if len(part) > 1:
         next(iter(part.values()))(0)()
     times = {name: _timed(prepare(0), settle)[0] for name, prepare in part.items()}
@@ -153,7 +141,7 @@ def _fastest(part: Variants, settle: Callable[[], None]) -> tuple[str, Prepare]:
 
 @contextmanager
 def _small_heap() -> Iterator[None]:
-    """Hide what is there already from the garbage collector, which would walk through it for everybody."""
+    """Keep the garbage collector from walking through the objects that exist already, for every contender."""
     gc.collect()
     gc.freeze()
     try:
@@ -162,7 +150,7 @@ def _small_heap() -> Iterator[None]:
         gc.unfreeze()
 
 
-def _timed(run: Run, settle: Callable[[], None]) -> tuple[float, Values]:
+def _timed(run: Work, settle: Callable[[], None]) -> tuple[float, Values]:
     gc.collect()
     settle()
     begun = time.perf_counter()
@@ -170,6 +158,8 @@ def _timed(run: Run, settle: Callable[[], None]) -> tuple[float, Values]:
     settle()
     return time.perf_counter() - begun, values
 
+
+# --- the device's limit -------------------------------------------------------------------------------------
 
 PEAKS = {
     "H200": {"bfloat16": 989e12, "float16": 989e12, "float32": 67e12},
@@ -180,7 +170,14 @@ PEAKS = {
 REACHED = 0.45
 
 
-def count(run: Run) -> int:
+def device_of(device: str) -> torch.device:
+    """ "auto" is the first GPU there is, else the processor."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device)
+
+
+def count(run: Work) -> int:
     """FLOPs of the matrix products and attentions in it; a multiplication and an addition are two."""
     # torch before 2.15 knows no formula for attention on the CPU, and would count none of it.
     attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
@@ -198,6 +195,8 @@ def limit(flops: int, device: torch.device, dtype: str) -> float | None:
     peak = next((rates[dtype] for known, rates in PEAKS.items() if known in name), None)
     return None if peak is None else flops / (REACHED * peak)
 
+
+# --- workloads ----------------------------------------------------------------------------------------------
 
 BATCHES = (8, 16)
 """Sizes of a fixed batch; the faster one competes."""
@@ -226,16 +225,16 @@ class Workload:
             "engine": [{"engine": partial(self._engine, engine)}],
         }
 
-    def _loop(self, task: Task, number: int) -> Run:
+    def _loop(self, task: Task, number: int) -> Work:
         return partial(task.loop, self.draw(number))
 
-    def _batches(self, task: Task, size: int, number: int) -> Run:
+    def _batches(self, task: Task, size: int, number: int) -> Work:
         return partial(task.batches, self.draw(number), size)
 
-    def _bare(self, task: Task, size: int, number: int) -> Run:
+    def _bare(self, task: Task, size: int, number: int) -> Work:
         return task.bare(self.draw(number), size)
 
-    def _engine(self, engine: Engine, number: int) -> Run:
+    def _engine(self, engine: Engine, number: int) -> Work:
         engine.run(_clear(engine))
         samples = self.draw(number)
         rewards = {name: reward for task in self.tasks for name, reward in task.rewards.items()}
@@ -247,10 +246,10 @@ class Workload:
         return run
 
 
-def _sizes(way: Callable[[Task, int, int], Run], task: Task, sizes: Sequence[int]) -> Variants:
+def _sizes(way: Callable[[Task, int, int], Work], task: Task, sizes: Sequence[int]) -> Variants:
     return {f"batch {size}": partial(way, task, size) for size in sizes}
 
 
 async def _clear(engine: Engine) -> None:
-    """On the engine's loop, which owns the cache."""
+    """Empty the cache, on the engine's loop, which owns it."""
     engine.cache.clear()

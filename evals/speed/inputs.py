@@ -1,19 +1,12 @@
-"""Random weights in the real formats, so that every contender loads them as it would load a hub checkpoint.
+"""Inputs of the speed comparison: sizes, random weights in the real formats, pictures, clips and words.
 
-Each matrix is drawn with the spread that keeps a signal's size through it: values then differ between
-questions and pictures, and an equality test means something.
+Every contender loads the weights as it would load a hub checkpoint. Each matrix is drawn with the spread that
+keeps a signal's size through it: values then differ between questions and pictures, and an equality test
+means something. Every round has pictures of its own, so no cache of any contender can help it from one round
+to the next. Of the scales, "small" keeps the real geometry (patches of 16 merged by 2, deepstack, grouped
+queries, CLIP ViT-B/32) at widths a laptop's processor can run; "large" has the widths and depths of
+Qwen3-VL-2B and CLIP ViT-L/14; "toy" only shows that everything fits together. Knows nothing of timing.
 """
-
-# FOLDED evals/bench_samples.py: The pictures, clips and words of the speed comparison. Knows nothing of networks.
-#
-# Every round has pictures of its own, so no cache of any contender can help it from one round to the next.
-#
-# FOLDED evals/bench_scales.py: How large the networks and the work of the speed comparison are. Knows nothing of timing.
-#
-# "small" keeps the real geometry (patches of 16 merged by 2, deepstack, grouped queries, CLIP ViT-B/32) at
-# widths a laptop's processor can run; "large" has the widths and depths of Qwen3-VL-2B and CLIP ViT-L/14;
-# "toy" only shows that everything fits together.
-#
 
 import json
 from collections.abc import Iterable, Sequence
@@ -103,14 +96,14 @@ def draw_pictures(folder: Path, sizes: Sequence[tuple[int, int]], seed: int) -> 
     return paths
 
 
-def draw_up(
+def draw_samples(
     media: Iterable[Path | Sequence[Path]], *, per_prompt: int = 1, questions: int = 4
 ) -> list[Sample]:
     """One sample for each picture or clip (a sequence of frames), with fresh `Media` that nobody has read.
 
     Every sample has a prompt (the same for `per_prompt` in a row), a checklist, and a response that argues.
     """
-    asked = [{"question": f"{text} Answer yes or no.", "answer": "yes"} for text in QUESTIONS[:questions]]
+    checklist = [{"question": f"{text} Answer yes or no.", "answer": "yes"} for text in QUESTIONS[:questions]]
     samples = []
     for index, source in enumerate(media):
         number, again = divmod(index // per_prompt, len(PROMPTS))[::-1]
@@ -123,7 +116,7 @@ def draw_up(
                 video=clip,
                 response=f"<think>{_thought(index)}</think><answer>yes</answer>",
                 target="yes",
-                meta={"checklist": asked},
+                meta={"checklist": checklist},
             )
         )
     return samples
@@ -239,7 +232,7 @@ MAX_PIXELS = 1 << 24
 
 
 class Checkpoints(NamedTuple):
-    """Where the weights lie: one judge, two dual encoders, and heads on the first of these."""
+    """Paths of the weights: one judge, two dual encoders, and heads on the first of these."""
 
     judge: Path
     first: Path
@@ -305,18 +298,23 @@ def _save_judge(folder: Path, scale: Scale, texts: Iterable[str], dtype: torch.d
     processor.save_pretrained(folder)
 
 
-def save_dual_encoder(folder: Path, scale: Scale, seed: int, dtype: torch.dtype) -> None:
-    """A CLIP in transformers format, its tokenizer spelling byte by byte."""
+def save_byte_tokenizer(folder: Path) -> tuple[CLIPTokenizer, dict[str, int]]:
+    """A CLIP tokenizer that spells byte by byte, saved in a new folder, and what a text config says of it."""
     folder.mkdir(parents=True)
     letters = sorted(ByteLevel.alphabet())
     words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
     (folder / "vocab.json").write_text(json.dumps({word: index for index, word in enumerate(words)}))
     (folder / "merges.txt").write_text("#version: 0.2\n")
-    tokenizer = CLIPTokenizer.from_pretrained(folder)
     ends = {"bos_token_id": len(words) - 2, "eos_token_id": len(words) - 1}
+    return CLIPTokenizer.from_pretrained(folder), {"vocab_size": len(words), **ends}
+
+
+def save_dual_encoder(folder: Path, scale: Scale, seed: int, dtype: torch.dtype) -> None:
+    """A CLIP in transformers format, its tokenizer spelling byte by byte."""
+    tokenizer, vocabulary = save_byte_tokenizer(folder)
     side = {"image_size": scale.clip_side, "patch_size": scale.clip_patch}
     config = CLIPConfig(
-        text_config={**_stack(scale.clip_text), **ends, "vocab_size": len(tokenizer)},
+        text_config={**_stack(scale.clip_text), **vocabulary},
         vision_config={**_stack(scale.clip_eyes), **side},
         projection_dim=scale.embedding,
     )

@@ -1,10 +1,8 @@
-"""The engine against what its users would otherwise write, side by side in one run: `mmreward bench`.
+"""Speed of the engine beside the code its users would otherwise write, in one run: `mmreward bench`.
 
-What each contender does, and what each figure means, is in speed.md beside this file.
+`bench` runs the workloads, holds their ratios against `BARS`, and prints a table, Markdown or JSON. What each
+contender does, and what each figure means, is in evals/speed.md. Knows nothing of networks.
 """
-
-# FOLDED evals/bench_bars.py: What the speed comparison must show, and whether it does. Knows nothing of networks.
-# FOLDED evals/bench_table.py: The outcome of a speed comparison as a table for people, as markdown, and as JSON.
 
 import json
 import platform
@@ -26,9 +24,9 @@ from transformers.utils.logging import disable_progress_bar
 
 from mmreward import Engine
 
-from .contest import Outcome, Workload, contest, count, limit, resolve_device
+from .contest import Timing, Workload, contest, count, device_of, limit
 from .inputs import SCALES, save_all, texts
-from .workloads import NAMES, Workshop
+from .workloads import NAMES, Workloads
 
 Rival = Literal["loop", "batches", "bare"]
 TOLERANCE = 1e-4
@@ -59,7 +57,7 @@ BARS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class BarResult:
     """A bar, and the ratio that was measured."""
 
     bar: Bar
@@ -74,19 +72,19 @@ class Verdict:
         return f"{self.bar}: {measured} {'met' if self.met else 'MISSED'}"
 
 
-def ratio(outcomes: Mapping[str, Outcome], rival: Rival) -> float:
-    """How many times as fast as the rival the engine is, by the medians."""
-    return outcomes[rival].median / outcomes["engine"].median
+def ratio(timings: Mapping[str, Timing], rival: Rival) -> float:
+    """Speed of the engine as a multiple of the rival's, by the medians."""
+    return timings[rival].median / timings["engine"].median
 
 
-def verdicts(workload: str, outcomes: Mapping[str, Outcome]) -> list[Verdict]:
+def bar_results(workload: str, timings: Mapping[str, Timing]) -> list[BarResult]:
     """The bars of this workload, measured."""
-    return [Verdict(bar, ratio(outcomes, bar.rival)) for bar in BARS if re.fullmatch(bar.workload, workload)]
+    return [BarResult(bar, ratio(timings, bar.rival)) for bar in BARS if re.fullmatch(bar.workload, workload)]
 
 
-def equal(outcomes: Mapping[str, Outcome], tolerance: float = TOLERANCE) -> bool:
-    """Whether every contender computed what the loop did."""
-    return all(outcome.difference <= tolerance for outcome in outcomes.values())
+def equal(timings: Mapping[str, Timing], tolerance: float = TOLERANCE) -> bool:
+    """True when every contender computed the values of the loop."""
+    return all(timing.difference <= tolerance for timing in timings.values())
 
 
 COLUMNS = (
@@ -106,7 +104,7 @@ bare forward's speed, and the largest difference of any value from the loop's.""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """Where and how a comparison ran."""
+    """The machine and the options of a comparison."""
 
     command: str
     scale: str
@@ -124,55 +122,55 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One workload's outcome; `limit` is the seconds the device's peak rate would take, None if unknown."""
+class WorkloadResult:
+    """One workload's timings; `limit` is the seconds the device's peak rate would take, None if unknown."""
 
     workload: str
-    outcomes: Mapping[str, Outcome]
+    timings: Mapping[str, Timing]
     flops: int
     limit: float | None
 
     @property
-    def verdicts(self) -> list[Verdict]:
-        return verdicts(self.workload, self.outcomes)
+    def bars(self) -> list[BarResult]:
+        return bar_results(self.workload, self.timings)
 
 
-def cells(line: Line, tolerance: float) -> list[str]:
-    """The line's entries under COLUMNS."""
-    times = [f"{line.outcomes[name].median:.3f}" for name in ("loop", "batches", "bare", "engine")]
-    apart = max(outcome.difference for outcome in line.outcomes.values())
-    mark = "" if equal(line.outcomes, tolerance) else " MISSED"
+def cells(line: WorkloadResult, tolerance: float) -> list[str]:
+    """A workload's entries under COLUMNS."""
+    times = [f"{line.timings[name].median:.3f}" for name in ("loop", "batches", "bare", "engine")]
+    apart = max(timing.difference for timing in line.timings.values())
+    mark = "" if equal(line.timings, tolerance) else " MISSED"
     return [
         line.workload,
         *times,
-        f"{ratio(line.outcomes, 'loop'):.2f}",
-        f"{ratio(line.outcomes, 'batches'):.2f}",
-        f"{ratio(line.outcomes, 'bare'):.0%}",
+        f"{ratio(line.timings, 'loop'):.2f}",
+        f"{ratio(line.timings, 'batches'):.2f}",
+        f"{ratio(line.timings, 'bare'):.0%}",
         f"{apart:.1e}{mark}",
     ]
 
 
-def table(lines: list[Line], setting: Setting) -> Table:
-    """For a terminal."""
-    made = Table(*COLUMNS, title=str(setting), box=None, padding=(0, 1, 0, 0))
+def table(lines: list[WorkloadResult], setting: Setting) -> Table:
+    """The table for a terminal."""
+    shown = Table(*COLUMNS, title=str(setting), box=None, padding=(0, 1, 0, 0))
     for line in lines:
-        made.add_row(*cells(line, setting.tolerance))
-    return made
+        shown.add_row(*cells(line, setting.tolerance))
+    return shown
 
 
-def markdown(lines: list[Line], setting: Setting) -> str:
-    """For a document: the table, then one line for each bar."""
+def markdown(lines: list[WorkloadResult], setting: Setting) -> str:
+    """The table for a document, then one line for each bar."""
     rows = [list(COLUMNS), ["---"] * len(COLUMNS), *(cells(line, setting.tolerance) for line in lines)]
     body = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     return f"{setting}\n\n{body}\n\n" + "\n".join(f"- {text}" for text in notes(lines))
 
 
-def notes(lines: list[Line]) -> list[str]:
+def notes(lines: list[WorkloadResult]) -> list[str]:
     """Every bar with met or MISSED, and the device's own limit where it is known."""
-    found = [f"{line.workload}: {verdict}" for line in lines for verdict in line.verdicts]
+    found = [f"{line.workload}: {result}" for line in lines for result in line.bars]
     for line in lines:
         if line.limit is not None:
-            engine = line.outcomes["engine"].median
+            engine = line.timings["engine"].median
             found.append(
                 f"{line.workload}: {line.flops / 1e12:.2f} TFLOP, {line.flops / engine / 1e12:.1f} TFLOP/s; "
                 f"the device's limit is {line.limit:.4f} s, {line.limit / engine:.0%} of it reached"
@@ -180,15 +178,15 @@ def notes(lines: list[Line]) -> list[str]:
     return found
 
 
-def as_json(lines: list[Line], setting: Setting) -> dict[str, Any]:
+def as_json(lines: list[WorkloadResult], setting: Setting) -> dict[str, Any]:
     """Everything measured: `workloads` by name, and the setting's fields beside it."""
     workloads = {
         line.workload: {
-            **{name: outcome.seconds for name, outcome in line.outcomes.items()},
-            "difference": {name: outcome.difference for name, outcome in line.outcomes.items()},
-            "chosen": {name: outcome.chosen for name, outcome in line.outcomes.items()},
-            "equal": equal(line.outcomes, setting.tolerance),
-            "bars": [{"bar": str(v.bar), "measured": v.measured, "met": v.met} for v in line.verdicts],
+            **{name: timing.seconds for name, timing in line.timings.items()},
+            "difference": {name: timing.difference for name, timing in line.timings.items()},
+            "chosen": {name: timing.chosen for name, timing in line.timings.items()},
+            "equal": equal(line.timings, setting.tolerance),
+            "bars": [{"bar": str(v.bar), "measured": v.measured, "met": v.met} for v in line.bars],
             "flops": line.flops,
             "limit_seconds": line.limit,
         }
@@ -198,7 +196,7 @@ def as_json(lines: list[Line], setting: Setting) -> dict[str, Any]:
 
 
 COARSE = 5e-2
-"""How far values may lie apart in bfloat16 or float16, where equal sums rounded in another order differ."""
+"""Distance allowed in bfloat16 or float16, where equal sums rounded in another order differ."""
 
 
 def bench(
@@ -232,18 +230,18 @@ def bench(
     names = _chosen(NAMES, only)
     console = Console(stderr=as_markdown)
     disable_progress_bar()
-    place = resolve_device(device)
+    place = device_of(device)
     setting = _setting(scale, place, dtype)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="mmreward-bench-")))
         console.print(f"drawing random weights of scale {scale}")
         places = save_all(folder, SCALES[scale], texts(), getattr(torch, dtype))
-        workshop = Workshop(folder / "media", places, SCALES[scale], place, dtype)
+        workloads = Workloads(folder / "media", places, SCALES[scale], place, dtype)
         engine = stack.enter_context(Engine(str(place)))
-        lines: list[Line] = []
+        lines: list[WorkloadResult] = []
         for name in names:
             console.print(f"timing {name}")
-            lines.append(_run(workshop.make(name), engine, repeats, place, dtype))
+            lines.append(_timed(workloads.make(name), engine, repeats, place, dtype))
             if out is not None:  # a run that is cut short keeps what it has measured
                 out.parent.mkdir(parents=True, exist_ok=True)
                 out.write_text(json.dumps(as_json(lines, setting), indent=1) + "\n", encoding="utf-8")
@@ -253,14 +251,16 @@ def bench(
         console.print(table(lines, setting))
         for text in notes(lines):
             console.print(text, highlight=False)
-    return all(equal(line.outcomes, setting.tolerance) for line in lines)
+    return all(equal(line.timings, setting.tolerance) for line in lines)
 
 
-def _run(workload: Workload, engine: Engine, repeats: int, device: torch.device, dtype: str) -> Line:
+def _timed(
+    workload: Workload, engine: Engine, repeats: int, device: torch.device, dtype: str
+) -> WorkloadResult:
     settle = _settler(device)
-    outcomes = contest(workload.contenders(engine), repeats, reference="loop", settle=settle)
+    timings = contest(workload.contenders(engine), repeats, reference="loop", settle=settle)
     flops = sum(count(task.bare(workload.draw(0), 1)) for task in workload.tasks)
-    return Line(workload.name, outcomes, flops, limit(flops, device, dtype))
+    return WorkloadResult(workload.name, timings, flops, limit(flops, device, dtype))
 
 
 def _settler(device: torch.device) -> Callable[[], None]:
@@ -272,10 +272,10 @@ def _settler(device: torch.device) -> Callable[[], None]:
 def _chosen(names: Sequence[str], only: Sequence[str]) -> list[str]:
     """The workloads named in full, and those that begin with what is no name."""
     wanted: set[str] = set()
-    for asked in only:
-        found = {asked} & set(names) or {name for name in names if name.startswith(asked)}
+    for prefix in only:
+        found = {prefix} & set(names) or {name for name in names if name.startswith(prefix)}
         if not found:
-            raise ValueError(f"no workload begins with {asked!r}; there are {', '.join(names)}")
+            raise ValueError(f"no workload begins with {prefix!r}; there are {', '.join(names)}")
         wanted |= found
     return [name for name in names if not only or name in wanted]
 

@@ -1,21 +1,14 @@
-"""The least work that answers many questions about each picture: one row holds the picture and all of them.
+"""Judge tasks of the speed comparison: yes-or-no questions read from logits, and critiques written greedily.
 
-Each question sees the picture, what all questions begin with, and itself; its positions go on where that
-beginning ends. Written against transformers alone, so that it can be held against the engine.
+`Judge` is a Qwen3-VL as its model card uses it, which is how the contenders without an engine use it. The
+least work that answers many questions about each picture (`pack`): one row holds the picture and all of them;
+each question sees the picture, what all questions begin with, and itself, and its positions go on where that
+beginning ends. Written against transformers alone, so that the engine can be compared with it. A question's
+value is the probability of "yes" against "no". Random weights write nothing worth reading: of critiques the
+time is compared, and that every contender writes the same words.
 
 Shapes: B rows, T tokens, N questions.
 """
-
-# FOLDED evals/bench_judges.py: A judge as its model card uses it, which is how the contenders without an engine use it.
-# FOLDED evals/bench_reading.py: Yes-or-no questions to a judge: how transformers users ask them, and the least work that answers them.
-#
-# A question's value is the probability of "yes" against "no", from the logits after the prompt.
-#
-# FOLDED evals/bench_writing.py: Critiques written by a judge, greedily, of a fixed length.
-#
-# Random weights say nothing worth reading: compared are the time, and that every contender writes the same
-# words.
-#
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +24,7 @@ from mmreward.registry import Reward
 from mmreward.rewards.judged import critique
 from mmreward.types import RewardInfo
 
-from .contest import Run, Values
+from .contest import Values, Work
 from .inputs import FPS
 
 T = TypeVar("T")
@@ -39,7 +32,7 @@ Source = Path | tuple[Path, ...]
 
 
 class Question(NamedTuple):
-    """A picture, or a clip as its frames, and what is asked about it; "yes" is right."""
+    """A picture, or a clip as its frames, and a question about it; "yes" is right."""
 
     source: Source
     text: str
@@ -99,6 +92,7 @@ def source_of(sample: Sample) -> Source:
 
 
 def chunks(items: Sequence[T], size: int) -> Iterator[list[T]]:
+    """The items in lists of `size`, the last one shorter."""
     for start in range(0, len(items), size):
         yield list(items[start : start + size])
 
@@ -127,9 +121,11 @@ class Packed(NamedTuple):
 
 
 class _Row(NamedTuple):
+    """One picture's row before padding: the shared tokens, then the questions' own."""
+
     ids: list[int]
     owner: list[int]
-    """0 for what all questions share, then the question's number from 1."""
+    """0 for the shared tokens, then the question's number from 1."""
     positions: torch.Tensor
     """(4, T): the text's own index, then M-RoPE's t, h, w."""
     media: dict[str, torch.Tensor]
@@ -137,7 +133,7 @@ class _Row(NamedTuple):
 
 def pack(judge: Judge, families: Sequence[Sequence[Question]]) -> Packed:
     """Lay out one row for each picture and its questions, padded on the right."""
-    laid = [_lay(judge, questions) for questions in families]
+    laid = [_laid_out(judge, questions) for questions in families]
     length = max(len(row.ids) for row in laid)
     ids = torch.zeros(len(laid), length, dtype=torch.long)
     owner = torch.full((len(laid), length), -1)
@@ -156,7 +152,7 @@ def pack(judge: Judge, families: Sequence[Sequence[Question]]) -> Packed:
     return Packed({name: tensor.to(judge.device) for name, tensor in inputs.items()}, rows, ends)
 
 
-def _lay(judge: Judge, questions: Sequence[Question]) -> _Row:
+def _laid_out(judge: Judge, questions: Sequence[Question]) -> _Row:
     first = {name: tensor.cpu() for name, tensor in judge.inputs(questions[:1]).items()}
     tokenizer = judge.processor.tokenizer
     ids: list[int] = first["input_ids"][0].tolist()
@@ -165,7 +161,7 @@ def _lay(judge: Judge, questions: Sequence[Question]) -> _Row:
     # A special token never merges with what follows, so the rest is tokenized on its own.
     rests = [judge.chat(question).rpartition("<|vision_end|>")[2] for question in questions]
     tails: list[list[int]] = tokenizer(rests, add_special_tokens=False)["input_ids"]
-    shared = _alike(tails)
+    shared = _shared_prefix(tails)
     ahead = seen + shared
     media = {name: first[name] for name in MEDIA if name in first}
     grids = {name: grid for name, grid in media.items() if name.endswith("thw")}
@@ -184,8 +180,8 @@ def _lay(judge: Judge, questions: Sequence[Question]) -> _Row:
     return _Row(ids, owner, torch.cat(columns, dim=1), media)
 
 
-def _alike(tails: Sequence[Sequence[int]]) -> int:
-    """How many tokens all questions begin with, at least one left to each."""
+def _shared_prefix(tails: Sequence[Sequence[int]]) -> int:
+    """Number of tokens that all questions begin with, at least one left to each."""
     most = min(len(tail) for tail in tails) - 1
     return next((i for i in range(most) if len({tail[i] for tail in tails}) > 1), most)
 
@@ -195,9 +191,9 @@ class Reading:
     """Yes-or-no questions about pictures or clips, answered from the first token's logits.
 
     Args:
-        judge: what the contenders without an engine ask.
+        judge: of the contenders without an engine.
         name: of the reward among others.
-        reward: what the engine runs.
+        reward: that the engine runs.
         ask: a sample's questions, in the order of the values.
         answers: a score's values in that order.
     """
@@ -231,7 +227,7 @@ class Reading:
             values += self.judge.probabilities(logits)
         return values
 
-    def bare(self, samples: Sequence[Sample], size: int) -> Run:
+    def bare(self, samples: Sequence[Sample], size: int) -> Work:
         """Each picture once, with all its questions behind it in one row; `size` pictures to a forward."""
         families: dict[Source, list[Question]] = {}
         for question in self._questions(samples):
@@ -276,7 +272,7 @@ class Writing:
             words += self._texts(ids[:, inputs["input_ids"].shape[1] :])
         return words
 
-    def bare(self, samples: Sequence[Sample], size: int) -> Run:
+    def bare(self, samples: Sequence[Sample], size: int) -> Work:
         """Prefill and one forward per token, `size` rows at a time."""
         prepared = [self.judge.inputs([_question(s) for s in some]) for some in chunks(samples, size)]
         return lambda: [text for inputs in prepared for text in self._texts(self._continue(inputs))]
@@ -310,9 +306,9 @@ class Writing:
 
 
 def writing(judge: Judge, weights: str, length: int, dtype: str) -> Writing:
-    """The task, with a reward that hands over what was written.
+    """The task, with a reward that hands over the written words.
 
-    The critique reward itself cannot read what random weights write, and would drop the words.
+    The critique reward itself cannot read the words of random weights, and would drop them.
     """
     vlm = models.vlm(weights, dtype=dtype)
 

@@ -1,4 +1,4 @@
-"""The workloads of the speed comparison: which tasks, over which pictures."""
+"""Workloads of the speed comparison: which tasks run over which pictures, by name."""
 
 from asyncio import gather
 from collections.abc import Callable, Sequence
@@ -17,15 +17,15 @@ from mmreward.verifiers.response import segment
 
 from .clip import clip_family
 from .contest import Task, Workload
-from .inputs import GROUP, Checkpoints, Scale, draw_pictures, draw_up
+from .inputs import GROUP, Checkpoints, Scale, draw_pictures, draw_samples
 from .vlm import Judge, Question, Reading, source_of, writing
 
 NUM_QUESTIONS = (1, 4, 8, 16)
 MIXED_QUESTIONS = 4
 
 
-class Workshop:
-    """Makes the workloads of a scale; loads a network, and draws a picture, when one first needs it.
+class Workloads:
+    """The workloads of a scale; a network is loaded, and a picture drawn, when one first needs it.
 
     Args:
         folder: where pictures are written.
@@ -52,10 +52,10 @@ class Workshop:
     # --- tasks ------------------------------------------------------------------------------------
 
     @cached_property
-    def _asking(self) -> Reading:
+    def _reading(self) -> Reading:
         reward = load("checklist", judge=self._judge, soft=True, min_mass=0.0, dtype=self._dtype)
 
-        return Reading(self.judge, "checklist", reward, _asked, lambda score: score.parts.values())
+        return Reading(self.judge, "checklist", reward, _questions, lambda score: score.parts.values())
 
     @cached_property
     def _listening(self) -> Reading:
@@ -84,39 +84,39 @@ class Workshop:
 
     def _checklist(self, name: str, questions: int) -> Workload:
         def draw(number: int) -> list[Sample]:
-            return draw_up(self._pictures(name, number), questions=questions)
+            return draw_samples(self._pictures(name, number), questions=questions)
 
-        return Workload(name, (self._asking,), draw)
+        return Workload(name, (self._reading,), draw)
 
     def _listener(self, name: str) -> Workload:
         def draw(number: int) -> list[Sample]:
-            return draw_up(self._pictures(name, number)[:1] * GROUP, per_prompt=GROUP)
+            return draw_samples(self._pictures(name, number)[:1] * GROUP, per_prompt=GROUP)
 
         return Workload(name, (self._listening,), draw)
 
     def _clips(self, name: str) -> Workload:
         def draw(number: int) -> list[Sample]:
             paths = self._pictures(name, number, self._scale.prompts * GROUP)
-            return draw_up(paths, per_prompt=GROUP)
+            return draw_samples(paths, per_prompt=GROUP)
 
         return Workload(name, (self._family,), draw)
 
     def _critique(self, name: str) -> Workload:
-        return Workload(name, (self._writing,), lambda number: draw_up(self._pictures(name, number)))
+        return Workload(name, (self._writing,), lambda number: draw_samples(self._pictures(name, number)))
 
     def _mixed(self, name: str) -> Workload:
         def draw(number: int) -> list[Sample]:
-            return draw_up(self._pictures(name, number), questions=MIXED_QUESTIONS)
+            return draw_samples(self._pictures(name, number), questions=MIXED_QUESTIONS)
 
-        return Workload(name, (self._asking, self._listening, self._family, self._writing), draw)
+        return Workload(name, (self._reading, self._listening, self._family, self._writing), draw)
 
     def _video(self, name: str) -> Workload:
         def draw(number: int) -> list[Sample]:
             frames, size = self._scale.frames, self._scale.sizes[:1]
             paths = self._pictures(name, number, self._scale.pictures * frames, size)
-            return draw_up(paths[start : start + frames] for start in range(0, len(paths), frames))
+            return draw_samples(paths[start : start + frames] for start in range(0, len(paths), frames))
 
-        return Workload(name, (watching(self.judge, self._judge, self._dtype),), draw)
+        return Workload(name, (video_reading(self.judge, self._judge, self._dtype),), draw)
 
     def _pictures(
         self, kind: str, number: int, count: int | None = None, sizes: Sequence[tuple[int, int]] = ()
@@ -130,30 +130,31 @@ class Workshop:
         return self._drawn[kind, number]
 
 
-_MAKERS: dict[str, Callable[[Workshop, str], Workload]] = {
-    **{f"checklist K={k}": partial(Workshop._checklist, questions=k) for k in NUM_QUESTIONS},
-    f"listener G={GROUP}": Workshop._listener,
-    "five CLIP rewards": Workshop._clips,
-    "critique": Workshop._critique,
-    "mixed": Workshop._mixed,
-    "video": Workshop._video,
+_MAKERS: dict[str, Callable[[Workloads, str], Workload]] = {
+    **{f"checklist K={k}": partial(Workloads._checklist, questions=k) for k in NUM_QUESTIONS},
+    f"listener G={GROUP}": Workloads._listener,
+    "five CLIP rewards": Workloads._clips,
+    "critique": Workloads._critique,
+    "mixed": Workloads._mixed,
+    "video": Workloads._video,
 }
 NAMES = tuple(_MAKERS)
 
 
-def watching(judge: Judge, weights: str, dtype: str) -> Reading:
-    """The checklist's questions about clips."""
+def video_reading(judge: Judge, weights: str, dtype: str) -> Reading:
+    """The task of a checklist's questions about clips."""
     vlm = models.vlm(weights, dtype=dtype)
 
     async def score(sample: Sample) -> Score:
-        texts = [question.text for question in _asked(sample)]
+        texts = [question.text for question in _questions(sample)]
         reads = await gather(*(vlm.read(sample.video, text, YES_NO) for text in texts))
         parts = {text: read.probs["yes"] for text, read in zip(texts, reads, strict=True)}
         return Score(sum(parts.values()) / len(parts), parts)
 
     info = RewardInfo(name="video", needs=("video",), range=(0.0, 1.0))
-    return Reading(judge, "video", Reward(info, {}, score), _asked, lambda score: score.parts.values())
+    return Reading(judge, "video", Reward(info, {}, score), _questions, lambda score: score.parts.values())
 
 
-def _asked(sample: Sample) -> list[Question]:
+def _questions(sample: Sample) -> list[Question]:
+    """The questions of the sample's checklist."""
     return [Question(source_of(sample), check.question) for check in checks_of(sample, {}).values()]

@@ -1,9 +1,9 @@
-"""A judge of picture pairs, trained in stages: `python -m mmreward.evals.studies.judges
+"""Training of a judge of picture pairs, in stages: `python -m mmreward.evals.studies.judges
 configs/judge/mini-*.yaml`.
 
 Held-out comparisons are asked in both orders before the first stage (in one turn, as anybody would ask) and
-after every one that the student went through, and a frozen listener hears the reasoning. What is printed is
-the table of all exams.
+after every one that the student went through, and a frozen listener hears the reasoning. The table of all
+exams is printed. Figures: evals/judges.md.
 """
 
 import argparse
@@ -26,19 +26,19 @@ from mmreward.judges.rationales import RationaleSampling
 from mmreward.judges.training import RejectionStage, Role, Stage, TrainingRun, load_judge
 from mmreward.rewards.judged.asking import Asking
 
+from ..report.stats import paired_change
 from .vlm_exam import weaken
-from .vlm_rl import gain
 
 EXAM_SEED = 70_001
 
 
 class JudgeConfig(Strict):
-    """One run.
+    """Config of one training of a judge.
 
     Args:
-        student: who learns: a folder, a hub id or "mini-vlm".
-        teacher: who writes rationales for `parrot`; MODEL@URL for a served one.
-        listener: who filters them, and examines; frozen.
+        student: the model that learns: a folder, a hub id or "mini-vlm".
+        teacher: the model that writes rationales for `parrot`; MODEL@URL for a served one.
+        listener: the frozen model that filters them, and examines.
         weaken: noise on the student's weights, in standard deviations of each matrix.
         asking: arguments of `rewards.judged.asking.Asking`.
         pairs: how many comparisons to draw from shapes world, or a folder that `mmreward pairs` made.
@@ -73,7 +73,7 @@ class JudgeConfig(Strict):
 
 
 class Sitting(NamedTuple):
-    """An exam, and after what it was."""
+    """An exam, the stage before it, and the minutes until then."""
 
     after: str
     exam: Exam
@@ -81,7 +81,7 @@ class Sitting(NamedTuple):
 
 
 def train(config: JudgeConfig) -> list[Sitting]:
-    """Train as described; every exam.
+    """The exams of a training, which is run as its config says.
 
     Raises:
         ValueError: there is something in the output folder, or a folder of too few pairs.
@@ -92,24 +92,24 @@ def train(config: JudgeConfig) -> list[Sitting]:
     out.mkdir(parents=True, exist_ok=True)
     begun = time.perf_counter()
     asking = Asking(**config.asking)
-    training, held = _split(config)
+    learned, held_out = _split(config)
     student = _disturbed(config, out) if config.weaken else config.student
     listener = load("listener", listener=config.listener, labels=("1", "2"))
     greedy = RationaleSampling(asking=asking, temperature=0.0, max_tokens=config.max_tokens)
     sittings = []
     with Engine() as engine:
         weights: dict[Role, str] = {"student": student, "teacher": config.teacher}
-        run = TrainingRun(engine, weights, training, asking, listener, config.max_tokens, out, config.seed)
+        run = TrainingRun(engine, weights, learned, asking, listener, config.max_tokens, out, config.seed)
 
         def sit(after: str, sampling: RationaleSampling) -> None:
             judge = models.vlm(run.weights["student"])
-            exam = examine(engine, judge, listener, held, sampling)
+            exam = examine(engine, judge, listener, held_out, sampling)
             sittings.append(Sitting(after, exam, (time.perf_counter() - begun) / 60))
             columns = {name: column.tolist() for name, column in asdict(exam).items()}
             with (out / "exams.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"after": after, **columns}) + "\n")
-            told = ", ".join(f"{name} {getattr(exam, name).mean():.3f}" for name in FIGURES)
-            print(f"after {after}: {told}", flush=True)
+            means = ", ".join(f"{name} {getattr(exam, name).mean():.3f}" for name in FIGURES)
+            print(f"after {after}: {means}", flush=True)
 
         sit("nothing", replace(greedy, asking=replace(asking, turns=1)))
         for stage in config.stages:
@@ -149,9 +149,8 @@ def table(name: str, sittings: list[Sitting]) -> str:
     lines.append("|---" * (len(heads) + 3) + "|")
     for figure, called in FIGURES.items():
         values = [f"{getattr(one.exam, figure).mean():.3f}" for one in sittings]
-        points, half = gain(getattr(first, figure), getattr(last, figure))
-        interval = f"{points:+.1f} ({points - half:+.1f} to {points + half:+.1f})"
-        lines.append(f"| {called} | {' | '.join(values)} | {interval} |")
+        points = paired_change(getattr(first, figure), getattr(last, figure), scale=100)
+        lines.append(f"| {called} | {' | '.join(values)} | {points.signed(1)} |")
     return "\n".join(lines)
 
 

@@ -1,9 +1,9 @@
-"""What searching without training buys, and what it costs: `python -m mmreward.evals.studies.searching`.
+"""Gain and cost of searching without training: `python -m mmreward.evals.studies.searching`.
 
 mini-flow draws pictures for held-out captions. Every method chooses by a checklist that mini-vlm answers;
 the oracle, which no method ever asks, says how many of the chosen pictures show exactly what was asked for.
 NFE are forwards of the network per row, two per step with classifier-free guidance; a backward pass counts as
-two more. Calls are scores, gradients of scores and verdicts asked of a model.
+two more. Calls are scores, gradients of scores and verdicts asked of a model. Figures: evals/tuning.md.
 """
 
 import argparse
@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from mmreward.generators.mini_flow import MiniFlow
-from scipy.stats import binomtest
 
 from mmreward import Engine, Media, Sample, load, models
 from mmreward.compose import Recipe
@@ -34,16 +33,18 @@ from mmreward.search.sampler import GeneratorSampler, generator_sampler
 from mmreward.search.tree import tree_search
 from mmreward.search.writers import Critic, emphasise
 
+from ..report.stats import share_interval
+
 PROMPTS = 32
 BUDGET = 8
-"""What a search may cost, in plain samples."""
+"""Cost of a search at most, in plain samples."""
 STRENGTH = 20.0
 """Inverse temperature: a tenth more of the checklist answered makes a sample e^2 times as likely."""
 PLAIN = "one sample"
 
 
-class Task(NamedTuple):
-    """What every method is given."""
+class SearchTask(NamedTuple):
+    """The problem that every method solves: a generator, held-out captions, the reward, a judge of steps."""
 
     generator: MiniFlow
     captions: Sequence[Caption]
@@ -68,28 +69,28 @@ class Task(NamedTuple):
         return generator_sampler(self.generator, self.generator.encode(self.prompts), kernel=kernel)
 
 
-class Outcome(NamedTuple):
-    """What a method chose for each caption (None where every score failed) and what all of it took."""
+class SearchOutcome(NamedTuple):
+    """The picture chosen for each caption (None where every score failed), and the cost of all."""
 
     chosen: Sequence[Media | None]
     forwards: int
     calls: int
 
 
-Method = Callable[[Task], Outcome]
+Method = Callable[[SearchTask], SearchOutcome]
 
 
-def best(task: Task, n: int, kernel: str = "ode") -> Outcome:
+def best(task: SearchTask, n: int, kernel: str = "ode") -> SearchOutcome:
     """The best of n samples."""
     return outcome(best_of_n(task.sampler(kernel), task.reward, n=n))
 
 
-def steering(task: Task) -> Outcome:
+def steering(task: SearchTask) -> SearchOutcome:
     """FK steering with as many particles as the budget has samples."""
     return outcome(fk_steering(task.sampler("cps"), task.reward, particles=BUDGET, strength=STRENGTH))
 
 
-def tree(task: Task, mode: Any) -> Outcome:
+def tree(task: SearchTask, mode: Any) -> SearchOutcome:
     """Diffusion tree sampling or search; both give the best sample of the tree."""
     found = tree_search(
         task.sampler("cps"), task.reward, forwards=task.budget, mode=mode, strength=STRENGTH, power=0.35
@@ -97,12 +98,12 @@ def tree(task: Task, mode: Any) -> Outcome:
     return outcome(found)
 
 
-def pruning(task: Task) -> Outcome:
+def pruning(task: SearchTask) -> SearchOutcome:
     """As many paths as the budget has samples, some of which a judge abandons on the way."""
     return outcome(prune(task.sampler("ode"), task.judge, task.reward, paths=BUDGET))
 
 
-def guided(task: Task, n: int) -> Outcome:
+def guided(task: SearchTask, n: int) -> SearchOutcome:
     """The best of n samples that the gradient of CLIPScore (mini-clip) has guided."""
     clip = load("clipscore", weights="mini-clip")
     generator = RewardGuided(task.generator, [PixelTerm(clip.score_tensor, 10.0)])
@@ -112,16 +113,16 @@ def guided(task: Task, n: int) -> Outcome:
     return plain._replace(forwards=3 * plain.forwards, calls=plain.calls + gradients)
 
 
-def noise(task: Task) -> Outcome:
+def noise(task: SearchTask) -> SearchOutcome:
     """ReNO for CLIPScore (mini-clip), in four steps without guidance; mini-vlm is not asked."""
     clip = Term(load("clipscore", weights="mini-clip").score_tensor, 1.0)
     settings = Reno(iterations=task.budget // (3 * 4), steps=4, guidance=1.0, checkpoint=False)
     found = optimise_noise(task.generator, task.samples, range(len(task.samples)), {"clip": clip}, settings)
-    return Outcome(media(found.pixels, None), 3 * found.spent.forwards, found.spent.rewards)
+    return SearchOutcome(media(found.pixels, None), 3 * found.spent.forwards, found.spent.rewards)
 
 
-def refined(task: Task) -> Outcome:
-    """Generate, let the checklist say what is wrong, ask for that first, draw again."""
+def refined(task: SearchTask) -> SearchOutcome:
+    """Generate-Critique-Refine: the checklist names what is wrong, the prompt asks for that first."""
     critics = {"answers": Critic(load("checklist", judge="mini-vlm"), 1.0)}
     settings = Refinement(rounds=BUDGET, patience=None)
     histories = refine(
@@ -134,8 +135,8 @@ def refined(task: Task) -> Outcome:
         settings,
     )
     chosen = [None if one.best is None else one.best.sample.image for one in histories]
-    asked = sum(2 * len(one.attempts) for one in histories)
-    return Outcome(chosen, sum(one.forwards for one in histories), asked)
+    calls = sum(2 * len(one.attempts) for one in histories)
+    return SearchOutcome(chosen, sum(one.forwards for one in histories), calls)
 
 
 METHODS: Mapping[str, Method] = {
@@ -153,16 +154,18 @@ METHODS: Mapping[str, Method] = {
     "ReNO": noise,
     "refine": refined,
 }
-"""A method is a function of a `Task`; one more line here is one more row in the table."""
+"""A method is a function of a `SearchTask`; one more line here is one more row in the table."""
 
 
-def outcome(found: Sequence[Found]) -> Outcome:
+def outcome(found: Sequence[Found]) -> SearchOutcome:
     """The best sample of every prompt and the costs of all."""
     chosen = [None if one.best is None else one.media[one.best] for one in found]
-    return Outcome(chosen, sum(one.spent.forwards for one in found), sum(one.spent.calls for one in found))
+    return SearchOutcome(
+        chosen, sum(one.spent.forwards for one in found), sum(one.spent.calls for one in found)
+    )
 
 
-class Row(NamedTuple):
+class SearchRow(NamedTuple):
     """One line of the table: means per prompt, and the oracle's verdicts."""
 
     name: str
@@ -177,7 +180,7 @@ class Row(NamedTuple):
         return self.right / self.number
 
 
-def measure(task: Task, names: Sequence[str]) -> list[Row]:
+def measure(task: SearchTask, names: Sequence[str]) -> list[SearchRow]:
     """Run methods one after the other; a caption for which nothing was chosen counts as wrong."""
     rows = []
     for name in names:
@@ -189,13 +192,13 @@ def measure(task: Task, names: Sequence[str]) -> list[Row]:
             for media, caption in zip(result.chosen, task.captions, strict=True)
         ]
         rows.append(
-            Row(name, result.forwards / number, result.calls / number, sum(verdicts), number, seconds)
+            SearchRow(name, result.forwards / number, result.calls / number, sum(verdicts), number, seconds)
         )
         print(f"{name}: {seconds:.0f} s", file=sys.stderr)
     return rows
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[SearchRow]) -> str:
     """Markdown; gains are against the first row, in points of oracle-strict accuracy."""
     lines = [
         "| method | NFE per prompt | reward calls per prompt | oracle strict (95 %) "
@@ -204,7 +207,7 @@ def table(rows: Sequence[Row]) -> str:
     ]
     plain = rows[0].accuracy
     for row in rows:
-        interval = binomtest(row.right, row.number).proportion_ci(method="wilson")
+        interval = share_interval(row.right, row.number)
         gain = 100 * (row.accuracy - plain)
         lines.append(
             f"| {row.name} | {row.forwards:.0f} | {row.calls:.1f} | {100 * row.accuracy:.1f} %"
@@ -214,7 +217,7 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def set_up(engine: Engine, number: int) -> Task:
+def set_up(engine: Engine, number: int) -> SearchTask:
     """mini-flow, the first captions that were held out, and mini-vlm as reward and as judge."""
     captions = flow.held_out(number)
     samples = [
@@ -233,7 +236,7 @@ def set_up(engine: Engine, number: int) -> Task:
         [sample.prompt for sample in samples],
         clarity=Question(tasks.ARTIFACT, good="no"),
     )
-    return Task(MiniFlow(), captions, samples, selection, judge)
+    return SearchTask(MiniFlow(), captions, samples, selection, judge)
 
 
 def main() -> None:

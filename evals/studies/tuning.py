@@ -1,13 +1,13 @@
-"""What each way of tuning makes of mini-flow: `python -m mmreward.evals.studies.tuning`.
+"""Gain of every tuning method on mini-flow: `python -m mmreward.evals.studies.tuning`.
 
 Runs the recipes `configs/tune/mini-*.yaml` as they are written, each in a process of its own on one thread.
 Then pictures are drawn, before and after, for captions that no run has seen, with the sampler of the recipe's
-evaluations; the oracle, which no recipe optimises, says how many show exactly what was asked for.
+evaluations; the oracle, which no recipe optimises, says how many show exactly what was asked for. Figures:
+evals/tuning.md.
 """
 
 import argparse
 import json
-import math
 import os
 import subprocess
 import sys
@@ -28,20 +28,22 @@ from mmreward.tune.config import TuneConfig, load_tune_config
 from mmreward.tune.journal import lines
 from mmreward.tune.weights import Weights, read
 
+from ..report.stats import Measured, paired_change
+
 RECIPES = ("grpo", "guard", "nft", "awm", "dpo", "d3po", "draft", "refl")
 SEVERAL_SEEDS = ("grpo", "nft", "dpo")
 CAPTIONS, CAPTION_SEED = 512, 20007
 """Captions of the judgement: neither trained on (seed 1) nor evaluated on meanwhile (seed 10007)."""
 
 
-class Job(NamedTuple):
+class TuningJob(NamedTuple):
     """A recipe and the seed it is run from."""
 
     recipe: str
     seed: int
 
 
-class Row(NamedTuple):
+class TuningRow(NamedTuple):
     """A finished run.
 
     Args:
@@ -53,7 +55,7 @@ class Row(NamedTuple):
         ended: why.
     """
 
-    job: Job
+    job: TuningJob
     rounds: int
     minutes: float
     rewards: Mapping[str, tuple[float, float]]
@@ -62,13 +64,12 @@ class Row(NamedTuple):
     ended: str
 
     @property
-    def gain(self) -> tuple[float, float]:
-        """Points of strict accuracy, and half the width of the paired 95 % interval."""
-        difference = 100 * (self.after.astype(float) - self.before)
-        return float(difference.mean()), 1.96 * float(difference.std(ddof=1)) / math.sqrt(len(difference))
+    def gain(self) -> Measured:
+        """Points of strict accuracy, paired over captions."""
+        return paired_change(self.before, self.after, scale=100)
 
 
-def described(job: Job, folder: Path) -> TuneConfig:
+def recipe_of(job: TuningJob, folder: Path) -> TuneConfig:
     """The recipe with the job's seed, in a folder of its own under `folder`."""
     changes = {"seed": job.seed, "out": str(folder / f"{job.recipe}-{job.seed}")}
     return shipped(f"tune/mini-{job.recipe}.yaml").model_copy(update=changes)
@@ -102,7 +103,7 @@ def train(config: TuneConfig) -> None:
 
 
 def verdicts(config: TuneConfig, generator: Generator, number: int) -> NDArray[np.bool_]:
-    """What the oracle says, (N,), of one picture per caption, drawn as the run's evaluations are."""
+    """Strict verdicts of the oracle, (N,), on one picture per caption, drawn as the run's evaluations are."""
     captions = flow.held_out(number, CAPTION_SEED)
     pixels = sample(
         generator,
@@ -115,9 +116,9 @@ def verdicts(config: TuneConfig, generator: Generator, number: int) -> NDArray[n
     return np.array([oracle.judge(one.picture(), caption).strict for one, caption in judged])
 
 
-def judge(job: Job, folder: Path, number: int) -> Row:
-    """Compare a finished run's weights with the ones it began with."""
-    config = described(job, folder)
+def judge(job: TuningJob, folder: Path, number: int) -> TuningRow:
+    """A finished run's weights compared with the ones it began with."""
+    config = recipe_of(job, folder)
     out = Path(config.out)
     generator, lora = load(**config.generator), config.lora
     before = verdicts(config, generator, number)
@@ -134,36 +135,37 @@ def judge(job: Job, folder: Path, number: int) -> Row:
     ended = json.loads((out / "ended.json").read_text(encoding="utf-8"))
     names = [*config.rewards, *(name for name in config.held_out if name != "oracle")]
     means = {name: (first[name]["mean"], last[name]["mean"]) for name in names}
-    return Row(job, ended["rounds"], ended["seconds"] / 60, means, before, after, ended["reason"])
+    return TuningRow(job, ended["rounds"], ended["seconds"] / 60, means, before, after, ended["reason"])
 
 
-def run(job: Job, folder: Path, number: int) -> Row | RuntimeError:
-    """Train and judge, saying so. A run that fails does not take the others with it."""
+def run(job: TuningJob, folder: Path, number: int) -> TuningRow | RuntimeError:
+    """Train and judge; a run that fails is returned as its error, and does not take the others with it."""
     try:
-        train(described(job, folder))
+        train(recipe_of(job, folder))
     except RuntimeError as error:
         print(error, file=sys.stderr)
         return error
     row = judge(job, folder, number)
-    print(f"{job.recipe}, seed {job.seed}: {row.gain[0]:+.1f} points, {row.minutes:.1f} min", file=sys.stderr)
+    print(
+        f"{job.recipe}, seed {job.seed}: {row.gain.mean:+.1f} points, {row.minutes:.1f} min", file=sys.stderr
+    )
     return row
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[TuningRow]) -> str:
     """Markdown, one line per run."""
     lines = [
         "| recipe | seed | rounds | minutes | rewards on held-out prompts | oracle strict | gain (95 %) |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        gain, half = row.gain
         rewards = ", ".join(f"{name} {a:.2f} to {b:.2f}" for name, (a, b) in row.rewards.items())
         ended = "" if row.ended == "all rounds done" else f"; {row.ended}"
         lines.append(
             f"| {row.job.recipe} | {row.job.seed} | {row.rounds}{ended}"
             f" | {row.minutes:.1f} | {rewards}"
             f" | {100 * row.before.mean():.1f} to {100 * row.after.mean():.1f} %"
-            f" | {gain:+.1f} ({gain - half:+.1f} to {gain + half:+.1f}) |"
+            f" | {row.gain.signed(1)} |"
         )
     return "\n".join(lines)
 
@@ -178,10 +180,10 @@ def main() -> None:
     given = parser.parse_args()
     recipes = given.only or RECIPES
     seeds = {recipe: given.seeds or (3 if recipe in SEVERAL_SEEDS else 1) for recipe in recipes}
-    jobs = [Job(recipe, seed) for recipe in recipes for seed in range(seeds[recipe])]
+    jobs = [TuningJob(recipe, seed) for recipe in recipes for seed in range(seeds[recipe])]
     with ThreadPoolExecutor(given.jobs) as pool:
         ended = list(pool.map(lambda job: run(job, given.out, given.captions), jobs))
-    rows = [one for one in ended if isinstance(one, Row)]
+    rows = [one for one in ended if isinstance(one, TuningRow)]
     print(f"{given.captions} captions, one thread per run, {given.jobs} at a time\n\n{table(rows)}")
     failed = [one for one in ended if isinstance(one, RuntimeError)]
     if failed:

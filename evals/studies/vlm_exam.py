@@ -1,13 +1,11 @@
-"""Examinations of the policy that `vlm_rl` trains: held-out scenes, answered greedily, and verified by
-rewards that stay the same whatever the training pays for."""
+"""Exercises and examinations of the policy that `vlm_rl` trains.
 
-# FOLDED evals/vlm_tasks.py: What mini-vlm is trained and examined on by RL: yes or no, counting, and grounding one kind of shape or
-# every shape in shapes world.
-# FOLDED evals/vlm_gate.py: Perception probes about shapes world: what else is true of the picture of an exercise.
-#
-# Drawn beside the exercises, never with their random state: a run with a gate trains on the same pictures and
-# questions as one without.
-#
+Exercises are questions about shapes world with true answers: yes or no, counting, and grounding one kind of
+shape or every shape. An examination asks held-out ones, greedily, and verifies the answers by rewards that
+stay the same whatever the training pays for. Probes say what else is true of an exercise's picture (PEARL's
+gate asks them); they are drawn beside the exercises, never with their random state, so that a run with a gate
+trains on the same pictures and questions as one without.
+"""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,31 +27,31 @@ from mmreward.mini import dialogues, world
 from mmreward.monitor.by_source import append_metrics, source_metrics
 from mmreward.monitor.outcomes import outcomes_of
 
-Task = Literal["yes_no", "count", "locate", "locate_all"]
-ASKED: dict[Task, dialogues.Single] = {
+TaskName = Literal["yes_no", "count", "locate", "locate_all"]
+DIALOGUES: dict[TaskName, dialogues.Single] = {
     "yes_no": dialogues.present,
     "count": dialogues.count,
     "locate": dialogues.locate,
     "locate_all": dialogues.locate_all,
 }
-USUAL: tuple[Task, ...] = ("yes_no", "count", "locate")
-BOXES: tuple[Task, ...] = ("locate", "locate_all")
+USUAL: tuple[TaskName, ...] = ("yes_no", "count", "locate")
+BOXES: tuple[TaskName, ...] = ("locate", "locate_all")
 """Tasks whose answers are boxes."""
-LONGEST: dict[Task, int] = {"yes_no": 6, "count": 6, "locate": 60, "locate_all": 112}
+LONGEST: dict[TaskName, int] = {"yes_no": 6, "count": 6, "locate": 60, "locate_all": 112}
 """Tokens of an answer, in an examination: a box takes 13, and there are four at most."""
 
 
 class Exercise(NamedTuple):
     """A question about a picture, and its true answer as mini-vlm would write it."""
 
-    task: Task
+    task: TaskName
     scene: world.Scene
     picture: Image.Image
     question: str
     answer: str
 
     def sample(self, response: str) -> Sample:
-        """With a response, ready to be verified; the task is the source."""
+        """The exercise with a response, ready to be verified; the task is the source."""
         return Sample(
             source=self.task,
             prompt=self.question,
@@ -63,13 +61,13 @@ class Exercise(NamedTuple):
         )
 
 
-def exercises(number: int, seed: int, tasks: Sequence[Task] = USUAL) -> list[Exercise]:
-    """`number` of each task in turn, each about a scene of its own."""
+def draw_exercises(number: int, seed: int, tasks: Sequence[TaskName] = USUAL) -> list[Exercise]:
+    """`number` exercises of each task in turn, each about a scene of its own."""
     rng = np.random.default_rng(seed)
     drawn: list[Exercise] = []
     while len(drawn) < number * len(tasks):
         task, scene = tasks[len(drawn) % len(tasks)], world.sample_scene(rng)
-        dialogue = ASKED[task](scene, rng)
+        dialogue = DIALOGUES[task](scene, rng)
         if dialogue is not None:  # not every question fits every scene
             drawn.append(Exercise(task, scene, world.render(scene), dialogue.question, dialogue.answer))
     return drawn
@@ -87,30 +85,30 @@ def weaken(model: torch.nn.Module, amount: float, seed: int = 0) -> None:
 
 @torch.no_grad()
 def answers(
-    model: PreTrainedModel, processor: ProcessorMixin, asked: Sequence[Exercise], batch: int = 64
+    model: PreTrainedModel, processor: ProcessorMixin, exercises: Sequence[Exercise], batch: int = 64
 ) -> list[str]:
-    """What the model writes, greedily, in the order of the exercises."""
+    """The model's greedy answers, in the order of the exercises."""
     training = model.training
     model.eval()
     written: dict[int, str] = {}
     for task, longest in LONGEST.items():
-        rows = [i for i, one in enumerate(asked) if one.task == task]
+        rows = [i for i, one in enumerate(exercises) if one.task == task]
         for start in range(0, len(rows), batch):
             chosen = rows[start : start + batch]
-            inputs = _inputs(processor, [asked[i] for i in chosen]).to(model.device)
+            inputs = _inputs(processor, [exercises[i] for i in chosen]).to(model.device)
             tokens = model.generate(**inputs, max_new_tokens=longest, do_sample=False)
             fresh = tokens[:, inputs["input_ids"].shape[1] :]
             written |= zip(chosen, processor.batch_decode(fresh, skip_special_tokens=True), strict=True)
     model.train(training)
-    return [written[i] for i in range(len(asked))]
+    return [written[i] for i in range(len(exercises))]
 
 
-def _inputs(processor: ProcessorMixin, asked: Sequence[Exercise]) -> Mapping[str, torch.Tensor]:
+def _inputs(processor: ProcessorMixin, exercises: Sequence[Exercise]) -> Mapping[str, torch.Tensor]:
     texts = [
         processor.apply_chat_template(conversation(one), add_generation_prompt=True, tokenize=False)
-        for one in asked
+        for one in exercises
     ]
-    pictures = [one.picture for one in asked]
+    pictures = [one.picture for one in exercises]
     return processor(text=texts, images=pictures, return_tensors="pt", padding=True, padding_side="left")
 
 
@@ -131,24 +129,24 @@ EXAM_SEED = 10_007
 Column = NDArray[np.float64]
 
 
-class Exam(NamedTuple):
-    """What each task's exercises earned, (N,) each; of tasks with boxes also how many were written in answers
-    that could be read, and how many are true."""
+class VlmExam(NamedTuple):
+    """The marks of each task's exercises, (N,) each; of tasks with boxes also the number written in answers
+    that could be read, and the true number."""
 
-    marks: Mapping[Task, Column]
-    written: Mapping[Task, Column]
-    true: Mapping[Task, Column]
+    marks: Mapping[TaskName, Column]
+    written: Mapping[TaskName, Column]
+    true: Mapping[TaskName, Column]
 
     def line(self, step: int) -> str:
-        """As JSON."""
+        """The columns as a line of JSON."""
         columns = {
             name: {task: column.tolist() for task, column in given.items()}
             for name, given in self._asdict().items()
         }
         return json.dumps({"step": step, **columns})
 
-    def told(self) -> str:
-        """In a few words."""
+    def summary(self) -> str:
+        """The means in one line."""
         marks = (f"{task} {figure(task)} {column.mean():.3f}" for task, column in self.marks.items())
         boxes = (
             f"{task} {column.mean():.2f} boxes of {self.true[task].mean():.2f}"
@@ -158,16 +156,16 @@ class Exam(NamedTuple):
 
 
 class Examiner(Callback):  # type: ignore[misc]
-    """Examines the policy before the first step, every so often, and after the last one.
+    """Examinations of the policy before the first step, every `every` steps, and after the last one.
 
-    What a gate logged since the last examination goes into the same line of metrics.jsonl.
+    A gate's figures since the last examination go into the same line of metrics.jsonl.
 
     Args:
         out: folder of metrics.jsonl and exams.jsonl.
         model: the policy.
         processor: the model's.
         engine: what verifies.
-        tasks: what is asked.
+        tasks: of the exercises.
         number: held-out scenes of each task.
         every: steps between examinations.
     """
@@ -178,16 +176,16 @@ class Examiner(Callback):  # type: ignore[misc]
         model: PreTrainedModel,
         processor: ProcessorMixin,
         engine: Engine,
-        tasks: Sequence[Task],
+        tasks: Sequence[TaskName],
         number: int,
         every: int,
     ) -> None:
         self._out, self._model, self._processor, self._engine = out, model, processor, engine
-        self._asked = exercises(number, EXAM_SEED, tasks)
+        self._exercises = draw_exercises(number, EXAM_SEED, tasks)
         self._router = Router(EXAMINED)
         self._every = every
         self._gated: dict[str, list[float]] = {}
-        self.exams: list[Exam] = []
+        self.exams: list[VlmExam] = []
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.examine(0)
@@ -202,14 +200,14 @@ class Examiner(Callback):  # type: ignore[misc]
                 self._gated.setdefault(name.removeprefix(f"{LOGGED}/"), []).append(value)
 
     def examine(self, step: int) -> None:
-        """Ask, verify, write down and say."""
-        written = answers(self._model, self._processor, self._asked)
-        samples = [one.sample(text) for one, text in zip(self._asked, written, strict=True)]
+        """One examination: answers, scores, a line in both files and on the screen."""
+        written = answers(self._model, self._processor, self._exercises)
+        samples = [one.sample(text) for one, text in zip(self._exercises, written, strict=True)]
         routed = self._router.score(self._engine, samples)
         lengths = [len(self._processor.tokenizer(text).input_ids) for text in written]
         gated = {name: fmean(values) for name, values in self._gated.items()}
         self._gated.clear()
-        exam = marked(self._asked, routed.scores)
+        exam = marked(self._exercises, routed.scores)
         self.exams.append(exam)
         append_metrics(
             self._out / "metrics.jsonl",
@@ -218,16 +216,16 @@ class Examiner(Callback):  # type: ignore[misc]
         )
         with (self._out / "exams.jsonl").open("a", encoding="utf-8") as file:
             file.write(exam.line(step) + "\n")
-        print(f"step {step}: {exam.told()}", flush=True)
+        print(f"step {step}: {exam.summary()}", flush=True)
 
 
-def marked(asked: Sequence[Exercise], scores: Sequence[Mapping[str, Score]]) -> Exam:
+def marked(exercises: Sequence[Exercise], scores: Sequence[Mapping[str, Score]]) -> VlmExam:
     """The columns of an examination from the scores of its answers."""
-    marks: dict[Task, Column] = {}
-    written: dict[Task, Column] = {}
-    true: dict[Task, Column] = {}
-    for task in dict.fromkeys(one.task for one in asked):
-        rows = [row for row, one in enumerate(asked) if one.task == task]
+    marks: dict[TaskName, Column] = {}
+    written: dict[TaskName, Column] = {}
+    true: dict[TaskName, Column] = {}
+    for task in dict.fromkeys(one.task for one in exercises):
+        rows = [row for row, one in enumerate(exercises) if one.task == task]
         if task not in BOXES:
             marks[task] = np.array([scores[row][task].value for row in rows])
             continue
@@ -235,12 +233,12 @@ def marked(asked: Sequence[Exercise], scores: Sequence[Mapping[str, Score]]) -> 
         marks[task] = np.array([part["mean_iou"] for part in parts])
         written[task] = np.array([part["found"] for part in parts])
         # an answer that could not be read has parts of zeros, `true` among them
-        true[task] = np.array([float(len(json.loads(asked[row].answer))) for row in rows])
-    return Exam(marks, written, true)
+        true[task] = np.array([float(len(json.loads(exercises[row].answer))) for row in rows])
+    return VlmExam(marks, written, true)
 
 
-def figure(task: Task) -> str:
-    """What a task's marks are called."""
+def figure(task: TaskName) -> str:
+    """The name of a task's marks."""
     return "mean IoU" if task in BOXES else "accuracy"
 
 
@@ -272,6 +270,6 @@ def _drawn(one: Exercise, seed: Sequence[int]) -> Iterator[tuple[str, str]]:
             yield dialogue.question, dialogue.answer
 
 
-def with_probes(asked: Sequence[Exercise], number: int, seed: int) -> list[list[dict[str, str]]]:
+def with_probes(exercises: Sequence[Exercise], number: int, seed: int) -> list[list[dict[str, str]]]:
     """The probes of each exercise, a column of the data set; the same for the same seed."""
-    return [probes(one, number, (seed, row)) for row, one in enumerate(asked)]
+    return [probes(one, number, (seed, row)) for row, one in enumerate(exercises)]

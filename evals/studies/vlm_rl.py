@@ -2,14 +2,12 @@
 configs/vlm/mini-*.yaml [--seeds 0 1 2]`.
 
 Several kinds of questions at once, each verified by its own route. mini-vlm's weights are disturbed first, so
-that there is something to learn. Held-out scenes are examined now and then; figures by source go to
-metrics.jsonl, and those of the training itself to training.jsonl, which `mmreward report` draws.
+that there is something to learn. Held-out scenes are examined now and then (`vlm_exam`); figures by source go
+to metrics.jsonl, and those of the training itself to training.jsonl, which `mmreward report` draws. The table
+is Markdown: one run with intervals over scenes, or several seeds together. Figures: evals/vlm.md.
 """
 
-# FOLDED evals/vlm_tables.py: What runs of `vlm_rl` say, in Markdown: one run with intervals over scenes, or several seeds together.
-
 import argparse
-import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from datasets import Dataset
+from mmreward.assets import ASSETS
 from pydantic import Field, model_validator
 from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 from transformers import TrainerCallback as Callback
@@ -28,86 +27,23 @@ from mmreward.adapters import trl
 from mmreward.adapters.trl_gate import LOGGED, Gate, GatedGRPOTrainer
 from mmreward.config import Amount, Positive, RouteConfig, Strict, load_yaml
 from mmreward.data.routing import Router
-from mmreward.assets import ASSETS
 from mmreward.monitor.by_source import append_metrics
 
-from .vlm_exam import USUAL, Column, Exam, Examiner, Exercise, Task, exercises, figure, weaken, with_probes
-
-
-class Run(NamedTuple):
-    """One training: its examinations in order, and how long all of it took."""
-
-    seed: int
-    exams: Sequence[Exam]
-    minutes: float
-
-    @property
-    def ends(self) -> tuple[Exam, Exam]:
-        return self.exams[0], self.exams[-1]
-
-
-def gain(before: Column, after: Column) -> tuple[float, float]:
-    """Points gained, and half the width of the paired 95 % interval."""
-    difference = 100 * (after - before)
-    return float(difference.mean()), 1.96 * float(difference.std(ddof=1)) / math.sqrt(len(difference))
-
-
-def table(name: str, runs: Sequence[Run]) -> str:
-    """One line per task, and one more where boxes are written."""
-    return _one(name, runs[0]) if len(runs) == 1 else _several(name, runs)
-
-
-def _one(name: str, run: Run) -> str:
-    lines = [
-        f"| {name}, {run.minutes:.1f} min | before | after | points (95 %) | n |",
-        "|---|---|---|---|---|",
-    ]
-    first, last = run.ends
-    for task, marks in first.marks.items():
-        points, half = gain(marks, last.marks[task])
-        lines.append(
-            f"| {task}, {figure(task)} | {marks.mean():.3f} | {last.marks[task].mean():.3f} "
-            f"| {points:+.1f} ({points - half:+.1f} to {points + half:+.1f}) | {len(marks)} |"
-        )
-    return "\n".join([*lines, *(f"{line} |  | {n} |" for line, n in _boxes([run]))])
-
-
-def _several(name: str, runs: Sequence[Run]) -> str:
-    seeds = ", ".join(str(run.seed) for run in runs)
-    minutes = fmean(run.minutes for run in runs)
-    lines = [
-        f"| {name}, seeds {seeds}, {minutes:.1f} min each | before | after | points by seed | points | n |",
-        "|---|---|---|---|---|---|",
-    ]
-    for task in runs[0].exams[0].marks:
-        points = [gain(first.marks[task], last.marks[task])[0] for first, last in (run.ends for run in runs)]
-        before, after = (_mean(task, [run.ends[end] for run in runs]) for end in (0, 1))
-        by_seed = ", ".join(f"{value:+.1f}" for value in points)
-        lines.append(
-            f"| {task}, {figure(task)} | {before:.3f} | {after:.3f} | {by_seed} "
-            f"| {fmean(points):+.1f} (sd {float(np.std(points, ddof=1)):.1f}) "
-            f"| {len(runs)} x {len(runs[0].exams[0].marks[task])} |"
-        )
-    return "\n".join([*lines, *(f"{line} |  |  | {len(runs)} x {n} |" for line, n in _boxes(runs))])
-
-
-def _mean(task: Task, exams: Sequence[Exam]) -> float:
-    return fmean(float(exam.marks[task].mean()) for exam in exams)
-
-
-def _boxes(runs: Sequence[Run]) -> list[tuple[str, int]]:
-    """How many boxes were written before and after, and how many there are; and the number of scenes."""
-    lines = []
-    for task, true in runs[0].exams[0].true.items():
-        before, after = (fmean(float(run.ends[end].written[task].mean()) for run in runs) for end in (0, 1))
-        lines.append(
-            (f"| {task}, boxes written of {true.mean():.2f} | {before:.2f} | {after:.2f}", len(true))
-        )
-    return lines
-
+from ..report.stats import paired_change
+from .vlm_exam import (
+    USUAL,
+    Examiner,
+    Exercise,
+    TaskName,
+    VlmExam,
+    draw_exercises,
+    figure,
+    weaken,
+    with_probes,
+)
 
 PAID = "paid"
-"""What the reward function is called in TRL's log."""
+"""The reward function's name in TRL's log."""
 PROBE_TOKENS = 4
 """Of an answer to a probe: a word or a number, and the end of the turn."""
 
@@ -127,12 +63,12 @@ class GateConfig(Strict):
 
 
 class VlmConfig(Strict):
-    """One run.
+    """Config of one training.
 
     Args:
         weaken: noise on the weights, in standard deviations of each matrix.
         exercises: training scenes of each task.
-        tasks: what is asked, in turn; of `vlm_tasks.ASKED`.
+        tasks: of the exercises, in turn; of `vlm_exam.DIALOGUES`.
         routes: what each task pays.
         gate: of the advantages; none by default.
         trainer: arguments of `trl.GRPOConfig`.
@@ -144,7 +80,7 @@ class VlmConfig(Strict):
 
     weaken: Amount = 1.0
     exercises: Positive = 1000
-    tasks: tuple[Task, ...] = Field(default=USUAL, min_length=1)
+    tasks: tuple[TaskName, ...] = Field(default=USUAL, min_length=1)
     routes: dict[str, RouteConfig]
     gate: GateConfig | None = None
     trainer: dict[str, Any] = Field(default_factory=dict)
@@ -160,15 +96,27 @@ class VlmConfig(Strict):
         return self
 
 
-class Recipe(NamedTuple):
+class RlRun(NamedTuple):
+    """One training: its examinations in order, and the minutes of all of it."""
+
+    seed: int
+    exams: Sequence[VlmExam]
+    minutes: float
+
+    @property
+    def ends(self) -> tuple[VlmExam, VlmExam]:
+        return self.exams[0], self.exams[-1]
+
+
+class RecipeRuns(NamedTuple):
     """The runs of one YAML file: one, or one per seed."""
 
     name: str
     runs: Sequence[VlmConfig]
 
 
-class Journal(Callback):  # type: ignore[misc]
-    """Writes what the reward function and the gate log by source to training.jsonl, under plain names."""
+class TrainingLog(Callback):  # type: ignore[misc]
+    """The figures of the reward function and the gate by source, as training.jsonl under plain names."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -183,16 +131,16 @@ class Journal(Callback):  # type: ignore[misc]
             append_metrics(self._path, state.global_step, own)
 
 
-def rows(asked: Sequence[Exercise], gate: GateConfig | None = None, seed: int = 0) -> Dataset:
-    """As TRL wants them: a prompt, its picture, what the verifier needs, and probes where there is a gate."""
+def rows(exercises: Sequence[Exercise], gate: GateConfig | None = None, seed: int = 0) -> Dataset:
+    """The exercises as TRL's data set: prompt, picture, columns for the verifier, and probes for a gate."""
     columns = {
-        "prompt": [[{"role": "user", "content": one.question}] for one in asked],
-        "image": [one.picture for one in asked],
-        "source": [one.task for one in asked],
-        "target": [one.answer for one in asked],
+        "prompt": [[{"role": "user", "content": one.question}] for one in exercises],
+        "image": [one.picture for one in exercises],
+        "source": [one.task for one in exercises],
+        "target": [one.answer for one in exercises],
     }
     if gate is not None:
-        columns["probes"] = with_probes(asked, gate.probes, seed)
+        columns["probes"] = with_probes(exercises, gate.probes, seed)
     return Dataset.from_dict(columns)
 
 
@@ -209,13 +157,13 @@ def trainer_of(
         beside: reward functions after ours.
         **more: arguments of the trainer.
     """
-    asked = exercises(config.exercises, config.seed, config.tasks)
+    drawn = draw_exercises(config.exercises, config.seed, config.tasks)
     common = {
         "model": model,
         "processing_class": processor,
         "reward_funcs": [trl.reward(Router(config.routes), name=PAID, engine=engine), *beside],
         "args": GRPOConfig(output_dir=str(Path(config.out) / "trainer"), seed=config.seed, **config.trainer),
-        "train_dataset": rows(asked, config.gate, config.seed),
+        "train_dataset": rows(drawn, config.gate, config.seed),
         **more,
     }
     if config.gate is None:
@@ -230,8 +178,8 @@ def trainer_of(
     return GatedGRPOTrainer(gate=gate, **common)
 
 
-def train(config: VlmConfig) -> Run:
-    """Train as described.
+def train(config: VlmConfig) -> RlRun:
+    """Run one training and return its examinations.
 
     Raises:
         ValueError: the folder is there already.
@@ -245,27 +193,27 @@ def train(config: VlmConfig) -> Run:
     weaken(model, config.weaken, config.seed)
     with Engine("cpu") as engine:
         examiner = Examiner(out, model, processor, engine, config.tasks, config.examined, config.every)
-        journal = Journal(out / "training.jsonl")
-        trainer = trainer_of(config, model, processor, engine, callbacks=[examiner, journal])
+        log = TrainingLog(out / "training.jsonl")
+        trainer = trainer_of(config, model, processor, engine, callbacks=[examiner, log])
         trainer.train()
     trainer.save_model(str(out / "weights"))
-    return Run(config.seed, examiner.exams, (time.perf_counter() - begun) / 60)
+    return RlRun(config.seed, examiner.exams, (time.perf_counter() - begun) / 60)
 
 
-def planned(paths: Sequence[Path], out: Path | None, seeds: Sequence[int]) -> list[Recipe]:
+def planned(paths: Sequence[Path], out: Path | None, seeds: Sequence[int]) -> list[RecipeRuns]:
     """The runs of each recipe; with seeds, one per seed in a folder of its own.
 
     Raises:
         ValueError: a recipe that makes no sense, a folder that is there already or that two runs would share.
     """
-    plan: list[Recipe] = []
+    plan: list[RecipeRuns] = []
     for path in paths:
         config = load_yaml(path, VlmConfig)
         folder = Path(config.out) if out is None else out / path.stem
         seeded = [
             config.model_copy(update={"out": str(folder / f"seed-{seed}"), "seed": seed}) for seed in seeds
         ]
-        plan.append(Recipe(path.stem, seeded or [config.model_copy(update={"out": str(folder)})]))
+        plan.append(RecipeRuns(path.stem, seeded or [config.model_copy(update={"out": str(folder)})]))
     _not_there([config for recipe in plan for config in recipe.runs])
     return plan
 
@@ -279,6 +227,64 @@ def _not_there(configs: Sequence[VlmConfig]) -> None:
         )
     if shared := {folder for folder in folders if folders.count(folder) > 1}:
         raise ValueError(f"{', '.join(sorted(shared))}: more than one run would go there")
+
+
+# --- the table ----------------------------------------------------------------------------------------------
+
+
+def table(name: str, runs: Sequence[RlRun]) -> str:
+    """One line per task, and one more where boxes are written."""
+    return _one(name, runs[0]) if len(runs) == 1 else _several(name, runs)
+
+
+def _one(name: str, run: RlRun) -> str:
+    lines = [
+        f"| {name}, {run.minutes:.1f} min | before | after | points (95 %) | n |",
+        "|---|---|---|---|---|",
+    ]
+    first, last = run.ends
+    for task, marks in first.marks.items():
+        points = paired_change(marks, last.marks[task], scale=100)
+        lines.append(
+            f"| {task}, {figure(task)} | {marks.mean():.3f} | {last.marks[task].mean():.3f} "
+            f"| {points.signed(1)} | {len(marks)} |"
+        )
+    return "\n".join([*lines, *(f"{line} |  | {n} |" for line, n in _boxes([run]))])
+
+
+def _several(name: str, runs: Sequence[RlRun]) -> str:
+    seeds = ", ".join(str(run.seed) for run in runs)
+    minutes = fmean(run.minutes for run in runs)
+    lines = [
+        f"| {name}, seeds {seeds}, {minutes:.1f} min each | before | after | points by seed | points | n |",
+        "|---|---|---|---|---|---|",
+    ]
+    for task in runs[0].exams[0].marks:
+        ends = [run.ends for run in runs]
+        points = [paired_change(a.marks[task], b.marks[task], scale=100).mean for a, b in ends]
+        before, after = (_mean(task, [run.ends[end] for run in runs]) for end in (0, 1))
+        by_seed = ", ".join(f"{value:+.1f}" for value in points)
+        lines.append(
+            f"| {task}, {figure(task)} | {before:.3f} | {after:.3f} | {by_seed} "
+            f"| {fmean(points):+.1f} (sd {float(np.std(points, ddof=1)):.1f}) "
+            f"| {len(runs)} x {len(runs[0].exams[0].marks[task])} |"
+        )
+    return "\n".join([*lines, *(f"{line} |  |  | {len(runs)} x {n} |" for line, n in _boxes(runs))])
+
+
+def _mean(task: TaskName, exams: Sequence[VlmExam]) -> float:
+    return fmean(float(exam.marks[task].mean()) for exam in exams)
+
+
+def _boxes(runs: Sequence[RlRun]) -> list[tuple[str, int]]:
+    """Boxes written before and after, beside the number there are, as a line; and the number of scenes."""
+    lines = []
+    for task, true in runs[0].exams[0].true.items():
+        before, after = (fmean(float(run.ends[end].written[task].mean()) for run in runs) for end in (0, 1))
+        lines.append(
+            (f"| {task}, boxes written of {true.mean():.2f} | {before:.2f} | {after:.2f}", len(true))
+        )
+    return lines
 
 
 def main() -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 from statistics import fmean
 
 import pytest
-from mmreward.evals.demo import Size, config_of, told, train
-from mmreward.evals.report.training_run import Evaluated, Measured, TrainingRun
+from mmreward.evals.demo import Size, conclusion, config_of, train
+from mmreward.evals.report.stats import Measured
+from mmreward.evals.report.training_run import Evaluated, TrainingRun
 from rich.console import Console
 from support.pages import read
 from typer.testing import CliRunner
@@ -76,7 +77,7 @@ def test_it_claims_no_more_than_was_measured(after: tuple[float, ...], words: st
         for rounds, values in ((0, before), (8, after))
     ]
     run = TrainingRun(Path(), {}, [], evaluations, [], [], None, "")
-    assert words in told(run) and "nan" not in told(run)
+    assert words in conclusion(run) and "nan" not in conclusion(run)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 import pytest
 from mmreward.evals.studies import searching
-from mmreward.evals.studies.searching import PLAIN, Row, measure, set_up, table
+from mmreward.evals.studies.searching import PLAIN, SearchRow, measure, set_up, table
 
 
 def test_table_compares_with_the_first_row():
-    lines = table([Row(PLAIN, 24.0, 1.0, 20, 40, 1.0), Row("best of 4", 96.0, 4.0, 26, 40, 4.0)]).split("\n")
+    lines = table(
+        [SearchRow(PLAIN, 24.0, 1.0, 20, 40, 1.0), SearchRow("best of 4", 96.0, 4.0, 26, 40, 4.0)]
+    ).split("\n")
     assert lines[2] == "| one sample | 24 | 1.0 | 50.0 % (35 to 65) | +0.0 | +0.0 |"
     assert lines[3] == "| best of 4 | 96 | 4.0 | 65.0 % (50 to 78) | +15.0 | +15.6 |"
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from mmreward.evals.speed import contest as contest_module
 from mmreward.evals.speed import inputs, speed, workloads
-from mmreward.evals.speed.contest import Outcome, contest, difference
+from mmreward.evals.speed.contest import Timing, contest, difference
 from mmreward.evals.speed.inputs import SCALES, save_all
-from mmreward.evals.speed.speed import COLUMNS, Bar, Line, cells, notes, verdicts
+from mmreward.evals.speed.speed import COLUMNS, Bar, WorkloadResult, bar_results, cells, notes
 from mmreward.evals.speed.vlm import Reading
-from mmreward.evals.speed.workloads import Workshop
+from mmreward.evals.speed.workloads import Workloads
 from typer.testing import CliRunner
 
 from mmreward import Engine, Media, Sample
@@ -39,7 +39,7 @@ def workshop(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bench")
     scale = SCALES["toy"]
     places = save_all(folder, scale, inputs.texts(), torch.float32)
-    return Workshop(folder / "media", places, scale, torch.device("cpu"), "float32")
+    return Workloads(folder / "media", places, scale, torch.device("cpu"), "float32")
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +50,7 @@ def engine():
 
 def outcomes(loop=6.0, batches=5.0, bare=1.0, engine=1.0, apart=0.0):
     made = {"loop": loop, "batches": batches, "bare": bare, "engine": engine}
-    return {
-        name: Outcome([s, 2 * s, 0.5 * s], apart if name == "engine" else 0.0) for name, s in made.items()
-    }
+    return {name: Timing([s, 2 * s, 0.5 * s], apart if name == "engine" else 0.0) for name, s in made.items()}
 
 
 def run_bench(*arguments):
@@ -216,31 +214,31 @@ def test_ratios_are_of_medians_and_bars_compare_with_them():
     assert speed.ratio(found, "loop") == 6.0
     assert speed.ratio(found, "batches") == 5.0
     assert speed.ratio(found, "bare") == 0.9
-    met = {str(verdict).rpartition(" ")[2] for verdict in verdicts("checklist K=8", found)[:2]}
+    met = {str(result).rpartition(" ")[2] for result in bar_results("checklist K=8", found)[:2]}
     assert met == {"met"}
-    assert [v.met for v in verdicts("checklist K=8", found)] == [True, True, False]
-    slower = verdicts("checklist K=8", outcomes(loop=5.9))
+    assert [v.met for v in bar_results("checklist K=8", found)] == [True, True, False]
+    slower = bar_results("checklist K=8", outcomes(loop=5.9))
     assert str(slower[0]) == "6x over the loop: 5.9x MISSED"
 
 
 def test_bars_are_those_of_their_workload():
-    assert {v.bar.rival for v in verdicts("listener G=8", outcomes())} == {"loop", "bare"}
-    assert {v.bar.rival for v in verdicts("five CLIP rewards", outcomes())} == {"batches", "bare"}
-    assert verdicts("checklist K=16", outcomes()) == []
+    assert {v.bar.rival for v in bar_results("listener G=8", outcomes())} == {"loop", "bare"}
+    assert {v.bar.rival for v in bar_results("five CLIP rewards", outcomes())} == {"batches", "bare"}
+    assert bar_results("checklist K=16", outcomes()) == []
     assert all(isinstance(bar, Bar) and bar.times > 0 for bar in speed.BARS)
 
 
 def test_a_row_says_what_was_measured_and_marks_a_difference():
-    line = Line("checklist K=8", outcomes(engine=2.0), 10, None)
+    line = WorkloadResult("checklist K=8", outcomes(engine=2.0), 10, None)
     row = dict(zip(COLUMNS, cells(line, 1e-4), strict=True))
     assert row["engine s"] == "2.000" and row["x loop"] == "3.00" and row["of bare"] == "50%"
     assert row["differ"] == "0.0e+00"
-    off = Line("checklist K=8", outcomes(apart=1.1e-4), 10, None)
+    off = WorkloadResult("checklist K=8", outcomes(apart=1.1e-4), 10, None)
     assert cells(off, 1e-4)[-1] == "1.1e-04 MISSED"
 
 
 def test_a_known_device_has_its_limit_beside_the_rate():
-    line = Line("critique", outcomes(engine=2.0), 4 * 10**12, 0.5)
+    line = WorkloadResult("critique", outcomes(engine=2.0), 4 * 10**12, 0.5)
     assert "2.0 TFLOP/s" in (note := notes([line])[0]) and "25%" in note
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from mmreward.evals.audits import hacking
 from mmreward.evals.studies import tuning
-from mmreward.evals.studies.tuning import Job, Row, described, judge, run, table, train
+from mmreward.evals.studies.tuning import TuningJob, TuningRow, judge, recipe_of, run, table, train
 from mmreward.generators.loading import load
 from PIL import Image
 
@@ -15,15 +15,15 @@ from mmreward.tune.trainer import tune
 
 def row(before, after, ended="all rounds done"):
     rewards = {"checklist": (0.56, 0.71)}
-    return Row(Job("nft", 1), 40, 4.25, rewards, np.array(before), np.array(after), ended)
+    return TuningRow(TuningJob("nft", 1), 40, 4.25, rewards, np.array(before), np.array(after), ended)
 
 
 def test_a_gain_is_that_of_each_caption():
     """One caption of four is lost and two are won: +25 points, with the error of the differences."""
-    gain, half = row([True, False, False, False], [False, True, True, False]).gain
+    gain = row([True, False, False, False], [False, True, True, False]).gain
     differences = np.array([-100, 100, 100, 0])
-    assert gain == 25
-    assert half == pytest.approx(1.96 * differences.std(ddof=1) / 2)
+    assert gain.mean == 25
+    assert gain.interval.high - 25 == pytest.approx(1.96 * differences.std(ddof=1) / 2)
 
 
 def test_the_table_has_a_line_per_run():
@@ -39,25 +39,25 @@ def small(monkeypatch):
     """Recipes of one round."""
 
     def smaller(job, folder):
-        given = described(job, folder).model_dump() | {"rounds": 1, "checkpoint_every": 1}
+        given = recipe_of(job, folder).model_dump() | {"rounds": 1, "checkpoint_every": 1}
         given["rollout"] |= {"prompts": 2, "group": 4, "micro_batch": 4}
         given["evaluation"]["prompts"]["count"] = 4
         return tuning.TuneConfig.model_validate(given)
 
-    monkeypatch.setattr(tuning, "described", smaller)
+    monkeypatch.setattr(tuning, "recipe_of", smaller)
     return smaller
 
 
 def test_a_recipe_is_run_once_and_judged(small, tmp_path):
-    done = run(Job("nft", 3), tmp_path, 6)
+    done = run(TuningJob("nft", 3), tmp_path, 6)
     assert (done.rounds, done.ended) == (1, "all rounds done")
     assert len(done.before) == len(done.after) == 6
     assert set(done.rewards) == {"checklist", "artifact", "clipscore"}
     assert json.loads((tmp_path / "nft-3" / "config.json").read_text())["seed"] == 3
     log = (tmp_path / "nft-3" / "log.txt").read_text()
-    train(small(Job("nft", 3), tmp_path))  # is there already
+    train(small(TuningJob("nft", 3), tmp_path))  # is there already
     assert (tmp_path / "nft-3" / "log.txt").read_text() == log
-    again = judge(Job("nft", 3), tmp_path, 6)
+    again = judge(TuningJob("nft", 3), tmp_path, 6)
     assert (again.after == done.after).all()
 
 
@@ -65,7 +65,7 @@ def test_a_run_that_fails_says_where_to_look(small, tmp_path, capsys):
     wrong = tmp_path / "nft-3"
     wrong.mkdir()
     (wrong / "config.json").write_text("{}")  # of another run, so to speak
-    assert isinstance(run(Job("nft", 3), tmp_path, 6), RuntimeError)
+    assert isinstance(run(TuningJob("nft", 3), tmp_path, 6), RuntimeError)
     assert str(wrong / "log.txt") in capsys.readouterr().err
     assert "holds a run with other settings" in (wrong / "log.txt").read_text()
 

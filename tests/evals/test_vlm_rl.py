@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import yaml
 from mmreward.evals.report.report import write_report
-from mmreward.evals.studies.vlm_exam import Exam, exercises
-from mmreward.evals.studies.vlm_rl import GateConfig, Run, VlmConfig, gain, planned, rows, table, train
+from mmreward.evals.report.stats import paired_change
+from mmreward.evals.studies.vlm_exam import VlmExam, draw_exercises
+from mmreward.evals.studies.vlm_rl import GateConfig, RlRun, VlmConfig, planned, rows, table, train
 
 from mmreward.monitor.by_source import read_metrics
 
@@ -59,7 +60,7 @@ def test_a_gated_run_writes_figures_that_the_report_draws(tmp_path):
 
 
 def test_a_gate_adds_a_column_and_changes_no_other():
-    asked = exercises(2, 0)
+    asked = draw_exercises(2, 0)
     plain, gated = rows(asked), rows(asked, GateConfig(probes=2))
     assert set(gated.column_names) - set(plain.column_names) == {"probes"}
     for name in ("prompt", "source", "target"):
@@ -105,12 +106,13 @@ def test_a_recipe_that_makes_no_sense_is_refused(tmp_path, wrong, said):
 
 
 def test_points_are_paired():
-    points, half = gain(np.array([0.0, 1.0, 0.0, 0.0]), np.array([1.0, 1.0, 0.0, 1.0]))
-    assert points == 50 and half == pytest.approx(1.96 * 100 * np.std([1, 0, 0, 1], ddof=1) / 2)
+    points = paired_change(np.array([0.0, 1.0, 0.0, 0.0]), np.array([1.0, 1.0, 0.0, 1.0]), scale=100)
+    half = points.interval.high - points.mean
+    assert points.mean == 50 and half == pytest.approx(1.96 * 100 * np.std([1, 0, 0, 1], ddof=1) / 2)
 
 
 def exam(marks, boxes):
-    return Exam(
+    return VlmExam(
         {"count": np.array(marks), "locate_all": np.array([0.5, 0.5])},
         {"locate_all": np.array(boxes)},
         {"locate_all": np.array([2.0, 3.0])},
@@ -118,8 +120,8 @@ def exam(marks, boxes):
 
 
 def test_a_table_of_one_run_and_of_several_seeds():
-    first = Run(0, [exam([0.0, 0.0], [5.0, 5.0]), exam([1.0, 0.0], [2.0, 4.0])], 1.5)
-    second = Run(7, [exam([0.0, 0.0], [6.0, 6.0]), exam([1.0, 1.0], [3.0, 3.0])], 2.5)
+    first = RlRun(0, [exam([0.0, 0.0], [5.0, 5.0]), exam([1.0, 0.0], [2.0, 4.0])], 1.5)
+    second = RlRun(7, [exam([0.0, 0.0], [6.0, 6.0]), exam([1.0, 1.0], [3.0, 3.0])], 2.5)
     assert table("one", [first]).splitlines() == [
         "| one, 1.5 min | before | after | points (95 %) | n |",
         "|---|---|---|---|---|",

@@ -2,14 +2,14 @@
 
 import pytest
 from mmreward.evals import overhead
-from mmreward.evals.overhead import Generated, Row, complaints
+from mmreward.evals.overhead import Generated, ScalingRow, complaints
 
 pytestmark = pytest.mark.usefixtures("small_heap")
 
 
 def rows(each_20=1e-3, peak_20=1_000):
-    made = [Row(n, n * 1e-3, n * 1e-3, 1_000, 10) for n in (1000, 2000, 5000, 10_000)]
-    return [*made, Row(20_000, 20.0, 20_000 * each_20, peak_20, 10)]
+    made = [ScalingRow(n, n * 1e-3, n * 1e-3, 1_000, 10) for n in (1000, 2000, 5000, 10_000)]
+    return [*made, ScalingRow(20_000, 20.0, 20_000 * each_20, peak_20, 10)]
 
 
 def test_samples_are_drawn_again_and_alike():
