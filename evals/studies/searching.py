@@ -1,9 +1,12 @@
-"""What searching without training buys, and what it costs: `python -m mmreward.evals.studies.searching`.
+"""Gains and costs of searching without training: `python -m mmreward.evals.studies.searching`.
 
 mini-flow draws pictures for held-out captions. Every method chooses by a checklist that mini-vlm answers;
 the oracle, which no method ever asks, says how many of the chosen pictures show exactly what was asked for.
 NFE are forwards of the network per row, two per step with classifier-free guidance; a backward pass counts as
 two more. Calls are scores, gradients of scores and verdicts asked of a model.
+
+Of plain best-of-n the table also has the expected checklist score of the chosen picture, estimated without bias
+from all independent samples of the run, and the bound on the KL divergence from the generator.
 """
 
 import argparse
@@ -11,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from mmreward.generators.mini_flow import MiniFlow
@@ -21,11 +25,11 @@ from mmreward.compose import Recipe
 from mmreward.mini import flow, oracle, tasks
 from mmreward.mini.world import Caption
 from mmreward.sampling import media
-from mmreward.search.best_of_n import best_of_n
+from mmreward.search.best_of_n import best_of_n, expected_max, kl_bound
 from mmreward.search.fk import fk_steering
 from mmreward.search.guided import PixelTerm, RewardGuided
-from mmreward.search.job import Selection
-from mmreward.search.particles import Found, RewardFn, engine_reward
+from mmreward.search.job import RewardFn, Selection
+from mmreward.search.particles import Particles, values_of
 from mmreward.search.pruning import Question, VlmJudge, prune
 from mmreward.search.refine import Refinement, refine
 from mmreward.search.reno import optimise_noise
@@ -36,14 +40,14 @@ from mmreward.search.writers import Critic, emphasise
 
 PROMPTS = 32
 BUDGET = 8
-"""What a search may cost, in plain samples."""
+"""Budget of a search, in plain samples."""
 STRENGTH = 20.0
 """Inverse temperature: a tenth more of the checklist answered makes a sample e^2 times as likely."""
 PLAIN = "one sample"
 
 
 class Task(NamedTuple):
-    """What every method is given."""
+    """Input of every method."""
 
     generator: MiniFlow
     captions: Sequence[Caption]
@@ -57,7 +61,7 @@ class Task(NamedTuple):
 
     @property
     def reward(self) -> RewardFn:
-        return engine_reward(self.selection.engine, self.selection.rewards, self.samples)
+        return self.selection.reward_fn(self.samples)
 
     @property
     def budget(self) -> int:
@@ -69,11 +73,15 @@ class Task(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a method chose for each caption (None where every score failed) and what all of it took."""
+    """Pictures that a method chose for the captions (None where every score failed), and their cost.
+
+    `scores` are those of independent plain samples, by caption; empty for methods that draw otherwise.
+    """
 
     chosen: Sequence[Media | None]
     forwards: int
     calls: int
+    scores: Sequence[Sequence[float]] = ()
 
 
 Method = Callable[[Task], Outcome]
@@ -81,7 +89,9 @@ Method = Callable[[Task], Outcome]
 
 def best(task: Task, n: int, kernel: str = "ode") -> Outcome:
     """The best of n samples."""
-    return outcome(best_of_n(task.sampler(kernel), task.reward, n=n))
+    found = best_of_n(task.sampler(kernel), task.reward, n=n)
+    scores = [values_of(one.scores).tolist() for one in found] if kernel == "ode" else ()
+    return outcome(found)._replace(scores=scores)
 
 
 def steering(task: Task) -> Outcome:
@@ -117,11 +127,11 @@ def noise(task: Task) -> Outcome:
     clip = Term(load("clipscore", weights="mini-clip").score_tensor, 1.0)
     settings = Reno(iterations=task.budget // (3 * 4), steps=4, guidance=1.0, checkpoint=False)
     found = optimise_noise(task.generator, task.samples, range(len(task.samples)), {"clip": clip}, settings)
-    return Outcome(media(found.pixels, None), 3 * found.spent.forwards, found.spent.rewards)
+    return Outcome(media(found.pixels, None), 3 * found.spent.forwards, found.spent.calls)
 
 
 def refined(task: Task) -> Outcome:
-    """Generate, let the checklist say what is wrong, ask for that first, draw again."""
+    """Generate, let the checklist say what is wrong, move that to the front of the prompt, draw again."""
     critics = {"answers": Critic(load("checklist", judge="mini-vlm"), 1.0)}
     settings = Refinement(rounds=BUDGET, patience=None)
     histories = refine(
@@ -134,8 +144,8 @@ def refined(task: Task) -> Outcome:
         settings,
     )
     chosen = [None if one.best is None else one.best.sample.image for one in histories]
-    asked = sum(2 * len(one.attempts) for one in histories)
-    return Outcome(chosen, sum(one.forwards for one in histories), asked)
+    calls = sum(2 * len(one.attempts) for one in histories)
+    return Outcome(chosen, sum(one.forwards for one in histories), calls)
 
 
 METHODS: Mapping[str, Method] = {
@@ -156,14 +166,18 @@ METHODS: Mapping[str, Method] = {
 """A method is a function of a `Task`; one more line here is one more row in the table."""
 
 
-def outcome(found: Sequence[Found]) -> Outcome:
+def outcome(found: Sequence[Particles]) -> Outcome:
     """The best sample of every prompt and the costs of all."""
     chosen = [None if one.best is None else one.media[one.best] for one in found]
     return Outcome(chosen, sum(one.spent.forwards for one in found), sum(one.spent.calls for one in found))
 
 
-class Row(NamedTuple):
-    """One line of the table: means per prompt, and the oracle's verdicts."""
+class MethodResult(NamedTuple):
+    """A line of the table: means per prompt, and the oracle's verdicts.
+
+    `expected` is the expected checklist score of the chosen picture and `kl` the bound on the KL divergence from
+    the generator, in nats; None where the method is not plain best-of-n.
+    """
 
     name: str
     forwards: float
@@ -171,15 +185,17 @@ class Row(NamedTuple):
     right: int
     number: int
     seconds: float
+    expected: float | None = None
+    kl: float | None = None
 
     @property
     def accuracy(self) -> float:
         return self.right / self.number
 
 
-def measure(task: Task, names: Sequence[str]) -> list[Row]:
+def measure(task: Task, names: Sequence[str]) -> list[MethodResult]:
     """Run methods one after the other; a caption for which nothing was chosen counts as wrong."""
-    rows = []
+    rows, scores = [], []
     for name in names:
         begun = time.perf_counter()
         result = METHODS[name](task)
@@ -188,19 +204,37 @@ def measure(task: Task, names: Sequence[str]) -> list[Row]:
             media is not None and oracle.judge(media.picture(), caption).strict
             for media, caption in zip(result.chosen, task.captions, strict=True)
         ]
-        rows.append(
-            Row(name, result.forwards / number, result.calls / number, sum(verdicts), number, seconds)
-        )
+        forwards, calls = result.forwards / number, result.calls / number
+        rows.append(MethodResult(name, forwards, calls, sum(verdicts), number, seconds))
+        scores.append(result.scores)
         print(f"{name}: {seconds:.0f} s", file=sys.stderr)
-    return rows
+    return with_expectations(rows, scores)
 
 
-def table(rows: Sequence[Row]) -> str:
+def with_expectations(
+    rows: Sequence[MethodResult], scores: Sequence[Sequence[Sequence[float]]]
+) -> list[MethodResult]:
+    """Results with `expected` and `kl` for those that have `scores`, one entry per result.
+
+    Sample k of a caption is the same whatever n is, so all expectations come from the longest run: that of the
+    best of 2 from all pairs among its samples. Captions with a failed score are left out.
+    """
+    sizes = [len(own[0]) if own else 0 for own in scores]
+    longest = scores[sizes.index(max(sizes))]
+    curves = [expected_max(own) for own in longest]
+    whole = [curve for curve in curves if len(curve) == max(sizes)]
+    return [
+        row._replace(expected=fmean(curve[n - 1] for curve in whole), kl=kl_bound(n)) if n and whole else row
+        for row, n in zip(rows, sizes, strict=True)
+    ]
+
+
+def table(rows: Sequence[MethodResult]) -> str:
     """Markdown; gains are against the first row, in points of oracle-strict accuracy."""
     lines = [
         "| method | NFE per prompt | reward calls per prompt | oracle strict (95 %) "
-        "| gain | gain per 100 NFE |",
-        "|---|---|---|---|---|---|",
+        "| gain | gain per 100 NFE | expected checklist | KL at most |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     plain = rows[0].accuracy
     for row in rows:
@@ -209,9 +243,13 @@ def table(rows: Sequence[Row]) -> str:
         lines.append(
             f"| {row.name} | {row.forwards:.0f} | {row.calls:.1f} | {100 * row.accuracy:.1f} %"
             f" ({100 * interval.low:.0f} to {100 * interval.high:.0f})"
-            f" | {gain:+.1f} | {100 * gain / row.forwards:+.1f} |"
+            f" | {gain:+.1f} | {100 * gain / row.forwards:+.1f} | {_figure(row.expected)} | {_figure(row.kl)} |"
         )
     return "\n".join(lines)
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
 
 
 def set_up(engine: Engine, number: int) -> Task:

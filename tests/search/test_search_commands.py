@@ -17,7 +17,8 @@ from mmreward.config import load_yaml
 from mmreward.data.results import about, read
 from mmreward.data.rows import read_rows
 from mmreward.search.config import RefineConfig, SearchConfig, read_prompts
-from mmreward.search.run import METHODS, critics_of, refine_file, search_file, writer_of
+from mmreward.search.methods import METHODS
+from mmreward.search.run import critics_of, refine_file, search_file, writer_of
 
 CONFIGS = Path(str(files("mmreward.configs")))
 REFINEMENTS = sorted(CONFIGS.glob("search/*refine*.yaml"))
@@ -295,7 +296,7 @@ def test_shipped_searches_are_valid(path):
 
     config = load_yaml(path, SearchConfig)
     _check_rewards(config.rewards, config.held_out)
-    known = inspect.signature(METHODS[config.method["name"]].settings).parameters
+    known = inspect.signature(METHODS[config.method["name"]]).parameters
     assert set(config.method) - {"name"} <= set(known) - {"steps", "guidance"}
 
 
