@@ -5,8 +5,8 @@ the oracle, which no method ever asks, says how many of the chosen pictures show
 NFE are forwards of the network per row, two per step with classifier-free guidance; a backward pass counts as
 two more. Calls are scores, gradients of scores and verdicts asked of a model.
 
-Of plain best-of-n the table also has the expected checklist score of the chosen picture, estimated without bias
-from all independent samples of the run, and the bound on the KL divergence from the generator.
+Of plain best-of-n the table also has the expected checklist score of the chosen picture, estimated without
+bias from all independent samples of the run, and the bound on the KL divergence from the generator.
 """
 
 import argparse
@@ -175,8 +175,8 @@ def outcome(found: Sequence[Particles]) -> Outcome:
 class MethodResult(NamedTuple):
     """A line of the table: means per prompt, and the oracle's verdicts.
 
-    `expected` is the expected checklist score of the chosen picture and `kl` the bound on the KL divergence from
-    the generator, in nats; None where the method is not plain best-of-n.
+    `expected` is the expected checklist score of the chosen picture and `kl` the bound on the KL divergence
+    from the generator, in nats; None where the method is not plain best-of-n.
     """
 
     name: str
@@ -216,8 +216,8 @@ def with_expectations(
 ) -> list[MethodResult]:
     """Results with `expected` and `kl` for those that have `scores`, one entry per result.
 
-    Sample k of a caption is the same whatever n is, so all expectations come from the longest run: that of the
-    best of 2 from all pairs among its samples. Captions with a failed score are left out.
+    Sample k of a caption is the same whatever n is, so all expectations come from the longest run: that of
+    the best of 2 from all pairs among its samples. Captions with a failed score are left out.
     """
     sizes = [len(own[0]) if own else 0 for own in scores]
     longest = scores[sizes.index(max(sizes))]
@@ -243,7 +243,8 @@ def table(rows: Sequence[MethodResult]) -> str:
         lines.append(
             f"| {row.name} | {row.forwards:.0f} | {row.calls:.1f} | {100 * row.accuracy:.1f} %"
             f" ({100 * interval.low:.0f} to {100 * interval.high:.0f})"
-            f" | {gain:+.1f} | {100 * gain / row.forwards:+.1f} | {_figure(row.expected)} | {_figure(row.kl)} |"
+            f" | {gain:+.1f} | {100 * gain / row.forwards:+.1f}"
+            f" | {_figure(row.expected)} | {_figure(row.kl)} |"
         )
     return "\n".join(lines)
 

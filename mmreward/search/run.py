@@ -337,7 +337,8 @@ def curve_lines(found: Sequence[Found]) -> list[str]:
         return []
     sizes = sorted({2**power for power in range(n.bit_length())} | {n})
     means = ", ".join(f"{fmean(curve[k - 1] for curve in whole):.3f}" for k in sizes)
+    numbers, bound = ", ".join(map(str, sizes)), found[0].history["kl_bound"]
     return [
-        f"expected best total of {', '.join(map(str, sizes))} pictures: {means} ({len(whole)} of {len(found)} "
-        f"prompts); KL from the generator at most {found[0].history['kl_bound']:.3f} nats"
+        f"expected best total of {numbers} pictures: {means} ({len(whole)} of {len(found)} prompts); "
+        f"KL from the generator at most {bound:.3f} nats"
     ]
