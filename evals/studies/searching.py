@@ -1,9 +1,9 @@
-"""Gains and costs of searching without training: `python -m mmreward.evals.studies.searching`.
+"""Gain and cost of searching without training: `python -m mmreward.evals.studies.searching`.
 
 mini-flow draws pictures for held-out captions. Every method chooses by a checklist that mini-vlm answers;
 the oracle, which no method ever asks, says how many of the chosen pictures show exactly what was asked for.
 NFE are forwards of the network per row, two per step with classifier-free guidance; a backward pass counts as
-two more. Calls are scores, gradients of scores and verdicts asked of a model.
+two more. Calls are scores, gradients of scores and verdicts asked of a model. Figures: evals/tuning.md.
 
 Of plain best-of-n the table also has the expected checklist score of the chosen picture, estimated without
 bias from all independent samples of the run, and the bound on the KL divergence from the generator.
@@ -40,14 +40,14 @@ from mmreward.search.writers import Critic, emphasise
 
 PROMPTS = 32
 BUDGET = 8
-"""Budget of a search, in plain samples."""
+"""Cost of a search at most, in plain samples."""
 STRENGTH = 20.0
 """Inverse temperature: a tenth more of the checklist answered makes a sample e^2 times as likely."""
 PLAIN = "one sample"
 
 
-class Task(NamedTuple):
-    """Input of every method."""
+class SearchTask(NamedTuple):
+    """The problem that every method solves: a generator, held-out captions, the reward, a judge of steps."""
 
     generator: MiniFlow
     captions: Sequence[Caption]
@@ -72,8 +72,8 @@ class Task(NamedTuple):
         return generator_sampler(self.generator, self.generator.encode(self.prompts), kernel=kernel)
 
 
-class Outcome(NamedTuple):
-    """Pictures that a method chose for the captions (None where every score failed), and their cost.
+class SearchOutcome(NamedTuple):
+    """The picture chosen for each caption (None where every score failed), and the cost of all.
 
     `scores` are those of independent plain samples, by caption; empty for methods that draw otherwise.
     """
@@ -84,22 +84,22 @@ class Outcome(NamedTuple):
     scores: Sequence[Sequence[float]] = ()
 
 
-Method = Callable[[Task], Outcome]
+Method = Callable[[SearchTask], SearchOutcome]
 
 
-def best(task: Task, n: int, kernel: str = "ode") -> Outcome:
+def best(task: SearchTask, n: int, kernel: str = "ode") -> SearchOutcome:
     """The best of n samples."""
     found = best_of_n(task.sampler(kernel), task.reward, n=n)
     scores = [values_of(one.scores).tolist() for one in found] if kernel == "ode" else ()
     return outcome(found)._replace(scores=scores)
 
 
-def steering(task: Task) -> Outcome:
+def steering(task: SearchTask) -> SearchOutcome:
     """FK steering with as many particles as the budget has samples."""
     return outcome(fk_steering(task.sampler("cps"), task.reward, particles=BUDGET, strength=STRENGTH))
 
 
-def tree(task: Task, mode: Any) -> Outcome:
+def tree(task: SearchTask, mode: Any) -> SearchOutcome:
     """Diffusion tree sampling or search; both give the best sample of the tree."""
     found = tree_search(
         task.sampler("cps"), task.reward, forwards=task.budget, mode=mode, strength=STRENGTH, power=0.35
@@ -107,12 +107,12 @@ def tree(task: Task, mode: Any) -> Outcome:
     return outcome(found)
 
 
-def pruning(task: Task) -> Outcome:
+def pruning(task: SearchTask) -> SearchOutcome:
     """As many paths as the budget has samples, some of which a judge abandons on the way."""
     return outcome(prune(task.sampler("ode"), task.judge, task.reward, paths=BUDGET))
 
 
-def guided(task: Task, n: int) -> Outcome:
+def guided(task: SearchTask, n: int) -> SearchOutcome:
     """The best of n samples that the gradient of CLIPScore (mini-clip) has guided."""
     clip = load("clipscore", weights="mini-clip")
     generator = RewardGuided(task.generator, [PixelTerm(clip.score_tensor, 10.0)])
@@ -122,16 +122,16 @@ def guided(task: Task, n: int) -> Outcome:
     return plain._replace(forwards=3 * plain.forwards, calls=plain.calls + gradients)
 
 
-def noise(task: Task) -> Outcome:
+def noise(task: SearchTask) -> SearchOutcome:
     """ReNO for CLIPScore (mini-clip), in four steps without guidance; mini-vlm is not asked."""
     clip = Term(load("clipscore", weights="mini-clip").score_tensor, 1.0)
     settings = Reno(iterations=task.budget // (3 * 4), steps=4, guidance=1.0, checkpoint=False)
     found = optimise_noise(task.generator, task.samples, range(len(task.samples)), {"clip": clip}, settings)
-    return Outcome(media(found.pixels, None), 3 * found.spent.forwards, found.spent.calls)
+    return SearchOutcome(media(found.pixels, None), 3 * found.spent.forwards, found.spent.calls)
 
 
-def refined(task: Task) -> Outcome:
-    """Generate, let the checklist say what is wrong, move that to the front of the prompt, draw again."""
+def refined(task: SearchTask) -> SearchOutcome:
+    """Generate-Critique-Refine: the checklist names what is wrong, the prompt asks for that first."""
     critics = {"answers": Critic(load("checklist", judge="mini-vlm"), 1.0)}
     settings = Refinement(rounds=BUDGET, patience=None)
     histories = refine(
@@ -145,7 +145,7 @@ def refined(task: Task) -> Outcome:
     )
     chosen = [None if one.best is None else one.best.sample.image for one in histories]
     calls = sum(2 * len(one.attempts) for one in histories)
-    return Outcome(chosen, sum(one.forwards for one in histories), calls)
+    return SearchOutcome(chosen, sum(one.forwards for one in histories), calls)
 
 
 METHODS: Mapping[str, Method] = {
@@ -163,17 +163,19 @@ METHODS: Mapping[str, Method] = {
     "ReNO": noise,
     "refine": refined,
 }
-"""A method is a function of a `Task`; one more line here is one more row in the table."""
+"""A method is a function of a `SearchTask`; one more line here is one more row in the table."""
 
 
-def outcome(found: Sequence[Particles]) -> Outcome:
+def outcome(found: Sequence[Particles]) -> SearchOutcome:
     """The best sample of every prompt and the costs of all."""
     chosen = [None if one.best is None else one.media[one.best] for one in found]
-    return Outcome(chosen, sum(one.spent.forwards for one in found), sum(one.spent.calls for one in found))
+    return SearchOutcome(
+        chosen, sum(one.spent.forwards for one in found), sum(one.spent.calls for one in found)
+    )
 
 
-class MethodResult(NamedTuple):
-    """A line of the table: means per prompt, and the oracle's verdicts.
+class SearchRow(NamedTuple):
+    """One line of the table: means per prompt, and the oracle's verdicts.
 
     `expected` is the expected checklist score of the chosen picture and `kl` the bound on the KL divergence
     from the generator, in nats; None where the method is not plain best-of-n.
@@ -193,7 +195,7 @@ class MethodResult(NamedTuple):
         return self.right / self.number
 
 
-def measure(task: Task, names: Sequence[str]) -> list[MethodResult]:
+def measure(task: SearchTask, names: Sequence[str]) -> list[SearchRow]:
     """Run methods one after the other; a caption for which nothing was chosen counts as wrong."""
     rows, scores = [], []
     for name in names:
@@ -205,15 +207,15 @@ def measure(task: Task, names: Sequence[str]) -> list[MethodResult]:
             for media, caption in zip(result.chosen, task.captions, strict=True)
         ]
         forwards, calls = result.forwards / number, result.calls / number
-        rows.append(MethodResult(name, forwards, calls, sum(verdicts), number, seconds))
+        rows.append(SearchRow(name, forwards, calls, sum(verdicts), number, seconds))
         scores.append(result.scores)
         print(f"{name}: {seconds:.0f} s", file=sys.stderr)
     return with_expectations(rows, scores)
 
 
 def with_expectations(
-    rows: Sequence[MethodResult], scores: Sequence[Sequence[Sequence[float]]]
-) -> list[MethodResult]:
+    rows: Sequence[SearchRow], scores: Sequence[Sequence[Sequence[float]]]
+) -> list[SearchRow]:
     """Results with `expected` and `kl` for those that have `scores`, one entry per result.
 
     Sample k of a caption is the same whatever n is, so all expectations come from the longest run: that of
@@ -229,7 +231,7 @@ def with_expectations(
     ]
 
 
-def table(rows: Sequence[MethodResult]) -> str:
+def table(rows: Sequence[SearchRow]) -> str:
     """Markdown; gains are against the first row, in points of oracle-strict accuracy."""
     lines = [
         "| method | NFE per prompt | reward calls per prompt | oracle strict (95 %) "
@@ -253,7 +255,7 @@ def _figure(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
-def set_up(engine: Engine, number: int) -> Task:
+def set_up(engine: Engine, number: int) -> SearchTask:
     """mini-flow, the first captions that were held out, and mini-vlm as reward and as judge."""
     captions = flow.held_out(number)
     samples = [
@@ -272,7 +274,7 @@ def set_up(engine: Engine, number: int) -> Task:
         [sample.prompt for sample in samples],
         clarity=Question(tasks.ARTIFACT, good="no"),
     )
-    return Task(MiniFlow(), captions, samples, selection, judge)
+    return SearchTask(MiniFlow(), captions, samples, selection, judge)
 
 
 def main() -> None:

@@ -97,7 +97,7 @@ def best_of(totals: Sequence[Score]) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Input of every method.
+    """Input of a method: generator, prompts, selection, and the settings that all methods share.
 
     Args:
         generator: draws.
@@ -145,8 +145,10 @@ class Found:
 
 
 class Method(Protocol):
-    """A method of `mmreward search`: a dataclass whose fields are the method's options in YAML. Fields named
-    `steps` and `guidance` are filled in from the job."""
+    """A method of `mmreward search`: a dataclass whose fields are the method's options in YAML.
+
+    Fields named `steps` and `guidance` are filled in from the job.
+    """
 
     def search(self, job: Job) -> list[Found]:
         """One `Found` per sample of the job."""

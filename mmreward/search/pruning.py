@@ -251,9 +251,9 @@ class VlmJudge:
         return self._engine.run(self._verdicts(self._potential, media, prompts))
 
     async def _verdicts(self, question: Question, media: Sequence[Media], prompts: Rows) -> list[Score]:
-        asked = [question.text.replace("{prompt}", self._prompts[prompt]) for prompt in prompts]
+        texts = [question.text.replace("{prompt}", self._prompts[prompt]) for prompt in prompts]
         return await gather(
-            *(self._verdict(one, text, question.good) for one, text in zip(media, asked, strict=True))
+            *(self._verdict(one, text, question.good) for one, text in zip(media, texts, strict=True))
         )
 
     async def _verdict(self, media: Media, text: str, good: str) -> Score:

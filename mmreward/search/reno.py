@@ -17,8 +17,10 @@ from ..generator import Generator
 from ..sampling import encoded, filled, forwards, frozen, rendered
 from ..sampling import sample as draw
 from ..types import Sample, Score
+from .config import entry
 from .job import Found, Job, Spent
 from .reno_terms import (
+    TRANSFORMS,
     Curves,
     Descent,
     Optimised,
@@ -26,7 +28,6 @@ from .reno_terms import (
     Term,
     clipped,
     standardised,
-    transform_named,
     weighed,
 )
 from .sampler import picture_seed
@@ -269,7 +270,7 @@ def _terms(job: Job, settings: RenoSearch) -> dict[str, Term]:
         name: Term(
             reward.score_tensor,
             job.selection.recipe.weights[name],
-            transform_named(transforms.get(name, "raw")),
+            entry(transforms.get(name, "raw"), TRANSFORMS, "transform"),
         )
         for name, reward in rewards.items()
     }

@@ -14,7 +14,6 @@ from typing import Literal, NamedTuple
 
 import torch
 
-from ..errors import nearest
 from ..tune.backprop_steps import rowwise
 from ..types import Score
 from .job import Spent
@@ -130,17 +129,6 @@ class Term:
             raise ValueError(f"the weight of a term is {self.weight}; give a finite number")
 
 
-def transform_named(name: str) -> Transform:
-    """One of TRANSFORMS.
-
-    Raises:
-        ValueError: no such name; the message offers the nearest.
-    """
-    if name not in TRANSFORMS:
-        raise ValueError(f"no transform named {name!r}: {nearest(name, TRANSFORMS)}")
-    return TRANSFORMS[name]
-
-
 def weighed(
     terms: Mapping[str, Term], pixels: torch.Tensor, prompts: Sequence[str]
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -216,8 +204,7 @@ class Descent:
         self.count = 0
 
     def step(self, rows: Sequence[int], gradient: torch.Tensor) -> torch.Tensor:
-        """Update of these rows, (len(rows), ...), to be added; call it once an iteration with all that go
-        on."""
+        """Update to add to these rows, (len(rows), ...); call it once an iteration with all that go on."""
         self.count += 1
         index = list(rows)
         if self.square is None:
@@ -236,8 +223,7 @@ class Descent:
 
 @dataclass(frozen=True, slots=True)
 class Curves:
-    """Course of an optimisation, iteration by iteration: tensors (iterations, N), NaN after a latent
-    stopped."""
+    """Course of an optimisation: tensors (iterations, N), NaN after a latent stopped."""
 
     loss: torch.Tensor
     """Of the reward terms alone: the best picture is the one where it is least."""

@@ -166,7 +166,7 @@ def _check_names(
 
 
 def new_folder(out: Path) -> Path:
-    """Make the folder of a run, unless it is there and empty.
+    """Make the folder of a run.
 
     Raises:
         ValueError: it holds a run already.

@@ -152,7 +152,7 @@ JOINT = re.compile(r",\s*(?:and\s+)?|\s+and\s+")
 
 
 class RevisionRequest(NamedTuple):
-    """Input of a writer."""
+    """Input of a writer: the prompt, its picture, and the critique."""
 
     original: str
     current: str

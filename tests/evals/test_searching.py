@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 from mmreward.evals.studies import searching
-from mmreward.evals.studies.searching import PLAIN, MethodResult, measure, set_up, table, with_expectations
+from mmreward.evals.studies.searching import PLAIN, SearchRow, measure, set_up, table, with_expectations
 
 
 def test_table_compares_with_the_first_row():
     rows = [
-        MethodResult(PLAIN, 24.0, 1.0, 20, 40, 1.0, 0.71, 0.0),
-        MethodResult("FK steering", 96.0, 4.0, 26, 40, 4.0),
+        SearchRow(PLAIN, 24.0, 1.0, 20, 40, 1.0, 0.71, 0.0),
+        SearchRow("FK steering", 96.0, 4.0, 26, 40, 4.0),
     ]
     lines = table(rows).split("\n")
     assert lines[2] == "| one sample | 24 | 1.0 | 50.0 % (35 to 65) | +0.0 | +0.0 | 0.710 | 0.000 |"
@@ -15,7 +15,7 @@ def test_table_compares_with_the_first_row():
 
 
 def test_expectations_come_from_the_longest_run_of_independent_samples():
-    plain = MethodResult(PLAIN, 24.0, 1.0, 0, 2, 1.0)
+    plain = SearchRow(PLAIN, 24.0, 1.0, 0, 2, 1.0)
     rows = [plain, plain._replace(name="FK steering"), plain._replace(name="best of 3")]
     one, steered, three = with_expectations(rows, [[[0.2], [0.5]], (), [[0.2, 0.8, 0.5], [0.5, np.nan, 0.1]]])
     assert one.expected == pytest.approx(0.5) and one.kl == 0.0  # the mean, of the caption without a failure
