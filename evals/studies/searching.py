@@ -4,6 +4,9 @@ mini-flow draws pictures for held-out captions. Every method chooses by a checkl
 the oracle, which no method ever asks, says how many of the chosen pictures show exactly what was asked for.
 NFE are forwards of the network per row, two per step with classifier-free guidance; a backward pass counts as
 two more. Calls are scores, gradients of scores and verdicts asked of a model. Figures: evals/tuning.md.
+
+Of plain best-of-n the table also has the expected checklist score of the chosen picture, estimated without
+bias from all independent samples of the run, and the bound on the KL divergence from the generator.
 """
 
 import argparse
@@ -11,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from mmreward.generators.mini_flow import MiniFlow
@@ -20,11 +24,11 @@ from mmreward.compose import Recipe
 from mmreward.mini import flow, oracle, tasks
 from mmreward.mini.world import Caption
 from mmreward.sampling import media
-from mmreward.search.best_of_n import best_of_n
+from mmreward.search.best_of_n import best_of_n, expected_max, kl_bound
 from mmreward.search.fk import fk_steering
 from mmreward.search.guided import PixelTerm, RewardGuided
-from mmreward.search.job import Selection
-from mmreward.search.particles import Found, RewardFn, engine_reward
+from mmreward.search.job import RewardFn, Selection
+from mmreward.search.particles import Particles, values_of
 from mmreward.search.pruning import Question, VlmJudge, prune
 from mmreward.search.refine import Refinement, refine
 from mmreward.search.reno import optimise_noise
@@ -58,7 +62,7 @@ class SearchTask(NamedTuple):
 
     @property
     def reward(self) -> RewardFn:
-        return engine_reward(self.selection.engine, self.selection.rewards, self.samples)
+        return self.selection.reward_fn(self.samples)
 
     @property
     def budget(self) -> int:
@@ -70,11 +74,15 @@ class SearchTask(NamedTuple):
 
 
 class SearchOutcome(NamedTuple):
-    """The picture chosen for each caption (None where every score failed), and the cost of all."""
+    """The picture chosen for each caption (None where every score failed), and the cost of all.
+
+    `scores` are those of independent plain samples, by caption; empty for methods that draw otherwise.
+    """
 
     chosen: Sequence[Media | None]
     forwards: int
     calls: int
+    scores: Sequence[Sequence[float]] = ()
 
 
 Method = Callable[[SearchTask], SearchOutcome]
@@ -82,7 +90,9 @@ Method = Callable[[SearchTask], SearchOutcome]
 
 def best(task: SearchTask, n: int, kernel: str = "ode") -> SearchOutcome:
     """The best of n samples."""
-    return outcome(best_of_n(task.sampler(kernel), task.reward, n=n))
+    found = best_of_n(task.sampler(kernel), task.reward, n=n)
+    scores = [values_of(one.scores).tolist() for one in found] if kernel == "ode" else ()
+    return outcome(found)._replace(scores=scores)
 
 
 def steering(task: SearchTask) -> SearchOutcome:
@@ -118,7 +128,7 @@ def noise(task: SearchTask) -> SearchOutcome:
     clip = Term(load("clipscore", weights="mini-clip").score_tensor, 1.0)
     settings = Reno(iterations=task.budget // (3 * 4), steps=4, guidance=1.0, checkpoint=False)
     found = optimise_noise(task.generator, task.samples, range(len(task.samples)), {"clip": clip}, settings)
-    return SearchOutcome(media(found.pixels, None), 3 * found.spent.forwards, found.spent.rewards)
+    return SearchOutcome(media(found.pixels, None), 3 * found.spent.forwards, found.spent.calls)
 
 
 def refined(task: SearchTask) -> SearchOutcome:
@@ -157,7 +167,7 @@ METHODS: Mapping[str, Method] = {
 """A method is a function of a `SearchTask`; one more line here is one more row in the table."""
 
 
-def outcome(found: Sequence[Found]) -> SearchOutcome:
+def outcome(found: Sequence[Particles]) -> SearchOutcome:
     """The best sample of every prompt and the costs of all."""
     chosen = [None if one.best is None else one.media[one.best] for one in found]
     return SearchOutcome(
@@ -166,7 +176,11 @@ def outcome(found: Sequence[Found]) -> SearchOutcome:
 
 
 class SearchRow(NamedTuple):
-    """One line of the table: means per prompt, and the oracle's verdicts."""
+    """One line of the table: means per prompt, and the oracle's verdicts.
+
+    `expected` is the expected checklist score of the chosen picture and `kl` the bound on the KL divergence
+    from the generator, in nats; None where the method is not plain best-of-n.
+    """
 
     name: str
     forwards: float
@@ -174,6 +188,8 @@ class SearchRow(NamedTuple):
     right: int
     number: int
     seconds: float
+    expected: float | None = None
+    kl: float | None = None
 
     @property
     def accuracy(self) -> float:
@@ -182,7 +198,7 @@ class SearchRow(NamedTuple):
 
 def measure(task: SearchTask, names: Sequence[str]) -> list[SearchRow]:
     """Run methods one after the other; a caption for which nothing was chosen counts as wrong."""
-    rows = []
+    rows, scores = [], []
     for name in names:
         begun = time.perf_counter()
         result = METHODS[name](task)
@@ -191,19 +207,37 @@ def measure(task: SearchTask, names: Sequence[str]) -> list[SearchRow]:
             media is not None and oracle.judge(media.picture(), caption).strict
             for media, caption in zip(result.chosen, task.captions, strict=True)
         ]
-        rows.append(
-            SearchRow(name, result.forwards / number, result.calls / number, sum(verdicts), number, seconds)
-        )
+        forwards, calls = result.forwards / number, result.calls / number
+        rows.append(SearchRow(name, forwards, calls, sum(verdicts), number, seconds))
+        scores.append(result.scores)
         print(f"{name}: {seconds:.0f} s", file=sys.stderr)
-    return rows
+    return with_expectations(rows, scores)
+
+
+def with_expectations(
+    rows: Sequence[SearchRow], scores: Sequence[Sequence[Sequence[float]]]
+) -> list[SearchRow]:
+    """Results with `expected` and `kl` for those that have `scores`, one entry per result.
+
+    Sample k of a caption is the same whatever n is, so all expectations come from the longest run: that of
+    the best of 2 from all pairs among its samples. Captions with a failed score are left out.
+    """
+    sizes = [len(own[0]) if own else 0 for own in scores]
+    longest = scores[sizes.index(max(sizes))]
+    curves = [expected_max(own) for own in longest]
+    whole = [curve for curve in curves if len(curve) == max(sizes)]
+    return [
+        row._replace(expected=fmean(curve[n - 1] for curve in whole), kl=kl_bound(n)) if n and whole else row
+        for row, n in zip(rows, sizes, strict=True)
+    ]
 
 
 def table(rows: Sequence[SearchRow]) -> str:
     """Markdown; gains are against the first row, in points of oracle-strict accuracy."""
     lines = [
         "| method | NFE per prompt | reward calls per prompt | oracle strict (95 %) "
-        "| gain | gain per 100 NFE |",
-        "|---|---|---|---|---|---|",
+        "| gain | gain per 100 NFE | expected checklist | KL at most |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     plain = rows[0].accuracy
     for row in rows:
@@ -212,9 +246,14 @@ def table(rows: Sequence[SearchRow]) -> str:
         lines.append(
             f"| {row.name} | {row.forwards:.0f} | {row.calls:.1f} | {100 * row.accuracy:.1f} %"
             f" ({100 * interval.low:.0f} to {100 * interval.high:.0f})"
-            f" | {gain:+.1f} | {100 * gain / row.forwards:+.1f} |"
+            f" | {gain:+.1f} | {100 * gain / row.forwards:+.1f}"
+            f" | {_figure(row.expected)} | {_figure(row.kl)} |"
         )
     return "\n".join(lines)
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
 
 
 def set_up(engine: Engine, number: int) -> SearchTask:

@@ -1,4 +1,7 @@
-"""Best-of-N: draw N samples and keep one. The yardstick that every other search has to beat.
+"""Best-of-N: N independent samples, of which one is kept. The yardstick that every other search has to beat.
+
+Plain (the largest reward), soft (a draw tilted by the reward), the unbiased curve of what a smaller N gives,
+and how far the choice leaves the generator's distribution.
 
 Sources: Stiennon et al. 2020 (arXiv:2009.01325) for best-of-N; Beirami et al. 2024 (arXiv:2401.01879) for its
 KL; Verdun et al. 2025 (arXiv:2505.03156) for the soft form.
@@ -8,14 +11,18 @@ import math
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+from scipy.special import gammaln
 
-from .particles import Counted, Found, RewardFn, normalised, values_of
+from .job import RewardFn
+from .particles import Counted, Floats, Particles, normalised, values_of
 from .sampler import Sampler, derive
 
 
-def best_of_n(sampler: Sampler, reward: RewardFn, *, n: int, seed: int = 0, batch: int = 64) -> list[Found]:
-    """N independent samples per prompt, all prompts in the same batches; `Found.best` is the answer.
+def best_of_n(
+    sampler: Sampler, reward: RewardFn, *, n: int, seed: int = 0, batch: int = 64
+) -> list[Particles]:
+    """N independent samples per prompt, all prompts in the same batches; `Particles.best` is the answer.
 
     Costs n * steps * `sampler.forwards` network evaluations, n decodes and n scores per prompt.
 
@@ -39,13 +46,13 @@ def best_of_n(sampler: Sampler, reward: RewardFn, *, n: int, seed: int = 0, batc
         predicted = run.predict(states, i, prompts)
         states = sampler.step(states, predicted, i, derive(seed, prompts, paths, i + 1))
     media = run.decode(states, prompts)
-    scores = run.ask(reward, media, prompts)
+    scores = run.score(reward, media, prompts)
     found = []
     for prompt in range(sampler.prompts):
         rows = slice(prompt * n, (prompt + 1) * n)
         able = np.where(np.isfinite(values_of(scores[rows])), 0.0, -np.inf)
         found.append(
-            Found(
+            Particles(
                 latents=states[rows],
                 media=media[rows],
                 scores=scores[rows],
@@ -58,8 +65,8 @@ def best_of_n(sampler: Sampler, reward: RewardFn, *, n: int, seed: int = 0, batc
 
 def soft_best_of_n(
     sampler: Sampler, reward: RewardFn, *, n: int, strength: float, seed: int = 0, batch: int = 64
-) -> list[Found]:
-    """Best-of-N that draws instead of taking the maximum: `Found.draw` gives sample k with probability
+) -> list[Particles]:
+    """Best-of-N that draws instead of taking the maximum: `Particles.draw` gives sample k with probability
     proportional to exp(strength * r_k).
 
     As n grows the draw tends to the tilted distribution p(x) exp(strength * r(x)); with strength 0 it is an
@@ -71,7 +78,7 @@ def soft_best_of_n(
     ]
 
 
-def expected_max(values: ArrayLike) -> NDArray[np.float64]:
+def expected_max(values: ArrayLike) -> Floats:
     """Unbiased estimates of E[max of n samples] for n = 1..N, from N samples.
 
     Averages the maximum over all subsets of n, without drawing any: the k-th smallest value is the maximum of
@@ -92,16 +99,17 @@ def expected_max(values: ArrayLike) -> NDArray[np.float64]:
         raise ValueError("NaN among the scores of several prompts: call expected_max prompt by prompt")
     ordered = np.sort(given[~np.isnan(given)] if given.ndim == 1 else given, axis=-1)
     number = ordered.shape[-1]
-    shares = np.zeros((number, number))
-    for n in range(1, number + 1):
-        whole = _log_choose(number, n)
-        for k in range(n, number + 1):
-            shares[n - 1, k - 1] = math.exp(_log_choose(k - 1, n - 1) - whole)
+    n, k = np.arange(1, number + 1)[:, None], np.arange(1, number + 1)[None, :]
+    # The log of C(k-1, n-1) is -inf for k < n: the k-th smallest of all is the maximum of no larger subset.
+    shares = np.exp(_log_choose(k - 1, n - 1) - _log_choose(np.array(number), n))
     return np.asarray(ordered @ shares.T)
 
 
 def kl_bound(n: int) -> float:
     """Upper bound on KL(best-of-n || base) in nats: ln n - (n - 1) / n; reached when no two samples tie.
+
+    It holds for every rule that keeps one of n independent samples, the soft form included: none can put more
+    probability on a set A than 1 - (1 - p(A))^n, and best-of-n does so for every set of highest rewards.
 
     Raises:
         ValueError: n below 1.
@@ -111,10 +119,11 @@ def kl_bound(n: int) -> float:
     return math.log(n) - (n - 1) / n
 
 
-def _tilt(found: Found, strength: float) -> NDArray[np.float64]:
-    values = values_of(found.scores)
-    return np.where(np.isfinite(values), strength * values, 0.0)  # the failed ones' weight is -inf already
+def _tilt(particles: Particles, strength: float) -> Floats:
+    values = values_of(particles.scores)
+    return np.where(np.isfinite(values), strength * values, 0.0)  # failed ones have weight -inf already
 
 
-def _log_choose(n: int, k: int) -> float:
-    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+def _log_choose(n: np.ndarray, k: np.ndarray) -> Floats:
+    """ln C(n, k), -inf for k > n (where `gammaln` has a pole)."""
+    return np.asarray(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1))

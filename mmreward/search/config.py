@@ -1,10 +1,8 @@
-"""Searches described in YAML: what draws, from which prompts, what judges, and where it all goes.
+"""YAML files of `mmreward search` and `mmreward refine`: generator, prompts, rewards, method, output folder.
 
-Keys are checked as strictly as in `mmreward.config`; the options of a generator, a method, a refinement or a
-writer are checked by whatever takes them (see `options.called`).
+Keys are checked as strictly as in `mmreward.config`; the options of a method, a refinement or a writer are
+checked against the signature of the function or settings class that takes them (`construct`).
 """
-
-# FOLDED mmreward/tune/searching/options.py: From keys in a YAML file to the arguments of a function or a settings class, checked by its signature.
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -41,8 +39,8 @@ def split(given: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     return given["name"], {key: value for key, value in given.items() if key != "name"}
 
 
-def picked(name: str, table: Mapping[str, T], what: str) -> T:
-    """The entry of this name.
+def entry(name: str, table: Mapping[str, T], what: str) -> T:
+    """Entry of a table by name.
 
     Raises:
         ValueError: there is none; the message offers the nearest.
@@ -52,12 +50,12 @@ def picked(name: str, table: Mapping[str, T], what: str) -> T:
     return table[name]
 
 
-def called(make: Callable[..., T], given: Mapping[str, Any], where: str, **fixed: Any) -> T:
-    """`make(**given, **fixed)`, the given ones checked against its annotations.
+def construct(make: Callable[..., T], given: Mapping[str, Any], where: str, **fixed: Any) -> T:
+    """`make(**given, **fixed)`, with `given` checked against the annotations of `make`.
 
     Args:
         make: a function, or a settings dataclass.
-        given: what the user wrote; a key of `fixed` is unknown here.
+        given: the options in the file; a key of `fixed` is unknown here.
         where: the section of the file, for messages.
         fixed: arguments that come from elsewhere.
 
@@ -84,22 +82,22 @@ SomeRewards = Annotated[RewardArgs, Field(min_length=1)]
 
 
 class RunConfig(Strict):
-    """What every search has. Relative paths are relative to where the command is run.
+    """Keys that both commands share. Relative paths are relative to the working directory.
 
     Args:
-        generator: a name, or a mapping with the key `name` and what the loader of generators takes.
+        generator: a name, or a mapping with the key `name` and the options of the loader of generators.
         prompts: texts, or mappings of the fields of `Sample`; or a data set, as `mmreward score` reads it; or
-            what `mmreward tune` takes, such as {data: shapes-world, count: 100}.
-        rewards: what is selected by; name -> arguments, as in `Config`.
+            prompts as of `mmreward tune`, such as {data: shapes-world, count: 100}.
+        rewards: their sum selects; name -> arguments, as in `Config`.
         weights: of their sum; a reward without one has 1, or -1 where lower is better.
-        held_out: rewards of what was found that have no say in finding it.
+        held_out: rewards that score the result and have no say in the search.
         seed: of the noises.
         steps: Euler steps; default the generator's.
         guidance: classifier-free guidance; default the generator's.
         batch: pictures in memory at once.
         timeout: seconds one score may take.
         out: the folder that is written.
-        engine: its size.
+        engine: as in `Config`.
     """
 
     generator: Named
@@ -131,7 +129,7 @@ class RefineConfig(RunConfig):
 
     Args:
         critics: rewards that say what is wrong; name -> arguments.
-        thresholds: critic -> where its complaints begin; default the best its dimensions can have.
+        thresholds: critic -> value below which it complains; default the best its dimensions can have.
         writer: "emphasise", "vlm" or "none", or a mapping with `name` and the arguments of
             `writers.emphasise` or `writers.vlm_writer`.
         refinement: the other settings of `refine.Refinement`.
@@ -144,14 +142,14 @@ class RefineConfig(RunConfig):
 
 
 class Prompts(NamedTuple):
-    """The samples of a run, and row by row why the others are none."""
+    """Samples of a run, and the problems of the rows that are none, by id."""
 
     samples: list[Sample]
     problems: dict[str, str]
 
 
 def read_prompts(given: str | Sequence[str | dict[str, Any]] | PromptsConfig) -> Prompts:
-    """Samples that have a prompt; each is a group.
+    """Samples of a run that have a prompt; each is a group of its own.
 
     Raises:
         ValueError: no such data set, or no usable prompt in it.

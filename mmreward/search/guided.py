@@ -11,10 +11,10 @@ import torch
 
 from ..generator import Conditioning, Generator
 from ..media import Media
-from ..tune.backprop_steps import PixelReward
+from ..tune.backprop_steps import PixelReward, rowwise
 
 PROMPT = "nrg_prompt"
-"""Where a conditioning carries the number of each row's prompt; taken out before the generator sees it."""
+"""Key of a conditioning for the number of each row's prompt; taken out before the generator sees it."""
 
 
 class PixelTerm(NamedTuple):
@@ -40,7 +40,7 @@ class RewardGuided:
     it is the exact velocity of the tilted distribution. A row whose reward or gradient is not finite goes on
     unguided, and is counted in `unguided`.
 
-    `encode` is where rows learn their prompts, so conditionings must come from this object. Each guided
+    `encode` notes each row's prompt, so conditionings must come from this object. Each guided
     velocity costs a backward pass through what the reward sees, about two forwards more per forward.
     Gradients to parameters flow through v, not through the guidance.
 
@@ -48,7 +48,7 @@ class RewardGuided:
         generator: any family.
         terms: rewards and weights; weights may be negative.
         highest: noise level above which s / (1 - s) is not trusted, in (0, 1).
-        above: what happens there: "clamp" takes s / (1 - s) at `highest`, "skip" does not guide.
+        above: treatment of those levels: "clamp" takes s / (1 - s) at `highest`, "skip" does not guide.
 
     Raises:
         ValueError: no terms, or an argument out of its range.
@@ -141,7 +141,7 @@ class RewardGuided:
         Raises:
             ValueError: a conditioning that another generator made.
         """
-        plain, prompts = self._told_apart(conditioning)
+        plain, prompts = self._separated(conditioning)
         levels = torch.as_tensor(sigma, dtype=torch.float32, device=latents.device).expand(len(latents))
         factors = self._factors(levels)
         if not factors.any():
@@ -153,10 +153,11 @@ class RewardGuided:
             rewards = self._rewards(x, v, levels, prompts)
             (gradient,) = torch.autograd.grad(rewards.sum(), x, retain_graph=outer)
         kept = self._finite(rewards, gradient)
-        shift = torch.where(_wide(kept, x), _wide(factors, x) * gradient, 0.0)
+        shift = torch.where(rowwise(kept, x), rowwise(factors, x) * gradient, 0.0)
         return (v if outer else v.detach()) - shift
 
-    def _told_apart(self, conditioning: Conditioning) -> tuple[Conditioning, list[str]]:
+    def _separated(self, conditioning: Conditioning) -> tuple[Conditioning, list[str]]:
+        """The generator's own conditioning, and the prompts of its rows."""
         given = dict(conditioning.given)
         if PROMPT not in given:
             raise ValueError("this conditioning does not name its prompts: make it with RewardGuided.encode")
@@ -165,9 +166,9 @@ class RewardGuided:
         return Conditioning(given, conditioning.blank), prompts
 
     def _factors(self, levels: torch.Tensor) -> torch.Tensor:
-        """s / (1 - s), (N,), tamed above the highest level."""
-        tame = levels.clamp(max=self.highest)
-        factors = tame / (1 - tame)
+        """s / (1 - s), (N,), bounded above the highest level."""
+        bounded = levels.clamp(max=self.highest)
+        factors = bounded / (1 - bounded)
         return factors if self.above == "clamp" else torch.where(levels > self.highest, 0.0, factors)
 
     def _rewards(
@@ -181,16 +182,12 @@ class RewardGuided:
                 total = total + term.weight * term.reward(x, levels, prompts)
                 continue
             if pixels is None:
-                pixels = self.generator.decode(x - _wide(levels, x) * v)
+                pixels = self.generator.decode(x - rowwise(levels, x) * v)
             total = total + term.weight * term.reward(pixels, prompts)
         return total
 
     def _finite(self, rewards: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+        """Rows whose reward and gradient are finite; the others are counted."""
         kept = rewards.detach().isfinite() & gradient.flatten(1).isfinite().all(dim=1)
         self.unguided += int((~kept).sum())
         return kept
-
-
-def _wide(rows: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """(N,) as (N, 1, ...), to go with latents."""
-    return rows.view(-1, *[1] * (like.ndim - 1))

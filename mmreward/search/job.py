@@ -1,36 +1,63 @@
-"""What a search is given and what it gives back, whatever its method and its generator."""
+"""Contract of every search: a `Job` goes in, one `Found` per prompt comes out, a `Selection` ranks samples.
 
-# FOLDED mmreward/tune/selection.py: The reward a search selects by: several rewards through the engine, and their weighted total.
+Also the cost of a search (`Spent`) and the form in which searches that know no sample call a reward
+(`RewardFn`: media and prompt indices in, scores out). Knows no method and no family of generators.
+"""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from ..compose import Recipe, combine
 from ..engine.engine import Engine
 from ..generator import Generator
 from ..registry import Reward
+from ..sampling import shown
 from ..types import Sample, Score
+from .sampler import Rows, picture_seed
+
+Scores = Sequence[Score] | Awaitable[Sequence[Score]]
+RewardFn = Callable[[Sequence[Any], Rows], Scores]
+"""Decoded samples and the index of each one's prompt, to scores where higher is better. May be async; then a
+search must not be called from a running event loop (use `asyncio.to_thread`)."""
 
 
-class Judged(NamedTuple):
-    """Scores of pictures: a column per reward, and the total that decides."""
+class Spent(NamedTuple):
+    """Cost of a search, counted in rows: a batch of eight is eight.
+
+    Args:
+        forwards: evaluations of the network: one per row and branch of classifier-free guidance, and those
+            that checkpointing repeats.
+        decodes: latents decoded.
+        calls: scores asked of the rewards, and verdicts asked of a judge.
+        backwards: backward passes through the network.
+    """
+
+    forwards: int = 0
+    decodes: int = 0
+    calls: int = 0
+    backwards: int = 0
+
+
+class ScoreTable(NamedTuple):
+    """Scores of samples: a column per reward, and the totals that decide."""
 
     columns: Mapping[str, Sequence[Score]]
     totals: Sequence[Score]
 
     def row(self, index: int) -> dict[str, Score]:
+        """The scores of one sample, by reward."""
         return {name: column[index] for name, column in self.columns.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What "better" means.
+    """Criterion of a search: the total of several rewards, where higher is better.
 
     Args:
-        engine: runs the rewards.
+        engine: runs the rewards; it batches, caches and isolates failures.
         rewards: by name.
-        recipe: how their scores become the total.
+        recipe: how their scores become the total (`compose.weights_of` negates where lower is better).
         timeout: seconds one score may take.
     """
 
@@ -39,10 +66,27 @@ class Selection:
     recipe: Recipe
     timeout: float | None = None
 
-    def __call__(self, samples: Sequence[Sample]) -> Judged:
-        """Judge samples that have a picture. A failed score fails its row's total."""
+    def __call__(self, samples: Sequence[Sample]) -> ScoreTable:
+        """Score samples that have a picture or a clip. A failed score fails its row's total."""
         columns = self.engine.score(samples, self.rewards, timeout=self.timeout)
-        return Judged(columns, combine(columns, self.recipe, [sample.group for sample in samples]))
+        return ScoreTable(columns, combine(columns, self.recipe, [sample.group for sample in samples]))
+
+    def reward_fn(self, samples: Sequence[Sample]) -> RewardFn:
+        """The same totals for media that a search has drawn.
+
+        Args:
+            samples: one per prompt: prompt, target, meta and whatever else the rewards need; the picture or
+                clip is filled in.
+        """
+
+        def totals(media: Sequence[Any], prompts: Rows) -> Sequence[Score]:
+            drawn = [
+                shown(samples[prompt], one, id=f"{samples[prompt].id}#{index}")
+                for index, (prompt, one) in enumerate(zip(prompts, media, strict=True))
+            ]
+            return self(drawn).totals
+
+        return totals
 
 
 def best_of(totals: Sequence[Score]) -> int | None:
@@ -51,14 +95,9 @@ def best_of(totals: Sequence[Score]) -> int | None:
     return max(valid, key=lambda index: totals[index].value) if valid else None
 
 
-PROMPT_STRIDE = 1_000
-"""Between the seeds of two prompts: as many pictures of one have noises of their own."""
-RUN_STRIDE = 1_000_000_000
-
-
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What every method is given.
+    """Input of a method: generator, prompts, selection, and the settings that all methods share.
 
     Args:
         generator: draws.
@@ -82,18 +121,18 @@ class Job:
 
     @property
     def seeds(self) -> list[int]:
-        """One per prompt, of its first picture; the PROMPT_STRIDE - 1 after it are this prompt's as well."""
-        return [RUN_STRIDE * self.seed + PROMPT_STRIDE * index for index in range(len(self.samples))]
+        """Seed of each prompt's first picture; see `picture_seed`."""
+        return [picture_seed(self.seed, index) for index in range(len(self.samples))]
 
 
 @dataclass(slots=True)
 class Found:
-    """What came of one prompt.
+    """Result for one prompt, as the folder of a run holds it.
 
     Args:
         shots: the sample with each picture worth keeping; the first is what plain sampling gives.
         best: index of the chosen shot; None when none could be scored.
-        forwards: forward passes of the generator's network.
+        forwards: forward passes of the generator's network, as `Spent.forwards`.
         facts: of each shot, for its row in samples.jsonl.
         history: of the prompt, for its line in history.jsonl.
     """
@@ -105,12 +144,12 @@ class Found:
     history: dict[str, Any] = field(default_factory=dict)
 
 
-class Method(NamedTuple):
-    """A method of `mmreward search`.
+class Method(Protocol):
+    """A method of `mmreward search`: a dataclass whose fields are the method's options in YAML.
 
-    `settings` is a dataclass whose fields are the method's options in YAML; where it has `steps` and
-    `guidance`, they are the job's.
+    Fields named `steps` and `guidance` are filled in from the job.
     """
 
-    settings: Callable[..., Any]
-    run: Callable[[Job, Any], list[Found]]
+    def search(self, job: Job) -> list[Found]:
+        """One `Found` per sample of the job."""
+        ...

@@ -1,11 +1,10 @@
 """Step pruning: a judge looks at half-finished samples, and those without potential are abandoned.
 
 Source: PARM, Guo et al. 2025 (arXiv:2501.13926), there for masked generation and with a judge that answers
-one sampled word. Here the judge gives probabilities, all paths of all prompts are judged together, and of a
-prompt whose paths were all abandoned the least bad one is finished after all.
+one sampled word. Here the judge gives probabilities (`VlmJudge`: P(yes) from the first answer token, never
+sampled), all paths of all prompts are judged together, and of a prompt whose paths were all abandoned the
+least bad one is finished after all.
 """
-
-# FOLDED mmreward/tune/search/judges.py: A vision-language model as the judge of step pruning: P(yes) from the first answer token, never sampled.
 
 from asyncio import gather
 from collections.abc import Sequence
@@ -19,7 +18,8 @@ from ..media import Media
 from ..models.vlms.answers import VLM, YES_NO, check_mass
 from ..scoring import failure
 from ..types import Score
-from .particles import Counted, Found, RewardFn, Scores, normalised, values_of
+from .job import RewardFn, Scores
+from .particles import Counted, Floats, Particles, normalised, values_of
 from .sampler import Rows, Sampler, derive, spread
 
 
@@ -27,11 +27,11 @@ class Judge(Protocol):
     """Two questions about what a path is expected to become, answered with P(yes) in [0, 1]."""
 
     def clarity(self, media: Sequence[Any], prompts: Rows) -> Scores:
-        """Whether it is clear enough to be judged at all."""
+        """P(it is clear enough to be judged at all)."""
         ...
 
     def potential(self, media: Sequence[Any], prompts: Rows) -> Scores:
-        """Whether it can still become what the prompt asks for."""
+        """P(it can still become what the prompt asks for)."""
         ...
 
 
@@ -46,23 +46,23 @@ def prune(
     keep: float = 0.5,
     seed: int = 0,
     batch: int = 64,
-) -> list[Found]:
+) -> list[Particles]:
     """Samples of every prompt, without those that a judge gave up on the way.
 
-    At each check the expected samples of the living paths are decoded. A path that has not been clear yet is
-    asked about clarity; one that is clear, now or since earlier, is asked about its potential, and below
-    `keep` it is abandoned. The survivors are ranked by the reward: `Found.best`. Where none survives, the
-    path whose potential was highest when it was abandoned is taken up from there and finished.
+    At each check the expected samples of the living paths are decoded. The clarity of a path is judged until
+    it is clear; the potential of a path that is clear, now or since earlier, is judged at every check, and
+    below `keep` the path is abandoned. The survivors are ranked by the reward: `Particles.best`. Where none
+    survives, the path whose potential was highest when it was abandoned is taken up from there and finished.
 
-    A verdict that failed decides nothing: the path is neither clear nor abandoned by it. `Found` holds the
-    finished paths only, evenly weighted; `details` has "abandoned", "survivors" (0 when the least bad path
-    had to be taken) and "no_verdict" (verdicts that failed).
+    A verdict that failed decides nothing: the path is neither clear nor abandoned by it. `Particles` holds
+    the finished paths only, evenly weighted; `details` has "abandoned", "survivors" (0 when the least bad
+    path had to be taken) and "no_verdict" (verdicts that failed).
 
     Costs at most paths * steps * `sampler.forwards` network evaluations per prompt.
 
     Args:
         sampler: an ODE will do.
-        judge: asked at the checks; its verdicts count as calls.
+        judge: looks at the checks; its verdicts count as calls.
         reward: ranks what is finished.
         paths: per prompt.
         checks: how many, evenly spread and before the finished sample; or the states to check.
@@ -92,7 +92,7 @@ def prune(
         rows = fallen[walk.level[fallen] == i]
         walk.predict(rows, i)
         walk.step(rows, i)
-    return _found(run, reward, walk, alive, fallen, verdicts)
+    return _finished(run, reward, walk, alive, fallen, verdicts)
 
 
 class _Paths:
@@ -103,7 +103,7 @@ class _Paths:
         self.prompts, self._slots = np.divmod(np.arange(run.sampler.prompts * paths), paths)
         self.states = run.sampler.start(derive(seed, self.prompts, self._slots, 0))
         self._predicted: dict[int, torch.Tensor] = {}
-        """By row; a path that was abandoned keeps its last."""
+        """Output of the network by row; a path that was abandoned keeps its last."""
         self.level = np.zeros(len(self.prompts), dtype=np.int64)
         self._seen = np.full(len(self.prompts), -1)
         """Level of the last prediction."""
@@ -116,20 +116,20 @@ class _Paths:
             self._seen[fresh] = i
 
     def clean(self, rows: Rows, i: int) -> torch.Tensor:
-        return self._run.sampler.clean(self.states[rows], self._said(rows), i)
+        return self._run.sampler.clean(self.states[rows], self._predictions(rows), i)
 
     def step(self, rows: Rows, i: int) -> None:
         if len(rows):
             seeds = derive(self._seed, self.prompts[rows], self._slots[rows], i + 1)
-            self.states[rows] = self._run.sampler.step(self.states[rows], self._said(rows), i, seeds)
+            self.states[rows] = self._run.sampler.step(self.states[rows], self._predictions(rows), i, seeds)
             self.level[rows] = i + 1
 
-    def _said(self, rows: Rows) -> torch.Tensor:
+    def _predictions(self, rows: Rows) -> torch.Tensor:
         return torch.stack([self._predicted[row] for row in rows.tolist()])
 
 
 class _Verdicts:
-    """What the judge has said about every path."""
+    """Verdicts of the judge on every path."""
 
     def __init__(self, run: Counted, judge: Judge, number: int, clear: float, keep: float) -> None:
         self._run, self._judge, self._least_clear, self._keep = run, judge, clear, keep
@@ -144,23 +144,23 @@ class _Verdicts:
             return rows
         media = self._run.decode(walk.clean(rows, i), walk.prompts[rows])
         unclear = np.flatnonzero(~self._clear[rows])
-        clarity = self._asked(self._judge.clarity, media, rows, unclear, walk.prompts)
+        clarity = self._answers(self._judge.clarity, media, rows, unclear, walk.prompts)
         self._clear[rows[unclear]] = clarity >= self._least_clear  # NaN is not
         judged = np.flatnonzero(self._clear[rows])
-        potential = self._asked(self._judge.potential, media, rows, judged, walk.prompts)
+        potential = self._answers(self._judge.potential, media, rows, judged, walk.prompts)
         self.potential[rows[judged]] = np.where(np.isnan(potential), self.potential[rows[judged]], potential)
         return np.delete(rows, judged[potential < self._keep])
 
-    def _asked(
+    def _answers(
         self, question: RewardFn, media: Sequence[Any], rows: Rows, picked: Rows, prompts: Rows
-    ) -> np.ndarray:
-        verdicts = self._run.ask(question, [media[k] for k in picked], prompts[rows[picked]])
+    ) -> Floats:
+        verdicts = self._run.score(question, [media[k] for k in picked], prompts[rows[picked]])
         values = values_of(verdicts)
         self.failed[rows[picked]] += np.isnan(values)
         return values
 
 
-def _least_bad(prompts: Rows, alive: Rows, potential: np.ndarray) -> Rows:
+def _least_bad(prompts: Rows, alive: Rows, potential: Floats) -> Rows:
     """For every prompt without a living path, the abandoned one with the highest potential."""
     fallen = [
         int(rows[np.nanargmax(potential[rows])])
@@ -170,12 +170,12 @@ def _least_bad(prompts: Rows, alive: Rows, potential: np.ndarray) -> Rows:
     return np.array(fallen, dtype=np.int64)
 
 
-def _found(
+def _finished(
     run: Counted, reward: RewardFn, walk: _Paths, alive: Rows, fallen: Rows, verdicts: _Verdicts
-) -> list[Found]:
+) -> list[Particles]:
     rows = np.sort(np.concatenate([alive, fallen]))
     media = run.decode(walk.states[rows], walk.prompts[rows])
-    scores = run.ask(reward, media, walk.prompts[rows])
+    scores = run.score(reward, media, walk.prompts[rows])
     found = []
     for prompt in range(run.sampler.prompts):
         own = walk.prompts == prompt
@@ -183,7 +183,7 @@ def _found(
         survivors = int(own[alive].sum())
         kept = [scores[k] for k in picked]
         found.append(
-            Found(
+            Particles(
                 latents=walk.states[rows[picked]],
                 media=[media[k] for k in picked],
                 scores=kept,
@@ -247,9 +247,9 @@ class VlmJudge:
         return self._engine.run(self._verdicts(self._potential, media, prompts))
 
     async def _verdicts(self, question: Question, media: Sequence[Media], prompts: Rows) -> list[Score]:
-        asked = [question.text.replace("{prompt}", self._prompts[prompt]) for prompt in prompts]
+        texts = [question.text.replace("{prompt}", self._prompts[prompt]) for prompt in prompts]
         return await gather(
-            *(self._verdict(one, text, question.good) for one, text in zip(media, asked, strict=True))
+            *(self._verdict(one, text, question.good) for one, text in zip(media, texts, strict=True))
         )
 
     async def _verdict(self, media: Media, text: str, good: str) -> Score:

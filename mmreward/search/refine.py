@@ -2,10 +2,9 @@
 
 After RationalRewards (arXiv:2604.11626), for many prompts at once. The best picture is kept, always judged
 against the original prompt, whatever prompt it was drawn from. A critique or revision that fails costs its
-own row a revision and nothing else.
+own row a revision and nothing else. `refine` runs the rounds; `found_of` is a prompt's refinement as the
+folder of a run holds it: a shot per picture, and the whole history.
 """
-
-# FOLDED mmreward/tune/searching/refined.py: A prompt's refinement as it is stored: one shot per picture, and its whole history.
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -19,8 +18,8 @@ from ..sampling import encoded, filled, forwards
 from ..sampling import sample as draw
 from ..scoring import failure
 from ..types import Sample, Score
-from .job import Found, Judged, Selection, best_of
-from .writers import Ask, Critic, Critique, Writer, bounded, criticised
+from .job import Found, Selection, best_of
+from .writers import Critic, Critique, RevisionRequest, Writer, bounded, critique_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +66,7 @@ class Refinement:
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """The prompt of the next round. When the writer failed it is the old one, and status and note say why."""
+    """Prompt of the next round. When the writer failed it is the old one, and status and note say why."""
 
     prompt: str
     status: Status = "ok"
@@ -76,11 +75,11 @@ class Revision:
 
 @dataclass(slots=True)
 class Attempt:
-    """One picture: how it was drawn, and what was thought of it."""
+    """One picture: its prompt and seed, its scores, and the critique and revision that followed."""
 
     round: int
     prompt: str
-    """It was drawn from."""
+    """The prompt it was drawn from."""
     seed: int
     sample: Sample
     """The original sample with the picture."""
@@ -90,7 +89,7 @@ class Attempt:
     critique: Critique | None = None
     """Of the round's best picture only."""
     revision: Revision | None = None
-    """What came of the critique; None where the prompt ended here."""
+    """Answer to the critique; None where the prompt ended here."""
 
 
 @dataclass(slots=True)
@@ -101,7 +100,7 @@ class Refined:
     seed: int
     attempts: list[Attempt] = field(default_factory=list)
     stopped: str = ""
-    """Why it ended."""
+    """Reason for which it ended; empty while it goes on."""
     forwards: int = 0
     """Forward passes of the generator's network."""
 
@@ -113,7 +112,7 @@ class Refined:
 
     @property
     def prompt(self) -> str:
-        """What the next picture is drawn from: the last revision, or the original prompt."""
+        """Prompt of the next picture: the last revision, or the original prompt."""
         revisions = [attempt.revision for attempt in self.attempts if attempt.revision is not None]
         return revisions[-1].prompt if revisions else self.sample.prompt
 
@@ -132,7 +131,7 @@ def refine(
     writer: Writer | None = None,
     settings: Refinement = Refinement(),
 ) -> list[Refined]:
-    """Refine every prompt; in each round, those still at work are drawn, scored and revised together.
+    """Refine every prompt; in each round, the prompts still active are drawn, scored and revised together.
 
     A prompt ends when no critic complains, when `patience` rounds brought nothing better, when its budget is
     spent, or when neither its prompt nor its noise would change.
@@ -140,7 +139,7 @@ def refine(
     Args:
         generator: draws.
         samples: the prompts, with all that the rewards need beside a picture.
-        seeds: one per sample, of its first picture; the others follow it by ones.
+        seeds: one per sample, of its first picture; the others follow it by ones, as in `picture_seed`.
         selection: decides what is kept. Its rewards must not compare samples: rounds are judged apart.
         critics: by name.
         writer: revises prompts; None draws again with new noise only.
@@ -167,9 +166,9 @@ def refine(
         _criticise(champions, selection.engine, critics)
         for history, champion in champions:
             history.stopped = _reason(history, champion, settings, cost)
-        going = [(history, champion) for history, champion in champions if not history.stopped]
-        selection.engine.run(_revise(going, writer, settings))
-        for history, champion in going:
+        active = [(history, champion) for history, champion in champions if not history.stopped]
+        selection.engine.run(_revise(active, writer, settings))
+        for history, champion in active:
             assert champion.revision is not None
             if champion.revision.prompt == champion.prompt and not settings.reseed:
                 history.stopped = f"nothing left to change: {champion.revision.note}"
@@ -197,7 +196,7 @@ def _check(
 
 
 def _width(history: Refined, cost: int, settings: Refinement) -> int:
-    """How many pictures the budget still allows this prompt in one round."""
+    """Number of pictures that the budget still allows this prompt in one round."""
     limits = [settings.width]
     if settings.pictures is not None:
         limits.append(settings.pictures - len(history.attempts))
@@ -214,7 +213,7 @@ def _round(
     settings: Refinement,
     cost: int,
 ) -> list[tuple[Refined, Attempt]]:
-    """Draw and judge one round; every history with its round's best picture, or its first if all failed."""
+    """Draw and score one round: every history with its round's best picture, or its first if all failed."""
     owners = [history for history, width in rows for _ in range(width)]
     seeds = [
         history.seed + (len(history.attempts) if settings.reseed else 0) + offset
@@ -233,9 +232,9 @@ def _round(
         batch=settings.batch,
     )
     shown = filled([history.sample for history in owners], pixels, generator.fps)
-    judged: Judged = selection(shown)
+    scored = selection(shown)
     for index, history in enumerate(owners):
-        total, scores = judged.totals[index], judged.row(index)
+        total, scores = scored.totals[index], scored.row(index)
         attempt = Attempt(number, prompts[index], seeds[index], shown[index], scores, total)
         history.attempts.append(attempt)
         history.forwards += cost
@@ -253,13 +252,13 @@ def _criticise(
     columns = engine.score(shown, {name: critic.reward for name, critic in critics.items()})
     for index, (_, attempt) in enumerate(champions):
         scores = {name: column[index] for name, column in columns.items()}
-        attempt.critique = criticised(attempt.sample, scores, critics)
+        attempt.critique = critique_of(attempt.sample, scores, critics)
 
 
 def _reason(history: Refined, champion: Attempt, settings: Refinement, cost: int) -> str:
-    """Why this prompt ends after this round; empty when it goes on."""
+    """Reason for which this prompt ends after this round; empty when it goes on."""
     assert champion.critique is not None
-    if champion.critique.content:
+    if champion.critique.satisfied:
         return "no critic complains"
     if champion.round == settings.rounds - 1:
         return f"{settings.rounds} rounds are over"
@@ -269,10 +268,10 @@ def _reason(history: Refined, champion: Attempt, settings: Refinement, cost: int
 
 
 async def _revise(
-    going: Sequence[tuple[Refined, Attempt]], writer: Writer | None, settings: Refinement
+    active: Sequence[tuple[Refined, Attempt]], writer: Writer | None, settings: Refinement
 ) -> None:
-    revisions = await asyncio.gather(*(_revised(attempt, writer, settings) for _, attempt in going))
-    for (_, attempt), revision in zip(going, revisions, strict=True):
+    revisions = await asyncio.gather(*(_revised(attempt, writer, settings) for _, attempt in active))
+    for (_, attempt), revision in zip(active, revisions, strict=True):
         attempt.revision = revision
 
 
@@ -286,7 +285,7 @@ async def _revised(attempt: Attempt, writer: Writer | None, settings: Refinement
         return Revision(attempt.prompt, "missing", f"no critique to go by: {failed or 'nothing applies'}")
     original = attempt.sample.prompt
     try:
-        text = await writer(Ask(original, attempt.prompt, attempt.sample.shown, critique))
+        text = await writer(RevisionRequest(original, attempt.prompt, attempt.sample.shown, critique))
         words = bounded(text, original, max_chars=settings.max_chars, keep_words=settings.keep_words)
     except Exception as error:  # becomes this row's status and note
         failed_score = failure(error, None)
@@ -295,7 +294,7 @@ async def _revised(attempt: Attempt, writer: Writer | None, settings: Refinement
 
 
 def found_of(history: Refined) -> Found:
-    """Every picture as a shot; the history says what was thought of each and what was tried next."""
+    """Every picture as a shot; the history has the scores, critique and revision of each."""
     facts = [
         {"seed": attempt.seed, "round": attempt.round, "drawn_from": attempt.prompt}
         for attempt in history.attempts

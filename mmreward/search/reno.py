@@ -1,11 +1,10 @@
-"""ReNO: tunes the noise a picture starts from, so that differentiable rewards like the picture better.
+"""ReNO: gradient descent on the noise that a picture starts from, towards higher differentiable rewards.
 
 Method and constants: arXiv:2406.04312. Here a batch is optimised at once, and every latent has its own clip,
 its own best picture and its own reason to stop, so that it ends as it would alone. The network stays as it
-is. Knows no reward and no family of generators.
+is. `optimise_noise` knows no reward and no family of generators; `RenoSearch` is the method of
+`mmreward search`: rewards become terms, and curves a history.
 """
-
-# FOLDED mmreward/tune/searching/reno.py: ReNO as a method of `mmreward search`: rewards to terms, and curves to a history.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -18,19 +17,20 @@ from ..generator import Generator
 from ..sampling import encoded, filled, forwards, frozen, rendered
 from ..sampling import sample as draw
 from ..types import Sample, Score
-from .job import Found, Job
+from .config import entry
+from .job import Found, Job, Spent
 from .reno_terms import (
+    TRANSFORMS,
     Curves,
     Descent,
     Optimised,
     Reno,
-    Spent,
     Term,
     clipped,
     standardised,
-    transform_named,
     weighed,
 )
+from .sampler import picture_seed
 
 Watch = Callable[[Sequence[Sample]], Mapping[str, Sequence[Score]]]
 """Held-out rewards of samples with pictures, such as `lambda samples: engine.score(samples, rewards)`."""
@@ -82,11 +82,11 @@ def optimise_noise(
             pixels = run.iterate(iteration, rows)
             if watch is not None and (run.is_last(iteration) or iteration % settings.watch_every == 0):
                 run.look(watch, iteration, rows, pixels)
-    return run.outcome()
+    return run.result()
 
 
 class _Run:
-    """One call of `optimise_noise`: its noises, and what is known of them so far."""
+    """State of one `optimise_noise`: the noises, and the best picture and the curves of each so far."""
 
     def __init__(
         self,
@@ -112,6 +112,7 @@ class _Run:
         self.pixels = self.start = torch.empty(0)
 
     def is_last(self, iteration: int) -> bool:
+        """After the last iteration the noise is not changed any more."""
         return iteration == self.settings.iterations - 1
 
     def going(self) -> list[int]:
@@ -119,7 +120,7 @@ class _Run:
         return [row for row, reason in enumerate(self.stopped) if not reason]
 
     def iterate(self, iteration: int, rows: list[int]) -> torch.Tensor:
-        """Draw the pictures of these rows, take note of them, and unless it is the last time take a step."""
+        """Draw the pictures of these rows, note them, and take a step unless the iteration is the last."""
         settings, last = self.settings, self.is_last(iteration)
         noise = self.noise[rows].requires_grad_(not last)
         with torch.set_grad_enabled(not last):
@@ -153,7 +154,8 @@ class _Run:
                 looked[name][row] = score
         self.curves.watched[iteration] = looked
 
-    def outcome(self) -> Optimised:
+    def result(self) -> Optimised:
+        """The best pictures, and how they came about."""
         return Optimised(
             self.pixels,
             self.best_noise * self.sigmas[0],
@@ -201,7 +203,13 @@ class _Run:
     def _count(self, rows: int, last: bool) -> None:
         once = rows * forwards(self.conditioning, self.settings.guidance, self.settings.steps)
         again = once if self.settings.checkpoint and not last else 0
-        self.spent = self.spent.plus(once + again, 0 if last else once, rows, rows * len(self.terms))
+        spent = self.spent
+        self.spent = Spent(
+            forwards=spent.forwards + once + again,
+            decodes=spent.decodes + rows,
+            calls=spent.calls + rows * len(self.terms),
+            backwards=spent.backwards + (0 if last else once),
+        )
 
 
 def _where(rows: list[int], mask: torch.Tensor) -> list[int]:
@@ -216,10 +224,10 @@ def _length(noise: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RenoSearch(Reno):
-    """ReNO's settings, and how rewards become terms.
+    """ReNO as a method of `mmreward search`: its settings, and the making of terms from rewards.
 
     Args:
-        transforms: reward -> a name in `terms.TRANSFORMS`; default "raw".
+        transforms: reward -> a name in `reno_terms.TRANSFORMS`; default "raw".
         standardise: pictures per prompt, of fresh noises, over whose standard deviation a term is divided;
             0 leaves the terms as they are.
     """
@@ -232,23 +240,22 @@ class RenoSearch(Reno):
         if self.standardise < 0:
             raise ValueError(f"standardise is a number of pictures, not {self.standardise}")
 
+    def search(self, job: Job) -> list[Found]:
+        """Optimise the noise of `batch` prompts at a time, and keep each prompt's first and best picture.
 
-def reno(job: Job, settings: RenoSearch) -> list[Found]:
-    """Optimise the noise of `batch` prompts at a time, and keep each one's first and best picture.
-
-    Raises:
-        ValueError: a reward that is not differentiable, or a transform of a reward that is not there.
-    """
-    terms = _terms(job, settings)
-    engine, held_out = job.selection.engine, job.held_out
-    found = []
-    for start in range(0, len(job.samples), job.batch):
-        rows = slice(start, start + job.batch)
-        samples, seeds = job.samples[rows], job.seeds[rows]
-        watch = (lambda shots: engine.score(shots, held_out)) if held_out else None
-        outcome = optimise_noise(job.generator, samples, seeds, terms, settings, watch=watch)
-        found += _found(samples, seeds, outcome, job.generator.fps)
-    return found
+        Raises:
+            ValueError: a reward that is not differentiable, or a transform of a reward that is not there.
+        """
+        terms = _terms(job, self)
+        engine, held_out = job.selection.engine, job.held_out
+        found = []
+        for start in range(0, len(job.samples), job.batch):
+            rows = slice(start, start + job.batch)
+            samples, seeds = job.samples[rows], job.seeds[rows]
+            watch = (lambda shots: engine.score(shots, held_out)) if held_out else None
+            optimised = optimise_noise(job.generator, samples, seeds, terms, self, watch=watch)
+            found += _found(samples, seeds, optimised, job.generator.fps)
+        return found
 
 
 def _terms(job: Job, settings: RenoSearch) -> dict[str, Term]:
@@ -263,14 +270,16 @@ def _terms(job: Job, settings: RenoSearch) -> dict[str, Term]:
         name: Term(
             reward.score_tensor,
             job.selection.recipe.weights[name],
-            transform_named(transforms.get(name, "raw")),
+            entry(transforms.get(name, "raw"), TRANSFORMS, "transform"),
         )
         for name, reward in rewards.items()
     }
     if not settings.standardise:
         return terms
     prompts = [sample.prompt for sample in job.samples for _ in range(settings.standardise)]
-    seeds = [seed + 1 + offset for seed in job.seeds for offset in range(settings.standardise)]
+    # Fresh noises: the first picture's is the one to be optimised.
+    pictures = range(1, settings.standardise + 1)
+    seeds = [picture_seed(job.seed, index, k) for index in range(len(job.samples)) for k in pictures]
     inputs = [sample.inputs for sample in job.samples for _ in range(settings.standardise)]
     plain = draw(
         job.generator,
@@ -285,24 +294,24 @@ def _terms(job: Job, settings: RenoSearch) -> dict[str, Term]:
 
 
 def _found(
-    samples: Sequence[Sample], seeds: Sequence[int], outcome: Optimised, fps: float | None
+    samples: Sequence[Sample], seeds: Sequence[int], optimised: Optimised, fps: float | None
 ) -> list[Found]:
-    first, best = filled(samples, outcome.start, fps), filled(samples, outcome.pixels, fps)
-    cost = outcome.spent.forwards // len(samples)
+    first, best = filled(samples, optimised.start, fps), filled(samples, optimised.pixels, fps)
+    cost = optimised.spent.forwards // len(samples)
     found = []
     for row, seed in enumerate(seeds):
-        iteration = outcome.best[row]
+        iteration = optimised.best[row]
         facts: list[dict[str, Any]] = [{"seed": seed, "iteration": 0}, {"seed": seed, "iteration": iteration}]
         chosen = None if iteration is None else 1
-        found.append(Found([first[row], best[row]], chosen, cost, facts, _history(outcome, row)))
+        found.append(Found([first[row], best[row]], chosen, cost, facts, _history(optimised, row)))
     return found
 
 
-def _history(outcome: Optimised, row: int) -> dict[str, Any]:
-    curves = outcome.curves
+def _history(optimised: Optimised, row: int) -> dict[str, Any]:
+    curves = optimised.curves
     return {
-        "best_iteration": outcome.best[row],
-        "stopped": outcome.stopped[row],
+        "best_iteration": optimised.best[row],
+        "stopped": optimised.stopped[row],
         "loss": _numbers(curves.loss[:, row]),
         "rewards": {name: _numbers(curve[:, row]) for name, curve in curves.rewards.items()},
         "norm": _numbers(curves.norm[:, row]),
@@ -320,7 +329,7 @@ def _numbers(curve: torch.Tensor) -> list[float | None]:
 
 
 def _watched(score: Score | None) -> float | str | None:
-    """The value, or the status of a failure, or nothing for a latent that had stopped."""
+    """The value, or the status of a failure, or null for a latent that had stopped."""
     if score is None:
         return None
     return score.value if score.ok else score.status

@@ -1,10 +1,11 @@
-"""What ReNO is told and what it tells: settings, curves, costs and the outcome. See `noise`."""
+"""Parts of ReNO (see `reno`): its settings, the terms of its loss, the descent of its noises, and its result.
 
-# FOLDED mmreward/tune/reno/descent.py: Gradient descent on the rows of one tensor: every row as if it were alone. Knows no loss.
-# FOLDED mmreward/tune/reno/terms.py: Differentiable rewards as terms of one loss: a transform each, a weight each, and their sum per picture.
-#
-# The transforms are the constants that published code scatters over its loops, by name. Knows no generator.
-#
+- `Reno`: settings; the defaults are the paper's (arXiv:2406.04312).
+- `Term` and `Transform`: differentiable rewards as terms of one loss, a transform and a weight each. The
+  transforms are the constants that published code scatters over its loops, by name. Know no generator.
+- `Descent`: gradient descent on the rows of one tensor, every row as if it were alone. Knows no loss.
+- `Curves` and `Optimised`: the course of an optimisation and its result.
+"""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -13,51 +14,11 @@ from typing import Literal, NamedTuple
 
 import torch
 
-from ..errors import nearest
+from ..tune.backprop_steps import rowwise
 from ..types import Score
+from .job import Spent
 
 Optimiser = Literal["sgd", "adam"]
-ADAM_BETAS = (0.9, 0.999)
-ADAM_EPS = 1e-2
-"""ReNO's: gradients of noise are small, and the usual 1e-8 would turn every one of them into a full step."""
-
-
-def clipped(gradient: torch.Tensor, limit: float) -> torch.Tensor:
-    """Every row (first dimension) scaled down to a norm of at most `limit`."""
-    norm: torch.Tensor = torch.linalg.vector_norm(gradient.flatten(1), dim=1).clamp_min(1e-12)
-    share = (limit / norm).clamp(max=1)
-    return gradient * share.view(-1, *[1] * (gradient.ndim - 1))
-
-
-class Descent:
-    """Nesterov SGD or Adam over rows of which some stop for good.
-
-    Args:
-        like: gives the shape (N, ...), type and device of the state.
-        lr: learning rate.
-        optimiser: "sgd" or "adam".
-        momentum: of SGD; 0 is plain gradient descent.
-    """
-
-    def __init__(self, like: torch.Tensor, lr: float, optimiser: Optimiser, momentum: float) -> None:
-        self.lr, self.optimiser, self.momentum = lr, optimiser, momentum
-        self.mean = torch.zeros_like(like)
-        self.square = torch.zeros_like(like) if optimiser == "adam" else None
-        self.count = 0
-
-    def step(self, rows: Sequence[int], gradient: torch.Tensor) -> torch.Tensor:
-        """What to add to these rows, (len(rows), ...); call it once an iteration with all that go on."""
-        self.count += 1
-        index = list(rows)
-        if self.square is None:
-            self.mean[index] = self.momentum * self.mean[index] + gradient
-            return -self.lr * (gradient + self.momentum * self.mean[index])
-        first, second = ADAM_BETAS
-        self.mean[index] = torch.lerp(gradient, self.mean[index], first)
-        self.square[index] = torch.lerp(gradient.square(), self.square[index], second)
-        mean = self.mean[index] / (1 - first**self.count)
-        spread = (self.square[index] / (1 - second**self.count)).sqrt()
-        return -self.lr * mean / (spread + ADAM_EPS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,58 +72,7 @@ class Reno:
             raise ValueError(f"optimiser is 'sgd' or 'adam', not {self.optimiser!r}")
 
 
-class Spent(NamedTuple):
-    """What it has cost, counted in rows: a batch of eight is eight."""
-
-    forwards: int = 0
-    """Of the network: two per guided step, and those of checkpointing."""
-    backwards: int = 0
-    decodes: int = 0
-    rewards: int = 0
-    """Evaluations of terms."""
-
-    def plus(self, *more: int) -> "Spent":
-        return Spent(*(mine + theirs for mine, theirs in zip(self, more, strict=True)))
-
-
-@dataclass(frozen=True, slots=True)
-class Curves:
-    """What happened, iteration by iteration: tensors (iterations, N), NaN after a latent stopped."""
-
-    loss: torch.Tensor
-    """Of the reward terms alone: the best picture is the one where it is least."""
-    rewards: Mapping[str, torch.Tensor]
-    """Raw rewards by term."""
-    norm: torch.Tensor
-    """Length of the noise over sqrt(d); Gaussian noise has about 1."""
-    distance: torch.Tensor
-    """Of the noise from its start, over sqrt(d); two independent draws are sqrt(2) apart."""
-    watched: dict[int, dict[str, list[Score | None]]] = field(default_factory=dict)
-    """Iteration -> held-out reward -> N scores, None for a latent that had stopped."""
-
-    @classmethod
-    def empty(cls, terms: Sequence[str], iterations: int, number: int) -> "Curves":
-        loss, norm, distance, *rewards = torch.full((3 + len(terms), iterations, number), torch.nan)
-        return cls(loss, dict(zip(terms, rewards, strict=True)), norm, distance)
-
-
-@dataclass(frozen=True, slots=True)
-class Optimised:
-    """The best picture of every latent, by the reward terms alone."""
-
-    pixels: torch.Tensor
-    """(N, 3, H, W) or (N, T, 3, H, W) in [0, 1]."""
-    latents: torch.Tensor
-    """What to start from to get these pixels again, or the same scene in more steps: (N, ...), float32."""
-    start: torch.Tensor
-    """The pixels of the first iteration."""
-    best: tuple[int | None, ...]
-    """The iteration; None for a latent that never had a finite loss, whose pixels are those of the start."""
-    stopped: tuple[str, ...]
-    """Why a latent ended before the last iteration; empty when it did not."""
-    curves: Curves
-    spent: Spent
-
+# --- terms of the loss --------------------------------------------------------------------------------------
 
 ScoreTensor = Callable[[torch.Tensor, Sequence[str]], torch.Tensor]
 """Pixels in [0, 1], (N, 3, H, W) or (N, T, 3, H, W), and N prompts to N rewards; has a gradient."""
@@ -219,17 +129,6 @@ class Term:
             raise ValueError(f"the weight of a term is {self.weight}; give a finite number")
 
 
-def transform_named(name: str) -> Transform:
-    """One of TRANSFORMS.
-
-    Raises:
-        ValueError: no such name; the message offers the nearest.
-    """
-    if name not in TRANSFORMS:
-        raise ValueError(f"no transform named {name!r}: {nearest(name, TRANSFORMS)}")
-    return TRANSFORMS[name]
-
-
 def weighed(
     terms: Mapping[str, Term], pixels: torch.Tensor, prompts: Sequence[str]
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -272,3 +171,92 @@ def standardised(terms: Mapping[str, Term], pixels: torch.Tensor, prompts: Seque
             )
         scaled[name] = replace(term, weight=term.weight / spread)
     return scaled
+
+
+# --- descent ------------------------------------------------------------------------------------------------
+
+ADAM_BETAS = (0.9, 0.999)
+ADAM_EPS = 1e-2
+"""ReNO's: gradients of noise are small, and the usual 1e-8 would turn every one of them into a full step."""
+
+
+def clipped(gradient: torch.Tensor, limit: float) -> torch.Tensor:
+    """Every row (first dimension) scaled down to a norm of at most `limit`."""
+    norm: torch.Tensor = torch.linalg.vector_norm(gradient.flatten(1), dim=1).clamp_min(1e-12)
+    share = (limit / norm).clamp(max=1)
+    return gradient * rowwise(share, gradient)
+
+
+class Descent:
+    """Nesterov SGD or Adam over the rows of one tensor: each row as if it were alone, and some stop for good.
+
+    Args:
+        like: gives the shape (N, ...), type and device of the state.
+        lr: learning rate.
+        optimiser: "sgd" or "adam".
+        momentum: of SGD; 0 is plain gradient descent.
+    """
+
+    def __init__(self, like: torch.Tensor, lr: float, optimiser: Optimiser, momentum: float) -> None:
+        self.lr, self.optimiser, self.momentum = lr, optimiser, momentum
+        self.mean = torch.zeros_like(like)
+        self.square = torch.zeros_like(like) if optimiser == "adam" else None
+        self.count = 0
+
+    def step(self, rows: Sequence[int], gradient: torch.Tensor) -> torch.Tensor:
+        """Update to add to these rows, (len(rows), ...); call it once an iteration with all that go on."""
+        self.count += 1
+        index = list(rows)
+        if self.square is None:
+            self.mean[index] = self.momentum * self.mean[index] + gradient
+            return -self.lr * (gradient + self.momentum * self.mean[index])
+        first, second = ADAM_BETAS
+        self.mean[index] = torch.lerp(gradient, self.mean[index], first)
+        self.square[index] = torch.lerp(gradient.square(), self.square[index], second)
+        mean = self.mean[index] / (1 - first**self.count)
+        spread = (self.square[index] / (1 - second**self.count)).sqrt()
+        return -self.lr * mean / (spread + ADAM_EPS)
+
+
+# --- result -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """Course of an optimisation: tensors (iterations, N), NaN after a latent stopped."""
+
+    loss: torch.Tensor
+    """Of the reward terms alone: the best picture is the one where it is least."""
+    rewards: Mapping[str, torch.Tensor]
+    """Raw rewards by term."""
+    norm: torch.Tensor
+    """Length of the noise over sqrt(d); Gaussian noise has about 1."""
+    distance: torch.Tensor
+    """Of the noise from its start, over sqrt(d); two independent draws are sqrt(2) apart."""
+    watched: dict[int, dict[str, list[Score | None]]] = field(default_factory=dict)
+    """Iteration -> held-out reward -> N scores, None for a latent that had stopped."""
+
+    @classmethod
+    def empty(cls, terms: Sequence[str], iterations: int, number: int) -> "Curves":
+        """All NaN, to be filled in."""
+        loss, norm, distance, *rewards = torch.full((3 + len(terms), iterations, number), torch.nan)
+        return cls(loss, dict(zip(terms, rewards, strict=True)), norm, distance)
+
+
+@dataclass(frozen=True, slots=True)
+class Optimised:
+    """The best picture of every latent, by the reward terms alone."""
+
+    pixels: torch.Tensor
+    """(N, 3, H, W) or (N, T, 3, H, W) in [0, 1]."""
+    latents: torch.Tensor
+    """Starting latents that give these pixels again, or the same scene in more steps: (N, ...), float32."""
+    start: torch.Tensor
+    """The pixels of the first iteration."""
+    best: tuple[int | None, ...]
+    """The iteration; None for a latent that never had a finite loss, whose pixels are those of the start."""
+    stopped: tuple[str, ...]
+    """Reason for which a latent ended before the last iteration; empty when it did not."""
+    curves: Curves
+    spent: Spent
+    """Of all latents together; `calls` are evaluations of terms."""

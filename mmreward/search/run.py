@@ -1,11 +1,9 @@
-"""`mmreward search` and `mmreward refine`: from a config file to a folder, and a table of what was gained.
+"""`mmreward search` and `mmreward refine`: from a config file to a folder, and a table of gains.
 
-The loader of generators is handed in, as this package knows no family of them.
+The folder has pictures/, samples.jsonl, scores.parquet and history.jsonl; `mmreward report` shows it. The
+table compares, reward by reward, the chosen picture with the first picture of the same prompt. The loader of
+generators is handed in, as this package knows no family of them.
 """
-
-# FOLDED mmreward/tune/searching/gains.py: What a search gained, reward by reward: the chosen picture against the first one of the same prompt.
-# FOLDED mmreward/tune/searching/methods.py: The methods of `mmreward search` by name. A new one is a function of a `job.Job`, settings, and a line.
-# FOLDED mmreward/tune/searching/record.py: A search's folder: pictures/, samples.jsonl, scores.parquet, history.jsonl; `mmreward report` shows it.
 
 import inspect
 import json
@@ -28,81 +26,147 @@ from ..loading import resolve
 from ..media import Media
 from ..registry import Reward
 from ..types import Sample, Score
-from . import methods
-from .config import RefineConfig, RunConfig, SearchConfig, called, picked, read_prompts, split
+from .config import RefineConfig, RunConfig, SearchConfig, construct, entry, read_prompts, split
 from .job import Found, Job, Method, Selection
+from .methods import METHODS
 from .refine import Refinement, found_of, refine
-from .reno import RenoSearch, reno
 from .writers import Critic, Writer, emphasise, vlm_writer
 
-
-class Gain(NamedTuple):
-    """Means over the prompts whose two scores both worked, and the mean difference."""
-
-    first: float
-    best: float
-    margin: float
-    """Half the width of the difference's 95 % interval (Student's t over prompts); NaN below two prompts."""
-    number: int
-
-    @property
-    def difference(self) -> float:
-        return self.best - self.first
-
-
-def gain_of(first: Sequence[Score], best: Sequence[Score]) -> Gain | None:
-    """The paired gain; None when no pair worked. Failed scores are left out, with their partner."""
-    pairs = [(a.value, b.value) for a, b in zip(first, best, strict=True) if a.ok and b.ok]
-    if not pairs:
-        return None
-    margin = math.nan
-    if len(pairs) > 1:
-        from scipy.stats import t
-
-        error = stdev(b - a for a, b in pairs) / math.sqrt(len(pairs))
-        margin = float(t.ppf(0.975, len(pairs) - 1)) * error
-    return Gain(fmean(a for a, _ in pairs), fmean(b for _, b in pairs), margin, len(pairs))
-
-
-def gain_table(found: Sequence[Found], columns: Mapping[str, Sequence[Score]], title: str) -> str:
-    """A table in plain text: a line per reward, `columns` being the scores of all shots in order."""
-    firsts, bests, position = [], [], 0
-    for one in found:
-        if one.best is not None:
-            firsts.append(position)
-            bests.append(position + one.best)
-        position += len(one.shots)
-    cost = fmean(one.forwards for one in found)
-    lines = [
-        f"{title}: {len(found)} prompts, {position} pictures, {cost:.0f} forward passes per prompt",
-        f"{'reward':<20} {'first':>8} {'chosen':>8} {'gain':>8}  95 % interval     prompts",
-    ]
-    for name, column in columns.items():
-        gain = gain_of([column[index] for index in firsts], [column[index] for index in bests])
-        if gain is None:
-            lines.append(f"{name:<20} {'-':>8} {'-':>8} {'-':>8}  {'-':<16}  0 of {len(found)}")
-            continue
-        low, high = gain.difference - gain.margin, gain.difference + gain.margin
-        interval = f"[{low:+.3f}, {high:+.3f}]" if gain.number > 1 else "-"
-        lines.append(
-            f"{name:<20} {gain.first:8.3f} {gain.best:8.3f} {gain.difference:+8.3f}  {interval:<16}  "
-            f"{gain.number} of {len(found)}"
-        )
-    return "\n".join(lines)
-
-
-METHODS: Mapping[str, Method] = {
-    "best-of-n": Method(methods.BestOfN, methods.best_of_n),
-    "fk-steering": Method(methods.FkSteering, methods.fk_steering),
-    "tree-search": Method(methods.TreeSearch, methods.tree_search),
-    "pruning": Method(methods.Pruning, methods.pruning),
-    "guided": Method(methods.Guided, methods.guided),
-    "reno": Method(RenoSearch, reno),
+Loader = Callable[..., Generator]
+"""`load(name, **options)`."""
+WRITERS: Mapping[str, Callable[..., Writer | None]] = {
+    "emphasise": emphasise,
+    "vlm": vlm_writer,
+    "none": lambda: None,
 }
 
 
-def fresh(out: Path) -> Path:
-    """The folder, made if it is not there.
+def search_file(path: Path, load: Loader) -> str:
+    """Run `mmreward search` and return what to print.
+
+    Raises:
+        ValueError: a mistake in the file, with its place; or its folder holds a run already.
+    """
+    config = load_yaml(path, SearchConfig)
+    name, options = split(config.method)
+    make = entry(name, METHODS, "method")
+    of_the_job = {"steps", "guidance"} & set(inspect.signature(make).parameters)
+    # The generator, which may be slow to load, knows the defaults; the user's options are checked before.
+    method = construct(make, options, "method", **dict.fromkeys(of_the_job, 1))
+
+    def run(job: Job) -> list[Found]:
+        complete: Method = replace(method, **{key: getattr(job, key) for key in of_the_job})
+        return complete.search(job)
+
+    return _Search(config, name).finish(load, run)
+
+
+def refine_file(path: Path, load: Loader) -> str:
+    """Run `mmreward refine` and return what to print; raises as `search_file`."""
+    config = load_yaml(path, RefineConfig)
+    critics = critics_of(resolve(config.critics), config.thresholds)
+    writer = writer_of(config.writer)
+    fixed = {"steps": config.steps, "guidance": config.guidance, "batch": config.batch}
+    settings = construct(Refinement, config.refinement, "refinement", **fixed)
+
+    def run(job: Job) -> list[Found]:
+        histories = refine(job.generator, job.samples, job.seeds, job.selection, critics, writer, settings)
+        return [found_of(history) for history in histories]
+
+    search = _Search(config, "refine", {name: critic.reward for name, critic in critics.items()})
+    return search.finish(load, run)
+
+
+def critics_of(rewards: Mapping[str, Reward], thresholds: Mapping[str, float]) -> dict[str, Critic]:
+    """Critics with their thresholds.
+
+    The default is the best a dimension can have: a reward's argument `high` where it has one, as `critique`
+    does, else the top of its range.
+
+    Raises:
+        ValueError: a threshold for a critic that is not there, or none for one whose range has no top.
+    """
+    if unknown := [name for name in thresholds if name not in rewards]:
+        raise ValueError(f"thresholds of {', '.join(unknown)}: the critics are {', '.join(rewards)}")
+    return {
+        name: Critic(reward, thresholds.get(name, float(reward.args.get("high", reward.info.range[1]))))
+        for name, reward in rewards.items()
+    }
+
+
+def writer_of(given: str | Mapping[str, Any]) -> Writer | None:
+    """The writer that a config names; None for "none".
+
+    Raises:
+        ValueError: no such writer, or options that it does not take.
+    """
+    name, options = split(given)
+    return construct(entry(name, WRITERS, "writer"), options, "writer")
+
+
+class _Search:
+    """A run of either command: everything is checked before the generator is loaded."""
+
+    def __init__(
+        self, config: RunConfig, title: str, critics: Mapping[str, Reward] = MappingProxyType({})
+    ) -> None:
+        self.config, self.title = config, title
+        self.rewards = resolve(config.rewards)
+        self.held_out = resolve(config.held_out) if config.held_out else {}
+        self.recipe = Recipe(weights=weights_of(self.rewards, config.weights))
+        self.prompts = read_prompts(config.prompts)
+        self.every = {**critics, **self.rewards, **self.held_out}
+        _check_names(self.rewards, critics, self.held_out)
+
+    def finish(self, load: Loader, run: Callable[[Job], list[Found]]) -> str:
+        """Search, write the folder, and return the text to print: gains, rows skipped, and the folder."""
+        config, out = self.config, new_folder(self.config.out)
+        name, options = split(config.generator)
+        generator = load(name, **options)
+        with Engine.from_config(config.engine) as engine:
+            job = Job(
+                generator,
+                self.prompts.samples,
+                Selection(engine, self.rewards, self.recipe, config.timeout),
+                self.held_out,
+                config.seed,
+                generator.steps if config.steps is None else config.steps,
+                generator.guidance if config.guidance is None else config.guidance,
+                config.batch,
+            )
+            found = numbered(run(job))
+            write_samples(out, found)
+            columns = write_scores(out, found, self.every, job.selection, self.title)
+        write_history(out, found, self.prompts.problems)
+        table = gain_table(found, columns, self.title)
+        skipped = [f"skipped {row}: {problem}" for row, problem in self.prompts.problems.items()]
+        return "\n".join(
+            [table, *curve_lines(found), *skipped, f"pictures, samples, scores and history -> {out}"]
+        )
+
+
+def _check_names(
+    rewards: Mapping[str, Reward], critics: Mapping[str, Reward], held_out: Mapping[str, Reward]
+) -> None:
+    """A held-out reward must have no say, under whatever name; a name must mean one reward."""
+    deciding = [*rewards.items(), *critics.items()]
+    for name, reward in held_out.items():
+        if any(name == other or reward.fingerprint == one.fingerprint for other, one in deciding):
+            raise ValueError(
+                f"held_out {name} has a say in the search: hold out another reward, or name it so"
+            )
+    for name in rewards.keys() & critics.keys():
+        if rewards[name].fingerprint != critics[name].fingerprint:
+            raise ValueError(f"{name} is a reward and a critic with other arguments; give one another name")
+    if TOTAL in {name for name, _ in deciding} | set(held_out):
+        raise ValueError(f"{TOTAL!r} is the name of the weighted sum; give the reward another name")
+
+
+# --- folder of a run ----------------------------------------------------------------------------------------
+
+
+def new_folder(out: Path) -> Path:
+    """Make the folder of a run.
 
     Raises:
         ValueError: it holds a run already.
@@ -114,7 +178,7 @@ def fresh(out: Path) -> Path:
 
 
 def numbered(found: Sequence[Found]) -> list[Found]:
-    """The same with an id for every shot: its prompt's, and its number."""
+    """Results with an id for every shot: its prompt's, and its number."""
     return [
         replace(one, shots=[replace(shot, id=f"{shot.group}-{i:03d}") for i, shot in enumerate(one.shots)])
         for one in found
@@ -122,7 +186,7 @@ def numbered(found: Sequence[Found]) -> list[Found]:
 
 
 def write_samples(out: Path, found: Sequence[Found]) -> None:
-    """The pictures, and a row for each with all that its rewards need."""
+    """Write the pictures, and a row for each with all that its rewards need."""
     lines = []
     for prompt, one in enumerate(found):
         for number, (shot, facts) in enumerate(zip(one.shots, one.facts, strict=True)):
@@ -137,7 +201,7 @@ def write_scores(
 ) -> dict[str, list[Score]]:
     """Score every shot and write scores.parquet, with the weighted sum as "total".
 
-    What the search has scored already comes out of the engine's cache.
+    Pictures that the search has scored already come out of the engine's cache.
     """
     shots = [shot for one in found for shot in one.shots]
     columns = selection.engine.score(shots, rewards, timeout=selection.timeout)
@@ -157,7 +221,7 @@ def write_scores(
 
 
 def write_history(out: Path, found: Sequence[Found], problems: Mapping[str, str]) -> None:
-    """A line per prompt; rows of the data that are none have a line with the problem."""
+    """Write a line per prompt; rows of the data without one have a line with the problem."""
     records = [
         {
             "id": one.shots[0].group,
@@ -187,7 +251,7 @@ def _row(out: Path, shot: Sample, stem: str) -> dict[str, Any]:
 
 
 def _saved(out: Path, media: Media, stem: str) -> str:
-    """Where the media lies, relative to samples.jsonl; what comes from a file stays there."""
+    """Path of the media relative to samples.jsonl; media from a file stay where they are."""
     if isinstance(media.source, Path):
         return str(media.source.resolve())
     data, suffix = media.lossless()
@@ -196,128 +260,78 @@ def _saved(out: Path, media: Media, stem: str) -> str:
     return place.as_posix()
 
 
-Loader = Callable[..., Generator]
-"""`load(name, **options)`."""
-WRITERS: Mapping[str, Callable[..., Writer | None]] = {
-    "emphasise": emphasise,
-    "vlm": vlm_writer,
-    "none": lambda: None,
-}
+# --- gains --------------------------------------------------------------------------------------------------
 
 
-def search_file(path: Path, load: Loader) -> str:
-    """Run `mmreward search` and return what to print.
+class Gain(NamedTuple):
+    """Means over the prompts whose two scores both worked, and the mean difference."""
 
-    Raises:
-        ValueError: a mistake in the file, with its place; or its folder holds a run already.
+    first: float
+    best: float
+    margin: float
+    """Half the width of the difference's 95 % interval (Student's t over prompts); NaN below two prompts."""
+    number: int
+
+    @property
+    def difference(self) -> float:
+        return self.best - self.first
+
+
+def gain_of(first: Sequence[Score], best: Sequence[Score]) -> Gain | None:
+    """Paired gain; None when no pair worked. Failed scores are left out, with their partner."""
+    pairs = [(a.value, b.value) for a, b in zip(first, best, strict=True) if a.ok and b.ok]
+    if not pairs:
+        return None
+    margin = math.nan
+    if len(pairs) > 1:
+        from scipy.stats import t
+
+        error = stdev(b - a for a, b in pairs) / math.sqrt(len(pairs))
+        margin = float(t.ppf(0.975, len(pairs) - 1)) * error
+    return Gain(fmean(a for a, _ in pairs), fmean(b for _, b in pairs), margin, len(pairs))
+
+
+def gain_table(found: Sequence[Found], columns: Mapping[str, Sequence[Score]], title: str) -> str:
+    """Table of gains in plain text: a line per reward, `columns` being the scores of all shots in order."""
+    firsts, bests, position = [], [], 0
+    for one in found:
+        if one.best is not None:
+            firsts.append(position)
+            bests.append(position + one.best)
+        position += len(one.shots)
+    cost = fmean(one.forwards for one in found)
+    lines = [
+        f"{title}: {len(found)} prompts, {position} pictures, {cost:.0f} forward passes per prompt",
+        f"{'reward':<20} {'first':>8} {'chosen':>8} {'gain':>8}  95 % interval     prompts",
+    ]
+    for name, column in columns.items():
+        gain = gain_of([column[index] for index in firsts], [column[index] for index in bests])
+        if gain is None:
+            lines.append(f"{name:<20} {'-':>8} {'-':>8} {'-':>8}  {'-':<16}  0 of {len(found)}")
+            continue
+        low, high = gain.difference - gain.margin, gain.difference + gain.margin
+        interval = f"[{low:+.3f}, {high:+.3f}]" if gain.number > 1 else "-"
+        lines.append(
+            f"{name:<20} {gain.first:8.3f} {gain.best:8.3f} {gain.difference:+8.3f}  {interval:<16}  "
+            f"{gain.number} of {len(found)}"
+        )
+    return "\n".join(lines)
+
+
+def curve_lines(found: Sequence[Found]) -> list[str]:
+    """Mean of `expected_max` over the prompts whose pictures all have a total, and the bound on the KL.
+
+    A line for best-of-n with two pictures or more; none for other methods.
     """
-    config = load_yaml(path, SearchConfig)
-    name, options = split(config.method)
-    method = picked(name, METHODS, "method")
-    taken = {"steps", "guidance"} & set(inspect.signature(method.settings).parameters)
-    # The generator, which may be slow to load, knows the defaults; the user's options are checked before.
-    settings = called(method.settings, options, "method", **dict.fromkeys(taken, 1))
-
-    def run(job: Job) -> list[Found]:
-        return method.run(job, replace(settings, **{key: getattr(job, key) for key in taken}))
-
-    return _Search(config, name).finish(load, run)
-
-
-def refine_file(path: Path, load: Loader) -> str:
-    """Run `mmreward refine` and return what to print; raises as `search_file`."""
-    config = load_yaml(path, RefineConfig)
-    critics = critics_of(resolve(config.critics), config.thresholds)
-    writer = writer_of(config.writer)
-    fixed = {"steps": config.steps, "guidance": config.guidance, "batch": config.batch}
-    settings = called(Refinement, config.refinement, "refinement", **fixed)
-
-    def run(job: Job) -> list[Found]:
-        histories = refine(job.generator, job.samples, job.seeds, job.selection, critics, writer, settings)
-        return [found_of(history) for history in histories]
-
-    search = _Search(config, "refine", {name: critic.reward for name, critic in critics.items()})
-    return search.finish(load, run)
-
-
-def critics_of(rewards: Mapping[str, Reward], thresholds: Mapping[str, float]) -> dict[str, Critic]:
-    """Critics that complain below their thresholds.
-
-    The default is the best a dimension can have: a reward's argument `high` where it has one, as `critique`
-    does, else the top of its range.
-
-    Raises:
-        ValueError: a threshold for a critic that is not there, or none for one whose range has no top.
-    """
-    if unknown := [name for name in thresholds if name not in rewards]:
-        raise ValueError(f"thresholds of {', '.join(unknown)}: the critics are {', '.join(rewards)}")
-    return {
-        name: Critic(reward, thresholds.get(name, float(reward.args.get("high", reward.info.range[1]))))
-        for name, reward in rewards.items()
-    }
-
-
-def writer_of(given: str | Mapping[str, Any]) -> Writer | None:
-    """The writer that a config names; None for "none".
-
-    Raises:
-        ValueError: no such writer, or options that it does not take.
-    """
-    name, options = split(given)
-    return called(picked(name, WRITERS, "writer"), options, "writer")
-
-
-class _Search:
-    """One run of either command: everything is checked before the generator is loaded."""
-
-    def __init__(
-        self, config: RunConfig, title: str, critics: Mapping[str, Reward] = MappingProxyType({})
-    ) -> None:
-        self.config, self.title = config, title
-        self.rewards = resolve(config.rewards)
-        self.held_out = resolve(config.held_out) if config.held_out else {}
-        self.recipe = Recipe(weights=weights_of(self.rewards, config.weights))
-        self.prompts = read_prompts(config.prompts)
-        self.every = {**critics, **self.rewards, **self.held_out}
-        _check_names(self.rewards, critics, self.held_out)
-
-    def finish(self, load: Loader, run: Callable[[Job], list[Found]]) -> str:
-        """Search, write the folder, and say what was gained."""
-        config, out = self.config, fresh(self.config.out)
-        name, options = split(config.generator)
-        generator = load(name, **options)
-        with Engine.from_config(config.engine) as engine:
-            job = Job(
-                generator,
-                self.prompts.samples,
-                Selection(engine, self.rewards, self.recipe, config.timeout),
-                self.held_out,
-                config.seed,
-                generator.steps if config.steps is None else config.steps,
-                generator.guidance if config.guidance is None else config.guidance,
-                config.batch,
-            )
-            found = numbered(run(job))
-            write_samples(out, found)
-            columns = write_scores(out, found, self.every, job.selection, self.title)
-        write_history(out, found, self.prompts.problems)
-        table = gain_table(found, columns, self.title)
-        skipped = [f"skipped {row}: {problem}" for row, problem in self.prompts.problems.items()]
-        return "\n".join([table, *skipped, f"pictures, samples, scores and history -> {out}"])
-
-
-def _check_names(
-    rewards: Mapping[str, Reward], critics: Mapping[str, Reward], held_out: Mapping[str, Reward]
-) -> None:
-    """What is held out must have no say, under whatever name; a name must mean one reward."""
-    voices = [*rewards.items(), *critics.items()]
-    for name, reward in held_out.items():
-        if any(name == other or reward.fingerprint == voice.fingerprint for other, voice in voices):
-            raise ValueError(
-                f"held_out {name} has a say in the search: hold out another reward, or name it so"
-            )
-    for name in rewards.keys() & critics.keys():
-        if rewards[name].fingerprint != critics[name].fingerprint:
-            raise ValueError(f"{name} is a reward and a critic with other arguments; give one another name")
-    if TOTAL in {name for name, _ in voices} | set(held_out):
-        raise ValueError(f"{TOTAL!r} is the name of the weighted sum; give the reward another name")
+    curves = [one.history["expected_max"] for one in found if "expected_max" in one.history]
+    n = len(found[0].shots)
+    whole = [curve for curve in curves if len(curve) == n]
+    if n < 2 or not whole:
+        return []
+    sizes = sorted({2**power for power in range(n.bit_length())} | {n})
+    means = ", ".join(f"{fmean(curve[k - 1] for curve in whole):.3f}" for k in sizes)
+    numbers, bound = ", ".join(map(str, sizes)), found[0].history["kl_bound"]
+    return [
+        f"expected best total of {numbers} pictures: {means} ({len(whole)} of {len(found)} prompts); "
+        f"KL from the generator at most {bound:.3f} nats"
+    ]

@@ -1,11 +1,10 @@
-"""Any `Generator` as a `Sampler`: its velocity, its grid of noise levels and one stochastic kernel."""
+"""Samplers cut into the steps that a search recombines, and the seeds of all searches.
 
-# FOLDED mmreward/tune/search/sampler.py: What a search needs of a sampler. Knows no network, no reward and no search.
-#
-# A trajectory has `steps` + 1 states: state 0 is pure noise, state `steps` is the sample itself. The rows of
-# one batch may belong to different prompts; `prompts` says which, row by row.
-#
-# FOLDED mmreward/tune/search/seeds.py: Seeds from what a draw is for. Equal keys give equal seeds, in any batch and in any order of drawing.
+A trajectory has `steps` + 1 states: state 0 is pure noise, state `steps` is the sample itself. The rows of
+one batch may belong to different prompts; `prompts` has the prompt of each row. `generator_sampler` makes a
+`Sampler` of any `Generator`: its velocity, its grid of noise levels and one stochastic kernel. Knows no
+reward and no search.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,7 +33,7 @@ class Sampler(Protocol):
 
     @property
     def prompts(self) -> int:
-        """How many prompts rows may refer to."""
+        """Number of prompts that rows may refer to."""
         ...
 
     @property
@@ -52,7 +51,7 @@ class Sampler(Protocol):
         ...
 
     def predict(self, states: torch.Tensor, i: int, prompts: Rows) -> torch.Tensor:
-        """What the network says about states `i`, (N, ...); `clean` and `step` take it."""
+        """Output of the network for states `i`, (N, ...); `clean` and `step` take it."""
         ...
 
     def clean(self, states: torch.Tensor, predicted: torch.Tensor, i: int) -> torch.Tensor:
@@ -64,11 +63,11 @@ class Sampler(Protocol):
         ...
 
     def branches(self, i: int) -> bool:
-        """Whether the step from state `i` is random, so that two seeds give two states."""
+        """True when the step from state `i` is random, so that two seeds give two states."""
         ...
 
     def decode(self, latents: torch.Tensor) -> Sequence[Any]:
-        """What rewards look at, one per row."""
+        """Media for the rewards, one per row."""
         ...
 
 
@@ -156,7 +155,7 @@ def generator_sampler(
     guidance: float | None = None,
     kernel: Kernel | str = "cps",
 ) -> GeneratorSampler:
-    """Make a sampler of a generator.
+    """Sampler of a generator.
 
     Args:
         generator: any family.
@@ -191,18 +190,48 @@ def gaussian(seeds: Seeds, like: torch.Tensor) -> torch.Tensor:
     return torch.stack(rows).to(like.device)
 
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+# --- seeds --------------------------------------------------------------------------------------------------
+#
+# Two uses, two rules. A method that draws whole pictures writes their seeds down, for the user to draw them
+# again: those are small integers in a row (`picture_seed`). A search that branches needs a seed for every
+# step of every path, which nobody types: those are hashes of what the draw is for (`derive`).
+
+PROMPT_STRIDE = 1_000
+"""Between the first seeds of two prompts: as many pictures of one prompt have noises of their own."""
+RUN_STRIDE = 1_000_000_000
+"""Between the first seeds of two runs."""
+RESAMPLING = 1 << 32
+"""Key of `derive` for the offsets of resampling; the keys of steps are below it."""
+WALKS = 1 << 33
+"""Key of `derive` for the walks down a tree."""
+DRAWS = 1 << 34
+"""Key of `derive` for the draw of one sample by weight, after the search."""
+
+
+def picture_seed(run: int, prompt: int, picture: int = 0) -> int:
+    """Seed of a prompt's picture in a run: those of one prompt follow each other by ones.
+
+    Args:
+        run: seed of the run.
+        prompt: index of the prompt.
+        picture: index of the picture; from PROMPT_STRIDE on it has the noise of another prompt's picture.
+    """
+    return RUN_STRIDE * run + PROMPT_STRIDE * prompt + picture
 
 
 def derive(seed: int, *keys: ArrayLike) -> Seeds:
     """One seed of 63 bits per row for every combination of `seed` and keys (integers or arrays of them).
 
-    The mixing is that of splitmix64 (Steele et al., OOPSLA 2014), so neighbouring keys are unrelated.
+    Equal keys give equal seeds, in any batch and in any order of drawing. The mixing is that of splitmix64
+    (Steele et al., OOPSLA 2014), so neighbouring keys are unrelated.
     """
     state = np.asarray(seed, dtype=np.int64).astype(np.uint64)
     for key in keys:
         state = _mixed(state ^ _mixed(np.asarray(key, dtype=np.int64).astype(np.uint64)))
     return np.atleast_1d(_mixed(state) >> np.uint64(1)).astype(np.int64)
+
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def _mixed(bits: np.ndarray) -> np.ndarray:

@@ -1,15 +1,12 @@
-"""Diffusion tree sampling and search: trajectories share their beginnings, and finished samples' rewards say
-which beginnings are worth another continuation.
+"""Diffusion tree sampling and search: trajectories share beginnings, rewards decide which are continued.
 
 Source: Jain et al. 2025 (arXiv:2506.20701). Only finished samples are scored, so nothing depends on how well
 a reward judges x0_hat.
-"""
 
-# FOLDED mmreward/tune/search/tree.py: A tree of partial trajectories with soft values. Knows no sampler and no reward.
-#
-# A node is a state; its children were drawn independently from the same step. Its value is V = (1/l) ln E[exp(l
-# r)] over the samples below it, l the strength, kept as `log_value` = l V.
-#
+A node is a state; its children were drawn independently from the same step. Its value is
+V = (1/l) ln E[exp(l r)] over the samples below it, l the strength, kept as `log_value` = l V. `Node`,
+`Policy` and `Tree` know no sampler and no reward; `tree_search` grows the trees of all prompts together.
+"""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -20,8 +17,9 @@ import numpy as np
 import torch
 
 from ..types import Score
-from .particles import Counted, Floats, Found, RewardFn, logsumexp, normalised
-from .sampler import Sampler, derive
+from .job import RewardFn
+from .particles import Counted, Floats, Particles, logsumexp, normalised
+from .sampler import WALKS, Rows, Sampler, derive
 
 ROOT = -1
 """Level of the root, whose children are states 0."""
@@ -35,27 +33,29 @@ class Node:
     state: torch.Tensor | None = None
     parent: "Node | None" = None
     children: "list[Node]" = field(default_factory=list)
-    known: "list[Node]" = field(default_factory=list)
+    valued: "list[Node]" = field(default_factory=list)
     """The children that have a value."""
     visits: int = 0
     log_value: float | None = None
-    """None while no score below it is known."""
+    """l V; None while no sample below it has a score."""
     predicted: torch.Tensor | None = None
-    """What the network said about the state; asked once, whatever grows from it."""
+    """Output of the network for the state; computed once, whatever grows from it."""
 
     def grow(self, state: torch.Tensor) -> "Node":
+        """A new child in this state."""
         child = Node(self.level + 1, state, self, visits=1)
         self.children.append(child)
         return child
 
     def set_value(self, log_value: float) -> None:
+        """Give the node a value, or a new one; its parent lists it from the first on."""
         if self.log_value is None and self.parent is not None:
-            self.parent.known.append(self)
+            self.parent.valued.append(self)
         self.log_value = log_value
 
 
 class Policy(NamedTuple):
-    """How a tree is walked.
+    """Rules of the walk down a tree.
 
     Args:
         strength: l.
@@ -77,8 +77,8 @@ class Tree:
 
     Args:
         steps: level of finished samples.
-        branches: for each step whether it is random; a node before a step that is not has one child.
-        policy: how it is walked.
+        branches: for each step, True when it is random; a node before a step that is not has one child.
+        policy: rules of the walk.
         rng: what "sample" draws with.
     """
 
@@ -109,10 +109,14 @@ class Tree:
         The mean is over children, not over visits: children are independent draws, whereas visits crowd where
         values are high and would make them look higher still.
         """
+        # Soft Bellman backup: exp(l V) of a state is the expectation of exp(l V) over the next state, so a
+        # node takes the average over its children, which are draws of the next state. In logs:
+        # l V = logsumexp over children of l V_c, less ln(number of children). Every ancestor is computed anew
+        # from all of its children, since one of them has changed.
         leaf.set_value(self._policy.strength * reward)
         node = leaf.parent
         while node is not None:
-            values = _log_values(node.known)
+            values = _log_values(node.valued)
             node.set_value(logsumexp(values) - math.log(len(values)))
             node = node.parent
 
@@ -127,32 +131,33 @@ class Tree:
             node, log_weight = stack.pop()
             if node.level == self._steps:
                 yield node, log_weight
-            elif known := node.known:
-                shares = normalised(_log_values(known))
-                stack.extend((child, log_weight + share) for child, share in zip(known, shares, strict=True))
+            elif node.valued:
+                shares = normalised(_log_values(node.valued)) + log_weight
+                stack.extend(zip(node.valued, shares, strict=True))
 
     def _wants_child(self, node: Node) -> bool:
-        if not node.known:
+        if not node.valued:
             return True
+        # Progressive widening: states are continuous, so the same child never comes up twice, and a node that
+        # always took a new one would never be walked through. Its children may grow as a power of its visits.
         branches = node.level == ROOT or self._branches[node.level]
         return branches and len(node.children) < self._policy.widen * node.visits**self._policy.power
 
     def _chosen(self, node: Node) -> Node:
-        known, log_values = node.known, _log_values(node.known)
+        children, log_values = node.valued, _log_values(node.valued)
         if self._policy.mode == "sample":
-            gumbel = self._rng.gumbel(size=len(known))  # the largest sum is a draw from the softmax
-            return known[int((log_values + gumbel).argmax())]
-        visits = np.array([child.visits for child in known])
+            gumbel = self._rng.gumbel(size=len(children))  # the largest sum is a draw from the softmax
+            return children[int((log_values + gumbel).argmax())]
+        # UCT: the value, plus a bonus that a child earns while its siblings are visited. It is in units of
+        # the reward, hence V and not l V. There is no prior as in pUCT: children are drawn from the model,
+        # which weighs them already.
+        visits = np.array([child.visits for child in children])
         bonus = self._policy.explore * np.sqrt(np.log(node.visits) / visits)
-        return known[int((log_values / self._policy.strength + bonus).argmax())]
+        return children[int((log_values / self._policy.strength + bonus).argmax())]
 
 
 def _log_values(nodes: list[Node]) -> Floats:
     return np.array([node.log_value for node in nodes], dtype=np.float64)
-
-
-_WALKS = 1 << 33
-"""Keeps the seeds of walks apart from those of steps."""
 
 
 def tree_search(
@@ -168,22 +173,22 @@ def tree_search(
     parallel: int = 1,
     seed: int = 0,
     batch: int = 64,
-) -> list[Found]:
+) -> list[Particles]:
     """Grow one tree per prompt, all prompts in the same batches.
 
     A round walks down from the root (see `tree.Policy`), adds a child where the walk ends, rolls it out to a
-    finished sample with every state on the way kept as a node, scores it and renews the values above. What
-    the network said about a node is kept, so a rollout from level i costs steps - i - 1 evaluations per row.
+    finished sample with every state on the way kept as a node, scores it and renews the values above. The
+    network's output for a node is kept, so a rollout from level i costs steps - i - 1 evaluations per row.
 
     Every state and every prediction of the tree stays on the device.
 
-    `Found.best` is the best sample in the tree; `Found.draw` walks down once more, which draws from
-    p(x) exp(strength * r(x)) in the limit of many rollouts. A rollout whose score failed is in `Found` with
-    its failure, has no value, and is never walked to. `details` has "rollouts", "nodes" and "failed".
+    `Particles.best` is the best sample in the tree; `Particles.draw` walks down once more, which draws from
+    p(x) exp(strength * r(x)) in the limit of many rollouts. A rollout whose score failed is in `Particles`
+    with its failure, has no value, and is never walked to. `details` has "rollouts", "nodes" and "failed".
 
     Args:
         sampler: its steps must be random.
-        reward: see `RewardFn`; asked for finished samples only.
+        reward: see `RewardFn`; scores finished samples only.
         forwards: network evaluations per prompt; never exceeded.
         mode: "sample" is DTS, "search" DTS*.
         strength: inverse temperature of the values.
@@ -208,7 +213,7 @@ def tree_search(
     forest = _Forest(Counted(sampler, batch), reward, policy, seed)
     while forest.round(forwards, parallel):
         pass
-    return [forest.found(prompt) for prompt in range(sampler.prompts)]
+    return [forest.particles(prompt) for prompt in range(sampler.prompts)]
 
 
 class _Forest:
@@ -219,7 +224,7 @@ class _Forest:
         sampler = run.sampler
         branches = tuple(sampler.branches(i) for i in range(sampler.steps))
         self._trees = [
-            Tree(sampler.steps, branches, policy, np.random.default_rng(derive(seed, prompt, _WALKS)))
+            Tree(sampler.steps, branches, policy, np.random.default_rng(derive(seed, prompt, WALKS)))
             for prompt in range(sampler.prompts)
         ]
         self._leaves: list[list[tuple[Node, Any, Score]]] = [[] for _ in self._trees]
@@ -243,15 +248,15 @@ class _Forest:
             self._score(self._roll_out(chosen, np.array(prompts)), np.array(prompts))
         return bool(self._growing)
 
-    def found(self, prompt: int) -> Found:
+    def particles(self, prompt: int) -> Particles:
         """The finished samples of one tree."""
         leaves = self._leaves[prompt]
-        drawn = {id(node): log_weight for node, log_weight in self._trees[prompt].draws()}
-        return Found(
+        log_weights = {id(node): log_weight for node, log_weight in self._trees[prompt].draws()}
+        return Particles(
             latents=torch.stack([_state(node) for node, _, _ in leaves]),
             media=[one for _, one, _ in leaves],
             scores=[score for _, _, score in leaves],
-            log_weights=normalised(np.array([drawn.get(id(node), -np.inf) for node, _, _ in leaves])),
+            log_weights=normalised(np.array([log_weights.get(id(node), -np.inf) for node, _, _ in leaves])),
             spent=self._run.spent(prompt),
             details={
                 "rollouts": float(len(leaves)),
@@ -260,7 +265,7 @@ class _Forest:
             },
         )
 
-    def _roll_out(self, fronts: Sequence[Node], prompts: np.ndarray) -> list[Node]:
+    def _roll_out(self, fronts: Sequence[Node], prompts: Rows) -> list[Node]:
         """From each node a chain of new ones down to a finished sample; equal levels share a batch."""
         fronts = list(fronts)
         order = np.array([len(self._leaves[p]) for p in prompts]) + _repeats(prompts)
@@ -280,7 +285,7 @@ class _Forest:
                 fronts[k] = parent.grow(state)
         return fronts
 
-    def _predicted(self, nodes: Sequence[Node], level: int, prompts: np.ndarray) -> torch.Tensor:
+    def _predicted(self, nodes: Sequence[Node], level: int, prompts: Rows) -> torch.Tensor:
         fresh = [k for k, node in enumerate(nodes) if node.predicted is None]
         if fresh:
             states = torch.stack([_state(nodes[k]) for k in fresh])
@@ -288,9 +293,9 @@ class _Forest:
                 nodes[k].predicted = one
         return torch.stack([node.predicted for node in nodes if node.predicted is not None])
 
-    def _score(self, leaves: Sequence[Node], prompts: np.ndarray) -> None:
+    def _score(self, leaves: Sequence[Node], prompts: Rows) -> None:
         media = self._run.decode(torch.stack([_state(leaf) for leaf in leaves]), prompts)
-        scores = self._run.ask(self._reward, media, prompts)
+        scores = self._run.score(self._reward, media, prompts)
         for leaf, prompt, one, score in zip(leaves, prompts, media, scores, strict=True):
             self._leaves[prompt].append((leaf, one, score))
             if score.ok:
@@ -312,7 +317,7 @@ def _state(node: Node) -> torch.Tensor:
     return node.state
 
 
-def _repeats(prompts: np.ndarray) -> np.ndarray:
+def _repeats(prompts: Rows) -> Rows:
     """How often each entry has occurred before it; equal entries lie next to each other."""
     return np.arange(len(prompts)) - np.searchsorted(prompts, prompts)
 

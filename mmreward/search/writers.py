@@ -1,15 +1,14 @@
-"""Writers: from a prompt, its picture and a critique to a better prompt. A model may write it, or a rule.
+"""Critics and writers of `refine`: complaints about a picture from its scores, and better prompts from those.
 
-A writer is given the original prompt every time, so that revisions of revisions do not wander off, and what
-it writes is checked by `bounded`. It raises `Unscorable` when it has nothing to offer.
+- A critic is a reward whose `parts` are the dimensions it judges (`critique`: aspects on the judge's scale;
+  `checklist`: questions, 1 for the right answer); a reward without parts has its value as its only dimension.
+  Nothing here knows a reward's inside beyond its parts.
+- A wish is what a checklist question wanted the picture to show, in words that may stand in a prompt: rules,
+  no model.
+- A writer gets a prompt, its picture and the critique, and gives a better prompt: a rule (`emphasise`) or a
+  model (`vlm_writer`). It is given the original prompt every time, so that revisions of revisions do not
+  wander off, and its text is checked by `bounded`. It raises `Unscorable` when it has nothing to offer.
 """
-
-# FOLDED mmreward/tune/refine/wishes.py: What a checklist question asked a picture to show, in words that may stand in a prompt. Rules, no model.
-# FOLDED mmreward/tune/refine/critics.py: What critics have against a picture, from their scores. Knows no reward's inside beyond its parts.
-#
-# A critic is a reward whose `parts` are the dimensions it judges (`critique`: aspects on the judge's scale;
-# `checklist`: questions, 1 for the right answer); one without parts has its value as its only dimension.
-#
 
 import math
 import re
@@ -24,38 +23,7 @@ from ..registry import Reward
 from ..rewards.judged.checklist import checks_of
 from ..types import Sample, Score
 
-NUMBERS = ("", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-COUNTED = re.compile(r"how many (?P<what>.+?) (?:are|is) (?:there|visible|shown)\b", re.IGNORECASE)
-PRESENT = re.compile(r"(?:is|are) there (?P<what>.+?)\?", re.IGNORECASE)
-STATED = re.compile(r"(?:is|are) (?P<what>the .+?)\?", re.IGNORECASE)
-PLACE = re.compile(r"\s+(?:in|on) (?:the|this) (?:picture|image|photo|clip|video)$", re.IGNORECASE)
-ARTICLE = re.compile(r"\bthe\s+", re.IGNORECASE)
-
-
-def wish_of(question: str, answer: str) -> str:
-    """ "Is there a red circle?" with "yes" is "a red circle"; empty where no rule applies.
-
-    Nothing is made of questions whose right answer is "no" or 0: naming what must not be there puts it into
-    the picture.
-    """
-    if answer.isdigit() and 0 < int(answer) < len(NUMBERS) and (found := COUNTED.match(question)):
-        what = found["what"].removesuffix("s") if answer == "1" else found["what"]
-        return f"{NUMBERS[int(answer)]} {what}"
-    if answer == "yes" and (found := PRESENT.match(question) or STATED.match(question)):
-        article = "a " if question.lower().startswith("is") else ""
-        return ARTICLE.sub(article, PLACE.sub("", found["what"]))
-    return ""
-
-
-def wishes_of(sample: Sample) -> dict[str, str]:
-    """Wish of each entry of the sample's own checklist, by the entry's name; empty when it has none."""
-    if "checklist" not in sample.meta:
-        return {}
-    try:
-        checks = checks_of(sample, {})
-    except Unscorable:  # the critic fails on it, and its score says why
-        return {}
-    return {name: wish_of(check.question, check.answer) for name, check in checks.items()}
+# --- critics ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,35 +56,35 @@ class Complaint(NamedTuple):
     dimension: str
     value: float
     wish: str
-    """What should have been there, in words that may stand in a prompt; empty when that is not known."""
+    """The missing thing in words that may stand in a prompt; empty when no rule gives any."""
 
 
 @dataclass(frozen=True, slots=True)
 class Critique:
-    """What all critics say of one picture."""
+    """Scores of one picture by all critics, and their complaints."""
 
     scores: Mapping[str, Score]
     complaints: tuple[Complaint, ...]
 
     @property
     def failed(self) -> dict[str, Score]:
-        """The critics that failed, by name; one to whom the picture does not apply ("na") has not."""
+        """The critics that failed, by name; a critic that does not apply to the picture ("na") has not."""
         return {name: score for name, score in self.scores.items() if not score.ok and score.status != "na"}
 
     @property
-    def content(self) -> bool:
-        """Whether some critic spoke, none failed and none complains."""
-        spoke = any(score.ok for score in self.scores.values())
-        return spoke and not self.failed and not self.complaints
+    def satisfied(self) -> bool:
+        """True when some critic gave a score, none failed and none complains."""
+        scored = any(score.ok for score in self.scores.values())
+        return scored and not self.failed and not self.complaints
 
     @property
     def words(self) -> str:
-        """The critics' own words."""
+        """The critics' notes, a line each."""
         return "\n".join(score.note for score in self.scores.values() if score.ok and score.note)
 
 
-def criticised(sample: Sample, scores: Mapping[str, Score], critics: Mapping[str, Critic]) -> Critique:
-    """The critique that these scores of the sample's picture amount to, one score per critic."""
+def critique_of(sample: Sample, scores: Mapping[str, Score], critics: Mapping[str, Critic]) -> Critique:
+    """Critique of the sample's picture from its scores, one per critic."""
     wishes = wishes_of(sample)
     complaints = []
     for name, critic in critics.items():
@@ -130,6 +98,44 @@ def criticised(sample: Sample, scores: Mapping[str, Score], critics: Mapping[str
     return Critique(scores, tuple(complaints))
 
 
+# --- wishes -------------------------------------------------------------------------------------------------
+
+NUMBERS = ("", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+COUNTED = re.compile(r"how many (?P<what>.+?) (?:are|is) (?:there|visible|shown)\b", re.IGNORECASE)
+PRESENT = re.compile(r"(?:is|are) there (?P<what>.+?)\?", re.IGNORECASE)
+STATED = re.compile(r"(?:is|are) (?P<what>the .+?)\?", re.IGNORECASE)
+PLACE = re.compile(r"\s+(?:in|on) (?:the|this) (?:picture|image|photo|clip|video)$", re.IGNORECASE)
+ARTICLE = re.compile(r"\bthe\s+", re.IGNORECASE)
+
+
+def wish_of(question: str, answer: str) -> str:
+    """Wish behind a question: "a red circle" of "Is there a red circle?" and "yes"; empty without a rule.
+
+    No wish is made of questions whose right answer is "no" or 0: naming what must not be there puts it into
+    the picture.
+    """
+    if answer.isdigit() and 0 < int(answer) < len(NUMBERS) and (found := COUNTED.match(question)):
+        what = found["what"].removesuffix("s") if answer == "1" else found["what"]
+        return f"{NUMBERS[int(answer)]} {what}"
+    if answer == "yes" and (found := PRESENT.match(question) or STATED.match(question)):
+        article = "a " if question.lower().startswith("is") else ""
+        return ARTICLE.sub(article, PLACE.sub("", found["what"]))
+    return ""
+
+
+def wishes_of(sample: Sample) -> dict[str, str]:
+    """Wishes of the sample's own checklist by the entry's name; empty when it has none."""
+    if "checklist" not in sample.meta:
+        return {}
+    try:
+        checks = checks_of(sample, {})
+    except Unscorable:  # the critic fails on it, and its score says why
+        return {}
+    return {name: wish_of(check.question, check.answer) for name, check in checks.items()}
+
+
+# --- writers ------------------------------------------------------------------------------------------------
+
 INSTRUCTION = """A text-to-image model was given this prompt:
 {current}
 The picture it drew was meant to show:
@@ -141,12 +147,12 @@ contradicts it, and stress what went wrong. Answer with the prompt alone, on one
 PREAMBLE = re.compile(r"^(?:(?:the |a )?(?:revised|better|new|improved|final)? ?prompt\s*(?:is)?:)\s*", re.I)
 QUOTES = "\"'`*\u201c\u201d \t"
 COMMON = frozenset(["a", "an", "the", "and", "or", "of", "in", "on", "at", "with", "to", "is", "are", "one"])
-"""Words that say nothing about what a prompt asks for."""
+"""Words without a meaning of their own, left out of `content_words`."""
 JOINT = re.compile(r",\s*(?:and\s+)?|\s+and\s+")
 
 
-class Ask(NamedTuple):
-    """What a writer is told."""
+class RevisionRequest(NamedTuple):
+    """Input of a writer: the prompt, its picture, and the critique."""
 
     original: str
     current: str
@@ -155,12 +161,12 @@ class Ask(NamedTuple):
     critique: Critique
 
 
-Writer = Callable[[Ask], Awaitable[str]]
-"""Runs inside an engine."""
+Writer = Callable[[RevisionRequest], Awaitable[str]]
+"""From a request to a prompt; runs inside an engine."""
 
 
 def emphasise(style: Literal["lead", "append"] = "lead") -> Writer:
-    """A rule: stress those parts of the original prompt that failed checklist questions asked for.
+    """Rule-based writer: stress those parts of the original prompt that failed checklist questions asked for.
 
     "lead" moves them to the front and changes no word; a prompt that is one phrase stays as it is. "append"
     repeats them at the end, which a small model takes for more things to draw: over 48 prompts on mini-flow
@@ -173,15 +179,21 @@ def emphasise(style: Literal["lead", "append"] = "lead") -> Writer:
     if style not in ("lead", "append"):
         raise ValueError(f"style is 'lead' or 'append', not {style!r}")
 
-    async def write(ask: Ask) -> str:
-        wishes = [complaint.wish for complaint in ask.critique.complaints]
+    async def write(request: RevisionRequest) -> str:
+        wishes = [complaint.wish for complaint in request.critique.complaints]
         # A wish that names what the original does not would change what is asked for.
         wishes = [
-            wish for wish in dict.fromkeys(wishes) if (w := content(wish)) and w <= content(ask.original)
+            wish
+            for wish in dict.fromkeys(wishes)
+            if (words := content_words(wish)) and words <= content_words(request.original)
         ]
         if not wishes:
             raise Unscorable("no complaint says what in the prompt to stress", "na")
-        return _lead(ask.original, wishes) if style == "lead" else f"{ask.original}, {' and '.join(wishes)}"
+        return (
+            _lead(request.original, wishes)
+            if style == "lead"
+            else f"{request.original}, {' and '.join(wishes)}"
+        )
 
     return write
 
@@ -195,25 +207,25 @@ def vlm_writer(
     seed: int = 0,
     dtype: str = "float32",
 ) -> Writer:
-    """A language model that reads the critique and writes the prompt.
+    """Writer that is a language model: it reads the critique and writes the prompt.
 
     Args:
         model: a hub id, a folder or MODEL@URL for a served one, as for `models.vlm`. (mini-vlm writes the
             sentences of its own world only.)
         see: show it the picture as well.
-        max_tokens: where it is cut off; then the revision has failed.
+        max_tokens: its text is cut off there; then the revision has failed.
         temperature: of the sampling; 0 is greedy.
         seed: of the sampling.
         dtype: of a local model.
     """
     vlm = models.vlm(model, dtype=dtype)
 
-    async def write(ask: Ask) -> str:
+    async def write(request: RevisionRequest) -> str:
         text = INSTRUCTION.format(
-            current=ask.current, original=ask.original, complaints=complaints_of(ask.critique)
+            current=request.current, original=request.original, complaints=complaints_of(request.critique)
         )
         written = await vlm.write(
-            ask.picture if see else None, text, max_tokens=max_tokens, temperature=temperature, seed=seed
+            request.picture if see else None, text, max_tokens=max_tokens, temperature=temperature, seed=seed
         )
         if not written.finished:
             raise Unscorable(f"cut off after {written.tokens} tokens: {written.text[:200]}", "unparsable")
@@ -223,7 +235,7 @@ def vlm_writer(
 
 
 def complaints_of(critique: Critique) -> str:
-    """The complaints, one a line, and then the critics' own words."""
+    """The complaints, a line each, and then the critics' notes."""
     lines = [
         f"- {complaint.dimension} (score {complaint.value:g})"
         + (f": it should show {complaint.wish}" if complaint.wish else "")
@@ -251,14 +263,14 @@ def bounded(text: str, original: str, *, max_chars: int, keep_words: float) -> s
         raise Unscorable("the writer wrote nothing", "unparsable")
     if len(tidy) > max_chars:
         raise Unscorable(f"the revision has {len(tidy)} characters, above {max_chars}", "out_of_range")
-    asked = content(original)
-    kept = len(asked & content(tidy)) / len(asked) if asked else 1.0
+    words = content_words(original)
+    kept = len(words & content_words(tidy)) / len(words) if words else 1.0
     if kept < keep_words:
         raise Unscorable(f"the revision keeps {kept:.0%} of the prompt's words: {tidy[:200]}", "out_of_range")
     return tidy
 
 
-def content(text: str) -> frozenset[str]:
+def content_words(text: str) -> frozenset[str]:
     """The words that carry meaning, in lower case and without a plural's s."""
     words = re.findall(r"[^\W_]+", text.lower())
     return frozenset(word.removesuffix("s") for word in words if word not in COMMON)
@@ -267,7 +279,9 @@ def content(text: str) -> frozenset[str]:
 def _lead(original: str, wishes: list[str]) -> str:
     """The original's phrases, those that hold a wish first; it is a list of phrases, or stays as it is."""
     phrases = [phrase.strip() for phrase in JOINT.split(original) if phrase.strip()]
-    first = [phrase for phrase in phrases if any(content(wish) <= content(phrase) for wish in wishes)]
+    first = [
+        phrase for phrase in phrases if any(content_words(wish) <= content_words(phrase) for wish in wishes)
+    ]
     rest = [phrase for phrase in phrases if phrase not in first]
     if not first or not rest:
         raise Unscorable("the prompt is one phrase: nothing to move to its front", "na")

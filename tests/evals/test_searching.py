@@ -1,14 +1,26 @@
+import numpy as np
 import pytest
 from mmreward.evals.studies import searching
-from mmreward.evals.studies.searching import PLAIN, SearchRow, measure, set_up, table
+from mmreward.evals.studies.searching import PLAIN, SearchRow, measure, set_up, table, with_expectations
 
 
 def test_table_compares_with_the_first_row():
-    lines = table(
-        [SearchRow(PLAIN, 24.0, 1.0, 20, 40, 1.0), SearchRow("best of 4", 96.0, 4.0, 26, 40, 4.0)]
-    ).split("\n")
-    assert lines[2] == "| one sample | 24 | 1.0 | 50.0 % (35 to 65) | +0.0 | +0.0 |"
-    assert lines[3] == "| best of 4 | 96 | 4.0 | 65.0 % (50 to 78) | +15.0 | +15.6 |"
+    rows = [
+        SearchRow(PLAIN, 24.0, 1.0, 20, 40, 1.0, 0.71, 0.0),
+        SearchRow("FK steering", 96.0, 4.0, 26, 40, 4.0),
+    ]
+    lines = table(rows).split("\n")
+    assert lines[2] == "| one sample | 24 | 1.0 | 50.0 % (35 to 65) | +0.0 | +0.0 | 0.710 | 0.000 |"
+    assert lines[3] == "| FK steering | 96 | 4.0 | 65.0 % (50 to 78) | +15.0 | +15.6 |  |  |"
+
+
+def test_expectations_come_from_the_longest_run_of_independent_samples():
+    plain = SearchRow(PLAIN, 24.0, 1.0, 0, 2, 1.0)
+    rows = [plain, plain._replace(name="FK steering"), plain._replace(name="best of 3")]
+    one, steered, three = with_expectations(rows, [[[0.2], [0.5]], (), [[0.2, 0.8, 0.5], [0.5, np.nan, 0.1]]])
+    assert one.expected == pytest.approx(0.5) and one.kl == 0.0  # the mean, of the caption without a failure
+    assert three.expected == pytest.approx(0.8) and three.kl == pytest.approx(np.log(3) - 2 / 3)
+    assert steered.expected is None and steered.kl is None
 
 
 def test_methods_are_measured_and_their_budgets_kept(engine):
@@ -17,6 +29,8 @@ def test_methods_are_measured_and_their_budgets_kept(engine):
     assert (plain.forwards, plain.calls) == (24, 1)
     assert (four.forwards, four.calls) == (96, 4)
     assert 96 < tree.forwards <= task.budget
+    assert plain.expected < four.expected <= 1 and four.kl == pytest.approx(np.log(4) - 3 / 4)
+    assert tree.expected is None
     assert 0 <= plain.right <= plain.number == 2
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from mmreward.assets import ASSETS
 from mmreward.evals.studies.vlm_exam import (
     DIALOGUES,
     EXAMINED,
@@ -21,7 +22,6 @@ from mmreward.evals.studies.vlm_rl import VlmConfig
 from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 
 from mmreward.data.routing import Router
-from mmreward.assets import ASSETS
 
 RECIPES = sorted((Path(__file__).parents[2] / "configs" / "vlm").glob("mini-*.yaml"))
 EVERY = tuple(DIALOGUES)

@@ -11,6 +11,7 @@ from mmreward.generators.mini_flow import MiniFlow
 from mmreward import Sample, Score, load
 from mmreward.generator import Conditioning
 from mmreward.sampling import sample
+from mmreward.search.job import Spent
 from mmreward.search.reno import chi_energy, optimise_noise
 from mmreward.search.reno_terms import Reno, Term, Transform
 
@@ -160,7 +161,7 @@ def test_the_last_iteration_is_not_stepped():
     found = optimise(["low"], iterations=1)
     assert float(found.curves.distance[0]) == 0.0 and found.best == (0,)
     torch.testing.assert_close(found.pixels, found.start)
-    assert found.spent == (1, 0, 1, 1)
+    assert found.spent == Spent(forwards=1, backwards=0, decodes=1, calls=1)
 
 
 def test_a_latent_that_breaks_stops_and_the_others_go_on():
@@ -230,7 +231,8 @@ def test_checkpointing_changes_the_cost_and_nothing_else():
     with_it = optimise(["low"], steps=3, checkpoint=True, iterations=5)
     without = optimise(["low"], steps=3, checkpoint=False, iterations=5)
     torch.testing.assert_close(with_it.latents, without.latents)
-    assert with_it.spent == (27, 12, 5, 5) and without.spent == (15, 12, 5, 5)
+    assert with_it.spent == Spent(forwards=27, backwards=12, decodes=5, calls=5)
+    assert without.spent == Spent(forwards=15, backwards=12, decodes=5, calls=5)
 
 
 def test_what_is_counted_is_what_the_network_does():

@@ -9,6 +9,7 @@ from support.search_toys import Walk, rewarding
 
 from mmreward import Score
 from mmreward.search.best_of_n import best_of_n, expected_max, kl_bound, soft_best_of_n
+from mmreward.search.job import Spent
 
 itself = rewarding(float)
 
@@ -49,7 +50,7 @@ def test_takes_the_maximum_and_counts_what_it_spends():
     walk = Walk(steps=3, prompts=2, forwards=2)
     first, second = best_of_n(walk, itself, n=5, batch=4)
     assert first.best == int(first.latents[:, 0].argmax())
-    assert first.spent == second.spent == (5 * 3 * 2, 5, 5)
+    assert first.spent == second.spent == Spent(forwards=5 * 3 * 2, decodes=5, calls=5)
     assert max(walk.asked) <= 4
     assert not np.allclose(first.media, second.media)
 

@@ -1,6 +1,7 @@
 """`mmreward search` and `mmreward refine`: strict configs, what a run leaves behind, and real processes."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -17,7 +18,8 @@ from mmreward.config import load_yaml
 from mmreward.data.results import about, read
 from mmreward.data.rows import read_rows
 from mmreward.search.config import RefineConfig, SearchConfig, read_prompts
-from mmreward.search.run import METHODS, critics_of, refine_file, search_file, writer_of
+from mmreward.search.methods import METHODS
+from mmreward.search.run import critics_of, refine_file, search_file, writer_of
 
 CONFIGS = Path(str(files("mmreward.configs")))
 REFINEMENTS = sorted(CONFIGS.glob("search/*refine*.yaml"))
@@ -98,6 +100,48 @@ def test_best_of_n_leaves_pictures_samples_scores_and_history(tmp_path, search):
     assert skipped == {"id": "000002", "problem": "the sample's prompt is blank"}
     assert "2 prompts, 4 pictures, 4 forward passes" in said and "skipped 000002" in said
     assert "2 of 2" in said and about(out / "scores.parquet")["data"] == "samples.jsonl"
+
+
+def test_best_of_n_says_what_fewer_pictures_would_have_given(tmp_path, search):
+    search["method"] = {"name": "best-of-n", "n": 3}
+    said = search_file(written(tmp_path, search), mini_flow)
+    totals = {row.id: row.value for row in read(tmp_path / "run" / "scores.parquet") if row.reward == "total"}
+    means = []
+    for record in lines(tmp_path / "run" / "history.jsonl"):
+        low, middle, high = sorted(value for name, value in totals.items() if name.startswith(record["id"]))
+        expected = [(low + middle + high) / 3, (middle + 2 * high) / 3, high]
+        assert record["expected_max"] == pytest.approx(expected, abs=1e-6)
+        assert record["kl_bound"] == pytest.approx(math.log(3) - 2 / 3)
+        means.append(expected)
+    curve = ", ".join(f"{(a + b) / 2:.3f}" for a, b in zip(*means, strict=True))
+    assert f"expected best total of 1, 2, 3 pictures: {curve} (2 of 2 prompts); " in said
+    assert "KL from the generator at most 0.432 nats" in said
+
+
+def test_a_temperature_makes_best_of_n_a_draw(tmp_path, search):
+    chosen = {}
+    for name, temperature in {"best": None, "cold": 1e-9, "hot": 1e9}.items():
+        search["method"] = {"name": "best-of-n", "n": 6, "temperature": temperature}
+        search["out"] = str(tmp_path / name)
+        search_file(written(tmp_path, search), mini_flow)
+        chosen[name] = [record["best"] for record in lines(tmp_path / name / "history.jsonl")]
+        rows = list(read_rows(tmp_path / name / "samples.jsonl"))
+        assert [row.id for row in rows if row.sample.meta["chosen"]] == chosen[name]
+    assert chosen["cold"] == chosen["best"] != chosen["hot"]
+
+
+def test_checks_of_fk_steering_may_be_states_or_a_budget(tmp_path, search):
+    forwards = {}
+    for name, checks in {"number": 2, "states": [1, 3], "budget": {"forwards": 20, "price": 3}}.items():
+        search |= {"method": {"name": "fk-steering", "particles": 2, "checks": checks}, "steps": 4}
+        search["out"] = str(tmp_path / name)
+        search_file(written(tmp_path, search), mini_flow)
+        forwards[name] = [record["forwards"] for record in lines(tmp_path / name / "history.jsonl")]
+    assert forwards == dict.fromkeys(forwards, [4 + 2 * 4] * 2)
+    search |= {"method": {"name": "fk-steering", "checks": {"forwards": 16, "price": 3}}}
+    search["out"] = str(tmp_path / "poor")
+    with pytest.raises(ValueError, match="16 do not pay for one"):
+        search_file(written(tmp_path, search), mini_flow)
 
 
 @pytest.mark.parametrize(
@@ -217,6 +261,7 @@ def test_refine_writes_every_round(tmp_path, refinement):
         ({"method": {"n": 3}}, "method.*needs the key 'name'"),
         ({"method": {"name": "best-of-n", "m": 3}}, "method: unknown key 'm': there are n"),
         ({"method": {"name": "best-of-n", "n": 0}}, "method: n must be at least 1, not 0"),
+        ({"method": {"name": "best-of-n", "temperature": 0}}, "method: temperature must be above 0"),
         ({"method": {"name": "best-of-n", "n": "many"}}, "method: n: .*got 'many'"),
         ({"method": {"name": "reno", "iteration": 3}}, "unknown key 'iteration': did you mean 'iterations'"),
         ({"method": {"name": "reno", "steps": 3}}, "method: unknown key 'steps'"),
@@ -295,7 +340,7 @@ def test_shipped_searches_are_valid(path):
 
     config = load_yaml(path, SearchConfig)
     _check_rewards(config.rewards, config.held_out)
-    known = inspect.signature(METHODS[config.method["name"]].settings).parameters
+    known = inspect.signature(METHODS[config.method["name"]]).parameters
     assert set(config.method) - {"name"} <= set(known) - {"steps", "guidance"}
 
 

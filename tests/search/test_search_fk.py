@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from support.search_toys import Walk, rewarding
 
 from mmreward.search.fk import Affordable, Lineages, fk_steering
+from mmreward.search.job import Spent
 from mmreward.search.particles import effective_size, normalised, systematic
 
 itself = rewarding(float)
@@ -161,7 +162,7 @@ def test_prompts_do_not_change_each_other_and_costs_are_counted():
     walk = Walk(steps=8, prompts=3, forwards=2)
     together, alone = fk_steering(walk, itself, checks=4), fk_steering(Walk(steps=8, forwards=2), itself)
     assert together[0].media == alone[0].media
-    assert together[1].spent == (4 * 8 * 2, 4 * 4, 4 * 4)
+    assert together[1].spent == Spent(forwards=4 * 8 * 2, decodes=4 * 4, calls=4 * 4)
 
 
 def test_affordable_checks():
@@ -170,7 +171,7 @@ def test_affordable_checks():
     with pytest.raises(ValueError, match="do not pay for one"):
         Affordable(forwards=80, price=1).checks(4, 10, 2)
     (found,) = fk_steering(Walk(steps=10, forwards=2), itself, checks=Affordable(100, 1))
-    assert found.spent == (80, 20, 20)
+    assert found.spent == Spent(forwards=80, decodes=20, calls=20)
 
 
 class Ode(Walk):

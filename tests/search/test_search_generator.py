@@ -6,13 +6,13 @@ import torch
 from mmreward.generators.mini_flow import MiniFlow
 
 from mmreward import Sample, load
-from mmreward.compose import Recipe
+from mmreward.compose import Recipe, weights_of
 from mmreward.mini import flow, tasks
 from mmreward.sampling import sample
 from mmreward.search.best_of_n import best_of_n
 from mmreward.search.fk import fk_steering
 from mmreward.search.guided import PixelTerm, RewardGuided
-from mmreward.search.particles import engine_reward
+from mmreward.search.job import Selection
 from mmreward.search.sampler import generator_sampler
 from mmreward.search.tree import tree_search
 from mmreward.tune.kernels import kernel
@@ -34,7 +34,12 @@ def reward(engine):
         Sample(id=str(k), prompt=prompt, meta={"checklist": check})
         for k, (prompt, check) in enumerate(zip(PROMPTS, checks, strict=True))
     ]
-    return engine_reward(engine, load("checklist", judge="mini-vlm", soft=True), samples)
+    return selection(engine, load("checklist", judge="mini-vlm", soft=True)).reward_fn(samples)
+
+
+def selection(engine, *rewards, **weights):
+    named = dict(zip(weights or ("reward",), rewards, strict=True))
+    return Selection(engine, named, Recipe(weights=weights or weights_of(named, {})))
 
 
 def test_an_ode_gives_what_plain_sampling_gives(generator):
@@ -93,11 +98,9 @@ def test_rewards_are_combined_negated_and_fail_by_row(engine):
 
     samples = [Sample(prompt="a red circle")]
     loaded = load("oracle")
-    with pytest.raises(ValueError, match="a recipe is needed"):
-        engine_reward(engine, {"a": loaded, "b": loaded}, samples)
-    total = engine_reward(engine, {"a": loaded, "b": loaded}, samples, Recipe(weights={"a": 1.0, "b": 2.0}))
+    total = selection(engine, loaded, loaded, a=1.0, b=2.0).reward_fn(samples)
     assert total([Media(pictures[0])], np.array([0]))[0].value == 0
-    failing = engine_reward(engine, loaded, [Sample(prompt="not a caption")])
+    failing = selection(engine, loaded).reward_fn([Sample(prompt="not a caption")])
     assert not failing([Media(pictures[0])], np.array([0]))[0].ok
 
 
@@ -109,7 +112,7 @@ def test_a_lower_is_better_reward_is_negated(engine):
     async def darkness(sample):
         return Score(0.25)
 
-    reward = engine_reward(engine, toy(darkness, higher_is_better=False), [Sample(prompt="a")])
+    reward = selection(engine, toy(darkness, higher_is_better=False)).reward_fn([Sample(prompt="a")])
     assert reward([Media(np.zeros((4, 4, 3), np.uint8))], np.array([0]))[0].value == -0.25
 
 

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from mmreward.search.config import entry
 from mmreward.search.reno_terms import (
     ADAM_EPS,
     TRANSFORMS,
@@ -12,7 +13,6 @@ from mmreward.search.reno_terms import (
     Term,
     clipped,
     standardised,
-    transform_named,
     weighed,
 )
 
@@ -39,7 +39,7 @@ def brightness(pixels, prompts):
     ],
 )
 def test_losses_of_published_code(name, weight, reward, loss):
-    term = Term(lambda pixels, prompts: torch.full((1,), reward), weight, transform_named(name))
+    term = Term(lambda pixels, prompts: torch.full((1,), reward), weight, TRANSFORMS[name])
     total, raw = weighed({"r": term}, PIXELS[:1], PROMPTS[:1])
     assert float(total) == pytest.approx(loss, abs=1e-6) and float(raw["r"]) == pytest.approx(reward)
 
@@ -65,7 +65,7 @@ def test_standardised_terms_weigh_the_same_whatever_their_scale():
 
 def test_what_cannot_be_a_term_is_named():
     with pytest.raises(ValueError, match="did you mean 'reno-clip'"):
-        transform_named("reno_clip")
+        entry("reno_clip", TRANSFORMS, "transform")
     with pytest.raises(ValueError, match="weight of a term is nan"):
         Term(brightness, math.nan)
     with pytest.raises(ValueError, match=r"flat gives rewards of shape \(\) for 4 pictures"):

@@ -9,14 +9,14 @@ from mmreward import Media, Sample, Score, Unscorable
 from mmreward.models.vlms.answers import Written
 from mmreward.search import writers
 from mmreward.search.writers import (
-    Ask,
     Complaint,
     Critic,
     Critique,
+    RevisionRequest,
     answer_of,
     bounded,
-    content,
-    criticised,
+    content_words,
+    critique_of,
     emphasise,
     vlm_writer,
     wish_of,
@@ -31,7 +31,7 @@ def critique(*wishes):
 
 
 def revised(engine, writer, original, *wishes, current=None):
-    ask = Ask(original, current or original, None, critique(*wishes))
+    ask = RevisionRequest(original, current or original, None, critique(*wishes))
 
     async def run():
         return await writer(ask)
@@ -74,16 +74,16 @@ def test_dimensions_below_the_threshold_are_complaints():
     critics = {"answers": Critic(toy(judge, "a"), 1.0), "look": Critic(toy(judge, "b"), 0.5)}
     sample = Sample(meta={"checklist": [{"question": "Is there a dog?", "answer": "yes", "name": "dog"}]})
     scores = {"answers": Score(0.5, {"dog": 0.0, "cat": 1.0}), "look": Score(0.4, note="dull")}
-    found = criticised(sample, scores, critics)
+    found = critique_of(sample, scores, critics)
     assert found.complaints == (Complaint("dog", 0.0, "a dog"), Complaint("look", 0.4, ""))
-    assert not found.content and found.words == "dull"
+    assert not found.satisfied and found.words == "dull"
     good = {"answers": Score(1.0, {"dog": 1.0}), "look": Score(0.5)}
-    assert criticised(sample, good, critics).content
-    assert criticised(sample, {**good, "look": Score.failed("na", "no")}, critics).content
-    broken = criticised(sample, {**good, "look": Score.failed("timeout", "slow")}, critics)
-    assert not broken.content and list(broken.failed) == ["look"]
+    assert critique_of(sample, good, critics).satisfied
+    assert critique_of(sample, {**good, "look": Score.failed("na", "no")}, critics).satisfied
+    broken = critique_of(sample, {**good, "look": Score.failed("timeout", "slow")}, critics)
+    assert not broken.satisfied and list(broken.failed) == ["look"]
     nobody = {"answers": Score.failed("na", ""), "look": Score.failed("na", "")}
-    assert not criticised(sample, nobody, critics).content
+    assert not critique_of(sample, nobody, critics).satisfied
 
 
 def test_a_critic_that_compares_or_has_no_threshold_is_refused():
@@ -99,7 +99,7 @@ def test_a_critic_that_compares_or_has_no_threshold_is_refused():
 def test_lead_moves_what_failed_to_the_front_and_changes_no_word(engine):
     text = revised(engine, emphasise(), LIST, "a green triangle", "two blue squares")
     assert text == "two blue squares, a green triangle and a red circle"
-    assert content(text) == content(LIST)
+    assert content_words(text) == content_words(LIST)
 
 
 def test_append_repeats_it_at_the_end(engine):
@@ -139,7 +139,7 @@ def test_a_model_is_told_the_original_and_the_complaints(engine, monkeypatch):
     notes = {"critic": Score(0.0, note="where is the dog")}
     complaints = (Complaint("q1: Is there a dog?", 0.0, "a dog"),)
     picture = Media(b"png")
-    ask = Ask("a dog", "one dog, large", picture, Critique(notes, complaints))
+    ask = RevisionRequest("a dog", "one dog, large", picture, Critique(notes, complaints))
 
     async def run(writer):
         return await writer(ask)
