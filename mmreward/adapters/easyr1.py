@@ -36,7 +36,7 @@ def compute_score(
         reward_inputs: {"response", "response_length", "ground_truth"} each.
         rewards: a path, a name, a mapping, or a `Scorer`; nothing where every envelope has its own route.
         weights: of several rewards.
-        failed: what a failed score is; see `numbers.Failed`.
+        failed: what a failed score is; see `scorer.Failed`.
         timeout: seconds one score may take.
 
     Raises:

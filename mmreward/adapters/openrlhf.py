@@ -32,7 +32,7 @@ def reward(
     Args:
         rewards: see `Scorer`.
         weights: of several rewards.
-        failed: what a failed score is; see `numbers.Failed`.
+        failed: what a failed score is; see `scorer.Failed`.
         timeout: seconds one score may take.
 
     Raises:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..config import without_nulls
 from ..data import vtriune
 from ..data.rows import sample_of
 from ..types import Sample
@@ -62,7 +63,7 @@ def sample_of_row(row: Mapping[str, Any], name: str, columns: Mapping[str, str])
     Raises:
         ValueError: text that is not JSON, a column of the wrong type, or as `vtriune.columns_of`.
     """
-    left = present(row)
+    left = without_nulls(row)
     asked = left.get("prompt")
     if not isinstance(asked, str):
         # V-Triune, verl and ms-swift write a picture's place into the text.
@@ -111,15 +112,6 @@ def share(step: Any, total: Any) -> dict[str, float]:
     if not isinstance(step, int | float) or not isinstance(total, int | float) or not total > 0:
         return {}
     return {"progress": min(max(step / total, 0.0), 1.0)}
-
-
-def present(given: Any) -> Any:
-    """The same without the keys whose value is null, at any depth."""
-    if isinstance(given, Mapping):
-        return {key: present(value) for key, value in given.items() if value is not None}
-    if isinstance(given, list):
-        return [present(value) for value in given]
-    return given
 
 
 def spoken(messages: Any, role: str) -> str:
@@ -194,7 +186,7 @@ def _route(left: dict[str, Any]) -> Any:
 
 
 def _mapping(given: Any, what: str) -> dict[str, Any]:
-    value = present(_json(given, what)) if isinstance(given, str) else given or {}
+    value = without_nulls(_json(given, what)) if isinstance(given, str) else given or {}
     if not isinstance(value, Mapping):
         raise ValueError(f"{what} is {type(value).__name__}, not a mapping or JSON of one")
     return dict(value)

@@ -29,7 +29,7 @@ from ..monitor.outcomes import outcomes_of
 from ..rewards.judged.asking import WRITTEN
 from ..types import Score
 from .rows import Batch, batch_of, grouped, share, spoken
-from .scorer import Given, Once, Scorer, component, tell_failures
+from .scorer import Given, LastBatch, Scorer, component, report_failures
 
 LARGEST = 3.4e38
 """Of float32, TRL's type for rewards."""
@@ -95,7 +95,7 @@ def components(
 
     Args:
         rewards: see `reward`, as are the other arguments.
-        names: parts of a Router's total (`routes.PARTS`), or rewards; a component that a row has not is None.
+        names: parts of a Router's total (`compose.PARTS`), or rewards; a component that a row has not is None.
         weights: of the sum that `metrics` tells of.
         columns: see `reward`.
         num_generations: the same.
@@ -112,7 +112,7 @@ def components(
         raise ValueError(f"components are different names, one or more, not {', '.join(names) or 'none'}")
     scorer = Scorer(rewards, weights=weights, engine=engine, timeout=timeout)
     name = name or scorer.label
-    grading = Grading(scorer, name, dict(columns or {}), num_generations, metrics, Once())
+    grading = Grading(scorer, name, dict(columns or {}), num_generations, metrics, LastBatch())
     kind = AsyncFunction if asynchronous else Function
     return [kind(grading, f"{name}/{part}", part) for part in names]
 
@@ -126,7 +126,7 @@ class Grading:
     columns: Mapping[str, str]
     num_generations: int | None = None
     metrics: bool = True
-    once: Once[Routed] | None = None
+    shared: LastBatch[Routed] | None = None
 
     def batch(self, told: Mapping[str, Any]) -> Batch:
         completions, state = told["completions"], told.get("trainer_state")
@@ -157,17 +157,17 @@ class Grading:
             batch = self.batch(told)
             return self._logged(batch, self.scorer.score(batch), told)
 
-        return grade() if self.once is None else self.once.get(told["completions"], grade)
+        return grade() if self.shared is None else self.shared.get(told["completions"], grade)
 
     async def ascore(self, told: Mapping[str, Any]) -> Routed:
         async def grade() -> Routed:
             batch = self.batch(told)
             return self._logged(batch, await self.scorer.ascore(batch), told)
 
-        return await (grade() if self.once is None else self.once.aget(told["completions"], grade))
+        return await (grade() if self.shared is None else self.shared.aget(told["completions"], grade))
 
     def _logged(self, batch: Batch, routed: Routed, told: Mapping[str, Any]) -> Routed:
-        tell_failures(routed.totals, None)
+        report_failures(routed.totals, None)
         ids, log_metric, log_extra = (told.get(key) for key in ("completion_ids", "log_metric", "log_extra"))
         if self.metrics and log_metric is not None:
             lengths = [len(tokens) for tokens in ids] if ids is not None else None

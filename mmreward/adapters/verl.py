@@ -40,7 +40,7 @@ def compute_score(
         extra_info: further columns, such as `verifier`, `params`, `size`, `chance`; never changed.
         rewards: a path, a name, a mapping, or a `Scorer`; nothing where every sample brings its own route.
         weights: of several rewards.
-        failed: what a failed score is, as verl has no "not applicable"; see `numbers.Failed`.
+        failed: what a failed score is, as verl has no "not applicable"; see `scorer.Failed`.
         timeout: seconds one score may take.
 
     Raises:

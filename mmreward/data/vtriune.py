@@ -23,21 +23,13 @@ SHARP = 1e-6
 OWN = ("data_source", "images", "prompt", "ability", "reward_model", "extra_info")
 
 
-def _present(given: Any) -> Any:
-    """Without nulls, and without structs that hold nothing else."""
-    if not isinstance(given, Mapping):
-        return given
-    kept = {key: _present(value) for key, value in without_nulls(given).items()}
-    return {key: value for key, value in kept.items() if value != {}}
-
-
 class _Section(Strict):
     """A struct of the record; null is what Arrow writes for a key that is not there."""
 
     @model_validator(mode="before")
     @classmethod
     def _without_nulls(cls, given: Any) -> Any:
-        return _present(given)
+        return without_nulls(given, hollow=False)
 
 
 class DetectionRatios(_Section):
@@ -98,7 +90,7 @@ def columns_of(record: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"source {source!r}: {'; '.join(problems(error, _Row))}") from None
     if not model.accuracy_ratio + model.format_ratio > 0:
         raise ValueError(f"source {source!r}: reward_model.accuracy_ratio and format_ratio are both 0")
-    extra = _present(record.get("extra_info") or {})
+    extra = without_nulls(record.get("extra_info") or {}, hollow=False)
     images = list(record.get("images") or ())
     meta: dict[str, Any] = {**extra, "route": route_of(source, model), "messages": record.get("prompt")}
     if record.get("ability"):

@@ -96,7 +96,7 @@ def create_app(
 
     Args:
         rewards: see `Scorer`; what /get_reward pays, and /judge where no verifier is named.
-        failed: what /get_reward pays a total that failed, with `failed` 1 beside it; see `numbers.Failed`.
+        failed: what /get_reward pays a total that failed, with `failed` 1 beside it; see `scorer.Failed`.
         timeout: seconds one score may take.
         max_bytes: of a body.
 

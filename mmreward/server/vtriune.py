@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from ..adapters.rows import present, share
+from ..adapters.rows import share
+from ..config import without_nulls
 from ..data import vtriune
 from ..data.routing import OWN
 from ..data.rows import sample_of
@@ -121,7 +122,7 @@ def _part(score: Score | None, part: str) -> float:
 
 def _parameters(text: str) -> dict[str, Any]:
     try:
-        told = present(json.loads(text or "{}"))
+        told = without_nulls(json.loads(text or "{}"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"reward_verifier_parm is not JSON: {error}") from None
     if not isinstance(told, dict):
