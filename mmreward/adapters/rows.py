@@ -1,4 +1,4 @@
-"""From a trainer's columns to samples. Knows no trainer and no reward."""
+"""Rows of a trainer's columns as samples. Knows no trainer and no reward."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ ALIASES = {
     "target": ("target", "answer", "solution"),
     "source": ("source", "data_source"),
 }
-"""Where a field is looked for if the trainer's user says nothing; the first column that is there counts."""
+"""Field -> columns it is taken from where the trainer's user names none; the first that is there counts."""
 TAKEN = ("prompt", "response", "image", "video", "inputs", "steps", "target", "source", "group")
 """Fields of Sample that a column may fill; all other columns go into `meta`."""
 
@@ -25,7 +25,7 @@ VERSION = 1
 
 
 class Batch(NamedTuple):
-    """Rows on their way to a score: samples in order, and what is wrong with those that cannot be one."""
+    """Rows of one call: samples in order, and by row number the reason why a row could not become one."""
 
     samples: list[Sample]
     problems: dict[int, str]
@@ -64,10 +64,10 @@ def sample_of_row(row: Mapping[str, Any], name: str, columns: Mapping[str, str])
         ValueError: text that is not JSON, a column of the wrong type, or as `vtriune.columns_of`.
     """
     left = without_nulls(row)
-    asked = left.get("prompt")
-    if not isinstance(asked, str):
+    prompt = left.get("prompt")
+    if not isinstance(prompt, str):
         # V-Triune, verl and ms-swift write a picture's place into the text.
-        left["prompt"] = spoken(asked or (), "user").replace("<image>", "").strip()
+        left["prompt"] = spoken(prompt or (), "user").replace("<image>", "").strip()
     if vtriune.is_record(left):
         left = vtriune.columns_of(left)
     left.pop("id", None)
@@ -77,7 +77,7 @@ def sample_of_row(row: Mapping[str, Any], name: str, columns: Mapping[str, str])
     if "ground_truth" in left:
         left |= opened(left.pop("ground_truth"))
     record = {field: _taken(left, field) for field in TAKEN}
-    _put_pictures(record, left.pop("images", None), asked)
+    _put_pictures(record, left.pop("images", None), prompt)
     own = _mapping(left.pop("meta", None), "meta")
     route = _route(left)
     meta = {**left, **own, **({} if route is None else {"route": route})}
@@ -159,12 +159,12 @@ def _taken(left: dict[str, Any], field: str) -> Any:
     return next((left.pop(name) for name in names if name in left), None)
 
 
-def _put_pictures(record: dict[str, Any], images: Any, asked: Any) -> None:
+def _put_pictures(record: dict[str, Any], images: Any, prompt: Any) -> None:
     """The first picture is `image`, the others `inputs`."""
     if record["image"] is not None:
         return
-    if images is None and asked is not None and not isinstance(asked, str):
-        parts = [part for message in asked for part in _parts(message)]
+    if images is None and prompt is not None and not isinstance(prompt, str):
+        parts = [part for message in prompt for part in _parts(message)]
         images = [part["image"] for part in parts if part.get("image") is not None]
     pictures = list(images) if isinstance(images, Sequence) and not isinstance(images, str) else []
     if pictures:

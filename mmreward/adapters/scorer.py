@@ -138,6 +138,18 @@ class Scorer:
         """Whether a reward, or the shaping of a total, looks at a whole group."""
         return self._plan.compares
 
+    def check_single(self) -> None:
+        """Refuse a total that compares responses, of a trainer that hands over one at a time.
+
+        Raises:
+            ValueError: shaping or a z-score looks at whole groups.
+        """
+        if self._plan.compares if isinstance(self._plan, Router) else self._plan.recipe.compares:
+            raise ValueError(
+                f"the total of {self.label} compares the responses to one prompt, and this function gets one "
+                "response: use the trainer's batch function"
+            )
+
     @property
     def engine(self) -> Engine:
         """Yours, or this process's own."""
