@@ -10,9 +10,12 @@ from mmreward.rewards.judged.steps import aggregate, soft_min_credit
 MARKS = (0.9, 0.2, 0.5)
 
 
-@pytest.mark.parametrize(("how", "want"), [("min", 0.2), ("product", 0.09), ("mean", 1.6 / 3), ("last", 0.5)])
+@pytest.mark.parametrize(
+    ("how", "want"),
+    [("min", 0.2), ("product", 0.09), ("mean", 1.6 / 3), ("last", 0.5), ("soft_min", 0.214820)],
+)
 def test_aggregations_by_hand(how, want):
-    assert aggregate(MARKS, how) == pytest.approx(want)
+    assert aggregate(MARKS, how) == pytest.approx(want, abs=1e-6)
 
 
 def test_the_golden_credit_of_pure():
