@@ -71,7 +71,7 @@ class Recipe:
 
     @property
     def compares(self) -> bool:
-        """Whether a total depends on the other samples of its group."""
+        """True where a total depends on the other samples of its group."""
         return self.normalise == "group" or any(step.compares for step in self.shaping)
 
     @property
@@ -124,7 +124,7 @@ class Roles:
 
     @property
     def compares(self) -> bool:
-        """Whether a total depends on the other samples of its group."""
+        """True where a total depends on the other samples of its group."""
         return any(step.compares for step in self.shaping)
 
     @property
@@ -141,7 +141,7 @@ class Roles:
 
 
 def facts_of(recipe: Recipe | Roles, sample: Sample | None) -> tuple[Fact, ...]:
-    """What the recipe's steps must know of a sample beside its scores, one entry per step.
+    """Facts of a sample that the recipe's steps need beside its scores, one entry per step.
 
     A row that is no sample (None) has no facts; its scores have failed as well.
     """
@@ -162,7 +162,7 @@ def combine(
     groups: Sequence[str | None] = (),
     facts: Sequence[Sequence[Fact]] = (),
 ) -> list[Score]:
-    """The total of every row; gates look at raw values, whatever the sum is made of.
+    """Totals of all rows; gates look at raw values, whatever is summed.
 
     A total by `Roles` fails as the first score that it needs does. It has the parts `PARTS`, all finite; what
     it lacks is 0 there (its gate is 1), and so are the parts of a failure. Its parts accuracy and format are
@@ -218,7 +218,7 @@ def _shaped(
 def shaping_mistakes(
     shaping: Sequence[Shaping], rewards: Mapping[str, Reward], summed: Mapping[str, float]
 ) -> Iterator[str]:
-    """What is wrong with steps over these rewards: unknown names, directions, and steps without effect."""
+    """Mistakes in steps over these rewards: unknown names, directions, and steps without effect."""
     for index, step in enumerate(shaping):
         where = f"shaping.{index}"
         for name in dict.fromkeys(step.reads):

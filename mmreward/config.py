@@ -62,7 +62,7 @@ class Strict(BaseModel):
 
 
 class GrantConfig(Strict):
-    """What of `cluster.Grant` differs for one network."""
+    """Fields of `cluster.Grant` that differ for one network."""
 
     actors: Positive | None = None
     num_cpus: Amount | None = None

@@ -40,7 +40,7 @@ Column = Sequence[Score]
 
 
 class Step:
-    """What all steps share: the rows that cannot be shaped are set aside, the others go through `apply`."""
+    """A step: rows that lack a fact or a group are set aside and fail, the others go through `apply`."""
 
     compares: ClassVar[bool] = False
     measures: ClassVar[bool] = False
@@ -122,8 +122,8 @@ class Trusted(Step):
         return self.accuracy, self.thinking
 
     def fact(self, sample: Sample) -> Fact:
-        told = any(sample.meta.get(key) is not None for key in ("progress", "step", "total_steps"))
-        if not told and self.progress is not None:
+        given = any(sample.meta.get(key) is not None for key in ("progress", "step", "total_steps"))
+        if not given and self.progress is not None:
             return Score(self.progress)
         try:
             return Score(progress_of(sample.meta))

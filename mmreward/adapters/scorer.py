@@ -50,7 +50,7 @@ class Composed:
 
     @property
     def compares(self) -> bool:
-        """Whether the total of a sample depends on the others of its group."""
+        """True where the total of a sample depends on the others of its group."""
         return self.recipe.compares or any(one.info.arity != "point" for one in self.rewards.values())
 
     def score(self, engine: Engine, samples: Sequence[Sample], *, timeout: float | None = None) -> Routed:
@@ -135,7 +135,7 @@ class Scorer:
 
     @property
     def compares(self) -> bool:
-        """Whether a reward, or the shaping of a total, looks at a whole group."""
+        """True where a reward, or the shaping of a total, looks at a whole group."""
         return self._plan.compares
 
     def check_single(self) -> None:
@@ -161,7 +161,7 @@ class Scorer:
             return self._engine
 
     def score(self, batch: Batch) -> Routed:
-        """The totals and what they are made of, in the batch's order; a row that is no sample has failed."""
+        """Totals and the scores behind them, in the batch's order; a row that is no sample has failed."""
         return _whole(batch, self._plan.score(self.engine, batch.able, timeout=self._timeout))
 
     async def ascore(self, batch: Batch) -> Routed:
@@ -177,7 +177,7 @@ class Scorer:
 
 
 def _loaded(rewards: Given) -> bool:
-    """Whether a reward among these is loaded, and no description."""
+    """True where a reward among these is loaded, and no description."""
     if rewards is None or isinstance(rewards, str | Path | Router | Reward):
         return isinstance(rewards, Reward)
     given = rewards.values() if isinstance(rewards, Mapping) else rewards

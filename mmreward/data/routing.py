@@ -148,7 +148,7 @@ MOST_PROBLEMS = 20
 
 
 class Routed(NamedTuple):
-    """Scores of a batch: a total per sample, and the scores each total is made of, by reward."""
+    """Scores of a batch: a total per sample, and by reward the scores behind each."""
 
     totals: list[Score]
     scores: list[Mapping[str, Score]]
@@ -224,7 +224,7 @@ class Router:
 
     @property
     def compares(self) -> bool:
-        """Whether the total of a sample depends on the others of its group, by some route."""
+        """True where the total of a sample depends on the others of its group, by some route."""
         return any(route.roles.compares for route in self._routes.values())
 
     @property

@@ -1,4 +1,5 @@
-"""Scoring a whole data set into a file: resumes, reports progress, and counts failures against a budget."""
+"""Scoring of a whole data set into a file: resumes, reports progress, and counts failures against a
+budget."""
 
 import hashlib
 from collections import Counter
@@ -27,7 +28,7 @@ TOTAL = "total"
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a run came to. `fresh` scores were computed now, the others were there already."""
+    """Counts of a run. `fresh` scores were computed now, the others were there already."""
 
     rows: int
     fresh: int
@@ -169,7 +170,7 @@ def _score_chunk(
 
 
 def _inputs(chunk: Iterable[Row], reward: Reward) -> dict[str, str]:
-    """What each row's score depends on: the row, or for a reward that compares, its whole group."""
+    """Digest of the input of each row's score: the row, or for a reward that compares, its whole group."""
     if reward.info.arity == "point":
         return {row.id: row.digest for row in chunk}
     groups: dict[str | None, list[str]] = {}

@@ -1,9 +1,9 @@
 """V-Triune's records (arXiv:2505.18129) as samples that bring their own route, so that its data is read as it
 is.
 
-Its two verifiers become ours: `mathverify` is `math`, `detection` is `iou`. What V-Triune pays for boxes (a
+Its two verifiers become ours: `mathverify` is `math`, `detection` is `iou`. V-Triune's pay for boxes (a
 greedy match at one threshold, mAP with constant scores, 0.6 per surplus box) is not copied: `iou` pays a soft
-F1. Its thresholds are watched instead. To compare, the reward `v_triune` pays what it pays.
+F1. Its thresholds are watched instead. To compare, the reward `v_triune` pays as V-Triune does.
 """
 
 from collections.abc import Mapping, Sequence
@@ -69,7 +69,7 @@ class _Row(Strict):
 
 
 def is_record(record: Mapping[Any, Any]) -> bool:
-    """Whether a row is one of V-Triune's."""
+    """True for a row of V-Triune's."""
     return "reward_model" in record and "data_source" in record
 
 
