@@ -22,6 +22,7 @@ from .types import Sample, Score
 
 Policy = Literal["propagate", "drop"]
 Columns = Mapping[str, Sequence[Score]]
+Groups = Sequence[str | None]
 Interval = tuple[float, float]
 Ranges = Mapping[str, Interval]
 Fact = Score | None
@@ -45,9 +46,7 @@ class Shaping(Protocol):
     def reads(self) -> tuple[str, ...]: ...  # the rewards it looks at, that one among them
     def fact(self, sample: Sample) -> Fact: ...  # what it must know of a sample beside its scores
     def range(self, ranges: Ranges) -> Interval: ...  # of its results, from those of what it reads
-    def __call__(
-        self, columns: Columns, groups: Sequence[str | None], facts: Sequence[Fact]
-    ) -> list[Score]: ...  # the new column
+    def __call__(self, columns: Columns, groups: Groups, facts: Sequence[Fact]) -> list[Score]: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -159,7 +158,7 @@ def total_of(scores: Columns, recipe: Recipe | Roles, samples: Sequence[Sample])
 def combine(
     scores: Columns,
     recipe: Recipe | Roles,
-    groups: Sequence[str | None] = (),
+    groups: Groups = (),
     facts: Sequence[Sequence[Fact]] = (),
 ) -> list[Score]:
     """Totals of all rows; gates look at raw values, whatever is summed.
@@ -180,7 +179,7 @@ def combine(
     """
     if unknown := _unknown(recipe.reads, scores):
         raise ValueError(f"no scores of {', '.join(unknown)}: there are {', '.join(scores)}")
-    measured, shaped = _shaped(scores, recipe.shaping, groups, facts)
+    measured, shaped = shaped_columns(scores, recipe.shaping, groups, facts)
     if isinstance(recipe, Roles):
         return _by_roles(recipe, scores, measured, shaped)
     summands = {name: shaped[name] for name in recipe.weights}
@@ -190,10 +189,10 @@ def combine(
     return gated(total, {name: (scores[name], least) for name, least in recipe.gates.items()})
 
 
-def _shaped(
+def shaped_columns(
     scores: Columns,
     shaping: Sequence[Shaping],
-    groups: Sequence[str | None],
+    groups: Groups,
     facts: Sequence[Sequence[Fact]],
 ) -> tuple[Columns, Columns]:
     """The columns after the steps that measure alone, and after all."""
@@ -365,9 +364,7 @@ def gated(total: Sequence[Score], gates: Mapping[str, tuple[Sequence[Score], flo
     return results
 
 
-def group_zscore(
-    scores: Sequence[Score], groups: Sequence[str | None], *, ddof: int = 0, eps: float = 1e-6
-) -> list[Score]:
+def group_zscore(scores: Sequence[Score], groups: Groups, *, ddof: int = 0, eps: float = 1e-6) -> list[Score]:
     """(value - group mean) / group std over the scores that worked; the failed ones stay failed and count
     nowhere.
 
@@ -395,7 +392,7 @@ def group_zscore(
     return results
 
 
-def by_group(groups: Sequence[str | None], number: int, row: str = "row") -> dict[str, list[int]]:
+def by_group(groups: Groups, number: int, row: str = "row") -> dict[str, list[int]]:
     """Row numbers by group, in the order in which the groups appear; `row` is the word for one in messages.
 
     Raises:
@@ -411,7 +408,7 @@ def by_group(groups: Sequence[str | None], number: int, row: str = "row") -> dic
     return members
 
 
-def group_means(scores: Sequence[Score], groups: Sequence[str | None]) -> dict[str, float]:
+def group_means(scores: Sequence[Score], groups: Groups) -> dict[str, float]:
     """Mean of the scores that worked by group; NaN where none did.
 
     Raises:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from .compose import Columns, Fact, Interval, Policy, Ranges
+from .compose import Columns, Fact, Groups, Interval, Policy, Ranges
 from .errors import Unscorable
 from .shaping import (
     ALPHA,
@@ -64,7 +64,7 @@ class Step:
         """The new column of rows that have all they need."""
         raise NotImplementedError
 
-    def __call__(self, columns: Columns, groups: Sequence[str | None], facts: Sequence[Fact]) -> list[Score]:
+    def __call__(self, columns: Columns, groups: Groups, facts: Sequence[Fact]) -> list[Score]:
         result = list(columns[self.rewrites])
         known = groups or [None] * len(result)
         rows = []

@@ -106,6 +106,7 @@ def _answer(body: str) -> tuple[str, bool]:
 
 LENGTH_PARTS = ("length", "over")
 
+
 def judge_length(text: str, length: int, *, limit: int, span: int, curve: Curve = "cosine") -> Verdict:
     """`falling` of the length of a whole response.
 
