@@ -88,8 +88,7 @@ class Media:
         return digest.hexdigest()
 
     def content(self) -> "bytes | np.ndarray[Any, np.dtype[Any]]":
-        """The encoded bytes of a path or bytes, else the pixels as given, channels last; a `Media` of either is
-        equal to this one."""
+        """Encoded bytes of a path or bytes, else the pixels as given, channels last: equal as a `Media`."""
         return self._encoded() if isinstance(self.source, Path | bytes) else self._array()
 
     @cached_property

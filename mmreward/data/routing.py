@@ -132,11 +132,13 @@ def _mistakes(rewards: Mapping[str, Reward], config: RouteConfig, roles: Roles) 
             yield f"rewards.{name}: it compares samples ({reward.info.arity}); a route scores one at a time"
         if name not in read and not any(name in names for names in named.values()):
             yield f"rewards.{name}: no role; name it under {', '.join(named)}"
-    ranges = roles.ranges if wrong else {**shaped_ranges(roles.ranges, config.shaping)}
+    # Before shaping, after the steps that measure, and after all; without shaping the three are one.
+    shaping = () if wrong else config.shaping
+    stages = [roles.ranges, *(shaped_ranges(roles.ranges, shaping, measures=only) for only in (True, False))]
     for name in roles.needed:
-        low, high = ranges.get(name, (0.0, 1.0))
-        if not (math.isfinite(low) and math.isfinite(high) and low < high):
-            yield f"ranges.{name}: [{low:g}, {high:g}] cannot be brought to [0, 1]; give it a finite one"
+        for low, high in dict.fromkeys(ranges.get(name, (0.0, 1.0)) for ranges in stages):
+            if not (math.isfinite(low) and math.isfinite(high) and low < high):
+                yield f"ranges.{name}: [{low:g}, {high:g}] cannot be brought to [0, 1]; give it a finite one"
     if not math.fsum(config.accuracy.values()) + math.fsum(config.format.values()) > 0:
         yield "accuracy, format: their weights sum to 0, so there is nothing to pay for"
 
