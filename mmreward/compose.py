@@ -243,17 +243,19 @@ def shaped_ranges(
 def _by_roles(roles: Roles, scores: Columns, measured: Columns, shaped: Columns) -> list[Score]:
     """Totals row by row; without shaping the three sets of columns are one."""
     _rows(scores)  # refuses columns of unequal length
-    gating = (*roles.gates, *roles.soft_gates)
-    read = {name: scores[name] if name in gating else shaped[name] for name in roles.needed}
+    gating, summed = {**roles.gates, **roles.soft_gates}, {**roles.accuracy, **roles.format, **roles.extra}
+    read = [(name, scores[name]) for name in roles.needed if name in gating]
+    read += [(name, shaped[name]) for name in roles.needed if name in summed]
+    read.sort(key=lambda pair: roles.needed.index(pair[0]))
     raw = _units(roles, scores, roles.ranges)
     paid = _units(roles, shaped, shaped_ranges(roles.ranges, roles.shaping))
     plain = _units(roles, measured, shaped_ranges(roles.ranges, roles.shaping, measures=True))
     a, f = math.fsum(roles.accuracy.values()), math.fsum(roles.format.values())
     totals = []
     for row in range(len(next(iter(scores.values()), ()))):
-        bad = [name for name, column in read.items() if not column[row].ok]
-        if bad:
-            totals.append(_inherited({bad[0]: read[bad[0]][row]}, dict.fromkeys(PARTS, 0.0)))
+        bad = next(((name, column[row]) for name, column in read if not column[row].ok), None)
+        if bad is not None:
+            totals.append(_inherited(dict([bad]), dict.fromkeys(PARTS, 0.0)))
             continue
         shut = [name for name, least in roles.gates.items() if scores[name][row].value < least]
         gate = 0.0 if shut else 1.0
@@ -275,8 +277,8 @@ def _units(roles: Roles, columns: Columns, ranges: Ranges) -> dict[str, list[flo
     for name in roles.needed:
         low, high = ranges[name]
         shares = [(score.value - low) / (high - low) for score in columns[name]]
-        held = [share if math.isnan(share) else min(max(share, 0.0), 1.0) for share in shares]
-        units[name] = [1.0 - share for share in held] if name in roles.falling else held
+        inside = [share if math.isnan(share) else min(max(share, 0.0), 1.0) for share in shares]
+        units[name] = [1.0 - share for share in inside] if name in roles.falling else inside
     return units
 
 

@@ -156,6 +156,17 @@ def test_a_sample_without_what_a_step_needs_costs_itself_alone(name, lacking, sa
     assert values(rest) == values(alone)
 
 
+def test_a_gate_that_is_shaped_too_fails_with_either():
+    """The gate looks at the raw score, the accuracy at the shaped one."""
+    step = step_of("trusted", accuracy="answer", thinking="other")
+    ranges = {"answer": (0.0, 1.0), "other": (0.0, 1.0)}
+    roles = Roles(accuracy={"answer": 1.0}, gates={"answer": 0.5}, ranges=ranges, shaping=[step])
+    first, *rest = total_of(COLUMNS, roles, [Sample(group="g"), *SAMPLES[1:]])
+    assert first.status == "missing" and first.note.startswith("answer: ")
+    assert [total.status for total in rest] == ["ok", "ok", "ok", "timeout"]
+    assert rest[0].value > 1 / 1.3 and [total.value for total in rest[1:3]] == [0.0, 0.0]
+
+
 def test_a_confidence_that_is_no_share_is_an_error():
     recipe = Recipe(weights={"answer": 1.0}, shaping=[step_of("hybrid", rule="answer", model="other")])
     odd = [Sample(meta={"confidence": given}) for given in (2, "much", True, math.nan)]
