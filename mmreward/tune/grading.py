@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from ..compose import Recipe, Shaping, facts_of, shaped_columns
 from ..engine.engine import Engine
 from ..errors import FINE
 from ..registry import Reward
@@ -67,6 +68,7 @@ class Grading:
         timeout: seconds for one score.
         timeline: notes when scoring was under way.
         unsure: name of the reward, and of the one of its `Score.parts`, that says how unsure it is.
+        shaping: steps that rewrite the scores, none of which compares groups.
     """
 
     def __init__(
@@ -76,10 +78,12 @@ class Grading:
         timeout: float | None,
         timeline: Timeline,
         unsure: tuple[str, str] | None = None,
+        shaping: Sequence[Shaping] = (),
     ) -> None:
         self.rewards = rewards
         self._engine, self._timeout, self._timeline = engine, timeout, timeline
         self._unsure = unsure
+        self._shaping = shaping
         self._begun: list[tuple[Sequence[int], Sequence[Sample], Future[dict[str, list[Score]]]]] = []
 
     def begin(self, index: Sequence[int], samples: Sequence[Sample]) -> None:
@@ -96,10 +100,19 @@ class Grading:
             ValueError: a score that worked does not say how unsure it is, though it was asked.
         """
         parts = [
-            _grades(index, samples, future.result(), self._unsure) for index, samples, future in self._begun
+            _grades(index, samples, self._shaped(samples, future.result()), self._unsure)
+            for index, samples, future in self._begun
         ]
         self._begun = []
         return Grades.join(parts)
+
+    def _shaped(
+        self, samples: Sequence[Sample], scores: Mapping[str, Sequence[Score]]
+    ) -> Mapping[str, Sequence[Score]]:
+        recipe = Recipe(weights={}, shaping=self._shaping)
+        facts = [facts_of(recipe, sample) for sample in samples]
+        _, shaped = shaped_columns(scores, self._shaping, (), facts)
+        return shaped
 
 
 def _grades(

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from accelerate import Accelerator, PartialState
 from PIL import Image
 
-from ..compose import weights_of
+from ..compose import Recipe, weights_of
 from ..config import EngineConfig
 from ..data.pair_folder import PreferencePair
 from ..engine.engine import Engine
@@ -96,6 +96,7 @@ class Trainer:
         accelerator: Accelerator | None = None,
     ) -> None:
         config = config.model_copy(update={"weights": weights_of(rewards, config.weights)})
+        Recipe(weights=config.weights, shaping=config.shaping or ()).check(rewards)
         self._config, self._folder = config, Path(config.out)
         self._accelerator = accelerator or Accelerator(
             mixed_precision=config.precision,
@@ -179,7 +180,9 @@ class Trainer:
                 method = Matching(given, self.learner.weights.copy())
         doubt = config.uncertainty
         unsure = (doubt.reward, doubt.part) if doubt else None
-        grading = Grading(engine, rewards, config.failures.timeout, self._timeline, unsure)
+        grading = Grading(
+            engine, rewards, config.failures.timeout, self._timeline, unsure, config.shaping or ()
+        )
         return Online(config, method, self.learner, grading, prompts, self._timeline), method
 
     def _begin(self) -> tuple[int, float]:

@@ -167,6 +167,37 @@ MISTAKES = [
     ({"rewards": {"right": {}, "form": {}}, "accuracy": {"right": 1}}, "rewards.form: no role"),
     ({"rewards": {"endless": {}}}, "ranges.endless: .* give it a finite one"),
     ({"rewards": {"right": {}}, "ranges": {"right": [1, 1]}}, "ranges.right: "),
+    (
+        {
+            "rewards": {"endless": {}},
+            "shaping": [{"name": "length_scaled", "accuracy": "endless", "limit": 9}],
+        },
+        "ranges.endless: .* give it a finite one",
+    ),
+    (
+        {"rewards": {"right": {}, "form": {}}, "accuracy": {"right": 1}, "shaping": [{"name": "consistent"}]},
+        "shaping.0.consistent.accuracy: Field required",
+    ),
+    (
+        {"rewards": {"right": {}}, "shaping": [{"name": "consistnt"}]},
+        ".*no shaping named 'consistnt': did you mean 'consistent'",
+    ),
+    (
+        {
+            "rewards": {"right": {}, "error": {}},
+            "accuracy": {"right": 1},
+            "shaping": [{"name": "consistent", "accuracy": "right", "consistency": "error"}],
+        },
+        "shaping.0: error is better when lower",
+    ),
+    (
+        {
+            "rewards": {"right": {}, "form": {}},
+            "accuracy": {"right": 1},
+            "shaping": [{"name": "consistent", "accuracy": "form", "consistency": "right"}],
+        },
+        "shaping.0: it rewrites form, which has no weight",
+    ),
     ({"rewards": {"ranked": {}}}, r"rewards.ranked: it compares samples \(group\)"),
 ]
 

@@ -11,10 +11,10 @@ from mmreward import Sample, Unscorable, load
 from mmreward.rewards.rules.boxes import (
     attainable_iou,
     capped_thresholds,
-    progress_of,
     scheduled_threshold,
     v_triune_steps,
 )
+from mmreward.shaping import progress_of
 from mmreward.verifiers.boxes import Box, iou, to_unit
 
 ROWS, COLUMNS = 476, 644

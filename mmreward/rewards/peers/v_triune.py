@@ -14,12 +14,13 @@ import numpy as np
 
 from ...errors import Unscorable
 from ...registry import reward
+from ...shaping import progress_of
 from ...types import Sample, Score
 from ...verifiers.boxes import Box, overlaps
 from ...verifiers.markup import true_boxes
 from ...verifiers.response import Verdict, verified
 from ...verifiers.spaces import SPACES, extent
-from ..rules.boxes import progress_of, v_triune_steps
+from ..rules.boxes import v_triune_steps
 from .average_precision import average_precision
 
 LEVELS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.99)
