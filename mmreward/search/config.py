@@ -12,7 +12,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 
 from pydantic import AfterValidator, Field, ValidationError, create_model
 
-from ..config import EngineConfig, Positive, RewardArgs, Strict, problems
+from ..config import EngineConfig, Positive, RewardArgs, ShapingSteps, Strict, problems
 from ..data.rows import read_rows, rows_of
 from ..errors import nearest
 from ..tune.config import PromptsConfig
@@ -90,6 +90,8 @@ class RunConfig(Strict):
             prompts as of `mmreward tune`, such as {data: shapes-world, count: 100}.
         rewards: their sum selects; name -> arguments, as in `Config`.
         weights: of their sum; a reward without one has 1, or -1 where lower is better.
+        shaping: steps that rewrite the rewards' scores before they are summed, see `shaping_steps`; steps
+            that compare a group are refused, as a search scores pictures as it draws them.
         held_out: rewards that score the result and have no say in the search.
         seed: of the noises.
         steps: Euler steps; default the generator's.
@@ -104,6 +106,7 @@ class RunConfig(Strict):
     prompts: str | Annotated[list[str | dict[str, Any]], Field(min_length=1)] | PromptsConfig
     rewards: SomeRewards
     weights: dict[str, float] = Field(default_factory=dict)
+    shaping: ShapingSteps = ()
     held_out: RewardArgs = Field(default_factory=dict)
     seed: int = 0
     steps: Positive | None = None

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from ..compose import Recipe, combine
+from ..compose import Recipe, total_of
 from ..engine.engine import Engine
 from ..generator import Generator
 from ..registry import Reward
@@ -69,7 +69,7 @@ class Selection:
     def __call__(self, samples: Sequence[Sample]) -> ScoreTable:
         """Score samples that have a picture or a clip. A failed score fails its row's total."""
         columns = self.engine.score(samples, self.rewards, timeout=self.timeout)
-        return ScoreTable(columns, combine(columns, self.recipe, [sample.group for sample in samples]))
+        return ScoreTable(columns, total_of(columns, self.recipe, samples))
 
     def reward_fn(self, samples: Sequence[Sample]) -> RewardFn:
         """The same totals for media that a search has drawn.

@@ -15,7 +15,7 @@ from statistics import fmean, stdev
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from ..compose import Recipe, combine, weights_of
+from ..compose import Recipe, total_of, weights_of
 from ..config import load_yaml
 from ..data.results import Result, Results
 from ..data.rows import read_rows
@@ -113,7 +113,10 @@ class _Search:
         self.config, self.title = config, title
         self.rewards = resolve(config.rewards)
         self.held_out = resolve(config.held_out) if config.held_out else {}
-        self.recipe = Recipe(weights=weights_of(self.rewards, config.weights))
+        self.recipe = Recipe(weights=weights_of(self.rewards, config.weights), shaping=config.shaping)
+        self.recipe.check(self.rewards)
+        if self.recipe.compares:
+            raise ValueError("shaping: a search scores pictures as it draws them, and cannot compare a group")
         self.prompts = read_prompts(config.prompts)
         self.every = {**critics, **self.rewards, **self.held_out}
         _check_names(self.rewards, critics, self.held_out)
@@ -206,7 +209,7 @@ def write_scores(
     shots = [shot for one in found for shot in one.shots]
     columns = selection.engine.score(shots, rewards, timeout=selection.timeout)
     selected = {name: columns[name] for name in selection.rewards}
-    columns[TOTAL] = combine(selected, selection.recipe, [shot.group for shot in shots])
+    columns[TOTAL] = total_of(selected, selection.recipe, shots)
     path = out / "scores.parquet"
     results = Results(path, about_run(out / "samples.jsonl", rewards, path, title))
     prints = {name: reward.fingerprint for name, reward in rewards.items()}
