@@ -26,7 +26,7 @@ from mmreward.mini import flow, oracle
 from mmreward.sampling import media, sample
 from mmreward.tune.config import TuneConfig, load_tune_config
 from mmreward.tune.journal import lines
-from mmreward.tune.weights import Weights, read
+from mmreward.tune.learner import TrainedWeights, read_weights
 
 RECIPES = ("grpo", "guard", "nft", "awm", "dpo", "d3po", "draft", "refl")
 SEVERAL_SEEDS = ("grpo", "nft", "dpo")
@@ -121,13 +121,13 @@ def judge(job: Job, folder: Path, number: int) -> Row:
     out = Path(config.out)
     generator, lora = load(**config.generator), config.lora
     before = verdicts(config, generator, number)
-    weights = Weights(
+    weights = TrainedWeights(
         generator,
         rank=lora.rank if lora else 0,
         alpha=lora.alpha if lora else None,
         targets=lora.targets if lora else None,
     )
-    with weights.using(read(out / "weights.safetensors")):
+    with weights.using(read_weights(out / "weights.safetensors")):
         after = verdicts(config, generator, number)
     evaluations = lines(out / "evaluations.jsonl")
     first, last = evaluations[0]["rewards"], evaluations[-1]["rewards"]

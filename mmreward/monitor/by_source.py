@@ -73,18 +73,6 @@ def reflection_words(counts: Sequence[Counter[str]]) -> dict[str, float]:
     return {word: fmean(count[word] for count in counts) for word in WORDS} if counts else {}
 
 
-def reflection_examples(
-    outcomes: Sequence[Outcome], right_from: float = 0.5
-) -> dict[str, dict[str, Outcome]]:
-    """By source, one right response "with" reflection and one "without", to read; the first by id of each."""
-    found: dict[str, dict[str, Outcome]] = {}
-    for one in sorted(outcomes, key=lambda one: (one.source, one.id, one.response)):
-        if one.total.ok and one.accuracy >= right_from:
-            kind = "with" if reflections(one.response) else "without"
-            found.setdefault(one.source, {}).setdefault(kind, one)
-    return found
-
-
 OVERALL = "overall"
 SOURCES = "sources"
 THRESHOLDS = (0.5, 0.75, 0.9, 0.95, 0.99)

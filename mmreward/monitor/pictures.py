@@ -11,7 +11,6 @@ those of the untuned generator for the same prompts and seeds, also at a higher 
 #
 # FOLDED mmreward/tune/monitors.py: One evaluation's monitors by name, ready for a log and for `alarms.OverOptimisation`.
 
-import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -237,29 +236,3 @@ def measure(
     if len(set(ids)) < len(ids):
         found["diversity_within"] = within_groups(rows, groups)
     return {**found, "diversity_across": across_groups(rows, groups)}
-
-
-def kl_summary(kl: Tensor) -> dict[str, float]:
-    """How far a policy is from its reference: `kl`, `kl_p95`, `kl_max` and the share `kl_failed`.
-
-    It starts at 0 and grows, so it has no baseline to be compared with: log it, or set it a limit.
-
-    Args:
-        kl: one value per row, or per row and step, of any estimator. Those that are not finite are left out
-            of the first three and counted in the last; where nothing is left these are NaN.
-
-    Raises:
-        ValueError: no value at all.
-    """
-    if not kl.numel():
-        raise ValueError("no KL values to summarise")
-    finite = kl[kl.isfinite()].detach().double()
-    failed = 1 - finite.numel() / kl.numel()
-    if not finite.numel():
-        return {"kl": math.nan, "kl_p95": math.nan, "kl_max": math.nan, "kl_failed": failed}
-    return {
-        "kl": finite.mean().item(),
-        "kl_p95": torch.quantile(finite, 0.95).item(),
-        "kl_max": finite.max().item(),
-        "kl_failed": failed,
-    }

@@ -7,8 +7,8 @@
 # the picture it promises.
 # FOLDED mmreward/tune/backprop/srpo.py: SRPO: Direct-Align and semantic relative rewards (arXiv:2509.06942).
 #
-# Noise that was added is known, so one step of the network is enough to get back to the picture from any noise
-# level, not only from late ones: early steps, which decide the layout, can be trained as well.
+# Noise that was added is known, so one step of the network is enough to get back to the picture from any
+# noise level, not only from late ones: early steps, which decide the layout, can be trained as well.
 #
 
 from collections.abc import Callable, Sequence

@@ -107,16 +107,22 @@ class TimesConfig(Strict):
     shift: Annotated[float, Field(gt=0)] = 1.0
 
 
-class MatchingConfig(Strict):
+class ForwardProcessConfig(Strict):
     """Losses on the forward process of finished samples: NFT, AWM, CRD, DGPO, reward-weighted and supervised
-    matching, and online DPO.
+    matching, and online DPO and RPO.
 
-    `beta` defaults to the recipe's own (nft 1, dgpo 100, dpo 100, crd 1). `decay` says how the old policy,
-    which draws the samples of nft and crd and is dgpo's reference, follows the new one: one of
-    `losses.OLD_DECAY`.
+    `beta` defaults to the recipe's own (nft 1, dgpo 100, dpo 100, crd 1, rpo 1). `decay` says how the old
+    policy, which draws the samples of nft and crd and is dgpo's reference, follows the new one: one of
+    `forward_process.OLD_DECAY`. `rpo` (arXiv:2407.12164) is online DPO that also fits the best sample of each
+    group, and prefers it to the worst one with probability sigmoid((A_best - A_worst) / `temperature`), A
+    being advantages; `temperature` is also that of rwr and crd.
+
+    `hold_clipped` is PPO's clipping for dgpo, which has no ratio of its own: rows whose
+    exp(error at the start of the round - error now) has left 1 +- `hold_clipped` the way they are pushed have
+    no gradient. In the first update of a round every such ratio is 1, so `updates` must be 2 or more.
     """
 
-    name: Literal["nft", "awm", "crd", "dgpo", "rwr", "sft", "dpo"]
+    name: Literal["nft", "awm", "crd", "dgpo", "rwr", "sft", "dpo", "rpo"]
     beta: Amount | None = None
     updates: Positive = 1
     times: TimesConfig = TimesConfig()
@@ -126,6 +132,16 @@ class MatchingConfig(Strict):
     weighting: Literal["uniform", "s", "s2", "huber", "ghuber"] = "uniform"
     decay: Literal["copy", "nft", "nft_late", "dgpo", "crd"] | None = None
     temperature: Annotated[float, Field(gt=0)] = 1.0
+    hold_clipped: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _holds(self) -> "ForwardProcessConfig":
+        if self.hold_clipped is not None and (self.name != "dgpo" or self.updates < 2):
+            raise ValueError(
+                f"hold_clipped clips dgpo from the second update of a round on: {self.name} with updates "
+                f"{self.updates} has nothing to clip"
+            )
+        return self
 
 
 class GradientConfig(Strict):
@@ -152,24 +168,29 @@ class PreferenceConfig(Strict):
     A round is one optimiser step on `batch` pairs, `micro_batch` of which go through the network together,
     each at `times.number` noise levels; `grid` are the levels of the generator's own sampler, which for
     diffusion models are evenly spaced timesteps. diffusion_dpo has beta 2500 and compares errors of the
-    noise, the others have 100 and the velocity; `space` changes that. `sft` adds so much of the chosen one's
-    own error, where the policy would otherwise drift away from both. `guidance` is that of training. Of the
-    latents, `cache_bytes` are kept.
+    noise, the others have 100 (flow_rpo 1) and the velocity; `space` changes that. `sft` adds so much of the
+    chosen one's own error, where the policy would otherwise drift away from both. `guidance` is that of
+    training. Of the latents, `cache_bytes` are kept.
+
+    `flow_rpo` (arXiv:2407.12164) adds the whole of the chosen one's error, and prefers it with probability
+    sigmoid((chosen_score - rejected_score) / `temperature`); pairs without these columns are certain. The
+    scores are raw: choose a `temperature` on the scale of the reward.
     """
 
-    name: Literal["diffusion_dpo", "flow_dpo", "ipo", "hinge"]
+    name: Literal["diffusion_dpo", "flow_dpo", "ipo", "hinge", "flow_rpo"]
     beta: Annotated[float, Field(gt=0)] | None = None
     space: Literal["velocity", "epsilon"] | None = None
     times: TimesConfig = TimesConfig(name="uniform", number=1)
     batch: Positive = 32
     micro_batch: Positive = 8
     sft: Amount = 0.0
+    temperature: Annotated[float, Field(gt=0)] = 1.0
     guidance: float = 1.0
     cache_bytes: Annotated[int, Field(ge=0)] = 4 << 30
 
 
 Method = Annotated[
-    PolicyConfig | D3poConfig | MatchingConfig | GradientConfig | PreferenceConfig,
+    PolicyConfig | D3poConfig | ForwardProcessConfig | GradientConfig | PreferenceConfig,
     Field(discriminator="name"),
 ]
 

@@ -23,8 +23,8 @@ from .config import TuneConfig
 from .data import seed_of
 from .grading import Grades, Grading
 from .journal import Timeline
+from .learner import Learner
 from .online import encode
-from .weights import Learner
 
 Rows = tuple[Sequence[int], torch.Tensor]
 """Numbers of prompts, and a picture of each."""

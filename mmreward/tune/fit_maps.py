@@ -9,8 +9,9 @@ where some words and places have no partner. Plain tensors in, tensors out.
 # FOLDED mmreward/tune/directional.py: D2-Align (arXiv:2512.24146): find the direction in text space that a reward model likes whatever the
 # prompt, and take it out of the reward before tuning on it.
 #
-# Stage 1 learns one vector with the generator frozen: what raises the reward without any better picture is the
-# model's bias. Stage 2 tunes the generator, by any method, on the reward with that vector fixed, `d2_align`.
+# Stage 1 learns one vector with the generator frozen: what raises the reward without any better picture is
+# the model's bias. Stage 2 tunes the generator, by any method, on the reward with that vector fixed,
+# `d2_align`.
 #
 
 import math

@@ -17,9 +17,9 @@ from .config import GradientConfig, TuneConfig
 from .data import Row, draw_rows, seed_of, share_out
 from .grading import TooManyFailuresError
 from .journal import Timeline
+from .learner import Learner
 from .losses import velocity_mse
 from .online import Metrics, averaged, encode
-from .weights import Learner
 
 
 class Gradient:

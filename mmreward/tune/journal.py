@@ -31,7 +31,7 @@ import torch
 from PIL import Image
 
 from ..files import whole_file, whole_folder
-from .weights import Copy, Learner, read, write
+from .learner import Copy, Learner, read_weights, write_weights
 
 COLUMNS = 8
 """Pictures in a row of a sheet."""
@@ -194,11 +194,11 @@ def save(
     for left in folder.glob(".[0-9]*.part"):  # of a run that was killed while it wrote
         shutil.rmtree(left)
     with whole_folder(folder / f"{rounds:06d}") as part:
-        write(learner.weights.copy(), part / "weights.safetensors")
+        write_weights(learner.weights.copy(), part / "weights.safetensors")
         if learner.average is not None:
-            write(learner.average.copy, part / "average.safetensors")
+            write_weights(learner.average.copy, part / "average.safetensors")
         for name, copy in copies.items():
-            write(copy, part / f"method-{name}.safetensors")
+            write_weights(copy, part / f"method-{name}.safetensors")
         torch.save(learner.optimiser.state_dict(), part / "optimiser.pt")
         (part / "state.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
     for old in _finished(folder)[:-KEPT]:
@@ -216,14 +216,16 @@ def restore(folder: Path, learner: Learner) -> Restored | None:
         return None
     newest = finished[-1]
     numbers = json.loads((newest / "state.json").read_text(encoding="utf-8"))
-    learner.weights.set(read(newest / "weights.safetensors"))
+    learner.weights.set(read_weights(newest / "weights.safetensors"))
     learner.optimiser.load_state_dict(torch.load(newest / "optimiser.pt", weights_only=True))
     learner.steps = numbers["steps"]
     device = learner.generator.device
     if learner.average is not None:
-        learner.average.copy = _on(device, read(newest / "average.safetensors"))
+        learner.average.copy = _on(device, read_weights(newest / "average.safetensors"))
         learner.average.steps = numbers["average_steps"]
-    copies = {name: _on(device, read(newest / f"method-{name}.safetensors")) for name in numbers["copies"]}
+    copies = {
+        name: _on(device, read_weights(newest / f"method-{name}.safetensors")) for name in numbers["copies"]
+    }
     return Restored(numbers["rounds"], copies, numbers["state"])
 
 

@@ -26,8 +26,8 @@ float64 is refused: a replay in another precision gives another ratio.
 #
 # FOLDED mmreward/tune/solvers.py: DPM-Solver++ of second order for the ODE: fewer steps than Euler's rule where no density is needed.
 #
-# https://arxiv.org/abs/2211.01095 (multistep, data prediction, midpoint), written for rectified flow. A kernel
-# with a density is in `kernels`, Euler's rule for a whole trajectory in `sampling.solve`.
+# https://arxiv.org/abs/2211.01095 (multistep, data prediction, midpoint), written for rectified flow. A
+# kernel with a density is in `kernels`, Euler's rule for a whole trajectory in `sampling.solve`.
 #
 
 import itertools
@@ -40,7 +40,6 @@ import torch
 from torch import Tensor
 
 from ..errors import nearest
-from ..generator import Conditioning, Generator
 
 Density = Literal["gaussian", "dropped"]
 
@@ -341,21 +340,6 @@ def dpm_step(
     target = x0 if x0_before is None else x0 + _extrapolation(sigmas, i) * (x0 - x0_before)
     decay = after * (1 - now) / (now * (1 - after))  # exp(-h), h the step in lambda = ln((1 - s) / s)
     return Solved(after / now * latents.float() + (1 - after) * (1 - decay) * target, x0)
-
-
-def dpm_solve(
-    generator: Generator,
-    latents: Tensor,
-    conditioning: Conditioning,
-    sigmas: Tensor,
-    guidance: float = 1.0,
-) -> Tensor:
-    """Latents at the first of `sigmas` to latents at the last, like `sampling.solve`; differentiable."""
-    x0 = None
-    for i in range(len(sigmas) - 1):
-        velocity = generator.velocity(latents, sigmas[i], conditioning, guidance)
-        latents, x0 = dpm_step(latents, velocity, sigmas, i, x0)
-    return latents
 
 
 def _extrapolation(sigmas: Tensor, i: int) -> Tensor:

@@ -25,10 +25,10 @@ from .data import Row, draw_rows, share_out
 from .grading import Grades, Grading
 from .journal import Timeline
 from .kernels import check, compressed, kernel
+from .learner import Copy, Learner, TrainedWeights
 from .losses import certainty, prefpaint_weight
 from .rollout import Plan, Rollout, noisy_steps, roll_out
 from .steps import selector
-from .weights import Copy, Learner, Weights
 
 Metrics = dict[str, float]
 RowLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -39,7 +39,7 @@ class Policy:
     """The network that is trained, and its frozen former self."""
 
     generator: Generator
-    weights: Weights
+    weights: TrainedWeights
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from accelerate import PartialState
 
 from ..compose import weights_of
 from ..loading import resolve
-from .config import GradientConfig, MatchingConfig, PreferenceConfig, TuneConfig
+from .config import ForwardProcessConfig, GradientConfig, PreferenceConfig, TuneConfig
 from .data import draw_rows, load_pairs, load_prompts, share_out
 from .offline import check_batches
 from .steps import selector
@@ -57,7 +57,7 @@ def _round(config: TuneConfig) -> list[str]:
     shares = share_out(rows, micro_batch=rollout.micro_batch, updates=updates, rank=0, world=world)
     if isinstance(method, GradientConfig):
         trained = f"the gradient of up to {method.last if method.name == 'draft' else rollout.steps} steps"
-    elif isinstance(method, MatchingConfig):
+    elif isinstance(method, ForwardProcessConfig):
         trained = f"{method.times.number} noise levels of each sample"
     else:
         arguments = dict(rollout.selector)

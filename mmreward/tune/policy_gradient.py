@@ -8,10 +8,10 @@ import torch
 from .advantages import best_and_worst
 from .config import D3poConfig, PolicyConfig
 from .kernels import Transition
+from .learner import Copy
 from .losses import policy, preference
 from .online import Metrics, Policy, Term
 from .rollout import Advance, Plan, Rollout, Step, advance, replay
-from .weights import Copy
 
 CLIPS = {"grpo": 1e-4, "guard": 2e-6, "dppo": 0.0}
 """Usual clip ranges of the densities' mean over dimensions; dppo has none."""

@@ -30,17 +30,24 @@ from ..registry import Reward
 from ..sampling import media
 from ..types import Sample
 from . import journal
-from .config import D3poConfig, GradientConfig, MatchingConfig, PolicyConfig, PreferenceConfig, TuneConfig
+from .config import (
+    D3poConfig,
+    ForwardProcessConfig,
+    GradientConfig,
+    PolicyConfig,
+    PreferenceConfig,
+    TuneConfig,
+)
 from .data import load_pairs, load_prompts
 from .evaluation import Evaluated, Evaluation, Watch
+from .forward_process import ForwardProcess
 from .gradient import Gradient
 from .grading import Grading
 from .journal import Journal, Timeline, seconds
-from .matching import Matching
+from .learner import Copy, Learner, TrainedWeights, write_weights
 from .offline import Offline
 from .online import Method, Metrics, Online
 from .policy_gradient import D3po, PolicyGradient
-from .weights import Copy, Learner, Weights, write
 
 Report = Callable[[str], None]
 
@@ -107,7 +114,7 @@ class Trainer:
         self._main = self._accelerator.is_main_process
         self._report = report if self._main else _silent
         lora = config.lora
-        weights = Weights(
+        weights = TrainedWeights(
             generator,
             rank=lora.rank if lora else 0,
             alpha=lora.alpha if lora else None,
@@ -176,8 +183,8 @@ class Trainer:
                 method = D3po(given)
             case PolicyConfig():
                 method = PolicyGradient(given)
-            case MatchingConfig():
-                method = Matching(given, self.learner.weights.copy())
+            case ForwardProcessConfig():
+                method = ForwardProcess(given, self.learner.weights.copy())
         doubt = config.uncertainty
         unsure = (doubt.reward, doubt.part) if doubt else None
         grading = Grading(engine, rewards, config.failures.timeout, self._timeline, unsure)
@@ -280,7 +287,7 @@ class Trainer:
         if self._main:
             with self.learner.weights.using(final):
                 self.learner.weights.save(target)
-            write(final, self._folder / "weights.safetensors")
+            write_weights(final, self._folder / "weights.safetensors")
             ended = {"rounds": done, "seconds": elapsed, "reason": reason, "watch": self._watch.reason}
             self._journal.write_json("ended", ended)
         if self._config.trackers:

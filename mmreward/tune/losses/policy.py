@@ -283,16 +283,3 @@ def old_policy(logp: torch.Tensor, logp_old: torch.Tensor) -> torch.Tensor:
     """
     check_rows(logp=logp, logp_old=logp_old)
     return (logp.float() - logp_old.detach().float()).square() / 2
-
-
-def reward_scaled(kl: torch.Tensor, p: torch.Tensor, coef: float, floor: float = 1e-4) -> torch.Tensor:
-    """kl times a coefficient that goes from `floor` at p = 0 to `coef` at p = 1, (N,), as in CRD: what the
-    reward likes is what may be hacked, and is held tighter.
-
-    Raises:
-        ValueError: shapes other than (N,), or coef below floor.
-    """
-    check_rows(kl=kl, p=p)
-    if coef < floor:
-        raise ValueError(f"coef {coef} is below floor {floor}")
-    return (floor + p.detach().float() * (coef - floor)) * kl

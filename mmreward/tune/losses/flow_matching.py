@@ -69,7 +69,8 @@ def rwr(
 ) -> torch.Tensor:
     """exp(r / temperature) d, (N,), with d of `denoising_error`; "raw" weighs by r / temperature instead.
 
-    Standardise r first: a raw PickScore of 22 weighs 3.6e9. Source: Flow-RWR, https://arxiv.org/abs/2501.13918
+    Standardise r first: a raw PickScore of 22 weighs 3.6e9. Source: Flow-RWR,
+    https://arxiv.org/abs/2501.13918
 
     Raises:
         ValueError: shapes other than (N,), temperature not above 0, an unknown form, or a reward so large

@@ -24,7 +24,7 @@ from .config import EmaConfig, OptimiserConfig
 Copy = dict[str, torch.Tensor]
 
 
-class Weights:
+class TrainedWeights:
     """The trained weights of a generator's network, in float32.
 
     Args:
@@ -182,12 +182,12 @@ class Average:
         every: optimiser steps between two updates.
     """
 
-    def __init__(self, weights: Weights, decay: float = 0.9, every: int = 8) -> None:
+    def __init__(self, weights: TrainedWeights, decay: float = 0.9, every: int = 8) -> None:
         self.decay, self.every = decay, every
         self.copy = weights.copy()
         self.steps = 0
 
-    def update(self, weights: Weights) -> None:
+    def update(self, weights: TrainedWeights) -> None:
         """To be called after every optimiser step."""
         self.steps += 1
         if self.steps % self.every == 0:
@@ -195,12 +195,12 @@ class Average:
             blend(self.copy, weights.parameters, min((1 + number) / (10 + number), self.decay))
 
 
-def read(path: Path) -> Copy:
+def read_weights(path: Path) -> Copy:
     """A copy that was written with `write`."""
     return dict(load_file(path))
 
 
-def write(copy: Mapping[str, torch.Tensor], path: Path) -> None:
+def write_weights(copy: Mapping[str, torch.Tensor], path: Path) -> None:
     """Write a copy as safetensors."""
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in copy.items()}, path)
 
@@ -225,7 +225,7 @@ class Learner:
     def __init__(
         self,
         generator: Generator,
-        weights: Weights,
+        weights: TrainedWeights,
         optimiser: OptimiserConfig,
         ema: EmaConfig | None,
         accelerator: Accelerator,
@@ -294,7 +294,7 @@ class Learner:
             offset += size
 
 
-def _shard(weights: Weights, accelerator: Accelerator) -> None:
+def _shard(weights: TrainedWeights, accelerator: Accelerator) -> None:
     """Spread the frozen weights block by block; LoRA layers stay whole, their gradients are summed by us."""
     if not weights.lora:
         raise ValueError("shard spreads frozen weights: it needs LoRA (lora.rank)")
