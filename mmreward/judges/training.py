@@ -16,10 +16,11 @@ import numpy as np
 from datasets import Dataset
 from pydantic import Field
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
-from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
+from trl import GRPOConfig, SFTConfig, SFTTrainer
 
 from .. import Engine, Media, models
 from ..adapters import trl
+from ..adapters.trl_stable import StableGRPOTrainer
 from ..config import Positive, RouteConfig, Strict
 from ..data.routing import Router
 from ..mini import dialogues, world
@@ -116,13 +117,21 @@ class School:
         )
         self._train(who, trainer)
 
-    def reinforce(self, asked: Sequence[Comparison], route: RouteConfig, arguments: dict[str, Any]) -> None:
+    def reinforce(
+        self,
+        asked: Sequence[Comparison],
+        route: RouteConfig,
+        arguments: dict[str, Any],
+        *,
+        stable: bool = False,
+    ) -> None:
         """GRPO of the student, in both orders: what it got wrong favours the place that it does not."""
         model, processor = load_judge(self.people["student"])
         two: dict[str, Any] = (
             {"rollout_func": trl.rollout(self.asking.following)} if self.asking.turns == 2 else {}
         )
-        trainer = GRPOTrainer(
+        trainer = StableGRPOTrainer(
+            stable=stable,
             model=model,
             processing_class=processor,
             reward_funcs=trl.reward(Router({SOURCE: route}), engine=self.engine),
@@ -301,19 +310,21 @@ class Grpo(Strict):
     Args:
         route: what a judgement earns.
         unsolved: only comparisons that the rejection before it found wrong answers to.
+        stable: with StableReinforce's two guards (R1-Reward), see `adapters.trl_stable`.
         trainer: arguments of `trl.GRPOConfig`.
     """
 
     kind: Literal["grpo"]
     route: RouteConfig
     unsolved: bool = False
+    stable: bool = False
     trainer: dict[str, Any] = Field(default_factory=dict)
 
     def go(self, school: School) -> None:
         asked = school.hard if self.unsolved else school.asked
         if not asked:
             raise ValueError("no comparison is left to learn from: the rejection solved them all")
-        school.reinforce(asked, self.route, self.trainer)
+        school.reinforce(asked, self.route, self.trainer, stable=self.stable)
 
 
 Stage = Annotated[Taught | Parrot | Rejection | Grpo, Field(discriminator="kind")]

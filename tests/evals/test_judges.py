@@ -174,6 +174,28 @@ def test_two_turns_are_reinforced(tmp_path):
     assert (tmp_path / "0-student").is_dir() and (tmp_path / "1-student").is_dir()
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("stable", [False, True])
+def test_a_stage_may_be_reinforced_with_the_guards_of_r1_reward(tmp_path, monkeypatch, stable):
+    built = []
+    kind = training.StableGRPOTrainer
+
+    class Recorded(kind):
+        def __init__(self, *args, **given):
+            super().__init__(*args, **given)
+            built.append(self)
+
+    monkeypatch.setattr(training, "StableGRPOTrainer", Recorded)
+    stage = {**BOTH, **({"stable": True} if stable else {})}
+    train(
+        JudgeConfig(
+            asking={"system": ""}, pairs=2, examined=2, max_tokens=8, stages=[stage], out=str(tmp_path)
+        )
+    )
+    (trainer,) = built
+    assert trainer._stable is stable and trainer.state.global_step == 1
+
+
 def test_nothing_is_unsolved_before_a_rejection():
     with pytest.raises(ValueError, match=r"stages.0.unsolved: no rejection"):
         JudgeConfig(stages=[{**BOTH, "unsolved": True}], out="nowhere")
