@@ -60,6 +60,7 @@ def rounds(run):
         {"name": "flow_dpo", "beta": 20.0, "sft": 0.1},
         {"name": "diffusion_dpo", "beta": 20.0, "times": {"name": "grid", "number": 2}},
         {"name": "ipo", "beta": 1.0},
+        {"name": "flow_rpo", "beta": 20.0},
         {"name": "hinge", "beta": 10.0, "space": "epsilon", "times": {"name": "logit_normal", "number": 2}},
     ],
     ids=lambda method: method["name"],
