@@ -1,7 +1,7 @@
-"""A training run described in YAML. Keys are checked strictly; an unknown one is refused with the nearest
-name.
+"""Configuration of a training run, as YAML describes it. Keys are strict: an unknown one is refused with the
+nearest name.
 
-Only the description is here; `commands` makes what is described. Defaults are those of the published recipes.
+Only the description is here; `trainer` makes what is described. Defaults are those of the published recipes.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class PromptsConfig(Strict):
-    """Where prompts come from.
+    """The prompts of a run.
 
     `data` is a file or folder as for `mmreward score`, or "shapes-world" for `count` captions of the
     miniature, each with its checklist, drawn from `seed`. For `PreferenceConfig` it is a folder of pairs.
@@ -27,7 +27,7 @@ class PromptsConfig(Strict):
 
 
 class KernelConfig(Strict):
-    """See `kernels.Kernel`; without `eta`, the usual one of the kernel."""
+    """The stochastic step, see `kernels.Kernel`; without `eta`, the usual one of the kernel."""
 
     name: str = "flow"
     eta: float | None = None
@@ -35,10 +35,10 @@ class KernelConfig(Strict):
 
 
 class RolloutConfig(Strict):
-    """How samples are drawn in training: `prompts` x `group` of them in a round.
+    """Rollouts: `prompts` x `group` samples are drawn in a round.
 
-    `selector` names the trained steps and its arguments (see `selectors`); `stochastic: all` draws noise in
-    all steps but the last instead of the trained ones alone. `micro_batch` rows go through the network
+    `selector` names the trained steps and its arguments (see `steps.selector`); `stochastic: all` draws noise
+    in all steps but the last instead of the trained ones alone. `micro_batch` rows go through the network
     together.
     """
 
@@ -57,7 +57,7 @@ class RolloutConfig(Strict):
 
 
 class AdvantageConfig(Strict):
-    """See `advantages.group_advantages` and `aggregate.aggregate`."""
+    """Advantages from scores, see `advantages.group_advantages` and `aggregate.aggregate`."""
 
     mode: Literal[
         "zscore_sum", "rank_sum", "raw_sum", "weighted_mean", "min", "max", "gated", "separate_loss"
@@ -100,7 +100,7 @@ class D3poConfig(Strict):
 
 
 class TimesConfig(Strict):
-    """How many noise levels each sample is trained at, and how they are drawn (see `times`)."""
+    """Noise levels that each sample is trained at: how many, and their distribution (see `steps`)."""
 
     name: Literal["grid", "uniform", "logit_normal"] = "grid"
     number: Positive = 4
@@ -163,7 +163,7 @@ class GradientConfig(Strict):
 
 
 class PreferenceConfig(Strict):
-    """Preference pairs that are there already: `prompts.data` is a folder that `mmreward pairs` wrote.
+    """Offline preference optimisation: `prompts.data` is a folder of pairs that `mmreward pairs` wrote.
 
     A round is one optimiser step on `batch` pairs, `micro_batch` of which go through the network together,
     each at `times.number` noise levels; `grid` are the levels of the generator's own sampler, which for
@@ -196,6 +196,9 @@ Method = Annotated[
 
 
 class LoraConfig(Strict):
+    """LoRA layers: `alpha` is 2 `rank` unless given, `targets` are ends of layer names, by default the
+    generator's."""
+
     rank: Positive = 32
     alpha: Amount | None = None
     targets: tuple[str, ...] | None = None
@@ -213,23 +216,26 @@ class OptimiserConfig(Strict):
 
 
 class EmaConfig(Strict):
+    """Exponential moving average of the weights, updated every `every` optimiser steps; it is evaluated and
+    saved."""
+
     decay: Share = 0.9
     every: Positive = 8
 
 
 class SizeConfig(Strict):
-    """Of a picture or a clip, in pixels."""
+    """Size of a picture or a clip, in pixels."""
 
     height: Positive
     width: Positive
 
 
 class EvaluationConfig(Strict):
-    """Every `every` rounds, one sample per held-out prompt from fixed seeds, without noise in the steps,
-    with the averaged weights. The first `shown` of them become the before/after grid.
+    """Evaluations: every `every` rounds one sample per held-out prompt from fixed seeds, with the averaged
+    weights and without noise in the steps. The first `shown` of them become the before/after grid.
 
-    With `larger`, those prompts are also drawn at that size, for the monitors alone: what is wrong with the
-    texture of an over-optimised generator shows there first.
+    With `larger`, those prompts are also drawn at that size, for the monitors alone: the texture of an
+    over-optimised generator goes wrong there first.
     """
 
     prompts: PromptsConfig
@@ -252,7 +258,8 @@ class EvaluationConfig(Strict):
 
 
 class AlarmConfig(Strict):
-    """See `alarms.OverOptimisation`. `stop` ends the run and keeps the weights of the best evaluation."""
+    """The alarm, see `monitor.alarms.OverOptimisation`. `stop` ends the run and keeps the weights of the best
+    evaluation."""
 
     tolerance: Annotated[float, Field(gt=0)] = 3.0
     patience: Positive = 2
@@ -262,15 +269,16 @@ class AlarmConfig(Strict):
 
 
 class EarlyStopConfig(Strict):
-    """See `plateau.Plateau`: end when the held-out rewards (their sum; without any, the optimised total) have
-    not risen by more than `least` in `patience` evaluations, and keep the weights of the best one."""
+    """Early stopping, see `monitor.alarms.Plateau`: end when the held-out rewards (their sum; without any,
+    the optimised total) have not risen by more than `least` in `patience` evaluations, and keep the weights
+    of the best one."""
 
     patience: Positive = 3
     least: Amount = 0.0
 
 
 class GardoConfig(Strict):
-    """GARDO's guards (see `gardo`); give one of them or both.
+    """GARDO's guards (see `aggregate`); give one of them or both.
 
     Args:
         others: names among the rewards, with weight 0: they are scored and not optimised. Of the samples that
@@ -286,11 +294,11 @@ class GardoConfig(Strict):
 
 
 class UncertaintyConfig(Strict):
-    """Samples of which a reward is unsure count less: their losses are multiplied by a weight.
+    """Loss weights by a reward's uncertainty: samples of which it is unsure count less.
 
     Args:
-        reward: whose `Score.parts` say how unsure it is.
-        part: their name for it.
+        reward: its `Score.parts` contain the uncertainty.
+        part: name of that part.
         weight: "prefpaint", exp(offset - slope u) clamped to [least, most], or "ctrl_u", exp(-u); see
             `losses.prefpaint_weight` and `losses.certainty`.
     """
@@ -305,7 +313,8 @@ class UncertaintyConfig(Strict):
 
 
 class FailureConfig(Strict):
-    """More failed scores than `budget` in a round end the run; `timeout` is for one score, in seconds."""
+    """Failure budget: a larger share of failed scores in a round ends the run; `timeout` is for one score, in
+    seconds."""
 
     budget: Share = 0.05
     timeout: Annotated[float, Field(gt=0)] | None = 120.0

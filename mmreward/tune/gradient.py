@@ -1,5 +1,9 @@
-"""One round of training through the gradient of a reward: ReFL, DRaFT-K and -LV, AlignProp, direct
-alignment."""
+"""A round of training through the gradient of a reward: ReFL, DRaFT-K and -LV, AlignProp, direct alignment
+(SRPO).
+
+Chooses the method of `backprop`, hands it conditioning and seeds, adds the KL penalty and steps the
+optimiser.
+"""
 
 import time
 from collections.abc import Mapping, Sequence

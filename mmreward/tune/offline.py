@@ -1,7 +1,7 @@
 """One round of training on preference pairs that are there already: Diffusion-DPO, Flow-DPO, IPO, hinge, RPO.
 
 Nothing is drawn and nothing is scored between two evaluations. The two pictures of a pair are noised alike,
-and compared with what the frozen reference makes of them.
+and their denoising errors are compared with those of the frozen reference.
 """
 
 import math
@@ -47,7 +47,7 @@ class Offline:
 
     Args:
         config: of the run.
-        method: which loss, with its constants.
+        method: the loss and its constants.
         learner: weights and optimiser.
         pairs: of the training data.
         timeline: notes when what was under way.

@@ -1,4 +1,5 @@
-"""What a run would do, before it does it: `mmreward tune --dry-run`. Loads no weights."""
+"""Dry run of a training: memory, the samples of a round, calls per reward (`mmreward tune --dry-run`). Loads
+no weights."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,7 +19,7 @@ GIGA = 1e9
 
 
 def plan(config: TuneConfig, footprint: Footprints) -> str:
-    """The plan in words: memory per role, what a round consists of, calls per reward.
+    """The plan in words: memory per role, samples and updates of a round, calls per reward.
 
     Raises:
         ValueError: parts of the config that do not go together, or a model that is not there.

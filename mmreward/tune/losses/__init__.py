@@ -1,6 +1,9 @@
-"""Every loss of the alignment half as a pure function: tensors in, one differentiable value per row out.
+"""Losses of training as pure functions: tensors in, one differentiable value per row out. No file knows a
+network.
 
-The caller averages, so that masking rows and several processes stay exact. No file knows a network.
+The caller averages, so that masking rows and several processes stay exact. `policy`: one step of a
+trajectory, and KL penalties. `flow_matching`: noised finished samples. `preference`: pairs and groups.
+`uncertainty`: loss weights.
 """
 
 from .flow_matching import awm, centres, crd, implicit_reward, matching_logp, nft, rwr, sft, to_probability
