@@ -66,11 +66,11 @@ def within_sigmas(values: torch.Tensor, *, sigmas: float = 3.0) -> torch.Tensor:
     if not sigmas > 0:
         raise ValueError(f"sigmas is {sigmas}; it is above 0")
     column = values.double()
-    valid = column[~column.isnan()]
-    if not len(valid):
-        return torch.zeros_like(values, dtype=torch.bool)
-    distance = (column - valid.mean()).abs()
-    return distance <= sigmas * valid.std(correction=0)  # NaN is within nothing
+    distance = (column - column.nanmean()).abs()
+    std = (
+        distance.square().nanmean().sqrt()
+    )  # from these very distances, so that rounding makes no outlier of equals
+    return distance <= sigmas * std  # NaN is within nothing
 
 
 class StableGRPOTrainer(Trainer):  # type: ignore[misc]

@@ -57,7 +57,10 @@ class RolloutConfig(Strict):
 
 
 class AdvantageConfig(Strict):
-    """Advantages from scores, see `advantages.group_advantages` and `aggregate.aggregate`."""
+    """Advantages from scores, see `advantages.group_advantages` and `aggregate.aggregate`.
+
+    `restandardise` standardises the sums of zscore_sum and rank_sum once more over all rows (GDPO).
+    """
 
     mode: Literal[
         "zscore_sum", "rank_sum", "raw_sum", "weighted_mean", "min", "max", "gated", "separate_loss"
@@ -71,6 +74,13 @@ class AdvantageConfig(Strict):
     zero_variance: Literal["drop", "keep"] = "drop"
     baseline: Literal["mean", "leave_one_out"] = "mean"
     trim: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    restandardise: bool = False
+
+    @model_validator(mode="after")
+    def _sums(self) -> "AdvantageConfig":
+        if self.restandardise and self.mode not in ("zscore_sum", "rank_sum"):
+            raise ValueError(f"restandardise is for zscore_sum and rank_sum, not {self.mode}")
+        return self
 
 
 class PolicyConfig(Strict):

@@ -203,7 +203,7 @@ class Watch:
         self._plateau = Plateau(early.patience, early.least) if early else None
         self._best = -math.inf
         self.improved = False
-        """Whether the last evaluation was the best so far, by the held-out rewards where there are any."""
+        """True where the last evaluation was the best so far, by the held-out rewards where there are any."""
         self.stopped = ""
         """Reason to end the run here with the weights of its best evaluation; empty to go on."""
         self.reason = ""

@@ -67,9 +67,9 @@ class Method(Protocol):
     updates: int
     """Optimiser steps per round."""
     whole_groups: bool
-    """Whether a micro-batch must hold whole groups."""
+    """True for losses that compare the samples of a group: a micro-batch holds whole groups."""
     trajectories: bool
-    """Whether it trains on stochastic steps."""
+    """True for losses on stochastic steps, which are stored and replayed."""
 
     def before_round(self, current: Policy) -> Copy | None:
         """Weights of the policy that draws the samples; None for the current ones."""
@@ -208,10 +208,19 @@ class Online:
         """One set of advantages, under the name "", or one per reward where they have separate losses."""
         given = self._config.advantages
         weights = {name: self._config.weights[name] for name in grades.values}
-        options = cast(GroupOptions, given.model_dump(exclude={"mode", "gates"}))
+        options = cast(GroupOptions, given.model_dump(exclude={"mode", "gates", "restandardise"}))
         if given.mode == "separate_loss":
             return aggregate(grades.values, weights, groups, mode="separate_loss", **options)
-        return {"": aggregate(grades.values, weights, groups, mode=given.mode, gates=given.gates, **options)}
+        joint = aggregate(
+            grades.values,
+            weights,
+            groups,
+            mode=given.mode,
+            gates=given.gates,
+            restandardise=given.restandardise,
+            **options,
+        )
+        return {"": joint}
 
     def _signal(self, grades: Grades, groups: NDArray[np.int64]) -> Signal:
         advantages = self.advantages(grades, groups)

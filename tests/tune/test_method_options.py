@@ -1,17 +1,22 @@
-"""RPO and DGPO's clipping from the config to the loss: numbers by hand, and what is refused."""
+"""RPO, DGPO's clipping and GDPO's second standardisation: from the config to the numbers."""
 
 import math
+from collections import Counter
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from mmreward.data.pair_folder import PreferencePair
 from mmreward.media import Media
-from mmreward.tune.config import ForwardProcessConfig, PreferenceConfig
+from mmreward.tune.aggregate import aggregate
+from mmreward.tune.config import AdvantageConfig, ForwardProcessConfig, PreferenceConfig
 from mmreward.tune.forward_process import ForwardProcess, Noised
+from mmreward.tune.grading import Grades
 from mmreward.tune.losses import denoising_error, dgpo, hold_clipped, rpo
 from mmreward.tune.offline import Offline, score_margin
+from mmreward.tune.online import Online
 
 ADVANTAGES = torch.tensor([1.5, -0.5, 0.25, -1.0])
 GROUPS = torch.tensor([3, 3, 3, 4])
@@ -97,3 +102,17 @@ def test_offline_rpo_is_the_loss_of_its_config():
 def test_a_clip_that_would_do_nothing_is_refused(config):
     with pytest.raises(ValueError, match="hold_clipped"):
         ForwardProcessConfig.model_validate(config)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_sums_are_standardised_once_more_where_the_config_says_so(again):
+    values = {"a": np.array([1.0, 2.0, 4.0, 0.0, 1.0, 5.0]), "b": np.array([0.1, 0.0, 0.2, 0.5, 0.4, 0.3])}
+    weights, groups = {"a": 1.0, "b": 0.5}, np.array([0, 0, 0, 1, 1, 1])
+    config = SimpleNamespace(advantages=AdvantageConfig(restandardise=again), weights=weights)
+    grades = Grades(np.arange(6), values, np.full(6, np.nan), Counter())
+    (got,) = Online.advantages(SimpleNamespace(_config=config), grades, groups).values()
+    expected = aggregate(values, weights, groups, restandardise=again, clip=5.0, eps=1e-4)
+    np.testing.assert_array_equal(got.values, expected.values)
+    assert bool(abs(got.values.std() - 1) < 1e-6) == again
+    with pytest.raises(ValueError, match="restandardise is for"):
+        AdvantageConfig(restandardise=True, mode="min")
