@@ -52,14 +52,20 @@ def test_the_same_seed_gives_the_same_pictures(place, tmp_path):
         assert first.tobytes() == again.tobytes()
 
 
-def test_the_readme_commands_and_example_work_as_written(place):
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```(bash|python)\n(.*?)```", readme, re.DOTALL)
+def test_the_documented_commands_and_examples_work_as_written(place):
+    pages = [ROOT / "README.md", ROOT / "mmreward/data/README.md", ROOT / "mmreward/tune/README.md"]
+    texts = [page.read_text(encoding="utf-8") for page in pages]
+    blocks = [block for text in texts for block in re.findall(r"```(bash|python)\n(.*?)```", text, re.DOTALL)]
     commands = [line for kind, block in blocks if kind == "bash" for line in block.splitlines()]
-    begun = ("mmreward score runs/", "mmreward report runs/mine", "mmreward tune configs/")
+    begun = (
+        "mmreward score runs/",
+        "mmreward report runs/mine",
+        "mmreward report runs/clip",
+        "mmreward tune configs/",
+    )
     local = [line for line in commands if line.startswith(begun)]
     local = [f"{line} --dry-run" if " tune " in line else line for line in local]
-    assert len(local) == 4
+    assert len(local) == 6
     (place / "configs").symlink_to(ROOT / "configs")  # they are typed in a clone of the repository
     for line in local:
         arguments = [sys.executable, "-m", "mmreward.cli", *line.split()[1:]]

@@ -101,7 +101,7 @@ def test_an_exam_tells_the_right_from_the_lucky():
 def test_the_recipes_are_valid(path):
     config = load_yaml(path, JudgeConfig)
     Asking(**config.asking)
-    assert config.out == f"runs/{path.stem}"
+    assert config.out == f"runs/judge-{path.stem}"
 
 
 SFT = {

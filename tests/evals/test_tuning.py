@@ -73,7 +73,7 @@ def test_a_run_that_fails_says_where_to_look(small, tmp_path, capsys):
 @pytest.mark.parametrize("case", hacking.CASES)
 def test_the_configs_of_a_gamed_reward_differ_in_what_prevents_it(case):
     gamed, guarded = (
-        tuning.shipped(f"hack-mini-{case}{guard}.yaml").model_dump() for guard in ("", "-guarded")
+        tuning.shipped(f"tune/hack-mini-{case}{guard}.yaml").model_dump() for guard in ("", "-guarded")
     )
     differs = {key for key in gamed if gamed[key] != guarded[key]}
     assert differs == {"rewards", "weights", "held_out", "alarm", "out"}

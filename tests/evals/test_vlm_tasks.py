@@ -102,7 +102,7 @@ def test_a_recipe_pays_true_answers_in_full_and_has_room_for_them(engine, proces
     assert [total.value for total in totals] == pytest.approx([1.0] * len(asked))
     longest = max(len(processor.tokenizer(one.answer).input_ids) for one in asked) + 1
     assert longest <= config.trainer["max_completion_length"]
-    assert config.out == f"runs/{path.stem}"
+    assert config.out == f"runs/vlm-{path.stem}"
 
 
 def test_noise_makes_the_model_worse_and_answers_keep_their_order(engine, model, processor):
