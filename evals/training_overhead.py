@@ -34,7 +34,7 @@ from trl.rewards import think_format_reward
 from mmreward import Engine, Sample, Score, load
 from mmreward.compose import weights_of
 from mmreward.config import load_yaml
-from mmreward.models import ASSETS
+from mmreward.assets import ASSETS
 from mmreward.registry import Reward
 from mmreward.sampling import media
 from mmreward.tune.config import PolicyConfig, TuneConfig

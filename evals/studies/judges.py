@@ -18,11 +18,12 @@ from pydantic import Field, model_validator
 from mmreward import Engine, load, models
 from mmreward.config import Amount, Positive, Strict, load_yaml
 from mmreward.data.pair_folder import read_pairs
-from mmreward.judges import comparison, training
+from mmreward.judges import comparison
 from mmreward.judges.comparison import Comparison
 from mmreward.judges.exam import FIGURES, Exam, examine
-from mmreward.judges.rationales import Drawing
-from mmreward.judges.training import Rejection, School, Stage, draw_pairs, load_judge
+from mmreward.judges.miniature import sample_comparisons
+from mmreward.judges.rationales import RationaleSampling
+from mmreward.judges.training import RejectionStage, Role, Stage, TrainingRun, load_judge
 from mmreward.rewards.judged.asking import Asking
 
 from .vlm_exam import weaken
@@ -39,7 +40,7 @@ class JudgeConfig(Strict):
         teacher: who writes rationales for `parrot`; MODEL@URL for a served one.
         listener: who filters them, and examines; frozen.
         weaken: noise on the student's weights, in standard deviations of each matrix.
-        asking: arguments of `judges.asking.Asking`.
+        asking: arguments of `rewards.judged.asking.Asking`.
         pairs: how many comparisons to draw from shapes world, or a folder that `mmreward pairs` made.
         examined: held-out comparisons; of a folder they are taken from its end.
         max_tokens: where a turn is cut off.
@@ -64,7 +65,9 @@ class JudgeConfig(Strict):
     def _in_order(self) -> "JudgeConfig":
         for place, stage in enumerate(self.stages):
             before = self.stages[:place]
-            if getattr(stage, "unsolved", False) and not any(isinstance(one, Rejection) for one in before):
+            if getattr(stage, "unsolved", False) and not any(
+                isinstance(one, RejectionStage) for one in before
+            ):
                 raise ValueError(f"stages.{place}.unsolved: no rejection comes before it to find them")
         return self
 
@@ -92,15 +95,15 @@ def train(config: JudgeConfig) -> list[Sitting]:
     training, held = _split(config)
     student = _disturbed(config, out) if config.weaken else config.student
     listener = load("listener", listener=config.listener, labels=("1", "2"))
-    drawing = Drawing(asking=asking, temperature=0.0, max_tokens=config.max_tokens)
+    greedy = RationaleSampling(asking=asking, temperature=0.0, max_tokens=config.max_tokens)
     sittings = []
     with Engine() as engine:
-        people = {"student": student, "teacher": config.teacher}
-        school = School(engine, people, training, asking, listener, config.max_tokens, out, config.seed)
+        weights: dict[Role, str] = {"student": student, "teacher": config.teacher}
+        run = TrainingRun(engine, weights, training, asking, listener, config.max_tokens, out, config.seed)
 
-        def sit(after: str, drawing: Drawing) -> None:
-            judge = models.vlm(school.people["student"])
-            exam = examine(engine, judge, listener, held, drawing)
+        def sit(after: str, sampling: RationaleSampling) -> None:
+            judge = models.vlm(run.weights["student"])
+            exam = examine(engine, judge, listener, held, sampling)
             sittings.append(Sitting(after, exam, (time.perf_counter() - begun) / 60))
             columns = {name: column.tolist() for name, column in asdict(exam).items()}
             with (out / "exams.jsonl").open("a", encoding="utf-8") as file:
@@ -108,21 +111,21 @@ def train(config: JudgeConfig) -> list[Sitting]:
             told = ", ".join(f"{name} {getattr(exam, name).mean():.3f}" for name in FIGURES)
             print(f"after {after}: {told}", flush=True)
 
-        sit("nothing", replace(drawing, asking=replace(asking, turns=1)))
+        sit("nothing", replace(greedy, asking=replace(asking, turns=1)))
         for stage in config.stages:
-            taught = school.people["student"]
-            stage.go(school)
-            if school.people["student"] != taught:
-                sit(stage.kind, drawing)
+            before = run.weights["student"]
+            stage.run(run)
+            if run.weights["student"] != before:
+                sit(stage.kind, greedy)
     return sittings
 
 
 def _split(config: JudgeConfig) -> tuple[list[Comparison], list[Comparison]]:
     """Comparisons to learn from, and held out ones."""
     if isinstance(config.pairs, int):
-        drawn = draw_pairs(config.pairs, config.seed)
-        held = draw_pairs(config.examined, EXAM_SEED)
-        return training.comparisons(drawn), training.comparisons(held)
+        learned = sample_comparisons(config.pairs, config.seed)
+        held = sample_comparisons(config.examined, EXAM_SEED)
+        return [one.comparison for one in learned], [one.comparison for one in held]
     every = comparison.comparisons(read_pairs(config.pairs))
     if len(every) <= config.examined:
         raise ValueError(f"{config.pairs} has {len(every)} pairs, and {config.examined} are to be held out")

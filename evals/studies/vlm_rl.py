@@ -28,7 +28,7 @@ from mmreward.adapters import trl
 from mmreward.adapters.trl_gate import LOGGED, Gate, GatedGRPOTrainer
 from mmreward.config import Amount, Positive, RouteConfig, Strict, load_yaml
 from mmreward.data.routing import Router
-from mmreward.models import ASSETS
+from mmreward.assets import ASSETS
 from mmreward.monitor.by_source import append_metrics
 
 from .vlm_exam import USUAL, Column, Exam, Examiner, Exercise, Task, exercises, figure, weaken, with_probes

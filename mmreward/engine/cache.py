@@ -88,7 +88,7 @@ def _owned(value: Any) -> Any:
 V = TypeVar("V")
 
 
-class Once(Generic[V]):
+class SingleFlight(Generic[V]):
     """Maps keys to values. A failure to make one reaches all who waited for it, and is not kept.
 
     Args:

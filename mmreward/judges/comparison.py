@@ -1,4 +1,7 @@
-"""Two pictures for one request, in the order a judge sees them, and which is better."""
+"""Comparisons: two pictures for one request, in the order a judge sees them, and the better one's place.
+
+Made from preference pairs here, and from shapes world in `miniature`. Knows nothing of questions or answers.
+"""
 
 import hashlib
 from collections.abc import Iterable
@@ -14,13 +17,13 @@ Place = Literal["1", "2"]
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One question to a judge.
+    """Comparison of two pictures, as one question to a judge.
 
     Args:
-        id: names it; the same for both orders of a pair.
-        request: what the pictures were made for.
+        id: the same for both orders of a pair.
+        request: the prompt that both pictures were made for.
         pictures: in the order they are shown.
-        better: which of them is better.
+        better: place of the better one.
     """
 
     id: str
@@ -35,20 +38,21 @@ class Comparison:
         return Comparison(self.id, self.request, (second, first), "1" if self.better == "2" else "2")
 
     def sample(self, question: str, response: str) -> Sample:
-        """With a judge's response, for rewards that verify it."""
+        """Sample of a judge's response to this comparison, for rewards that verify it."""
         return Sample(
             id=self.id, prompt=question, inputs=self.pictures, response=response, target=self.better
         )
 
 
-def both_orders(asked: Iterable[Comparison]) -> list[Comparison]:
-    """Every comparison and its other order, next to each other: whoever always names the same place is right
-    half the time, however the comparisons were chosen."""
-    return [order for one in asked for order in (one, one.swapped)]
+def both_orders(compared: Iterable[Comparison]) -> list[Comparison]:
+    """Every comparison and its other order, next to each other: a judge that always names the same place is
+    right half the time, however the comparisons were chosen."""
+    return [order for one in compared for order in (one, one.swapped)]
 
 
 def comparisons(pairs: Iterable[PreferencePair]) -> list[Comparison]:
-    """One per pair, in an order that only its content decides, so that no place is right more often.
+    """Comparisons of preference pairs, in an order that only a pair's content decides: no place is right more
+    often.
 
     A judge trained on pairs whose better picture always comes first learns to say "1", and an evaluation that
     does the same cannot tell (R1-Reward's does).

@@ -1,4 +1,6 @@
-"""What a judge is worth on held-out comparisons, each asked in both orders."""
+"""Examination of a judge on held-out comparisons, each asked in both orders: accuracy, consistency, and a
+listener's agreement with the reasoning. Trains nothing.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,28 +8,27 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import Engine
-from ..models.served.client import ServedVLM
-from ..models.vlms.handle import VLM
+from ..engine.engine import Engine
+from ..models.vlms.answers import VLM
 from ..registry import Reward
 from ..types import Score
 from .comparison import Comparison, both_orders
-from .rationales import Drawing, Rationale, draw
+from .rationales import Rationale, RationaleSampling, sample_rationales
 
 Column = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Exam:
-    """Columns of one entry per comparison, each the mean of its two orders.
+    """Figures of an examination: columns of one entry per comparison, each the mean of its two orders, 0 to
+    1.
 
     Args:
         right: share of right verdicts; a judgement without a readable one is wrong.
         swing: 1 where the two orders get different verdicts, or one none, else 0.
-        heard: probability that the listener gives to the right verdict after the reasoning; 0 where there is
-            no reasoning.
-        agrees: whether the listener, having heard the reasoning, reaches the judge's own verdict; 0 where
-            there is none.
+        heard: the listener's probability of the right verdict after the reasoning; 0 where there is no
+            reasoning.
+        agrees: 1 where the listener, given the reasoning, reaches the judge's own verdict, else 0.
         readable: share of judgements with reasoning and verdict.
     """
 
@@ -48,22 +49,33 @@ FIGURES = {
 
 
 def examine(
-    engine: Engine, judge: VLM | ServedVLM, listener: Reward, asked: Sequence[Comparison], drawing: Drawing
+    engine: Engine,
+    judge: VLM,
+    listener: Reward,
+    compared: Sequence[Comparison],
+    sampling: RationaleSampling,
 ) -> Exam:
-    """Ask, greedily, and let the listener hear the reasoning.
+    """Figures of a judge's answers to comparisons in both orders, with the listener given the reasoning.
+
+    Args:
+        engine: runs judge and listener.
+        judge: the model under examination.
+        listener: the reward `listener` with the labels "1" and "2".
+        compared: held-out comparisons.
+        sampling: the question, and how answers are decoded; temperature 0 is greedy.
 
     Raises:
         ValueError: the judge or the listener failed to answer; an exam with holes compares with nothing.
     """
-    both = both_orders(asked)
-    written = engine.run(draw(judge, both, drawing))
-    heard = _heard(engine, listener, written, drawing)
-    failed = [one.note for one in written if one.fate == "failed"]
+    both = both_orders(compared)
+    written = engine.run(sample_rationales(judge, both, sampling))
+    heard = _listener_scores(engine, listener, written, sampling)
+    failed = [one.note for one in written if one.outcome == "failed"]
     failed += [score.note for score in heard.values() if not score.ok]
     if failed:
         raise ValueError(f"{len(failed)} of {len(both)} judgements failed: {failed[0]}")
     agreed = {row: score.parts["agrees"] for row, score in heard.items()}
-    verdicts = [_of_the_pair(one) for one in written]
+    verdicts = [_verdict_on_pair(one) for one in written]
     return Exam(
         right=_halves([float(one.verdict == one.comparison.better) for one in written]),
         swing=np.array(
@@ -75,22 +87,22 @@ def examine(
     )
 
 
-def _heard(
-    engine: Engine, listener: Reward, written: Sequence[Rationale], drawing: Drawing
+def _listener_scores(
+    engine: Engine, listener: Reward, written: Sequence[Rationale], sampling: RationaleSampling
 ) -> dict[int, Score]:
-    """What the listener says of every judgement that can be read."""
+    """The listener's score of every readable judgement, by its row."""
     readable = {row: one for row, one in enumerate(written) if one.turns}
     samples = [
-        one.comparison.sample(drawing.asking.opening(one.comparison.request), one.turns[-1])
+        one.comparison.sample(sampling.asking.opening(one.comparison.request), one.turns[-1])
         for one in readable.values()
     ]
     scores = engine.score(samples, listener)[listener.info.name] if samples else []
     return dict(zip(readable, scores, strict=True))
 
 
-def _of_the_pair(one: Rationale) -> str | None:
-    """Whether the verdict is for the better picture, wherever it stands; None without one."""
-    return None if one.verdict is None else str(one.verdict == one.comparison.better)
+def _verdict_on_pair(one: Rationale) -> bool | None:
+    """True for a verdict for the better picture, whatever its place; None without a verdict."""
+    return None if one.verdict is None else one.verdict == one.comparison.better
 
 
 def _halves(values: Sequence[float]) -> Column:

@@ -1,11 +1,11 @@
-"""Rationales a model writes for comparisons, and which of them are worth learning from.
+"""Rationales for comparisons: sampling from a model, filtering by verdict and listener, rows for trainers.
 
 With a hint of the right verdict and a listener this is PARROT's anchored generation and consistency filter
 (RationalRewards, arXiv:2604.11626); without either, rejection sampling as in UnifiedReward-Think
 (arXiv:2505.03318).
-"""
 
-# FOLDED mmreward/judges/rows.py: Comparisons and rationales as the rows of trainers that take chat messages and pictures, such as TRL's.
+Rows are those of trainers that take chat messages and pictures, such as TRL's. Knows no trainer.
+"""
 
 import math
 from asyncio import gather
@@ -21,27 +21,28 @@ from ..scoring import score_one
 from .comparison import Comparison
 
 if TYPE_CHECKING:
-    from ..models.served.client import ServedVLM
-    from ..models.vlms.handle import VLM
+    from ..models.vlms.answers import VLM
 
 
-Fate = Literal["kept", "unreadable", "wrong", "unconvincing", "failed"]
-FATES: tuple[Fate, ...] = get_args(Fate)
+# --- sampling -------------------------------------------------------------------------------------
+
+Outcome = Literal["kept", "unreadable", "wrong", "unconvincing", "failed"]
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 HINT = "\nPicture {better} is better."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Drawing:
-    """How rationales are drawn.
+class RationaleSampling:
+    """Sampling options of rationales.
 
     Args:
-        asking: what is asked.
-        hint: said after the question, with `{better}` where the right verdict stands; "" for none. What is
-            learned from a rationale never contains it.
+        asking: the questions to the judge.
+        hint: follows the question, with `{better}` where the right verdict stands; "" for none. Rows for a
+            trainer never contain it.
         draws: rationales per comparison.
         temperature: of the sampling.
-        max_tokens: where each turn is cut off.
-        seed: of the first draw; the next ones count up.
+        max_tokens: limit of each turn.
+        seed: of a comparison's first rationale; the next ones count up.
 
     Raises:
         ValueError: a hint without `{better}`, or less than one draw.
@@ -65,130 +66,136 @@ class Drawing:
 
 @dataclass(frozen=True, slots=True)
 class Rationale:
-    """One draw and what became of it.
+    """One sampled rationale and its outcome.
 
     Args:
-        comparison: what it is about.
-        turns: what was written; none where it failed or could not be read.
+        comparison: the question.
+        turns: the judge's turns; none where it failed or could not be read.
         verdict: "1", "2", "" for a tie, or None for none.
-        fate: "kept"; without a readable verdict, or with the "wrong" one; "unconvincing" to the listener;
+        outcome: "kept"; "unreadable" without a verdict, or the "wrong" one; "unconvincing" to the listener;
             "failed" where writer or listener did not answer.
-        heard: the probability that the listener gave to the right verdict; NaN where it was not asked.
-        note: why it could not be read, or failed.
+        p_listener: the listener's probability of the right verdict, 0 to 1; NaN where it was not asked.
+        note: the reason of an unreadable or failed one.
     """
 
     comparison: Comparison
     turns: tuple[str, ...]
     verdict: str | None
-    fate: Fate
-    heard: float = math.nan
+    outcome: Outcome
+    p_listener: float = math.nan
     note: str = ""
 
 
-async def draw(
-    writer: "VLM | ServedVLM",
-    asked: Sequence[Comparison],
-    drawing: Drawing,
+async def sample_rationales(
+    writer: "VLM",
+    compared: Sequence[Comparison],
+    options: RationaleSampling,
     *,
     listener: Reward | None = None,
     least: float = 0.5,
 ) -> list[Rationale]:
-    """All draws of all comparisons, in order. Runs on the engine's loop: `Engine.run(draw(...))`.
+    """Rationales of all comparisons, in order. Runs on the engine's loop:
+    `Engine.run(sample_rationales(...))`.
 
     Args:
-        writer: who writes.
-        asked: what about.
-        drawing: how.
-        listener: the reward `listener` with the labels "1" and "2". It hears the reasoning without hint and
+        writer: the model that writes.
+        compared: the comparisons.
+        options: question, number, temperature, length and seeds.
+        listener: the reward `listener` with the labels "1" and "2". It reads the reasoning without hint and
             verdict, of those rationales that reach the right verdict.
-        least: a rationale is kept where the right verdict is more probable than this to the listener.
+        least: a rationale is kept where the listener's probability of the right verdict is above this.
     """
-    one = [
-        _one(writer, comparison, drawing, drawing.seed + number, listener, least)
-        for comparison in asked
-        for number in range(drawing.draws)
+    sampled = [
+        _sample_one(writer, comparison, options, options.seed + number, listener, least)
+        for comparison in compared
+        for number in range(options.draws)
     ]
-    return list(await gather(*one))
+    return list(await gather(*sampled))
 
 
-async def _one(
-    writer: "VLM | ServedVLM",
+async def _sample_one(
+    writer: "VLM",
     comparison: Comparison,
-    drawing: Drawing,
+    options: RationaleSampling,
     seed: int,
     listener: Reward | None,
     least: float,
 ) -> Rationale:
-    sampling = Sampling(drawing.max_tokens, drawing.temperature, seed)
-    hint = drawing.hint.format(better=comparison.better)
+    sampling = Sampling(options.max_tokens, options.temperature, seed)
+    hint = options.hint.format(better=comparison.better)
     try:
-        judged = await drawing.asking.ask(
+        judged = await options.asking.ask(
             writer, comparison.request, comparison.pictures, sampling, hint=hint
         )
     except Unscorable as error:
-        fate: Fate = "unreadable" if error.status == "unparsable" else "failed"
-        return Rationale(comparison, (), None, fate, note=str(error))
+        outcome: Outcome = "unreadable" if error.status == "unparsable" else "failed"
+        return Rationale(comparison, (), None, outcome, note=str(error))
     if judged.verdict != comparison.better:
         return Rationale(comparison, judged.turns, judged.verdict, "wrong")
     if listener is None:
         return Rationale(comparison, judged.turns, judged.verdict, "kept")
-    question = drawing.asking.opening(comparison.request)
-    told = await score_one(comparison.sample(question, judged.turns[-1]), listener)
-    if not told.ok:
-        return Rationale(comparison, judged.turns, judged.verdict, "failed", note=told.note)
-    fate = "kept" if told.value > least else "unconvincing"
-    return Rationale(comparison, judged.turns, judged.verdict, fate, told.value)
+    question = options.asking.opening(comparison.request)
+    score = await score_one(comparison.sample(question, judged.turns[-1]), listener)
+    if not score.ok:
+        return Rationale(comparison, judged.turns, judged.verdict, "failed", note=score.note)
+    outcome = "kept" if score.value > least else "unconvincing"
+    return Rationale(comparison, judged.turns, judged.verdict, outcome, score.value)
+
+
+# --- filtering ------------------------------------------------------------------------------------
 
 
 def best(rationales: Iterable[Rationale]) -> list[Rationale]:
     """The most convincing kept rationale of every comparison, by the comparisons' ids."""
     found: dict[str, Rationale] = {}
-    kept = [one for one in rationales if one.fate == "kept"]
-    for one in sorted(kept, key=_convinced, reverse=True):
+    kept = [one for one in rationales if one.outcome == "kept"]
+    for one in sorted(kept, key=_convincing, reverse=True):
         found.setdefault(one.comparison.id, one)
     return [one for _, one in sorted(found.items())]
 
 
 def balanced(rationales: Sequence[Rationale]) -> list[Rationale]:
-    """As many whose better picture is the first as whose better one is the second, in the same order.
+    """Equally many rationales for either place of the better picture, in the same order.
 
-    A writer that prefers a place is right more often where that place is, so what is kept of its rationales
-    teaches the preference. Of the place that is more frequent, the least convincing are left out.
+    A writer that prefers a place is right more often where that place is better, so its kept rationales teach
+    the preference. Of the place that is more frequent, the least convincing are left out.
     """
     places = {place: [one for one in rationales if one.comparison.better == place] for place in ("1", "2")}
     number = min(map(len, places.values()))
-    ranked = [sorted(own, key=_convinced, reverse=True)[:number] for own in places.values()]
+    ranked = [sorted(own, key=_convincing, reverse=True)[:number] for own in places.values()]
     left = {id(one) for own in ranked for one in own}
     return [one for one in rationales if id(one) in left]
 
 
-def _convinced(one: Rationale) -> float:
-    return 0.0 if math.isnan(one.heard) else one.heard
+def _convincing(one: Rationale) -> float:
+    return 0.0 if math.isnan(one.p_listener) else one.p_listener
 
 
 def unsolved(rationales: Iterable[Rationale]) -> list[Comparison]:
-    """The comparisons one of whose draws was wrong or unreadable, each once: what GRPO can learn from."""
+    """Comparisons with a wrong or unreadable rationale, each once: those that GRPO can learn from."""
     found: dict[str, Comparison] = {}
     for one in rationales:
-        if one.fate in ("wrong", "unreadable"):
+        if one.outcome in ("wrong", "unreadable"):
             found.setdefault(one.comparison.id, one.comparison)
     return list(found.values())
 
 
-def fates(rationales: Iterable[Rationale]) -> dict[Fate, int]:
-    """How many met each fate."""
-    counted = Counter(one.fate for one in rationales)
-    return {fate: counted[fate] for fate in FATES}
+def count_outcomes(rationales: Iterable[Rationale]) -> dict[Outcome, int]:
+    """Number of rationales by outcome, in the order of `OUTCOMES`."""
+    counted = Counter(one.outcome for one in rationales)
+    return {outcome: counted[outcome] for outcome in OUTCOMES}
 
+
+# --- rows for trainers ----------------------------------------------------------------------------
 
 SOURCE = "comparison"
 Row = dict[str, Any]
 
 
-def lessons(rationales: Iterable[Rationale], asking: Asking) -> list[Row]:
+def sft_rows(rationales: Iterable[Rationale], asking: Asking) -> list[Row]:
     """Rows of `prompt`, `completion` and `images` for supervised fine-tuning, one per turn.
 
-    The prompt is what a judge will be asked, without any hint.
+    The prompt is the question that the judge will be asked, without any hint.
 
     Raises:
         Unscorable: a first of two turns that cannot be read.
@@ -196,16 +203,16 @@ def lessons(rationales: Iterable[Rationale], asking: Asking) -> list[Row]:
     rows = []
     for one in rationales:
         messages = _opened(one.comparison, asking)
-        for place, said in enumerate(one.turns):
+        for place, turn in enumerate(one.turns):
             if place:
                 messages = [*messages, _message("user", asking.following(one.turns[place - 1]))]
-            answer = _message("assistant", said)
+            answer = _message("assistant", turn)
             rows.append({"prompt": messages, "completion": [answer], "images": _pictures(one.comparison)})
             messages = [*messages, answer]
     return rows
 
 
-def exercises(asked: Iterable[Comparison], asking: Asking) -> list[Row]:
+def grpo_rows(compared: Iterable[Comparison], asking: Asking) -> list[Row]:
     """Rows of `prompt`, `images`, `source` and `target` ("1" or "2") for reinforcement learning."""
     return [
         {
@@ -214,7 +221,7 @@ def exercises(asked: Iterable[Comparison], asking: Asking) -> list[Row]:
             "source": SOURCE,
             "target": one.better,
         }
-        for one in asked
+        for one in compared
     ]
 
 

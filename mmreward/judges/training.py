@@ -1,86 +1,80 @@
-"""Where a judge is trained: who learns and teaches, what about, and TRL's trainers around them."""
+"""Training of a judge in stages: the run that stages share, TRL's trainers, and the stages a recipe names.
 
-# FOLDED evals/judge_pairs.py: Comparisons drawn from shapes world, and the rationales of one who knows the scenes.
-#
-# They stand where a stronger model's do elsewhere: a cold start, and what a teacher is taught.
-#
-# FOLDED evals/judge_stages.py: The stages by which a judge is trained, as a recipe names them: taught, parrot, rejection, grpo.
+Stages are `taught` (true rationales of shapes world), `parrot` (a teacher's rationales for known verdicts,
+kept where a listener is convinced), `rejection` (the student's own rationales) and `grpo` (reinforcement
+learning). Roles are the student, the teacher and the frozen listener.
 
-from collections import Counter
+Needs TRL, which is imported when a trainer is made. Knows nothing of exams.
+"""
+
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
-import numpy as np
-from datasets import Dataset
 from pydantic import Field
-from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
-from trl import GRPOConfig, SFTConfig, SFTTrainer
 
-from .. import Engine, Media, models
-from ..adapters import trl
-from ..adapters.trl_stable import StableGRPOTrainer
+from .. import models
+from ..adapters import trl as adapter
 from ..config import Positive, RouteConfig, Strict
 from ..data.routing import Router
-from ..mini import dialogues, world
-from ..mini.tasks import REASONED, compare, faithfulness, prefer_reasoning
-from ..mini.tasks import Comparison as Compared
+from ..engine.engine import Engine
 from ..models.base import locate
 from ..registry import Reward
 from ..rewards.judged.asking import Asking
 from .comparison import Comparison, both_orders
+from .miniature import sample_comparisons
 from .rationales import (
     HINT,
     SOURCE,
-    Drawing,
     Rationale,
+    RationaleSampling,
     Row,
     balanced,
     best,
-    draw,
-    exercises,
-    fates,
-    lessons,
+    count_outcomes,
+    grpo_rows,
+    sample_rationales,
+    sft_rows,
     unsolved,
 )
 
-Who = Literal["student", "teacher"]
+Role = Literal["student", "teacher"]
 
 
 @dataclass
-class School:
-    """What stages work with.
+class TrainingRun:
+    """State of one run, which its stages share and change.
 
     Args:
-        engine: runs whoever writes or listens.
-        people: name or folder of the latest weights of student and teacher.
-        asked: the training comparisons.
-        asking: how they are asked.
+        engine: runs the models that write rationales and listen to them.
+        weights: name or folder of the latest weights of student and teacher.
+        comparisons: the training set.
+        asking: the questions to a judge.
         listener: the reward that filters rationales.
         max_tokens: of a turn.
         out: folder of weights and trainers.
-        seed: of everything that is drawn.
-        hard: comparisons that a rejection found wrong answers to.
-        passed: stages so far.
+        seed: of samples and trainers.
+        unsolved: comparisons for which the latest rejection stage found wrong answers.
+        trained: trainings so far; numbers the folders of weights.
     """
 
     engine: Engine
-    people: dict[Who, str]
-    asked: Sequence[Comparison]
+    weights: dict[Role, str]
+    comparisons: Sequence[Comparison]
     asking: Asking
     listener: Reward
     max_tokens: int
     out: Path
     seed: int
-    hard: list[Comparison] = field(default_factory=list)
-    passed: int = 0
+    unsolved: list[Comparison] = field(default_factory=list)
+    trained: int = 0
 
-    def write(
-        self, who: Who, draws: int, temperature: float, *, hint: str = "", least: float | None = None
+    def sample(
+        self, role: Role, draws: int, temperature: float, *, hint: str = "", least: float | None = None
     ) -> list[Rationale]:
         """Rationales for all training comparisons; with `least`, the listener filters them."""
-        drawing = Drawing(
+        sampling = RationaleSampling(
             asking=self.asking,
             hint=hint,
             draws=draws,
@@ -88,15 +82,17 @@ class School:
             max_tokens=self.max_tokens,
             seed=self.seed,
         )
-        writer = models.vlm(self.people[who])
-        heard: dict[str, Any] = {} if least is None else {"listener": self.listener, "least": least}
-        written = self.engine.run(draw(writer, self.asked, drawing, **heard))
-        told = ", ".join(f"{number} {fate}" for fate, number in fates(written).items() if number)
-        print(f"rationales: {told}", flush=True)
+        writer = models.vlm(self.weights[role])
+        filtered: dict[str, Any] = {} if least is None else {"listener": self.listener, "least": least}
+        written = self.engine.run(sample_rationales(writer, self.comparisons, sampling, **filtered))
+        counts = ", ".join(
+            f"{number} {outcome}" for outcome, number in count_outcomes(written).items() if number
+        )
+        print(f"rationales: {counts}", flush=True)
         return written
 
-    def learn(self, written: Sequence[Rationale], arguments: dict[str, Any]) -> None:
-        """Fine-tune the student on the best rationale of each comparison, both places alike.
+    def finetune_student(self, written: Sequence[Rationale], arguments: dict[str, Any]) -> None:
+        """Fine-tune the student on the best rationale of each comparison, both places equally often.
 
         Raises:
             ValueError: none was kept.
@@ -104,39 +100,45 @@ class School:
         kept = balanced(best(written))
         if not kept:
             raise ValueError(f"nothing to learn from in {len(written)} rationales; the counts above say why")
-        self.tune("student", lessons(kept, self.asking), arguments)
+        self.finetune("student", sft_rows(kept, self.asking), arguments)
 
-    def tune(self, who: Who, rows: list[Row], arguments: dict[str, Any]) -> None:
-        """Supervised fine-tuning."""
-        model, processor = load_judge(self.people[who])
-        trainer = SFTTrainer(
+    def finetune(self, role: Role, rows: list[Row], arguments: dict[str, Any]) -> None:
+        """Supervised fine-tuning on rows of `rationales.sft_rows`; `arguments` are those of
+        `trl.SFTConfig`."""
+        library, datasets = _trainers()
+        model, processor = load_judge(self.weights[role])
+        trainer = library.SFTTrainer(
             model=model,
             processing_class=processor,
-            args=SFTConfig(**self._common(arguments)),
-            train_dataset=Dataset.from_list(rows),
+            args=library.SFTConfig(**self._common(arguments)),
+            train_dataset=datasets.Dataset.from_list(rows),
         )
-        self._train(who, trainer)
+        self._train(role, trainer)
 
     def reinforce(
         self,
-        asked: Sequence[Comparison],
+        compared: Sequence[Comparison],
         route: RouteConfig,
         arguments: dict[str, Any],
         *,
         stable: bool = False,
     ) -> None:
-        """GRPO of the student, in both orders: what it got wrong favours the place that it does not."""
-        model, processor = load_judge(self.people["student"])
+        """GRPO of the student; `arguments` are those of `trl.GRPOConfig`; `stable` is StableReinforce.
+
+        Comparisons are asked in both orders: those that the student got wrong favour the place it does not
+        name.
+        """
+        library, datasets = _trainers()
+        model, processor = load_judge(self.weights["student"])
         two: dict[str, Any] = (
-            {"rollout_func": trl.rollout(self.asking.following)} if self.asking.turns == 2 else {}
+            {"rollout_func": adapter.rollout(self.asking.following)} if self.asking.turns == 2 else {}
         )
-        trainer = StableGRPOTrainer(
-            stable=stable,
+        trainer = (_stable_trainer() if stable else library.GRPOTrainer)(
             model=model,
             processing_class=processor,
-            reward_funcs=trl.reward(Router({SOURCE: route}), engine=self.engine),
-            args=GRPOConfig(**self._common(arguments)),
-            train_dataset=Dataset.from_list(exercises(both_orders(asked), self.asking)),
+            reward_funcs=adapter.reward(Router({SOURCE: route}), engine=self.engine),
+            args=library.GRPOConfig(**self._common(arguments)),
+            train_dataset=datasets.Dataset.from_list(grpo_rows(both_orders(compared), self.asking)),
             **two,
         )
         self._train("student", trainer)
@@ -144,121 +146,78 @@ class School:
     def _common(self, arguments: dict[str, Any]) -> dict[str, Any]:
         return {"output_dir": str(self.out / "trainer"), "seed": self.seed, **arguments}
 
-    def _train(self, who: Who, trainer: Any) -> None:
-        """The new weights are left in a folder of their own."""
+    def _train(self, role: Role, trainer: Any) -> None:
+        """Train, and leave the new weights in a folder of their own."""
         trainer.train()
-        self.passed += 1
-        folder = self.out / f"{self.passed}-{who}"
+        self.trained += 1
+        folder = self.out / f"{self.trained}-{role}"
         trainer.save_model(str(folder))
-        self.people[who] = str(folder)
+        self.weights[role] = str(folder)
 
 
-def load_judge(folder: str) -> tuple[PreTrainedModel, ProcessorMixin]:
-    """Weights and processor for a trainer."""
+def load_judge(folder: str) -> tuple[Any, Any]:
+    """Weights and processor of a judge, for a trainer."""
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
     place = locate(folder)
     return AutoModelForImageTextToText.from_pretrained(place), AutoProcessor.from_pretrained(place)
 
 
-CRITERIA = ("colour", "shape", "number", "place")
-"""Of shapes world, for judges that think twice."""
+def _trainers() -> tuple[Any, Any]:
+    """The modules trl and datasets.
+
+    Raises:
+        ValueError: TRL is not installed.
+    """
+    try:
+        import datasets
+        import trl
+    except ModuleNotFoundError as error:
+        raise ValueError(f'training a judge needs {error.name}: pip install "mmreward[trl]"') from None
+    return trl, datasets
 
 
-class Drawn(NamedTuple):
-    """A comparison and the truth about it."""
+def _stable_trainer() -> Any:
+    from ..adapters.trl_stable import StableGRPOTrainer
 
-    comparison: Comparison
-    caption: world.Caption
-    scenes: tuple[world.Scene, world.Scene]
-
-    def told(self, asking: Asking) -> Rationale:
-        """What one who knows the scenes would answer."""
-        first, second = self.scenes
-        reasoning = prefer_reasoning(self.caption, first.things, second.things)
-        answer = REASONED.format(reasoning=reasoning, answer=self.comparison.better)
-        turns = (answer,) if asking.turns == 1 else (self._noted(), answer)
-        return Rationale(self.comparison, turns, self.comparison.better, "kept")
-
-    def _noted(self) -> str:
-        found = [compare(self.caption, scene.things) for scene in self.scenes]
-        wrong = {name for one in found for name in _criteria(one)}
-        named = ", ".join([name for name in CRITERIA if name in wrong][:3])
-        first, second = (faithfulness(self.caption, scene.things).rstrip(".") for scene in self.scenes)
-        return f"Look at: {named}\nPicture 1: {first}\nPicture 2: {second}"
+    return StableGRPOTrainer
 
 
-def draw_pairs(number: int, seed: int) -> list[Drawn]:
-    """Pairs of fresh scenes and a request that one of them fits better."""
-    rng = np.random.default_rng(seed)
-    drawn: list[Drawn] = []
-    while len(drawn) < number:
-        scenes = world.sample_scene(rng), world.sample_scene(rng)
-        chosen = dialogues.preferable(*scenes, rng)
-        if chosen is not None:
-            caption, better = chosen
-            pictures = (Media(world.render(scenes[0])), Media(world.render(scenes[1])))
-            drawn.append(
-                Drawn(Comparison(f"{seed}-{len(drawn):06d}", str(caption), pictures, better), caption, scenes)
-            )
-    return drawn
-
-
-def comparisons(drawn: Sequence[Drawn]) -> list[Comparison]:
-    """Without the truth."""
-    return [one.comparison for one in drawn]
-
-
-def _criteria(found: Compared) -> list[str]:
-    """In what a picture is not as asked."""
-    missing, extra = found.missing, found.extra
-    colours: Counter[str] = Counter()
-    shapes: Counter[str] = Counter()
-    for kinds, sign in ((missing, 1), (extra, -1)):
-        for (colour, shape), number in kinds.items():
-            colours[colour] += sign * number
-            shapes[shape] += sign * number
-    facts = {
-        "colour": any(colours.values()),
-        "shape": any(shapes.values()),
-        "number": missing.total() != extra.total(),
-        "place": found.crossed,
-    }
-    crosswise = ["colour", "shape"] if missing else []  # a red circle and a blue square the other way round
-    return [name for name, wrong in facts.items() if wrong] or crosswise
-
+# --- stages ---------------------------------------------------------------------------------------
 
 TEACHING_SEED = 50_021
 Temperature = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class Taught(Strict):
-    """Fine-tuning on the rationales of one who knows the scenes of shapes world.
+class TaughtStage(Strict):
+    """Fine-tuning on true rationales of shapes world, written from the scenes themselves.
 
     Args:
-        who: learns.
+        who: the role whose weights learn.
         number: of comparisons.
-        hint: say the right verdict after the question; a teacher that is to write rationales for known
+        hint: state the right verdict after the question; a teacher that is to write rationales for known
             verdicts learns to make use of it.
         trainer: arguments of `trl.SFTConfig`.
     """
 
     kind: Literal["taught"]
-    who: Who = "student"
+    who: Role = "student"
     number: Positive = 1000
     hint: bool = False
     trainer: dict[str, Any] = Field(default_factory=dict)
 
-    def go(self, school: School) -> None:
-        drawn = draw_pairs(self.number, TEACHING_SEED + school.seed)
+    def run(self, training: TrainingRun) -> None:
         rows = [
             _hinted(row, one.comparison) if self.hint else row
-            for one in drawn
-            for row in lessons([one.told(school.asking)], school.asking)
+            for one in sample_comparisons(self.number, TEACHING_SEED + training.seed)
+            for row in sft_rows([one.true_rationale(training.asking)], training.asking)
         ]
-        school.tune(self.who, rows, self.trainer)
+        training.finetune(self.who, rows, self.trainer)
 
 
-class Parrot(Strict):
-    """PARROT: the teacher writes rationales for known verdicts, a listener filters them, the student learns.
+class ParrotStage(Strict):
+    """PARROT (arXiv:2604.11626): the teacher writes rationales for known verdicts, a listener filters them,
+    the student learns.
 
     Args:
         draws: rationales per comparison, of which the most convincing is learned.
@@ -273,20 +232,21 @@ class Parrot(Strict):
     temperature: Temperature = 1.0
     trainer: dict[str, Any] = Field(default_factory=dict)
 
-    def go(self, school: School) -> None:
-        written = school.write("teacher", self.draws, self.temperature, hint=HINT, least=self.least)
-        school.learn(written, self.trainer)
+    def run(self, training: TrainingRun) -> None:
+        written = training.sample("teacher", self.draws, self.temperature, hint=HINT, least=self.least)
+        training.finetune_student(written, self.trainer)
 
 
-class Rejection(Strict):
-    """Rejection sampling: the student learns its own rationales that reach the right verdict.
+class RejectionStage(Strict):
+    """Rejection sampling (UnifiedReward-Think, arXiv:2505.03318): the student learns its own rationales that
+    reach the right verdict.
 
-    Of two verdicts one is right, so half of all bad reasoning passes: a listener may be asked as well.
+    Of two verdicts one is right, so half of all bad reasoning passes: a listener may filter as well.
 
     Args:
         draws: rationales per comparison, of which one is learned.
         least: the listener's probability of the right verdict above which a rationale is kept; by default it
-            is not asked.
+            filters nothing.
         temperature: of the student.
         trainer: arguments of `trl.SFTConfig`.
     """
@@ -297,19 +257,19 @@ class Rejection(Strict):
     temperature: Temperature = 1.0
     trainer: dict[str, Any] = Field(default_factory=dict)
 
-    def go(self, school: School) -> None:
-        written = school.write("student", self.draws, self.temperature, least=self.least)
-        school.hard = unsolved(written)
-        print(f"hard comparisons: {len(school.hard)}", flush=True)
-        school.learn(written, self.trainer)
+    def run(self, training: TrainingRun) -> None:
+        written = training.sample("student", self.draws, self.temperature, least=self.least)
+        training.unsolved = unsolved(written)
+        print(f"hard comparisons: {len(training.unsolved)}", flush=True)
+        training.finetune_student(written, self.trainer)
 
 
-class Grpo(Strict):
-    """Reinforcement learning on verdicts, and on what else the route pays.
+class GrpoStage(Strict):
+    """GRPO of the student on verdicts, and on the route's other rewards.
 
     Args:
-        route: what a judgement earns.
-        unsolved: only comparisons that the rejection before it found wrong answers to.
+        route: rewards of a judgement and their total.
+        unsolved: only comparisons for which the rejection stage before it found wrong answers.
         stable: with StableReinforce's two guards (R1-Reward), see `adapters.trl_stable`.
         trainer: arguments of `trl.GRPOConfig`.
     """
@@ -320,18 +280,18 @@ class Grpo(Strict):
     stable: bool = False
     trainer: dict[str, Any] = Field(default_factory=dict)
 
-    def go(self, school: School) -> None:
-        asked = school.hard if self.unsolved else school.asked
-        if not asked:
+    def run(self, training: TrainingRun) -> None:
+        compared = training.unsolved if self.unsolved else training.comparisons
+        if not compared:
             raise ValueError("no comparison is left to learn from: the rejection solved them all")
-        school.reinforce(asked, self.route, self.trainer, stable=self.stable)
+        training.reinforce(compared, self.route, self.trainer, stable=self.stable)
 
 
-Stage = Annotated[Taught | Parrot | Rejection | Grpo, Field(discriminator="kind")]
+Stage = Annotated[TaughtStage | ParrotStage | RejectionStage | GrpoStage, Field(discriminator="kind")]
 
 
 def _hinted(row: Row, one: Comparison) -> Row:
-    """The row with the hint after its first question."""
+    """Row whose first question is followed by the hint."""
     place = next(i for i, message in enumerate(row["prompt"]) if message["role"] == "user")
     messages = [dict(message) for message in row["prompt"]]
     messages[place]["content"] += HINT.format(better=one.better)

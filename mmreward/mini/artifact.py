@@ -1,4 +1,4 @@
-"""mini-artifact: a small residual network (transformers format) that tells clean pictures from spoiled ones.
+"""mini-artifact: a small residual network (transformers format) that classifies pictures as clean or spoiled.
 
 Clean means rendered, perhaps softened; spoiled means `corrupt` at level 0.35 to 1. It sees 64 pixels,
 whatever the source's size, and knows nothing of captions: a wrong but clean picture is clean.
@@ -21,7 +21,7 @@ from transformers import (
     ViTImageProcessor,
 )
 
-from ..models import ASSETS
+from ..assets import ASSETS
 from . import world
 from .corrupt import KINDS, PLAIN, corrupt, soften
 from .loop import Plan, fit
@@ -45,8 +45,8 @@ class Classifier(NamedTuple):
         return np.asarray(logits.float().softmax(-1)[:, self.model.config.label2id["clean"]])
 
 
-class Student(torch.nn.Module):
-    """The classifier, from pixels to logits."""
+class ArtifactStudent(torch.nn.Module):
+    """The classifier under training, from pixels to logits."""
 
     def __init__(self, model: ResNetForImageClassification) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ def train(out: Path, scale: float, seed: int) -> None:
     torch.manual_seed(seed)
     model, processor = build()
     pixels, labels = render_pool(processor, max(256, int(24_000 * min(1.0, scale))), seed)
-    student = Student(model).to(memory_format=torch.channels_last)
+    student = ArtifactStudent(model).to(memory_format=torch.channels_last)
 
     def loss(step: int, rng: np.random.Generator) -> tuple[torch.Tensor, Mapping[str, float]]:
         picked = rng.integers(len(labels), size=BATCH)

@@ -1,4 +1,4 @@
-"""mini-clip: an open_clip model that tells which caption of shapes world a picture shows.
+"""mini-clip: an open_clip model of the similarity between pictures and captions of shapes world.
 
 Trained with InfoNCE against the batch and against hard negatives (one colour, shape or count changed, or the
 relation turned round). While training, three throw-away heads help the towers see: which shape covers a
@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from ..models import ASSETS
+from ..assets import ASSETS
 from . import world
 from .corrupt import soften
 from .loop import Plan, fit, tokenizer
@@ -27,10 +27,10 @@ from .loop import Plan, fit, tokenizer
 SIZE, PATCH, LENGTH, EMBED = 32, 4, 20, 128
 MEAN, STD = (0.15, 0.15, 0.15), (0.22, 0.22, 0.22)
 KINDS = tuple((colour, shape) for colour in world.COLOURS for shape in world.SHAPES)
-OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 BATCH, STEPS_TRAINED, LR = 64, 1200, 1.5e-3
 PAIRS = 0.4
-"""Share of training scenes that are two single shapes of different kinds, which a relation can be told of."""
+"""Share of training scenes that are two single shapes of different kinds, so that their caption can relate
+them."""
 NEGATIVES = 3
 """Hard negatives per picture in training."""
 FOLDER = ASSETS / "mini-clip"
@@ -97,14 +97,14 @@ def negatives(caption: world.Caption, rng: np.random.Generator, count: int) -> l
 
 def turned(caption: world.Caption) -> world.Caption:
     """The same caption with its relation turned round."""
-    return world.Caption(caption.kinds, OPPOSITE[caption.relation])
+    return world.Caption(caption.kinds, world.OPPOSITE[caption.relation])
 
 
 # --- training --------------------------------------------------------------------------------------------
 
 
-class Pool(NamedTuple):
-    """Pictures rendered ahead of training and what is known about them."""
+class ClipPool(NamedTuple):
+    """Pictures rendered ahead of training, with captions and dense labels."""
 
     pictures: torch.Tensor
     """uint8 (N, 3, 32, 32)."""
@@ -112,13 +112,13 @@ class Pool(NamedTuple):
     cells: torch.Tensor
     """Class of each patch, (N, 64): 0 for background, else 1 + index into KINDS."""
     counts: torch.Tensor
-    """How many of each kind, (N, 18)."""
+    """Number of each kind, (N, 18)."""
     places: torch.Tensor
     """Mean (x, y) of each kind, from the middle in quarters of the side, (N, 18, 2); NaN for none."""
 
 
-class Student(torch.nn.Module):
-    """The model and the three heads that only training uses."""
+class ClipStudent(torch.nn.Module):
+    """The model under training, with the three heads that only training uses."""
 
     def __init__(self, clip: torch.nn.Module, width: int) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ class Student(torch.nn.Module):
         self.places = torch.nn.Linear(EMBED, 2 * len(KINDS))
 
 
-def render_pool(count: int, seed: int) -> Pool:
+def render_pool(count: int, seed: int) -> ClipPool:
     """Half of the pictures drawn at 32 pixels, half at 64 and scaled down; half of them softened."""
     rng = np.random.default_rng((seed, 3))
     pictures = np.empty((count, SIZE, SIZE, 3), dtype=np.uint8)
@@ -146,7 +146,9 @@ def render_pool(count: int, seed: int) -> Pool:
             middles = [(thing.x, thing.y) for thing in scene.things if thing.kind == kind]
             places[index, KINDS.index(kind)] = (np.mean(middles, axis=0) - 0.5) * 4
     pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous()
-    return Pool(pixels, captions, torch.from_numpy(cells), torch.from_numpy(counts), torch.from_numpy(places))
+    return ClipPool(
+        pixels, captions, torch.from_numpy(cells), torch.from_numpy(counts), torch.from_numpy(places)
+    )
 
 
 def _picture(scene: world.Scene, rng: np.random.Generator) -> Image.Image:
@@ -171,7 +173,7 @@ def train(out: Path, scale: float, seed: int) -> None:
     torch.manual_seed(seed)
     model = open_clip.CLIP(**config())
     model.visual.output_tokens = True
-    student = Student(model, config()["vision_cfg"]["width"])
+    student = ClipStudent(model, config()["vision_cfg"]["width"])
     pool = render_pool(max(256, int(60_000 * min(1.0, scale))), seed)
     words = tokenizer(LENGTH)
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
@@ -203,7 +205,7 @@ def train(out: Path, scale: float, seed: int) -> None:
 
 
 def _places(caption: world.Caption) -> np.ndarray:
-    """What a relation says of the places of its two kinds, (18, 2): -1 and 1 along its axis, else NaN."""
+    """Targets of the place head from a caption's relation, (18, 2): -1 and 1 along its axis, else NaN."""
     places = np.full((len(KINDS), 2), np.nan, dtype=np.float32)
     if caption.relation:
         axis = int(caption.relation in ("above", "below"))
@@ -213,7 +215,7 @@ def _places(caption: world.Caption) -> np.ndarray:
     return places
 
 
-def _place_loss(student: Student, embedded: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+def _place_loss(student: ClipStudent, embedded: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     guess = student.places(embedded).unflatten(1, (len(KINDS), 2))
     known = ~places.isnan()
     return F.mse_loss(guess[known], places[known]) if known.any() else guess.sum() * 0
@@ -227,13 +229,13 @@ def _wrong(caption: world.Caption, rng: np.random.Generator) -> Iterator[world.C
 
 
 def also_true(right: Sequence[world.Caption], others: Sequence[world.Caption]) -> np.ndarray:
-    """(N, M) bool: whether caption j may be true of picture i although it is not picture i's own.
+    """Mask (N, M), True where caption j may be true of picture i although it is not picture i's own.
 
     The same shapes in any order are, unless both captions relate them and one says the opposite of the other.
     """
     mine, theirs = [_meaning(c) for c in right], [_meaning(c) for c in others]
     found = np.array(
-        [[a[0] == b[0] and (not b[1] or OPPOSITE.get(a[1]) != b[1]) for b in theirs] for a in mine]
+        [[a[0] == b[0] and (not b[1] or world.OPPOSITE.get(a[1]) != b[1]) for b in theirs] for a in mine]
     )
     found[np.arange(len(right)), np.arange(len(right))] = False
     return found
@@ -242,13 +244,13 @@ def also_true(right: Sequence[world.Caption], others: Sequence[world.Caption]) -
 def _meaning(caption: world.Caption) -> tuple[tuple[tuple[tuple[str, str], int], ...], str]:
     ordered = tuple(sorted(caption.kinds))
     swapped = caption.relation and ordered != caption.kinds
-    return ordered, OPPOSITE[caption.relation] if swapped else caption.relation
+    return ordered, world.OPPOSITE[caption.relation] if swapped else caption.relation
 
 
 def contrast(
     images: torch.Tensor, captions: torch.Tensor, scale: torch.Tensor, also: torch.Tensor
 ) -> tuple[torch.Tensor, float]:
-    """InfoNCE of N images against N right captions and then their hard negatives; and the share right.
+    """InfoNCE loss of N images against N right captions and then their hard negatives, and the share right.
 
     Captions that are `also` true of a picture, (N, M), are neither right nor wrong.
     """

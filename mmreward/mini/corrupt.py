@@ -1,4 +1,4 @@
-"""Artifacts for shapes world: `corrupt` spoils a picture visibly, `soften` disturbs it and harms no fact.
+"""Artifacts and harmless disturbances of pictures: `corrupt` spoils visibly, `soften` harms no fact.
 
 The kinds of artifact are those generators make: noise patches, torn strips, grids, melted shapes, ghosts,
 colour bleeding, blocks. This file knows nothing of scenes: a corrupted picture may still show its caption.

@@ -1,7 +1,7 @@
-"""Fresh dialogues about fresh scenes: which question to ask, with hard negatives and as many yes as no.
+"""Random dialogues about scenes, with hard negatives and as many yes as no.
 
 Half of all captions fit their scene; the others differ in a colour, a shape, a number or a relation. This
-file only draws: what is asked and what is true stands in `tasks.py`.
+file only samples: the questions and their true answers stand in `tasks.py`.
 """
 
 from collections import Counter
@@ -43,7 +43,7 @@ from .tasks import (
     reading_order,
     verdict_reasoning,
 )
-from .world import COLOURS, NUMBERS, RELATIONS, SHAPES, Caption, Scene, Thing, describe, holds
+from .world import COLOURS, NUMBERS, OPPOSITE, RELATIONS, SHAPES, Caption, Scene, Thing, describe, holds
 
 # --- captions that almost fit ------------------------------------------------------------------------------
 
@@ -63,7 +63,7 @@ def draw_caption(scene: Scene, rng: np.random.Generator, edits: int | None = Non
 def edit(caption: Caption, rng: np.random.Generator) -> Caption:
     """Change one thing: a colour, a shape, one more, one fewer, or the relation."""
     if caption.relation and rng.random() < 0.5:
-        return Caption(caption.kinds, _opposite(caption.relation))
+        return Caption(caption.kinds, OPPOSITE[caption.relation])
     kinds = [kind for kind, number in caption.kinds for _ in range(number)]
     index = int(rng.integers(len(kinds)))
     colour, shape = kinds[index]
@@ -83,10 +83,6 @@ def edit(caption: Caption, rng: np.random.Generator) -> Caption:
     return Caption(counted, caption.relation if plain else "")
 
 
-def _opposite(relation: str) -> str:
-    return {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}[relation]
-
-
 def _other(names: Iterable[str], name: str, rng: np.random.Generator) -> str:
     return str(rng.choice([n for n in names if n != name]))
 
@@ -99,7 +95,8 @@ def _random_kind(rng: np.random.Generator) -> Kind:
 
 
 def present(scene: Scene, rng: np.random.Generator) -> Dialogue | None:
-    """Is it there? Negatives mix a colour and a shape of the picture, or change one of the two."""
+    """Presence of a kind, a colour or a shape. Negatives mix a colour and a shape of the picture, or change
+    one of the two."""
     here = sorted(scene.kinds)
     yes = rng.random() < 0.5
     if not here:
@@ -136,7 +133,7 @@ def _absent_kind(here: Sequence[Kind], rng: np.random.Generator) -> Noun:
 
 
 def exact(scene: Scene, rng: np.random.Generator) -> Dialogue | None:
-    """Are there two / three / four? Negatives are off by one where they can be."""
+    """An exact number, two to four. Negatives are off by one where they can be."""
     if len(scene.things) < 2 and rng.random() < 0.8:
         return None
     yes = rng.random() < 0.5
@@ -183,7 +180,7 @@ def _two(scene: Scene, rng: np.random.Generator) -> tuple[tuple[Thing, Noun], tu
 
 
 def relation(scene: Scene, rng: np.random.Generator) -> Dialogue | None:
-    """Where things lie. Negatives swap the relation, now and then they name something absent."""
+    """Relation of two things. Negatives swap the relation; now and then they name something absent."""
     pair = _two(scene, rng)
     if pair is None:
         return None
@@ -199,13 +196,13 @@ def relation(scene: Scene, rng: np.random.Generator) -> Dialogue | None:
         if rng.random() < 0.5:
             first, second = second, first
     elif not yes:
-        name = _opposite(name)
+        name = OPPOSITE[name]
     question = RELATION.format(first=first, relation=name, second=second)
     return Dialogue("relation", question, "yes" if yes else "no")
 
 
 def side(scene: Scene, rng: np.random.Generator) -> Dialogue | None:
-    """Which half of the picture one thing lies in: half the way to `relation`."""
+    """The half of the picture that one thing lies in: a step towards `relation`."""
     found = _placed(scene, rng, list(ENDS))
     if found is None:
         return None
@@ -216,7 +213,7 @@ def side(scene: Scene, rng: np.random.Generator) -> Dialogue | None:
 
 
 def where(scene: Scene, rng: np.random.Generator) -> Dialogue | None:
-    """The same, asked so that the place itself is the answer."""
+    """The half of the picture that one thing lies in, as the answer itself."""
     found = _placed(scene, rng, list(ENDS))
     if found is None:
         return None
@@ -238,7 +235,7 @@ def _placed(
 
 
 def which_way(scene: Scene, rng: np.random.Generator) -> Dialogue | None:
-    """Where one thing lies as seen from another, the direction being the answer."""
+    """Direction of one thing from another, as the answer itself."""
     pair = _two(scene, rng)
     if pair is None:
         return None
@@ -253,12 +250,14 @@ def which_way(scene: Scene, rng: np.random.Generator) -> Dialogue | None:
 
 
 def match(scene: Scene, rng: np.random.Generator) -> Dialogue | None:
+    """Agreement of the whole picture with a caption."""
     caption = draw_caption(scene, rng)
     answer = "yes" if compare(caption, scene.things).match else "no"
     return Dialogue("match", MATCH.format(caption=caption), answer)
 
 
 def count(scene: Scene, rng: np.random.Generator) -> Dialogue | None:
+    """Number of things of a class, now and then of an absent one."""
     draw = rng.random()
     if draw < 0.3 or not scene.things:
         noun: Noun | None = Noun()
@@ -283,11 +282,12 @@ def attribute(scene: Scene, rng: np.random.Generator) -> Dialogue | None:
 
 
 def locate_all(scene: Scene, rng: np.random.Generator) -> Dialogue | None:
+    """Boxes of all things."""
     return Dialogue("locate_all", LOCATE_ALL, boxes(scene.things))
 
 
 def locate(scene: Scene, rng: np.random.Generator) -> Dialogue | None:
-    """The boxes of one kind; now and then of one that is absent."""
+    """Boxes of one kind, now and then of an absent one."""
     here = sorted(scene.kinds)
     noun = Noun(*here[int(rng.integers(len(here)))]) if here else Noun(*_random_kind(rng))
     if here and rng.random() < 0.2:
@@ -296,6 +296,7 @@ def locate(scene: Scene, rng: np.random.Generator) -> Dialogue | None:
 
 
 def verdict(scene: Scene, rng: np.random.Generator) -> Dialogue | None:
+    """Agreement with a request, answered after reasoning."""
     caption = draw_caption(scene, rng)
     answer = "yes" if compare(caption, scene.things).match else "no"
     reasoning = verdict_reasoning(caption, scene.things)
@@ -305,7 +306,7 @@ def verdict(scene: Scene, rng: np.random.Generator) -> Dialogue | None:
 
 
 def listen(scene: Scene, rng: np.random.Generator) -> Dialogue | None:
-    """The verdict given another's reasoning, which in three cases of ten describes some other picture."""
+    """Verdict given another's reasoning, which in three cases of ten describes some other picture."""
     caption = draw_caption(scene, rng)
     answer = "yes" if compare(caption, scene.things).match else "no"
     seen = scene.things if rng.random() < 0.7 else _misread(scene.things, caption, rng)
@@ -331,13 +332,14 @@ def critic(scene: Scene, rng: np.random.Generator, level: float = 0.0) -> Dialog
 
 
 def spoilt(level: float) -> Dialogue:
+    """Presence of artifacts."""
     return Dialogue("artifact", ARTIFACT, "yes" if level > 0 else "no")
 
 
 def preferable(
     first: Scene, second: Scene, rng: np.random.Generator
 ) -> tuple[Caption, Literal["1", "2"]] | None:
-    """A request that one of the scenes fits better, and which; None where they fit alike."""
+    """Request that one of two scenes fits better, and that scene's place; None where they fit alike."""
     caption = draw_caption(first if rng.random() < 0.5 else second, rng, edits=int(rng.random() < 0.3))
     one, two = (compare(caption, scene.things) for scene in (first, second))
     if (one.f1, not one.crossed) == (two.f1, not two.crossed):
@@ -345,16 +347,17 @@ def preferable(
     return caption, "1" if (one.f1, not one.crossed) > (two.f1, not two.crossed) else "2"
 
 
-def prefer(first: Scene, second: Scene, rng: np.random.Generator, heard: bool) -> Dialogue | None:
-    """Which of two pictures fits; with `heard`, given another's reasoning (wrong in three cases of ten)."""
+def prefer(first: Scene, second: Scene, rng: np.random.Generator, reasoned: bool) -> Dialogue | None:
+    """Preference between two pictures; with `reasoned`, given another's reasoning (wrong in three cases of
+    ten)."""
     chosen = preferable(first, second, rng)
     if chosen is None:
         return None
     caption, answer = chosen
-    asked = PREFER.format(prompt=caption)
-    if not heard:
+    question = PREFER.format(prompt=caption)
+    if not reasoned:
         reasoning = prefer_reasoning(caption, first.things, second.things)
-        return Dialogue("prefer", asked, REASONED.format(reasoning=reasoning, answer=answer))
+        return Dialogue("prefer", question, REASONED.format(reasoning=reasoning, answer=answer))
     seen = (first.things, second.things) if rng.random() < 0.7 else (second.things, first.things)
     return Dialogue(
         "prefer_listen", prefer_listen_question(caption, prefer_reasoning(caption, *seen)), answer
@@ -378,3 +381,5 @@ FACTS: dict[str, Single] = {
     "listen": listen,
 }
 """The tasks that ask for facts of one picture."""
+BINARY = ("present", "exact", "relation", "match")
+"""Those whose answer is yes or no about what is to be seen."""

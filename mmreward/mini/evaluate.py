@@ -22,6 +22,7 @@ from ..errors import Unscorable
 from ..loading import resolve
 from ..media import Media
 from ..models.base import locate
+from ..models.vlms.answers import VLM, YES_NO
 from ..models.vlms.qwen import QwenVL
 from ..types import Sample
 from ..verifiers.boxes import boxes_of, soft_f1, to_unit
@@ -30,13 +31,11 @@ from . import artifact, clip, dialogues, flow, oracle, tasks, vlm_measure, world
 from .corrupt import soften
 
 SEED = 20_261_121
-YES_NO = ("yes", "no")
-BINARY = ("present", "exact", "relation", "match")
 DIGITS = tuple("0123456789")
 
 
 class Figure(NamedTuple):
-    """One line of the table; `low` and `high` are the bar, where there is one."""
+    """One line of the table; `low` and `high` are its bar, infinite where it has none."""
 
     what: str
     value: float
@@ -57,21 +56,24 @@ class Figure(NamedTuple):
         return f"| {self.what} | {self.value:.4f} | {self.n} | {bar} | {verdict} |"
 
 
-class View(NamedTuple):
+class HeldOutPicture(NamedTuple):
+    """Picture of a held-out scene."""
+
     scene: world.Scene
     picture: Image.Image
 
 
-def views(number: int, seed: int) -> Iterator[View]:
+def held_out(number: int, seed: int) -> Iterator[HeldOutPicture]:
     """Scenes and pictures of them, alternating in size, every second pair softened."""
     rng = np.random.default_rng((SEED, seed))
     for index in range(number):
         scene = world.sample_scene(rng)
         picture = world.render(scene, (64, 32)[index % 2])
-        yield View(scene, soften(picture, rng) if index % 4 >= 2 else picture)
+        yield HeldOutPicture(scene, soften(picture, rng) if index % 4 >= 2 else picture)
 
 
 def oracle_figures(number: int = 1000) -> Iterator[Figure]:
+    """Share of rendered scenes that the oracle reads exactly, by size."""
     for size in (64, 32):
         rng = np.random.default_rng((SEED, size))
         right = 0
@@ -87,15 +89,15 @@ def vlm_figures(engine: Engine, number: int = 400) -> Iterator[Figure]:
     """Accuracy of every kind of question, balanced for yes and no, and the IoU of every shape's box."""
     vlm = models.vlm("mini-vlm")
     rng = np.random.default_rng((SEED, 5))
-    seen = list(views(number, 1))
+    seen = list(held_out(number, 1))
     asked = [
         (view, dialogue)
         for view in seen
-        for task in (*BINARY, "count")
+        for task in (*dialogues.BINARY, "count")
         if (dialogue := dialogues.FACTS[task](view.scene, rng)) is not None
     ]
 
-    async def right(view: View, dialogue: tasks.Dialogue) -> bool:
+    async def right(view: HeldOutPicture, dialogue: tasks.Dialogue) -> bool:
         labels = YES_NO if dialogue.answer in YES_NO else DIGITS
         read = await vlm.read(Media(view.picture), dialogue.question, labels)
         return read.mass > 0.5 and read.answer == dialogue.answer
@@ -104,7 +106,7 @@ def vlm_figures(engine: Engine, number: int = 400) -> Iterator[Figure]:
     yes_no = [(d.answer, ok) for (_, d), ok in zip(asked, answers, strict=True) if d.answer in YES_NO]
     by_answer = [np.mean([ok for answer, ok in yes_no if answer == label]) for label in YES_NO]
     yield Figure("mini-vlm yes/no, balanced accuracy", float(np.mean(by_answer)), len(yes_no), 0.93)
-    for task in BINARY:
+    for task in dialogues.BINARY:
         hits = [ok for (_, d), ok in zip(asked, answers, strict=True) if d.task == task]
         yield Figure(f"mini-vlm yes/no, {task}", float(np.mean(hits)), len(hits))
     counts = [ok for (_, d), ok in zip(asked, answers, strict=True) if d.answer not in YES_NO]
@@ -113,7 +115,7 @@ def vlm_figures(engine: Engine, number: int = 400) -> Iterator[Figure]:
     yield Figure("mini-vlm grounding, mean IoU", float(np.mean(overlaps)), len(overlaps), 0.75)
 
 
-async def _overlap(vlm: Any, view: View) -> float:
+async def _overlap(vlm: VLM, view: HeldOutPicture) -> float:
     """Mean IoU over the true shapes, matched by label; a shape without a box counts as 0."""
     truth = [
         box
@@ -147,7 +149,8 @@ TALK = {
 
 
 def talk_figures(number: int = 200) -> Iterator[Figure]:
-    """What the VLM writes; n is the number of pictures, of which each figure uses those it applies to."""
+    """Accuracy of what the VLM writes; n is the number of pictures, of which a figure uses those it applies
+    to."""
     vlm = QwenVL("mini-vlm")
     measured = vlm_measure.measure(vlm.module, vlm.processor, number, SEED)
     for name, what in TALK.items():
@@ -155,8 +158,7 @@ def talk_figures(number: int = 200) -> Iterator[Figure]:
 
 
 def agreement_figures(engine: Engine, number: int = 256) -> Iterator[Figure]:
-    """How mini-flow's own pictures are ranked by each reward and by the oracle (Spearman, over all
-    pictures)."""
+    """Rank correlation (Spearman) of each reward with the oracle over mini-flow's own pictures."""
     captions = flow.held_out(number)
     pictures = flow.draw(flow.load(), [str(caption) for caption in captions], range(number))
     verdicts = [oracle.judge(*pair) for pair in zip(pictures, captions, strict=True)]
@@ -189,13 +191,14 @@ async def _all(jobs: Iterator[Awaitable[Any]]) -> list[Any]:
 
 
 def figures(engine: Engine) -> Iterator[Figure]:
+    """All lines of the table, in order."""
     yield from oracle_figures()
     yield from vlm_figures(engine)
     yield from talk_figures()
     picked = clip.measure()
     yield Figure("mini-clip picks the right caption of 8", picked["top1_of_8"], int(picked["n"]), 0.90)
-    told = artifact.measure()
-    yield Figure("mini-artifact AUROC", told["auroc"], int(told["n"]), 0.97)
+    classified = artifact.measure()
+    yield Figure("mini-artifact AUROC", classified["auroc"], int(classified["n"]), 0.97)
     yield from agreement_figures(engine)
 
 

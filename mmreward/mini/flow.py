@@ -1,4 +1,4 @@
-"""mini-flow: caption -> 32x32 picture by rectified flow, with the conventions of SD3 and FLUX.
+"""mini-flow: rectified flow from a caption to a 32x32 picture, with the conventions of SD3 and FLUX.
 
 x_t = (1 - t) x0 + t noise, the network predicts noise - x0, and t = 0 is the picture. A latent is the picture
 with its 2x2 blocks folded into channels: (12, 16, 16) in [-1, 1]. This file trains, saves and loads the
@@ -19,7 +19,7 @@ from PIL import Image
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, PreTrainedTokenizerFast
 
-from ..models import ASSETS
+from ..assets import ASSETS
 from . import oracle, world
 from .loop import Plan, fit, tokenizer
 
@@ -29,7 +29,7 @@ FOLD = 2
 LENGTH = 20
 """Tokens a caption is padded to."""
 WIDTH = 96
-"""Width of the text encoder, and of what it hands to the network."""
+"""Width of the text encoder and of its outputs."""
 CHANNELS = (32, 96)
 """Channels of the UNet at 16x16 and at 8x8; text enters at 8x8."""
 STEPS, GUIDANCE = 12, 2.0
@@ -43,7 +43,7 @@ FOLDER = ASSETS / "mini-flow"
 
 
 class Flow(NamedTuple):
-    """What a saved mini-flow consists of."""
+    """Parts of a mini-flow: networks, tokenizer and scheduler."""
 
     unet: UNet2DConditionModel
     text_encoder: CLIPTextModelWithProjection
@@ -79,7 +79,7 @@ def velocity(
     hidden: torch.Tensor,
     pooled: torch.Tensor,
 ) -> torch.Tensor:
-    """d x_t / d t, in the shape of `latents`."""
+    """Velocity d x_t / d t of the UNet, in the shape of `latents`."""
     out = unet(latents, sigma * 1000, encoder_hidden_states=hidden, class_labels=pooled, return_dict=False)[0]
     return torch.as_tensor(out)
 
@@ -130,7 +130,7 @@ def build() -> Flow:
     return Flow(unet, CLIPTextModelWithProjection(text), words, FlowMatchEulerDiscreteScheduler(shift=1.0))
 
 
-class Pool(NamedTuple):
+class FlowPool(NamedTuple):
     """Pictures rendered ahead of training, uint8 (N, 3, 32, 32), and their captions' tokens, (N, LENGTH)."""
 
     pictures: torch.Tensor
@@ -143,7 +143,8 @@ def tokenize(words: PreTrainedTokenizerFast, captions: Sequence[str]) -> torch.T
     return torch.tensor(ids, dtype=torch.long)
 
 
-def render_pool(words: PreTrainedTokenizerFast, count: int, seed: int) -> Pool:
+def render_pool(words: PreTrainedTokenizerFast, count: int, seed: int) -> FlowPool:
+    """Training pictures of `count` fresh scenes, and their captions."""
     rng = np.random.default_rng((seed, 1))
     pictures = np.empty((count, SIZE, SIZE, 3), dtype=np.uint8)
     captions = []
@@ -151,7 +152,7 @@ def render_pool(words: PreTrainedTokenizerFast, count: int, seed: int) -> Pool:
         scene = world.sample_scene(rng)
         pictures[index] = np.asarray(world.render(scene, SIZE))
         captions.append(str(world.describe(scene, rng, relations=0.3)))
-    return Pool(torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous(), tokenize(words, captions))
+    return FlowPool(torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous(), tokenize(words, captions))
 
 
 def train(out: Path, scale: float, seed: int) -> None:
@@ -228,7 +229,8 @@ def draw(
 
 
 def held_out(count: int, seed: int = 10_007) -> list[world.Caption]:
-    """Fresh draws from a seed of their own; short captions also occur in training, as this world has few."""
+    """Held-out captions, from a seed of their own; short ones also occur in training, as this world has
+    few."""
     rng = np.random.default_rng((seed, 2))
     return [world.describe(world.sample_scene(rng), rng, relations=0.3) for _ in range(count)]
 

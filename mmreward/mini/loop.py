@@ -1,10 +1,12 @@
-"""The training loop the four miniature models share: seeded, resumable, with a progress bar.
+"""Training loop of the four miniature models: seeded, resumable, with a progress bar; and the captions'
+tokenizer.
 
 A model brings a module and a function `loss(step, rng) -> (tensor, figures)`. Every step draws from its own
 generator, seeded by (seed, step), so a resumed run sees the data it would have seen.
-"""
 
-# FOLDED mmreward/mini/words.py: The word-level tokenizer of captions, shared by mini-flow and mini-clip. It knows no other words.
+`tokenizer` is the word-level tokenizer that mini-flow and mini-clip share; it knows the words of captions
+only.
+"""
 
 import math
 import time
@@ -29,12 +31,15 @@ from transformers import PreTrainedTokenizerFast
 from ..files import whole_file
 from . import world
 
+# --- training -------------------------------------------------------------------------------------
+
 Loss = Callable[[int, np.random.Generator], tuple[torch.Tensor, Mapping[str, float]]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """How to train: after `warmup` steps `lr` falls along a cosine to 0.05; `ema` 0 keeps raw weights."""
+    """Training options: after `warmup` steps `lr` falls along a cosine to 0.05 of it; `ema` 0 keeps raw
+    weights."""
 
     steps: int
     lr: float
@@ -49,9 +54,9 @@ class Plan:
 
 
 def fit(module: torch.nn.Module, loss: Loss, plan: Plan, checkpoint: Path) -> torch.nn.Module:
-    """Train `module` in place and return it holding the final (EMA, if any) weights.
+    """Train `module` in place and return it with the final (EMA, if any) weights.
 
-    A checkpoint at `checkpoint` is continued from, and removed by nobody: delete it to start again.
+    A checkpoint at `checkpoint` is continued from and never removed: delete it to start again.
     """
     optimizer = torch.optim.AdamW(
         [p for p in module.parameters() if p.requires_grad],
@@ -107,7 +112,7 @@ def fit(module: torch.nn.Module, loss: Loss, plan: Plan, checkpoint: Path) -> to
 
 
 def schedule(step: int, plan: Plan) -> float:
-    """The factor on the learning rate: linear warm-up, then a cosine from 1 to 0.05."""
+    """Factor on the learning rate: linear warm-up, then a cosine from 1 to 0.05."""
     if step < plan.warmup:
         return (step + 1) / plan.warmup
     phase = (step - plan.warmup) / max(1, plan.steps - plan.warmup)
@@ -125,6 +130,8 @@ def _update(average: dict[str, torch.Tensor], module: torch.nn.Module, decay: fl
             average[name].copy_(value)
 
 
+# --- words ----------------------------------------------------------------------------------------
+
 SPECIAL = ("<pad>", "<unk>", "<start>", "<end>")
 WORDS = (
     *("a", "an", "one", "and", ",", ".", "of", "the", "picture", "no", "with", "only"),
@@ -137,7 +144,8 @@ WORDS = (
 
 
 def tokenizer(length: int) -> PreTrainedTokenizerFast:
-    """Lower-case words and punctuation between <start> and <end>; `length` is the most tokens."""
+    """Word-level tokenizer: lower-case words and punctuation between <start> and <end>, at most `length`
+    tokens."""
     vocabulary = {word: index for index, word in enumerate(dict.fromkeys((*SPECIAL, *WORDS)))}
     backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     backend.normalizer = normalizers.Sequence(

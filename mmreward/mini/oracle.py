@@ -1,4 +1,4 @@
-"""The oracle: reads a picture of shapes world back into things by classical vision alone.
+"""Oracle of shapes world: reads a picture back into things by classical vision alone.
 
 Colour classification, connected components, image moments. It shares no code path with any learned model,
 which is what lets it judge whether a reward was improved or hacked.
@@ -22,7 +22,7 @@ SATURATION = 0.30
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How well a picture shows what a caption asks for."""
+    """Agreement of a picture with a caption."""
 
     f1: float
     """Multiset F1 over (colour, shape): 2 * hits / (number asked + number seen)."""
@@ -32,7 +32,8 @@ class Verdict:
 
 
 def read(picture: Image.Image | np.ndarray) -> tuple[Thing, ...]:
-    """Find the shapes in an RGB picture (PIL, or uint8 HWC). Boxes are tight to about half a pixel."""
+    """Shapes in an RGB picture (PIL, or uint8 HWC), in reading order. Boxes are tight to about half a
+    pixel."""
     pixels = np.asarray(
         picture.convert("RGB") if isinstance(picture, Image.Image) else picture, dtype=np.float64
     )
@@ -62,7 +63,7 @@ def read(picture: Image.Image | np.ndarray) -> tuple[Thing, ...]:
 def _measure(
     window: tuple[slice, slice], part: np.ndarray, alpha: np.ndarray, colour: str, height: int, width: int
 ) -> Iterable[Thing]:
-    """Turn one component into a thing; the partly covered pixels around it give its extent below a pixel."""
+    """The thing of one component; the partly covered pixels around it give its extent below a pixel."""
     top, left = max(window[0].start - 1, 0), max(window[1].start - 1, 0)
     bottom, right = min(window[0].stop + 1, height), min(window[1].stop + 1, width)
     mask = np.zeros((bottom - top, right - left), dtype=bool)
@@ -75,7 +76,7 @@ def _measure(
     ys, xs = np.mgrid[top:bottom, left:right] + 0.5
     cx, cy = (weight * xs).sum() / area, (weight * ys).sum() / area
     box_w, box_h = weight.max(0).sum(), weight.max(1).sum()
-    # Where the box lies: the soft extent, anchored at the component's own middle.
+    # The middle of the box: the soft extent, anchored at the component's own middle.
     columns, rows = weight.max(0), weight.max(1)
     mid_x = (columns * (np.arange(left, right) + 0.5)).sum() / columns.sum()
     mid_y = (rows * (np.arange(top, bottom) + 0.5)).sum() / rows.sum()
@@ -86,7 +87,8 @@ def _measure(
 def _shape(
     weight: np.ndarray, dx: np.ndarray, dy: np.ndarray, area: float, box_w: float, box_h: float
 ) -> str:
-    """Nearest template in (extent, roundness, vertical skew); templates are the ideal shapes' values."""
+    """Shape by the nearest template in (extent, roundness, vertical skew); templates are the ideal shapes'
+    values."""
     extent = area / (box_w * box_h)
     spread = (weight * (dx**2 + dy**2)).sum()
     roundness = area**2 / (2 * np.pi * spread)
@@ -104,7 +106,7 @@ def _distance(a: tuple[float, ...], b: tuple[float, ...]) -> float:
 
 
 def judge(picture: Image.Image | np.ndarray, caption: Caption) -> Verdict:
-    """Compare what the picture shows with what the caption asks for."""
+    """Verdict on a picture: the things it shows against those the caption asks for."""
     seen = read(picture)
     found = Counter(thing.kind for thing in seen)
     wanted = Counter(dict(caption.kinds))

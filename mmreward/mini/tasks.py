@@ -1,11 +1,9 @@
-"""Dialogues about shapes world: the exact questions the mini-vlm knows, and their true answers.
+"""Questions about shapes world that the mini-vlm knows, word for word, and their true answers.
 
 Answers come from the scene, never from pixels. Rewards, evaluation and the demo take their questions from
-here; which question is asked when, in training, is decided in `dialogues.py`. This file knows nothing of
-networks or tokens.
+here; the choice of questions in training is made in `dialogues.py`. This file knows nothing of networks or
+tokens.
 """
-
-# FOLDED mmreward/mini/vocabulary.py: Common English words the mini-vlm's tokenizer knows beside its tasks' own; it is trained on none.
 
 import json
 from collections import Counter
@@ -16,6 +14,8 @@ from typing import NamedTuple
 from ..rewards.judged import asking, critique, listener
 from ..rewards.learned import artifact
 from .world import COLOURS, NUMBERS, RELATIONS, SHAPES, Caption, Thing, holds, noun_phrase
+
+# --- questions -------------------------------------------------------------------------------------------
 
 COMMON = """
 able about across add after again all almost alone along also always am an and animal another any anything
@@ -44,7 +44,7 @@ was water way we well were what when where whether which while white who whole w
 with within without woman wood word words work world worst would write wrong year yes yet you young your
 false thumbs realistic cartoon digital art sharp blurry blur noise noisy texture
 """
-
+"""Common English words that the mini-vlm's tokenizer knows beside its tasks' own; it is trained on none."""
 
 Kind = tuple[str, str]
 
@@ -105,7 +105,7 @@ class Noun(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What a picture shows against what a caption asks for, as multisets of kinds."""
+    """Differences between a picture and a caption, as multisets of kinds."""
 
     shown: Counter[Kind]
     missing: Counter[Kind]
@@ -134,7 +134,7 @@ def reading_order(things: Iterable[Thing]) -> tuple[Thing, ...]:
 
 
 def compare(caption: Caption, things: Sequence[Thing]) -> Comparison:
-    """Hold a caption against the things a picture shows."""
+    """Comparison of a caption with the things a picture shows."""
     seen, asked = Counter(t.kind for t in reading_order(things)), Counter(dict(caption.kinds))
     crossed = False
     if caption.relation:
@@ -153,12 +153,13 @@ def listing(kinds: Counter[Kind]) -> str:
 
 
 def describe_scene(things: Sequence[Thing]) -> str:
-    """What a picture shows, in reading order."""
+    """Description of the things of a picture, in reading order."""
     return listing(Counter(t.kind for t in reading_order(things)))
 
 
 def faithfulness(caption: Caption, things: Sequence[Thing]) -> str:
-    """'shows a red circle; missing a blue square; not asked for a green triangle.'"""
+    """Sentence on the faithfulness of a picture: 'shows a red circle; missing a blue square; not asked for
+    ...'"""
     found = compare(caption, things)
     parts = [f"shows {listing(found.shown)}"]
     if found.missing:
@@ -211,7 +212,7 @@ def prefer_reasoning(caption: Caption, first: Sequence[Thing], second: Sequence[
 
 
 def checklist(caption: Caption) -> list[tuple[str, str]]:
-    """Questions whose expected answers all come out for a picture that shows the caption, and only then.
+    """Questions and answers that are all right for a picture that shows the caption, and for no other.
 
     For every kind: is it there, and how many; then how many shapes in all, and the relation if there is one.
     """
@@ -228,16 +229,19 @@ def checklist(caption: Caption) -> list[tuple[str, str]]:
 
 
 def listen_question(caption: Caption, reasoning: str) -> str:
+    """Prompt of the `listener` reward for `VERDICT` and this reasoning."""
     asked = VERDICT.format(caption=caption).split("?")[0] + "?"
     return listener.PROMPT.format(prompt=asked, reasoning=reasoning, labels="yes or no")
 
 
 def critique_question(caption: Caption) -> str:
+    """Prompt of the `critique` reward."""
     aspects = "\n".join(f"- {name}: {text}" for name, text in critique.ASPECTS.items())
     return critique.PROMPT.format(prompt=caption, low=LOW, high=HIGH, aspects=aspects)
 
 
 def critique_answer(caption: Caption, things: Sequence[Thing], level: float) -> str:
+    """True critique of a picture with these things, spoilt at this level."""
     grade, remark = quality(level)
     blocks = ((faithfulness(caption, things), compare(caption, things).score), (remark, grade))
     return "\n".join(
@@ -247,6 +251,7 @@ def critique_answer(caption: Caption, things: Sequence[Thing], level: float) -> 
 
 
 def prefer_listen_question(caption: Caption, reasoning: str) -> str:
+    """Prompt of the `listener` reward for `PREFER` and this reasoning."""
     asked = PREFER.format(prompt=caption).split("?")[0] + "?"
     return listener.PROMPT.format(prompt=asked, reasoning=reasoning, labels="1 or 2")
 

@@ -8,7 +8,7 @@ import argparse
 import importlib
 from pathlib import Path
 
-from ..models import ASSETS
+from ..assets import ASSETS
 
 TARGETS = ("flow", "clip", "vlm", "artifact")
 

@@ -1,17 +1,12 @@
-"""How the mini-vlm is trained: dense pretraining of its eyes, then instruction on tree-packed rows.
+"""Training of the mini-vlm: dense pretraining of its vision tower, then instruction on tree-packed rows.
 
-This file knows in which proportion the tasks are mixed; the tasks themselves are in `tasks.py` and
-`dialogues.py`, the row layout in `vlm_pack.py`, the figures in `vlm_measure.py`.
+Tree packing: one row holds one prompt prefix (the pictures) and many independent dialogues. Every branch
+attends to the prefix and to itself only, and its positions restart where the prefix ends, so a branch's
+logits are those of the dialogue alone while the pictures are computed once. Shapes: B rows, T tokens.
+
+The stages and the proportions in which tasks are mixed stand here; the tasks themselves are in `tasks.py` and
+`dialogues.py`, the networks in `vlm_build.py`, the figures in `vlm_measure.py`.
 """
-
-# FOLDED mmreward/mini/vlm_pack.py: Tree packing for training: one row holds one prompt prefix (the pictures) and many independent dialogues.
-#
-# Every branch attends to the prefix and to itself only, and its positions restart where the prefix ends, so a
-# branch's logits are those of the dialogue alone while the pictures are paid for once. This file knows
-# nothing of the tasks.
-#
-# Shapes: B rows, T tokens.
-#
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -33,15 +28,17 @@ from .vlm_pretrain import (
     CELL,
     GRID,
     DensePretraining,
-    View,
+    ScenePicture,
     compass_loss,
+    draw_picture,
     draw_scene,
-    draw_view,
     gaze_loss,
     patchify,
     watching,
 )
 from .world import Scene, sample_scene
+
+# --- tree packing ------------------------------------------------------------------------------------------
 
 
 class Branch(NamedTuple):
@@ -59,12 +56,13 @@ class Row:
     pictures: tuple[np.ndarray, ...]
     branches: tuple[Branch, ...]
     scenes: tuple[Scene, ...] = ()
-    """What the pictures show, for losses that look at single cells."""
+    """Scenes of the pictures, for losses that look at single cells."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What the model takes, and where (`predicts` BT) it should say what (a target and a weight each)."""
+    """Packed rows: the model's inputs, the predicting positions (`predicts` BT), and a target and a weight
+    each."""
 
     inputs: dict[str, Tensor]
     predicts: Tensor
@@ -87,12 +85,13 @@ class Batch:
         return logits.reshape(-1, logits.shape[-1]).float(), torch.cat(seen.pooler_output).float()
 
     def loss(self, logits: Tensor) -> Tensor:
+        """Weighted cross-entropy of the logits at the predicting positions."""
         each = F.cross_entropy(logits, self.targets, reduction="none")
         return (each * self.weights).sum() / self.weights.sum()
 
 
 def pack(rows: Sequence[Row], tokenizer: PreTrainedTokenizerFast) -> Batch:
-    """Tokenize and lay out rows, padded on the right to the longest."""
+    """Batch of tokenized rows, padded on the right to the longest."""
     texts = [text for row in rows for branch in row.branches for text in (branch.question, branch.answer)]
     encoded = iter(tokenizer(texts, add_special_tokens=False)["input_ids"])
     laid = [_lay(row, [(next(encoded), next(encoded)) for _ in row.branches], tokenizer) for row in rows]
@@ -105,6 +104,8 @@ def pack(rows: Sequence[Row], tokenizer: PreTrainedTokenizerFast) -> Batch:
         used = slice(0, len(row.ids))
         ids[index, used], owner[index, used], weight[index, used] = row.ids, row.owner, row.weight
         positions[:, index, used] = row.positions
+    # A token looks back at the prefix (owner 0) and at its own branch. Padding (-1) stands last, so that
+    # nothing looks at it.
     causal = np.tri(length, dtype=bool)[None]
     mask = causal & ((owner[:, None, :] == 0) | (owner[:, :, None] == owner[:, None, :]))
     predicts = torch.from_numpy(weight) > 0
@@ -137,11 +138,13 @@ def _lay(
     ids, owner, weight = list(prefix), [0] * len(prefix), [0.0] * len(prefix)
     columns = [np.concatenate([np.arange(len(prefix))[None], rope])]
     for number, (branch, (question, answer)) in enumerate(zip(row.branches, encoded, strict=True), start=1):
-        asked, said = [*question, *turn], [*answer, end]
-        ids += asked + said
-        size = len(asked) + len(said)
+        question_ids, answer_ids = [*question, *turn], [*answer, end]
+        ids += question_ids + answer_ids
+        size = len(question_ids) + len(answer_ids)
         owner += [number] * size
-        weight += [0.0] * (len(asked) - 1) + [branch.weight / len(said)] * len(said) + [0.0]
+        weight += (
+            [0.0] * (len(question_ids) - 1) + [branch.weight / len(answer_ids)] * len(answer_ids) + [0.0]
+        )
         steps = np.arange(size)[None]
         columns.append(np.concatenate([len(prefix) + steps, np.repeat(rope.max() + 1 + steps, 3, axis=0)]))
     return _Laid(ids, owner, weight, np.concatenate(columns, axis=1))
@@ -165,21 +168,24 @@ def _prefix(pictures: int, tokenizer: PreTrainedTokenizerFast) -> tuple[list[int
 
 @cache
 def _frame(tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], int]:
-    """What stands between question and answer, and what ends the answer."""
+    """Token ids between question and answer, and the id that ends the answer."""
     turn = tokenizer("<|im_end|>\n<|im_start|>assistant\n", add_special_tokens=False)["input_ids"]
     return turn, tokenizer.convert_tokens_to_ids("<|im_end|>")
 
 
+# --- stages ------------------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """What the rows of a stage are made of."""
+    """Proportions of tasks in the rows of a stage."""
 
     short: Mapping[str, float]
-    """What fills a row up, in these proportions."""
+    """Probabilities of the tasks that fill a row up."""
     long: Mapping[str, float]
-    """At most one of these in a row, and how often; "" stands for none."""
+    """Probabilities of the tasks of which a row has at most one; "" stands for none."""
     weight: Mapping[str, float]
-    """What a whole answer counts; 1 for the rest."""
+    """Weight of a whole answer by task; 1 for the rest."""
 
 
 PLACES = Mix(
@@ -197,7 +203,7 @@ PLACES = Mix(
     long={"critique": 0.14, "verdict": 0.06, "listen": 0.1, "": 0.7},
     weight={"locate": 2.5, "locate_all": 3.0, "critique": 2.5, "verdict": 2.5, "prefer": 2.5},
 )
-"""Where things lie takes longest to learn, so most of the first stage asks for it."""
+"""Mix of the first stage: places take longest to learn, so most questions ask for them."""
 BALANCED = Mix(
     short={
         "present": 0.25,
@@ -234,7 +240,7 @@ def train(out: Path, steps_scale: float, seed: int) -> None:
     eyes = DensePretraining(model)
 
     def look(step: int, rng: np.random.Generator) -> tuple[Tensor, Mapping[str, float]]:
-        return eyes.loss([draw_view(draw_scene(rng), rng) for _ in range(64)])
+        return eyes.loss([draw_picture(draw_scene(rng), rng) for _ in range(64)])
 
     fit(eyes, look, _scaled(LOOKING, steps_scale, seed), work / "vlm-looking.pt")
     eyes.seed_embeddings(model, tokenizer)
@@ -262,7 +268,7 @@ def instruct(
     mix: Mix,
     talkative: bool = True,
 ) -> tuple[Tensor, Mapping[str, float]]:
-    """The loss of one batch of fresh rows, and the accuracy over all answer tokens and over yes and no."""
+    """Loss of one batch of fresh rows, and the accuracy over all answer tokens and over yes and no."""
     rows = [draw_row(rng, tokenizer, mix, talkative) for _ in range(ROWS)]
     batch = pack(rows, tokenizer)
     scenes = [row.scenes for row in rows]
@@ -272,9 +278,9 @@ def instruct(
     table = model.get_input_embeddings().weight
     compass = compass_loss(seen, [scene for some in scenes for scene in some], table, tokenizer)
     right = (logits.argmax(-1) == batch.targets).tolist()
-    said = {word: tokenizer.convert_tokens_to_ids(word) for word in ("yes", "no")}
+    verdict_ids = {word: tokenizer.convert_tokens_to_ids(word) for word in ("yes", "no")}
     verdicts = [
-        ok for ok, target in zip(right, batch.targets.tolist(), strict=True) if target in said.values()
+        ok for ok, target in zip(right, batch.targets.tolist(), strict=True) if target in verdict_ids.values()
     ]
     figures = {
         "token": float(np.mean(right)),
@@ -292,7 +298,7 @@ def draw_row(rng: np.random.Generator, tokenizer: PreTrainedTokenizerFast, mix: 
     """A row of fresh dialogues about one picture, or now and then about two."""
     if talkative and rng.random() < 0.1:
         return _double_row(rng, tokenizer, mix)
-    view = draw_view(draw_scene(rng), rng)
+    view = draw_picture(draw_scene(rng), rng)
     dialogues = _planned(view, rng, mix if talkative else None)
     names = rng.choice(list(mix.short), size=20, p=np.array(list(mix.short.values())))
     dialogues += [d for name in names if (d := draw.FACTS[str(name)](view.scene, rng)) is not None]
@@ -309,7 +315,7 @@ def draw_row(rng: np.random.Generator, tokenizer: PreTrainedTokenizerFast, mix: 
     return Row((view.pixels,), branches, (view.scene,))
 
 
-def _planned(view: View, rng: np.random.Generator, mix: Mix | None) -> list[Dialogue]:
+def _planned(view: ScenePicture, rng: np.random.Generator, mix: Mix | None) -> list[Dialogue]:
     """The dialogues a row starts with, before it is filled up; without a mix no long one."""
     long = str(rng.choice(list(mix.long), p=np.array(list(mix.long.values())))) if mix else ""
     found: list[Dialogue | None] = []
@@ -333,9 +339,9 @@ def _double_row(rng: np.random.Generator, tokenizer: PreTrainedTokenizerFast, mi
         second = sample_scene(rng, [kind for kind, number in changed.kinds for _ in range(number)])
     if rng.random() < 0.5:
         first, second = second, first
-    drawn = [draw.prefer(first, second, rng, heard) for heard in rng.permutation([False, True, True])]
+    drawn = [draw.prefer(first, second, rng, reasoned) for reasoned in rng.permutation([False, True, True])]
     dialogues = _fitting([d for d in drawn if d is not None], tokenizer)
-    pictures = tuple(draw_view(scene, rng, spoilt=0.0).pixels for scene in (first, second))
+    pictures = tuple(draw_picture(scene, rng, spoilt=0.0).pixels for scene in (first, second))
     branches = tuple(Branch(d.question, d.answer, mix.weight.get(d.task, 1.0)) for d in dialogues)
     return Row(pictures, branches, (first, second))
 

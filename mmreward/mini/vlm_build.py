@@ -1,7 +1,7 @@
-"""The mini-vlm before training: its tokenizer, processor, chat template, configuration and fresh weights.
+"""Tokenizer, processor, chat template, configuration and fresh weights of the mini-vlm.
 
-Everything here saves and loads as a normal Qwen3-VL checkpoint. This file knows the words of the tasks but
-not how the model is trained on them.
+They are saved and loaded as a normal Qwen3-VL checkpoint. This file knows the words of the tasks but not how
+the model is trained on them.
 """
 
 import re
@@ -78,7 +78,7 @@ TEMPLATE = """\
 
 
 def build_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
-    """A word-level tokenizer over the words of `texts`, each with and without a leading space, and 0 to 1000.
+    """Word-level tokenizer over the words of `texts`, each with and without a leading space, and 0 to 1000.
 
     Decoding is concatenation, so text in known words comes back exactly, in lower case.
     """
@@ -112,7 +112,7 @@ def _words(texts: Iterable[str]) -> set[str]:
 def build_processor(
     texts: Iterable[str] | None = None, *, patch: int = PATCH, low: int = SIDE * SIDE, high: int = SIDE * SIDE
 ) -> Qwen3VLProcessor:
-    """The processor; by default 64 x 64 pixels per square picture, patches of 8, 16 image tokens.
+    """Qwen3-VL processor; by default 64 x 64 pixels per square picture, patches of 8, 16 image tokens.
 
     Args:
         texts: whose words the tokenizer knows; None takes the tasks'.
@@ -134,7 +134,7 @@ def build_processor(
 def build_model(
     tokenizer: PreTrainedTokenizerFast, *, width: int = 192, depth: int = 5
 ) -> Qwen3VLForConditionalGeneration:
-    """A fresh model of about five million weights at the default size."""
+    """Qwen3-VL model with fresh weights, about five million weights at the default size."""
     ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in _TOKEN_IDS.items()}
     config = Qwen3VLConfig(
         text_config={

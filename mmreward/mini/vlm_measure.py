@@ -14,14 +14,14 @@ import torch
 from PIL import Image
 from transformers import PreTrainedTokenizerFast, Qwen3VLForConditionalGeneration, Qwen3VLProcessor
 
+from ..verifiers.boxes import Box, iou
 from . import dialogues, tasks
 from .tasks import Dialogue
 from .vlm import Branch, Row, pack
-from .vlm_pretrain import View, draw_scene, draw_view
+from .vlm_pretrain import ScenePicture, draw_picture, draw_scene
 from .world import Thing
 
-YES_NO = ("present", "exact", "relation", "match")
-WORD = (*YES_NO, "listen", "count", "attribute")
+WORD = (*dialogues.BINARY, "listen", "count", "attribute")
 
 
 def measure(
@@ -30,8 +30,8 @@ def measure(
     """Accuracies over `n` fresh pictures; `yes_no` weighs both alike, `iou` is the mean over true boxes."""
     model.eval()
     rng = np.random.default_rng((seed, 20, 26))
-    views = [draw_view(draw_scene(rng), rng, spoilt=0.0) for _ in range(n)]
-    spoilt = [draw_view(draw_scene(rng), rng, spoilt=0.5) for _ in range(n)]
+    views = [draw_picture(draw_scene(rng), rng, spoilt=0.0) for _ in range(n)]
+    spoilt = [draw_picture(draw_scene(rng), rng, spoilt=0.5) for _ in range(n)]
     asked = [[d for name in WORD if (d := dialogues.FACTS[name](view.scene, rng))] for view in views]
     judged = [[dialogues.spoilt(view.level)] for view in spoilt]
     answers = _read([*views, *spoilt], [*asked, *judged], model, processor.tokenizer)
@@ -70,17 +70,8 @@ def write(
     return said
 
 
-def overlap(a: Sequence[float], b: Sequence[float]) -> float:
-    """Intersection over union of two (x1, y1, x2, y2) boxes."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    shared = max(width, 0) * max(height, 0)
-    both = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
-    return shared / (both - shared) if both > shared else 0.0
-
-
 def grounding(things: Sequence[Thing], answer: str) -> list[float]:
-    """For every true thing the best IoU with an unused predicted box of its label; 0 for a missing one."""
+    """Best IoU of every true thing with an unused predicted box of its label; 0 for a missing one."""
     try:
         rows = [(str(row["label"]), [float(v) / 1000 for v in row["bbox_2d"]]) for row in json.loads(answer)]
     except (ValueError, TypeError, KeyError):
@@ -88,7 +79,7 @@ def grounding(things: Sequence[Thing], answer: str) -> list[float]:
     best = []
     for thing in things:
         fits = [
-            (overlap(thing.box, box), i)
+            (iou(Box(*thing.box), Box(box[0], box[1], box[2], box[3])), i)
             for i, (label, box) in enumerate(rows)
             if label == " ".join(thing.kind)
         ]
@@ -104,7 +95,7 @@ Answered = list[tuple[Dialogue, str]]
 
 @torch.no_grad()
 def _read(
-    views: Sequence[View],
+    views: Sequence[ScenePicture],
     asked: Sequence[Sequence[Dialogue]],
     model: Qwen3VLForConditionalGeneration,
     tokenizer: PreTrainedTokenizerFast,
@@ -129,14 +120,14 @@ def _accuracy(answers: Answered, names: Sequence[str]) -> float:
 
 def _balanced(answers: Answered) -> float:
     sides = [
-        [d.answer == said for d, said in answers if d.task in YES_NO and d.answer == side]
+        [d.answer == said for d, said in answers if d.task in dialogues.BINARY and d.answer == side]
         for side in ("yes", "no")
     ]
     return float(np.mean([np.mean(side) for side in sides]))
 
 
 def _located(
-    views: Sequence[View], model: Qwen3VLForConditionalGeneration, processor: Qwen3VLProcessor
+    views: Sequence[ScenePicture], model: Qwen3VLForConditionalGeneration, processor: Qwen3VLProcessor
 ) -> dict[str, float]:
     pictures = [[Image.fromarray(view.pixels)] for view in views]
     said = write(model, processor, pictures, [tasks.LOCATE_ALL] * len(views))
@@ -145,7 +136,7 @@ def _located(
 
 
 def _written(
-    views: Sequence[View],
+    views: Sequence[ScenePicture],
     rng: np.random.Generator,
     model: Qwen3VLForConditionalGeneration,
     processor: Qwen3VLProcessor,
@@ -178,9 +169,9 @@ def _preferred(
     asked: list[Dialogue] = []
     while len(asked) < n // 2:
         pair = [draw_scene(rng), draw_scene(rng)]
-        new = dialogues.prefer(pair[0], pair[1], rng, heard=False)
+        new = dialogues.prefer(pair[0], pair[1], rng, reasoned=False)
         if new is not None:
-            pictures.append([Image.fromarray(draw_view(scene, rng, spoilt=0.0).pixels) for scene in pair])
+            pictures.append([Image.fromarray(draw_picture(scene, rng, spoilt=0.0).pixels) for scene in pair])
             asked.append(new)
     said = write(model, processor, pictures, [d.question for d in asked])
     right = [

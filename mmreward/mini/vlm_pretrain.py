@@ -1,16 +1,17 @@
-"""Dense pretraining of the mini-vlm's vision tower, and the pictures all of its training uses.
+"""Dense supervision of the mini-vlm: pretraining of its vision tower, and two auxiliary losses of
+instruction.
 
 The tower learns what covers each patch and, for the merged cell that holds a shape's centre, the colour,
 the shape and the box. They are classified by dot product with word vectors that then seed the language
-model's embeddings, so pictures and words start out in one space. This file knows nothing of language tasks.
-"""
+model's embeddings, so pictures and words start out in one space.
 
-# FOLDED mmreward/mini/vlm_gaze.py: Supervised attention: where a text names a kind of shape, one head shall look at the shapes of that kind.
-#
-# Left to itself the language model finds out very late that "red circle" in a question points to one image
-# token: it answers as well as it can from the set of all shapes. This file reads the tokens of packed rows and
-# knows no tasks.
-#
+The compass loss has image tokens state their place in the words' own vectors. The gaze loss supervises one
+attention head: where a text names a kind of shape, it shall look at the shapes of that kind. Left to itself
+the language model finds out very late that "red circle" in a question points to one image token: it answers
+as well as it can from the set of all shapes.
+
+The pictures of all training are sampled here. Knows the tokens of packed rows, and nothing of language tasks.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -36,8 +37,9 @@ CELL = SIDE // (PATCH * MERGE)
 
 
 @dataclass(frozen=True, slots=True)
-class View:
-    """One picture of a scene: uint8 HWC pixels (32 or 64 a side) and how spoilt they are (0: not at all)."""
+class ScenePicture:
+    """Training picture of a scene: uint8 HWC pixels (32 or 64 a side) and how spoilt they are (0: not at
+    all)."""
 
     scene: Scene
     pixels: np.ndarray
@@ -58,8 +60,9 @@ def draw_scene(rng: np.random.Generator) -> Scene:
     return sample_scene(rng, kinds, clutter=int(rng.integers(1, 5)) if rng.random() < 0.1 else 0)
 
 
-def draw_view(scene: Scene, rng: np.random.Generator, spoilt: float = 0.25) -> View:
-    """Draw the scene at 32 or 64 pixels: clean, softened, or (at rate `spoilt`) with visible artifacts."""
+def draw_picture(scene: Scene, rng: np.random.Generator, spoilt: float = 0.25) -> ScenePicture:
+    """Picture of a scene at 32 or 64 pixels: clean, softened, or (at rate `spoilt`) with visible
+    artifacts."""
     picture = render(scene, 32 if rng.random() < 0.5 else 64)
     level = 0.0
     if rng.random() < spoilt:
@@ -69,11 +72,11 @@ def draw_view(scene: Scene, rng: np.random.Generator, spoilt: float = 0.25) -> V
         picture = soften(picture, rng)
         if rng.random() < 0.3:
             picture = soften(picture, rng)
-    return View(scene, np.asarray(picture), level)
+    return ScenePicture(scene, np.asarray(picture), level)
 
 
 def patchify(pictures: list[np.ndarray]) -> Tensor:
-    """(N * 64, 384) patches of square 32 or 64 pixel pictures, as the processor makes them."""
+    """Patches (N * 64, 384) of square 32 or 64 pixel pictures, as the processor makes them."""
     whole = torch.empty(len(pictures), 3, SIDE, SIDE, dtype=torch.uint8)
     for side in {picture.shape[0] for picture in pictures}:
         index = [i for i, picture in enumerate(pictures) if picture.shape[0] == side]
@@ -95,7 +98,7 @@ def patchify(pictures: list[np.ndarray]) -> Tensor:
 
 
 def targets(scene: Scene) -> dict[str, np.ndarray]:
-    """What the tower should see, in its own token order; class 0 or -1 stands for nothing there."""
+    """Dense labels of a scene, in the tower's own token order; class 0 or -1 stands for nothing there."""
     patch = np.zeros((2, GRID, GRID), dtype=np.int64)
     cell = np.full((6, CELL, CELL), -1, dtype=np.int64)
     for thing in scene.things:
@@ -145,7 +148,8 @@ class DensePretraining(nn.Module):
         self.centre = nn.Linear(width, 1)
         self.spoilt = nn.Linear(width, 1)
 
-    def loss(self, views: list[View]) -> tuple[Tensor, Mapping[str, float]]:
+    def loss(self, views: list[ScenePicture]) -> tuple[Tensor, Mapping[str, float]]:
+        """Loss of a batch, and its accuracies by head."""
         wanted = [targets(view.scene) for view in views]
         patch = torch.from_numpy(np.stack([w["patch"] for w in wanted], 1)).flatten(1)
         cell = torch.from_numpy(np.stack([w["cell"] for w in wanted], 1)).flatten(1)
@@ -154,24 +158,26 @@ class DensePretraining(nn.Module):
             seen = self.visual(patchify([view.pixels for view in views]), grid_thw=grid)
         inner, merged = seen.last_hidden_state.float(), seen.pooler_output.float()
         cover = sum(F.cross_entropy(head(inner), want) for head, want in zip(self.covers, patch, strict=True))
-        held = cell[0] >= 0
+        occupied = cell[0] >= 0
         centre = self.centre(merged)[:, 0]
-        centred = F.binary_cross_entropy_with_logits(centre, held.float())
-        middle = merged[held]
+        centred = F.binary_cross_entropy_with_logits(centre, occupied.float())
+        middle = merged[occupied]
         colour, shape = middle @ self.words["colour"].T, middle @ self.words["shape"].T
-        kind = F.cross_entropy(colour, cell[0, held]) + F.cross_entropy(shape, cell[1, held])
+        kind = F.cross_entropy(colour, cell[0, occupied]) + F.cross_entropy(shape, cell[1, occupied])
         scores = [corner(middle) @ self.words["number"].T for corner in self.corners]
-        boxes = sum(F.cross_entropy(s, near(want)) for s, want in zip(scores, cell[2:, held], strict=True))
+        boxes = sum(
+            F.cross_entropy(s, near(want)) for s, want in zip(scores, cell[2:, occupied], strict=True)
+        )
         level = self.spoilt(merged.view(len(views), -1, merged.shape[-1]).mean(1))[:, 0]
         ruined = torch.tensor([float(view.level > 0) for view in views])
         spoilt = F.binary_cross_entropy_with_logits(level, ruined)
-        right = (colour.argmax(-1) == cell[0, held]) & (shape.argmax(-1) == cell[1, held])
+        right = (colour.argmax(-1) == cell[0, occupied]) & (shape.argmax(-1) == cell[1, occupied])
         off = torch.stack(
-            [(s.argmax(-1) - w).abs().float().mean() for s, w in zip(scores, cell[2:, held], strict=True)]
+            [(s.argmax(-1) - w).abs().float().mean() for s, w in zip(scores, cell[2:, occupied], strict=True)]
         )
         figures = {
             "kind": right.float().mean().item(),
-            "centre": ((centre > 0) == held).float().mean().item(),
+            "centre": ((centre > 0) == occupied).float().mean().item(),
             "off": off.mean().item(),
             "spoilt": ((level > 0) == (ruined > 0)).float().mean().item(),
         }
@@ -192,6 +198,8 @@ class DensePretraining(nn.Module):
             table[tokenizer.convert_tokens_to_ids(str(round(index * 1000 / BINS)))] = vector
 
 
+# --- places in words ---------------------------------------------------------------------------------------
+
 COMPASS = (("left", "right", 0), ("top", "bottom", 1), ("above", "below", 1))
 """Pairs of words for the two ends of an axis (0: x, 1: y)."""
 
@@ -199,25 +207,25 @@ COMPASS = (("left", "right", 0), ("top", "bottom", 1), ("above", "below", 1))
 def compass_loss(
     merged: Tensor, scenes: Sequence[Scene], table: Tensor, tokenizer: PreTrainedTokenizerFast
 ) -> Tensor:
-    """How badly the image tokens that hold a shape's centre say, in the words' own vectors, where it lies.
+    """Cross-entropy of a shape's place as its image token states it in the vectors of the words for places.
 
     Graded: the further to the left, the more of "left" and the less of "right". Without it the language model
     finds colours and shapes at once but takes very long to find out that image tokens have a place.
     """
     cell = torch.from_numpy(np.stack([targets(scene)["cell"] for scene in scenes], 1)).flatten(1)
-    held = cell[0] >= 0
-    box = cell[2:, held].float() / BINS
+    occupied = cell[0] >= 0
+    box = cell[2:, occupied].float() / BINS
     middle = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
     losses = []
     for low, high, axis in COMPASS:
         ends = [tokenizer.convert_tokens_to_ids(word) for word in (low, high)]
-        further = merged[held] @ (table[ends[1]] - table[ends[0]])
+        further = merged[occupied] @ (table[ends[1]] - table[ends[0]])
         losses.append(F.binary_cross_entropy_with_logits(further, torch.sigmoid(8 * (middle[axis] - 0.5))))
     return torch.stack(losses).mean()
 
 
 def near(want: Tensor, spread: float = 0.7) -> Tensor:
-    """(N, 65) soft targets: a narrow bell around the right bin, since a neighbouring bin is nearly right."""
+    """Soft targets (N, 65): a narrow bell around the right bin, since a neighbouring bin is nearly right."""
     distance = torch.arange(BINS + 1)[None] - want[:, None]
     return torch.softmax(-(distance**2) / (2 * spread**2), -1)
 
@@ -229,19 +237,21 @@ def _ordinal(count: int, width: int) -> Tensor:
     return 0.1 * torch.cat((angle.sin(), angle.cos()), -1)
 
 
+# --- supervised attention ----------------------------------------------------------------------------------
+
 LAYER, HEAD = 1, 0
 """The second layer is the first in which a noun's token knows the colour before it."""
 
 
 class Gaze:
-    """What enters the supervised layer's attention during one forward pass."""
+    """Inputs of the supervised layer's attention during one forward pass."""
 
     def __init__(self) -> None:
         self.states = torch.empty(0)
         self.rotation = (torch.empty(0), torch.empty(0))
 
     def weights(self, attention: Qwen3VLTextAttention, mask: Tensor, at: tuple[Tensor, Tensor]) -> Tensor:
-        """(N, T) log attention of the supervised head from the tokens `at` (row, column)."""
+        """Log attention (N, T) of the supervised head from the tokens `at` (row, column)."""
         heads = (*self.states.shape[:-1], -1, attention.head_dim)
         query = attention.q_norm(attention.q_proj(self.states).view(heads)).transpose(1, 2)
         key = attention.k_norm(attention.k_proj(self.states).view(heads)).transpose(1, 2)
@@ -278,7 +288,7 @@ def gaze_loss(
     scenes: Sequence[Sequence[Scene]],
     tokenizer: PreTrainedTokenizerFast,
 ) -> Tensor:
-    """How little attention the head gives to the named shapes, over all mentions in one-picture rows."""
+    """Negative log attention of the head to the named shapes, over all mentions in one-picture rows."""
     ids = inputs["input_ids"]
     rows, columns, cells = mentions(ids, scenes, tokenizer)
     attention = model.model.language_model.layers[LAYER].self_attn
@@ -300,11 +310,11 @@ def mentions(
         if len(scenes[row]) != 1:
             continue
         kind = (list(COLOURS)[int(colour[row, column])], SHAPES[int(shape[row, column])])
-        held = [int(t.y * CELL) * CELL + int(t.x * CELL) for t in scenes[row][0].things if t.kind == kind]
-        if held:
+        occupied = [int(t.y * CELL) * CELL + int(t.x * CELL) for t in scenes[row][0].things if t.kind == kind]
+        if occupied:
             rows.append(row)
             columns.append(column + 1)
-            cells.append([index in held for index in range(CELLS)])
+            cells.append([index in occupied for index in range(CELLS)])
     return torch.tensor(rows), torch.tensor(columns), torch.tensor(cells)
 
 

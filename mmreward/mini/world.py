@@ -1,4 +1,4 @@
-"""Shapes world: scenes of one to four coloured shapes, how they are drawn, and how they are put into words.
+"""Shapes world: scenes of one to four coloured shapes, their pictures and their captions.
 
 This file knows nothing of networks and nothing of the oracle that reads pictures back (`oracle.py`).
 Positions and sizes are fractions of the picture's side, so one scene can be drawn at any resolution.
@@ -8,7 +8,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -25,6 +25,7 @@ SHAPES = ("circle", "square", "triangle")
 BACKGROUND = (18, 18, 22)
 NUMBERS = ("zero", "one", "two", "three", "four")
 RELATIONS = ("left of", "right of", "above", "below")
+OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 RADIUS = (0.115, 0.175)
 """Smallest and largest half-extent of a shape, as a fraction of the side."""
 SUPERSAMPLE = 8
@@ -39,7 +40,6 @@ class Thing:
     x: float
     y: float
     r: float
-    velocity: tuple[float, float] = (0.0, 0.0)
 
     @property
     def kind(self) -> tuple[str, str]:
@@ -64,18 +64,6 @@ class Scene:
     def kinds(self) -> Counter[tuple[str, str]]:
         return Counter(thing.kind for thing in self.things)
 
-    def at(self, seconds: float) -> "Scene":
-        """The scene after `seconds`, each shape moved along its velocity and kept inside the frame."""
-        moved = tuple(
-            replace(
-                thing,
-                x=min(max(thing.x + thing.velocity[0] * seconds, thing.r), 1 - thing.r),
-                y=min(max(thing.y + thing.velocity[1] * seconds, thing.r), 1 - thing.r),
-            )
-            for thing in self.things
-        )
-        return replace(self, things=moved)
-
 
 def sample_scene(
     rng: np.random.Generator,
@@ -83,16 +71,16 @@ def sample_scene(
     *,
     clutter: int = 0,
     text: str = "",
-    motion: float = 0.0,
 ) -> Scene:
-    """Draw a scene of the given kinds, or of one to four random ones, boxes 3 % of the side apart or more."""
+    """Sample a scene of the given kinds, or of one to four random ones, boxes 3 % of the side apart or
+    more."""
     if kinds is None:
         count = int(rng.integers(1, 5))
         kinds = [(str(rng.choice(list(COLOURS))), str(rng.choice(SHAPES))) for _ in range(count)]
     if not 1 <= len(kinds) <= 4:
         raise ValueError(f"a scene holds 1 to 4 shapes, not {len(kinds)}")
     while True:
-        things = _place(rng, kinds, motion)
+        things = _place(rng, kinds)
         if things is not None:
             break
     strokes = []
@@ -102,18 +90,18 @@ def sample_scene(
     return Scene(things, text=text, clutter=tuple(strokes))
 
 
-def _place(
-    rng: np.random.Generator, kinds: Sequence[tuple[str, str]], motion: float
-) -> tuple[Thing, ...] | None:
+def _place(rng: np.random.Generator, kinds: Sequence[tuple[str, str]]) -> tuple[Thing, ...] | None:
+    """Things of these kinds at places where they do not touch; None where no room was found."""
     things: list[Thing] = []
     for colour, shape in kinds:
         for _ in range(20):
             r = float(rng.uniform(*RADIUS))
             x, y = (float(v) for v in rng.uniform(r + 0.015, 1 - r - 0.015, size=2))
             if all(max(abs(x - o.x), abs(y - o.y)) > r + o.r + 0.03 for o in things):
-                angle = float(rng.uniform(0, 2 * math.pi))
-                velocity = (motion * math.cos(angle), motion * math.sin(angle))
-                things.append(Thing(colour, shape, x, y, r, velocity))
+                # Once a direction of motion. Without this draw every seed would give another scene, and the
+                # committed weights and published figures belong to the scenes of their seeds.
+                rng.uniform(0, 2 * math.pi)
+                things.append(Thing(colour, shape, x, y, r))
                 break
         else:
             return None
@@ -121,7 +109,7 @@ def _place(
 
 
 def render(scene: Scene, size: int = 64) -> Image.Image:
-    """Draw the scene as an anti-aliased RGB picture of `size` x `size` pixels."""
+    """Anti-aliased RGB picture of a scene, `size` x `size` pixels."""
     side = size * SUPERSAMPLE
     canvas = Image.new("RGB", (side, side), BACKGROUND)
     draw = ImageDraw.Draw(canvas)
@@ -142,17 +130,12 @@ def render(scene: Scene, size: int = 64) -> Image.Image:
     return picture
 
 
-def render_clip(scene: Scene, frames: int = 8, size: int = 64, fps: float = 8.0) -> np.ndarray:
-    """Draw a moving scene: uint8 array (frames, size, size, 3)."""
-    return np.stack([np.asarray(render(scene.at(t / fps), size)) for t in range(frames)])
-
-
 # --- words ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """What a prompt asks for: how many of each kind, and at most one relation between two of the things."""
+    """Caption of a scene: the number of each kind, and at most one relation between two of the things."""
 
     kinds: tuple[tuple[tuple[str, str], int], ...]
     relation: str = ""
@@ -170,11 +153,12 @@ class Caption:
 
 
 def noun_phrase(colour: str, shape: str, number: int = 1) -> str:
+    """Noun phrase of one to four things of a kind, such as "two red circles"."""
     return f"a {colour} {shape}" if number == 1 else f"{NUMBERS[number]} {colour} {shape}s"
 
 
 def describe(scene: Scene, rng: np.random.Generator | None = None, relations: float = 0.0) -> Caption:
-    """The scene's caption. With a generator the kinds are shuffled, and two single shapes get a relation with
+    """Caption of a scene. With a generator the kinds are shuffled, and two single shapes get a relation with
     probability `relations` (the one along the axis where they differ most)."""
     kinds = list(scene.kinds.items())
     if rng is not None:
@@ -186,7 +170,7 @@ def describe(scene: Scene, rng: np.random.Generator | None = None, relations: fl
 
 
 def relation_between(a: Thing, b: Thing) -> str:
-    """Where `a` lies as seen from `b`, along the axis on which their centres differ most."""
+    """Relation of `a` to `b` along the axis on which their centres differ most."""
     dx, dy = a.x - b.x, a.y - b.y
     if abs(dx) >= abs(dy):
         return "left of" if dx < 0 else "right of"
@@ -194,7 +178,7 @@ def relation_between(a: Thing, b: Thing) -> str:
 
 
 def holds(relation: str, a: Thing, b: Thing) -> bool:
-    """Whether `a` lies left of / right of / above / below `b`, comparing centres on that axis alone."""
+    """True when `a` lies left of / right of / above / below `b`, comparing centres on that axis alone."""
     return {"left of": a.x < b.x, "right of": a.x > b.x, "above": a.y < b.y, "below": a.y > b.y}[relation]
 
 
@@ -203,7 +187,11 @@ _RELATION = re.compile("|".join(RELATIONS))
 
 
 def parse_caption(text: str) -> Caption:
-    """Read a caption of this world back. Raises ValueError when no shape is named."""
+    """Caption in a text of this world.
+
+    Raises:
+        ValueError: no shape is named.
+    """
     lowered = text.lower()
     kinds: Counter[tuple[str, str]] = Counter()
     for number, colour, shape in _PHRASE.findall(lowered):

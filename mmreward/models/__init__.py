@@ -1,12 +1,18 @@
-"""The batch side, reached by name. Importing this imports no torch; calling one of its functions does.
+"""Networks by the name of their weights: dual encoders, heads, image classifiers, vision-language models.
+
+Start with the five functions here: `clip`, `head`, `mapped`, `classifier` and `vlm` return what a reward
+awaits one sample at a time. Importing this package imports no torch; calling one of its functions does.
 
 Equal arguments give the same network, so rewards that name the same weights share one copy of them. The
 miniature's names ("mini-clip", "mini-vlm", "mini-artifact") stand where a hub id or a folder would.
+
+In the room: `base` (torch modules behind the engine's `Network` protocol), `encoders`, `heads`, `maps`,
+`pictures` and `pixels` (decoded pictures and a network's input), `vlms/` (in this process) and `served/`
+(over HTTP). Knows nothing of samples, rewards or scores.
 """
 
 from collections.abc import Callable
 from functools import wraps
-from importlib.resources import files
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -18,12 +24,8 @@ if TYPE_CHECKING:
     from .encoders import DualEncoder, Encoder
     from .heads import Classifier, Head
     from .maps import MappedEncoder
-    from .served.client import ServedVLM
-    from .vlms.handle import VLM
+    from .vlms.answers import VLM
     from .vlms.qwen import QwenVL
-
-ASSETS = Path(str(files("mmreward.assets")))
-"""Where the miniature's weights lie."""
 
 _dual_encoders: "dict[tuple[str, str], DualEncoder]" = {}
 
@@ -33,7 +35,7 @@ N = TypeVar("N", bound=Fingerprinted)
 
 def _shared(make: Callable[P, N]) -> Callable[P, N]:
     """One network per distinct arguments, noted in the fingerprint of the reward that asks for it."""
-    made: dict[tuple[Any, ...], N] = {}
+    networks: dict[tuple[Any, ...], N] = {}
     parameters = signature(make)
 
     @wraps(make)
@@ -41,11 +43,11 @@ def _shared(make: Callable[P, N]) -> Callable[P, N]:
         bound = parameters.bind(*args, **kwargs)
         bound.apply_defaults()  # a default spelled out is no other network
         key = tuple(bound.arguments.items())
-        if key not in made:
+        if key not in networks:
             with parts():  # else they would be noted the first time only
-                made[key] = make(*args, **kwargs)
-        uses(made[key])
-        return made[key]
+                networks[key] = make(*args, **kwargs)
+        uses(networks[key])
+        return networks[key]
 
     return get
 
@@ -74,11 +76,11 @@ def clip(weights: str, *, dtype: str = "float32", resize: str = "tensor") -> "En
 
 
 def _dual_encoder(weights: str, dtype: str) -> "DualEncoder":
-    from .base import held_as
+    from .base import weights_key
     from .encoders import DualEncoder
 
-    made = DualEncoder(weights, dtype=dtype)
-    return _dual_encoders.setdefault((held_as(made.source), dtype), made)
+    network = DualEncoder(weights, dtype=dtype)
+    return _dual_encoders.setdefault((weights_key(network.source), dtype), network)
 
 
 @_shared
@@ -97,7 +99,7 @@ def head(weights: str, encoder: str, *, dtype: str = "float32", resize: str = "t
 def mapped(
     file: str, kind: str, encoder: str, *, dtype: str = "float32", resize: str = "tensor"
 ) -> "MappedEncoder":
-    """A dual encoder whose prompts are moved by a map that `mmreward fit` fitted on it.
+    """A dual encoder whose prompt embeddings are moved by a map that `mmreward fit` fitted on it.
 
     Args:
         file: the map's; one that was fitted again under the same name is another network.
@@ -143,12 +145,12 @@ def vlm(
     min_pixels: int | None = None,
     max_pixels: int | None = None,
     max_frames: int | None = None,
-) -> "VLM | ServedVLM":
+) -> "VLM":
     """A vision-language model: Qwen2.5-VL, Qwen3-VL or Qwen3.5 through transformers, or one behind a server.
 
     Args:
         weights: a hub id or folder; or MODEL@URL for a model behind an OpenAI-compatible server, such as
-            "Qwen/Qwen3-VL-8B-Instruct@http://localhost:8000/v1" (its settings: see `address.Address`).
+            "Qwen/Qwen3-VL-8B-Instruct@http://localhost:8000/v1" (its settings: see `served.http.Address`).
         dtype: of the weights; label probabilities are computed in float32 whatever it is. A served model's is
             its server's, so only the default is accepted there.
         min_pixels: pictures with fewer pixels are enlarged; None takes the checkpoint's own limit.
@@ -161,7 +163,7 @@ def vlm(
         if max_frames is not None:
             raise ValueError(f"max_frames does not apply to {weights}: served models are shown no clips")
         return ServedVLM(weights, dtype=dtype, min_pixels=min_pixels, max_pixels=max_pixels)
-    from .vlms.handle import VLM
+    from .vlms.handle import LocalVLM
     from .vlms.vision import View
 
-    return VLM(_qwen(weights, dtype), View(min_pixels, max_pixels, max_frames))
+    return LocalVLM(_qwen(weights, dtype), View(min_pixels, max_pixels, max_frames))

@@ -1,5 +1,8 @@
-"""What every torch network shares: finding weights, naming them by content, moving them on and off a
-device."""
+"""Torch networks behind the engine's `Network` protocol: finding weights, naming them by content, moving them
+on and off a device.
+
+Every network of this package derives from `TorchNetwork`. Knows nothing of pictures or texts.
+"""
 
 import hashlib
 import json
@@ -12,7 +15,7 @@ from typing import Any, Self
 
 import torch
 
-from . import ASSETS
+from ..assets import ASSETS
 
 WHOLE = 64 << 20
 """Weight files up to this size enter a fingerprint whole, larger ones by size, header and last megabyte."""
@@ -30,11 +33,11 @@ class TorchNetwork(ABC):
     """
 
     ragged = False
-    _made_with: tuple[tuple[Any, ...], dict[str, Any]]
+    _arguments: tuple[tuple[Any, ...], dict[str, Any]]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         network = super().__new__(cls)
-        network._made_with = (args, kwargs)
+        network._arguments = (args, kwargs)
         return network
 
     def __init__(self, weights: str, *, dtype: str = "float32", **options: Any) -> None:
@@ -46,17 +49,17 @@ class TorchNetwork(ABC):
         self.options = options
         self.device = torch.device("cpu")
         self.processing = threading.Lock()
-        """Held while a tokenizer runs or weights are built: a fast tokenizer's padding state is not
+        """Taken while a tokenizer runs or weights are built: a fast tokenizer's padding state is not
         thread-safe."""
         self._module: torch.nn.Module | None = None
         self._building = threading.Lock()
         self._host: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A network travels as how it was made: who receives it loads the weights from its own disk."""
+        """Pickled as its class and arguments; the receiving process loads the weights from its own disk."""
         # A hub id that is not in this machine's cache is named by itself, which says nothing to compare.
         known = self.content != self.source
-        return remade, (type(self), *self._made_with, self.fingerprint if known else None)
+        return rebuild, (type(self), *self._arguments, self.fingerprint if known else None)
 
     @abstractmethod
     def build(self) -> torch.nn.Module:
@@ -72,15 +75,17 @@ class TorchNetwork(ABC):
 
     @cached_property
     def content(self) -> str:
-        """A hash of the weights; see `content_of`."""
+        """Hash of the weights; see `content_of`."""
         return content_of(self.source)
 
     @cached_property
     def fingerprint(self) -> str:
+        """Hash of class, weights, dtype and options; see `fingerprint_of`."""
         return fingerprint_of(type(self).__name__, self.content, self.dtype, self.options)
 
     @property
     def nbytes(self) -> int:
+        """Bytes of parameters and buffers; of the files on disk as long as nothing is loaded."""
         if self._module is None:
             folder = Path(self.source)
             return sum(f.stat().st_size for f in folder.rglob("*.safetensors")) if folder.is_dir() else 0
@@ -124,10 +129,10 @@ def _locked(tensor: torch.Tensor) -> torch.Tensor:
         return tensor
 
 
-def remade(
+def rebuild(
     kind: type[TorchNetwork], args: tuple[Any, ...], kwargs: dict[str, Any], fingerprint: str | None
 ) -> TorchNetwork:
-    """Make a network again in another process, on this machine or another.
+    """The network of these arguments in another process, on this machine or another.
 
     Raises:
         ValueError: other weights lie here under the same name, so that the numbers would differ.
@@ -139,13 +144,13 @@ def remade(
 
 
 def fingerprint_of(kind: str, content: str, dtype: torch.dtype, options: Mapping[str, Any]) -> str:
-    """A hash of everything that changes a network's numbers."""
+    """Hash of all that changes a network's numbers: class name, weights, dtype, options; 16 hex digits."""
     facts = [kind, content, str(dtype), sorted(options.items())]
     return hashlib.blake2b(json.dumps(facts, default=str).encode(), digest_size=8).hexdigest()
 
 
 def locate(weights: str) -> str:
-    """The folder of a miniature's weights; any other name is handed back for the hub or the file system.
+    """The folder of a miniature's weights; any other name unchanged, for the hub or the file system.
 
     Raises:
         ValueError: a miniature that is not installed.
@@ -160,7 +165,7 @@ def locate(weights: str) -> str:
 
 
 def content_of(source: str) -> str:
-    """A hash of a folder's files, or the commit a hub id stands at in the local cache.
+    """Hash of a file or of a folder's files, or the commit that a hub id has in the local cache.
 
     A hub id that has not been downloaded yet is named by itself, which two revisions would share.
     """
@@ -177,8 +182,9 @@ def content_of(source: str) -> str:
     return f"{source}@{snapshot.name}" if snapshot is not None else source
 
 
-def held_as(source: str) -> str:
-    """Equal for two names of the same weights: a folder's content, be it the local cache's of a hub id."""
+def weights_key(source: str) -> str:
+    """Hash that is equal for two names of the same weights: a hub id counts as its folder in the local
+    cache."""
     snapshot = None if Path(source).exists() else _snapshot(source)
     return content_of(source if snapshot is None else str(snapshot))
 

@@ -1,6 +1,7 @@
 """Dual encoders: CLIP and SigLIP through transformers, and everything open_clip has. Ops "image" and "text".
 
-The network is the weights, and there is one of it; how a picture is resized belongs to the handle that asks.
+`DualEncoder` is the network: one per weights and dtype. `Encoder` is the handle that a reward holds: it
+shares the network with others, and has its own way to resize pictures.
 
 Knows nothing of samples or of what a similarity is used for.
 """
@@ -25,14 +26,15 @@ Vector = np.ndarray[Any, np.dtype[np.float32]]
 
 
 class Text(NamedTuple):
-    """A text's unit embedding, and whether the text was longer than the encoder reads."""
+    """Unit embedding of a text; `truncated` when the text was longer than the encoder reads."""
 
     vector: Vector
     truncated: bool
 
 
 class Towers(NamedTuple):
-    """What the two families are reduced to: two encoders, a tokenizer, and the published preprocessing."""
+    """Common form of both families: two encoders, a tokenizer, the published preprocessing,
+    exp(logit_scale)."""
 
     module: torch.nn.Module
     image: Callable[[torch.Tensor], torch.Tensor]
@@ -43,14 +45,14 @@ class Towers(NamedTuple):
 
 
 class Look(NamedTuple):
-    """A picture, and the backend that resizes it."""
+    """Picture to embed, and the backend that resizes it."""
 
     media: Media
     resize: str
 
 
 class DualEncoder(TorchNetwork):
-    """Embeds pictures and texts into one space; embeddings are unit vectors in float32.
+    """Network of two towers into one space; embeddings are unit vectors in float32.
 
     Args:
         weights, dtype: see `mmreward.models.clip`.
@@ -60,7 +62,8 @@ class DualEncoder(TorchNetwork):
         super().__init__(weights, dtype=dtype)
         self._towers: Towers | None = None
         self._runs_on = self.device
-        """Where it was loaded last; while it is swapped out, pictures are still prepared for there."""
+        """The device of the last load: while the network is swapped out, pictures are still prepared for
+        it."""
 
     def similarity(self, pixels: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
         """See `Encoder.similarity`."""
@@ -85,6 +88,7 @@ class DualEncoder(TorchNetwork):
 
     @property
     def towers(self) -> Towers:
+        """Both encoders, built on first use."""
         with self.processing:
             return self._built()
 
@@ -119,8 +123,7 @@ class DualEncoder(TorchNetwork):
         return grouped(pixels, pinned=self._runs_on.type == "cuda")
 
     def _pixels(self, look: Look) -> torch.Tensor:
-        """What `forward` is given: resized by a worker for the CPU, and whole for a GPU, which is quicker at
-        that.
+        """Input of `forward`: resized by a worker for the CPU, and whole for a GPU, which resizes faster.
 
         Before the first load the device is not known, and the pictures of the first batches are resized here.
         """
@@ -145,11 +148,11 @@ class DualEncoder(TorchNetwork):
 
 
 class Encoder:
-    """A dual encoder as a reward sees it: a network shared with others, and its own way to resize.
+    """Handle of a dual encoder: a network shared with other rewards, and a way to resize pictures.
 
     Args:
         network: the weights.
-        weights: what the reward calls them; the fingerprint is that of this name's content.
+        weights: their name in the reward's arguments; the fingerprint is that of this name's content.
         resize: see `mmreward.models.clip`.
 
     Raises:
@@ -165,7 +168,7 @@ class Encoder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Everything that changes the embeddings: weights, dtype and resize."""
+        """Hash of all that changes the embeddings: weights, dtype and resize."""
         content = content_of(locate(self.name))
         return fingerprint_of("DualEncoder", content, self.network.dtype, {"resize": self.resize})
 
@@ -203,7 +206,7 @@ class Encoder:
 
 
 def transformers_towers(source: str, dtype: torch.dtype) -> Towers:
-    """CLIP, SigLIP and SigLIP 2 checkpoints in transformers format."""
+    """Towers of a CLIP, SigLIP or SigLIP 2 checkpoint in transformers format."""
     from transformers import AutoModel, AutoProcessor
 
     model: Any = AutoModel.from_pretrained(source, dtype=dtype)
@@ -230,7 +233,8 @@ def transformers_towers(source: str, dtype: torch.dtype) -> Towers:
 
 
 def open_clip_towers(source: str, dtype: torch.dtype) -> Towers:
-    """An open_clip folder (open_clip_config.json beside the weights), or "open_clip:ARCHITECTURE/TAG"."""
+    """Towers of an open_clip folder (open_clip_config.json beside the weights), or
+    "open_clip:ARCHITECTURE/TAG"."""
     import open_clip
 
     name, tag = f"local-dir:{source}", None
@@ -260,7 +264,7 @@ def open_clip_towers(source: str, dtype: torch.dtype) -> Towers:
 
 
 def recipe_of(processor: Any) -> Recipe:
-    """Read a transformers image processor's settings.
+    """Resize, crop and normalisation of a transformers image processor.
 
     Raises:
         ValueError: a combination this recipe cannot express.

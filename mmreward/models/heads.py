@@ -1,11 +1,11 @@
-"""Scalar heads on a dual encoder's image embedding, such as the LAION aesthetic predictors
-(github.com/LAION-AI).
+"""Scalar heads on image embeddings, and image classifiers in transformers format.
 
-A chain of linear layers without activations is one affine map; it is folded into a single vector in float64,
-which is exact to float32 and cannot be run with its dropout left on.
+`Head` is an affine map on a dual encoder's embedding, such as the LAION aesthetic predictors
+(github.com/LAION-AI); op "embedding". A chain of linear layers without activations is one affine map: it is
+folded into a single vector in float64, which is exact to float32 and cannot be run with its dropout left on.
+
+`Classifier` gives the probability of every label of one picture; op "image".
 """
-
-# FOLDED mmreward/models/classifiers.py: Image classifiers in transformers format. Op "image" gives the probability of every label.
 
 import math
 from collections.abc import Mapping
@@ -24,14 +24,16 @@ from .encoders import Encoder, recipe_of
 from .pictures import decoded, in_turn
 from .pixels import Recipe, normalise, resize_float
 
+# --- scalar heads ---------------------------------------------------------------------------------
+
 
 class Head(TorchNetwork):
-    """value = w . (unit image embedding) + b, in float32.
+    """Affine head: value = w . (unit image embedding) + b, in float32, unbounded.
 
     Args:
         weights: a safetensors file with `weight` and `bias`, or `layers.0.weight`, `layers.0.bias`,
             `layers.2.weight` and so on (even indices: dropout between them, no activation).
-        encoder: what embeds the picture.
+        encoder: embeds the picture.
 
     Raises:
         ValueError: layer indices that mean there are activations in between, or shapes that do not chain.
@@ -68,7 +70,7 @@ class Head(TorchNetwork):
 
 
 def fold(state: Mapping[str, np.ndarray[Any, Any]]) -> tuple[np.ndarray[Any, Any], float]:
-    """Collapse a chain of linear layers into one vector and a bias, in float64.
+    """One vector (D,) and a bias from a chain of linear layers, in float64.
 
     Raises:
         ValueError: see `Head`.
@@ -94,8 +96,11 @@ def fold(state: Mapping[str, np.ndarray[Any, Any]]) -> tuple[np.ndarray[Any, Any
     return weight[0], float(bias[0])
 
 
+# --- classifiers ----------------------------------------------------------------------------------
+
+
 class Classifier(TorchNetwork):
-    """Label probabilities of one picture, softmax in float32; preprocessing is the checkpoint's own.
+    """Label probabilities of one picture, 0 to 1, softmax in float32; preprocessing is the checkpoint's own.
 
     Args:
         weights, dtype: see `mmreward.models.classifier`.
@@ -105,7 +110,7 @@ class Classifier(TorchNetwork):
         super().__init__(weights, dtype=dtype)
 
     async def probabilities(self, media: Media) -> dict[str, float]:
-        """label -> probability, summing to one."""
+        """Probability of every label; they sum to one."""
         return cast(dict[str, float], await current().submit(self, "image", media, key=media.key))
 
     def probabilities_of(self, pixels: torch.Tensor) -> torch.Tensor:

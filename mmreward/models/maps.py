@@ -1,14 +1,13 @@
-"""Maps that are fitted once and move a prompt's embedding before a picture is compared with it.
+"""Fitted maps of prompt embeddings: their form, their file, and the dual encoder that applies them.
 
-Text embeddings in, text embeddings out. How they are fitted is `mmreward.tune.fit_maps` and
-`mmreward.tune.fit_maps`; `mapped_encoder` applies them.
+A map takes text embeddings to text embeddings, and is fitted once (`mmreward fit`, `mmreward.tune.fit_maps`)
+before pictures are compared with the moved prompts. `Shift` (D2-Align, arXiv:2512.24146) and `Transport`
+(PISCES, arXiv:2602.01624) are the forms.
+
+Its file is safetensors with the encoder it was fitted on in the header: a map belongs to those weights,
+because another model's embeddings lie elsewhere. `MappedEncoder` refuses any other. Knows nothing of how maps
+are fitted.
 """
-
-# FOLDED mmreward/models/map_file.py: The file a fitted map lies in: safetensors, with what it was fitted on in the header.
-#
-# A map belongs to the weights it was fitted on, because another model's embeddings lie elsewhere.
-#
-# FOLDED mmreward/models/mapped_encoder.py: A dual encoder whose prompts are moved by a map that was fitted on it. `map_file` has the map's file.
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +27,8 @@ from ..media import Media
 from .base import TorchNetwork, content_of
 from .encoders import Encoder, Text, Vector
 
+# --- forms of maps --------------------------------------------------------------------------------
+
 
 def shifted(texts: torch.Tensor, bias: torch.Tensor, weight: float = 1.5) -> torch.Tensor:
     """Text embeddings (N, D) moved along a bias (D2-Align, arXiv:2512.24146): e~ = e- + weight (e+ - e-) with
@@ -41,7 +42,7 @@ def shifted(texts: torch.Tensor, bias: torch.Tensor, weight: float = 1.5) -> tor
 
 
 class Shift(nn.Module):
-    """`shifted` with a bias that stays.
+    """Shift of text embeddings along a fitted bias; see `shifted`.
 
     Args:
         bias: (D,).
@@ -65,7 +66,8 @@ class Shift(nn.Module):
 
 
 class Transport(nn.Module):
-    """A map from text embeddings to picture embeddings, y + MLP(y): three layers, the identity to begin with.
+    """Residual map from text embeddings to picture embeddings, y + MLP(y): three layers, the identity at
+    first.
 
     Args:
         width: of the embeddings, D.
@@ -86,35 +88,38 @@ class Transport(nn.Module):
         return texts + torch.as_tensor(self.layers(texts))
 
     def quality(self, texts: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-        """The reward: cosine, -1 to 1, of each picture's embedding with its mapped prompt's, (N,)."""
+        """Reward of the fit: cosine, -1 to 1, of each picture's embedding with its mapped prompt's, (N,)."""
         return F.cosine_similarity(self(texts), images, dim=-1)
 
 
 def mlp(width: int, hidden: int, out: int) -> nn.Sequential:
-    """Three linear layers, SiLU between them."""
+    """Multi-layer perceptron of three linear layers with SiLU between them, (..., width) to (..., out)."""
     return nn.Sequential(
         nn.Linear(width, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, out)
     )
 
 
 Map = Shift | Transport
+
+# --- the file of a map ----------------------------------------------------------------------------
+
 SUFFIX = ".safetensors"
-"""Of every such file: only known suffixes enter a fingerprint."""
+"""The suffix of every such file: only known suffixes enter a fingerprint."""
 
 
 class Origin(NamedTuple):
-    """What a map was fitted on."""
+    """Origin of a fitted map: its kind, the encoder and the number of pictures it was fitted on."""
 
     kind: str
     encoder: str
-    """The dual encoder's name then."""
+    """The dual encoder's name at that time."""
     content: str
-    """Of its weights, see `base.content_of`."""
+    """Hash of its weights, see `base.content_of`."""
     rows: int
     """Pictures with prompts it was fitted on."""
 
     def check(self, file: str, kind: str, encoder: Encoder) -> None:
-        """Refuse a map that does not belong where it is used.
+        """Refuse a map of another kind or other weights.
 
         Raises:
             ValueError: the map is of another kind, or the encoder has other weights.
@@ -156,7 +161,7 @@ def write_map(file: Path, moved: Map, encoder: Encoder, rows: int) -> None:
 
 
 def read_map(file: Path) -> tuple[Map, Origin]:
-    """The map, and what it was fitted on.
+    """The map in a file, and its origin.
 
     Raises:
         ValueError: there is no such file, or no map in it.
@@ -175,7 +180,7 @@ def read_map(file: Path) -> tuple[Map, Origin]:
 
 
 def check_new(file: Path) -> None:
-    """Before a fit: will its map find a place?
+    """Refuse a file that cannot take a new map; called before the fit.
 
     Raises:
         ValueError: another suffix than `SUFFIX`, or a file that is there already.
@@ -203,13 +208,17 @@ def _built(facts: dict[str, str], tensors: dict[str, torch.Tensor]) -> Map:
     return moved
 
 
+# --- applying a map -------------------------------------------------------------------------------
+
+
 class MappedEncoder(TorchNetwork):
-    """Answers as its encoder does, but that the embeddings of prompts are moved. Op "text", float32.
+    """Dual encoder whose prompt embeddings are moved by a fitted map; pictures are its encoder's. Op "text",
+    float32.
 
     Args:
-        file: path of a file that `map_file.write_map` wrote.
+        file: path of a file that `write_map` wrote.
         kind: of the map it must hold, "d2-align" or "pisces".
-        encoder: what embeds pictures and prompts.
+        encoder: embeds pictures and prompts.
 
     Raises:
         ValueError: no such file, no map in it, one of another kind, or one that was fitted on other weights.

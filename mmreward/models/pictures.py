@@ -1,7 +1,7 @@
-"""Decoded and resized pictures, made once for all rewards that look at them.
+"""Decoded and resized pictures, computed once for all rewards that look at them.
 
 Five rewards on one file would decode it five times, and decoding costs more than anything else before the
-network. What is here is a memo: nothing depends on whether a picture is still in it, apart from time.
+network. Both caches are memos: apart from time, nothing depends on a picture being in them.
 """
 
 import threading
@@ -22,11 +22,12 @@ RESIZED_BYTES = 512 << 20
 pictures), after which the next network asks for the same ones."""
 
 
-class Once:
-    """Maps keys to tensors; threads that need the same one at once compute it once.
+class ThreadSingleFlight:
+    """Single-flight memo of tensors for threads: those that need the same one at once compute it once.
 
     Above `limit` bytes the least recently used tensors leave, and are made again when asked for. A failure is
-    told to the caller it happened to and kept for nobody: whoever waited for that result tries for himself.
+    raised to the caller it happened to and not kept: the callers that waited for that result try themselves.
+    `engine.cache.SingleFlight` is the form for coroutines, where a failure reaches all that waited.
 
     Args:
         limit: bytes; 0 keeps nothing, and then only concurrent callers share.
@@ -42,7 +43,7 @@ class Once:
         return self._kept.nbytes
 
     def get(self, key: Hashable, make: Callable[[], torch.Tensor]) -> torch.Tensor:
-        """The tensor of this key, which nobody may write to; raises what `make` raises."""
+        """The tensor of this key, not to be written to; raises what `make` raises."""
         while True:
             with self._lock:
                 kept: torch.Tensor | None = self._kept.get(key)
@@ -54,12 +55,12 @@ class Once:
                     self._making[key] = mine
                     break
             # Its maker is a thread in the middle of `make`, and never one that waits for this key.
-            if (made := under_way.result()) is not None:
-                return made
+            if (tensor := under_way.result()) is not None:
+                return tensor
         return self._make(key, make, mine)
 
     def busy(self, key: Hashable) -> bool:
-        """Whether a thread is making this key's tensor just now."""
+        """True while a thread is making this key's tensor."""
         return key in self._making
 
     def clear(self) -> None:
@@ -69,27 +70,27 @@ class Once:
     def _make(
         self, key: Hashable, make: Callable[[], torch.Tensor], mine: "Future[torch.Tensor | None]"
     ) -> torch.Tensor:
-        made = None
+        tensor = None
         try:
-            made = make()
+            tensor = make()
         finally:
             with self._lock:
-                if made is not None:
-                    self._kept.put(key, made)
+                if tensor is not None:
+                    self._kept.put(key, tensor)
                 del self._making[key]
-            mine.set_result(made)
-        return made
+            mine.set_result(tensor)
+        return tensor
 
 
-_decoded = Once(DECODED_BYTES)
-_resized = Once(RESIZED_BYTES)
+_decoded = ThreadSingleFlight(DECODED_BYTES)
+_resized = ThreadSingleFlight(RESIZED_BYTES)
 
 
 def decoded(media: Media) -> torch.Tensor:
     """The picture, or a clip's first frame, as a uint8 tensor CHW, not to be written to.
 
     A tensor stays on its device. Only files and encoded bytes are kept: a caller's own array is as quick to
-    reach as a copy of it, and he may change it.
+    reach as a copy of it, and may be changed by its owner.
 
     Raises:
         Unscorable: the picture is broken.
@@ -101,7 +102,7 @@ def decoded(media: Media) -> torch.Tensor:
 
 
 def resized(media: Media, recipe: Recipe, backend: str) -> torch.Tensor:
-    """The picture at the recipe's size before normalisation, not to be written to; see `preprocess.resize`.
+    """The picture at the recipe's size before normalisation, not to be written to; see `pixels.resize`.
 
     Raises:
         Unscorable: the picture is broken.
@@ -117,17 +118,17 @@ def in_turn(medias: Sequence[Media], make: Callable[[int], torch.Tensor]) -> lis
     Two networks that are given the same pictures at once then decode half of them each, instead of waiting
     for one another at every single one.
     """
-    made: dict[int, torch.Tensor] = {}
+    done: dict[int, torch.Tensor] = {}
     left = list(range(len(medias)))
     while left:
         index = next((index for index in left if not _decoded.busy(medias[index].key)), left[0])
         left.remove(index)
-        made[index] = make(index)
-    return [made[index] for index in range(len(medias))]
+        done[index] = make(index)
+    return [done[index] for index in range(len(medias))]
 
 
 def forget() -> None:
-    """Drop everything that is kept."""
+    """Drop all kept pictures."""
     _decoded.clear()
     _resized.clear()
 

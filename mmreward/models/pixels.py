@@ -1,4 +1,4 @@
-"""From uint8 pictures to a network's input: resize, crop, normalise, by one explicit recipe.
+"""Preprocessing of pictures: resize, crop and normalise by one explicit recipe.
 
 Three ways to resize. "tensor" works in float, on the CPU or on a GPU, and can be differentiated. "pil"
 resizes with Pillow on 8-bit values, as published preprocessing does. "uint8" does the same with torchvision's
@@ -25,7 +25,7 @@ KERNELS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How a picture becomes a network's input.
+    """Preprocessing of a network's input: size, fit, kernel and normalisation.
 
     Args:
         size: (height, width) of the input.
@@ -52,7 +52,7 @@ class Recipe:
 
     @property
     def geometry(self) -> tuple[Any, ...]:
-        """What decides the pixels before normalisation; networks that agree on it share resized pictures."""
+        """Size, fit and kernel: networks that agree on these share resized pictures."""
         return self.size, self.fit, self.kernel
 
     def scaled(self, height: int, width: int) -> tuple[int, int]:
@@ -80,7 +80,7 @@ class Group(NamedTuple):
 
 
 def grouped(pictures: Sequence[torch.Tensor], *, pinned: bool = False) -> list[Group]:
-    """Stack CHW pictures that agree in shape, type and device.
+    """Stacks of CHW pictures that agree in shape, type and device.
 
     Args:
         pictures: of any sizes.
@@ -95,7 +95,7 @@ def grouped(pictures: Sequence[torch.Tensor], *, pinned: bool = False) -> list[G
 def to_input(
     groups: Sequence[Group], recipe: Recipe, device: torch.device | str | None = None
 ) -> torch.Tensor:
-    """Bring pictures to the recipe's size in float, and normalise them; some may have that size already.
+    """Network input from pictures: brought to the recipe's size in float, and normalised.
 
     Args:
         groups: (n, 3, H, W) uint8, or float in [0, 1], which may carry a gradient.

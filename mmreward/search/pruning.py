@@ -9,22 +9,18 @@ prompt whose paths were all abandoned the least bad one is finished after all.
 
 from asyncio import gather
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 
 from ..engine.engine import Engine
-from ..errors import Unscorable
 from ..media import Media
+from ..models.vlms.answers import VLM, YES_NO, check_mass
 from ..scoring import failure
 from ..types import Score
 from .particles import Counted, Found, RewardFn, Scores, normalised, values_of
 from .sampler import Rows, Sampler, derive, spread
-
-if TYPE_CHECKING:
-    from ..models.served.client import ServedVLM
-    from ..models.vlms.handle import VLM
 
 
 class Judge(Protocol):
@@ -231,7 +227,7 @@ class VlmJudge:
     def __init__(
         self,
         engine: Engine,
-        vlm: "VLM | ServedVLM",
+        vlm: VLM,
         prompts: Sequence[str],
         *,
         clarity: Question = CLARITY,
@@ -239,7 +235,7 @@ class VlmJudge:
         min_mass: float = 0.5,
     ) -> None:
         for question in (clarity, potential):
-            if question.good not in ("yes", "no"):
+            if question.good not in YES_NO:
                 raise ValueError(f"the good answer to {question.text!r} is yes or no, not {question.good!r}")
         self._engine, self._vlm, self._prompts = engine, vlm, prompts
         self._clarity, self._potential, self._min_mass = clarity, potential, min_mass
@@ -258,10 +254,9 @@ class VlmJudge:
 
     async def _verdict(self, media: Media, text: str, good: str) -> Score:
         try:
-            read = await self._vlm.read(media, text, ("yes", "no"))
+            read = await self._vlm.read(media, text, YES_NO)
             parts = {"mass": read.mass}
-            if read.mass < self._min_mass:
-                raise Unscorable(f"yes and no have {read.mass:.3f} of the probability", "unparsable", parts)
+            check_mass(read, self._min_mass, parts=parts)
             return Score(read.probs[good], parts)
         except Exception as error:  # this row's verdict says so
             return failure(error, None)

@@ -10,7 +10,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from mmreward import Score
-from mmreward.models import ASSETS
+from mmreward.assets import ASSETS
 
 pytest.importorskip("trl")
 

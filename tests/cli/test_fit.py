@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from typer.testing import CliRunner
 
 from mmreward import Engine, Media, Sample, load, models
+from mmreward.assets import ASSETS
 from mmreward.cli import app
 from mmreward.mini.world import describe, render, sample_scene
 from mmreward.models.maps import Shift, Transport, read_map, shifted, write_map
@@ -187,7 +188,7 @@ def test_a_file_of_another_kind_or_encoder_is_refused(files, tmp_path):
     with pytest.raises(ValueError, match="was fitted for pisces, not for d2-align"):
         load("d2_align", fitted=transport, weights="mini-clip")
     copy, changed = tmp_path / "copy", tmp_path / "changed"
-    shutil.copytree(models.ASSETS / "mini-clip", copy)
+    shutil.copytree(ASSETS / "mini-clip", copy)
     shutil.copytree(copy, changed)
     (changed / "tokenizer.json").write_text("{}")
     assert load("d2_align", fitted=bias, weights=str(copy)), "the same weights elsewhere"

@@ -74,9 +74,9 @@ def test_a_sample_without_a_group_or_a_partner_is_no_number(engine, groups, name
 
 def test_the_miniature_as_a_judge_is_mostly_right(engine):
     """Sixteen requests, each with its own picture and one of nothing asked for."""
-    from mmreward.judges.training import draw_pairs
+    from mmreward.judges.miniature import sample_comparisons
 
-    drawn = [one.comparison for one in draw_pairs(16, seed=5)]
+    drawn = [one.comparison for one in sample_comparisons(16, seed=5)]
     members = [
         Sample(prompt=one.request, image=picture, group=one.id) for one in drawn for picture in one.pictures
     ]

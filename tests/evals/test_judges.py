@@ -1,6 +1,7 @@
-"""Training a judge: the truth that is told, what an exam measures, and the stages for a few steps."""
+"""Training a judge: true rationales, the figures of an exam, and every stage for a few steps."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,25 +9,27 @@ from mmreward.evals.studies.judges import JudgeConfig, Sitting, table, train
 from support.toys import toy
 
 from mmreward import Engine, Score, assets
+from mmreward.adapters import trl_stable
 from mmreward.config import load_yaml
 from mmreward.data.pair_folder import PreferencePair, write_pairs
-from mmreward.judges import training
+from mmreward.judges import miniature, training
+from mmreward.judges.comparison import Comparison
 from mmreward.judges.exam import examine
-from mmreward.judges.rationales import Drawing
+from mmreward.judges.rationales import RationaleSampling
 from mmreward.mini import oracle
 from mmreward.mini.tasks import compare
 from mmreward.models.vlms.answers import Written
 from mmreward.rewards.judged.asking import Asking, heard, read_branch
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "judge").glob("*.yaml"))
-TWO = Asking(turns=2, criteria=training.CRITERIA, system="")
+TWO = Asking(turns=2, criteria=miniature.CRITERIA, system="")
 
 
 # --- what is drawn --------------------------------------------------------------------------------
 
 
 def test_the_better_picture_is_the_one_the_oracle_finds_closer():
-    for one in training.draw_pairs(40, seed=3):
+    for one in miniature.sample_comparisons(40, seed=3):
         f1 = [
             (found.f1, not found.crossed)
             for picture in one.comparison.pictures
@@ -35,11 +38,11 @@ def test_the_better_picture_is_the_one_the_oracle_finds_closer():
         assert (f1[0] > f1[1]) == (one.comparison.better == "1") and f1[0] != f1[1]
 
 
-def test_what_is_told_has_the_form_that_is_asked_for():
-    for one in training.draw_pairs(40, seed=4):
-        assert heard(one.told(Asking()).turns).verdict == one.comparison.better
-        noted, answer = one.told(TWO).turns
-        branch = read_branch(noted, training.CRITERIA)
+def test_true_rationales_have_the_form_that_is_asked_for():
+    for one in miniature.sample_comparisons(40, seed=4):
+        assert heard(one.true_rationale(Asking()).turns).verdict == one.comparison.better
+        noted, answer = one.true_rationale(TWO).turns
+        branch = read_branch(noted, miniature.CRITERIA)
         assert all("shows" in issue for issue in branch.issues) and heard((answer,)).verdict
         worse = branch.issues[2 - int(one.comparison.better)]
         assert any(word in worse for word in ("missing", "not asked for", "is not"))
@@ -47,7 +50,7 @@ def test_what_is_told_has_the_form_that_is_asked_for():
 
 
 def test_both_places_are_right_about_as_often():
-    better = [one.comparison.better for one in training.draw_pairs(200, seed=5)]
+    better = [one.comparison.better for one in miniature.sample_comparisons(200, seed=5)]
     assert 70 < better.count("1") < 130
 
 
@@ -75,16 +78,14 @@ class Judge:
 
 
 def test_an_exam_tells_the_right_from_the_lucky():
-    pictures = [one.comparison.pictures for one in training.draw_pairs(4, seed=6)]
+    pictures = [one.comparison.pictures for one in miniature.sample_comparisons(4, seed=6)]
     requests = ("place", "right", "wrong", "mute")
-    asked = [
-        training.Comparison(name, name, shown, "1") for name, shown in zip(requests, pictures, strict=True)
-    ]
+    asked = [Comparison(name, name, shown, "1") for name, shown in zip(requests, pictures, strict=True)]
     truth = {(one.request, one.pictures[0].key): one.better for pair in asked for one in (pair, pair.swapped)}
     listener = toy(hears, "hears")
     with Engine("cpu") as engine:
-        drawing = Drawing(asking=Asking(system=""), temperature=0.0)
-        exam = examine(engine, Judge(truth), listener, asked, drawing)
+        sampling = RationaleSampling(asking=Asking(system=""), temperature=0.0)
+        exam = examine(engine, Judge(truth), listener, asked, sampling)
     assert exam.right.tolist() == [0.5, 1.0, 0.0, 0.0]
     assert exam.swing.tolist() == [1.0, 0.0, 0.0, 1.0]
     assert exam.heard.tolist() == pytest.approx([0.5, 0.9, 0.1, 0.0])
@@ -125,7 +126,7 @@ def test_every_kind_of_stage_on_pairs_of_a_folder(tmp_path):
     """A teacher is taught, rationales are drawn, kept and learned, and the policy is updated."""
     pairs = [
         PreferencePair(prompt=one.comparison.request, chosen=shown[place], rejected=shown[1 - place])
-        for one in training.draw_pairs(12, seed=8)
+        for one in miniature.sample_comparisons(12, seed=8)
         for shown, place in [(one.comparison.pictures, int(one.comparison.better) - 1)]
     ]
     write_pairs(tmp_path / "pairs", pairs)
@@ -178,22 +179,27 @@ def test_two_turns_are_reinforced(tmp_path):
 @pytest.mark.parametrize("stable", [False, True])
 def test_a_stage_may_be_reinforced_with_the_guards_of_r1_reward(tmp_path, monkeypatch, stable):
     built = []
-    kind = training.StableGRPOTrainer
 
-    class Recorded(kind):
+    class Recorded(trl_stable.StableGRPOTrainer):
         def __init__(self, *args, **given):
             super().__init__(*args, **given)
             built.append(self)
 
-    monkeypatch.setattr(training, "StableGRPOTrainer", Recorded)
+    monkeypatch.setattr(trl_stable, "StableGRPOTrainer", Recorded)
     stage = {**BOTH, **({"stable": True} if stable else {})}
     train(
         JudgeConfig(
             asking={"system": ""}, pairs=2, examined=2, max_tokens=8, stages=[stage], out=str(tmp_path)
         )
     )
-    (trainer,) = built
-    assert trainer._stable is stable and trainer.state.global_step == 1
+    assert [trainer._stable for trainer in built] == [True] * stable
+    assert all(trainer.state.global_step == 1 for trainer in built)
+
+
+def test_without_trl_a_trainer_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "trl", None)
+    with pytest.raises(ValueError, match=r'needs trl: pip install "mmreward\[trl\]"'):
+        training._trainers()
 
 
 def test_nothing_is_unsolved_before_a_rejection():
@@ -210,7 +216,7 @@ def test_a_teacher_that_convinces_nobody_ends_it(tmp_path):
 
 
 def test_more_held_out_than_there_are(tmp_path):
-    one = training.draw_pairs(1, seed=9)[0].comparison
+    one = miniature.sample_comparisons(1, seed=9)[0].comparison
     write_pairs(
         tmp_path / "pairs", [PreferencePair(prompt="p", chosen=one.pictures[0], rejected=one.pictures[1])]
     )

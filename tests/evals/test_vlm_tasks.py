@@ -21,7 +21,7 @@ from mmreward.evals.studies.vlm_rl import VlmConfig
 from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 
 from mmreward.data.routing import Router
-from mmreward.models import ASSETS
+from mmreward.assets import ASSETS
 
 RECIPES = sorted((Path(__file__).parents[2] / "configs" / "vlm").glob("mini-*.yaml"))
 EVERY = tuple(ASKED)

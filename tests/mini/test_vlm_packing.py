@@ -8,7 +8,7 @@ from transformers import Qwen3VLForConditionalGeneration, Qwen3VLProcessor
 
 from mmreward.mini.vlm import Branch, Row, pack
 from mmreward.mini.vlm_build import build_model, build_processor
-from mmreward.mini.vlm_pretrain import draw_scene, draw_view, patchify
+from mmreward.mini.vlm_pretrain import draw_picture, draw_scene, patchify
 
 BRANCHES = (
     Branch("Is there a red circle? Answer yes or no.", "yes"),
@@ -33,7 +33,7 @@ def model(processor: Qwen3VLProcessor) -> Qwen3VLForConditionalGeneration:
 
 def pictures(count: int) -> tuple[np.ndarray, ...]:
     rng = np.random.default_rng(count)
-    return tuple(draw_view(draw_scene(rng), rng).pixels for _ in range(count))
+    return tuple(draw_picture(draw_scene(rng), rng).pixels for _ in range(count))
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from PIL import Image
 
 from mmreward import Engine, Media, Sample, Unscorable, models
 from mmreward.models import pictures as memo
-from mmreward.models.pictures import Once
+from mmreward.models.pictures import ThreadSingleFlight
 from mmreward.models.pixels import BACKENDS, Recipe, grouped, resize, to_input
 
 WAIT = 20
@@ -54,7 +54,7 @@ def decodes(monkeypatch):
 
 
 def test_threads_that_need_a_tensor_at_once_compute_it_once():
-    once, made, gate = Once(1 << 20), [], threading.Event()
+    once, made, gate = ThreadSingleFlight(1 << 20), [], threading.Event()
 
     def make():
         made.append(1)
@@ -69,7 +69,7 @@ def test_threads_that_need_a_tensor_at_once_compute_it_once():
 
 
 def test_a_result_too_large_to_keep_still_reaches_those_who_wait(monkeypatch):
-    once, made, gate, waiting = Once(0), [], threading.Event(), threading.Event()
+    once, made, gate, waiting = ThreadSingleFlight(0), [], threading.Event(), threading.Event()
 
     class Watched(Future):
         def result(self, timeout=None):
@@ -91,7 +91,7 @@ def test_a_result_too_large_to_keep_still_reaches_those_who_wait(monkeypatch):
 
 
 def test_a_failure_is_kept_for_nobody():
-    once, tries, gate = Once(1 << 20), [], threading.Event()
+    once, tries, gate = ThreadSingleFlight(1 << 20), [], threading.Event()
 
     def make():
         tries.append(1)
@@ -119,7 +119,7 @@ def test_a_failure_is_kept_for_nobody():
     limit=st.sampled_from([0, 500, 1500, 1 << 20]),
 )
 def test_any_interleaving_gives_every_caller_its_own_tensor_within_the_limit(asks, limit):
-    once = Once(limit)
+    once = ThreadSingleFlight(limit)
 
     def ask(number, broken):
         def make():
@@ -199,8 +199,8 @@ def test_scores_with_and_without_sharing_are_equal(engine, clip_folder, open_cli
         }
 
     shared = values()
-    monkeypatch.setattr(memo, "_decoded", Once(0))
-    monkeypatch.setattr(memo, "_resized", Once(0))
+    monkeypatch.setattr(memo, "_decoded", ThreadSingleFlight(0))
+    monkeypatch.setattr(memo, "_resized", ThreadSingleFlight(0))
     assert values() == shared
 
 

@@ -12,16 +12,16 @@ from mmreward import Engine, Media, Score, Unscorable
 from mmreward.data.pair_folder import PreferencePair
 from mmreward.judges.comparison import Comparison, both_orders, comparisons
 from mmreward.judges.rationales import (
-    FATES,
     HINT,
-    Drawing,
+    OUTCOMES,
     Rationale,
+    RationaleSampling,
     balanced,
     best,
-    draw,
-    exercises,
-    fates,
-    lessons,
+    count_outcomes,
+    grpo_rows,
+    sample_rationales,
+    sft_rows,
     unsolved,
 )
 from mmreward.models.vlms.answers import Written
@@ -173,34 +173,36 @@ WANTED = ["kept", "unconvincing", "wrong", "unreadable", "failed", "failed"]
 
 def drawn(asking=None, **more):
     judge = Judge(lambda _, __, seed: ANSWERS[seed])
-    drawing = Drawing(asking=asking or Asking(system=""), draws=6, seed=1, hint=HINT)
+    options = RationaleSampling(asking=asking or Asking(system=""), draws=6, seed=1, hint=HINT)
     with Engine("cpu") as engine:
-        return judge, engine.run(draw(judge, [comparison("a"), comparison("b")], drawing, **more))
+        return judge, engine.run(
+            sample_rationales(judge, [comparison("a"), comparison("b")], options, **more)
+        )
 
 
 def test_what_becomes_of_every_draw():
     judge, found = drawn(listener=toy(believes, "listener_toy"))
-    assert [one.fate for one in found] == WANTED * 2
+    assert [one.outcome for one in found] == WANTED * 2
     assert [one.comparison.id for one in found] == ["a"] * 6 + ["b"] * 6
     assert all("Picture 2 is better." in asked[0] for asked in judge.asked)
-    assert [one.heard for one in found[:2]] == [0.9, 0.2] and math.isnan(found[2].heard)
+    assert [one.p_listener for one in found[:2]] == [0.9, 0.2] and math.isnan(found[2].p_listener)
     assert "gone" in found[5].note and "broken" in found[4].note
-    assert fates(found) == dict(zip(FATES, (2, 2, 2, 2, 4), strict=True))
+    assert count_outcomes(found) == dict(zip(OUTCOMES, (2, 2, 2, 2, 4), strict=True))
     assert [one.id for one in unsolved(found)] == ["a", "b"]
 
 
 def test_a_higher_bar_keeps_less():
     _, found = drawn(listener=toy(believes, "listener_toy"), least=0.95)
-    assert fates(found)["kept"] == 0 and fates(found)["unconvincing"] == 4
+    assert count_outcomes(found)["kept"] == 0 and count_outcomes(found)["unconvincing"] == 4
 
 
 def test_without_a_listener_the_verdict_decides():
     _, found = drawn()
-    assert [one.fate for one in found[:6]] == ["kept", "kept", "wrong", "unreadable", "kept", "failed"]
+    assert [one.outcome for one in found[:6]] == ["kept", "kept", "wrong", "unreadable", "kept", "failed"]
 
 
-def rationale(name, said, heard=math.nan, fate="kept"):
-    return Rationale(comparison(name), (said,), "2", fate, heard)
+def rationale(name, said, p_listener=math.nan, outcome="kept"):
+    return Rationale(comparison(name), (said,), "2", outcome, p_listener)
 
 
 def test_the_most_convincing_are_learned_once_each():
@@ -238,7 +240,7 @@ def test_in_both_orders_each_place_is_right_once():
 @pytest.mark.parametrize("wrong", [{"hint": "It is one."}, {"draws": 0}])
 def test_a_drawing_that_makes_no_sense_is_refused(wrong):
     with pytest.raises(ValueError, match=r"hint|draws"):
-        Drawing(asking=Asking(), **wrong)
+        RationaleSampling(asking=Asking(), **wrong)
 
 
 # --- rows -----------------------------------------------------------------------------------------
@@ -246,7 +248,7 @@ def test_a_drawing_that_makes_no_sense_is_refused(wrong):
 
 def test_lessons_are_asked_as_the_student_will_be():
     asking = Asking(system="Be brief.")
-    (row,) = lessons([rationale("a", SECOND)], asking)
+    (row,) = sft_rows([rationale("a", SECOND)], asking)
     assert [message["role"] for message in row["prompt"]] == ["system", "user"]
     assert row["prompt"][1]["content"] == QUESTION.format(prompt="one circle")
     assert row["completion"] == [{"role": "assistant", "content": SECOND}]
@@ -256,7 +258,7 @@ def test_lessons_are_asked_as_the_student_will_be():
 def test_two_turns_make_two_lessons():
     asking = Asking(turns=2, system="")
     written = Rationale(comparison(), (NOTED, SECOND), "2", "kept")
-    first, second = lessons([written], asking)
+    first, second = sft_rows([written], asking)
     assert first["completion"][0]["content"] == NOTED and len(first["prompt"]) == 1
     assert [message["role"] for message in second["prompt"]] == ["user", "assistant", "user"]
     assert second["prompt"][:2] == [*first["prompt"], *first["completion"]]
@@ -264,7 +266,7 @@ def test_two_turns_make_two_lessons():
 
 
 def test_exercises_bring_the_right_verdict_and_no_answer():
-    (row,) = exercises([comparison()], Asking(system=""))
+    (row,) = grpo_rows([comparison()], Asking(system=""))
     assert (
         row["target"] == "2"
         and row["source"] == "comparison"

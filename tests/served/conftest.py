@@ -6,13 +6,20 @@ from contextlib import ExitStack
 import pytest
 from support.chatserver import ChatServer
 
-from mmreward import models
+from mmreward import Engine, models
 
 
 @pytest.fixture(autouse=True)
 def no_key(monkeypatch):
     """Nobody's real key is sent to a test server."""
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+
+@pytest.fixture
+def engine():
+    """An engine of each test's own: `serve` closes it while the server still runs."""
+    with Engine("cpu") as engine:
+        yield engine
 
 
 @pytest.fixture

@@ -1,13 +1,11 @@
-"""The OpenAI chat protocol as data: what a request looks like, and what an answer must look like.
+"""The OpenAI chat protocol as data: requests, data URLs of pictures, and answers checked field by field.
 
-Knows nothing of sockets. Answers are checked field by field, because a proxy's error page, a half-implemented
-server and a truncated body all arrive with status 200 sooner or later.
+Answers are checked because a proxy's error page, a half-implemented server and a truncated body all arrive
+with status 200 sooner or later. Pictures are sent without loss: one that is scored for its quality must not
+be compressed on the way.
+
+Knows nothing of sockets. Imports no torch.
 """
-
-# FOLDED mmreward/models/dataurls.py: Pictures as a chat server takes them: data URLs, without loss. No torch.
-#
-# A picture that is scored for its quality must not be compressed on the way.
-#
 
 import base64
 import io
@@ -23,9 +21,11 @@ from ..vlms.answers import Ask, Written, messages
 
 M = TypeVar("M", bound=BaseModel)
 
+# --- answers --------------------------------------------------------------------------------------
+
 
 class Candidate(BaseModel):
-    """A token and its log-probability; None is a probability of zero."""
+    """Token and its log-probability in nats; None is a probability of zero."""
 
     token: str
     logprob: FiniteFloat | None = Field(None, le=1e-3)
@@ -63,7 +63,7 @@ class PromptToken(BaseModel):
 
 
 class Completion(BaseModel):
-    """An answer of /chat/completions; the last two fields are vLLM's."""
+    """Answer of /chat/completions; the last two fields are vLLM's."""
 
     choices: list[Choice] = Field(min_length=1)
     usage: Usage | None = None
@@ -72,7 +72,7 @@ class Completion(BaseModel):
 
 
 def parse(kind: type[M], data: bytes) -> M:
-    """An answer's JSON as the given model.
+    """Answer's JSON as the given pydantic model.
 
     Raises:
         Unscorable: it is not JSON, or a field is missing or wrong.
@@ -88,22 +88,8 @@ def parse(kind: type[M], data: bytes) -> M:
         ) from None
 
 
-def request_messages(ask: Ask, pictures: Sequence[str]) -> list[dict[str, Any]]:
-    """The conversation as a server takes it; `pictures` are data URLs. Only the user shows any."""
-    said = messages(ask, [{"type": "image_url", "image_url": {"url": url}} for url in pictures])
-    return [
-        one if one["role"] == "user" else {"role": one["role"], "content": one["content"][0]["text"]}
-        for one in said
-    ]
-
-
-def json_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The `response_format` that asks for an answer of this JSON schema."""
-    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": dict(schema), "strict": True}}
-
-
 def written(completion: Completion) -> Written:
-    """The text of an answer and whether it is whole.
+    """Text of an answer, and `finished` where it is whole.
 
     Raises:
         Unscorable: "unparsable" for a refusal, a filtered answer and an empty one; "error" when the server
@@ -124,12 +110,33 @@ def written(completion: Completion) -> Written:
     return Written(text, choice.finish_reason == "stop", tokens)
 
 
+# --- requests -------------------------------------------------------------------------------------
+
+
+def request_messages(ask: Ask, pictures: Sequence[str]) -> list[dict[str, Any]]:
+    """Chat messages as a server takes them; `pictures` are data URLs. Only the user shows any."""
+    chat = messages(ask, [{"type": "image_url", "image_url": {"url": url}} for url in pictures])
+    return [
+        message
+        if message["role"] == "user"
+        else {"role": message["role"], "content": message["content"][0]["text"]}
+        for message in chat
+    ]
+
+
+def json_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The `response_format` that asks for an answer of this JSON schema."""
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": dict(schema), "strict": True}}
+
+
+# --- pictures -------------------------------------------------------------------------------------
+
 PASSED = {"PNG": "png", "JPEG": "jpeg", "WEBP": "webp"}
 """Formats whose bytes are sent as they are, and their MIME subtypes."""
 
 
 def data_url(media: Media, low: int | None = None, high: int | None = None) -> str:
-    """A picture without loss: its own bytes where every server decodes them alike, else PNG of its pixels.
+    """Data URL of a picture without loss: its own bytes where every server decodes them alike, else PNG.
 
     Its own bytes go when they are PNG, JPEG or WebP, with one frame, RGB or grey, not rotated by EXIF, and
     already between `low` and `high` pixels; it is decoded here all the same, so that a torn file is not sent.

@@ -1,10 +1,11 @@
-"""One served model on one event loop: its connections, what is known about its server, and its ops."""
+"""Vision-language model behind an OpenAI-compatible chat server; satisfies `answers.VLM`.
 
-# FOLDED mmreward/models/remote.py: A vision-language model behind an OpenAI-compatible chat server, with the methods of `vlms.VLM`. No torch.
-#
-# vLLM, SGLang, `transformers serve` and OpenAI's own API work, each as far as it goes: what a server cannot do
-# is a typed failure that says so, and never a made-up number.
-#
+vLLM, SGLang, `transformers serve` and OpenAI's own API work, each as far as it goes: what a server cannot do
+is a typed failure that says so, and never a made-up number.
+
+`ServedVLM` is the handle that rewards hold; a `Session` answers its calls on one event loop, and learns once
+which server it talks to and what that server's tokenizer makes of the labels. Imports no torch.
+"""
 
 import asyncio
 import hashlib
@@ -17,7 +18,7 @@ from typing import Any, Literal, cast
 
 from pydantic import BaseModel
 
-from ...engine.cache import Once
+from ...engine.cache import SingleFlight
 from ...engine.engine import current
 from ...errors import Unscorable
 from ...media import Media
@@ -61,7 +62,7 @@ UNSHAPED: dict[str, Any] = {
     "repetition_penalty": 1.0,
     "skip_special_tokens": False,
 }
-"""Where a server would otherwise apply the checkpoint's own generation config, which no reward asked for."""
+"""Overrides of the checkpoint's own generation config, which a server would apply and no reward asked for."""
 SCORING: dict[str, Any] = {
     "max_completion_tokens": 1,
     "temperature": 0.0,
@@ -79,21 +80,21 @@ class Card(BaseModel):
 
 
 class Cards(BaseModel):
-    """The answer of /models."""
+    """Answer of /models."""
 
     data: list[Card]
 
 
 @dataclass(frozen=True)
 class Names:
-    """What the spellings of each label are called in an answer; `ids` where the server tells tokens by id."""
+    """Names of each label's spellings in an answer; `ids` where the server reports tokens by id."""
 
     names: tuple[frozenset[str], ...]
     ids: tuple[int, ...] = ()
 
 
 class Session:
-    """Answers the ops of one served model. Owned by one event loop.
+    """Connection to one served model, which answers its ops. Owned by one event loop.
 
     Args:
         address: the model and its server.
@@ -105,10 +106,10 @@ class Session:
         self._limits = low, high
         self._line = line_to(address)
         self._encoders = ThreadPoolExecutor(2, thread_name_prefix="mmreward-encode")
-        self._known_dialect = Once[Dialect]()
-        self._known_tail = Once[str]()
-        self._known_names = Once[Names]()
-        self._pictures = Once[str](PICTURES)
+        self._known_dialect = SingleFlight[Dialect]()
+        self._known_tail = SingleFlight[str]()
+        self._known_names = SingleFlight[Names]()
+        self._pictures = SingleFlight[str](PICTURES)
         self._showed = False
         self._silent = 0
 
@@ -119,6 +120,7 @@ class Session:
         chosen = {"logprob_token_ids": names.ids, "return_tokens_as_token_ids": True} if names.ids else {}
         seen = self._seen(await self._complete(ask, READING | chosen))
         tokens = {token for token, _ in seen}
+        # A server that ignores `logprob_token_ids` may show a few tokens that are no top list to reason from.
         if names.ids and len(seen) < TOP and not all(spelled <= tokens for spelled in names.names):
             raise Unscorable("the server reports neither the tokens it was asked for nor the likeliest ones")
         return read_of(seen, labels, names.names, whole_words=bool(names.ids))
@@ -160,13 +162,13 @@ class Session:
 
     # --- requests ---------------------------------------------------------------------------------
 
-    async def _complete(self, ask: Ask, settings: dict[str, Any], said: str = "") -> Completion:
-        """One chat completion; `said` is the beginning of the answer that the model is to continue."""
+    async def _complete(self, ask: Ask, settings: dict[str, Any], begun: str = "") -> Completion:
+        """One chat completion; `begun` is the beginning of the answer that the model is to continue."""
 
         async def body() -> dict[str, Any]:
             pictures = await asyncio.gather(*map(self._picture, ask.media))
             turns = request_messages(ask, pictures) + (
-                [{"role": "assistant", "content": said}] if said else []
+                [{"role": "assistant", "content": begun}] if begun else []
             )
             return {"model": self._address.model, "messages": turns, **settings}
 
@@ -174,7 +176,7 @@ class Session:
         return parse(Completion, await self._line.ask(url, body, deadline=deadline))
 
     async def _post_aside(self, path: str, fields: dict[str, Any]) -> bytes:
-        """To the endpoints that vLLM keeps beside the API."""
+        """Bytes of an answer of the endpoints that vLLM keeps beside the API."""
 
         async def body() -> dict[str, Any]:
             return {"model": self._address.model, **fields}
@@ -188,7 +190,7 @@ class Session:
 
         return await self._pictures.get(media.key, encode)
 
-    # --- what is learned about the server ---------------------------------------------------------
+    # --- facts about the server, learned once -----------------------------------------------------
 
     async def _dialect(self) -> Dialect:
         return await self._known_dialect.get("", self._learn_dialect)
@@ -197,8 +199,8 @@ class Session:
         return await self._known_tail.get("", lambda: chat_tail(self._post_aside))
 
     async def _learn_dialect(self) -> Dialect:
-        """By who owns the models it lists. A server that lists none, or fails to (`transformers serve`
-        without a cache folder does), is asked for nothing beyond OpenAI's own fields."""
+        """Dialect by the owner of the models it lists. A server that lists none, or fails to (`transformers
+        serve` without a cache folder does), is asked for nothing beyond OpenAI's own fields."""
         url, deadline = self._address.url + "/models", self._address.deadline
         try:
             cards = parse(Cards, await self._line.ask(url, deadline=deadline, tries=2))
@@ -240,7 +242,7 @@ class Session:
 
 
 class ServedVLM:
-    """Reads label probabilities, writes text and, on vLLM, scores given text, all over HTTP.
+    """Handle of a served model: label probabilities, text and, on vLLM, log-likelihoods, all over HTTP.
 
     Pictures are sent without loss. A video is refused: what a server makes of one differs from server to
     server. Every method raises `Unscorable` when the server cannot or will not answer: "timeout" when the
@@ -257,7 +259,7 @@ class ServedVLM:
     """
 
     read_pixels: None = None
-    """What `vlms.VLM.read_pixels` is there: no server hands back a gradient."""
+    """None: no server returns a gradient (see `answers.VLM.read_pixels`)."""
 
     def __init__(
         self,
@@ -286,8 +288,8 @@ class ServedVLM:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The model's name, its server and what is sent; which weights the server runs cannot be known
-        here."""
+        """Hash of the model's name, its server and the fixed request fields; the weights that the server runs
+        cannot be known here."""
         fixed = [READING, WRITING, UNSHAPED, SCORING]
         facts = [type(self).__name__, self._address.model, self._address.url, fixed, self._limits]
         return hashlib.blake2b(json.dumps(facts).encode(), digest_size=8).hexdigest()
@@ -347,7 +349,7 @@ class ServedVLM:
     async def logprob(
         self, media: Pictures, prompt: str, continuation: str, *, given: str = "", system: str = ""
     ) -> LogProb:
-        """How probable the model finds `continuation` as the beginning of its answer, or right after `given`.
+        """Log-probability of `continuation` as the beginning of the answer, or right after `given`.
 
         vLLM only, and without `certainty`: no server shows its whole vocabulary.
         """
@@ -358,6 +360,7 @@ class ServedVLM:
     # --- the engine's side ------------------------------------------------------------------------
 
     async def answer(self, op: str, item: Any) -> Any:
+        """Answer of one call, on the running loop's session."""
         session = self._session()
         if op == "read":
             return await session.read(*item)
@@ -371,6 +374,7 @@ class ServedVLM:
         return words
 
     async def close(self) -> None:
+        """Close the running loop's session, if there is one."""
         session = self._sessions.pop(asyncio.get_running_loop(), None)
         if session is not None:
             await session.close()

@@ -1,16 +1,15 @@
-"""Requests to one server: bounded in number, in time and in size; retried where that can help.
+"""HTTP requests to one model server: bounded in number, in time and in size; retried where that can help.
 
-Knows nothing of chats: it sends JSON to a path and hands back the bytes of a good answer. A failure is
+`Address` names a served model (`MODEL@URL`, with settings in the URL's query), `Pace` is the number of
+requests under way, and `Line` sends JSON to a path and returns the bytes of a good answer. A failure is
 `Unscorable` with the server's own words, so it costs the one call that met it.
-"""
 
-# FOLDED mmreward/models/address.py: How a served model is named: `MODEL@URL`, with settings in the URL's query. Knows nothing of HTTP.
-# FOLDED mmreward/models/pace.py: How many requests one server gets at once: more while it keeps up, fewer when it says that it does not.
-#
-# Slow start, then additive growth and multiplicative cuts (AIMD), with the rules and figures of inspect_ai's
-# AdaptiveConcurrencyController: only a refusal for load cuts, one episode cuts once, and a limit that was never
-# reached does not grow.
-#
+The pace is slow start, then additive growth and multiplicative cuts (AIMD), with the rules and figures of
+inspect_ai's AdaptiveConcurrencyController: only a refusal for load cuts, one episode cuts once, and a limit
+that was never reached does not grow.
+
+Knows nothing of chats.
+"""
 
 import asyncio
 import json
@@ -31,17 +30,19 @@ from anyio import CapacityLimiter
 
 from ...errors import Unscorable, nearest
 
+# --- addresses ------------------------------------------------------------------------------------
+
 MARK = "@http"
 USUAL_KEY = "OPENAI_API_KEY"
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """One model behind one OpenAI-compatible server.
+    """Address of one model behind one OpenAI-compatible server.
 
     Args:
-        model: the name the server knows it by.
-        url: where the API begins, such as "http://localhost:8000/v1"; no query and no credentials.
+        model: its name at the server.
+        url: the beginning of the API, such as "http://localhost:8000/v1"; no query and no credentials.
         key: the environment variable that holds the bearer key; empty sends none.
         deadline: seconds one request may take with all its retries; waiting for its turn does not count.
         concurrency: requests under way at once, at most. How many there are adapts to the server.
@@ -69,12 +70,12 @@ class Address:
 
 
 def is_served(weights: str) -> bool:
-    """Whether a name of weights names a served model."""
+    """True for the name of a served model, MODEL@URL."""
     return MARK in weights
 
 
 def parse_address(weights: str) -> Address:
-    """Read `MODEL@URL?key=ENV_NAME&deadline=SECONDS&concurrency=N`; every setting is optional.
+    """Address in `MODEL@URL?key=ENV_NAME&deadline=SECONDS&concurrency=N`; every setting is optional.
 
     Raises:
         ValueError: no model, credentials in the URL, a setting that does not exist or has no such value, or
@@ -136,6 +137,8 @@ def _number(text: str, name: str, kind: type[int] | type[float]) -> float:
     return value
 
 
+# --- pace -----------------------------------------------------------------------------------------
+
 START = 16
 CUT, GROWTH = 0.8, 0.05
 COOLDOWN = 5.0
@@ -145,7 +148,7 @@ SATURATED = 0.8
 
 
 class Pace:
-    """A concurrency limit that adapts between 1 and `most`. Owned by one event loop.
+    """Concurrency limit that adapts between 1 and `most`. Owned by one event loop.
 
     Waiting for a turn is first come, first served, without bound, and can be cancelled.
     """
@@ -175,8 +178,8 @@ class Pace:
             self._limiter.release_on_behalf_of(holder)
 
     def clean(self) -> None:
-        """A request was answered at the first try. After a round of these the limit grows, if it was
-        reached."""
+        """Count a request that was answered at the first try. After a round of these the limit grows, if it
+        was reached."""
         if self._clock() < self._cut_until:
             return
         self._clean += 1
@@ -189,11 +192,11 @@ class Pace:
             self._limiter.total_tokens = min(self.limit + more, self.most)
 
     def stumbled(self) -> None:
-        """A request failed for another reason than load: the round is not clean."""
+        """Count a request that failed for another reason than load: the round is not clean."""
         self._clean = 0
 
     def overloaded(self) -> None:
-        """The server refused a request for load."""
+        """Count a request that the server refused for load: the limit is cut, once per episode."""
         self._clean = 0
         if self._clock() < self._cut_until:
             return
@@ -202,6 +205,8 @@ class Pace:
         self._cut_until = self._clock() + COOLDOWN
         self._limiter.total_tokens = max(1, int(self.limit * CUT))
 
+
+# --- requests -------------------------------------------------------------------------------------
 
 TRIES = 6
 """Requests one call may cost a server that takes them and then fails (5xx, or hangs up in the middle)."""
@@ -214,7 +219,7 @@ RETRIED = (408, 429)
 
 
 Body = Callable[[], Awaitable[dict[str, Any]]]
-"""Makes a request's JSON."""
+"""Coroutine function that makes a request's JSON."""
 
 
 class Refused(Unscorable):
@@ -234,10 +239,10 @@ class _Passing(Exception):  # noqa: N818 - never leaves this file
 
 
 class Line:
-    """The connections of one event loop to one server. Use `line_to` to share one.
+    """Connections of one event loop to one server. Use `line_to` to share one.
 
     Args:
-        address: whose URL, key and upper limit of concurrency apply.
+        address: its URL, key and upper limit of concurrency apply.
     """
 
     def __init__(self, address: Address) -> None:
@@ -249,10 +254,10 @@ class Line:
             # Servers drop idle connections after 5 s; one that is given up earlier is never half dead.
             limits=httpx2.Limits(max_keepalive_connections=address.concurrency, keepalive_expiry=4.0),
         )
-        self._heard = -float("inf")
-        """When the server last answered anything."""
+        self._answered = -float("inf")
+        """Time of the server's last answer to any call."""
         self._given_up = -float("inf")
-        """When a call's whole deadline last passed without any answer to anybody."""
+        """Time at which a call's whole deadline last passed without an answer to any call."""
 
     async def ask(self, url: str, body: Body | None = None, *, deadline: float, tries: int = TRIES) -> bytes:
         """POST a JSON body, or GET without one, and return the bytes of a 2xx answer.
@@ -268,7 +273,7 @@ class Line:
         loop = asyncio.get_running_loop()
         joined = loop.time()
         async with self.pace.turn():
-            if joined < self._given_up and self._heard < self._given_up:
+            if joined < self._given_up and self._answered < self._given_up:
                 raise Unscorable("the server has stopped answering; this call was not sent", "timeout")
             content = None if body is None else json.dumps(await body()).encode()
             began = loop.time()
@@ -277,7 +282,7 @@ class Line:
                 async with asyncio.timeout_at(began + deadline):
                     return await self._persist(url, content, tries, began + deadline, trouble)
             except TimeoutError:
-                if self._heard < began:
+                if self._answered < began:
                     self._given_up = loop.time()
                 raise Unscorable(f"no good answer within {deadline:g} s: {trouble[-1]}", "timeout") from None
 
@@ -290,7 +295,8 @@ class Line:
     async def _persist(
         self, url: str, content: bytes | None, tries: int, end: float, trouble: list[str]
     ) -> bytes:
-        """Try until it works, until it cannot, or until no try is left before the end; note what went wrong.
+        """Bytes of a good answer, with retries until the tries or the time are spent; `trouble` lists
+        failures.
 
         Raises:
             TimeoutError: the server asks to wait beyond the end, so waiting would only hold up others.
@@ -318,7 +324,7 @@ class Line:
     async def _try(self, url: str, content: bytes | None) -> bytes:
         try:
             async with self._send(url, content) as response:
-                self._heard = asyncio.get_running_loop().time()
+                self._answered = asyncio.get_running_loop().time()
                 data = await _read(response)
                 if not response.is_success:
                     self._refuse(response, data)
@@ -346,7 +352,7 @@ class Line:
             await response.aclose()
 
     def _refuse(self, response: httpx2.Response, data: bytes) -> None:
-        """Raise what a status that is not 2xx means."""
+        """Raise the failure of a status that is not 2xx: passing, or refused for good."""
         code = response.status_code
         words = self._clean(f"HTTP {code}: {words_of(data) or response.reason_phrase}")
         if code in RETRIED or (code >= 500 and code != 501):
@@ -358,7 +364,7 @@ class Line:
         raise Refused(code, words)
 
     def _clean(self, words: str) -> str:
-        """Without the key, which a server may repeat when it refuses it."""
+        """The words without the key, which a server may repeat when it refuses it."""
         return words.replace(self._secret, "***") if self._secret else words
 
 
@@ -374,15 +380,15 @@ def line_to(address: Address) -> Line:
 
 
 def words_of(data: bytes) -> str:
-    """The message inside an error's body, or the body's beginning, on one line."""
+    """Message inside an error's body, or the body's beginning, on one line."""
     text = data[:4096].decode("utf-8", "replace")
     with suppress(ValueError, RecursionError):
-        told: Any = json.loads(data)
-        while isinstance(told, dict) and (
-            inner := told.get("error") or told.get("message") or told.get("detail")
+        message: Any = json.loads(data)
+        while isinstance(message, dict) and (
+            inner := message.get("error") or message.get("message") or message.get("detail")
         ):
-            told = inner
-        text = told if isinstance(told, str) else json.dumps(told)
+            message = inner
+        text = message if isinstance(message, str) else json.dumps(message)
     return " ".join(text.split())[:300]
 
 

@@ -1,10 +1,12 @@
-"""Label probabilities from the few likeliest tokens a chat server shows. Pure functions, no torch.
+"""Label probabilities from the likeliest tokens a chat server shows, and a vLLM server's tokenizer.
 
 A server shows some tokens of the first position with their log-probabilities: exactly the asked ones, or the
-top k. What is not among the top k has at most the probability of the k-th, and never simply none.
-"""
+top k. What is not among the top k has at most the probability of the k-th, and never simply none: `read_of`
+answers only when all that is hidden could change no label's probability noticeably.
 
-# FOLDED mmreward/models/servertokens.py: A vLLM server's own tokenizer, asked over HTTP: which token ids a label or a continuation has there.
+The second part asks vLLM which token ids a label or a continuation has there. Knows nothing of requests
+beyond a function that posts one; imports no torch.
+"""
 
 import math
 from asyncio import gather
@@ -17,6 +19,8 @@ from ...errors import Unscorable
 from ..vlms.answers import Read, check_sets, continuation_span, sole_token, spellings
 from .chat import parse
 
+# --- label probabilities --------------------------------------------------------------------------
+
 MAX_SHIFT = 1e-3
 """A read is answered when all that is not visible could move no label's probability by more than this."""
 
@@ -25,7 +29,7 @@ ROUNDING = 1e-5
 
 
 class Seen(NamedTuple):
-    """One visible token: what it is called in the answer, and its probability."""
+    """Visible token: its name in the answer, and its probability."""
 
     token: str
     prob: float
@@ -34,13 +38,14 @@ class Seen(NamedTuple):
 def read_of(
     seen: Sequence[Seen], labels: Sequence[str], names: Sequence[frozenset[str]], *, whole_words: bool
 ) -> Read:
-    """Renormalise over the labels what is visible of them; `mass` is their visible probability.
+    """Label probabilities, renormalised over what is visible of the labels; `mass` is their visible
+    probability.
 
     Args:
-        seen: the visible tokens; when a label's spelling is missing, the likeliest tokens there are.
+        seen: the visible tokens; when a label's spelling is missing, the likeliest of all tokens.
         labels: two or more.
-        names: for each label, what its spellings are called in `seen`.
-        whole_words: whether every name is known to be one token. Otherwise a visible beginning of a label
+        names: for each label, the names of its spellings in `seen`.
+        whole_words: True when every name is known to be one token. Otherwise a visible beginning of a label
             that is not visible itself ("red" for "red circle") counts as possibly being that label.
 
     Raises:
@@ -57,12 +62,17 @@ def read_of(
     tokens = {token for token, _ in seen}
     lacking = sum(len(spelled - tokens) for spelled in names)
     rest = max(0.0, 1.0 - total) + ROUNDING
+    # Two bounds on what the hidden spellings have together. `seen` are the k likeliest tokens, so none that
+    # is hidden is likelier than the least of them; and all hidden tokens together have no more than what is
+    # left of one. The smaller bound holds. Counting a hidden spelling as 0 would turn a peaked distribution
+    # over other words into a confident answer.
     unseen = min(lacking * min(prob for _, prob in seen), rest) if lacking else 0.0
     if not whole_words:
         absent = [spelled for spelled, prob in zip(names, visible, strict=True) if prob == 0.0]
         unseen += math.fsum(prob for token, prob in seen if _begins(token, absent))
     mass = math.fsum(visible)
-    # With V visible and U unseen, no label's share of V can differ from its true share by more than this.
+    # With V visible and U unseen, a label with v of V has a true share between v / (V + U) and
+    # (v + U) / (V + U): neither differs from v / V by more than U / (V + U).
     shift = unseen / (mass + unseen) if mass + unseen > 0 else 1.0
     if mass == 0.0 or shift > MAX_SHIFT:
         hidden = [label for label, prob in zip(labels, visible, strict=True) if prob == 0.0]
@@ -82,8 +92,10 @@ def _begins(token: str, names: Sequence[frozenset[str]]) -> bool:
     )
 
 
+# --- the server's tokenizer -----------------------------------------------------------------------
+
 Post = Callable[[str, dict[str, Any]], Awaitable[bytes]]
-"""Sends a JSON body to a path and gives back the answer's bytes."""
+"""Posts a JSON body to a path and returns the answer's bytes."""
 
 
 class Tokenized(BaseModel):
@@ -95,7 +107,7 @@ class Detokenized(BaseModel):
 
 
 async def chat_tail(post: Post) -> str:
-    """What the server's chat template puts between the user's last word and the answer.
+    """Text that the server's chat template puts between the user's last word and the answer.
 
     Raises:
         Refused: the server has no such endpoints.
@@ -109,7 +121,7 @@ async def chat_tail(post: Post) -> str:
 
 
 async def label_ids(post: Post, tail: str, labels: Sequence[str]) -> list[list[int]]:
-    """Token ids of each label's one-token spellings after `tail`; the rule of `labels.label_sets`.
+    """Token ids of each label's one-token spellings after `tail`; the rule of `answers.label_sets`.
 
     Raises:
         ValueError: a label without a one-token spelling, or two labels sharing a token.
@@ -135,7 +147,7 @@ async def continuation_ids(post: Post, tail: str, given: str, continuation: str)
     """The token ids of tail, given text and continuation together, and how many are the continuation's.
 
     Raises:
-        Unscorable: as `span.continuation_span`.
+        Unscorable: as `answers.continuation_span`.
     """
     texts = dict.fromkeys((tail, tail + given, tail + given + continuation))
     encoded = dict(zip(texts, await gather(*(_encode(post, text) for text in texts)), strict=True))

@@ -1,19 +1,24 @@
-"""What a vision-language model is asked and what it answers, wherever it runs. Imports no torch."""
+"""Questions to a vision-language model, and its answers: label probabilities, text, log-likelihoods, JSON.
 
-# FOLDED mmreward/models/judging.py: What rewards that ask a judge about a response have in common.
-# FOLDED mmreward/models/labels.py: Which tokens count as which label when a model's first word is read.
-#
-# Models differ in casing and leading space ("Yes", " yes", "YES"); taking one spelling and treating the others
-# as absent turns a confident answer into a wrong number. A label therefore stands for all its one-token
-# spellings.
-#
-# FOLDED mmreward/models/schema.py: Whether a text is JSON of a given schema: a server's promise to constrain an answer is not trusted.
-# FOLDED mmreward/models/span.py: How many tokens at the end of a text are a continuation's, where tokens may reach across its beginning.
+`VLM` is the protocol that rewards program against; `handle.LocalVLM` (in this process) and
+`served.client.ServedVLM` (over HTTP) satisfy it. A question is an `Ask`; an answer is a `Read` (probabilities
+of labels as the first word, and their mass), a `Written` (text) or a `LogProb` (of a given continuation).
+
+What both sides must do alike stands here too:
+
+- label reading: models differ in casing and leading space ("Yes", " yes", "YES"); taking one spelling and
+  treating the others as absent turns a confident answer into a wrong number, so a label stands for all its
+  one-token spellings;
+- the check of an answer against a JSON schema: a server's promise to constrain its answer is not trusted;
+- the tokens of a continuation, where a token may reach across its beginning.
+
+Imports no torch, and knows nothing of networks or sockets.
+"""
 
 import json
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError, best_match
@@ -28,15 +33,14 @@ from ...types import Sample
 if TYPE_CHECKING:
     import torch
 
-    from ..served.client import ServedVLM
-    from .handle import VLM
-
-
 Pictures = Media | Sequence[Media] | None
+YES_NO = ("yes", "no")
+
+# --- questions ------------------------------------------------------------------------------------
 
 
 class Turn(NamedTuple):
-    """An earlier question, and what was answered."""
+    """An earlier question and its answer."""
 
     question: str
     answer: str
@@ -53,11 +57,12 @@ class Ask(NamedTuple):
 
     @property
     def key(self) -> tuple[Any, ...]:
+        """Equal for equal questions about pictures of equal content."""
         return (*(media.key for media in self.media), self.text, self.system, self.history)
 
     @property
-    def said(self) -> str:
-        """All text there is, to be measured and searched."""
+    def words(self) -> str:
+        """System message, history and question as one text, to be measured and searched."""
         return "\n".join([self.system, *(text for turn in self.history for text in turn), self.text])
 
     @property
@@ -67,7 +72,7 @@ class Ask(NamedTuple):
 
 
 class Sampling(NamedTuple):
-    """How a text is written: at most so many tokens; temperature 0 is greedy."""
+    """Decoding options of one text: most tokens, temperature (0 is greedy), seed."""
 
     max_tokens: int
     temperature: float
@@ -75,62 +80,14 @@ class Sampling(NamedTuple):
 
 
 def sampling_of(max_tokens: int, temperature: float, seed: int) -> Sampling:
-    """Raises ValueError for a limit below 1 or a temperature below 0."""
+    """Decoding options within their ranges.
+
+    Raises:
+        ValueError: a limit below 1 or a temperature below 0.
+    """
     if max_tokens < 1 or temperature < 0:
         raise ValueError(f"max_tokens {max_tokens} must be at least 1, temperature {temperature} at least 0")
     return Sampling(max_tokens, temperature, seed)
-
-
-class Read(NamedTuple):
-    """What a model would say first, among the labels.
-
-    `probs` is renormalised over the labels; `mass` is the probability the labels had before that. A small
-    mass means that the model wanted to say something else, and that `probs` means little.
-    """
-
-    probs: dict[str, float]
-    mass: float
-
-    @property
-    def answer(self) -> str:
-        return max(self.probs, key=lambda label: self.probs[label])
-
-
-class Written(NamedTuple):
-    """A model's words; `finished` is False when the token limit cut them off."""
-
-    text: str
-    finished: bool
-    tokens: int
-
-
-class LogProb(NamedTuple):
-    """Log-probability of a continuation: the sum over its tokens, and how many there are.
-
-    `each` holds every token's own. `certainty` is the self-certainty of the positions that predict them: the
-    mean over tokens of KL(uniform || p) in nats, 0 for a uniform guess and without an upper bound. It takes
-    the whole vocabulary, which a served model does not show: None there.
-    """
-
-    total: float
-    tokens: int
-    each: tuple[float, ...]
-    certainty: float | None = None
-
-
-def messages(ask: Ask, pictures: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The conversation; `pictures` are the parts that stand for the media, before the first text."""
-    questions = [*(turn.question for turn in ask.history), ask.text]
-    said: list[dict[str, Any]] = []
-    if ask.system:
-        said.append({"role": "system", "content": [{"type": "text", "text": ask.system}]})
-    for place, question in enumerate(questions):
-        shown = list(pictures) if place == 0 else []
-        said.append({"role": "user", "content": [*shown, {"type": "text", "text": question}]})
-        if place < len(ask.history):
-            answer = {"type": "text", "text": ask.history[place].answer}
-            said.append({"role": "assistant", "content": [answer]})
-    return said
 
 
 def media_of(pictures: Pictures) -> tuple[Media, ...]:
@@ -140,29 +97,182 @@ def media_of(pictures: Pictures) -> tuple[Media, ...]:
     return (pictures,) if isinstance(pictures, Media) else tuple(pictures)
 
 
-YES_NO = ("yes", "no")
-
-
 def shown_to(sample: Sample) -> tuple[Media, ...]:
-    """What policy and judge look at: the image or clip, then the inputs. Adapters put a prompt's first
+    """The media that policy and judge see: the image or clip, then the inputs. Adapters put a prompt's first
     picture into the image and the others into the inputs."""
     return (*(() if sample.shown is None else (sample.shown,)), *sample.inputs)
 
 
-async def probability_of_yes(
-    vlm: "VLM | ServedVLM", media: Pictures, question: str, min_mass: float
-) -> float:
-    """How probable the model finds "yes" against "no", 0 to 1.
+def messages(ask: Ask, pictures: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Chat messages of a question; `pictures` are the parts that stand for the media, before the first
+    text."""
+    questions = [*(turn.question for turn in ask.history), ask.text]
+    chat: list[dict[str, Any]] = []
+    if ask.system:
+        chat.append({"role": "system", "content": [{"type": "text", "text": ask.system}]})
+    for place, question in enumerate(questions):
+        shown = list(pictures) if place == 0 else []
+        chat.append({"role": "user", "content": [*shown, {"type": "text", "text": question}]})
+        if place < len(ask.history):
+            answer = {"type": "text", "text": ask.history[place].answer}
+            chat.append({"role": "assistant", "content": [answer]})
+    return chat
+
+
+# --- answers --------------------------------------------------------------------------------------
+
+
+class Read(NamedTuple):
+    """Label probabilities of the first answer token.
+
+    `probs` sum to one over the labels; `mass` in [0, 1] is the probability the labels had together before
+    that. A small mass means that the model wanted to say something else, and that `probs` means little.
+    """
+
+    probs: dict[str, float]
+    mass: float
+
+    @property
+    def answer(self) -> str:
+        """The likeliest label."""
+        return max(self.probs, key=lambda label: self.probs[label])
+
+
+class Readings(NamedTuple):
+    """Label probabilities of N pictures and Q questions each, with a gradient.
+
+    `probs` (N, Q, labels) sum to one over the labels; `mass` (N, Q) is what the labels had before that.
+    """
+
+    probs: "torch.Tensor"
+    mass: "torch.Tensor"
+
+
+class Written(NamedTuple):
+    """Generated text; `finished` is False when the token limit cut it off."""
+
+    text: str
+    finished: bool
+    tokens: int
+
+
+class LogProb(NamedTuple):
+    """Log-probability of a continuation in nats: `total` over its tokens, their number, and `each` token's
+    own.
+
+    `certainty` is the self-certainty of the positions that predict them: the mean over tokens of
+    KL(uniform || p) in nats, 0 for a uniform guess and without an upper bound. It takes the whole vocabulary,
+    which a served model does not show: None there.
+    """
+
+    total: float
+    tokens: int
+    each: tuple[float, ...]
+    certainty: float | None = None
+
+
+PixelReader = Callable[["torch.Tensor", Sequence[Sequence[str]], Sequence[str]], Readings]
+"""Differentiable label probabilities: float pixels (N, 3, H, W) in [0, 1], Q questions per picture,
+labels."""
+
+
+class VLM(Protocol):
+    """A vision-language model as rewards use it, in this process or behind a server.
+
+    Every method raises `Unscorable` when this one question has no answer: see `handle.LocalVLM` and
+    `served.client.ServedVLM` for what each can and cannot do.
+    """
+
+    @property
+    def name(self) -> str:
+        """The weights' name; MODEL@URL of a served model."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of all that changes the answers and can be known here."""
+        ...
+
+    @property
+    def read_pixels(self) -> PixelReader | None:
+        """Differentiable `read`; None where no gradient can be had."""
+        ...
+
+    async def read(self, media: Pictures, question: str, labels: Sequence[str], *, system: str = "") -> Read:
+        """Probabilities of the first answer token falling on each label (all one-token spellings of it).
+
+        Raises:
+            ValueError: labels that the tokenizer cannot tell apart by one token.
+        """
+        ...
+
+    async def write(
+        self,
+        media: Pictures,
+        prompt: str,
+        *,
+        max_tokens: int = 512,
+        temperature: float = 0.0,
+        seed: int = 0,
+        system: str = "",
+        history: Sequence[Turn] = (),
+        schema: Mapping[str, Any] | None = None,
+    ) -> Written:
+        """Generate an answer, greedily or sampled; with `schema`, JSON that was checked against it.
+
+        Raises:
+            ValueError: a limit or temperature out of range; no valid schema.
+            Unscorable: "unparsable" when the answer breaks the schema, or was cut off within it.
+        """
+        ...
+
+    async def logprob(
+        self, media: Pictures, prompt: str, continuation: str, *, given: str = "", system: str = ""
+    ) -> LogProb:
+        """Log-probability of `continuation` as the beginning of the answer, or right after `given`.
+
+        Raises:
+            Unscorable: the continuation is empty or has no token of its own.
+        """
+        ...
+
+
+def check_mass(
+    read: Read,
+    least: float,
+    *,
+    labels: str = "yes and no",
+    parts: Mapping[str, float] | None = None,
+) -> None:
+    """Refuse label probabilities of a model that wanted to say something else.
+
+    Args:
+        read: the label probabilities.
+        least: smallest mass that is believed.
+        labels: their name in the message.
+        parts: of the failed score, if it has any.
+
+    Raises:
+        Unscorable: "unparsable" when the labels have less than `least` of the probability together.
+    """
+    if read.mass < least:
+        raise Unscorable(
+            f"{labels} have {read.mass:.3f} of the probability, less than {least}", "unparsable", parts
+        )
+
+
+async def probability_of_yes(vlm: VLM, media: Pictures, question: str, min_mass: float) -> float:
+    """P(yes) / (P(yes) + P(no)) of the first answer token, 0 to 1.
 
     Raises:
         Unscorable: "unparsable" when the two have less than `min_mass` of the probability together.
     """
     read = await vlm.read(media, question, YES_NO)
-    if read.mass < min_mass:
-        raise Unscorable(
-            f"yes and no have {read.mass:.3f} of the judge's probability, less than {min_mass}", "unparsable"
-        )
+    check_mass(read, min_mass)
     return read.probs["yes"]
+
+
+# --- label reading --------------------------------------------------------------------------------
 
 
 def label_sets(tokenizer: Any, tail: str, labels: Sequence[str]) -> list[list[int]]:
@@ -173,11 +283,14 @@ def label_sets(tokenizer: Any, tail: str, labels: Sequence[str]) -> list[list[in
             token.
     """
     check_labels(labels)
+    # Encoded together with the tail and never alone: alone, a tokenizer may put a mark for the beginning of a
+    # text before the word, or choose another token for it than the one the model would write at this place.
     before = tokenizer.encode(tail, add_special_tokens=False)
     sets: list[list[int]] = []
     for label in labels:
         wholes = (tokenizer.encode(tail + text, add_special_tokens=False) for text in spellings(label))
         ids = {token for whole in wholes if (token := sole_token(before, whole)) is not None}
+        # The token for unknown words stands for any spelling and spells none.
         sets.append(sorted(ids - {tokenizer.unk_token_id}))
     check_sets(labels, sets)
     return sets
@@ -197,7 +310,8 @@ def sole_token(before: Sequence[int], whole: Sequence[int]) -> int | None:
 
 
 def check_sets(labels: Sequence[str], sets: Sequence[Collection[Hashable]]) -> None:
-    """Raises ValueError for a label without a token, and for two labels that share one."""
+    """Raises ValueError for a label without a token, and for two labels that share one: the probability of a
+    shared token would count for both."""
     for label, ids in zip(labels, sets, strict=True):
         if not ids:
             raise ValueError(
@@ -225,7 +339,12 @@ def label_logprobs(logprobs: "torch.Tensor", sets: Sequence[Sequence[int]]) -> "
     """Log-probability of each label: logsumexp over its tokens. (V,) -> (labels,), float32."""
     import torch
 
+    # The sum of the spellings' probabilities and not their largest: a model may split "yes" between " yes"
+    # and "Yes", and the larger half alone would make it look unsure.
     return torch.stack([logprobs[list(ids)].logsumexp(0) for ids in sets])
+
+
+# --- constrained JSON -----------------------------------------------------------------------------
 
 
 def check_schema(schema: Mapping[str, Any]) -> None:
@@ -265,12 +384,15 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
 
 
+# --- log-likelihood of a continuation -------------------------------------------------------------
+
+
 def continuation_span(
     prompt: Sequence[int], before: Sequence[int], whole: Sequence[int], continuation: str
 ) -> int:
-    """Tokens of `whole` from the first that the continuation brought or changed.
+    """Number of tokens of `whole` from the first that the continuation brought or changed.
 
-    One that reaches back into what the answer was given to begin with counts as the continuation's.
+    A token that reaches back into what the answer was given to begin with counts as the continuation's.
 
     Args:
         prompt: of the chat up to where the answer begins.

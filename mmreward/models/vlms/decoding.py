@@ -1,14 +1,12 @@
-"""Batched decoding from a filled cache: each row has its own limit, temperature, seed and end.
+"""Batched decoding: start from filled caches, then one token for every row at a time.
 
-Knows nothing of chats, pictures or how the prompts were computed.
+Two ways fill a cache. `forked` copies the computed trees of `prompts.Grove` into one row per prompt.
+`Forking` serves models with recurrent layers, such as Qwen3.5, whose rows cannot be merged into trees: what
+several prompts have in common is computed once, and its cache (keys and values, or a state) is handed to each
+of them. `decode` then writes; each row has its own limit, temperature, seed and end.
+
+Knows nothing of chats.
 """
-
-# FOLDED mmreward/models/forking.py: Sharing a beginning where rows cannot be merged into trees: models with recurrent layers, such as Qwen3.5.
-#
-# What several prompts have in common is computed once, and its cache (keys and values, or a state) handed to
-# each of them. Padding stands on the left of whatever fills a cache: on the right, a recurrent layer carries
-# it on into its state.
-#
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -29,12 +27,15 @@ LIVE = 0.75
 """The share of rows still being written below which the others are dropped; doing so copies the cache."""
 
 
+# --- filled caches and the loop -------------------------------------------------------------------
+
+
 @dataclass(slots=True)
 class Start:
-    """R prompts that have been computed.
+    """Cache and last states of R computed prompts.
 
-    `hidden` (R, H) is the last token's; `mask` (R, L) which entries of the cache are the row's own;
-    `positions` (4, R) the last token's.
+    `hidden` (R, H) is the last token's state; `mask` (R, L) marks the entries of the cache that are the row's
+    own; `positions` (4, R) are the last token's.
     """
 
     hidden: torch.Tensor
@@ -44,7 +45,7 @@ class Start:
 
 
 class Roomy(DynamicLayer):  # type: ignore[misc]
-    """A layer's keys and values in a buffer with room behind them."""
+    """Cache layer whose keys and values lie in a buffer with room for more tokens behind them."""
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
         super().__init__()
@@ -81,14 +82,16 @@ class Roomy(DynamicLayer):  # type: ignore[misc]
 
 
 def forked(cache: Any, trees: torch.Tensor, places: torch.Tensor) -> Cache:
-    """A cache with a row for every prompt, from one with a row for every tree.
+    """Cache with a row for every prompt, copied from one with a row for every tree.
 
     Args:
         cache: of attention layers only.
-        trees: (R,) which tree each prompt is in.
-        places: (R, L) where its tokens stand there; beyond its end anything, which a mask must hide.
+        trees: (R,) index of each prompt's tree.
+        places: (R, L) places of its tokens there; beyond its end anything, which a mask must hide.
     """
     layers = []
+    # Keys and values hold their rotary position already, so those of a shared beginning are right for every
+    # prompt that begins with it: gathering along the path is all that a row of its own takes.
     for layer in cache.layers:
         # Two index tensors with a slice between them put the heads last but one: (R, L, heads, D).
         keys, values = (
@@ -103,14 +106,21 @@ def decode(
 ) -> list[tuple[list[int], bool]]:
     """Continue every row until its stop token or limit; returns (ids without the stop token, stopped).
 
-    Rows that have ended leave the batch, several at a time.
+    A row's words depend on its own seed and states alone, never on the rows beside it. Rows that have ended
+    leave the batch, several at a time.
+
+    Args:
+        model: with its language-model head.
+        start: caches and last states; the cache is consumed.
+        samplings: of each row.
+        stops: ids that end a row.
     """
     device = start.hidden.device
     generators = [torch.Generator().manual_seed(sampling.seed) for sampling in samplings]
     written: list[list[int]] = [[] for _ in samplings]
     stopped = [False] * len(samplings)
     open_rows = [True] * len(samplings)
-    rows = list(range(len(samplings)))  # which prompt each row of the batch belongs to
+    rows = list(range(len(samplings)))  # the prompt of each row that is still in the batch
     hidden, mask, positions, cache = start.hidden, start.mask, start.positions, start.cache
     while True:
         chosen = _pick(model.lm_head(hidden), [samplings[row] for row in rows], [generators[r] for r in rows])
@@ -150,8 +160,11 @@ def _pick(logits: torch.Tensor, samplings: list[Sampling], generators: list[torc
     return chosen
 
 
+# --- recurrent layers -----------------------------------------------------------------------------
+
+
 class Part(NamedTuple):
-    """A stretch of a prompt: ids (L,), positions (4, L), and the pictures that begin in it."""
+    """Stretch of a prompt: ids (L,), positions (4, L), and the pictures that begin in it."""
 
     ids: torch.Tensor
     positions: torch.Tensor
@@ -159,7 +172,11 @@ class Part(NamedTuple):
 
 
 class Forking:
-    """Runs prompts of one batch, each a row of its own.
+    """Prefix sharing without trees: prompts of one batch, each a row of its own after the common beginning.
+
+    Padding stands on the left of whatever fills a cache: on the right, a recurrent layer would carry it on
+    into its state. Only the last stretch of a row may be padded on the right, as nothing is computed after
+    it.
 
     Args:
         module: the model with its language-model head.
@@ -176,7 +193,9 @@ class Forking:
         self.features = vision.encode(module.model, grove.sights, device)
 
     def hidden(self) -> list[torch.Tensor]:
-        """For each prompt the states that predict its continuation: (1, H), or (span, H) where it has one."""
+        """States that predict each prompt's continuation: (1, H), or (span, H) where it has one."""
+        # In two passes: the common beginning of each family as one row, then the cache forked into one row
+        # per prompt, and every row's rest.
         families = self._families()
         cuts = [self._common(family) for family in families]
         heads = [self._part(family[0], 0, cut) for family, cut in zip(families, cuts, strict=True)]
@@ -196,6 +215,8 @@ class Forking:
 
     def start(self) -> Start:
         """Every prompt computed whole, ready to be continued; nothing is shared but the pictures."""
+        # Forked rows have rests of different lengths: padding would lie between beginning and rest, or behind
+        # the rest, and a recurrent layer would carry it on into the state that decoding continues from.
         parts = [self._part(index, 0, None) for index in range(len(self.prompts))]
         cache = DynamicCache(config=self.module.config)
         hidden, mask = self._run(parts, cache, left=True)
@@ -209,7 +230,8 @@ class Forking:
         return list(families.values())
 
     def _common(self, family: list[int]) -> int:
-        """Tokens the family begins with in common; every row keeps one, and those whose states are read."""
+        """Number of tokens the family begins with in common, less those whose states are read; each row keeps
+        one."""
         first = self.prompts[family[0]]
         members = [self.prompts[index] for index in family]
         alike = min(shared_length(first.own, prompt.own) for prompt in members)

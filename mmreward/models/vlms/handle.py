@@ -1,8 +1,12 @@
-"""What rewards hold of a vision-language model that runs in this process: read, write, score given text."""
+"""Handle of a vision-language model in this process: read labels, write text, score a given continuation.
+
+The network is shared with every handle of the same weights; limits on pictures and clips belong to the
+handle.
+"""
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from ...engine.engine import current
 from .answers import (
@@ -10,6 +14,7 @@ from .answers import (
     LogProb,
     Pictures,
     Read,
+    Readings,
     Turn,
     Written,
     check_schema,
@@ -24,18 +29,11 @@ if TYPE_CHECKING:
     import torch
 
 
-class Readings(NamedTuple):
-    """`probs` (N, Q, labels) sum to one over the labels; `mass` (N, Q) is what the labels had before that."""
-
-    probs: "torch.Tensor"
-    mass: "torch.Tensor"
-
-
-class VLM:
-    """A model and how closely it looks. Models that differ in nothing else share their weights.
+class LocalVLM:
+    """A Qwen-family network with limits on pictures and clips; an `answers.VLM`.
 
     Args:
-        network: the weights.
+        network: the weights; handles that differ only in their limits share them.
         view: limits on pictures and clips.
     """
 
@@ -64,8 +62,8 @@ class VLM:
 
     def read_pixels(
         self, pixels: "torch.Tensor", questions: Sequence[Sequence[str]], labels: Sequence[str]
-    ) -> "Readings":
-        """What `read` gives, differentiably with respect to the pictures.
+    ) -> Readings:
+        """Label probabilities as `read` gives them, differentiable with respect to the pictures.
 
         Runs where the pixels are: the weights are moved there. Resizes in float where `read` resizes 8-bit
         values: equal for pictures that need no resizing, within rounding to 1/255 for others.
@@ -122,7 +120,7 @@ class VLM:
     async def logprob(
         self, media: Pictures, prompt: str, continuation: str, *, given: str = "", system: str = ""
     ) -> LogProb:
-        """How probable the model finds `continuation` as the beginning of its answer, or right after `given`.
+        """Log-probability of `continuation` as the beginning of the answer, or right after `given`.
 
         Args:
             given: what the answer begins with; it is read and not scored.

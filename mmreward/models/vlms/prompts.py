@@ -1,11 +1,11 @@
-"""From questions to rows of tokens, and from rows to batches in which every common beginning appears once."""
+"""Prefix trees of tokenized prompts: every beginning that several prompts have in common is computed once.
 
-# FOLDED mmreward/models/trie.py: Rows of tokens that begin alike, laid out so that every common beginning is computed once. No torch.
-#
-# A tree of rows is one sequence in depth-first order. A token may look at the tokens before it on its own path
-# to the root, and at nothing else; since the order is depth-first, that is an interval test (see `ends`), so a
-# mask needs one number per token. SGLang calls the one-level form multi-item scoring.
-#
+`tokenized` turns chats into rows of tokens; `grow` merges rows into a tree, which is one sequence in
+depth-first order; `Grove` is a batch of trees as tensors, with mask and positions. SGLang calls the one-level
+form multi-item scoring. The tree itself (`Tree`, `grow`) needs no torch.
+
+Knows nothing of what is asked, nor of how the model computes it.
+"""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -19,12 +19,19 @@ from .vision import Features, Sight
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 
 
-class Tree(NamedTuple):
-    """Several rows as one sequence of T tokens.
+# --- prefix trees ---------------------------------------------------------------------------------
 
-    `source` (T, 2) says which row, and which of its tokens, stands at each place. `paths` holds for each row
-    the places of its tokens. The token at place i sees place j exactly when j <= i < ends[j].
+
+class Tree(NamedTuple):
+    """Prefix tree of several rows as one sequence of T tokens in depth-first order.
+
+    `source` (T, 2) is the row and the place in that row of each token. `paths` holds for each row the places
+    of its tokens in the sequence. The token at place i sees place j exactly when j <= i < ends[j].
     """
+
+    # Why one number per token is enough for the mask: a token may look at its own path to the root and at
+    # nothing else, so j is visible from i when i lies in the subtree of j. Depth-first order puts a subtree
+    # into one unbroken stretch, from j itself to ends[j]: membership is an interval test.
 
     source: Ints
     paths: list[Ints]
@@ -35,18 +42,20 @@ class Tree(NamedTuple):
 
 
 def grow(rows: Sequence[Ints]) -> Tree:
-    """Merge the common beginnings of rows.
+    """Prefix tree of rows.
 
     Args:
-        rows: what each token is, as numbers: equal numbers at equal places after an equal beginning mean the
-            same computation. Two pictures' tokens must differ though their ids do not.
+        rows: an identity of each token, as a number: equal numbers at equal places after an equal beginning
+            mean the same computation. Two pictures' tokens must differ though their ids do not.
     """
     paths: list[Ints] = [np.empty(0, np.int64)] * len(rows)
     source: list[Ints] = []
     size = 0
     before = np.empty(0, np.int64)
     path = np.empty(0, np.int64)
-    # In sorted order a row has the longest beginning in common with the row just before it.
+    # In sorted order a row has the longest beginning in common with the row just before it, so comparing
+    # neighbours finds every merge, and appending only the fresh rest of each row gives depth-first order.
+    # Bytes sort as the numbers do because they are big-endian and never negative.
     for index in sorted(range(len(rows)), key=lambda index: rows[index].astype(">i8").tobytes()):
         row = rows[index]
         common = shared_length(before, row)
@@ -57,17 +66,20 @@ def grow(rows: Sequence[Ints]) -> Tree:
         paths[index] = path
         before = row
     ends = np.zeros(size, np.int64)
+    # A subtree ends behind the last token of the last row that passes through its root.
     for path in paths:
         ends[path] = np.maximum(ends[path], path[-1] + 1 if len(path) else 0)
     return Tree(np.concatenate(source) if source else np.empty((0, 2), np.int64), paths, ends)
 
 
 def shared_length(first: Ints, second: Ints) -> int:
-    """How many tokens two rows have in common from their beginning."""
+    """Number of tokens that two rows have in common from their beginning."""
     length = min(len(first), len(second))
     differ = np.flatnonzero(first[:length] != second[:length])
     return int(differ[0]) if differ.size else length
 
+
+# --- tokenized prompts ----------------------------------------------------------------------------
 
 ROW = 4096
 """Tokens of one tree, unless a single row is longer: a mask grows with the square of them."""
@@ -75,11 +87,12 @@ TEXT, IMAGE, VIDEO = 0, 1, 2
 
 
 class Prompt(NamedTuple):
-    """One tokenized question, (L,) each: the ids, which are text, image or video, and what each token is.
+    """One tokenized question of L tokens: `ids`, `kinds` (TEXT, IMAGE or VIDEO) and `own` identities, (L,)
+    each.
 
-    Two tokens *are* the same when they have the same id and, if they stand for a picture, the same picture.
-    `begins` says where each of `sights` has its first token; `span` how many tokens at the end are not the
-    prompt's own but the continuation to be scored.
+    Two tokens have the same identity when they have the same id and, if they stand for a picture, the same
+    picture. `begins` is the place of the first token of each of `sights`; `span` the number of tokens at the
+    end that are not the prompt's own but the continuation to be scored.
     """
 
     ids: Ints
@@ -94,7 +107,7 @@ class Prompt(NamedTuple):
 def tokenized(
     processor: Any, chats: Sequence[str], sights: Sequence[tuple[Sight, ...]], shares: Sequence[Hashable]
 ) -> list[Prompt]:
-    """Tokenize chats, in which each picture or clip is one placeholder, as the processor itself would.
+    """Tokenized chats, in which each picture or clip is one placeholder, as the processor itself would do it.
 
     Args:
         processor: the checkpoint's own; its tokenizer must not run elsewhere meanwhile.
@@ -132,9 +145,12 @@ def _with_clips(chat: str, seen: tuple[Sight, ...], token: str) -> str:
     return "".join(piece + clip for piece, clip in zip(pieces, [*clips, ""], strict=True))
 
 
+# --- batches of trees -----------------------------------------------------------------------------
+
+
 @dataclass(frozen=True, slots=True)
 class Grove:
-    """A batch: trees of prompts as tensors on the CPU, padded on the right to the longest, T.
+    """Batch of prompts: trees of prompts as tensors on the CPU, padded on the right to the longest, T.
 
     `members[b]` are the prompts of tree b, in the order of its paths. `ids` and `ends` are (B, T).
     """
@@ -147,7 +163,7 @@ class Grove:
 
     @classmethod
     def of(cls, prompts: list[Prompt], pad: int, *, merge: bool = True) -> "Grove":
-        """Without `merge` every prompt is a tree of its own."""
+        """The batch of these prompts; without `merge` every prompt is a tree of its own."""
         members = _groups(prompts) if merge else [[index] for index in range(len(prompts))]
         trees = [grow([prompts[index].own for index in group]) for group in members]
         width = max(map(len, trees))
@@ -159,9 +175,10 @@ class Grove:
         return cls(prompts, trees, members, ids, ends)
 
     def mask(self, device: torch.device) -> torch.Tensor | None:
-        """(B, 1, T, T), True where row i may look at column j; None where plain causal attention is the same.
+        """Attention mask (B, 1, T, T), True where row i may look at column j; None where causal attention
+        will do.
 
-        It is when no tree branches: a token never sees the padding, which comes after it.
+        It does when no tree branches: a token never sees the padding, which comes after it.
         """
         if all(len(group) == 1 for group in self.members):
             return None
@@ -170,7 +187,9 @@ class Grove:
         return (place <= place[:, None]) & (place[:, None] < ends)
 
     def positions(self, model: Any) -> torch.Tensor:
-        """(4, B, T): each token's index in its own row, then M-RoPE's time, height and width."""
+        """Positions (4, B, T): each token's index in its own row, then M-RoPE's time, height and width."""
+        # A branch's positions go on where its own path ends, not where the token before it in the sequence
+        # stands: merged, a row must get the positions that it has alone.
         # Past the end they count on: transformers takes a jump back for the next of several packed texts.
         positions = torch.arange(self.ids.shape[1]).repeat(4, len(self.trees), 1)
         rotary = self._rotary(model)
@@ -181,7 +200,7 @@ class Grove:
                 positions[0, number, path] = torch.arange(len(path))
                 if group[row] in rotary:
                     positions[1:, number, path[fresh]] = rotary[group[row]][:, fresh]
-                else:  # nothing but text after a beginning that is there already
+                else:  # nothing but text after a beginning whose positions are known: it counts on from there
                     common = int(len(path) - fresh.sum())
                     last = positions[1:, number, path[common - 1]]
                     steps = torch.arange(1, len(path) - common + 1)
@@ -189,7 +208,8 @@ class Grove:
         return positions
 
     def _rotary(self, model: Any) -> dict[int, torch.Tensor]:
-        """(3, L), by the model's own rule, for every prompt whose positions do not follow from another's."""
+        """M-RoPE positions (3, L), by the model's own rule, of prompts whose positions do not follow from
+        another's."""
         wanted = []
         for tree, group in zip(self.trees, self.members, strict=True):
             for row, index in enumerate(group):
@@ -231,7 +251,7 @@ class Grove:
         return ordered
 
     def where(self) -> list[tuple[int, torch.Tensor]]:
-        """For each prompt, its tree and the places of its tokens there."""
+        """Tree of each prompt, and the places of its tokens there."""
         found: dict[int, tuple[int, torch.Tensor]] = {}
         for number, (tree, group) in enumerate(zip(self.trees, self.members, strict=True)):
             for row, index in enumerate(group):
@@ -240,7 +260,7 @@ class Grove:
 
 
 def _groups(prompts: list[Prompt]) -> list[list[int]]:
-    """Prompts that begin alike, as many to a tree as fit ROW tokens."""
+    """Indices of prompts that share a tree: equal shares, as many as fit ROW tokens."""
     groups: dict[Hashable, list[list[int]]] = {}
     sizes: dict[Hashable, int] = {}
     for index, prompt in enumerate(prompts):
@@ -258,6 +278,7 @@ def _groups(prompts: list[Prompt]) -> list[list[int]]:
 
 
 def _spread(tree: Tree, rows: list[Ints]) -> Ints:
+    """One number for each token of the tree, (T,), from one for each token of its rows."""
     out = np.empty(len(tree), np.int64)
     for row, path in zip(rows, tree.paths, strict=True):
         out[path] = row

@@ -1,8 +1,10 @@
-"""The Qwen2.5-VL, Qwen3-VL and Qwen3.5 models as networks. Ops "read", "write" and "logprob".
+"""Qwen2.5-VL, Qwen3-VL and Qwen3.5 as networks. Ops "read", "write" and "logprob".
 
-A batch is a few trees of prompts (`prompts.Grove`): what is asked about one picture shares its beginning, and
+A batch is a few trees of prompts (`prompts.Grove`): questions about one picture share their beginning, and
 every picture is encoded once. Nothing is ever left to state on the module (transformers keeps `rope_deltas`
 there), to a default cache, or to default positions.
+
+Knows the engine's `Network` protocol and transformers; `handle.LocalVLM` is the side that rewards see.
 """
 
 import math
@@ -25,8 +27,8 @@ FAMILIES = ("qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe")
 
 
 class Item(NamedTuple):
-    """One call. `detail` is what its op needs: labels and their tokens, a Sampling, or what the answer begins
-    with and the continuation."""
+    """One call. `detail` by op: labels and their tokens ("read"), a Sampling ("write"), or the beginning of
+    the answer and the continuation ("logprob")."""
 
     ask: Ask
     view: View
@@ -45,7 +47,7 @@ class QwenVL(TorchNetwork):
         super().__init__(weights, dtype=dtype)
         self._label_sets: dict[tuple[str, ...], list[list[int]]] = {}
 
-    # --- what the checkpoint says about itself ----------------------------------------------------
+    # --- the checkpoint's own settings ------------------------------------------------------------
 
     @cached_property
     def processor(self) -> Any:
@@ -70,12 +72,13 @@ class QwenVL(TorchNetwork):
 
     @cached_property
     def branches(self) -> bool:
-        """Whether rows can be merged into trees: only full attention can be told what to look at."""
+        """True when rows can be merged into trees, which takes full attention in every layer: a recurrent
+        layer has no mask, and would carry one branch's state into the next."""
         kinds = getattr(self.config.get_text_config(), "layer_types", None) or ["full_attention"]
         return set(kinds) == {"full_attention"}
 
     def label_sets(self, labels: tuple[str, ...]) -> list[list[int]]:
-        """Token ids of each label's spellings; see `labels.label_sets`."""
+        """Token ids of each label's spellings; see `answers.label_sets`."""
         if labels not in self._label_sets:
             chat = self.chat(Ask((), "?"))
             with self.processing:
@@ -101,8 +104,8 @@ class QwenVL(TorchNetwork):
 
     def cost(self, op: str, item: Item) -> Cost:
         ask, view, detail = item
-        said = "".join(detail) if op == "logprob" else ""
-        self._refuse_placeholders(ask.said, said)
+        forced = "".join(detail) if op == "logprob" else ""
+        self._refuse_placeholders(ask.words, forced)
         pixels = 0
         for media in ask.media:
             height, width = self.vision.size(media, view)
@@ -112,8 +115,8 @@ class QwenVL(TorchNetwork):
         first = len(ask.system) // 3 + 8
         if ask.media:
             first += seen // len(ask.media)
-        ahead = detail.max_tokens if op == "write" else len(said) // 3
-        total = seen + len(ask.said) // 3 + ahead + 24
+        ahead = detail.max_tokens if op == "write" else len(forced) // 3
+        total = seen + len(ask.words) // 3 + ahead + 24
         return Cost(total, pixels * 24, first if ask.media else 0)
 
     def prepare(self, op: str, items: list[Item]) -> Any:
@@ -130,14 +133,14 @@ class QwenVL(TorchNetwork):
         with self.processing:
             prompts = tokenized(self.processor, texts, sights, shares)
             if op == "logprob":
-                spans = [self._span(chat, *said) for chat, said in zip(chats, ends, strict=True)]
+                spans = [self._span(chat, *end) for chat, end in zip(chats, ends, strict=True)]
                 prompts = [prompt._replace(span=span) for prompt, span in zip(prompts, spans, strict=True)]
         for prompt in prompts:
             self._refuse_overlong(len(prompt.ids))
         return Grove.of(prompts, self._pad, merge=self.branches), items
 
     def _refuse_overlong(self, tokens: int) -> None:
-        """Past its context a model answers something, and means nothing by it."""
+        """Raises Unscorable for a prompt beyond the context, where a model's answer means nothing."""
         most = self.config.get_text_config().max_position_embeddings
         if tokens > most:
             raise Unscorable(f"the prompt has {tokens} tokens, and {self.name} reads at most {most}")
@@ -170,7 +173,7 @@ class QwenVL(TorchNetwork):
         labels: tuple[str, ...],
         system: str = "",
     ) -> torch.Tensor:
-        """See `vlms.VLM.read_pixels`; label log-probabilities (N, Q, labels), not renormalised."""
+        """See `handle.LocalVLM.read_pixels`; label log-probabilities (N, Q, labels), not renormalised."""
         if self.device != pixels.device:
             self.load(str(pixels.device))
         sets = self.label_sets(labels)
@@ -192,7 +195,8 @@ class QwenVL(TorchNetwork):
     # --- running a grove --------------------------------------------------------------------------
 
     def _run(self, grove: Grove, features: dict[Any, Features], use_cache: bool) -> tuple[Any, torch.Tensor]:
-        """The bare model over all trees, and the positions (4, B, T) it was given."""
+        """Output of the model without its head over all trees, and the positions (4, B, T) of their
+        tokens."""
         positions = grove.positions(self.module.model).to(self.device)
         output = self.module.model(
             input_ids=grove.ids.to(self.device),
@@ -204,15 +208,17 @@ class QwenVL(TorchNetwork):
         return output, positions
 
     def _hidden(self, grove: Grove) -> list[torch.Tensor]:
-        """For each prompt the states that predict its continuation: (1, H), or (span, H) where it has one."""
+        """States that predict each prompt's continuation: (1, H), or (span, H) where it has one."""
         if not self.branches:
             return Forking(self.module, self.vision, grove, self.device).hidden()
         return self._states(grove, self.vision.encode(self.module.model, grove.sights, self.device))
 
     def _states(self, grove: Grove, features: dict[Any, Features]) -> list[torch.Tensor]:
-        """As `_hidden`, in one forward of the whole model."""
+        """The same as `_hidden`, in one forward pass over all trees."""
         output, _ = self._run(grove, features, use_cache=False)
         states = []
+        # The state at a token predicts the next one: a continuation's first token is predicted by the
+        # prompt's last, and its last token predicts nothing that is asked for.
         for (tree, path), prompt in zip(grove.where(), grove.prompts, strict=True):
             end = len(path) - 1 if prompt.span else len(path)
             states.append(
@@ -221,7 +227,7 @@ class QwenVL(TorchNetwork):
         return states
 
     def _start(self, grove: Grove) -> Start:
-        """The prompts computed, ready to be continued."""
+        """The cache and last states of every prompt, from which decoding continues."""
         if not self.branches:
             return Forking(self.module, self.vision, grove, self.device).start()
         features = self.vision.encode(self.module.model, grove.sights, self.device)
@@ -263,12 +269,12 @@ class QwenVL(TorchNetwork):
 
     def chat(self, ask: Ask) -> str:
         """The prompt in the checkpoint's own chat template, up to where the answer begins."""
-        said = messages(ask, [{"type": media.kind} for media in ask.media])
-        chat = self.processor.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
+        turns = messages(ask, [{"type": media.kind} for media in ask.media])
+        chat = self.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         return cast(str, chat)
 
     def _span(self, chat: str, given: str, continuation: str) -> int:
-        """How many tokens at the end are the continuation's."""
+        """Number of tokens at the end that are the continuation's."""
         texts = (chat, chat + given, chat + given + continuation)
         encode = self.processor.tokenizer.encode
         prompt, before, whole = (encode(text, add_special_tokens=False) for text in texts)

@@ -1,9 +1,8 @@
-"""What a Qwen-family model sees of a picture or a clip: its patches, what stands for it in the prompt, and
-the vision tower's output, kept by content so that a picture is encoded once.
-"""
+"""Pictures and clips for Qwen-family vision towers: patches, placeholders in the prompt, encoded features.
 
-# FOLDED mmreward/models/patches.py: Float pixels to the patches of a Qwen vision tower, differentiably: what the image processor does to 8-bit
-# pictures, in tensors.
+Features are kept by content, so that a picture is encoded once. `patches_of` is the differentiable form: what
+the checkpoint's image processor does to 8-bit pictures, done to float tensors. Knows nothing of questions.
+"""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple, cast
@@ -18,15 +17,15 @@ from ..pixels import Recipe, normalise, resize_float
 
 
 class Patches(NamedTuple):
-    """`values` (N * height * width, features) of N pictures in turn; `grid` is (time, height, width) of
-    each."""
+    """Vision-tower input: `values` (N * height * width, features) of N pictures in turn; `grid` is (time,
+    height, width) of each."""
 
     values: torch.Tensor
     grid: tuple[int, int, int]
 
 
 def patches_of(pixels: torch.Tensor, size: tuple[int, int], images: Any) -> Patches:
-    """Resize, normalise and cut up pictures.
+    """Patches of float pictures, resized and normalised, with a gradient.
 
     Args:
         pixels: (N, 3, H, W) float in [0, 1].
@@ -55,8 +54,8 @@ Qwen2.5-VL-7B in bfloat16. They leave with the weights."""
 
 
 class View(NamedTuple):
-    """How closely a model looks. Pictures are brought between `low` and `high` pixels; None leaves that to
-    the checkpoint. Of a clip, two frames a second are taken, at most `frames`."""
+    """Limits on resolution and frames. Pictures are brought between `low` and `high` pixels; None leaves that
+    to the checkpoint. Of a clip, two frames a second are taken, at most `frames`."""
 
     low: int | None = None
     high: int | None = None
@@ -64,7 +63,7 @@ class View(NamedTuple):
 
 
 class Sight(NamedTuple):
-    """One picture or clip, prepared.
+    """Prepared picture or clip: its patches, and the text that stands for it in the prompt.
 
     `text` stands for it in the prompt, with `tokens` placeholders in it. `grid` is (time, height, width) in
     patches, `seconds` the time between a clip's patches. `patches` is None for what has been encoded already.
@@ -78,11 +77,11 @@ class Sight(NamedTuple):
     seconds: float
     patches: torch.Tensor | None
     media: Media | None = None
-    """Where to look again, should the features be gone by the time they are needed."""
+    """The source, for when the features have left the cache by the time they are needed."""
 
 
 class Features(NamedTuple):
-    """The vision tower's output for one picture or clip: (tokens, hidden), and the same for deeper levels."""
+    """Vision-tower output of one picture or clip: (tokens, hidden), and the same of deeper levels."""
 
     embedding: torch.Tensor
     deep: tuple[torch.Tensor, ...]
@@ -128,7 +127,7 @@ class Vision:
         return int(images.patch_size * images.merge_size)
 
     def look(self, media: Media, view: View) -> Sight:
-        """Decode, resize and cut into patches, or recall what is known of something encoded before."""
+        """Patches of a picture or clip, or its record without patches where its features are in the cache."""
         key = (media.key, view)
         known = self._known.get(key)
         if known is not None and key in self._features:
@@ -145,11 +144,11 @@ class Vision:
         low, high = self.limits(key[1])
         images = self.processor.image_processor
         whole = Image.fromarray(decoded(media).cpu().permute(1, 2, 0).numpy())
-        asked = {"image": whole, "min_pixels": low, "max_pixels": high}
-        picture = fetch_image(asked, image_patch_size=images.patch_size)
-        made = images(images=[picture], do_resize=False, return_tensors="pt")
-        text = self.processor.replace_image_token(made, 0)
-        return self._sight(key, "image", made["image_grid_thw"][0], text, 0.0, made["pixel_values"])
+        options = {"image": whole, "min_pixels": low, "max_pixels": high}
+        picture = fetch_image(options, image_patch_size=images.patch_size)
+        inputs = images(images=[picture], do_resize=False, return_tensors="pt")
+        text = self.processor.replace_image_token(inputs, 0)
+        return self._sight(key, "image", inputs["image_grid_thw"][0], text, 0.0, inputs["pixel_values"])
 
     def _clip(self, media: Media, key: tuple[str, View]) -> Sight:
         from transformers.video_utils import VideoMetadata
@@ -162,11 +161,11 @@ class Vision:
         if getattr(videos, "cap_pixels_per_frame", True) is None:
             options["cap_pixels_per_frame"] = True  # as qwen-vl-utils, the models' reference, does
         pixels = torch.from_numpy(np.ascontiguousarray(frames[indices])).permute(0, 3, 1, 2)
-        made = videos(videos=[pixels], video_metadata=[about], **options)
-        text = self.processor.replace_video_token(made, 0)
+        inputs = videos(videos=[pixels], video_metadata=[about], **options)
+        text = self.processor.replace_video_token(inputs, 0)
         seconds = videos.temporal_patch_size / about.sampled_fps
-        patches = made["pixel_values_videos"]
-        return self._sight(key, "video", made["video_grid_thw"][0], text, seconds, patches)
+        patches = inputs["pixel_values_videos"]
+        return self._sight(key, "video", inputs["video_grid_thw"][0], text, seconds, patches)
 
     def _sight(
         self,
@@ -191,11 +190,11 @@ class Vision:
             missing = [s for key, s in wanted.items() if found[key] is None and s.kind == kind]
             if missing:
                 pixels = torch.cat([self._patches(sight) for sight in missing]).to(device)
-                made = encoder(pixels, torch.tensor([sight.grid for sight in missing], device=device))
-                levels = getattr(made, "deepstack_features", None) or []
+                output = encoder(pixels, torch.tensor([sight.grid for sight in missing], device=device))
+                levels = getattr(output, "deepstack_features", None) or []
                 for index, sight in enumerate(missing):
                     features = Features(
-                        made.pooler_output[index].clone(), tuple(level[index].clone() for level in levels)
+                        output.pooler_output[index].clone(), tuple(level[index].clone() for level in levels)
                     )
                     found[sight.key] = features
                     self._features.put(sight.key, features)
@@ -219,13 +218,13 @@ class Vision:
             pixels, self._scaled(tuple(pixels.shape[-2:]), view), self.processor.image_processor
         )
         grids = torch.tensor([patches.grid] * len(pixels), device=pixels.device)
-        made = model.get_image_features(patches.values, grids)
-        levels = getattr(made, "deepstack_features", None) or []
+        output = model.get_image_features(patches.values, grids)
+        levels = getattr(output, "deepstack_features", None) or []
         return {
             self._sight((f"pixels {index}", view), "image", patches.grid, "", 0.0, None): Features(
                 embedding, tuple(level[index] for level in levels)
             )
-            for index, embedding in enumerate(made.pooler_output)
+            for index, embedding in enumerate(output.pooler_output)
         }
 
     def forget(self) -> None:

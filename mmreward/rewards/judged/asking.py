@@ -21,8 +21,7 @@ from ...models.vlms.answers import Turn
 from ...verifiers.response import reasoned
 
 if TYPE_CHECKING:
-    from ...models.served.client import ServedVLM
-    from ...models.vlms.handle import VLM
+    from ...models.vlms.answers import VLM
 
 
 CRITERIA = ("colour", "shape", "number", "place", "text", "style", "realism", "artifacts")
@@ -188,7 +187,7 @@ class Asking:
 
     async def ask(
         self,
-        judge: "VLM | ServedVLM",
+        judge: "VLM",
         request: str,
         pictures: tuple[Media, ...],
         sampling: Sampling = Sampling(),  # noqa: B008 - immutable
