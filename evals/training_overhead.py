@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
+from mmreward.assets import ASSETS
 from mmreward.generators.mini_flow import MiniFlow
 from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 from transformers import TrainerCallback as Callback
@@ -34,15 +35,14 @@ from trl.rewards import think_format_reward
 from mmreward import Engine, Sample, Score, load
 from mmreward.compose import weights_of
 from mmreward.config import load_yaml
-from mmreward.assets import ASSETS
 from mmreward.registry import Reward
-from mmreward.sampling import media
+from mmreward.sampling import encoded, media
 from mmreward.tune.config import PolicyConfig, TuneConfig
 from mmreward.tune.data import load_prompts
 from mmreward.tune.grading import Grading
 from mmreward.tune.journal import Timeline, seconds
 from mmreward.tune.learner import Learner, TrainedWeights
-from mmreward.tune.online import Online, encode
+from mmreward.tune.online import Online
 from mmreward.tune.policy_gradient import PolicyGradient
 from mmreward.types import RewardInfo
 
@@ -230,7 +230,7 @@ def bare(learner: Learner, samples: list[Sample], number: int) -> None:
     kept = []
     for start in range(0, len(samples), rollout.micro_batch):
         rows = samples[start : start + rollout.micro_batch]
-        conditioning = encode(generator, rows)
+        conditioning = encoded(generator, rows)
         latents = generator.noise(range(number, number + len(rows)))
         with torch.no_grad():
             for now, after in itertools.pairwise(sigmas):

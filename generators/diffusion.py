@@ -1,9 +1,9 @@
-"""Noise-predicting diffusion models in the coordinates of rectified flow, exactly. Knows no network.
+"""Variance-preserving diffusion in the coordinates of rectified flow, exactly. Knows no network.
 
-A variance-preserving (VP) model sees x = sqrt(ab) x0 + sqrt(1 - ab) noise at whole timesteps. With the noise
-level s = sqrt(1 - ab) / (sqrt(ab) + sqrt(1 - ab)), and x divided by the same sum, x becomes
-(1 - s) x0 + s noise. In these coordinates DDIM without added noise (arXiv:2010.02502) and the Euler steps of
-k-diffusion, whose sigma is s / (1 - s), are both Euler's rule in s.
+A variance-preserving (VP) model, such as Stable Diffusion, gets x = sqrt(ab) x0 + sqrt(1 - ab) noise at whole
+timesteps. With the noise level s = sqrt(1 - ab) / (sqrt(ab) + sqrt(1 - ab)), and x divided by the same sum,
+x becomes (1 - s) x0 + s noise. In these coordinates DDIM without added noise (arXiv:2010.02502) and the Euler
+steps of k-diffusion, whose sigma is s / (1 - s), are both Euler's rule in s.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ class Schedule:
             levels, any other has those of DDIM.
 
     Raises:
-        ValueError: no VP scheduler, a kind of prediction nobody here knows, or a prediction of noise that
+        ValueError: no VP scheduler, an unknown kind of prediction, or a prediction of noise that
             has to start from nothing but noise.
     """
 
@@ -90,7 +90,7 @@ class Schedule:
         return above - 1 + ((wanted - low) / (high - low)).clamp(0, 1)
 
     def velocity(self, predicted: torch.Tensor, latents: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-        """What the network predicted as d latents / d s, float32 in the shape of `latents`.
+        """The network's prediction as d latents / d s, float32 in the shape of `latents`.
 
         Args:
             predicted: noise, x0 or v = sqrt(ab) noise - sqrt(1 - ab) x0, by `prediction`.

@@ -1,9 +1,8 @@
-"""FLUX.1 (dev, schnell) and FLUX.1 Kontext as `Generator`s."""
+"""FLUX.1 (dev, schnell) and FLUX.1 Kontext as `Generator`s; numbers agree with diffusers' `FluxPipeline` and
+`FluxKontextPipeline`."""
 
-import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any, Self
+from typing import Any
 
 import torch
 from diffusers.pipelines.flux.pipeline_flux_kontext import PREFERRED_KONTEXT_RESOLUTIONS
@@ -14,21 +13,30 @@ from mmreward.media import Media
 from .conditioning import (
     JOINT_ATTENTION,
     Sizes,
-    frozen,
-    in_groups,
+    beside_references,
+    loaded,
     padded,
     refuse_references,
     require_networks,
     require_references,
 )
-from .latents import Canvas, flow_sigmas, pack, row_levels, signed, unpack, vae_decode, vae_encode
-
-SIDE = 1024
-"""Default height and width in pixels."""
+from .latents import (
+    SIDE,
+    Canvas,
+    canvas_noise,
+    canvas_sigmas,
+    decode_canvas,
+    encode_canvas,
+    pack,
+    resized,
+    row_levels,
+    unpack,
+    vae_encode,
+)
 
 
 class Flux:
-    """FLUX.1 dev and schnell (github.com/black-forest-labs/flux); see `tune.generator`.
+    """FLUX.1 dev and schnell (github.com/black-forest-labs/flux); see `mmreward.generator`.
 
     Latents are (N, 16, H/8, W/8); the transformer sees 2 x 2 of them as a token. dev was distilled with
     guidance, so the scale is one of its inputs and every velocity costs one forward; schnell was distilled
@@ -47,6 +55,11 @@ class Flux:
 
     fps: float | None = None
     lora_targets: tuple[str, ...] = JOINT_ATTENTION
+    at = resized
+    noise = canvas_noise
+    sigmas = canvas_sigmas
+    decode = decode_canvas
+    to_latents = encode_canvas
 
     def __init__(
         self,
@@ -57,25 +70,17 @@ class Flux:
         max_tokens: int | None = None,
     ) -> None:
         self.pipe = pipe
-        self.network: torch.nn.Module = pipe.transformer
-        self.device, self.dtype = torch.device(pipe.transformer.device), pipe.transformer.dtype
+        self.network, self.device, self.dtype, self._frozen = loaded(pipe)
         config = pipe.transformer.config
         self.canvas = Canvas(height or SIDE, width or SIDE, config.in_channels // 4, pipe.vae_scale_factor)
         self.guided: bool = config.guidance_embeds
-        """The scale of guidance is an input of the network."""
+        """True where the scale of guidance is an input of the network."""
         self.steps, self.guidance = (28, 3.5) if self.guided else (4, 1.0)
         self.max_tokens = max_tokens or (512 if self.guided else 256)
-        self._frozen = frozen(pipe)
 
     @property
     def parts(self) -> Mapping[str, torch.nn.Module]:
         return {"network": self.network, **self._frozen}
-
-    def at(self, height: int, width: int) -> Self:
-        """The same family and networks, for pictures of another size."""
-        other = copy.copy(self)
-        other.canvas = replace(self.canvas, height=height, width=width)
-        return other
 
     def encode(self, prompts: Sequence[str], inputs: Sequence[Sequence[Media]] = ()) -> Conditioning:
         """Hidden states of T5 (N, max_tokens, D) and pooled CLIP embeddings (N, P).
@@ -94,10 +99,6 @@ class Flux:
         )
         return {"hidden": hidden.to(self.dtype), "pooled": pooled.to(self.dtype)}
 
-    def noise(self, seeds: Sequence[int], steps: int | None = None) -> torch.Tensor:
-        """Gaussian latents (N, 16, H/8, W/8), float32."""
-        return self.canvas.noise(seeds).to(self.device)
-
     def velocity(
         self,
         latents: torch.Tensor,
@@ -105,50 +106,43 @@ class Flux:
         conditioning: Conditioning,
         guidance: float = 1.0,
     ) -> torch.Tensor:
-        """Velocity in the shape of `latents`, from one forward.
+        """Velocity in the shape of `latents`, from one forward; Kontext's from one per size of condition
+        picture.
 
         Raises:
             ValueError: guidance other than 1 of a model that was distilled without.
         """
-        levels = row_levels(sigma, latents)
-        tokens, ids = pack(latents), _ids(self.canvas.grid)
-        return unpack(self._forward(tokens, levels, conditioning.given, ids, guidance), self.canvas.grid)
+        levels, tokens = row_levels(sigma, latents), pack(latents)
+        return unpack(self._of_tokens(tokens, levels, conditioning.given, guidance), self.canvas.grid)
+
+    def _of_tokens(
+        self, tokens: torch.Tensor, levels: torch.Tensor, given: Mapping[str, torch.Tensor], guidance: float
+    ) -> torch.Tensor:
+        """Velocity of the picture's tokens (N, L, 4 C)."""
+        return self._forward(tokens, levels, given, _ids(self.canvas.grid), guidance)
 
     def _forward(
         self,
         tokens: torch.Tensor,
         levels: torch.Tensor,
-        told: Mapping[str, torch.Tensor],
+        given: Mapping[str, torch.Tensor],
         ids: torch.Tensor,
         guidance: float,
     ) -> torch.Tensor:
-        """Velocity of the tokens (N, L, 4 C), whose places are `ids` (L, 3)."""
+        """Velocity of tokens (N, L, 4 C) at the places `ids` (L, 3)."""
         if guidance != 1 and not self.guided:
             raise ValueError(f"this FLUX was distilled without guidance; use guidance 1, not {guidance}")
         out = self.network(
             hidden_states=tokens.to(self.dtype),
             timestep=(levels * 1000).to(self.dtype) / 1000,
             guidance=torch.full_like(levels, guidance) if self.guided else None,
-            pooled_projections=told["pooled"],
-            encoder_hidden_states=told["hidden"],
-            txt_ids=torch.zeros(told["hidden"].shape[1], 3, device=tokens.device),
+            pooled_projections=given["pooled"],
+            encoder_hidden_states=given["hidden"],
+            txt_ids=torch.zeros(given["hidden"].shape[1], 3, device=tokens.device),
             img_ids=ids.to(tokens.device),
             return_dict=False,
         )[0]
         return torch.as_tensor(out).float()
-
-    def sigmas(self, steps: int) -> torch.Tensor:
-        """The noise levels `FluxPipeline` walks for pictures of this size."""
-        return flow_sigmas(self.pipe.scheduler, steps, self.canvas.tokens).to(self.device)
-
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Pixels (N, 3, H, W) in [0, 1]; differentiable inside the range."""
-        return vae_decode(self.pipe.vae, latents)
-
-    @torch.no_grad()
-    def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Pixels (N, 3, H, W) in [0, 1] to latents, float32: the mean of the VAE's posterior."""
-        return vae_encode(self.pipe.vae, signed(pixels, self.canvas.height, self.canvas.width))
 
 
 class FluxKontext(Flux):
@@ -192,12 +186,12 @@ class FluxKontext(Flux):
             ValueError: a row does not have one condition picture, or the pipeline has no text encoders.
         """
         require_references(inputs, len(prompts), "FLUX Kontext")
-        told = self._encode_text(prompts)
+        given = self._encode_text(prompts)
         length = max(canvas.tokens for canvas in self._references)
         pairs = [self._encode_picture(one) for (one,) in inputs]
-        told["picture"] = torch.stack([padded(tokens, length) for tokens, _ in pairs])
-        told["sizes"] = torch.tensor([[grid] for _, grid in pairs], device=self.device)
-        return Conditioning(told)
+        given["picture"] = torch.stack([padded(tokens, length) for tokens, _ in pairs])
+        given["sizes"] = torch.tensor([[grid] for _, grid in pairs], device=self.device)
+        return Conditioning(given)
 
     @torch.no_grad()
     def _encode_picture(self, media: Media) -> tuple[torch.Tensor, tuple[int, int]]:
@@ -207,28 +201,16 @@ class FluxKontext(Flux):
         pixels = self.pipe.image_processor.preprocess(picture, canvas.height, canvas.width)
         return pack(vae_encode(self.pipe.vae, pixels))[0].to(self.device, self.dtype), canvas.grid
 
-    def velocity(
-        self,
-        latents: torch.Tensor,
-        sigma: torch.Tensor | float,
-        conditioning: Conditioning,
-        guidance: float = 1.0,
+    def _of_tokens(
+        self, tokens: torch.Tensor, levels: torch.Tensor, given: Mapping[str, torch.Tensor], guidance: float
     ) -> torch.Tensor:
-        """Velocity in the shape of `latents`, from one forward per size of condition picture.
-
-        Raises:
-            ValueError: guidance other than 1 of a model that was distilled without.
-        """
-        levels, tokens = row_levels(sigma, latents), pack(latents)
-
-        def run(rows: torch.Tensor, sizes: Sizes) -> torch.Tensor:
-            told = conditioning[rows].given
-            pictures = told["picture"][:, : sizes[0][0] * sizes[0][1]]
+        def run(
+            tokens: torch.Tensor, levels: torch.Tensor, given: Mapping[str, torch.Tensor], sizes: Sizes
+        ) -> torch.Tensor:
             ids = torch.cat([_ids(self.canvas.grid), _ids(sizes[0], 1)])
-            joined = torch.cat([tokens[rows], pictures], dim=1)
-            return self._forward(joined, levels[rows], told, ids, guidance)[:, : self.canvas.tokens]
+            return self._forward(tokens, levels, given, ids, guidance)
 
-        return unpack(in_groups(conditioning.given["sizes"], run), self.canvas.grid)
+        return beside_references(run, tokens, levels, given)
 
 
 def _ids(grid: tuple[int, int], picture: int = 0) -> torch.Tensor:

@@ -1,11 +1,10 @@
-"""A generator by its name: the miniature, a folder in diffusers' format, or a model of the Hugging Face hub.
+"""Loading of generators by name, folder or id of the hub; and their size in memory.
 
-Every family is a class whose constructor takes a loaded diffusers pipeline and keyword options; the class of
-the pipeline, as model_index.json names it, says which. Only safetensors are read, and no code that comes
-with a model is run.
+A family is a class whose constructor takes a loaded diffusers pipeline and keyword options. `FAMILIES` says
+which class belongs to which pipeline, as model_index.json names it; the miniature alone is loaded from its
+own folder. Only safetensors are read, and no code that comes with a model is run. `footprint` reads the
+headers of the files alone and loads no weights.
 """
-
-# FOLDED generators/footprint.py: How large a generator's networks are, read from the headers of their files. Loads no weights.
 
 import importlib
 import inspect
@@ -31,23 +30,30 @@ INDEX = "model_index.json"
 UNREADABLE = (HFValidationError, EntryNotFoundError, HfHubHTTPError, OSError, json.JSONDecodeError)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 FAMILIES: Mapping[str, str] = {
-    "FluxKontextPipeline": "flux:FluxKontext",
-    "FluxPipeline": "flux:Flux",
-    "LTXImageToVideoPipeline": "ltx:LTXImageToVideo",
-    "LTXPipeline": "ltx:LTX",
-    "QwenImageEditPipeline": "qwen_image:QwenImageEdit",
-    "QwenImageEditPlusPipeline": "qwen_image:QwenImageEdit",
+    # Text to picture.
+    "StableDiffusionPipeline": "stable_diffusion:StableDiffusion",  # 1.x and 2.x, SD-Turbo
+    "StableDiffusionXLPipeline": "stable_diffusion:StableDiffusionXL",  # also SDXL-Turbo
+    "StableDiffusion3Pipeline": "sd3:SD3",  # 3 and 3.5
+    "FluxPipeline": "flux:Flux",  # FLUX.1 dev and schnell
     "QwenImagePipeline": "qwen_image:QwenImage",
-    "StableDiffusion3Pipeline": "sd3:SD3",
+    "ZImagePipeline": "z_image:ZImage",  # also Turbo
+    # Text and pictures to picture: edits.
+    "FluxKontextPipeline": "flux:FluxKontext",  # one picture
+    "QwenImageEditPipeline": "qwen_image:QwenImageEdit",  # one picture
+    "QwenImageEditPlusPipeline": "qwen_image:QwenImageEdit",  # up to three
+    # Text, picture and mask to picture: inpainting.
     "StableDiffusionInpaintPipeline": "stable_diffusion:StableDiffusionInpaint",
-    "StableDiffusionPipeline": "stable_diffusion:StableDiffusion",
     "StableDiffusionXLInpaintPipeline": "stable_diffusion:StableDiffusionXLInpaint",
-    "StableDiffusionXLPipeline": "stable_diffusion:StableDiffusionXL",
+    # Text to clip.
+    "LTXPipeline": "ltx:LTX",
+    "WanPipeline": "wan:Wan",  # 2.1 and 2.2
+    # Text and a first frame to clip.
+    "LTXImageToVideoPipeline": "ltx:LTXImageToVideo",
     "WanImageToVideoPipeline": "wan:WanImageToVideo",
-    "WanPipeline": "wan:Wan",
-    "ZImagePipeline": "z_image:ZImage",
 }
 """Class of the pipeline to "module:class" of its family; a module is imported when a model needs it."""
+
+# Loading.
 
 
 def load(
@@ -77,19 +83,18 @@ def load(
     if dtype not in DTYPES:
         raise ValueError(_unknown("dtype", dtype, list(DTYPES)))
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    asked = {"height": height, "width": width, "frames": frames}
-    options |= {key: value for key, value in asked.items() if value is not None}
+    size = {"height": height, "width": width, "frames": frames}
+    options |= {key: value for key, value in size.items() if value is not None}
     index = read_index(name)
     family = _family(index)
     _check_options(family, options)
     if family is MiniFlow:
         return MiniFlow(flow.FOLDER if name == "mini-flow" else name, device, DTYPES[dtype], **options)
-    made = family(_pipeline(name, index, DTYPES[dtype]).to(device), **options)
-    return cast(Generator, made)
+    return cast(Generator, family(_pipeline(name, index, DTYPES[dtype]).to(device), **options))
 
 
 def read_index(name: str) -> Mapping[str, Any]:
-    """What model_index.json of a folder or hub id says: class of the pipeline, and its parts.
+    """Contents of a model's model_index.json: class of the pipeline, and its parts.
 
     Raises:
         ValueError: there is no such file.
@@ -110,7 +115,7 @@ def _family(index: Mapping[str, Any]) -> type[Any]:
     if pipeline == "MiniFlow":
         return MiniFlow
     if pipeline not in FAMILIES:
-        raise ValueError(f"no family for {pipeline!r}; there are {', '.join(FAMILIES)}")
+        raise ValueError(f"no family for {pipeline!r}; there are {', '.join(sorted(FAMILIES))}")
     module, _, family = FAMILIES[pipeline].partition(":")
     return cast(type[Any], getattr(importlib.import_module(f".{module}", __package__), family))
 
@@ -138,14 +143,16 @@ def _pipeline(name: str, index: Mapping[str, Any], dtype: torch.dtype) -> Any:
         raise ValueError(f"cannot load {name!r} from safetensors: {error}") from error
 
 
+# Size in memory.
+
 NETWORKS = ("unet", "transformer", "transformer_2")
-"""Folders of what a `Generator` calls its network."""
+"""Folders of the weights of `Generator.network`."""
 UNUSED = ("safety_checker",)
 """Folders that are never loaded."""
 
 
 class Footprint(NamedTuple):
-    """Of one role."""
+    """Size of the networks of one role: bytes in the wanted type, and parameters."""
 
     bytes: int
     parameters: int
@@ -156,7 +163,7 @@ def footprint(name: str, dtype: str = "float32") -> Mapping[str, Footprint]:
 
     Args:
         name: "mini-flow", a folder in diffusers' format, or an id of the hub that has been downloaded.
-        dtype: that the networks will have, as for `load`.
+        dtype: of the networks, as for `load`.
 
     Raises:
         ValueError: not there, without safetensors, a file that is none, or an unknown dtype.

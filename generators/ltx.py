@@ -4,10 +4,9 @@ Paper: https://arxiv.org/abs/2501.00103. Numbers agree with diffusers' LTXPipeli
 LTXImageToVideoPipeline.
 """
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
 import torch
 from diffusers.pipelines.ltx.pipeline_ltx import calculate_shift
@@ -16,7 +15,8 @@ from mmreward.generator import Conditioning
 from mmreward.media import Media
 
 from . import clips
-from .latents import signed_clip
+from .conditioning import last_is_blank, with_both
+from .latents import gaussian
 
 if TYPE_CHECKING:
     from diffusers import LTXImageToVideoPipeline, LTXPipeline
@@ -26,18 +26,19 @@ TOKENS = 128
 
 
 class LTX:
-    """LTX-Video text to video (see `tune.generator`). Latents are (N, C, T, h, w); the network gets them as
-    tokens.
+    """LTX-Video text to video (see `mmreward.generator`).
+
+    Latents are (N, C, T, h, w); the network gets them as tokens.
 
     Args:
         pipe: a loaded pipeline; its networks are used where they are, and all but the denoiser are frozen.
         height: of the clip, in pixels; a multiple of 32, by default 512.
         width: likewise, by default 704.
         frames: of the clip; 1 more than a multiple of 8, by default 161.
-        fps: frames a second, by default 25; the network is told.
-        negative_prompt: what guidance leads away from.
-        decode_timestep: where the VAE is one more denoiser (0.9.1 and later), the noise level it is told,
-            0 to 1.
+        fps: frames a second, by default 25; an input of the network too.
+        negative_prompt: text that guidance leads away from.
+        decode_timestep: where the VAE is one more denoiser (0.9.1 and later), the noise level that is its
+            input, 0 to 1.
         decode_noise_scale: share of noise mixed into the latents for such a VAE, 0 to 1. It is the same noise
             for every clip, so decoding stays a function of the latents. Both defaults are those of LTX-Video.
 
@@ -48,6 +49,10 @@ class LTX:
     lora_targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
     steps = 50
     guidance = 3.0
+    at = clips.at
+    noise = clips.noise
+    velocity = clips.velocity
+    to_latents = clips.to_latents
 
     def __init__(
         self,
@@ -68,7 +73,7 @@ class LTX:
         if (config.patch_size, config.patch_size_t) != (1, 1):
             raise ValueError(f"patches of {config.patch_size_t} x {config.patch_size}: LTX-Video has 1 x 1")
         self.temporal, self.spatial = pipe.vae_temporal_compression_ratio, pipe.vae_spatial_compression_ratio
-        self._resize(clips.ClipSize(161, 512, 704).changed(frames, height, width))
+        self.resize(clips.ClipSize(161, 512, 704).changed(frames, height, width))
         self.mean: torch.Tensor = self.vae.latents_mean.float().view(1, -1, 1, 1, 1)
         self.std: torch.Tensor = self.vae.latents_std.float().view(1, -1, 1, 1, 1)
         self.frame_rate = 25.0 if fps is None else fps
@@ -82,36 +87,10 @@ class LTX:
     def parts(self) -> Mapping[str, torch.nn.Module]:
         return {"network": self.network, "vae": self.vae, "text_encoder": self.pipe.text_encoder}
 
-    def at(self, height: int, width: int) -> Self:
-        """The same family and networks, for clips of another size."""
-        other = copy.copy(self)
-        other._resize(self.size.changed(None, height, width))
-        return other
-
     def encode(self, prompts: Sequence[str], inputs: Sequence[Sequence[Media]] = ()) -> Conditioning:
         """Text (N, 128, D) and which of its tokens count, "mask" (N, 128)."""
         clips.refuse_pictures(inputs, "LTXImageToVideo")
         return self._encode_text(prompts)
-
-    def noise(self, seeds: Sequence[int], steps: int | None = None) -> torch.Tensor:
-        """Gaussian latents (N, C, T, h, w), float32; those of the pipeline for the same seed."""
-        return clips.noise(seeds, self.shape, self.device)
-
-    def velocity(
-        self,
-        latents: torch.Tensor,
-        sigma: torch.Tensor | float,
-        conditioning: Conditioning,
-        guidance: float = 1.0,
-    ) -> torch.Tensor:
-        """Velocity in the shape of `latents`; guidance 1 costs one forward, anything else two, one after the
-        other: a clip fills a GPU by itself."""
-        levels = clips.levels(sigma, latents)
-        given = self._predict(latents, levels, conditioning.given)
-        if guidance == 1:
-            return given
-        blank = self._predict(latents, levels, conditioning.blank)
-        return blank + guidance * (given - blank)
 
     def sigmas(self, steps: int) -> torch.Tensor:
         """The noise levels of the pipeline's scheduler, bent more the more latents a clip has."""
@@ -135,26 +114,20 @@ class LTX:
         timestep = None
         if self.vae.config.timestep_conditioning:
             timestep = scaled.new_full((len(scaled),), self.decode_timestep).to(self.vae.dtype)
-            noise = clips.noise([0], self.shape, self.device)
+            noise = gaussian([0], self.shape).to(self.device)
             scaled = torch.lerp(scaled, noise.expand_as(scaled), self.decode_noise_scale)
         with _same_noise(self.device):
             video = self.vae.decode(scaled.to(self.vae.dtype), timestep, return_dict=False)[0]
-        return clips.pixels(video)
+        return clips.frames_first(video)
 
-    @torch.no_grad()
-    def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Pixels (N, T, 3, H, W) in [0, 1] to latents, float32: the mean of the VAE's posterior."""
-        return self._encode_clip(signed_clip(pixels, *self.size))
-
-    def _resize(self, size: clips.ClipSize) -> None:
-        """Make clips of this size, and what follows from it."""
+    def resize(self, size: clips.ClipSize) -> None:
+        """Make clips of this size from now on; sets the grid and the shape of the latents."""
         self.size, self.grid = size, size.latent(self.temporal, self.spatial, 1)
-        self.shape = (self.pipe.transformer.config.in_channels, *self.grid)
+        self.shape: tuple[int, ...] = (self.pipe.transformer.config.in_channels, *self.grid)
 
-    def _encode_clip(self, clip: torch.Tensor) -> torch.Tensor:
-        """A clip (N, 3, T, H, W) in [-1, 1] to the most likely latents, float32."""
-        mode = self.vae.encode(clip.to(self.device, self.vae.dtype)).latent_dist.mode()
-        return torch.as_tensor((mode.float() - self.mean) * self.vae.config.scaling_factor / self.std)
+    def normalised(self, raw: torch.Tensor) -> torch.Tensor:
+        """The VAE's own latents, brought to about mean 0 and variance 1; `decode` undoes it."""
+        return (raw - self.mean) * float(self.vae.config.scaling_factor) / self.std
 
     def _encode_text(self, prompts: Sequence[str]) -> Conditioning:
         with torch.no_grad():
@@ -164,24 +137,28 @@ class LTX:
                 max_sequence_length=TOKENS,
                 device=self.device,
             )
-        text, number = text.to(self.dtype), len(prompts)
-        blank = {"text": text[-1:].expand(number, -1, -1), "mask": mask[-1:].expand(number, -1)}
-        return Conditioning({"text": text[:-1], "mask": mask[:-1]}, blank)
+        return last_is_blank({"text": text.to(self.dtype), "mask": mask})
 
-    def _predict(
-        self, latents: torch.Tensor, levels: torch.Tensor, told: Mapping[str, torch.Tensor]
-    ) -> torch.Tensor:
-        return self._forward(latents, levels * clips.TIMESTEPS, told)
+    def scale(self, levels: torch.Tensor, guidance: float) -> float:
+        """The guidance scale, the same at every noise level."""
+        return guidance
 
-    def _forward(
-        self, seen: torch.Tensor, timesteps: torch.Tensor, told: Mapping[str, torch.Tensor]
+    def forward(
+        self, latents: torch.Tensor, levels: torch.Tensor, given: Mapping[str, torch.Tensor]
     ) -> torch.Tensor:
+        """Velocity (N, C, T, h, w), float32, from one forward of the transformer."""
+        return self._run(latents, levels * clips.TIMESTEPS, given)
+
+    def _run(
+        self, seen: torch.Tensor, timesteps: torch.Tensor, given: Mapping[str, torch.Tensor]
+    ) -> torch.Tensor:
+        """Velocity in the shape of the latents `seen`, at timesteps (N,) or (N, tokens)."""
         frames, height, width = self.grid
         tokens: torch.Tensor = self.network(
             hidden_states=seen.to(self.dtype).flatten(2).transpose(1, 2),
-            encoder_hidden_states=told["text"],
+            encoder_hidden_states=given["text"],
             timestep=timesteps,
-            encoder_attention_mask=told["mask"],
+            encoder_attention_mask=given["mask"],
             num_frames=frames,
             height=height,
             width=width,
@@ -203,22 +180,14 @@ class LTXImageToVideo(LTX):
         """As `LTX.encode`, and "frame" (N, C, 1, h, w); pictures are resized to the clip's size."""
         pictures = clips.first_frames(inputs, len(prompts))
         text = self._encode_text(prompts)
-        frame = torch.cat([self._encode_picture(picture) for picture in pictures])
-        return Conditioning({**text.given, "frame": frame}, {**text.blank, "frame": frame})
+        return with_both(text, {"frame": clips.encode_frames(self, pictures)})
 
-    @torch.no_grad()
-    def _encode_picture(self, picture: Any) -> torch.Tensor:
-        image = self.pipe.video_processor.preprocess(picture, height=self.size.height, width=self.size.width)
-        return self._encode_clip(image.unsqueeze(2))
-
-    def _predict(
-        self, latents: torch.Tensor, levels: torch.Tensor, told: Mapping[str, torch.Tensor]
+    def forward(
+        self, latents: torch.Tensor, levels: torch.Tensor, given: Mapping[str, torch.Tensor]
     ) -> torch.Tensor:
-        frames, height, width = self.grid
-        timesteps = (levels * clips.TIMESTEPS)[:, None].repeat(1, frames * height * width)
-        timesteps[:, : height * width] = 0
-        velocity = self._forward(clips.hold(latents, told["frame"]), timesteps, told)
-        return clips.held_velocity(velocity, latents, levels, told["frame"])
+        """As `LTX.forward`, with the known first frame in place."""
+        _, height, width = self.grid
+        return clips.first_frame_velocity(self._run, latents, levels, height * width, given)
 
 
 @contextmanager

@@ -1,10 +1,7 @@
 """mini-flow as a `Generator`. How it is trained and stored: `mmreward.mini.flow`."""
 
-import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Self
 
 import torch
 
@@ -12,11 +9,12 @@ from mmreward.generator import Conditioning
 from mmreward.media import Media
 from mmreward.mini import flow
 
-from .latents import Canvas
+from .conditioning import guided, last_is_blank
+from .latents import Canvas, resized
 
 
 class MiniFlow:
-    """The miniature's text-to-image model: pictures of shapes world (see `tune.generator`).
+    """The miniature's text-to-image model: pictures of shapes world (see `mmreward.generator`).
 
     Args:
         folder: a saved mini-flow.
@@ -33,6 +31,7 @@ class MiniFlow:
     steps = flow.STEPS
     guidance = flow.GUIDANCE
     fps: float | None = None
+    at = resized
 
     def __init__(
         self,
@@ -56,12 +55,6 @@ class MiniFlow:
     def parts(self) -> Mapping[str, torch.nn.Module]:
         return {"network": self.network, "text_encoder": self.text_encoder}
 
-    def at(self, height: int, width: int) -> Self:
-        """The same networks, for pictures of another size."""
-        other = copy.copy(self)
-        other.canvas = replace(self.canvas, height=height, width=width)
-        return other
-
     def encode(self, prompts: Sequence[str], inputs: Sequence[Sequence[Media]] = ()) -> Conditioning:
         """Hidden states (N, 20, 96) and pooled embeddings (N, 96). Words of no caption become <unk>."""
         if inputs:
@@ -69,9 +62,7 @@ class MiniFlow:
         tokens = flow.tokenize(self.tokenizer, [*prompts, ""]).to(self.device)
         with torch.no_grad():
             hidden, pooled = flow.encode(self.text_encoder, tokens)
-        number = len(prompts)
-        blank = {"hidden": hidden[-1:].expand(number, -1, -1), "pooled": pooled[-1:].expand(number, -1)}
-        return Conditioning({"hidden": hidden[:-1], "pooled": pooled[:-1]}, blank)
+        return last_is_blank({"hidden": hidden, "pooled": pooled})
 
     def noise(self, seeds: Sequence[int], steps: int | None = None) -> torch.Tensor:
         """Gaussian latents (N, 12, H/2, W/2); a seed means the same on every device."""
@@ -86,14 +77,12 @@ class MiniFlow:
     ) -> torch.Tensor:
         """Velocity in the shape of `latents`; guidance 1 costs one forward per latent, anything else two."""
         levels = torch.as_tensor(sigma, dtype=latents.dtype, device=latents.device).expand(len(latents))
-        if guidance == 1:
-            return flow.velocity(self.network, latents, levels, **conditioning.given)
-        both = {
-            name: torch.cat([tensor, conditioning.blank[name]]) for name, tensor in conditioning.given.items()
-        }
-        out = flow.velocity(self.network, torch.cat([latents, latents]), levels.repeat(2), **both)
-        given, blank = out.chunk(2)
-        return blank + guidance * (given - blank)
+        return guided(self._forward, latents, levels, conditioning, guidance)
+
+    def _forward(
+        self, latents: torch.Tensor, levels: torch.Tensor, given: Mapping[str, torch.Tensor]
+    ) -> torch.Tensor:
+        return flow.velocity(self.network, latents, levels, **given)
 
     def sigmas(self, steps: int) -> torch.Tensor:
         """Evenly spaced noise levels, as FLUX hands them to its scheduler (shift 1)."""

@@ -1,10 +1,9 @@
-"""Qwen-Image and Qwen-Image-Edit as `Generator`s."""
+"""Qwen-Image and Qwen-Image-Edit as `Generator`s; numbers agree with diffusers' `QwenImagePipeline`,
+`QwenImageEditPipeline` and `QwenImageEditPlusPipeline`."""
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any, Self
+from typing import Any
 
 import torch
 from diffusers import QwenImageEditPlusPipeline
@@ -16,25 +15,37 @@ from mmreward.media import Media
 from .conditioning import (
     JOINT_ATTENTION,
     Sizes,
-    frozen,
-    in_groups,
+    beside_references,
     last_is_blank,
+    loaded,
     padded,
     refuse_references,
     require_networks,
     require_references,
     velocity_pair,
+    with_both,
 )
-from .latents import Canvas, flow_sigmas, fractions, pack, row_levels, signed, unpack
+from .latents import (
+    SIDE,
+    Canvas,
+    canvas_noise,
+    canvas_sigmas,
+    channel_statistics,
+    fractions,
+    pack,
+    posterior_mode,
+    resized,
+    row_levels,
+    signed,
+    unpack,
+)
 
-SIDE = 1024
-"""Default height and width in pixels."""
 LONGEST = 8
 """How many times longer than wide a condition picture may be; decides the length rows are padded to."""
 
 
 class QwenImage:
-    """Qwen-Image (Wu et al. 2025, arXiv 2508.02324); see `tune.generator`.
+    """Qwen-Image (Wu et al. 2025, arXiv 2508.02324); see `mmreward.generator`.
 
     Latents are (N, 16, H/8, W/8); the transformer sees 2 x 2 of them as a token. Padding of prompts is
     masked. Guidance turns the velocity but leaves every token the norm it has without.
@@ -44,7 +55,7 @@ class QwenImage:
         height: of the pictures in pixels; 1024 by default.
         width: likewise.
         max_tokens: tokens per prompt; longer prompts are cut, shorter ones padded.
-        negative_prompt: what guidance leads away from; a space, as in the model's card.
+        negative_prompt: text that guidance leads away from; a space, as in the model's card.
 
     Raises:
         ValueError: a side is not a multiple of 16.
@@ -54,6 +65,9 @@ class QwenImage:
     lora_targets: tuple[str, ...] = JOINT_ATTENTION
     steps = 50
     guidance = 4.0
+    at = resized
+    noise = canvas_noise
+    sigmas = canvas_sigmas
 
     def __init__(
         self,
@@ -65,22 +79,14 @@ class QwenImage:
         negative_prompt: str = " ",
     ) -> None:
         self.pipe = pipe
-        self.network: torch.nn.Module = pipe.transformer
-        self.device, self.dtype = torch.device(pipe.transformer.device), pipe.transformer.dtype
+        self.network, self.device, self.dtype, self._frozen = loaded(pipe)
         channels = pipe.transformer.config.in_channels // 4
         self.canvas = Canvas(height or SIDE, width or SIDE, channels, pipe.vae_scale_factor)
         self.max_tokens, self.negative_prompt = max_tokens, negative_prompt
-        self._frozen = frozen(pipe)
 
     @property
     def parts(self) -> Mapping[str, torch.nn.Module]:
         return {"network": self.network, **self._frozen}
-
-    def at(self, height: int, width: int) -> Self:
-        """The same family and networks, for pictures of another size."""
-        other = copy.copy(self)
-        other.canvas = replace(self.canvas, height=height, width=width)
-        return other
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str], inputs: Sequence[Sequence[Media]] = ()) -> Conditioning:
@@ -104,10 +110,6 @@ class QwenImage:
         kept[:, : hidden.shape[1]] = True if mask is None else mask.bool()
         return {"hidden": whole, "mask": kept}
 
-    def noise(self, seeds: Sequence[int], steps: int | None = None) -> torch.Tensor:
-        """Gaussian latents (N, 16, H/8, W/8), float32."""
-        return self.canvas.noise(seeds).to(self.device)
-
     def velocity(
         self,
         latents: torch.Tensor,
@@ -118,43 +120,36 @@ class QwenImage:
         """Velocity in the shape of `latents`; guidance 1 costs one forward per latent, anything else two."""
         levels, tokens = row_levels(sigma, latents), pack(latents)
         if guidance == 1:
-            return unpack(self._forward(tokens, levels, conditioning.given), self.canvas.grid)
-        given, blank = velocity_pair(self._forward, tokens, levels, conditioning)
+            return unpack(self._of_tokens(tokens, levels, conditioning.given), self.canvas.grid)
+        given, blank = velocity_pair(self._of_tokens, tokens, levels, conditioning)
         mixed = blank + guidance * (given - blank)
         scale = given.norm(dim=-1, keepdim=True) / mixed.norm(dim=-1, keepdim=True)
         return unpack(mixed * scale, self.canvas.grid)
 
-    def _forward(
-        self, tokens: torch.Tensor, levels: torch.Tensor, told: Mapping[str, torch.Tensor]
+    def _of_tokens(
+        self, tokens: torch.Tensor, levels: torch.Tensor, given: Mapping[str, torch.Tensor]
     ) -> torch.Tensor:
-        return self._run(tokens, levels, told, (self.canvas.grid,))
+        """Velocity of the picture's tokens (N, L, 4 C)."""
+        return self._forward(tokens, levels, given, (self.canvas.grid,))
 
-    def _run(
-        self,
-        tokens: torch.Tensor,
-        levels: torch.Tensor,
-        told: Mapping[str, torch.Tensor],
-        grids: Sizes,
+    def _forward(
+        self, tokens: torch.Tensor, levels: torch.Tensor, given: Mapping[str, torch.Tensor], grids: Sizes
     ) -> torch.Tensor:
         """Velocity of tokens (N, L, 4 C) of pictures of `grids`; padding that all rows have is left out."""
-        words = int(told["mask"].sum(dim=1).max())
+        words = int(given["mask"].sum(dim=1).max())
         out = self.network(
             hidden_states=tokens.to(self.dtype),
             timestep=(levels * 1000).to(self.dtype) / 1000,
-            encoder_hidden_states=told["hidden"][:, :words],
-            encoder_hidden_states_mask=told["mask"][:, :words],
+            encoder_hidden_states=given["hidden"][:, :words],
+            encoder_hidden_states_mask=given["mask"][:, :words],
             img_shapes=[[(1, *grid) for grid in grids]] * len(tokens),
             return_dict=False,
         )[0]
         return torch.as_tensor(out).float()
 
-    def sigmas(self, steps: int) -> torch.Tensor:
-        """The noise levels `QwenImagePipeline` walks for pictures of this size."""
-        return flow_sigmas(self.pipe.scheduler, steps, self.canvas.tokens).to(self.device)
-
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Pixels (N, 3, H, W) in [0, 1]; differentiable inside the range."""
-        mean, std = _statistics(self.pipe.vae, latents.device)
+        mean, std = channel_statistics(self.pipe.vae.config, latents.device)
         raw = (latents.float()[:, :, None] * std + mean).to(self.pipe.vae.dtype)
         return fractions(self.pipe.vae.decode(raw, return_dict=False)[0][:, :, 0])
 
@@ -165,10 +160,9 @@ class QwenImage:
 
     def _latents(self, pixels: torch.Tensor) -> torch.Tensor:
         """Pixels (N, 3, H, W) in [-1, 1] to the most likely latents (N, C, h, w), float32."""
-        network = self.pipe.vae
-        mode = network.encode(pixels[:, :, None].to(self.device, network.dtype)).latent_dist.mode().float()
-        mean, std = _statistics(network, mode.device)
-        return torch.as_tensor((mode - mean) / std)[:, :, 0]
+        mode = posterior_mode(self.pipe.vae, pixels[:, :, None])
+        mean, std = channel_statistics(self.pipe.vae.config, mode.device)
+        return ((mode - mean) / std)[:, :, 0]
 
 
 class QwenImageEdit(QwenImage):
@@ -182,7 +176,8 @@ class QwenImageEdit(QwenImage):
         height: of the pictures that come out, in pixels; 1024 by default.
         width: likewise.
         max_tokens: tokens of prompt and pictures together that rows are padded to.
-        negative_prompt: what guidance leads away from, with the same pictures; a space, as in the card.
+        negative_prompt: text that guidance leads away from, with the same pictures; a space, as in the
+            card.
         area: pixels a condition picture is brought to for the transformer, and for the text encoder too,
             except with Plus, whose text encoder sees 384 x 384.
         most: pictures per row with Plus.
@@ -225,10 +220,10 @@ class QwenImageEdit(QwenImage):
             shown.append(self._pictures(row, pictures))
             given.append(self._words(row, prompt, pictures))
             blank.append(self._words(row, self.negative_prompt, pictures))
-        return Conditioning(_stacked(given) | _stacked(shown), _stacked(blank) | _stacked(shown))
+        return with_both(Conditioning(_stacked(given), _stacked(blank)), _stacked(shown))
 
     def _words(self, row: int, prompt: str, pictures: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
-        """What the text encoder makes of one prompt and its pictures, without a dimension for rows."""
+        """Text states of one prompt and its pictures, and their mask, without a dimension for rows."""
         resized = []
         for picture in pictures:
             height, width = _fitted(self.seen_area, picture)
@@ -263,26 +258,15 @@ class QwenImageEdit(QwenImage):
         long, short = math.sqrt(self.area * LONGEST) + 16, math.sqrt(self.area / LONGEST) + 16
         return int(long * short) // (self.canvas.scale * self.canvas.patch) ** 2
 
-    def _forward(
-        self, tokens: torch.Tensor, levels: torch.Tensor, told: Mapping[str, torch.Tensor]
+    def _of_tokens(
+        self, tokens: torch.Tensor, levels: torch.Tensor, given: Mapping[str, torch.Tensor]
     ) -> torch.Tensor:
-        def run(rows: torch.Tensor, sizes: Sizes) -> torch.Tensor:
-            some = {name: every[rows] for name, every in told.items()}
-            length = sum(height * width for height, width in sizes)
-            joined = torch.cat([tokens[rows], some["picture"][:, :length]], dim=1)
-            out = self._run(joined, levels[rows], some, (self.canvas.grid, *sizes))
-            return out[:, : self.canvas.tokens]
+        def run(
+            tokens: torch.Tensor, levels: torch.Tensor, given: Mapping[str, torch.Tensor], sizes: Sizes
+        ) -> torch.Tensor:
+            return self._forward(tokens, levels, given, (self.canvas.grid, *sizes))
 
-        return in_groups(told["sizes"], run)
-
-
-def _statistics(network: Any, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation of the VAE's latents, (C, 1, 1, 1)."""
-    mean, std = (
-        torch.tensor(numbers, device=device)[:, None, None, None]
-        for numbers in (network.config.latents_mean, network.config.latents_std)
-    )
-    return mean, std
+        return beside_references(run, tokens, levels, given)
 
 
 def _fitted(area: int, picture: Image.Image) -> tuple[int, int]:

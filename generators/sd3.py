@@ -1,8 +1,6 @@
-"""Stable Diffusion 3 and 3.5 as a `Generator`."""
+"""Stable Diffusion 3 and 3.5 as a `Generator`; numbers agree with diffusers' `StableDiffusion3Pipeline`."""
 
-import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Self
 
 import torch
@@ -12,17 +10,17 @@ from mmreward.media import Media
 
 from .conditioning import (
     JOINT_ATTENTION,
-    frozen,
+    guided_velocity,
     last_is_blank,
+    loaded,
     refuse_references,
     require_networks,
-    velocity_pair,
 )
-from .latents import Canvas, flow_sigmas, row_levels, signed, vae_decode, vae_encode
+from .latents import Canvas, canvas_noise, decode_canvas, encode_canvas, flow_sigmas, resized
 
 
 class SD3:
-    """Stable Diffusion 3 and 3.5 (Esser et al. 2024, arXiv 2403.03206); see `tune.generator`.
+    """Stable Diffusion 3 and 3.5 (Esser et al. 2024, arXiv 2403.03206); see `mmreward.generator`.
 
     Latents are (N, 16, H/8, W/8). Padding of prompts is not masked, as the model was trained. The defaults of
     steps and guidance are those of SD3.5 medium.
@@ -32,7 +30,7 @@ class SD3:
         height: of the pictures in pixels; by default the size the transformer was trained for.
         width: likewise.
         max_tokens: T5 tokens per prompt; longer prompts are cut, shorter ones padded.
-        negative_prompt: what guidance leads away from.
+        negative_prompt: text that guidance leads away from.
 
     Raises:
         ValueError: a side is not a multiple of 16, or longer than the transformer has places for.
@@ -42,6 +40,10 @@ class SD3:
     lora_targets: tuple[str, ...] = JOINT_ATTENTION
     steps = 40
     guidance = 4.5
+    noise = canvas_noise
+    velocity = guided_velocity
+    decode = decode_canvas
+    to_latents = encode_canvas
 
     def __init__(
         self,
@@ -53,20 +55,13 @@ class SD3:
         negative_prompt: str = "",
     ) -> None:
         self.pipe = pipe
-        self.network: torch.nn.Module = pipe.transformer
-        self.device, self.dtype = torch.device(pipe.transformer.device), pipe.transformer.dtype
+        self.network, self.device, self.dtype, self._frozen = loaded(pipe)
         config, default = pipe.transformer.config, pipe.default_sample_size * pipe.vae_scale_factor
-        self.canvas = self._fitting(
-            Canvas(
-                height or default,
-                width or default,
-                config.in_channels,
-                pipe.vae_scale_factor,
-                config.patch_size,
-            )
+        self.canvas = Canvas(
+            height or default, width or default, config.in_channels, pipe.vae_scale_factor, config.patch_size
         )
+        self._check_places()
         self.max_tokens, self.negative_prompt = max_tokens, negative_prompt
-        self._frozen = frozen(pipe)
 
     @property
     def parts(self) -> Mapping[str, torch.nn.Module]:
@@ -74,8 +69,8 @@ class SD3:
 
     def at(self, height: int, width: int) -> Self:
         """The same family and networks, for pictures of another size."""
-        other = copy.copy(self)
-        other.canvas = self._fitting(replace(self.canvas, height=height, width=width))
+        other = resized(self, height, width)
+        other._check_places()
         return other
 
     @torch.no_grad()
@@ -97,42 +92,25 @@ class SD3:
         )
         return last_is_blank({"hidden": hidden.to(self.dtype), "pooled": pooled.to(self.dtype)})
 
-    def noise(self, seeds: Sequence[int], steps: int | None = None) -> torch.Tensor:
-        """Gaussian latents (N, 16, H/8, W/8), float32."""
-        return self.canvas.noise(seeds).to(self.device)
-
-    def velocity(
-        self,
-        latents: torch.Tensor,
-        sigma: torch.Tensor | float,
-        conditioning: Conditioning,
-        guidance: float = 1.0,
-    ) -> torch.Tensor:
-        """Velocity in the shape of `latents`; guidance 1 costs one forward per latent, anything else two."""
-        levels = row_levels(sigma, latents)
-        if guidance == 1:
-            return self._forward(latents, levels, conditioning.given)
-        given, blank = velocity_pair(self._forward, latents, levels, conditioning)
-        return blank + guidance * (given - blank)
-
-    def _fitting(self, canvas: Canvas) -> Canvas:
-        """The canvas, where every token has a place in the transformer's table of positions."""
+    def _check_places(self) -> None:
+        """Raise ValueError unless every token has a place in the transformer's table of positions."""
+        canvas = self.canvas
         most = self.pipe.transformer.config.pos_embed_max_size * canvas.scale * canvas.patch
         if max(canvas.height, canvas.width) > most:
             raise ValueError(
                 f"height {canvas.height} and width {canvas.width}: this SD3 has places for {most} pixels "
                 "along a side"
             )
-        return canvas
 
-    def _forward(
-        self, latents: torch.Tensor, levels: torch.Tensor, told: Mapping[str, torch.Tensor]
+    def forward(
+        self, latents: torch.Tensor, levels: torch.Tensor, given: Mapping[str, torch.Tensor]
     ) -> torch.Tensor:
+        """Velocity (N, 16, H/8, W/8), float32, from one forward of the transformer."""
         out = self.network(
             hidden_states=latents.to(self.dtype),
             timestep=levels * 1000,
-            encoder_hidden_states=told["hidden"],
-            pooled_projections=told["pooled"],
+            encoder_hidden_states=given["hidden"],
+            pooled_projections=given["pooled"],
             return_dict=False,
         )[0]
         return torch.as_tensor(out).float()
@@ -140,12 +118,3 @@ class SD3:
     def sigmas(self, steps: int) -> torch.Tensor:
         """The noise levels `StableDiffusion3Pipeline` walks for pictures of this size."""
         return flow_sigmas(self.pipe.scheduler, steps, self.canvas.tokens, linear=False).to(self.device)
-
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Pixels (N, 3, H, W) in [0, 1]; differentiable inside the range."""
-        return vae_decode(self.pipe.vae, latents)
-
-    @torch.no_grad()
-    def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Pixels (N, 3, H, W) in [0, 1] to latents, float32: the mean of the VAE's posterior."""
-        return vae_encode(self.pipe.vae, signed(pixels, self.canvas.height, self.canvas.width))

@@ -1,7 +1,8 @@
-"""Stable Diffusion 1.x and 2.x: text to picture, inpainting, and their one-step distillations."""
+"""Stable Diffusion 1.x, 2.x and XL as `Generator`s: text to picture, inpainting, and their turbo models.
 
-# FOLDED generators/inpainting.py: The pictures that an inpainting model is given: what is kept, and where it may paint.
-# FOLDED generators/stable_diffusion_xl.py: Stable Diffusion XL: two text encoders and the picture's size as further conditions; also SDXL-Turbo.
+XL has two text encoders and the picture's size as further conditions. Numbers agree with the pipelines of
+diffusers under Euler steps on the same noise levels. The coordinates of rectified flow come from `diffusion`.
+"""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -13,59 +14,22 @@ from mmreward.errors import Unscorable
 from mmreward.generator import Conditioning
 from mmreward.media import Media
 
-from . import conditioning
-from .conditioning import encode_clip_text
+from .conditioning import encode_clip_text, guided_velocity, last_is_blank, with_both
 from .diffusion import Schedule, spread
-from .latents import Autoencoder, signed
-
-
-def kept(
-    pipe: Any, vae: Autoencoder, inputs: Sequence[Sequence[Media]], height: int, width: int
-) -> Mapping[str, torch.Tensor]:
-    """What joins the latents as further channels, resized and cut as the pipelines do.
-
-    Args:
-        pipe: whose processors resize the pictures.
-        vae: encodes what is kept.
-        inputs: N pairs (image, mask); the mask is white where the model may paint.
-        height, width: of the pictures to make, in pixels.
-
-    Returns:
-        "mask" (N, 1, h, w) of 0 and 1, and "masked" (N, C, h, w), the latents of the image without the part
-        to paint.
-
-    Raises:
-        ValueError: a row is not a pair, or cannot be read; the message names it.
-    """
-    size = {"height": height, "width": width}
-    images, masks = [], []
-    for row, pair in enumerate(inputs):
-        if len(pair) != 2:
-            raise ValueError(f"row {row} has {len(pair)} pictures; inpainting takes (image, mask)")
-        try:
-            image, mask = (one.picture() for one in pair)
-        except Unscorable as error:
-            raise ValueError(f"row {row}: {error}") from None
-        images.append(pipe.image_processor.preprocess(image, **size))
-        masks.append(pipe.mask_processor.preprocess(mask, **size))
-    pixels, holes = torch.cat(images), torch.cat(masks)
-    with torch.no_grad():
-        masked = vae.encode(pixels * (holes < 0.5))
-    small = torch.nn.functional.interpolate(holes, size=masked.shape[-2:])
-    return {"mask": small.to(masked), "masked": masked}
+from .latents import Autoencoder, gaussian, signed
 
 
 class StableDiffusion:
-    """A latent diffusion UNet as a `Generator` (see `tune.generator`); arXiv:2112.10752.
+    """A latent diffusion UNet as a `Generator` (see `mmreward.generator`); arXiv:2112.10752.
 
     Turbo models (arXiv:2311.17042), known by the trailing spacing of their scheduler, make a picture in one
-    step without guidance unless told otherwise. The VAE and the text encoder are frozen.
+    step without guidance by default. The VAE and the text encoder are frozen.
 
     Args:
         pipe: the loaded diffusers pipeline.
         height, width: of the pictures, in pixels; the model's own size where not given.
         steps, guidance: defaults for sampling; 50 and `full_guidance`, 1 and 1 for a turbo model.
-        negative_prompt: what guidance leads away from; the empty prompt where not given.
+        negative_prompt: text that guidance leads away from; the empty prompt where not given.
 
     Raises:
         ValueError: a size that is no multiple of the VAE's factor, a scheduler that is not VP, or a network
@@ -77,6 +41,7 @@ class StableDiffusion:
     full_steps = 50
     full_guidance = 7.5
     inpaints = False
+    velocity = guided_velocity
 
     def __init__(
         self,
@@ -113,16 +78,15 @@ class StableDiffusion:
         return other
 
     def encode(self, prompts: Sequence[str], inputs: Sequence[Sequence[Media]] = ()) -> Conditioning:
-        """Hidden states (N, 77, D); of an inpainting model also "mask" and "masked" (see `inpainting`).
+        """Hidden states (N, 77, D); of an inpainting model also "mask" and "masked".
 
-        A prompt of more than 77 tokens is cut, with a warning.
+        See `inpainting_channels` for the last two. A prompt of more than 77 tokens is cut, with a warning.
 
         Raises:
             ValueError: as the protocol's.
         """
-        given, blank = self._embed(prompts)
-        seen = self._see(inputs, len(prompts))
-        return Conditioning({**given, **seen}, {**blank, **seen})
+        text = self._embed(prompts)
+        return with_both(text, self._channels(inputs, len(prompts)))
 
     def noise(self, seeds: Sequence[int], steps: int | None = None) -> torch.Tensor:
         """Starting latents (N, C, h, w), float32; a seed means the same on every device.
@@ -133,28 +97,8 @@ class StableDiffusion:
                 spacing the first noise level depends on it, and with it the latents' scale.
         """
         shape = (self.vae.channels, self.height // self.vae.factor, self.width // self.vae.factor)
-        drawn = [torch.randn(shape, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds]
-        return torch.stack(drawn).to(self.device) * self.schedule.start(
-            self.steps if steps is None else steps
-        )
-
-    def velocity(
-        self,
-        latents: torch.Tensor,
-        sigma: torch.Tensor | float,
-        conditioning: Conditioning,
-        guidance: float = 1.0,
-    ) -> torch.Tensor:
-        """Velocity in the shape of `latents`; guidance 1 costs one forward per latent, anything else two."""
-        levels = torch.as_tensor(sigma, dtype=torch.float32, device=latents.device).expand(len(latents))
-        if guidance == 1:
-            return self._velocity(latents, levels, conditioning.given)
-        both = {
-            name: torch.cat([tensor, conditioning.blank[name]]) for name, tensor in conditioning.given.items()
-        }
-        out = self._velocity(torch.cat([latents, latents]), levels.repeat(2), both)
-        given, blank = out.chunk(2)
-        return blank + guidance * (given - blank)
+        start = self.schedule.start(self.steps if steps is None else steps)
+        return gaussian(seeds, shape).to(self.device) * start
 
     def sigmas(self, steps: int) -> torch.Tensor:
         """The noise levels of the scheduler's own spacing."""
@@ -185,39 +129,41 @@ class StableDiffusion:
                 f"takes one made for {made}"
             )
 
-    def _embed(self, prompts: Sequence[str]) -> tuple[Mapping[str, torch.Tensor], Mapping[str, torch.Tensor]]:
-        """What the network is told of the prompts, and of the negative prompt in as many rows."""
+    def _embed(self, prompts: Sequence[str]) -> Conditioning:
+        """Text states of the prompts, and of the negative prompt in as many rows."""
         texts = [*prompts, self.negative_prompt or ""]
-        hidden = encode_clip_text(self._pipe.tokenizer, self._pipe.text_encoder, texts).last
-        return {"hidden": hidden[:-1]}, {"hidden": hidden[-1:].expand(len(prompts), -1, -1)}
+        encoded = encode_clip_text(self._pipe.tokenizer, self._pipe.text_encoder, texts)
+        return last_is_blank({"hidden": encoded.last})
 
-    def _see(self, inputs: Sequence[Sequence[Media]], rows: int) -> Mapping[str, torch.Tensor]:
+    def _channels(self, inputs: Sequence[Sequence[Media]], rows: int) -> Mapping[str, torch.Tensor]:
+        """Further channels of the network's input; none where it does not inpaint."""
         if self.inpaints:
             if len(inputs) != rows:
                 raise ValueError(f"{rows} prompts but {len(inputs)} pairs (image, mask); give one per prompt")
-            return kept(self._pipe, self.vae, inputs, self.height, self.width)
+            return inpainting_channels(self._pipe, self.vae, inputs, self.height, self.width)
         for row, pictures in enumerate(inputs):
             if pictures:
                 raise ValueError(f"row {row} has condition pictures, but {type(self).__name__} takes none")
         return {}
 
-    def _velocity(
-        self, latents: torch.Tensor, levels: torch.Tensor, told: Mapping[str, torch.Tensor]
+    def forward(
+        self, latents: torch.Tensor, levels: torch.Tensor, given: Mapping[str, torch.Tensor]
     ) -> torch.Tensor:
+        """Velocity (N, C, h, w), float32, from one forward of the UNet."""
         sigma = levels.view(-1, 1, 1, 1)
-        seen = [told[name] for name in ("mask", "masked") if name in told]
+        seen = [given[name] for name in ("mask", "masked") if name in given]
         channels = torch.cat([latents / spread(sigma), *seen], dim=1)
         predicted = self.network(
             channels.to(self.dtype),
             self.schedule.timesteps(levels),
-            encoder_hidden_states=told["hidden"].to(self.dtype),
-            added_cond_kwargs=self._added(told),
+            encoder_hidden_states=given["hidden"].to(self.dtype),
+            added_cond_kwargs=self._added(given),
             return_dict=False,
         )[0]
         return self.schedule.velocity(predicted, latents, sigma)
 
-    def _added(self, told: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor] | None:
-        """What the network adds to its embedding of the timestep."""
+    def _added(self, given: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor] | None:
+        """Conditions that the network adds to its embedding of the timestep."""
         return None
 
 
@@ -225,6 +171,86 @@ class StableDiffusionInpaint(StableDiffusion):
     """Inpainting with a UNet of its own; every row of `inputs` is (image, mask), white where to paint."""
 
     inpaints = True
+
+
+class StableDiffusionXL(StableDiffusion):
+    """SDXL as a `Generator` (arXiv:2307.01952); arguments as for `StableDiffusion`.
+
+    Without a negative prompt, guidance leads away from zeros where the pipeline is so configured, as SDXL's
+    is. The sizes among the network's inputs are those of a picture neither resized nor cropped.
+
+    Raises:
+        ValueError: as `StableDiffusion`; also a network that expects other numbers than six about sizes.
+    """
+
+    full_guidance = 5.0
+
+    @property
+    def _text_encoders(self) -> Mapping[str, torch.nn.Module]:
+        return {"text_encoder": self._pipe.text_encoder, "text_encoder_2": self._pipe.text_encoder_2}
+
+    def _check(self, pipe: Any) -> None:
+        super()._check(pipe)
+        width = pipe.text_encoder_2.config.projection_dim + 6 * pipe.unet.config.addition_time_embed_dim
+        if pipe.unet.add_embedding.linear_1.in_features != width:
+            raise ValueError("the UNet is not told the six sizes of a base model; refiners are not supported")
+
+    def _embed(self, prompts: Sequence[str]) -> Conditioning:
+        pipe = self._pipe
+        texts = [*prompts, self.negative_prompt or ""]
+        first = encode_clip_text(pipe.tokenizer, pipe.text_encoder, texts)
+        second = encode_clip_text(pipe.tokenizer_2, pipe.text_encoder_2, texts)
+        hidden, pooled = torch.cat([first.penultimate, second.penultimate], dim=-1), second.pooled
+        if self.negative_prompt is None and pipe.config.force_zeros_for_empty_prompt:
+            hidden[-1], pooled[-1] = 0, 0
+        sizes = torch.tensor([[self.height, self.width, 0, 0, self.height, self.width]], device=self.device)
+        text = last_is_blank({"hidden": hidden, "pooled": pooled})
+        return with_both(text, {"sizes": sizes.float().expand(len(prompts), -1)})
+
+    def _added(self, given: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+        return {"text_embeds": given["pooled"].to(self.dtype), "time_ids": given["sizes"]}
+
+
+class StableDiffusionXLInpaint(StableDiffusionXL):
+    """SDXL inpainting by a UNet made for it; every row of `inputs` is (image, mask), white where to paint."""
+
+    inpaints = True
+
+
+def inpainting_channels(
+    pipe: Any, vae: Autoencoder, inputs: Sequence[Sequence[Media]], height: int, width: int
+) -> Mapping[str, torch.Tensor]:
+    """Mask and masked image, which join the latents as further channels; resized and cut as the pipelines do.
+
+    Args:
+        pipe: its processors resize the pictures.
+        vae: encodes the part of the image that is kept.
+        inputs: N pairs (image, mask); the mask is white where the model may paint.
+        height, width: of the pictures to make, in pixels.
+
+    Returns:
+        "mask" (N, 1, h, w) of 0 and 1, and "masked" (N, C, h, w), the latents of the image without the part
+        to paint.
+
+    Raises:
+        ValueError: a row is not a pair, or cannot be read; the message names it.
+    """
+    size = {"height": height, "width": width}
+    images, masks = [], []
+    for row, pair in enumerate(inputs):
+        if len(pair) != 2:
+            raise ValueError(f"row {row} has {len(pair)} pictures; inpainting takes (image, mask)")
+        try:
+            image, mask = (one.picture() for one in pair)
+        except Unscorable as error:
+            raise ValueError(f"row {row}: {error}") from None
+        images.append(pipe.image_processor.preprocess(image, **size))
+        masks.append(pipe.mask_processor.preprocess(mask, **size))
+    pixels, holes = torch.cat(images), torch.cat(masks)
+    with torch.no_grad():
+        masked = vae.encode(pixels * (holes < 0.5))
+    small = torch.nn.functional.interpolate(holes, size=masked.shape[-2:])
+    return {"mask": small.to(masked), "masked": masked}
 
 
 def _is_turbo(config: Mapping[str, Any]) -> bool:
@@ -244,50 +270,3 @@ def _size(
         if length < factor or length % factor:
             raise ValueError(f"{name} must be a multiple of {factor}, not {length}")
     return size
-
-
-class StableDiffusionXL(StableDiffusion):
-    """SDXL as a `Generator` (arXiv:2307.01952); arguments as for `StableDiffusion`.
-
-    Without a negative prompt, guidance leads away from zeros where the pipeline is so configured, as SDXL's
-    is. The network is told that the picture was neither resized nor cropped.
-
-    Raises:
-        ValueError: as `StableDiffusion`; also a network that expects other numbers than six about sizes.
-    """
-
-    full_guidance = 5.0
-
-    @property
-    def _text_encoders(self) -> Mapping[str, torch.nn.Module]:
-        return {"text_encoder": self._pipe.text_encoder, "text_encoder_2": self._pipe.text_encoder_2}
-
-    def _check(self, pipe: Any) -> None:
-        super()._check(pipe)
-        told = pipe.text_encoder_2.config.projection_dim + 6 * pipe.unet.config.addition_time_embed_dim
-        if pipe.unet.add_embedding.linear_1.in_features != told:
-            raise ValueError("the UNet is not told the six sizes of a base model; refiners are not supported")
-
-    def _embed(self, prompts: Sequence[str]) -> tuple[Mapping[str, torch.Tensor], Mapping[str, torch.Tensor]]:
-        pipe = self._pipe
-        texts = [*prompts, self.negative_prompt or ""]
-        first = conditioning.encode_clip_text(pipe.tokenizer, pipe.text_encoder, texts)
-        second = conditioning.encode_clip_text(pipe.tokenizer_2, pipe.text_encoder_2, texts)
-        hidden, pooled = torch.cat([first.penultimate, second.penultimate], dim=-1), second.pooled
-        if self.negative_prompt is None and pipe.config.force_zeros_for_empty_prompt:
-            hidden[-1], pooled[-1] = 0, 0
-        sizes = torch.tensor([[self.height, self.width, 0, 0, self.height, self.width]], device=self.device)
-        rows = len(prompts)
-        shared = {"sizes": sizes.float().expand(rows, -1)}
-        given = {"hidden": hidden[:-1], "pooled": pooled[:-1]}
-        blank = {"hidden": hidden[-1:].expand(rows, -1, -1), "pooled": pooled[-1:].expand(rows, -1)}
-        return {**given, **shared}, {**blank, **shared}
-
-    def _added(self, told: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
-        return {"text_embeds": told["pooled"].to(self.dtype), "time_ids": told["sizes"]}
-
-
-class StableDiffusionXLInpaint(StableDiffusionXL):
-    """SDXL inpainting by a UNet made for it; every row of `inputs` is (image, mask), white where to paint."""
-
-    inpaints = True

@@ -1,13 +1,12 @@
-"""Wan 2.1 and 2.2 as generators of clips: text to video, and a first frame with text to video.
+"""Wan 2.1 and 2.2 as a generator of clips: text to video, and a first frame with text to video.
 
 Wan 2.2 A14B has two transformers, one for high and one for low noise; Wan 2.2 5B gives every token its own
 timestep. Paper: https://arxiv.org/abs/2503.20314; numbers agree with diffusers' WanPipeline and
 WanImageToVideoPipeline under Euler steps on the same noise levels.
 """
 
-import copy
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -15,7 +14,8 @@ from mmreward.generator import Conditioning
 from mmreward.media import Media
 
 from . import clips
-from .latents import signed_clip
+from .conditioning import last_is_blank, with_both
+from .latents import channel_statistics
 
 if TYPE_CHECKING:
     from diffusers import WanImageToVideoPipeline, WanPipeline
@@ -25,7 +25,7 @@ TOKENS = 512
 
 
 class Experts(torch.nn.ModuleDict):
-    """Wan 2.2's two transformers, called like one: every row goes to the one for its noise level.
+    """Wan 2.2's two transformers behind one call: every row goes to that of its noise level.
 
     Args:
         high: for timesteps from `boundary` up.
@@ -44,14 +44,14 @@ class Experts(torch.nn.ModuleDict):
         order, parts = [], []
         for name, mine in (("high", high), ("low", ~high)):
             if (index := mine.nonzero().flatten()).numel():
-                told = {key: None if value is None else value[index] for key, value in rows.items()}
+                own = {key: None if value is None else value[index] for key, value in rows.items()}
                 order.append(index)
-                parts.append(self[name](timestep=timestep[index], return_dict=return_dict, **told)[0])
+                parts.append(self[name](timestep=timestep[index], return_dict=return_dict, **own)[0])
         return (torch.cat(parts)[torch.cat(order).argsort()],)
 
 
 class Wan:
-    """Wan text to video (see `tune.generator`). Latents are (N, C, T, h, w).
+    """Wan text to video (see `mmreward.generator`). Latents are (N, C, T, h, w).
 
     Args:
         pipe: a loaded pipeline; its networks are used where they are, and all but the denoiser are frozen.
@@ -60,7 +60,7 @@ class Wan:
         frames: of the clip; 1 more than a multiple of 4. None: 81, or 121 for 5B.
         fps: frames a second; None: 16, or 24 for 5B.
         guidance_2: guidance scale of the low-noise transformer; None: the same as the other's.
-        negative_prompt: what guidance leads away from.
+        negative_prompt: text that guidance leads away from.
 
     Raises:
         ValueError: the size cannot be made; the pipeline is one of another task; `guidance_2` is given, but
@@ -77,6 +77,10 @@ class Wan:
     )
     steps = 50
     guidance = 5.0
+    at = clips.at
+    noise = clips.noise
+    velocity = clips.velocity
+    to_latents = clips.to_latents
 
     def __init__(
         self,
@@ -99,11 +103,8 @@ class Wan:
         self.device, self.dtype = pipe.transformer.device, pipe.transformer.dtype
         known, known_fps = ((121, 704, 1280), 24.0) if self.per_token else ((81, 480, 832), 16.0)
         self.fps: float | None = known_fps if fps is None else fps
-        self._resize(clips.ClipSize(*known).changed(frames, height, width))
-        facts = torch.tensor([self.vae.config.latents_mean, self.vae.config.latents_std], device=self.device)
-        self.mean: torch.Tensor
-        self.std: torch.Tensor
-        self.mean, self.std = facts.view(2, 1, -1, 1, 1, 1)
+        self.resize(clips.ClipSize(*known).changed(frames, height, width))
+        self.mean, self.std = channel_statistics(self.vae.config, self.device)
         for name, part in self.parts.items():
             if name != "network":
                 part.requires_grad_(False)
@@ -112,37 +113,10 @@ class Wan:
     def parts(self) -> Mapping[str, torch.nn.Module]:
         return {"network": self.network, "vae": self.vae, "text_encoder": self.pipe.text_encoder}
 
-    def at(self, height: int, width: int) -> Self:
-        """The same family and networks, for clips of another size."""
-        other = copy.copy(self)
-        other._resize(self.size.changed(None, height, width))
-        return other
-
     def encode(self, prompts: Sequence[str], inputs: Sequence[Sequence[Media]] = ()) -> Conditioning:
         """Text (N, 512, D)."""
         clips.refuse_pictures(inputs, "WanImageToVideo")
-        text = self._encode_text([*prompts, self.negative_prompt])
-        return Conditioning({"text": text[:-1]}, {"text": text[-1:].expand(len(prompts), -1, -1)})
-
-    def noise(self, seeds: Sequence[int], steps: int | None = None) -> torch.Tensor:
-        """Gaussian latents (N, C, T, h, w), float32; those of the pipeline for the same seed."""
-        return clips.noise(seeds, self.shape, self.device)
-
-    def velocity(
-        self,
-        latents: torch.Tensor,
-        sigma: torch.Tensor | float,
-        conditioning: Conditioning,
-        guidance: float = 1.0,
-    ) -> torch.Tensor:
-        """Velocity in the shape of `latents`; guidance 1 costs one forward, anything else two, one after the
-        other: a clip fills a GPU by itself."""
-        levels = clips.levels(sigma, latents)
-        given = self._predict(latents, levels, conditioning.given)
-        if guidance == 1:
-            return given
-        blank = self._predict(latents, levels, conditioning.blank)
-        return blank + self._scale(levels, guidance) * (given - blank)
+        return self._encode_text(prompts)
 
     def sigmas(self, steps: int) -> torch.Tensor:
         """The noise levels of the pipeline's scheduler, from exactly 1; its flow shift bends them."""
@@ -151,23 +125,18 @@ class Wan:
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Pixels (N, T, 3, H, W) in [0, 1]; differentiable inside the range, through the causal cache too."""
         scaled = latents.float() * self.std + self.mean
-        return clips.pixels(self.vae.decode(scaled.to(self.vae.dtype), return_dict=False)[0])
+        return clips.frames_first(self.vae.decode(scaled.to(self.vae.dtype), return_dict=False)[0])
 
-    @torch.no_grad()
-    def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Pixels (N, T, 3, H, W) in [0, 1] to latents, float32: the mean of the VAE's posterior."""
-        return self._encode_clip(signed_clip(pixels, *self.size))
+    def normalised(self, raw: torch.Tensor) -> torch.Tensor:
+        """The VAE's own latents, brought to about mean 0 and variance 1; `decode` undoes it."""
+        return (raw - self.mean) / self.std
 
-    def _encode_clip(self, clip: torch.Tensor) -> torch.Tensor:
-        """A clip (N, 3, T, H, W) in [-1, 1] to the most likely latents, float32."""
-        mode = self.vae.encode(clip.to(self.device, self.vae.dtype)).latent_dist.mode()
-        return torch.as_tensor((mode.float() - self.mean) / self.std)
-
-    def _resize(self, size: clips.ClipSize) -> None:
-        """Make clips of this size, and what follows from it."""
+    def resize(self, size: clips.ClipSize) -> None:
+        """Make clips of this size from now on; sets the shape of the latents and the tokens of a frame."""
         pipe, patch = self.pipe, self.pipe.transformer.config.patch_size[1]
         grid = size.latent(pipe.vae_scale_factor_temporal, pipe.vae_scale_factor_spatial, patch)
-        self.size, self.shape = size, (self.vae.config.z_dim, *grid)
+        self.size = size
+        self.shape: tuple[int, ...] = (self.vae.config.z_dim, *grid)
         self.tokens = (grid[1] // patch) * (grid[2] // patch)
 
     def _check(self) -> None:
@@ -176,40 +145,42 @@ class Wan:
         if channels != latent:
             raise ValueError(f"the transformer takes {channels} channels, not {latent}; use WanImageToVideo")
 
-    def _encode_text(self, prompts: list[str]) -> torch.Tensor:
-        with torch.no_grad():
-            text: torch.Tensor = self.pipe.encode_prompt(
-                prompts, do_classifier_free_guidance=False, max_sequence_length=TOKENS, device=self.device
-            )[0]
-        return text.to(self.dtype)
+    @torch.no_grad()
+    def _encode_text(self, prompts: Sequence[str]) -> Conditioning:
+        text: torch.Tensor = self.pipe.encode_prompt(
+            [*prompts, self.negative_prompt],
+            do_classifier_free_guidance=False,
+            max_sequence_length=TOKENS,
+            device=self.device,
+        )[0]
+        return last_is_blank({"text": text.to(self.dtype)})
 
-    def _scale(self, levels: torch.Tensor, guidance: float) -> torch.Tensor:
+    def scale(self, levels: torch.Tensor, guidance: float) -> torch.Tensor:
         """The guidance scale of each row, (N, 1, 1, 1, 1)."""
         scale = torch.full_like(levels, guidance)
         if self.guidance_2 is not None:
             scale[levels * clips.TIMESTEPS < self.boundary] = self.guidance_2
         return scale.view(-1, 1, 1, 1, 1)
 
-    def _predict(
-        self, latents: torch.Tensor, levels: torch.Tensor, told: Mapping[str, torch.Tensor]
+    def forward(
+        self, latents: torch.Tensor, levels: torch.Tensor, given: Mapping[str, torch.Tensor]
     ) -> torch.Tensor:
-        return self._forward(latents, self._timesteps(levels), told)
+        """Velocity (N, C, T, h, w), float32, from one forward of the transformer."""
+        if self.per_token:
+            timesteps = clips.token_timesteps(levels, self.shape[1] * self.tokens)
+        else:
+            timesteps = levels * clips.TIMESTEPS
+        return self._run(latents, timesteps, given)
 
-    def _timesteps(self, levels: torch.Tensor) -> torch.Tensor:
-        """(N,), or (N, tokens) where every token has its own; the first frame's tokens come first."""
-        timesteps = levels * clips.TIMESTEPS
-        if not self.per_token:
-            return timesteps
-        return timesteps[:, None].repeat(1, self.shape[1] * self.tokens)
-
-    def _forward(
-        self, seen: torch.Tensor, timesteps: torch.Tensor, told: Mapping[str, torch.Tensor]
+    def _run(
+        self, seen: torch.Tensor, timesteps: torch.Tensor, given: Mapping[str, torch.Tensor]
     ) -> torch.Tensor:
+        """Velocity in the shape of the latents among `seen`, at timesteps (N,) or (N, tokens)."""
         velocity: torch.Tensor = self.network(
             hidden_states=seen.to(self.dtype),
             timestep=timesteps,
-            encoder_hidden_states=told["text"],
-            encoder_hidden_states_image=told.get("image"),
+            encoder_hidden_states=given["text"],
+            encoder_hidden_states_image=given.get("image"),
             return_dict=False,
         )[0]
         return velocity.float()
@@ -234,14 +205,15 @@ class WanImageToVideo(Wan):
         """Text (N, 512, D); "channels" (N, 4 + C, T, h, w), or "frame" (N, C, 1, h, w) for 5B; and "image"
         (N, 257, D') where the transformer looks at CLIP embeddings. Pictures are resized to the clip's."""
         pictures = clips.first_frames(inputs, len(prompts))
-        text = self._encode_text([*prompts, self.negative_prompt])
-        name = "frame" if self.per_token else "channels"
-        shown = {name: torch.cat([self._encode_picture(picture) for picture in pictures])}
+        text = self._encode_text(prompts)
+        if self.per_token:
+            seen = {"frame": clips.encode_frames(self, pictures)}
+        else:
+            seen = {"channels": self._masked(clips.encode_frames(self, pictures, self.size.frames))}
         if self.pipe.transformer.config.image_dim is not None:
             with torch.no_grad():
-                shown["image"] = self.pipe.encode_image(pictures, self.device).to(self.dtype)
-        blank = text[-1:].expand(len(prompts), -1, -1)
-        return Conditioning({"text": text[:-1], **shown}, {"text": blank, **shown})
+                seen["image"] = self.pipe.encode_image(pictures, self.device).to(self.dtype)
+        return with_both(text, seen)
 
     def _check(self) -> None:
         config, latent = self.pipe.transformer.config, self.vae.config.z_dim
@@ -253,30 +225,20 @@ class WanImageToVideo(Wan):
         if config.image_dim is not None and self.pipe.image_encoder is None:
             raise ValueError("the transformer wants CLIP embeddings, but the pipeline has no image_encoder")
 
-    @torch.no_grad()
-    def _encode_picture(self, picture: Any) -> torch.Tensor:
-        """One picture as latents: of itself for 5B, else of a clip that goes on in grey, below the mask that
-        marks its first frame as known."""
-        image = self.pipe.video_processor.preprocess(picture, height=self.size.height, width=self.size.width)
-        clip = image.unsqueeze(2)
-        if not self.per_token:
-            clip = torch.nn.functional.pad(clip, (0, 0, 0, 0, 0, self.size.frames - 1))
-        latents = self._encode_clip(clip)
-        if self.per_token:
-            return latents
-        mask = latents.new_zeros(1, self.pipe.vae_scale_factor_temporal, *self.shape[1:])
+    def _masked(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents (N, C, T, h, w) below the mask (N, 4, T, h, w) that marks their first frame as known."""
+        mask = latents.new_zeros(len(latents), self.pipe.vae_scale_factor_temporal, *self.shape[1:])
         mask[:, :, 0] = 1
         return torch.cat([mask, latents], dim=1)
 
-    def _predict(
-        self, latents: torch.Tensor, levels: torch.Tensor, told: Mapping[str, torch.Tensor]
+    def forward(
+        self, latents: torch.Tensor, levels: torch.Tensor, given: Mapping[str, torch.Tensor]
     ) -> torch.Tensor:
-        timesteps = self._timesteps(levels)
-        if not self.per_token:
-            return self._forward(torch.cat([latents, told["channels"]], dim=1), timesteps, told)
-        timesteps[:, : self.tokens] = 0
-        velocity = self._forward(clips.hold(latents, told["frame"]), timesteps, told)
-        return clips.held_velocity(velocity, latents, levels, told["frame"])
+        """As `Wan.forward`, with the picture as further channels, or as the first frame for 5B."""
+        if self.per_token:
+            return clips.first_frame_velocity(self._run, latents, levels, self.tokens, given)
+        seen = torch.cat([latents, given["channels"]], dim=1)
+        return self._run(seen, levels * clips.TIMESTEPS, given)
 
 
 def _denoiser(pipe: "WanPipeline | WanImageToVideoPipeline") -> torch.nn.Module:

@@ -1,24 +1,19 @@
-"""Z-Image and Z-Image-Turbo as a `Generator`."""
+"""Z-Image and Z-Image-Turbo as a `Generator`; numbers agree with diffusers' `ZImagePipeline`."""
 
-import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any, Self
+from typing import Any
 
 import torch
 
 from mmreward.generator import Conditioning
 from mmreward.media import Media
 
-from .conditioning import frozen, last_is_blank, padded, refuse_references, require_networks, velocity_pair
-from .latents import Canvas, flow_sigmas, row_levels, signed, vae_decode, vae_encode
-
-SIDE = 1024
-"""Default height and width in pixels."""
+from .conditioning import guided_velocity, last_is_blank, loaded, padded, refuse_references, require_networks
+from .latents import SIDE, Canvas, canvas_noise, canvas_sigmas, decode_canvas, encode_canvas, resized
 
 
 class ZImage:
-    """Z-Image and Z-Image-Turbo (Z-Image team 2025, arXiv 2511.22699); see `tune.generator`.
+    """Z-Image and Z-Image-Turbo (Z-Image team 2025, arXiv 2511.22699); see `mmreward.generator`.
 
     Latents are (N, 16, H/8, W/8). The network counts time from noise to picture and predicts x0 - noise, so
     both are turned around here. Its pipeline's scale of guidance is one less than here: 0 is none there. The
@@ -29,7 +24,7 @@ class ZImage:
         height: of the pictures in pixels; 1024 by default.
         width: likewise.
         max_tokens: tokens per prompt with its chat template; longer prompts are cut, shorter ones padded.
-        negative_prompt: what guidance leads away from.
+        negative_prompt: text that guidance leads away from.
 
     Raises:
         ValueError: a side is not a multiple of 16.
@@ -44,6 +39,12 @@ class ZImage:
     )
     steps = 8
     guidance = 1.0
+    at = resized
+    noise = canvas_noise
+    velocity = guided_velocity
+    sigmas = canvas_sigmas
+    decode = decode_canvas
+    to_latents = encode_canvas
 
     def __init__(
         self,
@@ -55,23 +56,15 @@ class ZImage:
         negative_prompt: str = "",
     ) -> None:
         self.pipe = pipe
-        self.network: torch.nn.Module = pipe.transformer
-        self.device, self.dtype = torch.device(pipe.transformer.device), pipe.transformer.dtype
+        self.network, self.device, self.dtype, self._frozen = loaded(pipe)
         self.canvas = Canvas(
             height or SIDE, width or SIDE, pipe.transformer.in_channels, pipe.vae_scale_factor
         )
         self.max_tokens, self.negative_prompt = max_tokens, negative_prompt
-        self._frozen = frozen(pipe)
 
     @property
     def parts(self) -> Mapping[str, torch.nn.Module]:
         return {"network": self.network, **self._frozen}
-
-    def at(self, height: int, width: int) -> Self:
-        """The same family and networks, for pictures of another size."""
-        other = copy.copy(self)
-        other.canvas = replace(self.canvas, height=height, width=width)
-        return other
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str], inputs: Sequence[Sequence[Media]] = ()) -> Conditioning:
@@ -92,41 +85,12 @@ class ZImage:
         lengths = torch.tensor([len(row) for row in rows], device=self.device)
         return last_is_blank({"hidden": hidden.to(self.dtype), "lengths": lengths})
 
-    def noise(self, seeds: Sequence[int], steps: int | None = None) -> torch.Tensor:
-        """Gaussian latents (N, 16, H/8, W/8), float32."""
-        return self.canvas.noise(seeds).to(self.device)
-
-    def velocity(
-        self,
-        latents: torch.Tensor,
-        sigma: torch.Tensor | float,
-        conditioning: Conditioning,
-        guidance: float = 1.0,
+    def forward(
+        self, latents: torch.Tensor, levels: torch.Tensor, given: Mapping[str, torch.Tensor]
     ) -> torch.Tensor:
-        """Velocity in the shape of `latents`; guidance 1 costs one forward per latent, anything else two."""
-        levels = row_levels(sigma, latents)
-        if guidance == 1:
-            return self._forward(latents, levels, conditioning.given)
-        given, blank = velocity_pair(self._forward, latents, levels, conditioning)
-        return blank + guidance * (given - blank)
-
-    def _forward(
-        self, latents: torch.Tensor, levels: torch.Tensor, told: Mapping[str, torch.Tensor]
-    ) -> torch.Tensor:
-        words = [row[:length] for row, length in zip(told["hidden"], told["lengths"].tolist(), strict=True)]
+        """Velocity (N, 16, H/8, W/8), float32, from one forward of the transformer."""
+        lengths = given["lengths"].tolist()
+        words = [row[:length] for row, length in zip(given["hidden"], lengths, strict=True)]
         pictures = list(latents.to(self.dtype)[:, :, None].unbind())
         out = self.network(pictures, 1 - levels, words, return_dict=False)[0]
         return -torch.stack(out)[:, :, 0].float()
-
-    def sigmas(self, steps: int) -> torch.Tensor:
-        """The noise levels `ZImagePipeline` walks for pictures of this size."""
-        return flow_sigmas(self.pipe.scheduler, steps, self.canvas.tokens).to(self.device)
-
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Pixels (N, 3, H, W) in [0, 1]; differentiable inside the range."""
-        return vae_decode(self.pipe.vae, latents)
-
-    @torch.no_grad()
-    def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Pixels (N, 3, H, W) in [0, 1] to latents, float32: the mean of the VAE's posterior."""
-        return vae_encode(self.pipe.vae, signed(pixels, self.canvas.height, self.canvas.width))

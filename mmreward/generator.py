@@ -1,9 +1,10 @@
-"""What a generator must offer to be sampled, tuned and searched. Knows no family, no reward and no training.
+"""The generator protocol: the methods by which a generator is sampled, tuned and searched.
 
-Conventions of rectified flow, for every family: x_s = (1 - s) x0 + s noise, velocity = noise - x0, and the
-noise level s falls to 0. A model that predicts noise or x0 is brought to these coordinates by its family's
-file: with alpha-bar ab, s = sqrt(1 - ab) / (sqrt(ab) + sqrt(1 - ab)), latents are divided by the same sum,
-and DDIM becomes Euler's rule exactly. So kernels, losses and searches are written once.
+Knows no family, no reward and no training; the families are in `mmreward.generators`. Conventions of
+rectified flow, for every family: x_s = (1 - s) x0 + s noise, velocity = noise - x0, and the noise level s
+falls to 0. A model that predicts noise or x0 is brought to these coordinates by its family's file: with
+alpha-bar ab, s = sqrt(1 - ab) / (sqrt(ab) + sqrt(1 - ab)), latents are divided by the same sum, and DDIM
+becomes Euler's rule exactly. So kernels, losses and searches are written once.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,8 @@ class Conditioning:
     """Encoded prompts (and condition pictures), row by row.
 
     Args:
-        given: what the network is told; every tensor has the rows first, (N, ...).
+        given: inputs of the network besides latents and noise level; every tensor has the rows first,
+            (N, ...).
         blank: the same for the empty or negative prompt, in the same rows; empty when the family has no
             classifier-free guidance.
     """
@@ -29,9 +31,11 @@ class Conditioning:
     blank: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
+        """Number of rows."""
         return len(next(iter(self.given.values())))
 
     def __getitem__(self, rows: slice | torch.Tensor) -> "Conditioning":
+        """The rows of a slice, an index or a mask."""
         return self._each(lambda tensor: tensor[rows])
 
     def repeat(self, times: int) -> "Conditioning":
@@ -39,6 +43,7 @@ class Conditioning:
         return self._each(lambda tensor: tensor.repeat_interleave(times, dim=0))
 
     def to(self, device: torch.device | str) -> "Conditioning":
+        """All rows on `device`."""
         return self._each(lambda tensor: tensor.to(device))
 
     @staticmethod
@@ -59,8 +64,8 @@ class Conditioning:
 class Generator(Protocol):
     """A text-to-image or text-to-video model.
 
-    `network` is what is tuned: give it LoRA layers at `lora_targets` and every method below uses them.
-    `velocity` and `decode` can be differentiated through; `encode` and `to_latents` are not.
+    `network` is the part that is tuned: give it LoRA layers at `lora_targets` and every method below uses
+    them. `velocity` and `decode` can be differentiated through; `encode` and `to_latents` are not.
     """
 
     @property
@@ -90,12 +95,12 @@ class Generator(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where its networks are."""
+        """Device of its networks and latents."""
         ...
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the network. Latents, noise levels and the mathematics of a step are float32."""
+        """Type of the network's weights. Latents, noise levels and the mathematics of a step are float32."""
         ...
 
     @property
@@ -118,7 +123,7 @@ class Generator(Protocol):
         ...
 
     def encode(self, prompts: Sequence[str], inputs: Sequence[Sequence[Media]] = ()) -> Conditioning:
-        """Prompts as the network wants them, one row each, padded to the same length in every call.
+        """Conditioning of prompts, one row each, padded to the same length in every call.
 
         Args:
             prompts: N texts.

@@ -168,6 +168,19 @@ class Media:
             return rgb(self.source, self.kind)
         return torch.from_numpy(np.ascontiguousarray(np.moveaxis(self.array(), -1, -3)))
 
+    def lossless(self) -> tuple[bytes, str]:
+        """A file with exactly these pixels, and its ending: PNG, or WEBP without loss for a clip."""
+        from PIL import Image
+
+        file = io.BytesIO()
+        if self.kind == "image":
+            self.picture().save(file, "PNG")
+            return file.getvalue(), ".png"
+        first, *rest = (Image.fromarray(frame) for frame in self.array())
+        duration = round(1000 / (self.fps or 16.0))  # whole milliseconds, so that of 24 frames a second is 42
+        first.save(file, "WEBP", save_all=True, append_images=rest, duration=duration, lossless=True)
+        return file.getvalue(), ".webp"
+
     def _encoded(self) -> bytes:
         if isinstance(self.source, bytes):
             return self.source

@@ -5,14 +5,11 @@ prompt, chosen, rejected, chosen_score, rejected_score, margin and so on. Each p
 however many pairs it is in.
 """
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-from PIL import Image
 
 from ..files import whole_folder
 from ..media import Media
@@ -120,14 +117,7 @@ def _encoded(media: Media) -> tuple[bytes, str]:
         for suffix, (offset, signature) in SIGNATURES.items():
             if content[offset:].startswith(signature):
                 return content, suffix
-    file = io.BytesIO()
-    if media.kind == "image":
-        media.picture().save(file, "PNG")
-        return file.getvalue(), ".png"
-    first, *rest = (Image.fromarray(frame) for frame in media.array())
-    duration = round(1000 / (media.fps or 16.0))
-    first.save(file, "WEBP", save_all=True, append_images=rest, duration=duration, lossless=True)
-    return file.getvalue(), ".webp"
+    return media.lossless()
 
 
 def _pair(folder: Path, line: str, where: str) -> PreferencePair:

@@ -17,6 +17,7 @@ from ..compose import Recipe, combine
 from ..engine.engine import Engine
 from ..loading import Rewards, resolve
 from ..media import Media
+from ..sampling import shown
 from ..types import Sample, Score
 from .sampler import Rows, Sampler
 
@@ -85,10 +86,7 @@ async def _awaited(scores: Awaitable[Sequence[Score]]) -> Sequence[Score]:
 
 
 def _shown(sample: Sample, media: Media, index: int) -> Sample:
-    name = f"{sample.id}#{index}"
-    if media.kind == "video":
-        return replace(sample, id=name, video=media)
-    return replace(sample, id=name, image=media)
+    return shown(sample, media, id=f"{sample.id}#{index}")
 
 
 def _negated(score: Score) -> Score:

@@ -190,16 +190,9 @@ def _saved(out: Path, media: Media, stem: str) -> str:
     """Where the media lies, relative to samples.jsonl; what comes from a file stays there."""
     if isinstance(media.source, Path):
         return str(media.source.resolve())
-    if media.kind == "image":
-        place = Path("pictures") / f"{stem}.png"
-        media.picture().save(out / place)
-        return place.as_posix()
-    from PIL import Image
-
-    place = Path("pictures") / f"{stem}.webp"
-    first, *rest = (Image.fromarray(frame) for frame in media.array())
-    duration = round(1000 / (media.fps or 16.0))
-    first.save(out / place, save_all=True, append_images=rest, duration=duration, lossless=True)
+    data, suffix = media.lossless()
+    place = Path("pictures") / f"{stem}{suffix}"
+    (out / place).write_bytes(data)
     return place.as_posix()
 
 

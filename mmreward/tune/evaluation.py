@@ -7,7 +7,7 @@ best so far.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -20,14 +20,13 @@ from ..generator import Generator
 from ..monitor.alarms import Estimate, OverOptimisation, Plateau
 from ..monitor.pictures import HARMFUL, LARGER, measure
 from ..registry import Reward
-from ..sampling import media, shown, solve
+from ..sampling import encoded, filled, solve
 from ..types import Sample
 from .config import TuneConfig
 from .data import seed_of
 from .grading import Grades, Grading
 from .journal import Timeline
 from .learner import Learner
-from .online import encode
 
 Pictures = tuple[Sequence[int], torch.Tensor]
 """Numbers of prompts, and a picture of each."""
@@ -104,10 +103,8 @@ class Evaluation:
         """Draw one batch and begin to score it; its stills."""
         generator = self._learner.generator
         pixels = self._draw(generator, index)
-        finished = [
-            shown(self._prompts[i], one, id=str(i))
-            for i, one in zip(index, media(pixels, generator.fps), strict=True)
-        ]
+        samples = [replace(self._prompts[i], id=str(i)) for i in index]
+        finished = filled(samples, pixels, generator.fps)
         self._grading.begin(list(index), finished)
         return _stills(pixels)
 
@@ -129,7 +126,7 @@ class Evaluation:
         latents = solve(
             generator,
             generator.noise([seed_of(config.seed, "evaluation", i) for i in index], steps),
-            encode(generator, [self._prompts[i] for i in index]),
+            encoded(generator, [self._prompts[i] for i in index]),
             generator.sigmas(steps),
             generator.guidance if guidance is None else guidance,
         )

@@ -13,7 +13,7 @@ from accelerate.utils import gather_object
 
 from ..generator import Conditioning
 from ..registry import Reward
-from ..sampling import solve
+from ..sampling import encoded, solve
 from ..types import Sample
 from .backprop import align_prop, direct_align, draft, draft_lv, refl, relative
 from .backprop_steps import Outcome, PixelReward
@@ -23,7 +23,7 @@ from .grading import TooManyFailuresError
 from .journal import Timeline
 from .learner import Learner
 from .losses import velocity_mse
-from .online import Metrics, averaged, encode
+from .online import Metrics, averaged
 
 
 class Gradient:
@@ -92,7 +92,7 @@ class Gradient:
         method, generator, rollout = self._method, self._learner.generator, self._config.rollout
         samples = [self._prompts[row.prompt] for row in rows]
         prompts = [sample.prompt for sample in samples]
-        conditioning: Conditioning = encode(generator, samples)
+        conditioning: Conditioning = encoded(generator, samples)
         start = generator.noise([row.start for row in rows], rollout.steps)
         sigmas = generator.sigmas(rollout.steps)
         guidance = generator.guidance if rollout.guidance is None else rollout.guidance

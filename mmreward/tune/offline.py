@@ -14,6 +14,7 @@ from accelerate.utils import gather_object
 
 from ..data.pair_folder import PreferencePair
 from ..generator import Conditioning
+from ..sampling import encoded
 from .config import AdvantageConfig, PreferenceConfig, RolloutConfig, TuneConfig
 from .data import KnownLatents, Row, draw_rows, seed_of, share_out
 from .forward_process import time_sampler
@@ -110,14 +111,12 @@ class Offline:
 
     def _encoded(self, rows: Sequence[Row]) -> Batch:
         pairs = [self._pairs[row.prompt] for row in rows]
-        inputs = [pair.inputs for pair in pairs]
-        prompts = [pair.prompt for pair in pairs]
         with self._learner.autocast():
-            encoded = self._learner.generator.encode(prompts, inputs if any(inputs) else ())
+            conditioning = encoded(self._learner.generator, pairs)
         latents = self._known.of([pair.chosen for pair in pairs] + [pair.rejected for pair in pairs])
         margins = torch.tensor([score_margin(pair) for pair in pairs], device=latents.device)
         preferred = torch.sigmoid(margins / self._method.temperature)
-        return Batch(rows, latents, Conditioning.join([encoded, encoded]), preferred)
+        return Batch(rows, latents, Conditioning.join([conditioning, conditioning]), preferred)
 
     def _learn(self, batch: Batch, number: int, term: int, levels: torch.Tensor) -> Metrics:
         """Back-propagate one micro-batch at one noise level per pair."""

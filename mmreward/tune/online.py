@@ -9,7 +9,7 @@ rest of a round.
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Protocol, cast
 
@@ -18,8 +18,8 @@ import torch
 from accelerate.utils import gather_object
 from numpy.typing import NDArray
 
-from ..generator import Conditioning, Generator
-from ..sampling import media, shown
+from ..generator import Generator
+from ..sampling import encoded, filled
 from ..types import Sample
 from .advantages import Advantages, GroupOptions
 from .aggregate import Embeddings, aggregate, favour_diverse, uncertain
@@ -271,17 +271,15 @@ class Online:
         """Draw one micro-batch and hand it to the rewards, which work while the next one is drawn."""
         begun = time.perf_counter()
         generator = self._learner.generator
-        samples = [self._prompts[row.prompt] for row in rows]
+        samples = [
+            replace(self._prompts[row.prompt], id=str(row.index), group=str(row.group)) for row in rows
+        ]
         with self._learner.autocast():
-            conditioning = encode(generator, samples)
+            conditioning = encoded(generator, samples)
             rollout = roll_out(generator, conditioning, rows, plan)
         with torch.no_grad():
             pixels = generator.decode(rollout.final)
-        drawn = media(pixels, generator.fps)
-        finished = [
-            shown(sample, one, id=str(row.index), group=str(row.group))
-            for sample, row, one in zip(samples, rows, drawn, strict=True)
-        ]
+        finished = filled(samples, pixels, generator.fps)
         self._timeline.add("generate", begun, time.perf_counter())
         index = [row.index for row in rows]
         self._grading.begin(index, finished)
@@ -347,12 +345,6 @@ class Online:
         if self._learner.accelerator.num_processes == 1:
             return own
         return int(sum(gather_object([own])))
-
-
-def encode(generator: Generator, samples: Sequence[Sample]) -> Conditioning:
-    """Conditioning from the samples' prompts and condition media."""
-    inputs = [sample.inputs for sample in samples]
-    return generator.encode([sample.prompt for sample in samples], inputs if any(inputs) else ())
 
 
 def describe(grades: Grades, signal: Signal) -> Metrics:

@@ -1,4 +1,4 @@
-"""What every family of clips must do, each with a tiny random pipeline in the real format."""
+"""Promises of every family of clips, each with a tiny random pipeline in the real format."""
 
 from dataclasses import dataclass
 from typing import Any

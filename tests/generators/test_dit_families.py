@@ -1,4 +1,4 @@
-"""What every family of transformers keeps: rows do not touch each other, gradients arrive, LoRA fits."""
+"""Promises of every family of transformers: rows do not touch each other, gradients arrive, LoRA fits."""
 
 from collections.abc import Callable
 from typing import Any

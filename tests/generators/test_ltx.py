@@ -1,4 +1,4 @@
-"""What is LTX-Video's own: the decoder that denoises, the schedule by length, the pinned first frame."""
+"""LTX-Video's own parts: the decoder that denoises, the schedule by length, the pinned first frame."""
 
 import pytest
 import torch

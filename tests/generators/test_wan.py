@@ -1,4 +1,4 @@
-"""What is Wan's own: its schedulers, its two transformers, its causal VAE and what it refuses."""
+"""Wan's own parts: its schedulers, its two transformers, its causal VAE and its refusals."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What is checked of every family of transformers: the pixels are those of the pipeline it came from."""
+"""Check of every family of transformers: the pixels are those of the pipeline it came from."""
 
 import logging
 from collections.abc import Sequence
