@@ -1,10 +1,11 @@
-"""A run described in YAML: which rewards with which arguments, how they are combined, and the engine's size.
+"""YAML models of a run: rewards with their arguments, the total made of them, and the engine's size.
 
-Keys are checked strictly; an unknown one is refused with the nearest name there is. `assembly` makes what is
-described here.
+Keys are checked strictly; an unknown one is refused with the nearest name there is. Describes and makes
+nothing: rewards are loaded by `loading`, an engine is made by `Engine.from_config`.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -13,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from .compose import Recipe
 from .errors import nearest
+from .shaping_steps import STEPS, AnyStep
 
 Positive = Annotated[int, Field(ge=1)]
 Amount = Annotated[float, Field(ge=0)]
@@ -24,13 +26,31 @@ def _filled(given: Any) -> Any:
     return {name: args or {} for name, args in given.items()} if isinstance(given, Mapping) else given
 
 
-def without_nulls(given: Any) -> Any:
-    """Mappings without the keys whose value is null, at any depth."""
+def without_nulls(given: Any, *, hollow: bool = True) -> Any:
+    """Data without the keys whose value is null, at any depth: Arrow fills structs up that way.
+
+    Args:
+        given: mappings and lists of anything.
+        hollow: keep mappings that are empty, or are so once their nulls are gone; else their keys go as well.
+    """
+    if isinstance(given, list):
+        return [without_nulls(value, hollow=hollow) for value in given]
     if not isinstance(given, Mapping):
         return given
-    return {key: without_nulls(value) for key, value in given.items() if value is not None}
+    kept = {key: without_nulls(value, hollow=hollow) for key, value in given.items() if value is not None}
+    return kept if hollow else {key: value for key, value in kept.items() if value != {}}
 
 
+def _known_step(given: Any) -> Any:
+    if isinstance(given, Mapping) and (name := given.get("name")) not in STEPS:
+        raise ValueError(f"no shaping named {name!r}: {nearest(str(name), STEPS)}")
+    return given
+
+
+ShapingSteps = tuple[
+    Annotated[Annotated[AnyStep, Field(discriminator="name")], BeforeValidator(_known_step)], ...
+]
+"""A list of steps, each {name: ..., options}; see `shaping_steps`."""
 RewardArgs = Annotated[dict[str, dict[str, Any]], BeforeValidator(_filled)]
 """Your name -> arguments, as `resolve` takes them; a name with nothing after it has no arguments."""
 
@@ -42,7 +62,7 @@ class Strict(BaseModel):
 
 
 class GrantConfig(Strict):
-    """What of `cluster.Grant` differs for one network."""
+    """Fields of `cluster.Grant` that differ for one network."""
 
     actors: Positive | None = None
     num_cpus: Amount | None = None
@@ -81,16 +101,23 @@ class ComposeConfig(Strict):
     gates: dict[str, float] = {}
     normalise: Literal["none", "group"] = "none"
     failed: Literal["propagate", "drop"] = "propagate"
+    shaping: ShapingSteps = ()
 
     def build(self) -> Recipe:
-        return Recipe(weights=self.weights, gates=self.gates, normalise=self.normalise, failed=self.failed)
+        return Recipe(
+            weights=self.weights,
+            gates=self.gates,
+            normalise=self.normalise,
+            failed=self.failed,
+            shaping=self.shaping,
+        )
 
 
 class RouteConfig(Strict):
-    """How the samples of one source are scored; `routes.Route` says how the total is made.
+    """Rewards of the samples of one source, by role; `compose.Roles` says how the total is made.
 
-    A key that is null is one that is not there: Arrow fills structs up that way. A single reward without any
-    role is the accuracy.
+    What is watched is scored and reported, and never paid. A key that is null is one that is not there: Arrow
+    fills structs up that way. A single reward without any role is the accuracy.
     """
 
     rewards: RewardArgs = Field(min_length=1)
@@ -101,6 +128,7 @@ class RouteConfig(Strict):
     soft_gates: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
     watch: tuple[str, ...] = ()
     ranges: dict[str, tuple[float, float]] = {}
+    shaping: ShapingSteps = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -149,11 +177,11 @@ def load_yaml(path: str | Path, model: type[M]) -> M:
 
 
 def problems(error: ValidationError, model: type[BaseModel] = Config) -> Iterator[str]:
-    """What is wrong with what `model` was given, key by key, with the nearest names there are."""
+    """Mistakes in what `model` was given, key by key, with the nearest names there are."""
     for problem in error.errors():
         where = ".".join(str(step) for step in problem["loc"])
-        if problem["type"] == "extra_forbidden":
-            names = list(_section(problem["loc"], model).model_fields)
+        if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+            names = list(_keys(_section(problem["loc"], model)))
             yield f"unknown key {where!r}: {nearest(str(problem['loc'][-1]), names)}"
         elif not where and problem["type"] == "value_error":  # of the whole, which is too long to show
             yield str(problem["ctx"]["error"])
@@ -161,25 +189,34 @@ def problems(error: ValidationError, model: type[BaseModel] = Config) -> Iterato
             yield f"{where}: {problem['msg']}, got {problem['input']!r}"
 
 
-def _section(loc: tuple[int | str, ...], model: type[BaseModel]) -> type[BaseModel]:
-    """Whose key is at this place of a `model`: follows the models in its fields' types."""
-    choices: list[type[BaseModel]] = []
+def _section(loc: tuple[int | str, ...], model: type) -> type:
+    """The model that a key at this place belongs to: follows the models in the types of a `model`'s
+    fields."""
+    choices: list[type] = []
     for step in loc[:-1]:
-        if str(step) in model.model_fields:
-            inner = _models(model.model_fields[str(step)].annotation)
+        keys = _keys(model)
+        if str(step) in keys:
+            inner = _models(keys[str(step)])
             model = inner[0] if inner else model
             choices = inner
-        else:  # the tag of a union, or the key of a mapping
-            tagged = [one for one in choices if _has_tag(one, str(step))]
+        else:  # the tag of a union, the key of a mapping, or the place in a list
+            tagged = [choice for choice in choices if _has_tag(choice, str(step))]
             model = tagged[0] if tagged else model
     return model
 
 
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+def _keys(model: type) -> dict[str, Any]:
+    """Key -> type of a pydantic model, or of a dataclass that pydantic checks."""
+    if is_dataclass(model):
+        return {field.name: field.type for field in fields(model)}
+    return {name: field.annotation for name, field in model.model_fields.items()}  # type: ignore[attr-defined]
+
+
+def _models(annotation: Any) -> list[type]:
+    if isinstance(annotation, type) and (issubclass(annotation, BaseModel) or is_dataclass(annotation)):
         return [annotation]
     return [model for inner in get_args(annotation) for model in _models(inner)]
 
 
-def _has_tag(model: type[BaseModel], tag: str) -> bool:
-    return any(tag in get_args(field.annotation) for field in model.model_fields.values())
+def _has_tag(model: type, tag: str) -> bool:
+    return any(tag in get_args(annotation) for annotation in _keys(model).values())

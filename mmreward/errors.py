@@ -43,7 +43,7 @@ class Unscorable(ValueError):  # noqa: N818 - reads as what it says at the raise
 
 
 def nearest(given: str, known: Iterable[str], *, otherwise: str = "there are", limit: int = 1) -> str:
-    """The end of a message about an unknown name: "did you mean 'iou'?", or all known names where none is near.
+    """Ending of a message about an unknown name: "did you mean 'iou'?", or all names where none is near.
 
     Args:
         given: what was asked for.

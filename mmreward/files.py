@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, so that a killed run leaves nothing half written behind."""
+"""Atomic writes: files and folders that appear whole or not at all, whenever a run is killed."""
 
 import os
 import shutil

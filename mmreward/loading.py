@@ -1,4 +1,4 @@
-"""From a reward's name and arguments to a reward, here or in another interpreter."""
+"""Loading: a reward from its name and arguments, here or in another interpreter."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -48,8 +48,8 @@ def load(
     from pydantic import ConfigDict, validate_call  # a tenth of a second that `mmreward list` does not pay
 
     with noted() as networks:
-        made = validate_call(config=ConfigDict(arbitrary_types_allowed=True))(entry.factory)(**args)
-    fn, tensor_fn = made if entry.info.differentiable else (made, None)
+        loaded = validate_call(config=ConfigDict(arbitrary_types_allowed=True))(entry.factory)(**args)
+    fn, tensor_fn = loaded if entry.info.differentiable else (loaded, None)
     info = replace(entry.info, differentiable=tensor_fn is not None)
     if not inspect.iscoroutinefunction(fn):
         raise ValueError(f"the factory of {name!r} must return an async function, not {type(fn).__name__}")
@@ -58,7 +58,7 @@ def load(
 
 
 def resolve(rewards: Rewards) -> dict[str, Reward]:
-    """Give every reward a name of its own: the mapping's keys, or the rewards' own names.
+    """Rewards by a name of their own: the mapping's keys, or the rewards' own names.
 
     In a mapping's arguments, `reward` names the reward when the key is a name of yours, `columns` maps fields
     of Sample to keys of `meta`, and `python` names the interpreter it runs in, as for `load`.
@@ -74,10 +74,10 @@ def resolve(rewards: Rewards) -> dict[str, Reward]:
         return {name: _resolve_one(name, given) for name, given in rewards.items()}
     resolved: dict[str, Reward] = {}
     for given in rewards:
-        one = given if isinstance(given, Reward) else load(given)
-        if one.info.name in resolved:
-            raise ValueError(f"{one.info.name} is given twice: pass a mapping to give each its own name")
-        resolved[one.info.name] = one
+        loaded = given if isinstance(given, Reward) else load(given)
+        if loaded.info.name in resolved:
+            raise ValueError(f"{loaded.info.name} is given twice: pass a mapping to give each its own name")
+        resolved[loaded.info.name] = loaded
     return resolved
 
 

@@ -1,4 +1,5 @@
-"""One picture or clip: decoded when needed, named by its content. Knows nothing of models or preprocessing.
+"""Media: one picture or clip, decoded when needed, named by its content. Knows nothing of models or
+preprocessing.
 
 Colour rules, the same for every reward: EXIF rotation is applied, alpha is laid over white, every other mode
 becomes RGB. Float pixels are fractions of full scale and must lie in [0, 1]. A tensor on a GPU stays there.
@@ -69,7 +70,7 @@ class Media:
     def key(self) -> str:
         """Hash of the content: of the encoded bytes when there are some, else of shape, type and pixels.
 
-        Of a tensor on a GPU it is another hash, computed there; see `tensors.content_key`.
+        Of a tensor on a GPU it is another hash, computed there; see `media_tensors.content_key`.
         """
         kind = self.kind if self.given_fps is None else f"{self.kind}{self.given_fps:g}"
         if _is_tensor(self.source) and self.source.device.type != "cpu":
@@ -87,8 +88,8 @@ class Media:
         return digest.hexdigest()
 
     def content(self) -> "bytes | np.ndarray[Any, np.dtype[Any]]":
-        """Encoded bytes where there are some, else the pixels as given, channels last: another `Media` made
-        of it is equal to this one."""
+        """The encoded bytes of a path or bytes, else the pixels as given, channels last; a `Media` of either is
+        equal to this one."""
         return self._encoded() if isinstance(self.source, Path | bytes) else self._array()
 
     @cached_property
@@ -124,7 +125,7 @@ class Media:
 
     @cached_property
     def frames(self) -> int:
-        """How many frames a video has, from the header where it says; 1 for an image."""
+        """Number of frames of a video, from the header where it says; 1 for an image."""
         if self.kind == "image":
             return 1
         if not isinstance(self.source, Path | bytes):
@@ -192,7 +193,7 @@ class Media:
             raise Unscorable(f"cannot read {str(self.source)[:200]}: {error.strerror}") from None
 
     def _is_stream(self) -> bool:
-        """Whether the bytes are a video container rather than something Pillow opens."""
+        """True where the bytes are a video container rather than something Pillow opens."""
         if self.kind != "video":
             return False
         head = self._encoded()[:16]
@@ -249,7 +250,7 @@ def _is_tensor(source: Any) -> "TypeGuard[torch.Tensor]":
 
 
 def _may_be_rotated(picture: "Image.Image") -> bool:
-    """Whether it is worth asking Pillow, which decodes the whole of a PNG to look behind the pixels."""
+    """False where the bytes alone rule a rotation out: to look for one Pillow decodes the whole of a PNG."""
     data = cast(Any, picture).fp.getvalue()
     return picture.format != "PNG" or any(mark in data for mark in PNG_EXIF)
 

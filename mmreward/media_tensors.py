@@ -1,4 +1,4 @@
-"""Pixels that are a tensor: brought to uint8 RGB and named by content where they lie.
+"""Media that is a tensor: brought to uint8 RGB, and named by content, on its own device.
 
 A generator's pictures stay on its device: sixteen bytes of a hash and two numbers of a range check leave it.
 The rules are those of `media` for arrays.

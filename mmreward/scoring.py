@@ -1,6 +1,7 @@
-"""From samples and rewards to scores: which calls to make, and what becomes of a failure.
+"""Scoring: every sample by every reward, with a failure as the status and note of its own row.
 
-Runs on the engine's loop, and knows nothing of networks or batches.
+Point rewards take a sample, pair rewards play a tournament within each group, group rewards take the group
+whole. Runs on the engine's loop, and knows nothing of networks or batches.
 """
 
 import asyncio
@@ -57,7 +58,7 @@ async def score_all(
 
 
 async def score_one(sample: Sample, reward: Reward) -> Score:
-    """One sample by one point reward, for rewards that are made of others; a failure becomes a Score."""
+    """Score one sample by one point reward, for rewards that combine others; a failure becomes a Score."""
     return (await _evaluate(reward, [reward.view(sample)], None))[0]
 
 
@@ -153,7 +154,7 @@ async def _guarded(reward: Reward, samples: Sample | tuple[Sample, ...], timeout
 
 
 def failure(error: BaseException, timeout: float | None) -> Score:
-    """What an exception from a reward says about its rows."""
+    """The Score of the rows of a reward that raised this exception."""
     while isinstance(error, ExceptionGroup):  # a reward that awaits its calls in a TaskGroup
         error = error.exceptions[0]
     if isinstance(error, Unscorable):

@@ -1,36 +1,95 @@
-"""Trust-GRPO (SophiaVL-R1, arXiv:2505.17018): a thinking reward that counts less where it misleads, and less
-and less. Pure functions over scores.
+"""Shaping: what a right answer earns on top, or loses, for how it was reached and how long it is.
 
-A judge that likes the reasoning of wrong answers better than that of right ones is not to be trusted on that
-prompt. To see that, it must have judged both, so no response is spared the judge here.
+Pure functions over columns of scores, one per published method; `shaping_steps` makes them options of
+`compose:` and `routes:` in YAML.
+
+- Trust (SophiaVL-R1): a thinking reward that counts less where it prefers the reasoning of wrong answers, and
+  less and less as training goes on. To see that preference the judge must have graded wrong answers too.
+- Bonuses (Video-VER, R1-Reward): for evidence, for consistency; a wrong answer never earns any.
+- Hybrids (HARMO): a rule where it can decide and a model where it cannot. Which of the two is a property of
+the
+  question: were it one of the response, a policy could pick the softer judge by writing what the rule cannot
+      read.
+- Brevity (the cosine reward, Kimi k1.5): short right answers above long ones. What is wrong stays wrong: no
+  length makes it worth more than nothing.
+
+A failed accuracy fails the result. What a failed judge does is said by `failed`, as in `compose`: "propagate"
+fails the result, "drop" leaves the bonus out. Knows nothing of how accuracy is scored.
 """
 
-# FOLDED mmreward/shaping/bonuses.py: What a right answer earns on top for how it was reached: grounded in evidence, consistent with its
-# reasoning. Pure functions over scores; a wrong answer never earns any of it.
-#
-# An accuracy that failed fails the outcome. A judge that failed does what `failed` says, as in `compose`:
-# "propagate" fails the outcome, "drop" leaves the bonus out.
-#
-# FOLDED mmreward/shaping/brevity.py: Short right answers above long ones, as a pure function over scores of accuracy.
-#
-# Knows nothing of how accuracy is scored. What is wrong stays wrong: no length makes it worth more than
-# nothing.
-#
-# FOLDED mmreward/shaping/hybrid.py: A rule where it can decide, a model where it cannot, and a price on length within a group.
-#
-# After HARMO ("Beyond Monolithic Rewards", arXiv:2510.05283), whose own formulas are not published in code.
-# Whether a rule can decide is a property of the question. Were it one of the response, a policy could pick the
-# softer judge by writing what the rule cannot read.
-#
-
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import get_args
+from typing import Any, Literal
 
-from .compose import Policy, by_group
-from .rewards.rules.form import falling
+from .compose import Policy, by_group, check_policy
+from .errors import Unscorable
 from .types import Score
+
+# --- What is read off a response and its row ---
+
+LengthUnit = Literal["tokens", "words", "characters"]
+Curve = Literal["cosine", "linear"]
+
+
+def length_of(text: str, meta: Mapping[str, Any], unit: LengthUnit) -> int:
+    """Length of a response; tokens are counted by the trainer, which has the tokenizer, in `meta["tokens"]`.
+
+    Raises:
+        Unscorable: "missing" when tokens are wanted and not given, or given as no whole number of at least 0.
+    """
+    if unit == "words":
+        return len(text.split())
+    if unit == "characters":
+        return len(text)
+    tokens = meta.get("tokens")
+    if isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 0:
+        raise Unscorable(
+            f'meta["tokens"] is {tokens!r}: give the number of tokens of the response, or count its words',
+            "missing",
+        )
+    return tokens
+
+
+def falling(length: float, limit: float, span: float, curve: Curve = "cosine") -> float:
+    """1 up to limit - span, 0 from limit on, and falling in between: half a cosine wave, or a straight line.
+
+    Clamped, so a response beyond the limit gains nothing back. With span = limit and "cosine" it is the
+    cosine of arXiv:2502.03373 on [0, 1]; with "linear" it is DAPO's soft overlong punishment
+    (arXiv:2503.14476) plus 1, span being its cache.
+    """
+    over = min(max((length - limit + span) / span, 0.0), 1.0)
+    return 1 - over if curve == "linear" else (1 + math.cos(math.pi * over)) / 2
+
+
+def progress_of(meta: Mapping[str, Any]) -> float:
+    """Progress of training, 0 to 1: `meta["progress"]`, else `meta["step"] / meta["total_steps"]`, cut at 1.
+
+    Raises:
+        Unscorable: "missing" when there is neither, since a guess would train at the wrong threshold; "error"
+            when they are no such numbers.
+    """
+    if meta.get("progress") is not None:
+        return _share(meta["progress"], 1.0, "progress")
+    if meta.get("step") is None or meta.get("total_steps") is None:
+        raise Unscorable(
+            'the schedule needs meta["progress"] in [0, 1], or meta["step"] and meta["total_steps"]',
+            "missing",
+        )
+    return _share(meta["step"], meta["total_steps"], "step / total_steps")
+
+
+def _share(part: Any, whole: Any, name: str) -> float:
+    try:
+        share = float(part) / float(whole)
+    except (TypeError, ValueError, ZeroDivisionError):
+        share = math.nan
+    if not 0 <= share < math.inf:
+        raise Unscorable(f"{name} is {part!r} of {whole!r}, not a share from 0 to 1")
+    return min(share, 1.0)
+
+
+# --- Trust ---
 
 ALPHA = 0.3
 """The paper's weight of the thinking reward at the first step."""
@@ -46,105 +105,70 @@ def trust_weight(right: Sequence[float], wrong: Sequence[float]) -> float:
     return math.exp(min(0.0, fmean(right) - fmean(wrong)))
 
 
-def annealed(step: int, total_steps: int, alpha: float = ALPHA) -> float:
-    """alpha * exp(-step / total_steps): from alpha down to alpha / e.
+def annealed(progress: float, alpha: float = ALPHA) -> float:
+    """alpha * exp(-progress): from alpha at the first step down to alpha / e at the last.
 
     Raises:
-        ValueError: total_steps below 1, or a negative step.
+        ValueError: a progress outside [0, 1].
     """
-    if total_steps < 1 or step < 0:
-        raise ValueError(f"step {step} of {total_steps}: steps count from 0, and there is at least 1")
-    return alpha * math.exp(-step / total_steps)
+    if not 0 <= progress <= 1:
+        raise ValueError(f"progress is {progress}; it lies in [0, 1]")
+    return alpha * math.exp(-progress)
 
 
 def trusted(
-    outcome: Sequence[Score],
+    accuracy: Sequence[Score],
     thinking: Sequence[Score],
     groups: Sequence[str | None],
+    progress: Sequence[float],
     *,
-    step: int,
-    total_steps: int,
     alpha: float = ALPHA,
     right: float = 0.5,
 ) -> list[Score]:
-    """outcome + trust * alpha * exp(-step / total_steps) * thinking, with one trust per group.
+    """accuracy + trust * alpha * exp(-progress) * thinking, with one trust per group (Trust-GRPO of
+    SophiaVL-R1, arXiv:2505.17018).
 
-    Range: 0 to 1 + alpha for both rewards in [0, 1]. `parts` holds the outcome, the summand and the trust.
-    Where one of the two failed the sum fails the same way, and neither enters the trust.
+    Range: 0 to 1 + alpha for both rewards in [0, 1]. `parts` holds the accuracy, the summand and the trust.
+    Where one of the two failed the sum fails the same way, and neither enters the trust. The paper's code
+    does not judge wrong answers, and counts them as a thinking reward of 0; its trust is 1 whatever the judge
+    thinks of them.
 
     Args:
-        outcome: of every sample, such as an accuracy.
+        accuracy: of every sample.
         thinking: scores of the reward `thinking`, of right and wrong responses alike.
         groups: the GRPO group of each.
-        step, total_steps: of training.
+        progress: how far training is, 0 to 1, of each.
         alpha: 0.3 in the paper.
-        right: outcomes from here up count as right; 0.5 in the paper.
+        right: accuracies from here up count as right; 0.5 in the paper.
 
     Raises:
-        ValueError: columns of unequal length, or as `annealed` and `grouping.by_group`.
+        ValueError: columns of unequal length, or as `annealed` and `compose.by_group`.
     """
-    scale = annealed(step, total_steps, alpha)
-    members = _members(outcome, thinking, groups)
-    weights = {}
-    for group, rows in members.items():
-        judged = [row for row in rows if outcome[row].ok and thinking[row].ok]
-        good = [thinking[row].value for row in judged if outcome[row].value >= right]
-        bad = [thinking[row].value for row in judged if outcome[row].value < right]
-        weights[group] = trust_weight(good, bad)
+    if not len(accuracy) == len(thinking) == len(progress):
+        raise ValueError(
+            f"{len(accuracy)} accuracies, {len(thinking)} thinking rewards, {len(progress)} of the progress"
+        )
+    trust = {}
+    for group, rows in by_group(groups, len(accuracy)).items():
+        judged = [row for row in rows if accuracy[row].ok and thinking[row].ok]
+        good = [thinking[row].value for row in judged if accuracy[row].value >= right]
+        bad = [thinking[row].value for row in judged if accuracy[row].value < right]
+        trust[group] = trust_weight(good, bad)
     return [
-        _sum(given, thought, weights[str(group)], scale)
-        for given, thought, group in zip(outcome, thinking, groups, strict=True)
+        _with_thinking(given, graded, trust[str(group)], annealed(done, alpha))
+        for given, graded, group, done in zip(accuracy, thinking, groups, progress, strict=True)
     ]
 
 
-def sophia_vl_trusted(
-    outcome: Sequence[Score],
-    thinking: Sequence[Score],
-    groups: Sequence[str | None],
-    *,
-    step: int,
-    total_steps: int = 500,
-) -> list[Score]:
-    """What SophiaVL-R1's code computes, for comparison; its trust is inert for answers that are right or
-    wrong.
-
-    A response with an outcome below 0.2 is not judged and counts as a thinking reward of 0. So wrong answers
-    have a mean of 0, below that of right ones, and the trust is 1 whatever the judge thinks of wrong ones.
-    Groups whose outcomes are all from 0.9 up, or all up to 0.1, get no thinking reward at all. A failed
-    judge counts as 0, as there.
-    """
-    scale = annealed(step, total_steps)
-    results: list[Score] = list(outcome)
-    for rows in _members(outcome, thinking, groups).values():
-        seen = {row: _unjudged_is_zero(outcome[row], thinking[row]) for row in rows if outcome[row].ok}
-        values = [outcome[row].value for row in seen]
-        flat = bool(values) and (min(values) >= 0.9 or max(values) <= 0.1)
-        good = [grade for row, grade in seen.items() if outcome[row].value >= 0.5]
-        bad = [grade for row, grade in seen.items() if outcome[row].value < 0.5]
-        trust = 0.0 if flat else trust_weight(good, bad)
-        for row, grade in seen.items():
-            results[row] = _sum(outcome[row], Score(grade), trust, scale)
-    return results
-
-
-def _unjudged_is_zero(outcome: Score, thinking: Score) -> float:
-    return thinking.value if outcome.value >= 0.2 and thinking.ok else 0.0
-
-
-def _sum(outcome: Score, thinking: Score, trust: float, scale: float) -> Score:
-    for name, score in (("outcome", outcome), ("thinking", thinking)):
+def _with_thinking(accuracy: Score, thinking: Score, trust: float, scale: float) -> Score:
+    for name, score in (("accuracy", accuracy), ("thinking", thinking)):
         if not score.ok:
-            return Score.failed(score.status, f"{name}: {score.note}", score.parts)
+            return _failed(name, score)
     extra = trust * scale * thinking.value
-    return Score(outcome.value + extra, {"outcome": outcome.value, "thinking": extra, "trust": trust})
+    return Score(accuracy.value + extra, {"accuracy": accuracy.value, "thinking": extra, "trust": trust})
 
 
-def _members(
-    outcome: Sequence[Score], thinking: Sequence[Score], groups: Sequence[str | None]
-) -> dict[str, list[int]]:
-    if len(outcome) != len(thinking):
-        raise ValueError(f"{len(outcome)} outcomes and {len(thinking)} thinking rewards")
-    return by_group(groups, len(outcome))
+# --- Bonuses ---
 
 
 def evidence_bonus(
@@ -170,7 +194,7 @@ def evidence_bonus(
     Raises:
         ValueError: columns of unequal length, or an unknown policy.
     """
-    _check(failed)
+    check_policy(failed)
     results = []
     for given, shown in zip(accuracy, evidence, strict=True):
         matters = given.ok and given.value >= right
@@ -204,7 +228,7 @@ def consistent(
     Raises:
         ValueError: columns of unequal length, an unknown policy, or a weight outside [0, 1].
     """
-    _check(failed)
+    check_policy(failed)
     if not 0 <= weight <= 1:
         raise ValueError(f"weight is {weight}; it lies in [0, 1]")
     results = []
@@ -220,13 +244,39 @@ def consistent(
     return results
 
 
-def _check(failed: str) -> None:
-    if failed not in get_args(Policy):
-        raise ValueError(f"failed is one of {', '.join(get_args(Policy))}, not {failed!r}")
+# --- Hybrids ---
 
 
-def _failed(name: str, score: Score) -> Score:
-    return Score.failed(score.status, f"{name}: {score.note}", score.parts)
+def hybrid(rule: Sequence[Score], model: Sequence[Score], confidence: Sequence[float]) -> list[Score]:
+    """confidence * rule + (1 - confidence) * model, per sample; both in the same range, which it keeps.
+
+    A score of weight 0 is not looked at, so its failure makes no difference; any other failure fails the
+    outcome. `parts` holds both summands and the confidence.
+
+    Args:
+        rule: of a verifier.
+        model: of a reward model or judge.
+        confidence: how far the rule can decide this question, from 0 (open-ended) to 1 (verifiable).
+
+    Raises:
+        ValueError: columns of unequal length, or a confidence outside [0, 1].
+    """
+    results = []
+    for row, (ruled, judged, share) in enumerate(zip(rule, model, confidence, strict=True)):
+        if not 0 <= share <= 1:
+            raise ValueError(f"the confidence of sample {row} is {share}; it lies in [0, 1]")
+        needed = {"rule": (ruled, share), "model": (judged, 1 - share)}
+        broken = {name: score for name, (score, weight) in needed.items() if weight and not score.ok}
+        if broken:
+            name, score = next(iter(broken.items()))
+            results.append(_failed(name, score))
+            continue
+        parts = {name: weight * score.value if weight else 0.0 for name, (score, weight) in needed.items()}
+        results.append(Score(sum(parts.values()), {**parts, "confidence": share}))
+    return results
+
+
+# --- Brevity ---
 
 
 def length_scaled(
@@ -238,7 +288,8 @@ def length_scaled(
     wrong: tuple[float, float] = (-0.5, 0.0),
     threshold: float = 0.5,
 ) -> list[Score]:
-    """The cosine length reward (arXiv:2502.03373), by which wrong answers should rather be long than short.
+    """The cosine length reward (arXiv:2502.03373): short right answers above long ones, long wrong ones above
+    short.
 
     A right answer goes from right[0] at length 0 to right[1] at the limit and beyond, a wrong one from
     wrong[0] to wrong[1]. A failed score stays failed. `parts` are the accuracy, the length and the cosine
@@ -276,42 +327,13 @@ def _scaled(score: Score, length: float, kept: float, worth: tuple[float, float]
     return Score(long + (short - long) * kept, parts, note=score.note)
 
 
-def hybrid(rule: Sequence[Score], model: Sequence[Score], confidence: Sequence[float]) -> list[Score]:
-    """confidence * rule + (1 - confidence) * model, per sample; both in the same range, which it keeps.
-
-    A score of weight 0 is not looked at, so its failure makes no difference; any other failure fails the
-    outcome. `parts` holds both summands and the confidence.
-
-    Args:
-        rule: of a verifier.
-        model: of a reward model or judge.
-        confidence: how far the rule can decide this question, from 0 (open-ended) to 1 (verifiable).
-
-    Raises:
-        ValueError: columns of unequal length, or a confidence outside [0, 1].
-    """
-    results = []
-    for row, (ruled, judged, share) in enumerate(zip(rule, model, confidence, strict=True)):
-        if not 0 <= share <= 1:
-            raise ValueError(f"the confidence of sample {row} is {share}; it lies in [0, 1]")
-        needed = {"rule": (ruled, share), "model": (judged, 1 - share)}
-        broken = {name: score for name, (score, weight) in needed.items() if weight and not score.ok}
-        if broken:
-            name, score = next(iter(broken.items()))
-            results.append(Score.failed(score.status, f"{name}: {score.note}", score.parts))
-            continue
-        parts = {name: weight * score.value if weight else 0.0 for name, (score, weight) in needed.items()}
-        results.append(Score(sum(parts.values()), {**parts, "confidence": share}))
-    return results
-
-
 def length_shares(
     lengths: Sequence[float], accuracy: Sequence[Score], groups: Sequence[str | None], *, right: float = 0.5
 ) -> list[float]:
-    """How each response's length compares in its group: from 0.5 for the shortest to -0.5 for the longest.
+    """Lengths compared within a group: from 0.5 for the shortest response to -0.5 for the longest.
 
-    0.5 - (length - shortest) / (longest - shortest), and at most 0 for a wrong answer, so that short and
-    wrong earns nothing (Kimi k1.5, arXiv:2501.12599). 0 where all lengths are equal, and for a failed
+    It is 0.5 - (length - shortest) / (longest - shortest), and at most 0 for a wrong answer, so that short
+    and wrong earns nothing (Kimi k1.5, arXiv:2501.12599). 0 where all lengths are equal, and for a failed
     accuracy. Add it with a weight below the worth of being right.
 
     Args:
@@ -338,3 +360,7 @@ def length_shares(
         share = 0.5 - (length - low) / (high - low) if high > low and given.ok else 0.0
         shares.append(share if given.ok and given.value >= right else min(0.0, share))
     return shares
+
+
+def _failed(name: str, score: Score) -> Score:
+    return Score.failed(score.status, f"{name}: {score.note}", score.parts)

@@ -1,4 +1,7 @@
-"""What a sample, a score and a reward are. Knows nothing of networks, batches or files' contents."""
+"""Core types: Sample, Score, RewardInfo, and the checks of a sample before it is scored.
+
+Knows nothing of networks, batches or files' contents.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -48,7 +51,7 @@ class Sample:
 
 
 SHOWN = {"shown": "image or video"}
-"""How a need that is no field is called."""
+"""Words for a need that is no field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +89,14 @@ class Score:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RewardInfo:
-    """What is true of a reward whatever its arguments.
+    """Facts about a reward that hold whatever its arguments.
 
     Args:
         name: how it is loaded.
         needs: the fields of `Sample` that must be filled; "shown" is an image or a video.
         range: the closed interval of its values; a value outside becomes status "out_of_range".
         higher_is_better: the direction.
-        arity: "point" takes one sample, "pair" two (asked in both orders), "group" a whole group.
+        arity: "point" takes one sample, "pair" two (in both orders), "group" a whole group.
         differentiable: whether it offers `score_tensor`, with some arguments at least; a loaded reward's own
             info says whether it does with the arguments it was given.
         uses_prompt: whether the prompt changes the score.
@@ -128,7 +131,7 @@ refused, and of a longer response the end is taken."""
 
 
 def lacking(sample: Sample, needs: Sequence[str]) -> str:
-    """Why the sample cannot be scored by a reward with these needs; empty when it can."""
+    """Reason why the sample cannot be scored by a reward with these needs; empty when it can."""
     values = {name: getattr(sample, name) for name in needs}
     # A response of no words is one, and a bad one.
     empty = [
@@ -148,7 +151,7 @@ def lacking(sample: Sample, needs: Sequence[str]) -> str:
 
 
 def oversized(sample: Sample) -> str:
-    """Why the sample's prompt is refused; empty when it is not."""
+    """Reason why the sample's prompt is refused; empty when it is not."""
     if isinstance(sample.prompt, str) and len(sample.prompt) > MAX_TEXT:
         return f"prompt has {len(sample.prompt)} characters; the limit is {MAX_TEXT}"
     return ""

@@ -1,4 +1,5 @@
-"""Rewards for trainers: trl, verl, easyr1, ms_swift and openrlhf, each in the form that one calls.
+"""Rewards for trainers: one file per trainer (trl, verl, easyr1, ms_swift, openrlhf), see the README.
 
-No trainer is imported here or by any of them: what is called is known from the call alone.
+`rows` makes samples of a trainer's columns, `scorer` makes totals of samples; what is left to a file is its
+trainer's form of a call. No trainer is imported here, except by `trl_gate`, which is a trainer.
 """

@@ -3,9 +3,9 @@
     worker.reward.reward_function: /path/to/mmreward/adapters/easyr1.py:compute_score
     worker.reward.reward_function_kwargs: {rewards: routes.yaml}
 
-EasyR1 hands on the response, its length and the ground truth, and nothing else: source, verifier, sizes and
-so on ride in the ground truth, as the JSON envelope of `rows.opened`. It also does not say how far the
-training is. The file is executed on its own, hence no relative imports; `REWARD_TYPE` belongs to
+EasyR1 hands on the response, its length and the ground truth, and nothing else: source, verifier, sizes,
+group and so on ride in the ground truth, as the JSON envelope of `rows.opened`. It also does not say how far
+the training is. The file is executed on its own, hence no relative imports; `REWARD_TYPE` belongs to
 `compute_score`, and a sequential function is a file of two lines:
 
     from mmreward.adapters.easyr1 import compute_one as compute_score
@@ -36,7 +36,7 @@ def compute_score(
         reward_inputs: {"response", "response_length", "ground_truth"} each.
         rewards: a path, a name, a mapping, or a `Scorer`; nothing where every envelope has its own route.
         weights: of several rewards.
-        failed: what a failed score is; see `numbers.Failed`.
+        failed: what a failed score is; see `scorer.Failed`.
         timeout: seconds one score may take.
 
     Raises:
@@ -44,12 +44,24 @@ def compute_score(
         RuntimeError: a score failed, and `failed` is "raise".
     """
     scorer = shared(rewards, weights, timeout)
-    rows = [{"response": one["response"], "ground_truth": one["ground_truth"]} for one in reward_inputs]
+    rows = [
+        {
+            "response": given["response"],
+            "ground_truth": given["ground_truth"],
+            "tokens": given.get("response_length"),
+        }
+        for given in reward_inputs
+    ]
     return [_named(row) for row in flat(scorer, scorer.score(batch_of(rows)), failed)]
 
 
 def compute_one(reward_input: Mapping[str, Any], **options: Any) -> dict[str, float]:
-    """`compute_score` for one response, with the same options."""
+    """`compute_score` for one response, with the same options.
+
+    Raises:
+        ValueError: as there, or a total that compares responses.
+    """
+    shared(options.get("rewards"), options.get("weights"), options.get("timeout")).check_single()
     return compute_score([reward_input], **options)[0]
 
 

@@ -1,4 +1,4 @@
-"""For ms-swift (seen at 0431a5d): a class as it wants an outcome reward model.
+"""For ms-swift (seen at 0431a5d): a class in the form of its outcome reward models.
 
     # plugin.py, given as --external_plugins plugin.py --reward_funcs mmreward
     from swift.rewards import orms      # in 3.x: from swift.plugin import orms
@@ -41,9 +41,9 @@ def orm(
         def __init__(self, args: Any = None, **_: Any) -> None:
             self.args = args
 
-        def __call__(self, completions: Sequence[str], **told: Any) -> list[float | None]:
-            messages = told.pop("messages", [""] * len(completions))
-            return grade(completions=list(completions), prompts=messages, **told)
+        def __call__(self, completions: Sequence[str], **row_columns: Any) -> list[float | None]:
+            messages = row_columns.pop("messages", [""] * len(completions))
+            return grade(completions=list(completions), prompts=messages, **row_columns)
 
     Orm.__name__ = Orm.__qualname__ = name
     return Orm

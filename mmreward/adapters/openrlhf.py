@@ -4,9 +4,9 @@
     from mmreward.adapters.openrlhf import reward
     reward_func = reward("routes.yaml")
 
-or `--remote_rm_url http://HOST:8192/get_reward`, which `mmreward serve` answers. A query is
-the prompt and the response in one text, with special tokens; a label is the target or an envelope (see
-`rows.opened`).
+or `--remote_rm_url http://HOST:8192/get_reward`, which `mmreward serve` answers. A query is the prompt and
+the response in one text, with special tokens; a label is the target or an envelope (see `rows.opened`), in
+which `source`, `group` and so on ride.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +32,7 @@ def reward(
     Args:
         rewards: see `Scorer`.
         weights: of several rewards.
-        failed: what a failed score is; see `numbers.Failed`.
+        failed: what a failed score is; see `scorer.Failed`.
         timeout: seconds one score may take.
 
     Raises:
@@ -45,9 +45,9 @@ def reward(
     ) -> dict[str, Any]:
         from torch import tensor
 
-        told = answered(flat(scorer, scorer.score(query_batch(queries, prompts, labels)), failed))
-        logs = {name: tensor(values) for name, values in told.pop("extra_logs").items()}
-        return {name: tensor(values) for name, values in told.items()} | {"extra_logs": logs}
+        answer = answered(flat(scorer, scorer.score(query_batch(queries, prompts, labels)), failed))
+        logs = {name: tensor(values) for name, values in answer.pop("extra_logs").items()}
+        return {name: tensor(values) for name, values in answer.items()} | {"extra_logs": logs}
 
     return reward_func
 
@@ -71,7 +71,7 @@ def query_batch(queries: Sequence[str], prompts: Sequence[str], labels: Sequence
 
 
 def response_of(query: str, prompt: str) -> str:
-    """What follows the prompt, without the special tokens at its end."""
+    """The query without its prompt and without the special tokens at its end."""
     response = query.removeprefix(prompt)
     while end := next((end for end in ENDS if response.rstrip().endswith(end)), ""):
         response = response.rstrip().removesuffix(end)

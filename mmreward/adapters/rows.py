@@ -1,4 +1,4 @@
-"""From a trainer's columns to samples. Knows no trainer and no reward."""
+"""Rows of a trainer's columns as samples. Knows no trainer and no reward."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..config import without_nulls
 from ..data import vtriune
 from ..data.rows import sample_of
 from ..types import Sample
@@ -14,7 +15,7 @@ ALIASES = {
     "target": ("target", "answer", "solution"),
     "source": ("source", "data_source"),
 }
-"""Where a field is looked for if the trainer's user says nothing; the first column that is there counts."""
+"""Field -> columns it is taken from where the trainer's user names none; the first that is there counts."""
 TAKEN = ("prompt", "response", "image", "video", "inputs", "steps", "target", "source", "group")
 """Fields of Sample that a column may fill; all other columns go into `meta`."""
 
@@ -24,7 +25,7 @@ VERSION = 1
 
 
 class Batch(NamedTuple):
-    """Rows on their way to a score: samples in order, and what is wrong with those that cannot be one."""
+    """Rows of one call: samples in order, and by row number the reason why a row could not become one."""
 
     samples: list[Sample]
     problems: dict[int, str]
@@ -62,11 +63,11 @@ def sample_of_row(row: Mapping[str, Any], name: str, columns: Mapping[str, str])
     Raises:
         ValueError: text that is not JSON, a column of the wrong type, or as `vtriune.columns_of`.
     """
-    left = present(row)
-    asked = left.get("prompt")
-    if not isinstance(asked, str):
+    left = without_nulls(row)
+    prompt = left.get("prompt")
+    if not isinstance(prompt, str):
         # V-Triune, verl and ms-swift write a picture's place into the text.
-        left["prompt"] = spoken(asked or (), "user").replace("<image>", "").strip()
+        left["prompt"] = spoken(prompt or (), "user").replace("<image>", "").strip()
     if vtriune.is_record(left):
         left = vtriune.columns_of(left)
     left.pop("id", None)
@@ -76,7 +77,7 @@ def sample_of_row(row: Mapping[str, Any], name: str, columns: Mapping[str, str])
     if "ground_truth" in left:
         left |= opened(left.pop("ground_truth"))
     record = {field: _taken(left, field) for field in TAKEN}
-    _put_pictures(record, left.pop("images", None), asked)
+    _put_pictures(record, left.pop("images", None), prompt)
     own = _mapping(left.pop("meta", None), "meta")
     route = _route(left)
     meta = {**left, **own, **({} if route is None else {"route": route})}
@@ -111,15 +112,6 @@ def share(step: Any, total: Any) -> dict[str, float]:
     if not isinstance(step, int | float) or not isinstance(total, int | float) or not total > 0:
         return {}
     return {"progress": min(max(step / total, 0.0), 1.0)}
-
-
-def present(given: Any) -> Any:
-    """The same without the keys whose value is null, at any depth."""
-    if isinstance(given, Mapping):
-        return {key: present(value) for key, value in given.items() if value is not None}
-    if isinstance(given, list):
-        return [present(value) for value in given]
-    return given
 
 
 def spoken(messages: Any, role: str) -> str:
@@ -167,12 +159,12 @@ def _taken(left: dict[str, Any], field: str) -> Any:
     return next((left.pop(name) for name in names if name in left), None)
 
 
-def _put_pictures(record: dict[str, Any], images: Any, asked: Any) -> None:
+def _put_pictures(record: dict[str, Any], images: Any, prompt: Any) -> None:
     """The first picture is `image`, the others `inputs`."""
     if record["image"] is not None:
         return
-    if images is None and asked is not None and not isinstance(asked, str):
-        parts = [part for message in asked for part in _parts(message)]
+    if images is None and prompt is not None and not isinstance(prompt, str):
+        parts = [part for message in prompt for part in _parts(message)]
         images = [part["image"] for part in parts if part.get("image") is not None]
     pictures = list(images) if isinstance(images, Sequence) and not isinstance(images, str) else []
     if pictures:
@@ -194,7 +186,7 @@ def _route(left: dict[str, Any]) -> Any:
 
 
 def _mapping(given: Any, what: str) -> dict[str, Any]:
-    value = present(_json(given, what)) if isinstance(given, str) else given or {}
+    value = without_nulls(_json(given, what)) if isinstance(given, str) else given or {}
     if not isinstance(value, Mapping):
         raise ValueError(f"{what} is {type(value).__name__}, not a mapping or JSON of one")
     return dict(value)

@@ -1,9 +1,12 @@
-"""What every adapter calls: rewards, a Router or a YAML file on one side, one total per response on the
-other. Knows no trainer."""
+"""Scorer: what all adapters share, from rewards, a Router or a YAML file to one total per response.
 
-# FOLDED mmreward/adapters/numbers.py: For trainers without a word for "not applicable": one flat row of floats per response, always with the same
-# keys.
-# FOLDED mmreward/adapters/once.py: One result for several functions that are called with the same batch.
+- `Scorer` scores a batch of rows, with an engine that it makes in the process that scores.
+- `flat` is for trainers without a word for "not applicable": one row of floats per response, always with the
+  same keys. `failed` says what they are paid for a score that failed.
+- `LastBatch` lets several reward functions of one trainer share the scores of a batch.
+
+Knows no trainer.
+"""
 
 import asyncio
 import json
@@ -17,9 +20,9 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from ..assembly import engine_of
-from ..compose import Recipe, combine, weights_of
+from ..compose import PARTS, Recipe, total_of, weights_of
 from ..config import Config, EngineConfig, load_config
-from ..data.routing import PARTS, Routed, Router
+from ..data.routing import Routed, Router
 from ..engine.engine import Engine
 from ..errors import FINE
 from ..loading import Rewards, resolve
@@ -34,8 +37,8 @@ YAML = (".yaml", ".yml")
 
 
 @dataclass(frozen=True)
-class Sum:
-    """Rewards and how their total is made; scores like a Router.
+class Composed:
+    """Rewards and the recipe of their total; scores like a Router.
 
     Args:
         rewards: by name; pair and group rewards too, which need `Sample.group`.
@@ -44,6 +47,11 @@ class Sum:
 
     rewards: Mapping[str, Reward]
     recipe: Recipe
+
+    @property
+    def compares(self) -> bool:
+        """True where the total of a sample depends on the others of its group."""
+        return self.recipe.compares or any(one.info.arity != "point" for one in self.rewards.values())
 
     def score(self, engine: Engine, samples: Sequence[Sample], *, timeout: float | None = None) -> Routed:
         return self._routed(samples, engine.score(samples, self.rewards, timeout=timeout))
@@ -59,7 +67,7 @@ class Sum:
         ]
         if len(scores) == 1 and self.recipe == Recipe(weights=dict.fromkeys(scores, 1.0)):
             return Routed(next(iter(scores.values())), rows)  # its parts are worth more than a sum's
-        return Routed(combine(scores, self.recipe, [sample.group for sample in samples]), rows)
+        return Routed(total_of(scores, self.recipe, samples), rows)
 
 
 class Scorer:
@@ -117,20 +125,30 @@ class Scorer:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The components of every total: `routes.PARTS`, or the rewards' names."""
+        """The components of every total: `compose.PARTS`, or the rewards' names."""
         return PARTS if isinstance(self._plan, Router) else tuple(self._plan.rewards)
 
     @property
     def label(self) -> str:
-        """What it may be called in a log."""
+        """A name for logs."""
         return "routed" if isinstance(self._plan, Router) else "+".join(self._plan.rewards)
 
     @property
     def compares(self) -> bool:
-        """Whether a reward looks at a whole group."""
-        return isinstance(self._plan, Sum) and any(
-            reward.info.arity != "point" for reward in self._plan.rewards.values()
-        )
+        """True where a reward, or the shaping of a total, looks at a whole group."""
+        return self._plan.compares
+
+    def check_single(self) -> None:
+        """Refuse a total that compares responses, of a trainer that hands over one at a time.
+
+        Raises:
+            ValueError: shaping or a z-score looks at whole groups.
+        """
+        if self._plan.compares if isinstance(self._plan, Router) else self._plan.recipe.compares:
+            raise ValueError(
+                f"the total of {self.label} compares the responses to one prompt, and this function gets one "
+                "response: use the trainer's batch function"
+            )
 
     @property
     def engine(self) -> Engine:
@@ -143,7 +161,7 @@ class Scorer:
             return self._engine
 
     def score(self, batch: Batch) -> Routed:
-        """The totals and what they are made of, in the batch's order; a row that is no sample has failed."""
+        """Totals and the scores behind them, in the batch's order; a row that is no sample has failed."""
         return _whole(batch, self._plan.score(self.engine, batch.able, timeout=self._timeout))
 
     async def ascore(self, batch: Batch) -> Routed:
@@ -159,7 +177,7 @@ class Scorer:
 
 
 def _loaded(rewards: Given) -> bool:
-    """Whether a reward among these is one already, and no description."""
+    """True where a reward among these is loaded, and no description."""
     if rewards is None or isinstance(rewards, str | Path | Router | Reward):
         return isinstance(rewards, Reward)
     given = rewards.values() if isinstance(rewards, Mapping) else rewards
@@ -174,7 +192,7 @@ def _of_file(config: Config, path: str) -> Rewards | Router:
 
 def _plan(
     rewards: Rewards | Router | None, weights: Mapping[str, float] | None, config: Config
-) -> Sum | Router:
+) -> Composed | Router:
     if rewards is None or isinstance(rewards, Router):
         if weights is not None:
             raise ValueError("the weights of a Router are in its routes")
@@ -184,14 +202,12 @@ def _plan(
         recipe = config.compose.build()
     else:
         recipe = Recipe(weights=weights_of(resolved, weights or {}))
-    unknown = [name for name in (*recipe.weights, *recipe.gates) if name not in resolved]
-    if unknown:
-        raise ValueError(f"compose: no reward named {', '.join(unknown)}; there are {', '.join(resolved)}")
-    return Sum(resolved, recipe)
+    recipe.check(resolved)
+    return Composed(resolved, recipe)
 
 
 def _whole(batch: Batch, scored: Routed) -> Routed:
-    """With a failure in the place of every row that could not be read."""
+    """The scores of the whole batch, with a failure in the place of every row that could not be read."""
     if not batch.problems:
         return scored
     able = iter(zip(scored.totals, scored.scores, strict=True))
@@ -205,8 +221,8 @@ def _whole(batch: Batch, scored: Routed) -> Routed:
 
 
 Failed = float | Literal["raise"]
-"""What becomes of a score that failed: "raise", which ends the training, unless you name a number. That is
-paid like any other, and only the key `failed` tells it from a wrong answer."""
+"""Pay for a score that failed: "raise", which ends the training, unless you name a number. That is paid like
+any other, and only the key `failed` tells it from a wrong answer."""
 OWN = ("score", "acc", "failed", "reward", "overall")
 """Keys that trainers or these adapters give a meaning to."""
 
@@ -224,12 +240,12 @@ def flat(scorer: Scorer, scored: Routed, failed: Failed) -> list[dict[str, float
     taken = [name for name in scorer.names if name in OWN]
     if taken:
         raise ValueError(f"rewards named {', '.join(taken)}: trainers use these keys; give them other names")
-    tell_failures(scored.totals, failed)
+    report_failures(scored.totals, failed)
     rows = zip(scored.totals, scored.scores, strict=True)
     return [_row(scorer.names, total, scores, failed) for total, scores in rows]
 
 
-def tell_failures(totals: Sequence[Score], failed: Failed | None) -> None:
+def report_failures(totals: Sequence[Score], failed: Failed | None) -> None:
     """Log how many scores of a batch failed and why the first did, once per batch.
 
     Raises:
@@ -238,10 +254,10 @@ def tell_failures(totals: Sequence[Score], failed: Failed | None) -> None:
     bad = [total for total in totals if total.status not in FINE]
     if not bad:
         return
-    told = f"{len(bad)} of {len(totals)} scores failed, the first: {bad[0].status}, {bad[0].note}"
+    message = f"{len(bad)} of {len(totals)} scores failed, the first: {bad[0].status}, {bad[0].note}"
     if failed == "raise":
-        raise RuntimeError(told)
-    log.warning(told)
+        raise RuntimeError(message)
+    log.warning(message)
 
 
 def component(name: str, total: Score, scores: Mapping[str, Score]) -> float | None:
@@ -295,9 +311,9 @@ def _row(names: Sequence[str], total: Score, scores: Mapping[str, Score], failed
 T = TypeVar("T")
 
 
-class Once(Generic[T]):
-    """Remembers the result for the last batch, which is known by the identity of its list of completions:
-    trainers hand the same list to every function of a step, and a new one in the next."""
+class LastBatch(Generic[T]):
+    """The result of the last batch, which is known by the identity of its list of completions: trainers hand
+    the same list to every function of a step, and a new one in the next."""
 
     def __init__(self) -> None:
         self._batch: Any = None  # held, so that no other list can get its identity
@@ -306,7 +322,7 @@ class Once(Generic[T]):
         self._lock = threading.Lock()  # async GRPO calls sync functions in several threads; one computes
 
     def __reduce__(self) -> Any:
-        return Once, ()
+        return LastBatch, ()
 
     def get(self, batch: Any, compute: Callable[[], T]) -> T:
         with self._lock:

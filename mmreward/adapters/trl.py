@@ -1,19 +1,18 @@
-"""For TRL's GRPO and its kin (1.10 and later; `asynchronous` needs 1.16):
+"""For TRL's GRPO and its kin (1.10 and later; `asynchronous` and `rollout` need 1.16).
 
     GRPOTrainer(reward_funcs=trl.reward("routes.yaml"), ...)
 
 The data set's columns become the samples, see `rows.sample_of_row`. A score that failed is None, which TRL
 leaves out of its statistics, and an infinite one is too.
-"""
 
-# FOLDED mmreward/adapters/trl_turns.py: Two turns in TRL's GRPO (1.16): what is asked second depends on what was answered first.
-#
-#     GRPOTrainer(rollout_func=trl_turns.rollout(asking.following), reward_funcs=trl.reward("routes.yaml"), ...)
-#
-# The second question's tokens are in the completion, as they must be for the second answer's probability, and
-# are masked from the loss. Rewards get the last turn as the response, and all of them in
-# `meta["written_turns"]`.
-#
+Two turns, where what is asked second depends on what was answered first:
+
+    GRPOTrainer(rollout_func=trl.rollout(asking.following), reward_funcs=trl.reward("routes.yaml"), ...)
+
+The second question's tokens are in the completion, as they must be for the second answer's probability, and
+are masked from the loss. Rewards get the last turn as the response, and all of them in
+`meta["written_turns"]`.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,13 +28,13 @@ from ..monitor.outcomes import outcomes_of
 from ..rewards.judged.asking import WRITTEN
 from ..types import Score
 from .rows import Batch, batch_of, grouped, share, spoken
-from .scorer import Given, Once, Scorer, component, tell_failures
+from .scorer import Given, LastBatch, Scorer, component, report_failures
 
 LARGEST = 3.4e38
 """Of float32, TRL's type for rewards."""
 OURS = ("prompts", "completions", "completion_ids", "environments")
 """Lists that TRL passes and that are no columns."""
-Paid = list[float | None]
+Values = list[float | None]
 
 
 def reward(
@@ -95,8 +94,9 @@ def components(
 
     Args:
         rewards: see `reward`, as are the other arguments.
-        names: parts of a Router's total (`routes.PARTS`), or rewards; a component that a row has not is None.
-        weights: of the sum that `metrics` tells of.
+        names: parts of a Router's total (`compose.PARTS`), or rewards; a component that a row has not is
+            None.
+        weights: of the sum that `metrics` reports.
         columns: see `reward`.
         num_generations: the same.
         name: functions are called NAME/COMPONENT.
@@ -112,36 +112,38 @@ def components(
         raise ValueError(f"components are different names, one or more, not {', '.join(names) or 'none'}")
     scorer = Scorer(rewards, weights=weights, engine=engine, timeout=timeout)
     name = name or scorer.label
-    grading = Grading(scorer, name, dict(columns or {}), num_generations, metrics, Once())
+    grading = Grading(scorer, name, dict(columns or {}), num_generations, metrics, LastBatch())
     kind = AsyncFunction if asynchronous else Function
     return [kind(grading, f"{name}/{part}", part) for part in names]
 
 
 @dataclass(frozen=True)
 class Grading:
-    """Makes samples of what TRL passes, scores them, and logs what there is to say."""
+    """The grading of a batch: samples from what TRL passes, their scores, and what is logged of them."""
 
     scorer: Scorer
     name: str
     columns: Mapping[str, str]
     num_generations: int | None = None
     metrics: bool = True
-    once: Once[Routed] | None = None
+    shared: LastBatch[Routed] | None = None
 
-    def batch(self, told: Mapping[str, Any]) -> Batch:
-        completions, state = told["completions"], told.get("trainer_state")
+    def batch(self, given: Mapping[str, Any]) -> Batch:
+        completions, state = given["completions"], given.get("trainer_state")
         size = len(completions)
-        lists = {key: held for key, held in told.items() if key not in OURS and _is_column(held, size)}
+        lists = {key: column for key, column in given.items() if key not in OURS and _is_column(column, size)}
         missing = [column for column in self.columns.values() if column not in lists]
         if missing:
             raise ValueError(f"no column {', '.join(missing)} in the data: there are {', '.join(lists)}")
         progress = share(state.global_step, state.max_steps) if state is not None else {}
+        ids = given.get("completion_ids")
         batch = batch_of(
             (
                 {
-                    **{key: held[row] for key, held in lists.items()},
+                    **({"tokens": len(ids[row])} if ids is not None else {}),
+                    **{key: column[row] for key, column in lists.items()},
                     **progress,
-                    "prompt": told["prompts"][row],
+                    "prompt": given["prompts"][row],
                     "response": _final(lists, row, completion),
                 }
                 for row, completion in enumerate(completions)
@@ -152,23 +154,23 @@ class Grading:
             return batch._replace(samples=grouped(batch.samples, self.num_generations))
         return batch
 
-    def score(self, told: Mapping[str, Any]) -> Routed:
+    def score(self, given: Mapping[str, Any]) -> Routed:
         def grade() -> Routed:
-            batch = self.batch(told)
-            return self._logged(batch, self.scorer.score(batch), told)
+            batch = self.batch(given)
+            return self._logged(batch, self.scorer.score(batch), given)
 
-        return grade() if self.once is None else self.once.get(told["completions"], grade)
+        return grade() if self.shared is None else self.shared.get(given["completions"], grade)
 
-    async def ascore(self, told: Mapping[str, Any]) -> Routed:
+    async def ascore(self, given: Mapping[str, Any]) -> Routed:
         async def grade() -> Routed:
-            batch = self.batch(told)
-            return self._logged(batch, await self.scorer.ascore(batch), told)
+            batch = self.batch(given)
+            return self._logged(batch, await self.scorer.ascore(batch), given)
 
-        return await (grade() if self.once is None else self.once.aget(told["completions"], grade))
+        return await (grade() if self.shared is None else self.shared.aget(given["completions"], grade))
 
-    def _logged(self, batch: Batch, routed: Routed, told: Mapping[str, Any]) -> Routed:
-        tell_failures(routed.totals, None)
-        ids, log_metric, log_extra = (told.get(key) for key in ("completion_ids", "log_metric", "log_extra"))
+    def _logged(self, batch: Batch, routed: Routed, given: Mapping[str, Any]) -> Routed:
+        report_failures(routed.totals, None)
+        ids, log_metric, log_extra = (given.get(key) for key in ("completion_ids", "log_metric", "log_extra"))
         if self.metrics and log_metric is not None:
             lengths = [len(tokens) for tokens in ids] if ids is not None else None
             for figure, value in source_metrics(outcomes_of(batch.samples, routed, lengths)).items():
@@ -180,7 +182,7 @@ class Grading:
 
 
 class _Named:
-    """What TRL reads of a reward function besides calling it."""
+    """The name that TRL reads of a reward function, and the values it gets from scores."""
 
     def __init__(self, grading: Grading, name: str, part: str = "") -> None:
         self.__name__ = name
@@ -190,9 +192,9 @@ class _Named:
     def __repr__(self) -> str:
         return f"<reward function {self.__name__}>"
 
-    def _paid(self, routed: Routed) -> Paid:
+    def _values(self, routed: Routed) -> Values:
         if not self.part:
-            return [paid(total) for total in routed.totals]
+            return [value_of(total) for total in routed.totals]
         rows = zip(routed.totals, routed.scores, strict=True)
         return [component(self.part, total, scores) for total, scores in rows]
 
@@ -200,35 +202,35 @@ class _Named:
 class Function(_Named):
     """Called as `f(prompts=..., completions=..., **columns)`; one float or None per completion."""
 
-    def __call__(self, **told: Any) -> Paid:
-        return self._paid(self.grading.score(told))
+    def __call__(self, **given: Any) -> Values:
+        return self._values(self.grading.score(given))
 
 
 class AsyncFunction(_Named):
     """The same, awaited."""
 
-    async def __call__(self, **told: Any) -> Paid:
-        return self._paid(await self.grading.ascore(told))
+    async def __call__(self, **given: Any) -> Values:
+        return self._values(await self.grading.ascore(given))
 
 
-def paid(total: Score) -> float | None:
-    """What a trainer is told that knows None as "not applicable"."""
+def value_of(total: Score) -> float | None:
+    """The value for a trainer that knows None as "not applicable"."""
     return total.value if total.ok and abs(total.value) <= LARGEST else None
 
 
 def _final(lists: Mapping[str, list[Any]], row: int, completion: Any) -> str:
-    """What is verified: all that was written, or the last turn of several (see `trl_turns`)."""
+    """The response to be verified: all that was written, or the last turn of several (see `rollout`)."""
     turns = lists[WRITTEN][row] if WRITTEN in lists else None
     return turns[-1] if turns else spoken(completion, "assistant")
 
 
-def _is_column(held: Any, size: int) -> bool:
-    return isinstance(held, list) and len(held) == size
+def _is_column(given: Any, size: int) -> bool:
+    return isinstance(given, list) and len(given) == size
 
 
 Ids = list[int]
 MARK = "0a1b2c"
-"""Stands for an answer in a conversation whose rest is wanted; no template changes it."""
+"""Stand-in for an answer in a conversation whose rest is wanted; no template changes it."""
 
 
 def rollout(following: Callable[[str], str]) -> Callable[[list[Any], Any], dict[str, Any]]:
@@ -279,7 +281,8 @@ def _between(trainer: Any, ids: Ids, following: Callable[[str], str], rest: Call
 
 
 def _rest(trainer: Any, question: str) -> Ids:
-    """What the chat template puts after an answer when a question follows, the answer's end included."""
+    """The tokens that the chat template puts after an answer when a question follows, the answer's end
+    included."""
     said = [("user", "?"), ("assistant", MARK), ("user", question)]
     listed = trainer._is_vlm  # templates of language models take no lists
     messages = [
@@ -295,19 +298,19 @@ def _rest(trainer: Any, question: str) -> Ids:
 def _longer(fields: Mapping[str, Any], ids: Sequence[Ids]) -> dict[str, Any]:
     """The processor's fields for longer prompts: those with an entry per token get zeros for text."""
     return {
-        name: [[*row, *[0] * (len(own) - len(row))] for row, own in zip(_rows(held), ids, strict=True)]
+        name: [[*row, *[0] * (len(own) - len(row))] for row, own in zip(_rows(field), ids, strict=True)]
         if name.endswith("token_type_ids")
-        else held
-        for name, held in fields.items()
+        else field
+        for name, field in fields.items()
     }
 
 
-def _rows(held: Any) -> list[Ids]:
-    return [row if isinstance(row, list) else row.tolist() for row in held]
+def _rows(field: Any) -> list[Ids]:
+    return [row if isinstance(row, list) else row.tolist() for row in field]
 
 
 def _joined(first: Any, second: Any, between: Sequence[Ids]) -> list[list[float]] | None:
-    """Log-probabilities of whole completions, where the sampler told them; 0 for what it did not write."""
+    """Log-probabilities of whole completions, where the sampler gave them; 0 for what it did not write."""
     if first is None:
         return None
     rows = zip(first, second, between, strict=True)

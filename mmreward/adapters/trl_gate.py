@@ -1,19 +1,17 @@
-"""PEARL's gate in TRL's GRPO (arXiv:2511.18437): the policy also answers perception probes about a prompt's
-picture, and a group that does not see learns less from its answers.
+"""PEARL's gate in TRL's GRPO (arXiv:2511.18437): a group that does not see its picture learns less from its
+answers.
 
-    GatedGRPOTrainer(gate=Gate(floor=0.5), reward_funcs=..., train_dataset=..., ...)
+    trainer = GatedGRPOTrainer(gate=Gate(floor=0.5), reward_funcs=trl.reward("routes.yaml"),
+    train_dataset=..., ...)
 
-The data set has a column `probes`: a list of {"question", "answer"} per row. Needs TRL (`pip install
-mmreward[trl]`), 1.16 or later, as it stands on methods that TRL does not call public.
+The policy also answers perception probes about a prompt's picture: the data set has a column `probes`, a list
+of {"question", "answer"} per row. A right answer from a policy that saw nothing is luck. Needs TRL (`pip
+install mmreward[trl]`), 1.16 or later, as it stands on methods that TRL does not call public.
+
+Three parts: probes as conversations, and answers to them as a response that the reward `probes` reads;
+PEARL's decisions, as pure functions of the scores of `probes` and of an accuracy, in whose means a failed
+score does not count (source: https://github.com/MiliLab/PEARL); and the trainer.
 """
-
-# FOLDED mmreward/adapters/probing.py: Perception probes as conversations for the policy, and what it said as a response that the reward `probes`
-# reads. Knows no trainer.
-# FOLDED mmreward/shaping/perception.py: PEARL's gate: what a group's perception probes say about whether its answers are worth learning from.
-#
-# A right answer from a policy that saw nothing is luck. Pure functions over the scores of the reward `probes`
-# and of an accuracy; a failed score counts in no mean. Source: https://github.com/MiliLab/PEARL
-#
 
 import copy
 import math
@@ -44,12 +42,12 @@ THOUGHT = ("<think>", "</think>")
 
 
 def probe_turns(prompt: Any, entries: Any, *, together: bool) -> list[Turn]:
-    """What to ask about the pictures of a prompt; nothing where the probes make no sense, which the reward
-    `probes` tells of.
+    """Conversations that ask about the pictures of a prompt; none where the probes make no sense, which the
+    reward `probes` reports.
 
     Args:
         prompt: the question's own conversation, of which the pictures are taken, or text.
-        entries: probes as a data row has them, see `verifiers.probes.probes_of`.
+        entries: probes as a data row has them, see `rewards.rules.probes.probes_of`.
         together: all in one conversation, to be answered as `<a1>...</a1><a2>...</a2>`; else one each, to be
             answered as its question says.
     """
@@ -63,7 +61,7 @@ def probe_turns(prompt: Any, entries: Any, *, together: bool) -> list[Turn]:
 
 
 def probe_response(said: Sequence[str], *, together: bool) -> str:
-    """What was said to the turns of `probe_turns`, as one response.
+    """The answers to the turns of `probe_turns` as one response.
 
     Of answers apart, one that writes answer or thinking tags itself is left out, so that none can speak for
     another.
@@ -106,39 +104,35 @@ class PerceptionRates:
     all_right: float
 
 
-def trim(
-    probes: Mapping[str, float], *, above: float = 0.01, skip: float = 0.3, multiple: int = 1, seed: int = 0
-) -> list[str]:
-    """The prompts worth an expensive rollout: those whose mean probe accuracy is above `above`.
+def trim(probes: Mapping[str, float], *, above: float = 0.01, skip: float = 0.3, seed: int = 0) -> list[str]:
+    """The prompts the policy sees something of: those whose mean probe accuracy is above `above`.
 
     A prompt whose probes all failed is kept: that says nothing about the policy.
 
     Args:
-        probes: prompt -> mean probe accuracy, see `grouping.group_means`.
+        probes: prompt -> mean probe accuracy, see `compose.group_means`.
         above: PEARL takes 0.01.
         skip: probability that all prompts are kept, so that hard ones are not lost for good; PEARL's 0.3.
-        multiple: keep a multiple of so many, leaving out the last ones; PEARL takes 32 for its batches.
         seed: of the draw, one per round.
 
     Raises:
-        ValueError: a probability outside [0, 1], or a multiple below 1.
+        ValueError: a probability outside [0, 1].
     """
-    if not 0 <= skip <= 1 or multiple < 1:
-        raise ValueError(f"skip {skip} is a probability and multiple {multiple} at least 1")
+    if not 0 <= skip <= 1:
+        raise ValueError(f"skip {skip} is a probability")
     spared = random.Random(f"{seed}").random() < skip
-    kept = [prompt for prompt, mean in probes.items() if spared or math.isnan(mean) or mean > above]
-    return kept[: len(kept) - len(kept) % multiple]
+    return [prompt for prompt, mean in probes.items() if spared or math.isnan(mean) or mean > above]
 
 
 def probe_weights(
     probes: Sequence[Score], groups: Sequence[str | None], *, floor: float = 0.5
 ) -> list[float]:
-    """What to multiply each sample's advantage by: max(floor, mean probe accuracy of its group).
+    """Factors of the advantages: max(floor, mean probe accuracy of the sample's group).
 
     1 for a group whose probes all failed.
 
     Raises:
-        ValueError: a floor outside [0, 1], or as `grouping.by_group`.
+        ValueError: a floor outside [0, 1], or as `compose.by_group`.
     """
     if not 0 <= floor <= 1:
         raise ValueError(f"floor is {floor}; it lies in [0, 1]")
@@ -149,10 +143,10 @@ def probe_weights(
 def mix_filter(
     answers: Mapping[str, float], probes: Mapping[str, float], *, low: float = 0.01, high: float = 0.99
 ) -> list[str]:
-    """The prompts there is something to learn from: mean accuracy or mean probe accuracy within (low, high).
+    """The prompts that can teach something: mean accuracy or mean probe accuracy within (low, high).
 
     Args:
-        answers: prompt -> mean accuracy of its answers, see `grouping.group_means`.
+        answers: prompt -> mean accuracy of its answers, see `compose.group_means`.
         probes: prompt -> mean probe accuracy; NaN lies in no interval.
         low, high: open ends; PEARL takes 0.01 and 0.99.
 
@@ -170,7 +164,7 @@ def mix_filter(
 def perception_rates(
     answers: Sequence[Score], probes: Sequence[Score], *, right: float = 0.5
 ) -> PerceptionRates:
-    """What PEARL logs of a batch.
+    """The shares of a batch that PEARL logs.
 
     Args:
         answers: accuracy of every sample; from `right` up it counts as right.
@@ -198,11 +192,16 @@ Inputs = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class Gate:
-    """How probes are asked and what they decide.
+    """Options of the gate: how probes are asked, and what their answers decide.
 
     Args:
         floor: the least an advantage is multiplied by, in [0, 1]; PEARL's 0.5. With 1 nothing is gated, but
             all is measured.
+        trim: groups whose mean probe accuracy is at most this do not train (their factor is 0), see `trim`;
+            PEARL's 0.01. Default: all train.
+        spare: probability that a step trims none; PEARL's 0.3.
+        mix: (low, high): groups with neither a mean accuracy nor a mean probe accuracy in between do not
+            train, see `mix_filter`; PEARL's (0.01, 0.99). Default: all train.
         column: of the data set, with the probes; a row that has none is not gated.
         together: all probes of a row in one rollout, as PEARL asks them; else one short rollout each.
         greedy: answered once per group and greedily; else once per completion, sampled as the completions.
@@ -213,10 +212,13 @@ class Gate:
         engine: what verifies the answers, see `scorer.Scorer`.
 
     Raises:
-        ValueError: a floor outside [0, 1], or a length below 1.
+        ValueError: a floor or probability outside [0, 1], mix with low not below high, or a length below 1.
     """
 
     floor: float = 0.5
+    trim: float | None = None
+    spare: float = 0.3
+    mix: tuple[float, float] | None = None
     column: str = "probes"
     together: bool = True
     greedy: bool = False
@@ -230,10 +232,14 @@ class Gate:
             raise ValueError(f"floor is {self.floor}; it lies in [0, 1]")
         if self.longest is not None and self.longest < 1:
             raise ValueError(f"longest is {self.longest} tokens; an answer needs 1 at least")
+        trim({}, skip=self.spare)
+        if self.mix is not None:
+            mix_filter({}, {}, low=self.mix[0], high=self.mix[1])
 
 
 class GatedGRPOTrainer(StableGRPOTrainer):
-    """GRPOTrainer whose advantages are multiplied by max(floor, mean probe accuracy of their group).
+    """GRPOTrainer whose advantages are multiplied by max(floor, mean probe accuracy of their group), or by 0
+    where the gate's `trim` or `mix` leaves the group out.
 
     The current policy answers the probes right after its completions. A group whose probes all failed (the
     data's fault, see the reward `probes`) keeps its advantages, while an unreadable answer is a wrong one.
@@ -248,7 +254,7 @@ class GatedGRPOTrainer(StableGRPOTrainer):
 
     Raises:
         ValueError: a reward function `gate.accuracy` that is not there; `greedy` or `longest` with vLLM,
-            which samples as it was told for completions; at the first batch, data without `gate.column`.
+            which samples probes as it samples completions; at the first batch, data without `gate.column`.
     """
 
     generation_config: Any
@@ -280,17 +286,37 @@ class GatedGRPOTrainer(StableGRPOTrainer):
         if self.model.training:
             samples = self._probed(inputs, prompts)
             probes = self._verifier.score(Batch(samples, {})).totals
-            weights = self._gated(probes)
-            self._tell(samples, self._own(rewards[:, self._accuracy].tolist(), len(samples)), probes, weights)
+            answers = rewards[:, self._accuracy].tolist()
+            weights = self._gated(probes, answers)
+            self._log_figures(samples, self._own(answers, len(samples)), probes, weights)
             self._weights = torch.tensor(weights, device=self.accelerator.device)
         return rewards
 
-    def _gated(self, probes: Sequence[Score]) -> list[float]:
-        """The weights of this process's rows, whose groups may go on in the next process."""
+    def _gated(self, probes: Sequence[Score], answers: Sequence[float]) -> list[float]:
+        """The weights of this process's rows, whose groups may go on in the next process.
+
+        Args:
+            probes: scores of this process's rows.
+            answers: accuracies of the rows of all processes, NaN where failed.
+        """
         values = torch.tensor([probe.value for probe in probes], device=self.accelerator.device)
         everywhere = [_score(value) for value in self.accelerator.gather(values).tolist()]
         groups = [str(row // self.num_generations) for row in range(len(everywhere))]
-        return self._own(probe_weights(everywhere, groups, floor=self.gate.floor), len(probes))
+        weights = probe_weights(everywhere, groups, floor=self.gate.floor)
+        teaching = self._teaching(everywhere, [_score(value) for value in answers], groups)
+        held = [weight if group in teaching else 0.0 for weight, group in zip(weights, groups, strict=True)]
+        return self._own(held, len(probes))
+
+    def _teaching(self, probes: Sequence[Score], answers: Sequence[Score], groups: Sequence[str]) -> set[str]:
+        """The groups that train."""
+        seen, teaching = group_means(probes, groups), set(groups)
+        if self.gate.trim is not None:
+            draw = self.args.seed * 1_000_003 + self._step  # the same in all processes
+            teaching &= set(trim(seen, above=self.gate.trim, skip=self.gate.spare, seed=draw))
+        if self.gate.mix is not None:
+            low, high = self.gate.mix
+            teaching &= set(mix_filter(group_means(answers, groups), seen, low=low, high=high))
+        return teaching
 
     def _own(self, column: list[float], size: int) -> list[float]:
         start = self.accelerator.process_index * size
@@ -334,7 +360,7 @@ class GatedGRPOTrainer(StableGRPOTrainer):
         most = int(self.accelerator.gather(lengths).max())
         asked = [*turns, *[prompts[0]] * (most - len(turns))]
         said: list[str] = []
-        with self._aside():
+        with self._apart():
             for begin in range(0, most, len(prompts)):
                 ids, images, fields = self._tokenize_prompts(asked[begin : begin + len(prompts)])
                 tokens, _ = self._generate_single_turn(ids, images, fields, 1)
@@ -342,16 +368,16 @@ class GatedGRPOTrainer(StableGRPOTrainer):
         return said[: len(turns)]
 
     @contextmanager
-    def _aside(self) -> Iterator[None]:
+    def _apart(self) -> Iterator[None]:
         """Generation as the gate wants it, which leaves no trace in the completions' random state."""
         device = self.accelerator.device
         on_gpu = [device] if device.type == "cuda" else []
-        with torch.random.fork_rng(devices=on_gpu), self._asked_shortly():
+        with torch.random.fork_rng(devices=on_gpu), self._probing():
             torch.manual_seed(hash((self.args.seed, self._step, self.accelerator.process_index)))
             yield
 
     @contextmanager
-    def _asked_shortly(self) -> Iterator[None]:
+    def _probing(self) -> Iterator[None]:
         if self.use_vllm:  # it has no such configuration, and `__init__` refused what would need one
             yield
             return
@@ -365,14 +391,14 @@ class GatedGRPOTrainer(StableGRPOTrainer):
         finally:
             self.generation_config = usual
 
-    def _tell(
+    def _log_figures(
         self,
         samples: Sequence[Sample],
         accuracies: Sequence[float],
         probes: Sequence[Score],
         weights: Sequence[float],
     ) -> None:
-        """Into TRL's log, as reward functions write there: averaged over processes and logging steps."""
+        """Write to TRL's log as reward functions do: averaged over processes and logging steps."""
         answers = [_score(value) for value in accuracies]
         rows: dict[str, list[int]] = {OVERALL: list(range(len(samples)))}
         for row, sample in enumerate(samples):

@@ -4,10 +4,13 @@
       path: pkg://mmreward.adapters.verl
       name: compute_score              # or compute_score_async, compute_score_batch
       reward_kwargs: {rewards: routes.yaml, failed: 0.0}
+    reward_manager:                    # for pictures and prompts: a manager in place of the function
+      {source: importlib, name: RewardManager, module: {path: pkg://mmreward.adapters.verl}}
 
 verl takes the keys of a batch from its first sample, so every result has the same, all floats, and none is
-called "reward". It passes no picture and no progress: put sizes, `step` and `total_steps` into `extra_info`,
-or use `RewardManager`, which sees the pictures.
+called "reward". It passes a function no picture and no progress: put sizes, `step`, `total_steps` and `group`
+into `extra_info`, or use `RewardManager`, which sees the pictures. Totals that compare responses need
+`compute_score_batch`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,14 +43,15 @@ def compute_score(
         extra_info: further columns, such as `verifier`, `params`, `size`, `chance`; never changed.
         rewards: a path, a name, a mapping, or a `Scorer`; nothing where every sample brings its own route.
         weights: of several rewards.
-        failed: what a failed score is, as verl has no "not applicable"; see `numbers.Failed`.
+        failed: what a failed score is, as verl has no "not applicable"; see `scorer.Failed`.
         timeout: seconds one score may take.
 
     Raises:
-        ValueError: rewards or weights that make no sense.
+        ValueError: rewards or weights that make no sense, or a total that compares responses.
         RuntimeError: a score failed, and `failed` is "raise".
     """
     scorer = shared(rewards, weights, timeout)
+    scorer.check_single()
     batch = _batch([data_source], [solution_str], [ground_truth], [extra_info])
     return flat(scorer, scorer.score(batch), failed)[0]
 
@@ -66,6 +70,7 @@ async def compute_score_async(
 ) -> Result:
     """`compute_score` for the reward loop, whose calls then share the engine's batches."""
     scorer = shared(rewards, weights, timeout)
+    scorer.check_single()
     batch = _batch([data_source], [solution_str], [ground_truth], [extra_info])
     return flat(scorer, await scorer.ascore(batch), failed)[0]
 
@@ -96,36 +101,39 @@ def _batch(
 ) -> Batch:
     rows = []
     for source, response, truth, extra in zip(sources, responses, truths, extras, strict=True):
-        told = dict(extra or {})
+        columns = dict(extra or {})
         facts = {"source": source, "response": response, "ground_truth": truth}
-        rows.append({**told, **share(told.get("step"), told.get("total_steps")), **facts})
+        rows.append({**columns, **share(columns.get("step"), columns.get("total_steps")), **facts})
     return batch_of(rows)
 
 
 class RewardManager:
-    """A manager of the reward loop that also hands on the pictures and the prompt.
+    """A manager of the reward loop that also hands on the pictures, the prompt and the number of tokens.
 
-    verl: `reward_manager: {source: importlib, name: RewardManager, module: {path:
-    pkg://mmreward.adapters.verl}}`; the arguments are `custom_reward_function.reward_kwargs`, as for
-    `compute_score`.
+    Its arguments are `custom_reward_function.reward_kwargs`, as for `compute_score`.
+
+    Raises:
+        ValueError: rewards or weights that make no sense, or a total that compares responses.
     """
 
     def __init__(self, config: Any, tokenizer: Any, compute_score: Any = None, *_: Any, **__: Any) -> None:
         # Two versions of verl pass tokenizer and compute_score in opposite order.
         self.tokenizer = tokenizer if hasattr(tokenizer, "decode") else compute_score
         self.scorer, self.failed = _configured(**_reward_kwargs(config))
+        self.scorer.check_single()
 
     async def run_single(self, data: Any) -> dict[str, Any]:
         """One sample of a DataProto -> {"reward_score": float, "reward_extra_info": {...}}."""
         item = data[0]
         responses = item.batch["responses"]
         length = int(item.batch["attention_mask"][-responses.shape[-1] :].sum())
-        told = item.non_tensor_batch
-        extra = dict(told.get("extra_info") or {})
-        extra["prompt"] = told.get("raw_prompt", extra.get("prompt"))
-        extra["images"] = (told.get("multi_modal_data") or {}).get("images", extra.get("images"))
+        columns = item.non_tensor_batch
+        extra = {"tokens": length, **(columns.get("extra_info") or {})}
+        extra["prompt"] = columns.get("raw_prompt", extra.get("prompt"))
+        extra["images"] = (columns.get("multi_modal_data") or {}).get("images", extra.get("images"))
         response = self.tokenizer.decode(responses[:length], skip_special_tokens=True)
-        batch = _batch([told["data_source"]], [response], [told["reward_model"]["ground_truth"]], [extra])
+        truth = columns["reward_model"]["ground_truth"]
+        batch = _batch([columns["data_source"]], [response], [truth], [extra])
         found = flat(self.scorer, await self.scorer.ascore(batch), self.failed)[0]
         return {"reward_score": found["score"], "reward_extra_info": found}
 

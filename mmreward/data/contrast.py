@@ -2,7 +2,7 @@
 
 Training on answers alone lets reasoning and answer drift apart, and DPO on "right against wrong" does not
 mend it. Here the chosen rollout is always right, consistent and free of repetition, and every flaw is
-contrasted by itself. Knows no model: what a rollout is worth comes from rewards.
+contrasted by itself. Knows no model: the values of a rollout come from rewards.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ FLAWS: tuple[Flaw, ...] = get_args(Flaw)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
-    """A response and what rewards say of it, each 0 to 1 and NaN where it failed.
+    """A response and its values by rewards, each 0 to 1 and NaN where it failed.
 
     Args:
         id: names it; must be unique.
@@ -40,7 +40,7 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Where a rollout counts as right, as consistent, and as repetitive.
+    """Thresholds from which a rollout counts as right, as consistent, and as repetitive.
 
     Raises:
         ValueError: a limit outside [0, 1].
@@ -75,7 +75,7 @@ def flaw_of(rollout: Rollout, limits: Limits = USUAL) -> Flaw | None:
 
 
 def is_judged(rollout: Rollout) -> bool:
-    """Whether no reward failed on it."""
+    """True where no reward failed on it."""
     return all(map(math.isfinite, (rollout.accuracy, rollout.consistency, rollout.repetition)))
 
 
@@ -86,14 +86,14 @@ def contrast_pairs(
     limits: Limits = USUAL,
     keep_solved: float = 0.0,
 ) -> dict[Flaw, tuple[list[Pair], Counts]]:
-    """For every flaw the pairs of a sound rollout and one with that flaw, in the form of `preferences`.
+    """For every flaw the pairs of a sound rollout and one with that flaw, in the form of `pairs`.
 
     Rollouts of one text count once. `Counts.failed` are rollouts on which a reward failed; they take no part.
 
     Args:
         rollouts: of any number of prompts.
         rules: how pairs are chosen among the sound and the flawed rollouts of a prompt, which score 1 and 0.
-        limits: what counts as a flaw.
+        limits: thresholds of the flaws.
         keep_solved: share of the prompts all of whose rollouts are right that is kept. They teach nothing
             about the answer, and consistency can be learned elsewhere; VerIPO keeps 0.2. Which ones does not
             depend on order.
@@ -120,7 +120,7 @@ def _solved(members: Sequence[Rollout], limits: Limits) -> bool:
 
 
 def _candidates(rollouts: Sequence[Rollout], flaw: Flaw, limits: Limits) -> list[Candidate]:
-    """Sound rollouts, those with the flaw, and those nothing is known of, to be counted."""
+    """Sound rollouts, those with the flaw, and those on which a reward failed, to be counted."""
     found = []
     for rollout in rollouts:
         if not is_judged(rollout):

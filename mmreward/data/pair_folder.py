@@ -25,7 +25,7 @@ SIGNATURES: Mapping[str, tuple[int, bytes]] = {
     ".mp4": (4, b"ftyp"),
     ".webm": (0, b"\x1a\x45\xdf\xa3"),
 }
-"""Ending of a file to the place of some bytes that tell its format."""
+"""Ending of a file -> (place, bytes) by which its format is recognised."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,7 @@ class PreferencePair:
     """Two pictures or clips for one prompt.
 
     Args:
-        prompt: what was asked for.
+        prompt: of both.
         chosen: the better one.
         rejected: the other.
         inputs: condition pictures of both.
@@ -64,7 +64,7 @@ def write_pairs(folder: Path, pairs: Sequence[PreferencePair]) -> None:
 
 
 def refuse_present(folder: Path) -> None:
-    """Raise ValueError where pairs cannot be written because something is there."""
+    """Raises ValueError where something lies at this place already."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} is not empty: give another folder, or remove it")
 
@@ -98,7 +98,7 @@ def _record(folder: Path, pair: PreferencePair, inputs: bool) -> dict[str, Any]:
 
 
 def _stored(folder: Path, media: Media) -> str:
-    """Where a picture lies, relative to the folder; it is put there if it is not yet."""
+    """Path of a picture, relative to the folder; it is put there if it is not yet."""
     data, suffix = _encoded(media)
     place = Path("media") / f"{media.key}{suffix}"
     if not (folder / place).exists():

@@ -1,9 +1,10 @@
-"""From a data set and its scores to a folder of preference pairs: `mmreward pairs`."""
+"""Preference pairs from scored samples, for DPO: `mmreward pairs`.
 
-# FOLDED mmreward/preferences.py: Which samples of a prompt make preference pairs: pure functions over scores. Knows no pictures, no files.
-#
-# The outcome does not depend on the order of the samples: among equals the smaller id comes first.
-#
+`choose_pairs` is a pure function over scores, which knows no pictures and no files. Its outcome does not
+depend on the
+order of the samples: among equals the smaller id comes first. `pair_file` reads a data set and its scores,
+and writes what was chosen as a folder of pairs (see `pair_folder`).
+"""
 
 import itertools
 import math
@@ -45,7 +46,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """How pairs are chosen.
+    """Rules by which pairs are chosen.
 
     Args:
         choose: "best_worst" takes the best against the worst sample of a group; "ends" goes on with the
@@ -86,7 +87,7 @@ class Pair(NamedTuple):
 
 @dataclass(slots=True)
 class Counts:
-    """What became of the samples, and of the pairs that were looked at."""
+    """Counts of samples that were left out, and of pairs that were not taken."""
 
     groups: int = 0
     failed: int = 0
@@ -171,7 +172,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class PairSummary:
-    """What came of a data set. `unusable` rows have no prompt, or no picture or clip that can be read."""
+    """Counts of a data set. `unusable` rows have no prompt, or no picture or clip that can be read."""
 
     reward: str
     rows: int

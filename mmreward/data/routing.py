@@ -1,7 +1,10 @@
-"""How the samples of one source are scored, and what their total is made of. Checked before anything is
-scored."""
+"""Routing: samples of many sources in one batch, each scored by the rewards of its source (V-Triune,
+arXiv:2505.18129).
 
-# FOLDED mmreward/routing/router.py: Mixed data through one engine call: every sample is scored as its source, or the sample itself, says.
+A `Route` is the rewards of one source and their roles; a `Router` finds the route of every sample and is
+itself a reward, for `Engine.score`, trainers and `mmreward score`. All of it is checked before anything is
+scored. The total is made by `compose`; nothing here knows how.
+"""
 
 import json
 import math
@@ -13,85 +16,44 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from ..compose import PARTS, Roles, shaped_ranges, shaping_mistakes, total_of
 from ..config import RouteConfig, problems, without_nulls
 from ..engine.engine import Engine
 from ..errors import Unscorable
 from ..loading import resolve
 from ..registry import Reward
-from ..scoring import score_one
-from ..types import RewardInfo, Sample, Score
+from ..scoring import failure, score_one
+from ..types import Arity, RewardInfo, Sample, Score
 
-PARTS = ("accuracy", "format", "gate", "extra", "parsed")
-"""Parts of every total, whatever its route: trainers take their columns from the first sample."""
-
-ROLES = ("accuracy", "format", "extra", "gates", "soft_gates", "watch")
+SUMMED = ("accuracy", "format", "extra")
+ROLES = (*SUMMED, "gates", "soft_gates", "watch")
+NO_SAMPLE = Sample()
 
 
 @dataclass(frozen=True)
 class Route:
     """Rewards with their roles.
 
-    The total is gate * (a * accuracy + f * format) / (a + f) + sum of weight * extra, held to [0, 1]. The
-    accuracy is the weighted mean of its rewards and `a` the sum of their weights; so for the format. Every
-    reward is brought to [0, 1], 1 being good, by its declared range or by `ranges`, so that no source weighs
-    more than another because of its scale.
-
-    A hard gate (`gates`) is 0 below its threshold, which is on the reward's own scale, and 1 from it on; a
-    soft gate (`soft_gates`) multiplies by the value, but by no less than its floor, as PEARL's weights do
-    (arXiv:2511.18437). What is watched is scored and reported, and never paid.
-
     Args:
         source: for messages.
         rewards: by their name in this route.
-        config: their roles.
-        ranges: of every reward that is paid, (low, high).
+        config: as it was described.
+        roles: how the total is made of them.
     """
 
     source: str
     rewards: Mapping[str, Reward]
     config: RouteConfig
-    ranges: Mapping[str, tuple[float, float]]
+    roles: Roles
 
-    @property
-    def paid(self) -> tuple[str, ...]:
-        """Rewards without which there is no total."""
-        roles = (self.config.accuracy, self.config.format, self.config.gates, self.config.soft_gates)
-        weighed = [name for name, weight in self.config.extra.items() if weight]
-        return tuple(dict.fromkeys([*(name for role in roles for name in role), *weighed]))
+    def total(self, scores: Mapping[str, Score], sample: Sample = NO_SAMPLE) -> Score:
+        """The total of one sample from the scores of its rewards; see `compose.combine`."""
+        return self.totals([scores], [sample])[0]
 
-    def total(self, scores: Mapping[str, Score]) -> Score:
-        """The total of one sample from the scores of its rewards; it fails as the first that is paid does.
-
-        Every total has the parts `PARTS`, all finite; what a route lacks is 0 there (its gate is 1), and so
-        are the parts of a failure.
-        """
-        bad = [name for name in self.paid if not scores[name].ok]
-        if bad:
-            first = scores[bad[0]]
-            return Score.failed(first.status, f"{bad[0]}: {first.note}", dict.fromkeys(PARTS, 0.0))
-        accuracy, a = self._mean(scores, self.config.accuracy)
-        form, f = self._mean(scores, self.config.format)
-        shut = [name for name, least in self.config.gates.items() if scores[name].value < least]
-        gate = 0.0 if shut else 1.0
-        for name, floor in self.config.soft_gates.items():
-            gate *= max(floor, self._unit(name, scores[name]))
-        extra = math.fsum(w * self._unit(name, scores[name]) for name, w in self.config.extra.items() if w)
-        value = gate * (a * accuracy + f * form) / (a + f) + extra
-        parsed = min((scores[name].parts.get("parsed", 1.0) for name in self.config.accuracy), default=1.0)
-        parts = dict(zip(PARTS, (accuracy, form, gate, extra, parsed), strict=True))
-        note = f"gate shut: {', '.join(shut)}" if shut else ""
-        return Score(min(max(value, 0.0), 1.0), parts, note=note)
-
-    def _mean(self, scores: Mapping[str, Score], weights: Mapping[str, float]) -> tuple[float, float]:
-        """(weighted mean of the unit values, sum of the weights)."""
-        whole = math.fsum(weights.values())
-        summed = math.fsum(weight * self._unit(name, scores[name]) for name, weight in weights.items())
-        return (summed / whole if whole else 0.0), whole
-
-    def _unit(self, name: str, score: Score) -> float:
-        low, high = self.ranges[name]
-        share = min(max((score.value - low) / (high - low), 0.0), 1.0)
-        return share if self.rewards[name].info.higher_is_better else 1.0 - share
+    def totals(self, rows: Sequence[Mapping[str, Score]], samples: Sequence[Sample]) -> list[Score]:
+        """The totals of several samples, whole groups of them where the route compares."""
+        columns = {name: [row[name] for row in rows] for name in self.rewards}
+        return total_of(columns, self.roles, samples)
 
 
 def load_route(source: str, described: RouteConfig | Mapping[str, Any]) -> Route:
@@ -105,25 +67,32 @@ def load_route(source: str, described: RouteConfig | Mapping[str, Any]) -> Route
     try:
         config = described if isinstance(described, RouteConfig) else RouteConfig.model_validate(described)
     except ValidationError as error:
-        raise ValueError(_told(source, problems(error, RouteConfig))) from None
+        raise ValueError(_mistaken(source, problems(error, RouteConfig))) from None
     rewards, wrong = _loaded(config)
     if wrong:
-        raise ValueError(_told(source, wrong))
+        raise ValueError(_mistaken(source, wrong))
     config = _with_roles(config)
-    route = Route(source, rewards, config, {})
-    paid = [name for name in route.paid if name in rewards]
-    ranges = {name: config.ranges.get(name, rewards[name].info.range) for name in paid}
-    if wrong := list(_mistakes(route, ranges)):
-        raise ValueError(_told(source, wrong))
-    return Route(source, rewards, config, ranges)
+    roles = Roles(
+        accuracy=config.accuracy,
+        format=config.format,
+        extra=config.extra,
+        gates=config.gates,
+        soft_gates=config.soft_gates,
+        ranges={name: config.ranges.get(name, reward.info.range) for name, reward in rewards.items()},
+        falling=frozenset(name for name, reward in rewards.items() if not reward.info.higher_is_better),
+        shaping=config.shaping,
+    )
+    if wrong := list(_mistakes(rewards, config, roles)):
+        raise ValueError(_mistaken(source, wrong))
+    return Route(source, rewards, config, roles)
 
 
-def _told(source: str, wrong: Any) -> str:
+def _mistaken(source: str, wrong: Iterable[str]) -> str:
     return f"source {source!r}: " + "; ".join(wrong)
 
 
 def _loaded(config: RouteConfig) -> tuple[dict[str, Reward], list[str]]:
-    """The rewards, and what is wrong with those that cannot be made."""
+    """The rewards, and the mistakes in those that cannot be made."""
     rewards: dict[str, Reward] = {}
     wrong: list[str] = []
     for name, args in config.rewards.items():
@@ -131,8 +100,8 @@ def _loaded(config: RouteConfig) -> tuple[dict[str, Reward], list[str]]:
             rewards |= resolve({name: args})
         except ValidationError as error:
             wrong += [
-                f"rewards.{name}.{'.'.join(map(str, one['loc']))}: {one['msg']}, got {one['input']!r}"
-                for one in error.errors()
+                f"rewards.{name}.{'.'.join(map(str, found['loc']))}: {found['msg']}, got {found['input']!r}"
+                for found in error.errors()
             ]
         except (ValueError, TypeError) as error:  # TypeError: `columns` is no mapping
             wrong.append(f"rewards.{name}: {error}")
@@ -147,19 +116,25 @@ def _with_roles(config: RouteConfig) -> RouteConfig:
     return config
 
 
-def _mistakes(route: Route, ranges: Mapping[str, tuple[float, float]]) -> Iterator[str]:
-    config, there = route.config, ", ".join(route.rewards)
-    roles = {key: getattr(config, key) for key in ROLES}
-    for key, names in {**roles, "ranges": config.ranges}.items():
+def _mistakes(rewards: Mapping[str, Reward], config: RouteConfig, roles: Roles) -> Iterator[str]:
+    there = ", ".join(rewards)
+    named = {key: getattr(config, key) for key in ROLES}
+    for key, names in {**named, "ranges": config.ranges}.items():
         for name in names:
-            if name not in route.rewards:
+            if name not in rewards:
                 yield f"{key}.{name}: no such reward in this route, which has {there}"
-    for name, reward in route.rewards.items():
+    summed = {name: weight for key in SUMMED for name, weight in named[key].items()}
+    wrong = list(shaping_mistakes(config.shaping, rewards, summed))
+    yield from wrong
+    read = {name for step in config.shaping for name in step.reads}
+    for name, reward in rewards.items():
         if reward.info.arity != "point":
             yield f"rewards.{name}: it compares samples ({reward.info.arity}); a route scores one at a time"
-        if not any(name in names for names in roles.values()):
-            yield f"rewards.{name}: no role; name it under {', '.join(roles)}"
-    for name, (low, high) in ranges.items():
+        if name not in read and not any(name in names for names in named.values()):
+            yield f"rewards.{name}: no role; name it under {', '.join(named)}"
+    ranges = roles.ranges if wrong else {**shaped_ranges(roles.ranges, config.shaping)}
+    for name in roles.needed:
+        low, high = ranges.get(name, (0.0, 1.0))
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             yield f"ranges.{name}: [{low:g}, {high:g}] cannot be brought to [0, 1]; give it a finite one"
     if not math.fsum(config.accuracy.values()) + math.fsum(config.format.values()) > 0:
@@ -173,18 +148,21 @@ MOST_PROBLEMS = 20
 
 
 class Routed(NamedTuple):
-    """What a batch earned: a total per sample, and the scores each total is made of, by reward."""
+    """Scores of a batch: a total per sample, and by reward the scores behind each."""
 
     totals: list[Score]
     scores: list[Mapping[str, Score]]
 
 
 class Router:
-    """Scores samples of many sources, each by its own rewards and weights (V-Triune, arXiv:2505.18129).
+    """Scores samples of many sources, each by its own rewards and weights.
 
     A sample's own route in `meta["route"]` (a mapping, or the same as JSON) comes first, then the source of
     exactly its name, then the first glob that matches. `reward` is all of this as one reward, 0 to 1, for
-    `Engine.score`, trainers and `mmreward score`; `score` also tells what the totals are made of.
+    `Engine.score`, trainers and `mmreward score`; `score` also returns what the totals are made of.
+
+    Where shaping compares groups (see `compares`), the router is a group reward: every sample needs a group,
+    and a timeout is for the whole group.
 
     Args:
         sources: source or glob -> `config.RouteConfig`, or the mapping that describes one.
@@ -240,13 +218,18 @@ class Router:
             except ValueError as error:
                 wrong.setdefault(str(error), sample.id)
         if wrong:
-            told = [f"{problem} (sample {name!r})" for problem, name in wrong.items()]
-            more = f"\n... and {len(told) - MOST_PROBLEMS} more" if len(told) > MOST_PROBLEMS else ""
-            raise ValueError("\n".join(told[:MOST_PROBLEMS]) + more)
+            lines = [f"{problem} (sample {name!r})" for problem, name in wrong.items()]
+            more = f"\n... and {len(lines) - MOST_PROBLEMS} more" if len(lines) > MOST_PROBLEMS else ""
+            raise ValueError("\n".join(lines[:MOST_PROBLEMS]) + more)
+
+    @property
+    def compares(self) -> bool:
+        """True where the total of a sample depends on the others of its group, by some route."""
+        return any(route.roles.compares for route in self._routes.values())
 
     @property
     def reward(self) -> Reward:
-        """The router as a reward, whose parts are `routes.PARTS` for every sample."""
+        """The router as a reward, whose parts are `compose.PARTS` for every sample."""
         return self._as_reward({})
 
     def score(self, engine: Engine, samples: Sequence[Sample], *, timeout: float | None = None) -> Routed:
@@ -266,7 +249,7 @@ class Router:
     def _as_reward(self, into: dict[int, Mapping[str, Score]]) -> Reward:
         """`into` gets the scores of each sample, by `id(sample)`."""
 
-        async def score(sample: Sample) -> Score:
+        async def scored(sample: Sample) -> tuple[Route, Mapping[str, Score]]:
             try:
                 route = self.route(sample)
             except ValueError as error:
@@ -274,17 +257,41 @@ class Router:
             names = list(route.rewards)
             found = await gather(*(score_one(sample, route.rewards[name]) for name in names))
             into[id(sample)] = scores = dict(zip(names, found, strict=True))
-            return route.total(scores)
+            return route, scores
 
+        async def score(sample: Sample) -> Score:
+            route, scores = await scored(sample)
+            if route.roles.compares:
+                raise Unscorable(
+                    f"source {sample.source!r}: shaping of its own route compares groups, which the router's "
+                    "routes alone can"
+                )
+            return route.total(scores, sample)
+
+        async def score_group(samples: Sequence[Sample]) -> list[Score]:
+            found = await gather(*map(scored, samples), return_exceptions=True)
+            totals = [failure(one, None) if isinstance(one, BaseException) else None for one in found]
+            members: dict[int, tuple[Route, list[int]]] = {}
+            for row, one in enumerate(found):
+                if not isinstance(one, BaseException):
+                    members.setdefault(id(one[0]), (one[0], []))[1].append(row)
+            for route, rows in members.values():
+                own = route.totals([into[id(samples[row])] for row in rows], [samples[row] for row in rows])
+                for row, total in zip(rows, own, strict=True):
+                    totals[row] = total
+            return [total for total in totals if total is not None]
+
+        arity: Arity = "group" if self.compares else "point"
         info = RewardInfo(
             name=NAME,
             needs=(),
             range=(0.0, 1.0),
+            arity=arity,
             paper="arXiv:2505.18129",
             summary="Every sample by the rewards of its source.",
         )
         described = {source: _described(route) for source, route in self._routes.items()}
-        return Reward(info, {"routes": described}, score)
+        return Reward(info, {"routes": described}, score_group if self.compares else score)
 
     def _own_route(self, sample: Sample) -> Route:
         given, source = sample.meta[OWN], sample.source
@@ -304,13 +311,14 @@ class Router:
 def _routed(
     samples: Sequence[Sample], totals: Sequence[Score], scores: Mapping[int, Mapping[str, Score]]
 ) -> Routed:
-    """A total that a deadline or a missing route cut short has all parts too."""
+    """Every total with all parts, those that a deadline or a missing route cut short too."""
     none = dict.fromkeys(PARTS, 0.0)
     whole = [total if total.parts else replace(total, parts=none) for total in totals]
     return Routed(whole, [scores.get(id(sample), {}) for sample in samples])
 
 
 def _described(route: Route) -> dict[str, Any]:
-    """What changes a route's numbers, for the fingerprint."""
-    made_of = {name: reward.fingerprint for name, reward in route.rewards.items()}
-    return {**route.config.model_dump(), "fingerprints": made_of}
+    """All that changes a route's numbers, for the fingerprint; a route without shaping says nothing of it."""
+    fingerprints = {name: reward.fingerprint for name, reward in route.rewards.items()}
+    exclude = None if route.config.shaping else {"shaping"}
+    return {**route.config.model_dump(exclude=exclude), "fingerprints": fingerprints}

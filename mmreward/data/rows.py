@@ -20,7 +20,7 @@ from . import vtriune
 FIELDS = tuple(field.name for field in fields(Sample))
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 SAVED = ("dataset_info.json", "state.json", "dataset_dict.json")
-"""What `datasets` leaves in a folder it saves to."""
+"""Files that `datasets` writes into a folder it saves to."""
 CLIPS = (".mp4", ".webm", ".mov", ".mkv", ".avi")
 
 
@@ -87,7 +87,7 @@ def rows_of(records: Iterable[Any], root: Path, first: int = 0) -> Iterator[Row]
 
 
 def _id(record: Mapping[Any, Any]) -> Any:
-    """What a row calls itself; V-Triune's say so in `extra_info`."""
+    """The id of a row; V-Triune's rows have it in `extra_info`."""
     extra = record.get("extra_info")
     return extra.get("id") if "id" not in record and isinstance(extra, Mapping) else record.get("id")
 
@@ -166,7 +166,7 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 
 
 def _named(value: Any) -> str:
-    """What stands for a value that JSON has no form for: bytes, pictures, dates, decimals."""
+    """Stand-in for a value that JSON has no form for: bytes, pictures, dates, decimals."""
     if isinstance(value, bytes):
         return hashlib.blake2b(value, digest_size=8).hexdigest()
     try:

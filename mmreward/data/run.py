@@ -1,8 +1,9 @@
-"""Scoring a whole data set into a file: resumes, reports progress, and counts failures against a budget."""
+"""Scoring of a whole data set into a file: resumes, reports progress, and counts failures against a
+budget."""
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -11,7 +12,7 @@ from os.path import relpath
 from pathlib import Path
 from typing import Any
 
-from ..compose import Recipe, combine
+from ..compose import Fact, Recipe, combine, facts_of
 from ..engine.engine import Engine
 from ..errors import FINE, Status
 from ..registry import Reward
@@ -27,7 +28,7 @@ TOTAL = "total"
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a run came to. `fresh` scores were computed now, the others were there already."""
+    """Counts of a run. `fresh` scores were computed now, the others were there already."""
 
     rows: int
     fresh: int
@@ -75,15 +76,19 @@ def score_file(
     """
     if TOTAL in rewards and recipe is not None:
         raise ValueError(f"{TOTAL!r} is the name of the combined score; give the reward another name")
+    if recipe is not None:
+        recipe.check(rewards)
     results = Results(out, about_run(data, rewards, out, title))
     tally = _Tally(progress)
     order: list[str] = []
     groups: list[str | None] = []
+    facts: list[Sequence[Fact]] = []
     # A reward that compares samples must see each group whole, so then everything is one chunk.
     whole = any(reward.info.arity != "point" for reward in rewards.values())
     for chunk in _chunks(read_rows(data), None if whole else CHUNK):
         order.extend(row.id for row in chunk)
         groups.extend(row.sample.group if row.sample else None for row in chunk)
+        facts.extend(facts_of(recipe, row.sample) for row in chunk if recipe is not None)
         _score_chunk(chunk, rewards, results, engine, timeout, retry_failed, tally)
         results.flush()
     results.forget(TOTAL)  # made of scores that may have changed
@@ -91,7 +96,7 @@ def score_file(
     keep = [(row, name) for row in order for name in rewards]
     if recipe is not None:
         fingerprint = ",".join(reward.fingerprint for reward in rewards.values())
-        for row, score in zip(order, combine(columns, recipe, groups), strict=True):
+        for row, score in zip(order, combine(columns, recipe, groups, facts), strict=True):
             results.add(Result.of(row, TOTAL, score, fingerprint, ""))
         columns[TOTAL] = [results.rows[row, TOTAL].score for row in order]
         keep = [(row, name) for row in order for name in columns]
@@ -165,7 +170,7 @@ def _score_chunk(
 
 
 def _inputs(chunk: Iterable[Row], reward: Reward) -> dict[str, str]:
-    """What each row's score depends on: the row, or for a reward that compares, its whole group."""
+    """Digest of the input of each row's score: the row, or for a reward that compares, its whole group."""
     if reward.info.arity == "point":
         return {row.id: row.digest for row in chunk}
     groups: dict[str | None, list[str]] = {}

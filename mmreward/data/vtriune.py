@@ -1,9 +1,9 @@
 """V-Triune's records (arXiv:2505.18129) as samples that bring their own route, so that its data is read as it
 is.
 
-Its two verifiers become ours: `mathverify` is `math`, `detection` is `iou`. What V-Triune pays for boxes (a
+Its two verifiers become ours: `mathverify` is `math`, `detection` is `iou`. V-Triune's pay for boxes (a
 greedy match at one threshold, mAP with constant scores, 0.6 per surplus box) is not copied: `iou` pays a soft
-F1. Its thresholds are watched instead. To compare, the reward `v_triune` pays what it pays.
+F1. Its thresholds are watched instead. To compare, the reward `v_triune` pays as V-Triune does.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,21 +23,13 @@ SHARP = 1e-6
 OWN = ("data_source", "images", "prompt", "ability", "reward_model", "extra_info")
 
 
-def _present(given: Any) -> Any:
-    """Without nulls, and without structs that hold nothing else."""
-    if not isinstance(given, Mapping):
-        return given
-    kept = {key: _present(value) for key, value in without_nulls(given).items()}
-    return {key: value for key, value in kept.items() if value != {}}
-
-
 class _Section(Strict):
     """A struct of the record; null is what Arrow writes for a key that is not there."""
 
     @model_validator(mode="before")
     @classmethod
     def _without_nulls(cls, given: Any) -> Any:
-        return _present(given)
+        return without_nulls(given, hollow=False)
 
 
 class DetectionRatios(_Section):
@@ -77,7 +69,7 @@ class _Row(Strict):
 
 
 def is_record(record: Mapping[Any, Any]) -> bool:
-    """Whether a row is one of V-Triune's."""
+    """True for a row of V-Triune's."""
     return "reward_model" in record and "data_source" in record
 
 
@@ -98,7 +90,7 @@ def columns_of(record: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"source {source!r}: {'; '.join(problems(error, _Row))}") from None
     if not model.accuracy_ratio + model.format_ratio > 0:
         raise ValueError(f"source {source!r}: reward_model.accuracy_ratio and format_ratio are both 0")
-    extra = _present(record.get("extra_info") or {})
+    extra = without_nulls(record.get("extra_info") or {}, hollow=False)
     images = list(record.get("images") or ())
     meta: dict[str, Any] = {**extra, "route": route_of(source, model), "messages": record.get("prompt")}
     if record.get("ability"):

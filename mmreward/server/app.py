@@ -1,10 +1,8 @@
 """The HTTP application: V-Triune's GET / and POST /judge, and OpenRLHF's POST /get_reward.
 
-What is scored runs on the engine's thread; the event loop here only waits, so that the server answers while
-a check computes.
+Scoring runs on the engine's thread; the event loop here only waits, so that the server answers while a check
+computes. A body that is too large is refused before it is read into memory.
 """
-
-# FOLDED mmreward/server/bodies.py: Refuses a body that is too large before it is read into memory. Plain ASGI.
 
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
@@ -19,7 +17,7 @@ from pydantic import BaseModel
 from ..adapters.openrlhf import answered, query_batch
 from ..adapters.rows import Batch
 from ..adapters.scorer import Failed, Given, Scorer, flat
-from .vtriune import Payload, UnknownVerifierError, reply, sample_from, strange
+from .vtriune import Payload, UnknownVerifierError, refused, reply, sample_from
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -72,11 +70,11 @@ async def _refuse(send: Send, limit: int) -> None:
 
 
 ROUTES, TIMEOUT, FAILED = "MMREWARD_ROUTES", "MMREWARD_TIMEOUT", "MMREWARD_FAILED"
-"""Environment variables by which workers learn what to serve."""
+"""Environment variables from which workers read what to serve."""
 
 
 class Queries(BaseModel):
-    """What OpenRLHF posts."""
+    """Body of /get_reward, as OpenRLHF posts it."""
 
     query: list[str]
     prompts: list[str]
@@ -96,7 +94,7 @@ def create_app(
 
     Args:
         rewards: see `Scorer`; what /get_reward pays, and /judge where no verifier is named.
-        failed: what /get_reward pays a total that failed, with `failed` 1 beside it; see `numbers.Failed`.
+        failed: what /get_reward pays a total that failed, with `failed` 1 beside it; see `scorer.Failed`.
         timeout: seconds one score may take.
         max_bytes: of a body.
 
@@ -135,7 +133,7 @@ def create_app(
         except ValueError as error:
             raise HTTPException(422, str(error)) from None
         for row, sample in enumerate(batch.samples):
-            if why := strange(sample):
+            if why := refused(sample):
                 batch.problems[row] = why
         routed = await scorer.ascore(batch)
         try:

@@ -1,4 +1,5 @@
-"""V-Triune's /judge (arXiv:2505.18129): its payload to a sample, and a total to its reply. Knows no HTTP."""
+"""V-Triune's POST /judge (arXiv:2505.18129): a sample from its payload, its reply from a total. Knows no
+HTTP."""
 
 import json
 from collections.abc import Mapping
@@ -8,7 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from ..adapters.rows import present, share
+from ..adapters.rows import share
+from ..config import without_nulls
 from ..data import vtriune
 from ..data.routing import OWN
 from ..data.rows import sample_of
@@ -23,11 +25,12 @@ PARAMETERS = tuple(vtriune.VerifierParameters.model_fields)
 
 
 class UnknownVerifierError(ValueError):
-    """Asks for a verifier that is not there."""
+    """The payload names a verifier that does not exist."""
 
 
 class Payload(BaseModel):
-    """What V-Triune's workers post; `reward_verifier_parm` is JSON. Keys that its forks add are ignored."""
+    """Body of /judge, as V-Triune's workers post it; `reward_verifier_parm` is JSON. Keys that its forks add
+    are ignored."""
 
     response: str
     prompt: str = ""
@@ -41,7 +44,7 @@ class Payload(BaseModel):
 
 
 def sample_from(payload: Payload) -> Sample:
-    """The sample, with its own route where one of V-Triune's verifiers is asked for.
+    """The sample of a payload, with its own route where the payload names one of V-Triune's verifiers.
 
     While training, `step` and `total_steps` become `meta["progress"]`; an evaluation has none, so that its
     numbers can be compared over time.
@@ -55,31 +58,33 @@ def sample_from(payload: Payload) -> Sample:
             f"no verifier named {payload.reward_verifier!r}: there are {', '.join(VERIFIERS)}, and an empty "
             "name for the server's own routes"
         )
-    told = _parameters(payload.reward_verifier_parm)
-    if OWN in told:
+    parameters = _parameters(payload.reward_verifier_parm)
+    if OWN in parameters:
         raise ValueError(f"reward_verifier_parm: {OWN!r} is not taken from the network")
-    progress = share(told.pop("step", None), told.pop("total_steps", None))
-    extra = progress if told.pop("is_training", True) else {}
+    progress = share(parameters.pop("step", None), parameters.pop("total_steps", None))
+    extra = progress if parameters.pop("is_training", True) else {}
     # What its workers add beside the verifier's parameters; none of it is one.
-    extra |= {key: told.pop(key) for key in list(told) if key not in PARAMETERS}
+    extra |= {key: parameters.pop(key) for key in list(parameters) if key not in PARAMETERS}
     if payload.reward_verifier in OWN_ROUTES:
         columns = {"prompt": payload.prompt, "source": payload.data_source, "target": _target(payload)}
-        return sample_of({**columns, "response": payload.response, "meta": {**told, **extra}}, Path(), "")
+        return sample_of(
+            {**columns, "response": payload.response, "meta": {**parameters, **extra}}, Path(), ""
+        )
     model = {
         "answer": payload.answer,
         "ground_truth": payload.solution,
         "accuracy_ratio": payload.accuracy_ratio,
         "format_ratio": payload.format_ratio,
         "verifier": payload.reward_verifier,
-        "verifier_parm": told,
+        "verifier_parm": parameters,
     }
     record = {"data_source": payload.data_source, "prompt": payload.prompt, "reward_model": model}
     columns = vtriune.columns_of({**record, "extra_info": extra})
     return sample_of({**columns, "response": payload.response}, Path(), "")
 
 
-def strange(sample: Sample) -> str:
-    """Why a sample that came over the network is refused; empty when it is not.
+def refused(sample: Sample) -> str:
+    """Reason why a sample that came over the network is refused; empty when it is not.
 
     A route names rewards and their arguments, interpreters and weights among them, and a picture may be a
     path: both would let a client run and read what it likes here.
@@ -121,12 +126,12 @@ def _part(score: Score | None, part: str) -> float:
 
 def _parameters(text: str) -> dict[str, Any]:
     try:
-        told = present(json.loads(text or "{}"))
+        parameters = without_nulls(json.loads(text or "{}"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"reward_verifier_parm is not JSON: {error}") from None
-    if not isinstance(told, dict):
-        raise ValueError(f"reward_verifier_parm is {type(told).__name__}, not an object")
-    return told
+    if not isinstance(parameters, dict):
+        raise ValueError(f"reward_verifier_parm is {type(parameters).__name__}, not an object")
+    return parameters
 
 
 def _target(payload: Payload) -> Any:

@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
 from .. import models
+from ..compose import check_weights
 from ..registry import Reward
 from .advantages import Advantages, Bools, Floats, GroupOptions, group_advantages, members, scores
 
@@ -176,12 +177,7 @@ def _check(
 ) -> None:
     if mode not in get_args(Mode):
         raise ValueError(f"mode is one of {', '.join(get_args(Mode))}, not {mode!r}")
-    unknown = [name for name in (*weights, *gates) if name not in columns]
-    if unknown:
-        raise ValueError(f"no scores of {', '.join(unknown)}: there are {', '.join(columns)}")
-    for name, weight in weights.items():
-        if not math.isfinite(weight):
-            raise ValueError(f"the weight of {name} is {weight}")
+    check_weights(columns, weights, gates)
     if not any(weights.values()):
         raise ValueError(f"no reward has a weight other than 0: {dict(weights)}")
     if bool(gates) != (mode == "gated"):

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ..config import Amount, EngineConfig, Positive, RewardArgs, Strict, load_yaml
+from ..config import Amount, EngineConfig, Positive, RewardArgs, ShapingSteps, Strict, load_yaml
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -337,6 +337,8 @@ class TuneConfig(Strict):
         generator: a name, or a mapping with `name` and the loader's options.
         rewards: your name -> arguments, as in `Config`; these are optimised.
         weights: reward -> weight; all 1 unless given.
+        shaping: steps that rewrite the scores of the round before they become advantages, see
+            `shaping_steps`; not those that compare groups, which may lie on several processes.
         held_out: rewards that are measured and never optimised.
         lora: null trains every weight.
         precision: of the network's arithmetic; trained weights and the mathematics of steps are float32.
@@ -351,6 +353,7 @@ class TuneConfig(Strict):
     prompts: PromptsConfig
     rewards: RewardArgs
     weights: dict[str, float] = Field(default_factory=dict)
+    shaping: ShapingSteps | None = None
     held_out: RewardArgs = Field(default_factory=dict)
     method: Method
     rollout: RolloutConfig = RolloutConfig()
@@ -385,6 +388,8 @@ class TuneConfig(Strict):
         unknown = [name for name in self.weights if name not in self.rewards]
         if unknown:
             raise ValueError(f"a weight for {', '.join(unknown)}, which is not among the rewards")
+        if self.shaping:
+            self._shaping_agrees(self.shaping)
         if self.gardo is not None:
             self._gardo_agrees(self.gardo)
         if self.uncertainty is not None and self.uncertainty.reward not in self.rewards:
@@ -392,6 +397,17 @@ class TuneConfig(Strict):
         if (self.gardo or self.uncertainty) and isinstance(self.method, GradientConfig | PreferenceConfig):
             raise ValueError(f"gardo and uncertainty weigh advantages, and {self.method.name} has none")
         return self
+
+    def _shaping_agrees(self, shaping: ShapingSteps) -> None:
+        if isinstance(self.method, GradientConfig | PreferenceConfig):
+            raise ValueError(f"shaping rewrites the scores of a round, and {self.method.name} has none")
+        for step in shaping:
+            if step.compares:
+                raise ValueError(f"{step.name} compares groups, which may lie on several processes here")
+            if step.rewrites in self.advantages.gates:
+                raise ValueError(
+                    f"{step.rewrites} is a gate, which looks at raw scores, and {step.name} rewrites it"
+                )
 
     def _gardo_agrees(self, gardo: GardoConfig) -> None:
         if not gardo.others and gardo.encoder is None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from ..compose import Recipe, Shaping, facts_of, shaped_columns
 from ..engine.engine import Engine
 from ..errors import FINE
 from ..registry import Reward
@@ -65,6 +66,7 @@ class Grading:
         timeout: seconds for one score.
         timeline: notes when scoring was under way.
         uncertainty: name of a reward, and of the one of its `Score.parts` that holds its uncertainty.
+        shaping: steps that rewrite the scores, none of which compares groups.
     """
 
     def __init__(
@@ -74,10 +76,12 @@ class Grading:
         timeout: float | None,
         timeline: Timeline,
         uncertainty: tuple[str, str] | None = None,
+        shaping: Sequence[Shaping] = (),
     ) -> None:
         self.rewards = rewards
         self._engine, self._timeout, self._timeline = engine, timeout, timeline
         self._uncertainty = uncertainty
+        self._shaping = shaping
         self._begun: list[tuple[Sequence[int], Sequence[Sample], Future[dict[str, list[Score]]]]] = []
 
     def begin(self, index: Sequence[int], samples: Sequence[Sample]) -> None:
@@ -94,11 +98,19 @@ class Grading:
             ValueError: a score that worked has no such part for its uncertainty.
         """
         parts = [
-            _grades(index, samples, future.result(), self._uncertainty)
+            _grades(index, samples, self._shaped(samples, future.result()), self._uncertainty)
             for index, samples, future in self._begun
         ]
         self._begun = []
         return Grades.join(parts)
+
+    def _shaped(
+        self, samples: Sequence[Sample], scores: Mapping[str, Sequence[Score]]
+    ) -> Mapping[str, Sequence[Score]]:
+        recipe = Recipe(weights={}, shaping=self._shaping)
+        facts = [facts_of(recipe, sample) for sample in samples]
+        _, shaped = shaped_columns(scores, self._shaping, (), facts)
+        return shaped
 
 
 def _grades(

@@ -18,7 +18,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from ..assembly import engine_of
-from ..compose import weights_of
+from ..compose import Recipe, weights_of
 from ..config import EngineConfig
 from ..data.pair_folder import PreferencePair
 from ..engine.engine import Engine
@@ -102,6 +102,7 @@ class Trainer:
         accelerator: Accelerator | None = None,
     ) -> None:
         config = config.model_copy(update={"weights": weights_of(rewards, config.weights)})
+        Recipe(weights=config.weights, shaping=config.shaping or ()).check(rewards)
         self._config, self._folder = config, Path(config.out)
         self._accelerator = accelerator or Accelerator(
             mixed_precision=config.precision,
@@ -183,9 +184,10 @@ class Trainer:
                 method = PolicyGradient(given)
             case ForwardProcessConfig():
                 method = ForwardProcess(given, self.learner.weights.copy())
-        given_uncertainty = config.uncertainty
-        source = (given_uncertainty.reward, given_uncertainty.part) if given_uncertainty else None
-        grading = Grading(engine, rewards, config.failures.timeout, self._timeline, source)
+        doubt = config.uncertainty
+        source = (doubt.reward, doubt.part) if doubt else None
+        shaping = config.shaping or ()
+        grading = Grading(engine, rewards, config.failures.timeout, self._timeline, source, shaping)
         return Online(config, method, self.learner, grading, prompts, self._timeline), method
 
     def _begin(self) -> tuple[int, float]:

@@ -30,8 +30,6 @@ def test_trim_drops_prompts_the_policy_sees_nothing_of():
     means = {"blind": 0.01, "dim": 0.02, "clear": 1.0, "unknown": math.nan}
     assert trim(means, skip=0.0) == ["dim", "clear", "unknown"]
     assert trim(means, skip=1.0) == list(means)
-    assert trim(means, skip=0.0, multiple=2) == ["dim", "clear"]
-    assert trim(means, skip=0.0, multiple=32) == []
 
 
 def test_trim_is_skipped_in_three_rounds_of_ten():
@@ -63,7 +61,6 @@ def test_rates_count_luck():
     ("call", "message"),
     [
         (lambda: trim({}, skip=2), "skip 2"),
-        (lambda: trim({}, multiple=0), "multiple 0"),
         (lambda: probe_weights([], [], floor=2), "floor is 2"),
         (lambda: mix_filter({}, {}, low=1, high=0), "below high"),
     ],

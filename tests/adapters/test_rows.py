@@ -12,8 +12,9 @@ import pytest
 from support.toys import toy
 
 from mmreward import Score
-from mmreward.adapters.rows import batch_of, opened, present, share, spoken
-from mmreward.adapters.scorer import Once, Scorer
+from mmreward.adapters.rows import batch_of, opened, share, spoken
+from mmreward.adapters.scorer import LastBatch, Scorer
+from mmreward.config import without_nulls
 from mmreward.data.routing import Router
 
 TRUTH = [{"bbox_2d": [100, 100, 400, 400], "label": "cat"}]
@@ -27,7 +28,7 @@ def only(row, **columns):
 
 
 def test_nulls_of_arrow_are_not_there():
-    assert present({"a": None, "b": [{"c": None, "d": 0}], "e": ""}) == {"b": [{"d": 0}], "e": ""}
+    assert without_nulls({"a": None, "b": [{"c": None, "d": 0}], "e": ""}) == {"b": [{"d": 0}], "e": ""}
     sample = only(
         {"response": "x", "route": {"rewards": {"iou": {"space": None}}, "gates": None}, "junk": None}
     )
@@ -218,7 +219,7 @@ def test_an_engine_of_yours_is_shared_stays_open_and_stays_here(engine, same):
 
 def test_functions_called_from_several_threads_share_their_result():
     """Async GRPO calls synchronous functions so."""
-    once, computed, batch = Once(), [], ["a"]
+    last, computed, batch = LastBatch(), [], ["a"]
 
     def compute():
         time.sleep(0.05)
@@ -226,9 +227,9 @@ def test_functions_called_from_several_threads_share_their_result():
         return len(computed)
 
     with ThreadPoolExecutor(8) as pool:
-        calls = [pool.submit(once.get, batch, compute) for _ in range(8)]
+        calls = [pool.submit(last.get, batch, compute) for _ in range(8)]
     assert {call.result() for call in calls} == {1}
-    assert once.get(["a"], compute) == 2  # equal, but of another step
+    assert last.get(["a"], compute) == 2  # equal, but of another step
 
 
 def test_a_router_travels_as_its_description():

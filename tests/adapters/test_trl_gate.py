@@ -190,8 +190,29 @@ def test_a_group_may_lie_in_two_processes(tmp_path):
         process_index=1, device=torch.device("cpu"), gather=lambda own: torch.cat([elsewhere, own])
     )
     probes = [Score(0.5), Score.failed("error", "no probes"), Score.failed("error", "no probes")]
-    assert trainer._gated(probes) == pytest.approx([0.75, 1.0, 1.0])
-    assert trainer._gated([Score(0.0), Score(0.0), Score(0.4)]) == pytest.approx([0.5, 0.2, 0.2])
+    answers = [1.0, 0.0] * 3
+    assert trainer._gated(probes, answers) == pytest.approx([0.75, 1.0, 1.0])
+    assert trainer._gated([Score(0.0), Score(0.0), Score(0.4)], answers) == pytest.approx([0.5, 0.2, 0.2])
+
+
+def test_groups_that_see_nothing_or_teach_nothing_do_not_train(tmp_path):
+    """By default all four train. Half of the answers to each are right, so mix alone leaves none out."""
+    trimmed = run(Gated, tmp_path, gate=gate(trim=0.01, spare=0.0))
+    weights = dict(zip(trimmed.sources, trimmed._logs["extra"]["gate/weight"], strict=True))
+    assert weights == {**WEIGHTS, "blind": 0.0}
+    assert (trimmed.before[0] == 0).tolist() == [source == "blind" for source in trimmed.sources]
+    spared = run(Gated, tmp_path, gate=gate(trim=0.01, spare=1.0, mix=(0.01, 0.99)))
+    assert dict(zip(spared.sources, spared._logs["extra"]["gate/weight"], strict=True)) == WEIGHTS
+    trainer = built(Gated, tmp_path, gate=gate(floor=0.1, mix=(0.01, 0.99)))
+    right, half = [Score(1.0)] * 2, [Score(1.0), Score(0.0)]
+    assert trainer._gated([*right, *right, *half], [1.0, 1.0, 1.0, 0.0, math.nan, 1.0]) == [
+        0,
+        0,
+        1,
+        1,
+        0.5,
+        0.5,
+    ]
 
 
 def test_a_process_with_fewer_probes_asks_on(tmp_path):
@@ -213,7 +234,13 @@ def test_a_process_with_fewer_probes_asks_on(tmp_path):
 
 
 def test_what_makes_no_sense_is_said(tmp_path):
-    for wrong, said in [({"floor": 1.5}, "lies in"), ({"floor": math.nan}, "lies in"), ({"longest": 0}, "1")]:
+    for wrong, said in [
+        ({"floor": 1.5}, "lies in"),
+        ({"floor": math.nan}, "lies in"),
+        ({"longest": 0}, "1"),
+        ({"spare": 2}, "skip 2"),
+        ({"mix": (0.9, 0.1)}, "below high"),
+    ]:
         with pytest.raises(ValueError, match=said):
             Gate(**wrong)
     with pytest.raises(ValueError, match="no reward function 'none'; there are ranks"):

@@ -123,6 +123,69 @@ def test_a_total_is_stored_beside_its_parts(folder, tmp_path):
     assert "0 new scores" in mmreward("score", folder, "--config", config, "--out", out).stdout
 
 
+RIGHT = "<think>It has stripes.</think><answer>{}</answer>"
+
+
+def written(tmp_path, text):
+    """Four answers to one question, two of them right, and a row that is none."""
+    rows = [
+        {"id": str(row), "group": "q", "source": "quiz", "prompt": "Which?", "response": RIGHT.format(said)}
+        | {"target": "tiger", "tokens": tokens}
+        for row, (said, tokens) in enumerate([("tiger", 10), ("tiger", 30), ("cat", 10), ("cat", 30)])
+    ]
+    lines = [*map(json.dumps, rows), "no json"]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    (tmp_path / "run.yaml").write_text(text)
+    out = tmp_path / "scores.jsonl"
+    done = mmreward(
+        "score",
+        tmp_path / "rows.jsonl",
+        "--config",
+        tmp_path / "run.yaml",
+        "--out",
+        out,
+        "--max-failures",
+        "50%",
+    )
+    return done, out
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "wanted"),
+    [
+        (
+            "rewards: {answer: {reward: label}}\ncompose: {weights: {answer: 1}, shaping: "
+            "[{name: length_shares, accuracy: answer, weight: 0.2}]}\n",
+            "total",
+            [1.1, 0.9, 0.0, -0.1],
+        ),
+        (
+            "routes: {quiz: {rewards: {answer: {reward: label}}, shaping: "
+            "[{name: length_shares, accuracy: answer, weight: 0.2}]}}\n",
+            "routed",
+            [1.2 / 1.2, 1.0 / 1.2, 0.1 / 1.2, 0.0],
+        ),
+    ],
+)
+def test_a_config_shapes_the_total(tmp_path, text, name, wanted):
+    done, out = written(tmp_path, text)
+    assert done.returncode == 0, done.stderr
+    rows = [row for row in read(out) if row.reward == name]
+    assert [row.value for row in rows[:4]] == pytest.approx(wanted) and rows[4].status == "error"
+    again, _ = written(tmp_path, text)
+    assert "0 new scores" in again.stdout and [row for row in read(out) if row.reward == name] == rows
+
+
+def test_a_wrong_step_is_said_before_anything_is_scored(tmp_path):
+    text = "rewards: {answer: {reward: label}}\ncompose: {weights: {answer: 1}, shaping: [{name: trustd}]}\n"
+    done, out = written(tmp_path, text)
+    assert done.returncode == 2 and "no shaping named 'trustd': did you mean 'trusted'?" in done.stderr
+    text = text.replace("{name: trustd}", "{name: trusted, accuracy: answer, thinking: deep}")
+    done, out = written(tmp_path, text)
+    assert done.returncode == 2 and "no reward named deep; there are answer" in done.stderr
+    assert not out.exists() and not out.with_name("scores.jsonl.parts").exists()
+
+
 def test_a_killed_run_goes_on_where_it_stopped(tmp_path):
     """SIGKILL at several moments; in the end every row is there once, and what was on disk is not redone."""
     rng = np.random.default_rng(1)

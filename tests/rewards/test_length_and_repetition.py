@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from mmreward import Engine, Sample, Score, Unscorable, load
 from mmreward.compose import Recipe, combine
-from mmreward.rewards.rules.form import falling, judge_repetition, length_of, ngrams
-from mmreward.shaping import length_scaled
+from mmreward.rewards.rules.form import judge_repetition, ngrams
+from mmreward.shaping import falling, length_of, length_scaled
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,10 @@ from mmreward.rewards.judged.steps import aggregate, soft_min_credit
 MARKS = (0.9, 0.2, 0.5)
 
 
-@pytest.mark.parametrize(("how", "want"), [("min", 0.2), ("product", 0.09), ("mean", 1.6 / 3), ("last", 0.5)])
+@pytest.mark.parametrize(
+    ("how", "want"),
+    [("min", 0.2), ("product", 0.09), ("mean", 1.6 / 3), ("last", 0.5), ("soft_min", 0.2148229)],
+)
 def test_aggregations_by_hand(how, want):
     assert aggregate(MARKS, how) == pytest.approx(want)
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmreward import Sample, Unscorable, load
-from mmreward.rewards.rules.boxes import attainable, capped, progress_of, scheduled, v_triune_steps
+from mmreward.rewards.rules.boxes import attainable, capped, scheduled, v_triune_steps
+from mmreward.shaping import progress_of
 from mmreward.verifiers.boxes import Box, iou, to_unit
 
 ROWS, COLUMNS = 476, 644

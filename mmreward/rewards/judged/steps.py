@@ -23,7 +23,7 @@ from ...registry import reward
 from ...types import Sample, Score
 from ...verifiers.response import fenced, read_or_wrong, reasoned
 
-Aggregate = Literal["min", "product", "mean", "last"]
+Aggregate = Literal["min", "product", "mean", "last", "soft_min"]
 Floats = NDArray[np.float64]
 
 _HOW: dict[str, Callable[[Floats], float]] = {
@@ -31,6 +31,7 @@ _HOW: dict[str, Callable[[Floats], float]] = {
     "product": lambda steps: float(steps.prod()),
     "mean": lambda steps: float(steps.mean()),
     "last": lambda steps: float(steps[-1]),
+    "soft_min": lambda steps: float(soft_min_credit(steps).rewards.sum()),
 }
 
 
@@ -48,7 +49,8 @@ def check_aggregate(how: str) -> None:
 
 
 def aggregate(marks: Sequence[float] | Floats, how: Aggregate = "min") -> float:
-    """One mark of the steps' (T,): the smallest, the product, the mean or the last.
+    """One mark of the steps' (T,): the smallest, the product, the mean, the last, or the sum of
+    `soft_min_credit`.
 
     The product takes probabilities in [0, 1]; the others any scale, which they keep.
 
@@ -132,8 +134,9 @@ def prm(
 
     Args:
         judge: a VLM (hub id, folder, "mini-vlm", or MODEL@URL for a served one).
-        how: "min", "product", "mean" or "last"; see `shaping.stepwise.aggregate`. With "mean" padding with
-            harmless steps pays; with "min" it does not.
+        how: "min", "product", "mean", "last" or "soft_min" (PURE's credit, added up: near the minimum, and
+            moved by the other steps); see `aggregate`. With "mean" padding with harmless steps pays; with
+            "min" it does not.
         max_steps: steps that are judged alone; the last of them takes in all that come after it.
         min_mass: smallest probability of yes and no together that is believed.
         dtype: of the judge.

@@ -8,12 +8,13 @@ from typing import Any, Literal
 
 from ...errors import Unscorable
 from ...registry import reward
+from ...shaping import progress_of
 from ...types import Sample, Score
 from ...verifiers.boxes import Box
 from ...verifiers.markup import found_boxes, true_boxes
 from ...verifiers.response import Verdict, verified
 from ...verifiers.spaces import SPACES, Named, extent, space_of
-from ..rules.boxes import progress_of, v_triune_steps
+from ..rules.boxes import v_triune_steps
 from .boxes import (
     LEVELS,
     NAMES,

@@ -20,6 +20,7 @@ import numpy as np
 
 from ...errors import Unscorable
 from ...registry import reward
+from ...shaping import progress_of
 from ...types import Sample, Score
 from ...verifiers import boxes
 from ...verifiers.boxes import PARTS, Box, label_table, mean_f1, soft_f1
@@ -145,33 +146,6 @@ KNOTS = ((0.0, 0.50), (0.10, 0.85), (0.25, 0.95), (1.0, 0.99))
 MARGIN = 0.005
 FLOOR = 0.5
 TIE = 1e-6
-
-
-def progress_of(meta: Mapping[str, Any]) -> float:
-    """How far training is, 0 to 1: `meta["progress"]`, else `meta["step"] / meta["total_steps"]`, cut at 1.
-
-    Raises:
-        Unscorable: "missing" when there is neither, since a guess would train at the wrong threshold; "error"
-            when they are no such numbers.
-    """
-    if meta.get("progress") is not None:
-        return _share(meta["progress"], 1.0, "progress")
-    if meta.get("step") is None or meta.get("total_steps") is None:
-        raise Unscorable(
-            'the schedule needs meta["progress"] in [0, 1], or meta["step"] and meta["total_steps"]',
-            "missing",
-        )
-    return _share(meta["step"], meta["total_steps"], "step / total_steps")
-
-
-def _share(part: Any, whole: Any, name: str) -> float:
-    try:
-        share = float(part) / float(whole)
-    except (TypeError, ValueError, ZeroDivisionError):
-        share = math.nan
-    if not 0 <= share < math.inf:
-        raise Unscorable(f"{name} is {part!r} of {whole!r}, not a share from 0 to 1")
-    return min(share, 1.0)
 
 
 def scheduled(progress: float) -> float:

@@ -21,6 +21,7 @@ from typing import Any, Literal, NamedTuple
 
 from ...errors import Unscorable
 from ...registry import reward
+from ...shaping import Curve, LengthUnit, falling, length_of
 from ...types import Sample, Score
 from ...verifiers.response import Verdict, inside_box, segment, verified
 
@@ -105,39 +106,6 @@ def _answer(body: str) -> tuple[str, bool]:
 
 LENGTH_PARTS = ("length", "over")
 
-LengthUnit = Literal["tokens", "words", "characters"]
-Curve = Literal["cosine", "linear"]
-
-
-def length_of(text: str, meta: Mapping[str, Any], unit: LengthUnit) -> int:
-    """The response's length; tokens are counted by whoever has the tokenizer, in `meta["tokens"]`.
-
-    Raises:
-        Unscorable: "missing" when tokens are wanted and not given, or given as no whole number of at least 0.
-    """
-    if unit == "words":
-        return len(text.split())
-    if unit == "characters":
-        return len(text)
-    tokens = meta.get("tokens")
-    if isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 0:
-        raise Unscorable(
-            f'meta["tokens"] is {tokens!r}: give the number of tokens of the response, or count its words',
-            "missing",
-        )
-    return tokens
-
-
-def falling(length: float, limit: float, span: float, curve: Curve = "cosine") -> float:
-    """1 up to limit - span, 0 from limit on, and falling in between: half a cosine wave, or a straight line.
-
-    Clamped, so a response beyond the limit gains nothing back. With span = limit and "cosine" it is the
-    cosine of arXiv:2502.03373 on [0, 1]; with "linear" it is DAPO's soft overlong punishment
-    (arXiv:2503.14476) plus 1, span being its cache.
-    """
-    over = min(max((length - limit + span) / span, 0.0), 1.0)
-    return 1 - over if curve == "linear" else (1 + math.cos(math.pi * over)) / 2
-
 
 def judge_length(text: str, length: int, *, limit: int, span: int, curve: Curve = "cosine") -> Verdict:
     """`falling` of the length of a whole response.
@@ -169,7 +137,7 @@ def length(
     """1 for a response short enough, falling to 0 at the limit, whether it is right or not.
 
     A short wrong answer must not be paid: combine it with a gate on the accuracy (`compose.Recipe`), or use
-    `shaping.brevity`, where shortness helps only what is right. A response that is empty, is cut off,
+    `shaping.length_scaled`, where shortness helps only what is right. A response that is empty, is cut off,
     or has two answers is worth 0, however short. `parts["over"]` is 1 beyond the limit.
 
     Args:

@@ -160,7 +160,7 @@ def probes() -> Any:
     at once as `<a1>...</a1><a2>...</a2>`. Where it stands in another column of the data, name that column
     for `response` in the configuration. `sample.meta["probes"]` holds {"question", "answer"} each, with a
     list of answers for synonyms. A probe that is left out or answered twice is wrong; a response without a
-    readable answer is worth 0 with `parts["parsed"]` 0. What to do with the score: `shaping.perception`.
+    readable answer is worth 0 with `parts["parsed"]` 0. What to do with the score: the gate in `adapters.trl_gate`.
     """
 
     async def score(sample: Sample) -> Score:
