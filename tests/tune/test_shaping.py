@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from mmreward.tune.learner import read_weights
 from support import toys
 
 from mmreward import Score
+from mmreward.tune.learner import read_weights
 
 HYBRID = {"name": "hybrid", "rule": "rule", "model": "red", "confidence": 0.0}
 
