@@ -39,9 +39,9 @@ from mmreward.tune.config import PolicyConfig, TuneConfig
 from mmreward.tune.data import load_prompts
 from mmreward.tune.grading import Grading
 from mmreward.tune.journal import Timeline, seconds
+from mmreward.tune.learner import Learner
 from mmreward.tune.online import Online
 from mmreward.tune.policy_gradient import PolicyGradient
-from mmreward.tune.weights import Learner, Weights
 from mmreward.types import RewardInfo
 
 from .studies.vlm_rl import VlmConfig, trainer_of
@@ -143,7 +143,7 @@ def tune() -> bool:
     torch.set_num_threads(1)
     generator = MiniFlow()
     learner = Learner(
-        generator, Weights(generator, rank=16), TUNE_CONFIG.optimiser, TUNE_CONFIG.ema, Accelerator(cpu=True)
+        generator, TrainedWeights(generator, rank=16), TUNE_CONFIG.optimiser, TUNE_CONFIG.ema, Accelerator(cpu=True)
     )
     rows = TUNE_CONFIG.rollout.prompts * TUNE_CONFIG.rollout.group
     samples = (load_prompts(TUNE_CONFIG.prompts) * rows)[:rows]

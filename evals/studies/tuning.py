@@ -26,7 +26,7 @@ from mmreward.mini import flow, oracle
 from mmreward.sampling import media, sample
 from mmreward.tune.config import TuneConfig, load_tune_config
 from mmreward.tune.journal import lines
-from mmreward.tune.weights import Weights, read
+from mmreward.tune.learner import TrainedWeights, read_weights
 
 from ..report.stats import Measured, paired_change
 
@@ -122,13 +122,13 @@ def judge(job: TuningJob, folder: Path, number: int) -> TuningRow:
     out = Path(config.out)
     generator, lora = load(**config.generator), config.lora
     before = verdicts(config, generator, number)
-    weights = Weights(
+    weights = TrainedWeights(
         generator,
         rank=lora.rank if lora else 0,
         alpha=lora.alpha if lora else None,
         targets=lora.targets if lora else None,
     )
-    with weights.using(read(out / "weights.safetensors")):
+    with weights.using(read_weights(out / "weights.safetensors")):
         after = verdicts(config, generator, number)
     evaluations = lines(out / "evaluations.jsonl")
     first, last = evaluations[0]["rewards"], evaluations[-1]["rewards"]

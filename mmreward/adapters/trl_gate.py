@@ -23,7 +23,6 @@ from statistics import fmean
 from typing import Any
 
 import torch
-import trl
 
 from ..compose import group_means
 from ..config import EngineConfig
@@ -35,6 +34,7 @@ from ..rewards.rules.probes import TAG, probe_prompt, probes_of
 from ..types import Sample, Score
 from .rows import ALIASES, Batch
 from .scorer import Scorer
+from .trl_stable import StableGRPOTrainer
 
 Turn = list[dict[str, Any]]
 """A conversation of one message by the user."""
@@ -188,8 +188,6 @@ LOGGED = "gate"
 FIGURE = "perception"
 """Figures are logged as "gate/sources/SOURCE/perception/NAME"."""
 Inputs = Sequence[Mapping[str, Any]]
-Trainer: Any = trl.GRPOTrainer
-"""Untyped for type checkers: most methods that are overridden or called here have no annotations."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,7 +237,7 @@ class Gate:
             mix_filter({}, {}, low=self.mix[0], high=self.mix[1])
 
 
-class GatedGRPOTrainer(Trainer):  # type: ignore[misc]
+class GatedGRPOTrainer(StableGRPOTrainer):
     """GRPOTrainer whose advantages are multiplied by max(floor, mean probe accuracy of their group), or by 0
     where the gate's `trim` or `mix` leaves the group out.
 
@@ -251,6 +249,7 @@ class GatedGRPOTrainer(Trainer):  # type: ignore[misc]
 
     Args:
         gate: see `Gate`.
+        stable: with the guards of `trl_stable.StableGRPOTrainer`, whose filter comes before the gate.
         *args: of GRPOTrainer, as are all other arguments.
 
     Raises:
@@ -260,8 +259,8 @@ class GatedGRPOTrainer(Trainer):  # type: ignore[misc]
 
     generation_config: Any
 
-    def __init__(self, *args: Any, gate: Gate | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, *args: Any, gate: Gate | None = None, stable: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, stable=stable, **kwargs)
         self.gate = gate or Gate()
         if self.use_vllm and (self.gate.greedy or self.gate.longest is not None):
             raise ValueError("with vLLM, probes are sampled as completions are: leave out greedy and longest")

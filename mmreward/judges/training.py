@@ -116,9 +116,14 @@ class TrainingRun:
         self._train(role, trainer)
 
     def reinforce(
-        self, compared: Sequence[Comparison], route: RouteConfig, arguments: dict[str, Any]
+        self,
+        compared: Sequence[Comparison],
+        route: RouteConfig,
+        arguments: dict[str, Any],
+        *,
+        stable: bool = False,
     ) -> None:
-        """GRPO of the student; `arguments` are those of `trl.GRPOConfig`.
+        """GRPO of the student; `arguments` are those of `trl.GRPOConfig`; `stable` is StableReinforce.
 
         Comparisons are asked in both orders: those that the student got wrong favour the place it does not
         name.
@@ -128,7 +133,7 @@ class TrainingRun:
         two: dict[str, Any] = (
             {"rollout_func": adapter.rollout(self.asking.following)} if self.asking.turns == 2 else {}
         )
-        trainer = library.GRPOTrainer(
+        trainer = (_stable_trainer() if stable else library.GRPOTrainer)(
             model=model,
             processing_class=processor,
             reward_funcs=adapter.reward(Router({SOURCE: route}), engine=self.engine),
@@ -170,6 +175,12 @@ def _trainers() -> tuple[Any, Any]:
     except ModuleNotFoundError as error:
         raise ValueError(f'training a judge needs {error.name}: pip install "mmreward[trl]"') from None
     return trl, datasets
+
+
+def _stable_trainer() -> Any:
+    from ..adapters.trl_stable import StableGRPOTrainer
+
+    return StableGRPOTrainer
 
 
 # --- stages ---------------------------------------------------------------------------------------
@@ -259,19 +270,21 @@ class GrpoStage(Strict):
     Args:
         route: rewards of a judgement and their total.
         unsolved: only comparisons for which the rejection stage before it found wrong answers.
+        stable: with StableReinforce's two guards (R1-Reward), see `adapters.trl_stable`.
         trainer: arguments of `trl.GRPOConfig`.
     """
 
     kind: Literal["grpo"]
     route: RouteConfig
     unsolved: bool = False
+    stable: bool = False
     trainer: dict[str, Any] = Field(default_factory=dict)
 
     def run(self, training: TrainingRun) -> None:
         compared = training.unsolved if self.unsolved else training.comparisons
         if not compared:
             raise ValueError("no comparison is left to learn from: the rejection solved them all")
-        training.reinforce(compared, self.route, self.trainer)
+        training.reinforce(compared, self.route, self.trainer, stable=self.stable)
 
 
 Stage = Annotated[TaughtStage | ParrotStage | RejectionStage | GrpoStage, Field(discriminator="kind")]

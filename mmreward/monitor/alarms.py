@@ -1,11 +1,12 @@
-"""Is the optimised reward still worth something? An alarm on its divergence from rewards nobody optimises.
+"""Alarms on training: over-optimisation of a reward, jumps and gaps in metrics by source, and the end of
+improvement.
 
-Fed with numbers once per evaluation; knows neither rewards nor pixels. https://arxiv.org/abs/2210.10760 shows
-the shape: the optimised reward keeps rising while what it stands for turns and falls.
+`OverOptimisation` compares the optimised reward with rewards that are not optimised.
+https://arxiv.org/abs/2210.10760 shows the shape: the optimised reward keeps rising while the quality it
+stands for turns and falls. `gaps` and `jumps` do the same for metrics by source: a reward that rises where
+the evaluation does not, and steps out of line. `Plateau` stops a run whose validation mean no longer rises.
+Fed with numbers once per evaluation; knows neither rewards nor pixels.
 """
-
-# FOLDED mmreward/sources/alarms.py: What should worry about metrics by source: a reward that rises where the evaluation does not, and jumps.
-# FOLDED mmreward/tune/plateau.py: When to stop: a validation mean that no longer rises.
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,8 @@ Level = Literal["ok", "warn", "alarm"]
 
 
 class Estimate(NamedTuple):
-    """A mean over an evaluation's samples and its standard error; NaN where it could not be measured.
+    """Estimate of a mean over an evaluation's samples, with its standard error; NaN where it was not
+    measurable.
 
     `values` are the samples', NaN where one failed. Give them when every evaluation has the same prompts and
     noise: two evaluations are then compared sample by sample, which sees smaller changes.
@@ -31,14 +33,14 @@ class Estimate(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What an evaluation says: a level, and why, in words; no reasons where all is well."""
+    """Verdict on an evaluation: a level, and the reasons in words; no reasons where all is well."""
 
     level: Level
     reasons: tuple[str, ...]
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Mean and standard error of independent values; failed ones (NaN) are left out.
+    """Mean and standard error of independent values without the failed ones (NaN).
 
     Pictures of one prompt are not independent: give the means of the prompts. Fewer than two values that
     worked give NaN.
@@ -51,7 +53,8 @@ def estimate(values: Sequence[float]) -> Estimate:
 
 @dataclass(kw_only=True)
 class OverOptimisation:
-    """Watches one run. Deterministic: the same evaluations give the same verdicts, also across a resume.
+    """Alarm on over-optimisation in one run. Deterministic: equal evaluations give equal verdicts, also
+    resumed.
 
     It warns at once and raises the alarm after `patience` evaluations in a row when
 
@@ -180,7 +183,7 @@ class OverOptimisation:
         return self._count(f"monitor {name}", f"{moved}, {times:.1f} times its usual variation")
 
     def _count(self, key: str, reason: str) -> "_Finding":
-        """A reason to worry counts on, none starts again."""
+        """Count evaluations in a row with a reason to worry; one without starts again at 0."""
         streak = self._streaks.get(key, 0) + 1 if reason else 0
         self._streaks[key] = streak
         if not reason:
@@ -212,6 +215,9 @@ class _Finding(NamedTuple):
     reason: str
 
 
+# --- metrics by source --------------------------------------------------------------------------------------
+
+
 WATCHED = ("score", "failed", "unread", "length/mean", "groups/zero_variance")
 TO_DEVIATION = 1.4826
 """From a median absolute deviation to the standard deviation of a normal distribution."""
@@ -220,7 +226,7 @@ LEAST = {"score": 0.02, "failed": 0.02, "unread": 0.02, "length/mean": 8.0, "gro
 
 
 def gaps(training: Mapping[str, float], evaluation: Mapping[str, float]) -> dict[str, float]:
-    """ "sources/SOURCE/gap": the training's score minus the evaluation's, for the sources that both have.
+    """Gaps "sources/SOURCE/gap": the training's score minus the evaluation's, for the sources that both have.
 
     A gap that grows while the score of the training rises is what gaming a reward looks like.
     """
@@ -233,7 +239,7 @@ def gaps(training: Mapping[str, float], evaluation: Mapping[str, float]) -> dict
 
 
 def jumps(history: Sequence[Mapping[str, float]], window: int = 10, limit: float = 4.0) -> dict[str, float]:
-    """Watched metrics of the newest step that left what the steps before it span: name -> deviations.
+    """Jumps: watched metrics of the newest step outside the range of the steps before it, name -> deviations.
 
     The measure is (newest - median) / deviation over the `window` steps before it, the deviation being robust
     and at least that of `LEAST`; a metric with fewer than `window` values before is not judged.
@@ -257,19 +263,22 @@ def jumps(history: Sequence[Mapping[str, float]], window: int = 10, limit: float
 
 
 def _depth(name: str, kind: str) -> bool:
-    """Whether a name is "overall/KIND" or "sources/SOURCE/KIND" and no longer one with the same end."""
+    """True for "overall/KIND" and "sources/SOURCE/KIND", and not for longer names with the same end."""
     block = name.removesuffix(f"/{kind}")
     return block.count("/") == (1 if block.startswith(f"{SOURCES}/") else 0)
 
 
+# --- the end of improvement ---------------------------------------------------------------------------------
+
+
 class Plateau:
-    """Watches a validation mean and says when it has stopped rising.
+    """Early stopping by a validation mean that has stopped rising.
 
     Tuning on a reward goes on raising it long after the pictures have stopped getting better; watch a reward
     that is not trained on (RPO, arXiv:2407.12164, watches its own on held-out prompts).
 
     Args:
-        patience: how many looks in a row may fail to improve on the best, at least 1.
+        patience: looks in a row that may fail to improve on the best, at least 1.
         least: a rise below this is none.
 
     Raises:

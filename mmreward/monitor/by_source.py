@@ -1,14 +1,12 @@
-"""Metrics of one training step, overall and by data source, under flat names for any logger.
+"""Metrics of one training step, overall and by data source, under flat names for any logger; and their log on
+disk.
 
-What could not be measured is absent, never NaN or 0, and no figure depends on the order of the rows.
+A figure that could not be measured is absent, never NaN or 0, and no figure depends on the order of the rows.
+
+Reflection words are those of V-Triune (arXiv:2505.18129), counted as words: counted as substrings, as there,
+"await" and "yeti" would be reflection. The log has one JSON object per step and line; `mmreward report` draws
+it.
 """
-
-# FOLDED mmreward/sources/reflection.py: Words by which a model goes back on itself, counted as words, and how often they go with right answers.
-#
-# The list is V-Triune's (arXiv:2505.18129), which counts substrings, so that "await" and "yeti" are reflection
-# there.
-#
-# FOLDED mmreward/sources/log.py: Metrics by source on disk: one JSON object per step and line, which `mmreward report` draws.
 
 import json
 import math
@@ -24,71 +22,10 @@ from ..errors import FINE, STATUSES
 from ..types import Score
 from .outcomes import UNKNOWN, Outcome
 
-WORDS = (
-    "re-check",
-    "re-evaluate",
-    "re-examine",
-    "re-think",
-    "recheck",
-    "reevaluate",
-    "reexamine",
-    "reevaluation",
-    "rethink",
-    "check again",
-    "think again",
-    "try again",
-    "verify",
-    "wait",
-    "yet",
-)
-ANY = re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, WORDS))})(?![\w-])", re.IGNORECASE)
-
-
-def reflections(text: str) -> Counter[str]:
-    """How often each of `WORDS` stands in a text as a word of its own; linear in its length."""
-    return Counter(found.lower() for found in ANY.findall(text))
-
-
-def reflection_ratios(counts: Sequence[Counter[str]], right: Sequence[bool]) -> dict[str, float]:
-    """V-Triune's five ratios, each from 0 to 1; one over no responses is absent.
-
-    Args:
-        counts: of each response, see `reflections`.
-        right: whether each response is.
-    """
-    reflect = [bool(count) for count in counts]
-    pairs = list(zip(reflect, right, strict=True))
-    shares = {
-        "ratio": reflect,
-        "ratio_in_right": [one for one, good in pairs if good],
-        "ratio_in_wrong": [one for one, good in pairs if not good],
-        "right_with": [good for one, good in pairs if one],
-        "right_without": [good for one, good in pairs if not one],
-    }
-    return {name: fmean(selected) for name, selected in shares.items() if selected}
-
-
-def reflection_words(counts: Sequence[Counter[str]]) -> dict[str, float]:
-    """Mean occurrences per response of each of `WORDS`; empty without responses."""
-    return {word: fmean(count[word] for count in counts) for word in WORDS} if counts else {}
-
-
-def reflection_examples(
-    outcomes: Sequence[Outcome], right_from: float = 0.5
-) -> dict[str, dict[str, Outcome]]:
-    """By source, one right response "with" reflection and one "without", to read; the first by id of each."""
-    found: dict[str, dict[str, Outcome]] = {}
-    for one in sorted(outcomes, key=lambda one: (one.source, one.id, one.response)):
-        if one.total.ok and one.accuracy >= right_from:
-            kind = "with" if reflections(one.response) else "without"
-            found.setdefault(one.source, {}).setdefault(kind, one)
-    return found
-
-
 OVERALL = "overall"
 SOURCES = "sources"
 THRESHOLDS = (0.5, 0.75, 0.9, 0.95, 0.99)
-PAID = ("format", "gate", "extra")
+PARTS = ("format", "gate", "extra")
 """Parts of a routed total beside its accuracy; whatever else a total has may be called as a metric is."""
 TIED = 1e-6
 """Totals of a group that differ by less say nothing about which response is better."""
@@ -102,7 +39,8 @@ def source_metrics(
     max_length: int | None = None,
     max_prompt_length: int | None = None,
 ) -> Metrics:
-    """Everything of `measures` as "overall/NAME" and "sources/SOURCE/NAME" ("/" in a source becomes "_").
+    """Metrics of a step: everything of `measures` as "overall/NAME" and "sources/SOURCE/NAME" ("/" in a
+    source becomes "_").
 
     Args:
         outcomes: of one step, in any order.
@@ -124,18 +62,18 @@ def source_metrics(
 def measures(
     outcomes: Sequence[Outcome], right_from: float, max_length: int | None, max_prompt_length: int | None
 ) -> Metrics:
-    """The figures of one block, by name.
+    """Figures of one block, by name.
 
     n, status/STATUS (counts), failed, unread (shares); score and its deviation score_std, accuracy, format,
     gate, extra; component/REWARD and component/REWARD/PART; iou/above_50 and so on (share of samples whose
     mean IoU reaches it); figure/NAME; length/..., prompt_length/..., reflection/..., flag/NAME (shares);
-    chance, above_chance; false_positives, false_negatives (shares of what is wrong, or right, by those who
-    looked); groups/n, groups/zero_variance.
+    chance, above_chance; false_positives, false_negatives (shares of responses that a person checked and
+    found wrong, or right); groups/n, groups/zero_variance.
     """
     valid = [outcome for outcome in outcomes if outcome.total.ok]
     return {
         **_counts(outcomes),
-        **_pay(valid),
+        **_totals(valid),
         **_components(outcomes),
         **_figures(outcomes),
         **_lengths(outcomes, right_from, max_length),
@@ -143,15 +81,15 @@ def measures(
         **_reflection(valid, right_from),
         **_flags(outcomes),
         **_chance(valid),
-        **_looked_at(valid, right_from),
+        **_checked(valid, right_from),
         **_groups(valid),
     }
 
 
 def mean(values: Iterable[float]) -> float:
     """The mean, the same in any order."""
-    held = list(values)
-    return math.fsum(held) / len(held)
+    numbers = list(values)
+    return math.fsum(numbers) / len(numbers)
 
 
 def _share(outcomes: Sequence[Outcome], holds: Callable[[Outcome], bool]) -> float:
@@ -167,19 +105,19 @@ def _counts(outcomes: Sequence[Outcome]) -> Metrics:
     return {"n": float(len(outcomes)), **counts, "failed": failed, "unread": unread}
 
 
-def _pay(valid: Sequence[Outcome]) -> Metrics:
+def _totals(valid: Sequence[Outcome]) -> Metrics:
     if not valid:
         return {}
     score = mean(one.total.value for one in valid)
     spread = math.sqrt(mean((one.total.value - score) ** 2 for one in valid))
-    told = {"score": score, "score_std": spread, "accuracy": mean(one.accuracy for one in valid)}
-    for name in PAID:
+    found = {"score": score, "score_std": spread, "accuracy": mean(one.accuracy for one in valid)}
+    for name in PARTS:
         values = [
             one.total.parts[name] for one in valid if math.isfinite(one.total.parts.get(name, math.nan))
         ]
         if values:
-            told[name] = mean(values)
-    return told
+            found[name] = mean(values)
+    return found
 
 
 def _components(outcomes: Sequence[Outcome]) -> Metrics:
@@ -207,8 +145,8 @@ def _components(outcomes: Sequence[Outcome]) -> Metrics:
 
 def _figures(outcomes: Sequence[Outcome]) -> Metrics:
     names = sorted({name for outcome in outcomes for name in outcome.figures})
-    held = {name: [one.figures[name] for one in outcomes if name in one.figures] for name in names}
-    finite = {name: [value for value in values if math.isfinite(value)] for name, values in held.items()}
+    columns = {name: [one.figures[name] for one in outcomes if name in one.figures] for name in names}
+    finite = {name: [value for value in values if math.isfinite(value)] for name, values in columns.items()}
     return {f"figure/{name}": mean(values) for name, values in finite.items() if values}
 
 
@@ -261,7 +199,7 @@ def _chance(valid: Sequence[Outcome]) -> Metrics:
     return {"chance": blind, "above_chance": mean(accuracy for _, accuracy in known) - blind}
 
 
-def _looked_at(valid: Sequence[Outcome], right_from: float) -> Metrics:
+def _checked(valid: Sequence[Outcome], right_from: float) -> Metrics:
     wrong = [one for one in valid if one.truth is False]
     right = [one for one in valid if one.truth is True]
     found: Metrics = {}
@@ -284,11 +222,67 @@ def _groups(valid: Sequence[Outcome]) -> Metrics:
     return {"groups/n": float(len(spreads)), "groups/zero_variance": mean(float(s < TIED) for s in spreads)}
 
 
+# --- reflection ---------------------------------------------------------------------------------------------
+
+
+WORDS = (
+    "re-check",
+    "re-evaluate",
+    "re-examine",
+    "re-think",
+    "recheck",
+    "reevaluate",
+    "reexamine",
+    "reevaluation",
+    "rethink",
+    "check again",
+    "think again",
+    "try again",
+    "verify",
+    "wait",
+    "yet",
+)
+ANY = re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, WORDS))})(?![\w-])", re.IGNORECASE)
+
+
+def reflections(text: str) -> Counter[str]:
+    """Counts of each of `WORDS` in a text, as words of their own; linear in its length."""
+    return Counter(found.lower() for found in ANY.findall(text))
+
+
+def reflection_ratios(counts: Sequence[Counter[str]], right: Sequence[bool]) -> dict[str, float]:
+    """V-Triune's five reflection ratios, each from 0 to 1; a ratio over no responses is absent.
+
+    Args:
+        counts: of each response, see `reflections`.
+        right: whether each response is.
+    """
+    reflect = [bool(count) for count in counts]
+    pairs = list(zip(reflect, right, strict=True))
+    shares = {
+        "ratio": reflect,
+        "ratio_in_right": [one for one, good in pairs if good],
+        "ratio_in_wrong": [one for one, good in pairs if not good],
+        "right_with": [good for one, good in pairs if one],
+        "right_without": [good for one, good in pairs if not one],
+    }
+    return {name: fmean(selected) for name, selected in shares.items() if selected}
+
+
+def reflection_words(counts: Sequence[Counter[str]]) -> dict[str, float]:
+    """Mean occurrences per response of each of `WORDS`; empty without responses."""
+    return {word: fmean(count[word] for count in counts) for word in WORDS} if counts else {}
+
+
+# --- on disk ------------------------------------------------------------------------------------------------
+
+
 STEP = "step"
 
 
 def append_metrics(path: Path, step: int, metrics: Mapping[str, float]) -> None:
-    """Add a line; the folder is made. A value that is no number is left out, as JSON has none for it.
+    """Append the metrics of a step; the folder is made. A value that is no number is left out, as JSON has
+    none.
 
     A line that a killed run left unfinished is dropped first: joined with the new one it would be neither.
     """
@@ -310,7 +304,8 @@ def _drop_unfinished(path: Path) -> None:
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The lines by step, the newest where a resumed run wrote a step again; a cut-off last line is left out.
+    """Metrics by step, the newest line where a resumed run wrote a step again; a cut-off last line is left
+    out.
 
     Raises:
         ValueError: another line that is not one of metrics.
@@ -328,7 +323,7 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
 
 
 def is_metrics_log(path: Path) -> bool:
-    """Whether a file begins like one that `append_metrics` wrote."""
+    """True for a file that begins like one of `append_metrics`."""
     if path.suffix != ".jsonl" or not path.is_file():
         return False
     with path.open(encoding="utf-8", errors="replace") as lines:

@@ -1,9 +1,9 @@
-"""What a trainer knows of one response once it is scored; what metrics by source are made of."""
+"""Outcomes of responses: what metrics by source are computed from, and flags of suspicious forms.
 
-# FOLDED mmreward/sources/hack_flags.py: What a response does that pays where a verifier is careless: flags for monitoring, never a score.
-#
-# Only string searches, so a megabyte of text costs a linear scan.
-#
+An `Outcome` is one scored response with the trainer's numbers. `hack_flags` marks forms that pay where a
+verifier is careless: flags for monitoring, never a score. They are string searches, so a megabyte of text
+costs a linear scan.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from ..types import Sample, Score
 
 
 def hack_flags(response: str) -> tuple[str, ...]:
-    """The flags of a response, among `FLAGS`."""
+    """Flags of a response, among `FLAGS`."""
     thought, _, body = response.rpartition("</think>")
     _, opened, rest = body.partition("<answer>")
     answer, closed, after = rest.partition("</answer>")
@@ -48,21 +48,21 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """One response and what it earned.
+    """One response with its scores.
 
     Args:
-        source: where its prompt comes from.
-        total: what it was paid; its parts as `routes.PARTS`, where it has any.
-        scores: what the total is made of, by reward.
+        source: data source of its prompt.
+        total: the total score; its parts as `data.routing.PARTS`, where it has any.
+        scores: the scores that the total is made of, by reward.
         id: of the sample.
-        prompt: as it was asked.
-        response: as it was written.
+        prompt: the text of the question.
+        response: the text of the answer.
         length: of the response, in tokens.
         prompt_length: of the prompt, in tokens.
         group: the responses to one prompt have the same.
         flags: of hacks, see `hack_flags`.
-        chance: what a blind guess earns, from 0 to 1, where that is known (1 / options).
-        truth: whether it is right, by someone who looked.
+        chance: expected accuracy of a blind guess, from 0 to 1, where that is known (1 / options).
+        truth: True or False where a person checked whether it is right.
         figures: of the trainer, such as advantage, return and value.
     """
 
@@ -82,13 +82,13 @@ class Outcome:
 
     @property
     def accuracy(self) -> float:
-        """The part of that name, or the value of a total that has none, or one that is no number."""
+        """The part "accuracy", or the total's value where that part is absent or no number."""
         accuracy = self.total.parts.get("accuracy", math.nan)
         return accuracy if math.isfinite(accuracy) else self.total.value
 
     @property
     def unread(self) -> bool:
-        """Whether the answer could not be read."""
+        """True where the answer could not be read."""
         if not self.total.ok:
             return self.total.status == "unparsable"
         return self.total.parts.get("parsed", 1.0) == 0.0
@@ -100,7 +100,7 @@ def outcomes_of(
     lengths: Sequence[int] | None = None,
     prompt_lengths: Sequence[int] | None = None,
 ) -> list[Outcome]:
-    """One outcome per sample of a routed batch.
+    """Outcomes of a routed batch, one per sample.
 
     `meta["chance"]` and `meta["truth"]` of a sample are taken over, the truth if it is true or false, 1 or 0.
 
@@ -137,6 +137,6 @@ def outcomes_of(
 
 
 def _truth(sample: Sample) -> bool | None:
-    """Of numpy or Arrow, too; a text of that name is the data's own, and nobody's look at the response."""
+    """The checked truth, also as numpy or Arrow give it; a text of that name belongs to the data instead."""
     truth: Any = sample.meta.get("truth")
     return bool(truth) if isinstance(truth, bool | int | float | np.bool_) and truth in (0, 1) else None

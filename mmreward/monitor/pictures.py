@@ -1,17 +1,17 @@
-"""What over-optimised generators do to pixels: colours, saturation, fine texture, the grid of their patches.
+"""Statistics of pictures that over-optimised generators change: colour, saturation, fine texture, patch grid,
+diversity.
 
-One number per picture, from pixels (N, 3, H, W) in [0, 1]; nothing here is a reward. Compare the numbers with
-those of the untuned generator for the same prompts and seeds, also at a higher resolution than in training.
+Textures are one number per picture, from pixels (N, 3, H, W) in [0, 1]; nothing here is a reward. Compare the
+numbers with those of the untuned generator for the same prompts and seeds, also at a higher resolution than
+in training.
+
+Diversity is how different samples are, inside the group of a prompt and across prompts; a collapsing policy
+loses it. It is measured on embeddings (CLIP, DINO) by cosine distance or, without an encoder, on
+`thumbnails`. A row that is not finite could not be embedded, and is left out.
+
+`measure` gives one evaluation's monitors by name, for a log and for `alarms.OverOptimisation`.
 """
 
-# FOLDED mmreward/tune/diversity.py: How different samples are: inside the group of a prompt, and across prompts. A collapsing policy loses it.
-#
-# From embeddings (CLIP, DINO) by cosine distance; where there is none, from `thumbnails`. A row that is not
-# finite could not be embedded: it is left out.
-#
-# FOLDED mmreward/tune/monitors.py: One evaluation's monitors by name, ready for a log and for `alarms.OverOptimisation`.
-
-import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -50,7 +50,7 @@ def saturation(pixels: Tensor) -> Tensor:
 
 
 def high_frequency(pixels: Tensor, cutoff: float = 0.25) -> Tensor:
-    """Strength (N,) of the texture finer than `cutoff` cycles per pixel: its standard deviation in luminance.
+    """Strength (N,) of texture finer than `cutoff` cycles per pixel: its standard deviation in luminance.
 
     In [0, 0.5]; 0.02 is a ripple of 5 grey levels of 255. 0.25 cycles per pixel are structures of 4 pixels.
 
@@ -68,7 +68,8 @@ def high_frequency(pixels: Tensor, cutoff: float = 0.25) -> Tensor:
 
 
 def grid_energy(pixels: Tensor, patch: int = 16) -> Tensor:
-    """How much stronger edges recur every `patch` pixels than at other distances (N,): 1 without a grid.
+    """Grid energy (N,): strength of edges that recur every `patch` pixels against other distances, 1 without
+    a grid.
 
     Visible patch borders or a lattice give 3 and more, often much more. Measured on the profile of edges
     across the picture: power at the multiples of 1 / patch over that of their neighbours, as geometric means
@@ -115,6 +116,9 @@ def _checked(pixels: Tensor) -> Tensor:
     if pixels.numel() and not (pixels.min() >= 0 and pixels.max() <= 1):
         raise ValueError(f"pixels must lie in [0, 1], not from {pixels.min():.3g} to {pixels.max():.3g}")
     return pixels.float()
+
+
+# --- diversity ----------------------------------------------------------------------------------------------
 
 
 def within_groups(embeddings: Tensor, groups: Sequence[int] | Tensor) -> float:
@@ -191,6 +195,9 @@ def _group_sums(rows: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
     return sums, torch.bincount(indices, minlength=len(names)).double()
 
 
+# --- by name ------------------------------------------------------------------------------------------------
+
+
 HARMFUL: dict[str, Literal["up", "down"]] = {
     "grid_8": "up",
     "grid_16": "up",
@@ -201,7 +208,7 @@ HARMFUL: dict[str, Literal["up", "down"]] = {
 
 
 LARGER = "larger/"
-"""Begins the alarm's names for monitors of pictures that are larger than those of the training."""
+"""Prefix of the alarm's names for monitors of pictures that are larger than those of the training."""
 
 
 def measure(
@@ -210,8 +217,8 @@ def measure(
     embeddings: Tensor | None = None,
     patches: Sequence[int] | None = None,
 ) -> dict[str, float]:
-    """Means of all textures over the pictures, `grid_P` for every patch size P, and both diversities; the one
-    within groups only where a prompt has two pictures.
+    """Monitors of pictures: means of all textures over the pictures, `grid_P` for every patch size P, and
+    both diversities; the one within groups only where a prompt has two pictures.
 
     Args:
         pixels: (N, 3, H, W) in [0, 1]; for clips some of their frames.
@@ -237,29 +244,3 @@ def measure(
     if len(set(ids)) < len(ids):
         found["diversity_within"] = within_groups(rows, groups)
     return {**found, "diversity_across": across_groups(rows, groups)}
-
-
-def kl_summary(kl: Tensor) -> dict[str, float]:
-    """How far a policy is from its reference: `kl`, `kl_p95`, `kl_max` and the share `kl_failed`.
-
-    It starts at 0 and grows, so it has no baseline to be compared with: log it, or set it a limit.
-
-    Args:
-        kl: one value per row, or per row and step, of any estimator. Those that are not finite are left out
-            of the first three and counted in the last; where nothing is left these are NaN.
-
-    Raises:
-        ValueError: no value at all.
-    """
-    if not kl.numel():
-        raise ValueError("no KL values to summarise")
-    finite = kl[kl.isfinite()].detach().double()
-    failed = 1 - finite.numel() / kl.numel()
-    if not finite.numel():
-        return {"kl": math.nan, "kl_p95": math.nan, "kl_max": math.nan, "kl_failed": failed}
-    return {
-        "kl": finite.mean().item(),
-        "kl_p95": torch.quantile(finite, 0.95).item(),
-        "kl_max": finite.max().item(),
-        "kl_failed": failed,
-    }

@@ -1,10 +1,11 @@
-"""Scores to advantages within groups, with failed scores left out. Several rewards: `aggregate`.
+"""Group advantages: z-scores, ranks of best and worst, within the samples of one prompt; one reward.
 
-Pure numpy in float64: it runs once per rollout, on gathered scores, and must be exact.
+Three parts: groups and their scores, advantages, and the choice of samples to learn from (best against worst,
+the best alone). Several rewards are `aggregate`'s business. Pure numpy in float64: it runs once per rollout,
+on gathered scores, and must be exact. Group ids stay integers from end to end; a failed score is NaN, and is
+left out of every statistic instead of being filled in. (`compose.by_group` does the same for named groups of
+`Score`s.)
 """
-
-# FOLDED mmreward/tune/groups.py: Which rows belong together: the samples of one prompt. Ids stay integers from end to end.
-# FOLDED mmreward/tune/pairs.py: Which samples of a group to learn from: best against worst, the best alone, or both ends.
 
 import math
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ Rows = NDArray[np.int64]
 
 
 def members(groups: ArrayLike) -> list[Rows]:
-    """The row numbers of each group, in the order of the ids.
+    """Row numbers of each group, in the order of the ids.
 
     Args:
         groups: (N,) integer ids. Floating point is refused: from 2^53 on, neighbours become one id.
@@ -41,7 +42,7 @@ def members(groups: ArrayLike) -> list[Rows]:
 
 
 def scores(values: ArrayLike, groups: ArrayLike, name: str = "values") -> Floats:
-    """`values` as (N,) float64 with NaN for a failed score, checked against the groups.
+    """Scores as (N,) float64 with NaN for a failed one, checked against the groups.
 
     Raises:
         ValueError: another shape than the groups, or an infinite value; the message names the row.
@@ -79,7 +80,7 @@ class GroupOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Advantages:
-    """What each row is worth to a policy gradient.
+    """Advantages of rows, for a policy gradient.
 
     Args:
         values: (N,) float64, 0 where not usable.
@@ -105,7 +106,7 @@ def group_advantages(
     baseline: Baseline = "mean",
     trim: float = 0.0,
 ) -> Advantages:
-    """(value - baseline) / (std + eps), clipped; a failed score is left out of every mean and std.
+    """Group advantages (value - baseline) / (std + eps), clipped; failed scores are in no mean and no std.
 
     The statistics `missing` (failed rows), `groups`, `dropped_groups` (too few scores), `zero_std_share`
     (of the groups that have enough) and `mean_group_std` come along.
@@ -134,6 +135,8 @@ def group_advantages(
     overall = float(np.std(column[valid], ddof=ddof)) if valid.sum() > ddof else math.nan
     stds = []
     for rows in rows_by_group:
+        # A NaN in a mean would take its whole group along, and a filled-in value would move everybody's
+        # baseline: failed rows are cut out first, and the group is as large as what is left.
         rows = rows[valid[rows]]
         if len(rows) < min_valid:
             continue
@@ -164,6 +167,8 @@ def _centred(values: Floats, core: Floats, baseline: Baseline) -> Floats:
         return values
     if baseline == "mean":
         return values - float(core.mean())
+    # Leave one out: the baseline of a row is the mean of the others, so it does not depend on the row itself
+    # and the gradient is unbiased (RLOO). It is n / (n - 1) times the centred value.
     return values - (float(values.sum()) - values) / (len(values) - 1)
 
 
@@ -200,32 +205,30 @@ def _check(
         raise ValueError("baseline 'leave_one_out' takes every other score; set trim to 0")
 
 
-def best_and_worst(values: ArrayLike, groups: ArrayLike, *, min_spread: float = 0.0) -> Rows:
-    """(P, 2) row numbers (chosen, rejected), one pair per group, for online DPO.
+def best_and_worst(values: ArrayLike, groups: ArrayLike) -> Rows:
+    """Best against worst: (P, 2) row numbers (chosen, rejected), one pair per group, for online DPO.
 
-    A group gives no pair when fewer than two scores worked, when all are equal, or when best and worst are
-    less than `min_spread` apart: a tie teaches nothing. Among equals the first row is taken.
+    A group gives no pair when fewer than two scores worked or all are equal: a tie teaches nothing. Among
+    equals the first row is taken. (`data.pairs` chooses among stored samples, with margins and duplicates.)
 
     Args:
         values: (N,) scores, NaN where failed.
         groups: (N,) integer ids.
-        min_spread: in units of the values.
 
     Raises:
-        ValueError: as `groups.members` and `groups.scores`.
+        ValueError: as `members` and `scores`.
     """
     column = scores(values, groups)
     pairs = []
     for rows in _valid(column, groups):
         best, worst = rows[np.argmax(column[rows])], rows[np.argmin(column[rows])]
-        spread = column[best] - column[worst]
-        if spread > 0 and spread >= min_spread:
+        if column[best] > column[worst]:
             pairs.append((best, worst))
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
 
 def best_shares(values: ArrayLike, groups: ArrayLike) -> Floats:
-    """(N,) weights for `losses.sft`: 1 per group, on its best row; rows that tie share it equally.
+    """Loss weights (N,) for `losses.sft`: 1 per group, on its best row; rows that tie share it equally.
 
     Groups in which all scores failed have no weight.
     """
@@ -235,23 +238,6 @@ def best_shares(values: ArrayLike, groups: ArrayLike) -> Floats:
         best = rows[column[rows] == column[rows].max()]
         weights[best] = 1 / len(best)
     return weights
-
-
-def both_ends(values: ArrayLike, groups: ArrayLike, *, keep: int) -> Bools:
-    """(N,) bool: the `keep` // 2 lowest and the rest of `keep` highest of each group, as DanceGRPO's
-    best-of-n. A group with no more than `keep` scores keeps them all.
-
-    Raises:
-        ValueError: fewer than two to keep.
-    """
-    if keep < 2:
-        raise ValueError(f"keep is {keep}; a group needs at least 2 rows to have two ends")
-    column = scores(values, groups)
-    kept = np.zeros(len(column), dtype=bool)
-    for rows in _valid(column, groups):
-        order = rows[np.argsort(column[rows], kind="stable")]
-        kept[order if len(order) <= keep else np.r_[order[: keep // 2], order[-(keep - keep // 2) :]]] = True
-    return kept
 
 
 def _valid(column: Floats, groups: ArrayLike) -> list[Rows]:

@@ -1,17 +1,14 @@
-"""Several rewards into one set of advantages.
+"""Several rewards into one set of advantages: joint modes, and GARDO's two guards against reward hacking.
 
 `mmreward.compose` makes one `Score` per sample, for results that people read. This module works on the
 gathered columns of a rollout and makes advantages: it standardises within groups, and leaves a row out as
-soon as one of its rewards failed, so that what is left of a group is still centred.
-"""
+soon as one of its rewards failed, so that the remaining rows of a group are still centred.
 
-# FOLDED mmreward/tune/embedding.py: What an encoder sees in the samples of a round, kept until all of them are drawn.
-# FOLDED mmreward/tune/gardo.py: GARDO's two guards against reward hacking, as functions on advantages and scores.
-#
-# Diversity: good samples that look unlike the rest of their group count more. Uncertainty: only samples that
-# the trained reward likes much better than other rewards do are held to the reference.
-# Source: https://arxiv.org/abs/2512.24138
-#
+GARDO (https://arxiv.org/abs/2512.24138). Diversity: good samples that look unlike the rest of their group
+count more (`favour_diverse`, on `Embeddings` of a vision encoder, kept until the whole round is drawn).
+Uncertainty: only samples that the trained reward likes much better than other rewards do are held to the
+reference (`uncertain`).
+"""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -66,7 +63,7 @@ def aggregate(
     restandardise: bool = False,
     **options: Unpack[GroupOptions],
 ) -> Advantages | dict[str, Advantages]:
-    """One advantage per row from several rewards.
+    """Advantages of rows from several rewards.
 
     - zscore_sum: every reward is standardised within its groups, then weighted and summed (MixGRPO, GDPO).
       The scale and offset of a reward do not matter.
@@ -98,6 +95,7 @@ def aggregate(
     if mode == "separate_loss":
         alone: GroupOptions = {"eps": 0.0, **options}
         return {name: _times(group_advantages(table[name], groups, **alone), used[name]) for name in used}
+    # A row that lacks one reward would have another total than its group: it is left out of all of them.
     complete = np.all([np.isfinite(column) for column in table.values()], axis=0)
     table = {name: np.where(complete, column, np.nan) for name, column in table.items()}
     if mode not in ("zscore_sum", "rank_sum", "gated"):
@@ -126,7 +124,11 @@ def _raw_total(table: Mapping[str, Floats], weights: Mapping[str, float], mode: 
 def _standardised_sum(
     table: Mapping[str, Floats], weights: Mapping[str, float], groups: ArrayLike, options: GroupOptions
 ) -> tuple[Floats, dict[str, float]]:
-    """Weighted z-scores, NaN where not usable; and each reward's share of groups without spread."""
+    """Weighted z-scores, NaN where not usable; and each reward's share of groups without spread.
+
+    A group without spread in one reward gets 0 from it ("keep"), as the other rewards may still tell its rows
+    apart.
+    """
     each: GroupOptions = {"eps": 0.0, **options, "clip": math.inf, "zero_variance": "keep"}
     parts = {name: group_advantages(table[name], groups, **each) for name in weights}
     terms = [weight * parts[name].values for name, weight in weights.items()]
@@ -184,8 +186,11 @@ def _check(
         raise ValueError(f"restandardise is for zscore_sum and rank_sum, not {mode!r}")
 
 
+# --- GARDO --------------------------------------------------------------------------------------------------
+
+
 class Embeddings:
-    """Embeds pictures as they are drawn.
+    """Embeddings of a round's pictures by a vision encoder, made as they are drawn.
 
     Args:
         encoder: weights of a dual encoder, as for `models.clip`.
@@ -204,13 +209,15 @@ class Embeddings:
 
     @torch.no_grad()
     def see(self, index: Sequence[int], pixels: torch.Tensor) -> None:
-        """Pixels (N, 3, H, W) in [0, 1] of these rows; or clips (N, T, 3, H, W), averaged over frames."""
+        """Embed pixels (N, 3, H, W) in [0, 1] of these rows; or clips (N, T, 3, H, W), averaged over
+        frames."""
         frames = pixels.flatten(0, 1) if pixels.ndim == 5 else pixels
         vectors = self._encoder.embed_pixels(frames).float().cpu()
         self._seen.append((index, vectors.reshape(len(pixels), -1, vectors.shape[-1]).mean(1)))
 
     def collect(self, processes: int = 1) -> NDArray[np.float64]:
-        """Those of all rows of all processes, (N, D) in the order of their index; they are forgotten here."""
+        """Embeddings of all rows of all processes, (N, D) in the order of their index; forgotten
+        afterwards."""
         parts = gather_object(self._seen) if processes > 1 else self._seen
         self._seen = []
         index = np.concatenate([np.asarray(rows) for rows, _ in parts])
@@ -221,7 +228,7 @@ class Embeddings:
 def favour_diverse(
     advantages: Advantages, embeddings: ArrayLike, groups: ArrayLike, *, clip: float = math.inf
 ) -> Advantages:
-    """Multiplies every positive advantage by how far the sample is from its nearest neighbour in the group.
+    """Diversity bonus: positive advantages times the distance to the nearest neighbour in the group.
 
     The distance is 1 - cosine, divided by its mean over the group; rows that are not usable are no
     neighbours. Negative advantages stay: a bad sample earns nothing by being different. A group of
@@ -249,7 +256,7 @@ def favour_diverse(
 
 
 def uncertain(proxy: ArrayLike, others: Sequence[ArrayLike], *, share: float = 0.1) -> Bools:
-    """Rows (N,) that the trained reward overrates most: hold these to the reference, leave the others free.
+    """Overrated rows (N,) bool: hold these to the reference, leave the others free.
 
     Overrating is the row's rank by `proxy` minus its mean rank by `others`, in the whole batch. Of the rows
     that are overrated at all, the given share is marked. A row with a failed score is not.
@@ -288,7 +295,7 @@ def _unit(vectors: Floats, rows: np.ndarray) -> Floats:
 
 
 def _isolation(units: Floats) -> Floats:
-    """Distance to the nearest other row over its mean, (n,); ones where all rows are the same."""
+    """Distance to the nearest other row, divided by its mean, (n,); ones where all rows are the same."""
     distances = 1 - np.clip(units @ units.T, -1, 1)
     np.fill_diagonal(distances, np.inf)
     nearest = distances.min(axis=1)

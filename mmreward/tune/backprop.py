@@ -1,15 +1,18 @@
-"""Back-propagation through the last sampling steps: DRaFT-K, DRaFT-LV (arXiv:2309.17400) and AlignProp
-(arXiv:2310.03739). The loss is minus the reward of the finished picture."""
+"""Back-propagation of differentiable rewards: DRaFT-K, DRaFT-LV, AlignProp, ReFL, SRPO, Ctrl-U.
 
-# FOLDED mmreward/tune/backprop/consistency.py: Ctrl-U (arXiv:2410.11236): a consistency reward on real pictures, trusted less where two neighbouring noise
-# levels disagree. ControlNet++ (arXiv:2404.07987) is the same without the trust.
-# FOLDED mmreward/tune/backprop/refl.py: ReFL (ImageReward, arXiv:2304.05977): one step with a gradient somewhere late in the sampling, judged by
-# the picture it promises.
-# FOLDED mmreward/tune/backprop/srpo.py: SRPO: Direct-Align and semantic relative rewards (arXiv:2509.06942).
-#
-# Noise that was added is known, so one step of the network is enough to get back to the picture from any noise
-# level, not only from late ones: early steps, which decide the layout, can be trained as well.
-#
+Each method samples, or noises a picture that is there, and returns an `Outcome`: minus the reward of the
+finished picture with a gradient through some evaluations of the network. They differ in these evaluations:
+
+- DRaFT (arXiv:2309.17400) and AlignProp (arXiv:2310.03739): the last K sampling steps.
+- ReFL (ImageReward, arXiv:2304.05977): one step late in the sampling, judged by its prediction x0_hat.
+- SRPO (Direct-Align, arXiv:2509.06942): one step from any noise level. Noise that was added is known, so
+  one step is enough to get back to the picture, and early steps, which decide the layout, are trained as
+  well.
+- Ctrl-U (arXiv:2410.11236): a consistency reward on real pictures, weighted less where two neighbouring
+  noise levels disagree. ControlNet++ (arXiv:2404.07987) is the same without the weight.
+
+Knows no trainer: `gradient` hands in conditioning, latents and seeds.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -170,6 +173,9 @@ def _last_step(
     return latents + (sigmas[-1] - sigmas[-2]) * seen.velocity, [seen]
 
 
+# --- Ctrl-U -------------------------------------------------------------------------------------------------
+
+
 Disagreement = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Rewards of the two levels, each (N, ...) -> how far they are apart, not negative, (N, ...)."""
 Weight = Callable[[torch.Tensor], torch.Tensor]
@@ -191,7 +197,7 @@ def ctrl_u(
     guidance: float = 1.0,
     recompute: bool = False,
 ) -> Outcome:
-    """Noise real pictures a little, read x0_hat at two neighbouring levels, and weigh by their agreement.
+    """Ctrl-U: noise real pictures a little, read x0_hat at two neighbouring levels, and weigh by agreement.
 
     The loss of a row is the mean over its elements of weight(u) * -r + u, where r is the reward at the level
     itself and u = disagreement(r, reward at level + gap): being unsure lowers the weight, and costs.
@@ -227,6 +233,9 @@ def ctrl_u(
     return Outcome(loss, rewards, tuple(visits), {"disagreement": float(unsure.detach().nanmean())})
 
 
+# --- one evaluation -----------------------------------------------------------------------------------------
+
+
 def refl(
     generator: Generator,
     conditioning: Conditioning,
@@ -243,7 +252,7 @@ def refl(
     guidance: float = 1.0,
     recompute: bool = False,
 ) -> Outcome:
-    """Sample without a gradient up to a random step, and judge x0_hat = x - s v of that one step.
+    """ReFL: sample without a gradient up to a random step, and judge x0_hat = x - s v of that one step.
 
     The loss of a row is scale * max(0, margin - reward): a row that reached the margin is left alone.
 
@@ -290,7 +299,7 @@ def direct_align(
     guidance: float = 1.0,
     recompute: bool = False,
 ) -> Outcome:
-    """Noise a picture, take one step of the network, and remove the rest of the noise, which is known.
+    """Direct-Align: noise a picture, take one step of the network, and remove the rest of the known noise.
 
     With x = (1 - s) x0 + s e and s' = s - stride (at least 0), the step gives x' = x + (s' - s) v, and
     x0_hat = (x' - s' e) / (1 - s'). It is x0 where v is exact, and otherwise off by (s - s') / (1 - s') times
@@ -323,13 +332,14 @@ def direct_align(
 
 
 def recovered(noisy: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-    """The picture under known noise, (x - s e) / (1 - s), at one noise level below 1 or at one per row."""
+    """The clean latents under known noise, (x - s e) / (1 - s), at one noise level below 1 or at one per
+    row."""
     level = rowwise(sigma, noisy)
     return (noisy - level * noise) / (1 - level)
 
 
 def relative(reward: PixelReward, better: str, worse: str) -> PixelReward:
-    """A reward minus itself: how much more the picture is like "`better` prompt" than like "`worse` prompt".
+    """SRPO's relative reward: the reward for "`better` prompt" minus the reward for "`worse` prompt".
 
     What the reward likes in any picture whatever its prompt cancels, and with it much of what is gamed.
 

@@ -1,6 +1,9 @@
-"""The parts all methods are made of: steps with and without a gradient, levels, and seeded draws."""
+"""Steps with a gradient, noise levels and seeded draws: the parts that all methods of `backprop` are made of.
 
-# FOLDED mmreward/tune/backprop/outcome.py: What every method returns, and how pixels become a loss.
+`Outcome` is their common result, `judged` the reward of pixels, `visit` one evaluation of the network. Draws
+are made on the CPU from a seed and a purpose, so that they are the same on every device and in any number of
+processes.
+"""
 
 import hashlib
 import itertools
@@ -31,7 +34,7 @@ class Visit(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What one evaluation of a method gives.
+    """The result of one evaluation of a method.
 
     Args:
         loss: (N,) with a gradient; NaN where the row has no reward.
@@ -63,9 +66,9 @@ def judged(
     """The reward of every row, float32.
 
     Args:
-        reward: to ask.
-        pixels, prompts: what it is given.
-        ndim: dimensions its answer must have; None leaves all after the rows to the reward.
+        reward: of pixels and prompts.
+        pixels, prompts: its arguments.
+        ndim: dimensions that its result must have; None leaves all after the rows to the reward.
 
     Raises:
         ValueError: not one prompt per picture, or an answer of the wrong shape.
@@ -81,7 +84,7 @@ def judged(
 
 
 def negated(rewards: torch.Tensor, visits: Sequence[Visit], metrics: Mapping[str, float]) -> Outcome:
-    """The plain loss: minus the reward."""
+    """The outcome whose loss is minus the reward."""
     return Outcome(-rewards, rewards.detach(), tuple(visits), metrics)
 
 
@@ -104,8 +107,10 @@ def visit(
     def velocity(given: torch.Tensor) -> torch.Tensor:
         return generator.velocity(given, sigma, conditioning, guidance)
 
-    made = checkpoint(velocity, latents, use_reentrant=False) if recompute else velocity(latents)
-    return Visit(latents.detach(), sigma, made, conditioning)
+    # Recomputing runs the very same evaluation again in the backward pass, so loss and gradient stay what
+    # they are.
+    found = checkpoint(velocity, latents, use_reentrant=False) if recompute else velocity(latents)
+    return Visit(latents.detach(), sigma, found, conditioning)
 
 
 def solve_last(
@@ -163,5 +168,7 @@ def whole(seed: int, low: int, high: int, purpose: str) -> int:
 
 
 def _source(seed: int, purpose: str) -> torch.Generator:
+    # `data.seed_of` names seeds for the rest of training. The seeds that come here were named by it; this
+    # hash only keeps purposes apart, and is kept as it is so that recorded runs can be repeated.
     digest = hashlib.blake2b(f"{purpose} {int(seed)}".encode(), digest_size=7).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little"))

@@ -1,7 +1,7 @@
-"""A training run described in YAML. Keys are checked strictly; an unknown one is refused with the nearest
-name.
+"""Configuration of a training run, as YAML describes it. Keys are strict: an unknown one is refused with the
+nearest name.
 
-Only the description is here; `commands` makes what is described. Defaults are those of the published recipes.
+Only the description is here; `trainer` makes what is described. Defaults are those of the published recipes.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class PromptsConfig(Strict):
-    """Where prompts come from.
+    """The prompts of a run.
 
     `data` is a file or folder as for `mmreward score`, or "shapes-world" for `count` captions of the
     miniature, each with its checklist, drawn from `seed`. For `PreferenceConfig` it is a folder of pairs.
@@ -27,7 +27,7 @@ class PromptsConfig(Strict):
 
 
 class KernelConfig(Strict):
-    """See `kernels.Kernel`; without `eta`, the usual one of the kernel."""
+    """The stochastic step, see `kernels.Kernel`; without `eta`, the usual one of the kernel."""
 
     name: str = "flow"
     eta: float | None = None
@@ -35,10 +35,10 @@ class KernelConfig(Strict):
 
 
 class RolloutConfig(Strict):
-    """How samples are drawn in training: `prompts` x `group` of them in a round.
+    """Rollouts: `prompts` x `group` samples are drawn in a round.
 
-    `selector` names the trained steps and its arguments (see `selectors`); `stochastic: all` draws noise in
-    all steps but the last instead of the trained ones alone. `micro_batch` rows go through the network
+    `selector` names the trained steps and its arguments (see `steps.selector`); `stochastic: all` draws noise
+    in all steps but the last instead of the trained ones alone. `micro_batch` rows go through the network
     together.
     """
 
@@ -57,7 +57,10 @@ class RolloutConfig(Strict):
 
 
 class AdvantageConfig(Strict):
-    """See `advantages.group_advantages` and `aggregate.aggregate`."""
+    """Advantages from scores, see `advantages.group_advantages` and `aggregate.aggregate`.
+
+    `restandardise` standardises the sums of zscore_sum and rank_sum once more over all rows (GDPO).
+    """
 
     mode: Literal[
         "zscore_sum", "rank_sum", "raw_sum", "weighted_mean", "min", "max", "gated", "separate_loss"
@@ -71,6 +74,13 @@ class AdvantageConfig(Strict):
     zero_variance: Literal["drop", "keep"] = "drop"
     baseline: Literal["mean", "leave_one_out"] = "mean"
     trim: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    restandardise: bool = False
+
+    @model_validator(mode="after")
+    def _sums(self) -> "AdvantageConfig":
+        if self.restandardise and self.mode not in ("zscore_sum", "rank_sum"):
+            raise ValueError(f"restandardise is for zscore_sum and rank_sum, not {self.mode}")
+        return self
 
 
 class PolicyConfig(Strict):
@@ -100,23 +110,29 @@ class D3poConfig(Strict):
 
 
 class TimesConfig(Strict):
-    """How many noise levels each sample is trained at, and how they are drawn (see `times`)."""
+    """Noise levels that each sample is trained at: how many, and their distribution (see `steps`)."""
 
     name: Literal["grid", "uniform", "logit_normal"] = "grid"
     number: Positive = 4
     shift: Annotated[float, Field(gt=0)] = 1.0
 
 
-class MatchingConfig(Strict):
+class ForwardProcessConfig(Strict):
     """Losses on the forward process of finished samples: NFT, AWM, CRD, DGPO, reward-weighted and supervised
-    matching, and online DPO.
+    matching, and online DPO and RPO.
 
-    `beta` defaults to the recipe's own (nft 1, dgpo 100, dpo 100, crd 1). `decay` says how the old policy,
-    which draws the samples of nft and crd and is dgpo's reference, follows the new one: one of
-    `losses.OLD_DECAY`.
+    `beta` defaults to the recipe's own (nft 1, dgpo 100, dpo 100, crd 1, rpo 1). `decay` says how the old
+    policy, which draws the samples of nft and crd and is dgpo's reference, follows the new one: one of
+    `forward_process.OLD_DECAY`. `rpo` (arXiv:2407.12164) is online DPO that also fits the best sample of each
+    group, and prefers it to the worst one with probability sigmoid((A_best - A_worst) / `temperature`), A
+    being advantages; `temperature` is also that of rwr and crd.
+
+    `hold_clipped` is PPO's clipping for dgpo, which has no ratio of its own: rows whose
+    exp(error at the start of the round - error now) has left 1 +- `hold_clipped` the way they are pushed have
+    no gradient. In the first update of a round every such ratio is 1, so `updates` must be 2 or more.
     """
 
-    name: Literal["nft", "awm", "crd", "dgpo", "rwr", "sft", "dpo"]
+    name: Literal["nft", "awm", "crd", "dgpo", "rwr", "sft", "dpo", "rpo"]
     beta: Amount | None = None
     updates: Positive = 1
     times: TimesConfig = TimesConfig()
@@ -126,6 +142,16 @@ class MatchingConfig(Strict):
     weighting: Literal["uniform", "s", "s2", "huber", "ghuber"] = "uniform"
     decay: Literal["copy", "nft", "nft_late", "dgpo", "crd"] | None = None
     temperature: Annotated[float, Field(gt=0)] = 1.0
+    hold_clipped: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _holds(self) -> "ForwardProcessConfig":
+        if self.hold_clipped is not None and (self.name != "dgpo" or self.updates < 2):
+            raise ValueError(
+                f"hold_clipped clips dgpo from the second update of a round on: {self.name} with updates "
+                f"{self.updates} has nothing to clip"
+            )
+        return self
 
 
 class GradientConfig(Strict):
@@ -147,34 +173,42 @@ class GradientConfig(Strict):
 
 
 class PreferenceConfig(Strict):
-    """Preference pairs that are there already: `prompts.data` is a folder that `mmreward pairs` wrote.
+    """Offline preference optimisation: `prompts.data` is a folder of pairs that `mmreward pairs` wrote.
 
     A round is one optimiser step on `batch` pairs, `micro_batch` of which go through the network together,
     each at `times.number` noise levels; `grid` are the levels of the generator's own sampler, which for
     diffusion models are evenly spaced timesteps. diffusion_dpo has beta 2500 and compares errors of the
-    noise, the others have 100 and the velocity; `space` changes that. `sft` adds so much of the chosen one's
-    own error, where the policy would otherwise drift away from both. `guidance` is that of training. Of the
-    latents, `cache_bytes` are kept.
+    noise, the others have 100 (flow_rpo 1) and the velocity; `space` changes that. `sft` adds so much of the
+    chosen one's own error, where the policy would otherwise drift away from both. `guidance` is that of
+    training. Of the latents, `cache_bytes` are kept.
+
+    `flow_rpo` (arXiv:2407.12164) adds the whole of the chosen one's error, and prefers it with probability
+    sigmoid((chosen_score - rejected_score) / `temperature`); pairs without these columns are certain. The
+    scores are raw: choose a `temperature` on the scale of the reward.
     """
 
-    name: Literal["diffusion_dpo", "flow_dpo", "ipo", "hinge"]
+    name: Literal["diffusion_dpo", "flow_dpo", "ipo", "hinge", "flow_rpo"]
     beta: Annotated[float, Field(gt=0)] | None = None
     space: Literal["velocity", "epsilon"] | None = None
     times: TimesConfig = TimesConfig(name="uniform", number=1)
     batch: Positive = 32
     micro_batch: Positive = 8
     sft: Amount = 0.0
+    temperature: Annotated[float, Field(gt=0)] = 1.0
     guidance: float = 1.0
     cache_bytes: Annotated[int, Field(ge=0)] = 4 << 30
 
 
 Method = Annotated[
-    PolicyConfig | D3poConfig | MatchingConfig | GradientConfig | PreferenceConfig,
+    PolicyConfig | D3poConfig | ForwardProcessConfig | GradientConfig | PreferenceConfig,
     Field(discriminator="name"),
 ]
 
 
 class LoraConfig(Strict):
+    """LoRA layers: `alpha` is 2 `rank` unless given, `targets` are ends of layer names, by default the
+    generator's."""
+
     rank: Positive = 32
     alpha: Amount | None = None
     targets: tuple[str, ...] | None = None
@@ -192,23 +226,26 @@ class OptimiserConfig(Strict):
 
 
 class EmaConfig(Strict):
+    """Exponential moving average of the weights, updated every `every` optimiser steps; it is evaluated and
+    saved."""
+
     decay: Share = 0.9
     every: Positive = 8
 
 
 class SizeConfig(Strict):
-    """Of a picture or a clip, in pixels."""
+    """Size of a picture or a clip, in pixels."""
 
     height: Positive
     width: Positive
 
 
 class EvaluationConfig(Strict):
-    """Every `every` rounds, one sample per held-out prompt from fixed seeds, without noise in the steps,
-    with the averaged weights. The first `shown` of them become the before/after grid.
+    """Evaluations: every `every` rounds one sample per held-out prompt from fixed seeds, with the averaged
+    weights and without noise in the steps. The first `shown` of them become the before/after grid.
 
-    With `larger`, those prompts are also drawn at that size, for the monitors alone: what is wrong with the
-    texture of an over-optimised generator shows there first.
+    With `larger`, those prompts are also drawn at that size, for the monitors alone: the texture of an
+    over-optimised generator goes wrong there first.
     """
 
     prompts: PromptsConfig
@@ -231,7 +268,8 @@ class EvaluationConfig(Strict):
 
 
 class AlarmConfig(Strict):
-    """See `alarms.OverOptimisation`. `stop` ends the run and keeps the weights of the best evaluation."""
+    """The alarm, see `monitor.alarms.OverOptimisation`. `stop` ends the run and keeps the weights of the best
+    evaluation."""
 
     tolerance: Annotated[float, Field(gt=0)] = 3.0
     patience: Positive = 2
@@ -241,15 +279,16 @@ class AlarmConfig(Strict):
 
 
 class EarlyStopConfig(Strict):
-    """See `plateau.Plateau`: end when the held-out rewards (their sum; without any, the optimised total) have
-    not risen by more than `least` in `patience` evaluations, and keep the weights of the best one."""
+    """Early stopping, see `monitor.alarms.Plateau`: end when the held-out rewards (their sum; without any,
+    the optimised total) have not risen by more than `least` in `patience` evaluations, and keep the weights
+    of the best one."""
 
     patience: Positive = 3
     least: Amount = 0.0
 
 
 class GardoConfig(Strict):
-    """GARDO's guards (see `gardo`); give one of them or both.
+    """GARDO's guards (see `aggregate`); give one of them or both.
 
     Args:
         others: names among the rewards, with weight 0: they are scored and not optimised. Of the samples that
@@ -265,11 +304,11 @@ class GardoConfig(Strict):
 
 
 class UncertaintyConfig(Strict):
-    """Samples of which a reward is unsure count less: their losses are multiplied by a weight.
+    """Loss weights by a reward's uncertainty: samples of which it is unsure count less.
 
     Args:
-        reward: whose `Score.parts` say how unsure it is.
-        part: their name for it.
+        reward: its `Score.parts` contain the uncertainty.
+        part: name of that part.
         weight: "prefpaint", exp(offset - slope u) clamped to [least, most], or "ctrl_u", exp(-u); see
             `losses.prefpaint_weight` and `losses.certainty`.
     """
@@ -284,7 +323,8 @@ class UncertaintyConfig(Strict):
 
 
 class FailureConfig(Strict):
-    """More failed scores than `budget` in a round end the run; `timeout` is for one score, in seconds."""
+    """Failure budget: a larger share of failed scores in a round ends the run; `timeout` is for one score, in
+    seconds."""
 
     budget: Share = 0.05
     timeout: Annotated[float, Field(gt=0)] | None = 120.0

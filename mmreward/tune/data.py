@@ -1,11 +1,10 @@
-"""Which prompts and seeds each round of training uses: a pure function of the run's seed and the round.
+"""Training data: prompts or preference pairs of a run, the rows of each round with their seeds, and cached
+latents.
 
-So a resumed run, and any number of processes, agree on every draw without exchanging anything. Knows no
-network.
+The rows of a round are a pure function of the run's seed and the round, so a resumed run, and any number of
+processes, agree on every draw without exchanging anything. Every seed of a run is named by `seed_of`. Knows
+no network.
 """
-
-# FOLDED mmreward/tune/latents.py: Latents of pictures and clips that are there already, each made once.
-# FOLDED mmreward/tune/prompts.py: The prompts of a run: rows of a data set, or captions of the miniature's world; or preference pairs.
 
 import hashlib
 from collections.abc import Sequence
@@ -23,7 +22,11 @@ from .config import PromptsConfig
 
 
 def seed_of(*names: object) -> int:
-    """A seed, 0 to 2^63 - 1, named by what it is for, such as `seed_of(run, "step", round, row, 3)`."""
+    """A seed, 0 to 2^63 - 1, named by its purpose, such as `seed_of(run, "step", round, row, 3)`.
+
+    Equal names give equal seeds on every machine, and different names independent ones, so no generator's
+    state has to be kept or exchanged.
+    """
     digest = hashlib.blake2b(repr(names).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
@@ -48,7 +51,7 @@ class Row:
 def draw_rows(
     num_prompts: int, *, prompts: int, group: int, round: int, seed: int, same_noise: bool = False
 ) -> list[Row]:
-    """The rows of one round: `prompts` different prompts, each `group` times in a row.
+    """Rows of one round: `prompts` different prompts, each `group` times in a row.
 
     The data is gone through in a new order each time around, and no prompt comes twice in one round.
 
@@ -85,9 +88,9 @@ def _picked(num_prompts: int, prompts: int, round: int, seed: int) -> list[int]:
 def share_out(
     rows: Sequence[Row], *, micro_batch: int, updates: int, rank: int, world: int
 ) -> list[list[list[Row]]]:
-    """This process's micro-batches, for each of the round's optimiser steps.
+    """Micro-batches of this process, for each of the round's optimiser steps.
 
-    What an optimiser step is made of does not depend on the number of processes.
+    The rows of an optimiser step do not depend on the number of processes.
 
     Raises:
         ValueError: the rows do not divide evenly; the message says what would.
@@ -104,12 +107,12 @@ def share_out(
 
 
 class KnownLatents:
-    """Encodes media and remembers the latents, up to a limit; the others are encoded again each time.
+    """Latents of pictures and clips that are there already, kept up to a limit; the others are encoded again.
 
-    Each is encoded alone, so that its latents do not depend on what it is drawn together with.
+    Each is encoded alone, so that its latents do not depend on the rest of its batch.
 
     Args:
-        generator: whose latents they are.
+        generator: encodes the media.
         limit: bytes of latents that are kept, in the memory of the CPU.
     """
 
@@ -122,8 +125,7 @@ class KnownLatents:
         """Latents (N, ...), float32, on the generator's device.
 
         Raises:
-            ValueError: one cannot be read, or has another size than the generator makes; the message names
-                it.
+            ValueError: a file that cannot be read or has another size than the generator makes, by its name.
         """
         return torch.stack([self._one(each) for each in media]).to(self._generator.device)
 
@@ -147,10 +149,10 @@ WORLD = "shapes-world"
 
 
 def load_prompts(config: PromptsConfig) -> list[Sample]:
-    """One sample per prompt, without a picture; its other fields go to the rewards as they are.
+    """Prompts as samples without a picture; their other fields go to the rewards as they are.
 
     Raises:
-        ValueError: no such data, rows that cannot be read, none at all, or rows without a prompt.
+        ValueError: no such data, rows that cannot be read, no rows, or rows without a prompt.
     """
     samples = _captions(config) if config.data == WORLD else _rows(config)
     if not samples:

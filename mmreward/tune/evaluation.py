@@ -1,6 +1,9 @@
-"""What the policy makes of held-out prompts from fixed seeds: scores and pictures, also larger ones."""
+"""Evaluations on held-out prompts from fixed seeds: scores and pictures, and the alarm that watches them.
 
-# FOLDED mmreward/tune/watch.py: Looks at each evaluation: is the reward gamed, does it still rise, and which one was best?
+`Evaluation` samples the same prompts from the same seeds each time, also at a larger size. `Watch` looks at
+each result: it runs the alarm on over-optimisation and the early stop, and knows which evaluation was the
+best so far.
+"""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,16 +26,17 @@ from .config import TuneConfig
 from .data import seed_of
 from .grading import Grades, Grading
 from .journal import Timeline
-from .weights import Learner
+from .learner import Learner
 
-Rows = tuple[Sequence[int], torch.Tensor]
+Pictures = tuple[Sequence[int], torch.Tensor]
 """Numbers of prompts, and a picture of each."""
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The grades of all prompts, and their pixels (N, 3, H, W) in [0, 1] on the CPU; of a clip, its first
-    frame. `larger` are the first `evaluation.shown` of them, drawn at the size `evaluation.larger`."""
+    """Result of an evaluation: the grades of all prompts, and their pixels (N, 3, H, W) in [0, 1] on the CPU;
+    of a clip, its first frame. `larger` are the first `evaluation.shown` of them, drawn at the size
+    `evaluation.larger`."""
 
     grades: Grades
     pixels: torch.Tensor
@@ -104,7 +108,7 @@ class Evaluation:
         self._grading.begin(list(index), finished)
         return _stills(pixels)
 
-    def _draw_larger(self, generator: Generator) -> Rows:
+    def _draw_larger(self, generator: Generator) -> Pictures:
         """This process's share of the shown prompts. Every process draws as many, since networks that are
         spread over them run in step; so some come twice."""
         accelerator, config = self._learner.accelerator, self._config.evaluation
@@ -130,11 +134,11 @@ class Evaluation:
 
 
 class _Share(NamedTuple):
-    """What one process drew."""
+    """The share of one process."""
 
     grades: Grades
-    rows: Rows
-    larger: Rows | None
+    rows: Pictures
+    larger: Pictures | None
 
 
 def _batches(rows: Sequence[int], size: int) -> Iterator[Sequence[int]]:
@@ -146,7 +150,7 @@ def _stills(pixels: torch.Tensor) -> torch.Tensor:
     return (pixels[:, 0] if pixels.ndim == 5 else pixels).float().cpu()
 
 
-def _in_order(parts: Sequence[Rows]) -> torch.Tensor:
+def _in_order(parts: Sequence[Pictures]) -> torch.Tensor:
     """The rows of all processes by their numbers, each once."""
     rows = {number: row for numbers, pixels in parts for number, row in zip(numbers, pixels, strict=True)}
     return torch.stack([rows[number] for number in sorted(rows)])
@@ -162,20 +166,23 @@ def _summary(column: NDArray[np.float64]) -> dict[str, float]:
     }
 
 
+# --- the alarm ----------------------------------------------------------------------------------------------
+
+
 T = TypeVar("T")
 
 
 class Watch:
-    """The alarm over a run's evaluations.
+    """Alarm and early stop over a run's evaluations, and which one was the best.
 
     Args:
-        config: of the run, with a weight for every reward; without `alarm` it looks and never stops.
-        held_out: rewards that are not optimised; one of which less is better counts negatively.
+        config: of the run, with a weight for every reward; without `alarm` it reports and never stops.
+        held_out: rewards that are not optimised; those of which less is better count negatively.
     """
 
     def __init__(self, config: TuneConfig, held_out: Mapping[str, Reward]) -> None:
         self._weights = config.weights
-        self._signs = {name: 1 if one.info.higher_is_better else -1 for name, one in held_out.items()}
+        self._signs = {name: 1 if reward.info.higher_is_better else -1 for name, reward in held_out.items()}
         self._stops = config.alarm is not None and config.alarm.stop
         alarm = config.alarm
         self._alarm = (
@@ -193,14 +200,14 @@ class Watch:
         self._plateau = Plateau(early.patience, early.least) if early else None
         self._best = -math.inf
         self.improved = False
-        """Whether the last evaluation was the best so far, by the held-out rewards where there are any."""
+        """True where the last evaluation was the best so far, by the held-out rewards where there are any."""
         self.stopped = ""
-        """Why the run must end here, and be left with the weights of its best evaluation; empty to go on."""
+        """Reason to end the run here with the weights of its best evaluation; empty to go on."""
         self.reason = ""
-        """What the alarm said last."""
+        """The reasons of the last alarm."""
 
     def look(self, step: int, evaluated: Evaluated) -> dict[str, Any]:
-        """Judge one evaluation; what the journal says of it."""
+        """Judge one evaluation; returns its entries for the journal."""
         summary = evaluated.summary()
         optimised = _total(summary, self._weights)
         held_out = {
@@ -235,7 +242,7 @@ class Watch:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run must remember, as JSON can hold it."""
+        """State for a resumed run, as JSON can hold it."""
         best = self._best if math.isfinite(self._best) else None
         plateau = self._plateau.state_dict() if self._plateau is not None else None
         return {
@@ -260,7 +267,7 @@ def _measured(pixels: torch.Tensor) -> dict[str, float]:
 
 
 def _larger(monitors: Mapping[str, T]) -> dict[str, T]:
-    """Under the names that they have in larger pictures."""
+    """Monitors of larger pictures under names of their own."""
     return {f"{LARGER}{name}": value for name, value in monitors.items()}
 
 

@@ -1,4 +1,8 @@
-"""From pictures with prompts to the file that the rewards `d2_align` and `pisces` read: `mmreward fit`."""
+"""Fitting the maps that the rewards `d2_align` and `pisces` read, from pictures with prompts: `mmreward fit`.
+
+Embeds a data set with a dual encoder, holds out a tenth of the prompts, fits one of the maps of `fit_maps` on
+the rest, writes the file, and reports cosines of the held-out prompts before and after.
+"""
 
 import math
 from asyncio import gather
@@ -50,7 +54,7 @@ class Cosines(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FitSummary:
-    """What came of a data set: rows fitted on, rows held out, and why each of the others was unusable."""
+    """Summary of a fit: rows fitted on, rows held out, and the reason of each unusable row."""
 
     kind: Kind
     weights: str
@@ -95,7 +99,7 @@ def fit_file(
             untuned generator drew for their prompts; for pisces, real pictures and any prompts.
         weights: the dual encoder, as for `clipscore`; float32, pictures resized as "tensor" does.
         out: ends in .safetensors.
-        engine: what embeds.
+        engine: runs the encoder.
         steps: of the fit; see `STEPS` unless given.
         seed: of the fit, and of which prompts are held out.
         push: D2-Align's weight, above 0.5; see `PUSH` unless given. The reward takes it from the file.
@@ -108,12 +112,12 @@ def fit_file(
     steps, push = _settled(kind, steps, push)
     encoder = models.clip(weights)
     embedded, problems = _embed(read_rows(data), encoder, engine)
-    held = _held_out(embedded.prompts, seed)
-    texts, images = embedded.texts[~held], embedded.images[~held]
+    measured = _held_out(embedded.prompts, seed)
+    texts, images = embedded.texts[~measured], embedded.images[~measured]
     moved = _fit(kind, texts, images, steps, seed, push)
     write_map(out, moved, encoder, len(texts))
-    own, others = _measured(moved, embedded.texts[held], embedded.images[held], images)
-    return FitSummary(kind, weights, len(texts), int(held.sum()), tuple(problems), own, others, out)
+    own, others = _cosines(moved, embedded.texts[measured], embedded.images[measured], images)
+    return FitSummary(kind, weights, len(texts), int(measured.sum()), tuple(problems), own, others, out)
 
 
 def _settled(kind: Kind, steps: int | None, push: float | None) -> tuple[int, float]:
@@ -134,7 +138,7 @@ def _settled(kind: Kind, steps: int | None, push: float | None) -> tuple[int, fl
 
 
 def _embed(rows: Iterable[Row], encoder: Encoder, engine: Engine) -> tuple[Embedded, list[str]]:
-    """The embeddings of the rows that have them, and why each of the others has none."""
+    """Embeddings of the usable rows, and the reason of each unusable one."""
     results = [one for chunk in _chunks(rows) for one in engine.run(_embed_all(chunk, encoder))]
     problems = [result for result in results if isinstance(result, str)]
     found = [result for result in results if not isinstance(result, str)]
@@ -156,7 +160,7 @@ async def _embed_all(rows: Sequence[Row], encoder: Encoder) -> list[tuple[str, V
 
 
 async def _embed_one(row: Row, encoder: Encoder) -> tuple[str, Vector, Vector] | str:
-    """Prompt, its embedding and the picture's; or the reason why there are none."""
+    """Prompt, its embedding and the picture's; or the reason why the row is unusable."""
     if row.sample is None:
         return row.problem
     if reason := lacking(row.sample, ("prompt", "image")) or oversized(row.sample):
@@ -174,7 +178,7 @@ def _stacked(vectors: Sequence[Vector]) -> torch.Tensor:
 
 
 def _held_out(prompts: Sequence[str], seed: int) -> torch.Tensor:
-    """Which rows are measured, (N,) bool. All rows of a prompt are, or none: its pictures are alike.
+    """Held-out rows, (N,) bool: all rows of a prompt or none, as its pictures are alike.
 
     Raises:
         ValueError: too few different prompts.
@@ -202,7 +206,7 @@ def _draws(pool: torch.Tensor, seed: int) -> Draw:
 
 
 @torch.no_grad()
-def _measured(
+def _cosines(
     moved: Map, texts: torch.Tensor, own: torch.Tensor, others: torch.Tensor
 ) -> tuple[Cosines, Cosines]:
     """Mean cosines of prompts with their own pictures (N, D), and with all of another set of pictures."""

@@ -1,17 +1,16 @@
-"""Optimal transport between prompts and pictures, as PISCES (arXiv:2602.01624) has it for rewards without
-annotation.
+"""Maps between prompts and pictures for two rewards: PISCES's optimal transport and D2-Align's bias vector.
 
-Two levels. `learn_transport` fits a map from text embeddings to where real pictures lie; closeness to it is
-the reward `pisces`. `partial_plan` matches the words of one prompt with the places of one picture or clip,
-where some words and places have no partner. Plain tensors in, tensors out.
+PISCES (arXiv:2602.01624), for rewards without annotation, has two levels. `learn_transport` fits a map from
+text embeddings to where real pictures lie; closeness to it is the reward `pisces`. `partial_plan` matches the
+words of one prompt with the places of one picture or clip, where some words and places have no partner.
+
+D2-Align (arXiv:2512.24146) finds the direction in text space that a reward model likes whatever the prompt,
+and takes it out of the reward before tuning on it. Stage 1, `learn_bias`, learns one vector with the
+generator frozen: what raises the reward without any better picture is the model's bias. Stage 2 tunes the
+generator, by any method, on the reward with that vector fixed, `d2_align`.
+
+Plain tensors in, tensors out; `fit` feeds them.
 """
-
-# FOLDED mmreward/tune/directional.py: D2-Align (arXiv:2512.24146): find the direction in text space that a reward model likes whatever the
-# prompt, and take it out of the reward before tuning on it.
-#
-# Stage 1 learns one vector with the generator frozen: what raises the reward without any better picture is the
-# model's bias. Stage 2 tunes the generator, by any method, on the reward with that vector fixed, `d2_align`.
-#
 
 import math
 from collections.abc import Callable
@@ -25,7 +24,7 @@ Draw = Callable[[int], torch.Tensor]
 """A batch size -> that many embeddings (n, D)."""
 
 
-# --- token by token -----------------------------------------------------------------------------------------
+# --- PISCES, token by token ---------------------------------------------------------------------------------
 
 
 def partial_plan(
@@ -95,7 +94,7 @@ def fused(attention: torch.Tensor, plan: torch.Tensor, eps: float = 1e-8) -> tor
     return ((attention + eps).log() + (plan + eps).log()).softmax(-1)
 
 
-# --- as a whole ---------------------------------------------------------------------------------------------
+# --- PISCES, as a whole -------------------------------------------------------------------------------------
 
 
 def learn_transport(
@@ -112,7 +111,7 @@ def learn_transport(
     """Neural optimal transport for the cost |y - x|^2 / 2 (arXiv:2201.12220).
 
     max over potentials f of min over maps T of E[|y - T(y)|^2 / 2 - f(T(y))] + E[f(x)]: the map carries the
-    texts to where pictures are as gently as it can, without being told which picture belongs to which text.
+    texts to where pictures are as gently as it can, without pairs of a picture and a text.
 
     Args:
         texts, images: draw embeddings of one width; the two need not belong together.
@@ -152,6 +151,9 @@ def _descend(optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> None:
     optimiser.zero_grad()
     torch.autograd.backward(loss)
     optimiser.step()
+
+
+# --- D2-Align -----------------------------------------------------------------------------------------------
 
 
 def learn_bias(

@@ -1,5 +1,9 @@
-"""One round of training through the gradient of a reward: ReFL, DRaFT-K and -LV, AlignProp, direct
-alignment."""
+"""A round of training through the gradient of a reward: ReFL, DRaFT-K and -LV, AlignProp, direct alignment
+(SRPO).
+
+Chooses the method of `backprop`, hands it conditioning and seeds, adds the KL penalty and steps the
+optimiser.
+"""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -17,9 +21,9 @@ from .config import GradientConfig, TuneConfig
 from .data import Row, draw_rows, seed_of, share_out
 from .grading import TooManyFailuresError
 from .journal import Timeline
+from .learner import Learner
 from .losses import velocity_mse
 from .online import Metrics, averaged
-from .weights import Learner
 
 
 class Gradient:

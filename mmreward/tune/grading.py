@@ -1,5 +1,5 @@
-"""Scores of a round, computed while the next samples are drawn, and what becomes of failures. Knows no
-network."""
+"""Grading of finished samples: scores computed while the next samples are drawn, and the failure budget.
+Knows no network."""
 
 import time
 from collections import Counter
@@ -17,8 +17,6 @@ from ..registry import Reward
 from ..types import Sample, Score
 from .journal import Timeline
 
-"""Statuses that do not count against the failure budget."""
-
 
 class TooManyFailuresError(RuntimeError):
     """More scores failed than the run's budget allows; the message names the first few."""
@@ -26,27 +24,27 @@ class TooManyFailuresError(RuntimeError):
 
 @dataclass(frozen=True)
 class Grades:
-    """The scores of some rows: `values` holds a column (N,) per reward, NaN where it failed; `unsure` is how
-    unsure one of them was (N,), NaN where that is not known."""
+    """Scores of some rows: `values` holds a column (N,) per reward, NaN where it failed; `uncertainty` (N,)
+    is that of one of them, NaN where it is not known."""
 
     index: NDArray[np.int64]
     values: Mapping[str, NDArray[np.float64]]
-    unsure: NDArray[np.float64]
+    uncertainty: NDArray[np.float64]
     statuses: Counter[str] = field(default_factory=Counter)
     notes: tuple[str, ...] = ()
 
     @staticmethod
     def join(parts: "Sequence[Grades]") -> "Grades":
-        """All rows of several, in the order of their index."""
+        """The rows of all parts, in the order of their index."""
         index = np.concatenate([part.index for part in parts])
         order = np.argsort(index, kind="stable")
         values = {
             name: np.concatenate([part.values[name] for part in parts])[order] for name in parts[0].values
         }
-        unsure = np.concatenate([part.unsure for part in parts])[order]
+        uncertainty = np.concatenate([part.uncertainty for part in parts])[order]
         statuses: Counter[str] = sum((part.statuses for part in parts), Counter())
         notes = tuple(note for part in parts for note in part.notes)
-        return Grades(index[order], values, unsure, statuses, notes)
+        return Grades(index[order], values, uncertainty, statuses, notes)
 
     def check(self, budget: float) -> None:
         """Raises TooManyFailuresError when more than this share of the scores failed."""
@@ -60,14 +58,14 @@ class Grades:
 
 
 class Grading:
-    """Hands finished samples to the engine and goes on; `collect` waits for all of them.
+    """Scoring in the background: hands finished samples to the engine and goes on; `collect` waits for all.
 
     Args:
         engine: where rewards run.
         rewards: by your name.
         timeout: seconds for one score.
         timeline: notes when scoring was under way.
-        unsure: name of the reward, and of the one of its `Score.parts`, that says how unsure it is.
+        uncertainty: name of a reward, and of the one of its `Score.parts` that holds its uncertainty.
         shaping: steps that rewrite the scores, none of which compares groups.
     """
 
@@ -77,12 +75,12 @@ class Grading:
         rewards: Mapping[str, Reward],
         timeout: float | None,
         timeline: Timeline,
-        unsure: tuple[str, str] | None = None,
+        uncertainty: tuple[str, str] | None = None,
         shaping: Sequence[Shaping] = (),
     ) -> None:
         self.rewards = rewards
         self._engine, self._timeout, self._timeline = engine, timeout, timeline
-        self._unsure = unsure
+        self._uncertainty = uncertainty
         self._shaping = shaping
         self._begun: list[tuple[Sequence[int], Sequence[Sample], Future[dict[str, list[Score]]]]] = []
 
@@ -94,13 +92,13 @@ class Grading:
         self._begun.append((index, samples, future))
 
     def collect(self) -> Grades:
-        """Everything that was begun since the last time.
+        """Grades of everything that was begun since the last time.
 
         Raises:
-            ValueError: a score that worked does not say how unsure it is, though it was asked.
+            ValueError: a score that worked has no such part for its uncertainty.
         """
         parts = [
-            _grades(index, samples, self._shaped(samples, future.result()), self._unsure)
+            _grades(index, samples, self._shaped(samples, future.result()), self._uncertainty)
             for index, samples, future in self._begun
         ]
         self._begun = []
@@ -119,7 +117,7 @@ def _grades(
     index: Sequence[int],
     samples: Sequence[Sample],
     scores: Mapping[str, Sequence[Score]],
-    unsure: tuple[str, str] | None,
+    uncertainty: tuple[str, str] | None,
 ) -> Grades:
     values = {name: np.array([score.value for score in column]) for name, column in scores.items()}
     statuses: Counter[str] = Counter(score.status for column in scores.values() for score in column)
@@ -129,11 +127,15 @@ def _grades(
         for sample, score in zip(samples, column, strict=True)
         if score.status not in FINE
     )
-    doubts = [_doubt(score, *unsure) for score in scores[unsure[0]]] if unsure else [np.nan] * len(index)
+    doubts = (
+        [_uncertainty(score, *uncertainty) for score in scores[uncertainty[0]]]
+        if uncertainty
+        else [np.nan] * len(index)
+    )
     return Grades(np.array(index, dtype=np.int64), values, np.array(doubts), statuses, notes)
 
 
-def _doubt(score: Score, name: str, part: str) -> float:
+def _uncertainty(score: Score, name: str, part: str) -> float:
     if score.ok and part not in score.parts:
         known = ", ".join(score.parts) or "none"
         raise ValueError(f"no part {part!r} says how unsure the scores of {name} are; their parts: {known}")

@@ -1,4 +1,5 @@
-"""What a run writes down: metrics by round, evaluations, before/after pictures, and when what was under way.
+"""Journal and checkpoints of a run: metrics by round, evaluations, before/after pictures, and the state to
+resume from.
 
 The folder is what `mmreward report` reads:
 
@@ -10,13 +11,11 @@ The folder is what `mmreward report` reads:
     prompts.json         their prompts, in that order
     timeline.json        spans of the last round: generating, scoring, updating
     ended.json           how the run ended; there is none while it is under way or when it was killed
-"""
 
-# FOLDED mmreward/tune/checkpoint.py: Everything a run needs to go on as if it had not been stopped.
-#
-# All random draws are functions of the run's seed, the round and the row, so there is no generator's state to
-# keep: weights, optimiser, average, the method's own copies, and a few numbers are all.
-#
+A checkpoint holds everything that a run needs to go on as if it had not been stopped. All random draws are
+functions of the run's seed, the round and the row, so there is no generator's state to keep: weights,
+optimiser, average, the method's own copies, and a few numbers are all.
+"""
 
 import json
 import math
@@ -31,7 +30,7 @@ import torch
 from PIL import Image
 
 from ..files import whole_file, whole_folder
-from .weights import Copy, Learner, read, write
+from .learner import Copy, Learner, read_weights, write_weights
 
 COLUMNS = 8
 """Pictures in a row of a sheet."""
@@ -39,7 +38,7 @@ COLUMNS = 8
 
 @dataclass
 class Timeline:
-    """Spans of a round, in seconds of one clock; may be written by several threads."""
+    """Timeline of a round: spans in seconds of one clock; may be written by several threads."""
 
     spans: list[tuple[str, float, float]] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -49,14 +48,14 @@ class Timeline:
             self.spans.append((what, begun, ended))
 
     def take(self) -> list[tuple[str, float, float]]:
-        """All spans so far, which are forgotten."""
+        """All spans so far, in order; they are forgotten."""
         with self._lock:
             taken, self.spans = self.spans, []
         return sorted(taken, key=lambda span: span[1])
 
 
 def seconds(spans: list[tuple[str, float, float]], what: str) -> float:
-    """Time during which at least one such span was under way."""
+    """Time during which at least one span of this name was under way."""
     total, reached = 0.0, -math.inf
     for name, begun, ended in sorted(spans, key=lambda span: span[1]):
         if name == what and ended > reached:
@@ -66,7 +65,7 @@ def seconds(spans: list[tuple[str, float, float]], what: str) -> float:
 
 
 class Journal:
-    """Writes the folder of a run. Only the main process has one that writes.
+    """Journal of a run: writes its folder, in the main process alone.
 
     Args:
         folder: of the run.
@@ -77,7 +76,7 @@ class Journal:
         self.folder, self._writes = folder, writes
 
     def begin(self, config: str, after_round: int) -> None:
-        """Write the config, and drop what was said of rounds that will be run again and of the end.
+        """Write the config, and drop the lines of rounds that will be run again and of the end.
 
         Args:
             config: the run as JSON.
@@ -101,7 +100,7 @@ class Journal:
                 file.write(_line(line))
 
     def write_json(self, name: str, value: Any) -> None:
-        """Replace NAME.json; whoever reads it meanwhile sees the old or the new one, whole."""
+        """Replace NAME.json; a reader sees the old or the new one, whole."""
         if self._writes:
             with whole_file(self.folder / f"{name}.json") as part:
                 part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
@@ -121,7 +120,7 @@ class Journal:
 
 
 def sheet_of(folder: Path, round: int) -> Path:
-    """Where the pictures of an evaluation are."""
+    """File of the pictures of an evaluation."""
     return folder / "pictures" / f"{round:05d}.png"
 
 
@@ -167,13 +166,17 @@ def _plain(value: Any) -> Any:
     return value
 
 
+# --- checkpoints --------------------------------------------------------------------------------------------
+
+
 KEPT = 2
 """Checkpoints that are kept."""
 
 
 @dataclass(frozen=True)
 class Restored:
-    """What is not the learner's: rounds that are done, the method's copies, and the trainer's own state."""
+    """Checkpointed state beside the learner's: finished rounds, the method's copies, the trainer's own
+    state."""
 
     rounds: int
     copies: Mapping[str, Copy]
@@ -194,11 +197,11 @@ def save(
     for left in folder.glob(".[0-9]*.part"):  # of a run that was killed while it wrote
         shutil.rmtree(left)
     with whole_folder(folder / f"{rounds:06d}") as part:
-        write(learner.weights.copy(), part / "weights.safetensors")
+        write_weights(learner.weights.copy(), part / "weights.safetensors")
         if learner.average is not None:
-            write(learner.average.copy, part / "average.safetensors")
+            write_weights(learner.average.copy, part / "average.safetensors")
         for name, copy in copies.items():
-            write(copy, part / f"method-{name}.safetensors")
+            write_weights(copy, part / f"method-{name}.safetensors")
         torch.save(learner.optimiser.state_dict(), part / "optimiser.pt")
         (part / "state.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
     for old in _finished(folder)[:-KEPT]:
@@ -216,14 +219,16 @@ def restore(folder: Path, learner: Learner) -> Restored | None:
         return None
     newest = finished[-1]
     numbers = json.loads((newest / "state.json").read_text(encoding="utf-8"))
-    learner.weights.set(read(newest / "weights.safetensors"))
+    learner.weights.set(read_weights(newest / "weights.safetensors"))
     learner.optimiser.load_state_dict(torch.load(newest / "optimiser.pt", weights_only=True))
     learner.steps = numbers["steps"]
     device = learner.generator.device
     if learner.average is not None:
-        learner.average.copy = _on(device, read(newest / "average.safetensors"))
+        learner.average.copy = _on(device, read_weights(newest / "average.safetensors"))
         learner.average.steps = numbers["average_steps"]
-    copies = {name: _on(device, read(newest / f"method-{name}.safetensors")) for name in numbers["copies"]}
+    copies = {
+        name: _on(device, read_weights(newest / f"method-{name}.safetensors")) for name in numbers["copies"]
+    }
     return Restored(numbers["rounds"], copies, numbers["state"])
 
 

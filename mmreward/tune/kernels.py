@@ -1,4 +1,8 @@
-"""One stochastic step of a sampler and its density: what policy gradients replay. Knows no network, no loss.
+"""Stochastic steps of a sampler with their densities, grids of noise levels, and DPM-Solver++ for the other
+steps.
+
+A policy gradient draws a step with `Kernel.draw` and replays it with `Kernel.log_prob`. Knows no network and
+no loss.
 
 All kernels live in the coordinates of `generator`: x_s = (1 - s) x0 + s noise, velocity = noise - x0, so that
 x0_hat = x - s v and noise_hat = x + (1 - s) v. A step goes from s to s' < s with dt = s' - s < 0.
@@ -18,17 +22,14 @@ there: whatever the step, noise of standard deviation s' remains.
 
 A ratio of densities is sensitive to rounding (errors are divided by 2 c^2), so all of this is float32, and
 float64 is refused: a replay in another precision gives another ratio.
-"""
 
-# FOLDED mmreward/tune/grids.py: Grids of noise levels: the T + 1 levels, float32, between which a sampler takes its T steps.
-#
-# A grid is made once, stored with the trajectory and used again in the replay; it is never computed twice.
-#
-# FOLDED mmreward/tune/solvers.py: DPM-Solver++ of second order for the ODE: fewer steps than Euler's rule where no density is needed.
-#
-# https://arxiv.org/abs/2211.01095 (multistep, data prediction, midpoint), written for rectified flow. A kernel
-# with a density is in `kernels`, Euler's rule for a whole trajectory in `sampling.solve`.
-#
+A grid is the T + 1 levels, float32, between which a sampler takes its T steps. It is made once, stored with
+the trajectory and used again in the replay; it is never computed twice.
+
+`dpm_step` is DPM-Solver++ of second order (https://arxiv.org/abs/2211.01095: multistep, data prediction,
+midpoint), written for rectified flow: fewer steps than Euler's rule where no density is needed. Euler's rule
+for a whole trajectory is `sampling.solve`.
+"""
 
 import itertools
 import math
@@ -40,7 +41,6 @@ import torch
 from torch import Tensor
 
 from ..errors import nearest
-from ..generator import Conditioning, Generator
 
 Density = Literal["gaussian", "dropped"]
 
@@ -63,7 +63,7 @@ class Transition(NamedTuple):
 
 @dataclass(frozen=True)
 class Kernel:
-    """How one step of the sampler is drawn, and how likely a step was.
+    """Transition kernel of the sampler: draws a step, and gives the log-density of a step that was drawn.
 
     Args:
         name: flow, dance, wan, cps, ddim or ode.
@@ -90,7 +90,7 @@ class Kernel:
 
     @property
     def deterministic(self) -> bool:
-        """Whether no step has noise, and so none has a density."""
+        """True where no step has noise, and so none has a density."""
         return self.eta == 0
 
     def transition(self, x: Tensor, v: Tensor, sigmas: Tensor, i: int) -> Transition:
@@ -99,7 +99,7 @@ class Kernel:
         Args:
             x: latents (N, ...), in any precision below float64.
             v: velocity at x, same shape.
-            sigmas: the whole grid (T + 1,), float32, falling (see `grids.check`). Kept on the CPU it saves
+            sigmas: the whole grid (T + 1,), float32, falling (see `check`). Kept on the CPU it saves
                 the waits for the device when levels are read.
             i: index of the step, 0 to T - 1.
 
@@ -133,6 +133,8 @@ class Kernel:
             ValueError: no noise for a stochastic kernel, or noise of another shape.
         """
         x_next = transition.mean
+        # Rounding to `dtype` comes before the density is computed: the density must be that of the stored
+        # latents, or the replay's ratio would be off by the rounding.
         if noise is not None:
             if noise.shape != x_next.shape:
                 raise ValueError(f"noise {tuple(noise.shape)} for latents {tuple(x_next.shape)}")
@@ -244,6 +246,9 @@ def _float32(what: str, tensor: Tensor) -> Tensor:
     return tensor.float()
 
 
+# --- grids --------------------------------------------------------------------------------------------------
+
+
 def shifted(steps: int, shift: float = 1.0, device: torch.device | str = "cpu") -> Tensor:
     """Levels (steps + 1,) from 1 to 0: shift u / (1 + (shift - 1) u) for evenly spaced u.
 
@@ -262,7 +267,7 @@ def shifted(steps: int, shift: float = 1.0, device: torch.device | str = "cpu") 
 
 
 def check(sigmas: Tensor) -> Tensor:
-    """The same grid, if it is one: float32, (T + 1,), from at most 1 strictly down to 0.
+    """The grid itself, checked: float32, (T + 1,), from at most 1 strictly down to 0.
 
     Reads the levels, so on a GPU call it once per grid and not once per step.
 
@@ -307,8 +312,11 @@ def compressed(sigmas: Tensor, start: int, ratio: float = 0.4) -> Tensor:
     return torch.cat([sigmas[: start + 1], tail[1:].to(sigmas)])
 
 
+# --- the other steps ----------------------------------------------------------------------------------------
+
+
 class Solved(NamedTuple):
-    """Latents after a step, and the x0_hat of that step, which the next one wants; both (N, ...), float32."""
+    """Latents after a step, and the x0_hat of that step, an argument of the next; both (N, ...), float32."""
 
     latents: Tensor
     x0: Tensor
@@ -317,7 +325,7 @@ class Solved(NamedTuple):
 def dpm_step(
     latents: Tensor, velocity: Tensor, sigmas: Tensor, i: int, x0_before: Tensor | None = None
 ) -> Solved:
-    """One step from sigmas[i] to sigmas[i + 1]; differentiable.
+    """One step of DPM-Solver++ from sigmas[i] to sigmas[i + 1]; differentiable.
 
     Second order where it can be: not without an earlier x0_hat, not right after the level 1 and not to the
     level 0, where the log signal-to-noise ratio is infinite; a step to 0 gives x0_hat.
@@ -341,21 +349,6 @@ def dpm_step(
     target = x0 if x0_before is None else x0 + _extrapolation(sigmas, i) * (x0 - x0_before)
     decay = after * (1 - now) / (now * (1 - after))  # exp(-h), h the step in lambda = ln((1 - s) / s)
     return Solved(after / now * latents.float() + (1 - after) * (1 - decay) * target, x0)
-
-
-def dpm_solve(
-    generator: Generator,
-    latents: Tensor,
-    conditioning: Conditioning,
-    sigmas: Tensor,
-    guidance: float = 1.0,
-) -> Tensor:
-    """Latents at the first of `sigmas` to latents at the last, like `sampling.solve`; differentiable."""
-    x0 = None
-    for i in range(len(sigmas) - 1):
-        velocity = generator.velocity(latents, sigmas[i], conditioning, guidance)
-        latents, x0 = dpm_step(latents, velocity, sigmas, i, x0)
-    return latents
 
 
 def _extrapolation(sigmas: Tensor, i: int) -> Tensor:

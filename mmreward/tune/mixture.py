@@ -1,9 +1,9 @@
-"""Which mixture of sources to train on next, learned from pilot runs (MoDoMoDo, arXiv:2505.24871).
+"""Surrogate model of a mixture of data sources, fitted to pilot runs (MoDoMoDo, arXiv:2505.24871).
 
 The outcome of a training is modelled as a + b^T w + w^T C w in the mixture's weights w, which sum to 1. There
 w_i^2 = w_i - sum_{j != i} w_i w_j, so the diagonal of C says nothing that b does not: it is 0 here (Scheffe's
 polynomial), and b is centred by its penalty. Verifiers must share a scale per source, or the mixture is
-confounded with the scale of rewards.
+confounded with the scale of rewards. `next_mixture.propose` finds its maximum.
 """
 
 import math
@@ -27,7 +27,7 @@ ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class Pilot:
-    """A training that was run: source -> share of its samples, and what came out (higher is better)."""
+    """Pilot run: source -> share of its samples, and the outcome (higher is better)."""
 
     weights: Mapping[str, float]
     outcome: float

@@ -1,4 +1,4 @@
-"""The mixture whose expected outcome is highest: the exact maximum of a quadratic over the simplex."""
+"""Optimal mixture of sources under a surrogate: the exact maximum of a quadratic over the simplex."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,9 +1,10 @@
-"""One round of training on preference pairs that are there already: Diffusion-DPO, Flow-DPO, IPO, hinge.
+"""One round of training on preference pairs that are there already: Diffusion-DPO, Flow-DPO, IPO, hinge, RPO.
 
 Nothing is drawn and nothing is scored between two evaluations. The two pictures of a pair are noised alike,
-and compared with what the frozen reference makes of them.
+and their denoising errors are compared with those of the frozen reference.
 """
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,25 +17,27 @@ from ..generator import Conditioning
 from ..sampling import encoded
 from .config import AdvantageConfig, PreferenceConfig, RolloutConfig, TuneConfig
 from .data import KnownLatents, Row, draw_rows, seed_of, share_out
+from .forward_process import time_sampler
 from .journal import Timeline
-from .losses import denoising_error, dpo, hinge, ipo, velocity_mse
+from .learner import Learner
+from .losses import denoising_error, dpo, hinge, ipo, rpo, velocity_mse
 from .losses.preference import margin
-from .matching import time_sampler
 from .online import Metrics, averaged
-from .weights import Learner
 
-BETAS = {"diffusion_dpo": 2500.0}
+BETAS = {"diffusion_dpo": 2500.0, "flow_rpo": 1.0}
 BETA = 100.0
 """Of the other methods."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """P pairs: their rows in the round, latents (2 P, ...) and conditioning, the chosen ones first."""
+    """P pairs: their rows in the round, latents (2 P, ...) and conditioning, the chosen ones first; and
+    `preferred` (P,) in [0, 1], the probability that the chosen one is better."""
 
     rows: Sequence[Row]
     latents: torch.Tensor
     conditioning: Conditioning
+    preferred: torch.Tensor
 
 
 class Offline:
@@ -45,7 +48,7 @@ class Offline:
 
     Args:
         config: of the run.
-        method: which loss, with its constants.
+        method: the loss and its constants.
         learner: weights and optimiser.
         pairs: of the training data.
         timeline: notes when what was under way.
@@ -109,9 +112,11 @@ class Offline:
     def _encoded(self, rows: Sequence[Row]) -> Batch:
         pairs = [self._pairs[row.prompt] for row in rows]
         with self._learner.autocast():
-            told = encoded(self._learner.generator, pairs)
+            conditioning = encoded(self._learner.generator, pairs)
         latents = self._known.of([pair.chosen for pair in pairs] + [pair.rejected for pair in pairs])
-        return Batch(rows, latents, Conditioning.join([told, told]))
+        margins = torch.tensor([score_margin(pair) for pair in pairs], device=latents.device)
+        preferred = torch.sigmoid(margins / self._method.temperature)
+        return Batch(rows, latents, Conditioning.join([conditioning, conditioning]), preferred)
 
     def _learn(self, batch: Batch, number: int, term: int, levels: torch.Tensor) -> Metrics:
         """Back-propagate one micro-batch at one noise level per pair."""
@@ -127,7 +132,7 @@ class Offline:
             v = generator.velocity(x, sigma, batch.conditioning, method.guidance)
         d_w, d_l = denoising_error(v, target, sigma, self._space).chunk(2)
         ref_w, ref_l = denoising_error(first, target, sigma, self._space).chunk(2)
-        loss = self._loss(d_w, ref_w, d_l, ref_l)
+        loss = self._loss(d_w, ref_w, d_l, ref_l, batch.preferred)
         total = loss + method.sft * d_w if method.sft else loss
         torch.autograd.backward(total.sum() / (method.batch * method.times.number))
         z = margin(d_w, ref_w, d_l, ref_l).detach()
@@ -145,7 +150,12 @@ class Offline:
         return torch.randn(x0.shape[1:], generator=torch.Generator().manual_seed(seed))
 
     def _loss(
-        self, d_w: torch.Tensor, ref_w: torch.Tensor, d_l: torch.Tensor, ref_l: torch.Tensor
+        self,
+        d_w: torch.Tensor,
+        ref_w: torch.Tensor,
+        d_l: torch.Tensor,
+        ref_l: torch.Tensor,
+        preferred: torch.Tensor,
     ) -> torch.Tensor:
         errors = (d_w, ref_w, d_l, ref_l)
         match self._method.name:
@@ -157,11 +167,21 @@ class Offline:
                 return ipo(*errors, self._beta)
             case "hinge":
                 return hinge(*errors, self._beta)
+            case "flow_rpo":
+                return rpo(*errors, preferred, self._beta)
 
     def _over_processes(self, own: Metrics) -> Metrics:
         if self._learner.accelerator.num_processes == 1:
             return own
         return averaged(gather_object([own]))
+
+
+def score_margin(pair: PreferencePair) -> float:
+    """chosen_score - rejected_score of a pair; infinite where it has no such columns: the preference is
+    certain."""
+    scores = [pair.facts.get(name) for name in ("chosen_score", "rejected_score")]
+    chosen, rejected = (float(score) if isinstance(score, int | float) else math.nan for score in scores)
+    return chosen - rejected if math.isfinite(chosen - rejected) else math.inf
 
 
 def check_batches(method: PreferenceConfig, pairs: int, world: int) -> None:

@@ -1,11 +1,14 @@
-"""One round of training on samples of the policy's own: draw, score meanwhile, compare within groups,
-update."""
+"""A round of online training: draw samples with the policy, score them meanwhile, compare within groups,
+update.
 
-# FOLDED mmreward/tune/method.py: What a training method on graded samples consists of; the rest of a round is `online`'s.
+`Method` is the protocol of a training method on graded samples (`policy_gradient`, `forward_process`): the
+loss of a micro-batch in parts, each back-propagated on its own, and what surrounds a round. `Online` does the
+rest of a round.
+"""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Protocol, cast
@@ -25,10 +28,10 @@ from .data import Row, draw_rows, share_out
 from .grading import Grades, Grading
 from .journal import Timeline
 from .kernels import check, compressed, kernel
+from .learner import Copy, Learner, TrainedWeights
 from .losses import certainty, prefpaint_weight
 from .rollout import Plan, Rollout, noisy_steps, roll_out
 from .steps import selector
-from .weights import Copy, Learner, Weights
 
 Metrics = dict[str, float]
 RowLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -36,10 +39,10 @@ RowLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class Policy:
-    """The network that is trained, and its frozen former self."""
+    """The network that is trained, and its weights: the current ones, copies, and the frozen reference."""
 
     generator: Generator
-    weights: Weights
+    weights: TrainedWeights
 
 
 @dataclass(frozen=True)
@@ -47,9 +50,9 @@ class Term:
     """One part of a micro-batch's loss, after its forward passes.
 
     Args:
-        loss: advantages (N,) and which rows are usable (N,) to the loss of each row (N,), 0 in rows that are
-            not; called once, or once per reward where rewards have separate losses.
-        extra: what is added whatever the advantages (N,), such as a divergence; None for nothing.
+        loss: advantages (N,) and usable rows (N,) bool to the loss of each row (N,), 0 in rows that are not
+            usable; called once, or once per reward where rewards have separate losses.
+        extra: added whatever the advantages (N,), such as a divergence; None for nothing.
         metrics: to be averaged over the round.
     """
 
@@ -64,12 +67,12 @@ class Method(Protocol):
     updates: int
     """Optimiser steps per round."""
     whole_groups: bool
-    """Whether a micro-batch must hold whole groups."""
+    """True for losses that compare the samples of a group: a micro-batch holds whole groups."""
     trajectories: bool
-    """Whether it trains on stochastic steps."""
+    """True for losses on stochastic steps, which are stored and replayed."""
 
     def before_round(self, current: Policy) -> Copy | None:
-        """The weights that will draw the samples; None for the current ones."""
+        """Weights of the policy that draws the samples; None for the current ones."""
         ...
 
     def terms(
@@ -86,33 +89,35 @@ class Method(Protocol):
         ...
 
     def state(self) -> Mapping[str, Copy]:
-        """What must be kept to go on later."""
+        """Copies of weights that a checkpoint must hold."""
         ...
 
-    def load_state(self, state: Mapping[str, Copy]) -> None: ...
+    def load_state(self, state: Mapping[str, Copy]) -> None:
+        """Go on from the copies of a checkpoint."""
+        ...
 
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What a round's scores came to, row by row (N,).
+class Signal:
+    """Training signal of a round, row by row (N,).
 
     Args:
-        worth: advantages, as `Online.advantages` gives them.
-        weight: of the rows' losses, under the same names.
-        held: rows that are held to the reference.
+        advantages: as `Online.advantages` gives them.
+        weights: of the rows' losses, under the same names.
+        penalised: rows that the divergence from the reference counts for.
     """
 
-    worth: Mapping[str, Advantages]
-    weight: Mapping[str, NDArray[np.float64]]
-    held: NDArray[np.bool_]
+    advantages: Mapping[str, Advantages]
+    weights: Mapping[str, NDArray[np.float64]]
+    penalised: NDArray[np.bool_]
 
     @property
     def usable(self) -> NDArray[np.bool_]:
         """Rows that some of the advantages can use."""
-        usable: NDArray[np.bool_] = np.any([one.usable for one in self.worth.values()], axis=0)
+        usable: NDArray[np.bool_] = np.any([one.usable for one in self.advantages.values()], axis=0)
         return usable
 
 
@@ -159,24 +164,24 @@ class Online:
         """Draw, score, update. Returns what the round's line in the journal says."""
         plan = self.plan(number)
         shares = self._shares(number)
-        drawer = self._method.before_round(self._policy)
-        with self._learner.weights.using(drawer) if drawer else _nothing():
+        sampling = self._method.before_round(self._policy)
+        with self._learner.weights.using(sampling) if sampling else nullcontext():
             rollouts = [[self._draw(rows, plan) for rows in batches] for batches in shares]
         waited = time.perf_counter()
         grades = self._gather(self._grading.collect())
         self._timeline.add("wait", waited, time.perf_counter())
         grades.check(self._config.failures.budget)
-        judged = self._judge(grades, np.array([row.group for row in self._rows(number)], dtype=np.int64))
-        metrics = describe(grades, judged)
+        signal = self._signal(grades, np.array([row.group for row in self._rows(number)], dtype=np.int64))
+        metrics = describe(grades, signal)
         begun = time.perf_counter()
-        updates = [self._update(rollouts[i], judged, plan, fresh=i == 0) for i in range(len(rollouts))]
+        updates = [self._update(rollouts[i], signal, plan, fresh=i == 0) for i in range(len(rollouts))]
         metrics |= averaged(updates)
         metrics |= self._method.after_round(self._policy, number)
         self._timeline.add("update", begun, time.perf_counter())
         return metrics
 
     def plan(self, number: int) -> Plan:
-        """How the samples of a round are drawn."""
+        """Sampling plan of a round."""
         config, generator = self._config.rollout, self._learner.generator
         sigmas = check(generator.sigmas(config.steps).float())
         trained: frozenset[int] = frozenset()
@@ -203,31 +208,43 @@ class Online:
         """One set of advantages, under the name "", or one per reward where they have separate losses."""
         given = self._config.advantages
         weights = {name: self._config.weights[name] for name in grades.values}
-        options = cast(GroupOptions, given.model_dump(exclude={"mode", "gates"}))
+        options = cast(GroupOptions, given.model_dump(exclude={"mode", "gates", "restandardise"}))
         if given.mode == "separate_loss":
             return aggregate(grades.values, weights, groups, mode="separate_loss", **options)
-        return {"": aggregate(grades.values, weights, groups, mode=given.mode, gates=given.gates, **options)}
+        joint = aggregate(
+            grades.values,
+            weights,
+            groups,
+            mode=given.mode,
+            gates=given.gates,
+            restandardise=given.restandardise,
+            **options,
+        )
+        return {"": joint}
 
-    def _judge(self, grades: Grades, groups: NDArray[np.int64]) -> Judged:
-        worth = self.advantages(grades, groups)
+    def _signal(self, grades: Grades, groups: NDArray[np.int64]) -> Signal:
+        advantages = self.advantages(grades, groups)
         if self._embeddings is not None:
             seen = self._embeddings.collect(self._learner.accelerator.num_processes)
             clip = self._config.advantages.clip
-            worth = {name: favour_diverse(one, seen, groups, clip=clip) for name, one in worth.items()}
-        return Judged(worth, {name: self._weight(name, grades) for name in worth}, self._held(grades))
+            advantages = {
+                name: favour_diverse(one, seen, groups, clip=clip) for name, one in advantages.items()
+            }
+        weights = {name: self._weights(name, grades) for name in advantages}
+        return Signal(advantages, weights, self._penalised(grades))
 
-    def _weight(self, name: str, grades: Grades) -> NDArray[np.float64]:
-        """How much the rows count (N,) in the loss of this name: less where the reward was unsure."""
+    def _weights(self, name: str, grades: Grades) -> NDArray[np.float64]:
+        """Weights of the rows (N,) in the loss of this name: less where the reward was uncertain."""
         given = self._config.uncertainty
         if given is None or name not in ("", given.reward):
             return np.ones(len(grades.index))
-        unsure = torch.from_numpy(grades.unsure)
+        uncertainty = torch.from_numpy(grades.uncertainty)
         if given.weight == "ctrl_u":
-            weight = certainty(unsure)
+            weight = certainty(uncertainty)
         else:
             bounds = {"least": given.least, "most": given.most}
-            weight = prefpaint_weight(unsure, slope=given.slope, offset=given.offset, **bounds)
-        return np.where(np.isfinite(grades.unsure), weight.numpy(), 1.0)
+            weight = prefpaint_weight(uncertainty, slope=given.slope, offset=given.offset, **bounds)
+        return np.where(np.isfinite(grades.uncertainty), weight.numpy(), 1.0)
 
     def _rows(self, number: int) -> list[Row]:
         config = self._config.rollout
@@ -275,8 +292,8 @@ class Online:
             return Grades.join([grades])
         return Grades.join(gather_object([grades]))
 
-    def _held(self, grades: Grades) -> NDArray[np.bool_]:
-        """The rows that the divergence from the reference counts for: all of them, or those GARDO marks."""
+    def _penalised(self, grades: Grades) -> NDArray[np.bool_]:
+        """Rows (N,) that the divergence from the reference counts for: all of them, or those GARDO marks."""
         gate = self._config.gardo
         if gate is None or not gate.others:
             return np.ones(len(grades.index), dtype=bool)
@@ -284,42 +301,44 @@ class Online:
         proxy = np.sum([weights[name] * column for name, column in grades.values.items() if weights[name]], 0)
         return uncertain(proxy, [grades.values[name] for name in gate.others], share=gate.share)
 
-    def _update(self, rollouts: Sequence[Rollout], judged: Judged, plan: Plan, *, fresh: bool) -> Metrics:
+    def _update(self, rollouts: Sequence[Rollout], signal: Signal, plan: Plan, *, fresh: bool) -> Metrics:
         """One optimiser step on this process's share of one of the round's updates."""
-        usable = judged.usable
+        usable = signal.usable
         rows = [row.index for rollout in rollouts for row in rollout.rows]
+        # The mean is over the usable rows of all processes: failed rows are in no denominator, and the
+        # gradient does not depend on how rows are spread over micro-batches and processes.
         total = self._total(int(usable[rows].sum()))
         if not total:
             return {"skipped_updates": 1.0}
         collected: list[Metrics] = []
         for rollout in rollouts:
             index = np.array([row.index for row in rollout.rows])
-            if not usable[index].any() and not self._learner.sharded:
+            if not usable[index].any() and not self._learner.sharded:  # sharded networks run in step
                 continue
             terms = self._method.terms(self._policy, rollout, plan, fresh)
             for make in terms:
                 with self._learner.autocast():
                     term = make()
                 collected.append(term.metrics)
-                loss = self._summed(term, index, judged) / (total * len(terms))
+                loss = self._summed(term, index, signal) / (total * len(terms))
                 torch.autograd.backward(loss)
         metrics = averaged(collected)
         metrics["grad_norm"] = self._learner.step()
         return metrics
 
-    def _summed(self, term: Term, index: NDArray[np.int64], judged: Judged) -> torch.Tensor:
+    def _summed(self, term: Term, index: NDArray[np.int64], signal: Signal) -> torch.Tensor:
         device = self._learner.generator.device
         losses = [
             term.loss(
                 torch.tensor(one.values[index], dtype=torch.float32, device=device),
                 torch.tensor(one.usable[index], device=device),
             )
-            * torch.tensor(judged.weight[name][index], dtype=torch.float32, device=device)
-            for name, one in judged.worth.items()
+            * torch.tensor(signal.weights[name][index], dtype=torch.float32, device=device)
+            for name, one in signal.advantages.items()
         ]
         if term.extra is not None:
-            held = judged.usable & judged.held
-            losses.append(term.extra * torch.tensor(held[index], device=device))
+            counted = signal.usable & signal.penalised
+            losses.append(term.extra * torch.tensor(counted[index], device=device))
         return torch.stack(losses).sum()
 
     def _total(self, own: int) -> int:
@@ -328,8 +347,9 @@ class Online:
         return int(sum(gather_object([own])))
 
 
-def describe(grades: Grades, judged: Judged) -> Metrics:
-    """Mean and spread of each reward, counts of failures, what the groups said, and how much rows count."""
+def describe(grades: Grades, signal: Signal) -> Metrics:
+    """Metrics of a round: mean and spread of each reward, statuses, statistics of the groups, mean loss
+    weights."""
     metrics: Metrics = {}
     for name, column in grades.values.items():
         fine = column[np.isfinite(column)]
@@ -337,10 +357,10 @@ def describe(grades: Grades, judged: Judged) -> Metrics:
         metrics[f"reward_std/{name}"] = float(fine.std()) if len(fine) else float("nan")
     for status, count in sorted(grades.statuses.items()):
         metrics[f"scores/{status}"] = float(count)
-    for name, one in judged.worth.items():
+    for name, one in signal.advantages.items():
         prefix = f"advantages/{name}/" if name else "advantages/"
         metrics |= {prefix + key: value for key, value in one.stats.items()}
-        metrics[f"{prefix}weight"] = float(judged.weight[name].mean())
+        metrics[f"{prefix}weight"] = float(signal.weights[name].mean())
     return metrics
 
 
@@ -351,8 +371,3 @@ def averaged(several: Iterable[Metrics]) -> Metrics:
         for name, value in one.items():
             columns.setdefault(name, []).append(value)
     return {name: fmean(values) for name, values in columns.items()}
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield

@@ -1,4 +1,5 @@
-"""What a run would do, before it does it: `mmreward tune --dry-run`. Loads no weights."""
+"""Dry run of a training: memory, the samples of a round, calls per reward (`mmreward tune --dry-run`). Loads
+no weights."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,7 +8,7 @@ from accelerate import PartialState
 
 from ..compose import weights_of
 from ..loading import resolve
-from .config import GradientConfig, MatchingConfig, PreferenceConfig, TuneConfig
+from .config import ForwardProcessConfig, GradientConfig, PreferenceConfig, TuneConfig
 from .data import draw_rows, load_pairs, load_prompts, share_out
 from .offline import check_batches
 from .steps import selector
@@ -18,7 +19,7 @@ GIGA = 1e9
 
 
 def plan(config: TuneConfig, footprint: Footprints) -> str:
-    """The plan in words: memory per role, what a round consists of, calls per reward.
+    """The plan in words: memory per role, samples and updates of a round, calls per reward.
 
     Raises:
         ValueError: parts of the config that do not go together, or a model that is not there.
@@ -57,7 +58,7 @@ def _round(config: TuneConfig) -> list[str]:
     shares = share_out(rows, micro_batch=rollout.micro_batch, updates=updates, rank=0, world=world)
     if isinstance(method, GradientConfig):
         trained = f"the gradient of up to {method.last if method.name == 'draft' else rollout.steps} steps"
-    elif isinstance(method, MatchingConfig):
+    elif isinstance(method, ForwardProcessConfig):
         trained = f"{method.times.number} noise levels of each sample"
     else:
         arguments = dict(rollout.selector)

@@ -1,4 +1,4 @@
-"""Flow-GRPO, GRPO-Guard, Flow-DPPO and D3PO: methods that replay the stochastic steps of their samples."""
+"""Policy gradients on trajectories, which replay stochastic steps: Flow-GRPO, GRPO-Guard, Flow-DPPO, D3PO."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -8,17 +8,17 @@ import torch
 from .advantages import best_and_worst
 from .config import D3poConfig, PolicyConfig
 from .kernels import Transition
+from .learner import Copy
 from .losses import policy, preference
 from .online import Metrics, Policy, Term
 from .rollout import Advance, Plan, Rollout, Step, advance, replay
-from .weights import Copy
 
 CLIPS = {"grpo": 1e-4, "guard": 2e-6, "dppo": 0.0}
 """Usual clip ranges of the densities' mean over dimensions; dppo has none."""
 
 
 class RatioError(RuntimeError):
-    """A replayed step is not as likely as when it was drawn, though nothing has been updated in between."""
+    """The ratio of a replayed step is not 1 although nothing has been updated since it was drawn."""
 
 
 def check_ratio(log_prob: torch.Tensor, drawn: torch.Tensor, tolerance: float, step: int) -> None:
@@ -42,7 +42,7 @@ class PolicyGradient:
     """PPO on each trained step's density (Flow-GRPO), its ratio-normalised form (GRPO-Guard), or Flow-DPPO.
 
     Args:
-        config: which, with its constants.
+        config: the method and its constants.
     """
 
     whole_groups = False
@@ -141,6 +141,8 @@ class D3po(PolicyGradient):
         _, log_prob = replay(current.generator, rollout, step, plan)
         if fresh:
             check_ratio(log_prob, step.log_prob, self._config.ratio_tolerance, step.index)
+        # The step is replayed a second time, as D3PO's ratio is to the frozen reference and not to the policy
+        # that drew the sample, whose density is stored.
         with torch.no_grad(), current.weights.reference():
             _, first = replay(current.generator, rollout, step, plan)
         metrics = policy.diagnostics(log_prob.detach(), step.log_prob, self._band[1] - 1)

@@ -1,4 +1,4 @@
-"""Drawing samples with the policy, and replaying the steps it is trained on.
+"""Rollouts: drawing samples with the policy, and replaying the steps it is trained on.
 
 Both go through `advance`, with the same rows in the same batch, so that before the first update a replayed
 step has bit for bit the density it was drawn with. Knows no reward and no loss.
@@ -19,7 +19,7 @@ Solver = Literal["euler", "dpm2"]
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How the samples of a round are drawn.
+    """Sampling plan of a round: noise levels, kernel, stochastic and trained steps.
 
     Args:
         sigmas: noise levels (T + 1,), float32.
@@ -95,7 +95,7 @@ def roll_out(generator: Generator, conditioning: Conditioning, rows: Sequence[Ro
                 density = plan.kernel.log_prob(move, after)
                 stored = after.to(plan.dtype)
                 steps.append(Step(i, latents.to(plan.dtype), stored, move.mean, density))
-            latents, x0 = after, None
+            latents, x0 = after, None  # the solver's history ends at a step with noise
         else:
             velocity = generator.velocity(latents, plan.sigmas[i], conditioning, plan.guidance)
             if plan.solver == "dpm2":
@@ -109,19 +109,25 @@ def roll_out(generator: Generator, conditioning: Conditioning, rows: Sequence[Ro
 def advance(
     generator: Generator, latents: torch.Tensor, conditioning: Conditioning, plan: Plan, i: int
 ) -> Advance:
-    """The network at step i and what it makes of it; differentiable in the network's weights."""
+    """The network's velocity at step i and the transition it implies; differentiable in the weights."""
     velocity = generator.velocity(latents, plan.sigmas[i], conditioning, plan.guidance)
     return Advance(velocity, plan.kernel.transition(latents, velocity, plan.sigmas, i))
 
 
 def replay(generator: Generator, rollout: Rollout, step: Step, plan: Plan) -> tuple[Advance, torch.Tensor]:
-    """A trained step under the network as it is now, and the log-density (N,) of what was drawn."""
+    """A trained step under the network as it is now, and the log-density (N,) of the latents that were drawn.
+
+    Only the stored latents before and after the step are needed: the step's mean and density are computed
+    again, with a gradient, and the steps in between are skipped.
+    """
+    # The whole micro-batch in its order, the conditioning and the grid of the rollout: with other batch
+    # sizes, kernels round otherwise, and the ratio before the first update would not be exactly 1.
     again = advance(generator, step.x.float(), rollout.conditioning, plan, step.index)
     return again, plan.kernel.log_prob(again.move, step.x_next.float())
 
 
 def step_noise(latents: torch.Tensor, rows: Sequence[Row], plan: Plan, i: int) -> torch.Tensor:
-    """Standard normal noise in the shape of the latents; each row and step has its own seed."""
+    """Standard normal noise in the shape of the latents; each row and step has a seed of its own."""
     shape = latents.shape[1:]
     seeds = [seed_of(plan.seed, "step", plan.round, row.index, i) for row in rows]
     drawn = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]

@@ -1,9 +1,9 @@
 """Objectives of the source scheduler: one number per source, higher meaning that more of it is wanted.
 
-The first two read what `source_metrics` gives. The other two are those of the Holistic Data Scheduler
-(arXiv:2606.24133) that need the trainer's gradients or weights. In its published code the rewards for quality
-and for weight norms are one number for all sources, which cannot say which of them to prefer; here both are
-by source.
+The first two read the metrics of `monitor.by_source.source_metrics`. The other two are those of the Holistic
+Data Scheduler (arXiv:2606.24133) that need the trainer's gradients or weights. In its published code the
+rewards for quality and for weight norms are one number for all sources, which cannot say which of them to
+prefer; here both are by source.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ TINY = 1e-12
 
 
 def quality(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Share of a source's groups that can teach, 0 to 1: those with variance, and answers that could be read.
+    """Quality of a source, 0 to 1: its share of groups with variance, times that of readable answers.
 
     (1 - groups/zero_variance) * (1 - unread) * (1 - failed); a source without groups has no value.
     """
@@ -31,13 +31,13 @@ def quality(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 def progress(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
-    """How far each source's score rose from one step to another, for the sources that both have."""
+    """Progress: the rise of each source's score from one step to another, for the sources that both have."""
     first, last = _figures(before, "score"), _figures(after, "score")
     return {source: last[source] - first[source] for source in last if source in first}
 
 
 def influence(gradients: Mapping[str, Vector]) -> dict[str, float]:
-    """How much a step on each source's loss lowers that of the others, from their gradients.
+    """Influence: the fall of the other sources' losses by a step on each source's own, from their gradients.
 
     The sum of a gradient's inner products with those of the other sources, over the mean norm of all.
 
@@ -59,11 +59,11 @@ def influence(gradients: Mapping[str, Vector]) -> dict[str, float]:
 
 
 def stability(norms: Mapping[str, float], cap: float = 5.0) -> dict[str, float]:
-    """How little each source moves the weights: 1 / (sum of changes of the layers' norms), at most `cap`.
+    """Stability: 1 / (sum of changes of the layers' norms) by a step on each source, at most `cap`.
 
     Args:
         norms: source -> sum over layers of |norm after - norm before| of a step on that source.
-        cap: what a step that changes nothing is worth.
+        cap: the value of a step that changes nothing.
 
     Raises:
         ValueError: a change below 0, or a cap that is not positive.

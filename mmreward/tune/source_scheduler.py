@@ -1,9 +1,9 @@
-"""Sampling weights of the sources, moved online by several objectives at once.
+"""Scheduler of data sources: sampling weights, moved online by several objectives at once.
 
 After the Holistic Data Scheduler (arXiv:2606.24133), whose objectives are quality, the influence of a
 source's loss on the others, and the norms of the weights. There an actor-critic chooses the weights; here
 they move by exponentiated gradient, which needs no training of its own and can be followed by hand.
-Objectives are in source_objectives.py.
+Objectives are in `source_objectives`.
 """
 
 import math
@@ -18,7 +18,7 @@ FLAT = 1e-9
 
 
 class SourceScheduler:
-    """Turns figures by source into sampling weights; deterministic, and resumes from `state_dict`.
+    """Sampling weights from figures by source; deterministic, and resumes from `state_dict`.
 
     At every update each objective is compared across the sources (z-scores, held to 3 deviations), the
     objectives are added by their weights, an exponential average smooths the sum, and the logits move by
@@ -92,10 +92,10 @@ class SourceScheduler:
         return self.weights
 
     def counts(self, batch: int) -> dict[str, int]:
-        """How many of the next `batch` samples come from each source.
+        """Samples of each source in the next batch of `batch`.
 
-        What a source is short of, or ahead, is carried to the next call, so counts follow the weights in the
-        long run however small a batch is.
+        Fractions of a sample, owed or ahead, are carried to the next call, so counts follow the weights in
+        the long run however small a batch is.
 
         Raises:
             ValueError: a negative batch.
@@ -147,9 +147,9 @@ class SourceScheduler:
         lead = dict.fromkeys(self.sources, 0.0)
         if len(known) < 2:
             return lead
-        held = list(known.values())
-        middle, spread = fmean(held), pstdev(held)
-        if spread > FLAT * max(map(abs, held)):
+        finite = list(known.values())
+        middle, spread = fmean(finite), pstdev(finite)
+        if spread > FLAT * max(map(abs, finite)):
             for source, value in known.items():
                 lead[source] = min(max((value - middle) / spread, -MOST_DEVIATIONS), MOST_DEVIATIONS)
         return lead

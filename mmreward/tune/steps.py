@@ -1,15 +1,14 @@
-"""Which steps of a trajectory are stochastic and trained; every other step follows the ODE.
+"""Step selectors and noise levels: the steps of a trajectory that are trained, and the levels of losses
+without one.
 
-A selector is a pure function of (number of steps, round, seed). It keeps no state, so a resumed run and all
-processes of one run agree without talking to each other.
+A selector names the stochastic, trained steps; every other step follows the ODE. It is a pure function of
+(number of steps, round, seed) and keeps no state, so a resumed run and all processes of one run agree without
+communication.
+
+A time sampler gives the level s at which a clean sample is noised, one per row, drawn from a
+`torch.Generator` alone, so that processes that share a seed agree. Stratified draws spread the rows of a
+batch evenly over the distribution: the same levels on average, with less variance in the loss.
 """
-
-# FOLDED mmreward/tune/times.py: Noise levels for losses that need no trajectory: at which s a clean sample is noised.
-#
-# A sampler gives one level per row, drawn from a `torch.Generator` alone, so that processes that share a seed
-# agree. Stratified draws spread the rows of a batch evenly over the distribution: the same levels on average,
-# with less variance in the loss.
-#
 
 import itertools
 import math
@@ -29,7 +28,7 @@ Pace = Literal["constant", "decay", "exp_decay"]
 
 
 class StepSelector(Protocol):
-    """Chooses the trained steps of one round."""
+    """Choice of the trained steps of one round."""
 
     def steps(self, num_steps: int, round: int, seed: int) -> tuple[int, ...]:
         """Indices of the trained steps, rising, at least one.
@@ -37,7 +36,7 @@ class StepSelector(Protocol):
         Args:
             num_steps: T, the number of steps of the sampler.
             round: number of the rollout, from 0.
-            seed: of the run; only the selectors that choose at random look at it.
+            seed: of the run; only the selectors that choose at random use it.
 
         Raises:
             ValueError: the selector asks for steps that a sampler of T steps does not have.
@@ -212,11 +211,14 @@ def _random(round: int, seed: int) -> random.Random:
     return random.Random(f"{seed}/{round}")  # text is hashed with SHA-512: the same on every machine
 
 
+# --- noise levels -------------------------------------------------------------------------------------------
+
+
 First = Literal["with", "without", "forced"]
 
 
 class TimeSampler(Protocol):
-    """Draws noise levels."""
+    """Distribution of noise levels."""
 
     def sample(self, num_rows: int, generator: torch.Generator) -> Tensor:
         """Levels (num_rows,) in (0, 1], float32, on the generator's device, in random order."""
@@ -225,7 +227,7 @@ class TimeSampler(Protocol):
 
 @dataclass(frozen=True)
 class Uniform:
-    """Every level between `low` and `high` alike.
+    """Uniform levels between `low` and `high`.
 
     Raises:
         ValueError: not 0 < low <= high <= 1.

@@ -1,13 +1,10 @@
-"""A run of training from its first round to its last: rounds, evaluations, checkpoints, the journal, the
-alarm.
+"""The training loop: a run from its first round to its last, with evaluations, checkpoints, the journal and
+the alarm.
 
-What a round consists of is the business of `online`, `gradient` and `offline`.
+`tune` makes what a config describes, and trains (`mmreward tune CONFIG`); the loader of generators is handed
+in, as this package knows no family of them. `Trainer` is the loop. The rounds themselves are in `online`,
+`gradient` and `offline`.
 """
-
-# FOLDED mmreward/tune/commands.py: `mmreward tune CONFIG`: makes what a config describes, and trains.
-#
-# The loader of generators is handed in, as this package knows no family of them.
-#
 
 import json
 import time
@@ -18,6 +15,7 @@ from typing import Any, Protocol
 
 from accelerate import Accelerator, PartialState
 from PIL import Image
+from pydantic import ValidationError
 
 from ..compose import Recipe, weights_of
 from ..config import EngineConfig
@@ -29,17 +27,24 @@ from ..registry import Reward
 from ..sampling import media
 from ..types import Sample
 from . import journal
-from .config import D3poConfig, GradientConfig, MatchingConfig, PolicyConfig, PreferenceConfig, TuneConfig
+from .config import (
+    D3poConfig,
+    ForwardProcessConfig,
+    GradientConfig,
+    PolicyConfig,
+    PreferenceConfig,
+    TuneConfig,
+)
 from .data import load_pairs, load_prompts
 from .evaluation import Evaluated, Evaluation, Watch
+from .forward_process import ForwardProcess
 from .gradient import Gradient
 from .grading import Grading
 from .journal import Journal, Timeline, seconds
-from .matching import Matching
+from .learner import Copy, Learner, TrainedWeights, write_weights
 from .offline import Offline
 from .online import Method, Metrics, Online
 from .policy_gradient import D3po, PolicyGradient
-from .weights import Copy, Learner, Weights, write
 
 Report = Callable[[str], None]
 
@@ -48,14 +53,14 @@ LENGTH = ("rounds", "minutes", "checkpoint_every")
 
 
 class Rounds(Protocol):
-    """A way of training."""
+    """One kind of round: `Online`, `Gradient` or `Offline`."""
 
     def round(self, number: int) -> Metrics: ...
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a run ended: rounds done, why it stopped, and where its weights are."""
+    """End of a run: rounds done, the reason, and the folder of its weights."""
 
     rounds: int
     reason: str
@@ -63,7 +68,7 @@ class Ended:
 
 
 class Trainer:
-    """Trains a generator as a config says. Starting again in the same folder goes on where it stopped.
+    """Trainer of a generator, as a config describes it. In the folder of a stopped run it goes on from there.
 
     Args:
         config: of the run.
@@ -72,10 +77,10 @@ class Trainer:
         rewards: to optimise.
         held_out: to measure only.
         prompts: to train on.
-        pairs: to train on instead, for methods that draw nothing.
+        pairs: to train on instead, for offline methods.
         evaluated: prompts to evaluate on.
-        report: told one line per round and evaluation.
-        accelerator: the process group; one is made where none is given.
+        report: called with one line per round and evaluation.
+        accelerator: the process group; a new one unless given.
 
     Raises:
         ValueError: parts of the config that do not go together.
@@ -107,7 +112,7 @@ class Trainer:
         self._main = self._accelerator.is_main_process
         self._report = report if self._main else _silent
         lora = config.lora
-        weights = Weights(
+        weights = TrainedWeights(
             generator,
             rank=lora.rank if lora else 0,
             alpha=lora.alpha if lora else None,
@@ -119,7 +124,7 @@ class Trainer:
             generator, weights, config.optimiser, config.ema, self._accelerator, shard=config.shard
         )
         self._timeline = Timeline()
-        self._rounds, self._method = self._way(engine, rewards, prompts, pairs)
+        self._rounds, self._method = self._kind_of_rounds(engine, rewards, prompts, pairs)
         self._evaluation = Evaluation(config, self.learner, engine, {**rewards, **held_out}, evaluated)
         self._watch = Watch(config, held_out)
         self._evaluated = evaluated
@@ -157,7 +162,7 @@ class Trainer:
                 break
         return self._finish(done, reason, time.perf_counter() - begun)
 
-    def _way(
+    def _kind_of_rounds(
         self,
         engine: Engine,
         rewards: Mapping[str, Reward],
@@ -176,13 +181,12 @@ class Trainer:
                 method = D3po(given)
             case PolicyConfig():
                 method = PolicyGradient(given)
-            case MatchingConfig():
-                method = Matching(given, self.learner.weights.copy())
+            case ForwardProcessConfig():
+                method = ForwardProcess(given, self.learner.weights.copy())
         doubt = config.uncertainty
-        unsure = (doubt.reward, doubt.part) if doubt else None
-        grading = Grading(
-            engine, rewards, config.failures.timeout, self._timeline, unsure, config.shaping or ()
-        )
+        source = (doubt.reward, doubt.part) if doubt else None
+        shaping = config.shaping or ()
+        grading = Grading(engine, rewards, config.failures.timeout, self._timeline, source, shaping)
         return Online(config, method, self.learner, grading, prompts, self._timeline), method
 
     def _begin(self) -> tuple[int, float]:
@@ -207,7 +211,7 @@ class Trainer:
         path = self._folder / "config.json"
         if not path.exists():
             return
-        before, now = json.loads(path.read_text(encoding="utf-8")), json.loads(description)
+        before, now = _completed(path.read_text(encoding="utf-8")), json.loads(description)
         changed = [key for key in now if key not in LENGTH and before.get(key) != now[key]]
         if changed:
             raise ValueError(
@@ -226,8 +230,8 @@ class Trainer:
         self._journal.write_json("timeline", [(what, a - begun, b - begun) for what, a, b in spans])
         if self._config.trackers:
             self._accelerator.log(metrics, step=number)
-        told = [name for name in metrics if name.startswith(("reward/", "preference/"))]
-        figures = "  ".join(f"{name.partition('/')[2]} {metrics[name]:.4f}" for name in told)
+        shown = [name for name in metrics if name.startswith(("reward/", "preference/"))]
+        figures = "  ".join(f"{name.partition('/')[2]} {metrics[name]:.4f}" for name in shown)
         self._report(f"round {number + 1}: {figures}  ({metrics['seconds']:.1f} s)")
 
     def _evaluate(self, done: int) -> None:
@@ -268,7 +272,7 @@ class Trainer:
         self._accelerator.wait_for_everyone()
 
     def _agreed(self, over: bool) -> bool:
-        """Whether any process thinks the time is over, so that all stop in the same round."""
+        """True in all processes once the time is over in any, so that all stop in the same round."""
         if self._accelerator.num_processes == 1:
             return over
         from accelerate.utils import gather_object
@@ -282,7 +286,7 @@ class Trainer:
         if self._main:
             with self.learner.weights.using(final):
                 self.learner.weights.save(target)
-            write(final, self._folder / "weights.safetensors")
+            write_weights(final, self._folder / "weights.safetensors")
             ended = {"rounds": done, "seconds": elapsed, "reason": reason, "watch": self._watch.reason}
             self._journal.write_json("ended", ended)
         if self._config.trackers:
@@ -290,6 +294,14 @@ class Trainer:
         self._accelerator.wait_for_everyone()
         self._report(f"{reason}; weights in {target}")
         return Ended(done, reason, target)
+
+
+def _completed(description: str) -> Any:
+    """A run's description, with the defaults of settings that are newer than the run."""
+    try:
+        return json.loads(TuneConfig.model_validate_json(description).model_dump_json())
+    except ValidationError:  # of another version: it is compared as it stands
+        return json.loads(description)
 
 
 def _silent(line: str) -> None:

@@ -9,6 +9,7 @@ from mmreward.evals.studies.judges import JudgeConfig, Sitting, table, train
 from support.toys import toy
 
 from mmreward import Engine, Score, assets
+from mmreward.adapters import trl_stable
 from mmreward.config import load_yaml
 from mmreward.data.pair_folder import PreferencePair, write_pairs
 from mmreward.judges import miniature, training
@@ -172,6 +173,27 @@ def test_two_turns_are_reinforced(tmp_path):
     before, after = train(config)
     assert before.exam.right.shape == (2,) and after.after == "grpo"
     assert (tmp_path / "0-student").is_dir() and (tmp_path / "1-student").is_dir()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("stable", [False, True])
+def test_a_stage_may_be_reinforced_with_the_guards_of_r1_reward(tmp_path, monkeypatch, stable):
+    built = []
+
+    class Recorded(trl_stable.StableGRPOTrainer):
+        def __init__(self, *args, **given):
+            super().__init__(*args, **given)
+            built.append(self)
+
+    monkeypatch.setattr(trl_stable, "StableGRPOTrainer", Recorded)
+    stage = {**BOTH, **({"stable": True} if stable else {})}
+    train(
+        JudgeConfig(
+            asking={"system": ""}, pairs=2, examined=2, max_tokens=8, stages=[stage], out=str(tmp_path)
+        )
+    )
+    assert [trainer._stable for trainer in built] == [True] * stable
+    assert all(trainer.state.global_step == 1 for trainer in built)
 
 
 def test_without_trl_a_trainer_says_what_to_install(monkeypatch):

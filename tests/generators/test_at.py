@@ -21,7 +21,7 @@ from support.clip_pipelines import PROMPTS, ltx, pictures, wan, wan_image_to_vid
 from mmreward import Media
 from mmreward.mini import flow
 from mmreward.sampling import sample
-from mmreward.tune.weights import Weights
+from mmreward.tune.learner import TrainedWeights
 
 SMALL, LARGE = {"height": 32, "width": 64}, {"height": 64, "width": 96}
 SEEDS = [11, 12]
@@ -119,7 +119,7 @@ def test_it_is_what_the_constructor_makes(family, request):
 def test_layers_of_one_are_the_others(family):
     generator = family.make(family.pipe(), **SMALL)
     large = generator.at(**LARGE)
-    weights = Weights(generator, rank=2)
+    weights = TrainedWeights(generator, rank=2)
     before = made(large, family)["velocity"]
     weights.set({name: torch.full_like(tensor, 0.1) for name, tensor in weights.copy().items()})
     after = made(large, family)["velocity"]

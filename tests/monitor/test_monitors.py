@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from mmreward.monitor.pictures import HARMFUL, grid_energy, kl_summary, measure, saturation
+from mmreward.monitor.pictures import HARMFUL, grid_energy, measure, saturation
 
 IDS = [0, 0, 1, 1]
 
@@ -35,15 +35,3 @@ def test_given_embeddings_replace_the_thumbnails():
     assert found["diversity_within"] == pytest.approx(0, abs=1e-9)
     assert found["diversity_across"] == pytest.approx(1)
     assert measure(pictures(), IDS)["diversity_across"] < 0.5
-
-
-def test_kl_summary():
-    kl = torch.arange(101.0).reshape(1, 101)
-    assert kl_summary(kl) == {"kl": 50.0, "kl_p95": 95.0, "kl_max": 100.0, "kl_failed": 0.0}
-    some = kl_summary(torch.tensor([1.0, torch.nan, 3.0, torch.inf]))
-    assert (some["kl"], some["kl_max"], some["kl_failed"]) == (2.0, 3.0, 0.5)
-    none = kl_summary(torch.tensor([torch.nan]))
-    assert math.isnan(none["kl"])
-    assert none["kl_failed"] == 1
-    with pytest.raises(ValueError, match="no KL values"):
-        kl_summary(torch.empty(0))

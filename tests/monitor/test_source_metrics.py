@@ -17,7 +17,6 @@ from mmreward.monitor.by_source import (
     append_metrics,
     is_metrics_log,
     read_metrics,
-    reflection_examples,
     reflections,
     source_metrics,
 )
@@ -193,13 +192,6 @@ def test_no_figure_depends_on_the_order_or_is_nan(rows, seed):
 )
 def test_reflection_counts_words_and_not_parts_of_words(text, words):
     assert dict(reflections(text)) == words
-
-
-def test_examples_are_right_and_the_same_in_any_order():
-    found = reflection_examples(STEP)
-    assert found == reflection_examples(STEP[::-1])
-    assert {kind: outcome.id for kind, outcome in found["geo"].items()} == {"with": "a", "without": "c"}
-    assert set(found["coco/2017"]) == {"without"}
 
 
 @pytest.mark.parametrize(

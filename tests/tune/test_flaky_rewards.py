@@ -7,7 +7,7 @@ from support import toys
 from mmreward import Score, Unscorable
 from mmreward.tune.grading import TooManyFailuresError
 from mmreward.tune.journal import lines
-from mmreward.tune.weights import read
+from mmreward.tune.learner import read_weights
 
 
 def flaky(redness, share, how):
@@ -57,7 +57,7 @@ def test_a_failed_sample_has_no_influence_at_all(described, trainer, redness, tm
             rewards={"r": {}}, rounds=2, out=str(tmp_path / str(number)), failures={"budget": 0.5}
         )
         trainer(config, rewards={"r": toys.toy(score, f"lost-{number}", needs=("image",))}).run()
-        ended.append(read(tmp_path / str(number) / "weights.safetensors"))
+        ended.append(read_weights(tmp_path / str(number) / "weights.safetensors"))
     assert all(torch.equal(ended[0][name], ended[1][name]) for name in ended[0])
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from mmreward.tune.losses import mean_gauss, mean_mse, old_policy, reward_scaled, velocity_mse
+from mmreward.tune.losses import mean_gauss, mean_mse, old_policy, velocity_mse
 
 MEAN, REF = torch.randn(2, 3, 2, 4, 4, generator=torch.Generator().manual_seed(0))
 
@@ -39,13 +39,6 @@ def test_old_policy():
     assert found.tolist() == [0, 0.125]
     assert logp.grad.tolist() == [0, -0.5]
     assert logp_old.grad is None
-
-
-def test_reward_scaled_goes_from_floor_to_coefficient():
-    found = reward_scaled(torch.tensor([2.0, 2.0, 2.0]), torch.tensor([0.0, 0.5, 1.0]), coef=0.01)
-    torch.testing.assert_close(found, torch.tensor([2e-4, 0.0101, 0.02]))
-    with pytest.raises(ValueError, match=r"coef 1e-05 is below floor"):
-        reward_scaled(torch.zeros(1), torch.zeros(1), coef=1e-5)
 
 
 def test_bad_input_is_named():

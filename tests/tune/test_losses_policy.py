@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmreward.tune.losses import clip_at, diagnostics, dppo, guard, guard_log_ratio, ppo
+from mmreward.tune.losses import diagnostics, dppo, guard, guard_log_ratio, ppo
 
 
 @dataclass
@@ -171,16 +171,6 @@ def test_diagnostics():
     }
     assert found == pytest.approx(expected)
     assert diagnostics(ratios, ratios, 0.1)["ratio_deviation"] == 0
-
-
-def test_clip_schedules():
-    assert [clip_at(p, 2e-4) for p in (0, 0.5, 1)] == [2e-4] * 3
-    assert [clip_at(p, 2e-4, "linear") for p in (0, 0.5, 1)] == pytest.approx([2e-4, 1.5e-4, 1e-4])
-    assert [clip_at(p, 2e-4, "cosine") for p in (0, 0.5, 1)] == pytest.approx([2e-4, 1e-4, 0])
-    with pytest.raises(ValueError, match="progress is 2"):
-        clip_at(2, 1e-4)
-    with pytest.raises(ValueError, match="schedule is one of"):
-        clip_at(0, 1e-4, "step")
 
 
 def test_bad_input_is_named():

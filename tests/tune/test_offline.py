@@ -17,9 +17,9 @@ from mmreward.sampling import media, sample
 from mmreward.tune.config import TuneConfig
 from mmreward.tune.data import KnownLatents
 from mmreward.tune.journal import lines
+from mmreward.tune.learner import read_weights
 from mmreward.tune.plan import plan
 from mmreward.tune.trainer import tune
-from mmreward.tune.weights import read
 
 TESTS = Path(__file__).parents[1]
 
@@ -60,6 +60,7 @@ def rounds(run):
         {"name": "flow_dpo", "beta": 20.0, "sft": 0.1},
         {"name": "diffusion_dpo", "beta": 20.0, "times": {"name": "grid", "number": 2}},
         {"name": "ipo", "beta": 1.0},
+        {"name": "flow_rpo", "beta": 20.0},
         {"name": "hinge", "beta": 10.0, "space": "epsilon", "times": {"name": "logit_normal", "number": 2}},
     ],
     ids=lambda method: method["name"],
@@ -103,7 +104,7 @@ def test_the_two_of_a_pair_are_noised_alike(offline, trainer, drawn):
 
 def weights_of(run):
     run.run()
-    return read(run._folder / "weights.safetensors")
+    return read_weights(run._folder / "weights.safetensors")
 
 
 def test_micro_batches_and_memory_do_not_change_the_training(offline, trainer, drawn, tmp_path):
@@ -147,7 +148,7 @@ def test_two_processes_do_what_one_does(offline, trainer, drawn, tmp_path):
     for key in first:
         if not key.startswith("seconds"):
             assert first[key] == pytest.approx(second[key], rel=1e-3, abs=1e-5), key
-    two = read(tmp_path / "two" / "weights.safetensors")
+    two = read_weights(tmp_path / "two" / "weights.safetensors")
     for name in one:  # the same gradients, summed in another order
         torch.testing.assert_close(one[name], two[name], atol=2e-4, rtol=0)
 

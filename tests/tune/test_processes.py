@@ -20,7 +20,7 @@ from mmreward.tune.aggregate import aggregate
 from mmreward.tune.config import PromptsConfig
 from mmreward.tune.data import load_prompts
 from mmreward.tune.journal import lines
-from mmreward.tune.weights import read
+from mmreward.tune.learner import read_weights
 
 TESTS = Path(__file__).parents[1]
 pytestmark = pytest.mark.timeout(240)
@@ -47,7 +47,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_weights(described, tmp_path
     assert not (tmp_path / "killed" / "weights").exists()
     again = start(script, killed)
     assert again.returncode == 0, again.stderr
-    one, other = (read(tmp_path / name / "weights.safetensors") for name in ("whole", "killed"))
+    one, other = (read_weights(tmp_path / name / "weights.safetensors") for name in ("whole", "killed"))
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert [line["round"] for line in lines(tmp_path / "killed" / "rounds.jsonl")] == list(range(5))
 
@@ -67,7 +67,7 @@ def test_two_processes_do_what_one_does(described, tmp_path, name, shard):
     for key in first[0]:
         if key.startswith(("reward", "advantages", "scores")):
             assert first[0][key] == second[0][key], key
-    one, other = (read(tmp_path / name / "weights.safetensors") for name in ("one", "two"))
+    one, other = (read_weights(tmp_path / name / "weights.safetensors") for name in ("one", "two"))
     for name in one:  # the same gradients, summed in another order
         torch.testing.assert_close(one[name], other[name], atol=2e-4, rtol=0)
 

@@ -12,8 +12,8 @@ from mmreward import Media
 from mmreward.cli import app
 from mmreward.data.pair_folder import PreferencePair, write_pairs
 from mmreward.tune.config import PreferenceConfig, TuneConfig, load_tune_config
+from mmreward.tune.learner import TrainedWeights
 from mmreward.tune.plan import plan
-from mmreward.tune.weights import Weights
 
 RECIPES = sorted(f.name for f in (files("mmreward.configs") / "tune").iterdir() if f.name.endswith(".yaml"))
 CAPTIONS = {"data": "shapes-world", "count": 64}
@@ -93,7 +93,7 @@ def test_what_does_not_fit_is_said_before_anything_is_loaded(tmp_path, change, m
 
 def gradients(checkpointing):
     generator = MiniFlow()
-    weights = Weights(generator, rank=4, checkpointing=checkpointing)
+    weights = TrainedWeights(generator, rank=4, checkpointing=checkpointing)
     latents = generator.noise([0, 1])
     velocity = generator.velocity(latents, 0.5, generator.encode(["a red circle", "two blue squares"]))
     velocity.square().sum().backward()

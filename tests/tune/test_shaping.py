@@ -5,7 +5,7 @@ import torch
 from support import toys
 
 from mmreward import Score
-from mmreward.tune.weights import read
+from mmreward.tune.learner import read_weights
 
 HYBRID = {"name": "hybrid", "rule": "rule", "model": "red", "confidence": 0.0}
 
@@ -26,7 +26,7 @@ def test_a_rewritten_reward_trains_like_the_one_it_became(described, trainer, re
             rewards=given, weights=weights, shaping=shaping or None, rounds=2, out=str(tmp_path / name)
         )
         trainer(config, rewards={key: rewards[key] for key in given}).run()
-    plain, shaped = (read(tmp_path / name / "weights.safetensors") for name in runs)
+    plain, shaped = (read_weights(tmp_path / name / "weights.safetensors") for name in runs)
     assert plain and all(torch.equal(value, shaped[name]) for name, value in plain.items())
 
 

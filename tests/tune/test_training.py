@@ -10,8 +10,8 @@ from support.toy_generator import ToyGenerator
 from mmreward import Sample, Score, load, models, reward
 from mmreward.tune.aggregate import Embeddings
 from mmreward.tune.journal import lines
+from mmreward.tune.learner import read_weights
 from mmreward.tune.policy_gradient import RatioError
-from mmreward.tune.weights import read
 
 METHODS = {
     "grpo": {"method": {"name": "grpo"}},
@@ -42,9 +42,11 @@ METHODS = {
     "awm": {"method": {"name": "awm", "updates": 2, "kl": 0.1}},
     "crd": {"method": {"name": "crd"}},
     "dgpo": {"method": {"name": "dgpo", "beta": 1.0}},
+    "dgpo-clipped": {"method": {"name": "dgpo", "beta": 1.0, "updates": 2, "hold_clipped": 1e-2}},
     "rwr": {"method": {"name": "rwr"}},
     "sft": {"method": {"name": "sft"}},
     "dpo": {"method": {"name": "dpo", "beta": 10.0}},
+    "rpo": {"method": {"name": "rpo", "beta": 10.0}},
     "draft": {"method": {"name": "draft"}},
     "draft-lv": {"method": {"name": "draft_lv"}},
     "align-prop": {"method": {"name": "align_prop", "checkpointing": True}},
@@ -77,7 +79,8 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(described, trainer, t
         ended = trainer(halves, generator=ToyGenerator()).run()
         assert ended.rounds == 4
         one, other = (
-            read(tmp_path / f"{method['name']}-{n}" / "weights.safetensors") for n in ("whole", "halves")
+            read_weights(tmp_path / f"{method['name']}-{n}" / "weights.safetensors")
+            for n in ("whole", "halves")
         )
         assert all(torch.equal(one[name], other[name]) for name in one)
         journal = lines(tmp_path / f"{method['name']}-halves" / "rounds.jsonl")

@@ -1,9 +1,12 @@
-"""Every loss of the alignment half as a pure function: tensors in, one differentiable value per row out.
+"""Losses of training as pure functions: tensors in, one differentiable value per row out. No file knows a
+network.
 
-The caller averages, so that masking rows and several processes stay exact. No file knows a network.
+The caller averages, so that masking rows and several processes stay exact. `policy`: one step of a
+trajectory, and KL penalties. `flow_matching`: noised finished samples. `preference`: pairs and groups.
+`uncertainty`: loss weights.
 """
 
-from .matching import awm, centres, crd, implicit_reward, matching_logp, nft, rwr, sft, to_probability
+from .flow_matching import awm, centres, crd, implicit_reward, matching_logp, nft, rwr, sft, to_probability
 from .policy import (
     diagnostics,
     dppo,
@@ -13,7 +16,6 @@ from .policy import (
     mean_mse,
     old_policy,
     ppo,
-    reward_scaled,
     velocity_mse,
 )
 from .preference import (
@@ -28,25 +30,20 @@ from .preference import (
     ipo,
     rpo,
 )
-from .weights import (
-    OLD_DECAY,
+from .uncertainty import (
     bandit_uncertainty,
     certainty,
-    clip_at,
     design_matrix,
     disagreement,
-    discounted,
     prefpaint_weight,
 )
 
 __all__ = [
-    "OLD_DECAY",
     "awm",
     "bandit_uncertainty",
     "bradley_terry_ties",
     "centres",
     "certainty",
-    "clip_at",
     "crd",
     "d3po",
     "denoising_error",
@@ -54,7 +51,6 @@ __all__ = [
     "dgpo",
     "diagnostics",
     "disagreement",
-    "discounted",
     "dpo",
     "dppo",
     "group_preference",
@@ -71,7 +67,6 @@ __all__ = [
     "old_policy",
     "ppo",
     "prefpaint_weight",
-    "reward_scaled",
     "rpo",
     "rwr",
     "sft",

@@ -1,16 +1,16 @@
-"""Policy-gradient losses on one stochastic step of a trajectory. All take a row per (sample, step).
+"""Policy-gradient losses on one stochastic step of a trajectory, and KL penalties. All take a row per
+(sample, step).
 
 logp is the step's log-probability under the network that is trained, logp_old under the one that drew it,
-each a MEAN over the latent's dimensions: the usual clip ranges of 1e-6 to 1e-3 mean nothing for sums.
-Nothing of the old policy receives a gradient.
-"""
+each a MEAN over the latent's dimensions: the usual clip ranges of 1e-6 to 1e-3 mean nothing for sums. Nothing
+of the old policy receives a gradient.
 
-# FOLDED mmreward/tune/losses/rows.py: Row arithmetic of the losses: means over everything but the rows, one number per row, sums over groups.
-# FOLDED mmreward/tune/losses/kl.py: Penalties for leaving a reference, one value per row, to be multiplied by a coefficient.
-#
-# The gradient goes to the policy; the reference receives none. Each says on which scale it lives, because the
-# coefficients of one are worth nothing for another.
-#
+Penalties for leaving a reference are to be multiplied by a coefficient. The gradient goes to the policy; the
+reference receives none. Each says on which scale it lives, as the coefficients of one are worth nothing for
+another.
+
+First come the row operations that all losses share: means over everything but the rows, sums over groups.
+"""
 
 import torch
 
@@ -64,8 +64,10 @@ def check_rows(**tensors: torch.Tensor) -> None:
 
 
 def check_shapes(**tensors: torch.Tensor) -> None:
-    """Raises:
-    ValueError: tensors of unequal shape.
+    """Refuses tensors of unequal shape.
+
+    Raises:
+        ValueError: with all shapes by name.
     """
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if len(set(shapes.values())) > 1:
@@ -99,13 +101,16 @@ def group_softmax(logits: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     return weights / group_sum(weights, index)
 
 
+# --- losses -------------------------------------------------------------------------------------------------
+
+
 STOCHASTIC = "only steps with noise have a ratio"
 
 
 def ppo(
     logp: torch.Tensor, logp_old: torch.Tensor, advantages: torch.Tensor, clip: float = 1e-4
 ) -> torch.Tensor:
-    """max(-A r, -A clip(r, 1 - clip, 1 + clip)) with r = exp(logp - logp_old); (N,).
+    """PPO: max(-A r, -A clip(r, 1 - clip, 1 + clip)) with r = exp(logp - logp_old); (N,).
 
     Clip is 1e-4 in Flow-GRPO and DanceGRPO, 1e-5 with CPS or without guidance, 1e-3 for Wan.
     Sources: https://arxiv.org/abs/1707.06347, https://arxiv.org/abs/2505.05470
@@ -127,7 +132,8 @@ def guard(
     advantages: torch.Tensor,
     clip: float = 2e-6,
 ) -> torch.Tensor:
-    """PPO on a ratio without bias and without its 1/std, divided by -dt so that steps weigh alike; (N,).
+    """GRPO-Guard: PPO on a ratio without bias and without its 1/std, divided by -dt so that steps weigh
+    alike; (N,).
 
     Source: GRPO-Guard, https://arxiv.org/abs/2510.22319
 
@@ -152,7 +158,7 @@ def guard(
 def guard_log_ratio(
     logp: torch.Tensor, logp_old: torch.Tensor, mean: torch.Tensor, mean_old: torch.Tensor, std: Rowwise
 ) -> torch.Tensor:
-    """(logp - logp_old + mean_dims (mean - mean_old)^2 / (2 std^2)) * std, (N,).
+    """GRPO-Guard's log-ratio (logp - logp_old + mean_dims (mean - mean_old)^2 / (2 std^2)) * std, (N,).
 
     The added term cancels the log-ratio's negative half, and what is left is the mean product of the step's
     noise with mean - mean_old. For `diagnostics`, pass it with zeros as the old log-probability.
@@ -170,7 +176,7 @@ def dppo(
     advantages: torch.Tensor,
     threshold: float = 1e-5,
 ) -> torch.Tensor:
-    """-A r, and 0 for rows that have moved `threshold` of KL away and would move on; (N,).
+    """Flow-DPPO: -A r, and 0 for rows that have moved `threshold` of KL away and would move on; (N,).
 
     Clips by the exact divergence of the two Gaussians, mean_dims (mean - mean_old)^2 / (2 std^2), where PPO
     clips by the ratio of one draw. A row that wants to come back keeps its gradient, and a ratio that
@@ -200,7 +206,7 @@ def dppo(
 
 @torch.no_grad()
 def diagnostics(logp: torch.Tensor, logp_old: torch.Tensor, clip: float) -> dict[str, float]:
-    """How far a batch has moved from its rollout.
+    """Diagnostics of a batch: its ratios to the rollout.
 
     ratio_mean, ratio_std (of the rows at hand, 0 for one), ratio_min, ratio_max; ratio_deviation, the largest
     |r - 1|, which is 0 but for rounding before the first update; approx_kl = mean (logp - logp_old)^2 / 2;
@@ -241,8 +247,11 @@ def _divergence(mean: torch.Tensor, mean_old: torch.Tensor, std: torch.Tensor) -
     return row_mean((mean.float() - mean_old.detach().float()).square()) / (2 * std.square())
 
 
+# --- penalties ----------------------------------------------------------------------------------------------
+
+
 def mean_gauss(mean: torch.Tensor, mean_ref: torch.Tensor, std: Rowwise) -> torch.Tensor:
-    """KL between the two transitions, mean_dims (mean - mean_ref)^2 / (2 std^2), (N,).
+    """KL of two transitions, mean_dims (mean - mean_ref)^2 / (2 std^2), (N,).
 
     std is that of the transition. flow_grpo divides by the drift's g instead (std^2 = g^2 |dt|), so its
     value, and what its coefficients of 0.01 to 0.04 act on, is |dt| times this one.
@@ -255,7 +264,7 @@ def mean_gauss(mean: torch.Tensor, mean_ref: torch.Tensor, std: Rowwise) -> torc
 
 
 def mean_mse(mean: torch.Tensor, mean_ref: torch.Tensor) -> torch.Tensor:
-    """mean_dims (mean - mean_ref)^2, (N,): squared latent units (Flow-Factory's x-based KL).
+    """Squared distance mean_dims (mean - mean_ref)^2, (N,): squared latent units (Flow-Factory's x-based KL).
 
     Raises:
         ValueError: shapes that do not match.
@@ -265,7 +274,8 @@ def mean_mse(mean: torch.Tensor, mean_ref: torch.Tensor) -> torch.Tensor:
 
 
 def velocity_mse(v: torch.Tensor, v_ref: torch.Tensor) -> torch.Tensor:
-    """mean_dims (v - v_ref)^2, (N,): squared velocity units, for any step and for losses without steps.
+    """Velocity-space KL mean_dims (v - v_ref)^2, (N,): squared velocity units, for any step and for losses
+    without steps.
 
     An Euler step moves the mean by v dt, so `mean_mse` of that step is dt^2 times this.
 
@@ -276,23 +286,10 @@ def velocity_mse(v: torch.Tensor, v_ref: torch.Tensor) -> torch.Tensor:
 
 
 def old_policy(logp: torch.Tensor, logp_old: torch.Tensor) -> torch.Tensor:
-    """(logp - logp_old)^2 / 2, (N,): holds to the policy of the rollout (MixGRPO).
+    """Penalty (logp - logp_old)^2 / 2, (N,), for leaving the policy of the rollout (MixGRPO).
 
     Raises:
         ValueError: shapes other than (N,).
     """
     check_rows(logp=logp, logp_old=logp_old)
     return (logp.float() - logp_old.detach().float()).square() / 2
-
-
-def reward_scaled(kl: torch.Tensor, p: torch.Tensor, coef: float, floor: float = 1e-4) -> torch.Tensor:
-    """kl times a coefficient that goes from `floor` at p = 0 to `coef` at p = 1, (N,), as in CRD: what the
-    reward likes is what may be hacked, and is held tighter.
-
-    Raises:
-        ValueError: shapes other than (N,), or coef below floor.
-    """
-    check_rows(kl=kl, p=p)
-    if coef < floor:
-        raise ValueError(f"coef {coef} is below floor {floor}")
-    return (floor + p.detach().float() * (coef - floor)) * kl

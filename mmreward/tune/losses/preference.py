@@ -1,11 +1,11 @@
 """Preference losses on pairs and groups, by denoising error or log-probability. One value per pair or row.
 
 d is the error of the trained network on a noised clean latent, ref the same of a frozen one, both MEANS over
-dimensions: betas are made for means. Chosen (w) and rejected (l) share noise level and noise. z > 0 says
-that the network has moved towards the chosen one.
-"""
+dimensions: betas are made for means. Chosen (w) and rejected (l) share noise level and noise. z > 0 says that
+the network has moved towards the chosen one.
 
-# FOLDED mmreward/tune/losses/pairwise.py: Losses that train a reward model on pairs.
+Last stands a loss that trains a reward model on pairs, `bradley_terry_ties`.
+"""
 
 import math
 from typing import Literal, get_args
@@ -22,7 +22,8 @@ def denoising_error(
     sigma: Rowwise | None = None,
     space: Literal["velocity", "epsilon"] = "velocity",
 ) -> torch.Tensor:
-    """mean_dims (v - target)^2, (N,), in the units of the velocity or of the noise it implies.
+    """Denoising error mean_dims (v - target)^2, (N,), in the units of the velocity or of the noise it
+    implies.
 
     The noise is x + (1 - sigma) v, so its error is (1 - sigma)^2 times that of the velocity: Diffusion-DPO
     for noise-predicting models uses "epsilon", Flow-DPO "velocity".
@@ -49,7 +50,7 @@ def denoising_error(
 
 
 def margin(d_w: torch.Tensor, ref_w: torch.Tensor, d_l: torch.Tensor, ref_l: torch.Tensor) -> torch.Tensor:
-    """z = (d_l - ref_l) - (d_w - ref_w), (P,); the references receive no gradient."""
+    """Margin z = (d_l - ref_l) - (d_w - ref_w), (P,); the references receive no gradient."""
     check_rows(d_w=d_w, ref_w=ref_w, d_l=d_l, ref_l=ref_l)
     return (d_l.float() - ref_l.detach().float()) - (d_w.float() - ref_w.detach().float())
 
@@ -62,7 +63,7 @@ def dpo(
     beta: float = 100.0,
     half: bool = True,
 ) -> torch.Tensor:
-    """-log sigmoid(k z) with k = beta / 2, or beta where `half` is off; (P,), log 2 at the reference.
+    """DPO: -log sigmoid(k z) with k = beta / 2, or beta where `half` is off; (P,), log 2 at the reference.
 
     half is Flow-DPO's form (beta 100 in flow_grpo, 2000 in Flow-Factory); the script of diffusers has none
     and beta 2500, which is the paper's 5000 with it.
@@ -77,7 +78,7 @@ def dpo(
 def hinge(
     d_w: torch.Tensor, ref_w: torch.Tensor, d_l: torch.Tensor, ref_l: torch.Tensor, beta: float = 100.0
 ) -> torch.Tensor:
-    """max(0, 1 - beta z), (P,): pairs that are told apart well enough are left alone (SLiC).
+    """Hinge loss max(0, 1 - beta z), (P,): pairs with a large margin are left alone (SLiC).
 
     Source: https://arxiv.org/abs/2305.10425
     """
@@ -87,7 +88,7 @@ def hinge(
 def ipo(
     d_w: torch.Tensor, ref_w: torch.Tensor, d_l: torch.Tensor, ref_l: torch.Tensor, beta: float = 100.0
 ) -> torch.Tensor:
-    """(z - 1 / (2 beta))^2, (P,): the aim is finite, so sure preferences do not drive z to infinity.
+    """IPO: (z - 1 / (2 beta))^2, (P,): the aim is finite, so sure preferences do not drive z to infinity.
 
     Source: https://arxiv.org/abs/2310.12036
     """
@@ -102,7 +103,8 @@ def d3po(
     beta: float = 0.1,
     band: tuple[float, float] = (0.9, 1.1),
 ) -> torch.Tensor:
-    """-log sigmoid(beta (log rho_w - log rho_l)) on one step of two trajectories from the same noise; (P,).
+    """D3PO: -log sigmoid(beta (log rho_w - log rho_l)) on one step of two trajectories from the same noise;
+    (P,).
 
     rho = exp(logp - ref) clamped to `band`: outside, the step has no gradient. The first release used
     (0.8, 1.2) and diverged. Source: https://arxiv.org/abs/2311.13231
@@ -130,7 +132,7 @@ def dgpo(
     *,
     weights: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """w A d, (N,): DPO for whole groups. w is `group_preference`, without gradient.
+    """DGPO: w A d, (N,), DPO for whole groups. w is `group_preference`, without gradient.
 
     A group shares noise level and noise. For a pair with advantages 1 and -1 the gradient is 2 / beta times
     that of `dpo`. Source: https://arxiv.org/abs/2510.08425
@@ -160,7 +162,8 @@ def group_preference(
     groups: torch.Tensor,
     beta: float = 100.0,
 ) -> torch.Tensor:
-    """sigmoid(beta mean_group A (d - d_ref)), (N,): near 0 for groups that are already told apart."""
+    """DGPO's weight sigmoid(beta mean_group A (d - d_ref)), (N,): near 0 for groups that are ordered
+    already."""
     check_rows(d=d, d_ref=d_ref, advantages=advantages, groups=groups)
     index = group_index(groups)
     terms = advantages.float() * (d.float() - d_ref.float())
@@ -170,9 +173,10 @@ def group_preference(
 def hold_clipped(
     d: torch.Tensor, d_old: torch.Tensor, advantages: torch.Tensor, clip: float = 1e-4
 ) -> torch.Tensor:
-    """d, (N,), without gradient in rows whose ratio exp(d_old - d) has left 1 +- clip the way it is pushed.
+    """PPO's clipping for `dgpo`, which has no ratio of its own: d, (N,), with its gradient cut in some rows.
 
-    PPO's clipping for `dgpo`, which has no ratio of its own.
+    In rows whose ratio exp(d_old - d) has left 1 +- clip in the direction that their advantage pushes to, d
+    is detached. d_old are the errors of the policy that drew the samples.
     """
     check_rows(d=d, d_old=d_old, advantages=advantages)
     ratio = (d_old - d).detach().float().exp()
@@ -188,7 +192,8 @@ def rpo(
     preferred: torch.Tensor,
     beta: float = 1.0,
 ) -> torch.Tensor:
-    """Subject-driven tuning: learn the photo of the subject, and prefer it where the reward does; (P,).
+    """RPO for subject-driven tuning: learn the photo of the subject, and prefer it where the reward does;
+    (P,).
 
     d_photo + cross-entropy between `preferred` and sigmoid(beta z), z = (ref_photo - d_photo) -
     (ref_generated - d_generated). Source: Reward Preference Optimization, https://arxiv.org/abs/2407.12164
@@ -211,11 +216,14 @@ def rpo(
     return d_photo.float() - label * logsigmoid(z) - (1 - label) * logsigmoid(-z)
 
 
+# --- reward models ------------------------------------------------------------------------------------------
+
+
 Outcome = Literal["win", "tie"]
 
 
 def bradley_terry_ties(difference: torch.Tensor, outcome: Outcome = "win", k: float = 5.0) -> torch.Tensor:
-    """-log P(first wins) or -log P(tie) for rewards first - second, in their shape.
+    """Bradley-Terry with ties: -log P(first wins) or -log P(tie) for rewards first - second, in their shape.
 
     P(win) = sigmoid(d - ln k), P(loss) = sigmoid(-d - ln k), and the tie has the rest, which is
     (k^2 - 1) times their product. Source: Bradley-Terry with ties in VideoReward,

@@ -15,7 +15,7 @@ from mmreward.generators.wan import Wan
 from mmreward.generators.z_image import ZImage
 from support import clip_pipelines, tiny_dit, tiny_stable_diffusion
 
-from mmreward.tune.weights import Weights
+from mmreward.tune.learner import TrainedWeights
 
 CLIP = {"height": 32, "width": 32, "frames": 5}
 FAMILIES = {
@@ -33,7 +33,7 @@ FAMILIES = {
 
 def stirred(generator, **settings):
     """Weights that are not the first ones."""
-    weights = Weights(generator, **settings)
+    weights = TrainedWeights(generator, **settings)
     torch.manual_seed(0)
     with torch.no_grad():
         for parameter in weights.parameters.values():

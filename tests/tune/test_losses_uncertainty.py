@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.distributions import Categorical, kl_divergence
 
-from mmreward.tune.losses import bandit_uncertainty, design_matrix, disagreement, discounted, prefpaint_weight
+from mmreward.tune.losses import bandit_uncertainty, design_matrix, disagreement, prefpaint_weight
 
 
 def test_prefpaint_goldens():
@@ -39,18 +39,3 @@ def test_disagreement_is_the_divergence_of_the_second_look_from_the_first():
     one, two = (Categorical(logits=look.movedim(1, -1)) for look in (first, second))
     torch.testing.assert_close(disagreement(first, second, 0.5), 0.5 * kl_divergence(two, one))
     assert disagreement(first, first).abs().max() < 1e-6
-
-
-def test_discount_and_its_regulariser():
-    losses, variance = torch.tensor([[1.0, 2.0]]), torch.tensor([[0.0, math.log(2)]])
-    found = discounted(losses, variance, scale=0.1)
-    assert found.item() == pytest.approx(0.1 * (1 + 2 / 2) / 2 + math.log(2) / 2)
-
-
-@pytest.mark.parametrize(("loss", "sign"), [(0.5, 1), (1.0, 0), (3.0, -1)])
-def test_variance_pays_only_for_losses_above_one(loss, sign):
-    variance = torch.zeros(1, 2, requires_grad=True)
-    discounted(torch.full((1, 2), loss), variance).sum().backward()
-    assert variance.grad.sign().tolist() == [[sign, sign]]
-    with pytest.raises(ValueError, match="shapes differ"):
-        discounted(torch.zeros(1, 2), torch.zeros(2))

@@ -1,11 +1,10 @@
-"""What of a network is trained: LoRA layers or all of it, its reference, and copies of its weights.
+"""Trained weights of a generator's network, and the learner: LoRA layers or all weights, optimiser step,
+average.
 
-A copy is a dict of tensors by name. `Weights.using` runs the network with a copy for a while, so the policy
-of the last round, an average and a frozen reference need no second network.
+A copy is a dict of tensors by name. `TrainedWeights.using` runs the network with a copy for a while, so the
+policy of the last round, an average and a frozen reference need no second network. `Learner` is the part of
+training that every method shares: gradients over all processes, the optimiser step, the average.
 """
-
-# FOLDED mmreward/tune/learner.py: The part of training that every method shares: gradients over all processes, the optimiser step, the
-# average.
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -24,8 +23,8 @@ from .config import EmaConfig, OptimiserConfig
 Copy = dict[str, torch.Tensor]
 
 
-class Weights:
-    """The trained weights of a generator's network, in float32.
+class TrainedWeights:
+    """Trained weights of a generator's network, in float32.
 
     Args:
         generator: its network gets LoRA layers, in place, or is trained as a whole.
@@ -155,12 +154,12 @@ class Weights:
 
 
 def experts(network: torch.nn.Module) -> dict[str, torch.nn.Module]:
-    """The networks that a family has several of, by name; none where it has one."""
+    """The networks of a family with several experts, by name; empty for a single network."""
     return dict(network.items()) if isinstance(network, torch.nn.ModuleDict) else {}
 
 
 def _checkpoint(network: torch.nn.Module) -> None:
-    """diffusers' own checkpointing, block by block; it is off wherever gradients are."""
+    """Gradient checkpointing as diffusers has it, block by block; it is off wherever gradients are."""
     for part in experts(network).values() or [network]:
         if not getattr(part, "_supports_gradient_checkpointing", False):
             raise ValueError(f"{type(part).__name__} cannot recompute activations: set checkpointing: false")
@@ -182,12 +181,12 @@ class Average:
         every: optimiser steps between two updates.
     """
 
-    def __init__(self, weights: Weights, decay: float = 0.9, every: int = 8) -> None:
+    def __init__(self, weights: TrainedWeights, decay: float = 0.9, every: int = 8) -> None:
         self.decay, self.every = decay, every
         self.copy = weights.copy()
         self.steps = 0
 
-    def update(self, weights: Weights) -> None:
+    def update(self, weights: TrainedWeights) -> None:
         """To be called after every optimiser step."""
         self.steps += 1
         if self.steps % self.every == 0:
@@ -195,24 +194,24 @@ class Average:
             blend(self.copy, weights.parameters, min((1 + number) / (10 + number), self.decay))
 
 
-def read(path: Path) -> Copy:
-    """A copy that was written with `write`."""
+def read_weights(path: Path) -> Copy:
+    """Read a copy that `write_weights` wrote."""
     return dict(load_file(path))
 
 
-def write(copy: Mapping[str, torch.Tensor], path: Path) -> None:
+def write_weights(copy: Mapping[str, torch.Tensor], path: Path) -> None:
     """Write a copy as safetensors."""
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in copy.items()}, path)
 
 
 class Learner:
-    """Trains a generator's weights with AdamW.
+    """AdamW on a generator's trained weights, over all processes.
 
     Gradients are summed over the processes, so a loss must be divided by what all of them have together.
 
     Args:
         generator: the policy; its network has got its LoRA layers already.
-        weights: what is trained of it.
+        weights: the trained ones of its network.
         optimiser: learning rate and so on.
         ema: the average that is evaluated and saved; None for the weights themselves.
         accelerator: the process group and the precision.
@@ -225,7 +224,7 @@ class Learner:
     def __init__(
         self,
         generator: Generator,
-        weights: Weights,
+        weights: TrainedWeights,
         optimiser: OptimiserConfig,
         ema: EmaConfig | None,
         accelerator: Accelerator,
@@ -294,7 +293,7 @@ class Learner:
             offset += size
 
 
-def _shard(weights: Weights, accelerator: Accelerator) -> None:
+def _shard(weights: TrainedWeights, accelerator: Accelerator) -> None:
     """Spread the frozen weights block by block; LoRA layers stay whole, their gradients are summed by us."""
     if not weights.lora:
         raise ValueError("shard spreads frozen weights: it needs LoRA (lora.rank)")

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmreward.tune.losses import OLD_DECAY, awm, denoising_error, matching_logp, nft, rwr, sft, to_probability
+from mmreward.tune.forward_process import OLD_DECAY
+from mmreward.tune.losses import awm, denoising_error, matching_logp, nft, rwr, sft, to_probability
 
 
 def rows(*values: float) -> torch.Tensor:

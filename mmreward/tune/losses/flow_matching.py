@@ -1,14 +1,13 @@
-"""Losses on the forward process: noise a finished sample and match its velocity. No trajectory, any solver.
+"""Losses on the forward process: a finished sample is noised and its velocity matched. No trajectory, any
+solver.
 
 x is the noised latent (1 - sigma) x0 + sigma noise, and target the velocity noise - x0.
-"""
 
-# FOLDED mmreward/tune/losses/distillation.py: Centred reward distillation (CRD): the network's own reward is fitted to the given one, group by group.
-#
-# The network implies a reward by how much better than an older one it explains a sample. Rewards are known up
-# to a constant per prompt, so both are centred within the prompt's group first; over a mixed batch, easy
-# prompts would be preferred to hard ones. Source: CRD in https://github.com/X-GenGroup/Flow-Factory
-#
+Centred reward distillation (CRD, https://github.com/X-GenGroup/Flow-Factory) fits the network's own reward to
+the given one, group by group. The network implies a reward by how much better than an older one it explains a
+sample. Rewards are known up to a constant per prompt, so both are centred within the prompt's group first;
+over a mixed batch, easy prompts would be preferred to hard ones.
+"""
 
 import math
 from typing import Literal, get_args
@@ -67,9 +66,11 @@ def to_probability(advantages: torch.Tensor, clip: float = 5.0, mode: AdvantageM
 def rwr(
     d: torch.Tensor, rewards: torch.Tensor, *, temperature: float = 1.0, form: Literal["exp", "raw"] = "exp"
 ) -> torch.Tensor:
-    """exp(r / temperature) d, (N,), with d of `denoising_error`; "raw" weighs by r / temperature instead.
+    """Reward-weighted matching exp(r / temperature) d, (N,), with d of `denoising_error`; "raw" weighs by r /
+    temperature instead.
 
-    Standardise r first: a raw PickScore of 22 weighs 3.6e9. Source: Flow-RWR, https://arxiv.org/abs/2501.13918
+    Standardise r first: a raw PickScore of 22 weighs 3.6e9. Source: Flow-RWR,
+    https://arxiv.org/abs/2501.13918
 
     Raises:
         ValueError: shapes other than (N,), temperature not above 0, an unknown form, or a reward so large
@@ -90,7 +91,7 @@ def rwr(
 
 
 def sft(d: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """weight * d, (N,): fine-tuning on the best samples; `pairs.best_shares` gives the weights.
+    """Supervised loss weight * d, (N,), on the best samples; `advantages.best_shares` gives the weights.
 
     Raises:
         ValueError: shapes other than (N,).
@@ -109,7 +110,8 @@ def nft(
     beta: float = 1.0,
     clip: float = 5.0,
 ) -> torch.Tensor:
-    """clip (p e+ + (1 - p) e-) / beta, (N,): v is pulled to x0 with weight p, its mirror image with 1 - p.
+    """DiffusionNFT's loss clip (p e+ + (1 - p) e-) / beta, (N,): v is pulled to x0 with weight p, its mirror
+    image with 1 - p.
 
     v+ = beta v + (1 - beta) v_old and v- = (1 + beta) v_old - beta v; e is the squared error of
     x - sigma v+- against x0, divided by its mean absolute error (without gradient). At v = v_old both are
@@ -189,8 +191,9 @@ def awm(
     weighting: Weighting = "uniform",
     power: float = 0.25,
 ) -> torch.Tensor:
-    """`policy.ppo` on `matching_logp`, (N,); add `kl.velocity_mse` to the reference or to an average of the
-    weights. Source: Advantage Weighted Matching, https://arxiv.org/abs/2509.25050
+    """Advantage-weighted matching: `policy.ppo` on `matching_logp`, (N,); add `policy.velocity_mse` to the
+    reference or to an average of the weights. Source: Advantage Weighted Matching,
+    https://arxiv.org/abs/2509.25050
 
     Args:
         v: (N, ...) velocity of the trained network.
@@ -213,10 +216,14 @@ def _adaptive_error(estimate: torch.Tensor, x0: torch.Tensor) -> torch.Tensor:
     return row_mean((estimate - x0).square()) / scale
 
 
+# --- centred reward distillation ----------------------------------------------------------------------------
+
+
 def implicit_reward(
     v: torch.Tensor, v_old: torch.Tensor, target: torch.Tensor, *, adaptive: bool = False
 ) -> torch.Tensor:
-    """q = mean_dims (v_old - target)^2 - mean_dims (v - target)^2, (N,): above 0 where v fits better.
+    """Implicit reward q = mean_dims (v_old - target)^2 - mean_dims (v - target)^2, (N,): above 0 where v fits
+    better.
 
     Args:
         v: (N, ...) velocity of the trained network.
@@ -240,7 +247,7 @@ def centres(
     temperature: float = math.inf,
     dual: bool = True,
 ) -> torch.Tensor:
-    """The group means of q and p that `crd` subtracts, (N, C, 2), without gradient.
+    """Group means of q and p that `crd` subtracts, (N, C, 2), without gradient.
 
     The means are weighted by softmax(p / temperature) within the group; an infinite temperature gives the
     plain mean, with C = 1. With `dual`, softmax(-p / temperature) makes C = 2: once centred on the good
@@ -278,7 +285,7 @@ def crd(
     clip: float = 5.0,
     form: Literal["squared", "cross_entropy"] = "squared",
 ) -> torch.Tensor:
-    """clip / beta times (beta (q - q_mean) - (p - p_mean))^2, averaged over the centres; (N,).
+    """CRD's loss, clip / beta times (beta (q - q_mean) - (p - p_mean))^2, averaged over the centres; (N,).
 
     cross_entropy compares sigmoids of the two instead. 0 where beta times the centred q is the centred p.
 
