@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mmreward.generators.loading import load
-from mmreward.generators.mini_flow import MiniFlow
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
@@ -26,6 +24,8 @@ from rich.table import Table
 from mmreward import Engine, Media, models
 from mmreward.data.results import Result, read
 from mmreward.data.run import score_file
+from mmreward.generators.loading import load
+from mmreward.generators.mini_flow import MiniFlow
 from mmreward.loading import resolve
 from mmreward.mini import oracle, tasks, world
 from mmreward.sampling import media as media_of

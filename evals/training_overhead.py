@@ -8,7 +8,7 @@ with a real judge, and when drawing and scoring were under way.
 `trl [CONFIG] [--steps N]`: GRPO of TRL's on mini-vlm with the routes of a recipe. Every step also calls a
 reward function of TRL's own, so that both see the same completions under the same load; what TRL then does
 with the figures that ours logged is timed by doing it once more. Prints a line of Markdown, and exits with 1
-above the bar of 2 percent. Needs `mmreward[trl]`.
+above the bar of 2 percent. This one needs `mmreward[trl]`.
 """
 
 import argparse
@@ -19,32 +19,33 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
-from mmreward.assets import ASSETS
-from mmreward.generators.mini_flow import MiniFlow
 from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 from transformers import TrainerCallback as Callback
-from trl import GRPOTrainer
-from trl.rewards import think_format_reward
 
 from mmreward import Engine, Sample, Score, load
+from mmreward.assets import ASSETS
 from mmreward.compose import weights_of
 from mmreward.config import load_yaml
+from mmreward.generators.mini_flow import MiniFlow
 from mmreward.registry import Reward
 from mmreward.sampling import encoded, media
 from mmreward.tune.config import PolicyConfig, TuneConfig
 from mmreward.tune.data import load_prompts
 from mmreward.tune.grading import Grading
 from mmreward.tune.journal import Timeline, seconds
-from mmreward.tune.learner import Learner
+from mmreward.tune.learner import Learner, TrainedWeights
 from mmreward.tune.online import Online
 from mmreward.tune.policy_gradient import PolicyGradient
 from mmreward.types import RewardInfo
 
-from .studies.vlm_rl import VlmConfig, trainer_of
+if TYPE_CHECKING:
+    from trl import GRPOTrainer
+
+    from .studies.vlm_rl import VlmConfig
 
 # --- tune: a round of Flow-GRPO against a bare loop ---------------------------------------------------------
 
@@ -143,7 +144,11 @@ def tune() -> bool:
     torch.set_num_threads(1)
     generator = MiniFlow()
     learner = Learner(
-        generator, TrainedWeights(generator, rank=16), TUNE_CONFIG.optimiser, TUNE_CONFIG.ema, Accelerator(cpu=True)
+        generator,
+        TrainedWeights(generator, rank=16),
+        TUNE_CONFIG.optimiser,
+        TUNE_CONFIG.ema,
+        Accelerator(cpu=True),
     )
     rows = TUNE_CONFIG.rollout.prompts * TUNE_CONFIG.rollout.group
     samples = (load_prompts(TUNE_CONFIG.prompts) * rows)[:rows]
@@ -245,7 +250,7 @@ class Clock(Callback):  # type: ignore[misc]
             self.steps.append(Step(whole, self._ours.took, self._trivial.took, logging))
 
 
-def collected(trainer: GRPOTrainer, logged: dict[str, float]) -> list[float]:
+def collected(trainer: "GRPOTrainer", logged: dict[str, float]) -> list[float]:
     """TRL's mean over processes of every figure: one tensor and one gathering each."""
     means = []
     for value in logged.values():
@@ -255,8 +260,12 @@ def collected(trainer: GRPOTrainer, logged: dict[str, float]) -> list[float]:
     return means
 
 
-def measured(config: VlmConfig, steps: int, warm: int = 2) -> list[Step]:
+def measured(config: "VlmConfig", steps: int, warm: int = 2) -> list[Step]:
     """`steps` measured steps of a training, after `warm` ones."""
+    from trl.rewards import think_format_reward
+
+    from .studies.vlm_rl import trainer_of
+
     model = Qwen3VLForConditionalGeneration.from_pretrained(ASSETS / "mini-vlm")
     processor = AutoProcessor.from_pretrained(ASSETS / "mini-vlm")
     given = config.trainer | {"max_steps": steps + warm, "reward_weights": [1.0, 0.0]}
@@ -294,6 +303,8 @@ def line(steps: Sequence[Step], completions: int) -> str:
 
 def trl(config: Path, steps: int) -> bool:
     """Print the line; True when the median is within the bar."""
+    from .studies.vlm_rl import VlmConfig
+
     recipe = load_yaml(config, VlmConfig)
     torch.set_num_threads(1)
     found = measured(recipe, steps)

@@ -17,10 +17,9 @@ from functools import partial
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from mmreward.generators.mini_flow import MiniFlow
-
 from mmreward import Engine, Media, Sample, load, models
 from mmreward.compose import Recipe
+from mmreward.generators.mini_flow import MiniFlow
 from mmreward.mini import flow, oracle, tasks
 from mmreward.mini.world import Caption
 from mmreward.sampling import media

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from mmreward.generators.loading import load
 from numpy.typing import NDArray
 
 from mmreward.generator import Generator
+from mmreward.generators.loading import load
 from mmreward.mini import flow, oracle
 from mmreward.sampling import media, sample
 from mmreward.tune.config import TuneConfig, load_tune_config

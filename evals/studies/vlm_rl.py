@@ -16,7 +16,6 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from datasets import Dataset
-from mmreward.assets import ASSETS
 from pydantic import Field, model_validator
 from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 from transformers import TrainerCallback as Callback
@@ -25,6 +24,7 @@ from trl import GRPOConfig, GRPOTrainer
 from mmreward import Engine
 from mmreward.adapters import trl
 from mmreward.adapters.trl_gate import LOGGED, Gate, GatedGRPOTrainer
+from mmreward.assets import ASSETS
 from mmreward.config import Amount, Positive, RouteConfig, Strict, load_yaml
 from mmreward.data.routing import Router
 from mmreward.monitor.by_source import append_metrics

@@ -1,8 +1,8 @@
 """Caches bounded by bytes: a least-recently-used map, and values computed once for all who wait for them.
 
-`ByteLRU` is the engine's cache of results and the models' of pictures; `SingleFlight` adds that equal keys share one
-computation on an event loop. Entries own their storage (a view would keep its whole batch alive), and a value
-larger than the limit evicts nothing. Neither takes a lock: each belongs to one thread.
+`ByteLRU` is the engine's cache of results and the models' of pictures; `SingleFlight` adds that equal keys
+share one computation on an event loop. Entries own their storage (a view would keep its whole batch alive),
+and a value larger than the limit evicts nothing. Neither takes a lock: each belongs to one thread.
 """
 
 import asyncio

@@ -337,8 +337,9 @@ class TuneConfig(Strict):
         generator: a name, or a mapping with `name` and the loader's options.
         rewards: your name -> arguments, as in `Config`; these are optimised.
         weights: reward -> weight; all 1 unless given.
-        shaping: steps that rewrite scores before they become advantages, see `shaping_steps`; a reward that is
-            only read gets the weight 0. Not those that compare groups, which may lie on several processes.
+        shaping: steps that rewrite scores before they become advantages, see `shaping_steps`; a reward
+            that is only read gets the weight 0. Not those that compare groups, which may lie on several
+            processes.
         held_out: rewards that are measured and never optimised.
         lora: null trains every weight.
         precision: of the network's arithmetic; trained weights and the mathematics of steps are float32.

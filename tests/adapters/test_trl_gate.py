@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 from datasets import Dataset
-from mmreward.assets import ASSETS
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from mmreward import Score
+from mmreward.assets import ASSETS
 
 pytest.importorskip("trl")
 

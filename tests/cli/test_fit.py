@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mmreward.assets import ASSETS
 from PIL import Image
 from torch.nn import functional as F
 from typer.testing import CliRunner
 
 from mmreward import Engine, Media, Sample, load, models
+from mmreward.assets import ASSETS
 from mmreward.cli import app
 from mmreward.mini.world import describe, render, sample_scene
 from mmreward.models.maps import Shift, Transport, read_map, shifted, write_map

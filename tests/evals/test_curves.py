@@ -6,6 +6,8 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.pages import Page
+
 from mmreward.evals.report.charts import lanes, overlap
 from mmreward.evals.report.curves import (
     BOTTOM,
@@ -19,7 +21,6 @@ from mmreward.evals.report.curves import (
     ticks,
     upright,
 )
-from support.pages import Page
 
 NAN = math.nan
 

@@ -40,10 +40,10 @@ def test_the_page_shows_every_picture_and_reaches_for_nothing_else(place):
 
 
 def test_the_same_seed_gives_the_same_pictures(place, tmp_path):
-    from mmreward.evals.demo import draw_prompts
-    from mmreward.generators.mini_flow import MiniFlow
     from PIL import Image
 
+    from mmreward.evals.demo import draw_prompts
+    from mmreward.generators.mini_flow import MiniFlow
     from mmreward.sampling import media, sample
 
     prompt = draw_prompts(1, 0)

@@ -5,15 +5,15 @@ from pathlib import Path
 from statistics import fmean
 
 import pytest
-from mmreward.evals.demo import Size, conclusion, config_of, train
-from mmreward.evals.report.stats import Measured
-from mmreward.evals.report.training_run import Evaluated, TrainingRun
 from rich.console import Console
 from support.pages import read
 from typer.testing import CliRunner
 
 from mmreward import configs
 from mmreward.cli import app
+from mmreward.evals.demo import Size, conclusion, config_of, train
+from mmreward.evals.report.stats import Measured
+from mmreward.evals.report.training_run import Evaluated, TrainingRun
 from mmreward.tune.config import load_tune_config
 from mmreward.tune.journal import lines
 

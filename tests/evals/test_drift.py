@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from mmreward.evals.audits import drift
 
 from mmreward import Media, Sample
+from mmreward.evals.audits import drift
 
 
 def test_figures_of_a_known_difference():

@@ -3,9 +3,9 @@
 import random
 
 import pytest
-from mmreward.evals.audits import fuzz
 
 from mmreward import Score, reward
+from mmreward.evals.audits import fuzz
 
 
 def test_every_verifier_is_fired_at_and_has_a_line(capsys, monkeypatch):

@@ -5,13 +5,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from mmreward.evals.studies.judges import JudgeConfig, Sitting, table, train
 from support.toys import toy
 
 from mmreward import Engine, Score, assets
 from mmreward.adapters import trl_stable
 from mmreward.config import load_yaml
 from mmreward.data.pair_folder import PreferencePair, write_pairs
+from mmreward.evals.studies.judges import JudgeConfig, Sitting, table, train
 from mmreward.judges import miniature, training
 from mmreward.judges.comparison import Comparison
 from mmreward.judges.exam import examine

@@ -1,6 +1,7 @@
 """The scaling check: streams its samples, and complains about what is out of proportion."""
 
 import pytest
+
 from mmreward.evals import overhead
 from mmreward.evals.overhead import Generated, ScalingRow, complaints
 

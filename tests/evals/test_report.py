@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mmreward.evals.report.html import number
-from mmreward.evals.report.report import write_report
-from mmreward.evals.report.scored import load_run
-from mmreward.evals.report.stats import agreement, mean_interval, totals, unit_ranks
 from PIL import Image
 from scipy.stats import spearmanr
 from support.pages import Page, read
 
 from mmreward.data import results
+from mmreward.evals.report.html import number
+from mmreward.evals.report.report import write_report
+from mmreward.evals.report.scored import load_run
+from mmreward.evals.report.stats import agreement, mean_interval, totals, unit_ranks
 from mmreward.types import Score
 
 RANGES = {"quality": [0.0, 1.0], "oracle": [0.0, 1.0], "free": [None, None]}

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from mmreward.evals.studies import searching
 from mmreward.evals.studies.searching import PLAIN, SearchRow, measure, set_up, table, with_expectations
 

@@ -1,10 +1,10 @@
 """The page of metrics by source: every source has its curves, and nothing in a name can break it."""
 
 import pytest
-from mmreward.evals.report.report import write_report
 from support.pages import read
 
 from mmreward import Score
+from mmreward.evals.report.report import write_report
 from mmreward.monitor.by_source import append_metrics, source_metrics
 from mmreward.monitor.outcomes import Outcome
 

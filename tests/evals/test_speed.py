@@ -6,6 +6,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
+
+from mmreward import Engine, Media, Sample
+from mmreward.cli import app
 from mmreward.evals.speed import contest as contest_module
 from mmreward.evals.speed import inputs, speed, workloads
 from mmreward.evals.speed.contest import Timing, contest, difference
@@ -13,10 +17,6 @@ from mmreward.evals.speed.inputs import SCALES, save_all
 from mmreward.evals.speed.speed import COLUMNS, Bar, WorkloadResult, bar_results, cells, notes
 from mmreward.evals.speed.vlm import Reading
 from mmreward.evals.speed.workloads import Workloads
-from typer.testing import CliRunner
-
-from mmreward import Engine, Media, Sample
-from mmreward.cli import app
 from mmreward.models.vlms.answers import YES_NO
 from mmreward.rewards.judged.listener import mask_verdict
 from mmreward.verifiers.response import segment
@@ -244,8 +244,9 @@ def test_a_known_device_has_its_limit_beside_the_rate():
 
 def test_flops_are_those_of_the_formulas():
     """ViT layers: 2 N (4 d^2 + 2 d ff) for the products and 4 d N^2 for attention."""
-    from mmreward.evals.speed.contest import count
     from transformers import CLIPVisionConfig, CLIPVisionModel
+
+    from mmreward.evals.speed.contest import count
 
     width, hidden, depth = 32, 64, 2
     config = CLIPVisionConfig(

@@ -3,10 +3,10 @@
 import time
 
 import pytest
+
 from mmreward.evals import training_overhead
 from mmreward.evals.studies.vlm_rl import VlmConfig
 from mmreward.evals.training_overhead import Step, Timed, Times, line, measured
-
 from mmreward.tune.config import TuneConfig
 
 

@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mmreward.evals.report.html import number
-from mmreward.evals.report.report import write_report
 from PIL import Image
 from support import train_toy
 from support.pages import read
@@ -19,6 +17,8 @@ from support.toy_generator import ToyGenerator
 from support.train_toy import PROMPTS
 
 from mmreward import Engine, Sample, Score, load, reward
+from mmreward.evals.report.html import number
+from mmreward.evals.report.report import write_report
 from mmreward.tune.config import TuneConfig
 from mmreward.tune.journal import Journal, lines, read_grid
 from mmreward.tune.trainer import Trainer

@@ -4,12 +4,12 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from mmreward.evals.audits import hacking
 from mmreward.evals.studies import tuning
 from mmreward.evals.studies.tuning import TuningJob, TuningRow, judge, recipe_of, run, table, train
 from mmreward.generators.loading import load
-from PIL import Image
-
 from mmreward.tune.trainer import tune
 
 

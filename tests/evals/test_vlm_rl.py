@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 import yaml
+
 from mmreward.evals.report.report import write_report
 from mmreward.evals.report.stats import paired_change
 from mmreward.evals.studies.vlm_exam import VlmExam, draw_exercises
 from mmreward.evals.studies.vlm_rl import GateConfig, RlRun, VlmConfig, planned, rows, table, train
-
 from mmreward.monitor.by_source import read_metrics
 
 ROUTES = {

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
+
 from mmreward.assets import ASSETS
+from mmreward.data.routing import Router
 from mmreward.evals.studies.vlm_exam import (
     DIALOGUES,
     EXAMINED,
@@ -19,9 +22,6 @@ from mmreward.evals.studies.vlm_exam import (
     with_probes,
 )
 from mmreward.evals.studies.vlm_rl import VlmConfig
-from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
-
-from mmreward.data.routing import Router
 
 RECIPES = sorted((Path(__file__).parents[2] / "configs" / "vlm").glob("mini-*.yaml"))
 EVERY = tuple(DIALOGUES)

@@ -7,6 +7,10 @@ import numpy as np
 import pytest
 import torch
 from diffusers import FluxKontextPipeline, LTXImageToVideoPipeline, WanImageToVideoPipeline
+from support import tiny_dit, tiny_stable_diffusion
+from support.clip_pipelines import PROMPTS, ltx, pictures, wan, wan_image_to_video, wan_per_token
+
+from mmreward import Media
 from mmreward.generators.flux import Flux, FluxKontext
 from mmreward.generators.ltx import LTX, LTXImageToVideo
 from mmreward.generators.mini_flow import MiniFlow
@@ -15,10 +19,6 @@ from mmreward.generators.sd3 import SD3
 from mmreward.generators.stable_diffusion import StableDiffusion, StableDiffusionInpaint, StableDiffusionXL
 from mmreward.generators.wan import Wan, WanImageToVideo
 from mmreward.generators.z_image import ZImage
-from support import tiny_dit, tiny_stable_diffusion
-from support.clip_pipelines import PROMPTS, ltx, pictures, wan, wan_image_to_video, wan_per_token
-
-from mmreward import Media
 from mmreward.mini import flow
 from mmreward.sampling import sample
 from mmreward.tune.learner import TrainedWeights

@@ -8,15 +8,15 @@ import torch
 from diffusers import LTXImageToVideoPipeline, WanImageToVideoPipeline, WanPipeline
 from hypothesis import given
 from hypothesis import strategies as st
-from mmreward.generators.clips import ClipSize
-from mmreward.generators.ltx import LTX, LTXImageToVideo
-from mmreward.generators.wan import Wan, WanImageToVideo
 from peft import LoraConfig, get_peft_model
 from support.clip_pipelines import PROMPTS, ltx, pictures, wan, wan_image_to_video, wan_per_token
 from support.toys import toy
 
 from mmreward import Media, Sample, Score
 from mmreward.generator import Generator
+from mmreward.generators.clips import ClipSize
+from mmreward.generators.ltx import LTX, LTXImageToVideo
+from mmreward.generators.wan import Wan, WanImageToVideo
 from mmreward.sampling import media, sample, solve
 
 SEEDS = [11, 12]

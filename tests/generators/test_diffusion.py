@@ -14,8 +14,9 @@ from diffusers import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
-from mmreward.generators.diffusion import Schedule, spread
 from support.tiny_stable_diffusion import BETAS, DDIM
+
+from mmreward.generators.diffusion import Schedule, spread
 
 STABLE_DIFFUSION = Schedule(DDIMScheduler(**DDIM))
 ZERO_SNR = {**DDIM, "prediction_type": "v_prediction", "rescale_betas_zero_snr": True}

@@ -7,14 +7,14 @@ import peft
 import pytest
 import torch
 from diffusers import FluxKontextPipeline
+from support import tiny_dit
+
+from mmreward.generator import Conditioning, Generator
 from mmreward.generators.flux import Flux, FluxKontext
 from mmreward.generators.latents import pack
 from mmreward.generators.qwen_image import QwenImage, QwenImageEdit
 from mmreward.generators.sd3 import SD3
 from mmreward.generators.z_image import ZImage
-from support import tiny_dit
-
-from mmreward.generator import Conditioning, Generator
 from mmreward.media import Media
 
 SIZE = {"height": 32, "width": 48}

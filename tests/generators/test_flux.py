@@ -2,11 +2,11 @@ import pytest
 import torch
 from diffusers import FluxKontextPipeline
 from diffusers.pipelines.flux import pipeline_flux_kontext
-from mmreward.generators import flux
-from mmreward.generators.flux import Flux, FluxKontext
 from support import tiny_dit
 from support.dit_checks import PROMPTS, SEEDS, assert_same_pixels, pipeline_pixels
 
+from mmreward.generators import flux
+from mmreward.generators.flux import Flux, FluxKontext
 from mmreward.media import Media
 from mmreward.sampling import sample
 

@@ -2,8 +2,9 @@ import json
 import shutil
 
 import pytest
-from mmreward.generators.loading import footprint, load
 from support.tiny_stable_diffusion import pipeline_xl
+
+from mmreward.generators.loading import footprint, load
 
 
 @pytest.mark.parametrize("shard", ["10GB", "20KB"])

@@ -3,14 +3,14 @@ from pathlib import Path
 
 import diffusers
 import huggingface_hub.constants
-import mmreward.generators
 import pytest
 import torch
+from support.tiny_stable_diffusion import pipeline, pipeline_xl
+
+import mmreward.generators
 from mmreward.generators.loading import FAMILIES, load
 from mmreward.generators.mini_flow import MiniFlow
 from mmreward.generators.stable_diffusion import StableDiffusion, StableDiffusionXL
-from support.tiny_stable_diffusion import pipeline, pipeline_xl
-
 from mmreward.mini import flow
 from mmreward.sampling import sample
 

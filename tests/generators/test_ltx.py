@@ -3,9 +3,9 @@
 import pytest
 import torch
 from diffusers import LTXImageToVideoPipeline, LTXVideoTransformer3DModel
-from mmreward.generators.ltx import LTX, LTXImageToVideo
 from support.clip_pipelines import PROMPTS, ltx, pictures
 
+from mmreward.generators.ltx import LTX, LTXImageToVideo
 from mmreward.sampling import sample, solve
 
 SMALL = {"height": 32, "width": 32, "frames": 5}

@@ -1,9 +1,9 @@
 import pytest
 import torch
-from mmreward.generators.qwen_image import QwenImage
 from support import tiny_dit
 from support.dit_checks import PROMPTS, assert_same_pixels, pipeline_pixels
 
+from mmreward.generators.qwen_image import QwenImage
 from mmreward.media import Media
 
 

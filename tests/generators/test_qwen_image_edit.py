@@ -3,10 +3,10 @@ from collections.abc import Iterator
 import pytest
 import torch
 from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit, pipeline_qwenimage_edit_plus
-from mmreward.generators.qwen_image import QwenImageEdit
 from support import tiny_dit
 from support.dit_checks import PROMPTS, SEEDS, assert_same_pixels, pipeline_pixels
 
+from mmreward.generators.qwen_image import QwenImageEdit
 from mmreward.media import Media
 
 AREA = 64 * 64

@@ -5,10 +5,10 @@ import re
 from pathlib import Path
 
 import pytest
-from mmreward.generators.loading import FAMILIES
 from typer.testing import CliRunner
 
 from mmreward.cli import app
+from mmreward.generators.loading import FAMILIES
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "generators" / "README.md").read_text(encoding="utf-8")

@@ -1,9 +1,9 @@
 import pytest
 import torch
-from mmreward.generators.sd3 import SD3
 from support import tiny_dit
 from support.dit_checks import PROMPTS, SEEDS, assert_same_pixels, pipeline_pixels, quiet
 
+from mmreward.generators.sd3 import SD3
 from mmreward.media import Media
 from mmreward.sampling import sample
 

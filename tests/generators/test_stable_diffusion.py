@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler, EulerDiscreteScheduler
+from peft import LoraConfig, inject_adapter_in_model
+from PIL import Image
+from support.tiny_stable_diffusion import BETAS, DDIM, pipeline, pipeline_xl
+
 from mmreward.generators.stable_diffusion import (
     StableDiffusion,
     StableDiffusionInpaint,
     StableDiffusionXL,
     StableDiffusionXLInpaint,
 )
-from peft import LoraConfig, inject_adapter_in_model
-from PIL import Image
-from support.tiny_stable_diffusion import BETAS, DDIM, pipeline, pipeline_xl
-
 from mmreward.media import Media
 from mmreward.sampling import sample, solve
 

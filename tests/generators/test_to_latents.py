@@ -2,6 +2,9 @@
 
 import pytest
 import torch
+from support import tiny_dit, tiny_stable_diffusion
+from support.clip_pipelines import ltx, wan, wan_image_to_video
+
 from mmreward.generators.flux import Flux
 from mmreward.generators.ltx import LTX
 from mmreward.generators.mini_flow import MiniFlow
@@ -10,8 +13,6 @@ from mmreward.generators.sd3 import SD3
 from mmreward.generators.stable_diffusion import StableDiffusion, StableDiffusionXL
 from mmreward.generators.wan import Wan, WanImageToVideo
 from mmreward.generators.z_image import ZImage
-from support import tiny_dit, tiny_stable_diffusion
-from support.clip_pipelines import ltx, wan, wan_image_to_video
 
 SIZE = {"height": 32, "width": 48}
 CLIP = {**SIZE, "frames": 5}

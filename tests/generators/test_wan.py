@@ -9,9 +9,9 @@ from diffusers import (
     WanImageToVideoPipeline,
     WanPipeline,
 )
-from mmreward.generators.wan import Experts, Wan, WanImageToVideo
 from support.clip_pipelines import PROMPTS, pictures, wan, wan_image_to_video, wan_per_token, wan_transformer
 
+from mmreward.generators.wan import Experts, Wan, WanImageToVideo
 from mmreward.sampling import solve
 
 SMALL = {"height": 32, "width": 32, "frames": 5}

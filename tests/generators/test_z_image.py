@@ -1,7 +1,8 @@
 import pytest
-from mmreward.generators.z_image import ZImage
 from support import tiny_dit
 from support.dit_checks import PROMPTS, assert_same_pixels, pipeline_pixels
+
+from mmreward.generators.z_image import ZImage
 
 
 @pytest.mark.parametrize("guidance", [1.0, 4.0])

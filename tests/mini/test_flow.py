@@ -3,8 +3,8 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from mmreward.generators.mini_flow import MiniFlow
 
+from mmreward.generators.mini_flow import MiniFlow
 from mmreward.mini import flow, oracle
 from mmreward.sampling import media, sample
 

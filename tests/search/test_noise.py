@@ -6,10 +6,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from mmreward.generators.mini_flow import MiniFlow
 
 from mmreward import Sample, Score, load
 from mmreward.generator import Conditioning
+from mmreward.generators.mini_flow import MiniFlow
 from mmreward.sampling import sample
 from mmreward.search.job import Spent
 from mmreward.search.reno import chi_energy, optimise_noise

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from mmreward.generators.mini_flow import MiniFlow
 from support.toys import toy
 
 from mmreward import Sample, Score, Unscorable, load
 from mmreward.compose import Recipe
 from mmreward.generator import Conditioning
+from mmreward.generators.mini_flow import MiniFlow
 from mmreward.mini import flow, tasks
 from mmreward.search.job import Selection
 from mmreward.search.refine import Refinement, refine

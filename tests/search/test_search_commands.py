@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from mmreward.generators import loading
-from mmreward.generators.mini_flow import MiniFlow
 
 from mmreward import cli
 from mmreward.config import load_yaml
 from mmreward.data.results import about, read
 from mmreward.data.rows import read_rows
+from mmreward.generators import loading
+from mmreward.generators.mini_flow import MiniFlow
 from mmreward.search.config import RefineConfig, SearchConfig, read_prompts
 from mmreward.search.methods import METHODS
 from mmreward.search.run import critics_of, refine_file, search_file, writer_of

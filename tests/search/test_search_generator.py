@@ -3,10 +3,10 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from mmreward.generators.mini_flow import MiniFlow
 
 from mmreward import Sample, load
 from mmreward.compose import Recipe, weights_of
+from mmreward.generators.mini_flow import MiniFlow
 from mmreward.mini import flow, tasks
 from mmreward.sampling import sample
 from mmreward.search.best_of_n import best_of_n

@@ -4,10 +4,10 @@ import itertools
 
 import pytest
 import torch
-from mmreward.generators.mini_flow import MiniFlow
 
 from mmreward import load
 from mmreward.generator import Conditioning
+from mmreward.generators.mini_flow import MiniFlow
 from mmreward.sampling import solve
 from mmreward.tune import backprop
 from mmreward.tune.backprop import recovered

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mmreward.generators.loading import footprint
 from pydantic import ValidationError
 from support.toy_generator import ToyGenerator
 from support.train_toy import PROMPTS
 
+from mmreward.generators.loading import footprint
 from mmreward.monitor.pictures import measure
 from mmreward.sampling import sample
 from mmreward.search.guided import PixelTerm, RewardGuided

@@ -5,6 +5,8 @@ from functools import partial
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from support import clip_pipelines, tiny_dit, tiny_stable_diffusion
+
 from mmreward.generators.flux import Flux
 from mmreward.generators.ltx import LTX
 from mmreward.generators.mini_flow import MiniFlow
@@ -13,8 +15,6 @@ from mmreward.generators.sd3 import SD3
 from mmreward.generators.stable_diffusion import StableDiffusion, StableDiffusionXL
 from mmreward.generators.wan import Wan
 from mmreward.generators.z_image import ZImage
-from support import clip_pipelines, tiny_dit, tiny_stable_diffusion
-
 from mmreward.tune.learner import TrainedWeights
 
 CLIP = {"height": 32, "width": 32, "frames": 5}

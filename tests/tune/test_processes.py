@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mmreward.generators.mini_flow import MiniFlow
 from support.chatserver import ChatServer
 from support.emulated import EmulatedVLLM
 
 from mmreward import load
+from mmreward.generators.mini_flow import MiniFlow
 from mmreward.models.base import locate
 from mmreward.sampling import media, shown
 from mmreward.sampling import sample as draw

@@ -3,14 +3,14 @@
 from importlib.resources import as_file, files
 
 import pytest
-from mmreward.generators.loading import Footprint, footprint
-from mmreward.generators.mini_flow import MiniFlow
 from PIL import Image
 from typer.testing import CliRunner
 
 from mmreward import Media
 from mmreward.cli import app
 from mmreward.data.pair_folder import PreferencePair, write_pairs
+from mmreward.generators.loading import Footprint, footprint
+from mmreward.generators.mini_flow import MiniFlow
 from mmreward.tune.config import PreferenceConfig, TuneConfig, load_tune_config
 from mmreward.tune.learner import TrainedWeights
 from mmreward.tune.plan import plan
