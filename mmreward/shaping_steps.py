@@ -14,6 +14,7 @@ fails, and counts for nothing in the others of its group.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -39,16 +40,16 @@ STRICT: dict[str, Any] = {"extra": "forbid"}
 Column = Sequence[Score]
 
 
-class Step:
+class Step(ABC):
     """A step: rows that lack a fact or a group are set aside and fail, the others go through `apply`."""
 
     compares: ClassVar[bool] = False
     measures: ClassVar[bool] = False
 
     @property
+    @abstractmethod
     def reads(self) -> tuple[str, ...]:
         """The rewards whose columns `apply` takes, in this order; the first is rewritten."""
-        raise NotImplementedError
 
     @property
     def rewrites(self) -> str:
@@ -57,12 +58,13 @@ class Step:
     def fact(self, sample: Sample) -> Fact:
         return None
 
+    @abstractmethod
     def range(self, ranges: Ranges) -> Interval:
-        raise NotImplementedError
+        """The range of its results, from the ranges of the rewards it reads."""
 
+    @abstractmethod
     def apply(self, *columns: Column, groups: Sequence[str], facts: Sequence[float]) -> list[Score]:
         """The new column of rows that have all they need."""
-        raise NotImplementedError
 
     def __call__(self, columns: Columns, groups: Groups, facts: Sequence[Fact]) -> list[Score]:
         result = list(columns[self.rewrites])
