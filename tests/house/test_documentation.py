@@ -83,6 +83,7 @@ def exists(name: str) -> bool:
     """A module, or something in one."""
     module, _, last = name.rpartition(".")
     try:
-        return importlib.util.find_spec(name) is not None
+        found = importlib.util.find_spec(name)
     except ModuleNotFoundError:  # the part before the last dot is no package
-        return hasattr(importlib.import_module(module), last)
+        found = None
+    return found is not None or hasattr(importlib.import_module(module), last)
