@@ -1,4 +1,4 @@
-"""Failures: the seven statuses of a score, the exception that carries one, size limits, did-you-mean hints.
+"""Failures: the seven statuses of a score, the exception that carries one, did-you-mean hints.
 
 Imports nothing of ours, so that every other module may.
 """
@@ -15,11 +15,6 @@ STATUSES: tuple[str, ...] = get_args(Status)
 FINE: tuple[Status, Status] = ("ok", "na")
 """Statuses that count against no failure budget."""
 
-MAX_PIXELS = 89_478_485
-"""Pictures with more pixels than this are refused (Pillow's own threshold for a decompression bomb)."""
-MAX_FRAMES = 4096
-MAX_CLIP_PIXELS = 1 << 30
-"""Pixels of all frames of one clip together (3 GB as RGB); a small file can ask for any number."""
 TOLERANCE = 1e-3
 """Largest distance of a float pixel from [0, 1] that is clipped; above it the picture is refused."""
 

@@ -1,54 +1,91 @@
 """Media: one picture or clip, decoded when needed, named by its content. Knows nothing of models or
 preprocessing.
 
-Colour rules, the same for every reward: EXIF rotation is applied, alpha is laid over white, every other mode
-becomes RGB. Float pixels are fractions of full scale and must lie in [0, 1]. A tensor on a GPU stays there.
+Rules, the same for every reward: rotation (EXIF, a clip's display matrix) and pixels that are not square are
+applied, alpha is laid over white, every other mode becomes RGB, 16 bits are scaled to 8. Float pixels are
+fractions of full scale and must lie in [0, 1]. Frames have the times that the file gives them. A damaged file
+raises `Unscorable`, also where a decoder would make pixels up. A tensor on a GPU stays there. `stills` decodes
+pictures and animations, `streams` video containers.
 """
 
 import hashlib
 import io
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeGuard, cast
 
 import numpy as np
 
-from . import errors
+from . import errors, stills, streams
 from .errors import Unscorable
+from .files import read_regular
+from .limits import checked_layout, checked_size, limits
+from .streams import Timeline
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-PNG_EXIF = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
-"""One of these is in a PNG that says how it is rotated."""
+Kind = Literal["image", "video"]
 
 
 class Media:
     """An image or a video that is opened only when something asks for its pixels.
 
     Args:
-        source: a path, encoded bytes, a PIL image, an array (HWC, HW or THWC) or a tensor (CHW or TCHW).
-            Arrays and tensors are uint8, or floats in [0, 1]. An `Unscorable` stands for what could not be
-            read elsewhere, and is raised when the picture is looked at.
-        kind: "image" or "video".
-        fps: frames per second of a video whose source does not say, such as an array of frames.
+        source: a path of a regular file, encoded bytes, a PIL image, an array (HWC, HW or THWC) or a tensor
+            (CHW, HW or TCHW). Arrays and tensors are uint8, or floats in [0, 1]. A list of any of these is a
+            video, frame by frame. An `Unscorable` stands for what could not be read elsewhere, and is raised
+            when the picture is looked at.
+        kind: "image" or "video". An animation (GIF, APNG, WebP, AVIF) is both: as an image, its first frame.
+        fps: frames per second of a video, before what its file says; needed for an array of frames only.
 
     Raises:
-        ValueError: unknown kind. Everything about the content raises `Unscorable` when it is first looked at.
+        ValueError: unknown kind, or frames per second that are no number above 0. Everything about the content
+            raises `Unscorable` when it is first looked at.
     """
 
-    def __init__(
-        self, source: Any, kind: Literal["image", "video"] = "image", *, fps: float | None = None
-    ) -> None:
+    def __init__(self, source: Any, kind: Kind = "image", *, fps: float | None = None) -> None:
         if kind not in ("image", "video"):
             raise ValueError(f"kind is 'image' or 'video', not {kind!r}")
+        if fps is not None and not 0 < fps < math.inf:
+            raise ValueError(f"fps is {fps!r}: a number above 0")
         self.source = Path(source) if isinstance(source, str) else source
         self.kind = kind
         self.given_fps = fps
+
+    @classmethod
+    def of(cls, value: Any, kind: Kind = "image", name: str = "") -> "Media":
+        """Media of what stands for one: itself, a source, or {"bytes": ..., "path": ...} as `datasets` has it.
+
+        Args:
+            value: see above.
+            kind: of a source.
+            name: of the field, for the message; the kind by default.
+
+        Raises:
+            ValueError: anything else, such as a `Sample` or a number.
+        """
+        if isinstance(value, cls):
+            return value
+        if isinstance(value, Mapping):
+            data, path = value.get("bytes"), value.get("path")
+            value = data if data is not None else path if path is not None else value
+        if isinstance(value, bytearray | memoryview):
+            value = bytes(value)
+        several = isinstance(value, list | tuple) and kind == "video"
+        if isinstance(value, str | Path | bytes | np.ndarray | Unscorable) or several:
+            return cls(value, kind)
+        if _is_tensor(value) or hasattr(value, "getexif"):
+            return cls(value, kind)
+        given = f"{value!r:.60}" if isinstance(value, int | float | Mapping | None) else type(value).__name__
+        raise ValueError(
+            f"{name or kind} is {given}, not a path or a picture: give a path, bytes, a PIL image, an array, a "
+            'tensor or {"bytes": ...}'
+        )
 
     def __repr__(self) -> str:
         what = self.source if isinstance(self.source, Path) else type(self.source).__name__
@@ -63,7 +100,7 @@ class Media:
             Unscorable: the file cannot be read.
         """
         whole = self._encoded() if isinstance(self.source, Path | bytes) else self._array()
-        known = {name: value for name, value in self.__dict__.items() if name != "_stack"}
+        known = {name: value for name, value in self.__dict__.items() if name not in ("_stack", "_bytes")}
         return {**known, "source": whole}
 
     @cached_property
@@ -93,15 +130,12 @@ class Media:
 
     @cached_property
     def size(self) -> tuple[int, int]:
-        """(height, width) after EXIF rotation, from the header or the shape alone where there is one."""
-        if isinstance(self.source, Path | bytes) and not self._is_stream():
-            with self._opened() as picture:
-                width, height = picture.size
-                if _may_be_rotated(picture) and picture.getexif().get(0x0112) in (5, 6, 7, 8):
-                    width, height = height, width
-            return _checked_size(height, width)
+        """(height, width) upright, from the header or the shape alone where there is one."""
         if isinstance(self.source, Path | bytes):
-            return _checked_size(*_stream_facts(self._encoded())[2:])
+            if self.kind == "video":
+                return self.timeline.size
+            with self._opened() as picture:
+                return stills.upright_size(picture)
         if _is_tensor(self.source):
             shape = tuple(self.source.shape[-2:])
         else:
@@ -109,53 +143,100 @@ class Media:
             shape = whole.shape[:2] if self.kind == "image" else whole.shape[1:3]
         if len(shape) < 2:
             raise Unscorable(f"{self!r} has too few dimensions")
-        return _checked_size(*shape)
+        return checked_size(*shape)
 
     @cached_property
+    def timeline(self) -> Timeline:
+        """Size, number and times of a video's frames; of an image, those of a video of one frame.
+
+        Raises:
+            Unscorable: damage, or more frames than `Limits.clip_frames`.
+        """
+        if self.kind == "image" or not isinstance(self.source, Path | bytes):
+            count = (
+                1 if self.kind == "image" else len(self.source if _is_tensor(self.source) else self._array())
+            )
+            found = Timeline(self.size, count, None, None)
+        else:
+            data = self._encoded()
+            if stills.is_picture(data[:16]):
+                with stills.opened(data, repr(self)) as picture:
+                    found = stills.timeline(picture)
+            else:
+                found = streams.timeline(data)
+        return found if self.given_fps is None else self._at(found, self.given_fps)
+
+    @staticmethod
+    def _at(found: Timeline, fps: float) -> Timeline:
+        return found._replace(times=tuple(number / fps for number in range(found.frames)), fps=fps)
+
+    @property
     def fps(self) -> float | None:
-        """Frames per second of a video: as given, else as the file says; None where nothing does."""
-        if self.kind == "image" or self.given_fps is not None or not isinstance(self.source, Path | bytes):
-            return self.given_fps
-        if self._is_stream():
-            return _stream_facts(self._encoded())[1]
-        with self._opened() as picture:
-            duration = picture.info.get("duration")  # milliseconds of the first frame
-        return 1000 / duration if duration else None
+        """Frames per second of a video: as given, else as the file says, of a varying rate the mean; None where
+        nothing does."""
+        known = self.given_fps is not None or not isinstance(self.source, Path | bytes)
+        return self.given_fps if self.kind == "image" or known else self.timeline.fps
 
-    @cached_property
+    @property
+    def times(self) -> tuple[float, ...] | None:
+        """Seconds at which a video's frames are shown, from the first; None where nothing says."""
+        return None if self.kind == "image" else self.timeline.times
+
+    @property
     def frames(self) -> int:
-        """Number of frames of a video, from the header where it says; 1 for an image."""
-        if self.kind == "image":
-            return 1
-        if not isinstance(self.source, Path | bytes):
-            return len(self.source) if _is_tensor(self.source) else len(self._array())
-        if self._is_stream():
-            return _stream_facts(self._encoded())[0] or len(self.array())
-        with self._opened() as picture:
-            return int(getattr(picture, "n_frames", 1))
+        """Number of frames of a video; 1 for an image."""
+        return 1 if self.kind == "image" else self.timeline.frames
 
     def picture(self) -> "Image.Image":
         """The image as RGB; of a video, its first frame."""
         from PIL import Image
 
-        return Image.fromarray(self.array() if self.kind == "image" else self.array()[0])
+        return Image.fromarray(self.still())
+
+    def still(self) -> "np.ndarray[Any, np.dtype[np.uint8]]":
+        """uint8 RGB (H, W, 3) of the image, or of a video's first frame, which alone is decoded."""
+        return self.array() if self.kind == "image" else self.frames_at([0])[0]
 
     def array(self) -> "np.ndarray[Any, np.dtype[np.uint8]]":
-        """uint8 RGB, (H, W, 3) or (T, H, W, 3)."""
+        """uint8 RGB, (H, W, 3) or (T, H, W, 3) with all frames.
+
+        Raises:
+            Unscorable: damage, or more pixels or frames than `Limits` has: they are never dropped.
+        """
         if not isinstance(self.source, Path | bytes):
-            return _as_rgb(self._array(), self.kind)
-        if self._is_stream():
-            return _decode_stream(self._encoded())
+            return _as_rgb(self._array(), self.kind, not _is_tensor(self.source))
+        if self.kind == "video":
+            return self.frames_at(range(self.frames))
         with self._opened() as picture:
-            _checked_size(picture.height, picture.width)
-            if self.kind == "image":
-                return _rgb(picture)
-            frames: list[Any] = []
-            for index in range(min(getattr(picture, "n_frames", 1), errors.MAX_FRAMES)):
-                _checked_clip(index + 1, picture.height, picture.width)
-                picture.seek(index)
-                frames.append(_rgb(picture))
-            return np.stack(frames)
+            return stills.rgb(picture)
+
+    def frames_at(self, numbers: Sequence[int]) -> "np.ndarray[Any, np.dtype[np.uint8]]":
+        """uint8 RGB (T, H, W, 3) of a video's frames of these numbers; no other takes memory.
+
+        Raises:
+            Unscorable: damage, or more frames or pixels at once than `Limits` has.
+        """
+        if not isinstance(self.source, Path | bytes):
+            return self.array()[list(numbers)]
+        (height, width), most = self.size, limits()
+        if len(numbers) > most.frames:
+            raise Unscorable(f"{len(numbers)} frames at once are more than the limit of {most.frames}")
+        if len(numbers) * height * width > most.clip_pixels:
+            raise Unscorable(
+                f"{len(numbers)} frames of {width} x {height} are above the limit of {most.clip_pixels} pixels"
+            )
+        data = self._encoded()
+        if stills.is_picture(data[:16]):
+            with stills.opened(data, repr(self)) as picture:
+                return stills.frames(picture, numbers)
+        try:
+            return streams.frames(data, numbers, self.size)
+        except (
+            streams.Shorter
+        ):  # the index counts frames that cannot be shown, as after a cut without decoding
+            found = streams.timeline(data, counted=True)
+            self.__dict__["timeline"] = found if self.given_fps is None else self._at(found, self.given_fps)
+            return streams.frames(data, [min(number, found.frames - 1) for number in numbers], found.size)
 
     def pixels(self) -> "torch.Tensor":
         """uint8 tensor, CHW or TCHW; a tensor's on its own device, and itself when it is uint8 with three
@@ -184,37 +265,10 @@ class Media:
     def _encoded(self) -> bytes:
         if isinstance(self.source, bytes):
             return self.source
-        try:
-            return bytes(self.source.read_bytes())
-        except FileNotFoundError:
-            raise Unscorable(f"no file at {self.source}", "missing") from None
-        except OSError as error:
-            raise Unscorable(f"cannot read {str(self.source)[:200]}: {error.strerror}") from None
+        return read_regular(self.source, limits().file_bytes)
 
-    def _is_stream(self) -> bool:
-        """True where the bytes are a video container rather than something Pillow opens."""
-        if self.kind != "video":
-            return False
-        head = self._encoded()[:16]
-        return not head.startswith((b"GIF8", b"\x89PNG")) and head[8:12] != b"WEBP"
-
-    @contextmanager
-    def _opened(self) -> "Iterator[Image.Image]":
-        import warnings
-
-        from PIL import Image, UnidentifiedImageError
-
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                with Image.open(io.BytesIO(self._encoded())) as picture:
-                    yield picture
-        except UnidentifiedImageError:
-            raise Unscorable(f"{self!r} is not an image Pillow can read") from None
-        except (Unscorable, MemoryError):
-            raise
-        except Exception as error:  # a decoder may raise anything on damaged bytes, struct.error for one
-            raise Unscorable(f"{self!r} is broken: {error or type(error).__name__}") from None
+    def _opened(self) -> "AbstractContextManager[Image.Image]":
+        return stills.opened(self._encoded(), repr(self))
 
     @cached_property
     def _stack(self) -> "np.ndarray[Any, Any]":
@@ -234,9 +288,11 @@ class Media:
             if moved.dtype.is_floating_point:
                 moved = moved.float()
             array = np.asarray(moved.numpy())
-            return np.moveaxis(array, -3, -1) if array.ndim >= 3 else array
+            checked_layout(array.shape, self.kind, channels_last=False)
+            channels = array.ndim == (3 if self.kind == "image" else 4)
+            return np.moveaxis(array, -3, -1) if channels else array
         if hasattr(source, "getexif"):
-            return _rgb(cast("Image.Image", source))
+            return stills.rgb(cast("Image.Image", source))
         if isinstance(source, list | tuple) and self.kind == "video" and source:
             return self._stack
         if isinstance(source, Unscorable):
@@ -248,45 +304,16 @@ def _is_tensor(source: Any) -> "TypeGuard[torch.Tensor]":
     return hasattr(source, "detach")  # torch may not be imported
 
 
-def _may_be_rotated(picture: "Image.Image") -> bool:
-    """False where the bytes alone rule a rotation out: to look for one Pillow decodes the whole of a PNG."""
-    data = cast(Any, picture).fp.getvalue()
-    return picture.format != "PNG" or any(mark in data for mark in PNG_EXIF)
-
-
-def _checked_size(height: int, width: int) -> tuple[int, int]:
-    if height * width > errors.MAX_PIXELS:
-        raise Unscorable(f"{width} x {height} pixels are more than the limit of {errors.MAX_PIXELS}")
-    if height < 1 or width < 1:
-        raise Unscorable(f"{width} x {height} pixels: the picture is empty")
-    return height, width
-
-
-def _checked_clip(frames: int, height: int, width: int) -> None:
-    if frames * height * width > errors.MAX_CLIP_PIXELS:
-        raise Unscorable(f"{frames} frames of {width} x {height} are above {errors.MAX_CLIP_PIXELS} pixels")
-
-
-def _rgb(picture: "Image.Image") -> "np.ndarray[Any, np.dtype[np.uint8]]":
-    from PIL import Image, ImageOps
-
-    upright = ImageOps.exif_transpose(picture)
-    if upright.mode.startswith("I;16"):
-        upright = Image.fromarray((np.asarray(upright) // 257).astype(np.uint8))
-    if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
-        over = upright.convert("RGBA")
-        upright = Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)
-    return np.asarray(upright.convert("RGB"))
-
-
-def _as_rgb(array: "np.ndarray[Any, Any]", kind: str) -> "np.ndarray[Any, np.dtype[np.uint8]]":
+def _as_rgb(
+    array: "np.ndarray[Any, Any]", kind: str, channels_last: bool
+) -> "np.ndarray[Any, np.dtype[np.uint8]]":
     dims = 3 if kind == "image" else 4
+    if channels_last:
+        checked_layout(array.shape, kind, channels_last=True)
     if array.ndim == dims - 1:
         array = array[..., None]
-    if array.ndim != dims or array.shape[-1] not in (1, 3, 4):
-        raise Unscorable(f"shape {array.shape} is no {kind}: expected 1, 3 or 4 channels")
-    if array.size == 0 or math.prod(array.shape[-3:-1]) > errors.MAX_PIXELS:
-        raise Unscorable(f"shape {array.shape}: empty, or above {errors.MAX_PIXELS} pixels")
+    if array.size == 0 or math.prod(array.shape[-3:-1]) > limits().pixels:
+        raise Unscorable(f"shape {array.shape}: empty, or above {limits().pixels} pixels")
     if array.dtype != np.uint8:
         if not np.issubdtype(array.dtype, np.floating):
             raise Unscorable(f"pixels of type {array.dtype}: expected uint8 or floats in [0, 1]")
@@ -299,37 +326,3 @@ def _as_rgb(array: "np.ndarray[Any, Any]", kind: str) -> "np.ndarray[Any, np.dty
         alpha = array[..., 3:].astype(np.float32) / 255
         array = np.rint(array[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
     return np.repeat(array, 3, axis=-1) if array.shape[-1] == 1 else array
-
-
-def _stream_facts(data: bytes) -> tuple[int, float | None, int, int]:
-    """(frames or 0, frames per second, height, width) of a video container, without decoding it."""
-    import av
-
-    try:
-        with av.open(io.BytesIO(data), mode="r") as container:
-            stream = container.streams.video[0]
-            rate = stream.average_rate
-            return stream.frames, float(rate) if rate else None, stream.height, stream.width
-    except (av.error.FFmpegError, IndexError, ValueError) as error:
-        raise Unscorable(f"the video cannot be decoded: {error}") from None
-
-
-def _decode_stream(data: bytes) -> "np.ndarray[Any, np.dtype[np.uint8]]":
-    import av
-
-    try:
-        with av.open(io.BytesIO(data), mode="r") as container:
-            frames: list[Any] = []
-            for frame in container.decode(video=0):
-                _checked_size(frame.height, frame.width)
-                _checked_clip(len(frames) + 1, frame.height, frame.width)
-                frames.append(frame.to_ndarray(format="rgb24"))
-                if len(frames) == errors.MAX_FRAMES:
-                    break
-    except Unscorable:
-        raise
-    except (av.error.FFmpegError, IndexError, ValueError) as error:
-        raise Unscorable(f"the video cannot be decoded: {error}") from None
-    if not frames:
-        raise Unscorable("the video has no frames")
-    return np.stack(frames)

@@ -11,6 +11,7 @@ import torch
 
 from . import errors
 from .errors import Unscorable
+from .limits import checked_layout, limits
 
 CHUNK = 1 << 22
 """Words hashed at once: 32 MB, which bounds the scratch memory."""
@@ -82,12 +83,11 @@ def _mixed(x: torch.Tensor) -> torch.Tensor:
 
 def _with_channels(pixels: torch.Tensor, kind: str) -> torch.Tensor:
     dims = 3 if kind == "image" else 4
+    checked_layout(tuple(pixels.shape), kind, channels_last=False)
     if pixels.ndim == dims - 1:
         pixels = pixels.unsqueeze(-3)
-    if pixels.ndim != dims or pixels.shape[-3] not in (1, 3, 4):
-        raise Unscorable(f"shape {tuple(pixels.shape)} is no {kind}: expected 1, 3 or 4 channels")
-    if pixels.numel() == 0 or math.prod(pixels.shape[-2:]) > errors.MAX_PIXELS:
-        raise Unscorable(f"shape {tuple(pixels.shape)}: empty, or above {errors.MAX_PIXELS} pixels")
+    if pixels.numel() == 0 or math.prod(pixels.shape[-2:]) > limits().pixels:
+        raise Unscorable(f"shape {tuple(pixels.shape)}: empty, or above {limits().pixels} pixels")
     return pixels
 
 

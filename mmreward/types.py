@@ -4,14 +4,16 @@ Knows nothing of networks, batches or files' contents.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from .errors import STATUSES, Status
-from .media import Media
+from .media import Kind, Media
 
 Arity = Literal["point", "pair", "group"]
+FIELDS_OF_MEDIA: tuple[tuple[str, Kind], ...] = (("image", "image"), ("video", "video"))
+"""Fields of `Sample` that hold one picture or clip, and its kind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,15 +23,18 @@ class Sample:
     Args:
         id: names the row in results; must be unique within one run.
         prompt: what was asked for, or the question put to a model.
-        image: the picture to score.
-        video: the clip to score.
+        image: the picture to score: a `Media`, or a path, bytes, PIL image, array or tensor of which one is made.
+        video: the clip to score, in the same way.
         response: text a model wrote.
-        inputs: condition, reference or question media.
+        inputs: condition, reference or question media, in the same way.
         steps: a trajectory (observation, action, thought), for robots, GUIs and step rewards.
         target: the ground truth; its form is stated by each reward that needs it.
         source: where the row comes from, for metrics by source.
         group: the GRPO group it belongs to.
         meta: anything else, handed through.
+
+    Raises:
+        ValueError: an image, video or input that is none, such as a number or another sample.
     """
 
     id: str = ""
@@ -43,6 +48,24 @@ class Sample:
     source: str = ""
     group: str | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Media of the sources that were given in their place.
+
+        Raises:
+            ValueError: what is no picture or clip, with the field's name.
+        """
+        for name, kind in FIELDS_OF_MEDIA:
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, Media):
+                object.__setattr__(self, name, Media.of(value, kind, name))
+        if isinstance(self.inputs, str | bytes | Media) or not isinstance(self.inputs, Iterable):
+            raise ValueError(f"inputs is {type(self.inputs).__name__}, not a list of pictures")
+        if not all(isinstance(value, Media) for value in self.inputs):
+            inputs = tuple(Media.of(value, "image", f"inputs[{n}]") for n, value in enumerate(self.inputs))
+            object.__setattr__(self, "inputs", inputs)
+        elif not isinstance(self.inputs, tuple):
+            object.__setattr__(self, "inputs", tuple(self.inputs))
 
     @property
     def shown(self) -> Media | None:

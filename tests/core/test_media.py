@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmreward import Media, Unscorable, errors
+from mmreward import Media, Unscorable
 
 rng = np.random.default_rng(0)
 PIXELS = rng.integers(0, 256, (6, 10, 3), dtype=np.uint8)
@@ -168,7 +168,7 @@ def test_a_decompression_bomb_is_refused_from_its_header():
 
 
 def test_a_picture_just_above_the_limit_is_refused(monkeypatch):
-    monkeypatch.setattr(errors, "MAX_PIXELS", 59)
+    monkeypatch.setenv("MMREWARD_MAX_PIXELS", "59")
     for source in (encoded(PIXELS), PIXELS):
         assert "59" in str(refused(source))
         assert refused(source, look=lambda media: media.size)
@@ -279,7 +279,7 @@ def test_broken_clips_are_refused(data):
 
 
 def test_a_clip_that_would_fill_the_memory_is_refused(monkeypatch):
-    monkeypatch.setattr(errors, "MAX_CLIP_PIXELS", 100)
+    monkeypatch.setenv("MMREWARD_MAX_CLIP_PIXELS", "100")
     frames = [Image.new("RGB", (8, 4), (index * 80,) * 3) for index in range(10)]
     gif = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
     assert "100" in str(refused(gif, "video"))

@@ -1,0 +1,248 @@
+"""Pictures and animations that Pillow decodes: a closed list of formats, upright, over white, in RGB.
+
+Formats whose reader starts another program (PostScript) or follows references are not opened, whatever a
+file's name says.
+"""
+
+import io
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import TOLERANCE, Unscorable
+from .limits import checked_size, limits
+from .streams import Timeline, timeline_of
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "ICO")
+"""Pillow's names of the formats that are opened. An MPO of a phone counts as JPEG, an APNG as PNG."""
+SUFFIXES = (
+    *(".png", ".apng", ".jpg", ".jpeg", ".jfif", ".jpe", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
+    *(".avif", ".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".ico"),
+)
+"""Endings of these formats' files."""
+SIGNATURES = (
+    *(b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\0\0\1\0"),
+    *(b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51", b"P1", b"P2", b"P3", b"P4", b"P5", b"P6"),
+)
+OTHERS = {
+    b"%!PS": "PostScript, which is not opened",
+    b"\xc5\xd0\xd3\xc6": "PostScript, which is not opened",
+    b"%PDF": "a PDF",
+    b"version https://git-lfs": "a Git LFS pointer: run `git lfs pull`",
+    b"<": "HTML, XML or SVG text",
+    b"PK": "a ZIP archive",
+    b"\x1f\x8b": "compressed with gzip",
+    b"8BPS": "a Photoshop document",
+    b"\x1aE\xdf\xa3": "a clip (Matroska or WebM): give it as video",
+}
+"""What a file that is no picture is, by its first bytes."""
+PNG_EXIF = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
+"""One of these is in a PNG that says how it is rotated."""
+STRIP = 1 << 22
+"""Pixels converted at once, which bounds the scratch memory."""
+SHORTEST, USUAL = 11, 100
+"""Milliseconds: a frame of an animation that asks for less than the first is shown for the second, in browsers."""
+
+
+def is_picture(head: bytes) -> bool:
+    """True where the first 16 bytes of a file are those of a picture or animation, not of a video container."""
+    return head.startswith(SIGNATURES) or head[8:12] == b"WEBP" or head[4:12] in (b"ftypavif", b"ftypavis")
+
+
+def kind_of(data: bytes) -> str:
+    """What a file that cannot be opened is, in words; empty where that is not known."""
+    if not data:
+        return "empty"
+    head = data[:64].lstrip(b"\xef\xbb\xbf \r\n\t")
+    if data[4:8] == b"ftyp" and not is_picture(data[:16]):
+        return "HEIC" if data[8:11] in (b"hei", b"hev", b"mif") else "a clip (MP4 or MOV): give it as video"
+    return next((what for start, what in OTHERS.items() if head.startswith(start)), "")
+
+
+@contextmanager
+def opened(data: bytes, name: str) -> "Iterator[Image.Image]":
+    """The picture in these bytes, not decoded yet. `name` stands for it in messages.
+
+    Raises:
+        Unscorable: no picture of a format in `FORMATS`, or a damaged one, also inside the block.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore", UserWarning)  # of EXIF that is damaged, and then left alone
+            with Image.open(io.BytesIO(data), formats=_formats()) as picture:
+                yield picture
+    except UnidentifiedImageError:
+        known = kind_of(data)
+        damaged = "a damaged picture" if is_picture(data[:16]) else "not an image Pillow can read"
+        raise Unscorable(f"{name} is {known or damaged}") from None
+    except (Unscorable, MemoryError):
+        raise
+    except Exception as error:  # a decoder may raise anything on damaged bytes, struct.error for one
+        raise Unscorable(f"{name} is broken: {error or type(error).__name__}") from None
+
+
+def _formats() -> tuple[str, ...]:
+    from PIL import Image
+
+    if not set(FORMATS) <= Image.OPEN.keys():
+        Image.init()  # a build may lack some
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def upright_size(picture: "Image.Image") -> tuple[int, int]:
+    """(height, width) after rotation, from the header alone.
+
+    Raises:
+        Unscorable: as `checked_size`.
+    """
+    width, height = picture.size
+    checked_size(height, width)
+    return (width, height) if _orientation(picture) >= 5 else (height, width)
+
+
+def _orientation(picture: "Image.Image") -> int:
+    """EXIF's orientation, 1 to 8; 1 where EXIF is absent, garbage, or says something else."""
+    if picture.format == "TIFF":  # Pillow turns it itself, its size too
+        return 1
+    file = getattr(picture, "fp", None)
+    if picture.format == "PNG" and isinstance(file, io.BytesIO):
+        data = file.getvalue()
+        if not any(mark in data for mark in PNG_EXIF):  # to look for one Pillow decodes the whole of a PNG
+            return 1
+    try:
+        value = picture.getexif().get(0x0112)
+        return int(value) if value in range(1, 9) else 1
+    except (OSError, MemoryError):  # of the pixels, which Pillow may decode on the way
+        raise
+    except Exception:  # garbage in the place of EXIF may raise anything, and the picture is good all the same
+        return 1
+
+
+def rgb(picture: "Image.Image") -> "np.ndarray[Any, np.dtype[np.uint8]]":
+    """uint8 RGB (H, W, 3), upright: alpha over white; 16 bits and floats in [0, 1] scaled to 8 bits.
+
+    Raises:
+        Unscorable: too large, or numbers whose full scale nothing says.
+    """
+    checked_size(picture.height, picture.width)
+    turned = _turned(picture)
+    scale = _full_scale(turned, picture.format)
+    width, height = turned.size
+    pixels = np.empty((height, width, 3), np.uint8)
+    rows = max(1, STRIP // width)
+    for top in range(0, height, rows):
+        strip = turned.crop((0, top, width, min(height, top + rows))) if rows < height else turned
+        pixels[top : top + rows] = _strip(strip, scale)
+    return pixels
+
+
+def _turned(picture: "Image.Image") -> "Image.Image":
+    from PIL import Image
+
+    turn = Image.Transpose
+    turns = {
+        2: turn.FLIP_LEFT_RIGHT,
+        3: turn.ROTATE_180,
+        4: turn.FLIP_TOP_BOTTOM,
+        5: turn.TRANSPOSE,
+        6: turn.ROTATE_270,
+        7: turn.TRANSVERSE,
+        8: turn.ROTATE_90,
+    }
+    orientation = _orientation(picture)
+    return picture.transpose(turns[orientation]) if orientation > 1 else picture
+
+
+def _full_scale(picture: "Image.Image", form: str | None) -> float:
+    """White in a mode that Pillow itself would clip instead of scaling; 0 for modes it converts."""
+    if picture.mode.startswith("I;16"):
+        return 65535.0
+    if picture.mode == "I":
+        if form not in ("PNG", "PPM", "JPEG2000"):  # which have 16 bits at most
+            raise Unscorable(
+                "pixels are 32-bit integers, of which nothing says what is white: save 8 or 16 bits"
+            )
+        return 65535.0
+    if picture.mode == "F":
+        low, high = (float(end) for end in picture.getextrema())  # type: ignore[arg-type]
+        if not (low >= -TOLERANCE and high <= 1 + TOLERANCE):  # NaN fails both
+            raise Unscorable(f"float pixels span {low:.3g} to {high:.3g}: expected [0, 1]")
+        return 1.0
+    return 0.0
+
+
+def _strip(picture: "Image.Image", scale: float) -> "np.ndarray[Any, np.dtype[np.uint8]]":
+    from PIL import Image
+
+    if scale:
+        values = np.asarray(picture)
+        if scale == 1.0 and not np.isfinite(values).all():
+            raise Unscorable("the pixels contain NaN or infinity")
+        grey = np.rint(values.clip(0, 1) * 255) if scale == 1.0 else values.clip(0, 65535) // 257
+        grey = grey.astype(np.uint8)
+        clear = picture.info.get("transparency")
+        if isinstance(clear, int):
+            grey = np.where(values == clear, np.uint8(255), grey)
+        return np.repeat(grey[..., None], 3, axis=-1)
+    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
+        over = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)
+    return np.asarray(picture.convert("RGB"))
+
+
+# --- animations -----------------------------------------------------------------------------------
+
+
+def timeline(picture: "Image.Image") -> Timeline:
+    """When each frame is shown. The pages of a TIFF are frames without times.
+
+    Raises:
+        Unscorable: more frames than `Limits.clip_frames`, or a damaged one.
+    """
+    size = upright_size(picture)
+    count = getattr(picture, "n_frames", 1)
+    if count > limits().clip_frames:
+        raise Unscorable(f"{count} frames are more than the limit of {limits().clip_frames}")
+    if count == 1 or picture.format in ("TIFF", "JPEG", "MPO", "ICO"):
+        return Timeline(size, count, (0.0,) if count == 1 else None, None)
+    starts, clock = [], 0.0  # in milliseconds
+    for index in range(_first(picture), count):
+        picture.seek(index)
+        if picture.format in ("WEBP", "AVIF"):
+            picture.load()  # which is when Pillow reads the duration
+        starts.append(clock)
+        shown = float(picture.info.get("duration") or 0)
+        clock += shown if shown >= SHORTEST else USUAL
+    return timeline_of(size, [start / 1000 for start in starts], 1000 * len(starts) / clock)
+
+
+def frames(picture: "Image.Image", wanted: Sequence[int]) -> "np.ndarray[Any, np.dtype[np.uint8]]":
+    """The frames of these numbers, uint8 (T, H, W, 3), in that order.
+
+    Raises:
+        Unscorable: a damaged frame, or pages of different sizes.
+    """
+    height, width = upright_size(picture)
+    found = np.empty((len(wanted), height, width, 3), np.uint8)
+    first = _first(picture)
+    for place in sorted(range(len(wanted)), key=lambda place: wanted[place]):
+        picture.seek(first + wanted[place])
+        frame = rgb(picture)
+        if frame.shape != found.shape[1:]:
+            raise Unscorable(f"the frames have different sizes: {frame.shape[:2]} and {(height, width)}")
+        found[place] = frame
+    return found
+
+
+def _first(picture: "Image.Image") -> int:
+    """Number of an animation's first frame: an APNG may begin with a picture for readers without animation."""
+    return int(picture.format == "PNG" and bool(picture.info.get("default_image")))

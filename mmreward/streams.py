@@ -1,0 +1,237 @@
+"""Video containers through PyAV: when each frame is shown, and the frames that are looked at, upright.
+
+A clip is decoded frame by frame, and only the wanted frames become RGB, so that memory follows what is looked
+at and not the clip's length. The display matrix of a phone's clip and pixels that are not square are applied.
+"""
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .errors import Unscorable
+from .limits import checked_size, limits
+
+CONTAINERS = ("mov", "matroska", "webm", "avi", "mpegts", "mpeg", "flv", "asf", "ogg", "ivf", "m4v")
+"""Demuxers that are used. Playlists and lists of files, which name other files and hosts, are none of them."""
+SUFFIXES = (
+    *(".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".3gp"),
+    *(".flv", ".wmv", ".ogv", ".ivf"),
+)
+"""Endings of these containers' files."""
+ONE_EACH = ("h264", "hevc", "vp9", "av1", "libdav1d", "libaom-av1", "mpeg4", "prores", "mjpeg")
+"""Codecs of which every packet in MP4 or Matroska is one frame that is shown."""
+
+
+class Timeline(NamedTuple):
+    """Frames of a clip and when they are shown.
+
+    `times` are seconds from the first frame's; None where nothing says. `fps` is the rate, of a clip of varying
+    rate its mean; None for a single frame.
+    """
+
+    size: tuple[int, int]
+    frames: int
+    times: tuple[float, ...] | None
+    fps: float | None
+
+    @property
+    def even(self) -> bool:
+        """True where frame n is shown at n / fps, within a quarter of a frame."""
+        return self.times is None or self.fps is None or _even(self.times, self.fps)
+
+
+def timeline_of(size: tuple[int, int], times: Sequence[float], rate: float | None) -> Timeline:
+    """Timeline of frames at these seconds; `rate` is what the file says, which is believed where it fits."""
+    start = times[0] if times else 0.0
+    shown = tuple(time - start for time in times)
+    if len(shown) < 2 or shown[-1] <= 0:
+        return Timeline(size, len(shown), shown, rate if len(shown) < 2 else None)
+    mean = (len(shown) - 1) / shown[-1]
+    return Timeline(size, len(shown), shown, rate if rate and _even(shown, rate) else mean)
+
+
+def _even(times: Sequence[float], rate: float) -> bool:
+    slack = 0.25 / rate + 1e-3
+    return all(abs(time - number / rate) <= slack for number, time in enumerate(times))
+
+
+class Shorter(Exception):  # noqa: N818 - reads as what it says at the raise
+    """Raised where fewer frames could be decoded than the container's index names."""
+
+
+def timeline(data: bytes, *, counted: bool = False) -> Timeline:
+    """Size and times of all frames, without decoding more than the first where the container's index will do.
+
+    Args:
+        data: the whole file.
+        counted: decode all frames to count them, whatever the index says.
+
+    Raises:
+        Unscorable: damage, no pictures in it, or more frames than `Limits.clip_frames`.
+    """
+    with _opened(data) as (container, stream):
+        rate = float(stream.average_rate) if stream.average_rate else None
+        indexed = container.format.name.startswith(("mov", "matroska"))
+        trusted = indexed and stream.codec_context.name in ONE_EACH and not counted
+        size, times = (0, 0), []
+        for number, frame in enumerate(_decoded(container, stream)):
+            _few(number + 1)
+            size = size if number else _upright_size(stream, frame)
+            times.append(frame.time if frame.time is not None else number / (rate or 1.0))
+            if trusted:
+                break
+    if not times:
+        raise Unscorable("the video has no frames")
+    if trusted:
+        times = _packet_times(data) or times
+    return timeline_of(size, sorted(times), rate)
+
+
+def frames(
+    data: bytes, wanted: Sequence[int], size: tuple[int, int]
+) -> "np.ndarray[Any, np.dtype[np.uint8]]":
+    """The frames of these numbers, uint8 RGB (T, H, W, 3), upright, in that order.
+
+    Args:
+        data: the whole file.
+        wanted: numbers of frames in the order in which they are shown; one may come twice.
+        size: (height, width) from `timeline`.
+
+    Raises:
+        Unscorable: damage up to the last wanted frame, or a size that changes within the clip.
+        Shorter: the clip ends before the last wanted frame.
+    """
+    found = np.empty((len(wanted), *size, 3), np.uint8)
+    places: dict[int, list[int]] = {}
+    for place, number in enumerate(wanted):
+        places.setdefault(number, []).append(place)
+    left = set(places)
+    with _opened(data) as (container, stream):
+        for number, frame in enumerate(_decoded(container, stream)):
+            if number in left:
+                left.discard(number)
+                picture = _upright(stream, frame)
+                if picture.shape[:2] != size:
+                    raise Unscorable(f"the frames have different sizes: {picture.shape[:2]} and {size}")
+                found[places[number]] = picture
+            if not left:
+                return found
+    raise Shorter
+
+
+@contextmanager
+def _opened(data: bytes) -> Iterator[tuple[Any, Any]]:
+    """The container and its first stream of pictures."""
+    import av
+
+    def refused(url: str, *_: Any) -> Any:
+        raise Unscorable(f"the video names another file, {url[:80]!r}, which is not opened")
+
+    options = {"format_whitelist": ",".join(CONTAINERS)}
+    try:
+        with av.open(
+            io.BytesIO(data), mode="r", container_options=options, metadata_errors="ignore", io_open=refused
+        ) as container:
+            streams = [stream for stream in container.streams.video if not _is_cover(stream)]
+            if not streams:
+                sound = " only sound" if container.streams.audio else " no pictures"
+                raise Unscorable(f"the video cannot be decoded: there is{sound} in it")
+            yield container, streams[0]
+    except (av.error.FFmpegError, IndexError, ValueError) as error:
+        if isinstance(error, Unscorable):
+            raise
+        from .stills import kind_of
+
+        known = kind_of(data)
+        why = (
+            "it is cut off or damaged" if known.startswith("a clip") else f"it is {known}" if known else error
+        )
+        raise Unscorable(f"the video cannot be decoded: {why}") from None
+
+
+def _is_cover(stream: Any) -> bool:
+    import av
+
+    return bool(stream.disposition & av.stream.Disposition.attached_pic)
+
+
+def _decoded(container: Any, stream: Any) -> Iterator[Any]:
+    """Frames in the order in which they are shown.
+
+    Raises:
+        Unscorable: a frame that the decoder had to make up in part, or a packet that is cut off.
+    """
+    number = 0
+    for packet in container.demux(stream):
+        if packet.is_corrupt:
+            raise Unscorable(f"the video is damaged after frame {number}: data is missing")
+        for frame in packet.decode():
+            if frame.is_corrupt:
+                raise Unscorable(f"the video is damaged: frame {number} could be decoded in part only")
+            checked_size(frame.height, frame.width)
+            yield frame
+            number += 1
+
+
+def _packet_times(data: bytes) -> list[float] | None:
+    """Seconds of all frames that are shown, from the packets; None where one does not say."""
+    times: list[float] = []
+    with _opened(data) as (container, stream):
+        for packet in container.demux(stream):
+            if packet.size and packet.is_corrupt:
+                raise Unscorable(f"the video is damaged after packet {len(times)}: data is missing")
+            if packet.size and not packet.is_discard:
+                if packet.pts is None:
+                    return None
+                times.append(float(packet.pts * packet.time_base))
+                _few(len(times))
+    return times
+
+
+def _few(count: int) -> None:
+    if count > limits().clip_frames:
+        raise Unscorable(f"the clip has more frames than the limit of {limits().clip_frames}")
+
+
+# --- upright frames -------------------------------------------------------------------------------
+
+
+def _matrix(frame: Any) -> tuple[float, float, float, float]:
+    """(a, b, c, d) of the display matrix: x' = ax + cy, y' = bx + dy; the identity where there is none."""
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return 1.0, 0.0, 0.0, 1.0
+    a, b, _, c, d = (float(value) for value in np.frombuffer(bytes(data), "<i4", 5))
+    return a, b, c, d
+
+
+def _shown_width(stream: Any, frame: Any) -> int:
+    """Width in square pixels."""
+    ratio = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
+    return max(1, round(frame.width * ratio)) if ratio and ratio > 0 else int(frame.width)
+
+
+def _upright_size(stream: Any, frame: Any) -> tuple[int, int]:
+    a, b, c, d = _matrix(frame)
+    height, width = checked_size(frame.height, _shown_width(stream, frame))
+    return (width, height) if abs(b) + abs(c) > abs(a) + abs(d) else (height, width)
+
+
+def _upright(stream: Any, frame: Any) -> "np.ndarray[Any, np.dtype[np.uint8]]":
+    _upright_size(stream, frame)  # which refuses one too large before it is made
+    width = _shown_width(stream, frame)
+    if width != frame.width:
+        pixels = frame.to_ndarray(format="rgb24", width=width, height=frame.height, interpolation="BICUBIC")
+    else:
+        pixels = frame.to_ndarray(format="rgb24")
+    a, b, c, d = _matrix(frame)
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        pixels = pixels.swapaxes(0, 1)
+        across, down = c, b
+    else:
+        across, down = a, d
+    pixels = pixels[:, ::-1] if across < 0 else pixels
+    return pixels[::-1] if down < 0 else pixels
