@@ -51,8 +51,8 @@ def read_regular(path: Path, most: int) -> bytes:
     """The bytes of a regular file, opened without waiting: a FIFO, a socket or a device is refused, not read.
 
     Raises:
-        Unscorable: "missing" where there is no such file; else no regular file, more than `most` bytes, or one
-            that cannot be read.
+        Unscorable: "missing" where there is no such file; else no regular file, one of more than `most` bytes,
+            or one that cannot be read.
     """
     name = str(path)[:200]
     try:

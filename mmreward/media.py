@@ -3,9 +3,9 @@ preprocessing.
 
 Rules, the same for every reward: rotation (EXIF, a clip's display matrix) and pixels that are not square are
 applied, alpha is laid over white, every other mode becomes RGB, 16 bits are scaled to 8. Float pixels are
-fractions of full scale and must lie in [0, 1]. Frames have the times that the file gives them. A damaged file
-raises `Unscorable`, also where a decoder would make pixels up. A tensor on a GPU stays there. `stills` decodes
-pictures and animations, `streams` video containers.
+fractions of full scale and must lie in [0, 1]. Frames have the times that the file gives them. A damaged
+file raises `Unscorable`, also where a decoder would make pixels up. A tensor on a GPU stays there. `stills`
+decodes pictures and animations, `streams` video containers.
 """
 
 import hashlib
@@ -44,8 +44,8 @@ class Media:
         fps: frames per second of a video, before what its file says; needed for an array of frames only.
 
     Raises:
-        ValueError: unknown kind, or frames per second that are no number above 0. Everything about the content
-            raises `Unscorable` when it is first looked at.
+        ValueError: unknown kind, or frames per second that are no number above 0. Everything about the
+            content raises `Unscorable` when it is first looked at.
     """
 
     def __init__(self, source: Any, kind: Kind = "image", *, fps: float | None = None) -> None:
@@ -59,7 +59,7 @@ class Media:
 
     @classmethod
     def of(cls, value: Any, kind: Kind = "image", name: str = "") -> "Media":
-        """Media of what stands for one: itself, a source, or {"bytes": ..., "path": ...} as `datasets` has it.
+        """Media of what stands for one: itself, a source, or {"bytes": ..., "path": ...} as in `datasets`.
 
         Args:
             value: see above.
@@ -83,8 +83,8 @@ class Media:
             return cls(value, kind)
         given = f"{value!r:.60}" if isinstance(value, int | float | Mapping | None) else type(value).__name__
         raise ValueError(
-            f"{name or kind} is {given}, not a path or a picture: give a path, bytes, a PIL image, an array, a "
-            'tensor or {"bytes": ...}'
+            f"{name or kind} is {given}, not a path or a picture: give a path, bytes, a PIL image, an array, "
+            'a tensor or {"bytes": ...}'
         )
 
     def __repr__(self) -> str:
@@ -172,8 +172,8 @@ class Media:
 
     @property
     def fps(self) -> float | None:
-        """Frames per second of a video: as given, else as the file says, of a varying rate the mean; None where
-        nothing does."""
+        """Frames per second of a video: as given, else as the file says, of a varying rate the mean; None
+        where nothing does."""
         known = self.given_fps is not None or not isinstance(self.source, Path | bytes)
         return self.given_fps if self.kind == "image" or known else self.timeline.fps
 
@@ -222,9 +222,8 @@ class Media:
         if len(numbers) > most.frames:
             raise Unscorable(f"{len(numbers)} frames at once are more than the limit of {most.frames}")
         if len(numbers) * height * width > most.clip_pixels:
-            raise Unscorable(
-                f"{len(numbers)} frames of {width} x {height} are above the limit of {most.clip_pixels} pixels"
-            )
+            size = f"{len(numbers)} frames of {width} x {height}"
+            raise Unscorable(f"{size} at once are above the limit of {most.clip_pixels} pixels")
         data = self._encoded()
         if stills.is_picture(data[:16]):
             with stills.opened(data, repr(self)) as picture:

@@ -47,11 +47,11 @@ PNG_EXIF = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
 STRIP = 1 << 22
 """Pixels converted at once, which bounds the scratch memory."""
 SHORTEST, USUAL = 11, 100
-"""Milliseconds: a frame of an animation that asks for less than the first is shown for the second, in browsers."""
+"""Milliseconds: browsers show a frame that asks for less than the first for the second."""
 
 
 def is_picture(head: bytes) -> bool:
-    """True where the first 16 bytes of a file are those of a picture or animation, not of a video container."""
+    """True where a file that begins so (16 bytes) is a picture or animation, no video container."""
     return head.startswith(SIGNATURES) or head[8:12] == b"WEBP" or head[4:12] in (b"ftypavif", b"ftypavis")
 
 
@@ -120,7 +120,7 @@ def _orientation(picture: "Image.Image") -> int:
             return 1
     try:
         value = picture.getexif().get(0x0112)
-        return int(value) if value in range(1, 9) else 1
+        return int(value) if value is not None and value in range(1, 9) else 1
     except (OSError, MemoryError):  # of the pixels, which Pillow may decode on the way
         raise
     except Exception:  # garbage in the place of EXIF may raise anything, and the picture is good all the same
@@ -244,5 +244,5 @@ def frames(picture: "Image.Image", wanted: Sequence[int]) -> "np.ndarray[Any, np
 
 
 def _first(picture: "Image.Image") -> int:
-    """Number of an animation's first frame: an APNG may begin with a picture for readers without animation."""
+    """Number of the first frame: an APNG may begin with a picture for readers without animation."""
     return int(picture.format == "PNG" and bool(picture.info.get("default_image")))

@@ -15,7 +15,7 @@ from .errors import Unscorable
 from .limits import checked_size, limits
 
 CONTAINERS = ("mov", "matroska", "webm", "avi", "mpegts", "mpeg", "flv", "asf", "ogg", "ivf", "m4v")
-"""Demuxers that are used. Playlists and lists of files, which name other files and hosts, are none of them."""
+"""Demuxers that are used. Playlists, which name other files and hosts, are none of them."""
 SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".3gp"),
     *(".flv", ".wmv", ".ogv", ".ivf"),
@@ -28,8 +28,8 @@ ONE_EACH = ("h264", "hevc", "vp9", "av1", "libdav1d", "libaom-av1", "mpeg4", "pr
 class Timeline(NamedTuple):
     """Frames of a clip and when they are shown.
 
-    `times` are seconds from the first frame's; None where nothing says. `fps` is the rate, of a clip of varying
-    rate its mean; None for a single frame.
+    `times` are seconds from the first frame's; None where nothing says. `fps` is the rate, of a clip of
+    varying rate its mean; None where nothing says.
     """
 
     size: tuple[int, int]
@@ -233,5 +233,5 @@ def _upright(stream: Any, frame: Any) -> "np.ndarray[Any, np.dtype[np.uint8]]":
         across, down = c, b
     else:
         across, down = a, d
-    pixels = pixels[:, ::-1] if across < 0 else pixels
-    return pixels[::-1] if down < 0 else pixels
+    upright: np.ndarray[Any, np.dtype[np.uint8]] = pixels[:, ::-1] if across < 0 else pixels
+    return upright[::-1] if down < 0 else upright

@@ -23,7 +23,7 @@ class Sample:
     Args:
         id: names the row in results; must be unique within one run.
         prompt: what was asked for, or the question put to a model.
-        image: the picture to score: a `Media`, or a path, bytes, PIL image, array or tensor of which one is made.
+        image: the picture to score: a `Media`, or a path, bytes, PIL image, array or tensor to make one of.
         video: the clip to score, in the same way.
         response: text a model wrote.
         inputs: condition, reference or question media, in the same way.
