@@ -11,9 +11,9 @@ decodes pictures and animations, `streams` video containers.
 import hashlib
 import io
 import math
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
-from functools import cached_property
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeGuard, cast
 
@@ -21,8 +21,8 @@ import numpy as np
 
 from . import errors, stills, streams
 from .errors import Unscorable
-from .files import read_regular
 from .limits import checked_layout, checked_size, limits
+from .reading import aside, read_regular
 from .streams import Timeline
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ class Media:
             raise Unscorable(f"{len(numbers)} frames at once are more than the limit of {most.frames}")
         if len(numbers) * height * width > most.clip_pixels:
             size = f"{len(numbers)} frames of {width} x {height}"
-            raise Unscorable(f"{size} at once are above the limit of {most.clip_pixels} pixels")
+            raise Unscorable(f"{size} at once are above the limit of {most.clip_pixels} pixels: use fewer")
         data = self._encoded()
         if stills.is_picture(data[:16]):
             with stills.opened(data, repr(self)) as picture:
@@ -297,6 +297,29 @@ class Media:
         if isinstance(source, Unscorable):
             raise Unscorable(str(source), source.status)
         raise Unscorable(f"{type(source).__name__} is not a path, bytes, PIL image, array or tensor")
+
+
+SMALL = 1 << 20
+"""Bytes in memory that are hashed at once rather than on another thread: a millisecond."""
+
+
+async def examined(medias: Iterable[Media]) -> None:
+    """Have files read, hashed and measured on worker threads, so that `key` and `size` are known on the loop.
+
+    What cannot be read is left for the reward that looks at it, and raises there.
+    """
+    for media in medias:
+        source = media.source
+        slow = isinstance(source, Path) or (
+            isinstance(source, bytes) and (media.kind == "video" or len(source) > SMALL)
+        )
+        if slow and not {"key", "size"} <= media.__dict__.keys():
+            await aside(partial(_examine, media))
+
+
+def _examine(media: Media) -> None:
+    with suppress(Unscorable):
+        _ = media.size, media.key
 
 
 def _is_tensor(source: Any) -> "TypeGuard[torch.Tensor]":

@@ -21,7 +21,7 @@ from functools import cache, cached_property
 from importlib.metadata import entry_points, version
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .errors import nearest
+from .errors import TOLERANCE, nearest
 from .types import Arity, RewardInfo, Sample
 
 if TYPE_CHECKING:
@@ -83,7 +83,8 @@ class Reward:
         """Differentiable scores: float pixels (N, 3, H, W) in [0, 1] and N prompts -> tensor (N,).
 
         Raises:
-            ValueError: this reward cannot be differentiated, or the shapes disagree.
+            ValueError: this reward cannot be differentiated, the shapes disagree, or pixels lie outside
+                [0, 1], such as those of a VAE in [-1, 1] or of a file in 0 to 255.
         """
         if self.tensor_fn is None:
             raise ValueError(
@@ -94,6 +95,10 @@ class Reward:
             raise ValueError(
                 f"expected pixels (N, 3, H, W) and N prompts, got {tuple(pixels.shape)} and {len(prompts)}"
             )
+        low, high = (float(end) for end in pixels.detach().aminmax()) if pixels.numel() else (0.0, 1.0)
+        if low < -TOLERANCE or high > 1 + TOLERANCE:
+            fix = "divide by 255" if high > 2 else "pixels / 2 + 0.5 brings [-1, 1] to [0, 1]"
+            raise ValueError(f"pixels lie in [0, 1], not from {low:.3g} to {high:.3g}: {fix}")
         return self.tensor_fn(pixels, prompts)
 
     @cached_property

@@ -6,11 +6,13 @@ whole. Runs on the engine's loop, and knows nothing of networks or batches.
 
 import asyncio
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from statistics import fmean
+from typing import Any
 
 from .errors import Unscorable
+from .media import Media, examined
 from .registry import Reward
 from .types import Sample, Score, lacking, oversized, shortened
 
@@ -31,7 +33,12 @@ async def score_all(
     timeout: float | None = None,
     progress: Progress | None = None,
 ) -> dict[str, list[Score]]:
-    """Score every sample with every reward; see `Engine.score`."""
+    """Score every sample with every reward; see `Engine.score`.
+
+    Raises:
+        TypeError: a sample outside a list, or something else in the place of one.
+    """
+    _refuse_others(samples)
     scores: dict[str, list[Score | None]] = {name: [None] * len(samples) for name in rewards}
 
     def settle(name: str, index: int, score: Score) -> None:
@@ -55,6 +62,17 @@ async def score_all(
     done = {name: [score for score in column if score is not None] for name, column in scores.items()}
     assert all(len(column) == len(samples) for column in done.values()), "a score was lost"
     return done
+
+
+def _refuse_others(samples: Any) -> None:
+    if isinstance(samples, Sample):
+        raise TypeError("samples is one Sample: give a list, [sample]")
+    if isinstance(samples, str | bytes | Mapping):
+        raise TypeError(f"samples is {type(samples).__name__}: give a list of Sample")
+    for index, sample in enumerate(samples):
+        if not isinstance(sample, Sample):
+            fix = "make it Sample(**row)" if isinstance(sample, Mapping) else "make it a Sample"
+            raise TypeError(f"samples[{index}] is {type(sample).__name__}, not a Sample: {fix}")
 
 
 async def score_one(sample: Sample, reward: Reward) -> Score:
@@ -104,6 +122,7 @@ async def _attempt(reward: Reward, samples: list[Sample], timeout: float | None)
         return await _tournament(reward, samples, timeout)
     try:
         async with asyncio.timeout(timeout):
+            await examined(_looked_at(samples, reward))
             results: list[Score] = await reward(samples)
         if len(results) != len(samples):
             raise ValueError(f"{reward.info.name} returned {len(results)} scores for {len(samples)} samples")
@@ -148,9 +167,20 @@ async def _guarded(reward: Reward, samples: Sample | tuple[Sample, ...], timeout
     members = samples if isinstance(samples, tuple) else (samples,)
     try:
         async with asyncio.timeout(timeout):
+            await examined(_looked_at(members, reward))
             return checked(await reward(*members), reward)
     except (Exception, SystemExit) as error:  # becomes this row's status and note
         return failure(error, timeout)
+
+
+def _looked_at(samples: Iterable[Sample], reward: Reward) -> Iterator[Media]:
+    """Media that the reward says it needs."""
+    needs = reward.info.needs
+    for sample in samples:
+        shown = sample.shown if "shown" in needs else None
+        named = (getattr(sample, name) for name in ("image", "video") if name in needs)
+        inputs = sample.inputs if "inputs" in needs else ()
+        yield from (media for media in (shown, *named, *inputs) if media is not None)
 
 
 def failure(error: BaseException, timeout: float | None) -> Score:

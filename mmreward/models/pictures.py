@@ -135,5 +135,5 @@ def forget() -> None:
 
 def _decode(media: Media) -> torch.Tensor:
     # Channels stay last in memory, as the decoder wrote them: every kernel reads that at least as fast.
-    array = media.array() if media.kind == "image" else media.array()[0]
+    array = media.still()
     return torch.from_numpy(array.copy()).permute(2, 0, 1)

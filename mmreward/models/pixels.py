@@ -14,6 +14,8 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional as tv
 
+from .middles import WHOLE, resized_middle
+
 BACKENDS = ("tensor", "pil", "uint8")
 
 KERNELS = {
@@ -71,6 +73,10 @@ class Recipe:
             return target_h, max(1, int(target_h * width / height))
         return max(1, int(target_w * height / width)), target_w
 
+    def corner(self, height: int, width: int) -> tuple[int, int]:
+        """First row and column of the middle of a resized picture that is not smaller than the input."""
+        return round((height - self.size[0]) / 2), round((width - self.size[1]) / 2)
+
 
 class Group(NamedTuple):
     """Pictures of one shape, type and device as one tensor, and their rows in the batch."""
@@ -121,6 +127,9 @@ def resize(picture: torch.Tensor, recipe: Recipe, backend: str = "tensor") -> to
     Raises:
         ValueError: an unknown backend.
     """
+    if backend in BACKENDS and _is_long(recipe, *picture.shape[1:]):
+        middle = _middle_of(picture[None], recipe)[0]
+        return middle if backend == "tensor" else (middle * 255).round().to(torch.uint8)
     if backend == "pil":
         return resize_pil(picture.permute(1, 2, 0).numpy(), recipe)
     if backend == "uint8":
@@ -136,6 +145,8 @@ def resize(picture: torch.Tensor, recipe: Recipe, backend: str = "tensor") -> to
 def resize_float(pixels: torch.Tensor, recipe: Recipe) -> torch.Tensor:
     """(N, C, H, W), uint8 or float in [0, 1] -> float32 (N, C, height, width) in [0, 1], where the pixels
     are."""
+    if _is_long(recipe, *pixels.shape[-2:]):
+        return _middle_of(pixels, recipe)
     pixels = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels.float()
     size = recipe.scaled(*pixels.shape[-2:])
     if size != tuple(pixels.shape[-2:]):
@@ -149,6 +160,17 @@ def resize_pil(picture: np.ndarray[Any, Any], recipe: Recipe) -> torch.Tensor:
     resized = Image.fromarray(picture).resize((width, height), KERNELS[recipe.kernel][0])
     pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1)
     return _own_crop(pixels, recipe)
+
+
+def _is_long(recipe: Recipe, height: int, width: int) -> bool:
+    """True where the resized picture, before the crop, is too large to be made."""
+    rows, columns = recipe.scaled(height, width)
+    return rows * columns > WHOLE and rows >= recipe.size[0] and columns >= recipe.size[1]
+
+
+def _middle_of(pixels: torch.Tensor, recipe: Recipe) -> torch.Tensor:
+    whole = recipe.scaled(*pixels.shape[-2:])
+    return resized_middle(pixels, whole, recipe.corner(*whole), recipe.size, recipe.kernel)
 
 
 def normalise(pixels: torch.Tensor, recipe: Recipe) -> torch.Tensor:

@@ -283,6 +283,7 @@ def test_max_frames_thins_a_clip(vlm_folder):
     assert sight.grid[0] == 2, "four frames, two to a patch"
 
 
-def test_a_single_frame_is_no_clip(engine, vlm_folder):
-    with pytest.raises(ValueError, match="nframes"):
-        run(engine, models.vlm(vlm_folder).read(Media(clip(6, frames=1), "video"), "?", LABELS))
+def test_a_clip_of_one_frame_is_read(engine, vlm_folder):
+    once, twice = Media(clip(6, frames=1), "video"), Media(clip(6, frames=1)[[0, 0]], "video")
+    one, two = run(engine, *(models.vlm(vlm_folder).read(media, "?", LABELS) for media in (once, twice)))
+    assert one.probs["yes"] == pytest.approx(two.probs["yes"], abs=1e-5)

@@ -21,7 +21,7 @@ from ..base import TorchNetwork
 from .answers import Ask, LogProb, Read, Written, continuation_span, label_logprobs, label_sets, messages
 from .decoding import Forking, Start, decode, forked
 from .prompts import Grove, Prompt, encoder_outputs, tokenized
-from .vision import Features, View, Vision
+from .vision import Features, View, Vision, looked_at
 
 FAMILIES = ("qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe")
 
@@ -109,7 +109,7 @@ class QwenVL(TorchNetwork):
         pixels = 0
         for media in ask.media:
             height, width = self.vision.size(media, view)
-            frames = 1 if media.kind == "image" else max(2, min(media.frames, view.frames or media.frames))
+            frames = 1 if media.kind == "image" else len(looked_at(media, view.frames)[0])
             pixels += height * width * frames
         seen = pixels // self.vision.factor**2
         first = len(ask.system) // 3 + 8

@@ -153,14 +153,13 @@ class Vision:
     def _clip(self, media: Media, key: tuple[str, View]) -> Sight:
         from transformers.video_utils import VideoMetadata
 
-        frames = media.array()
-        indices = sampled(len(frames), media.fps or FPS, key[1].frames)
-        about = VideoMetadata(total_num_frames=len(frames), fps=media.fps or FPS, frames_indices=indices)
+        indices, about = looked_at(media, key[1].frames)
+        about = VideoMetadata(**about)
         videos = self.processor.video_processor
         options: dict[str, Any] = {"do_sample_frames": False, "return_metadata": True, "return_tensors": "pt"}
         if getattr(videos, "cap_pixels_per_frame", True) is None:
             options["cap_pixels_per_frame"] = True  # as qwen-vl-utils, the models' reference, does
-        pixels = torch.from_numpy(np.ascontiguousarray(frames[indices])).permute(0, 3, 1, 2)
+        pixels = torch.from_numpy(np.ascontiguousarray(media.frames_at(indices))).permute(0, 3, 1, 2)
         inputs = videos(videos=[pixels], video_metadata=[about], **options)
         text = self.processor.replace_video_token(inputs, 0)
         seconds = videos.temporal_patch_size / about.sampled_fps
@@ -231,6 +230,31 @@ class Vision:
         """Drop all features, so that their memory is the device's again."""
         self._features.clear()
         self._known = {}
+
+
+def looked_at(media: Media, most: int | None) -> tuple[list[int], dict[str, Any]]:
+    """Numbers of the frames that a model looks at, two a second, and what `VideoMetadata` says about them.
+
+    A frame's time is the file's. Where the rate varies, frames are taken at equal distances in time instead
+    of by number. The one frame of a clip of one is looked at twice: a patch holds two.
+    """
+    total, fps, times = media.frames, media.fps or FPS, media.times
+    if total < 2:
+        return [0, 0], {"total_num_frames": 2, "fps": fps, "frames_indices": [0, 0]}
+    if times is None or media.timeline.even:
+        indices = sampled(total, fps, most)
+        return indices, {"total_num_frames": total, "fps": fps, "frames_indices": indices}
+    count = len(sampled(total, fps, most))
+    wanted = np.linspace(0, times[-1], count)
+    after = np.searchsorted(times, wanted, side="right")  # the frame on display at that moment
+    indices = [max(0, int(number) - 1) for number in after]
+    # In milliseconds instead of frames: then the processor's n / fps is the frame's own time.
+    stamps = [round(1000 * times[number]) for number in indices]
+    return indices, {
+        "total_num_frames": round(1000 * total / fps),
+        "fps": 1000.0,
+        "frames_indices": stamps,
+    }
 
 
 def sampled(total: int, fps: float, most: int | None) -> list[int]:

@@ -1,10 +1,13 @@
 """Colour saturation of a picture: a measure that careless aesthetic scores pay for, and none of quality."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...media import Media
+from ...reading import aside
 from ...registry import reward
 from ...types import Sample, Score
 
@@ -22,9 +25,7 @@ def saturation() -> tuple[Any, Any]:
 
     async def score(sample: Sample) -> Score:
         assert sample.image is not None
-        pixels = sample.image.array().astype(np.float64)
-        most, least = pixels.max(-1), pixels.min(-1)
-        return Score(float(((most - least) / np.maximum(most, 1)).mean()))
+        return Score(await aside(partial(_saturation_of, sample.image)))
 
     def score_tensor(pixels: "torch.Tensor", prompts: Sequence[str]) -> "torch.Tensor":
         from ...monitor.pictures import saturation
@@ -32,3 +33,20 @@ def saturation() -> tuple[Any, Any]:
         return saturation(pixels)
 
     return score, score_tensor
+
+
+ROWS = 1 << 20
+"""Pixels measured at once: 8 MB of quotients."""
+
+
+def _saturation_of(picture: Media) -> float:
+    pixels = picture.array().reshape(-1, 3)
+    total = 0.0
+    for start in range(0, len(pixels), ROWS):
+        red, green, blue = pixels[
+            start : start + ROWS
+        ].T  # by planes of bytes: 16 times as fast as in float64
+        most = np.maximum(np.maximum(red, green), blue)
+        least = np.minimum(np.minimum(red, green), blue)
+        total += float(np.divide(most - least, np.maximum(most, 1), dtype=np.float64).sum())
+    return total / len(pixels)

@@ -1,0 +1,153 @@
+"""Reads that end: regular files up to a limit, texts without replaced bytes, and worker threads to wait on.
+
+A file may be a FIFO, a device, or lie on a mount that has stalled: nothing here waits for it on the loop.
+"""
+
+import asyncio
+import codecs
+import os
+import queue
+import stat
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from .errors import Unscorable
+
+T = TypeVar("T")
+
+THREADS = 16
+"""Threads that read; each one can be held up by one file that does not answer."""
+
+
+def read_regular(path: Path, most: int) -> bytes:
+    """The bytes of a regular file, opened without waiting: a FIFO, a socket or a device is refused, not read.
+
+    Raises:
+        Unscorable: "missing" where there is no such file; else no regular file, more than `most` bytes, or
+            one that cannot be read.
+    """
+    name = str(path)[:200]
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        try:
+            about = os.fstat(descriptor)
+            if not stat.S_ISREG(about.st_mode):
+                raise Unscorable(f"cannot read {name}: it is {_sort(about.st_mode)}, not a regular file")
+            if about.st_size > most:
+                raise Unscorable(f"{name} has {about.st_size} bytes; the limit is {most}")
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                data = file.read(most + 1)
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError:
+        raise Unscorable(f"no file at {name}", "missing") from None
+    except (OSError, ValueError) as error:
+        if isinstance(error, Unscorable):
+            raise
+        raise Unscorable(f"cannot read {name}: {getattr(error, 'strerror', None) or error}") from None
+    if len(data) > most:
+        raise Unscorable(f"{name} has more than {most} bytes, the limit")
+    return data
+
+
+def _sort(mode: int) -> str:
+    sorts = {stat.S_ISDIR: "a folder", stat.S_ISFIFO: "a FIFO", stat.S_ISSOCK: "a socket"}
+    return next((words for test, words in sorts.items() if test(mode)), "a device")
+
+
+BOMS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+def decoded_text(data: bytes, name: str) -> str:
+    """Text of these bytes: in the encoding of their byte order mark, else UTF-8.
+
+    Raises:
+        Unscorable: bytes that are neither; none is replaced.
+    """
+    encoding = next((known for mark, known in BOMS if data.startswith(mark)), "utf-8")
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        byte = data[error.start : error.start + 1].hex()
+        raise Unscorable(
+            f"{name} is not {encoding.upper()} (byte 0x{byte} at {error.start}): save it as UTF-8",
+            "unparsable",
+        ) from None
+
+
+# --- worker threads -------------------------------------------------------------------------------
+
+
+class _Readers:
+    """Threads that do what may wait for a file. They are daemons: a stalled mount does not keep the process
+    from ending, as it would with an executor's threads."""
+
+    def __init__(self) -> None:
+        self._work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._idle = 0
+        self._threads = 0
+
+    def put(self, work: Callable[[], None]) -> None:
+        """Have a thread call it; it raises nothing."""
+        with self._lock:
+            if self._idle > 0:
+                self._idle -= 1
+            elif self._threads < THREADS:
+                self._threads += 1
+                threading.Thread(target=self._serve, name="mmreward-reader", daemon=True).start()
+        self._work.put(work)
+
+    def _serve(self) -> None:
+        while True:
+            self._work.get()()
+            with self._lock:
+                self._idle += 1
+
+
+_readers: dict[int, _Readers] = {}
+"""By process."""
+
+
+async def aside(work: Callable[[], T]) -> T:
+    """What `work` returns, called on a thread of its own kind while the loop goes on.
+
+    Cancelled, as by a deadline, it returns at once, and the thread is left to finish.
+
+    Raises:
+        Exception: whatever `work` raises.
+    """
+    if (process := os.getpid()) not in _readers:  # a fork has none of its parent's threads
+        _readers[process] = _Readers()
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: Any, error: BaseException | None) -> None:
+        if done.cancelled():
+            return
+        if error is None:
+            done.set_result(result)
+        else:
+            done.set_exception(error)
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = work()
+        except BaseException as raised:  # delivered to the coroutine that waits
+            error = raised
+        try:
+            loop.call_soon_threadsafe(settle, result, error)
+        except RuntimeError:  # the loop has been closed meanwhile
+            return
+
+    _readers[process].put(run)
+    return await done
