@@ -124,6 +124,8 @@ def score(
     for name, counts in summary.statuses.items():
         typer.echo(f"{name:<20}" + "  ".join(f"{status} {n}" for status, n in sorted(counts.items())))
     typer.echo(f"{summary.rows} rows, {summary.fresh} new scores -> {out}")
+    if summary.skipped:
+        typer.echo(f"files that are no rows: {summary.skipped}")
     if summary.failure_rate > budget:
         typer.echo(
             f"failed: {summary.failed} scores ({summary.failure_rate:.1%}), above {budget:.1%}", err=True

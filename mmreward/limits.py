@@ -26,13 +26,15 @@ class Limits:
         frames: of one clip that are held at once. A model that looks at some of a clip's frames decodes only
             those, and may be given longer clips.
         clip_frames: in a clip altogether, whether they are looked at or not: half an hour at 60 a second.
-        file_bytes: of one picture, clip or caption file, or of one data URL's content.
+        row_bytes: of one line of JSONL, and of one caption.
+        file_bytes: of one picture or clip, or of one data URL's content.
     """
 
     pixels: int = 1 << 26
     clip_pixels: int = 1 << 28
     frames: int = 4096
     clip_frames: int = 108_000
+    row_bytes: int = 1 << 26
     file_bytes: int = 1 << 29
 
 

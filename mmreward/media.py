@@ -11,18 +11,18 @@ decodes pictures and animations, `streams` video containers.
 import hashlib
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeGuard, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeGuard, TypeVar, cast
 
 import numpy as np
 
 from . import errors, stills, streams
 from .errors import Unscorable
 from .limits import checked_layout, checked_size, limits
-from .reading import aside, read_regular
+from .reading import aside, data_of_url, read_regular
 from .streams import Timeline
 
 if TYPE_CHECKING:
@@ -30,6 +30,23 @@ if TYPE_CHECKING:
     from PIL import Image
 
 Kind = Literal["image", "video"]
+T = TypeVar("T")
+
+
+class remembered(Generic[T]):  # noqa: N801 - a decorator, as `functools.cached_property` is
+    """`functools.cached_property` without the lock that it has before Python 3.12: one for all instances,
+    with which a file that stalls holds up every other. Two threads that ask at once compute it twice."""
+
+    def __init__(self, compute: Callable[[Any], T]) -> None:
+        self.compute = compute
+        self.name = compute.__name__
+        self.__doc__ = compute.__doc__
+
+    def __get__(self, media: Any, owner: Any = None) -> T:
+        if media is None:
+            return cast(T, self)
+        value = media.__dict__[self.name] = self.compute(media)
+        return value
 
 
 class Media:
@@ -59,7 +76,7 @@ class Media:
 
     @classmethod
     def of(cls, value: Any, kind: Kind = "image", name: str = "") -> "Media":
-        """Media of what stands for one: itself, a source, or {"bytes": ..., "path": ...} as in `datasets`.
+        """Media of what stands for one: itself, a source, a data URL, or {"bytes": ...} as in `datasets`.
 
         Args:
             value: see above.
@@ -74,6 +91,8 @@ class Media:
         if isinstance(value, Mapping):
             data, path = value.get("bytes"), value.get("path")
             value = data if data is not None else path if path is not None else value
+        if isinstance(value, str) and value.startswith("data:"):
+            value = data_of_url(value, limits().file_bytes)
         if isinstance(value, bytearray | memoryview):
             value = bytes(value)
         several = isinstance(value, list | tuple) and kind == "video"
@@ -103,7 +122,7 @@ class Media:
         known = {name: value for name, value in self.__dict__.items() if name not in ("_stack", "_bytes")}
         return {**known, "source": whole}
 
-    @cached_property
+    @remembered
     def key(self) -> str:
         """Hash of the content: of the encoded bytes when there are some, else of shape, type and pixels.
 
@@ -128,7 +147,7 @@ class Media:
         """Encoded bytes of a path or bytes, else the pixels as given, channels last: equal as a `Media`."""
         return self._encoded() if isinstance(self.source, Path | bytes) else self._array()
 
-    @cached_property
+    @remembered
     def size(self) -> tuple[int, int]:
         """(height, width) upright, from the header or the shape alone where there is one."""
         if isinstance(self.source, Path | bytes):
@@ -145,7 +164,7 @@ class Media:
             raise Unscorable(f"{self!r} has too few dimensions")
         return checked_size(*shape)
 
-    @cached_property
+    @remembered
     def timeline(self) -> Timeline:
         """Size, number and times of a video's frames; of an image, those of a video of one frame.
 
@@ -269,10 +288,10 @@ class Media:
     def _opened(self) -> "AbstractContextManager[Image.Image]":
         return stills.opened(self._encoded(), repr(self))
 
-    @cached_property
+    @remembered
     def _stack(self) -> "np.ndarray[Any, Any]":
         """The frames of a video given one by one, each decoded once."""
-        frames = [Media(frame).array() for frame in cast(Any, self.source)]
+        frames = [Media.of(frame).array() for frame in cast(Any, self.source)]
         if len(sizes := {frame.shape[:2] for frame in frames}) > 1:
             raise Unscorable(f"the frames have different sizes: {sorted(sizes)}")
         return np.stack(frames)

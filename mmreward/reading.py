@@ -4,6 +4,7 @@ A file may be a FIFO, a device, or lie on a mount that has stalled: nothing here
 """
 
 import asyncio
+import base64
 import codecs
 import os
 import queue
@@ -81,6 +82,23 @@ def decoded_text(data: bytes, name: str) -> str:
             f"{name} is not {encoding.upper()} (byte 0x{byte} at {error.start}): save it as UTF-8",
             "unparsable",
         ) from None
+
+
+def data_of_url(url: str, most: int) -> bytes:
+    """The content of a data URL, such as data:image/png;base64,...
+
+    Raises:
+        ValueError: no base64, or more than `most` bytes.
+    """
+    head, comma, body = url.partition(",")
+    if not comma or not head.endswith(";base64"):
+        raise ValueError(f"{url[:40]!r} is no data URL with base64")
+    if len(body) * 3 // 4 > most:
+        raise ValueError(f"a data URL of {len(body)} characters; the limit is {most} bytes")
+    try:
+        return base64.b64decode(body, validate=True)
+    except ValueError as error:
+        raise ValueError(f"a data URL is not base64: {error}") from None
 
 
 # --- worker threads -------------------------------------------------------------------------------

@@ -106,7 +106,7 @@ async def _evaluate(reward: Reward, samples: list[Sample], timeout: float | None
 
 
 def _refusal(sample: Sample, reward: Reward) -> Score | None:
-    if reason := lacking(sample, reward.info.needs):
+    if reason := lacking(sample, reward.info.needs, reward.columns):
         return Score.failed("missing", reason)
     if reason := oversized(sample):
         return Score.failed("error", reason)

@@ -8,7 +8,7 @@ import io
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -53,6 +53,29 @@ SHORTEST, USUAL = 11, 100
 def is_picture(head: bytes) -> bool:
     """True where a file that begins so (16 bytes) is a picture or animation, no video container."""
     return head.startswith(SIGNATURES) or head[8:12] == b"WEBP" or head[4:12] in (b"ftypavif", b"ftypavis")
+
+
+def is_animated(head: bytes, file: "IO[bytes] | None" = None) -> bool:
+    """True for an animation of several frames, by its first 64 KB.
+
+    Args:
+        head: the first bytes.
+        file: where a GIF is read on, of which the head does not say.
+    """
+    if head.startswith(b"\x89PNG"):
+        return b"acTL" in head[: head.find(b"IDAT")]
+    if head[8:12] == b"WEBP":
+        return head[12:16] == b"VP8X" and bool(head[20] & 2)
+    if head[4:8] == b"ftyp":
+        return head[8:12] == b"avis"
+    if not head.startswith(b"GIF8") or file is None:
+        return False
+    file.seek(0)
+    try:
+        with opened(file.read(limits().file_bytes), "a GIF") as picture:
+            return getattr(picture, "n_frames", 1) > 1
+    except Unscorable:  # found out when the picture is looked at
+        return False
 
 
 def kind_of(data: bytes) -> str:

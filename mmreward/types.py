@@ -6,6 +6,7 @@ Knows nothing of networks, batches or files' contents.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from typing import Any, Literal
 
 from .errors import STATUSES, Status
@@ -153,8 +154,14 @@ MAX_TEXT = 65_536
 refused, and of a longer response the end is taken."""
 
 
-def lacking(sample: Sample, needs: Sequence[str]) -> str:
-    """Reason why the sample cannot be scored by a reward with these needs; empty when it can."""
+def lacking(sample: Sample, needs: Sequence[str], columns: Mapping[str, str] | None = None) -> str:
+    """Reason why the sample cannot be scored by a reward with these needs; empty when it can.
+
+    Args:
+        sample: as the reward sees it.
+        needs: fields of `Sample`, or "shown".
+        columns: field -> key of `meta` it was taken from.
+    """
     values = {name: getattr(sample, name) for name in needs}
     # A response of no words is one, and a bad one.
     empty = [
@@ -163,13 +170,28 @@ def lacking(sample: Sample, needs: Sequence[str]) -> str:
         if value is None or (name != "response" and isinstance(value, str | tuple) and not value)
     ]
     if empty:
-        return f"the sample has no {' and no '.join(SHOWN.get(name, name) for name in empty)}"
+        missing = " and no ".join(SHOWN.get(name, name) for name in empty)
+        return f"the sample has no {missing}{_meant(sample, empty, columns or {})}"
     for name in ("prompt", "response"):
         text = getattr(sample, name)
         if name in needs and not isinstance(text, str):
             return f"{name} is {type(text).__name__}, not text"
         if name in needs and name != "response" and not text.strip():
             return f"the sample's {name} is blank"
+    return ""
+
+
+def _meant(sample: Sample, empty: Sequence[str], columns: Mapping[str, str]) -> str:
+    """Hint at a column with nearly the name of one that is missing."""
+    for name in empty:
+        wanted = columns.get(name, name)
+        near = get_close_matches(
+            wanted, [key for key in map(str, sample.meta) if key != wanted], n=1, cutoff=0.75
+        )
+        if near:
+            return f"; its column {near[0]!r} is no {wanted!r}: rename it, or map it with `columns:`"
+        if wanted != name and wanted not in sample.meta:
+            return f"; `columns:` takes {name} from {wanted!r}, a column it does not have"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""Samples from files: a folder of pictures, JSONL, Parquet, or a dataset saved by `datasets`.
+"""Samples from the records of a data set, which `records` reads from files and folders.
 
 A row that cannot become a sample is handed on with its reason instead of stopping the rest. Relative paths
 are relative to the file they stand in (or to the folder).
@@ -8,7 +8,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,12 +15,13 @@ from ..errors import Unscorable
 from ..media import Media
 from ..types import Sample
 from . import vtriune
+from .records import CLIPS as CLIPS
+from .records import PICTURES as PICTURES
+from .records import Refused, Skipped, parsed, records_of
 
 FIELDS = tuple(field.name for field in fields(Sample))
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-SAVED = ("dataset_info.json", "state.json", "dataset_dict.json")
-"""Files that `datasets` writes into a folder it saves to."""
-CLIPS = (".mp4", ".webm", ".mov", ".mkv", ".avi")
+CAPTIONS = ("caption", "text")
+"""Columns that are the prompt where none is called so."""
 
 
 class Row(NamedTuple):
@@ -33,12 +33,29 @@ class Row(NamedTuple):
     digest: str
 
 
-def read_rows(path: str | Path) -> Iterator[Row]:
+class Rows(Iterator[Row]):
+    """Rows in order. `skipped` counts, once all have been read, the files of a folder that gave none."""
+
+    def __init__(self, rows: Iterator[Row], skipped: Skipped) -> None:
+        self._rows = rows
+        self.skipped = skipped
+
+    def __next__(self) -> Row:
+        return next(self._rows)
+
+
+def read_rows(path: str | Path) -> Rows:
     """The rows of a data set, in order.
 
-    Columns are the fields of `Sample`; other columns go into `meta`, unless they look like a misspelt field.
-    V-Triune's rows are read as they are (see `vtriune`). A folder gives one row per picture or clip, with the
-    prompt from a text file of the same name, or the rows of its `metadata.jsonl` (column `file_name`).
+    Columns are the fields of `Sample`; other columns go into `meta`. Where no column is called `prompt`,
+    `caption` or `text` is it. V-Triune's rows are read as they are (see `vtriune`).
+
+    A file is JSONL (also .gz) or Parquet; text is UTF-8, or as its byte order mark says. A folder gives one
+    row per picture or clip (an animation is a clip), with the prompt from a text file of the same name; or
+    the rows of the metadata.jsonl, .csv or .parquet in it and its folders (column `file_name`); or, without
+    pictures, those of its Parquet files. Hidden files are passed over.
+
+    A picture is a path, a data URL, or {"bytes": ...} as in `datasets`; nothing is fetched from a network.
 
     Raises:
         ValueError: nothing at this path, or a format that cannot be read.
@@ -46,17 +63,9 @@ def read_rows(path: str | Path) -> Iterator[Row]:
     path = Path(path)
     if not path.exists():
         raise ValueError(f"no data at {path}")
-    if path.is_dir() and any((path / marker).exists() for marker in SAVED):
-        records, root = _saved_dataset(path), path
-    elif path.is_dir():
-        records, root = _folder(path), path
-    elif path.suffix in (".jsonl", ".ndjson"):
-        records, root = _json_lines(path), path.parent
-    elif path.suffix in (".parquet", ".pq"):
-        records, root = _parquet(path), path.parent
-    else:
-        raise ValueError(f"{path} is no folder, .jsonl or .parquet file")
-    return rows_of(records, root)
+    skipped = Skipped()
+    records = records_of(path, skipped)
+    return Rows(rows_of(records, path if path.is_dir() else path.parent), skipped)
 
 
 def rows_of(records: Iterable[Any], root: Path, first: int = 0) -> Iterator[Row]:
@@ -71,7 +80,7 @@ def rows_of(records: Iterable[Any], root: Path, first: int = 0) -> Iterator[Row]
     for number, record in enumerate(records, start=first):
         fallback = f"{number:06d}"
         if isinstance(record, ValueError):
-            yield Row(fallback, None, str(record), "")
+            yield Row(record.name if isinstance(record, Refused) else fallback, None, str(record), "")
             continue
         given = _id(record) if isinstance(record, Mapping) else None
         name = fallback if given is None or given == "" else str(given)
@@ -96,7 +105,7 @@ def sample_of(record: Any, root: Path, name: str) -> Sample:
     """A sample from a mapping of columns.
 
     Raises:
-        ValueError: the record is no mapping, a column looks misspelt, or one has the wrong type.
+        ValueError: the record is no mapping, or a column has the wrong type.
     """
     if not isinstance(record, Mapping):
         raise ValueError(f"a row is an object with the fields of Sample, not {type(record).__name__}")
@@ -108,16 +117,17 @@ def sample_of(record: Any, root: Path, name: str) -> Sample:
         if column in FIELDS:
             if value is not None:
                 known[column] = value
-        elif near := get_close_matches(str(column), FIELDS, n=1, cutoff=0.8):
-            raise ValueError(f"unknown field {column!r}: did you mean {near[0]!r}?")
         else:
             extra[str(column)] = value
+    if "prompt" not in known:
+        captions = [extra[name] for name in CAPTIONS if isinstance(extra.get(name), str)]
+        known |= {"prompt": captions[0]} if captions else {}
     for column in ("prompt", "response", "source"):
         if not isinstance(known.get(column, ""), str):
             raise ValueError(f"{column} is {type(known[column]).__name__}, not text")
     meta = known.get("meta", {})
     if isinstance(meta, str):
-        meta = _json(meta, "meta")
+        meta = parsed(meta, "meta")
     if not isinstance(meta, Mapping):
         raise ValueError(f"meta is {type(meta).__name__}, not an object")
     for column in ("image", "video"):
@@ -133,18 +143,18 @@ def sample_of(record: Any, root: Path, name: str) -> Sample:
 
 
 def _media(value: Any, root: Path, kind: Any) -> Media:
-    if isinstance(value, Mapping):  # how `datasets` stores a picture in Parquet
-        if value.get("bytes") is not None:
-            return Media(value["bytes"], kind)
+    if kind == "video" and isinstance(value, list):
+        return Media.of([_media(frame, root, "image") for frame in value], kind)
+    if isinstance(value, Mapping) and value.get("bytes") is None:  # as `datasets` stores a picture in Parquet
         value = value.get("path")
-    if isinstance(value, str):
+    if isinstance(value, str) and not value.startswith("data:"):
+        if value.startswith(("http://", "https://")):
+            raise ValueError(f"{kind} is at {value[:80]!r}: nothing is fetched, so download it first")
         path = root / value
         if "\\" in value and _stamp(path) is None:
             path = root / value.replace("\\", "/")
         return Media(path, kind)
-    if value is None or isinstance(value, int | float | bool):
-        raise ValueError(f"{kind} is {value!r}, not a path or a picture")
-    return Media(value, kind)
+    return Media.of(value, kind)
 
 
 def _digest(record: Mapping[str, Any], sample: Sample) -> str:
@@ -173,67 +183,3 @@ def _named(value: Any) -> str:
         return Media(value).key
     except (Unscorable, OSError):
         return str(value)
-
-
-def _json(text: str, what: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{what} is not JSON: {error}") from None
-
-
-def _json_lines(path: Path) -> Iterator[Any]:
-    with path.open(encoding="utf-8-sig", errors="replace") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                try:
-                    yield _json(line, f"line {number}")
-                except ValueError as error:
-                    yield error
-
-
-def _parquet(path: Path) -> Iterator[Any]:
-    import pyarrow.parquet as pq
-
-    for batch in pq.ParquetFile(path).iter_batches(batch_size=256):
-        yield from batch.to_pylist()
-
-
-def _saved_dataset(path: Path) -> Iterator[Any]:
-    try:
-        from datasets import load_from_disk
-    except ImportError:
-        raise ValueError(f'{path} is a saved dataset: pip install "mmreward[eval]" to read it') from None
-    dataset = load_from_disk(str(path))
-    if hasattr(dataset, "keys"):
-        raise ValueError(
-            f"{path} holds the splits {', '.join(dataset)}: name one, as in {path / next(iter(dataset))}"
-        )
-    for name, feature in dataset.features.items():
-        if hasattr(feature, "decode"):  # bytes instead of pictures, so that a broken one costs its own row
-            dataset = dataset.cast_column(name, type(feature)(decode=False))
-    return iter(dataset)
-
-
-def _folder(path: Path) -> Iterator[Any]:
-    metadata = path / "metadata.jsonl"
-    if metadata.exists():
-        for record in _json_lines(metadata):
-            if isinstance(record, dict) and "file_name" in record:
-                name = record.pop("file_name")
-                if not isinstance(name, str):
-                    yield ValueError(f"file_name is {name!r}, not a path")
-                    continue
-                record.setdefault("id", name)
-                record["video" if Path(name).suffix.lower() in CLIPS else "image"] = name
-            yield record
-        return
-    files = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in PICTURES + CLIPS]
-    if not files:
-        raise ValueError(f"no pictures or clips in {path}")
-    for file in files:
-        words = file.with_suffix(".txt")
-        prompt = words.read_text(encoding="utf-8-sig", errors="replace").strip() if words.exists() else ""
-        kind = "video" if file.suffix.lower() in CLIPS else "image"
-        relative = file.relative_to(path).as_posix()
-        yield {"id": relative, "prompt": prompt, kind: relative}

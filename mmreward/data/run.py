@@ -28,11 +28,13 @@ TOTAL = "total"
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Counts of a run. `fresh` scores were computed now, the others were there already."""
+    """Counts of a run. `fresh` scores were computed now, the others were there already. `skipped` says how
+    many files of a folder gave no row, and why."""
 
     rows: int
     fresh: int
     statuses: Mapping[str, Counter[Status]]
+    skipped: str = ""
 
     @property
     def failed(self) -> int:
@@ -85,7 +87,8 @@ def score_file(
     facts: list[Sequence[Fact]] = []
     # A reward that compares samples must see each group whole, so then everything is one chunk.
     whole = any(reward.info.arity != "point" for reward in rewards.values())
-    for chunk in _chunks(read_rows(data), None if whole else CHUNK):
+    rows = read_rows(data)
+    for chunk in _chunks(rows, None if whole else CHUNK):
         order.extend(row.id for row in chunk)
         groups.extend(row.sample.group if row.sample else None for row in chunk)
         facts.extend(facts_of(recipe, row.sample) for row in chunk if recipe is not None)
@@ -102,7 +105,7 @@ def score_file(
         keep = [(row, name) for row in order for name in columns]
     results.finish(keep)
     statuses = {name: Counter(score.status for score in column) for name, column in columns.items()}
-    return Summary(len(order), tally.fresh, statuses)
+    return Summary(len(order), tally.fresh, statuses, str(rows.skipped))
 
 
 @dataclass(slots=True)

@@ -32,7 +32,9 @@ PICTURES = {
         ("img_icc_srgb.png", "img_j2k.jp2", "img_l_trns.png", "img_la.png", "img_la16.png"), WIDE
     ),
     **dict.fromkeys(("img_misnamed.png", "img_multi.tif", "img_one.png", "img_pal.gif", "img_pal.png"), WIDE),
-    **dict.fromkeys(("img_pal_trns.gif", "img_pal_trns_bytes.png", "img_pal_trns_int.png"), WIDE),
+    **dict.fromkeys(
+        ("img_pal_trns.gif", "img_pal_trns_bytes.png", "img_pal_trns_int.png", "img_la16.png"), WIDE
+    ),
     **dict.fromkeys(("img_rgba.png", "img_rgba16.png", "img_x.JPG", "img_x.avif", "img_x.jfif"), WIDE),
     **dict.fromkeys(("img_ycc.jpg", "vid_still.png", "vid_multi.tif"), WIDE),
     "img_x.ico": (43, 64),

@@ -56,7 +56,6 @@ def test_a_second_row_with_the_same_id_is_refused_whatever_its_type(jsonl):
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
-        ({"promt": "x"}, "did you mean 'prompt'"),
         ({"prompt": 5}, "prompt is int, not text"),
         ({"response": ["x"]}, "response is list, not text"),
         ({"image": 5}, "image is 5"),
@@ -193,3 +192,166 @@ def test_inputs_become_media(tmp_path, jsonl, png):
     inputs = only(jsonl({"inputs": ["a.png", {"path": "a.png"}]})).sample.inputs
     assert all(isinstance(media, Media) and media.size == (2, 4) for media in inputs)
     assert isinstance(inputs[0].source, Path)
+
+
+# --- columns --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("column", ["uid", "idx", "_id", "prompt_id", "step", "images_n", "promt", "ids"])
+def test_a_column_that_is_no_field_is_kept_and_refuses_nothing(jsonl, column):
+    row = only(jsonl({"id": "a", "prompt": "p", column: 3}))
+    assert row.sample.meta == {column: 3} and row.sample.prompt == "p"
+
+
+def test_a_hint_is_given_where_a_needed_field_is_missing(jsonl, engine):
+    scored = only(jsonl({"promt": "x", "response": "y"}))
+    rewards = {
+        "plain": {"reward": "answer"},
+        "mapped": {"reward": "answer", "columns": {"target": "anser"}},
+    }
+    samples = [only(jsonl({"tarqet": "x", "answer": "y", "response": "y"})).sample, scored.sample]
+    plain, mapped = (engine.score(samples, {name: rewards[name]})[name] for name in rewards)
+    assert plain[0].status == "missing" and "'tarqet'" in plain[0].note and "columns:" in plain[0].note
+    assert mapped[0].status == "missing" and "'answer'" in mapped[0].note
+    assert mapped[1].status == "missing" and "'anser'" in mapped[1].note
+
+
+def test_the_prompt_may_be_called_caption_or_text(jsonl):
+    rows = jsonl({"text": "t", "caption": "c"}, {"text": "t"}, {"text": "t", "prompt": "p"}, {"caption": 5})
+    assert [row.sample.prompt for row in rows] == ["c", "t", "p", ""]
+    assert rows[0].sample.meta == {"text": "t", "caption": "c"}
+
+
+# --- encodings ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_byte_order_mark_is_believed(tmp_path, png, encoding):
+    words = "été 二"
+    (tmp_path / "a.png").write_bytes(png)
+    (tmp_path / "a.txt").write_bytes(words.encode(encoding))
+    assert only(rows(tmp_path)).sample.prompt == words
+    data = lines(
+        tmp_path / "data.jsonl", json.dumps({"prompt": words}, ensure_ascii=False), encoding=encoding
+    )
+    assert only(rows(data)).sample.prompt == words
+
+
+def test_text_in_no_known_encoding_costs_its_own_row_and_is_not_repaired(tmp_path, png):
+    for name, words in (("a", "café".encode("latin-1")), ("b", b"fine")):
+        (tmp_path / f"{name}.png").write_bytes(png)
+        (tmp_path / f"{name}.txt").write_bytes(words)
+    bad, good = rows(tmp_path)
+    assert bad.sample is None and bad.id == "a.png" and "0xe9 at 3" in bad.problem and "UTF-8" in bad.problem
+    assert good.sample.prompt == "fine"
+    data = tmp_path / "data.jsonl"
+    data.write_bytes(b'{"id": "a"}\n{"prompt": "caf\xe9"}\n{"id": "b"}\n')
+    first, second, third = rows(data)
+    assert first.sample and third.sample and second.sample is None and "line 2 is not UTF-8" in second.problem
+
+
+def test_a_line_beyond_the_limit_costs_its_own_row(tmp_path, monkeypatch):
+    monkeypatch.setenv("MMREWARD_MAX_ROW_BYTES", "1000")
+    first, second, third = rows(lines(tmp_path / "a.jsonl", {"id": "a"}, {"prompt": "x" * 5000}, {"id": "b"}))
+    assert first.sample and third.sample and second.sample is None and "5015 bytes" in second.problem
+
+
+# --- folders --------------------------------------------------------------------------------------
+
+
+def animation(form):
+    import io
+
+    from PIL import Image
+
+    frames = [Image.new("RGB", (8, 4), (index * 80,) * 3) for index in range(3)]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, form, save_all=True, append_images=frames[1:], duration=100)
+    return buffer.getvalue()
+
+
+def test_a_folder_skips_what_is_no_data_and_counts_it(tmp_path, png):
+    for name in (".hidden.png", "._a.png", ".ipynb_checkpoints/a-checkpoint.png", "__MACOSX/a.png", "a.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(png)
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "notes.md").write_text("n")
+    (tmp_path / "code.ts").write_text("const x = 1")
+    (tmp_path / "orphan.txt").write_text("n")
+    found = read_rows(tmp_path)
+    assert [row.id for row in found] == ["a.png"]
+    assert found.skipped == {
+        "hidden": 4,
+        "folders named .png": 1,
+        "of another kind (.md)": 1,
+        "of another kind (.ts)": 1,
+        "of another kind (.txt)": 1,
+    }
+    assert "4 hidden" in str(found.skipped)
+
+
+def test_all_formats_are_read_and_animations_are_clips(tmp_path, png):
+    stills = ("a.jpeg", "b.jfif", "c.avif", "d.bmp", "e.tiff", "f.jp2", "g.ppm", "h.JPG", "i.ico")
+    clips = ("k.mp4", "l.m4v", "m.mpg", "n.3gp", "o.flv")
+    for name in (*stills, *clips):
+        (tmp_path / name).write_bytes(png)
+    for name, form in (("p.gif", "GIF"), ("q.webp", "WEBP"), ("r.png", "PNG"), ("s.avif", "AVIF")):
+        (tmp_path / name).write_bytes(animation(form))
+    (tmp_path / "still.png").write_bytes(png)
+    kinds = {row.id: "video" if row.sample.video is not None else "image" for row in rows(tmp_path)}
+    animated = dict.fromkeys(("p.gif", "q.webp", "r.png", "s.avif"), "video")
+    wanted = (
+        dict.fromkeys(stills, "image") | dict.fromkeys(clips, "video") | animated | {"still.png": "image"}
+    )
+    assert kinds == wanted
+
+
+def test_metadata_in_csv_and_in_folders(tmp_path, png):
+    for part in ("x", "y"):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "a.png").write_bytes(png)
+    (tmp_path / "x" / "metadata.csv").write_text('file_name,text,target\na.png,"a, b",\n')
+    lines(tmp_path / "y" / "metadata.jsonl", {"image_file_name": "a.png", "prompt": "q"})
+    (tmp_path / "y" / "b.png").write_bytes(png)
+    found = read_rows(tmp_path)
+    first, second = found
+    assert first.id == "x/a.png" and first.sample.prompt == "a, b" and first.sample.image.size == (2, 4)
+    assert first.sample.target is None and second.sample.image.size == (2, 4)
+    assert found.skipped == {"not in metadata.csv": 1}
+
+
+def test_a_folder_of_parquet_files_is_one_data_set(tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    for name in ("b", "a"):
+        pq.write_table(pa.table({"id": [name], "prompt": ["p"]}), tmp_path / f"{name}.parquet")
+    assert [row.id for row in rows(tmp_path)] == ["a", "b"]
+
+
+def test_compressed_lines_are_read_and_a_torn_file_says_so(tmp_path):
+    import gzip
+
+    data = gzip.compress(b'{"id": "a"}\n{"id": "b"}\n')
+    (tmp_path / "data.jsonl.gz").write_bytes(data)
+    assert [row.id for row in rows(tmp_path / "data.jsonl.gz")] == ["a", "b"]
+    (tmp_path / "torn.jsonl.gz").write_bytes(data[:-12])
+    assert "torn.jsonl.gz" in rows(tmp_path / "torn.jsonl.gz")[-1].problem
+
+
+def test_pictures_in_the_row_itself(jsonl, png):
+    import base64
+
+    body = base64.b64encode(png).decode()
+    given, torn, fetched = jsonl(
+        {"image": f"data:image/png;base64,{body}", "inputs": [{"path": "x.png"}]},
+        {"image": "data:image/png;base64,???"},
+        {"image": "https://example.org/a.png"},
+    )
+    assert given.sample.image.size == (2, 4)
+    assert torn.sample is None and "base64" in torn.problem
+    assert fetched.sample is None and "download it first" in fetched.problem
+
+
+def test_a_clip_as_a_list_of_pictures(tmp_path, png):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    pq.write_table(pa.Table.from_pylist([{"video": [{"bytes": png}] * 3}]), tmp_path / "data.parquet")
+    assert only(rows(tmp_path / "data.parquet")).sample.video.array().shape == (3, 2, 4, 3)
