@@ -8,6 +8,7 @@ network.
 from typing import Any
 
 from ..errors import Unscorable
+from ..reading import aside
 from ..registry import reward
 from ..types import Sample, Score
 
@@ -30,7 +31,7 @@ def oracle(strict: bool = False) -> Any:
             caption = parse_caption(sample.prompt)
         except ValueError as error:
             raise Unscorable(str(error), "na") from None
-        verdict = judge(sample.image.array(), caption)
+        verdict = judge(await aside(sample.image.array), caption)
         seen = ", ".join(noun_phrase(*thing.kind) for thing in verdict.seen) or "nothing"
         parts = {"f1": verdict.f1, "strict": float(verdict.strict), "seen": float(len(verdict.seen))}
         return Score(parts["strict"] if strict else verdict.f1, parts, note=f"sees {seen}")

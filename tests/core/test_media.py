@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmreward import Media, Unscorable
+from mmreward import Media, Sample, Unscorable, load
 
 rng = np.random.default_rng(0)
 PIXELS = rng.integers(0, 256, (6, 10, 3), dtype=np.uint8)
@@ -333,3 +333,155 @@ def test_frames_given_one_by_one_are_decoded_once(monkeypatch):
     clip = Media([encoded(PIXELS, "PNG")] * 3, "video", fps=2.0)
     assert (clip.frames, clip.size, clip.array().shape) == (3, PIXELS.shape[:2], (3, *PIXELS.shape))
     assert len(clip.key) == 32 and len(opened) == 3
+
+
+# --- what is opened at all ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(x) run\n", "PostScript"),
+        (b"\xc5\xd0\xd3\xc6" + b"\0" * 60, "PostScript"),
+        (b"%PDF-1.7\n", "PDF"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+        (b"", "empty"),
+    ],
+)
+def test_only_formats_of_a_closed_list_are_opened(data, words, monkeypatch):
+    monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: pytest.fail("a program was started"))
+    for kind in ("image", "video"):
+        assert words in str(refused(data, kind))
+
+
+@pytest.mark.parametrize("form", ["EPS", "PDF", "TGA", "PCX", "SGI", "ICNS"])
+def test_a_format_outside_the_list_is_refused_even_where_pillow_writes_it(form):
+    picture = Image.new("RGB", (16, 16))
+    assert refused(encoded(picture, form))
+
+
+@pytest.mark.parametrize(
+    "playlist",
+    [
+        "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile://{path}\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile '{path}'\n",
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nm=video 9 RTP/AVP 96\n",
+    ],
+)
+def test_a_playlist_opens_no_other_file(tmp_path, playlist):
+    (tmp_path / "secret.mp4").write_bytes(clip_bytes())
+    data = playlist.format(path=tmp_path / "secret.mp4").encode()
+    assert "cannot be decoded" in str(refused(data, "video"))
+
+
+# --- axes, and what stands for a picture ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind"),
+    [
+        ((3, 40, 50), "image"),  # CHW
+        ((40, 50, 3), "video"),  # one picture
+        ((3, 40, 50), "video"),
+        ((3, 5, 40, 50), "video"),  # CTHW
+        ((5, 3, 40, 50), "video"),  # TCHW
+    ],
+)
+def test_an_array_in_another_order_is_refused_with_the_right_one(shape, kind):
+    assert "(H, W, C)" in str(refused(np.zeros(shape, np.uint8), kind)) or kind == "video"
+    assert ("(T, H, W, C)" if kind == "video" else "(H, W, C)") in str(
+        refused(np.zeros(shape, np.uint8), kind)
+    )
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind"),
+    [
+        ((40, 50, 3), "image"),  # HWC
+        ((40, 50, 3), "video"),
+        ((3, 40, 50), "video"),  # CHW
+        ((5, 40, 50, 3), "video"),  # THWC
+        ((3, 5, 40, 50), "video"),  # CTHW
+        ((3, 1, 40, 50), "video"),  # CTHW of one frame
+        ((3, 4, 40, 50), "video"),  # CTHW of four frames
+    ],
+)
+def test_a_tensor_in_another_order_is_refused_with_the_right_one(shape, kind):
+    torch = pytest.importorskip("torch")
+    for look in (Media.array, Media.pixels):
+        reason = str(refused(torch.zeros(shape, dtype=torch.uint8), kind, look))
+        assert ("(T, C, H, W)" if kind == "video" else "(C, H, W)") in reason
+
+
+def test_a_grey_clip_has_its_frames_first():
+    torch = pytest.importorskip("torch")
+    grey = torch.arange(5, dtype=torch.uint8)[:, None, None].expand(5, 6, 7)
+    for source in (grey, grey.numpy()):
+        frames = Media(source, "video").array()
+        assert frames.shape == (5, 6, 7, 3) and frames[:, 0, 0, 0].tolist() == list(range(5))
+
+
+def test_sources_stand_for_media_in_a_sample(tmp_path):
+    (tmp_path / "a.png").write_bytes(encoded(PIXELS))
+    sources = [str(tmp_path / "a.png"), tmp_path / "a.png", encoded(PIXELS), PIXELS, Image.fromarray(PIXELS)]
+    sources += [{"bytes": encoded(PIXELS), "path": None}, {"path": tmp_path / "a.png"}]
+    for source in sources:
+        sample = Sample(image=source, inputs=[source])
+        assert sample.image.size == sample.inputs[0].size == (6, 10) and isinstance(sample.inputs, tuple)
+    assert Sample(video=[PIXELS, PIXELS]).video.frames == 2
+
+
+@pytest.mark.parametrize("wrong", [5, True, {"a": 1}, {}, Sample(), object(), lambda: 1])
+def test_what_is_no_picture_is_refused_with_the_fields_name(wrong):
+    for name in ("image", "video"):
+        with pytest.raises(ValueError, match=f"{name} is .*not a path or a picture"):
+            Sample(**{name: wrong})
+    with pytest.raises(ValueError, match="inputs"):
+        Sample(inputs=[wrong])
+
+
+def test_samples_in_the_wrong_place_are_named(engine):
+    for wrong, words in (
+        (Sample(), "one Sample: give a list"),
+        ([{"prompt": "x"}], r"samples\[0\] is dict, not a Sample: make it Sample\(\*\*row\)"),
+        ("a.png", "samples is str"),
+    ):
+        with pytest.raises(TypeError, match=words):
+            engine.score(wrong, ["saturation"])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "fix"), [(-1, 1, "0.5"), (0, 255, "divide by 255"), (0, 1.01, "0.5")]
+)
+def test_tensors_outside_the_unit_interval_are_refused(low, high, fix):
+    torch = pytest.importorskip("torch")
+    pixels = torch.linspace(low, high, 2 * 3 * 8 * 8).reshape(2, 3, 8, 8)
+    reward = load("saturation")
+    with pytest.raises(ValueError, match=fix):
+        reward.score_tensor(pixels, ["a", "b"])
+    inside = torch.linspace(-0, 1, 2 * 3 * 8 * 8).reshape(2, 3, 8, 8)
+    assert reward.score_tensor(inside, ["a", "b"]).shape == (2,)
+
+
+def test_frames_before_the_first_key_frame_are_left_out():
+    """A cut without re-encoding begins between key frames: its index counts frames that nothing can show."""
+    av = pytest.importorskip("av")
+    whole, cut = io.BytesIO(), io.BytesIO()
+    with av.open(whole, mode="w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=5, options={"g": "6", "bf": "0"})
+        stream.width, stream.height, stream.pix_fmt = 32, 16, "yuv420p"
+        for index in range(12):
+            frame = av.VideoFrame.from_ndarray(np.full((16, 32, 3), index * 20, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with av.open(io.BytesIO(whole.getvalue())) as source, av.open(cut, "w", format="mp4") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in [packet for packet in source.demux(video=0) if packet.size][3:]:
+            packet.stream = stream
+            target.mux(packet)
+    media = Media(cut.getvalue(), "video")
+    assert media.frames == 9
+    frames = media.array()
+    assert len(frames) == media.frames == len(media.times) == 6
+    assert np.abs(frames.mean((1, 2, 3)) - np.arange(6, 12) * 20).max() < 6

@@ -1,0 +1,31 @@
+"""The middle of a long picture is what the crop of the whole resized picture is."""
+
+import numpy as np
+import pytest
+import torch
+
+from mmreward.models import pixels
+from mmreward.models.pixels import BACKENDS, Recipe, resize, resize_float
+
+
+@pytest.mark.parametrize("kernel", ["nearest", "bilinear", "bicubic"])
+@pytest.mark.parametrize("shape", [(40, 333), (3, 500), (101, 1001), (333, 20), (16, 90)])
+def test_it_equals_the_crop_of_the_whole(kernel, shape, monkeypatch):
+    recipe = Recipe(size=(16, 16), mean=(0, 0, 0), std=(1, 1, 1), kernel=kernel)
+    picture = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, *shape), dtype=np.uint8))
+    whole = {backend: resize(picture, recipe, backend) for backend in BACKENDS}
+    monkeypatch.setattr(pixels, "WHOLE", 0)
+    for backend in BACKENDS:
+        middle = resize(picture, recipe, backend)
+        assert middle.dtype == whole[backend].dtype and middle.shape == (3, 16, 16)
+    torch.testing.assert_close(resize(picture, recipe), whole["tensor"], atol=3e-5, rtol=0)
+    # Between its two passes the 8-bit kernel rounds and clips.
+    assert (resize(picture, recipe, "uint8").int() - whole["uint8"].int()).abs().max() <= 12
+
+
+def test_it_has_a_gradient():
+    recipe = Recipe(size=(32, 32), mean=(0, 0, 0), std=(1, 1, 1))
+    long = torch.rand(1, 3, 1, 6000, requires_grad=True)
+    assert pixels.WHOLE < 32 * 32 * 6000
+    resize_float(long, recipe).sum().backward()
+    assert long.grad.abs().sum() > 0
