@@ -165,7 +165,7 @@ def _decoded(container: Any, stream: Any) -> Iterator[Any]:
         Unscorable: a frame that the decoder had to make up in part, or a packet that is cut off.
     """
     number = 0
-    for packet in container.demux(stream):
+    for packet in _packets(container, stream):
         if packet.is_corrupt:
             raise Unscorable(f"the video is damaged after frame {number}: data is missing")
         for frame in packet.decode():
@@ -176,11 +176,20 @@ def _decoded(container: Any, stream: Any) -> Iterator[Any]:
             number += 1
 
 
+def _packets(container: Any, stream: Any) -> Iterator[Any]:
+    """Packets from the first key frame on: after a cut without re-encoding, decoders make up what is before."""
+    begun = False
+    for packet in container.demux(stream):
+        begun = begun or packet.is_keyframe or packet.is_corrupt
+        if begun:
+            yield packet
+
+
 def _packet_times(data: bytes) -> list[float] | None:
     """Seconds of all frames that are shown, from the packets; None where one does not say."""
     times: list[float] = []
     with _opened(data) as (container, stream):
-        for packet in container.demux(stream):
+        for packet in _packets(container, stream):
             if packet.size and packet.is_corrupt:
                 raise Unscorable(f"the video is damaged after packet {len(times)}: data is missing")
             if packet.size and not packet.is_discard:
