@@ -177,7 +177,7 @@ def _decoded(container: Any, stream: Any) -> Iterator[Any]:
 
 
 def _packets(container: Any, stream: Any) -> Iterator[Any]:
-    """Packets from the first key frame on: after a cut without re-encoding, decoders make up what is before."""
+    """Packets from the first key frame on: of a clip that was cut before it, decoders make those up."""
     begun = False
     for packet in container.demux(stream):
         begun = begun or packet.is_keyframe or packet.is_corrupt

@@ -469,7 +469,8 @@ def test_frames_before_the_first_key_frame_are_left_out():
     av = pytest.importorskip("av")
     whole, cut = io.BytesIO(), io.BytesIO()
     with av.open(whole, mode="w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=5, options={"g": "6", "bf": "0"})
+        stream = container.add_stream("libx264", rate=5, options={"x264-params": "scenecut=0"})
+        stream.gop_size, stream.max_b_frames = 6, 0
         stream.width, stream.height, stream.pix_fmt = 32, 16, "yuv420p"
         for index in range(12):
             frame = av.VideoFrame.from_ndarray(np.full((16, 32, 3), index * 20, np.uint8), format="rgb24")
