@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeGuard, TypeVar, cast
 
@@ -276,7 +277,12 @@ class Media:
             self.picture().save(file, "PNG")
             return file.getvalue(), ".png"
         first, *rest = (Image.fromarray(frame) for frame in self.array())
-        duration = round(1000 / (self.fps or 16.0))  # whole milliseconds, so that of 24 frames a second is 42
+        # Whole milliseconds, so that of 24 frames a second is 42; of a varying rate each frame's own.
+        usual = max(1, round(1000 / (self.fps or 16.0)))
+        duration: int | list[int] = usual
+        if self.times is not None and not self.timeline.even:
+            stamps = [round(1000 * time) for time in self.times]
+            duration = [max(1, end - start) for start, end in pairwise(stamps)] + [usual]
         first.save(file, "WEBP", save_all=True, append_images=rest, duration=duration, lossless=True)
         return file.getvalue(), ".webp"
 

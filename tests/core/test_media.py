@@ -485,3 +485,11 @@ def test_frames_before_the_first_key_frame_are_left_out():
     frames = media.array()
     assert len(frames) == media.frames == len(media.times) == 6
     assert np.abs(frames.mean((1, 2, 3)) - np.arange(6, 12) * 20).max() < 6
+
+
+def test_a_clip_without_loss_keeps_the_times_of_its_frames():
+    frames = [Image.new("RGB", (8, 4), (index * 80,) * 3) for index in range(3)]
+    gif = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=[100, 500, 300])
+    data, suffix = Media(gif, "video").lossless()
+    assert suffix == ".webp" and Media(data, "video").times == pytest.approx((0, 0.1, 0.6))
+    assert np.array_equal(Media(data, "video").array(), Media(gif, "video").array())
