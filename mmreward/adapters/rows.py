@@ -182,6 +182,8 @@ def _route(left: dict[str, Any]) -> Any:
     if "route" in left or "verifier" not in left:
         return left.pop("route", None)
     verifier = left.pop("verifier")
+    if not isinstance(verifier, str):
+        raise ValueError(f"verifier is {type(verifier).__name__}, not the name of a reward")
     return {"rewards": {verifier: _mapping(left.pop("params", None), "params")}, "accuracy": {verifier: 1.0}}
 
 
