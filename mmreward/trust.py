@@ -6,13 +6,17 @@ YAML or in code), or a rule reward of `RULES` with arguments of `DATA_SAFE`. Wha
 interpreter, a host, a key, a path to weights or to code is the operator's: a row that brings such a thing
 fails, and nothing of it is loaded.
 
+Secrets are the other side of it: `hide` notes a key, and `redacted` keeps it out of whatever is shown.
+
 Closed lists: what stands in none of them is the operator's. `tests/contract/test_trust_boundary.py` fails for
 a registered reward or an argument that stands in none.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 from .errors import nearest
 
@@ -34,9 +38,9 @@ DATA_SAFE = frozenset({
     "accuracy_ratio", "aliases", "allowed", "answer", "bare", "boxed", "boxes", "casefold", "criteria",
     "curve", "empty_decay", "exceeded", "extension", "falloff", "format_ratio", "formula", "graded",
     "kind", "labels", "limit", "measure", "min_chars", "min_think_chars", "mode", "only_boxed",
-    "percent", "pixels", "prefilled", "preset", "progress", "punctuation", "radius", "ratios", "reading", "relax",
-    "schedule", "select", "several", "size", "space", "span", "strict", "target_space", "think",
-    "thinking", "threshold", "tolerance", "unit", "units", "width",
+    "percent", "pixels", "prefilled", "preset", "progress", "punctuation", "radius", "ratios", "reading",
+    "relax", "schedule", "select", "several", "size", "space", "span", "strict", "target_space",
+    "think", "thinking", "threshold", "tolerance", "unit", "units", "width",
 })
 """Arguments of `RULES` that a row may set: thresholds, spaces, units, modes."""
 OPERATOR_ONLY = frozenset({
@@ -132,3 +136,31 @@ def of_text(given: str) -> Any:
         return json.loads(given)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"is not JSON: {error}") from None
+
+
+HIDDEN = "***"
+SECRET = re.compile(r"key|token|secret|passw|credential|auth", re.IGNORECASE)
+"""Names of environment variables whose values are hidden."""
+LONG = 8
+"""Characters of a key that no model writes by chance; shorter ones, such as EMPTY, may be words."""
+_hidden: set[str] = set()
+
+
+def hide(secret: str) -> None:
+    """Keep a key out of notes and logs from now on, in the spellings of JSON and of URLs too."""
+    spelled = {secret, json.dumps(secret)[1:-1], quote(secret, safe="")} if secret else set()
+    _hidden.update(spelled)
+
+
+def redacted(text: str, shortest: int = 1) -> str:
+    """The text without any hidden key of at least `shortest` characters. To be called before text is cut: a
+    piece of a key is not found any more."""
+    for secret in sorted(_hidden, key=len, reverse=True):
+        if len(secret) >= shortest:
+            text = text.replace(secret, HIDDEN)
+    return text
+
+
+def unescaped(text: str) -> str:
+    r"""Raw JSON with its \uXXXX read, in which a key may be spelled."""
+    return re.sub(r"\\u([0-9a-fA-F]{4})", lambda found: chr(int(found[1], 16)), text).replace("\\/", "/")

@@ -360,4 +360,14 @@ def _described(route: Route) -> dict[str, Any]:
     """All that changes a route's numbers, for the fingerprint; a route without shaping says nothing of it."""
     fingerprints = {name: reward.fingerprint for name, reward in route.rewards.items()}
     exclude = None if route.config.shaping else {"shaping"}
-    return {**route.config.model_dump(exclude=exclude), "fingerprints": fingerprints}
+    described = route.config.model_dump(exclude=exclude)
+    described["rewards"] = {name: _shown(args) for name, args in described["rewards"].items()}
+    return {**described, "fingerprints": fingerprints}
+
+
+def _shown(args: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Arguments as results may store them: of an interpreter's environment the names alone."""
+    python = args.get("python")
+    if not isinstance(python, Mapping) or not isinstance(python.get("env"), Mapping):
+        return args
+    return {**args, "python": {**python, "env": sorted(map(str, python["env"]))}}
