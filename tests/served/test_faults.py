@@ -267,9 +267,8 @@ def test_the_key_is_sent_and_shown_nowhere(serve, gather, monkeypatch, caplog):
 
 
 KEY = "sk-secret/123"
-SPELLED = (
-    json.dumps({"error": {"message": "x"}}).replace("x", "".join(f"\\u{ord(c):04x}" for c in KEY)).encode()
-)
+ESCAPED = "".join(f"\\u{ord(letter):04x}" for letter in KEY)
+SPELLED = json.dumps({"error": {"message": "x"}}).replace("x", ESCAPED).encode()
 
 
 @pytest.mark.parametrize(
