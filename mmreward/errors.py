@@ -20,6 +20,13 @@ MAX_PIXELS = 89_478_485
 MAX_FRAMES = 4096
 MAX_CLIP_PIXELS = 1 << 30
 """Pixels of all frames of one clip together (3 GB as RGB); a small file can ask for any number."""
+MAX_BOXES = 1024
+"""Boxes, regions, points or spans in one target or response: matching takes time with the third power of
+their number."""
+MAX_CORNERS = 16_384
+"""Corners of all polygons of one target."""
+MAX_TARGET = 262_144
+"""Characters of all text in one target; numbers, as of a mask, are not counted."""
 TOLERANCE = 1e-3
 """Largest distance of a float pixel from [0, 1] that is clipped; above it the picture is refused."""
 
