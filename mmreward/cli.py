@@ -334,7 +334,7 @@ class _Bar:
 
 def _parse_reward(text: str) -> tuple[str, dict[str, Any]]:
     """NAME:ARGUMENT=VALUE,... with values in YAML's notation for scalars."""
-    import yaml
+    from .strict_yaml import parse_yaml
 
     name, _, rest = text.partition(":")
     args = {}
@@ -342,7 +342,7 @@ def _parse_reward(text: str) -> tuple[str, dict[str, Any]]:
         key, equals, value = pair.partition("=")
         if not equals:
             raise ValueError(f"--reward {text!r}: {pair!r} is not ARGUMENT=VALUE")
-        args[key.strip()] = yaml.safe_load(value)
+        args[key.strip()] = parse_yaml(value)
     return name, args
 
 

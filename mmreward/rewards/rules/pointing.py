@@ -168,7 +168,7 @@ def regions_of(target: Any, size: Size, *, radius: float, y_first: bool = False)
         pixels += region.pixels.size if isinstance(region, Mask) else 0
         if corners > MAX_CORNERS or pixels > MAX_MASK:
             raise Unscorable(
-                f"polygons of a target have up to {MAX_CORNERS} corners, and masks {MAX_MASK} pixels, together"
+                f"polygons of one target have up to {MAX_CORNERS} corners, masks {MAX_MASK} pixels, together"
             )
     return regions
 
