@@ -142,6 +142,9 @@ def serve(
         float | None,
         typer.Option(help="What /get_reward pays a failed score; default: it answers 503."),
     ] = None,
+    key_env: Annotated[
+        str, typer.Option(help="Environment variable with the key that clients must send.")
+    ] = "",
 ) -> None:
     """Answer a trainer's questions over HTTP: V-Triune's /judge and OpenRLHF's /get_reward."""
     try:
@@ -149,7 +152,7 @@ def serve(
     except ModuleNotFoundError as error:
         raise ValueError(f'{error.name} is not installed: pip install "mmreward[server]"') from None
     typer.echo(f"http://{host}:{port}/judge and /get_reward", err=True)
-    run(routes, host, port, workers, timeout, failed)
+    run(routes, host, port, workers, timeout, failed, key_env)
 
 
 @app.command()

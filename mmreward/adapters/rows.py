@@ -1,6 +1,7 @@
 """Rows of a trainer's columns as samples. Knows no trainer and no reward."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -111,7 +112,11 @@ def share(step: Any, total: Any) -> dict[str, float]:
     """The column `progress`, from 0 to 1; none where a trainer does not say how long it trains."""
     if not isinstance(step, int | float) or not isinstance(total, int | float) or not total > 0:
         return {}
-    return {"progress": min(max(step / total, 0.0), 1.0)}
+    try:
+        done = step / total
+    except OverflowError:  # hundreds of digits
+        return {}
+    return {"progress": min(max(done, 0.0), 1.0)} if math.isfinite(done) else {}
 
 
 def spoken(messages: Any, role: str) -> str:

@@ -66,7 +66,15 @@ class Composed:
         ]
         if len(scores) == 1 and self.recipe == Recipe(weights=dict.fromkeys(scores, 1.0)):
             return Routed(next(iter(scores.values())), rows)  # its parts are worth more than a sum's
+        if self.recipe.normalise == "group":  # a row without a group costs itself
+            scores = {name: _in_groups(column, samples) for name, column in scores.items()}
         return Routed(total_of(scores, self.recipe, samples), rows)
+
+
+def _in_groups(scores: Sequence[Score], samples: Sequence[Sample]) -> list[Score]:
+    alone = Score.failed("missing", "the total compares the samples of a group, and this one has no group")
+    pairs = zip(scores, samples, strict=True)
+    return [alone if score.ok and sample.group is None else score for score, sample in pairs]
 
 
 class Scorer:
