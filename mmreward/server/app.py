@@ -159,7 +159,7 @@ def create_app(
         _, batch = await body_of(request, Queries, batch_from)
         routed = await scorer.ascore(batch)
         try:
-            return Reply(answered(flat(scorer, routed, failed)))
+            return Reply(answered(flat(scorer, routed, failed, late=None)))
         except RuntimeError as error:
             raise HTTPException(503, str(error)) from None
 
