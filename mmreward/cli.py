@@ -152,7 +152,8 @@ def serve(
     except ModuleNotFoundError as error:
         raise ValueError(f'{error.name} is not installed: pip install "mmreward[server]"') from None
     typer.echo(f"http://{host}:{port}/judge and /get_reward", err=True)
-    run(routes, host, port, workers, timeout, failed, key_env)
+    more = {"key_env": key_env} if key_env else {}
+    run(routes, host, port, workers, timeout, failed, **more)
 
 
 @app.command()
