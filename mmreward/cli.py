@@ -144,6 +144,9 @@ def serve(
         float | None,
         typer.Option(help="What /get_reward pays a failed score; default: it answers 503."),
     ] = None,
+    key_env: Annotated[
+        str, typer.Option(help="Environment variable with the key that clients must send.")
+    ] = "",
 ) -> None:
     """Answer a trainer's questions over HTTP: V-Triune's /judge and OpenRLHF's /get_reward."""
     try:
@@ -151,7 +154,8 @@ def serve(
     except ModuleNotFoundError as error:
         raise ValueError(f'{error.name} is not installed: pip install "mmreward[server]"') from None
     typer.echo(f"http://{host}:{port}/judge and /get_reward", err=True)
-    run(routes, host, port, workers, timeout, failed)
+    more = {"key_env": key_env} if key_env else {}
+    run(routes, host, port, workers, timeout, failed, **more)
 
 
 @app.command()
@@ -336,7 +340,7 @@ class _Bar:
 
 def _parse_reward(text: str) -> tuple[str, dict[str, Any]]:
     """NAME:ARGUMENT=VALUE,... with values in YAML's notation for scalars."""
-    import yaml
+    from .strict_yaml import parse_yaml
 
     name, _, rest = text.partition(":")
     args = {}
@@ -344,7 +348,7 @@ def _parse_reward(text: str) -> tuple[str, dict[str, Any]]:
         key, equals, value = pair.partition("=")
         if not equals:
             raise ValueError(f"--reward {text!r}: {pair!r} is not ARGUMENT=VALUE")
-        args[key.strip()] = yaml.safe_load(value)
+        args[key.strip()] = parse_yaml(value)
     return name, args
 
 

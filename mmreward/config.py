@@ -9,12 +9,12 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from .compose import Recipe
 from .errors import nearest
 from .shaping_steps import STEPS, AnyStep
+from .strict_yaml import read_yaml
 
 Positive = Annotated[int, Field(ge=1)]
 Amount = Annotated[float, Field(ge=0)]
@@ -158,16 +158,11 @@ def load_yaml(path: str | Path, model: type[M]) -> M:
     """Read a YAML file that describes a `model`.
 
     Raises:
-        ValueError: no such file, not YAML, an unknown key, or a value of the wrong type; the message names
-            the key.
+        ValueError: no such file, not YAML (see `strict_yaml`), a key given twice, an unknown key, or a value
+            of the wrong type; the message names the key.
     """
     path = Path(path)
-    if not path.exists():
-        raise ValueError(f"no config at {path}")
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {error}") from None
+    raw = read_yaml(path)
     if not isinstance(raw, Mapping):
         raise ValueError(f"{path} holds {type(raw).__name__}, not a mapping with the key 'rewards'")
     try:

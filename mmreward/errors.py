@@ -15,6 +15,13 @@ STATUSES: tuple[str, ...] = get_args(Status)
 FINE: tuple[Status, Status] = ("ok", "na")
 """Statuses that count against no failure budget."""
 
+MAX_BOXES = 1024
+"""Boxes, regions, points or spans in one target or response: matching takes time with the third power of
+their number."""
+MAX_CORNERS = 16_384
+"""Corners of all polygons of one target."""
+MAX_TARGET = 262_144
+"""Characters of all text in one target; numbers, as of a mask, are not counted."""
 TOLERANCE = 1e-3
 """Largest distance of a float pixel from [0, 1] that is clipped; above it the picture is refused."""
 

@@ -14,6 +14,7 @@ from typing import Any
 from .errors import Unscorable
 from .media import Media, examined
 from .registry import Reward
+from .trust import redacted
 from .types import Sample, Score, lacking, oversized, shortened
 
 Progress = Callable[[int, str, Score], None]
@@ -188,10 +189,10 @@ def failure(error: BaseException, timeout: float | None) -> Score:
     while isinstance(error, ExceptionGroup):  # a reward that awaits its calls in a TaskGroup
         error = error.exceptions[0]
     if isinstance(error, Unscorable):
-        return Score.failed(error.status, str(error), error.parts)
+        return Score.failed(error.status, redacted(str(error)), error.parts)
     if isinstance(error, TimeoutError):
-        return Score.failed("timeout", str(error) or f"no score within {timeout} s")
-    return Score.failed("error", f"{type(error).__name__}: {error}")
+        return Score.failed("timeout", redacted(str(error)) or f"no score within {timeout} s")
+    return Score.failed("error", redacted(f"{type(error).__name__}: {error}"))
 
 
 def checked(score: Score, reward: Reward) -> Score:

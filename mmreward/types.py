@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any, Literal
 
-from .errors import STATUSES, Status
+from .errors import MAX_TARGET, STATUSES, Status
 from .media import Kind, Media
 
 Arity = Literal["point", "pair", "group"]
@@ -196,10 +196,26 @@ def _meant(sample: Sample, empty: Sequence[str], columns: Mapping[str, str]) -> 
 
 
 def oversized(sample: Sample) -> str:
-    """Reason why the sample's prompt is refused; empty when it is not."""
+    """Reason why the sample's prompt or target is refused; empty when it is not."""
     if isinstance(sample.prompt, str) and len(sample.prompt) > MAX_TEXT:
         return f"prompt has {len(sample.prompt)} characters; the limit is {MAX_TEXT}"
+    if _characters(sample.target) > MAX_TARGET:
+        return f"target holds more than {MAX_TARGET} characters of text"
     return ""
+
+
+def _characters(target: Any) -> int:
+    """Characters of the text in nested lists and mappings, counted until there are too many."""
+    total, left = 0, [target]
+    while left and total <= MAX_TARGET:
+        one = left.pop()
+        if isinstance(one, str):
+            total += len(one)
+        elif isinstance(one, Mapping):
+            left += [*one, *one.values()]
+        elif isinstance(one, list | tuple):
+            left += [item for item in one if isinstance(item, str | list | tuple | Mapping)]
+    return total
 
 
 def shortened(sample: Sample) -> Sample:

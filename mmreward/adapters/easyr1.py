@@ -12,6 +12,7 @@ the training is. The file is executed on its own, hence no relative imports; `RE
     REWARD_TYPE = "sequential"
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,8 @@ from mmreward.adapters.scorer import Failed, flat, shared
 
 REWARD_NAME = "mmreward"
 REWARD_TYPE = "batch"
+SPACED = re.compile(r"<\s*(/?)\s*(think|answer)\s*>", re.IGNORECASE)
+"""Tags as Qwen2.5-VL-32B writes them, "< think >"; EasyR1's own functions close them up."""
 
 
 def compute_score(
@@ -46,7 +49,7 @@ def compute_score(
     scorer = shared(rewards, weights, timeout)
     rows = [
         {
-            "response": given["response"],
+            "response": SPACED.sub(r"<\1\2>", given["response"]),
             "ground_truth": given["ground_truth"],
             "tokens": given.get("response_length"),
         }

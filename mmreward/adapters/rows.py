@@ -1,6 +1,7 @@
 """Rows of a trainer's columns as samples. Knows no trainer and no reward."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -111,20 +112,37 @@ def share(step: Any, total: Any) -> dict[str, float]:
     """The column `progress`, from 0 to 1; none where a trainer does not say how long it trains."""
     if not isinstance(step, int | float) or not isinstance(total, int | float) or not total > 0:
         return {}
-    return {"progress": min(max(step / total, 0.0), 1.0)}
+    try:
+        done = step / total
+    except OverflowError:  # hundreds of digits
+        return {}
+    return {"progress": min(max(done, 0.0), 1.0)} if math.isfinite(done) else {}
 
 
 def spoken(messages: Any, role: str) -> str:
-    """The text of the last message of a role that has any content; text is itself."""
+    """The text of the last message of a role that has any content; text is itself.
+
+    Raises:
+        ValueError: what is no message, or no part of one.
+    """
     if isinstance(messages, str):
         return messages
-    for message in reversed(messages):
+    for message in reversed(_messages(messages)):
         content = message.get("content") if message.get("role") == role else None
         if isinstance(content, str):
             return content
         if content is not None:
-            return "".join(part.get("text") or "" for part in content)
+            return "".join(str(part.get("text") or "") for part in _parts(message))
     return ""
+
+
+def _messages(given: Any) -> list[Mapping[str, Any]]:
+    """Messages as a list; verl has them in an array."""
+    given = given.tolist() if hasattr(given, "tolist") else given
+    if not isinstance(given, list | tuple) or not all(isinstance(one, Mapping) for one in given):
+        shown = str(given)[:80]
+        raise ValueError(f"prompt is neither text nor a list of messages with role and content: {shown}")
+    return list(given)
 
 
 def grouped(samples: Sequence[Sample], size: int | None) -> list[Sample]:
@@ -164,17 +182,25 @@ def _put_pictures(record: dict[str, Any], images: Any, prompt: Any) -> None:
     if record["image"] is not None:
         return
     if images is None and prompt is not None and not isinstance(prompt, str):
-        parts = [part for message in prompt for part in _parts(message)]
+        parts = [part for message in _messages(prompt) for part in _parts(message)]
         images = [part["image"] for part in parts if part.get("image") is not None]
-    pictures = list(images) if isinstance(images, Sequence) and not isinstance(images, str) else []
-    if pictures:
+    images = images.tolist() if hasattr(images, "tolist") else images  # verl has them in an array
+    if images is not None and not isinstance(images, list | tuple):
+        raise ValueError(f"images is {type(images).__name__}, not a list of pictures")
+    if pictures := list(images or ()):
         record["image"] = pictures[0]
         record["inputs"] = record["inputs"] or pictures[1:]
 
 
 def _parts(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     content = message.get("content")
-    return [part for part in content if isinstance(part, Mapping)] if isinstance(content, list) else []
+    if content is None or isinstance(content, str):
+        return []
+    if not isinstance(content, list | tuple) or not all(isinstance(part, Mapping) for part in content):
+        raise ValueError(
+            f"prompt: content of a message is neither text nor a list of parts: {str(content)[:80]}"
+        )
+    return list(content)
 
 
 def _route(left: dict[str, Any]) -> Any:
@@ -182,6 +208,8 @@ def _route(left: dict[str, Any]) -> Any:
     if "route" in left or "verifier" not in left:
         return left.pop("route", None)
     verifier = left.pop("verifier")
+    if not isinstance(verifier, str):
+        raise ValueError(f"verifier is {type(verifier).__name__}, not the name of a reward")
     return {"rewards": {verifier: _mapping(left.pop("params", None), "params")}, "accuracy": {verifier: 1.0}}
 
 

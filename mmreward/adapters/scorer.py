@@ -66,7 +66,15 @@ class Composed:
         ]
         if len(scores) == 1 and self.recipe == Recipe(weights=dict.fromkeys(scores, 1.0)):
             return Routed(next(iter(scores.values())), rows)  # its parts are worth more than a sum's
+        if self.recipe.normalise == "group":  # a row without a group costs itself
+            scores = {name: _in_groups(column, samples) for name, column in scores.items()}
         return Routed(total_of(scores, self.recipe, samples), rows)
+
+
+def _in_groups(scores: Sequence[Score], samples: Sequence[Sample]) -> list[Score]:
+    alone = Score.failed("missing", "the total compares the samples of a group, and this one has no group")
+    pairs = zip(scores, samples, strict=True)
+    return [alone if score.ok and sample.group is None else score for score, sample in pairs]
 
 
 class Scorer:
@@ -110,6 +118,8 @@ class Scorer:
         self._timeout = timeout
         self._engine: Engine | None = None
         self._pid = 0
+        self.late = 0
+        """Deadlines that have passed since the last score; see `LATE`."""
         self._lock = threading.Lock()  # trainers that score in several threads share one engine
 
     def __reduce__(self) -> Any:
@@ -221,16 +231,29 @@ def _whole(batch: Batch, scored: Routed) -> Routed:
 
 Failed = float | Literal["raise"]
 """Pay for a score that failed: "raise", which ends the training, unless you name a number. That is paid like
-any other, and only the key `failed` tells it from a wrong answer."""
+any other, and only the key `failed` tells it from a wrong answer.
+
+With "raise" too, a deadline that passes costs its own answer: these trainers know no missing score, so it is
+paid 0 with `failed` 1 and a warning. `LATE` of them in a row, with no score between, end the training."""
+LATE = 64
+"""Deadlines that pass one after another before "raise" ends a training: the judge is gone, not the answer."""
 OWN = ("score", "acc", "failed", "reward", "overall")
 """Keys that trainers or these adapters give a meaning to."""
 
 log = logging.getLogger("mmreward.adapters")
 
 
-def flat(scorer: Scorer, scored: Routed, failed: Failed) -> list[dict[str, float]]:
+def flat(
+    scorer: Scorer, scored: Routed, failed: Failed, *, late: float | None = 0.0
+) -> list[dict[str, float]]:
     """One row per response: score, acc (the accuracy, or the score where a total has none), the scorer's
     `names`, and failed (0 or 1).
+
+    Args:
+        scorer: what scored them.
+        scored: the scores.
+        failed: see `Failed`.
+        late: with "raise", pay for a deadline that passed; None raises for it as for any other failure.
 
     Raises:
         RuntimeError: a score failed, and `failed` is "raise".
@@ -239,9 +262,20 @@ def flat(scorer: Scorer, scored: Routed, failed: Failed) -> list[dict[str, float
     taken = [name for name in scorer.names if name in OWN]
     if taken:
         raise ValueError(f"rewards named {', '.join(taken)}: trainers use these keys; give them other names")
-    report_failures(scored.totals, failed)
-    rows = zip(scored.totals, scored.scores, strict=True)
-    return [_row(scorer.names, total, scores, failed) for total, scores in rows]
+    pays: list[Failed] = [failed] * len(scored.totals)
+    if failed == "raise" and late is not None:
+        pays = [late if total.status == "timeout" else failed for total in scored.totals]
+        for total in scored.totals:
+            scorer.late = scorer.late + 1 if total.status == "timeout" else 0 if total.ok else scorer.late
+        report_failures([total for total in scored.totals if total.status != "timeout"], failed)
+        report_failures(
+            [total for total in scored.totals if total.status == "timeout"],
+            "raise" if scorer.late >= LATE else None,
+        )
+    else:
+        report_failures(scored.totals, failed)
+    rows = zip(scored.totals, scored.scores, pays, strict=True)
+    return [_row(scorer.names, total, scores, pay) for total, scores, pay in rows]
 
 
 def report_failures(totals: Sequence[Score], failed: Failed | None) -> None:

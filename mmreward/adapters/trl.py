@@ -1,4 +1,4 @@
-"""For TRL's GRPO and its kin (1.10 and later; `asynchronous` and `rollout` need 1.16).
+"""For TRL's GRPO and its kin (1.16 and later).
 
     GRPOTrainer(reward_funcs=trl.reward("routes.yaml"), ...)
 

@@ -1,4 +1,4 @@
-"""For verl (seen at 14af4d3 and d49d14d): a custom function in three forms, and a reward manager.
+"""For verl (seen at 14af4d3, d49d14d and 1dda039): a custom function in three forms, and a reward manager.
 
     custom_reward_function:            # since 0.8 under `reward`
       path: pkg://mmreward.adapters.verl
@@ -110,7 +110,8 @@ def _batch(
 class RewardManager:
     """A manager of the reward loop that also hands on the pictures, the prompt and the number of tokens.
 
-    Its arguments are `custom_reward_function.reward_kwargs`, as for `compute_score`.
+    Of a trajectory of several outputs the last is scored, as by verl's own managers. Its arguments are
+    `custom_reward_function.reward_kwargs`, as for `compute_score`.
 
     Raises:
         ValueError: rewards or weights that make no sense, or a total that compares responses.
@@ -123,25 +124,40 @@ class RewardManager:
         self.scorer.check_single()
 
     async def run_single(self, data: Any) -> dict[str, Any]:
-        """One sample of a DataProto -> {"reward_score": float, "reward_extra_info": {...}}."""
-        item = data[0]
+        """One trajectory as a DataProto -> {"reward_score": float, "reward_extra_info": {...}}."""
+        item = data[-1:][0]
         responses = item.batch["responses"]
-        length = int(item.batch["attention_mask"][-responses.shape[-1] :].sum())
         columns = item.non_tensor_batch
+        length = columns.get("response_len")  # outputs of unequal prompts are padded behind their responses
+        if length is None:
+            length = item.batch["attention_mask"][-responses.shape[-1] :].sum()
+        length = int(length)
         extra = {"tokens": length, **(columns.get("extra_info") or {})}
+        extra |= columns.get("tool_extra_fields") or {}
         extra["prompt"] = columns.get("raw_prompt", extra.get("prompt"))
         extra["images"] = (columns.get("multi_modal_data") or {}).get("images", extra.get("images"))
         response = self.tokenizer.decode(responses[:length], skip_special_tokens=True)
-        truth = columns["reward_model"]["ground_truth"]
-        batch = _batch([columns["data_source"]], [response], [truth], [extra])
+        truth = (columns.get("reward_model") or {}).get("ground_truth")
+        batch = _batch([columns.get("data_source") or ""], [response], [truth], [extra])
         found = flat(self.scorer, await self.scorer.ascore(batch), self.failed)[0]
         return {"reward_score": found["score"], "reward_extra_info": found}
+
+    @classmethod
+    def assemble_rm_scores(cls, data: Any, scores: Sequence[float]) -> Any:
+        """A batch's scores as verl's `rm_scores`: each at the last token of its response, else zeros."""
+        import torch
+
+        responses, mask = data.batch["responses"], data.batch["attention_mask"]
+        last = (mask[:, data.batch["prompts"].size(1) :].sum(dim=1) - 1).clamp(min=0).long()
+        out = torch.zeros_like(responses, dtype=torch.float32)
+        out[torch.arange(len(out), device=out.device), last] = out.new_tensor(list(scores))
+        return out
 
 
 def _reward_kwargs(config: Any) -> dict[str, Any]:
     """Since 0.8 the custom function is described under `reward`."""
-    section = config.get("reward", config)
-    return dict(section["custom_reward_function"].get("reward_kwargs") or {})
+    section = config.get("reward") or config
+    return dict((section.get("custom_reward_function") or {}).get("reward_kwargs") or {})
 
 
 def _configured(

@@ -19,11 +19,12 @@ from pydantic import ValidationError
 from ..compose import PARTS, Roles, shaped_ranges, shaping_mistakes, total_of
 from ..config import RouteConfig, problems, without_nulls
 from ..engine.engine import Engine
-from ..errors import Unscorable
+from ..errors import Unscorable, nearest
 from ..loading import resolve
 from ..registry import Reward
 from ..scoring import failure, score_one
-from ..types import Arity, RewardInfo, Sample, Score
+from ..trust import MAX_ROUTE, of_row, of_text
+from ..types import Arity, RewardInfo, Sample, Score, shortened
 
 SUMMED = ("accuracy", "format", "extra")
 ROLES = (*SUMMED, "gates", "soft_gates", "watch")
@@ -147,6 +148,8 @@ NAME = "routed"
 OWN = "route"
 """The key of `Sample.meta` under which a sample brings its own route."""
 MOST_PROBLEMS = 20
+MOST_OWN = 1024
+"""Different routes of rows that are kept loaded, the newest."""
 
 
 class Routed(NamedTuple):
@@ -159,8 +162,9 @@ class Routed(NamedTuple):
 class Router:
     """Scores samples of many sources, each by its own rewards and weights.
 
-    A sample's own route in `meta["route"]` (a mapping, or the same as JSON) comes first, then the source of
-    exactly its name, then the first glob that matches. `reward` is all of this as one reward, 0 to 1, for
+    A sample's own route in `meta["route"]` comes first: the name of a route that is declared here, or a
+    mapping (or JSON of one) of rules and declared rewards, see `trust`. Then comes the source of exactly its
+    name, then the first glob that matches. `reward` is all of this as one reward, 0 to 1, for
     `Engine.score`, trainers and `mmreward score`; `score` also returns what the totals are made of.
 
     Where shaping compares groups (see `compares`), the router is a group reward: every sample needs a group,
@@ -184,6 +188,12 @@ class Router:
                 wrong.append(str(error))
         if wrong:
             raise ValueError("\n".join(wrong))
+        self._declared: dict[str, list[Mapping[str, Any]]] = {}
+        for route in self._routes.values():
+            for name, args in route.config.rewards.items():
+                way, ways = {"reward": name, **args}, self._declared.setdefault(name, [])
+                if way not in ways:
+                    ways.append(way)
 
     def __reduce__(self) -> Any:
         """Travels as its description: loaded rewards are closures."""
@@ -236,6 +246,9 @@ class Router:
 
     def score(self, engine: Engine, samples: Sequence[Sample], *, timeout: float | None = None) -> Routed:
         """Score a mixed batch in one call of the engine; one without a route fails. See `Engine.score`."""
+        samples = [
+            shortened(sample) for sample in samples
+        ]  # as rewards get them: scores are kept by identity
         scores: dict[int, Mapping[str, Score]] = {}
         totals = engine.score(samples, {NAME: self._as_reward(scores)}, timeout=timeout)[NAME]
         return _routed(samples, totals, scores)
@@ -244,6 +257,9 @@ class Router:
         self, engine: Engine, samples: Sequence[Sample], *, timeout: float | None = None
     ) -> Routed:
         """`score` for servers and async trainers."""
+        samples = [
+            shortened(sample) for sample in samples
+        ]  # as rewards get them: scores are kept by identity
         scores: dict[int, Mapping[str, Score]] = {}
         totals = (await engine.ascore(samples, {NAME: self._as_reward(scores)}, timeout=timeout))[NAME]
         return _routed(samples, totals, scores)
@@ -298,16 +314,37 @@ class Router:
     def _own_route(self, sample: Sample) -> Route:
         given, source = sample.meta[OWN], sample.source
         try:
+            given = of_text(given) if isinstance(given, str) else given
             # Data knows no reward without arguments that is null: Arrow puts one into rows that have none.
-            described = without_nulls(json.loads(given) if isinstance(given, str) else given)
+            described = without_nulls(given)
             key = json.dumps([source, described], sort_keys=True, default=str)
         except (ValueError, TypeError, RecursionError) as error:
-            raise ValueError(f"source {source!r}: meta[{OWN!r}] is not JSON: {error}") from None
+            raise ValueError(f"source {source!r}: meta[{OWN!r}] {_reason(error)}") from None
+        if isinstance(described, str):
+            if described in self._routes:
+                return self._routes[described]
+            hint = nearest(described, self._routes)
+            raise ValueError(f"source {source!r}: meta[{OWN!r}] names the route {described!r}: {hint}")
         if not isinstance(described, Mapping):
             raise ValueError(f"source {source!r}: meta[{OWN!r}] is {type(described).__name__}, not a mapping")
+        if len(key) > MAX_ROUTE:
+            raise ValueError(f"source {source!r}: meta[{OWN!r}] has more than {MAX_ROUTE} characters")
         if key not in self._own:
+            try:
+                named = RouteConfig.model_validate(described).rewards
+                described = {**described, "rewards": of_row(named, self._declared)}
+            except ValidationError as error:
+                raise ValueError(_mistaken(source, problems(error, RouteConfig))) from None
+            except ValueError as error:
+                raise ValueError(_mistaken(source, [str(error)])) from None
+            if len(self._own) >= MOST_OWN:
+                del self._own[next(iter(self._own))]
             self._own[key] = load_route(source, described)
         return self._own[key]
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, ValueError) else f"is no data: {error}"
 
 
 def _routed(
@@ -323,4 +360,14 @@ def _described(route: Route) -> dict[str, Any]:
     """All that changes a route's numbers, for the fingerprint; a route without shaping says nothing of it."""
     fingerprints = {name: reward.fingerprint for name, reward in route.rewards.items()}
     exclude = None if route.config.shaping else {"shaping"}
-    return {**route.config.model_dump(exclude=exclude), "fingerprints": fingerprints}
+    described = route.config.model_dump(exclude=exclude)
+    described["rewards"] = {name: _shown(args) for name, args in described["rewards"].items()}
+    return {**described, "fingerprints": fingerprints}
+
+
+def _shown(args: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Arguments as results may store them: of an interpreter's environment the names alone."""
+    python = args.get("python")
+    if not isinstance(python, Mapping) or not isinstance(python.get("env"), Mapping):
+        return args
+    return {**args, "python": {**python, "env": sorted(map(str, python["env"]))}}

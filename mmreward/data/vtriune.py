@@ -6,6 +6,7 @@ greedy match at one threshold, mAP with constant scores, 0.6 per surplus box) is
 F1. Its thresholds are watched instead. To compare, the reward `v_triune` pays as V-Triune does.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -90,8 +91,8 @@ def columns_of(record: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"source {source!r}: {'; '.join(problems(error, _Row))}") from None
     if not model.accuracy_ratio + model.format_ratio > 0:
         raise ValueError(f"source {source!r}: reward_model.accuracy_ratio and format_ratio are both 0")
-    extra = without_nulls(record.get("extra_info") or {}, hollow=False)
-    images = list(record.get("images") or ())
+    extra = without_nulls(_extra(source, record.get("extra_info")), hollow=False)
+    images = _images(source, record.get("images"))
     meta: dict[str, Any] = {**extra, "route": route_of(source, model), "messages": record.get("prompt")}
     if record.get("ability"):
         meta["ability"] = record["ability"]
@@ -103,6 +104,26 @@ def columns_of(record: Mapping[str, Any]) -> dict[str, Any]:
     columns |= {"prompt": _asked(record.get("prompt")), "target": _target(source, model), "source": source}
     columns |= {"image": images[0] if images else None, "inputs": images[1:], "meta": meta}
     return columns
+
+
+def _extra(source: str, given: Any) -> Mapping[str, Any]:
+    """`extra_info`: a struct, or JSON of one."""
+    if isinstance(given, str) and given.strip():
+        try:
+            given = json.loads(given)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"source {source!r}: extra_info is text and no JSON: {error}") from None
+    if given is not None and given != "" and not isinstance(given, Mapping):
+        raise ValueError(f"source {source!r}: extra_info is {type(given).__name__}, not a mapping")
+    return given or {}
+
+
+def _images(source: str, given: Any) -> list[Any]:
+    if given is None:
+        return []
+    if not isinstance(given, list | tuple):
+        raise ValueError(f"source {source!r}: images is {type(given).__name__}, not a list of pictures")
+    return list(given)
 
 
 def route_of(source: str, model: RewardModel) -> dict[str, Any]:

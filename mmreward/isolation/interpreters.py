@@ -27,6 +27,7 @@ from pydantic import Field, ValidationError
 from ..config import EngineConfig, problems
 from ..errors import Unscorable
 from ..registry import Reward
+from ..trust import SECRET, hide
 from ..types import Arity, RewardInfo, Sample
 from .child import LOAD, START, Child, Reply, Request
 from .protocol import Message, WireError, pack_sample, pack_value, unpack_info, unpack_score
@@ -186,12 +187,22 @@ def _interpreter(python: str | PathLike[str] | Mapping[str, Any]) -> Interpreter
     try:
         interpreter = Interpreter.model_validate(given)
     except ValidationError as error:
-        raise ValueError("python: " + "; ".join(problems(error, Interpreter))) from None
+        raise ValueError("python: " + "; ".join(_problems(error))) from None
+    for name, value in interpreter.env.items():
+        if SECRET.search(name):
+            hide(value)
     found = shutil.which(Path(interpreter.path).expanduser())
     if found is None:
         raise ValueError(f"python: there is no program {interpreter.path}")
     # Not resolved: what a virtual environment links to is another interpreter.
     return interpreter.model_copy(update={"path": str(Path(found).absolute())})
+
+
+def _problems(error: ValidationError) -> list[str]:
+    """Mistakes, without the values of the environment, which may be keys."""
+    kept = [one for one in error.errors() if one["loc"][:1] != ("env",) or len(one["loc"]) < 2]
+    wrong = [f"env.{one['loc'][1]}: {one['msg']}" for one in error.errors() if one not in kept]
+    return wrong or list(problems(error, Interpreter))
 
 
 def _packed(args: Mapping[str, Any]) -> tuple[dict[str, Any], list[bytes]]:

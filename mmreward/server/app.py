@@ -1,75 +1,41 @@
 """The HTTP application: V-Triune's GET / and POST /judge, and OpenRLHF's POST /get_reward.
 
-Scoring runs on the engine's thread; the event loop here only waits, so that the server answers while a check
-computes. A body that is too large is refused before it is read into memory.
+Scoring runs on the engine's thread and large bodies are read on another; the event loop here only waits, so
+that the server answers while a check computes. What a client may send and hold is bounded by `guard`.
 """
 
+import asyncio
+import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+import threading
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from fastapi import FastAPI, HTTPException
-from pydantic import BaseModel
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ValidationError
 
 from ..adapters.openrlhf import answered, query_batch
 from ..adapters.rows import Batch
 from ..adapters.scorer import Failed, Given, Scorer, flat
+from ..config import problems
+from ..trust import hide
+from .guard import BodyLimit, Bounds, Key, Turns
 from .vtriune import Payload, UnknownVerifierError, refused, reply, sample_from
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Message, Receive, Send], Awaitable[None]]
-
-MAX_BYTES = 8 << 20
-"""A response of 65,536 characters and a page of parameters need far less."""
-
-
-class BodyLimit:
-    """Middleware: 413 for a body above the limit, whether its length is announced or not."""
-
-    def __init__(self, app: App, max_bytes: int) -> None:
-        self._app = app
-        self._max_bytes = max_bytes
-
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        announced = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        if not announced.isdigit() or int(announced) > self._max_bytes:
-            await _refuse(send, self._max_bytes)
-            return
-        parts: list[Message] = []
-        size = 0
-        while True:  # a body without a length, or with a false one
-            message = await receive()
-            parts.append(message)
-            size += len(message.get("body", b""))
-            if size > self._max_bytes:
-                await _refuse(send, self._max_bytes)
-                return
-            if not message.get("more_body", False):
-                break
-        read = iter(parts)
-
-        async def replay() -> Message:
-            return next(read, None) or await receive()
-
-        await self._app(scope, replay, send)
-
-
-async def _refuse(send: Send, limit: int) -> None:
-    body = f'{{"detail":"the body has more than {limit} bytes"}}'.encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 413, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
+T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
+ASIDE = 64 << 10
+"""Bytes of a body from which on it is read on another thread."""
+CONNECTIONS = 8192
+"""Open connections of one worker; the next is answered 503."""
+GRACE = 2
+"""Seconds that requests get to end at SIGTERM, and then the engine."""
 ROUTES, TIMEOUT, FAILED = "MMREWARD_ROUTES", "MMREWARD_TIMEOUT", "MMREWARD_FAILED"
+KEY_ENV = "MMREWARD_KEY_ENV"
 """Environment variables from which workers read what to serve."""
 
 
@@ -81,63 +47,119 @@ class Queries(BaseModel):
     labels: list[Any]
 
 
+class Reply(JSONResponse):
+    """Answer in JSON whatever a note holds: half a surrogate pair becomes a question mark."""
+
+    def render(self, content: Any) -> bytes:
+        text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode("utf-8", "replace")
+
+
+async def body_of(request: Request, model: type[M], make: Callable[[M], T]) -> tuple[M, T]:
+    """A request's body as a model, and what is made of it; off the loop where it is large.
+
+    Raises:
+        HTTPException: 422, what is wrong, key by key.
+    """
+    data = await request.body()
+
+    def read() -> tuple[M, T]:
+        try:
+            payload = model.model_validate(json.loads(data, parse_constant=_no_number))
+            return payload, make(payload)
+        except ValidationError as error:
+            raise HTTPException(422, "; ".join(problems(error, model))[:2000]) from None
+        except UnknownVerifierError as error:
+            raise HTTPException(404, str(error)[:2000]) from None
+        except (ValueError, RecursionError) as error:
+            raise HTTPException(422, str(error)[:2000]) from None
+
+    return await asyncio.to_thread(read) if len(data) > ASIDE else read()
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"the body is not JSON: {text} is no number")
+
+
 def create_app(
     rewards: Given = None,
     *,
     failed: Failed = "raise",
     timeout: float | None = 60.0,
-    max_bytes: int = MAX_BYTES,
+    max_bytes: int = Bounds.body_bytes,
+    bounds: Bounds | None = None,
+    key: str = "",
+    leave: bool = False,
 ) -> FastAPI:
-    """The application. A total that failed has a `status` other than "ok" (/judge). Status 404: no such
-    verifier; 413: a body above the limit; 422: a payload that makes no sense; 503: a score failed, and
-    /get_reward may not call it a number.
+    """The application. A total that failed has a `status` other than "ok" (/judge). Status 401: without the
+    key; 404: no such verifier; 408: a body that does not come; 413: a body or a batch above the limit; 422: a
+    payload that makes no sense; 503: too many requests wait, or a score failed, and /get_reward may not call
+    it a number.
 
     Args:
         rewards: see `Scorer`; what /get_reward pays, and /judge where no verifier is named.
         failed: what /get_reward pays a total that failed, with `failed` 1 beside it; see `scorer.Failed`.
         timeout: seconds one score may take.
         max_bytes: of a body.
+        bounds: the other limits, see `guard.Bounds`.
+        key: what clients must send as "Authorization: Bearer KEY"; empty asks for none.
+        leave: end the process where the engine has not stopped `GRACE` seconds after the last request.
 
     Raises:
         ValueError: rewards that make no sense.
     """
     scorer = Scorer(rewards, timeout=timeout)
+    bounds = bounds or Bounds()
+    hide(key)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
+        if leave:
+            overdue = threading.Timer(GRACE, os._exit, (0,))
+            overdue.daemon = True
+            overdue.start()
         scorer.close()
 
-    app = FastAPI(title="mmreward", version=version("mmreward"), lifespan=lifespan)
-    app.add_middleware(BodyLimit, max_bytes=max_bytes)
+    app = FastAPI(
+        title="mmreward", version=version("mmreward"), lifespan=lifespan, default_response_class=Reply
+    )
+    # The last one that is added is the first that sees a request.
+    app.add_middleware(Turns, concurrency=bounds.concurrency, waiting=bounds.waiting)
+    app.add_middleware(
+        BodyLimit, max_bytes=max_bytes, held_bytes=bounds.held_bytes, seconds=bounds.body_seconds
+    )
+    app.add_middleware(Key, key=key)
+
+    @app.exception_handler(HTTPException)
+    async def refused_with(_: Request, error: HTTPException) -> Reply:
+        return Reply({"detail": error.detail}, error.status_code)
 
     @app.get("/")
     async def health() -> dict[str, str]:
         return {"message": "Reward Judge Server", "version": version("mmreward")}
 
     @app.post("/judge")
-    async def judge(payload: Payload) -> dict[str, Any]:
-        try:
-            sample = sample_from(payload)
-        except UnknownVerifierError as error:
-            raise HTTPException(404, str(error)) from None
-        except ValueError as error:
-            raise HTTPException(422, str(error)) from None
+    async def judge(request: Request) -> Reply:
+        payload, sample = await body_of(request, Payload, sample_from)
         routed = await scorer.ascore(Batch([sample], {}))
-        return reply(payload, routed.totals[0], routed.scores[0])
+        return Reply(reply(payload, routed.totals[0], routed.scores[0]))
 
-    @app.post("/get_reward")
-    async def get_reward(queries: Queries) -> dict[str, Any]:
-        try:
-            batch = query_batch(queries.query, queries.prompts, queries.labels)
-        except ValueError as error:
-            raise HTTPException(422, str(error)) from None
+    def batch_from(queries: Queries) -> Batch:
+        if len(queries.query) > bounds.rows:
+            raise HTTPException(413, f"{len(queries.query)} rows; the limit of one request is {bounds.rows}")
+        batch = query_batch(queries.query, queries.prompts, queries.labels)
         for row, sample in enumerate(batch.samples):
             if why := refused(sample):
                 batch.problems[row] = why
+        return batch
+
+    @app.post("/get_reward")
+    async def get_reward(request: Request) -> Reply:
+        _, batch = await body_of(request, Queries, batch_from)
         routed = await scorer.ascore(batch)
         try:
-            return answered(flat(scorer, routed, failed))
+            return Reply(answered(flat(scorer, routed, failed, late=None)))
         except RuntimeError as error:
             raise HTTPException(503, str(error)) from None
 
@@ -148,18 +170,52 @@ def app_of_environment() -> FastAPI:
     """For uvicorn's workers, which import the application each for itself; `serve` has set what it reads."""
     number = os.environ.get(FAILED)
     failed: Failed = "raise" if number is None else float(number)
-    return create_app(Path(os.environ[ROUTES]), failed=failed, timeout=float(os.environ[TIMEOUT]))
+    key = key_of(os.environ.get(KEY_ENV, ""))
+    return create_app(
+        Path(os.environ[ROUTES]), failed=failed, timeout=float(os.environ[TIMEOUT]), key=key, leave=True
+    )
+
+
+def key_of(variable: str) -> str:
+    """The key in an environment variable; empty where none is named.
+
+    Raises:
+        ValueError: the variable is not set, or holds what no header can carry.
+    """
+    if not variable:
+        return ""
+    key = os.environ.get(variable, "")
+    if not key:
+        raise ValueError("--key-env names an environment variable that is not set (it is not the key itself)")
+    if not key.isascii() or not key.isprintable():
+        raise ValueError(f"the key in {variable} holds a character no HTTP header can carry")
+    return key
 
 
 def serve(
-    routes: Path, host: str, port: int, workers: int, timeout: float, failed: float | None = None
+    routes: Path,
+    host: str,
+    port: int,
+    workers: int,
+    timeout: float,
+    failed: float | None = None,
+    key_env: str = "",
 ) -> None:
     """Check the routes, then serve them until interrupted; `failed` None is "raise"."""
     import uvicorn
 
-    create_app(routes, timeout=timeout)
+    create_app(routes, timeout=timeout, key=key_of(key_env))
     os.environ[ROUTES], os.environ[TIMEOUT] = str(routes.resolve()), str(timeout)
+    os.environ[KEY_ENV] = key_env
     if failed is not None:
         os.environ[FAILED] = str(failed)
-    application = f"{__name__}:app_of_environment"
-    uvicorn.run(application, factory=True, host=host, port=port, workers=workers, log_level="warning")
+    uvicorn.run(
+        f"{__name__}:app_of_environment",
+        factory=True,
+        host=host,
+        port=port,
+        workers=workers,
+        log_level="warning",
+        timeout_graceful_shutdown=GRACE,
+        limit_concurrency=CONNECTIONS,
+    )

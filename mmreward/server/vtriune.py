@@ -14,6 +14,7 @@ from ..config import without_nulls
 from ..data import vtriune
 from ..data.routing import OWN
 from ..data.rows import sample_of
+from ..errors import MAX_TARGET
 from ..types import Sample, Score
 
 OWN_ROUTES = ("", "routes")
@@ -58,6 +59,9 @@ def sample_from(payload: Payload) -> Sample:
             f"no verifier named {payload.reward_verifier!r}: there are {', '.join(VERIFIERS)}, and an empty "
             "name for the server's own routes"
         )
+    for name in ("answer", "solution", "reward_verifier_parm"):
+        if (length := len(getattr(payload, name))) > MAX_TARGET:
+            raise ValueError(f"{name} has {length} characters; the limit is {MAX_TARGET}")
     parameters = _parameters(payload.reward_verifier_parm)
     if OWN in parameters:
         raise ValueError(f"reward_verifier_parm: {OWN!r} is not taken from the network")

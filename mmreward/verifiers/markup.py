@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ..errors import Unscorable
+from ..errors import MAX_BOXES, Unscorable
 from ..types import Sample
 from .boxes import Box, boxes_of, number_of, to_unit
 from .lists import Parsed, parse_list
@@ -168,6 +168,8 @@ def found_boxes(sample: Sample, space: Space, *, bare: bool = False, only: bool 
     """
     size = extent(space, sample)  # first: what is missing in the sample is not the response's fault
     parsed = box_items(segment(sample.response or "", bare=bare).answer, only=only)
+    if len(parsed.items) + parsed.dropped > MAX_BOXES:
+        raise Unscorable(f"more than {MAX_BOXES} boxes", "unparsable")
     boxes = boxes_of(parsed.items, y_first=space.y_first)
     units = [to_unit(box, size.width, size.height) if box else None for box in boxes]
     return [*units, *[None] * parsed.dropped]
@@ -181,6 +183,8 @@ def true_boxes(sample: Sample, space: Space) -> list[Box]:
     """
     target = _decoded(sample.target)
     target = [target] if four_numbers(target) else target
+    if isinstance(target, Sequence) and len(target) > MAX_BOXES:
+        raise Unscorable(f"the target has {len(target)} boxes; the limit is {MAX_BOXES}")
     boxes = boxes_of(target, y_first=space.y_first)
     broken = sum(box is None for box in boxes)
     if broken:

@@ -10,6 +10,7 @@ Parsers of what stands inside an answer are elsewhere: numbers in `numbers`, lis
 `markup`, and what one reward alone reads in that reward's file.
 """
 
+from asyncio import to_thread
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeVar
 
@@ -22,6 +23,8 @@ T = TypeVar("T")
 # --- reasoning and answer -------------------------------------------------------------------------
 
 MAX_BOXED = 4096
+INLINE = 1 << 19
+"""Characters of a response times objects of a target that are matched at once: some milliseconds."""
 MAX_ANSWER = 2000
 """Characters; a question that asks for a letter, a number or a name has no longer answer."""
 
@@ -209,6 +212,23 @@ def verified(check: Callable[[], Verdict], parts: Sequence[str]) -> Score:
             raise
         return Score(0.0, {"parsed": 0.0, **dict.fromkeys(parts, 0.0)}, note=str(failure))
     return Score(verdict.value, {"parsed": 1.0, **verdict.parts}, note=verdict.note)
+
+
+async def verified_aside(
+    check: Callable[[], Verdict], parts: Sequence[str], *, found: int, true: int
+) -> Score:
+    """`verified`, on a thread where matching is long: the loop is everybody's, and numpy and scipy let others
+    run.
+
+    Args:
+        check: reads and judges the response.
+        parts: the names of all parts of a verdict.
+        found: characters of the response.
+        true: objects in the target.
+    """
+    if found * true <= INLINE:
+        return verified(check, parts)
+    return await to_thread(verified, check, parts)
 
 
 def read_or_wrong(read: Callable[[], T], parts: Sequence[str]) -> T | Score:

@@ -124,3 +124,83 @@ def cells(function):
 )
 def test_only_special_tokens_at_the_end_are_dropped(query, response):
     assert response_of(query, "p") == response
+
+
+CHAT = "<|im_start|>user\n{}where? a < b<|im_end|>\n<|im_start|>assistant\n"
+SAID = "<think>\nhm <|image_pad|>\n</think>\n" + BOX
+
+
+@pytest.mark.parametrize(
+    ("written", "expanded"),
+    [
+        ("<|vision_start|><|image_pad|><|vision_end|>",) * 2,
+        (
+            "<|vision_start|><|image_pad|><|vision_end|>",
+            "<|vision_start|>" + "<|image_pad|>" * 700 + "<|vision_end|>",
+        ),
+        ("<image>", "<image>" * 576),
+        ("<image>\n", "<img>" + "<IMG_CONTEXT>" * 256 + "</img>\n"),
+        ("<start_of_image>", "\n\n<start_of_image>" + "<image_soft_token>" * 256 + "<end_of_image>\n\n"),
+        ("[IMG]", ("[IMG]" * 20 + "[IMG_BREAK]") * 20 + "[IMG_END]"),
+        ("<image> and <image>: ", "<image>" * 576 + " and " + "<image>" * 64 + ": "),
+    ],
+)
+@pytest.mark.parametrize("begin", ["", "<|begin_of_text|>"])
+def test_openrlhf_finds_the_response_behind_image_tokens(written, expanded, begin):
+    """The query is decoded from the processor's tokens; what a response says does not move its beginning."""
+    prompt, query = CHAT.format(written), begin + CHAT.format(expanded)
+    for said in (SAID, "<answer>1</answer>", "", SAID + CHAT.format(written) + "2", "  x"):
+        assert response_of(query + said + "<|im_end|>", prompt) == said
+
+
+def test_openrlhf_finds_the_response_behind_a_prompt_that_lost_its_beginning():
+    prompt = CHAT.format("a long story, " * 20)
+    assert response_of(prompt[100:] + SAID, prompt) == SAID
+    assert response_of("another question" + SAID, prompt) is None
+    assert response_of("<|im_start|>user\nwho?<|im_end|>\n<|im_start|>assistant\n" + SAID, prompt) is None
+
+
+def test_openrlhf_scores_rows_with_pictures():
+    function = reward({"iou": {}})
+    prompt = CHAT.format("<|image_pad|>")
+    query = CHAT.format("<|image_pad|>" * 300) + BOX + "<|im_end|>"
+    label = json.dumps({"v": 1, "answer": TRUTH})
+    assert function([query], [prompt], [label])["rewards"].tolist() == [1.0]
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        "< think >" + "x " * 40 + "< /think > < answer >3< /answer >",
+        "<think >" + "x " * 40 + "</ think ><Answer>3< / answer>",
+    ],
+)
+def test_easyr1_closes_spaced_tags(response):
+    rewards = {"answer": {"reward": "answer"}, "form": {"reward": "format"}}
+    (row,) = easyr1.compute_score(inputs((response.replace("Answer", "answer"), "3")), rewards=rewards)
+    assert (row["answer"], row["form"]) == (1.0, 1.0)
+
+
+def test_a_deadline_of_one_answer_does_not_end_a_run(caplog):
+    """It is told from a wrong answer by `failed`; other failures end the run, and so does a judge that is
+    gone."""
+
+    async def slow(sample):
+        if sample.response == "slow":
+            raise TimeoutError("too slow")
+        if sample.response == "broken":
+            raise ValueError("broken")
+        return Score(float(sample.response == sample.target))
+
+    toy(slow, "slow")
+    options = {"rewards": {"slow": {}}}
+    rows = easyr1.compute_score(inputs(("3", "3"), ("slow", "3")), **options)
+    assert [(row["overall"], row["failed"]) for row in rows] == [(1.0, 0.0), (0.0, 1.0)]
+    assert "timeout, too slow" in caplog.text
+    with pytest.raises(RuntimeError, match="broken"):
+        easyr1.compute_score(inputs(("broken", "3"), ("slow", "3")), **options)
+    easyr1.compute_score(inputs(("3", "3")), **options)
+    for _ in range(scorer.LATE - 1):
+        easyr1.compute_score(inputs(("slow", "3")), **options)
+    with pytest.raises(RuntimeError, match="timeout"):
+        easyr1.compute_score(inputs(("slow", "3")), **options)

@@ -1,6 +1,7 @@
 """Columns to samples, and the scorer behind every adapter."""
 
 import json
+import math
 import os
 import pickle
 import subprocess
@@ -253,3 +254,44 @@ def test_the_adapters_import_neither_torch_nor_a_trainer():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert told.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"prompt": [{"role": "user", "content": [None]}]},
+        {"prompt": [{"role": "user", "content": 5}]},
+        {"prompt": [None]},
+        {"prompt": 5},
+        {"prompt": ["hello"]},
+        {"prompt": "p", "images": 5},
+        {"prompt": "p", "images": "a.png"},
+        {"prompt": "p", "meta": 5},
+        {"prompt": "p", "verifier": 5},
+        {"prompt": "p", "inputs": 5},
+    ],
+)
+def test_a_column_of_another_form_costs_its_row(columns):
+    batch = batch_of([columns, {"prompt": "p", "response": "x"}])
+    assert set(batch.problems) == {0} and batch.samples[1].response == "x"
+    assert next(iter(columns)) in batch.problems[0] or list(columns)[-1] in batch.problems[0]
+
+
+def test_pictures_and_messages_in_arrays_are_read():
+    """As verl stores columns of objects."""
+    import numpy as np
+    from PIL import Image
+
+    pictures = np.empty(2, dtype=object)
+    pictures[:] = [Image.new("RGB", (2, 3)), Image.new("RGB", (4, 5))]
+    messages = np.empty(1, dtype=object)
+    messages[:] = [{"role": "user", "content": "what?"}]
+    (sample,) = batch_of([{"prompt": messages, "images": pictures}]).samples
+    assert sample.prompt == "what?" and sample.image.size == (3, 2) and sample.inputs[0].size == (5, 4)
+
+
+@pytest.mark.parametrize(
+    ("step", "total"), [(10**400, 2), (2, 10**400), (math.nan, 2), (1, math.inf), (1, math.nan)]
+)
+def test_a_step_that_is_no_number_is_no_progress(step, total):
+    assert share(step, total) in ({}, {"progress": 0.0})

@@ -139,11 +139,13 @@ def test_easyr1_openrlhf_and_ms_swift(files):
     assert orm(path)()(**{key: batch[key] for key in batch if key != "prompts"}) == pytest.approx(WORTH)
 
 
-def test_easyr1_knows_the_length_of_a_response():
+def test_easyr1_knows_the_length_of_a_response(tmp_path):
+    declared = tmp_path / "declared.yaml"
+    declared.write_text("routes: {declared: {rewards: {same: }}}")
     route = {"rewards": {"same": {}}, "shaping": [{"name": "length_scaled", "accuracy": "same", "limit": 10}]}
     label = json.dumps({"v": 1, "answer": "right", "route": route})
     inputs = [{"response": "right .2", "response_length": n, "ground_truth": label} for n in (0, 5, 10)]
-    values = [row["overall"] for row in easyr1.compute_score(inputs)]
+    values = [row["overall"] for row in easyr1.compute_score(inputs, rewards=str(declared))]
     assert values == pytest.approx([1.0, 1.25 / 1.5, 1.0 / 1.5])
 
 
@@ -177,7 +179,7 @@ def test_a_samples_own_route_cannot_compare_in_a_router_that_does_not(engine):
     sample = Sample(
         source="own", response="right", target="right", group="a", meta={"route": route, "tokens": 3}
     )
-    [total] = Router().score(engine, [sample]).totals
+    [total] = Router({"declared": {"rewards": {"same": {}}}}).score(engine, [sample]).totals
     assert total.status == "error" and "shaping of its own route compares groups" in total.note
 
 

@@ -229,3 +229,50 @@ def test_a_wrong_reward_kwarg_is_an_error():
     config = {"custom_reward_function": {"reward_kwargs": {"reward": "iou"}}}
     with pytest.raises(TypeError, match="reward"):
         verl.RewardManager(config, Decoder())
+
+
+def test_our_manager_scores_the_last_output_of_a_trajectory():
+    """As verl's agent loop batches them: unequal prompts and responses, padded on the right."""
+    found = []
+
+    async def look(sample):
+        found.append((sample.response, sample.meta["tokens"], sample.meta["tool"], sample.meta["index"]))
+        return Score(1.0)
+
+    toy(look, "look")
+    manager = verl.RewardManager(
+        {"reward": {"custom_reward_function": {"reward_kwargs": {"rewards": {"look": {}}}}}}, Decoder()
+    )
+    data = Protos()
+    for prompt, response in (([1], "long first answer"), ([1] * 9, "last")):
+        mask = [1] * (len(prompt) + len(response)) + [0] * (18 - len(prompt) - len(response))
+        batch = {
+            "responses": torch.tensor([*map(ord, response), *[0] * (17 - len(response))]),
+            "attention_mask": torch.tensor(mask),
+        }
+        told = {"data_source": "s", "reward_model": {"ground_truth": "3"}, "extra_info": {"index": 1}}
+        told |= {"tool_extra_fields": {"tool": "zoom"}, "response_len": len(response)}
+        data.append(SimpleNamespace(batch=batch, non_tensor_batch=told))
+    assert asyncio.run(manager.run_single(data))["reward_score"] == 1.0
+    assert found == [("last", 4, "zoom", 1)]
+
+
+def test_scores_stand_at_the_last_token():
+    batch = {
+        "prompts": torch.zeros(3, 2, dtype=torch.long),
+        "responses": torch.zeros(3, 4, dtype=torch.long),
+        "attention_mask": torch.tensor([[1, 1, 1, 1, 0, 0], [0, 1, 1, 1, 1, 1], [1, 1, 0, 0, 0, 0]]),
+    }
+    assembled = verl.RewardManager.assemble_rm_scores(SimpleNamespace(batch=batch), [0.5, 1.0, 0.25])
+    assert assembled.tolist() == [[0, 0.5, 0, 0], [0, 0, 0, 1.0], [0.25, 0, 0, 0]]
+    assert assembled.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    "config", [{}, {"reward": {}}, {"reward": None}, {"reward": {"custom_reward_function": None}}]
+)
+def test_a_manager_without_parameters_takes_the_routes_of_the_rows(config):
+    manager = verl.RewardManager(config, Decoder())
+    data = protos([("own", BOX, TRUTH, {"verifier": "iou"})])
+    result = asyncio.run(manager.run_single(data))
+    assert result["reward_score"] == 1.0

@@ -15,6 +15,7 @@ from mmreward.config import load_config
 from mmreward.data.results import read
 from mmreward.data.routing import PARTS, Router
 from mmreward.data.rows import read_rows
+from mmreward.types import MAX_TEXT
 
 BOX = '<answer>[{"bbox_2d": [100, 100, 400, 400], "label": "cat"}]</answer>'
 TRUTH = [{"bbox_2d": [100, 100, 400, 400], "label": "cat"}]
@@ -114,10 +115,21 @@ def test_routes_whose_structs_arrow_merged_are_those_of_each_row(engine, tmp_pat
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
     samples = [row.sample for row in read_rows(tmp_path / "rows.parquet")]
     assert samples[1].meta["route"]["rewards"]["iou"] is None
-    router = Router()
+    router = Router({"declared": {"rewards": {"upper": {}}}})
     router.check(samples)
     assert [set(router.route(sample).rewards) for sample in samples] == [{"iou"}, {"up"}]
     assert router.score(engine, samples).totals[1].value == 1.0
+
+
+def test_a_long_response_keeps_the_scores_behind_its_total(engine, router):
+    """Its end is what rewards read, and the scores are those of its row."""
+    samples = [
+        Sample(source="math", response="x" * (MAX_TEXT + 1), target="y"),
+        Sample(source="math", response="X", target="X"),
+    ]
+    for routed in (router.score(engine, samples), asyncio.run(router.ascore(engine, samples))):
+        assert [set(scores) for scores in routed.scores] == [{"same", "upper"}] * 2
+        assert routed.scores[0]["same"].parts == {"length": MAX_TEXT}
 
 
 def test_the_exact_name_comes_before_globs_and_the_first_glob_wins():

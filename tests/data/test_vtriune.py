@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mmreward.data.routing import Router
-from mmreward.data.rows import read_rows, sample_of
+from mmreward.data.rows import read_rows, rows_of, sample_of
 
 RATIOS = {
     "iou_max_label_first": 1.0,
@@ -202,3 +202,28 @@ def test_a_verifier_that_is_not_installed_is_named_before_a_training(tmp_path, m
     monkeypatch.setattr(loading, "find", missing)
     with pytest.raises(ValueError, match=r"source 'math_geo': rewards.math: no reward named 'math'"):
         Router().check([read(maths(), tmp_path)])
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "told"),
+    [
+        ("images", 5, "images is int"),
+        ("images", "a.png", "images is str"),
+        ("extra_info", "some text", "extra_info is text and no JSON"),
+        ("extra_info", [1], "extra_info is list"),
+        ("extra_info", 5, "extra_info is int"),
+        ("prompt", [{"role": "user", "content": [None]}], "no message of the user"),
+        ("prompt", [None], "no message of the user"),
+        ("prompt", 5, "no message of the user"),
+        ("reward_model", 5, "reward_model"),
+        ("reward_model", None, "reward_model"),
+    ],
+)
+def test_a_record_of_another_form_costs_its_row(tmp_path, column, value, told):
+    rows = list(rows_of([maths() | {column: value}, maths() | {"id": "2"}], tmp_path))
+    assert rows[0].sample is None and told in rows[0].problem
+    assert rows[1].sample is not None
+
+
+def test_extra_info_may_be_json(tmp_path):
+    assert read(maths() | {"extra_info": '{"difficulty": 3}'}, tmp_path).meta["difficulty"] == 3

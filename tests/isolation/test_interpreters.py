@@ -228,3 +228,17 @@ def test_one_that_garbles_its_replies_is_given_up(tmp_path):
     then = "time.sleep(0.1); os.write(fd, b'MMR1' + b'garbage' * 9); time.sleep(60)"
     with pytest.raises(ValueError, match="died of this request, 2 times: a header of"):
         load("echo", python=impostor(tmp_path, hello(1), then))
+
+
+def test_variables_of_an_environment_are_shown_nowhere(capsys):
+    """Neither by a mistake in them nor by the description of a route, which results store."""
+    from mmreward.data import routing
+
+    with pytest.raises(ValueError, match=r"python: env\.TOKEN: ") as error:
+        load("iou", python={"path": sys.executable, "env": {"TOKEN": 123456789}})
+    assert "123456789" not in str(error.value)
+    route = {"rewards": {"iou": {"python": {"path": sys.executable, "env": {"API_KEY": "sk-hidden-1"}}}}}
+    router = routing.Router({"a": route})
+    assert "sk-hidden-1" not in str(router.reward.args) and "API_KEY" in str(router.reward.args)
+    for loaded in router.route(Sample(source="a")).rewards.values():
+        loaded.close()

@@ -1,9 +1,11 @@
 """What a server can do to its callers: every call ends, typed and in time, and costs only itself."""
 
 import asyncio
+import json
 import math
 import threading
 import time
+from urllib.parse import quote
 
 import pytest
 from support.chatserver import ChatServer, Reply, completion, shown, wait_until
@@ -262,6 +264,46 @@ def test_the_key_is_sent_and_shown_nowhere(serve, gather, monkeypatch, caplog):
     assert {request.headers["authorization"] for request in server.requests} == {"Bearer sk-secret-123"}
     everything = [repr(vlm), vlm.name, vlm.fingerprint, str(vars(vlm)), str(failed), caplog.text]
     assert "Incorrect API key" in str(failed) and "sk-secret-123" not in " ".join(everything)
+
+
+KEY = "sk-secret/123"
+ESCAPED = "".join(f"\\u{ord(letter):04x}" for letter in KEY)
+SPELLED = json.dumps({"error": {"message": "x"}}).replace("x", ESCAPED).encode()
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply({"error": {"message": "a" * 294 + KEY}}, 401),  # cut in the middle of the key
+        Reply({"error": {"message": " " * 4090 + KEY}}, 500),
+        Reply((" " * 4090 + KEY).encode(), 401),
+        Reply({"error": {"code": KEY, "got": [KEY]}}, 400),
+        Reply(SPELLED, 401),
+        Reply(SPELLED),
+        Reply(f"<html>Bearer {KEY}</html>".encode()),
+        Reply(b"a" * 115 + KEY.encode()),
+        Reply({"choices": [{KEY: 1}]}),
+        Reply(completion("", refusal="a" * 195 + KEY)),
+        Reply(completion("no", finish=KEY)),
+        Reply(completion(f"yes, {KEY}")),
+    ],
+)
+def test_a_key_that_a_server_repeats_reaches_no_note(serve, gather, monkeypatch, caplog, reply):
+    monkeypatch.setenv("JUDGE_KEY", KEY)
+    caplog.set_level("DEBUG")
+    _, vlm = serve(chat(otherwise=reply), "?key=JUDGE_KEY&deadline=3")
+    (said,) = gather(vlm.write(None, "a"))
+    shown = str(said) + caplog.text
+    for piece in (KEY, KEY[:6], "secret", quote(KEY, safe=""), ESCAPED):
+        assert piece not in shown
+    assert "***" in shown
+
+
+def test_a_short_key_is_hidden_in_failures_and_is_a_word_in_answers(serve, gather, monkeypatch):
+    monkeypatch.setenv("JUDGE_KEY", "EMPTY")
+    _, vlm = serve(chat(Reply(completion("EMPTY box")), Reply({"error": "key EMPTY"}, 401)), "?key=JUDGE_KEY")
+    written, failed = (gather(vlm.write(None, text))[0] for text in "ab")
+    assert written.text == "EMPTY box" and "EMPTY" not in str(failed)
 
 
 def test_a_reward_on_a_failing_server_scores_nothing_and_says_why(serve, engine, png):

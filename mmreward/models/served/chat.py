@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
 from ...errors import Unscorable
 from ...media import Media
+from ...trust import LONG, redacted, unescaped
 from ..vlms.answers import Ask, Written, messages
 
 M = TypeVar("M", bound=BaseModel)
@@ -82,9 +83,9 @@ def parse(kind: type[M], data: bytes) -> M:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "the answer"
-        begins = " ".join(data[:120].decode("utf-8", "replace").split())
+        begins = " ".join(redacted(unescaped(data.decode("utf-8", "replace"))).split())[:120]
         raise Unscorable(
-            f"the server's answer has the wrong form: {where}: {first['msg']}: {begins}"
+            f"the server's answer has the wrong form: {redacted(where)}: {redacted(first['msg'])}: {begins}"
         ) from None
 
 
@@ -97,14 +98,17 @@ def written(completion: Completion) -> Written:
     """
     choice = completion.choices[0]
     if choice.message.refusal:
-        raise Unscorable(f"the model refused: {choice.message.refusal[:200]}", "unparsable")
+        raise Unscorable(f"the model refused: {redacted(choice.message.refusal)[:200]}", "unparsable")
     if choice.finish_reason == "content_filter":
         raise Unscorable("the server's content filter stopped the answer", "unparsable")
     if choice.finish_reason not in ("stop", "length"):
-        raise Unscorable(f"the answer ended for the reason {choice.finish_reason!r}, not stop or length")
+        reason = redacted(str(choice.finish_reason))[:80]
+        raise Unscorable(f"the answer ended for the reason {reason!r}, not stop or length")
     if completion.usage is None:
         raise Unscorable("the server does not say how many tokens it wrote (no usage)")
-    text, tokens = choice.message.content or "", completion.usage.completion_tokens
+    # A judge's words become notes: a key that a proxy writes into them must not.
+    text = redacted(choice.message.content or "", LONG)
+    tokens = completion.usage.completion_tokens
     if not text.strip():
         raise Unscorable(f"the answer is empty after {tokens} tokens", "unparsable")
     return Written(text, choice.finish_reason == "stop", tokens)

@@ -29,6 +29,7 @@ import httpx2
 from anyio import CapacityLimiter
 
 from ...errors import Unscorable, nearest
+from ...trust import hide, redacted, unescaped
 
 # --- addresses ------------------------------------------------------------------------------------
 
@@ -85,8 +86,10 @@ def parse_address(weights: str) -> Address:
     try:
         parts = urlsplit(MARK[1:] + rest)
         host, _ = parts.hostname, parts.port  # a port that is no number raises here
-    except ValueError as error:
-        raise ValueError(f"the URL of {model!r} cannot be read: {error}") from None
+    except ValueError:  # its message would quote what may be a password
+        raise ValueError(
+            f"the URL of {model!r} cannot be read: expected http://HOST:PORT/v1 with a number as the port"
+        ) from None
     if not model or parts.scheme not in ("http", "https") or not host:
         raise ValueError(
             f"a served model is named MODEL@http://HOST:PORT/v1, and {model!r} is not followed by it"
@@ -105,6 +108,7 @@ def parse_address(weights: str) -> Address:
     secret = os.environ.get(key, "")
     if not secret.isascii() or not secret.isprintable():
         raise ValueError(f"the key in {key} holds a line break or another character no HTTP header can carry")
+    hide(secret)
     given: dict[str, Any] = {}
     if "deadline" in settings:
         given["deadline"] = _number(settings["deadline"], "deadline", float)
@@ -247,9 +251,8 @@ class Line:
 
     def __init__(self, address: Address) -> None:
         self.pace = Pace(address.concurrency)
-        self._secret = address.secret
         self._client = httpx2.AsyncClient(
-            headers={"Authorization": f"Bearer {self._secret}"} if self._secret else {},
+            headers={"Authorization": f"Bearer {address.secret}"} if address.secret else {},
             timeout=httpx2.Timeout(None, connect=10.0),  # the deadline bounds everything else
             # Servers drop idle connections after 5 s; one that is given up earlier is never half dead.
             limits=httpx2.Limits(max_keepalive_connections=address.concurrency, keepalive_expiry=4.0),
@@ -330,13 +333,14 @@ class Line:
                     self._refuse(response, data)
                 return data
         except httpx2.ConnectError as error:
-            raise _Passing(f"cannot connect: {error}") from None
+            raise _Passing(redacted(f"cannot connect: {error}")) from None
         except (httpx2.NetworkError, httpx2.RemoteProtocolError) as error:
-            raise _Passing(f"the connection broke: {error or type(error).__name__}", counts=True) from None
+            words = redacted(f"the connection broke: {error or type(error).__name__}")
+            raise _Passing(words, counts=True) from None
         except httpx2.TimeoutException:
             raise _Passing("cannot connect within 10 s") from None
         except httpx2.RequestError as error:
-            raise Unscorable(self._clean(f"{type(error).__name__}: {error}")) from None
+            raise Unscorable(redacted(f"{type(error).__name__}: {error}")) from None
 
     @asynccontextmanager
     async def _send(self, url: str, content: bytes | None) -> AsyncIterator[httpx2.Response]:
@@ -354,7 +358,7 @@ class Line:
     def _refuse(self, response: httpx2.Response, data: bytes) -> None:
         """Raise the failure of a status that is not 2xx: passing, or refused for good."""
         code = response.status_code
-        words = self._clean(f"HTTP {code}: {words_of(data) or response.reason_phrase}")
+        words = f"HTTP {code}: {words_of(data) or redacted(response.reason_phrase)}"
         if code in RETRIED or (code >= 500 and code != 501):
             load = code in OVERLOADED
             counts = code >= 500 and not load
@@ -362,10 +366,6 @@ class Line:
         if code == 404:
             words += " (is this the model's name there, and does the URL end where the API begins: /v1?)"
         raise Refused(code, words)
-
-    def _clean(self, words: str) -> str:
-        """The words without the key, which a server may repeat when it refuses it."""
-        return words.replace(self._secret, "***") if self._secret else words
 
 
 _lines: dict[tuple[asyncio.AbstractEventLoop, str, str, int], Line] = {}
@@ -380,15 +380,16 @@ def line_to(address: Address) -> Line:
 
 
 def words_of(data: bytes) -> str:
-    """Message inside an error's body, or the body's beginning, on one line."""
-    text = data[:4096].decode("utf-8", "replace")
+    """Message inside an error's body, or the body's beginning, on one line, without the key that a server may
+    repeat when it refuses it."""
+    text = redacted(unescaped(data.decode("utf-8", "replace")))[:4096]
     with suppress(ValueError, RecursionError):
         message: Any = json.loads(data)
         while isinstance(message, dict) and (
             inner := message.get("error") or message.get("message") or message.get("detail")
         ):
             message = inner
-        text = message if isinstance(message, str) else json.dumps(message)
+        text = redacted(message if isinstance(message, str) else json.dumps(message, ensure_ascii=False))
     return " ".join(text.split())[:300]
 
 

@@ -21,7 +21,7 @@ from ...types import Sample, Score
 from ...verifiers import boxes
 from ...verifiers.boxes import BOX_PARTS, Box, label_table, mean_f1, soft_f1
 from ...verifiers.markup import found_boxes, true_boxes
-from ...verifiers.response import Verdict, verified
+from ...verifiers.response import Verdict, verified_aside
 from ...verifiers.spaces import Named, space_of, steps
 
 
@@ -88,7 +88,8 @@ def iou(
                 decay=empty_decay,
             )
 
-        return verified(check, BOX_PARTS)
+        length = len(sample.response or "")
+        return await verified_aside(check, BOX_PARTS, found=length, true=len(truth))
 
     return score
 
@@ -132,7 +133,8 @@ def detection_f1(
             found = found_boxes(sample, response_space, bare=bare)
             return mean_f1(found, truth, labels=labels, table=table)
 
-        return verified(check, BOX_PARTS)
+        length = len(sample.response or "")
+        return await verified_aside(check, BOX_PARTS, found=length, true=len(truth))
 
     return score
 
@@ -264,6 +266,7 @@ def dynamic_iou(
             }
             return Verdict(verdict.value, {**verdict.parts, **more})
 
-        return verified(check, DYNAMIC_PARTS)
+        length = len(sample.response or "")
+        return await verified_aside(check, DYNAMIC_PARTS, found=length, true=len(truth))
 
     return score

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from ...errors import Unscorable
 from ...registry import reward
-from ...types import Sample, Score
+from ...types import MAX_TEXT, Sample, Score
 from ...verifiers.response import Verdict, segment, verified
 from ...verifiers.text import edit_distance, normalise
 
@@ -27,6 +27,8 @@ def references_of(target: Any) -> list[str]:
     texts = [target] if isinstance(target, str) else target
     if not isinstance(texts, list | tuple) or not texts or not all(isinstance(t, str) for t in texts):
         raise Unscorable(f"the target {str(target)[:80]!r} is no text, nor a list of texts")
+    if sum(map(len, texts)) > MAX_TEXT:
+        raise Unscorable(f"the target's texts have more than {MAX_TEXT} characters together")
     return list(texts)
 
 

@@ -13,12 +13,12 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import Unscorable
+from ...errors import MAX_BOXES, MAX_CORNERS, Unscorable
 from ...registry import reward
 from ...types import Sample, Score
 from ...verifiers.boxes import Box, Matrix, best_match, boxes_of, giou, iou, number_of, ramp, to_unit
 from ...verifiers.markup import found_boxes, point_items, true_boxes
-from ...verifiers.response import Several, Verdict, expect_one, segment, verified
+from ...verifiers.response import Several, Verdict, expect_one, segment, verified, verified_aside
 from ...verifiers.spaces import Named, Size, Space, extent, space_of
 
 MAX_MASK = 16_000_000
@@ -158,7 +158,19 @@ def regions_of(target: Any, size: Size, *, radius: float, y_first: bool = False)
     items = [target] if isinstance(target, Mapping) else target
     if not isinstance(items, Sequence) or isinstance(items, str | bytes):
         raise Unscorable(f"the target {str(target)[:80]!r} is no list of regions")
-    return [_region(item, size, radius, y_first) for item in items]
+    if len(items) > MAX_BOXES:
+        raise Unscorable(f"the target has {len(items)} regions; the limit is {MAX_BOXES}")
+    regions: list[Region] = []
+    corners = pixels = 0
+    for item in items:  # one by one, so that nothing is made beyond the limits
+        regions.append(region := _region(item, size, radius, y_first))
+        corners += len(region.corners) if isinstance(region, Polygon) else 0
+        pixels += region.pixels.size if isinstance(region, Mask) else 0
+        if corners > MAX_CORNERS or pixels > MAX_MASK:
+            raise Unscorable(
+                f"polygons of one target have up to {MAX_CORNERS} corners, masks {MAX_MASK} pixels, together"
+            )
+    return regions
 
 
 def _region(item: Any, size: Size, radius: float, y_first: bool) -> Region:
@@ -285,6 +297,8 @@ def grounding(
 def _points(sample: Sample, space: Space, bare: bool) -> list[Point | None]:
     size = extent(space, sample)
     parsed = point_items(segment(sample.response or "", bare=bare).answer)
+    if len(parsed.items) + parsed.dropped > MAX_BOXES:
+        raise Unscorable(f"more than {MAX_BOXES} points", "unparsable")
     return [*points_of(parsed.items, size, y_first=space.y_first), *[None] * parsed.dropped]
 
 
@@ -358,6 +372,7 @@ def pointing(
             parts = {"hits": hits, "precision": match.precision, "recall": match.recall}
             return Verdict(match.f1, {**parts, "found": float(len(points)), "true": float(len(truth))})
 
-        return verified(check, POINTING_PARTS)
+        length = len(sample.response or "")
+        return await verified_aside(check, POINTING_PARTS, found=length, true=len(truth))
 
     return score

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...errors import Unscorable
+from ...errors import MAX_BOXES, Unscorable
 from ...registry import reward
 from ...types import Sample, Score
 from ...verifiers.boxes import Matrix, best_match, number_of, ramp
 from ...verifiers.lists import parse_list
-from ...verifiers.response import Several, Verdict, expect_one, segment, verified
+from ...verifiers.response import Several, Verdict, expect_one, segment, verified_aside
 from ...verifiers.text import nfkc
 
 START, END = ("start", "start_time", "begin", "from"), ("end", "end_time", "stop", "to")
@@ -45,7 +45,10 @@ def read_spans(text: str) -> list[Span | None]:
     """
     if "[" in text or "{" in text:
         parsed = parse_list(text, only=True)
-        return [*spans_of(parsed.items), *[None] * parsed.dropped]
+        spans = [*spans_of(parsed.items), *[None] * parsed.dropped]
+        if len(spans) > MAX_SPANS:
+            raise Unscorable(f"{len(spans)} time spans; {MAX_SPANS} are read at most", "unparsable")
+        return spans
     pieces = [piece for line in text.splitlines() for piece in line.split(";") if piece.strip()]
     if not pieces:
         raise Unscorable("no time span in an empty answer", "unparsable")
@@ -117,6 +120,8 @@ def t_ious(found: Sequence[Span | None], truth: Sequence[Span]) -> Matrix:
 
 def _target_spans(target: Any) -> list[Span]:
     """Spans of a target; one that cannot be read is a fault of the data."""
+    if isinstance(target, Sequence) and len(target) > MAX_BOXES:
+        raise Unscorable(f"the target has {len(target)} spans; the limit is {MAX_BOXES}")
     spans = spans_of(target)
     truth = [span for span in spans if span is not None]
     if len(truth) < len(spans):
@@ -182,6 +187,7 @@ def temporal(
             }
             return Verdict(match.f1, parts)
 
-        return verified(check, PARTS)
+        length = len(sample.response or "")
+        return await verified_aside(check, PARTS, found=length, true=len(truth))
 
     return score

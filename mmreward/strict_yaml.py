@@ -1,0 +1,96 @@
+"""Strict YAML: the safe subset, without duplicate keys, and with bounds on its depth and on what its aliases
+amount to.
+
+Nine lines of aliases to aliases can stand for a thousand million values ("billion laughs"), and of two equal
+keys YAML keeps the last without a word. Both are refused, with line and column.
+"""
+
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yaml.composer import ComposerError
+from yaml.events import AliasEvent
+from yaml.nodes import MappingNode, Node, ScalarNode
+
+MAX_BYTES = 4 << 20
+"""Bytes of a file."""
+MAX_DEPTH = 64
+"""Mappings and lists inside one another."""
+MAX_VALUES = 1 << 18
+"""Values of a file, each as often as an alias repeats it."""
+
+
+class _Loader(yaml.SafeLoader):
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = 0
+        self._values = [0]
+        self._sizes: dict[int, int] = {}
+
+    def compose_node(self, parent: Node | None, index: Any) -> Node | None:
+        alias = self.check_event(AliasEvent)
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise ComposerError(None, None, f"more than {MAX_DEPTH} levels", mark)
+        self._values.append(0)
+        node = super().compose_node(parent, index)
+        size = self._values.pop() + 1
+        if node is not None:
+            if alias and id(node) not in self._sizes:
+                raise ComposerError(None, None, "an alias inside of what it stands for", mark)
+            size = self._sizes.setdefault(id(node), size)
+        self._values[-1] += size
+        self._depth -= 1
+        if self._values[-1] > MAX_VALUES:
+            raise ComposerError(None, None, f"more than {MAX_VALUES} values, with what aliases repeat", mark)
+        return node
+
+    def compose_mapping_node(self, anchor: Any) -> MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen: set[Hashable] = set()
+        for key, _ in node.value:
+            if not isinstance(key, ScalarNode):
+                continue
+            if (key.tag, key.value) in seen:
+                raise ComposerError(None, None, f"the key {key.value!r} is given twice", key.start_mark)
+            seen.add((key.tag, key.value))
+        return node
+
+
+def parse_yaml(text: str) -> Any:
+    """Values of a YAML text.
+
+    Raises:
+        ValueError: it is not YAML, a key is given twice, it is nested too deeply, or its aliases amount to
+            too much; the message says where.
+    """
+    loader = None
+    try:
+        loader = _Loader(text)
+        return loader.get_single_data()
+    except (yaml.YAMLError, ValueError, OverflowError, TypeError) as error:  # a date or a number that is none
+        raise ValueError(f"not YAML: {error}") from None
+    finally:
+        if loader is not None:
+            loader.dispose()
+
+
+def read_yaml(path: Path) -> Any:
+    """Values of a YAML file; raises as `parse_yaml`, with its path, and where there is no such file."""
+    if not path.exists():
+        raise ValueError(f"no config at {path}")
+    if not path.is_file():
+        raise ValueError(f"{path} is no file")
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"{path} has {path.stat().st_size} bytes; a config has up to {MAX_BYTES}")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
+    try:
+        return parse_yaml(text)
+    except ValueError as error:
+        raise ValueError(f"{path} is {error}") from None

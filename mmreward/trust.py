@@ -1,0 +1,166 @@
+"""Trust boundary: what a row of data may decide, and what the operator alone may.
+
+A row is a record of a data set, a column of a trainer, an envelope or a request to the server. It gives
+media, text, numbers and booleans to score. It may choose a route or a reward that the operator declared (in
+YAML or in code), or a rule reward of `RULES` with arguments of `DATA_SAFE`. Whatever names a program, an
+interpreter, a host, a key, a path to weights or to code is the operator's: a row that brings such a thing
+fails, and nothing of it is loaded.
+
+Secrets are the other side of it: `hide` notes a key, and `redacted` keeps it out of whatever is shown.
+
+Closed lists: what stands in none of them is the operator's. `tests/contract/test_trust_boundary.py` fails for
+a registered reward or an argument that stands in none.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from .errors import nearest
+
+# fmt: off
+RULES = frozenset({
+    "answer", "choice", "count", "detection_f1", "dynamic_iou", "format", "grounding", "iou", "label",
+    "length", "math", "ocr", "oracle", "pointing", "probes", "repetition", "saturation", "temporal",
+    "time_series", "two_turns", "v_triune", "verdict", "vlm_r1", "yes_no",
+})
+"""Rewards that a row may name though nobody declared them: rules, without a network, a program or a file."""
+JUDGED = frozenset({
+    "artifact", "checklist", "clipscore", "confidence", "consistency", "critique", "d2_align",
+    "evidence", "followup", "harmonic", "listener", "pisces", "preference", "prm", "reference",
+    "self_certainty", "thinking",
+})
+"""Rewards that load weights or ask a server: a row may choose one that is declared, with its arguments."""
+
+DATA_SAFE = frozenset({
+    "accuracy_ratio", "aliases", "allowed", "answer", "bare", "boxed", "boxes", "casefold", "criteria",
+    "curve", "empty_decay", "exceeded", "extension", "falloff", "format_ratio", "formula", "graded",
+    "kind", "labels", "limit", "measure", "min_chars", "min_think_chars", "mode", "only_boxed",
+    "percent", "pixels", "prefilled", "preset", "progress", "punctuation", "radius", "ratios", "reading",
+    "relax", "schedule", "select", "several", "size", "space", "span", "strict", "target_space",
+    "think", "thinking", "threshold", "tolerance", "unit", "units", "width",
+})
+"""Arguments of `RULES` that a row may set: thresholds, spaces, units, modes."""
+OPERATOR_ONLY = frozenset({
+    "aspects", "balance", "classifier", "clean_label", "deadline", "dtype", "fitted", "frames",
+    "helped", "high", "how", "judge", "let_down", "lines", "listener", "low", "max_steps", "max_tokens",
+    "min_mass", "placeholder", "python", "question", "questions", "relative", "resize", "seed", "soft",
+    "system", "temperature", "turns", "weights", "workers",
+})
+"""Arguments that only the operator may set: they name programs, hosts, keys and weights, take time or memory,
+or belong to `JUDGED`."""
+# fmt: on
+
+MAX_ROUTE = 65_536
+"""Characters of a route that a row brings, as JSON."""
+MAX_REWARDS = 64
+"""Rewards in a route that a row brings."""
+
+
+def of_row(
+    rewards: Mapping[str, Any], declared: Mapping[str, list[Mapping[str, Any]]]
+) -> dict[str, Mapping[str, Any]]:
+    """Rewards that a row names, as they may be loaded: its own rules, and declared rewards as declared.
+
+    Args:
+        rewards: name -> arguments, as the row has them.
+        declared: name -> the different arguments under which the operator declared it.
+
+    Raises:
+        ValueError: a reward that is neither a rule nor declared, or an argument that is the operator's; the
+            message names every such key, and what to do.
+    """
+    if len(rewards) > MAX_REWARDS:
+        raise ValueError(f"rewards: a row may name {MAX_REWARDS}, and this one names {len(rewards)}")
+    found: dict[str, Mapping[str, Any]] = {}
+    wrong: list[str] = []
+    for name, given in rewards.items():
+        try:
+            found[name] = _reward_of(name, {} if given is None else given, declared)
+        except ValueError as error:
+            wrong.append(f"rewards.{name}{error}")
+    if wrong:
+        raise ValueError("; ".join(wrong))
+    return found
+
+
+def _reward_of(name: str, args: Any, declared: Mapping[str, list[Mapping[str, Any]]]) -> Mapping[str, Any]:
+    if not isinstance(args, Mapping):
+        raise ValueError(f": its arguments are {type(args).__name__}, not a mapping")
+    reward = args.get("reward", name)
+    if not isinstance(reward, str):
+        raise ValueError(f".reward: it is {type(reward).__name__}, not the name of a reward")
+    if reward in RULES:
+        for key in args:
+            if key not in DATA_SAFE and key not in ("reward", "columns"):
+                raise ValueError(
+                    f".{key}: {_why(key)}; declare the reward with it in the operator's YAML, and name that"
+                )
+        return args
+    choices = declared.get(reward, [])
+    if len(choices) == 1 and not set(args) - {"reward"}:
+        return {"reward": reward, **choices[0]}
+    if len(choices) > 1:
+        raise ValueError(f": the operator declared {reward!r} in {len(choices)} ways; give each its own name")
+    if choices:
+        raise ValueError(
+            f": a row may choose {reward!r} as the operator declared it, without arguments of its own "
+            f"({', '.join(sorted(set(args) - {'reward'}))})"
+        )
+    known = sorted({*RULES, *declared})
+    raise ValueError(
+        f": no reward named {reward!r} that a row may name: {nearest(reward, known)}; declare others "
+        "in the operator's YAML"
+    )
+
+
+def _why(key: str) -> str:
+    if key in OPERATOR_ONLY:
+        return "only the operator may set it, not a row of data"
+    return f"no argument that a row may set: {nearest(key, sorted(DATA_SAFE))}"
+
+
+def of_text(given: str) -> Any:
+    """A row's route out of JSON; text that is no JSON object is the name of a declared one.
+
+    Raises:
+        ValueError: text that begins like an object and is not JSON, or is too long.
+    """
+    if len(given) > MAX_ROUTE:
+        raise ValueError(f"has {len(given)} characters; the limit is {MAX_ROUTE}")
+    if not given.lstrip().startswith(("{", "[")):
+        return given
+    try:
+        return json.loads(given)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"is not JSON: {error}") from None
+
+
+HIDDEN = "***"
+SECRET = re.compile(r"key|token|secret|passw|credential|auth", re.IGNORECASE)
+"""Names of environment variables whose values are hidden."""
+LONG = 8
+"""Characters of a key that no model writes by chance; shorter ones, such as EMPTY, may be words."""
+_hidden: set[str] = set()
+
+
+def hide(secret: str) -> None:
+    """Keep a key out of notes and logs from now on, in the spellings of JSON and of URLs too."""
+    spelled = {secret, json.dumps(secret)[1:-1], quote(secret, safe="")} if secret else set()
+    _hidden.update(spelled)
+
+
+def redacted(text: str, shortest: int = 1) -> str:
+    """The text without any hidden key of at least `shortest` characters. To be called before text is cut: a
+    piece of a key is not found any more."""
+    for secret in sorted(_hidden, key=len, reverse=True):
+        if len(secret) >= shortest:
+            text = text.replace(secret, HIDDEN)
+    return text
+
+
+def unescaped(text: str) -> str:
+    r"""Raw JSON with its \uXXXX read, in which a key may be spelled."""
+    return re.sub(r"\\u([0-9a-fA-F]{4})", lambda found: chr(int(found[1], 16)), text).replace("\\/", "/")
