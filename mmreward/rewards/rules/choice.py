@@ -8,11 +8,15 @@ attempts is from the surest to the least: the whole answer is a letter or an opt
 several are asked for; a letter set as a label at the beginning; a letter that is announced ("the answer is
 B"). At the last two, every other option that is mentioned counts as named too, which makes a hedge worth
 nothing.
+
+The dress of an answer is taken off by `verifiers.reading`, and an option's own words are compared as texts
+and as numbers: "12" is the option "12 cm" where no other is 12 of anything.
 """
 
 import re
 from collections.abc import Mapping, Set
 from dataclasses import replace
+from functools import lru_cache
 from math import comb
 from string import ascii_uppercase
 from typing import Any, Literal
@@ -20,7 +24,10 @@ from typing import Any, Literal
 from ...errors import Unscorable
 from ...registry import reward
 from ...types import Sample, Score
-from ...verifiers.response import Verdict, short_answer, verified
+from ...verifiers.numbers import Number, read_number
+from ...verifiers.numerals import english
+from ...verifiers.reading import Answers, agreed, plain, read_answer, without_lead
+from ...verifiers.response import Reading, Verdict, verified
 from ...verifiers.text import EDGES, normalise_name
 
 # --- options --------------------------------------------------------------------------------------
@@ -104,12 +111,38 @@ LEAD = re.compile(
 """Lead-in that may stand before an answer without being part of it."""
 LABEL = re.compile(r"[(\[{*]+([A-Za-z])[)\]}*.:]+|([A-Za-z])[)\]]|([A-Z])[.:](?!\w)")
 """A letter set as the label of an option: (B), B), *B*, B. or B: at the beginning."""
-RIGHT = re.compile(r"([A-Z]) (?:is|seems|looks) (?:the )?(?:right|correct|best|true|answer)\b")
-TAIL = re.compile(
-    r"\b(?:is|be|are|options?|answers?|choices?|choose|pick|select):? [(\[{]?([A-Z])[)\]}]?[.!]?$"
+SET_OFF = re.compile(
+    r"(?<![^\W_])(?:\*+|`|\$|[\"\u201c\u300c\u300e\u3010\u300a<])\s?\(?([A-Za-z])[.)]{0,2}\s?"
+    r"(?:\*+|`|\$|[\"\u201d\u300d\u300f\u3011\u300b>])(?![^\W_])"
 )
+"""A letter in bold, quotation marks or other brackets than round ones."""
+BESIDE_HAN = re.compile(
+    r"(?<=[\u3400-\u9fff])(?=[(A-Za-z0-9])|(?<=[)A-Za-z0-9])(?=[\u3400-\u9fff])|\s*[\u3001\uff1b]\s*(?=[A-Z]\b)"
+)
+"""Where Chinese and Latin writing touch, and the comma of lists."""
+ALONE = re.compile(r"[(\[]?([A-Za-z])[)\].:]{0,2}\s*\n")
+"""A letter alone on the first line."""
+CLEAR_LABEL = re.compile(
+    r"([A-Z]) ?[-=:\u2013\u2014] (?=\S)|([A-Z]) ?\u3001|([A-Z]),? (?=(?:because|since|as|for|given|due|which|where|i\.e|"
+    r"namely|\u56e0\u4e3a|\u7406\u7531)\b)|([A-Z])(?: (?:\u9009\u9879|\u9879))(?!\s?[\u4e0d\u975e\u6216])"
+)
+"""A letter as a label where the dress is off: "B - a cat", "B, because ..."."""
+RIGHT = re.compile(
+    r"([A-Z])\)? (?:is|seems|looks|would be|should be|must be|(?:\u9009\u9879 ?|\u9879 ?)?(?:\u662f ?)?(?=[\u6b63\u5bf9]))"
+    r" ?(?:the |my |\u6b63\u786e|\u5bf9)?(?:final |most )?"
+    r"(?:(?:right|correct|best|true|answer|option|choice|likely|likely correct)\b|(?<=\u6b63\u786e)|(?<=\u5bf9))"
+    r"|([A-Z]) it is\b"
+)
+TAIL = re.compile(
+    r"(?:\b(?:is|be|are|options?|answers?|choices?|choose|pick|select|go with|it's)|[\u662f\u4e3a\u9009]|\u7b54\u6848|\u9009\u9879)"
+    r":? ?[(\[{]?([A-Z])[)\]}]?[.!\u3002]?$"
+)
+BEHIND = re.compile(r"(.+?)[\s,;:\u2013\u2014-]*(?:\(|\[|\b(?:option|choice|answer) |[,;:\u2013\u2014-] ?)([A-Z])[)\].]{0,2}$", re.IGNORECASE)
+"""A letter behind its option's words: "cat (B)"."""
 MENTION = re.compile(r"(?<![^\W_])(?<!['\u2019])[A-Z](?![^\W_]|['\u2019-]\w)")
 MARKED = re.compile(r"[(\[{]([a-z])[)\]}]")
+NAMED = re.compile(r"\b(?:options?|choices?|answers?|letters?) [(\[]?([A-Z])(?![^\W_])", re.IGNORECASE)
+"""A letter that is called an option, so that no `A` in it is an article."""
 ARTICLE = re.compile(
     r"(?<![(\[{])\b(?:A|I) (?=[a-z])"
     r"(?!(?:or|and|nor|but|is|are|as|because|since|seems?|looks?|not|if|though|while|vs|over|to)\b)"
@@ -117,26 +150,39 @@ ARTICLE = re.compile(
 """`A` and `I` where they are words of English."""
 REFUSED = re.compile(
     r"\b(?:not|no|neither|nor|none|never|cannot|wrong|incorrect|false|except|or|either|maybe|perhaps|possibly"
-    r"|unsure|unless)\b|n['\u2019]t\b|/",
+    r"|unsure|unless)\b|n['\u2019]t\b|/|[\u4e0d\u975e\u6216\u9664\u9519]|\u53ef\u80fd|\u4e5f\u8bb8|\u8fd8\u662f|\u6ca1\u6709|\u5927\u6982",
     re.IGNORECASE,
 )
 """Words that take an answer back, or leave it open."""
-SEPARATORS = re.compile(r"[,;|&+\n]|\band\b", re.IGNORECASE)
+SEPARATORS = re.compile(r"[,;|&+\n\u3001]|\band\b|[\u548c\u4e0e\u53ca]", re.IGNORECASE)
 RUN = re.compile(r"[A-Z]{2,26}")
 
 
-def letters_named(answer: str, options: Options | None, *, several: bool = False) -> Set[str]:
+def letters_named(
+    answer: str, options: Options | None, *, several: bool = False, reading: Reading = "clear"
+) -> Set[str]:
     """Read the letters of the options that a short answer names; more than one, where `several` is off, is a
     hedge.
 
     Read are: the letter alone or marked ("B", "(b)", "B.", "**B**"), with words after it ("B. a cat", but
-    not another option's), announced ("the answer is B", "option B is right"), and an option's own words,
-    exactly. Letters beyond the last option mean nothing. Without known options any capital may be one, and
+    not another option's), announced ("the answer is B", "option B is right"), and an option's own words or
+    its number. Letters beyond the last option mean nothing. Without known options any capital may be one, and
     words mean nothing.
+
+    Args:
+        answer: one statement of a response, in NFKC.
+        options: of the question, None where they are not known.
+        several: the answer may be a list.
+        reading: "strict" takes the text as it stands, and an option's words exactly.
 
     Raises:
         Unscorable: "unparsable" when no option is named, or when the wording takes it back ("not B").
     """
+    clear = reading == "clear"
+    if clear:
+        answer = BESIDE_HAN.sub(" ", SET_OFF.sub(r"(\1)", without_lead(answer)))
+        answer = plain(answer)
+        answer = BESIDE_HAN.sub(" ", answer) if several else ALONE.sub(r"\1. ", answer, count=1)
     text = " ".join(answer.split())
     bare = text.strip(EDGES)
     rest = text[LEAD.match(text).end() :]  # type: ignore[union-attr]  # it matches the empty string
@@ -145,28 +191,34 @@ def letters_named(answer: str, options: Options | None, *, several: bool = False
     for words in {bare, rest.strip(EDGES)}:
         if len(words) == 1:
             found |= _within({words.upper()}, options)
-        found |= _by_words(words, options)
+        found |= _by_words(words, options, clear)
     if found:
         return found
-    if several and (found := _listed(answer, options)):
+    if several and (found := _listed(answer, options, clear)):
         return found
     if several and REFUSED.search(rest):  # "A or B" and "A, not C" name no set of options
         raise Unscorable(f"options are left open or taken back in {answer[:80]!r}", "unparsable")
-    return _in_prose(text, rest, options)
+    return _in_prose(text, rest, options, clear)
 
 
-def _in_prose(text: str, rest: str, options: Options | None) -> set[str]:
+def _in_prose(text: str, rest: str, options: Options | None, clear: bool) -> set[str]:
     """Read the letter that a sentence announces, and every other one that it mentions."""
     mentioned = _within(_mentions(text), options)
-    label, words = _labelled(rest, options)
+    label, words = _labelled(rest, options, clear)
     if label:
         # "B. a cat" where B is "a cat": the words are the option's own, so an "a" in them is no second
         # letter.
-        described = _by_words(words, options)
+        described = _by_words(words, options, clear, article=True)
         return described if described == {label} else {label} | described | mentioned
+    if clear and (behind := BEHIND.match(rest)) and _by_words(behind[1], options, clear, article=True) == {
+        behind[2].upper()
+    }:
+        return {behind[2].upper()}
     announced = RIGHT.match(rest) or TAIL.search(text)
-    if announced is not None and not REFUSED.search(text):
-        mentioned |= _within({announced[1]}, options)
+    # What follows "B is right" may speak of what is not so; an option in it is a mention.
+    judged = text[: len(text) - len(rest) + announced.end()] if clear and announced else text
+    if announced is not None and not REFUSED.search(judged):
+        mentioned |= _within(set(filter(None, announced.groups())), options)
     elif len(mentioned) < 2:  # one letter that nothing announces is no answer; two are a hedge, which is 0
         mentioned.clear()
     if not mentioned:
@@ -179,31 +231,79 @@ def _within(letters: Set[str], options: Options | None) -> set[str]:
     return {letter for letter in letters if letter in (LETTERS if options is None else options)}
 
 
-def _by_words(words: str, options: Options | None) -> set[str]:
-    """Letters of the options whose own words these are, exactly."""
+def _by_words(words: str, options: Options | None, clear: bool, *, article: bool = False) -> set[str]:
+    """Letters of the options whose own words these are; in the clear reading also those whose number it is,
+    where it is one option's alone.
+
+    Args:
+        words: of the answer.
+        options: of the question.
+        clear: the reading.
+        article: "a" before the words is no letter, as one stands before them.
+    """
     name = normalise_name(words)
-    return {letter for letter, text in (options or {}).items() if name and text == name}
+    if not name or not options:
+        return set()
+    exact = {letter for letter, text in options.items() if text == name}
+    if exact or not clear:
+        return exact
+    key = _spelling(name, article)
+    if same := {letter for letter, text in options.items() if key and _spelling(text, article) == key}:
+        return same
+    number = _number(name)
+    if number is None:
+        return set()
+    equal = {letter for letter, text in options.items() if _equal(number, _number(text))}
+    return equal if len(equal) == 1 else set()
+
+
+@lru_cache(4096)
+def _spelling(name: str, article: bool) -> str:
+    """Key under which two spellings of an option's words are the same: without type, article and hyphens."""
+    text = plain(name.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac"))
+    text = " ".join(text.replace("-", " ").split()).strip(EDGES)
+    return re.sub(r"^(?:the|an|a) " if article else r"^(?:the|an) ", "", text)
+
+
+@lru_cache(4096)
+def _number(name: str) -> Number | None:
+    """Number that is all of these words, None where they are no number."""
+    words = list(english(name))
+    if len(words) == 1 and name[: words[0].start] == name[words[0].end :] == "":
+        return read_number(words[0].value)
+    return read_number(plain(name), letters=True)
+
+
+def _equal(a: Number, b: Number | None) -> bool:
+    """True for one value in units that do not differ; one that is left out is the other's."""
+    if b is None or a.percent != b.percent:
+        return False
+    if a.unit is None or b.unit is None:
+        return a.value == b.value
+    return a.unit.kind == b.unit.kind and a.value * a.unit.size == b.value * b.unit.size
 
 
 def _mentions(text: str) -> set[str]:
     """Capitals that stand alone, but for articles and pronouns, and small letters in brackets."""
     without_words = ARTICLE.sub(" ", text)
-    return set(MENTION.findall(without_words)) | {letter.upper() for letter in MARKED.findall(text)}
+    named = {letter for letter in NAMED.findall(text) if letter.isupper()}
+    return set(MENTION.findall(without_words)) | {letter.upper() for letter in MARKED.findall(text)} | named
 
 
-def _labelled(rest: str, options: Options | None) -> tuple[str, str]:
+def _labelled(rest: str, options: Options | None, clear: bool) -> tuple[str, str]:
     """Letter with which the answer begins, and the words after it; two empty texts where it begins with none.
 
     The letter is set as a label, or followed by nothing but its option's own words.
     """
-    match = LABEL.match(rest)
+    match = LABEL.match(rest) or (CLEAR_LABEL.match(rest) if clear else None)
     letter = next(filter(None, match.groups())).upper() if match else rest[:1].upper()
     words = rest[match.end() if match else 1 :]
-    unmarked = match is None and (words[:1].isalnum() or letter not in _by_words(words, options))
+    own = letter in _by_words(words, options, clear, article=True) if match is None else True
+    unmarked = match is None and ((words[:1].isalnum()) or not own)
     return ("", "") if unmarked or not _within({letter}, options) else (letter, words)
 
 
-def _listed(answer: str, options: Options | None) -> set[str]:
+def _listed(answer: str, options: Options | None, clear: bool) -> set[str]:
     """Read a list of options: "A, C", "AC", "A and C", or their words one by one, and nothing else beside
     them."""
     lead = LEAD.match(answer)
@@ -211,16 +311,18 @@ def _listed(answer: str, options: Options | None) -> set[str]:
     compact = rest.strip(EDGES)
     if RUN.fullmatch(compact) and not set(compact) - _within(set(compact), options):
         return set(compact)
-    named = [_item(piece.strip(), options) for piece in SEPARATORS.split(rest) if piece.strip(EDGES)]
+    named = [_item(piece.strip(), options, clear) for piece in SEPARATORS.split(rest) if piece.strip(EDGES)]
     return set().union(*named) if all(named) else set()
 
 
-def _item(piece: str, options: Options | None) -> set[str]:
+def _item(piece: str, options: Options | None, clear: bool) -> set[str]:
     bare = piece.strip(EDGES)
     if len(bare) == 1:
         return _within({bare.upper()}, options)
-    label, words = _labelled(piece, options)
-    return {label} if label and _by_words(words, options) == {label} else _by_words(bare, options)
+    label, words = _labelled(piece, options, clear)
+    if label and _by_words(words, options, clear, article=True) == {label}:
+        return {label}
+    return _by_words(bare, options, clear)
 
 
 def right_letters(target: Any, options: Options | None, select: Select = "one") -> Set[str]:
@@ -246,7 +348,13 @@ def right_letters(target: Any, options: Options | None, select: Select = "one") 
     return right
 
 
-def grade_choice(answer: str, right: Set[str], options: Options | None, select: Select = "one") -> Verdict:
+def grade_choice(
+    answer: str | Answers,
+    right: Set[str],
+    options: Options | None,
+    select: Select = "one",
+    reading: Reading = "clear",
+) -> Verdict:
     """Grade an answer: 1 for the right options and no others.
 
     With "jaccard" a set earns |named and right| / |named or right|, but naming every option earns nothing
@@ -256,7 +364,19 @@ def grade_choice(answer: str, right: Set[str], options: Options | None, select: 
     Raises:
         Unscorable: "unparsable", as `letters_named`.
     """
-    named = letters_named(answer, options, several=select != "one")
+    several = select != "one"
+    answers = Answers((answer,)) if isinstance(answer, str) else answer
+
+    def read(text: str) -> Set[str]:
+        return letters_named(text, options, several=several, reading=reading)
+
+    def beside(text: str) -> Set[str]:
+        found = read(text)
+        if len(found) > 1 and not several:  # a discussion of the options, before the answer is announced
+            raise Unscorable("no single option is named", "unparsable")
+        return found
+
+    named = agreed(answers, read, beside)
     correct = float(named == right)
     parts = {"correct": correct, "named": float(len(named))}
     if select == "one" and len(named) > 1:
@@ -279,20 +399,24 @@ def grade_choice(answer: str, right: Set[str], options: Options | None, select: 
         "meta": {"options": ["dog", "cat", "horse", "cow"]},
     },
 )
-def choice(select: Select = "one", bare: bool = False, boxed: bool = False) -> Any:
+def choice(
+    select: Select = "one", bare: bool = False, boxed: bool = False, reading: Reading = "clear"
+) -> Any:
     """The right option of a multiple-choice question, 0 or 1 (or in between for sets).
 
     `sample.meta["options"]` holds the options: texts in order, or letter -> text. Without it, only letters
     count. `sample.target` is a letter, an option's words, or several of them. An answer names an option by
-    its letter ("B", "(b)", "B. cat", "the answer is B") or by exactly its words; one that names two where one
-    is asked for ("A or B", "B, not C") is worth 0. `parts["chance"]` is the mean score of a blind guess, 0
+    its letter ("B", "(b)", "B. cat", "the answer is B") or by its words; one that names two where one is
+    asked for ("A or B", "B, not C") is worth 0. `parts["chance"]` is the mean score of a blind guess, 0
     where the options are not known; `parts["named"]` the number of options the answer names.
 
     Args:
         select: "one" option; "all" right ones and no others, in any order; or the overlap of the two sets,
             "jaccard", by which naming every option earns nothing (the options must be known).
         bare: accept an answer without `<answer>` tags.
-        boxed: the answer is inside a single `\\boxed{...}`.
+        boxed: the answer is inside `\\boxed{...}`.
+        reading: "clear" reads an unambiguous answer in whatever dress (LaTeX, bold, headings, reasoning
+            before "Answer: B"); "strict" takes it as it stands, and an option's words exactly.
     """
 
     async def score(sample: Sample) -> Score:
@@ -300,7 +424,9 @@ def choice(select: Select = "one", bare: bool = False, boxed: bool = False) -> A
         right = right_letters(sample.target, options, select)
         response = sample.response or ""
         judged = verified(
-            lambda: grade_choice(short_answer(response, bare=bare, boxed=boxed), right, options, select),
+            lambda: grade_choice(
+                read_answer(response, bare=bare, boxed=boxed, reading=reading), right, options, select, reading
+            ),
             PARTS,
         )
         guess = chance(len(options or ()), len(right), select)
