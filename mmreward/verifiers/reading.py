@@ -148,7 +148,10 @@ TITLE = re.compile(
     rf"[#*_>\s]{{0,8}}(?:{_KIND}){{0,3}}{_NOUN}[*_ ]{{0,4}}:?[*_ ]{{0,4}}\n+", re.IGNORECASE
 )
 """A heading over an answer that stands on the next line."""
-_ANSWER = rf"(?:(?:{_KIND}){{0,3}}{_MARKS}(?:answers?|ans\.?)|(?:{_KIND}){{1,3}}{_MARKS}(?:options?|choices?))"
+_ANSWER = (
+    rf"(?:(?:{_KIND}){{0,3}}{_MARKS}(?:answers?|ans\.?)"
+    rf"|(?:(?:final|correct|right|best|most likely|selected|chosen)[ ]|\bmy[ ]){_MARKS}(?:options?|choices?))"
+)
 ANNOUNCED = re.compile(
     rf"(?<![^\W_]){_ANSWER}(?: (?:to|for|of) (?:the|this) [\w ]{{1,20}}?)?{_MARKS}"
     rf"(?:(?:[:=]|\b{_IS}\b){_MARKS}[:=]?{_MARKS})"

@@ -271,7 +271,8 @@ def _number(name: str) -> Number | None:
     words = list(english(name))
     if len(words) == 1 and name[: words[0].start] == name[words[0].end :] == "":
         return read_number(words[0].value)
-    return read_number(plain(name), letters=True)
+    # `normalise_name` takes the last brace of a fraction for punctuation.
+    return read_number(plain(name) + "}" * max(0, name.count("{") - name.count("}")), letters=True)
 
 
 def _equal(a: Number, b: Number | None) -> bool:
