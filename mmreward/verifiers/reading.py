@@ -123,7 +123,7 @@ _IS = r"(?:is|are|was|be|would be|should be|must be|will be|has to be|seems to b
 _MARKS = r"[*_ ]{0,4}"
 _NAMES = (
     rf"(?:{_KIND}){{0,3}}{_MARKS}{_NOUN}(?: (?:to|for|of) (?:the|this) [\w ]{{1,20}}?)?{_MARKS}"
-    rf"(?:(?:[:=]|\b{_IS}\b){_MARKS}[:=]?{_MARKS})"
+    rf"(?:(?:[:=]|(?<= )[-\u2013\u2014](?= )|\b{_IS}\b){_MARKS}[:=]?{_MARKS})"
 )
 _CHINESE = (
     r"(?:(?:\u6545|\u56e0\u6b64|\u6240\u4ee5|\u7efc\u4e0a(?:\u6240\u8ff0)?|\u672c\u9898|\u5219)[,:\uff0c]? ?)?"
@@ -140,7 +140,8 @@ _CHOOSING = (
 LEAD = re.compile(
     rf"(?:{_OPENER}){{0,2}}(?:"
     rf"{_NAMES}|{_CHINESE}|{_CHOOSING}"
-    r"|(?:i(?:'d|'ll| would| will)? (?:choose|pick|select|go with|say)|it(?:'s| is)|(?:this|that) is)\b:? ?"
+    r"|(?:i(?:'d|'ll| would| will)? (?:choose|pick|select|go with|say)|it(?:'s| is)|(?:this|that) is|going with)\b:? ?"
+    r"|correct: ?"
     r")?",
     re.IGNORECASE,
 )

@@ -120,25 +120,36 @@ BESIDE_HAN = re.compile(
     r"(?<=[\u3400-\u9fff])(?=[(A-Za-z0-9])|(?<=[)A-Za-z0-9])(?=[\u3400-\u9fff])|\s*[\u3001\uff1b]\s*(?=[A-Z]\b)"
 )
 """Where Chinese and Latin writing touch, and the comma of lists."""
-ALONE = re.compile(r"[(\[]?([A-Za-z])[)\].:]{0,2}\s*\n")
+ALONE = re.compile(r"\A[(\[]?([A-Za-z])[)\].:]{0,2}\s*\n")
 """A letter alone on the first line."""
 CLEAR_LABEL = re.compile(
-    r"([A-Z]) ?[-=:\u2013\u2014] (?=\S)|([A-Z]) ?\u3001|([A-Z]),? (?=(?:because|since|as|for|given|due|which|where|i\.e|"
-    r"namely|\u56e0\u4e3a|\u7406\u7531)\b)|([A-Z])(?: (?:\u9009\u9879|\u9879))(?!\s?[\u4e0d\u975e\u6216])"
+    r"([A-Z]) ?(?:[-=:\u2013\u2014\u2192]|->|=>) ?(?=\S)|([A-Z]) ?[\u3001\u3002]"
+    r"|([A-Z]),? (?=(?:because|since|as|for|given|due|which|where|i\.e|namely)\b)"
+    r"|([A-Z]) ?[,;\u3002]? ?(?=\u56e0\u4e3a|\u7531\u4e8e|\u7406\u7531|\u539f\u56e0)|([A-Z]) (?:\u9009\u9879|\u9879)"
 )
 """A letter as a label where the dress is off: "B - a cat", "B, because ..."."""
+WRONG = re.compile(
+    r"\s?(?:(?:is|was|are|seems|looks)\b)?\s?(?:\b(?:not|wrong|incorrect|false|unlikely|impossible)\b|n['\u2019]t\b"
+    r"|isn['\u2019]t\b|cannot\b|[\u4e0d\u975e\u9519]|\u6709\u8bef|\u662f\u9519)",
+    re.IGNORECASE,
+)
+"""What takes a label back right behind it, "(B) is wrong"; unless these are the option's own words."""
 RIGHT = re.compile(
-    r"([A-Z])\)? (?:is|seems|looks|would be|should be|must be|(?:\u9009\u9879 ?|\u9879 ?)?(?:\u662f ?)?(?=[\u6b63\u5bf9]))"
-    r" ?(?:the |my |\u6b63\u786e|\u5bf9)?(?:final |most )?"
-    r"(?:(?:right|correct|best|true|answer|option|choice|likely|likely correct)\b|(?<=\u6b63\u786e)|(?<=\u5bf9))"
-    r"|([A-Z]) it is\b"
+    r"([A-Z])\)? (?:(?:is|seems|looks|would be|should be|must be) (?:the |my )?(?:final |most |best )?"
+    r"(?:right|correct|best|true|answer|option|choice|likely)\b"
+    r"|(?:best )?(?:matches|fits|corresponds)\b|it is\b|(?:\u9009\u9879 ?|\u9879 ?)?\u662f? ?(?:\u6b63\u786e|\u5bf9))"
 )
 TAIL = re.compile(
-    r"(?:\b(?:is|be|are|options?|answers?|choices?|choose|pick|select|go with|it's)|[\u662f\u4e3a\u9009]|\u7b54\u6848|\u9009\u9879)"
-    r":? ?[(\[{]?([A-Z])[)\]}]?[.!\u3002]?$"
+    r"(?:(?i:\b(?:is|be|are|options?|answers?|choices?|choose|pick|select|go(?:ing)? with|it's|so|thus|hence"
+    r"|therefore|correct)\b)|[\u662f\u4e3a\u9009]|\u7b54\u6848|\u9009\u9879)[:,]? ?[(\[{]?([A-Z])[)\]}]?[.!\u3002]?$"
 )
-BEHIND = re.compile(r"(.+?)[\s,;:\u2013\u2014-]*(?:\(|\[|\b(?:option|choice|answer) |[,;:\u2013\u2014-] ?)([A-Z])[)\].]{0,2}$", re.IGNORECASE)
+BEHIND = re.compile(
+    r"(.+?)[\s,;:\u2013\u2014-]*(?:\(|\[|\b(?:option|choice|answer) |[,;:\u2013\u2014\u2192-] ?|=> ?|-> ?)([A-Z])[)\].]{0,2}$",
+    re.IGNORECASE,
+)
 """A letter behind its option's words: "cat (B)"."""
+LAST_LINE = re.compile(r"[(\[]?([A-Z])[)\].:\u3002]{0,2}")
+"""A letter alone on the last line."""
 MENTION = re.compile(r"(?<![^\W_])(?<!['\u2019])[A-Z](?![^\W_]|['\u2019-]\w)")
 MARKED = re.compile(r"[(\[{]([a-z])[)\]}]")
 NAMED = re.compile(r"\b(?:options?|choices?|answers?|letters?) [(\[]?([A-Z])(?![^\W_])", re.IGNORECASE)
@@ -150,7 +161,7 @@ ARTICLE = re.compile(
 """`A` and `I` where they are words of English."""
 REFUSED = re.compile(
     r"\b(?:not|no|neither|nor|none|never|cannot|wrong|incorrect|false|except|or|either|maybe|perhaps|possibly"
-    r"|unsure|unless)\b|n['\u2019]t\b|/|[\u4e0d\u975e\u6216\u9664\u9519]|\u53ef\u80fd|\u4e5f\u8bb8|\u8fd8\u662f|\u6ca1\u6709|\u5927\u6982",
+    r"|unsure|unless)\b|n['\u2019]t\b|/|[\u4e0d\u975e\u6216\u9664\u9519\u522b\u52ff]|\u53ef\u80fd|\u4e5f\u8bb8|\u8fd8\u662f|\u6ca1\u6709|\u5927\u6982",
     re.IGNORECASE,
 )
 """Words that take an answer back, or leave it open."""
@@ -183,6 +194,11 @@ def letters_named(
         answer = BESIDE_HAN.sub(" ", SET_OFF.sub(r"(\1)", without_lead(answer)))
         answer = plain(answer)
         answer = BESIDE_HAN.sub(" ", answer) if several else ALONE.sub(r"\1. ", answer, count=1)
+    head, line, last = answer.strip().rpartition("\n")
+    if clear and line and not several and (alone := LAST_LINE.fullmatch(last.strip())):
+        if _within({alone[1]}, options):  # the answer after reasoning, which may name no other option
+            head = " ".join(head.split())
+            return {alone[1]} | _within(_mentions(head), options) | _by_words(head, options, clear)
     text = " ".join(answer.split())
     bare = text.strip(EDGES)
     rest = text[LEAD.match(text).end() :]  # type: ignore[union-attr]  # it matches the empty string
@@ -210,10 +226,12 @@ def _in_prose(text: str, rest: str, options: Options | None, clear: bool) -> set
         # letter.
         described = _by_words(words, options, clear, article=True)
         return described if described == {label} else {label} | described | mentioned
-    if clear and (behind := BEHIND.match(rest)) and _by_words(behind[1], options, clear, article=True) == {
-        behind[2].upper()
-    }:
-        return {behind[2].upper()}
+    if clear and (behind := BEHIND.match(rest)) and options:
+        letter, name = behind[2].upper(), normalise_name(behind[1])
+        if _by_words(name, options, clear, article=True) == {letter}:
+            return {letter}
+        if letter in options and name.endswith(f" {options[letter]}") and not REFUSED.search(text):
+            return mentioned | {letter}
     announced = RIGHT.match(rest) or TAIL.search(text)
     # What follows "B is right" may speak of what is not so; an option in it is a mention.
     judged = text[: len(text) - len(rest) + announced.end()] if clear and announced else text
@@ -300,8 +318,9 @@ def _labelled(rest: str, options: Options | None, clear: bool) -> tuple[str, str
     letter = next(filter(None, match.groups())).upper() if match else rest[:1].upper()
     words = rest[match.end() if match else 1 :]
     own = letter in _by_words(words, options, clear, article=True) if match is None else True
-    unmarked = match is None and ((words[:1].isalnum()) or not own)
-    return ("", "") if unmarked or not _within({letter}, options) else (letter, words)
+    unmarked = match is None and (words[:1].isalnum() or not own)
+    taken_back = WRONG.match(words) and letter not in _by_words(words, options, clear, article=True)
+    return ("", "") if unmarked or taken_back or not _within({letter}, options) else (letter, words)
 
 
 def _listed(answer: str, options: Options | None, clear: bool) -> set[str]:
