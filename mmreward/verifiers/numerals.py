@@ -28,11 +28,12 @@ DOZEN = 12
 
 
 class Numeral(NamedTuple):
-    """A number that words state, and their place in the text."""
+    """A number that words state, and their place in the text; None for words that may be several ("san si",
+    which is three or four)."""
 
     start: int
     end: int
-    value: int
+    value: int | None
 
 
 _WORDS = "|".join(sorted((*SMALL, *MULTIPLES, "dozen"), key=len, reverse=True))
@@ -45,7 +46,10 @@ WORD = re.compile(r"[a-z]+", re.IGNORECASE)
 def english(text: str) -> Iterator[Numeral]:
     """Numbers in English words."""
     for run in RUN.finditer(text):
-        words = [(word[0].lower(), run.start() + word.start(), run.start() + word.end()) for word in WORD.finditer(run[0])]
+        words = [
+            (word[0].lower(), run.start() + word.start(), run.start() + word.end())
+            for word in WORD.finditer(run[0])
+        ]
         at = 0
         while at < len(words):
             value, following = _number([word for word, _, _ in words], at)
@@ -110,8 +114,11 @@ CLASSIFIERS = (
 )
 """Words of measure, before which a numeral counts: ge, zhi, tiao, ..."""
 HAN = "\u4e00-\u9fff\u3007"
-HAN_RUN = re.compile(rf"(?<!\u7b2c)([{''.join((*DIGITS, *PLACES, MYRIAD))}]{{1,16}})(?=[{CLASSIFIERS}]|[^{HAN}]|$)")
-"""A run of numerals that counts: before a word of measure or no Chinese at all, and not after "di" (ordinals)."""
+HAN_RUN = re.compile(
+    rf"(?<!\u7b2c)([{''.join((*DIGITS, *PLACES, MYRIAD))}]{{1,16}})(?=[{CLASSIFIERS}]|[^{HAN}]|$)"
+)
+"""A run of numerals that counts: before a word of measure or no Chinese at all, and not after "di", the mark
+of ordinals."""
 
 
 def chinese(text: str) -> Iterator[Numeral]:
@@ -119,16 +126,14 @@ def chinese(text: str) -> Iterator[Numeral]:
     if text.isascii():
         return
     for run in HAN_RUN.finditer(text):
-        value = han_value(run[1])
-        if value is not None:
-            yield Numeral(run.start(1), run.end(1), value)
+        yield Numeral(run.start(1), run.end(1), han_value(run[1]))
 
 
 def han_value(numeral: str) -> int | None:
-    """Value of Chinese numerals, by places (er shi yi) or digit by digit (er ling er si); None where they make
-    no number."""
+    """Value of Chinese numerals, by places (er shi yi) or, with a zero, digit by digit (er ling er si); None
+    where they make no single number."""
     if not any(char in PLACES or char == MYRIAD for char in numeral):
-        if len(numeral) > 1 and numeral[0] in "\u96f6\u3007":
+        if len(numeral) > 1 and not any(zero in numeral[1:] for zero in "\u96f6\u3007"):
             return None
         return int("".join(str(DIGITS[char]) for char in numeral))
     high, myriad, low = numeral.rpartition(MYRIAD)

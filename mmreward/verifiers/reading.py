@@ -29,9 +29,11 @@ MAX_LAYERS = 12
 # --- dress ----------------------------------------------------------------------------------------
 
 INVISIBLE = dict.fromkeys(
-    (0x00AD, 0x200B, 0x200C, 0x200D, 0x200E, 0x200F, 0x2060, 0xFE0E, 0xFE0F, 0xFEFF)
-    + tuple(range(0x202A, 0x202F))
-    + tuple(range(0x2066, 0x206A))
+    (
+        *(0x00AD, 0x200B, 0x200C, 0x200D, 0x200E, 0x200F, 0x2060, 0xFE0E, 0xFE0F, 0xFEFF),
+        *range(0x202A, 0x202F),
+        *range(0x2066, 0x206A),
+    )
 )
 TYPE = (
     r"\\(?:text(?:bf|it|rm|sf|sl|tt|sc|normal|up|md)?|math(?:rm|bf|sf|it|cal|tt|bb|frak|scr|normal)|mbox|hbox"
@@ -126,7 +128,7 @@ _NAMES = (
     rf"(?:(?:[:=]|(?<= )[-\u2013\u2014](?= )|\b{_IS}\b){_MARKS}[:=]?{_MARKS})"
 )
 _CHINESE = (
-    r"(?:(?:\u6545|\u56e0\u6b64|\u6240\u4ee5|\u7efc\u4e0a(?:\u6240\u8ff0)?|\u672c\u9898|\u5219)[,:\uff0c]? ?)?"
+    r"(?:(?:\u6545|\u56e0\u6b64|\u6240\u4ee5|\u7efc\u4e0a(?:\u6240\u8ff0)?|\u672c\u9898|\u5219)[,:]? ?)?"
     r"(?:(?:\u6211\u7684|\u6b63\u786e|\u6700\u7ec8|\u6700\u540e)(?:\u7684)?){0,2}"
     r"(?:\u7b54\u6848|\u9009\u9879|\u7ed3\u679c|\u7b54(?=:))"
     r"(?:\u5e94\u8be5|\u5e94\u5f53|\u5e94)?(?:\u662f|\u4e3a|\u9009\u62e9?)?\s?:?\s?"
@@ -140,14 +142,12 @@ _CHOOSING = (
 LEAD = re.compile(
     rf"(?:{_OPENER}){{0,2}}(?:"
     rf"{_NAMES}|{_CHINESE}|{_CHOOSING}"
-    r"|(?:i(?:'d|'ll| would| will)? (?:choose|pick|select|go with|say)|it(?:'s| is)|(?:this|that) is|going with)\b:? ?"
-    r"|correct: ?"
+    r"|(?:i(?:'d|'ll| would| will)? (?:choose|pick|select|go with|say)|going with)\b:? ?"
+    r"|(?:it(?:'s| is)|(?:this|that) is)\b:? ?|correct: ?"
     r")?",
     re.IGNORECASE,
 )
-TITLE = re.compile(
-    rf"[#*_>\s]{{0,8}}(?:{_KIND}){{0,3}}{_NOUN}[*_ ]{{0,4}}:?[*_ ]{{0,4}}\n+", re.IGNORECASE
-)
+TITLE = re.compile(rf"[#*_>\s]{{0,8}}(?:{_KIND}){{0,3}}{_NOUN}[*_ ]{{0,4}}:?[*_ ]{{0,4}}\n+", re.IGNORECASE)
 """A heading over an answer that stands on the next line."""
 _ANSWER = (
     rf"(?:(?:{_KIND}){{0,3}}{_MARKS}(?:answers?|ans\.?)"
@@ -164,7 +164,8 @@ ANNOUNCED = re.compile(
 """Words after which an answer is due, anywhere in a text."""
 UNSAID = re.compile(
     r"(?:\b(?:if|whether|not|isn't|is not|no|possible|could|might|may|any|another|other|each|either|wrong"
-    r"|incorrect)\b(?: the| an?)?[\s*_]{0,3}|[\u4e0d\u522b\u975e\u52ff\u6ca1\u82e5][\u662f\u5e94\u8be5\u80fd]{0,2}"
+    r"|incorrect)\b(?: the| an?)?[\s*_]{0,3}"
+    r"|[\u4e0d\u522b\u975e\u52ff\u6ca1\u82e5][\u662f\u5e94\u8be5\u80fd]{0,2}"
     r"|\u53ef\u80fd|\u4e5f\u8bb8|\u5982\u679c|\u9519\u8bef)$",
     re.IGNORECASE,
 )
@@ -314,7 +315,8 @@ def _announced(text: str) -> Answers:
     found = [
         announcement
         for announcement in ANNOUNCED.finditer(text)
-        if announcement[0] and not UNSAID.search(text[max(0, announcement.start() - 24) : announcement.start()])
+        if announcement[0]
+        and not UNSAID.search(text[max(0, announcement.start() - 24) : announcement.start()])
     ]
     if not found or len(found) > MAX_BOXES:
         return Answers((normalise_answer(text),))

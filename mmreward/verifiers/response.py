@@ -38,7 +38,14 @@ TAG = re.compile(
 REOPENED = re.compile(r"<answer>\s*(?=<answer>)")
 LEFTOVERS = (
     *("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "<|eom_id|>", "<|end|>", "<|return|>"),
-    *("<|user|>", "<|assistant|>", "<|observation|>", "<|im_start|>assistant", "<|im_start|>", "<end_of_turn>"),
+    *(
+        "<|user|>",
+        "<|assistant|>",
+        "<|observation|>",
+        "<|im_start|>assistant",
+        "<|im_start|>",
+        "<end_of_turn>",
+    ),
     *("</s>", "<s>", "<eos>", "<bos>", "<pad>", "[EOS]", "<\uff5cend\u2581of\u2581sentence\uff5c>"),
 )
 """Tokens of chat templates that a decoder leaves at the ends of a response."""

@@ -1,11 +1,11 @@
-"""Spellings of one short answer: articles, dashes, ratios, formulas, lists, and numbers with a scale or a noun.
+"""Spellings of one short answer: articles, dashes, ratios, formulas, lists, numbers with a scale or a noun.
 
-Two texts are the same where one of their spellings is (`spellings`). A number may have a scale ("3.2 million",
-"5k") or the thing that is counted behind it ("10 people"), which `numbers.read_number` takes for no number.
+Two texts are the same where one of their spellings is (`spellings`). A number may have a scale ("3.2
+million", "5k") or the thing that is counted behind it ("10 people"), which `numbers.read_number` takes for no
+number.
 """
 
 import re
-from collections.abc import Set
 
 from .numbers import Number, read_number
 from .reading import plain, undressed, without_lead
@@ -30,7 +30,7 @@ INDEX = re.compile(r"(?<=[a-z)])_(?:\{(\d{1,3})\}|(\d{1,3}))")
 """An index of a chemical formula, H_2O."""
 
 
-def spellings(text: str) -> Set[str]:
+def spellings(text: str) -> frozenset[str]:
     """Keys of a text; two texts are the same answer where they share one.
 
     Without dress, lead-in, case, article and closing full stop; "and" in a list is a comma, dashes are one
@@ -105,7 +105,9 @@ SCALED = re.compile(
     r"(?P<scale>[A-Za-z]+|[\u5343\u767e\u4e07\u4ebf]{1,2})(?P<rest>(?:\s.*|[\u3400-\u9fff].*)?)",
     re.DOTALL,
 )
-CELSIUS = re.compile(r"(?<=\d)\s?(?:(?:degrees?|deg\.?)\s?|\u00b0\s?|\^\{?\\circ\}?\s?)(celsius|fahrenheit|c|f)\b\.?", re.I)
+CELSIUS = re.compile(
+    r"(?<=\d)\s?(?:(?:degrees?|deg\.?)\s?|\u00b0\s?|\^\{?\\circ\}?\s?)(celsius|fahrenheit|c|f)\b\.?", re.I
+)
 BARE_CELSIUS = re.compile(r"(?<=\d)\s?([CF])")
 COUNTED = re.compile(r"([-+]?(?:\d[\d,]*(?:\.\d+)?))\s?([^\W\d_][^\d,;:/?!~%]{0,40})")
 LOOSE = re.compile(
@@ -155,14 +157,19 @@ def scaled(text: str) -> Number | None:
 
 
 def _with_noun(number: Number, rest: str, truth: Number | None) -> Number | None:
-    """Number before what it counts: a unit, which it gets, or up to three words where the truth has no unit."""
+    """Number before what it counts: a unit, which it gets, or up to three words beside a truth without a
+    unit."""
     if not rest:
         return number
     united = read_number(f"1 {rest.strip('. ')}", letters=False)
     if united is not None and united.unit is not None:
         return number._replace(unit=united.unit)
-    one_letter = len(rest.strip(". ")) == 1
-    if one_letter or len(rest.split()) > 3 or LOOSE.search(rest) or (truth is not None and truth.unit is not None):
+    one_letter = len(rest.strip(". ")) == 1 and rest.isascii()  # which may be a unit that is not known
+    if (
+        one_letter
+        or len(rest.split()) > 3
+        or LOOSE.search(rest)
+        or (truth is not None and truth.unit is not None)
+    ):
         return None
     return number
-

@@ -72,7 +72,11 @@ def known_labels(given: Any, names: Set[str]) -> Set[str]:
     return labels
 
 
-LABEL_LEAD = re.compile(r"(?:(?:class|label|category|name|type|\u7c7b\u522b|\u6807\u7b7e)\s?(?:is|\u662f|\u4e3a)?\s?[:=]|the (?:class|label|category) is)\s*", re.I)
+LABEL_LEAD = re.compile(
+    r"(?:(?:class|label|category|name|type|\u7c7b\u522b|\u6807\u7b7e)\s?(?:is|\u662f|\u4e3a)?\s?[:=]"
+    r"|the (?:class|label|category) is)\s*",
+    re.IGNORECASE,
+)
 
 
 def label_in(answer: str, reading: Reading = "clear") -> str:
@@ -109,7 +113,8 @@ def grade_label(
 
     def beside(text: str) -> str:
         name = label_in(text, reading)
-        if len(name.split()) > 3 and name not in labels:  # reasoning before the answer is announced
+        known = name in names or name in labels
+        if not known and (labels or len(name.split()) > 2):  # reasoning before the answer is announced
             raise Unscorable("no class is named", "unparsable")
         return name
 
@@ -291,18 +296,20 @@ VERDICTS = re.compile(r"\b(?:yes|no(?! [^\W\d_]))\b|\bno (?=yes\b)")
 
 
 WORDS = {"yes": True, "true": True, "no": False, "false": False}
-WHOLE = WORDS | {"y": True, "n": False, "correct": True, "incorrect": False, "yeah": True, "yep": True, "nope": False}
+WHOLE = WORDS | dict.fromkeys(("y", "correct", "yeah", "yep"), True) | {"n": False, "incorrect": False}
 """English answers that say yes or no when nothing follows but a clause; "n" alone, as it may be a name."""
 SAID = re.compile(
-    r"(?<!not )\b(yes|true|false)\b(?! [^\W\d_])|\bnot (true|false)\b|\b(yes)\b|\b(no)(?! [^\W\d_])\b|\b(no) (?=yes\b)"
+    r"(?<!not )\b(yes|true|false)\b(?! [^\W\d_])|\bnot (true|false)\b|\b(yes)\b|\b(no)(?! [^\W\d_])\b"
+    r"|\b(no) (?=yes\b)"
 )
 """Every verdict in a text: `no` and `true` where they are no attribute, as in "no cat" and "true colour"."""
-HAN_YES = "\u662f\u7684 \u662f \u5bf9\u7684 \u5bf9 \u6b63\u786e \u6709\u7684 \u6709 \u6ca1\u9519 \u5b58\u5728 \u771f \u53ef\u4ee5 \u80fd \u4f1a".split()
-HAN_NO = (
-    "\u4e0d\u662f\u7684 \u4e0d\u662f \u5e76\u975e \u4e0d\u5bf9 \u4e0d\u6b63\u786e \u9519\u8bef \u9519\u7684 \u9519 \u6ca1\u6709 \u6ca1 \u65e0 \u5426 \u975e \u5047"
-    " \u4e0d\u5b58\u5728 \u4e0d\u53ef\u4ee5 \u4e0d\u80fd \u4e0d\u4f1a \u4e0d"
-).split()
-HAN_WORDS = dict.fromkeys(HAN_YES, True) | dict.fromkeys(HAN_NO, False)
+HAN_YES = re.compile(
+    r"[\u662f\u5bf9\u6709]\u7684?|\u6b63\u786e|\u6ca1\u9519|\u5b58\u5728|\u771f|\u53ef\u4ee5|[\u80fd\u4f1a]"
+)
+HAN_NO = re.compile(
+    r"\u4e0d(?:\u662f\u7684?|\u5bf9|\u6b63\u786e|\u5b58\u5728|\u53ef\u4ee5|[\u80fd\u4f1a])?|\u5e76\u975e|\u9519[\u8bef\u7684]?|\u6ca1\u6709?"
+    r"|[\u65e0\u5426\u975e\u5047]"
+)
 HAN_CLAUSE = re.compile(r"[,.;:!?\u3002\u3001\s/|()]+|\u6216\u8005?|\u8fd8\u662f|\u548c")
 """Where one Chinese clause ends and the next one begins."""
 
@@ -324,7 +331,7 @@ def says_yes(answer: str, reading: Reading = "clear") -> bool:
         return said
     word = re.match(r"(?:yes|no)\b", rest)
     if word is None and reading == "clear":
-        word = re.match(r"(?:true|false|correct|incorrect|yeah|yep|[yn])(?=[^\w\s-]|\s?$)", rest)
+        word = re.match(r"(?:true|false|correct|incorrect|yeah|yep|[yn](?=[.,!]?$))(?=[^\w\s-]|\s?$)", rest)
     if word is None:
         raise Unscorable(f"neither yes nor no in {answer[:80]!r}", "unparsable")
     first = WHOLE[word[0]]
@@ -347,12 +354,18 @@ def _said_in_chinese(text: str) -> bool | None:
         Unscorable: "unparsable" when another clause is the other verdict.
     """
     clauses = [clause for clause in HAN_CLAUSE.split(text) if clause]
-    if not clauses or clauses[0] not in HAN_WORDS:
+    said = [_verdict_of(clause.lstrip("\u4e5f\u90fd\u4f46\u53c8\u5374")) for clause in clauses]
+    if not said or said[0] is None:
         return None
-    first = HAN_WORDS[clauses[0]]
-    if any(HAN_WORDS.get(clause, WORDS.get(clause, first)) != first for clause in clauses):
+    if (not said[0]) in said:
         raise Unscorable(f"both yes and no in {text[:80]!r}", "unparsable")
-    return first
+    return said[0]
+
+
+def _verdict_of(clause: str) -> bool | None:
+    if HAN_YES.fullmatch(clause) or HAN_NO.fullmatch(clause):
+        return bool(HAN_YES.fullmatch(clause))
+    return WORDS.get(clause)
 
 
 def yes_no_target(target: Any) -> bool:
@@ -388,8 +401,8 @@ def yes_no(bare: bool = False, boxed: bool = False, reading: Reading = "clear") 
     """The right answer to a yes-or-no question, 0 or 1.
 
     `sample.target` is "yes" or "no", or true or false. The first word of the answer decides (yes, true,
-    correct, or their opposites, in English or Chinese); the other word after it makes the answer worth 0. `parts["said_yes"]` shows a policy that always says the same. A blind
-    guess earns 0.5.
+    correct, or their opposites, in English or Chinese); the other word after it makes the answer worth 0.
+    `parts["said_yes"]` shows a policy that always says the same. A blind guess earns 0.5.
 
     Args:
         bare: accept an answer without `<answer>` tags.

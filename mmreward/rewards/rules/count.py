@@ -46,8 +46,9 @@ LOOSE = re.compile(
 """Words and signs that make any number beside them a guess or a bound."""
 BEFORE = re.compile(
     r"(?:\b(?:about|around|nearly|almost|over|under|above|below|between|from|or|many|several|some|few|circa)"
-    r"(?: (?:just|the|a|an|only|well))?|\b(?:not|never|cannot|neither|nor)\b[^.,;:!?\n]*|n['\u2019]t\b[^.,;:!?\n]*"
-    r"|\u7ea6|\u8fd1)[\s(*]*$",
+    r"(?: (?:just|the|a|an|only|well))?|\b(?:not|never|cannot|neither|nor)\b[^.,;:!?\n]*"
+    r"|n['\u2019]t\b[^.,;:!?\n]*|[\u7ea6\u8fd1\u5230\u81f3]"
+    r"|[\u6ca1\u4e0d\u672a]\u6709?[^.,;:!?\s\u3002]{0,4})[\s(*]*$",
     re.IGNORECASE,
 )
 HOW_MANY = re.compile(r"\bhow many\b", re.IGNORECASE)
@@ -80,7 +81,9 @@ def read_numbers(text: str) -> list[Stated]:
         digits = match["digits"].rstrip(".,")
         strange = match["tail"] or len(digits) > MAX_DIGITS or not THOUSANDS.fullmatch(digits)
         value = None if strange else int(digits.partition(".")[0].replace(",", ""))
-        if value is not None and (match["sign"] == "-" or ORDINAL.search(text[max(0, match.start() - 2) : match.start()])):
+        if value is not None and (
+            match["sign"] == "-" or ORDINAL.search(text[max(0, match.start() - 2) : match.start()])
+        ):
             value = -value if match["sign"] == "-" else None
         found.append(Stated(match.start(), match.end(), value))
     return found
@@ -100,7 +103,11 @@ def single_count(answer: str, reading: Reading = "clear") -> int:
     """
     text = answer if reading == "strict" else BESIDE_HAN.sub(" ", plain(answer))
     stated = read_numbers(text)
-    if reading == "clear" and (not stated or "no one" in text.casefold()) and NOTHING.fullmatch(without_lead(text)):
+    if (
+        reading == "clear"
+        and (not stated or "no one" in text.casefold())
+        and NOTHING.fullmatch(without_lead(text))
+    ):
         return 0
     counts = {number.value for number in stated}
     if len(counts) != 1 or None in counts:
@@ -142,9 +149,7 @@ def count_of(target: Any) -> int:
     return target
 
 
-def grade_count(
-    answer: str, truth: int, *, graded: bool = False, reading: Reading = "clear"
-) -> Verdict:
+def grade_count(answer: str, truth: int, *, graded: bool = False, reading: Reading = "clear") -> Verdict:
     """Grade an answer: 1 for the true count. With `graded`, a wrong one earns half of max(0, 1 - |n - truth|
     / max(1, truth)).
 
@@ -173,9 +178,7 @@ def graded_count(found: int, truth: int, *, graded: bool = False) -> Verdict:
     paper="arXiv:2505.18129",
     example={"response": "<think>One, two, three.</think><answer>three</answer>", "target": 3},
 )
-def count(
-    graded: bool = False, bare: bool = False, boxed: bool = False, reading: Reading = "clear"
-) -> Any:
+def count(graded: bool = False, bare: bool = False, boxed: bool = False, reading: Reading = "clear") -> Any:
     """The number of things, right or wrong: 0 or 1.
 
     `sample.target` is a whole number, or a text that states one. The answer states one number, in digits, in

@@ -142,7 +142,9 @@ def compare_all(truth: Target, text: str, likeness: Likeness) -> Verdict:
         return compare(truth, boxed, likeness)
     stated, beside = stated_in(text)
     beside = without_lead(beside)
-    if beside and (_number(beside, truth, "clear") if truth.kind == "number" else len(beside.split()) <= WORDS):
+    if beside and (
+        _number(beside, truth, "clear") if truth.kind == "number" else len(beside.split()) <= WORDS
+    ):
         stated = (*stated, beside)
     return min((compare(truth, one, likeness) for one in stated), key=lambda verdict: verdict.value)
 

@@ -9,7 +9,7 @@ from ...registry import reward
 from ...types import Sample, Score
 from ...verifiers.reading import boxes_of, undressed, visible, without_lead
 from ...verifiers.response import MAX_ANSWER, Reading, Verdict, segment, verified
-from ...verifiers.text import edit_distance, normalise
+from ...verifiers.text import edit_distance, nfkc, normalise
 
 Mode = Literal["cer", "wer", "anls", "exact"]
 PARTS = ("exact", "similarity")
@@ -41,9 +41,10 @@ def transcriptions(answer: str, reading: Reading = "clear") -> list[str]:
     found = [answer]
     if reading == "clear" and len(answer) <= MAX_ANSWER:
         boxes, _ = boxes_of(answer)
-        bare = undressed(visible(boxes[0].content if len(boxes) == 1 else answer))
+        bare = undressed(nfkc(visible(boxes[0].content if len(boxes) == 1 else answer)))
         found += [bare, without_lead(bare)]
-        found += [text[:-1] for text in found if text.endswith((".", "\u3002")) and not text.endswith("..")]
+        full_stops = (".", "\u3002")
+        found += [undressed(text[:-1]) for text in found if text.endswith(full_stops) and text[-2:] != ".."]
     return list(dict.fromkeys(found))
 
 
