@@ -122,11 +122,12 @@ STRICT_TAIL = re.compile(
     r"\b(?:is|be|are|options?|answers?|choices?|choose|pick|select):? [(\[{]?([A-Z])[)\]}]?[.!]?$"
 )
 BEHIND = re.compile(
-    r"(.+?)[\s,;:\u2013\u2014-]*(?:\(|\[|\b(?:option|choice|answer) |[,;:\u2013\u2014\u2192-] ?|=> ?|-> ?)"
-    r"([A-Z])[)\].]{0,2}$",
+    r"(?:\(|\[|\b(?:option|choice|answer) |[,;:\u2013\u2014\u2192-] ?|=> ?|-> ?)([A-Z])[)\].]{0,2}$",
     re.IGNORECASE,
 )
 """A letter behind its option's words: "cat (B)"."""
+MARGIN = 24
+"""Characters at the end in which that letter stands."""
 LAST_LINE = re.compile(r"[(\[]?([A-Z])[)\].:\u3002]{0,2}")
 """A letter alone on the last line."""
 MENTION = re.compile(r"(?<![^\W_])(?<!['\u2019])[A-Z](?![^\W_]|['\u2019-]\w)")
@@ -205,8 +206,12 @@ def _in_prose(text: str, rest: str, options: Options | None, clear: bool) -> set
         # letter.
         described = _by_words(words, options, clear, article=True)
         return described if described == {label} else {label} | described | mentioned
-    if clear and (behind := BEHIND.match(rest)) and options:
-        letter, name = behind[2].upper(), normalise_name(behind[1])
+    end = rest[-MARGIN:]
+    if clear and options and (behind := BEHIND.search(end)):
+        letter = behind[1].upper()
+        name = normalise_name(
+            rest[: len(rest) - len(end) + behind.start()].rstrip(" ,;:=>\u2013\u2014\u2192-")
+        )
         if _by_words(name, options, clear, article=True) == {letter}:
             return {letter}
         if letter in options and name.endswith(f" {options[letter]}") and not REFUSED.search(text):
