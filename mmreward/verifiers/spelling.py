@@ -137,13 +137,13 @@ def quantity(text: str, truth: Number | None = None) -> Number | None:
         degrees = BARE_CELSIUS.sub(r"^\\circ\1", degrees) if degrees == text else degrees
     if degrees != text:
         return read_number(degrees)
-    if scaled := SCALED.fullmatch(text):
-        size = SCALES.get(scaled["scale"].lower()) or LETTERS.get(scaled["scale"])
-        number = read_number(scaled["number"])
+    if found := SCALED.fullmatch(text):
+        size = _size(found["scale"])
+        number = read_number(found["number"])
         if size and number is not None:
             value = number.value * size
             number = number._replace(value=value, whole=value.denominator == 1)
-            return _with_noun(number, scaled["rest"].strip(), truth)
+            return _with_noun(number, found["rest"].strip(), truth)
     if counted := COUNTED.fullmatch(text):
         number = read_number(counted[1])
         return None if number is None else _with_noun(number, counted[2], truth)
@@ -153,7 +153,11 @@ def quantity(text: str, truth: Number | None = None) -> Number | None:
 def scaled(text: str) -> Number | None:
     """Number with a scale and nothing behind it ("2.5M", "$3.2 billion"); None for any other text."""
     found = SCALED.fullmatch(plain(undressed(text)).strip()) if len(text) <= 128 else None
-    return quantity(text) if found and not found["rest"].strip() else None
+    return quantity(text) if found and _size(found["scale"]) and not found["rest"].strip() else None
+
+
+def _size(scale: str) -> int | None:
+    return SCALES.get(scale.lower()) or LETTERS.get(scale)
 
 
 def _with_noun(number: Number, rest: str, truth: Number | None) -> Number | None:
