@@ -59,7 +59,13 @@ WRAPS = (
     *(("<p>", "</p>"), ("<|begin_of_box|>", "<|end_of_box|>")),
 )
 FENCE = re.compile(r"```[A-Za-z]{0,12}\n(.*)\n```", re.DOTALL)
-HEADING = re.compile(r"(?:#{1,6}|>|[-*\u2022]) +")
+HEADING = re.compile(r"(?:#{1,6}|>|[-*\u2022\u2192]|[-=]>) +")
+MARKUP = re.compile(r"</?(?:b|i|u|em|strong|code|span|p)>", re.IGNORECASE)
+KEYED = re.compile(
+    r"\{\s*[\"']?(?:final[_ ]?)?(?:answer|option|choice|label|class|count|prediction)[\"']?\s*:([^{}:]*)\}",
+    re.IGNORECASE,
+)
+"""An object of JSON with the answer alone."""
 
 
 def visible(text: str) -> str:
@@ -80,6 +86,8 @@ def plain(text: str) -> str:
         text = SWITCH.sub(" ", text).replace("\\%", "%").replace("\\(", "").replace("\\)", "")
     if text.count("$") % 2 == 0:
         text = text.replace("$", "")
+    if "<" in text:
+        text = MARKUP.sub("", text)
     return text.replace("**", "").replace("__", "").replace("`", "")
 
 
@@ -97,6 +105,8 @@ def undressed(text: str) -> str:
 def _one_layer_off(text: str) -> str:
     if fenced := FENCE.fullmatch(text):
         return fenced[1]
+    if keyed := KEYED.fullmatch(text):
+        return keyed[1]
     for opening, closing in WRAPS:
         inside = text[len(opening) : -len(closing)]
         # Not two wrapped words, as in '"a" or "b"'.
@@ -143,7 +153,8 @@ LEAD = re.compile(
     rf"(?:{_OPENER}){{0,2}}(?:"
     rf"{_NAMES}|{_CHINESE}|{_CHOOSING}"
     r"|(?:i(?:'d|'ll| would| will)? (?:choose|pick|select|go with|say)|going with)\b:? ?"
-    r"|(?:it(?:'s| is)|(?:this|that) is)\b:? ?|correct: ?"
+    r"|(?:it(?:'s| is)|(?:this|that) is)\b:? ?|correct: ?|ans\. "
+    r"|[\u3010\[]\u7b54\u6848[\u3011\]]:?\s?"
     r")?",
     re.IGNORECASE,
 )
@@ -158,6 +169,7 @@ ANNOUNCED = re.compile(
     rf"(?:(?:[:=]|\b{_IS}\b){_MARKS}[:=]?{_MARKS})"
     r"|(?:\u6b63\u786e(?:\u7684)?\u9009\u9879|\u7b54\u6848)(?:\u5e94\u8be5|\u5e94\u5f53|\u5e94)?"
     r"(?:(?:\u662f|\u4e3a|\u9009\u62e9?)\s?:?|:)\s?|\u7b54:\s?"
+    r"|[\u3010\[]\u7b54\u6848[\u3011\]]:?\s?"
     rf"|{_CHOOSING}|(?:^|(?<=\n))[#*_> ]{{0,8}}{_ANSWER}[*_ ]{{0,4}}\n+",
     re.IGNORECASE,
 )

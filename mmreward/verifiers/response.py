@@ -122,7 +122,8 @@ def segment(
         return Segments(thought, without_leftovers(answer) if clear else answer.strip())
     if not bare:
         raise Unscorable("there is no <answer> after the reasoning", "unparsable")
-    return Segments(thought, body.strip())
+    # A template that opens the tag in the prompt leaves only the closing one here.
+    return Segments(thought, without_leftovers(body.removesuffix("</answer>")) if clear else body.strip())
 
 
 def reasoned(response: str) -> Segments:

@@ -126,9 +126,11 @@ def quantity(text: str, truth: Number | None = None) -> Number | None:
         truth: the number that it is compared with: a bare C is Celsius beside one in Celsius, and a noun is
             no unit, so it is only read where the truth has none.
     """
-    text = plain(without_lead(text)).strip()
     if len(text) > 128:
         return None
+    if (number := read_number(text)) is not None:  # first, as the sign of "- 3" is no bullet
+        return number
+    text = plain(without_lead(text)).strip()
     if (number := read_number(text)) is not None:
         return number
     kind = truth.unit.kind if truth and truth.unit else ""

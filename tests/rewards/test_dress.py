@@ -137,3 +137,10 @@ def test_reading_is_linear(name, unit):
             begun = time.process_time()
             worth(name, response, target, PETS, **given)
             assert time.process_time() - begun < 0.5
+
+
+def test_an_answer_after_long_reasoning_is_read():
+    """Without tags, only what is announced must be short."""
+    reasoning = "The picture shows many things. " * 2000
+    for end in ("\n\nAnswer: B", r"So the answer is \boxed{B}"):
+        assert worth("choice", reasoning + end, "B", PETS, bare=True) == 1

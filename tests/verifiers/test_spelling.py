@@ -65,6 +65,7 @@ def test_lists_of_three(text, items):
         ("5 thousand people", 5000),
         ("3.5\u4ebf", 350_000_000),
         ("10 people", 10),
+        ("- 3", -3),
         ("10\u4eba", 10),
         ("The answer is **7**.", 7),
         ("5 or 6", None),

@@ -112,6 +112,7 @@ RIGHT = re.compile(
     r"|(?:best )?(?:matches|fits|corresponds)\b|it is\b"
     r"|(?:\u9009\u9879 ?|\u9879 ?)?\u662f? ?(?:\u6b63\u786e|\u5bf9))"
 )
+RIGHT_WITHIN = re.compile(r"(?:, |\b(?:believe|think|that|so) )" + RIGHT.pattern)
 TAIL = re.compile(
     r"(?:(?i:\b(?:is|be|are|options?|answers?|choices?|choose|pick|select|go(?:ing)? with|it's|so|thus|hence"
     r"|therefore|correct)\b)|[\u662f\u4e3a\u9009]|\u7b54\u6848|\u9009\u9879)"
@@ -216,9 +217,10 @@ def _in_prose(text: str, rest: str, options: Options | None, clear: bool) -> set
             return {letter}
         if letter in options and name.endswith(f" {options[letter]}") and not REFUSED.search(text):
             return mentioned | {letter}
-    announced = (RIGHT if clear else STRICT_RIGHT).match(rest) or (TAIL if clear else STRICT_TAIL).search(
-        text
-    )
+    if clear:
+        announced = RIGHT.match(rest) or TAIL.search(text) or RIGHT_WITHIN.search(rest)
+    else:
+        announced = STRICT_RIGHT.match(rest) or STRICT_TAIL.search(text)
     # What follows "B is right" may speak of what is not so; an option in it is a mention.
     judged = text[: len(text) - len(rest) + announced.end()] if clear and announced else text
     if announced is not None and not REFUSED.search(judged):
