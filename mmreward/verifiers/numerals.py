@@ -50,9 +50,10 @@ def english(text: str) -> Iterator[Numeral]:
             (word[0].lower(), run.start() + word.start(), run.start() + word.end())
             for word in WORD.finditer(run[0])
         ]
+        texts = [word for word, _, _ in words]
         at = 0
         while at < len(words):
-            value, following = _number([word for word, _, _ in words], at)
+            value, following = _number(texts, at)
             if value is not None:
                 yield Numeral(words[at][1], words[following - 1][2], value)
             at = following
