@@ -6,10 +6,12 @@ linear scan. A response that holds no answer is wrong and worth 0 (`verified`): 
 would escape a bad mark by writing nonsense. What is not the response's fault (the target, a deadline, the
 judge) stays a failure.
 
-Parsers of what stands inside an answer are elsewhere: numbers in `numbers`, lists and boxes in `lists` and
-`markup`, and what one reward alone reads in that reward's file.
+Which answer a response states, in whatever dress, is read in `reading`. Parsers of what stands inside an
+answer are elsewhere: numbers in `numbers` and `numerals`, lists and boxes in `lists` and `markup`, and what
+one reward alone reads in that reward's file.
 """
 
+import re
 from asyncio import to_thread
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeVar
@@ -29,6 +31,29 @@ MAX_ANSWER = 2000
 """Characters; a question that asks for a letter, a number or a name has no longer answer."""
 
 
+Reading = Literal["clear", "strict"]
+"""Strictness of reading. "clear" takes every answer that is unambiguous, in whatever dress it comes; "strict"
+takes the declared form alone, for those who train a form with a reward of correctness."""
+
+TAG = re.compile(
+    r"<[ \t]{0,3}([/\\]?)[ \t]{0,3}(think(?:ing)?|answer)[ \t]{0,3}(/?)[ \t]{0,3}>", re.IGNORECASE
+)
+REOPENED = re.compile(r"<answer>\s*(?=<answer>)")
+LEFTOVERS = (
+    *("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "<|eom_id|>", "<|end|>", "<|return|>"),
+    *(
+        "<|user|>",
+        "<|assistant|>",
+        "<|observation|>",
+        "<|im_start|>assistant",
+        "<|im_start|>",
+        "<end_of_turn>",
+    ),
+    *("</s>", "<s>", "<eos>", "<bos>", "<pad>", "[EOS]", "<\uff5cend\u2581of\u2581sentence\uff5c>"),
+)
+"""Tokens of chat templates that a decoder leaves at the ends of a response."""
+
+
 class Segments(NamedTuple):
     """Reasoning and final answer of a response, both stripped."""
 
@@ -36,33 +61,72 @@ class Segments(NamedTuple):
     answer: str
 
 
-def segment(text: str, *, bare: bool = False, prefilled: bool = False) -> Segments:
+def tidy_tags(text: str) -> str:
+    """Text with the tags of reasoning and answer in their plain form.
+
+    `< THINK >`, `</ answer >`, `<answer/>` (a closing tag), `<thinking>` and Kimi's triangles are such tags.
+    """
+    if "\u25c1" in text:
+        text = text.replace("\u25c1think\u25b7", "<think>").replace("\u25c1/think\u25b7", "</think>")
+    return TAG.sub(
+        lambda tag: f"<{'/' if tag[1] or tag[3] else ''}{'answer' if tag[2][0] in 'aA' else 'think'}>", text
+    )
+
+
+def without_leftovers(text: str) -> str:
+    """Text without spaces, and without the tokens of chat templates that a decoder left at its ends."""
+    text = text.strip()
+    start, end = 0, len(text)
+    while text.endswith(LEFTOVERS, start, end):
+        end -= next(len(token) for token in LEFTOVERS if text.endswith(token, start, end))
+        while end > start and text[end - 1].isspace():
+            end -= 1
+    while text.startswith(LEFTOVERS, start, end):
+        start += next(len(token) for token in LEFTOVERS if text.startswith(token, start, end))
+        while start < end and text[start].isspace():
+            start += 1
+    return text[start:end]
+
+
+def segment(
+    text: str, *, bare: bool = False, prefilled: bool = False, reading: Reading = "clear"
+) -> Segments:
     """Split a response at its last `</think>` and take the answer from the `<answer>` tags after it.
+
+    Tags may be spaced, in capitals, opened or closed twice on the spot, or lack the last closing one, and
+    tokens of a chat template may be left at the end: the reward `format` looks at those.
 
     Args:
         text: the whole response. A template that opens `<think>` in the prompt leaves only the closing tag
             here.
         bare: take everything after the thinking when there are no answer tags.
         prefilled: the template opens `<think>` in the prompt, so a response that never closes it is cut off.
+        reading: "strict" takes tags in their plain form alone, and leaves tokens where they are.
 
     Raises:
         Unscorable: "unparsable" when the thinking was never closed (cut off), when there are no answer tags
             and `bare` is off, or when there are several answers.
     """
     # The last closing tag: reasoning may quote tags, and what follows it is all that a reader gets to see.
-    before, closed, body = text.rpartition("</think>")
-    if not closed and (prefilled or "<think>" in text):
+    clear = reading == "clear"
+    before, closed, body = (tidy_tags(text) if clear else text).rpartition("</think>")
+    if not closed and (prefilled or "<think>" in body):
         raise Unscorable("the reasoning was never closed: the response is cut off", "unparsable")
     thought = before.strip().removeprefix("<think>").strip()
+    if clear:
+        body = REOPENED.sub("", without_leftovers(body))
+        if body.count("<answer>") == 2 and "</answer>" not in body:  # the second one was to close the first
+            body = body.removesuffix("<answer>")
     count = body.count("<answer>")
     if count > 1:
         raise Unscorable(f"{count} answers where one is expected", "unparsable")
     if count == 1:
         answer = body.partition("<answer>")[2].partition("</answer>")[0]
-        return Segments(thought, answer.strip())
+        return Segments(thought, without_leftovers(answer) if clear else answer.strip())
     if not bare:
         raise Unscorable("there is no <answer> after the reasoning", "unparsable")
-    return Segments(thought, body.strip())
+    # A template that opens the tag in the prompt leaves only the closing one here.
+    return Segments(thought, without_leftovers(body.removesuffix("</answer>")) if clear else body.strip())
 
 
 def reasoned(response: str) -> Segments:
@@ -89,6 +153,12 @@ def inside_box(text: str) -> str | None:
     opening = text.find("{", start) if start >= 0 else -1
     if opening < 0 or text[start:opening].strip() not in ("\\boxed", "\\fbox"):
         return None
+    closing = closing_brace(text, opening)
+    return None if closing is None else text[opening + 1 : closing].strip()
+
+
+def closing_brace(text: str, opening: int) -> int | None:
+    """Position of the brace that closes the one at `opening`; None within `MAX_BOXED` characters."""
     depth, at, end = 0, opening, min(len(text), opening + MAX_BOXED)
     while at < end:
         if text[at] == "\\":
@@ -96,13 +166,15 @@ def inside_box(text: str) -> str | None:
         elif text[at] in "{}":
             depth += 1 if text[at] == "{" else -1
             if not depth:
-                return text[opening + 1 : at].strip()
+                return at
         at += 1
     return None
 
 
 def short_answer(response: str, *, bare: bool = False, boxed: bool = False) -> str:
     """Final answer of a response that is to be short, in Unicode's NFKC form; it may be empty.
+
+    The strict reading, of the declared form alone; `reading.read_answer` is the other one.
 
     Args:
         response: the whole text.
@@ -113,7 +185,7 @@ def short_answer(response: str, *, bare: bool = False, boxed: bool = False) -> s
         Unscorable: "unparsable" as `segment`, when the answer is longer than `MAX_ANSWER`, and when a box is
             asked for and there is none or more than one.
     """
-    answer = segment(response, bare=bare).answer
+    answer = segment(response, bare=bare, reading="strict").answer
     if boxed:
         count = answer.count("\\boxed") + answer.count("\\fbox")
         content = inside_box(answer) if count == 1 else None

@@ -12,7 +12,8 @@ from ... import models
 from ...errors import Unscorable
 from ...registry import reward
 from ...types import Sample, Score
-from ...verifiers.response import Verdict, short_answer, verified
+from ...verifiers.reading import agreed, plain, read_answer, without_lead
+from ...verifiers.response import Reading, Verdict, verified
 from .asking import (
     CRITERIA,
     QUESTION,
@@ -135,7 +136,7 @@ VERDICT_PARTS = ("tie",)
         "target": "2",
     },
 )
-def verdict(bare: bool = False) -> Any:
+def verdict(bare: bool = False, reading: Reading = "clear") -> Any:
     """1 where the answer names the better of two, else 0; for the training of judges.
 
     `sample.target` is "1" or "2", or "tie". The answer may be "2", "B", "the second image", "Image 2 is
@@ -143,7 +144,12 @@ def verdict(bare: bool = False) -> Any:
 
     Args:
         bare: accept an answer without `<answer>` tags.
+        reading: "clear" takes off the dress of an answer (LaTeX, bold, "The answer is"); "strict" takes it as
+            it stands.
     """
+
+    def place(text: str) -> str:
+        return preferred(plain(without_lead(text)) if reading == "clear" else text)
 
     async def score(sample: Sample) -> Score:
         try:
@@ -152,7 +158,7 @@ def verdict(bare: bool = False) -> Any:
             raise Unscorable(f"the target {str(sample.target)[:40]!r} is not 1, 2 or tie") from None
 
         def check() -> Verdict:
-            answer = preferred(short_answer(sample.response or "", bare=bare))
+            answer = agreed(read_answer(sample.response or "", bare=bare, reading=reading), place, place)
             return Verdict(float(answer == right), {"tie": float(answer == TIE)})
 
         return verified(check, VERDICT_PARTS)

@@ -16,7 +16,9 @@ from ...types import Sample, Score
 from ...verifiers.algebra import Effort, Exceeded, decide, use_math_verify
 from ...verifiers.math import STAGES, answer_of, settle, truth_of
 from ...verifiers.numbers import WHOLE_TEXT, Likeness, Number, Relax, read_number, tidy
-from ...verifiers.response import Verdict, inside_box, segment, verified
+from ...verifiers.reading import stated_in, without_lead
+from ...verifiers.response import Reading, Verdict, inside_box, segment, verified
+from ...verifiers.spelling import items_of, quantity, scaled, spellings
 from ...verifiers.text import normalise
 
 Kind = Literal["auto", "text", "number", "sequence", "math"]
@@ -25,6 +27,9 @@ ANSWER_PARTS = ("text", "number", "math", "items")
 sequence that is right."""
 MAX_ANSWER = 4096
 MAX_ITEMS = 1024
+WORDS = 2
+"""Words before an announced answer that are another answer, where more are reasoning."""
+POWERS = {0xB2: "^2", 0xB3: "^3"}
 SIGNS_OF_MATH = ("\\", "^", "=")
 
 
@@ -47,7 +52,13 @@ class Target:
     expression: Any = None
 
 
-def target_of(target: Any, kind: Kind = "auto", aliases: Sequence[str] = ()) -> Target:
+YES = ("yes", "true", "correct", "\u662f", "\u5bf9", "\u6b63\u786e")
+NO = ("no", "false", "incorrect", "\u5426", "\u9519", "\u9519\u8bef", "\u4e0d\u662f", "\u6ca1\u6709")
+
+
+def target_of(
+    target: Any, kind: Kind = "auto", aliases: Sequence[str] = (), reading: Reading = "clear"
+) -> Target:
     """Read a target.
 
     Args:
@@ -55,12 +66,16 @@ def target_of(target: Any, kind: Kind = "auto", aliases: Sequence[str] = ()) -> 
         kind: "auto" takes a list for a sequence, what reads as a number for a number, text with a backslash,
             ^ or = for mathematics, and the rest for text.
         aliases: other spellings of a text that are right.
+        reading: "clear" knows a text in all its `spellings`, and numbers with a scale ("3.2 million").
 
     Raises:
         Unscorable: "error", a fault of the data, when the target is empty or not of this kind.
     """
+    clear = reading == "clear"
     if kind == "auto":
         kind = _kind(target)
+        if clear and kind == "text" and isinstance(target, str) and scaled(target) is not None:
+            return Target("number", spellings(target), scaled(target))
     if kind == "math":
         return Target("math", expression=target)
     if kind == "sequence":
@@ -69,7 +84,7 @@ def target_of(target: Any, kind: Kind = "auto", aliases: Sequence[str] = ()) -> 
             raise Unscorable(
                 f"the target {str(target)[:80]!r} is no sequence; give a list of 1 to {MAX_ITEMS}"
             )
-        return Target("sequence", items=tuple(_item(item) for item in items))
+        return Target("sequence", items=tuple(_item(item, reading) for item in items))
     number = read_number(target)
     if kind == "number":
         if number is None:
@@ -78,14 +93,17 @@ def target_of(target: Any, kind: Kind = "auto", aliases: Sequence[str] = ()) -> 
             )
         return Target("number", number=number)
     if isinstance(target, bool):
+        aliases = (*aliases, *(YES if target else NO)) if clear else aliases
         target = "yes" if target else "no"
     texts = frozenset(normalise_text(str(text)) for text in (target, *aliases))
     if not isinstance(target, str | int | float) or "" in texts:
         raise Unscorable(f"the target {str(target)[:80]!r} is no text; give some that is not empty")
+    if clear:
+        texts = texts.union(*(spellings(str(text)) for text in (target, *aliases)))
     return Target("text", texts)
 
 
-def compare(truth: Target, answer: str, likeness: Likeness) -> Verdict:
+def compare(truth: Target, answer: str, likeness: Likeness, reading: Reading = "clear") -> Verdict:
     """Grade an answer: 1 when it is the target, else 0; for kinds other than "math".
 
     Raises:
@@ -97,15 +115,46 @@ def compare(truth: Target, answer: str, likeness: Likeness) -> Verdict:
             "the answer is empty" if not answer.strip() else "the answer is too long", "unparsable"
         )
     if truth.kind == "sequence":
-        items = split_items(answer)
-        hits = sum(map(_same, truth.items, items, [likeness] * len(items)))
-        right = float(hits == len(items) == len(truth.items))
-        share = hits / max(len(items), len(truth.items))
-        return answer_verdict(right, items=share)
-    if truth.kind == "number" and read_number(answer) is None:
+        splits = [split_items(answer)]
+        if reading == "clear":
+            splits.append(items_of(without_lead(answer), len(truth.items)) or [])
+        share = max(_share(truth.items, items, likeness, reading) for items in splits)
+        return answer_verdict(float(share == 1), items=share)
+    if truth.kind == "number" and _number(answer, truth, reading) is None and not _spelled(answer, truth):
         raise Unscorable(f"{answer[:80]!r} is no number", "unparsable")
-    right = float(_same(truth, answer, likeness))
+    right = float(_same(truth, answer, likeness, reading))
     return answer_verdict(right, **{truth.kind: right})
+
+
+def compare_all(truth: Target, text: str, likeness: Likeness) -> Verdict:
+    """Grade the text of an answer in the clear reading: its last box, else every statement that it makes,
+    all of which must be right.
+
+    A word or a number before an announced answer ("red. The answer is blue") is a statement too.
+
+    Raises:
+        Unscorable: "unparsable", as `compare`.
+    """
+    if truth.kind == "number":
+        text = text.translate(POWERS)  # NFKC, in which statements come, makes m/s\u00b2 m/s2
+    boxed = inside_box(text)
+    if boxed is not None:
+        return compare(truth, boxed, likeness)
+    stated, beside = stated_in(text)
+    beside = without_lead(beside)
+    if beside and (
+        _number(beside, truth, "clear") if truth.kind == "number" else len(beside.split()) <= WORDS
+    ):
+        stated = (*stated, beside)
+    return min((compare(truth, one, likeness) for one in stated), key=lambda verdict: verdict.value)
+
+
+def _share(truths: Sequence[Target], items: Sequence[str], likeness: Likeness, reading: Reading) -> float:
+    """Share of a sequence that is right; 1 only when it is as long as the truth."""
+    if not items:
+        return 0.0
+    hits = sum(_same(truth, item, likeness, reading) for truth, item in zip(truths, items, strict=False))
+    return hits / max(len(items), len(truths))
 
 
 def answer_verdict(value: float, **parts: float) -> Verdict:
@@ -150,32 +199,40 @@ def _kind(target: Any) -> Kind:
     return "text"
 
 
-def _item(item: Any) -> Target:
-    return target_of(item, "number" if read_number(item) else "text")
+def _item(item: Any, reading: Reading) -> Target:
+    return target_of(item, "number" if read_number(item) else "text", reading=reading)
 
 
-def _same(truth: Target, answer: str, likeness: Likeness) -> bool:
+def _same(truth: Target, answer: str, likeness: Likeness, reading: Reading) -> bool:
     if truth.number is None:
-        return normalise_text(answer) in truth.texts
-    number = read_number(answer)
-    return number is not None and likeness.same(truth.number, number)
+        return normalise_text(answer) in truth.texts or (reading == "clear" and _spelled(answer, truth))
+    number = _number(answer, truth, reading)
+    return _spelled(answer, truth) or (number is not None and likeness.same(truth.number, number))
+
+
+def _spelled(answer: str, truth: Target) -> bool:
+    return bool(truth.texts) and bool(spellings(answer) & truth.texts)
+
+
+def _number(answer: str, truth: Target, reading: Reading) -> Number | None:
+    return quantity(answer, truth.number) if reading == "clear" else read_number(answer)
 
 
 KEYS = ("answer", "kind", "aliases")
 """Keys of a target that is a mapping."""
 
 
-def _target_of_row(target: Any, kind: Kind) -> Target:
+def _target_of_row(target: Any, kind: Kind, reading: Reading) -> Target:
     """Read the target of a row, which may be a mapping with a kind and aliases of its own."""
     if not isinstance(target, Mapping):
-        return target_of(target, kind)
+        return target_of(target, kind, reading=reading)
     # A table's missing cells come as None.
     given = {name: value for name, value in target.items() if value is not None}
     if unknown := sorted(set(given) - set(KEYS)):
         raise Unscorable(f"the target has {', '.join(unknown)}; it may have {', '.join(KEYS)}")
     if "answer" not in given:
         raise Unscorable("the target has no answer")
-    return target_of(given["answer"], given.get("kind", kind), given.get("aliases", ()))
+    return target_of(given["answer"], given.get("kind", kind), given.get("aliases", ()), reading)
 
 
 @reward(
@@ -199,6 +256,7 @@ def answer(
     exceeded: Exceeded = "failed",
     workers: int = 0,
     bare: bool = False,
+    reading: Reading = "clear",
 ) -> Any:
     """1 when the answer is the target, compared as its kind asks, else 0: charts, puzzles, science.
 
@@ -217,6 +275,8 @@ def answer(
         percent, units: as in the reward `math`.
         deadline, exceeded, workers: of the algebra, as in the reward `math`.
         bare: accept a response without answer tags whole.
+        reading: "clear" takes off the dress of an answer (bold, "The answer is", an article) and reads
+            numbers with a scale or a noun ("3.2 million", "10 people"); "strict" takes it as it stands.
 
     Raises:
         ValueError: an argument is out of range, or kind is "math" without math-verify.
@@ -227,13 +287,15 @@ def answer(
         use_math_verify()
 
     async def verdict_of(sample: Sample) -> Verdict | Unscorable:
-        truth = _target_of_row(sample.target, kind)
+        truth = _target_of_row(sample.target, kind, reading)
         response = sample.response or ""
         try:
             if truth.kind != "math":
-                text = segment(response, bare=bare).answer
+                text = segment(response, bare=bare, reading=reading).answer
+                if reading == "clear":
+                    return compare_all(truth, text, likeness)
                 boxed = inside_box(text)
-                return compare(truth, text if boxed is None else boxed, likeness)
+                return compare(truth, text if boxed is None else boxed, likeness, reading)
             known = truth_of(truth.expression)
             settled = settle(known, answer_of(response, bare=bare), likeness)
         except Unscorable as failure:

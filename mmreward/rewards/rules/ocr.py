@@ -7,8 +7,9 @@ from typing import Any, Literal
 from ...errors import Unscorable
 from ...registry import reward
 from ...types import MAX_TEXT, Sample, Score
-from ...verifiers.response import Verdict, segment, verified
-from ...verifiers.text import edit_distance, normalise
+from ...verifiers.reading import boxes_of, undressed, visible, without_lead
+from ...verifiers.response import MAX_ANSWER, Reading, Verdict, segment, verified
+from ...verifiers.text import edit_distance, nfkc, normalise
 
 Mode = Literal["cer", "wer", "anls", "exact"]
 PARTS = ("exact", "similarity")
@@ -30,6 +31,23 @@ def references_of(target: Any) -> list[str]:
     if sum(map(len, texts)) > MAX_TEXT:
         raise Unscorable(f"the target's texts have more than {MAX_TEXT} characters together")
     return list(texts)
+
+
+def transcriptions(answer: str, reading: Reading = "clear") -> list[str]:
+    """Transcriptions that an answer may be meant to give: as it stands, and in the clear reading without its
+    dress, "The answer is", and a full stop.
+
+    What looks like dress may be part of the text in the picture, so all of them are compared; they are one
+    text, written more or less plainly, and not two guesses.
+    """
+    found = [answer]
+    if reading == "clear" and len(answer) <= MAX_ANSWER:
+        boxes, _ = boxes_of(answer)
+        bare = undressed(nfkc(visible(boxes[0].content if len(boxes) == 1 else answer)))
+        found += [bare, without_lead(bare)]
+        full_stops = (".", "\u3002")
+        found += [undressed(text[:-1]) for text in found if text.endswith(full_stops) and text[-2:] != ".."]
+    return list(dict.fromkeys(found))
 
 
 def grade_transcription(
@@ -87,7 +105,13 @@ def _similarity(found: str, truth: str, mode: Mode) -> float:
         "target": ["EXIT 24A", "Exit 24A"],
     },
 )
-def ocr(mode: Mode = "cer", casefold: bool = False, punctuation: bool = True, bare: bool = False) -> Any:
+def ocr(
+    mode: Mode = "cer",
+    casefold: bool = False,
+    punctuation: bool = True,
+    bare: bool = False,
+    reading: Reading = "clear",
+) -> Any:
     """Agreement of a transcription with the best of its references, 0 to 1.
 
     `sample.target` is the text, or a list of texts any of which will do. Compared in Unicode's NFKC form with
@@ -100,6 +124,8 @@ def ocr(mode: Mode = "cer", casefold: bool = False, punctuation: bool = True, ba
         casefold: ignore case.
         punctuation: without, it is dropped from both texts.
         bare: accept an answer without `<answer>` tags.
+        reading: "clear" also compares the answer without what may wrap it (quotation marks, bold, a box, "The
+            answer is", a full stop), and the nearer one counts; "strict" takes it as it stands.
     """
 
     async def score(sample: Sample) -> Score:
@@ -107,10 +133,12 @@ def ocr(mode: Mode = "cer", casefold: bool = False, punctuation: bool = True, ba
         response = sample.response or ""
 
         def check() -> Verdict:
-            answer = segment(response, bare=bare).answer
-            return grade_transcription(
-                answer, references, mode=mode, casefold=casefold, punctuation=punctuation
+            answer = segment(response, bare=bare, reading=reading).answer
+            verdicts = (
+                grade_transcription(text, references, mode=mode, casefold=casefold, punctuation=punctuation)
+                for text in transcriptions(answer, reading)
             )
+            return max(verdicts, key=lambda verdict: (verdict.value, verdict.parts["similarity"]))
 
         return verified(check, PARTS)
 
