@@ -20,6 +20,7 @@ from typing import Any, Literal, NamedTuple, get_args
 from ..errors import Unscorable
 from ..isolation.killable import Killable, Killed
 from ..registry import record_network
+from .expressions import Tree, shown
 from .math import Open, stage_verdict
 from .response import Verdict
 
@@ -48,12 +49,12 @@ class Algebra:
         self._golds: OrderedDict[tuple[str, float], tuple[Future[Any], float]] = OrderedDict()
         self._lock = threading.Lock()  # guards _golds, which any thread reads and fills
 
-    def read(self, gold: str, seconds: float) -> "Future[Any]":
+    def read(self, gold: Tree, seconds: float) -> "Future[Any]":
         """Readability of a truth: a future of "read" or "unread", shared by all callers with the same truth.
 
         A truth that hangs does so once, and not for each of its answers.
         """
-        name, now = (gold, seconds), time.monotonic()
+        name, now = (repr(gold), seconds), time.monotonic()
         with self._lock:
             known, since = self._golds.get(name, (None, now))
             if known is not None and not (now - since > RETRY and _late(known)):
@@ -121,9 +122,9 @@ async def decide(pair: Open, effort: Effort) -> Verdict | Unscorable:
     try:
         read = await _wait(algebra.read(pair.gold, deadline))
     except (TimeoutError, Killed) as error:
-        raise Unscorable(f"the target {pair.gold[:80]!r} could not be read: {error}") from None
+        raise Unscorable(f"the target {shown(pair.gold)[:80]!r} could not be read: {error}") from None
     if read != "read":
-        raise Unscorable(f"the target {pair.gold[:80]!r} cannot be read as mathematics; correct it")
+        raise Unscorable(f"the target {shown(pair.gold)[:80]!r} cannot be read as mathematics; correct it")
     try:
         reply = await _wait(algebra.compare(pair, deadline))
     except TimeoutError as error:
@@ -134,13 +135,13 @@ async def decide(pair: Open, effort: Effort) -> Verdict | Unscorable:
         case "equal" | "different":
             return stage_verdict("symbolic" if reply == "equal" else "")
         case "unread":
-            return Unscorable(f"{pair.answer[:80]!r} cannot be read as mathematics", "unparsable")
+            return Unscorable(f"{shown(pair.answer)[:80]!r} cannot be read as mathematics", "unparsable")
         case _:
             return _exceeded(pair, f"it ended with {reply}", "error", effort.exceeded)
 
 
 def _exceeded(pair: Open, why: str, status: Literal["timeout", "error"], policy: Exceeded) -> Verdict:
-    reason = f"comparing {pair.answer[:80]!r} with {pair.gold[:80]!r}: {why}"
+    reason = f"comparing {shown(pair.answer)[:80]!r} with {shown(pair.gold)[:80]!r}: {why}"
     if policy == "failed":
         raise Unscorable(reason, status)
     return stage_verdict("")._replace(note=reason)
