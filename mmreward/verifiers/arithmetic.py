@@ -100,10 +100,12 @@ class _Reader:
         return base ** (times if abs(base) != 1 else times % 2 + 2 * (times % 2 == 0))
 
     def _factorial(self, depth: int) -> Fraction:
+        number = self._next.isdecimal()
         value = self._atom(depth)
         if self._next == "!":
             self._take()
-            if value.denominator != 1 or not 0 <= value <= MAX_FACTORIAL or self._next == "!":
+            # Of a number alone: the size of anything else, (3!)! or (9*9)!, is not seen before.
+            if not number or value > MAX_FACTORIAL or self._next == "!":
                 raise _Other
             value = Fraction(math.factorial(value.numerator))
         return value

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Union
 
 from .arithmetic import exact
-from .latex import CONNECTIVES, TEXTS, alternatives_as_list, split_outside
+from .latex import TEXTS, alternatives_as_list, split_outside
 from .numbers import read_quantity
 
 MAX_ITEMS = 64
@@ -88,6 +88,7 @@ def from_json(tree: Any) -> Tree:
 # --- reading --------------------------------------------------------------------------------------
 
 SIGN = re.compile(r"<|>|\\(?:le|ge|ne)(?![A-Za-z])")
+AND = re.compile(r"(?:\\text\{\s?|\b)and(?:\s?\}|\b)|\\(?:land|wedge)(?![A-Za-z])|[\u4e14\u548c]")
 OR = re.compile(r"(?:\\text\{\s?|\b)or(?:\s?\}|\b)|\\(?:lor|vee)(?![A-Za-z])|\u6216")
 BRACE_OR_EQUALS = re.compile(r"\\[A-Za-z]+|\\.|[{}]|(?<![<>!:])=")
 MATRIX = re.compile(
@@ -171,7 +172,7 @@ def _relations(text: str, nesting: int) -> Node | None:
         return None
     parts: list[Node] = []
     for alternative in OR.split(text):
-        joined = CONNECTIVES.sub(" , ", alternative)
+        joined = AND.sub(" , ", alternative)
         chains = [_chain(piece) for piece in split_outside(joined, ",;") if piece]
         if not chains or any(chain is None for chain in chains):
             return None

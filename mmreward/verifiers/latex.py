@@ -135,9 +135,7 @@ REPLACED = (
     (re.compile(r"(?<![A-Za-z\\])(?:pi|PI|Pi)(?![A-Za-z])"), r"\\pi "),
     (re.compile(r"(?<![A-Za-z\\])(?:infinity|inf|oo)(?![A-Za-z])"), r"\\infty "),
 )
-CONNECTIVES = re.compile(
-    r"(?:\\text\{\s?|\\mathrm\{\s?|\b)(?:or|and)(?:\s?\}|\b)|\\(?:lor|vee|land|wedge)(?![A-Za-z])|[\u6216\u548c\u4e0e]"
-)
+CONNECTIVES = re.compile(r"(?:\\text\{\s?|\\mathrm\{\s?|\b)(?:or|and)(?:\s?\}|\b)|[\u6216\u548c\u4e0e]")
 LEAD = re.compile(
     r"\A(?:(?:so|thus|hence|therefore),? )?(?:the )?(?:final |correct )?answer(?: is)? ?:? "
     r"|\A(?:\u6700\u7ec8)?\u7b54\u6848?\s?[\u662f\u4e3a]?\s?:?\s?|\A= ?",
@@ -262,9 +260,11 @@ def comparison_key(text: str) -> str:
         text = whole[1].strip()
     if len(text) == 3 and text[0] == "(" and text[2] == ")" and text[1].isalpha():
         text = text[1]
+    words = len(text) > 1 and has_words(text)
+    text = ORDINAL.sub("", text) if words else text
     text = COMMA_OF_LIST.sub(";\0", " ".join(text.split()))
     text = AFTER_COMMAND.sub(r"\1", AROUND.sub(r"\1", text))
-    return ORDINAL.sub("", text).casefold() if len(text) > 1 and has_words(text) else text
+    return text.casefold() if words else text
 
 
 def has_words(text: str) -> bool:

@@ -9,7 +9,6 @@ faults cannot be used; `algebra` decides it in a process that can be killed.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any, Literal, NamedTuple
 
 from ..errors import Unscorable
@@ -43,11 +42,14 @@ SPELLINGS = (
     (re.compile(r"(?<![A-Za-z\\])exp ?\(([^()]*)\)"), r"e^{\1}"),
     (re.compile(r"\\log ?_ ?\{?(\w+)\}? ?(\d+(?:\.\d+)?|[A-Za-z])"), r"\\log_{\1}(\2)"),
     (re.compile(r"(?<![A-Za-z\\])C ?\((\d+), ?(\d+)\)"), r"\\binom{\1}{\2}"),
+    (re.compile(r"\{?(\w+) ?\\choose ?(\w+)\}?"), r"\\binom{\1}{\2}"),
+    (re.compile(r"\{([^{}]*)\\over(?![A-Za-z])([^{}]*)\}"), r"\\frac{\1}{\2}"),
     (re.compile(r"(?:\{\})?[_^] ?\{?(\d+)\}? ?\\?C ?_ ?\{?(\d+)\}?"), r"\\binom{\1}{\2}"),
     (re.compile(r"(?<![A-Za-z\d\\])(\d+) ?C ?_? ?(\d+)"), r"\\binom{\1}{\2}"),
     (re.compile(r"(\d) (?=[A-Za-z](?![A-Za-z]))"), r"\1"),
     (re.compile(r"(?<![A-Za-z\\])(sin|cos|tan|cot|sec|csc|ln|log)(?![A-Za-z])"), r"\\\1 "),
 )
+LEFT_OVER = re.compile(r"\$[^$\d]*\$|\\boxed")
 DEGREES = re.compile(r"(\d+(?:\.\d+)?)\s?\^ ?\{? ?\\circ ?\}?")
 CIRCULAR = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")
 SYMBOL = re.compile(r"\\[A-Za-z]+|[A-Za-z]")
@@ -105,16 +107,18 @@ def truth_of(target: Any) -> Truth:
         raise Unscorable(f"the target {given[:80]!r} is empty; leave the row out or give the true answer")
     if depth_of(text) > MAX_DEPTH:
         raise Unscorable(f"the target {given[:80]!r} cannot be read: brackets nest deeper than {MAX_DEPTH}")
-    tree = _without_chain(tree_of(text))
+    tree = _without_chain(tree_of(_radians(text)))
     words = False
     for leaf in leaves(tree):
         listing = alternatives_as_list(leaf)
-        if read_quantity(leaf) or exact(_spelled(split_unit(listing)[0])) is not None:
+        if read_quantity(leaf):
             continue
-        bare = split_unit(listing)[0]
+        bare = _spelled(split_unit(listing)[0])
         if has_words(bare) or JUXTAPOSED.search(bare):
             words = True
-        elif reason := too_large(bare) or ("" if braces_match(bare) else "unbalanced braces"):
+        elif exact(bare) is None and (
+            reason := too_large(bare) or ("" if braces_match(bare) else "unbalanced braces")
+        ):
             raise Unscorable(f"the target {given[:80]!r} cannot be compared with anything: {reason}")
     return Truth(text, comparison_key(text), tree, words, _as_quantity(text))
 
@@ -191,13 +195,18 @@ def settle(truth: Truth, answer: str, likeness: Likeness) -> Verdict | Open:
         return stage_verdict("")
     if depth_of(answer) > MAX_DEPTH:
         raise Unscorable(f"{answer[:80]!r} is no answer: brackets nest deeper than {MAX_DEPTH}", "unparsable")
-    tree, gold = tree_of(answer), truth.tree
+    if LEFT_OVER.search(answer):
+        raise _no_answer(answer, "delimiters that do not match")
+    tree, gold = tree_of(_radians(answer)), truth.tree
+    for part in leaves(tree):
+        if not read_quantity(part):
+            _screened(part)
     if truth.quantity and _unit_named(tree):
         gold = tree_of(truth.quantity)
     leaf = _Leaf(likeness)
     result = same(gold, tree, leaf)
     if result is not None:
-        return stage_verdict(leaf.stage if result else "")
+        return stage_verdict("numeric" if result else "")
     return leaf.question(gold, tree)
 
 
@@ -206,8 +215,7 @@ class _Leaf:
 
     def __init__(self, likeness: Likeness) -> None:
         self._likeness = likeness
-        self.stage = "numeric"
-        self._open: dict[str, tuple[str, str]] = {}
+        self._unknown: list[tuple[str, str]] = []
 
     def __call__(self, gold: str, answer: str) -> bool | None:
         known, given = read_quantity(gold), read_quantity(answer)
@@ -230,15 +238,13 @@ class _Leaf:
                 if value is not None
             ]
             return self._likeness.same(numbers[0], numbers[1])
-        if reason := too_large(pair[1]):
-            raise _no_answer(answer, reason)
+        self._unknown.append(pair)
         return None
 
     def question(self, gold: Tree, answer: Tree) -> Open:
         """What algebra is asked: both trees with leaves that leave nothing to guess."""
-        if isinstance(gold, str) and isinstance(answer, str):
-            pair = self._pair(gold, read_quantity(gold), answer, read_quantity(answer))
-            return _apart(*(pair or (gold, answer)))
+        if len(self._unknown) == 1 and _single(gold) and _single(answer):
+            return _apart(*self._unknown[0])
         return _apart(with_leaves(gold, _plain_leaf), with_leaves(answer, _plain_leaf))
 
     def _pair(
@@ -253,10 +259,16 @@ class _Leaf:
             if known_unit.kind != unit.kind:
                 return None
             scale = unit.size / known_unit.size
+            if comparison_key(text) == comparison_key(known_text):
+                return None
             text = f"\\frac{{{scale.numerator}}}{{{scale.denominator}}} \\cdot ({text})"
         if known_unit and not unit and self._likeness.units == "required":
             return None
         return _spelled(known_text), _spelled(text)
+
+
+def _single(tree: Tree) -> bool:
+    return isinstance(tree, str) or (tree.kind == "equation" and isinstance(tree.items[0], str))
 
 
 def _plain_leaf(text: str) -> str:
@@ -290,7 +302,9 @@ def latex_of(number: Number) -> str:
         value, digits = value * 10, digits + 1
     if value.denominator != 1:
         return f"\\frac{{{number.value.numerator}}}{{{number.value.denominator}}}"
-    return f"{Decimal(value.numerator).scaleb(-digits):f}"
+    whole = f"{abs(value.numerator):0{digits + 1}d}"
+    text = f"{whole[:-digits]}.{whole[-digits:]}" if digits else whole
+    return f"-{text}" if value < 0 else text
 
 
 def _boxes(text: str) -> Iterator[str]:
@@ -310,14 +324,14 @@ def _no_answer(answer: str, reason: str) -> Unscorable:
 def _screened(answer: str) -> str:
     """Answer with alternatives as a list, if it may be handed to computer algebra."""
     text = alternatives_as_list(answer)
-    reason, bare = "", split_unit(text)[0]
+    reason, bare = "", _spelled(split_unit(text)[0])
     if has_words(bare):
         reason = "words where mathematics is expected"
     elif "$" in text or "\\boxed" in text or not braces_match(text):
         reason = "delimiters or braces that do not match"
-    elif JUXTAPOSED.search(text):  # math-verify adds them up
+    elif JUXTAPOSED.search(bare):  # math-verify adds them up
         reason = "numbers side by side"
-    elif exact(_spelled(bare)) is None:
+    elif exact(bare) is None:
         reason = too_large(bare)
     if reason:
         raise _no_answer(answer, reason)
@@ -325,14 +339,17 @@ def _screened(answer: str) -> str:
 
 
 def _spelled(text: str) -> str:
-    """Expression in the spelling that algebra reads: degrees in radians inside sines, binomials, logarithms."""
+    """Expression in the spelling that algebra reads: binomials, logarithms, percent."""
     for pattern, spelling in SPELLINGS:
         text = pattern.sub(spelling, text)
-    if CIRCULAR.search(text):
-        text = DEGREES.sub(r"{\\frac{\1\\pi}{180}}", text)
     if text.endswith("%"):
         text = f"\\frac{{{text[:-1]}}}{{100}}"
     return text
+
+
+def _radians(text: str) -> str:
+    """Text with degrees inside sines and their kin in radians, as those are no unit of the whole."""
+    return DEGREES.sub(r"{\\frac{\1\\pi}{180}}", text) if CIRCULAR.search(text) else text
 
 
 def _apart(gold: Tree, answer: Tree) -> Open:

@@ -75,7 +75,7 @@ class Number(NamedTuple):
         whole: written as an integer.
         unit: its unit; None without one.
         percent: written with a percent sign.
-        rounded: written as a decimal that is no integer, so that digits may have been cut off.
+        rounded: written with a decimal point, so that digits may have been cut off.
     """
 
     value: Fraction
@@ -133,7 +133,8 @@ class Likeness:
         off = abs(answer.value - truth.value)
         if not off or not self._relaxed(truth):
             return not off
-        if self.relax == "decimals" and not (truth.rounded or answer.rounded):
+        cut = answer.rounded and answer.value.denominator != 1
+        if self.relax == "decimals" and not (truth.rounded or cut):
             return False  # two exact values
         return off <= abs(truth.value) * Fraction(str(self.tolerance)) * (1 + Fraction(1, 10**5))
 
@@ -174,7 +175,8 @@ def read_quantity(text: Any, *, letters: bool = False) -> Number | None:
     number = read_number(text, letters=letters)
     if number is not None or not isinstance(text, str) or len(text) > MAX_CHARS:
         return number
-    text = re.sub(TEXTS, r" \1 ", tidy(text)).strip()
+    given = tidy(text)
+    text = re.sub(TEXTS, r" \1 ", given).strip()
     text = " ".join(text.split())
     if number := _read_tidy(text, letters) or _in_words(text):
         return number
@@ -194,6 +196,8 @@ def read_quantity(text: Any, *, letters: bool = False) -> Number | None:
         if not words:
             return number
     spaced = rest[end : end + 1] == " " or not words.isascii()
+    if len(words) == 1 and words.isascii() and not (letters or "\\" in given):
+        return None  # 3m may be three times m
     unit = unit_of(words) or (counted(words) if spaced else None)
     return number._replace(unit=unit) if unit else None
 
@@ -232,21 +236,20 @@ def _in_words(text: str) -> Number | None:
 
 
 def _cardinal(words: list[str]) -> Fraction | None:
-    """Value of a number in words; None for other words, and for words in an order that is none."""
-    total, group, last = 0, 0, 1000
-    for word in words:
-        if word == "and" and group:
-            continue
-        if word in SMALL or word in TENS:
-            value = SMALL.get(word, TENS.get(word, 0))
-            if last <= (9 if word in SMALL else 99) or (word in SMALL and value > 9 and last < 100):
-                return None
-            group, last = group + value, 9 if word in SMALL else 10
+    """Value of a whole number in words; None for other words, and for words in an order that is none."""
+    if len(words) > 1 and words[0] == "a" and (words[1] == "hundred" or words[1] in SCALES):
+        words = ["one", *words[1:]]
+    total, group, below, scale = 0, 0, 1000, 10**15
+    for at, word in enumerate(words):
+        if word in SMALL and SMALL[word] < below and not (SMALL[word] == 0 and len(words) > 1):
+            group, below = group + SMALL[word], 0
+        elif word in TENS and below > 99:
+            group, below = group + TENS[word], 10
         elif word == "hundred" and 0 < group < 10:
-            group, last = group * 100, 100
-        elif word in SCALES and (group or words[0] == word or words[0] == "a"):
-            total, group, last = total + max(group, 1) * SCALES[word], 0, 1000
-        elif not (word == "a" and words[0] == "a" and len(words) > 1):
+            group, below = group * 100, 100
+        elif word in SCALES and group and SCALES[word] < scale:
+            total, group, below, scale = total + group * SCALES[word], 0, 1000, SCALES[word]
+        elif not (word == "and" and below == 100 and at < len(words) - 1):
             return None
     return Fraction(total + group) if words else None
 
@@ -264,9 +267,7 @@ def _words_and_things(text: str) -> Number | None:
 
 def _times(number: Number, scale: int) -> Number:
     value = number.value * scale
-    return number._replace(
-        value=value, whole=value.denominator == 1, rounded=value.denominator != 1 and number.rounded
-    )
+    return number._replace(value=value, whole=value.denominator == 1)
 
 
 def _given(value: int | float | Decimal | Fraction) -> Number | None:
@@ -277,7 +278,7 @@ def _given(value: int | float | Decimal | Fraction) -> Number | None:
     if abs(fraction) > 10**MAX_EXPONENT:
         return None
     whole = isinstance(value, int) or fraction.denominator == 1
-    return Number(fraction, whole, rounded=not whole and not isinstance(value, Fraction))
+    return Number(fraction, whole, rounded=isinstance(value, float | Decimal) and not whole)
 
 
 def _sign(text: str) -> tuple[str, str]:
@@ -303,7 +304,7 @@ def _magnitude(text: str) -> tuple[int, Number | None]:
         return none
     whole = not power and "." not in found[1]
     value *= Fraction(10) ** int(power or 0)
-    return found.end(), Number(value, whole, rounded="." in found[1] and value.denominator != 1)
+    return found.end(), Number(value, whole, rounded="." in found[1])
 
 
 def _repeating(found: re.Match[str]) -> Number | None:
