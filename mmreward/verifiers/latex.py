@@ -128,6 +128,7 @@ ALIAS = re.compile(rf"\\({'|'.join(ALIASES)})(?![A-Za-z])")
 PLAIN_SIGNS = (("<=", "\\le "), (">=", "\\ge "), ("!=", "\\ne "))
 REPLACED = (
     (re.compile(r"\^\s?\{\s?\\circ\s?\}|\^\s?\{?\s?o\s?\}?(?![A-Za-z0-9])"), r"^\\circ"),
+    (re.compile(r"\\\{ ?\\\}"), r"\\emptyset"),
     (re.compile(r"\\(?:text|mathrm)\s?\{\s?\\?%\s?\}"), "%"),
     (re.compile(r"\bper cent\b", re.IGNORECASE), "percent"),
     (re.compile(r"\\(?:text|mathrm|operatorname)\s?\{\s?(e|i)\s?\}"), r"\1"),

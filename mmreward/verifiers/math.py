@@ -262,6 +262,8 @@ class _Leaf:
             if comparison_key(text) == comparison_key(known_text):
                 return None
             text = f"\\frac{{{scale.numerator}}}{{{scale.denominator}}} \\cdot ({text})"
+        if unit == UNITS["degrees"] and not known_unit and "\\pi" in known_text:
+            text = f"\\frac{{\\pi}}{{180}} \\cdot ({text})"
         if known_unit and not unit and self._likeness.units == "required":
             return None
         return _spelled(known_text), _spelled(text)
