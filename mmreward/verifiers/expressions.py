@@ -288,13 +288,18 @@ def _closes(text: str) -> bool:
 
 
 def _list(text: str, nesting: int) -> Tree | None:
-    pieces = [piece for piece in split_outside(alternatives_as_list(text), ",;") if piece]
+    text = alternatives_as_list(text)
+    separators = ";" if len(split_outside(text, ";")) > 1 else ","  # a = 1, b = 2; a = 3, b = 4
+    pieces = [piece for piece in split_outside(text, separators) if piece]
     return _listed(pieces, text, nesting) if 1 < len(pieces) <= MAX_ITEMS else None
 
 
 def _listed(pieces: list[str], text: str, nesting: int) -> Tree | None:
     """A list, whose items may all be values of one unknown, or a record of several unknowns."""
     names, values = [], []
+    if any("=" in value for value in pieces) and all(len(split_outside(piece, ",")) > 1 for piece in pieces):
+        records = [tree_of(piece, nesting) for piece in pieces]
+        return Node("list", records, text) if all(_kind(one) == "record" for one in records) else None
     for piece in pieces:
         *sides, value = sides_of(piece)
         given = [name_of(side) for side in sides]
@@ -601,6 +606,6 @@ def _same_record(gold: Tree, answer: Tree, leaf: Leaf) -> bool | None:
         named = gold.mark == answer.mark  # type: ignore[union-attr]
         return _in_order(_items(gold), _items(answer), leaf) if named else False
     other = answer if _kind(gold) == "record" else gold
-    if _kind(other) != "tuple" or other.mark != "()":  # type: ignore[union-attr]
+    if _kind(other) not in ("tuple", "list"):  # type: ignore[union-attr]
         return leaf(shown(gold), shown(answer))
     return _in_order(_items(gold), _items(answer), leaf)

@@ -91,7 +91,9 @@ WHOLE_TEXT = re.compile(TEXTS)
 WRAPPER = re.compile(rf"\\(?:{_FONTS}|boxed|fbox|framebox|bm|boldsymbol|ensuremath)\s?(?=\{{)")
 INLINE = re.compile(r"(?<!\\)\$(\s?[A-Za-z]\s?|[^$]*[\d\\^=][^$]*?)(?<!\\)\$")
 SPACES = re.compile(r"(\\\\)|\\[,;: ]|~|\\q?quad(?![A-Za-z])")
-NO_SPACE = re.compile(r"(\\\\)|\\!|\{(,)\}")
+NO_SPACE = re.compile(r"(\\\\)|\\! ?|\{(,)\}")
+DOUBLED = re.compile(r"\\\\(?=[A-Za-z{}])")
+"""A backslash that was escaped twice on its way into a file; outside of rows it means nothing."""
 SIZES = re.compile(r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits)(?![A-Za-z])")
 FRACTIONS = re.compile(r"\\[dtc]frac(?![A-Za-z])")
 SHORT_FRACTIONS = (
@@ -130,7 +132,7 @@ REPLACED = (
     (re.compile(r"\^\s?\{\s?\\circ\s?\}|\^\s?\{?\s?o\s?\}?(?![A-Za-z0-9])"), r"^\\circ"),
     (re.compile(r"\\\{ ?\\\}"), r"\\emptyset"),
     (re.compile(r"\\(?:text|mathrm)\s?\{\s?\\?%\s?\}"), "%"),
-    (re.compile(r"\bper cent\b", re.IGNORECASE), "percent"),
+    (re.compile(r"\b(?:per cent|percentage|pct\b\.?)(?: points?)?", re.IGNORECASE), "percent"),
     (re.compile(r"\\(?:text|mathrm|operatorname)\s?\{\s?(e|i)\s?\}"), r"\1"),
     (re.compile(r"\{\s?\\(?:rm|bf|it)\s([^{}]*)\}"), r"\\text{\1}"),
     (re.compile(r"(?<![A-Za-z\\])(?:pi|PI|Pi)(?![A-Za-z])"), r"\\pi "),
@@ -165,6 +167,8 @@ def tidy(text: str) -> str:
         if bare == text:
             break
         text = bare
+    if "\\begin" not in text:
+        text = DOUBLED.sub(r"\\", text)
     text = INLINE.sub(r" \1 ", text)
     text = NO_SPACE.sub(lambda found: found[1] or found[2] or "", text)
     text = SIZES.sub("", SPACES.sub(lambda found: found[1] or " ", text))

@@ -101,7 +101,11 @@ def truth_of(target: Any) -> Truth:
     given = str(target)
     if len(given) > MAX_TARGET:
         raise Unscorable(f"the target has {len(given)} characters; the limit is {MAX_TARGET}")
-    text = tidy(_boxed(given) or given) if "\\boxed" in given or "\\fbox" in given else tidy(given)
+    text = (
+        tidy(_all_boxed(given) or _boxed(given) or given)
+        if "\\boxed" in given or "\\fbox" in given
+        else tidy(given)
+    )
     text = APPROXIMATE.sub("", text)
     if not text or "\\boxed{}" in text:
         raise Unscorable(f"the target {given[:80]!r} is empty; leave the row out or give the true answer")
@@ -131,9 +135,15 @@ def _boxed(text: str) -> str | None:
     start = max(text.rfind("\\boxed"), text.rfind("\\fbox"))
     at = text.find(boxed, start) + len(boxed)
     after = AFTER_BOX.match(text[text.find("}", at) + 1 :]) if boxed else None
-    if after and (after[1].lstrip("\\") == "%" or unit_of(tidy(after[1]))):
+    if after and "$" not in after[1] and (after[1].lstrip("\\") == "%" or unit_of(tidy(after[1]))):
         return f"{boxed} {after[1]}"
     return boxed
+
+
+def _all_boxed(text: str) -> str | None:
+    """Contents of several boxes, of a truth that has them all, as a list."""
+    boxes = [*_boxes(text)][::-1]
+    return " , ".join(boxes) if len(boxes) > 1 else None
 
 
 def _without_chain(tree: Tree) -> Tree:
