@@ -21,7 +21,7 @@ from ..errors import Unscorable
 from ..isolation.killable import Killable, Killed
 from ..registry import record_network
 from .expressions import Tree, shown
-from .math import Open, stage_verdict
+from .math import Open, algebraic, stage_verdict, truth_of
 from .response import Verdict
 
 Exceeded = Literal["failed", "wrong"]
@@ -163,6 +163,28 @@ async def decide(pair: Open, effort: Effort) -> Verdict | Unscorable:
             return Unscorable(f"{shown(pair.answer)[:80]!r} cannot be read as mathematics", "unparsable")
         case _:
             return _exceeded(pair, f"it ended with {reply}", "error", effort.exceeded)
+
+
+async def why_unreadable(target: Any, effort: Effort) -> str:
+    """Reason for which no answer to this target can be judged by its value; "" where one can.
+
+    What is text, and what exact arithmetic can read, needs no algebra; the rest is read once, in a worker.
+    """
+    try:
+        truth = truth_of(target)
+    except Unscorable as failure:
+        return str(failure)
+    gold = algebraic(truth)
+    if gold is None:
+        return ""
+    algebra = shared(effort.workers)
+    try:
+        read = await algebra.wait(algebra.read(gold, effort.deadline))
+    except (TimeoutError, Killed) as error:
+        return f"the target {truth.text[:80]!r} could not be read: {error}"
+    return (
+        "" if read == "read" else f"the target {truth.text[:80]!r} cannot be read as mathematics; correct it"
+    )
 
 
 def _exceeded(pair: Open, why: str, status: Literal["timeout", "error"], policy: Exceeded) -> Verdict:

@@ -143,7 +143,18 @@ def _boxed(text: str) -> str | None:
 def _all_boxed(text: str) -> str | None:
     """Contents of several boxes, of a truth that has them all, as a list."""
     boxes = [*_boxes(text)][::-1]
-    return " , ".join(boxes) if len(boxes) > 1 else None
+    if len(boxes) < 2:
+        return None
+    rest = text
+    for box in boxes:
+        rest = rest.replace(box, "", 1)
+    # Answers beside each other, not one after another: nothing but connectives and names between them.
+    rest = re.sub(
+        r"\\(?:boxed|fbox)\s?\{\s*\}|\\q?quad|\\(?:text|mathrm)|\\[\[\]()]|\band\b|\w+ ?=|[\s$,;.{}]",
+        "",
+        rest,
+    )
+    return " , ".join(boxes) if not rest else None
 
 
 def _without_chain(tree: Tree) -> Tree:
@@ -218,6 +229,17 @@ def settle(truth: Truth, answer: str, likeness: Likeness) -> Verdict | Open:
     if result is not None:
         return stage_verdict("numeric" if result else "")
     return leaf.question(gold, tree)
+
+
+def algebraic(truth: Truth) -> Tree | None:
+    """What algebra would be given of a truth; None for text, and for what is settled without."""
+    known = (read_quantity(leaf) or exact(_plain_leaf(leaf)) is not None for leaf in leaves(truth.tree))
+    if truth.words or all(known):
+        return None
+    tree = truth.tree
+    if isinstance(tree, Node) and tree.kind == "equation" and isinstance(tree.items[0], str):
+        tree = tree.items[0]
+    return with_leaves(tree, _plain_leaf)
 
 
 class _Leaf:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from ...errors import Unscorable
 from ...registry import reward
 from ...types import Sample, Score
-from ...verifiers.algebra import Effort, Exceeded, decide, use_math_verify
+from ...verifiers.algebra import Effort, Exceeded, decide, use_math_verify, why_unreadable
 from ...verifiers.math import STAGES, answer_of, settle, truth_of
 from ...verifiers.numbers import WHOLE_TEXT, Likeness, Number, Relax, read_number, tidy
 from ...verifiers.response import Verdict, inside_box, segment, verified
@@ -331,4 +331,8 @@ def math(
 
         return verified(check, STAGES)
 
+    async def target_problem(sample: Sample) -> str:
+        return await why_unreadable(sample.target, effort)
+
+    score.target_problem = target_problem  # type: ignore[attr-defined]  # for `mmreward check`
     return score
