@@ -186,7 +186,9 @@ def _dressed(reward: Reward, target: Any) -> list[str]:
     found = []
     for answer in dict.fromkeys(_answers(target)):
         inner = f"\\boxed{{{answer}}}" if boxed and "\\boxed" not in answer else answer
-        found.append(ANSWER.sub(lambda tags, inner=inner: f"{tags[1]}{inner}{tags[3]}", example, count=1))
+        tags = ANSWER.search(example)
+        if tags:
+            found.append(example[: tags.end(1)] + inner + example[tags.start(3) :])
     return found
 
 

@@ -93,8 +93,8 @@ class Killable:
         return task.answer
 
     def abandon(self, answer: "Future[Any]") -> None:
-        """Give up a job that nobody waits for: it is never begun, or its worker is ended, so that it holds up no
-        other until its deadline."""
+        """Give up a job that nobody waits for: it is never begun, or its worker is ended, so that it holds up
+        no other until its deadline."""
         if not answer.cancel() and not answer.done():
             with self._lock:
                 if self._loop is not None:

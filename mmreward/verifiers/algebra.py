@@ -77,8 +77,8 @@ class Algebra:
         return self.workers.submit({"gold": pair.gold, "answer": pair.answer}, seconds)
 
     async def wait(self, reply: "Future[Any]") -> Any:
-        """Await a shared future. A caller that is cancelled does not cancel it for the others; the last one ends
-        the job, which would otherwise keep its worker until the deadline."""
+        """Await a shared future. A caller that is cancelled does not cancel it for the others; the last one
+        ends the job, which would otherwise keep its worker until the deadline."""
         with self._lock:
             self._waiting[reply] += 1
         try:

@@ -15,7 +15,8 @@ from functools import lru_cache
 from typing import Any
 
 from ..isolation.killable import answer_jobs
-from .expressions import from_json, leaves, same
+from .equality import same
+from .expressions import from_json, leaves
 
 GOLDS = 1024
 """Parsed truths that are kept: a group of answers shares one."""

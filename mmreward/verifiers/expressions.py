@@ -1,10 +1,8 @@
 """Trees of mathematical answers: lists, sets, points, intervals, matrices, ratios, equations; what is left at
 the leaves is one expression each.
 
-`tree_of` reads a tidied text into a tree, and `same` compares two trees piece by piece with a comparator of
-leaves that knows, does not know, or refuses. It serves twice: in the caller's process, where leaves are text
-and numbers (`math`), and in a worker, where they are computer algebra (`algebra_worker`). So a vector is
-compared entry by entry, a set without order, an interval with its ends, however they are written.
+`tree_of` reads a tidied text into a tree, by the first of `READERS` that recognises it. `equality` compares
+two trees.
 """
 
 import re
@@ -24,8 +22,8 @@ class Node(NamedTuple):
     """What has parts.
 
     Args:
-        kind: list, set, tuple, row, matrix, interval, union, ratio, base, equation, record, point, chain, or a
-            sign that joins sets.
+        kind: list, set, tuple, row, matrix, interval, union, ratio, base, equation, record, point, chain, or
+            a sign that joins sets.
         items: its parts, in order.
         text: the whole, as it was written.
         mark: brackets of a tuple or interval, then the variable of an interval; the name of an equation, or
@@ -39,8 +37,6 @@ class Node(NamedTuple):
 
 
 Tree = Union[str, Node]  # noqa: UP007 - a forward reference
-Leaf = Callable[[str, str], bool | None]
-"""Comparator of a true leaf with an answer's: None where it does not know."""
 
 
 def tree_of(text: str, nesting: int = 0) -> Tree:
@@ -83,6 +79,25 @@ def from_json(tree: Any) -> Tree:
         return tree
     kind, items, text, mark = tree
     return Node(kind, [from_json(item) for item in items], text, mark)
+
+
+def kind_of(tree: Tree) -> str:
+    """Kind of a node; "" for a leaf."""
+    return "" if isinstance(tree, str) else tree.kind
+
+
+def items_of(tree: Tree) -> "list[Tree]":
+    """Parts of a node, or the leaf itself."""
+    return [tree] if isinstance(tree, str) else tree.items
+
+
+def as_interval(tree: Tree) -> Node | None:
+    """Tree as an interval, which a pair in brackets may be; None for any other."""
+    if isinstance(tree, Node) and tree.kind == "interval":
+        return tree
+    if isinstance(tree, Node) and tree.kind == "tuple" and len(tree.items) == 2:
+        return tree._replace(kind="interval")
+    return None
 
 
 # --- reading --------------------------------------------------------------------------------------
@@ -166,8 +181,8 @@ def _built(text: str, nesting: int) -> Tree | None:
 
 
 def _relations(text: str, nesting: int) -> Node | None:
-    """Inequalities in one variable as intervals: those joined by "or" unite, by "and" they intersect, and by a
-    comma they do what leaves something."""
+    """Inequalities in one variable as intervals: those joined by "or" unite, by "and" they intersect, and by
+    a comma they do what leaves something."""
     if not SIGN.search(text):
         return None
     parts: list[Node] = []
@@ -233,9 +248,9 @@ def _intersection(intervals: list[Node]) -> list[Node] | None:
     if None in (low, high, other_low, other_high):
         return None
     first, second = intervals
-    bottom = first if low > other_low else second  # type: ignore[operator]
-    top = first if high < other_high else second  # type: ignore[operator]
-    if max(low, other_low) >= min(high, other_high):  # type: ignore[type-var]
+    bottom = first if low > other_low else second
+    top = first if high < other_high else second
+    if max(low, other_low) >= min(high, other_high):
         return intervals
     mark = bottom.mark[0] + top.mark[1] + first.mark[2:]
     return [Node("interval", [bottom.items[0], top.items[1]], first.text, mark)]
@@ -253,7 +268,7 @@ def _joined(text: str, nesting: int) -> Node | None:
         parts = re.split(rf"\{sign}(?![A-Za-z])", text)
         if 1 < len(parts) <= MAX_ITEMS and all(part.strip() for part in parts):
             items = [tree_of(part, nesting) for part in parts]
-            plain = sign == "\\cup" and all(_interval(item) for item in items)
+            plain = sign == "\\cup" and all(as_interval(item) for item in items)
             return Node("union" if plain else sign, items, text)
     return None
 
@@ -299,7 +314,7 @@ def _listed(pieces: list[str], text: str, nesting: int) -> Tree | None:
     names, values = [], []
     if any("=" in value for value in pieces) and all(len(split_outside(piece, ",")) > 1 for piece in pieces):
         records = [tree_of(piece, nesting) for piece in pieces]
-        return Node("list", records, text) if all(_kind(one) == "record" for one in records) else None
+        return Node("list", records, text) if all(kind_of(one) == "record" for one in records) else None
     for piece in pieces:
         *sides, value = sides_of(piece)
         given = [name_of(side) for side in sides]
@@ -315,7 +330,7 @@ def _listed(pieces: list[str], text: str, nesting: int) -> Tree | None:
         )
     if len(roots) > 1:
         return None
-    flat = [part for value in values for part in (value.items if _kind(value) == "list" else [value])]  # type: ignore[union-attr]
+    flat = [part for value in values for part in (value.items if kind_of(value) == "list" else [value])]  # type: ignore[union-attr]
     listing = Node("list", flat, text)
     return Node("equation", [listing], text, str(roots.pop())) if roots else listing
 
@@ -393,219 +408,3 @@ READERS: tuple[Callable[[str, int], Tree | None], ...] = (
     _based,
     _point,
 )
-
-# --- comparison -----------------------------------------------------------------------------------
-
-
-def same(gold: Tree, answer: Tree, leaf: Leaf) -> bool | None:
-    """Compare an answer with the truth: True, False, or None where a leaf that matters is not known.
-
-    Not symmetric: a truth in brackets has an order, a truth without may be answered in brackets.
-    """
-    if isinstance(gold, str) and isinstance(answer, str):
-        return leaf(gold, answer)
-    known, given = _kind(gold), _kind(answer)
-    if "equation" in (known, given):
-        return _same_equation(gold, answer, leaf)
-    if given == "chain":
-        return _same_chain(gold, answer, leaf)  # type: ignore[arg-type]
-    if given == "point" and known != "point":
-        return same(gold, answer.items[0] if known == "tuple" else answer.text, leaf)  # type: ignore[union-attr]
-    if known == "point" and given != "point":
-        return same(gold.items[0], answer, leaf)  # type: ignore[union-attr]
-    if "base" in (known, given):
-        return known == given and gold.mark == answer.mark  # type: ignore[union-attr]
-    if "interval" in (known, given) or "union" in (known, given):
-        return _same_intervals(gold, answer, leaf)
-    if "matrix" in (known, given):
-        return _same_matrix(gold, answer, leaf)
-    if "ratio" in (known, given):
-        return _same_ratio(gold, answer, leaf)
-    if known == "record" or given == "record":
-        return _same_record(gold, answer, leaf)
-    known_items, given_items = _items(gold), _items(answer)
-    if known in ("set", "list") and len(known_items) == 1 and isinstance(answer, str):
-        return same(known_items[0], answer, leaf)
-    if given in ("set", "list") and len(given_items) == 1 and isinstance(gold, str):
-        return same(gold, given_items[0], leaf)
-    if not isinstance(gold, Node) or not isinstance(answer, Node):
-        return False
-    if known in ("tuple", "point") and given == known:
-        brackets = gold.mark == answer.mark
-        return _in_order(known_items, given_items, leaf) if brackets else False
-    if (known == "list" and given in ("list", "set", "tuple")) or (
-        known == "set" and given in ("list", "set")
-    ):
-        return _in_any_order(known_items, given_items, leaf)
-    return _in_any_order(known_items, given_items, leaf) if known == given else False
-
-
-def _kind(tree: Tree) -> str:
-    return "" if isinstance(tree, str) else tree.kind
-
-
-def _items(tree: Tree) -> "list[Tree]":
-    return [tree] if isinstance(tree, str) else tree.items
-
-
-def _all(results: Iterator[bool | None]) -> bool | None:
-    """False where any is False, else None where any is not known."""
-    unknown = False
-    for result in results:
-        if result is False:
-            return False
-        unknown |= result is None
-    return None if unknown else True
-
-
-def _in_order(gold: "list[Tree]", answer: "list[Tree]", leaf: Leaf) -> bool | None:
-    if len(gold) != len(answer):
-        return False
-    return _all(same(one, other, leaf) for one, other in zip(gold, answer, strict=True))
-
-
-def _in_any_order(gold: "list[Tree]", answer: "list[Tree]", leaf: Leaf) -> bool | None:
-    """Equal as multisets. Equality is transitive, so that the first match of an item is as good as any."""
-    if len(gold) != len(answer) or len(gold) > MAX_ITEMS:
-        return False
-    left, unknown = list(answer), False
-    for one in gold:
-        results = [same(one, other, leaf) for other in left]
-        if True in results:
-            del left[results.index(True)]
-        elif None in results:
-            unknown = True
-        else:
-            return False
-    return None if unknown else True
-
-
-def _same_equation(gold: Tree, answer: Tree, leaf: Leaf) -> bool | None:
-    if isinstance(gold, Node) and isinstance(answer, Node) and gold.kind == answer.kind:
-        if gold.mark and answer.mark and gold.mark != answer.mark:
-            # y = 2x + 1 may be solved for another unknown; x = 5 is not y = 5.
-            both = isinstance(gold.items[0], str) and isinstance(answer.items[0], str)
-            apart = both and not (_constant(shown(gold.items[0])) or _constant(shown(answer.items[0])))
-            return leaf(gold.text, answer.text) if apart else False
-        return same(gold.items[0], answer.items[0], leaf)
-    if isinstance(gold, Node) and gold.kind == "equation":
-        if isinstance(answer, str) and len(sides_of(answer)) > 1:
-            return leaf(gold.text, answer)
-        return same(gold.items[0], answer, leaf)
-    assert isinstance(answer, Node)
-    if isinstance(gold, str) and len(sides_of(gold)) > 1:
-        return leaf(gold, answer.text)
-    return same(gold, answer.items[0], leaf)
-
-
-def _constant(text: str) -> bool:
-    return not re.search(r"[A-Za-z]", re.sub(r"\\[A-Za-z]+", "", text))
-
-
-def _same_chain(gold: Tree, answer: Node, leaf: Leaf) -> bool | None:
-    """Equal to one side of a = b, or of a = b rounded, whose sides are equal themselves: two values are none."""
-    first, *others = answer.items
-    results = [same(gold, side, leaf) for side in answer.items]
-    if not any(result is None or result for result in results):
-        return False
-    consistent = _all(_near(shown(first), shown(other), leaf) for other in others)
-    if consistent is False:
-        return False
-    return True if consistent and True in results else None
-
-
-def _near(value: str, rounded: str, leaf: Leaf) -> bool | None:
-    """True where a value, rounded to as many digits, is the other."""
-    number, other = exact(value), read_quantity(rounded)
-    if number is None or other is None:
-        near: Any = getattr(leaf, "near", None)
-        return near(value, rounded) if near else None
-    digits = len(rounded.partition(".")[2])
-    return abs(number - other.value) * 10**digits <= (0.5000001 if digits else 0)
-
-
-def _interval(tree: Tree) -> Node | None:
-    if isinstance(tree, Node) and tree.kind == "interval":
-        return tree
-    if isinstance(tree, Node) and tree.kind == "tuple" and len(tree.items) == 2:
-        return tree._replace(kind="interval")
-    return None
-
-
-def _same_intervals(gold: Tree, answer: Tree, leaf: Leaf) -> bool | None:
-    pair = []
-    for tree in (gold, answer):
-        parts = tree.items if isinstance(tree, Node) and tree.kind == "union" else [tree]
-        intervals = [_interval(part) for part in parts]
-        if None in intervals:
-            return leaf(shown(gold), shown(answer))
-        pair.append(intervals)
-    if len(pair[0]) != len(pair[1]):
-        return False
-    left, unknown = list(pair[1]), False
-    for one in pair[0]:
-        assert one is not None
-        results = [_same_interval(one, other, leaf) for other in left]  # type: ignore[arg-type]
-        if True in results:
-            del left[results.index(True)]
-        elif None in results:
-            unknown = True
-        else:
-            return False
-    return None if unknown else True
-
-
-def _same_interval(gold: Node, answer: Node, leaf: Leaf) -> bool | None:
-    known, given = gold.mark, answer.mark
-    if known[:2] != given[:2] or (known[2:] and given[2:] and known[2:] != given[2:]):
-        return False
-    return _in_order(gold.items, answer.items, leaf)
-
-
-def _same_matrix(gold: Tree, answer: Tree, leaf: Leaf) -> bool | None:
-    """Entry by entry; a column may be given as a tuple, a matrix as a list of lists."""
-    known, given = _rows(gold), _rows(answer)
-    if known is None or given is None or [*map(len, known)] != [*map(len, given)]:
-        return False
-    return _all(
-        same(one, other, leaf)
-        for a, b in zip(known, given, strict=True)
-        for one, other in zip(a, b, strict=True)
-    )
-
-
-def _rows(tree: Tree) -> "list[list[Tree]] | None":
-    if not isinstance(tree, Node) or tree.kind not in ("matrix", "tuple"):
-        return None
-    if tree.kind == "tuple" and not all(_kind(item) == "tuple" for item in tree.items):
-        return [[item] for item in tree.items]
-    return [_items(row) for row in tree.items]
-
-
-def _same_ratio(gold: Tree, answer: Tree, leaf: Leaf) -> bool | None:
-    """Proportional; a ratio of two is also their fraction."""
-    known, given = _items(gold), _items(answer)
-    if len(known) <= 2 and len(given) <= 2:
-        return leaf(_quotient(known), _quotient(given))
-    if len(known) != len(given):
-        return False
-    values = [[exact(shown(item)) for item in side] for side in (known, given)]
-    if None in values[0] or None in values[1] or not values[0][0] or not values[1][0]:
-        return _in_order(known, given, leaf)
-    factor = values[1][0] / values[0][0]  # type: ignore[operator]
-    return all(one * factor == other for one, other in zip(*values, strict=True))  # type: ignore[operator]
-
-
-def _quotient(items: "list[Tree]") -> str:
-    return f"\\frac{{{shown(items[0])}}}{{{shown(items[1])}}}" if len(items) == 2 else shown(items[0])
-
-
-def _same_record(gold: Tree, answer: Tree, leaf: Leaf) -> bool | None:
-    """By name; a point gives the values of several unknowns in alphabetical order."""
-    if _kind(gold) == _kind(answer):
-        named = gold.mark == answer.mark  # type: ignore[union-attr]
-        return _in_order(_items(gold), _items(answer), leaf) if named else False
-    other = answer if _kind(gold) == "record" else gold
-    if _kind(other) not in ("tuple", "list"):  # type: ignore[union-attr]
-        return leaf(shown(gold), shown(answer))
-    return _in_order(_items(gold), _items(answer), leaf)

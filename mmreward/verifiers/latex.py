@@ -9,58 +9,57 @@ tidied answers equal when they are written alike, keeping case where it means so
 import re
 import unicodedata
 
-PLAIN = str.maketrans(
-    {
-        "\u2212": "-",
-        "\u2013": "-",
-        "\u2010": "-",
-        "\u2011": "-",
-        "\u00d7": "\\times ",
-        "\u00b7": "\\cdot ",
-        "\u22c5": "\\cdot ",
-        "\u00f7": "/",
-        "\u2044": "/",
-        "\u2215": "/",
-        "\u2236": ":",
-        "\u03c0": "\\pi ",
-        "\u221e": "\\infty ",
-        "\u2264": "\\le ",
-        "\u2265": "\\ge ",
-        "\u2a7d": "\\le ",
-        "\u2a7e": "\\ge ",
-        "\u2260": "\\ne ",
-        "\u2248": "\\approx ",
-        "\u2243": "\\approx ",
-        "\u00b1": "\\pm ",
-        "\u2213": "\\mp ",
-        "\u00b0": "^\\circ ",
-        "\u00ba": "^\\circ ",
-        "\u02da": "^\\circ ",
-        "\u2103": "^\\circ C",
-        "\u222a": "\\cup ",
-        "\u2229": "\\cap ",
-        "\u2208": "\\in ",
-        "\u2205": "\\emptyset ",
-        "\u2216": "\\setminus ",
-        "\u211d": "\\mathbb{R}",
-        "\u2220": "\\angle ",
-        "\u25b3": "\\triangle ",
-        "\u2234": " ",
-        "\u2026": "\\ldots ",
-        "\u22ef": "\\ldots ",
-        "\u27e8": "\\langle ",
-        "\u27e9": "\\rangle ",
-        "\u00a0": " ",
-        "\u202f": " ",
-        "\u2009": " ",
-        "\u3000": " ",
-        "\u3001": ",",
-        "\u3002": ".",
-        "\u2032": "'",
-        "\u2019": "'",
-        **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff"),
-    }
-) | {0xFF01 + at: chr(0x21 + at) for at in range(94)}  # full-width forms
+_SIGNS: dict[str, str | None] = {
+    "\u2212": "-",
+    "\u2013": "-",
+    "\u2010": "-",
+    "\u2011": "-",
+    "\u00d7": "\\times ",
+    "\u00b7": "\\cdot ",
+    "\u22c5": "\\cdot ",
+    "\u00f7": "/",
+    "\u2044": "/",
+    "\u2215": "/",
+    "\u2236": ":",
+    "\u03c0": "\\pi ",
+    "\u221e": "\\infty ",
+    "\u2264": "\\le ",
+    "\u2265": "\\ge ",
+    "\u2a7d": "\\le ",
+    "\u2a7e": "\\ge ",
+    "\u2260": "\\ne ",
+    "\u2248": "\\approx ",
+    "\u2243": "\\approx ",
+    "\u00b1": "\\pm ",
+    "\u2213": "\\mp ",
+    "\u00b0": "^\\circ ",
+    "\u00ba": "^\\circ ",
+    "\u02da": "^\\circ ",
+    "\u2103": "^\\circ C",
+    "\u222a": "\\cup ",
+    "\u2229": "\\cap ",
+    "\u2208": "\\in ",
+    "\u2205": "\\emptyset ",
+    "\u2216": "\\setminus ",
+    "\u211d": "\\mathbb{R}",
+    "\u2220": "\\angle ",
+    "\u25b3": "\\triangle ",
+    "\u2234": " ",
+    "\u2026": "\\ldots ",
+    "\u22ef": "\\ldots ",
+    "\u27e8": "\\langle ",
+    "\u27e9": "\\rangle ",
+    "\u00a0": " ",
+    "\u202f": " ",
+    "\u2009": " ",
+    "\u3000": " ",
+    "\u3001": ",",
+    "\u3002": ".",
+    "\u2032": "'",
+    "\u2019": "'",
+    **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff"),
+}
+PLAIN = str.maketrans(_SIGNS) | {0xFF01 + at: chr(0x21 + at) for at in range(94)}  # full-width forms
 _SMALL = (
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho - sigma tau"
     " upsilon phi chi psi omega"
@@ -72,7 +71,7 @@ GREEK_LETTERS = {
     for at, name in enumerate(names.split())
     if name != "-"
 } | {"\u2126": "\\Omega ", "\u00b5": "\\mu "}
-PLAIN |= str.maketrans(GREEK_LETTERS)
+PLAIN |= {ord(sign): name for sign, name in GREEK_LETTERS.items()}
 RAISED = str.maketrans(
     dict(zip("\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079", "0123456789", strict=True))
 )
@@ -311,14 +310,8 @@ def split_outside(text: str, separators: str) -> list[str]:
             depth += 1
         elif char in ")]}":
             depth -= 1
-        elif depth <= 0 and char in separators:
-            if not (
-                spaced
-                and char == ","
-                and re.match(r"\d{3}(?!\d)", text[at + 1 : at + 5])
-                and text[at - 1 : at].isdigit()
-            ):
-                pieces.append(text[begun:at].strip())
-                begun = at + 1
+        elif depth <= 0 and char in separators and not (spaced and THOUSANDS.match(text, max(at - 1, 0))):
+            pieces.append(text[begun:at].strip())
+            begun = at + 1
         at += 1
     return [*pieces, text[begun:].strip()]

@@ -13,7 +13,8 @@ from typing import Any, Literal, NamedTuple
 
 from ..errors import Unscorable
 from .arithmetic import exact
-from .expressions import Node, Tree, leaves, same, shown, sides_of, tree_of, with_leaves
+from .equality import same
+from .expressions import Node, Tree, leaves, shown, sides_of, tree_of, with_leaves
 from .latex import alternatives_as_list, braces_match, comparison_key, has_words, tidy
 from .numbers import Likeness, Number, read_quantity
 from .response import Verdict, inside_box, segment

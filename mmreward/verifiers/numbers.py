@@ -92,7 +92,8 @@ class Likeness:
     Args:
         tolerance: how far the answer may be from the truth, relative to the truth; 0.05 is ChartQA's.
         relax: which truths it applies to. "decimals": those not written as integers, and of fractions only
-            where the answer is a decimal, as 1 is not 1048575/1048576. "integers": integers too, except years. "all": everything, as in ChartQA's own metric, where 1950 is 2010.
+            where the answer is a decimal, as 1 is not 1048575/1048576. "integers": those too, except years.
+            "all": everything, as in ChartQA's own metric, where 1950 is 2010.
         percent: "value": 50% is 0.5. "either": 50% is also 50, for truths that leave out the sign.
         units: "optional": a unit that one side leaves out is taken to be the other's. "required": the answer
             has a unit if the truth has one. A unit of another kind is always wrong, and units of one kind are
@@ -166,8 +167,8 @@ def read_number(text: Any, *, letters: bool = False) -> Number | None:
 
 
 def read_quantity(text: Any, *, letters: bool = False) -> Number | None:
-    """Read a number as `read_number` does, or one in words ("twelve", "one half", "negative 3", "1.5 million")
-    or of things that are counted ("12 apples", "12 square units", "12\u4e2a"); None for anything else.
+    """Read a number as `read_number` does, or one in words ("twelve", "one half", "negative 3", "1.5
+    million") or of things that are counted ("12 apples", "12 square units"); None for anything else.
 
     Args:
         text, letters: as in `read_number`.
@@ -308,7 +309,7 @@ def _magnitude(text: str) -> tuple[int, Number | None]:
 
 
 def _repeating(found: re.Match[str]) -> Number | None:
-    """Value of 0.1\\overline{6}, 0.1(6), or 0.1666..., which repeats the shortest period that it shows twice."""
+    """Value of a repeating decimal: 0.1\\overline{6}, 0.1(6), or 0.1666..., whose period is shown twice."""
     start, digits, period = found[1] or "0", found[2], found[3] or found[4]
     if period is None:
         shown = TAIL.search(digits)

@@ -1,6 +1,6 @@
 """Units of measure, currencies and counted things, and the unit at the end of an expression.
 
-The units are a list on purpose: what is not in it is no unit, and a letter next to a number may be a variable.
+The units are a list on purpose: what is not in it is no unit, and a letter beside a number may be a variable.
 Names that are symbols keep their case (mW is not MW), words do not. Squares and cubes of lengths are read
 however they are written (cm^2, square centimetres, sq cm), and so are Chinese units. Anything else that is
 counted in words ("12 apples") is a unit of its own kind, which `counted` reads where a caller asks for it.
@@ -116,20 +116,22 @@ POWERS = (
 )
 NAMED_RATIOS = {"length/time": "speed", "mass/volume": "density", "amount/volume": "concentration"}
 GENERIC = re.compile(
-    r"(?:(?:sq(?:uare|\.)?|cubic|cu\.?) )?units?(?: ?\^ ?\{?[23]\}?)?(?: (?:squared|cubed))?|(?:\u5e73\u65b9|\u7acb\u65b9)?\u5355\u4f4d",
+    r"(?:(?:sq(?:uare|\.)?|cubic|cu\.?) )?units?(?: ?\^ ?\{?[23]\}?)?(?: (?:squared|cubed))?"
+    r"|(?:\u5e73\u65b9|\u7acb\u65b9)?\u5355\u4f4d",
     re.IGNORECASE,
 )
 """Units that name none: "12 square units" is 12."""
 NOUNS = re.compile(r"[A-Za-z]{3,16}(?:[ -][A-Za-z]{2,16}){0,2}|[\u4e00-\u9fff]{1,4}")
 _DOUBTS = (
-    "or and not no nor but maybe perhaps wait than more less most least minus plus times over half dozen to if"
-    " hundred thousand million billion trillion percent is are equals answer wrong correct pi infinity"
+    "or and not no nor but maybe perhaps wait than more less most least minus plus times over half dozen to"
+    " if hundred thousand million billion trillion percent is are equals answer wrong correct pi infinity"
 )
 NO_NOUNS = frozenset(_DOUBTS.split()) | set(
     "\u6216\u548c\u4e0d\u975e\u767e\u5343\u4e07\u4ebf\u534a\u81f3\u5230"
 )
 TRAILING = re.compile(
-    r"(?<![A-Za-z\\_^])((?:(?:square|sq\.?|cubic|cu\.?) )?[A-Za-z]{2,}(?:/[A-Za-z]+)?(?: ?\^ ?\{? ?[23] ?\}?)?(?: (?:squared|cubed))?)\Z"
+    r"(?<![A-Za-z\\_^])((?:(?:square|sq\.?|cubic|cu\.?) )?[A-Za-z]{2,}(?:/[A-Za-z]+)?"
+    r"(?: ?\^ ?\{? ?[23] ?\}?)?(?: (?:squared|cubed))?)\Z"
 )
 WORDS_AT_END = re.compile(r" ([A-Za-z]{3,16}(?:[ -][A-Za-z]{2,16}){0,2}(?: ?\^ ?\{?[23]\}?)?)\Z")
 CHINESE_AT_END = re.compile(r"([\u4e00-\u9fff]{1,6}(?:/[\u4e00-\u9fff]{1,4})?)\Z")
@@ -137,8 +139,8 @@ DEGREES_AT_END = re.compile(r"\^ ?\\circ ?[CF]?\Z")
 
 
 def unit_of(text: str) -> Unit | None:
-    """Unit that this text names: "cm", "\\text{ cm}^2", "square feet", "^{\\circ}", "m/s", "km per hour"; None
-    for any other text."""
+    """Unit that this text names: "cm", "\\text{ cm}^2", "square feet", "^{\\circ}", "m/s", "km per hour";
+    None for any other text."""
     if len(text) > 4 * MAX_UNIT:
         return None
     name = TYPE.sub("", text.replace(" per ", "/"))
@@ -180,10 +182,9 @@ def split_unit(text: str) -> tuple[str, Unit | None]:
     A bare letter stays: 3m may be three times m.
     """
     start = max(text.rfind(font) for font in ("\\text", "\\mathrm", "\\operatorname", "\\mbox", "\\rm"))
-    ends = [start] if start > 0 else []
-    for pattern in (DEGREES_AT_END, TRAILING, WORDS_AT_END, CHINESE_AT_END):
-        if found := pattern.search(text):
-            ends.append(found.start())
+    patterns = (DEGREES_AT_END, TRAILING, WORDS_AT_END, CHINESE_AT_END)
+    ends = [found.start() for pattern in patterns if (found := pattern.search(text))]
+    ends += [start] if start > 0 else []
     for end in sorted(ends):
         suffix = text[end:].strip()
         rest = text[:end].rstrip(" \\")

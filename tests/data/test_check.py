@@ -76,7 +76,7 @@ RULES = [info for info in list_rewards() if set(info.needs) == {"response", "tar
 
 @pytest.mark.parametrize("info", RULES, ids=lambda info: info.name)
 def test_the_target_of_every_rule_rewards_example_is_paid(info, tmp_path):
-    """The dress of the ideal answer is learned from the example, so a new reward is checked without a word."""
+    """The dress of the ideal answer is learned from the example, so that a new reward is checked too."""
     path = tmp_path / "rows.jsonl"
     example = {key: value for key, value in info.example.items() if key != "response"}
     path.write_text(json.dumps({"prompt": "?", **example}))

@@ -286,10 +286,13 @@ def math(
     """1 when the answer equals the target as text, as a number or by algebra (math-verify), else 0.
 
     The target is a number or text in plain notation or LaTeX; the answer is the content of the last \\boxed{}
-    inside `<answer>`, or all that is there. Case counts, words are compared as text, sets have no order, and
-    an interval's ends must be right. Prose, several numbers, an equation between numbers and what is too
-    large to be computed (a tower of powers, 100!) are worth 0 with `parts["parsed"]` 0; a target like that is
-    an error of the data, with status "error". Needs mmreward[math].
+    inside `<answer>`, or all that is there. Case counts, words are compared as text, sets have no order, a
+    vector or matrix is compared entry by entry, and an interval's ends must be right. A unit, a name
+    ("AB ="), things that are counted ("12 apples") and number words may stand with the value; 5m is 5 times m
+    unless the answer names a unit. Values that are exact on both sides are compared exactly. Prose, several
+    numbers, an equation between numbers and what is too large to be computed (a tower of powers) are worth 0
+    with `parts["parsed"]` 0; a target like that is an error of the data, with status "error", which
+    `mmreward check` finds beforehand. Needs mmreward[math].
 
     Args:
         deadline: seconds that the algebra of one answer may take.
