@@ -154,12 +154,16 @@ COMMAND = re.compile(r"\\[A-Za-z]+")
 FUNCTIONS = re.compile(
     r"(?:a?sin|a?cos|a?tan|arc(?:sin|cos|tan)|cot|sec|csc|sinh|cosh|tanh|log|ln|exp|sqrt|max|min|gcd|lcm|mod)"
 )
+SIMPLE = re.compile(r"-?[0-9]+(?:\.[0-9]+)?|[A-Za-hj-np-z]", re.ASCII)
+"""Text that is tidy already, as most numbers are."""
 MAX_WRAPPERS = 8
 
 
 def tidy(text: str) -> str:
     """Text without delimiters, boxes, bold type, sizes, spacing commands, a lead-in ("the answer is") and the
     full stop, in LaTeX's names for the signs of Unicode."""
+    if SIMPLE.fullmatch(text):
+        return text
     text = " ".join(_plain(text).split())
     for _ in range(MAX_WRAPPERS):
         bare = LEAD.sub("", _unwrapped(text))

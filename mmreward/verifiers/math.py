@@ -9,6 +9,7 @@ faults cannot be used; `algebra` decides it in a process that can be killed.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 from ..errors import Unscorable
@@ -26,6 +27,8 @@ STAGES = ("exact", "numeric", "symbolic")
 MAX_BOXES = 64
 MAX_DECIMALS = 40
 MAX_TARGET = 4096
+CACHED = 4096
+"""Truths that are kept: a group of answers shares one."""
 NUMBERED = re.compile(r"\d ?_")
 JUXTAPOSED = re.compile(r"\d \d")
 AFTER_BOX = re.compile(r"\s*(\\?%|.{1,40}?)\s*\.?\s*\Z")
@@ -99,7 +102,11 @@ def truth_of(target: Any) -> Truth:
     """
     if isinstance(target, bool) or not isinstance(target, str | int | float):
         raise Unscorable(f"the target {str(target)[:80]!r} is {type(target).__name__}; give text or a number")
-    given = str(target)
+    return _truth_of(str(target))
+
+
+@lru_cache(CACHED)
+def _truth_of(given: str) -> Truth:
     if len(given) > MAX_TARGET:
         raise Unscorable(f"the target has {len(given)} characters; the limit is {MAX_TARGET}")
     text = (

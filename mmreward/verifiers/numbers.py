@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 from .latex import TEXTS
@@ -63,6 +64,9 @@ PARTS = {
 SCALED = re.compile(rf"(.+?)\s?({'|'.join(SCALES)})", re.IGNORECASE | re.DOTALL)
 CHINESE_SCALES = {"\u4e07": 10**4, "\u4ebf": 10**8}
 MAX_WORDS = 12
+CACHED = 8192
+"""Texts whose quantities are kept: an answer is read at several places, and a truth by every answer."""
+LETTER = re.compile(r"[A-Za-z\u4e00-\u9fff]")
 
 Relax = Literal["decimals", "integers", "all"]
 
@@ -142,7 +146,7 @@ class Likeness:
     def _relaxed(self, truth: Number) -> bool:
         if self.relax == "all" or not truth.whole:
             return True
-        year = truth.unit is None and truth.value in YEARS
+        year = truth.unit is None and truth.value.denominator == 1 and int(truth.value) in YEARS
         return self.relax == "integers" and not year
 
 
@@ -173,10 +177,18 @@ def read_quantity(text: Any, *, letters: bool = False) -> Number | None:
     Args:
         text, letters: as in `read_number`.
     """
-    number = read_number(text, letters=letters)
-    if number is not None or not isinstance(text, str) or len(text) > MAX_CHARS:
-        return number
+    if not isinstance(text, str) or len(text) > MAX_CHARS:
+        return read_number(text, letters=letters)
+    return _quantity(text, letters)
+
+
+@lru_cache(CACHED)
+def _quantity(text: str, letters: bool) -> Number | None:
     given = tidy(text)
+    if number := _read_tidy(given, letters):
+        return number
+    if not LETTER.search(given):
+        return None
     text = re.sub(TEXTS, r" \1 ", given).strip()
     text = " ".join(text.split())
     if number := _read_tidy(text, letters) or _in_words(text):
