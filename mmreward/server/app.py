@@ -40,7 +40,7 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         announced = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        if not announced.isdecimal() or int(announced) > self._max_bytes:
+        if not announced.isdigit() or int(announced) > self._max_bytes:
             await _refuse(send, self._max_bytes)
             return
         parts: list[Message] = []
