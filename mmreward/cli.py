@@ -134,6 +134,33 @@ def score(
 
 
 @app.command()
+def check(
+    data: Annotated[Path, typer.Argument(help="What a trainer will be given: .jsonl, .parquet, a dataset.")],
+    config: Annotated[Path | None, typer.Option(help="A YAML file: rewards or routes.")] = None,
+    reward: Annotated[
+        list[str] | None, typer.Option(help="NAME or NAME:ARGUMENT=VALUE,...; may be given several times.")
+    ] = None,
+) -> None:
+    """Find targets that can never be paid, before a training, and why. Exits with 3 when there are any."""
+    from .config import Config, load_config
+    from .data.check import check_targets
+    from .data.routing import Router
+    from .engine.engine import Engine
+    from .loading import resolve
+
+    settings = load_config(config) if config is not None else Config(rewards={})
+    chosen: dict[str, Any] = {**settings.rewards, **dict(_parse_reward(text) for text in reward or [])}
+    if not chosen and not settings.routes:
+        raise ValueError("no rewards: give --config FILE with rewards or routes, or --reward NAME")
+    router = Router(settings.routes) if settings.routes else None
+    with Engine("cpu") as engine:
+        found = check_targets(data, engine, rewards=resolve(chosen) if chosen else {}, router=router)
+    typer.echo(found.report())
+    if found.unpaid or found.problems:
+        raise typer.Exit(3)
+
+
+@app.command()
 def serve(
     routes: Annotated[Path, typer.Argument(help="A YAML file: rewards or routes, compose, engine.")],
     host: Annotated[str, typer.Option(help="0.0.0.0 lets other machines ask.")] = "127.0.0.1",

@@ -92,6 +92,15 @@ class Killable:
             self._loop.call_soon_threadsafe(self._enqueue, task)
         return task.answer
 
+    def abandon(self, answer: "Future[Any]") -> None:
+        """Give up a job that nobody waits for: it is never begun, or its worker is ended, so that it holds up
+        no other until its deadline."""
+        if not answer.cancel() and not answer.done():
+            with self._lock:
+                if self._loop is not None:
+                    with suppress(RuntimeError):  # closed before
+                        self._loop.call_soon_threadsafe(self._end_job, answer)
+
     def close(self) -> None:
         """End every worker at once and cancel the jobs that wait. Closing twice is harmless."""
         with self._lock:
@@ -118,6 +127,8 @@ class Killable:
         self._servers: list[asyncio.Task[None]] = []
         self._idle = 0
         self._processes: set[Process] = set()
+        self._at_work: dict[Future[Any], Process] = {}
+        self._abandoned: set[Future[Any]] = set()
 
     def _forget(self) -> None:
         for process in self._processes:
@@ -160,6 +171,12 @@ class Killable:
             self._idle += 1
         await self._drop(process)
 
+    def _end_job(self, answer: "Future[Any]") -> None:
+        if process := self._at_work.get(answer):
+            process.kill()
+        elif not answer.done():  # its worker starts
+            self._abandoned.add(answer)
+
     async def _attempt(self, task: "_Task", process: Process | None) -> Process | None:
         """Settle the task; returns the process if it can take another."""
         try:
@@ -169,11 +186,18 @@ class Killable:
                 if self._closed:
                     raise Killed("these workers have been closed")
                 process = await self._start()
+            if task.answer in self._abandoned:
+                task.answer.set_exception(Killed("nobody waited for it"))
+                return process
+            self._at_work[task.answer] = process
             answer = await _answer_of(process, task)
         except Exception as error:  # delivered to the caller
             await self._drop(process)
             task.answer.set_exception(error)
             return None
+        finally:
+            self._at_work.pop(task.answer, None)
+            self._abandoned.discard(task.answer)
         task.answer.set_result(answer)
         return process
 

@@ -114,7 +114,7 @@ def wish_of(question: str, answer: str) -> str:
     No wish is made of questions whose right answer is "no" or 0: naming what must not be there puts it into
     the picture.
     """
-    if answer.isdigit() and 0 < int(answer) < len(NUMBERS) and (found := COUNTED.match(question)):
+    if answer.isdecimal() and 0 < int(answer) < len(NUMBERS) and (found := COUNTED.match(question)):
         what = found["what"].removesuffix("s") if answer == "1" else found["what"]
         return f"{NUMBERS[int(answer)]} {what}"
     if answer == "yes" and (found := PRESENT.match(question) or STATED.match(question)):

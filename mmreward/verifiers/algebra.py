@@ -10,7 +10,7 @@ import asyncio
 import os
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -20,7 +20,8 @@ from typing import Any, Literal, NamedTuple, get_args
 from ..errors import Unscorable
 from ..isolation.killable import Killable, Killed
 from ..registry import record_network
-from .math import Open, stage_verdict
+from .expressions import Tree, shown
+from .math import Open, algebraic, stage_verdict, truth_of
 from .response import Verdict
 
 Exceeded = Literal["failed", "wrong"]
@@ -46,14 +47,15 @@ class Algebra:
         count = workers or min(MOST_WORKERS, os.cpu_count() or 1)
         self.workers = Killable("mmreward.verifiers.algebra_worker", workers=count, memory=MEMORY)
         self._golds: OrderedDict[tuple[str, float], tuple[Future[Any], float]] = OrderedDict()
-        self._lock = threading.Lock()  # guards _golds, which any thread reads and fills
+        self._waiting: Counter[Future[Any]] = Counter()
+        self._lock = threading.Lock()  # guards both, which any thread reads and fills
 
-    def read(self, gold: str, seconds: float) -> "Future[Any]":
+    def read(self, gold: Tree, seconds: float) -> "Future[Any]":
         """Readability of a truth: a future of "read" or "unread", shared by all callers with the same truth.
 
         A truth that hangs does so once, and not for each of its answers.
         """
-        name, now = (gold, seconds), time.monotonic()
+        name, now = (repr(gold), seconds), time.monotonic()
         with self._lock:
             known, since = self._golds.get(name, (None, now))
             if known is not None and not (now - since > RETRY and _late(known)):
@@ -74,11 +76,35 @@ class Algebra:
         """
         return self.workers.submit({"gold": pair.gold, "answer": pair.answer}, seconds)
 
+    async def wait(self, reply: "Future[Any]") -> Any:
+        """Await a shared future. A caller that is cancelled does not cancel it for the others; the last one
+        ends the job, which would otherwise keep its worker until the deadline."""
+        with self._lock:
+            self._waiting[reply] += 1
+        try:
+            inner = asyncio.wrap_future(reply)
+            inner.add_done_callback(_looked_at)
+            return await asyncio.shield(inner)
+        finally:
+            with self._lock:
+                self._waiting[reply] -= 1
+                last = not self._waiting[reply]
+                if last:
+                    del self._waiting[reply]
+            if last and not reply.done():
+                self.workers.abandon(reply)
+
     def _forget_accident(self, name: tuple[str, float], reply: "Future[Any]") -> None:
         # A worker that was killed beside this truth says nothing about it: the next caller tries again.
         if reply.cancelled() or isinstance(reply.exception(), Killed):
             with self._lock:
                 self._golds.pop(name, None)
+
+
+def _looked_at(reply: "asyncio.Future[Any]") -> None:
+    """A failure that nobody waits for is no error to log."""
+    if not reply.cancelled():
+        reply.exception()
 
 
 def _late(reply: "Future[Any]") -> bool:
@@ -119,13 +145,13 @@ async def decide(pair: Open, effort: Effort) -> Verdict | Unscorable:
     """
     algebra, deadline = shared(effort.workers), effort.deadline
     try:
-        read = await _wait(algebra.read(pair.gold, deadline))
+        read = await algebra.wait(algebra.read(pair.gold, deadline))
     except (TimeoutError, Killed) as error:
-        raise Unscorable(f"the target {pair.gold[:80]!r} could not be read: {error}") from None
+        raise Unscorable(f"the target {shown(pair.gold)[:80]!r} could not be read: {error}") from None
     if read != "read":
-        raise Unscorable(f"the target {pair.gold[:80]!r} cannot be read as mathematics; correct it")
+        raise Unscorable(f"the target {shown(pair.gold)[:80]!r} cannot be read as mathematics; correct it")
     try:
-        reply = await _wait(algebra.compare(pair, deadline))
+        reply = await algebra.wait(algebra.compare(pair, deadline))
     except TimeoutError as error:
         return _exceeded(pair, f"{error}", "timeout", effort.exceeded)
     except Killed as error:
@@ -134,21 +160,38 @@ async def decide(pair: Open, effort: Effort) -> Verdict | Unscorable:
         case "equal" | "different":
             return stage_verdict("symbolic" if reply == "equal" else "")
         case "unread":
-            return Unscorable(f"{pair.answer[:80]!r} cannot be read as mathematics", "unparsable")
+            return Unscorable(f"{shown(pair.answer)[:80]!r} cannot be read as mathematics", "unparsable")
         case _:
             return _exceeded(pair, f"it ended with {reply}", "error", effort.exceeded)
 
 
+async def why_unreadable(target: Any, effort: Effort) -> str:
+    """Reason for which no answer to this target can be judged by its value; "" where one can.
+
+    What is text, and what exact arithmetic can read, needs no algebra; the rest is read once, in a worker.
+    """
+    try:
+        truth = truth_of(target)
+    except Unscorable as failure:
+        return str(failure)
+    gold = algebraic(truth)
+    if gold is None:
+        return ""
+    algebra = shared(effort.workers)
+    try:
+        read = await algebra.wait(algebra.read(gold, effort.deadline))
+    except (TimeoutError, Killed) as error:
+        return f"the target {truth.text[:80]!r} could not be read: {error}"
+    return (
+        "" if read == "read" else f"the target {truth.text[:80]!r} cannot be read as mathematics; correct it"
+    )
+
+
 def _exceeded(pair: Open, why: str, status: Literal["timeout", "error"], policy: Exceeded) -> Verdict:
-    reason = f"comparing {pair.answer[:80]!r} with {pair.gold[:80]!r}: {why}"
+    reason = f"comparing {shown(pair.answer)[:80]!r} with {shown(pair.gold)[:80]!r}: {why}"
     if policy == "failed":
         raise Unscorable(reason, status)
     return stage_verdict("")._replace(note=reason)
-
-
-async def _wait(reply: "Future[Any]") -> Any:
-    """Await a shared future; a caller that is cancelled does not cancel it for the others."""
-    return await asyncio.shield(asyncio.wrap_future(reply))
 
 
 @lru_cache(None)

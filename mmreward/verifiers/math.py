@@ -1,201 +1,61 @@
 """Mathematical answers compared with their truth: as text, as numbers, and only then by computer algebra.
 
-The first two stages are here, and settle most answers in microseconds. What they leave is an `Open` question,
-screened and spelled so that math-verify's known faults cannot be used; `algebra` decides it in a process that
-can be killed. `too_large` refuses what no algebra system should be handed, from the text alone: an upper
-bound of the size of every power is computed in logarithms, so that nothing grows with the numbers it bounds.
-What passes may still take for ever, which the deadline bounds.
+The first two stages are here, and settle most answers in microseconds: an answer is tidied (`latex`), read
+into a tree (`expressions`), and its leaves are compared as text, as quantities (`numbers`) and by exact
+arithmetic. What they leave is an `Open` question, screened (`sizes`) and spelled so that math-verify's known
+faults cannot be used; `algebra` decides it in a process that can be killed.
 """
 
-import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 from ..errors import Unscorable
-from .numbers import (
-    Likeness,
-    Number,
-    Unit,
-    alternatives_as_list,
-    braces_match,
-    comparison_key,
-    has_words,
-    read_number,
-    tidy,
-    typeset_unit,
-)
+from .arithmetic import exact
+from .equality import same
+from .expressions import Node, Tree, leaves, shown, sides_of, tree_of, with_leaves
+from .latex import alternatives_as_list, braces_match, comparison_key, has_words, tidy
+from .numbers import Likeness, Number, read_quantity
 from .response import Verdict, inside_box, segment
-
-# --- the size of an expression --------------------------------------------------------------------
-
-MAX_CHARS = 512
-MAX_DIGITS = 32
-"""Digits in a row."""
-MAX_DEPTH = 16
-"""Nested brackets of all kinds."""
-MAX_EXPONENT = 64
-"""Exponent of anything but a number: the expansion could have as many terms."""
-MAX_POWER_DIGITS = 4000
-"""Digits of a number raised to a power: 2^2023 has 609."""
-MAX_TERMS = 1000
-"""Terms of a sum or product."""
-MAX_TOWER = 2
-"""Powers in an exponent: e^{x^2} has one."""
-MAX_FACTORIAL = 50
-MAX_BINOMIAL = 1000
-OPEN, CLOSE = "([{", ")]}"
-TOKEN = re.compile(r"\d+|\\[A-Za-z]+|\\.|\*\*|.", re.DOTALL)
-DIGITS = re.compile(rf"[0-9]{{{MAX_DIGITS + 1},}}")
-FACTORIAL = re.compile(r"(?<![!\d])(\d*)\s?!(?!=)")
-GROUP_FACTORIAL = re.compile(r"([^()\[\]{}]{0,16})[)\]}]\s?!(?!=)")
-BINOMIAL = re.compile(r"\\[dt]?binom")
-NUMBER = re.compile(r"\d+")
-
-
-class _TooLarge(Exception):  # noqa: N818 - never leaves this file
-    pass
-
-
-def too_large(text: str) -> str:
-    """Reason for which an expression is refused; "" when it may be computed under a deadline."""
-    if len(text) > MAX_CHARS:
-        return f"{len(text)} characters; the limit is {MAX_CHARS}"
-    if DIGITS.search(text):
-        return f"a number of more than {MAX_DIGITS} digits"
-    if _depth(text) > MAX_DEPTH:
-        return f"brackets nest deeper than {MAX_DEPTH}"
-    if _large_factorial(text):
-        return f"a factorial above {MAX_FACTORIAL}!, or of a factorial"
-    if BINOMIAL.search(text) and any(len(n) > 4 or int(n) > MAX_BINOMIAL for n in NUMBER.findall(text)):
-        return f"a binomial coefficient with numbers above {MAX_BINOMIAL}"
-    try:
-        _Bound(text).whole()
-    except _TooLarge as reason:
-        return str(reason)
-    return ""
-
-
-def _depth(text: str) -> int:
-    depth = deepest = 0
-    for char in text:
-        if char in OPEN:
-            depth += 1
-            deepest = max(deepest, depth)
-        elif char in CLOSE:
-            depth -= 1
-    return deepest
-
-
-def _large_factorial(text: str) -> bool:
-    """True for a factorial that is too large, or of something whose size is not known without computing
-    it."""
-    if "!!" in text.replace(" ", "").replace(")", "").replace("}", ""):
-        return True
-    if any(number and int(number) > MAX_FACTORIAL for number in FACTORIAL.findall(text)):
-        return True
-    for inside in GROUP_FACTORIAL.findall(text):
-        # A factorial of a bracket: a power, product, factorial or command in it, or more than 15 characters,
-        # is refused unseen; what is left is a sum, which its terms bound.
-        if any(sign in inside for sign in "^*!\\") or len(inside) == 16:
-            return True
-        if sum(int(number) for number in NUMBER.findall(inside)) > MAX_FACTORIAL:
-            return True
-    return False
-
-
-class _Bound:
-    """Upper bound of an expression's size by recursive descent over atoms and powers.
-
-    A size is the decimal logarithm of the product of all numbers in a run. Signs between numbers are ignored,
-    for a sum is never larger than the product of its terms, each taken as 2 at least; so a bound costs one
-    pass whatever the numbers are, where computing 9^(9^9) to look at it would never end. "Numeric" runs, made
-    of numbers alone, may become large numbers; anything with a symbol in it expands into terms, and has a
-    lower limit.
-    """
-
-    def __init__(self, text: str) -> None:
-        self._tokens = [token for token in TOKEN.findall(text) if not token.isspace()]
-        self._at = 0
-
-    def whole(self) -> None:
-        """Bound the whole text; raises `_TooLarge`."""
-        while self._at < len(self._tokens):
-            self._run(0)
-            self._at += 1  # a bracket that closes nothing
-
-    def _run(self, tower: int) -> tuple[float, bool]:
-        """Size of a run up to its closing bracket, and True for one made of numbers alone."""
-        size, numeric = 0.0, True
-        while self._at < len(self._tokens) and self._tokens[self._at] not in CLOSE:
-            more, number = self._power(tower)
-            size, numeric = size + more, numeric and number
-        return size, numeric
-
-    def _power(self, tower: int) -> tuple[float, bool]:
-        size, numeric = self._atom(tower)
-        if self._at < len(self._tokens) and self._tokens[self._at] in ("^", "**"):
-            self._at += 1
-            if tower >= MAX_TOWER:
-                raise _TooLarge(f"powers nest deeper than {MAX_TOWER}")
-            exponent, _ = self._exponent(tower + 1)
-            # The exponent's own size first: 10**exponent below would overflow a float.
-            if exponent > math.log10(MAX_POWER_DIGITS * 4):
-                raise _TooLarge("an exponent that is too large")
-            times = 10**exponent
-            if not numeric and times > MAX_EXPONENT:
-                raise _TooLarge(f"an exponent above {MAX_EXPONENT}")
-            if size * times > MAX_POWER_DIGITS:
-                raise _TooLarge(f"a power of more than {MAX_POWER_DIGITS} digits")
-            size = size * times
-        return size, numeric
-
-    def _exponent(self, tower: int) -> tuple[float, bool]:
-        while self._at < len(self._tokens) and self._tokens[self._at] in "+-":
-            self._at += 1
-        return self._power(tower)
-
-    def _atom(self, tower: int) -> tuple[float, bool]:
-        if self._at == len(self._tokens):
-            return 0.0, True
-        token = self._tokens[self._at]
-        self._at += 1
-        if token.isdigit():
-            return math.log10(max(int(token), 2)), True
-        if token == "_":
-            self._subscript(tower)
-            return 0.0, False
-        if token in OPEN:
-            inside = self._run(tower)
-            self._at += 1
-            return inside
-        return 0.0, not (token.isalpha() or token.startswith("\\"))
-
-    def _subscript(self, tower: int) -> None:
-        """An index, or the limits of a sum, whose upper one stands in the place of a power."""
-        self._atom(tower)
-        if self._at < len(self._tokens) and self._tokens[self._at] == "^":
-            self._at += 1
-            limit, _ = self._exponent(tower + 1)
-            if limit > math.log10(MAX_TERMS):
-                raise _TooLarge(f"a limit above {MAX_TERMS}")
-
-
-# --- comparison -----------------------------------------------------------------------------------
+from .sizes import MAX_DEPTH, depth_of, too_large
+from .units import UNITS, Unit, split_unit, unit_of
 
 STAGES = ("exact", "numeric", "symbolic")
 """Parts of a verdict: 1 for the stage by which a right answer was recognised."""
 MAX_BOXES = 64
 MAX_DECIMALS = 40
+MAX_TARGET = 4096
+CACHED = 4096
+"""Truths that are kept: a group of answers shares one."""
 NUMBERED = re.compile(r"\d ?_")
 JUXTAPOSED = re.compile(r"\d \d")
-ASSIGNED = re.compile(r"([A-Za-z]|\\[A-Za-z]+)(?:_(?:\w|\{\w{1,8}\}))?(?:\([A-Za-z]\))?")
-BRACE_OR_EQUALS = re.compile(r"\\.|[{}]|(?<![<>!:])=")
-RELATION = re.compile(r"[<>=&]|\\(?:le|ge|in|cup|begin)(?![A-Za-z])")
-MISMATCHED = {("tuple", "set"), ("set", "tuple"), ("tuple", "bare")}
-"""Bracket kinds of truth and answer that math-verify does not tell apart; items in brackets have an order."""
+AFTER_BOX = re.compile(r"\s*(\\?%|.{1,40}?)\s*\.?\s*\Z")
+APPROXIMATE = re.compile(
+    r"\A(?:\\approx|\\sim|approximately|approx\.?|\u7ea6\u4e3a?|\u5927\u7ea6)\s?|\s?(?:\\text\s?\{\s?)?\((?:approx(?:\.|imately)?|rounded)\)\s?\}?\Z",
+    re.IGNORECASE,
+)
+CHOICE = re.compile(
+    r"(?:(?:option|choice|answer)\s?)?\(?([A-J])(?:\)|\s?[.:)]|\Z)\s*(.*)\Z", re.IGNORECASE | re.DOTALL
+)
+LETTERS = re.compile(r"\\text\s?\{([^{}]*)\}")
+LONE_LETTER = re.compile(r"(?<![A-Za-z])[A-J](?![A-Za-z])")
+QUANTITY_OR_PRODUCT = re.compile(r"\A(.*[\d})])([A-Za-z])\Z")
+SPELLINGS = (
+    (re.compile(r"(?<![A-Za-z\\])exp ?\(([^()]*)\)"), r"e^{\1}"),
+    (re.compile(r"\\log ?_ ?\{?(\w+)\}? ?(\d+(?:\.\d+)?|[A-Za-z])"), r"\\log_{\1}(\2)"),
+    (re.compile(r"(?<![A-Za-z\\])C ?\((\d+), ?(\d+)\)"), r"\\binom{\1}{\2}"),
+    (re.compile(r"\{?(\w+) ?\\choose ?(\w+)\}?"), r"\\binom{\1}{\2}"),
+    (re.compile(r"\{([^{}]*)\\over(?![A-Za-z])([^{}]*)\}"), r"\\frac{\1}{\2}"),
+    (re.compile(r"(?:\{\})?[_^] ?\{?(\d+)\}? ?\\?C ?_ ?\{?(\d+)\}?"), r"\\binom{\1}{\2}"),
+    (re.compile(r"(?<![A-Za-z\d\\])(\d+) ?C ?_? ?(\d+)"), r"\\binom{\1}{\2}"),
+    (re.compile(r"(\d) (?=[A-Za-z](?![A-Za-z]))"), r"\1"),
+    (re.compile(r"(?<![A-Za-z\\])(sin|cos|tan|cot|sec|csc|ln|log)(?![A-Za-z])"), r"\\\1 "),
+)
+LEFT_OVER = re.compile(r"\$[^$\d]*\$|\\boxed")
+DEGREES = re.compile(r"(\d+(?:\.\d+)?)\s?\^ ?\{? ?\\circ ?\}?")
+CIRCULAR = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")
 SYMBOL = re.compile(r"\\[A-Za-z]+|[A-Za-z]")
 GREEK = (
     " alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi"
@@ -211,25 +71,26 @@ class Truth:
     """A true answer, read once.
 
     Args:
-        text: tidied, without a typeset unit.
+        text: tidied.
         key: for comparison as text.
-        number: None where it is no number.
-        unit: typeset at the end of an expression that is no number.
+        tree: what it consists of.
         words: True for text, where only equal text is right.
+        quantity: the same as a quantity, where the letter at its end may be a unit or a variable (5m); only
+            an answer with a unit is compared with it.
     """
 
     text: str
     key: str
-    number: Number | None
-    unit: Unit | None
+    tree: Tree
     words: bool
+    quantity: str = ""
 
 
 class Open(NamedTuple):
-    """Two expressions that only computer algebra can compare, the truth first."""
+    """Two expressions, or trees of them, that only computer algebra can compare, the truth first."""
 
-    gold: str
-    answer: str
+    gold: Tree
+    answer: Tree
 
 
 def truth_of(target: Any) -> Truth:
@@ -241,23 +102,80 @@ def truth_of(target: Any) -> Truth:
     """
     if isinstance(target, bool) or not isinstance(target, str | int | float):
         raise Unscorable(f"the target {str(target)[:80]!r} is {type(target).__name__}; give text or a number")
-    given = str(target)
-    boxed = inside_box(given)
-    text = tidy(given if boxed is None else boxed)
-    if not text:
-        raise Unscorable(f"the target {given[:80]!r} is empty; leave the row out or give the true answer")
-    number = read_number(text)
-    listing = alternatives_as_list(text)
-    words = number is None and (has_words(listing) or bool(JUXTAPOSED.search(listing)))
-    reason = (
-        ""
-        if number or words
-        else too_large(listing) or ("" if braces_match(listing) else "unbalanced braces")
+    return _truth_of(str(target))
+
+
+@lru_cache(CACHED)
+def _truth_of(given: str) -> Truth:
+    if len(given) > MAX_TARGET:
+        raise Unscorable(f"the target has {len(given)} characters; the limit is {MAX_TARGET}")
+    text = (
+        tidy(_all_boxed(given) or _boxed(given) or given)
+        if "\\boxed" in given or "\\fbox" in given
+        else tidy(given)
     )
-    if reason:
-        raise Unscorable(f"the target {given[:80]!r} cannot be compared with anything: {reason}")
-    rest, unit = (text, None) if number or words else typeset_unit(listing)
-    return Truth(rest, comparison_key(text), number, unit, words)
+    text = APPROXIMATE.sub("", text)
+    if not text or "\\boxed{}" in text:
+        raise Unscorable(f"the target {given[:80]!r} is empty; leave the row out or give the true answer")
+    if depth_of(text) > MAX_DEPTH:
+        raise Unscorable(f"the target {given[:80]!r} cannot be read: brackets nest deeper than {MAX_DEPTH}")
+    tree = _without_chain(tree_of(_radians(text)))
+    words = False
+    for leaf in leaves(tree):
+        listing = alternatives_as_list(leaf)
+        if read_quantity(leaf):
+            continue
+        bare = _spelled(split_unit(listing)[0])
+        if has_words(bare) or JUXTAPOSED.search(bare):
+            words = True
+        elif exact(bare) is None and (
+            reason := too_large(bare) or ("" if braces_match(bare) else "unbalanced braces")
+        ):
+            raise Unscorable(f"the target {given[:80]!r} cannot be compared with anything: {reason}")
+    return Truth(text, comparison_key(text), tree, words, _as_quantity(text))
+
+
+def _boxed(text: str) -> str | None:
+    """Content of the last box, with the percent sign or unit that stands after it: \\boxed{50}\\%."""
+    boxed = inside_box(text)
+    if boxed is None:
+        return None
+    start = max(text.rfind("\\boxed"), text.rfind("\\fbox"))
+    at = text.find(boxed, start) + len(boxed)
+    after = AFTER_BOX.match(text[text.find("}", at) + 1 :]) if boxed else None
+    if after and "$" not in after[1] and (after[1].lstrip("\\") == "%" or unit_of(tidy(after[1]))):
+        return f"{boxed} {after[1]}"
+    return boxed
+
+
+def _all_boxed(text: str) -> str | None:
+    """Contents of several boxes, of a truth that has them all, as a list."""
+    boxes = [*_boxes(text)][::-1]
+    if len(boxes) < 2:
+        return None
+    rest = text
+    for box in boxes:
+        rest = rest.replace(box, "", 1)
+    # Answers beside each other, not one after another: nothing but connectives and names between them.
+    rest = re.sub(
+        r"\\(?:boxed|fbox)\s?\{\s*\}|\\q?quad|\\(?:text|mathrm)|\\[\[\]()]|\band\b|\w+ ?=|[\s$,;.{}]",
+        "",
+        rest,
+    )
+    return " , ".join(boxes) if not rest else None
+
+
+def _without_chain(tree: Tree) -> Tree:
+    """Truth of "2\\sqrt{3} \\approx 3.46": the exact side."""
+    if isinstance(tree, Node) and tree.kind == "equation":
+        return tree._replace(items=[_without_chain(item) for item in tree.items])
+    return tree.items[0] if isinstance(tree, Node) and tree.kind == "chain" else tree
+
+
+def _as_quantity(text: str) -> str:
+    """5m as five metres; "" for what does not end in a letter that is a unit."""
+    found = QUANTITY_OR_PRODUCT.match(text)
+    return f"{found[1]} \\text{{{found[2]}}}" if found and found[2] in UNITS else ""
 
 
 def answer_of(
@@ -276,7 +194,7 @@ def answer_of(
     """
     tagged = "<answer>" in response.rpartition("</think>")[2]
     text = segment(response, bare=bare).answer
-    boxed = inside_box(text)
+    boxed = _boxed(text)
     if boxed is None and (only_boxed or not tagged):
         raise Unscorable("there is no \\boxed{} answer", "unparsable")
     if boxes == "agree" and len({comparison_key(tidy(box)) for box in _boxes(text)}) > 1:
@@ -297,25 +215,121 @@ def settle(truth: Truth, answer: str, likeness: Likeness) -> Verdict | Open:
         Unscorable: "unparsable" when the answer is prose, malformed, an equation where the truth is none, or
             too large to be computed with.
     """
+    answer = APPROXIMATE.sub("", answer)
     if comparison_key(answer) == truth.key:
         return stage_verdict("exact")
-    number = read_number(answer, letters=truth.number is not None and truth.number.unit is not None)
-    if truth.number and number:
-        return stage_verdict("numeric" if likeness.same(truth.number, number) else "")
+    if len(truth.key) == 1 and truth.key in "ABCDEFGHIJ" and (choice := _choice(answer)):
+        return stage_verdict("exact" if choice == truth.key else "")
     if truth.words or (len(comparison_key(answer)) == 1 and len(truth.key) == 1):
         return stage_verdict("")
-    text, unit = (latex_of(number), number.unit) if number else typeset_unit(_screened(answer))
-    if not _units_agree(truth, unit, likeness):
-        return stage_verdict("")
-    pair = _aligned(latex_of(truth.number) if truth.number else truth.text, text)
-    if pair is None or NUMBERED.findall(pair.answer) != NUMBERED.findall(pair.gold):
-        return stage_verdict("")
-    if (_enclosed(pair.gold), _enclosed(pair.answer)) in MISMATCHED:
-        return stage_verdict("")
-    known, number = truth.number or read_number(pair.gold), read_number(pair.answer)
-    if known and number:  # values of assignments, such as x = 3
-        return stage_verdict("numeric" if likeness.same(known, number) else "")
-    return _apart(pair)
+    if depth_of(answer) > MAX_DEPTH:
+        raise Unscorable(f"{answer[:80]!r} is no answer: brackets nest deeper than {MAX_DEPTH}", "unparsable")
+    if LEFT_OVER.search(answer):
+        raise _no_answer(answer, "delimiters that do not match")
+    tree, gold = tree_of(_radians(answer)), truth.tree
+    for part in leaves(tree):
+        if not read_quantity(part):
+            _screened(part)
+    if truth.quantity and _unit_named(tree):
+        gold = tree_of(truth.quantity)
+    leaf = _Leaf(likeness)
+    result = same(gold, tree, leaf)
+    if result is not None:
+        return stage_verdict("numeric" if result else "")
+    return leaf.question(gold, tree)
+
+
+def algebraic(truth: Truth) -> Tree | None:
+    """What algebra would be given of a truth; None for text, and for what is settled without."""
+    known = (read_quantity(leaf) or exact(_plain_leaf(leaf)) is not None for leaf in leaves(truth.tree))
+    if truth.words or all(known):
+        return None
+    tree = truth.tree
+    if isinstance(tree, Node) and tree.kind == "equation" and isinstance(tree.items[0], str):
+        tree = tree.items[0]
+    return with_leaves(tree, _plain_leaf)
+
+
+class _Leaf:
+    """Comparator of leaves by text, quantities and exact arithmetic; prepares the others for algebra."""
+
+    def __init__(self, likeness: Likeness) -> None:
+        self._likeness = likeness
+        self._unknown: list[tuple[str, str]] = []
+
+    def __call__(self, gold: str, answer: str) -> bool | None:
+        known, given = read_quantity(gold), read_quantity(answer)
+        if known and not given and known.unit:
+            given = read_quantity(answer, letters=True)
+        if known and given:
+            return self._likeness.same(known, given)
+        if comparison_key(gold) == comparison_key(answer):
+            return True
+        pair = self._pair(gold, known, answer, given)
+        if pair is None:
+            return False
+        if NUMBERED.findall(pair[1]) != NUMBERED.findall(pair[0]):
+            return False
+        values = [exact(text) for text in pair]
+        if values[0] is not None and values[1] is not None:
+            numbers = [
+                Number(value, value.denominator == 1 and "." not in text, rounded="." in text)
+                for value, text in zip(values, pair, strict=True)
+                if value is not None
+            ]
+            return self._likeness.same(numbers[0], numbers[1])
+        self._unknown.append(pair)
+        return None
+
+    def question(self, gold: Tree, answer: Tree) -> Open:
+        """What algebra is asked: both trees with leaves that leave nothing to guess."""
+        if len(self._unknown) == 1 and _single(gold) and _single(answer):
+            return _apart(*self._unknown[0])
+        return _apart(with_leaves(gold, _plain_leaf), with_leaves(answer, _plain_leaf))
+
+    def _pair(
+        self, gold: str, known: Number | None, answer: str, given: Number | None
+    ) -> tuple[str, str] | None:
+        """Both without units, in the truth's unit; None for another unit, or none where one is required."""
+        known_text, known_unit = (latex_of(known), known.unit) if known else split_unit(gold)
+        text, unit = (latex_of(given), given.unit) if given else split_unit(_screened(answer))
+        if len(sides_of(answer)) > 1 and len(sides_of(gold)) == 1:
+            raise _no_answer(answer, "an equation, and the true answer is none")
+        if known_unit and unit and known_unit != unit:
+            if known_unit.kind != unit.kind:
+                return None
+            scale = unit.size / known_unit.size
+            if comparison_key(text) == comparison_key(known_text):
+                return None
+            text = f"\\frac{{{scale.numerator}}}{{{scale.denominator}}} \\cdot ({text})"
+        if unit == UNITS["degrees"] and not known_unit and "\\pi" in known_text:
+            text = f"\\frac{{\\pi}}{{180}} \\cdot ({text})"
+        if known_unit and not unit and self._likeness.units == "required":
+            return None
+        return _spelled(known_text), _spelled(text)
+
+
+def _single(tree: Tree) -> bool:
+    return isinstance(tree, str) or (tree.kind == "equation" and isinstance(tree.items[0], str))
+
+
+def _plain_leaf(text: str) -> str:
+    number = read_quantity(text)
+    return latex_of(number) if number else _spelled(split_unit(text)[0])
+
+
+def _unit_named(tree: Tree) -> Unit | None:
+    text = shown(tree.items[0]) if isinstance(tree, Node) and tree.kind == "equation" else shown(tree)
+    number = read_quantity(text)
+    return number.unit if number else split_unit(text)[1]
+
+
+def _choice(answer: str) -> str | None:
+    """Letter of "Option B", "(B) 12" or "B. 12"; None where it is none, or names another letter too."""
+    found = CHOICE.match(" ".join(LETTERS.sub(r" \1 ", answer.replace("\\textbf", "\\text")).split()))
+    if found is None or LONE_LETTER.search(found[2]) or (found[2] and "=" in found[2]):
+        return None
+    return found[1].upper() if found[1].isupper() else None
 
 
 def stage_verdict(stage: str) -> Verdict:
@@ -330,7 +344,9 @@ def latex_of(number: Number) -> str:
         value, digits = value * 10, digits + 1
     if value.denominator != 1:
         return f"\\frac{{{number.value.numerator}}}{{{number.value.denominator}}}"
-    return f"{Decimal(value.numerator).scaleb(-digits):f}"
+    whole = f"{abs(value.numerator):0{digits + 1}d}"
+    text = f"{whole[:-digits]}.{whole[-digits:]}" if digits else whole
+    return f"-{text}" if value < 0 else text
 
 
 def _boxes(text: str) -> Iterator[str]:
@@ -343,89 +359,55 @@ def _boxes(text: str) -> Iterator[str]:
         text = text[: max(text.rfind("\\boxed"), text.rfind("\\fbox"))]
 
 
+def _no_answer(answer: str, reason: str) -> Unscorable:
+    return Unscorable(f"{answer[:80]!r} is no answer: {reason}", "unparsable")
+
+
 def _screened(answer: str) -> str:
     """Answer with alternatives as a list, if it may be handed to computer algebra."""
     text = alternatives_as_list(answer)
-    reason = too_large(text)
-    if not reason and has_words(typeset_unit(text)[0]):
+    reason, bare = "", _spelled(split_unit(text)[0])
+    if has_words(bare):
         reason = "words where mathematics is expected"
-    if not reason and ("$" in text or "\\boxed" in text or not braces_match(text)):
+    elif "$" in text or "\\boxed" in text or not braces_match(text):
         reason = "delimiters or braces that do not match"
-    if not reason and JUXTAPOSED.search(text):  # math-verify adds them up
+    elif JUXTAPOSED.search(bare):  # math-verify adds them up
         reason = "numbers side by side"
+    elif exact(bare) is None:
+        reason = too_large(bare)
     if reason:
-        raise Unscorable(f"{answer[:80]!r} is no answer: {reason}", "unparsable")
+        raise _no_answer(answer, reason)
     return text
 
 
-def _units_agree(truth: Truth, given: Unit | None, likeness: Likeness) -> bool:
-    known = truth.unit or (truth.number.unit if truth.number else None)
-    if known and given:
-        return known == given
-    return not (known and likeness.units == "required")
+def _spelled(text: str) -> str:
+    """Expression in the spelling that algebra reads: binomials, logarithms, percent."""
+    for pattern, spelling in SPELLINGS:
+        text = pattern.sub(spelling, text)
+    if text.endswith("%"):
+        text = f"\\frac{{{text[:-1]}}}{{100}}"
+    return text
 
 
-def _aligned(gold: str, answer: str) -> Open | None:
-    """Bring two expressions to both with or both without "x =" in front; None for different variables.
-
-    math-verify takes the right side of any equation for the answer, so 1 = 5 would be 5.
-    """
-    known, given = _assigned(gold), _assigned(answer)
-    if given is None and len(_sides(gold)) == 1:
-        raise Unscorable(f"{answer[:80]!r} is an equation, and the true answer is none", "unparsable")
-    if known is None or given is None:
-        return Open(gold, answer)
-    if known.name and given.name and known.name != given.name:
-        return None
-    return Open(known.value, given.value)
+def _radians(text: str) -> str:
+    """Text with degrees inside sines and their kin in radians, as those are no unit of the whole."""
+    return DEGREES.sub(r"{\\frac{\1\\pi}{180}}", text) if CIRCULAR.search(text) else text
 
 
-class _Assigned(NamedTuple):
-    name: str
-    value: str
-
-
-def _assigned(text: str) -> _Assigned | None:
-    """Read "x = 3, x = 4" as 3, 4; the name is empty where nothing is assigned. None for other equations."""
-    names, values = set(), []
-    for part in text.split(","):
-        *sides, value = (side.strip() for side in _sides(part))
-        if not all(map(ASSIGNED.fullmatch, sides)):
-            return None
-        names.update(sides)
-        values.append(value)
-    if len(names) > 1:
-        return None
-    return _Assigned("".join(names), ",".join(values))
-
-
-def _enclosed(text: str) -> str:
-    """Bracket kind of several items: "tuple" (an interval too), "set", "bare", or "" for anything else."""
-    text = text.strip()
-    if "," not in text or RELATION.search(text):
-        return ""
-    if text[0] in "([" and text[-1] in ")]":
-        return "tuple"
-    return "set" if text.startswith("\\{") and text.endswith("\\}") else "bare"
-
-
-def _sides(text: str) -> list[str]:
-    """Split at the equality signs that are not in braces, as that of a sum's index is."""
-    sides, depth, begun = [], 0, 0
-    for found in BRACE_OR_EQUALS.finditer(text):
-        if found[0] == "=" and not depth:
-            sides.append(text[begun : found.start()])
-            begun = found.end()
-        depth += {"{": 1, "}": -1}.get(found[0], 0)
-    return [*sides, text[begun:]]
-
-
-def _apart(pair: Open) -> Open:
+def _apart(gold: Tree, answer: Tree) -> Open:
     """Give a capital another letter where its small letter is in use too, as math-verify lowers all."""
-    used = {found for text in pair for found in SYMBOL.findall(text)}
+    used = {
+        found
+        for tree in (gold, answer)
+        for text in (*leaves(tree), shown(tree))
+        for found in SYMBOL.findall(text)
+    }
     names = {name for name in used if len(name) == 1 or f" {name[1:].lower()} " in GREEK}
     clashing = sorted(name for name in names if name.lower() in names and name != name.lower())
     spare = (letter for letter in SPARE if letter not in used and letter.upper() not in used)
     other = dict(zip(clashing, spare, strict=False))
-    gold, answer = (SYMBOL.sub(lambda found: other.get(found[0], found[0]), text) for text in pair)
-    return Open(gold, answer)
+
+    def renamed(text: str) -> str:
+        return SYMBOL.sub(lambda found: other.get(found[0], found[0]), text)
+
+    return Open(with_leaves(gold, renamed), with_leaves(answer, renamed))

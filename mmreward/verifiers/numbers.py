@@ -1,224 +1,23 @@
-"""Numbers, their units, and one spelling for what LaTeX and plain text write differently.
+"""Numbers read exactly, and when two are the same.
 
 `read_number` reads one number however it is written, as an exact fraction: nothing is rounded before the
 declared tolerance is applied (`Likeness`), and nothing is evaluated. A text that holds a number among other
-things is no number. The units are a short list on purpose: what is not in it is no unit, and a letter next to
-a number may be a variable. Names that are symbols keep their case (mW is not MW), words do not. `tidy` and
-`comparison_key` bring two spellings together without a parser, keeping case where it means something: \\Delta
-is not \\delta. All is linear in the text, and only short text gets here. Comparison of expressions is in
-`math`.
+things is no number; `read_quantity` also takes number words and things that are counted. All is linear in the
+text, and only short text gets here. Spelling is in `latex`, units in `units`, expressions in `math`.
 """
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
-# --- one spelling for LaTeX and plain text --------------------------------------------------------
-
-PLAIN = str.maketrans(
-    {
-        "\u2212": "-",
-        "\u2013": "-",
-        "\u00d7": "\\times ",
-        "\u00b7": "\\cdot ",
-        "\u00f7": "/",
-        "\u2044": "/",
-        "\u00b2": "^2",
-        "\u00b3": "^3",
-        "\u03c0": "\\pi ",
-        "\u221e": "\\infty ",
-        "\u2264": "\\le ",
-        "\u2265": "\\ge ",
-        "\u2260": "\\ne ",
-        "\u00b0": "^\\circ ",
-        "\u222a": "\\cup ",
-        "\u2208": "\\in ",
-        "\u00a0": " ",
-        "\u202f": " ",
-    }
-) | {0xFF01 + at: chr(0x21 + at) for at in range(94)}  # full-width forms
-DELIMITERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"))
-TEXTS = r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox|operatorname)\s?\{([^{}]*)\}"
-WHOLE_TEXT = re.compile(TEXTS)
-SPACES = re.compile(r"\\[,;:! ]|~|\\q?quad(?![A-Za-z])")
-SIZES = re.compile(r"\\(?:left|right|big|Big|displaystyle)(?![A-Za-z])")
-FRACTIONS = re.compile(r"\\[dtc]frac(?![A-Za-z])")
-SHORT_FRACTION = re.compile(r"\\frac ?(\d) ?(\d)")
-ALIASES = re.compile(r"\\(leq|geq|neq)(?![A-Za-z])")
-CONNECTIVES = re.compile(r"(?:\\text\{\s?|\\mathrm\{\s?|\b)(?:or|and)(?:\s?\}|\b)")
-LEAD = re.compile(r"\A(?:the )?(?:final )?answer(?: is)? ?:? ", re.IGNORECASE)
-AROUND = re.compile(r" ?([^\w\s]) ?")
-ENVIRONMENT = re.compile(r"\\(?:begin|end)\{(?:[a-zA-Z]?matrix|array|cases)\}")
-AFTER_COMMAND = re.compile(r"(\\[A-Za-z]+) (?![A-Za-z])")
-WORD = re.compile(r"[A-Za-z]{3,}")
-COMMAND = re.compile(r"\\[A-Za-z]+")
-FUNCTIONS = re.compile(
-    r"(?:a?sin|a?cos|a?tan|arc(?:sin|cos|tan)|cot|sec|csc|sinh|cosh|tanh|log|ln|exp|sqrt|max|min|gcd|lcm|mod)"
-)
-
-
-def tidy(text: str) -> str:
-    """Text without delimiters, sizes, spacing commands, a lead-in ("the answer is") and the full stop."""
-    text = LEAD.sub("", " ".join(text.translate(PLAIN).split()))
-    for opening, closing in DELIMITERS:
-        inner = text.rstrip(".")
-        if inner.startswith(opening) and inner.endswith(closing) and len(inner) >= 2 * len(opening) + 1:
-            inside = inner[len(opening) : -len(closing)]
-            if opening not in inside:
-                text = inside
-                break
-    text = SIZES.sub("", SPACES.sub(" ", text))
-    text = ALIASES.sub(lambda found: f"\\{found[1][:2]}", FRACTIONS.sub(r"\\frac", text))
-    text = SHORT_FRACTION.sub(r"\\frac{\1}{\2}", text.replace("\\%", "%").replace("\\$", "$"))
-    text = " ".join(text.split())
-    return text[:-1].rstrip() if text.endswith(".") and not text.endswith("..") else text
-
-
-def comparison_key(text: str) -> str:
-    """Key under which two tidied answers are equal when they are written alike.
-
-    Spaces around signs do not count, nor does an outer \\text{}, bold type, or, for text of words, case. A
-    single letter keeps its case, and may stand in brackets.
-    """
-    text = text.strip("*` ")
-    if whole := WHOLE_TEXT.fullmatch(text):
-        text = whole[1].strip()
-    if len(text) == 3 and text[0] == "(" and text[2] == ")" and text[1].isalpha():
-        text = text[1]
-    text = AFTER_COMMAND.sub(r"\1", AROUND.sub(r"\1", " ".join(text.split())))
-    return text.casefold() if len(text) > 1 and has_words(text) else text
-
-
-def has_words(text: str) -> bool:
-    """True for a text with words in it, beyond the names of functions, units' \\text{} and commands."""
-    bare = WHOLE_TEXT.sub(lambda found: f" {found[1]} ", ENVIRONMENT.sub(" ", text))
-    return any(not FUNCTIONS.fullmatch(word) for word in WORD.findall(COMMAND.sub(" ", bare)))
-
-
-def alternatives_as_list(text: str) -> str:
-    """Text with "or" and "and" between alternatives turned into commas."""
-    return " ".join(CONNECTIVES.sub(" , ", text).split())
-
-
-def braces_match(text: str) -> bool:
-    """True where braces close what they open. Brackets need not: [0, 1) is an interval."""
-    depth = at = 0
-    while at < len(text):
-        if text[at] == "\\":
-            at += 1
-        elif text[at] in "{}":
-            depth += 1 if text[at] == "{" else -1
-            if depth < 0:
-                return False
-        at += 1
-    return depth == 0
-
-
-# --- units ----------------------------------------------------------------------------------------
-
-
-class Unit(NamedTuple):
-    """A unit: the kind of quantity it measures, and its size in the first unit of that kind."""
-
-    kind: str
-    size: Fraction
-
-
-def _kind(kind: str, sizes: Mapping[str, str]) -> dict[str, Unit]:
-    return {name: Unit(kind, Fraction(size)) for names, size in sizes.items() for name in names.split()}
-
-
-LENGTHS = {"mm": "1/1000", "cm": "1/100", "dm": "1/10", "m": "1", "km": "1000"}
-UNITS: dict[str, Unit] = {
-    **_kind(
-        "length",
-        {
-            "m meter meters metre metres": "1",
-            "nm nanometers": "1e-9",
-            "um \\mum micrometers": "1e-6",
-            "mm millimeter millimeters millimetres": "1/1000",
-            "cm centimeter centimeters centimetres": "1/100",
-            "dm decimeters": "1/10",
-            "km kilometer kilometers kilometres": "1000",
-            "inch inches": "0.0254",
-            "ft foot feet": "0.3048",
-            "yd yard yards": "0.9144",
-            "mile miles mi": "1609.344",
-        },
-    ),
-    **{f"{name}^2": Unit("area", Fraction(size) ** 2) for name, size in LENGTHS.items()},
-    **{f"{name}^3": Unit("volume", Fraction(size) ** 3) for name, size in LENGTHS.items()},
-    **_kind("volume", {"L l liter liters litre litres": "1/1000", "mL ml milliliters": "1e-6"}),
-    **_kind(
-        "mass",
-        {
-            "kg kilogram kilograms": "1",
-            "g gram grams": "1/1000",
-            "mg milligrams": "1e-6",
-            "t ton tons tonne tonnes": "1000",
-            "lb lbs pound pounds": "0.45359237",
-            "oz ounce ounces": "0.028349523125",
-        },
-    ),
-    **_kind(
-        "time",
-        {
-            "s sec second seconds": "1",
-            "ms millisecond milliseconds": "1/1000",
-            "min minute minutes": "60",
-            "h hr hour hours": "3600",
-            "day days": "86400",
-            "week weeks": "604800",
-            "year years": "31557600",
-        },
-    ),
-    **_kind("speed", {"m/s": "1", "km/h": "5/18", "km/s": "1000", "cm/s": "1/100", "mph": "0.44704"}),
-    **_kind("acceleration", {"m/s^2": "1", "cm/s^2": "1/100"}),
-    **_kind("density", {"kg/m^3": "1", "g/cm^3": "1000", "g/mL": "1000", "kg/L": "1000"}),
-    **_kind("force", {"N newton newtons": "1", "kN": "1000", "mN": "1/1000"}),
-    **_kind("energy", {"J joule joules": "1", "kJ": "1000", "MJ": "1e6", "eV": "1.602176634e-19"}),
-    **_kind("power", {"W watt watts": "1", "mW": "1/1000", "kW": "1000", "MW": "1e6"}),
-    **_kind("pressure", {"Pa pascal pascals": "1", "kPa": "1000", "MPa": "1e6", "atm": "101325"}),
-    **_kind("current", {"A ampere amperes amps": "1", "mA": "1/1000"}),
-    **_kind("voltage", {"V volt volts": "1", "mV": "1/1000", "kV": "1000"}),
-    **_kind("resistance", {"ohm ohms \\Omega": "1", "k\\Omega": "1000"}),
-    **_kind("frequency", {"Hz hertz": "1", "kHz": "1000", "MHz": "1e6", "GHz": "1e9"}),
-    **_kind("amount", {"mol mole moles": "1", "mmol": "1/1000"}),
-    **_kind("concentration", {"mol/L M": "1", "mmol/L": "1/1000"}),
-    **_kind("angle", {"^\\circ degree degrees deg": "1"}),
-    **_kind("kelvin", {"K kelvin": "1"}),
-    **_kind("celsius", {"^\\circC celsius": "1"}),
-    **_kind("fahrenheit", {"^\\circF fahrenheit": "1"}),
-    **_kind("dollar", {"$ dollar dollars USD": "1", "cent cents": "1/100"}),
-    **_kind("euro", {"\u20ac euro euros EUR": "1"}),
-    **_kind("pound sterling", {"\u00a3 GBP": "1"}),
-    **_kind("yen", {"\u00a5 yen JPY": "1"}),
-}
-CURRENCIES = "$\u20ac\u00a3\u00a5"
-MAX_UNIT = 24
-TYPE = re.compile(r"\\(?:text|mathrm|rm|operatorname)(?![A-Za-z])|[{} ]")
-
-
-def unit_of(text: str) -> Unit | None:
-    """Unit that this text names: "cm", "\\text{ cm}^2", "^{\\circ}", "m/s"; None for any other text."""
-    if len(text) > 4 * MAX_UNIT:
-        return None
-    name = TYPE.sub("", text)
-    return UNITS.get(name) or (UNITS.get(name.lower()) if len(name) > 3 else None)
-
-
-def typeset_unit(text: str) -> tuple[str, Unit | None]:
-    """Split a unit set as text, "\\text{cm}" or "\\mathrm{cm}^2", off the end of an expression.
-
-    A bare letter stays: 3m may be three times m.
-    """
-    start = max(text.rfind("\\text"), text.rfind("\\mathrm"))
-    unit = unit_of(text[start:]) if start > 0 else None
-    return (text[:start].rstrip(), unit) if unit else (text, None)
-
+from .latex import TEXTS
+from .latex import WHOLE_TEXT as WHOLE_TEXT
+from .latex import tidy as tidy
+from .units import CURRENCY, GENERIC, Unit, counted, unit_of
+from .units import UNITS as UNITS
 
 # --- numbers --------------------------------------------------------------------------------------
 
@@ -228,13 +27,46 @@ MAX_EXPONENT = 64
 YEARS = range(1000, 2101)
 """Whole numbers that no relative tolerance is applied to, unless it is for all."""
 _WHOLE = r"(?:\d{1,3}(?:,\d{3})+|\d+)"
+_SPACED = r"\d{1,3}(?: \d{3})+(?![\d,])"
 _DECIMAL = rf"(?:{_WHOLE}(?:\.\d*)?|\.\d+)"
-_POWER = r"(?:[eE]([+-]?\d+)|\s?(?:x|\*|\\times|\\cdot)\s?10\s?(?:\^|\*\*)\s?\{?\s?([+-]?\d+)\s?\}?)"
-DECIMAL = re.compile(rf"({_DECIMAL}){_POWER}?", re.ASCII)
+_POWER = r"(?:[eE]([+-]?\d+)|\s?(?:x|X|\*|\\times|\\cdot)\s?10\s?(?:\^|\*\*)\s?\{?\s?([+-]?\d+)\s?\}?)"
+DECIMAL = re.compile(rf"({_SPACED}(?:\.\d*)?|{_DECIMAL}){_POWER}?", re.ASCII)
 FRACTION = re.compile(rf"(?:(\d+)\s)?({_WHOLE})\s?/\s?({_WHOLE})", re.ASCII)
 LATEX_FRACTION = re.compile(
     rf"(\d+)?\s?\\frac\s?\{{\s?(-?{_DECIMAL})\s?\}}\s?\{{\s?(-?{_DECIMAL})\s?\}}", re.ASCII
 )
+REPEATING = re.compile(
+    r"(\d*)\.(\d*)(?:\\(?:overline|bar|dot)\s?\{?\s?(\d+)\s?\}?|\((\d+)\)|(?:\.\.\.|\s?\\ldots))", re.ASCII
+)
+TAIL = re.compile(r"(\d{1,8}?)\1+\Z")
+"""Digits that repeat at the end, the shortest period that does."""
+_UNITS_OF_TEN = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
+    " seventeen eighteen nineteen"
+)
+SMALL = {word: value for value, word in enumerate(_UNITS_OF_TEN.split())}
+_TENS = "- - twenty thirty forty fifty sixty seventy eighty ninety"
+TENS = {word: 10 * at for at, word in enumerate(_TENS.split()) if word != "-"}
+SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
+PARTS = {
+    "half": 2,
+    "halve": 2,
+    "third": 3,
+    "quarter": 4,
+    "fourth": 4,
+    "fifth": 5,
+    "sixth": 6,
+    "seventh": 7,
+    "eighth": 8,
+    "ninth": 9,
+    "tenth": 10,
+}
+SCALED = re.compile(rf"(.+?)\s?({'|'.join(SCALES)})", re.IGNORECASE | re.DOTALL)
+CHINESE_SCALES = {"\u4e07": 10**4, "\u4ebf": 10**8}
+MAX_WORDS = 12
+CACHED = 8192
+"""Texts whose quantities are kept: an answer is read at several places, and a truth by every answer."""
+LETTER = re.compile(r"[A-Za-z\u4e00-\u9fff]")
 
 Relax = Literal["decimals", "integers", "all"]
 
@@ -247,12 +79,14 @@ class Number(NamedTuple):
         whole: written as an integer.
         unit: its unit; None without one.
         percent: written with a percent sign.
+        rounded: written with a decimal point, so that digits may have been cut off.
     """
 
     value: Fraction
     whole: bool
     unit: Unit | None = None
     percent: bool = False
+    rounded: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,8 +95,9 @@ class Likeness:
 
     Args:
         tolerance: how far the answer may be from the truth, relative to the truth; 0.05 is ChartQA's.
-        relax: which truths it applies to. "decimals": those not written as integers. "integers": those too,
-            except years. "all": everything, as in ChartQA's own metric, where 1950 is 2010.
+        relax: which truths it applies to. "decimals": those not written as integers, and of fractions only
+            where the answer is a decimal, as 1 is not 1048575/1048576. "integers": those too, except years.
+            "all": everything, as in ChartQA's own metric, where 1950 is 2010.
         percent: "value": 50% is 0.5. "either": 50% is also 50, for truths that leave out the sign.
         units: "optional": a unit that one side leaves out is taken to be the other's. "required": the answer
             has a unit if the truth has one. A unit of another kind is always wrong, and units of one kind are
@@ -286,23 +121,32 @@ class Likeness:
             if truth.unit.kind != answer.unit.kind:
                 return False
             scale = answer.unit.size / truth.unit.size
-            answer = answer._replace(value=answer.value * scale, whole=answer.whole and scale == 1)
-        if self._near(truth, answer.value):
+            rounded = answer.rounded or truth.unit.size.denominator != 1 or answer.unit.size.denominator != 1
+            answer = answer._replace(
+                value=answer.value * scale,
+                whole=answer.whole and scale == 1,
+                rounded=answer.rounded or (scale != 1 and rounded),
+            )
+        if self._near(truth, answer):
             return True
         if self.percent == "either" and truth.percent != answer.percent:
-            return self._near(truth, answer.value * (100 if answer.percent else Fraction(1, 100)))
+            factor = 100 if answer.percent else Fraction(1, 100)
+            return self._near(truth, answer._replace(value=answer.value * factor))
         return False
 
-    def _near(self, truth: Number, value: Fraction) -> bool:
-        off = abs(value - truth.value)
+    def _near(self, truth: Number, answer: Number) -> bool:
+        off = abs(answer.value - truth.value)
         if not off or not self._relaxed(truth):
             return not off
+        cut = answer.rounded and answer.value.denominator != 1
+        if self.relax == "decimals" and not (truth.rounded or cut):
+            return False  # two exact values
         return off <= abs(truth.value) * Fraction(str(self.tolerance)) * (1 + Fraction(1, 10**5))
 
     def _relaxed(self, truth: Number) -> bool:
         if self.relax == "all" or not truth.whole:
             return True
-        year = truth.unit is None and truth.value in YEARS
+        year = truth.unit is None and truth.value.denominator == 1 and int(truth.value) in YEARS
         return self.relax == "integers" and not year
 
 
@@ -323,11 +167,60 @@ def read_number(text: Any, *, letters: bool = False) -> Number | None:
         return _given(text)
     if not isinstance(text, str) or len(text) > MAX_CHARS:
         return None
-    text = tidy(text)
+    return _read_tidy(tidy(text), letters)
+
+
+def read_quantity(text: Any, *, letters: bool = False) -> Number | None:
+    """Read a number as `read_number` does, or one in words ("twelve", "one half", "negative 3", "1.5
+    million") or of things that are counted ("12 apples", "12 square units"); None for anything else.
+
+    Args:
+        text, letters: as in `read_number`.
+    """
+    if not isinstance(text, str) or len(text) > MAX_CHARS:
+        return read_number(text, letters=letters)
+    return _quantity(text, letters)
+
+
+@lru_cache(CACHED)
+def _quantity(text: str, letters: bool) -> Number | None:
+    given = tidy(text)
+    if number := _read_tidy(given, letters):
+        return number
+    if not LETTER.search(given):
+        return None
+    text = re.sub(TEXTS, r" \1 ", given).strip()
+    text = " ".join(text.split())
+    if number := _read_tidy(text, letters) or _in_words(text):
+        return number
+    sign, rest = _sign(text)
+    end, number = _magnitude(rest)
+    words = rest[end:].strip()
+    if number is None:
+        return _words_and_things(text)
+    if sign == "-":
+        number = number._replace(value=-number.value)
+    if GENERIC.fullmatch(words):
+        return number
+    scale = next((scale for scale in (*SCALES, *CHINESE_SCALES) if words.lower().startswith(scale)), None)
+    if scale:
+        number = _times(number, {**SCALES, **CHINESE_SCALES}[scale])
+        words = words[len(scale) :].removeprefix("s ").strip()
+        if not words:
+            return number
+    spaced = rest[end : end + 1] == " " or not words.isascii()
+    if len(words) == 1 and words.isascii() and not (letters or "\\" in given):
+        return None  # 3m may be three times m
+    unit = unit_of(words) or (counted(words) if spaced else None)
+    return number._replace(unit=unit) if unit else None
+
+
+def _read_tidy(text: str, letters: bool) -> Number | None:
     sign, text = _sign(text)
-    currency = unit_of(text[0]) if text[:1] and text[0] in CURRENCIES else None
-    if currency:
-        inner, text = _sign(text[1:].strip())
+    found = CURRENCY.match(text)
+    currency = unit_of(found[0]) if found else None
+    if found and currency:
+        inner, text = _sign(text[found.end() :].strip())
         if sign and inner:
             return None
         sign = sign or inner
@@ -338,6 +231,58 @@ def read_number(text: Any, *, letters: bool = False) -> Number | None:
     return _suffixed(number._replace(value=value, unit=currency), text[end:], letters)
 
 
+def _in_words(text: str) -> Number | None:
+    """Read "twelve", "minus three", "one half", "two thirds", "twenty-one", "two million", "3 million"."""
+    words = text.lower().replace("-", " ").split()
+    if not words or len(words) > MAX_WORDS:
+        return None
+    if words[0] in ("negative", "minus"):
+        rest = text[len(words[0]) :].strip()
+        number = _read_tidy(rest, False) or _in_words(rest)
+        return number._replace(value=-number.value) if number and number.value > 0 else None
+    part = PARTS.get(words[-1]) or PARTS.get(words[-1].removesuffix("s"))
+    if part:
+        above = Fraction(1) if words[:-1] in ([], ["a"]) else _cardinal(words[:-1])
+        return Number(above / part, False) if above is not None else None
+    value = _cardinal(words)
+    return Number(value, True) if value is not None else None
+
+
+def _cardinal(words: list[str]) -> Fraction | None:
+    """Value of a whole number in words; None for other words, and for words in an order that is none."""
+    if len(words) > 1 and words[0] == "a" and (words[1] == "hundred" or words[1] in SCALES):
+        words = ["one", *words[1:]]
+    total, group, below, scale = 0, 0, 1000, 10**15
+    for at, word in enumerate(words):
+        if word in SMALL and SMALL[word] < below and not (SMALL[word] == 0 and len(words) > 1):
+            group, below = group + SMALL[word], 0
+        elif word in TENS and below > 99:
+            group, below = group + TENS[word], 10
+        elif word == "hundred" and 0 < group < 10:
+            group, below = group * 100, 100
+        elif word in SCALES and group and SCALES[word] < scale:
+            total, group, below, scale = total + group * SCALES[word], 0, 1000, SCALES[word]
+        elif not (word == "and" and below == 100 and at < len(words) - 1):
+            return None
+    return Fraction(total + group) if words else None
+
+
+def _words_and_things(text: str) -> Number | None:
+    """Read "twelve apples"."""
+    words = text.split()
+    for end in range(min(len(words) - 1, MAX_WORDS), 0, -1):
+        number = _in_words(" ".join(words[:end]))
+        rest = " ".join(words[end:])
+        if number and (GENERIC.fullmatch(rest) or (unit := unit_of(rest) or counted(rest))):
+            return number if GENERIC.fullmatch(rest) else number._replace(unit=unit)
+    return None
+
+
+def _times(number: Number, scale: int) -> Number:
+    value = number.value * scale
+    return number._replace(value=value, whole=value.denominator == 1)
+
+
 def _given(value: int | float | Decimal | Fraction) -> Number | None:
     try:
         fraction = Fraction(str(value)) if isinstance(value, float) else Fraction(value)
@@ -345,7 +290,8 @@ def _given(value: int | float | Decimal | Fraction) -> Number | None:
         return None
     if abs(fraction) > 10**MAX_EXPONENT:
         return None
-    return Number(fraction, isinstance(value, int) or fraction.denominator == 1)
+    whole = isinstance(value, int) or fraction.denominator == 1
+    return Number(fraction, whole, rounded=isinstance(value, float | Decimal) and not whole)
 
 
 def _sign(text: str) -> tuple[str, str]:
@@ -355,11 +301,13 @@ def _sign(text: str) -> tuple[str, str]:
 def _magnitude(text: str) -> tuple[int, Number | None]:
     """Position after the number that the text begins with, and the number."""
     none = (0, None)
+    if found := REPEATING.match(text):
+        return found.end(), _repeating(found)
     if found := LATEX_FRACTION.match(text) or FRACTION.match(text):
         mixed, top, bottom = (_decimal(part) if part else Fraction(0) for part in found.groups())
         if mixed is None or top is None or not bottom:
             return none
-        return found.end(), Number(mixed + top / bottom, False)
+        return found.end(), Number(mixed + top / bottom, False, rounded="." in found[0])
     found = DECIMAL.match(text)
     if found is None:
         return none
@@ -368,11 +316,27 @@ def _magnitude(text: str) -> tuple[int, Number | None]:
     if value is None or (power and (len(power) > 4 or abs(int(power)) > MAX_EXPONENT)):
         return none
     whole = not power and "." not in found[1]
-    return found.end(), Number(value * Fraction(10) ** int(power or 0), whole)
+    value *= Fraction(10) ** int(power or 0)
+    return found.end(), Number(value, whole, rounded="." in found[1])
+
+
+def _repeating(found: re.Match[str]) -> Number | None:
+    """Value of a repeating decimal: 0.1\\overline{6}, 0.1(6), or 0.1666..., whose period is shown twice."""
+    start, digits, period = found[1] or "0", found[2], found[3] or found[4]
+    if period is None:
+        shown = TAIL.search(digits)
+        if shown is None:
+            return None
+        period, digits = shown[1], digits[: shown.start()]
+    if len(start) + len(digits) + len(period) > MAX_DIGITS:
+        return None
+    value = Fraction(int(start + digits), 10 ** len(digits))
+    value += Fraction(int(period), 10 ** len(digits) * (10 ** len(period) - 1))
+    return Number(value, False)
 
 
 def _decimal(digits: str) -> Fraction | None:
-    digits = digits.replace(",", "").rstrip(".")
+    digits = digits.replace(",", "").replace(" ", "").rstrip(".")
     return Fraction(digits) if len(digits) <= MAX_DIGITS else None
 
 
@@ -383,7 +347,7 @@ def _suffixed(number: Number, rest: str, letters: bool) -> Number | None:
     if rest.strip().lower() in ("%", "percent"):
         return number._replace(value=number.value / 100, percent=True, whole=False)
     unit = unit_of(rest)
-    bare_letter = len(rest) == 1 and rest.isalpha()
+    bare_letter = len(rest) == 1 and rest.isascii() and rest.isalpha()
     if unit is None or number.unit is not None or (bare_letter and not letters):
         return None
     return number._replace(unit=unit)

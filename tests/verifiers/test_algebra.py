@@ -74,6 +74,17 @@ def test_a_hang_is_a_timeout_and_never_a_mark(engine):
     assert score(engine, "x+1", "1+x").value == 1
 
 
+def test_abandoned_algebra_frees_its_worker(engine):
+    """Twenty hard answers whose callers gave up are not waited for: a right one after them is paid."""
+    shared(1).read("1", 60).result(120)
+    reward = load("math", deadline=30.0, workers=1)
+    hard = [Sample(prompt="?", response=f"<answer>{HANGS}+{n}</answer>", target="5") for n in range(20)]
+    begun = time.monotonic()
+    assert {found.status for found in engine.score(hard, reward, timeout=0.5)["math"]} == {"timeout"}
+    assert score(engine, "x+1", "1+x").value == 1
+    assert time.monotonic() - begun < 20
+
+
 def test_a_target_that_hangs_is_a_fault_of_the_data_found_once(engine, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     hanging = Algebra(1)

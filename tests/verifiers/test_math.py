@@ -46,6 +46,11 @@ def judge(target, answer, **options):
         ("x^2", "x\u00b2"),
         (r"\pi", "\u03c0"),
         (r"x \leq 3", r"x\le3"),
+        ("3, 4", r"x=3 \text{ or } x=4"),
+        ("50%", r"\sqrt{0.25}"),
+        (r"\frac{1}{3}", r"3^{-1}"),
+        ("5", r"\text{five}"),
+        ("100!", "100 \\cdot 99!"),
     ],
 )
 def test_most_right_answers_are_settled_without_algebra(target, answer):
@@ -95,11 +100,11 @@ def test_wrong_answers_are_worth_nothing(target, answer):
         "either 5, 6 or 7",
         r"9^{9^{9^9}}",
         "10^10^10",
-        "100!",
+        "5000!",
         "((3)!)!",
         "(" * 5000,
         "9" * 5000,
-        r"\text{five}",
+        r"\text{high five}",
         r"\begin{verbatim}5",
     ],
 )
@@ -110,11 +115,10 @@ def test_what_is_no_single_answer_is_unreadable(answer):
 @pytest.mark.parametrize(
     ("target", "answer", "gold", "text"),
     [
-        ("3, 4", r"x=3 \text{ or } x=4", "3, 4", "3,4"),
         ("y=2x+1", "2x-y=-1", "y=2x+1", "2x-y=-1"),
         ("y=2x+1", "2x + 1.0", "2x+1", "2x + 1.0"),
-        ("50%", r"\sqrt{0.25}", "0.5", r"\sqrt{0.25}"),
-        (r"\frac{1}{3}", r"3^{-1}", r"\frac{1}{3}", "3^{-1}"),
+        ("50%", r"\sqrt{0.3}", "0.5", r"\sqrt{0.3}"),
+        (r"\frac{1}{3}", r"3^{-x}", r"\frac{1}{3}", "3^{-x}"),
         (r"\sqrt{12}\text{ cm}", r"2\sqrt{3}", r"\sqrt{12}", r"2\sqrt{3}"),
     ],
 )
@@ -137,7 +141,7 @@ def test_capitals_are_kept_apart_from_small_letters(target, answer):
 
 @pytest.mark.parametrize(
     "target",
-    ["", "  ", r"\boxed{}", None, True, [5], r"\frac{1", "100!", r"10^{10^{10}}", "x+(" * 200],
+    ["", "  ", r"\boxed{}", None, True, [5], r"\frac{1", "5000!", r"10^{10^{10}}", "x+(" * 200],
 )
 def test_a_target_that_makes_no_sense_is_a_fault_of_the_data(target):
     with pytest.raises(Unscorable) as refusal:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmreward.verifiers.math import too_large
+from mmreward.verifiers.sizes import too_large
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from ...errors import Unscorable
 from ...registry import reward
 from ...types import Sample, Score
-from ...verifiers.algebra import Effort, Exceeded, decide, use_math_verify
+from ...verifiers.algebra import Effort, Exceeded, decide, use_math_verify, why_unreadable
 from ...verifiers.math import STAGES, answer_of, settle, truth_of
 from ...verifiers.numbers import WHOLE_TEXT, Likeness, Number, Relax, read_number, tidy
 from ...verifiers.reading import stated_in, without_lead
@@ -348,10 +348,13 @@ def math(
     """1 when the answer equals the target as text, as a number or by algebra (math-verify), else 0.
 
     The target is a number or text in plain notation or LaTeX; the answer is the content of the last \\boxed{}
-    inside `<answer>`, or all that is there. Case counts, words are compared as text, sets have no order, and
-    an interval's ends must be right. Prose, several numbers, an equation between numbers and what is too
-    large to be computed (a tower of powers, 100!) are worth 0 with `parts["parsed"]` 0; a target like that is
-    an error of the data, with status "error". Needs mmreward[math].
+    inside `<answer>`, or all that is there. Case counts, words are compared as text, sets have no order, a
+    vector or matrix is compared entry by entry, and an interval's ends must be right. A unit, a name
+    ("AB ="), things that are counted ("12 apples") and number words may stand with the value; 5m is 5 times m
+    unless the answer names a unit. Values that are exact on both sides are compared exactly. Prose, several
+    numbers, an equation between numbers and what is too large to be computed (a tower of powers) are worth 0
+    with `parts["parsed"]` 0; a target like that is an error of the data, with status "error", which
+    `mmreward check` finds beforehand. Needs mmreward[math].
 
     Args:
         deadline: seconds that the algebra of one answer may take.
@@ -393,4 +396,8 @@ def math(
 
         return verified(check, STAGES)
 
+    async def target_problem(sample: Sample) -> str:
+        return await why_unreadable(sample.target, effort)
+
+    score.target_problem = target_problem  # type: ignore[attr-defined]  # for `mmreward check`
     return score
