@@ -12,12 +12,12 @@ from markupsafe import Markup
 from PIL import Image
 
 from mmreward.media import Media
+from mmreward.monitor.intervals import Interval, Measured
 from mmreward.tune.journal import read_grid
 
 from .charts import monitor_curves, reward_curves, round_times, training_curves
 from .html import TEXT_CHARS, count, render, text
 from .pictures import MAX_SIDE, embedded
-from .stats import Interval, Measured
 from .training_run import Evaluated, TrainingRun, change, column
 
 MOST_REASONS = 6

@@ -240,14 +240,19 @@ class Trainer:
         summary = evaluated.summary()
         values = {name: column.tolist() for name, column in evaluated.grades.values.items()}
         line = {"round": done, "rewards": summary, "values": values, **verdict}
+        if evaluated.shared is not None:
+            line["prompts"] = evaluated.shared
         self._journal.write("evaluations", line)
         if self._config.trackers:
             self._accelerator.log({f"evaluation/{k}": v["mean"] for k, v in summary.items()}, step=done)
         self._show(done, evaluated)
         if self._watch.improved or not self._best:
             self._best = self._candidate()
-        means = "  ".join(f"{name} {v['mean']:.4f} +- {1.96 * v['sem']:.4f}" for name, v in summary.items())
-        self._report(f"evaluation after {done} rounds: {means}  [{verdict['verdict']}]")
+        means = "  ".join(
+            f"{name} {one.mean:.4f} +- {one.margin:.4f} (n = {one.units})"
+            for name, one in evaluated.measured().items()
+        )
+        self._report(f"evaluation after {done} rounds, 95 % over prompts: {means}  [{verdict['verdict']}]")
 
     def _show(self, done: int, evaluated: Evaluated) -> None:
         shown = self._config.evaluation.shown

@@ -187,6 +187,30 @@ def test_what_could_not_be_measured_is_a_gap_and_a_dash(tmp_path: Path) -> None:
     assert "never measured" in never.words and not never.having("path", "best")
 
 
+def test_a_prompt_that_is_evaluated_twice_counts_once(tmp_path: Path) -> None:
+    first, last = line_of(0, 0.4), line_of(2, 0.45)
+    first["values"]["blueness"] = [0.2, 0.4, 0.4, 0.6] * 2
+    last["values"]["blueness"] = [0.25, 0.44, 0.46, 0.65] * 2
+    for line in (first, last):
+        line["prompts"] = [0, 1, 2, 3] * 2
+        line["values"]["redness"] = line["values"]["redness"] * 2
+    assert "+0.050 0.037 to 0.063" in read(write_report(written(tmp_path, [first, last]))).words
+
+
+def test_a_run_says_which_evaluated_prompts_are_the_same(engine: Engine, tmp_path: Path) -> None:
+    said: list[str] = []
+    twice = [*PROMPTS, *PROMPTS]
+    config = described(tmp_path / "run")
+    given = {"rewards": {"redness": train_toy.redness()}, "held_out": {"blueness": blueness()}}
+    Trainer(
+        config, ToyGenerator(), engine, **given, prompts=PROMPTS, evaluated=twice, report=said.append
+    ).run()
+    line = lines(tmp_path / "run" / "evaluations.jsonl")[0]
+    assert line["prompts"] == [*range(len(PROMPTS))] * 2
+    told = next(one for one in said if one.startswith("evaluation"))
+    assert "95 % over prompts" in told and f"(n = {len(PROMPTS)})" in told
+
+
 def test_a_change_is_that_of_each_prompt(tmp_path: Path) -> None:
     """Prompts that differ by 0.4 and all rise by about 0.05: the rise is certain. One that failed is left
     out."""
@@ -194,7 +218,7 @@ def test_a_change_is_that_of_each_prompt(tmp_path: Path) -> None:
     first["values"]["blueness"] = [0.2, 0.4, 0.4, 0.6, 0.1]
     last["values"]["blueness"] = [0.25, 0.44, 0.46, 0.65, None]
     words = read(write_report(written(tmp_path, [first, last]))).words
-    assert "+0.050 0.042 to 0.058" in words
+    assert "+0.050 0.037 to 0.063" in words
 
 
 def test_failures_are_counted_by_status(tmp_path: Path) -> None:
