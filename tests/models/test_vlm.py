@@ -232,6 +232,20 @@ def test_a_picture_two_hundred_times_wider_than_high_fails_alone(engine, vlm_fol
     assert isinstance(bad, ValueError) and "aspect ratio" in str(bad) and 0 <= good.mass <= 1
 
 
+@pytest.mark.parametrize("size", [(1000, 6), (6, 1000), (199, 1), (640, 5), (64, 64), (300, 40), (2000, 1500)])
+def test_thin_pictures_with_few_pixels_are_sized_as_transformers_does(engine, vlm_folder, size):
+    from PIL import Image
+    from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
+
+    vlm = models.vlm(vlm_folder, min_pixels=256, max_pixels=1024)
+    vision, media = vlm.network.vision, Media(Image.new("RGB", size, "red"))
+    got = vision.size(media, vlm.view)
+    assert min(got) >= vision.factor
+    if min(size) >= vision.factor / 2:
+        assert got == smart_resize(*size[::-1], factor=vision.factor, min_pixels=256, max_pixels=1024)
+    assert 0 <= engine.run(vlm.read(media, SHORT, ("yes", "no"))).mass <= 1
+
+
 def test_max_pixels_is_part_of_the_fingerprint_and_of_the_cost(vlm_folder, pictures):
     wide = models.vlm(vlm_folder, max_pixels=128 * 128)
     usual = models.vlm(vlm_folder)
