@@ -44,6 +44,7 @@ from .journal import Journal, Timeline, seconds
 from .learner import Copy, Learner, TrainedWeights, write_weights
 from .offline import Offline
 from .online import Method, Metrics, Online
+from .plan import check_trackers
 from .policy_gradient import D3po, PolicyGradient
 
 Report = Callable[[str], None]
@@ -100,6 +101,7 @@ class Trainer:
         report: Report = print,
         accelerator: Accelerator | None = None,
     ) -> None:
+        check_trackers(config.trackers)
         config = config.model_copy(update={"weights": weights_of(rewards, config.weights)})
         Recipe(weights=config.weights, shaping=config.shaping or ()).check(rewards)
         self._config, self._folder = config, Path(config.out)
@@ -323,6 +325,7 @@ def tune(config: TuneConfig, load: Loader, report: Callable[[str], None] = print
     Raises:
         ValueError: parts of the config that do not go together, or do not exist.
     """
+    check_trackers(config.trackers)
     rewards = resolve(config.rewards)
     held_out = resolve(config.held_out) if config.held_out else {}
     twice = rewards.keys() & held_out.keys()

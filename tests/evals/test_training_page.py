@@ -253,6 +253,28 @@ def test_the_verdict_in_words(tmp_path: Path, levels: Any, alarm: Any, headline:
     assert [f"why {i}" in page.words for i in range(len(levels))] == [level != "ok" for level in levels]
 
 
+@pytest.mark.parametrize(
+    ("change", "weights", "headline", "told", "level"),
+    [
+        (-0.1, {}, "The optimised reward fell", "fell by 0.1 (95 % over 4 prompts", "warn"),
+        (-0.1, {"redness": -1.0}, "No sign that the reward is gamed", "Watched for a fall", "ok"),
+        (0.1, {"redness": -1.0}, "The optimised reward fell", "opposite of what it is for", "warn"),
+        (0.1, {}, "No sign that the reward is gamed", "Watched for a fall", "ok"),
+        (0.0, {}, "No sign that the reward is gamed", "4 prompts cannot tell from chance", "ok"),
+    ],
+)
+def test_a_run_whose_reward_fell_is_not_praised(
+    tmp_path: Path, change: float, weights: Any, headline: str, told: str, level: str
+) -> None:
+    first, last = line_of(0, 0.5), line_of(2, 0.5)
+    first["values"]["redness"] = [0.5, 0.6, 0.7, 0.8]
+    last["values"]["redness"] = [0.5 + change, 0.61 + change, 0.69 + change, 0.8 + change]
+    page = read(write_report(written(tmp_path, [first, last], weights=weights)))
+    assert headline in page.words and told in page.words
+    assert ("section", f"verdict {level}") in [(tag, attrs.get("class")) for tag, attrs in page.tags]
+    assert ("cannot tell from chance" in page.words) == (change == 0)
+
+
 def test_without_a_held_out_reward_the_page_says_what_it_cannot_see(tmp_path: Path) -> None:
     evaluations = [line_of(0, 0.5), line_of(2, 0.5)]
     assert "No reward was held out" in read(write_report(written(tmp_path, evaluations, held_out={}))).words

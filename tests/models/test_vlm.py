@@ -232,7 +232,9 @@ def test_a_picture_two_hundred_times_wider_than_high_fails_alone(engine, vlm_fol
     assert isinstance(bad, ValueError) and "aspect ratio" in str(bad) and 0 <= good.mass <= 1
 
 
-@pytest.mark.parametrize("size", [(1000, 6), (6, 1000), (199, 1), (640, 5), (64, 64), (300, 40), (2000, 1500)])
+@pytest.mark.parametrize(
+    "size", [(1000, 6), (6, 1000), (199, 1), (640, 5), (64, 64), (300, 40), (2000, 1500)]
+)
 def test_thin_pictures_with_few_pixels_are_sized_as_transformers_does(engine, vlm_folder, size):
     from PIL import Image
     from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
