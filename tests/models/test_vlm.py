@@ -6,7 +6,9 @@ earlier request, packed rows that see each other.
 """
 
 import asyncio
+import json
 import math
+import shutil
 
 import pytest
 import torch
@@ -198,6 +200,41 @@ def test_logprob_after_a_given_beginning_is_the_rest_of_the_whole(engine, vlm_fo
 def test_an_empty_continuation_is_refused(engine, vlm_folder, pictures):
     with pytest.raises(Unscorable, match="continuation"):
         engine.run(models.vlm(vlm_folder).logprob(Media(pictures[0]), SHORT, ""))
+
+
+@pytest.mark.parametrize("penalty", [3.0, 0.7])
+def test_the_repetition_penalty_of_a_checkpoint_is_that_of_generate(
+    engine, vlm_folder, naive, pictures, tmp_path, penalty
+):
+    folder = with_generation(vlm_folder, tmp_path, repetition_penalty=penalty)
+    model, processor, inputs = naive
+    vlm, wanted = models.vlm(folder), []
+    questions = [SHORT, "How many circles are there?", "Is it red, or blue, or red?"]
+    for question in questions:
+        asked = inputs([pictures[0]], question)
+        model.model.rope_deltas = None
+        ids = model.generate(**asked, max_new_tokens=24, do_sample=False, repetition_penalty=penalty)
+        written = ids[0, asked["input_ids"].shape[1] :]
+        wanted.append(processor.tokenizer.decode(written, skip_special_tokens=False))
+    media = Media(pictures[0])
+    got = gather(engine, *(vlm.write(media, question, max_tokens=24) for question in questions))
+    plain = gather(engine, *(models.vlm(vlm_folder).write(media, q, max_tokens=24) for q in questions))
+    end = processor.tokenizer.eos_token
+    assert [one.text for one in got] == [text.removesuffix(end) for text in wanted]
+    assert [one.text for one in got] != [one.text for one in plain]
+
+
+def test_other_shapes_of_answers_are_refused_in_one_line(engine, vlm_folder, tmp_path, pictures):
+    folder = with_generation(vlm_folder, tmp_path, no_repeat_ngram_size=3)
+    with pytest.raises(ValueError, match="sets no_repeat_ngram_size, which is not followed"):
+        engine.run(models.vlm(folder).write(Media(pictures[0]), SHORT, max_tokens=4))
+
+
+def with_generation(folder, tmp_path, **settings):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    file = copy / "generation_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | settings))
+    return str(copy)
 
 
 @pytest.mark.parametrize(
