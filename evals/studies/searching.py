@@ -65,7 +65,7 @@ class SearchTask(NamedTuple):
     @property
     def budget(self) -> int:
         """Forwards per prompt."""
-        return BUDGET * 2 * self.generator.steps
+        return BUDGET * 2 * int(self.generator.steps)
 
     def sampler(self, kernel: str) -> GeneratorSampler:
         return generator_sampler(self.generator, self.generator.encode(self.prompts), kernel=kernel)
