@@ -44,10 +44,14 @@ def plan(config: TuneConfig, footprint: Footprints) -> str:
     """The plan in words: memory per role, samples and updates of a round, calls per reward.
 
     Raises:
-        ValueError: parts of the config that do not go together, or a model or tracker that is not there.
+        ValueError: parts of the config that do not go together, or a model that is not there.
     """
-    check_trackers(config.trackers)
-    return "\n".join([*_memory(config, footprint), *_round(config), *_calls(config)])
+    lines = [*_memory(config, footprint), *_round(config), *_calls(config)]
+    try:
+        check_trackers(config.trackers)
+    except ValueError as error:  # no obstacle to a plan, and one to the run
+        lines.append(f"the run will be refused here: {error}")
+    return "\n".join(lines)
 
 
 def _memory(config: TuneConfig, footprint: Footprints) -> list[str]:

@@ -2,8 +2,9 @@
 
 import pytest
 
-from mmreward.tune import plan
-from mmreward.tune.plan import check_trackers
+from mmreward.generators.loading import footprint
+from mmreward.tune.config import load_tune_config
+from mmreward.tune.plan import check_trackers, plan
 from mmreward.tune.trainer import tune
 
 
@@ -39,18 +40,25 @@ def test_trackers_that_are_there_are_taken(installed):
         check_trackers(asked)
 
 
-def test_neither_a_training_nor_its_plan_begins_without_them(installed, tmp_path, monkeypatch):
-    from mmreward.tune.config import load_tune_config
-
+def test_no_training_begins_without_them(installed, tmp_path):
     installed()
-    config = load_tune_config("tune/mini-grpo").model_copy(
-        update={"trackers": ("wandb",), "out": str(tmp_path / "run")}
-    )
+    changes = {"trackers": ("wandb",), "out": str(tmp_path / "run")}
+    config = load_tune_config("tune/mini-grpo").model_copy(update=changes)
 
     def load(**_):
         raise AssertionError("a generator was loaded")
 
-    for begin in (lambda: tune(config, load), lambda: plan.plan(config, load)):
-        with pytest.raises(ValueError, match="wandb is not installed"):
-            begin()
+    with pytest.raises(ValueError, match="wandb is not installed"):
+        tune(config, load)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_plan_says_that_the_run_would_be_refused(installed):
+    installed()
+    config = load_tune_config("tune/mini-grpo").model_copy(update={"trackers": ("wandb",)})
+    last = plan(config, footprint).splitlines()[-1]
+    assert last.startswith(
+        "the run will be refused here: trackers: wandb is not installed: pip install wandb"
+    )
+    installed("wandb")
+    assert "refused" not in plan(config, footprint)
