@@ -301,8 +301,8 @@ def recipe_of(processor: Any) -> Recipe:
             recipe = Recipe(size=cropped, fit="shortest", edge=size["shortest_edge"], **common)
         else:
             raise ValueError(
-                f"size {size} of {name} with crop {cropped} gives pictures of many sizes: set a crop_size, or a "
-                "height and width"
+                f"size {size} of {name} with crop {cropped} gives many sizes: set a crop_size, or a height and "
+                "width"
             )
     return _proven(recipe, processor)
 
