@@ -301,7 +301,7 @@ def recipe_of(processor: Any) -> Recipe:
             recipe = Recipe(size=cropped, fit="shortest", edge=size["shortest_edge"], **common)
         else:
             raise ValueError(
-                f"size {size} of {name} with crop {cropped} gives many sizes: set a crop_size, or a height and "
+                f"size {size} of {name} with crop {cropped} gives many sizes: set a crop_size, or height and "
                 "width"
             )
     return _proven(recipe, processor)
