@@ -28,13 +28,13 @@ from mmreward.generators.loading import load
 from mmreward.generators.mini_flow import MiniFlow
 from mmreward.loading import resolve
 from mmreward.mini import oracle, tasks, world
+from mmreward.monitor.intervals import Array, Interval, Measured, agreement, mean_of
 from mmreward.sampling import media as media_of
 from mmreward.sampling import sample
 from mmreward.tune.config import TuneConfig, load_tune_config
 from mmreward.tune.trainer import tune
 
 from .report.report import write_report
-from .report.stats import Array, Interval, Measured, agreement, mean_interval
 from .report.training_run import TrainingRun, change, load_training_run
 
 # --- first act: draw and grade ------------------------------------------------------------------------------
@@ -152,24 +152,26 @@ def write_samples(
 
 
 def summary_table(results: Sequence[Result]) -> Table:
-    """Coverage, spread and rank correlation with the oracle, for every reward; 95 % bootstrap intervals."""
+    """Coverage, mean and rank correlation with the oracle, for every reward; 95 % intervals over prompts."""
     ids = list(dict.fromkeys(result.id for result in results))
+    prompts = [name.partition("-")[0] for name in ids]
     columns: dict[str, Array] = {}
     for result in results:
         column = columns.setdefault(result.reward, np.full(len(ids), np.nan))
         column[ids.index(result.id)] = np.nan if result.value is None else result.value
     table = Table("reward", "scored", "mean", "95 % interval", "Spearman with the oracle")
-    table.title = f"{len(ids)} pictures"
+    table.title = f"{len(ids)} pictures of {len(set(prompts))} prompts"
     for name, values in columns.items():
         ok = values[np.isfinite(values)]
         mean = f"{ok.mean():.3f}" if len(ok) else "-"
-        agrees = "-" if name == "oracle" else _agreement(values, columns["oracle"])
-        table.add_row(name, f"{len(ok)}/{len(ids)}", mean, _interval(mean_interval(ok)), agrees)
+        agrees = "-" if name == "oracle" else _agreement(values, columns["oracle"], prompts)
+        between = _interval(mean_of(values, prompts).interval)
+        table.add_row(name, f"{len(ok)}/{len(ids)}", mean, between, agrees)
     return table
 
 
-def _agreement(values: Array, reference: Array) -> str:
-    found = agreement(values, reference)
+def _agreement(values: Array, reference: Array, prompts: Sequence[str]) -> str:
+    found = agreement(values, reference, prompts)
     rho = "undefined" if found.rho is None else f"{found.rho:.2f} {_interval(found.interval)}"
     return f"{rho}, n = {found.n}"
 

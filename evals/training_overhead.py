@@ -310,7 +310,7 @@ def trl(config: Path, steps: int) -> bool:
     found = measured(recipe, steps)
     print(line(found, recipe.trainer["per_device_train_batch_size"]))
     shares = ([getattr(step.share, kind) for step in found] for kind in Times._fields)
-    return max(map(statistics.median, shares)) <= TRL_BAR
+    return bool(max(map(statistics.median, shares)) <= TRL_BAR)
 
 
 def main() -> None:

@@ -183,7 +183,7 @@ def footprint(name: str, dtype: str = "float32") -> Mapping[str, Footprint]:
 
 def _folder(name: str) -> Path:
     if name == "mini-flow":
-        return flow.FOLDER
+        return Path(flow.FOLDER)
     if Path(name).is_dir():
         return Path(name)
     try:

@@ -88,6 +88,7 @@ def score(
     retry_failed: Annotated[bool, typer.Option(help="Compute failed scores again.")] = False,
 ) -> None:
     """Score a data set; run it again to go on where it stopped. Exits with 3 when too many scores failed."""
+    _present(data, "no data at {}")
     from .config import Config, EngineConfig, load_config
     from .data.routing import NAME as ROUTED
     from .data.routing import Router
@@ -204,6 +205,7 @@ def pairs(
     ] = None,
 ) -> None:
     """Build preference pairs from scored samples, for DPO; `datasets` and `mmreward tune` read them."""
+    _present(data, "no data at {}")
     from .data.pairs import Rules, pair_file
 
     rules = Rules(choose=choose, margin=margin, per_prompt=per_prompt)
@@ -212,11 +214,14 @@ def pairs(
 
 @app.command()
 def tune(
-    config: Annotated[Path, typer.Argument(help="A YAML file; see configs/.")],
+    config: Annotated[Path, typer.Argument(help="A YAML file, or a recipe such as tune/mini-grpo.")],
     dry_run: Annotated[bool, typer.Option(help="Print the plan and stop.")] = False,
     out: Annotated[str | None, typer.Option(help="Another folder for the run than the config's.")] = None,
 ) -> None:
     """Train a generator on rewards; run it again to go on where it stopped."""
+    from .config import config_at
+
+    config = config_at(config)
     from .tune.config import load_tune_config
     from .tune.plan import plan
     from .tune.trainer import tune as train
@@ -253,6 +258,7 @@ def fit(
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto: CUDA if any.")] = "auto",
 ) -> None:
     """Fit the file that a d2_align or pisces reward reads, and say what it does to held-out prompts."""
+    _present(data, "no data at {}")
     from .engine.engine import Engine
     from .tune.fit import fit_file
 
@@ -262,9 +268,12 @@ def fit(
 
 @app.command()
 def search(
-    config: Annotated[Path, typer.Argument(help="A YAML file; see configs/search/*.yaml.")],
+    config: Annotated[Path, typer.Argument(help="A YAML file, or a recipe such as search/mini-bon.")],
 ) -> None:
     """Find better pictures without training: best-of-n, noise optimisation, ... Writes a folder."""
+    from .config import config_at
+
+    config = config_at(config)
     from mmreward.generators.loading import load
 
     from .search.run import search_file
@@ -274,9 +283,12 @@ def search(
 
 @app.command()
 def refine(
-    config: Annotated[Path, typer.Argument(help="A YAML file; see configs/search/refine-*.yaml.")],
+    config: Annotated[Path, typer.Argument(help="A YAML file, or a recipe such as search/mini-refine.")],
 ) -> None:
     """Draw, let a critic say what is wrong, revise the prompt and draw again. Writes a folder."""
+    from .config import config_at
+
+    config = config_at(config)
     from mmreward.generators.loading import load
 
     from .search.run import refine_file
@@ -308,6 +320,8 @@ def report(
     limit: Annotated[int, typer.Option(help="Samples or prompts shown with their pictures.")] = 64,
 ) -> None:
     """Write one self-contained HTML page about a run: of scores, a search, a training, or metrics."""
+    if not run.with_name(run.name + ".parts").exists():  # an unfinished run has a message of its own
+        _present(run, "no results at {}; run `mmreward score` first")
     from mmreward.evals.report.report import write_report
 
     typer.echo(write_report(run, out, data, limit))
@@ -363,6 +377,12 @@ class _Bar:
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
+
+
+def _present(path: Path, message: str) -> None:
+    """Refuse a path with nothing there before anything heavy is imported."""
+    if not path.exists():
+        raise ValueError(message.format(path))
 
 
 def _parse_reward(text: str) -> tuple[str, dict[str, Any]]:

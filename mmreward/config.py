@@ -6,6 +6,8 @@ nothing: rewards are loaded by `loading`, an engine is made by `Engine.from_conf
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -155,13 +157,13 @@ def load_config(path: str | Path) -> Config:
 
 
 def load_yaml(path: str | Path, model: type[M]) -> M:
-    """Read a YAML file that describes a `model`.
+    """Read a YAML file that describes a `model`, or a recipe of the package by its name.
 
     Raises:
         ValueError: no such file, not YAML (see `strict_yaml`), a key given twice, an unknown key, or a value
             of the wrong type; the message names the key.
     """
-    path = Path(path)
+    path = config_at(path)
     raw = read_yaml(path)
     if not isinstance(raw, Mapping):
         raise ValueError(f"{path} holds {type(raw).__name__}, not a mapping with the key 'rewards'")
@@ -169,6 +171,29 @@ def load_yaml(path: str | Path, model: type[M]) -> M:
         return model.model_validate(raw)
     except ValidationError as error:
         raise ValueError(f"{path}: " + "; ".join(problems(error, model))) from None
+
+
+def config_at(path: str | Path) -> Path:
+    """The file at a path, else the package's recipe of that name: "tune/mini-grpo" and
+    "configs/tune/mini-grpo.yaml" are found wherever the command is run.
+
+    Raises:
+        ValueError: neither; the message offers the nearest recipes.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; name one YAML file in it")
+    if path.exists():
+        return path
+    shipped = Path(str(files("mmreward.configs")))
+    recipes = {one.relative_to(shipped).with_suffix("").as_posix(): one for one in shipped.glob("*/*.yaml")}
+    name = path.with_suffix("") if path.suffix in (".yaml", ".yml") else path
+    wanted = name.as_posix().removeprefix("configs/")
+    if wanted not in recipes:
+        near = get_close_matches(wanted, recipes, n=1)
+        hint = f"did you mean the recipe {near[0]!r}?" if near else "recipes are named as tune/mini-grpo is"
+        raise ValueError(f"no config at {path}: {hint}")
+    return recipes[wanted]
 
 
 def problems(error: ValidationError, model: type[BaseModel] = Config) -> Iterator[str]:

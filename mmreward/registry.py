@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import inspect
 import json
+import logging
 import pkgutil
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cache, cached_property
-from importlib.metadata import entry_points, version
+from importlib.metadata import EntryPoint, entry_points, version
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .errors import TOLERANCE, nearest
@@ -127,6 +128,8 @@ class Entry:
 
 
 _entries: dict[str, Entry] = {}
+_logged: set[str] = set()
+"""Lines about broken entry points that have been logged."""
 
 
 def reward(
@@ -216,14 +219,15 @@ def find(name: str) -> Entry:
     """Look up a reward: among our own first, then behind an entry point of that name.
 
     Raises:
-        ValueError: no such reward; the message offers the nearest names.
+        ValueError: no such reward; the message offers the nearest names. Or one behind an entry point that
+            cannot be loaded; the message says why.
     """
     if name not in _entries:
         _import_own()
     if name not in _entries:
         for point in entry_points(group="mmreward.rewards"):
-            if point.name == name:
-                point.load()
+            if point.name == name and (trouble := _trouble(point)):
+                raise ValueError(trouble)
     if name not in _entries:
         _discover()
     if name not in _entries:
@@ -232,22 +236,33 @@ def find(name: str) -> Entry:
 
 
 def list_rewards(glob: str = "*") -> list[RewardInfo]:
-    """Facts of every reward whose name matches the glob, sorted by name; imports no network."""
+    """Facts of every reward whose name matches the glob, sorted by name; imports no network.
+
+    An entry point that cannot be loaded is logged in one line (on stderr, unless logging is set up), and is
+    not listed.
+    """
     _discover()
     return [_entries[name].info for name in sorted(_entries) if fnmatchcase(name, glob)]
 
 
 def _discover() -> None:
-    """Import every file of `mmreward/rewards/` and every entry point; an entry point that breaks is named."""
+    """Import every file of `mmreward/rewards/` and every entry point; one that breaks is logged, once."""
     _import_own()
     for point in entry_points(group="mmreward.rewards"):
-        if point.name not in _entries:
-            try:
-                point.load()
-            except ImportError as error:
-                raise ImportError(
-                    f"the reward {point.name!r} ({point.value}) cannot be imported: {error}"
-                ) from error
+        if point.name not in _entries and (trouble := _trouble(point)) and trouble not in _logged:
+            _logged.add(trouble)
+            logging.getLogger(__name__).warning(trouble)
+
+
+def _trouble(point: EntryPoint) -> str:
+    """Load an entry point; the reason in one line where that fails, which other people's code may do in any
+    way."""
+    try:
+        point.load()
+    except (Exception, SystemExit) as error:
+        words = " ".join(f"{type(error).__name__}: {error}".split())
+        return f"the reward {point.name!r} ({point.value}) cannot be loaded: {words}"
+    return ""
 
 
 @cache

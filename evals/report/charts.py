@@ -7,11 +7,11 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from mmreward.errors import FINE
+from mmreward.monitor.intervals import Interval
 from mmreward.tune.journal import seconds
 
 from .curves import Axis, Curve, figure, tick_label, ticks
 from .html import count, number, status_words, text
-from .stats import Interval
 from .training_run import TrainingRun, column
 
 AFTER = "rounds trained"
@@ -95,7 +95,7 @@ def reward_curves(run: TrainingRun) -> Chart:
         )
     by = "the sum of the held-out rewards" if run.held_out else "the optimised reward"
     lead = (
-        "Means over the held-out prompts, each drawn from its fixed seed; bands are 95 % intervals. "
+        "Means over the held-out prompts, each from its fixed seed; bands are 95 % intervals over prompts. "
         f"The dashed line marks the best evaluation by {by}."
     )
     return _chart("evaluations", "Rewards by evaluation", lead, figures)

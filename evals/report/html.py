@@ -18,7 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.ext import Extension
 from markupsafe import Markup
 
-from .stats import Array, Interval
+from mmreward.monitor.intervals import Array, Interval
 
 NAME_CHARS = 120
 LINE_CHARS = 300

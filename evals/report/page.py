@@ -7,20 +7,20 @@ per reward, the parts of each score, and what was written.
 import inspect
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
 
 from mmreward.errors import FINE
+from mmreward.monitor.intervals import agreement, mean_of
 from mmreward.rewards.judged.critique import critique
 from mmreward.types import Sample, Score
 
-from .html import NAME_CHARS, histogram, interval, number, render, status_words, text
+from .html import NAME_CHARS, count, histogram, interval, number, render, status_words, text
 from .pictures import Spaces, pictures, thumbnail
 from .scored import NOT_SCORED, Column, ScoredRun
-from .stats import DRAWS, agreement, mean_interval, num_draws
 
 SHORT_NOTE = 100
 MAX_PARTS = 24
@@ -32,7 +32,7 @@ def page(run: ScoredRun, reference: Column | None, extremes: tuple[list[str], li
     """One HTML document. `run.rows` must hold what the first `limit` samples and the extremes show."""
     shown = min(limit, len(run.ids))
     absent = sum(column.failures["na"] for column in run.columns)
-    draws = num_draws(len(run.ids))
+    prompts = run.prompts
     others = [column for column in run.columns if column is not reference]
     command = run.about.get("command")
     rows = zip(("Best", "Worst"), extremes, strict=True)
@@ -44,10 +44,11 @@ def page(run: ScoredRun, reference: Column | None, extremes: tuple[list[str], li
         scores=len(run.ids) * len(run.columns),
         failed=sum(column.failures.total() for column in run.columns) - absent,
         absent=absent,
-        resamples=f"{draws:,}{' or more' if draws < DRAWS else ''}",
-        summaries=[_summary(column) for column in run.columns],
+        units=len(set(prompts)) if prompts else len(run.ids),
+        by_prompt=bool(prompts),
+        summaries=[_summary(column, prompts) for column in run.columns],
         reference=reference,
-        agreements=[(c, agreement(c.values, reference.values)) for c in others] if reference else [],
+        agreements=[(c, agreement(c.values, reference.values, prompts)) for c in others] if reference else [],
         extremes=[(called, [_small_card(run, name) for name in ids]) for called, ids in rows if ids],
         cards=[_card(run, index) for index in range(shown)],
         hidden=len(run.ids) - shown,
@@ -61,17 +62,19 @@ def page(run: ScoredRun, reference: Column | None, extremes: tuple[list[str], li
     )
 
 
-def _summary(column: Column) -> dict[str, Any]:
+def _summary(column: Column, prompts: Sequence[Hashable] | None) -> dict[str, Any]:
     """A row of the table of rewards."""
+    measured = mean_of(column.values, prompts)
+    none = f"n = {count(measured.units, 'prompt') if prompts else len(column.ok)}: none"
     ok, n = column.ok, len(column.values)
     spread = (ok.mean(), ok.min(), np.median(ok), ok.max()) if len(ok) else (math.nan,) * 4
-    lost = ", ".join(f"{count:,} {status_words(status)}" for status, count in column.failures.most_common())
+    lost = ", ".join(f"{times:,} {status_words(status)}" for status, times in column.failures.most_common())
     return {
         "column": column,
         "ok": len(ok),
         "n": n,
         "percent": f"{int(1000 * len(ok) / n) / 10:g} %" if n else "0 %",  # rounded down: 100 % means all
-        "interval": interval(mean_interval(ok)) if len(ok) >= 2 else f"n = {len(ok)}: none",
+        "interval": none if measured.interval is None else interval(measured.interval),
         **dict(zip(("mean", "low", "median", "high"), map(float, spread), strict=True)),
         "histogram": histogram(ok, column.bounds),
         "lost": lost or "0",

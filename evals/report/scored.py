@@ -5,8 +5,8 @@ The model of the page of scores. Knows nothing of HTML.
 
 import math
 from collections import Counter
-from collections.abc import Container, Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Hashable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,8 @@ from mmreward.data import results
 from mmreward.data.rows import Row, read_rows
 from mmreward.data.run import TOTAL
 from mmreward.errors import nearest
-from mmreward.types import Score
+from mmreward.media import Media
+from mmreward.types import Sample, Score
 
 from .stats import Array, totals, unit_ranks
 
@@ -85,6 +86,14 @@ class ScoredRun:
     rows: Mapping[str, Row]
     trouble: str
     """The reason why there is no data set to show; empty when there is one."""
+    units: Mapping[str, Hashable] = field(default_factory=dict)
+    """What each sample of the data set is a draw of: its group, else its prompt and the media it is about."""
+
+    @cached_property
+    def prompts(self) -> list[Hashable] | None:
+        """The unit of every sample, where some share one; None where all differ or the data are not there."""
+        named: list[Hashable] = [self.units.get(name, (name,)) for name in self.ids]
+        return named if len(set(named)) < len(named) else None
 
     @cached_property
     def totals(self) -> Array:
@@ -158,12 +167,18 @@ def with_data(run: ScoredRun, data: Path | None, wanted: Container[str]) -> Scor
     if source is None:
         return run
     try:
-        rows = {row.id: row for row in read_rows(source) if row.id in wanted}
+        rows, units = {}, {}
+        for row in read_rows(source):
+            units[row.id] = _unit(row.sample)
+            if row.id in wanted:
+                rows[row.id] = row
     except ValueError as error:
         if data is not None:
             raise
-        return _replaced(run, {}, str(error))
-    return _replaced(run, rows, "" if rows else f"{source} has none of the ids in these results")
+        return replace(run, trouble=str(error))
+    return replace(
+        run, rows=rows, units=units, trouble="" if rows else f"{source} has none of the ids in these results"
+    )
 
 
 def reference_column(run: ScoredRun, name: str | None) -> Column | None:
@@ -180,8 +195,25 @@ def reference_column(run: ScoredRun, name: str | None) -> Column | None:
     return known[name]
 
 
-def _replaced(run: ScoredRun, rows: Mapping[str, Row], trouble: str) -> ScoredRun:
-    return ScoredRun(run.path, run.about, run.created, run.ids, run.columns, rows, trouble)
+def _unit(sample: Sample | None) -> Hashable:
+    """Samples of one group, else of one prompt and the same given media: draws that are not independent.
+
+    The picture is given where there is a response to it, and the answer where there is none.
+    """
+    if sample is None:
+        return object()
+    if sample.group:
+        return sample.group
+    if not sample.prompt:
+        return object()
+    given = sample.inputs if not sample.response else (*sample.inputs, sample.image, sample.video)
+    return sample.prompt, *(_place(media) for media in given)
+
+
+def _place(media: Media | None) -> Hashable:
+    if media is None or isinstance(media.source, Path):
+        return media and str(media.source)
+    return media.key
 
 
 def _column(

@@ -12,12 +12,12 @@ from markupsafe import Markup
 from PIL import Image
 
 from mmreward.media import Media
+from mmreward.monitor.intervals import Interval, Measured, paired_change
 from mmreward.tune.journal import read_grid
 
 from .charts import monitor_curves, reward_curves, round_times, training_curves
 from .html import TEXT_CHARS, count, render, text
 from .pictures import MAX_SIDE, embedded
-from .stats import Interval, Measured
 from .training_run import Evaluated, TrainingRun, change, column
 
 MOST_REASONS = 6
@@ -131,7 +131,37 @@ def verdict(run: TrainingRun) -> RunVerdict:
     if len(run.evaluations) == 1:
         words = "There is one evaluation so far, and nothing to compare it with."
         return RunVerdict("unknown", "Nothing to judge yet", (words,))
+    moved = _optimised_change(run)
+    between = moved.interval
+    if between is not None and between.high < 0:
+        words = (
+            f"Over the whole run it fell by {-moved.mean:.3g} (95 % over {moved.units:,} prompts: "
+            f"{-between.high:.3g} to {-between.low:.3g}): the training did the opposite of what it is for. "
+            "Try a smaller learning rate, and look whether rounds failed."
+        )
+        return RunVerdict("warn", "The optimised reward fell", (words, _watched(run)))
+    if _by_chance(between):
+        words = (
+            f"No rise either: the optimised reward moved by {moved.signed(3)}, which "
+            f"{count(moved.units, 'prompt')} cannot tell from chance."
+        )
+        return RunVerdict("ok", "No sign that the reward is gamed", (words, _watched(run)))
     return RunVerdict("ok", "No sign that the reward is gamed", (_watched(run),))
+
+
+def _optimised_change(run: TrainingRun) -> Measured:
+    """Change of the weighted sum of the optimised rewards from the first evaluation to the last."""
+    weights = {name: float((run.config.get("weights") or {}).get(name, 1.0)) for name in run.optimised}
+    first, last = run.evaluations[0], run.evaluations[-1]
+    before, after = (
+        [
+            math.fsum(weight * value for weight, value in zip(weights.values(), row, strict=True))
+            for row in zip(*(run.measured(one, name).values for name in weights), strict=True)
+        ]
+        for one in (first, last)
+    )
+    prompts = next((run.measured(first, name).prompts for name in weights), ())
+    return paired_change(before, after, prompts=prompts or None)
 
 
 def ending(run: TrainingRun) -> str:

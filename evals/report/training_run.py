@@ -12,9 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from mmreward.monitor.intervals import Measured, mean_of, paired_change
 from mmreward.tune.journal import lines
-
-from .stats import Measured, paired_change
 
 NEEDED = ("config.json", "rounds.jsonl", "evaluations.jsonl")
 Line = Mapping[str, Any]
@@ -84,7 +83,7 @@ def change(first: Measured, last: Measured) -> Measured:
 
     The prompts and their noise are the same, so the error is that of the differences.
     """
-    return paired_change(first.values, last.values)
+    return paired_change(first.values, last.values, prompts=first.prompts or None)
 
 
 def column(rounds: Sequence[Line], key: str, absent: float = math.nan) -> list[float]:
@@ -130,13 +129,9 @@ def load_training_run(folder: Path) -> TrainingRun:
 
 
 def _evaluated(line: Line) -> Evaluated:
+    prompts = line.get("prompts")  # the number of each value's prompt, where several share one
     rewards = {
-        name: Measured(
-            _number(one["mean"]),
-            _number(one["sem"]),
-            int(one["n"]),
-            tuple(map(_number, line["values"][name])),
-        )
+        name: mean_of(map(_number, line["values"][name]), prompts)._replace(mean=_number(one["mean"]))
         for name, one in line["rewards"].items()
     }
     return Evaluated(

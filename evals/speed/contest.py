@@ -181,7 +181,7 @@ def count(run: Work) -> int:
     """FLOPs of the matrix products and attentions in it; a multiplication and an addition are two."""
     # torch before 2.15 knows no formula for attention on the CPU, and would count none of it.
     attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    formula = {attention: lambda query, key, value, *_, **__: sdpa_flop_count(query, key, value)}
+    formula = {attention: lambda query, key, value, *_, **__: sdpa_flop_count(query, key, value)}  # type: ignore[no-untyped-call]
     with FlopCounterMode(display=False, custom_mapping=formula) as counter:
         run()
     return int(counter.get_total_flops())

@@ -24,9 +24,9 @@ from mmreward.judges.exam import FIGURES, Exam, examine
 from mmreward.judges.miniature import sample_comparisons
 from mmreward.judges.rationales import RationaleSampling
 from mmreward.judges.training import RejectionStage, Role, Stage, TrainingRun, load_judge
+from mmreward.monitor.intervals import paired_change
 from mmreward.rewards.judged.asking import Asking
 
-from ..report.stats import paired_change
 from .vlm_exam import weaken
 
 EXAM_SEED = 70_001
@@ -145,7 +145,8 @@ def table(name: str, sittings: list[Sitting]) -> str:
     """Markdown: figures by exam, and what was gained from the first to the last."""
     first, last = sittings[0].exam, sittings[-1].exam
     heads = [f"after {one.after}, {one.minutes:.1f} min" for one in sittings[1:]]
-    lines = [f"| {name} | before | {' | '.join(heads)} | points (95 %) |"]
+    number = len(getattr(first, next(iter(FIGURES))))
+    lines = [f"| {name} | before | {' | '.join(heads)} | points (95 %, {number} pairs) |"]
     lines.append("|---" * (len(heads) + 3) + "|")
     for figure, called in FIGURES.items():
         values = [f"{getattr(one.exam, figure).mean():.3f}" for one in sittings]

@@ -22,6 +22,7 @@ from mmreward.compose import Recipe
 from mmreward.generators.mini_flow import MiniFlow
 from mmreward.mini import flow, oracle, tasks
 from mmreward.mini.world import Caption
+from mmreward.monitor.intervals import share_interval
 from mmreward.sampling import media
 from mmreward.search.best_of_n import best_of_n, expected_max, kl_bound
 from mmreward.search.fk import fk_steering
@@ -35,8 +36,6 @@ from mmreward.search.reno_terms import Reno, Term
 from mmreward.search.sampler import GeneratorSampler, generator_sampler
 from mmreward.search.tree import tree_search
 from mmreward.search.writers import Critic, emphasise
-
-from ..report.stats import share_interval
 
 PROMPTS = 32
 BUDGET = 8
@@ -66,7 +65,7 @@ class SearchTask(NamedTuple):
     @property
     def budget(self) -> int:
         """Forwards per prompt."""
-        return BUDGET * 2 * self.generator.steps
+        return BUDGET * 2 * int(self.generator.steps)
 
     def sampler(self, kernel: str) -> GeneratorSampler:
         return generator_sampler(self.generator, self.generator.encode(self.prompts), kernel=kernel)

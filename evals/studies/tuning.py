@@ -23,12 +23,11 @@ from numpy.typing import NDArray
 from mmreward.generator import Generator
 from mmreward.generators.loading import load
 from mmreward.mini import flow, oracle
+from mmreward.monitor.intervals import Measured, paired_change
 from mmreward.sampling import media, sample
 from mmreward.tune.config import TuneConfig, load_tune_config
 from mmreward.tune.journal import lines
 from mmreward.tune.learner import TrainedWeights, read_weights
-
-from ..report.stats import Measured, paired_change
 
 RECIPES = ("grpo", "guard", "nft", "awm", "dpo", "d3po", "draft", "refl")
 SEVERAL_SEEDS = ("grpo", "nft", "dpo")

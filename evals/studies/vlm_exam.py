@@ -103,7 +103,7 @@ def answers(
     return [written[i] for i in range(len(exercises))]
 
 
-def _inputs(processor: ProcessorMixin, exercises: Sequence[Exercise]) -> Mapping[str, torch.Tensor]:
+def _inputs(processor: ProcessorMixin, exercises: Sequence[Exercise]) -> Any:
     texts = [
         processor.apply_chat_template(conversation(one), add_generation_prompt=True, tokenize=False)
         for one in exercises

@@ -28,8 +28,8 @@ from mmreward.assets import ASSETS
 from mmreward.config import Amount, Positive, RouteConfig, Strict, load_yaml
 from mmreward.data.routing import Router
 from mmreward.monitor.by_source import append_metrics
+from mmreward.monitor.intervals import paired_change
 
-from ..report.stats import paired_change
 from .vlm_exam import (
     USUAL,
     Examiner,

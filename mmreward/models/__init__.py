@@ -59,6 +59,12 @@ def clip(weights: str, *, dtype: str = "float32", resize: str = "tensor") -> "En
     Handles of the same content and dtype share one network, whatever the weights are called and however the
     pictures are resized.
 
+    Preprocessing is the checkpoint's own. A transformers processor is followed in `do_resize`, `size`,
+    `do_center_crop`, `crop_size`, `do_rescale`, `rescale_factor`, `do_normalize`, mean, std and kernel; one
+    that does anything else is refused when the weights are read. The crop begins where the checkpoint's own
+    package begins it: transformers rounds an odd margin down, open_clip to even. With "pil" and "uint8" the
+    embeddings are those of transformers' backends "pil" and "torchvision" to 2e-6.
+
     Args:
         weights: a hub id or folder in transformers format, or one that holds an `open_clip_config.json`, or
             "open_clip:ARCHITECTURE/TAG" (such as "open_clip:ViT-B-32/laion2b_s34b_b79k").
@@ -156,6 +162,11 @@ def vlm(
         min_pixels: pictures with fewer pixels are enlarged; None takes the checkpoint's own limit.
         max_pixels: pictures with more are reduced. The first lever on cost: tokens grow with it.
         max_frames: frames a clip is thinned to (two a second are taken); None takes the family's own limit.
+            Their number is even, as the model cards' qwen-vl-utils makes it; transformers' own Qwen3-VL
+            sampling also takes odd numbers, and then reads one frame more.
+
+    Answers are written with the checkpoint's `repetition_penalty` (1.05 for Qwen2.5-VL), locally and by a
+    server; temperature and length are the caller's.
     """
     if is_served(weights):
         from .served.client import ServedVLM

@@ -189,6 +189,11 @@ def weights_key(source: str) -> str:
     return content_of(source if snapshot is None else str(snapshot))
 
 
+def folder_of(source: str) -> Path | None:
+    """The folder of weights on this machine: the folder itself, or a hub id's in the local cache."""
+    return Path(source) if Path(source).is_dir() else _snapshot(source)
+
+
 def _snapshot(source: str) -> Path | None:
     """The folder of a hub id in the local cache."""
     if source.count("/") > 1 or ":" in source:

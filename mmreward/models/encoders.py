@@ -6,6 +6,7 @@ shares the network with others, and has its own way to resize pictures.
 Knows nothing of samples or of what a similarity is used for.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,13 +15,14 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from ..engine.batching import Cost
 from ..engine.engine import current
 from ..media import Media
 from .base import TorchNetwork, content_of, fingerprint_of, locate, pooled
 from .pictures import decoded, in_turn, resized
-from .pixels import BACKENDS, Group, Recipe, grouped, to_input
+from .pixels import BACKENDS, Group, Recipe, grouped, normalise, resize, to_input
 
 Vector = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -94,11 +96,8 @@ class DualEncoder(TorchNetwork):
 
     def _built(self) -> Towers:
         if self._towers is None:
-            path = Path(self.source)
-            is_open_clip = self.source.startswith("open_clip:") or (path / "open_clip_config.json").is_file()
-            self._towers = (open_clip_towers if is_open_clip else transformers_towers)(
-                self.source, self.dtype
-            )
+            towers = open_clip_towers if _is_open_clip(self.source) else transformers_towers
+            self._towers = towers(self.source, self.dtype)
         return self._towers
 
     def build(self) -> torch.nn.Module:
@@ -119,17 +118,19 @@ class DualEncoder(TorchNetwork):
             tokenize = self.towers.tokenize
             with self.processing:
                 return tokenize(items)
-        pixels = in_turn([look.media for look in items], lambda index: self._pixels(items[index]))
-        return grouped(pixels, pinned=self._runs_on.type == "cuda")
+        # Resized by a worker for the CPU, and whole for a GPU, which resizes faster. Before the first load
+        # the device is not known, and the pictures of the first batches are resized here.
+        on_gpu = self._runs_on.type != "cpu"
+        ready = [look.resize != "tensor" or not on_gpu for look in items]
 
-    def _pixels(self, look: Look) -> torch.Tensor:
-        """Input of `forward`: resized by a worker for the CPU, and whole for a GPU, which resizes faster.
+        def pixels(index: int) -> torch.Tensor:
+            look = items[index]
+            return (
+                resized(look.media, self.towers.recipe, look.resize) if ready[index] else decoded(look.media)
+            )
 
-        Before the first load the device is not known, and the pictures of the first batches are resized here.
-        """
-        if look.resize == "tensor" and self._runs_on.type != "cpu":
-            return decoded(look.media)
-        return resized(look.media, self.towers.recipe, look.resize)
+        made = in_turn([look.media for look in items], pixels)
+        return grouped(made, pinned=self._runs_on.type == "cuda", ready=ready)
 
     @torch.inference_mode()
     def forward(self, op: str, batch: Any) -> list[Any]:
@@ -168,9 +169,10 @@ class Encoder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of all that changes the embeddings: weights, dtype and resize."""
-        content = content_of(locate(self.name))
-        return fingerprint_of("DualEncoder", content, self.network.dtype, {"resize": self.resize})
+        """Hash of all that changes the embeddings: weights, dtype, resize and the rule of the crop."""
+        source = locate(self.name)
+        options = {"resize": self.resize} | ({} if _is_open_clip(str(source)) else {"crop": "floor"})
+        return fingerprint_of("DualEncoder", content_of(source), self.network.dtype, options)
 
     async def image(self, media: Media) -> Vector:
         """The unit embedding of a picture, (D,) float32."""
@@ -203,6 +205,10 @@ class Encoder:
     def scale(self) -> float:
         """exp(logit_scale), the factor the model was trained to put before the cosine."""
         return self.network.towers.scale()
+
+
+def _is_open_clip(source: str) -> bool:
+    return source.startswith("open_clip:") or (Path(source) / "open_clip_config.json").is_file()
 
 
 def transformers_towers(source: str, dtype: torch.dtype) -> Towers:
@@ -252,6 +258,7 @@ def open_clip_towers(source: str, dtype: torch.dtype) -> Towers:
 
     height, width = cfg["size"] if isinstance(cfg["size"], tuple | list) else (cfg["size"], cfg["size"])
     common: Any = {"mean": tuple(cfg["mean"]), "std": tuple(cfg["std"]), "fit": cfg["resize_mode"]}
+    common |= {"fill": cfg["fill_color"] if cfg["resize_mode"] == "longest" else 0}
     recipe = Recipe(size=(int(height), int(width)), kernel=cfg["interpolation"], **common)
     return Towers(
         model,
@@ -264,18 +271,74 @@ def open_clip_towers(source: str, dtype: torch.dtype) -> Towers:
 
 
 def recipe_of(processor: Any) -> Recipe:
-    """Resize, crop and normalisation of a transformers image processor.
+    """Resize, crop and normalisation of a transformers image processor, as its configuration has them.
+
+    `do_resize`, `do_center_crop`, a size other than the crop, `do_rescale`, `rescale_factor` and
+    `do_normalize` are all followed. The recipe is then held against the processor itself on one picture.
 
     Raises:
-        ValueError: a combination this recipe cannot express.
+        ValueError: preprocessing that a recipe cannot express, or pictures that would come out in several
+            sizes.
     """
-    size, crop = dict(processor.size), dict(getattr(processor, "crop_size", None) or {})
-    kernel = {0: "nearest", 2: "bilinear", 3: "bicubic"}.get(int(processor.resample))
-    if kernel is None:
-        raise ValueError(f"resample {processor.resample} of {type(processor).__name__} is not supported")
-    common: Any = {"mean": tuple(processor.image_mean), "std": tuple(processor.image_std), "kernel": kernel}
-    if "height" in size:
-        return Recipe(size=(size["height"], size["width"]), fit="squash", **common)
-    if not getattr(processor, "do_center_crop", False) or crop.get("height") != size["shortest_edge"]:
-        raise ValueError(f"{type(processor).__name__} with size {size} and crop {crop} is not supported")
-    return Recipe(size=(crop["height"], crop["width"]), fit="shortest", **common)
+    name = type(processor).__name__
+    size = {key: side for key, side in dict(getattr(processor, "size", None) or {}).items() if side}
+    crop = dict(getattr(processor, "crop_size", None) or {})
+    common: Any = _normalisation(processor) | {"crop": "floor"}
+    cropped = (crop["height"], crop["width"]) if getattr(processor, "do_center_crop", False) else None
+    if not getattr(processor, "do_resize", False):
+        if cropped is None:
+            raise ValueError(f"{name} neither resizes nor crops: do_resize and do_center_crop are both false")
+        recipe = Recipe(size=cropped, fit="none", **common)
+    else:
+        kernel = {0: "nearest", 2: "bilinear", 3: "bicubic"}.get(int(processor.resample))
+        if kernel is None:
+            raise ValueError(f"resample {processor.resample} of {name} is not supported: use 0, 2 or 3")
+        common |= {"kernel": kernel}
+        if set(size) == {"height", "width"}:
+            whole = size["height"], size["width"]
+            recipe = Recipe(size=cropped or whole, fit="squash", edge=whole if cropped else None, **common)
+        elif set(size) == {"shortest_edge"} and cropped is not None:
+            recipe = Recipe(size=cropped, fit="shortest", edge=size["shortest_edge"], **common)
+        else:
+            raise ValueError(
+                f"size {size} of {name} with crop {cropped} gives many sizes: set a crop_size, or height and "
+                "width"
+            )
+    return _proven(recipe, processor)
+
+
+def _normalisation(processor: Any) -> dict[str, Any]:
+    """Mean and std of pixels in [0, 1]; the processor's are of pixels times `rescale_factor`."""
+    factor = float(processor.rescale_factor) if getattr(processor, "do_rescale", False) else 1.0
+    unit = 1.0 if math.isclose(factor, 1 / 255) else 255 * factor
+    mean: Any = (0.0, 0.0, 0.0)
+    std: Any = (1.0, 1.0, 1.0)
+    if getattr(processor, "do_normalize", False):
+        mean, std = processor.image_mean, processor.image_std
+    mean, std = ([v] * 3 if isinstance(v, int | float) else v for v in (mean, std))
+    return {"mean": tuple(v / unit for v in mean), "std": tuple(v / unit for v in std)}
+
+
+PROVEN = 1e-3
+"""Largest difference, in parts of the widest normalised pixel, between a recipe and its processor."""
+
+
+def _proven(recipe: Recipe, processor: Any) -> Recipe:
+    """The recipe, if the processor itself makes the same of one picture of noise by either backend.
+
+    Some processors do more than their switches say (a `crop_pct`, channels turned round, an offset).
+
+    Raises:
+        ValueError: it makes something else.
+    """
+    height, width = recipe.scaled(*recipe.size)
+    shape = (height // 2 + 5, width // 2 + 40, 3)
+    picture = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    wanted = processor(images=[Image.fromarray(picture)], return_tensors="pt")["pixel_values"]
+    pixels = torch.from_numpy(picture).permute(2, 0, 1)
+    made = [normalise(resize(pixels, recipe, backend)[None], recipe) for backend in ("uint8", "pil")]
+    scale = PROVEN * max(float(one.abs().max()) for one in made)
+    if not any(one.shape == wanted.shape and (one - wanted).abs().max() <= scale for one in made):
+        name = type(processor).__name__
+        raise ValueError(f"{name} does more to a picture than resize, crop and normalise: not supported")
+    return recipe

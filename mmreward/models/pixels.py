@@ -5,12 +5,14 @@ resizes with Pillow on 8-bit values, as published preprocessing does. "uint8" do
 vectorised kernel, ten times as fast. They differ by rounding: `evals/drift.md` has the figures.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torchvision.transforms.v2 import functional as tv
 
@@ -27,75 +29,107 @@ KERNELS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """Preprocessing of a network's input: size, fit, kernel and normalisation.
+    """Preprocessing of a network's input: size, fit, crop, kernel and normalisation.
 
     Args:
         size: (height, width) of the input.
-        fit: "shortest" scales the shorter side to fit and crops the middle, "longest" scales the longer side
-            and pads with black, "squash" ignores the aspect ratio.
+        fit: "shortest" scales the shorter side and crops the middle, "longest" scales the longer side and
+            pads, "squash" ignores the aspect ratio, "none" crops or pads without resizing.
+        edge: what "shortest" scales the shorter side to, and "squash" both, before the crop; None: `size`.
+        crop: which pixel the middle begins at when the margin is odd. "round" is torchvision's and
+            open_clip's (half to even: a margin of 3 begins at 2), "floor" is transformers' (at 1).
         kernel: of the resize; always anti-aliased.
         mean, std: per channel, of pixels in [0, 1].
+        fill: 0 to 255, of pixels where the resized picture is smaller than the input.
 
     Raises:
-        ValueError: an unknown kernel or fit.
+        ValueError: an unknown kernel, fit or crop.
     """
 
     size: tuple[int, int]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    fit: Literal["shortest", "longest", "squash"] = "shortest"
+    fit: Literal["shortest", "longest", "squash", "none"] = "shortest"
     kernel: str = "bicubic"
+    edge: int | tuple[int, int] | None = None
+    crop: Literal["round", "floor"] = "round"
+    fill: int = 0
 
     def __post_init__(self) -> None:
         if self.kernel not in KERNELS:
             raise ValueError(f"kernel {self.kernel!r} is not one of {', '.join(KERNELS)}")
-        if self.fit not in ("shortest", "longest", "squash"):
-            raise ValueError(f"fit {self.fit!r} is not shortest, longest or squash")
+        if self.fit not in ("shortest", "longest", "squash", "none"):
+            raise ValueError(f"fit {self.fit!r} is not shortest, longest, squash or none")
+        if self.crop not in ("round", "floor"):
+            raise ValueError(f"crop {self.crop!r} is not round or floor")
 
     @property
     def geometry(self) -> tuple[Any, ...]:
-        """Size, fit and kernel: networks that agree on these share resized pictures."""
-        return self.size, self.fit, self.kernel
+        """All but the normalisation: networks that agree on these share resized pictures."""
+        return self.size, self.fit, self.kernel, self.edge, self.crop, self.fill
 
     def scaled(self, height: int, width: int) -> tuple[int, int]:
         """The size a picture is resized to before cropping or padding.
 
-        The free side is truncated under "shortest" and rounded under "longest": torchvision does the one,
-        open_clip the other, and published scores depend on it.
+        The free side is truncated under "shortest" and rounded under "longest", and under "shortest" for an
+        input that is not square: torchvision does the one, open_clip the other, and published scores depend
+        on it.
         """
         target_h, target_w = self.size
+        if self.fit == "none":
+            return height, width
         if self.fit == "squash":
-            return self.size
-        if self.fit == "longest":
-            ratio = max(height / target_h, width / target_w)
+            return self.edge if isinstance(self.edge, tuple) else self.size
+        if self.fit == "longest" or (self.edge is None and target_h != target_w):
+            most = max if self.fit == "longest" else min
+            ratio = most(height / target_h, width / target_w)
             return max(1, round(height / ratio)), max(1, round(width / ratio))
+        edge = self.edge if isinstance(self.edge, int) else target_h
         if height <= width:
-            return target_h, max(1, int(target_h * width / height))
-        return max(1, int(target_w * height / width)), target_w
+            return edge, max(1, int(edge * width / height))
+        return max(1, int(edge * height / width)), edge
 
-    def corner(self, height: int, width: int) -> tuple[int, int]:
-        """First row and column of the middle of a resized picture that is not smaller than the input."""
-        return round((height - self.size[0]) / 2), round((width - self.size[1]) / 2)
+    def corner(self, height: int, width: int, backend: str = "tensor") -> tuple[int, int]:
+        """First row and column of the middle of a resized picture; negative: so many are padded before it.
+
+        The odd pixel of a padding stands after the picture, but before it in transformers' Pillow backend.
+        """
+        before = math.ceil if self.crop == "floor" and backend == "pil" else math.floor
+        start = round if self.crop == "round" else math.floor
+        spare_h, spare_w = height - self.size[0], width - self.size[1]
+        top, left = (start(s / 2) if s >= 0 else -before(-s / 2) for s in (spare_h, spare_w))
+        return top, left
 
 
 class Group(NamedTuple):
-    """Pictures of one shape, type and device as one tensor, and their rows in the batch."""
+    """Pictures of one shape, type and device as one tensor, and their rows in the batch.
+
+    `ready` pictures have been resized and cropped. Their size alone does not say so: where a recipe's edge is
+    not its size, a whole picture may have the size of an input.
+    """
 
     rows: list[int]
     pixels: torch.Tensor
+    ready: bool = False
 
 
-def grouped(pictures: Sequence[torch.Tensor], *, pinned: bool = False) -> list[Group]:
+def grouped(
+    pictures: Sequence[torch.Tensor], *, pinned: bool = False, ready: Sequence[bool] = ()
+) -> list[Group]:
     """Stacks of CHW pictures that agree in shape, type and device.
 
     Args:
         pictures: of any sizes.
         pinned: put those on the CPU into page-locked memory, from where a GPU fetches them without waiting.
+        ready: for each picture, True where it has been resized and cropped; empty: none has.
     """
     alike: dict[tuple[Any, ...], list[int]] = {}
     for row, picture in enumerate(pictures):
-        alike.setdefault((picture.shape, picture.dtype, picture.device), []).append(row)
-    return [Group(rows, _stacked([pictures[row] for row in rows], pinned)) for rows in alike.values()]
+        done = bool(ready) and ready[row]
+        alike.setdefault((done, picture.shape, picture.dtype, picture.device), []).append(row)
+    return [
+        Group(rows, _stacked([pictures[row] for row in rows], pinned), key[0]) for key, rows in alike.items()
+    ]
 
 
 def to_input(
@@ -112,9 +146,9 @@ def to_input(
         float32 (N, 3, height, width), normalised, in the order of the groups' rows.
     """
     done: dict[int, torch.Tensor] = {}
-    for rows, pixels in groups:
+    for rows, pixels, ready in groups:
         there = pixels if device is None else pixels.to(device, non_blocking=True)
-        done.update(zip(rows, resize_float(there, recipe), strict=True))
+        done.update(zip(rows, _unit(there) if ready else resize_float(there, recipe), strict=True))
     return normalise(torch.stack([done[row] for row in range(len(done))]), recipe)
 
 
@@ -134,7 +168,7 @@ def resize(picture: torch.Tensor, recipe: Recipe, backend: str = "tensor") -> to
         return resize_pil(picture.permute(1, 2, 0).numpy(), recipe)
     if backend == "uint8":
         pixels = tv.resize(picture, list(recipe.scaled(*picture.shape[1:])), _kernel(recipe), antialias=True)
-        return _own_crop(pixels, recipe)
+        return _middle(pixels, recipe, backend).clone(memory_format=torch.contiguous_format)
     if backend == "tensor":
         # One channel at a time stays in the processor's cache; a whole float picture does not.
         channels = [resize_float(channel[None, None], recipe)[0] for channel in picture]
@@ -147,11 +181,11 @@ def resize_float(pixels: torch.Tensor, recipe: Recipe) -> torch.Tensor:
     are."""
     if _is_long(recipe, *pixels.shape[-2:]):
         return _middle_of(pixels, recipe)
-    pixels = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels.float()
+    pixels = _unit(pixels)
     size = recipe.scaled(*pixels.shape[-2:])
     if size != tuple(pixels.shape[-2:]):
         pixels = tv.resize(pixels, list(size), _kernel(recipe), antialias=True).clamp(0, 1)
-    return cast(torch.Tensor, tv.center_crop(pixels, list(recipe.size)))
+    return _middle(pixels, recipe)
 
 
 def resize_pil(picture: np.ndarray[Any, Any], recipe: Recipe) -> torch.Tensor:
@@ -159,7 +193,7 @@ def resize_pil(picture: np.ndarray[Any, Any], recipe: Recipe) -> torch.Tensor:
     height, width = recipe.scaled(*picture.shape[:2])
     resized = Image.fromarray(picture).resize((width, height), KERNELS[recipe.kernel][0])
     pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1)
-    return _own_crop(pixels, recipe)
+    return _middle(pixels, recipe, "pil").clone(memory_format=torch.contiguous_format)
 
 
 def _is_long(recipe: Recipe, height: int, width: int) -> bool:
@@ -179,10 +213,21 @@ def normalise(pixels: torch.Tensor, recipe: Recipe) -> torch.Tensor:
     return cast(torch.Tensor, tv.normalize(scaled, list(recipe.mean), list(recipe.std)))
 
 
-def _own_crop(pixels: torch.Tensor, recipe: Recipe) -> torch.Tensor:
-    """The middle, in memory of its own: a view would keep the whole picture."""
-    cropped = cast(torch.Tensor, tv.center_crop(pixels, list(recipe.size)))
-    return cropped.clone(memory_format=torch.contiguous_format)
+def _middle(pixels: torch.Tensor, recipe: Recipe, backend: str = "tensor") -> torch.Tensor:
+    """A view of the middle, or a padded copy: clone it where the whole picture must not be kept."""
+    height, width = pixels.shape[-2:]
+    top, left = recipe.corner(height, width, backend)
+    rows, columns = recipe.size
+    if height < rows or width < columns:
+        fill = recipe.fill if pixels.dtype == torch.uint8 else recipe.fill / 255
+        right, bottom = (max(0, side) for side in (columns - width + left, rows - height + top))
+        pixels = F.pad(pixels, (max(0, -left), right, max(0, -top), bottom), value=fill)
+    top, left = max(0, top), max(0, left)
+    return pixels[..., top : top + rows, left : left + columns]
+
+
+def _unit(pixels: torch.Tensor) -> torch.Tensor:
+    return pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels.float()
 
 
 def _kernel(recipe: Recipe) -> Any:

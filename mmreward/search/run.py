@@ -7,11 +7,10 @@ generators is handed in, as this package knows no family of them.
 
 import inspect
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -24,6 +23,7 @@ from ..engine.engine import Engine
 from ..generator import Generator
 from ..loading import resolve
 from ..media import Media
+from ..monitor.intervals import paired_change
 from ..registry import Reward
 from ..types import Sample, Score
 from .config import RefineConfig, RunConfig, SearchConfig, construct, entry, read_prompts, split
@@ -285,13 +285,8 @@ def gain_of(first: Sequence[Score], best: Sequence[Score]) -> Gain | None:
     pairs = [(a.value, b.value) for a, b in zip(first, best, strict=True) if a.ok and b.ok]
     if not pairs:
         return None
-    margin = math.nan
-    if len(pairs) > 1:
-        from scipy.stats import t
-
-        error = stdev(b - a for a, b in pairs) / math.sqrt(len(pairs))
-        margin = float(t.ppf(0.975, len(pairs) - 1)) * error
-    return Gain(fmean(a for a, _ in pairs), fmean(b for _, b in pairs), margin, len(pairs))
+    before, after = [a for a, _ in pairs], [b for _, b in pairs]
+    return Gain(fmean(before), fmean(after), paired_change(before, after).margin, len(pairs))
 
 
 def gain_table(found: Sequence[Found], columns: Mapping[str, Sequence[Score]], title: str) -> str:

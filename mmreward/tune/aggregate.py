@@ -80,7 +80,8 @@ def aggregate(
         groups: (N,) integer ids.
         mode: as above.
         gates: reward -> smallest raw value that passes; for mode "gated" only.
-        restandardise: zscore_sum and rank_sum: standardise the sums once more over all rows (GDPO).
+        restandardise: zscore_sum and rank_sum: standardise the sums once more over all rows, with the same
+            `ddof` (GDPO).
         options: as `group_advantages`. Where rewards are standardised one by one (zscore_sum, rank_sum,
             gated, separate_loss) eps is 0 unless given, since one eps cannot suit every scale.
 
@@ -106,7 +107,7 @@ def aggregate(
         _shut(total, table, gates, groups)
         return _with(group_advantages(total, groups, **options), stats)
     if restandardise:
-        total = _standard(total)
+        total = _standard(total, options.get("ddof", 0))
     kept: GroupOptions = {**options, "std_scope": "none", "baseline": "none", "trim": 0.0}
     return _with(group_advantages(total, groups, **kept), stats)
 
@@ -154,9 +155,9 @@ def _shut(total: Floats, table: Mapping[str, Floats], gates: Mapping[str, float]
             total[rows[~passed[rows]]] = total[rows].min()
 
 
-def _standard(total: Floats) -> Floats:
+def _standard(total: Floats, ddof: int) -> Floats:
     kept = total[np.isfinite(total)]
-    std = float(kept.std()) if len(kept) else 0.0
+    std = float(kept.std(ddof=ddof)) if len(kept) > ddof else 0.0
     return (total - kept.mean()) / std if std > 0 else total
 
 

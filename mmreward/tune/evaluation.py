@@ -10,14 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
 import torch
 from accelerate.utils import gather_object
-from numpy.typing import NDArray
 
 from ..engine.engine import Engine
 from ..generator import Generator
 from ..monitor.alarms import Estimate, OverOptimisation, Plateau
+from ..monitor.intervals import Measured, mean_of
 from ..monitor.pictures import HARMFUL, LARGER, measure
 from ..registry import Reward
 from ..sampling import encoded, filled, solve
@@ -41,10 +40,19 @@ class Evaluated:
     grades: Grades
     pixels: torch.Tensor
     larger: torch.Tensor | None = None
+    shared: list[int] | None = None
+    """The number of each sample's prompt where several samples share one; None where each has its own."""
+
+    def measured(self) -> dict[str, Measured]:
+        """Mean of each reward over the scores that worked, its error being that between prompts."""
+        return {name: mean_of(column, self.shared) for name, column in self.grades.values.items()}
 
     def summary(self) -> dict[str, dict[str, float]]:
         """Mean, standard error and number of each reward, over the scores that worked."""
-        return {name: _summary(column) for name, column in self.grades.values.items()}
+        return {
+            name: {"mean": one.mean, "sem": one.sem, "n": float(one.n)}
+            for name, one in self.measured().items()
+        }
 
 
 class Evaluation:
@@ -97,6 +105,7 @@ class Evaluation:
             Grades.join([share.grades for share in shares]),
             _in_order([share.rows for share in shares]),
             _in_order(larger_rows) if larger_rows else None,
+            _shared([sample.prompt for sample in self._prompts]),
         )
 
     def _draw_to_score(self, index: Sequence[int]) -> torch.Tensor:
@@ -156,14 +165,9 @@ def _in_order(parts: Sequence[Pictures]) -> torch.Tensor:
     return torch.stack([rows[number] for number in sorted(rows)])
 
 
-def _summary(column: NDArray[np.float64]) -> dict[str, float]:
-    fine = column[np.isfinite(column)]
-    number = len(fine)
-    return {
-        "mean": float(fine.mean()) if number else float("nan"),
-        "sem": float(fine.std(ddof=1) / np.sqrt(number)) if number > 1 else float("nan"),
-        "n": float(number),
-    }
+def _shared(prompts: Sequence[str]) -> list[int] | None:
+    numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(prompts))}
+    return [numbers[prompt] for prompt in prompts] if len(numbers) < len(prompts) else None
 
 
 # --- the alarm ----------------------------------------------------------------------------------------------

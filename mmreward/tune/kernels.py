@@ -293,8 +293,10 @@ def compressed(sigmas: Tensor, start: int, ratio: float = 0.4) -> Tensor:
     """The grid with its steps from index `start` on thinned to about `ratio` of their number, at least one.
 
     MixGRPO-Flash (https://arxiv.org/abs/2507.21802) does so behind the window of stochastic steps, where a
-    second-order solver makes up for it. The levels up to sigmas[start] stay; the others are read off the
-    grid at evenly spaced places, by linear interpolation, so that its shift is kept.
+    second-order solver makes up for it. As its code does, `ratio` is taken of the steps from the window's
+    last on, rounded down, and gives the number of levels, sigmas[start] among them: of 21 steps behind a
+    window, 7 are left. The levels up to sigmas[start] stay; the others are read off the grid at evenly spaced
+    places, by linear interpolation, so that its shift is kept.
 
     Raises:
         ValueError: a start that is no step of the grid, or a ratio outside (0, 1].
@@ -304,7 +306,7 @@ def compressed(sigmas: Tensor, start: int, ratio: float = 0.4) -> Tensor:
         raise ValueError(f"start {start} is not one of the {total} steps of the grid")
     if not 0 < ratio <= 1:
         raise ValueError(f"ratio must lie in (0, 1], not {ratio}")
-    steps = max(1, round(ratio * (total - start)))
+    steps = max(1, int((total - start + 1) * ratio) - 1)
     places = torch.linspace(start, total, steps + 1, dtype=torch.float64)
     below = places.long().clamp(max=total - 1)
     levels = sigmas.double().cpu()

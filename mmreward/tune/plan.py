@@ -1,12 +1,13 @@
 """Dry run of a training: memory, the samples of a round, calls per reward (`mmreward tune --dry-run`). Loads
 no weights."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from accelerate import PartialState
 
 from ..compose import weights_of
+from ..errors import nearest
 from ..loading import resolve
 from .config import ForwardProcessConfig, GradientConfig, PreferenceConfig, TuneConfig
 from .data import draw_rows, load_pairs, load_prompts, share_out
@@ -18,13 +19,39 @@ Footprints = Callable[..., Mapping[str, Any]]
 GIGA = 1e9
 
 
+def check_trackers(names: Sequence[str]) -> None:
+    """Refuse trackers that accelerate would leave out with a warning: a run would log nothing, and succeed.
+
+    Raises:
+        ValueError: a tracker that accelerate does not know, or one whose package is not installed.
+    """
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+
+    known = sorted(map(str, LOGGER_TYPE_TO_CLASS))
+    there = set(map(str, get_available_trackers()))
+    for name in names:
+        if name not in (*known, "all"):
+            raise ValueError(f"trackers: nothing is called {name!r}: {nearest(name, known)}")
+        if name != "all" and name not in there:
+            raise ValueError(
+                f"trackers: {name} is not installed: pip install {name}, or leave it out of the config"
+            )
+    if "all" in names and not there:
+        raise ValueError(f"trackers: all, and none is installed: pip install one of {', '.join(known)}")
+
+
 def plan(config: TuneConfig, footprint: Footprints) -> str:
     """The plan in words: memory per role, samples and updates of a round, calls per reward.
 
     Raises:
         ValueError: parts of the config that do not go together, or a model that is not there.
     """
-    return "\n".join([*_memory(config, footprint), *_round(config), *_calls(config)])
+    lines = [*_memory(config, footprint), *_round(config), *_calls(config)]
+    try:
+        check_trackers(config.trackers)
+    except ValueError as error:  # no obstacle to a plan, and one to the run
+        lines.append(f"the run will be refused here: {error}")
+    return "\n".join(lines)
 
 
 def _memory(config: TuneConfig, footprint: Footprints) -> list[str]:

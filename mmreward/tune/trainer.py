@@ -44,6 +44,7 @@ from .journal import Journal, Timeline, seconds
 from .learner import Copy, Learner, TrainedWeights, write_weights
 from .offline import Offline
 from .online import Method, Metrics, Online
+from .plan import check_trackers
 from .policy_gradient import D3po, PolicyGradient
 
 Report = Callable[[str], None]
@@ -100,6 +101,7 @@ class Trainer:
         report: Report = print,
         accelerator: Accelerator | None = None,
     ) -> None:
+        check_trackers(config.trackers)
         config = config.model_copy(update={"weights": weights_of(rewards, config.weights)})
         Recipe(weights=config.weights, shaping=config.shaping or ()).check(rewards)
         self._config, self._folder = config, Path(config.out)
@@ -240,14 +242,19 @@ class Trainer:
         summary = evaluated.summary()
         values = {name: column.tolist() for name, column in evaluated.grades.values.items()}
         line = {"round": done, "rewards": summary, "values": values, **verdict}
+        if evaluated.shared is not None:
+            line["prompts"] = evaluated.shared
         self._journal.write("evaluations", line)
         if self._config.trackers:
             self._accelerator.log({f"evaluation/{k}": v["mean"] for k, v in summary.items()}, step=done)
         self._show(done, evaluated)
         if self._watch.improved or not self._best:
             self._best = self._candidate()
-        means = "  ".join(f"{name} {v['mean']:.4f} +- {1.96 * v['sem']:.4f}" for name, v in summary.items())
-        self._report(f"evaluation after {done} rounds: {means}  [{verdict['verdict']}]")
+        means = "  ".join(
+            f"{name} {one.mean:.4f} +- {one.margin:.4f} (n = {one.units})"
+            for name, one in evaluated.measured().items()
+        )
+        self._report(f"evaluation after {done} rounds, 95 % over prompts: {means}  [{verdict['verdict']}]")
 
     def _show(self, done: int, evaluated: Evaluated) -> None:
         shown = self._config.evaluation.shown
@@ -318,6 +325,7 @@ def tune(config: TuneConfig, load: Loader, report: Callable[[str], None] = print
     Raises:
         ValueError: parts of the config that do not go together, or do not exist.
     """
+    check_trackers(config.trackers)
     rewards = resolve(config.rewards)
     held_out = resolve(config.held_out) if config.held_out else {}
     twice = rewards.keys() & held_out.keys()

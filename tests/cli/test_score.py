@@ -254,3 +254,32 @@ finally:
     assert all(
         name in done.stdout for name in ("clipscore", "artifact", "checklist", "critique", "listener", "iou")
     )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["score", "nowhere", "--out", "x.parquet", "--reward", "clipscore"],
+        ["pairs", "nowhere", "x.parquet", "--out", "x"],
+        ["report", "nowhere"],
+        ["fit", "pisces", "nowhere", "--weights", "mini-clip", "--out", "x.safetensors"],
+        ["tune", "nowhere.yaml"],
+        ["search", "nowhere.yaml"],
+        ["refine", "nowhere.yaml"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_path_with_nothing_there_is_said_before_torch_is_imported(command, tmp_path):
+    code = f"""
+import sys
+sys.argv = ["mmreward", *{command!r}]
+from mmreward.cli import main
+try:
+    main()
+finally:
+    assert not {{"torch", "transformers", "PIL"}} & set(sys.modules), "heavy imports"
+"""
+    begin = [sys.executable, "-c", code]
+    done = subprocess.run(begin, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: no ") and len(done.stderr.splitlines()) == 1

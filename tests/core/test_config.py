@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from mmreward import Engine
-from mmreward.config import load_config
+from mmreward import Engine, configs
+from mmreward.config import config_at, load_config
 from mmreward.data.routing import Router
 
 SHIPPED = sorted((Path(__file__).parents[2] / "configs").glob("*/*.yaml"))
@@ -81,3 +81,34 @@ def test_a_device_of_this_process_beside_ray_is_refused(tmp_path, own):
     config = load_config(written(tmp_path, f"rewards: {{}}\nengine: {{ray: {{}}, {own}}}"))
     with pytest.raises(ValueError, match="actors own the devices"):
         Engine.from_config(config.engine)
+
+
+@pytest.mark.parametrize(
+    "name", ["tune/mini-grpo", "configs/tune/mini-grpo.yaml", "tune/mini-grpo.yaml", "configs/tune/mini-grpo"]
+)
+def test_a_recipe_of_the_package_is_found_wherever_a_command_is_run(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert config_at(name).read_text() == (Path(configs.__file__).parent / "tune/mini-grpo.yaml").read_text()
+
+
+def test_an_own_file_comes_before_a_recipe_of_the_same_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs" / "tune").mkdir(parents=True)
+    (tmp_path / "configs" / "tune" / "mini-grpo.yaml").write_text("mine: 1")
+    assert config_at("configs/tune/mini-grpo.yaml").read_text() == "mine: 1"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("tune/mini-gpro", "did you mean the recipe 'tune/mini-grpo'"),
+        ("/etc/nowhere.yaml", "no config at /etc/nowhere.yaml"),
+        ("../tune/mini-grpo", "no config"),
+        (".", "is a folder"),
+    ],
+)
+def test_what_is_no_recipe_is_refused_in_one_line(name, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=words) as caught:
+        config_at(name)
+    assert "\n" not in str(caught.value)

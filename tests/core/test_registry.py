@@ -7,7 +7,7 @@ import pytest
 from support.toys import FakeNetwork, toy
 
 import mmreward
-from mmreward import Reward, list_rewards, load, reward
+from mmreward import Reward, list_rewards, load, registry, reward
 from mmreward.loading import resolve
 from mmreward.registry import find, record_network
 
@@ -183,6 +183,7 @@ def plugin(tmp_path, monkeypatch):
         monkeypatch.delitem(sys.modules, "plug_in", raising=False)
 
     yield install
+    registry._logged.clear()
     sys.modules.pop("plug_in", None)
 
 
@@ -206,8 +207,26 @@ def test_an_installed_plugin_is_found_listed_and_suggested(plugin):
         load("pluged")
 
 
-def test_a_plugin_that_cannot_be_imported_is_named(plugin):
-    plugin({"broken": "plug_in:broken"}, "import a_package_that_is_not_there")
-    with pytest.raises(ImportError, match="broken"):
-        list_rewards()
+BROKEN = {
+    "not installed": "import a_package_that_is_not_there",
+    "a syntax error": "def broken(:",
+    "exits": "raise SystemExit(3)",
+    "raises": "raise RuntimeError('one\\nand two')",
+    "has no such name": "x = 1",
+    "declares a taken name": (
+        "from mmreward import reward\n@reward('iou', needs=(), range=(0, 1))\ndef broken():\n    'x'"
+    ),
+}
+
+
+@pytest.mark.parametrize("code", BROKEN.values(), ids=BROKEN)
+def test_a_plugin_that_cannot_be_loaded_is_named_in_one_line_and_the_others_are_listed(plugin, code, caplog):
+    plugin({"broken": "plug_in:broken"}, code)
+    assert {"iou", "clipscore"} <= {info.name for info in list_rewards()}
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "mmreward.registry"]
+    assert line.startswith("the reward 'broken' (plug_in:broken) cannot be loaded: ") and "\n" not in line
     assert load("iou"), "a broken plug-in does not stop the others"
+    with pytest.raises(ValueError, match=r"'broken' \(plug_in:broken\) cannot be loaded"):
+        load("broken")
+    with pytest.raises(ValueError, match="no reward named 'brok'"):
+        load("brok")

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from mmreward import configs
 from mmreward.cli import app
 from mmreward.evals.demo import Size, conclusion, config_of, train
-from mmreward.evals.report.stats import Measured
 from mmreward.evals.report.training_run import Evaluated, TrainingRun
+from mmreward.monitor.intervals import Measured
 from mmreward.tune.config import load_tune_config
 from mmreward.tune.journal import lines
 

@@ -16,8 +16,9 @@ from support.pages import Page, read
 from mmreward.data import results
 from mmreward.evals.report.html import number
 from mmreward.evals.report.report import write_report
-from mmreward.evals.report.scored import load_run
-from mmreward.evals.report.stats import agreement, mean_interval, totals, unit_ranks
+from mmreward.evals.report.scored import load_run, with_data
+from mmreward.evals.report.stats import totals, unit_ranks
+from mmreward.monitor.intervals import agreement, mean_of
 from mmreward.types import Score
 
 RANGES = {"quality": [0.0, 1.0], "oracle": [0.0, 1.0], "free": [None, None]}
@@ -147,12 +148,44 @@ def test_missing_rows_are_counted(tmp_path: Path) -> None:
 def test_mean_interval_is_reproducible_and_covers() -> None:
     """Same values, same interval; nothing below two values; about the textbook width."""
     values = np.random.default_rng(1).normal(5, 2, 400)
-    found = mean_interval(values)
-    assert found is not None and found == mean_interval(values.copy())
+    found = mean_of(values).interval
+    assert found is not None and found == mean_of(values.copy()).interval
     half = 1.96 * values.std() / math.sqrt(400)
     assert found.low == pytest.approx(values.mean() - half, abs=0.1 * half)
     assert found.high == pytest.approx(values.mean() + half, abs=0.1 * half)
-    assert mean_interval(np.array([1.0])) is None
+    assert mean_of(np.array([1.0])).interval is None
+
+
+SHARED = {
+    "one prompt each": ([{} for _ in range(8)], "over 8 samples", 8),
+    "by group": ([{"group": f"g{i // 2}"} for i in range(8)], "over 4 prompts", 4),
+    "by prompt": ([{"prompt": f"p{i % 4}"} for i in range(8)], "over 4 prompts", 4),
+    "one question of eight pictures": (
+        [{"prompt": "How many?", "response": "3", "image": f"{i}.png"} for i in range(8)],
+        "over 8 samples",
+        8,
+    ),
+    "two answers to four pictures": (
+        [{"prompt": "How many?", "response": str(i), "image": f"{i % 4}.png"} for i in range(8)],
+        "over 4 prompts",
+        4,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SHARED)
+def test_intervals_are_over_prompts(tmp_path: Path, case: str) -> None:
+    """Two draws of a prompt count once, and eight pictures asked the same question count eight times."""
+    rows, said, units = SHARED[case]
+    run = make_run(tmp_path, {"quality": oks(0.1, 0.2, 0.6, 0.9, 0.15, 0.25, 0.55, 0.85)}, rows)
+    assert said in read(write_report(run)).words
+    found = with_data(load_run(run), None, set())
+    assert mean_of(found.columns[0].values, found.prompts).units == units
+
+
+def test_one_prompt_has_no_interval(tmp_path: Path) -> None:
+    run = make_run(tmp_path, {"quality": oks(0.1, 0.2, 0.6)}, [{"prompt": "p"}] * 3)
+    assert "n = 1 prompt: none" in read(write_report(run)).words
 
 
 def test_agreement_equals_scipy_and_skips_failures() -> None:

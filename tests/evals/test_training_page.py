@@ -187,6 +187,30 @@ def test_what_could_not_be_measured_is_a_gap_and_a_dash(tmp_path: Path) -> None:
     assert "never measured" in never.words and not never.having("path", "best")
 
 
+def test_a_prompt_that_is_evaluated_twice_counts_once(tmp_path: Path) -> None:
+    first, last = line_of(0, 0.4), line_of(2, 0.45)
+    first["values"]["blueness"] = [0.2, 0.4, 0.4, 0.6] * 2
+    last["values"]["blueness"] = [0.25, 0.44, 0.46, 0.65] * 2
+    for line in (first, last):
+        line["prompts"] = [0, 1, 2, 3] * 2
+        line["values"]["redness"] = line["values"]["redness"] * 2
+    assert "+0.050 0.037 to 0.063" in read(write_report(written(tmp_path, [first, last]))).words
+
+
+def test_a_run_says_which_evaluated_prompts_are_the_same(engine: Engine, tmp_path: Path) -> None:
+    said: list[str] = []
+    twice = [*PROMPTS, *PROMPTS]
+    config = described(tmp_path / "run")
+    given = {"rewards": {"redness": train_toy.redness()}, "held_out": {"blueness": blueness()}}
+    Trainer(
+        config, ToyGenerator(), engine, **given, prompts=PROMPTS, evaluated=twice, report=said.append
+    ).run()
+    line = lines(tmp_path / "run" / "evaluations.jsonl")[0]
+    assert line["prompts"] == [*range(len(PROMPTS))] * 2
+    told = next(one for one in said if one.startswith("evaluation"))
+    assert "95 % over prompts" in told and f"(n = {len(PROMPTS)})" in told
+
+
 def test_a_change_is_that_of_each_prompt(tmp_path: Path) -> None:
     """Prompts that differ by 0.4 and all rise by about 0.05: the rise is certain. One that failed is left
     out."""
@@ -194,7 +218,7 @@ def test_a_change_is_that_of_each_prompt(tmp_path: Path) -> None:
     first["values"]["blueness"] = [0.2, 0.4, 0.4, 0.6, 0.1]
     last["values"]["blueness"] = [0.25, 0.44, 0.46, 0.65, None]
     words = read(write_report(written(tmp_path, [first, last]))).words
-    assert "+0.050 0.042 to 0.058" in words
+    assert "+0.050 0.037 to 0.063" in words
 
 
 def test_failures_are_counted_by_status(tmp_path: Path) -> None:
@@ -227,6 +251,28 @@ def test_the_verdict_in_words(tmp_path: Path, levels: Any, alarm: Any, headline:
     page = read(write_report(written(tmp_path, evaluations, alarm=alarm)))
     assert headline in page.words and told in page.words
     assert [f"why {i}" in page.words for i in range(len(levels))] == [level != "ok" for level in levels]
+
+
+@pytest.mark.parametrize(
+    ("change", "weights", "headline", "told", "level"),
+    [
+        (-0.1, {}, "The optimised reward fell", "fell by 0.1 (95 % over 4 prompts", "warn"),
+        (-0.1, {"redness": -1.0}, "No sign that the reward is gamed", "Watched for a fall", "ok"),
+        (0.1, {"redness": -1.0}, "The optimised reward fell", "opposite of what it is for", "warn"),
+        (0.1, {}, "No sign that the reward is gamed", "Watched for a fall", "ok"),
+        (0.0, {}, "No sign that the reward is gamed", "4 prompts cannot tell from chance", "ok"),
+    ],
+)
+def test_a_run_whose_reward_fell_is_not_praised(
+    tmp_path: Path, change: float, weights: Any, headline: str, told: str, level: str
+) -> None:
+    first, last = line_of(0, 0.5), line_of(2, 0.5)
+    first["values"]["redness"] = [0.5, 0.6, 0.7, 0.8]
+    last["values"]["redness"] = [0.5 + change, 0.61 + change, 0.69 + change, 0.8 + change]
+    page = read(write_report(written(tmp_path, [first, last], weights=weights)))
+    assert headline in page.words and told in page.words
+    assert ("section", f"verdict {level}") in [(tag, attrs.get("class")) for tag, attrs in page.tags]
+    assert ("cannot tell from chance" in page.words) == (change == 0)
 
 
 def test_without_a_held_out_reward_the_page_says_what_it_cannot_see(tmp_path: Path) -> None:

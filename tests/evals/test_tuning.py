@@ -23,13 +23,13 @@ def test_a_gain_is_that_of_each_caption():
     gain = row([True, False, False, False], [False, True, True, False]).gain
     differences = np.array([-100, 100, 100, 0])
     assert gain.mean == 25
-    assert gain.interval.high - 25 == pytest.approx(1.96 * differences.std(ddof=1) / 2)
+    assert gain.interval.high - 25 == pytest.approx(3.182446 * differences.std(ddof=1) / 2)
 
 
 def test_the_table_has_a_line_per_run():
     said = table([row([False, False], [True, False]), row([True] * 2, [True] * 2, "no rise")]).split("\n")
     assert said[2] == (
-        "| nft | 1 | 40 | 4.2 | checklist 0.56 to 0.71 | 0.0 to 50.0 % | +50.0 (-48.0 to +148.0) |"
+        "| nft | 1 | 40 | 4.2 | checklist 0.56 to 0.71 | 0.0 to 50.0 % | +50.0 (-585.3 to +685.3) |"
     )
     assert said[3].startswith("| nft | 1 | 40; no rise | 4.2 |") and said[3].endswith("+0.0 (+0.0 to +0.0) |")
 

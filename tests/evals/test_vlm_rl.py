@@ -7,10 +7,10 @@ import pytest
 import yaml
 
 from mmreward.evals.report.report import write_report
-from mmreward.evals.report.stats import paired_change
 from mmreward.evals.studies.vlm_exam import VlmExam, draw_exercises
 from mmreward.evals.studies.vlm_rl import GateConfig, RlRun, VlmConfig, planned, rows, table, train
 from mmreward.monitor.by_source import read_metrics
+from mmreward.monitor.intervals import paired_change
 
 ROUTES = {
     "yes_no": {"rewards": {"yes_no": {"bare": True}}},
@@ -108,7 +108,7 @@ def test_a_recipe_that_makes_no_sense_is_refused(tmp_path, wrong, said):
 def test_points_are_paired():
     points = paired_change(np.array([0.0, 1.0, 0.0, 0.0]), np.array([1.0, 1.0, 0.0, 1.0]), scale=100)
     half = points.interval.high - points.mean
-    assert points.mean == 50 and half == pytest.approx(1.96 * 100 * np.std([1, 0, 0, 1], ddof=1) / 2)
+    assert points.mean == 50 and half == pytest.approx(3.182446 * 100 * np.std([1, 0, 0, 1], ddof=1) / 2)
 
 
 def exam(marks, boxes):
@@ -125,7 +125,7 @@ def test_a_table_of_one_run_and_of_several_seeds():
     assert table("one", [first]).splitlines() == [
         "| one, 1.5 min | before | after | points (95 %) | n |",
         "|---|---|---|---|---|",
-        "| count, accuracy | 0.000 | 0.500 | +50.0 (-48.0 to +148.0) | 2 |",
+        "| count, accuracy | 0.000 | 0.500 | +50.0 (-585.3 to +685.3) | 2 |",
         "| locate_all, mean IoU | 0.500 | 0.500 | +0.0 (+0.0 to +0.0) | 2 |",
         "| locate_all, boxes written of 2.50 | 5.00 | 3.00 |  | 2 |",
     ]

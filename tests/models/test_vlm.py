@@ -6,7 +6,9 @@ earlier request, packed rows that see each other.
 """
 
 import asyncio
+import json
 import math
+import shutil
 
 import pytest
 import torch
@@ -200,6 +202,42 @@ def test_an_empty_continuation_is_refused(engine, vlm_folder, pictures):
         engine.run(models.vlm(vlm_folder).logprob(Media(pictures[0]), SHORT, ""))
 
 
+@pytest.mark.parametrize("penalty", [3.0, 0.7])
+def test_the_repetition_penalty_of_a_checkpoint_is_that_of_generate(
+    engine, vlm_folder, naive, pictures, tmp_path, penalty
+):
+    folder = with_generation(vlm_folder, tmp_path, repetition_penalty=penalty)
+    model, processor, inputs = naive
+    vlm, wanted = models.vlm(folder), []
+    questions = [SHORT, "How many circles are there?", "Is it red, or blue, or red?"]
+    for question in questions:
+        asked = inputs([pictures[0]], question)
+        model.model.rope_deltas = None
+        ids = model.generate(**asked, max_new_tokens=24, do_sample=False, repetition_penalty=penalty)
+        written = ids[0, asked["input_ids"].shape[1] :]
+        wanted.append(processor.tokenizer.decode(written, skip_special_tokens=False))
+    media = Media(pictures[0])
+    got = gather(engine, *(vlm.write(media, question, max_tokens=24) for question in questions))
+    plain = gather(engine, *(models.vlm(vlm_folder).write(media, q, max_tokens=24) for q in questions))
+    end = processor.tokenizer.eos_token
+    assert [one.text for one in got] == [text.removesuffix(end) for text in wanted]
+    # Below 1 it draws words that are there already; words that do not recur are not pushed away.
+    assert penalty > 1 or [one.text for one in got] != [one.text for one in plain]
+
+
+def test_other_shapes_of_answers_are_refused_in_one_line(engine, vlm_folder, tmp_path, pictures):
+    folder = with_generation(vlm_folder, tmp_path, no_repeat_ngram_size=3)
+    with pytest.raises(ValueError, match="sets no_repeat_ngram_size, which is not followed"):
+        engine.run(models.vlm(folder).write(Media(pictures[0]), SHORT, max_tokens=4))
+
+
+def with_generation(folder, tmp_path, **settings):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    file = copy / "generation_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | settings))
+    return str(copy)
+
+
 @pytest.mark.parametrize(
     ("labels", "message"),
     [(("yes",), "two or more"), (("yes", "red circle"), "not one token"), (("yes", "Yes"), "share a token")],
@@ -230,6 +268,22 @@ def test_a_picture_two_hundred_times_wider_than_high_fails_alone(engine, vlm_fol
 
     bad, good = engine.run(work())
     assert isinstance(bad, ValueError) and "aspect ratio" in str(bad) and 0 <= good.mass <= 1
+
+
+@pytest.mark.parametrize(
+    "size", [(1000, 6), (6, 1000), (199, 1), (640, 5), (64, 64), (300, 40), (2000, 1500)]
+)
+def test_thin_pictures_with_few_pixels_are_sized_as_transformers_does(engine, vlm_folder, size):
+    from PIL import Image
+    from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
+
+    vlm = models.vlm(vlm_folder, min_pixels=256, max_pixels=1024)
+    vision, media = vlm.network.vision, Media(Image.new("RGB", size, "red"))
+    got = vision.size(media, vlm.view)
+    assert min(got) >= vision.factor
+    if min(size) >= vision.factor / 2:
+        assert got == smart_resize(*size[::-1], factor=vision.factor, min_pixels=256, max_pixels=1024)
+    assert 0 <= engine.run(vlm.read(media, SHORT, ("yes", "no"))).mass <= 1
 
 
 def test_max_pixels_is_part_of_the_fingerprint_and_of_the_cost(vlm_folder, pictures):

@@ -28,6 +28,13 @@ def test_gdpo_golden_before_and_after_the_batch():
     np.testing.assert_allclose(after.values, GOLDEN / GOLDEN.std(), atol=1e-5)
 
 
+def test_the_sums_are_standardised_with_the_ddof_of_the_rewards():
+    """As torch's std, which GDPO's code takes."""
+    options = {"ddof": 1, "eps": 0.0}
+    after = aggregate({"a": A, "b": B}, {"a": 1.0, "b": 0.5}, [3] * 4, restandardise=True, **options)
+    assert after.values.std(ddof=1) == pytest.approx(1)
+
+
 @given(st.floats(1e-3, 1e3), st.floats(-10, 10), st.sampled_from(["zscore_sum", "rank_sum"]))
 def test_scale_and_offset_of_a_reward_do_not_matter(scale, offset, mode):
     columns, groups = two_groups()

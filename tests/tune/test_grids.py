@@ -51,12 +51,24 @@ def test_compressed_grid(steps, shift, ratio, data):
     start = data.draw(st.integers(0, steps - 1))
     short = check(compressed(grid, start, ratio))
     assert torch.equal(short[: start + 1], grid[: start + 1])
-    assert len(short) - 1 - start == max(1, round(ratio * (steps - start)))
+    assert len(short) - 1 - start == max(1, int((steps - start + 1) * ratio) - 1)
 
 
-def test_compressed_by_half_takes_every_other_level():
-    grid = shifted(12, 3)
-    torch.testing.assert_close(compressed(grid, 4, 0.5), torch.cat([grid[:4], grid[4::2]]))
+@pytest.mark.parametrize(("steps", "last", "ratio"), [(25, 3, 0.4), (25, 3, 0.2), (16, 1, 0.4), (50, 9, 0.5)])
+def test_compressed_has_the_levels_of_mixgrpo_flash(steps, last, ratio):
+    """Its rule in words: as many levels, from the one behind the last stochastic step evenly down to 0, then
+    shifted; the published loop runs over them."""
+    times = torch.linspace(1, 0, steps + 1)
+    levels = torch.linspace(times[last + 1].item(), 0, int(max((steps - last) * ratio, 1)))
+    grid = shifted(steps, 3)
+    short = compressed(grid, last + 1, ratio)
+    assert len(short) == last + 1 + len(levels)
+    torch.testing.assert_close(short[last + 1 :], 3 * levels / (1 + 2 * levels), atol=2e-3, rtol=0)
+
+
+def test_compressed_takes_every_other_level():
+    grid = shifted(13, 3)
+    torch.testing.assert_close(compressed(grid, 5, 5 / 9), torch.cat([grid[:5], grid[5::2]]))
     assert torch.equal(compressed(grid, 4, 1.0), grid)
 
 

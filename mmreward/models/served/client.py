@@ -59,10 +59,10 @@ WRITING: dict[str, Any] = {"top_p": 1.0}
 UNSHAPED: dict[str, Any] = {
     "top_k": -1,
     "min_p": 0.0,
-    "repetition_penalty": 1.0,
     "skip_special_tokens": False,
 }
-"""Overrides of the checkpoint's own generation config, which a server would apply and no reward asked for."""
+"""Overrides of the checkpoint's own generation config, which a server would apply and no reward asked for.
+The repetition penalty is left to it, as local models follow theirs."""
 SCORING: dict[str, Any] = {
     "max_completion_tokens": 1,
     "temperature": 0.0,

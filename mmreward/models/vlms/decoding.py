@@ -12,6 +12,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from transformers import DynamicCache
 from transformers.cache_utils import Cache, DynamicLayer
@@ -102,7 +103,12 @@ def forked(cache: Any, trees: torch.Tensor, places: torch.Tensor) -> Cache:
 
 
 def decode(
-    model: Any, start: Start, samplings: Sequence[Sampling], stops: set[int]
+    model: Any,
+    start: Start,
+    samplings: Sequence[Sampling],
+    stops: set[int],
+    penalty: float = 1.0,
+    prompts: Sequence[np.ndarray[Any, Any]] = (),
 ) -> list[tuple[list[int], bool]]:
     """Continue every row until its stop token or limit; returns (ids without the stop token, stopped).
 
@@ -114,8 +120,16 @@ def decode(
         start: caches and last states; the cache is consumed.
         samplings: of each row.
         stops: ids that end a row.
+        penalty: the checkpoint's `repetition_penalty`: logits of tokens that are in the prompt or have been
+            written are divided by it where positive and multiplied where negative (arXiv:1909.05858).
+        prompts: ids of each row's prompt, which a penalty other than 1 looks at.
     """
     device = start.hidden.device
+    seen = None
+    if penalty != 1:
+        seen = torch.zeros(len(samplings), model.lm_head.out_features, dtype=torch.bool, device=device)
+        for row, ids in enumerate(prompts):
+            seen[row, torch.from_numpy(ids).to(device)] = True
     generators = [torch.Generator().manual_seed(sampling.seed) for sampling in samplings]
     written: list[list[int]] = [[] for _ in samplings]
     stopped = [False] * len(samplings)
@@ -123,7 +137,12 @@ def decode(
     rows = list(range(len(samplings)))  # the prompt of each row that is still in the batch
     hidden, mask, positions, cache = start.hidden, start.mask, start.positions, start.cache
     while True:
-        chosen = _pick(model.lm_head(hidden), [samplings[row] for row in rows], [generators[r] for r in rows])
+        logits = model.lm_head(hidden)
+        if seen is not None:
+            logits = torch.where(seen, torch.where(logits < 0, logits * penalty, logits / penalty), logits)
+        chosen = _pick(logits, [samplings[row] for row in rows], [generators[r] for r in rows])
+        if seen is not None:
+            seen[torch.arange(len(rows), device=device), torch.tensor(chosen, device=device)] = True
         for row, token in zip(rows, chosen, strict=True):
             if open_rows[row] and token in stops:
                 stopped[row] = True
@@ -137,6 +156,7 @@ def decode(
             index = torch.tensor(keep, device=device)
             cache.reorder_cache(index)
             mask, positions = mask[index], positions[:, index]
+            seen = None if seen is None else seen[index]
             rows, chosen = [rows[place] for place in keep], [chosen[place] for place in keep]
         positions = positions + 1
         mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)

@@ -7,6 +7,7 @@ there), to a default cache, or to default positions.
 Knows the engine's `Network` protocol and transformers; `handle.LocalVLM` is the side that rewards see.
 """
 
+import json
 import math
 from collections.abc import Sequence
 from functools import cached_property
@@ -17,7 +18,7 @@ import torch
 from ...engine.batching import Cost
 from ...errors import Unscorable
 from ...media import Media
-from ..base import TorchNetwork
+from ..base import TorchNetwork, fingerprint_of, folder_of
 from .answers import Ask, LogProb, Read, Written, continuation_span, label_logprobs, label_sets, messages
 from .decoding import Forking, Start, decode, forked
 from .prompts import Grove, Prompt, encoder_outputs, tokenized
@@ -33,6 +34,26 @@ class Item(NamedTuple):
     ask: Ask
     view: View
     detail: Any
+
+
+SHAPES = (
+    "no_repeat_ngram_size",
+    "suppress_tokens",
+    "begin_suppress_tokens",
+    "bad_words_ids",
+    "sequence_bias",
+    "min_new_tokens",
+)
+"""Settings of a generation config that change greedy answers, beside the repetition penalty."""
+
+
+def penalty_of(source: str) -> float:
+    """Repetition penalty of a checkpoint on this machine, from its generation_config.json; else 1."""
+    folder = folder_of(source)
+    file = None if folder is None else folder / "generation_config.json"
+    if file is None or not file.is_file():
+        return 1.0
+    return float(json.loads(file.read_text(encoding="utf-8")).get("repetition_penalty") or 1.0)
 
 
 class QwenVL(TorchNetwork):
@@ -156,7 +177,9 @@ class QwenVL(TorchNetwork):
     def _forward(self, op: str, grove: Grove, items: list[Item]) -> list[Any]:
         if op == "write":
             start = self._start(grove)
-            written = decode(self.module, start, [item.detail for item in items], self._stops)
+            ids = [prompt.ids for prompt in grove.prompts]
+            samplings = [item.detail for item in items]
+            written = decode(self.module, start, samplings, self._stops, self._penalty, ids)
             return [self._written(ids, stopped) for ids, stopped in written]
         return [
             self._scored(op, hidden, prompt, item)
@@ -289,6 +312,30 @@ class QwenVL(TorchNetwork):
     def _pad(self) -> int:
         tokenizer = self.processor.tokenizer
         return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0)
+
+    @cached_property
+    def _penalty(self) -> float:
+        """The checkpoint's repetition penalty: 1.05 for Qwen2.5-VL. Temperature and limit are the caller's; a
+        checkpoint that shapes greedy answers in another way is refused.
+
+        Raises:
+            ValueError: a setting of the generation config that is not followed here.
+        """
+        config = self.module.generation_config
+        shaped = [name for name in SHAPES if getattr(config, name, None) not in (None, 0, [], {})]
+        if shaped:
+            raise ValueError(
+                f"the generation config of {self.name} sets {', '.join(shaped)}, which is not followed here: "
+                "take it out, or serve the model and name it as MODEL@URL"
+            )
+        return float(config.repetition_penalty or 1.0)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """See `TorchNetwork`; with the repetition penalty of answers where the checkpoint has one."""
+        penalty = penalty_of(self.source)
+        options = self.options | ({} if penalty == 1 else {"repetition_penalty": penalty})
+        return fingerprint_of(type(self).__name__, self.content, self.dtype, options)
 
     @cached_property
     def _stops(self) -> set[int]:

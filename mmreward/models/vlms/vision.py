@@ -118,7 +118,8 @@ class Vision:
 
         low, high = self.limits(view)
         height, width = smart_resize(*size, factor=self.factor, min_pixels=low, max_pixels=high)
-        return int(height), int(width)
+        # Few pixels of a thin picture leave its short side none at all; transformers gives it one token's.
+        return max(self.factor, int(height)), max(self.factor, int(width))
 
     @property
     def factor(self) -> int:
@@ -139,13 +140,11 @@ class Vision:
 
     def _picture(self, media: Media, key: tuple[str, View]) -> Sight:
         from PIL import Image
-        from qwen_vl_utils.vision_process import fetch_image
 
-        low, high = self.limits(key[1])
         images = self.processor.image_processor
         whole = Image.fromarray(decoded(media).cpu().permute(1, 2, 0).numpy())
-        options = {"image": whole, "min_pixels": low, "max_pixels": high}
-        picture = fetch_image(options, image_patch_size=images.patch_size)
+        height, width = self._scaled(whole.size[::-1], key[1])
+        picture = whole.resize((width, height))  # as qwen-vl-utils does: Pillow's default kernel
         inputs = images(images=[picture], do_resize=False, return_tensors="pt")
         text = self.processor.replace_image_token(inputs, 0)
         return self._sight(key, "image", inputs["image_grid_thw"][0], text, 0.0, inputs["pixel_values"])
@@ -259,6 +258,10 @@ def looked_at(media: Media, most: int | None) -> tuple[list[int], dict[str, Any]
 
 def sampled(total: int, fps: float, most: int | None) -> list[int]:
     """Indices of the frames a model looks at: two a second, as the Qwen models were trained.
+
+    An even number, as the model cards' qwen-vl-utils takes: a clip of 7 frames at 2 a second is read at 6 of
+    them, evenly spaced. transformers' own Qwen3-VL sampling keeps all 7 and repeats the last, so scores of
+    such clips differ from those of its `apply_chat_template`.
 
     Raises:
         ValueError: fewer than two frames.
