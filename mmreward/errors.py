@@ -20,6 +20,9 @@ MAX_PIXELS = 89_478_485
 MAX_FRAMES = 4096
 MAX_CLIP_PIXELS = 1 << 30
 """Pixels of all frames of one clip together (3 GB as RGB); a small file can ask for any number."""
+MAX_BOXES = 1000
+"""True boxes, points' regions or time spans of one sample; more are refused. Of a response as many are
+matched, and each one more counts as a false one, so that a match takes 8 MB and under a second."""
 TOLERANCE = 1e-3
 """Largest distance of a float pixel from [0, 1] that is clipped; above it the picture is refused."""
 

@@ -110,6 +110,13 @@ def _box(item: Any, y_first: bool) -> Box | None:
     return Box(b, a, d, c, label) if swapped else Box(a, b, c, d, label)
 
 
+def four_numbers(value: Any) -> bool:
+    """True for the four coordinates of one box, as opposed to four boxes."""
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence) or len(value) != 4:
+        return False
+    return all(isinstance(number, int | float) for number in value)
+
+
 def number_of(value: Any) -> float | None:
     """Read a coordinate: a number, or the text of one; None for anything else, NaN, infinity and bools."""
     if isinstance(value, str) and NUMERIC.fullmatch(value.strip()):
