@@ -13,11 +13,12 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import Unscorable
+from ...errors import MAX_BOXES, Unscorable
 from ...registry import reward
 from ...types import Sample, Score
 from ...verifiers.boxes import Box, Matrix, best_match, boxes_of, giou, iou, number_of, ramp, to_unit
-from ...verifiers.markup import found_boxes, point_items, true_boxes
+from ...verifiers.coordinates import Axes, items_of
+from ...verifiers.markup import bounded, found_boxes, point_items, true_boxes
 from ...verifiers.response import Several, Verdict, expect_one, segment, verified
 from ...verifiers.spaces import Named, Size, Space, extent, space_of
 
@@ -283,9 +284,12 @@ def grounding(
 
 
 def _points(sample: Sample, space: Space, bare: bool) -> list[Point | None]:
+    """Points of the response; those above `MAX_BOXES` count as points on nothing."""
     size = extent(space, sample)
-    parsed = point_items(segment(sample.response or "", bare=bare).answer)
-    return [*points_of(parsed.items, size, y_first=space.y_first), *[None] * parsed.dropped]
+    axes = Axes(size.width, size.height, space.y_first)
+    parsed = point_items(segment(sample.response or "", bare=bare).answer, axes)
+    points = points_of(parsed.items[:MAX_BOXES], size, y_first=space.y_first)
+    return [*points, *[None] * (len(parsed.items) - len(points) + parsed.dropped)]
 
 
 def _worth(points: Sequence[Point | None], regions: Sequence[Region], falloff: float) -> Matrix:
