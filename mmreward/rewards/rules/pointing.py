@@ -17,8 +17,8 @@ from ...errors import MAX_BOXES, Unscorable
 from ...registry import reward
 from ...types import Sample, Score
 from ...verifiers.boxes import Box, Matrix, best_match, boxes_of, giou, iou, number_of, ramp, to_unit
-from ...verifiers.coordinates import Axes, items_of
-from ...verifiers.markup import bounded, found_boxes, point_items, true_boxes
+from ...verifiers.coordinates import Axes
+from ...verifiers.markup import found_boxes, point_items, true_boxes
 from ...verifiers.response import Several, Verdict, expect_one, segment, verified
 from ...verifiers.spaces import Named, Size, Space, extent, space_of
 
