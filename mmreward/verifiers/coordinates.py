@@ -47,10 +47,10 @@ LABEL_KEYS = (
     *("object_name", "phrase", "ref", "type"),
 )
 NEUTRAL = """
-objects object detections detection detected detectedobjects results result boxes bboxes boundingboxes annotations
-annotation items item predictions prediction output outputs answer answers arguments args action actions
-actioninputs actionargs params parameters param input inputs toolcall toolcalls function data response instances
-regions targets elements points point list shapes content
+objects object detections detection detected detectedobjects results result boxes bboxes boundingboxes
+annotations annotation items item predictions prediction output outputs answer answers arguments args action
+actions actioninputs actionargs params parameters param input inputs toolcall toolcalls function data response
+instances regions targets elements points point list shapes content
 """
 WRAPPERS = frozenset(NEUTRAL.split())
 """Keys that name no object."""

@@ -1,7 +1,7 @@
 """Coordinates in prose: numbers in brackets, in groups, or under the names of their axes.
 
-"cat: (1, 2), (3, 4)", "x: 1, y: 2", "click(start_box='(1,2)')", "1 2 3 4", tables and Markdown lists. One pass
-over tokens, so a megabyte costs a linear scan.
+"cat: (1, 2), (3, 4)", "x: 1, y: 2", "click(start_box='(1,2)')", "1 2 3 4", tables and Markdown lists. One
+pass over tokens, so a megabyte costs a linear scan.
 """
 
 import re

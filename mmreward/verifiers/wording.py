@@ -21,9 +21,9 @@ LINE = re.compile(r"^(?:[\s*#>-]|\(?\d{1,3}[.):\u3001])*")
 LEADING = """
 a an the it is are was at in on of for and here there this that with as i found find see box boxes bbox bboxes
 bbox_2d bounding region object objects detected detection detections located location position coordinates
-coordinate coord coords answer final result results output target follows its my json label x y be can by from to
-has have shown below above picture image two one name point points ref \u5750\u6807 \u4e3a \u662f \u4f4d\u4e8e \u4f4d\u7f6e
-\u8fb9\u754c\u6846
+coordinate coord coords answer final result results output target follows its my json label x y be can by from
+to has have shown below above picture image two one name point points ref
+\u5750\u6807 \u4e3a \u662f \u4f4d\u4e8e \u4f4d\u7f6e \u8fb9\u754c\u6846
 """
 STOP = frozenset(LEADING.split())
 """Words that lead to a box and name nothing."""

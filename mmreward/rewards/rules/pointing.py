@@ -5,6 +5,7 @@ A region is a box, a polygon, a mask or the surroundings of a point, all in frac
 Distances are in sizes of the region itself, side by side, so they do not depend on the picture's shape.
 """
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,10 @@ from ...verifiers.response import Several, Verdict, expect_one, segment, verifie
 from ...verifiers.spaces import Named, Size, Space, extent, space_of
 
 MAX_MASK = 16_000_000
+MAX_MASKS = 64_000_000
+"""Pixels of all masks of a target together."""
+MAX_CORNERS = 10_000
+"""Corners of all polygons of a target together."""
 EDGE = 1e-12
 POINTS = ("point_2d", "point", "coordinate", "coordinates")
 
@@ -44,8 +49,14 @@ Coordinates = NDArray[np.float64]
 class Region(Protocol):
     """A region of the picture that a point may hit."""
 
-    def distances(self, points: Coordinates) -> Coordinates:
-        """Distance of each point in units of the region's sides; 0 inside and on the edge."""
+    def distances(self, points: Coordinates, *, hits: bool = False) -> Coordinates:
+        """Distance of each point in units of the region's sides; 0 inside and on the edge, NaN for a point
+        that is none.
+
+        Args:
+            points: of a response.
+            hits: any distance above 0 will do for a point outside.
+        """
         ...
 
 
@@ -55,7 +66,7 @@ class Polygon:
 
     corners: Coordinates
 
-    def distances(self, points: Coordinates) -> Coordinates:
+    def distances(self, points: Coordinates, *, hits: bool = False) -> Coordinates:
         sides = np.ptp(self.corners, axis=0)
         corners, places = self.corners / sides, points / sides
         inside = np.zeros(len(points), dtype=bool)
@@ -72,18 +83,22 @@ class Mask:
 
     pixels: NDArray[np.bool_]
 
-    def distances(self, points: Coordinates) -> Coordinates:
-        from scipy.spatial import cKDTree  # an import that `mmreward list` does not need
-
+    def distances(self, points: Coordinates, *, hits: bool = False) -> Coordinates:
         shape = np.array(self.pixels.shape[::-1])
         known = ~np.isnan(points).any(axis=1)
         x, y = np.minimum(points[known] * shape, shape - 1).astype(int).T
+        out = np.full(len(points), np.nan)
+        out[known] = np.where(self.pixels[y, x], 0.0, np.inf)
+        if hits or not np.isinf(out).any():
+            return out  # the outline of a large mask is large, too
+
+        from scipy.spatial import cKDTree  # an import that `mmreward list` does not need
+
         sides = [np.flatnonzero(self.pixels.any(axis=axis)) for axis in (0, 1)]
         spans = np.array([side[-1] - side[0] + 1.0 for side in sides])
         tree = cKDTree((np.argwhere(_outline(self.pixels))[:, ::-1] + 0.5) / spans)
-        away, _ = tree.query(points[known] * shape / spans)
-        out = np.full(len(points), np.nan)
-        out[known] = np.where(self.pixels[y, x], 0.0, away)
+        far = np.isinf(out)
+        out[far], _ = tree.query(points[far] * shape / spans)
         return out
 
 
@@ -94,7 +109,7 @@ class Around:
     centre: Point
     radius: float
 
-    def distances(self, points: Coordinates) -> Coordinates:
+    def distances(self, points: Coordinates, *, hits: bool = False) -> Coordinates:
         away: Coordinates = np.hypot(*(points - np.array(self.centre)).T)
         return np.maximum(0.0, away - self.radius - EDGE) / (2 * self.radius)
 
@@ -151,34 +166,59 @@ def regions_of(target: Any, size: Size, *, radius: float, y_first: bool = False)
 
     {"bbox_2d": [x1, y1, x2, y2]}, {"polygon": [[x, y], ...]}, {"mask": rows of 0 and 1} of the whole picture,
     {"mask": {"size": [height, width], "counts": [...]}} with the run lengths of COCO, or
-    {"point_2d": [x, y]}, which is hit within `radius`.
+    {"point_2d": [x, y]}, which is hit within `radius`. A box and a point may stand in any form that a response
+    may have, and the whole may be JSON text.
 
     Raises:
-        Unscorable: one cannot be read, which is an error of the data.
+        Unscorable: one cannot be read, or there are more than `MAX_BOXES` (`MAX_CORNERS`, `MAX_MASKS`), which
+            is an error of the data.
     """
-    items = [target] if isinstance(target, Mapping) else target
-    if not isinstance(items, Sequence) or isinstance(items, str | bytes):
+    items = _items(target)
+    bounded(len(items), "target regions")
+    regions = [_region(item, size, radius, y_first) for item in items]
+    corners = sum(len(region.corners) for region in regions if isinstance(region, Polygon))
+    pixels = sum(region.pixels.size for region in regions if isinstance(region, Mask))
+    if corners > MAX_CORNERS or pixels > MAX_MASKS:
+        raise Unscorable(
+            f"the target has polygons of {corners} corners and masks of {pixels} pixels; at most {MAX_CORNERS} "
+            f"and {MAX_MASKS} are read"
+        )
+    return regions
+
+
+def _items(target: Any) -> Sequence[Any]:
+    if isinstance(target, str):
+        try:
+            target = json.loads(target)
+        except ValueError:
+            raise Unscorable(f"the target {target[:80]!r} is text and no JSON") from None
+    numbers = isinstance(target, list | tuple) and len(target) in (2, 4)
+    if isinstance(target, Mapping) or (numbers and all(number_of(x) is not None for x in target)):
+        return [target]
+    if not isinstance(target, Sequence) or isinstance(target, str | bytes):
         raise Unscorable(f"the target {str(target)[:80]!r} is no list of regions")
-    return [_region(item, size, radius, y_first) for item in items]
+    return target
 
 
 def _region(item: Any, size: Size, radius: float, y_first: bool) -> Region:
     if isinstance(item, Mapping) and item.get("polygon") is not None:
+        if len(item["polygon"]) > MAX_CORNERS:
+            raise Unscorable(f"a polygon of {len(item['polygon'])} corners; at most {MAX_CORNERS} are read")
         corners = points_of(item["polygon"], size, y_first=y_first)
         good = np.array([corner for corner in corners if corner is not None])
         if len(good) == len(corners) > 2 and np.ptp(good, axis=0).all():
             return Polygon(good)
     elif isinstance(item, Mapping) and item.get("mask") is not None:
         return Mask(_pixels(item["mask"]))
-    elif isinstance(item, Mapping) and any(item.get(key) is not None for key in POINTS):
-        point = _point(item, size, y_first)
-        if point is not None:
-            return Around(point, radius)
     else:
-        (box,) = boxes_of([item], y_first=y_first)
-        unit = to_unit(box, size.width, size.height) if box else None
+        axes = Axes(size.width, size.height, y_first)
+        boxes = boxes_of(items_of(item, 4, axes), y_first=y_first)
+        unit = to_unit(boxes[0], size.width, size.height) if len(boxes) == 1 and boxes[0] else None
         if unit is not None:
             return _rectangle(unit)
+        points = [] if any(boxes) else points_of(items_of(item, 2, axes), size, y_first=y_first)
+        if len(points) == 1 and points[0] is not None:
+            return Around(points[0], radius)
     raise Unscorable(f"a target region cannot be read, or has no area inside the picture: {str(item)[:200]}")
 
 
@@ -296,7 +336,11 @@ def _worth(points: Sequence[Point | None], regions: Sequence[Region], falloff: f
     """Worth of every point on every region: 1 for a hit, less beside it, 0 for a point that could not be
     read."""
     places = np.array([point or (math.nan, math.nan) for point in points]).reshape(len(points), 2)
-    away = np.array([region.distances(places) for region in regions]).reshape(len(regions), len(points)).T
+    away = (
+        np.array([region.distances(places, hits=not falloff) for region in regions])
+        .reshape(len(regions), len(points))
+        .T
+    )
     return np.nan_to_num(np.exp(-((away / falloff) ** 2) / 2) if falloff else (away == 0).astype(float))
 
 

@@ -19,17 +19,8 @@ from ...verifiers.text import nfkc
 from ...verifiers.wording import OR, plain, says_nothing
 
 STARTS = (
-    *(
-        "start",
-        "starttime",
-        "starttimestamp",
-        "startsec",
-        "startsecond",
-        "startseconds",
-        "startframe",
-        "begin",
-    ),
-    *("begintime", "beginning", "from", "tstart", "timestart", "startt", "onset", "t0", "t1", "in"),
+    *("start", "starttime", "starttimestamp", "startsec", "startsecond", "startseconds", "startframe"),
+    *("begin", "begintime", "beginning", "from", "tstart", "timestart", "startt", "onset", "t0", "t1", "in"),
 )
 ENDS = (
     *("end", "endtime", "endtimestamp", "endsec", "endsecond", "endseconds", "endframe", "stop", "finish"),
@@ -67,34 +58,27 @@ KEYED = re.compile(
     r"(?: ?(?:in )?(?:s|secs?|seconds?))? ?(?::|=|\bis\b|\bat\b)(?: at| around)? ?"
 )
 ABOUT = re.compile(
-    r"\b(?:happen(?:s|ed|ing)?|occur(?:s|red|ring)?|takes? place|events?|time|timestamps?|segments?|query|moments?"
-    r"|intervals?|spans?|clips?|answer|duration|during|video|lasts?)\b"
+    r"\b(?:happen(?:s|ed|ing)?|occur(?:s|red|ring)?|takes? place|events?|time|timestamps?|segments?|query"
+    r"|moments?|intervals?|spans?|clips?|answer|duration|during|video|lasts?)\b"
 )
 """Words that say that a sentence's numbers are times; without one, a unit does."""
 SPELLINGS = {
     **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212~\u301c\uff5e", " - "),
     **dict.fromkeys(("-->", "->", "=>", "\u2192", "\u21d2", "\u5230", "\u81f3"), " to "),
     **{"\u79d2\u949f": "s ", "\u79d2": "s ", "\u5206\u949f": "m ", "\u5206": "m ", "\u5c0f\u65f6": "h "},
+    **{"\u4ece": " from ", "\u7b2c": " ", "\u5e27": " frames ", "\u65f6\u95f4": " time ", "\u4e3a": " is "},
     **{
-        "\u4ece": " from ",
-        "\u7b2c": " ",
-        "\u5e27": " frames ",
         "\u5f00\u59cb": " start ",
-        "\u7ed3\u675f": " end ",
-    },
-    **{
         "\u8d77\u59cb": " start ",
+        "\u7ed3\u675f": " end ",
         "\u7ec8\u6b62": " end ",
-        "\u65f6\u95f4": " time ",
-        "\u4e3a": " is ",
-        "\u662f": " is ",
     },
-    **{"\u3002": ". ", "\u548c": " and ", "\u6216\u8005": " or ", "\u6216": " or ", "\u8fd8\u662f": " or "},
+    **{"\u3002": ". ", "\u548c": " and ", "\u6216": " or ", "\u8fd8\u662f": " or ", "\u662f": " is "},
     **{"\\boxed": " ", "\\text": " "},
 }
 SPELLED = re.compile("|".join(sorted(map(re.escape, SPELLINGS), key=len, reverse=True)))
 DRESS = re.compile(r"</?[a-z_|]{1,30}>|[*`\"'\\$\[\](){}<>]")
-NUMBERED = re.compile(r"(?:[-*#>\s]+(?=\D*\d)|\(?\d{1,3}[.)] +(?=\D*\d))+")
+NUMBERED = re.compile(r"(?:[-*#>]{1,6} +|\(?\d{1,3}[.)] +)+")
 FRAMES = re.compile(r"\bframes?\b ?(?:no\.?|#)?")
 MAX_PIECE = 400
 MAX_DEPTH = 8
@@ -181,13 +165,13 @@ def spans_of(items: Any, *, fps: float | None = None, depth: int = 0) -> list[Sp
         span = _span(items)
         inside = [] if span else [_of_piece(_plain(part, fps)) for part in items if isinstance(part, str)]
         return [span] if span or not any(inside) else [one for spans in inside for one in spans or [None]]
-    read = [
-        _of_piece(_plain(item, fps)) or [None]
-        if isinstance(item, str)
-        else spans_of(item, fps=fps, depth=depth + 1)
-        for item in items
-    ]
-    return [span for spans in read for span in spans]
+    spans: list[Span | None] = []
+    for item in items:
+        if isinstance(item, str):
+            spans += _of_piece(_plain(item, fps)) or [None]
+        else:
+            spans += spans_of(item, fps=fps, depth=depth + 1)
+    return spans
 
 
 def _of_mapping(item: Mapping[Any, Any], fps: float | None, depth: int) -> list[Span | None]:
@@ -195,7 +179,10 @@ def _of_mapping(item: Mapping[Any, Any], fps: float | None, depth: int) -> list[
     start = next((key for key in STARTS if key in keys), None)
     end = next((key for key in ENDS if key in keys and key != start), None)
     if start and end:
-        return [_span((keys[start], keys[end]))]
+        if not start.endswith("frame"):
+            return [_span((keys[start], keys[end]))]
+        first, last = number_of(keys[start]), number_of(keys[end])
+        return [None if fps is None or first is None or last is None else _span((first / fps, last / fps))]
     if start and "duration" in keys:
         first, length = seconds_of(keys[start]), seconds_of(keys["duration"])
         return [_span((first, first + length)) if first is not None and length is not None else None]
@@ -233,16 +220,13 @@ def seconds_of(value: Any) -> float | None:
 
 
 def _plain(text: str, fps: float | None) -> str:
-    """A line in lower case, its Chinese time words, dashes and arrows spelled in one way, without brackets and
-    marks; frames are marked where they can be brought to seconds."""
+    """A line in lower case, with its Chinese time words, dashes and arrows spelled in one way, without
+    brackets and marks; the numbers of one that counts frames are brought to seconds by `fps`."""
     text = SPELLED.sub(lambda match: SPELLINGS[match[0]], nfkc(text).casefold())
     text = " ".join(DRESS.sub(" ", text).split())
     if fps is not None and FRAMES.search(text):
-        text = " ".join(
-            FRAMES.sub(
-                " ", re.sub(rf"(?<![\d.:]){NUMBER}", lambda n: f"{float(n[0]) / fps:.6f}", text)
-            ).split()
-        )
+        text = re.sub(rf"(?<![\d.:]){NUMBER}", lambda frame: f"{float(frame[0]) / fps:.6f}", text)
+        text = " ".join(FRAMES.sub(" ", text).split())
     return text
 
 
@@ -290,9 +274,7 @@ def _of_piece(text: str) -> list[Span | None]:
 
 
 def _joins(joint: str) -> bool:
-    return bool(
-        JOINT.fullmatch(joint) or (joint.startswith(("and ", ", ")) and JOINT.fullmatch(joint[4:].strip()))
-    )
+    return JOINT.fullmatch(joint.removeprefix(",").removeprefix("and ").strip()) is not None
 
 
 def _between(first: _Time, last: _Time) -> Span | None:
@@ -330,7 +312,9 @@ def t_ious(found: Sequence[Span | None], truth: Sequence[Span]) -> Matrix:
     b = np.array(truth, dtype=float).reshape(1, len(truth), 2)
     shared = np.minimum(a[..., 1], b[..., 1]) - np.maximum(a[..., 0], b[..., 0])
     whole = np.maximum(a[..., 1], b[..., 1]) - np.minimum(a[..., 0], b[..., 0])
-    return np.divide(shared, whole, out=np.zeros(shared.shape), where=shared > 0)
+    out: Matrix = np.zeros(shared.shape)
+    np.divide(shared, whole, out=out, where=shared > 0)
+    return out
 
 
 def _target_spans(target: Any) -> list[Span]:
