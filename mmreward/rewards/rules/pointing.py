@@ -18,8 +18,8 @@ from ...errors import MAX_BOXES, Unscorable
 from ...registry import reward
 from ...types import Sample, Score
 from ...verifiers.boxes import Box, Matrix, best_match, boxes_of, giou, iou, number_of, ramp, to_unit
-from ...verifiers.coordinates import Axes
-from ...verifiers.markup import found_boxes, point_items, true_boxes
+from ...verifiers.coordinates import Axes, items_of
+from ...verifiers.markup import bounded, found_boxes, point_items, true_boxes
 from ...verifiers.response import Several, Verdict, expect_one, segment, verified
 from ...verifiers.spaces import Named, Size, Space, extent, space_of
 
@@ -166,8 +166,8 @@ def regions_of(target: Any, size: Size, *, radius: float, y_first: bool = False)
 
     {"bbox_2d": [x1, y1, x2, y2]}, {"polygon": [[x, y], ...]}, {"mask": rows of 0 and 1} of the whole picture,
     {"mask": {"size": [height, width], "counts": [...]}} with the run lengths of COCO, or
-    {"point_2d": [x, y]}, which is hit within `radius`. A box and a point may stand in any form that a response
-    may have, and the whole may be JSON text.
+    {"point_2d": [x, y]}, which is hit within `radius`. A box and a point may stand in any form that a
+    response may have, and the whole may be JSON text.
 
     Raises:
         Unscorable: one cannot be read, or there are more than `MAX_BOXES` (`MAX_CORNERS`, `MAX_MASKS`), which
@@ -180,8 +180,8 @@ def regions_of(target: Any, size: Size, *, radius: float, y_first: bool = False)
     pixels = sum(region.pixels.size for region in regions if isinstance(region, Mask))
     if corners > MAX_CORNERS or pixels > MAX_MASKS:
         raise Unscorable(
-            f"the target has polygons of {corners} corners and masks of {pixels} pixels; at most {MAX_CORNERS} "
-            f"and {MAX_MASKS} are read"
+            f"the target has polygons of {corners} corners and masks of {pixels} pixels; at most "
+            f"{MAX_CORNERS} and {MAX_MASKS} are read"
         )
     return regions
 
