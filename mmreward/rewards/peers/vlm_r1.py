@@ -2,8 +2,8 @@
 90052f4, Apache-2.0).
 
 Four formulas over boxes in pixels, its reader of the last ```json fence, then the reward `vlm_r1` that
-chooses among them. They can be gamed: average precision lets false boxes go free, the weighted sum pays for wrong
-labels. `grounding` and `iou` replace them.
+chooses among them. They can be gamed: average precision lets false boxes go free, the weighted sum pays for
+wrong labels. `grounding` and `iou` replace them.
 """
 
 import json
@@ -201,11 +201,11 @@ def vlm_r1(
         true = [_pixels(box, truth_size) for box in truth if box is not None]
 
         def check() -> Verdict:
-            answer = _answer(sample.response or "", bare)
-            found = _found(
-                answer.lower() if lower else answer, response_space, size, lower, fence, bool(true)
-            )
+            answer = _answer(sample.response or "", bare or (lower and fence == "required"), lower)
+            found = _found(answer, response_space, size, lower, fence, bool(true))
             parts = {"found": float(len(found)), "true": float(len(true))}
+            if lower and not true and (fence == "required" or "```" in answer):  # its own case
+                return Verdict(float(answer == "none"), parts)
             return Verdict(measure(found, true), parts)
 
         return verified(check, PARTS)
