@@ -52,6 +52,7 @@ annotations annotation items item predictions prediction output outputs answer a
 actions actioninputs actionargs params parameters param input inputs toolcall toolcalls function data response
 instances regions targets elements points point list shapes content
 """
+LABELS_KEYS = ("labels", "classes", "names", "categories", "classnames")
 WRAPPERS = frozenset(NEUTRAL.split())
 """Keys that name no object."""
 SIDES: tuple[tuple[str, str, str, str], ...] = (
@@ -136,6 +137,13 @@ def _of_text(text: str, size: Size, axes: Axes, label: str) -> list[Any]:
     return [flat_item(known[at : at + step], size, axes, label) for at in range(0, len(known), step)]
 
 
+def _word(value: Any) -> str:
+    """Name in a value: a text, a number, or the only one of a list."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    return str(value) if isinstance(value, str | int) else ""
+
+
 def plain_key(key: Any) -> str:
     return "".join(filter(str.isalnum, str(key).lower()))
 
@@ -144,8 +152,7 @@ def _of_mapping(value: Mapping[Any, Any], size: Size, axes: Axes, label: str, de
     if not value:
         return []
     keys = {plain_key(key): inner for key, inner in value.items() if inner is not None}
-    names = (keys.get(plain_key(name)) for name in LABEL_KEYS)
-    label = next((str(name) for name in names if isinstance(name, str | int) and name != ""), label)
+    label = next((name for name in (_word(keys.get(plain_key(key))) for key in LABEL_KEYS) if name), label)
     named = named_item(keys, size, label, axes)
     if named is not None:
         return [named]
@@ -157,6 +164,11 @@ def _of_mapping(value: Mapping[Any, Any], size: Size, axes: Axes, label: str, de
             if key.endswith("s") and not isinstance(inner, str | Mapping) and not len(inner):
                 return []  # {"boxes": []}
             found = items_of(inner, size, swapped, label, depth + 1)
+            names: list[Any] = next(
+                (keys[name] for name in LABELS_KEYS if isinstance(keys.get(name), list)), []
+            )
+            if size == 4 and len(names) == len(found) > 0:  # {"labels": [...], "boxes": [...]}
+                found = [labelled(item, _word(name)) for item, name in zip(found, names, strict=True)]
             if key == "box2d" and not axes.y_first:
                 found = [_turned(item) for item in found]
             if not isinstance(inner, str) or any(found):
@@ -169,6 +181,8 @@ def _below(value: Mapping[Any, Any], size: Size, axes: Axes, label: str, depth: 
     tool's call with its arguments."""
     read: list[list[Any]] = []
     for key, inner in value.items():
+        if isinstance(inner, str) and inner.lstrip().startswith(("{", "[")):  # a call's arguments as text
+            inner = [found.value for found in found_lists(inner)]
         if isinstance(inner, str) or not isinstance(inner, Mapping | Sequence):
             continue
         name = label if plain_key(key) in WRAPPERS else label or str(key)

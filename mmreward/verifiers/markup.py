@@ -182,7 +182,7 @@ def _located(text: str, size: Size, axes: Axes) -> list[Any]:
         after += [
             label_in(text[end : min(stop, end + 200)].partition(";")[0].strip().partition("\n")[0])
         ] * len(found)
-    names = labels if any(labels) else after
+    names = labels if labels and labels[0] else after
     return [labelled(item, name) for item, name in zip(items, names, strict=True)]
 
 
@@ -263,8 +263,9 @@ def _coords(frame: str) -> list[Any]:
     numbers = [number(part) for part in frame.replace(",", " ").split()]
     if None in numbers:
         return [None]
-    if len(numbers) % 3 == 1 and len(numbers) > 1:
-        return [{"x": numbers[at], "y": numbers[at + 1]} for at in range(2, len(numbers), 3)]
+    if len(numbers) > 2 and len(numbers) % 3 < 2:
+        first = 1 + len(numbers) % 3
+        return [{"x": numbers[at], "y": numbers[at + 1]} for at in range(first, len(numbers), 3)]
     return [{"x": numbers[0], "y": numbers[1]}] if len(numbers) == 2 else [None]
 
 

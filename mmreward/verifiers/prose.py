@@ -13,12 +13,12 @@ from .wording import NOT, OR, label_in
 
 TOKEN = re.compile(
     r"(?P<number>(?<![A-Za-z0-9_.])[-+]?\d{1,9}(?:\.\d{1,9})?(?: ?%| ?px\b)?(?!\.?[A-Za-z0-9_]))"
-    r"|(?P<open>[\[({<])|(?P<close>[\])}>])|(?P<comma>[,\s|]|and\b|\u548c)|(?P<end>;)"
+    r"|(?P<comma>[,\s|]|and\b|\u548c|>\s{0,3}<(?=\s{0,3}\d))|(?P<open>[\[({<])|(?P<close>[\])}>])|(?P<end>;)"
     r"|(?P<word>[A-Za-z_][A-Za-z0-9_]*|.)",
     re.DOTALL,
 )
 JOINT = re.compile(
-    r"(?:[\s\[\](){}<>,;:|\u2013\u2014\u2192~&.'\"=-]|and|to|at|is|the|bottom|lower|top|right|corner|point|box"
+    r"(?:[\s\[\](){}<>,;:|\u2013\u2014\u2192~&.'\"=-]|and|to|at|is|the|bottom|lower|top|right|corner|point|start|end|_|box"
     r"|\u53f3\u4e0b|\u89d2|\u70b9|\u5750\u6807|\u4e3a|\u662f|\u5230|\u81f3|\u548c|\u4e0e)*"
 )
 """Text between the two corners of one box."""
@@ -100,7 +100,7 @@ def _groups(text: str) -> Iterator[Group]:
                 numbers.append(value)
                 end = token.end()
                 continue
-        if kind == "comma":
+        if kind == "comma" or (kind == "end" and len(numbers) == 1):
             continue
         if numbers:
             yield Group(numbers, start, end, opened and kind in ("close", "end"))

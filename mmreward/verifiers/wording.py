@@ -8,8 +8,8 @@ PLAIN = {
     **dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad")),
     **dict(
         zip(
-            map(ord, "\u3010\u3011\u3014\u3015\u300a\u300b\u3001\u2212\u3000\u00a0"),
-            "[][]<>,-  ",
+            map(ord, "\u3010\u3011\u3014\u3015\u300a\u300b\u3001\u2212\u201c\u201d\u3000\u00a0"),
+            '[][]<>,-""  ',
             strict=True,
         )
     ),
@@ -27,14 +27,19 @@ to has have shown below above picture image two one name point points ref
 """
 STOP = frozenset(LEADING.split())
 """Words that lead to a box and name nothing."""
+TAG = re.compile(r"</?\|?[a-zA-Z_]{1,20}\|?>")
+MARKS = " \t*#`\"'()[]{}<>|,.;:=-\u2013\u2192"
 MAX_LABEL = 120
+WORD = r"(?!(?:but|except|only|other|others|more|longer)\b)[a-z-]+"
 NOTHING = re.compile(
     r"(?:none|null|empty|n/?a)(?: (?:found|detected|present|visible|here))?"
     r"|(?:there (?:is|are|was|were) |i (?:can )?(?:see|find|found|detect(?:ed)?) )?(?:no|not any|zero|0) "
     r"(?:[a-z-]+ ){0,3}?(?:objects?|box(?:es)?|targets?|instances?|detections?|points?|match(?:es)?|results?"
     r"|regions?|events?|segments?|spans?)(?: (?:is|are|was|were|be|can|found|detected|present|visible|exists?"
     r"|in|of|the|this|that|image|picture|photo|scene|video|clip|here|it|matching|described)){0,10}"
-    r"|there (?:is|are) no (?:(?!but\b|except\b|only\b|other\b|more\b)[a-z-]+ ?){1,8}"
+    rf"|no {WORD}(?: {WORD}){{0,5}} (?:is|are|was|were|can be) (?:visible|present|found|detected|shown|seen|there)"
+    r"(?: in (?:the|this) [a-z]+)?"
+    rf"|there (?:is|are|was|were) no {WORD}(?: {WORD}){{0,7}}"
     r"|(?:\u56fe\u4e2d|\u56fe\u7247\u4e2d|\u56fe\u50cf\u4e2d|\u753b\u9762\u4e2d|\u89c6\u9891\u4e2d)?"
     r"(?:\u65e0|\u6ca1\u6709|\u672a\u53d1\u73b0|\u672a\u68c0\u6d4b\u5230|\u672a\u627e\u5230|\u4e0d\u5b58\u5728)"
     r"(?:\u4efb\u4f55|\u76f8\u5173|\u7b26\u5408|\u8be5|\u8fd9\u6837|\u6761\u4ef6|\u7684|\u76ee\u6807|\u7269\u4f53"
@@ -67,14 +72,15 @@ def says_nothing(text: str) -> bool:
 
 def label_in(text: str) -> str:
     """Name in the words before a box: its line without numbering and the words that only lead to it."""
-    lines = [line for line in text[-2 * MAX_LABEL :].splitlines() if line.strip(" `*\t") not in ("", "json")]
-    if not lines:
-        return ""
-    line = LINE.sub("", lines[-1])
-    words = [word.strip(" \t*#`\"'()[]{}<>|,.;:=-\u2013\u2192") for word in line.replace("|", " ").split()]
-    words = [word for word in words if word]
-    while words and words[-1].casefold() in STOP:
-        words.pop()
-    while words and words[0].casefold() in STOP:
-        words.pop(0)
-    return " ".join(words)[:MAX_LABEL]
+    text = TAG.sub(" ", text[-2 * MAX_LABEL :])
+    lines = [line for line in text.splitlines() if line.strip(" `*\t") not in ("", "json")]
+    for line in reversed(lines[-2:]):  # "label: cat" may stand on the line before "bbox:"
+        words = [word.strip(MARKS) for word in LINE.sub("", line).replace("|", " ").split()]
+        words = [word for word in words if word]
+        while words and words[-1].casefold() in STOP:
+            words.pop()
+        while words and words[0].casefold() in STOP:
+            words.pop(0)
+        if words:
+            return " ".join(words)[:MAX_LABEL]
+    return ""

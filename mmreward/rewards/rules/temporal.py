@@ -45,7 +45,7 @@ TIME = re.compile(
     rf"|(?P<number>{NUMBER})(?P<unit>{SECONDS})?"
     r")(?![a-z0-9_:%]|\.\d)"
 )
-JOINT = re.compile(r"-{1,3}|to|until|till|through|up to")
+JOINT = re.compile(r"-{1,3}|(?:to|until|till|through|up to)(?: the)?")
 WEAK = re.compile(r"(?:,|and|&)?")
 """Text between two times that is a span's only where nothing else can be meant."""
 OPENER = re.compile(
@@ -74,11 +74,14 @@ SPELLINGS = {
         "\u7ec8\u6b62": " end ",
     },
     **{"\u3002": ". ", "\u548c": " and ", "\u6216": " or ", "\u8fd8\u662f": " or ", "\u662f": " is "},
+    **{"\u6301\u7eed": " ", "\u2032\u2032": "s ", "\u2032": "m ", "...": " - ", "..": " - ", "\u2026": " - "},
     **{"\\boxed": " ", "\\text": " "},
 }
 SPELLED = re.compile("|".join(sorted(map(re.escape, SPELLINGS), key=len, reverse=True)))
 DRESS = re.compile(r"</?[a-z_|]{1,30}>|[*`\"'\\$\[\](){}<>]")
 NUMBERED = re.compile(r"(?:[-*#>]{1,6} +|\(?\d{1,3}[.)] +)+")
+COLON = re.compile(r"(?<!\d):(?=\d)")
+ORDINAL = re.compile(r"(?<=\d)(?:st|nd|rd|th)\b")
 FRAMES = re.compile(r"\bframes?\b ?(?:no\.?|#)?")
 MAX_PIECE = 400
 MAX_DEPTH = 8
@@ -223,7 +226,7 @@ def _plain(text: str, fps: float | None) -> str:
     """A line in lower case, with its Chinese time words, dashes and arrows spelled in one way, without
     brackets and marks; the numbers of one that counts frames are brought to seconds by `fps`."""
     text = SPELLED.sub(lambda match: SPELLINGS[match[0]], nfkc(text).casefold())
-    text = " ".join(DRESS.sub(" ", text).split())
+    text = ORDINAL.sub("", COLON.sub(": ", " ".join(DRESS.sub(" ", text).split())))
     if fps is not None and FRAMES.search(text):
         text = re.sub(rf"(?<![\d.:]){NUMBER}", lambda frame: f"{float(frame[0]) / fps:.6f}", text)
         text = " ".join(FRAMES.sub(" ", text).split())
