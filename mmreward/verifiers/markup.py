@@ -16,7 +16,7 @@ from .boxes import Box, boxes_of, to_unit
 from .coordinates import Axes, Reading, Size, items_of, labelled, listed_items, number
 from .lists import Parsed
 from .prose import prose_items
-from .response import segment
+from .response import Several, segment
 from .spaces import Space, extent
 from .wording import OR, label_in, plain, says_nothing
 
@@ -272,7 +272,9 @@ def _coords(frame: str) -> list[Any]:
 # --- samples --------------------------------------------------------------------------------------
 
 
-def found_boxes(sample: Sample, space: Space, *, bare: bool = False, only: bool = False) -> list[Box | None]:
+def found_boxes(
+    sample: Sample, space: Space, *, bare: bool = False, one: Several | None = None
+) -> list[Box | None]:
     """Boxes of the response in fractions of the picture; None for one that is unreadable or has no area
     there, and for every one above `MAX_BOXES`.
 
@@ -280,14 +282,18 @@ def found_boxes(sample: Sample, space: Space, *, bare: bool = False, only: bool 
         sample: the sample whose response is read.
         space: coordinate space of the response.
         bare: read a response without answer tags.
-        only: the answer is one list and nothing like another beside it.
+        one: one box is asked for, and "refuse" wants one list and nothing like another beside it; None where
+            every box counts, so alternatives ("A or B") are no answer.
 
     Raises:
-        Unscorable: "unparsable" when the response holds no boxes, not even none; "missing" when a size is.
+        Unscorable: "unparsable" when the response holds no boxes, not even none, or alternatives; "missing"
+            when a size is.
     """
     size = extent(space, sample)  # first: what is missing in the sample is not the response's fault
     axes = Axes(size.width, size.height, space.y_first)
-    parsed = box_items(segment(sample.response or "", bare=bare).answer, only=only, axes=axes)
+    parsed = read_coordinates(segment(sample.response or "", bare=bare).answer, 4, axes)
+    if (parsed.hedged and one in (None, "refuse")) or (parsed.lists > 1 and one == "refuse"):
+        raise Unscorable("several lists, or alternatives, where one answer is expected", "unparsable")
     boxes = boxes_of(parsed.items[:MAX_BOXES], y_first=space.y_first)
     units = [to_unit(box, size.width, size.height) if box else None for box in boxes]
     return [*units, *[None] * (len(parsed.items) - len(units) + parsed.dropped)]

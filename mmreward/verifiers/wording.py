@@ -37,7 +37,7 @@ NOTHING = re.compile(
     r"(?:[a-z-]+ ){0,3}?(?:objects?|box(?:es)?|targets?|instances?|detections?|points?|match(?:es)?|results?"
     r"|regions?|events?|segments?|spans?)(?: (?:is|are|was|were|be|can|found|detected|present|visible|exists?"
     r"|in|of|the|this|that|image|picture|photo|scene|video|clip|here|it|matching|described)){0,10}"
-    rf"|no {WORD}(?: {WORD}){{0,5}} (?:is|are|was|were|can be) (?:visible|present|found|detected|shown|seen|there)"
+    rf"|no {WORD}(?: {WORD}){{0,5}} (?:is|are|was|were|can be) (?:visible|present|found|detected|shown|seen)"
     r"(?: in (?:the|this) [a-z]+)?"
     rf"|there (?:is|are|was|were) no {WORD}(?: {WORD}){{0,7}}"
     r"|(?:\u56fe\u4e2d|\u56fe\u7247\u4e2d|\u56fe\u50cf\u4e2d|\u753b\u9762\u4e2d|\u89c6\u9891\u4e2d)?"

@@ -286,9 +286,9 @@ def grounding(
 ) -> Any:
     """Fit of one box to the one that was asked for, 0 to 1.
 
-    The answer holds one box, as JSON, in the tags of a model family, or as "(x1,y1),(x2,y2)"; its label is
-    not looked at. Several boxes are worth 0 unless the first or the last is declared to count; the best of
-    them never does. A box that does not touch the true one is worth 0 with either measure.
+    The answer holds one box in any dress that `iou` reads; its label is not looked at. Several boxes are
+    worth 0 unless the first or the last is declared to count; the best of them never does. A box that does
+    not touch the true one is worth 0 with either measure.
 
     Args:
         measure: "iou", or "giou" for (1 + generalised IoU) / 2, which still grows where the boxes barely
@@ -310,7 +310,7 @@ def grounding(
             raise Unscorable(f"the target of grounding is one box, not {len(truth)}; use iou for several")
 
         def check() -> Verdict:
-            boxes = found_boxes(sample, response_space, bare=bare, only=several == "refuse")
+            boxes = found_boxes(sample, response_space, bare=bare, one=several)
             box = expect_one(boxes, several, "box")
             overlap = iou(box, truth[0]) if box else 0.0
             general = giou(box, truth[0]) if box else -1.0
@@ -373,7 +373,9 @@ def pointing(
     `regions_of`. For one region the answer is one point: several are worth 0 unless the
     first or the last is declared to count, so guessing all over the picture earns nothing. For more regions
     the value is the F1 of the best one-to-one match, so a wrong number of points costs, too. The edge of a
-    region is inside; a point outside the picture hits nothing. Labels are not looked at.
+    region is inside; a point outside the picture hits nothing. Labels are not looked at. Read are JSON, calls
+    of tools, the tags of model families and plain text, see `verifiers.markup.point_items`; a box counts as
+    the click at its centre.
 
     Args:
         falloff: 0 pays hits only. Above, a point at distance d of a region is worth
