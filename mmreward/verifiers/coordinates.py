@@ -137,6 +137,14 @@ def _of_text(text: str, size: Size, axes: Axes, label: str) -> list[Any]:
     return [flat_item(known[at : at + step], size, axes, label) for at in range(0, len(known), step)]
 
 
+def _usual(value: Mapping[Any, Any]) -> bool:
+    """True for {"bbox_2d": [four numbers], "label": "name", ...}."""
+    numbers = value.get("bbox_2d")
+    if type(numbers) is not list or len(numbers) != 4 or not value.get("label"):
+        return False
+    return type(value["label"]) is str and all(type(x) is int or type(x) is float for x in numbers)
+
+
 def _word(value: Any) -> str:
     """Name in a value: a text, a number, or the only one of a list."""
     if isinstance(value, list) and len(value) == 1:
@@ -151,6 +159,8 @@ def plain_key(key: Any) -> str:
 def _of_mapping(value: Mapping[Any, Any], size: Size, axes: Axes, label: str, depth: int) -> list[Any]:
     if not value:
         return []
+    if size == 4 and _usual(value):  # what most are, and a response may hold hundreds
+        return [{"bbox_2d": value["bbox_2d"], "label": value["label"]}]
     keys = {plain_key(key): inner for key, inner in value.items() if inner is not None}
     label = next((name for name in (_word(keys.get(plain_key(key))) for key in LABEL_KEYS) if name), label)
     named = named_item(keys, size, label, axes)
