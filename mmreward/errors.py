@@ -16,8 +16,8 @@ FINE: tuple[Status, Status] = ("ok", "na")
 """Statuses that count against no failure budget."""
 
 MAX_BOXES = 1024
-"""Boxes, regions, points or spans in one target or response: matching takes time with the third power of
-their number."""
+"""Boxes, regions or time spans of one target; more are refused. Of a response as many are matched, and each
+one more counts as a false one: matching takes time with the third power of their number."""
 MAX_CORNERS = 16_384
 """Corners of all polygons of one target."""
 MAX_TARGET = 262_144

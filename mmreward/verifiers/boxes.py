@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .response import Verdict
-from .text import normalise
+from .text import normalise, normalise_name
 
 Matrix = NDArray[np.float64]
 
@@ -110,6 +110,13 @@ def _box(item: Any, y_first: bool) -> Box | None:
     return Box(b, a, d, c, label) if swapped else Box(a, b, c, d, label)
 
 
+def four_numbers(value: Any) -> bool:
+    """True for the four coordinates of one box, as opposed to four boxes."""
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence) or len(value) != 4:
+        return False
+    return all(isinstance(number, int | float) for number in value)
+
+
 def number_of(value: Any) -> float | None:
     """Read a coordinate: a number, or the text of one; None for anything else, NaN, infinity and bools."""
     if isinstance(value, str) and NUMERIC.fullmatch(value.strip()):
@@ -130,6 +137,16 @@ def normalise_label(label: Any) -> str:
     return normalise(str(label))
 
 
+ARTICLE = re.compile(r"(?:an?|the) (?=\S)")
+NUMBERED = re.compile(r" ?[#(]?\d{1,4}\)?$")
+
+
+def label_key(label: str) -> str:
+    """Label in the form in which labels are compared: a name (`text.normalise_name`) without its hyphens and
+    its article."""
+    return ARTICLE.sub("", normalise_name(label.replace("-", " ")), count=1) or normalise_label(label)
+
+
 def label_table(aliases: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """Table from every normalised name to its canonical one, for aliases {"person": ["man", "woman"]}.
 
@@ -140,8 +157,8 @@ def label_table(aliases: Mapping[str, Sequence[str]]) -> dict[str, str]:
     for label, others in aliases.items():
         if isinstance(others, str):
             raise ValueError(f"the aliases of {label!r} are a list of names, not the text {others!r}")
-        for name in map(normalise_label, (label, *others)):
-            if table.setdefault(name, normalise_label(label)) != normalise_label(label):
+        for name in map(label_key, (label, *others)):
+            if table.setdefault(name, label_key(label)) != label_key(label):
                 raise ValueError(f"{name!r} is an alias of both {table[name]!r} and {label!r}")
     return table
 
@@ -205,10 +222,24 @@ Labels = Literal["exact", "ignore"]
 def _same_label(
     found: Sequence[Box | None], truth: Sequence[Box], table: Mapping[str, str]
 ) -> NDArray[np.bool_]:
-    ids = {label: i for i, label in enumerate({table.get(box.label, box.label) for box in truth})}
-    sent = [ids.get(table.get(box.label, box.label), -1) if box else -1 for box in found]
-    true = [ids[table.get(box.label, box.label)] for box in truth]
-    same: NDArray[np.bool_] = np.array(sent, dtype=int)[:, None] == np.array(true, dtype=int)
+    """Where the labels of a found and a true box are one: as `label_key` or `table` has them, "cat 1" being a
+    cat where no true box is numbered so. A true box without a label takes any."""
+
+    def key(label: str) -> str:
+        name = label_key(label)
+        return table.get(name, name)
+
+    true_keys = [key(box.label) for box in truth]
+    ids = {name: at for at, name in enumerate(dict.fromkeys(true_keys))}
+
+    def found_id(label: str) -> int:
+        name = key(label)
+        return ids[name] if name in ids else ids.get(key(NUMBERED.sub("", name)), -1)
+
+    sent = [found_id(box.label) if box else -1 for box in found]
+    true = np.array([ids[name] for name in true_keys], dtype=int)
+    unnamed = np.array([not name for name in true_keys], dtype=bool)
+    same: NDArray[np.bool_] = (np.array(sent, dtype=int)[:, None] == true) | unnamed
     return same
 
 

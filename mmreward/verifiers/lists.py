@@ -1,13 +1,16 @@
 """Lists of objects in a model's answer, read whatever quotes, fences, commas or cut-off tail they came with.
 
 One linear pass rewrites the text from an opening bracket on as strict JSON, which `json` then reads; nothing
-is evaluated, no text is tried twice. Where the whole does not parse, its items are parsed one by one, so one
-broken object costs one object, and the tail that a token limit cut off counts as dropped. Deep nesting and
-endless numbers are refused. Box and point tags are in `markup`.
+is evaluated, no text is tried twice. Tuples are lists, names without quotes are keys, leading zeros are
+dropped, and where nothing but the last brackets is missing they are put there. Where the whole does not
+parse, its items are parsed one by one, so one broken object costs one object, and the tail that a token limit
+cut off counts as dropped. Deep nesting and endless numbers are refused. Box and point tags are in `markup`,
+what coordinates a parsed value holds in `coordinates`.
 """
 
 import json
 import re
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from ..errors import Unscorable
@@ -17,9 +20,13 @@ MAX_DEPTH = 8
 MAX_DIGITS = 32
 MAX_LISTS = 64
 """Lists of numbers or words that are skipped before the first list of objects."""
-OPEN, CLOSE = "[{", "]}"
+OPEN, CLOSE = {"[": "[", "{": "{", "(": "["}, {"]": "]", "}": "}", ")": "]"}
+"""Brackets as JSON writes them; a tuple counts as a list inside one, and opens none in prose."""
+PARTNERS = {"[": "]", "{": "}", "(": "]"}
 OPENING = re.compile(r"[\[{]")
 WORDS = {"true": "true", "false": "false", "null": "null", "none": "null"}
+NUMBERS = frozenset({"nan", "inf", "infinity"})
+NUMBER = re.compile(r"([+-]?)0*(\d*\.?\d*(?:[eE][+-]?\d{1,4})?)")
 
 
 class Parsed(NamedTuple):
@@ -29,14 +36,25 @@ class Parsed(NamedTuple):
     dropped: int
 
 
+class Found(NamedTuple):
+    """One list or object in a text: its value, the number of items that were lost, and where it stands."""
+
+    value: Any
+    dropped: int
+    start: int
+    end: int
+
+
 class _Scan(NamedTuple):
-    """One list rewritten as JSON: the whole, its items one by one, the position after it, and its
-    completeness."""
+    """One list rewritten as JSON: the whole, its items one by one, the position after it, its completeness,
+    and the brackets that are missing with the text since the last item."""
 
     json: str
     items: list[str]
     end: int
     complete: bool
+    missing: str = ""
+    tail: str = ""
 
 
 def parse_list(text: str, *, only: bool = False) -> Parsed:
@@ -49,39 +67,58 @@ def parse_list(text: str, *, only: bool = False) -> Parsed:
     Raises:
         Unscorable: "unparsable" when there is none, which is not the same as an empty one.
     """
-    position = 0
     lists: list[Parsed] = []
-    while (start := _first(text, position)) >= 0:
-        scan = _scan(text, start)
-        parsed = _load(scan)
-        if parsed is not None:
-            lists.append(parsed)
-            if not only and (not parsed.items or any(map(_object, parsed.items))):
-                return parsed
-            if only and len(lists) > 1:
-                raise Unscorable("several lists where one is expected", "unparsable")
-            if len(lists) > MAX_LISTS:
-                raise Unscorable(f"more than {MAX_LISTS} lists, none of them of objects", "unparsable")
-        position = scan.end  # behind the list, never inside it again: the scans together are linear
+    for found in found_lists(text):
+        parsed = Parsed(_unwrap(found.value), found.dropped)
+        lists.append(parsed)
+        if not only and (not parsed.items or any(map(_object, parsed.items))):
+            return parsed
+        if only and len(lists) > 1:
+            raise Unscorable("several lists where one is expected", "unparsable")
+        if len(lists) > MAX_LISTS:
+            raise Unscorable(f"more than {MAX_LISTS} lists, none of them of objects", "unparsable")
     if not lists:
         raise Unscorable(f"no list in {text[:80]!r}", "unparsable")
     return lists[0]
 
 
-def _first(text: str, position: int) -> int:
-    found = OPENING.search(text, position)
-    return found.start() if found else -1
+def found_lists(text: str) -> Iterator[Found]:
+    """Lists and objects of a text in their order; what cannot be read at all is passed over.
+
+    Raises:
+        Unscorable: "unparsable" where brackets nest deeper than `MAX_DEPTH`.
+    """
+    opening = OPENING.search(text)
+    while opening:
+        scan = _scan(text, opening.start())
+        loaded = _load(scan)
+        if loaded is not None:
+            value, dropped = loaded
+            yield Found(value, dropped, opening.start(), scan.end)
+        opening = OPENING.search(text, scan.end)  # behind it, never inside it again: linear all together
 
 
-def _load(scan: _Scan) -> Parsed | None:
-    if scan.complete:
-        value = _loads(scan.json)
-        if value is not None:
-            return Parsed(_unwrap(value), 0)
+def _load(scan: _Scan) -> tuple[Any, int] | None:
+    """Value of a list and the number of items that it lost; None where nothing of it can be read."""
+    value = _loads(scan.json) if scan.complete else _closed(scan)
+    if value is not None:
+        return value, 0
     values = [_loads(item) for item in scan.items]
     good = [value for value in values if value is not None]
-    dropped = len(values) - len(good) + (not scan.complete)
-    return Parsed(_unwrap(good), dropped) if good else None
+    cut = not scan.complete and bool(scan.tail.strip(",`*."))
+    return (good, len(values) - len(good) + cut) if good else None
+
+
+def _closed(scan: _Scan) -> Any:
+    """Value of a list whose text ends before its last brackets; None where more is missing than these.
+
+    An opening bracket alone is no empty list, which would be an answer.
+    """
+    value = _loads(scan.json + scan.missing)
+    items = _unwrap(value) if isinstance(value, list | dict) else []
+    whole = any((isinstance(item, dict) and item) or (isinstance(item, list) and item) for item in items)
+    pair = len(items) == 2 and all(isinstance(item, int | float) for item in items)
+    return value if whole or pair else None
 
 
 def _loads(text: str) -> Any:
@@ -99,6 +136,8 @@ def _unwrap(value: Any) -> list[Any]:
     """List of items in a parsed value: {"objects": [...]} gives its list, one object or four bare numbers a
     list of one."""
     if isinstance(value, dict):
+        if not value:
+            return []
         lists = [inner for inner in value.values() if isinstance(inner, list)]
         return lists[0] if len(lists) == 1 and not _four(lists[0]) else [value]
     if _four(value):
@@ -133,10 +172,10 @@ def _scan(text: str, start: int) -> _Scan:
             stack.append(char)
             if len(stack) > MAX_DEPTH:
                 raise Unscorable(f"brackets nest deeper than {MAX_DEPTH}", "unparsable")
-            out.append(char)
+            out.append(OPEN[char])
         elif char in CLOSE:
             _drop_comma(out)  # [1, 2,] is what many write
-            out.append(char)
+            out.append(CLOSE[char])
             stack.pop()
             if len(stack) == 1:
                 items.append("".join(out[mark:]).lstrip(","))
@@ -147,20 +186,48 @@ def _scan(text: str, start: int) -> _Scan:
             literal, at = _string(text, at)  # either kind of quote becomes a JSON string
             out.append(literal)
             continue
-        elif char.isalpha():
-            word, at = _run(text, at, str.isalpha)  # True and None become JSON; others fail its item
+        elif char.isalpha() or char == "_":
+            word, at = _word(text, at, stack[-1] == "{" and out[-1])
             _keep_apart(out)
-            out.append(WORDS.get(word.lower(), word))
+            out.append(word)
             continue
         elif char.isdecimal() or char in "+-.\u2212":
             number, at = _run(text, at, lambda c: c.isalnum() or c in "+-.\u2212")
             _keep_apart(out)
             out.append(_number(number))
             continue
+        elif char == "=" and out[-1].startswith('"'):  # {"x"=1}, and names such as {x=1}
+            out.append(":")
         elif not char.isspace():
             out.append(char)
         at += 1
-    return _Scan("".join(out), items, size, False)
+    tail = "".join(out[mark:])
+    while out and out[-1] in (",", "`"):  # a comma or a code fence behind the last item
+        out.pop()
+    missing = "".join(PARTNERS[bracket] for bracket in reversed(stack))
+    return _Scan("".join(out), items, size, False, missing, tail)
+
+
+def _word(text: str, start: int, before: str | bool) -> tuple[str, int]:
+    """Word as JSON, and the position after it: a name before a colon is a key, words after one are text; True
+    and None are JSON's, and any other word fails its item.
+
+    Args:
+        text: the whole text.
+        start: where the word begins.
+        before: the token before it, directly inside an object; False elsewhere.
+    """
+    word, at = _run(text, start, lambda c: c.isalnum() or c == "_")
+    if before in ("{", ","):
+        after = at
+        while after < len(text) and text[after].isspace():
+            after += 1
+        return (json.dumps(word), after) if text[after : after + 1] in (":", "=") else (word, after)
+    known = WORDS.get(word.lower())
+    if before != ":" or known or word.lower() in NUMBERS:
+        return known or word, at
+    words, at = _run(text, start, lambda c: c not in ',;[]{}()\n:="')
+    return json.dumps(words.strip()), at
 
 
 def _drop_comma(out: list[str]) -> None:
@@ -202,7 +269,7 @@ def _string(text: str, start: int) -> tuple[str, int]:
     return json.dumps(content), at + 1
 
 
-def _run(text: str, start: int, inside: Any) -> tuple[str, int]:
+def _run(text: str, start: int, inside: Callable[[str], bool]) -> tuple[str, int]:
     end = start + 1
     while end < len(text) and inside(text[end]):
         end += 1
@@ -210,8 +277,14 @@ def _run(text: str, start: int, inside: Any) -> tuple[str, int]:
 
 
 def _number(text: str) -> str:
-    """Number in ASCII digits; one that is too long, or malformed, fails the JSON parse of its item."""
-    plain = nfkc(text).removeprefix("+")
-    sign, plain = ("-", plain[1:]) if plain.startswith("-") else ("", plain)
-    plain = f"{sign}{'0' * plain.startswith('.')}{plain}{'0' * plain.endswith('.')}"  # .5 and 2. are not JSON
-    return plain if len(plain) <= MAX_DIGITS else "too long a number"
+    """Number in ASCII digits as JSON writes it; one that is too long, or malformed, fails the JSON parse of
+    its item. A sign alone ("x + w") is no number."""
+    match = NUMBER.fullmatch(nfkc(text)) if len(text) <= MAX_DIGITS else None
+    decimal = any(map(str.isdecimal, text)) and not any(c.isdigit() and not c.isdecimal() for c in text)
+    if match is None or not decimal:  # a superscript is no digit
+        return "no number"
+    sign, digits = match.groups()
+    if not digits[:1].isdecimal():  # .5, and 0 without its zeros
+        digits = f"0{digits}"
+    digits = f"{digits}0" if digits.endswith(".") else digits.replace(".e", ".0e").replace(".E", ".0E")
+    return f"{'-' * (sign == '-')}{digits}"

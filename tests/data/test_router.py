@@ -49,7 +49,7 @@ def test_every_sample_is_scored_by_its_source(engine, router):
         Sample(id="b", source="math", response="X", target="X"),
         Sample(id="c", source="math", response="x", target="x"),
         Sample(id="d", source="other", response="UP"),
-        Sample(id="e", source="det_coco", response="no boxes", target=TRUTH),
+        Sample(id="e", source="det_coco", response="some boxes", target=TRUTH),
     ]
     routed = router.score(engine, samples)
     assert [total.value for total in routed.totals] == [1.0, 1.0, 0.5, 1.0, 0.0]

@@ -58,8 +58,9 @@ def test_a_target_without_end_fails_at_once(engine, name, target, status):
     ],
 )
 def test_a_response_without_end_is_wrong(engine, name, said, target):
+    """Whatever is beyond the limit counts as false, so spam earns next to nothing."""
     (score,) = engine.score([Sample(response=said, target=target)], name)[name]
-    assert (score.status, score.value, score.parts["parsed"]) == ("ok", 0.0, 0.0)
+    assert score.status == "ok" and score.value < 0.005
 
 
 def test_as_many_boxes_as_are_allowed_leave_the_loop_to_others(engine):

@@ -286,3 +286,35 @@ def test_the_weighted_sum_pays_for_wrong_labels():
     assert weighted_sum([B, A], [A, B]) == pytest.approx(1.0)
     assert weighted_sum([A], [A, B]) == pytest.approx(0.7 / 2 + 0.3 * 0.75)
     assert soft_f1(wrong, [A, B]).value == 0.0
+
+
+FENCED = "<answer>```json\n{}\n```</answer>"
+PERFECT = '{"bbox_2d": [100, 100, 400, 400], "label": "cat"}'
+
+
+@pytest.mark.parametrize(
+    ("response", "paid", "empty"),
+    [
+        (FENCED.format(f"[{PERFECT}]"), (1.0, 1.0), (0.0, 0.0)),
+        (FENCED.format(f"[{PERFECT.replace('cat', 'Cat')}]"), (0.0, 1.0), (0.0, 0.0)),
+        (
+            FENCED.format(f'[{PERFECT}, {{"bbox_2d": [400, 100, 100, 400], "label": "cat"}}]'),
+            (0.5, 0.925),
+            (0.0, 0.0),
+        ),
+        (FENCED.format(f"[{PERFECT}, 5]"), (0.5, 0.925), (0.0, 0.0)),
+        (FENCED.format("[oops"), (0.0, 0.0), (1.0, 0.0)),
+        (FENCED.format("[]"), (0.0, 0.0), (1.0, 0.0)),
+        ("<answer>None</answer>", (0.0, 0.0), (1.0, 1.0)),
+        ("<answer>whatever</answer>", (0.0, 0.0), (1.0, 0.0)),
+        (f"<answer>[{PERFECT}]</answer>", (0.0, 0.0), (1.0, 0.0)),
+        ("None", (0.0, 0.0), (0.0, 1.0)),
+    ],
+)
+def test_vlm_r1_reads_as_its_code_does(engine, response, paid, empty):
+    """Numbers of its odLength_reward and of its weighted sum (commit 90052f4), which asks for a fence."""
+    for target, values in (([{"bbox_2d": [100, 100, 400, 400], "label": "cat"}], paid), ([], empty)):
+        for formula, value in zip(("od_length", "weighted_sum"), values, strict=True):
+            reward = load("vlm_r1", formula=formula, fence="required")
+            (score,) = engine.score([Sample(response=response, target=target)], reward)["vlm_r1"]
+            assert score.value == pytest.approx(value), (formula, target)

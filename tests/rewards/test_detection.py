@@ -149,9 +149,10 @@ def test_a_reward_s_parts_are_the_same_whatever_the_response(engine, name):
 
 @pytest.mark.parametrize(("name", "value"), [("dynamic_iou", 0.5), ("detection_f1", 0.0)])
 def test_an_empty_picture(engine, name, value):
-    texts = ["<answer>[]</answer>", "<answer>[[1, 1, 9, 9]]</answer>", "<answer>none</answer>"]
+    said = ("[]", "[[1, 1, 9, 9]]", "none", "No objects.", "oops", "")
+    texts = [f"<answer>{text}</answer>" for text in said]
     samples = [Sample(response=text, target=[], meta={"progress": 1}) for text in texts]
-    assert [score.value for score in engine.score(samples, name)[name]] == [1.0, value, 0.0]
+    assert [score.value for score in engine.score(samples, name)[name]] == [1.0, value, 1.0, 1.0, 0.0, 0.0]
 
 
 def test_tags_are_read_by_the_detection_rewards(engine):

@@ -242,7 +242,7 @@ def test_what_is_no_span_is_unparsable(text):
 
 
 def test_clock_times():
-    assert [seconds_of(t) for t in ("1:02", "1:01:01.5", "75:00", "12.5s", 3, "3 sec")] == [
+    assert [seconds_of(t) for t in ("1:02", "1:01:01.5", "75:00", "12.5s", 3, "3 sheep")] == [
         62,
         3661.5,
         4500,
@@ -315,3 +315,97 @@ def test_a_point_is_read_in_its_own_space(engine):
     target = {"bbox_2d": [490, 240, 510, 260]}
     assert scored(engine, "pointing", text, target, space="pixel", meta=meta).value == 1.0
     assert scored(engine, "pointing", text, target, space="pixel").status == "missing"
+
+
+# --- time, in the dress of models -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The event happens from 12s to 20s.",
+        "The given query happens in 12 - 20 seconds.",
+        "It starts at 12 seconds and ends at 20 seconds.",
+        "From second 12 to second 20",
+        "from the 12th second to the 20th second",
+        "<12> to <20>",
+        "<timestamp>12.0 seconds</timestamp> to <timestamp>20.0 seconds</timestamp>",
+        "1\n00:00:12,000 --> 00:00:20,000\nA man runs.",
+        "12s -> 20s",
+        "12s \u2192 20s",
+        "0m12s - 0m20s",
+        "12, 20",
+        "[12s, 20s]",
+        "[12 - 20]",
+        "\\boxed{12 - 20}",
+        "**12s - 20s**",
+        "Start time: 12 seconds\nEnd time: 20 seconds",
+        '{"t_start": 12, "t_end": "20s"}',
+        '{"timestamp": "12 - 20"}',
+        '{"events": [{"segment": {"begin": "0:12", "finish": "0:20"}, "tags": ["run"]}]}',
+        "\u4ece\u7b2c12\u79d2\u5230\u7b2c20\u79d2",
+        "\u5f00\u59cb\u65f6\u95f4\uff1a12\u79d2\uff0c\u7ed3\u675f\u65f6\u95f4\uff1a20\u79d2",
+        "0\u520612\u79d2\u81f30\u520620\u79d2",
+        "\uff11\uff12\u79d2\uff5e\uff12\uff10\u79d2",
+    ],
+)
+def test_a_span_in_every_dress(engine, text):
+    assert read_spans(text) == [Span(12, 20)]
+    assert scored(engine, "temporal", reply(text), [12, 20]).value == 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "spans"),
+    [
+        ("1 to 2 minutes", [Span(60, 120)]),
+        ("1h2m3s - 1 h 3 min", [Span(3723, 3780)]),
+        ("12:34.56 to 12:40", [Span(754.56, 760)]),
+        ("1. 1s - 2s\n2. 3s - 4s", [Span(1, 2), Span(3, 4)]),
+        ("1s - 2s, 3s - 4s and 5s - 6s", [Span(1, 2), Span(3, 4), Span(5, 6)]),
+        ('{"start": 1, "end": 2}\n{"start": 3, "end": 4}', [Span(1, 2), Span(3, 4)]),
+        ("1:75 - 2:00", [None]),
+        ("None", []),
+        ("No such event", []),
+        ('{"events": []}', []),
+    ],
+)
+def test_spans_with_units_and_several(text, spans):
+    assert read_spans(text) == spans
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "12s - 20s or 30s - 40s",
+            '{"start": 12, "end": 20} or {"start": 1, "end": 5}',
+            "12\u79d2\u621620\u79d2",
+        ),
+        *(
+            "the dog barks at 12s and 20s",
+            "12s",
+            "12 20 30",
+            "frame 12 to frame 20",
+            "12% - 20%",
+            "[x, x + w]",
+        ),
+    ],
+)
+def test_what_may_be_several_things_is_no_span(text):
+    with pytest.raises(Unscorable) as refusal:
+        read_spans(text)
+    assert refusal.value.status == "unparsable"
+
+
+def test_frames_are_read_where_their_rate_is_declared(engine):
+    for text in (
+        "frame 24 to frame 40",
+        "frames 24-40",
+        "\u7b2c24\u5e27\u5230\u7b2c40\u5e27",
+        '{"start_frame": 24, "end_frame": 40}',
+    ):
+        assert scored(engine, "temporal", reply(text), [12, 20]).value == 0.0
+        assert scored(engine, "temporal", reply(text), [12, 20], fps=2.0).value == 1.0
+    assert scored(engine, "temporal", reply("12s - 20s"), [12, 20], fps=2.0).value == 1.0
+    with pytest.raises(ValueError, match="fps"):
+        load("temporal", fps=0.0)

@@ -51,9 +51,7 @@ def test_a_box_that_is_cut_off_still_counts_as_sent():
     assert box_items("<box>(1,2),(3,4)</box><box>(1,2").dropped == 1
 
 
-@pytest.mark.parametrize(
-    "text", ["", "no box", "(1,2),(3", "(1,2),(3,4),(5,6)", "at (1,2),(3,4)", "1e2 2 3 4"]
-)
+@pytest.mark.parametrize("text", ["", "a box", "(1,2),(3", "(1,2),(3,4),(5,6)", "1e2 2 3 4"])
 def test_what_is_no_box_is_unparsable(text):
     with pytest.raises(Unscorable) as refusal:
         box_items(text)

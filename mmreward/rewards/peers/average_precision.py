@@ -18,7 +18,7 @@ RECALLS = np.linspace(0.0, 1.0, 101)
 MAX_FOUND = 100
 """Boxes per label that count; COCO drops the rest."""
 MAX_AREA = 1e10
-"""COCO ignores true boxes above this, in squared units of the coordinates."""
+"""COCO ignores boxes above this, in squared units of the coordinates, and those whose area is negative."""
 
 
 class Precisions(NamedTuple):
@@ -46,19 +46,19 @@ def average_precision(found: Sequence[Box], truth: Sequence[Box]) -> Precisions:
 def _by_level(found: Sequence[Box], truth: Sequence[Box], label: str) -> list[float] | None:
     """AP of one label at each IoU level; None when none of its true boxes counts."""
     mine = [box for box in found if box.label == label][:MAX_FOUND]
-    true = sorted((box for box in truth if box.label == label), key=_too_large)  # those that count come first
-    num_counted = sum(not _too_large(box) for box in true)
+    true = sorted((box for box in truth if box.label == label), key=_ignored)  # those that count come first
+    num_counted = sum(not _ignored(box) for box in true)
     if not num_counted:
         return None
     overlap = overlaps(mine, true)
-    outside = np.array([_too_large(box) for box in mine], dtype=bool)
+    outside = np.array([_ignored(box) for box in mine], dtype=bool)
     return [
         _interpolated(_outcomes(overlap, level, num_counted, outside), num_counted) for level in AP_LEVELS
     ]
 
 
-def _too_large(box: Box) -> bool:
-    return (box.x2 - box.x1) * (box.y2 - box.y1) > MAX_AREA
+def _ignored(box: Box) -> bool:
+    return not 0 <= (box.x2 - box.x1) * (box.y2 - box.y1) <= MAX_AREA
 
 
 def _outcomes(
@@ -67,7 +67,7 @@ def _outcomes(
     """In the order of the found boxes, whether each is a true positive; ignored boxes are left out."""
     free = np.ones(overlap.shape[1], dtype=bool)
     right: list[bool] = []
-    for row, too_large in zip(overlap, outside, strict=True):
+    for row, beyond in zip(overlap, outside, strict=True):
         match = _best(row, free, level, slice(0, num_counted))
         if match is not None:
             free[match] = False
@@ -76,7 +76,7 @@ def _outcomes(
         ignored = _best(row, free, level, slice(num_counted, None))
         if ignored is not None:
             free[num_counted + ignored] = False
-        elif not too_large:
+        elif not beyond:
             right.append(False)
     return np.array(right, dtype=bool)
 

@@ -48,12 +48,13 @@ def iou(
 ) -> Any:
     """F1 over boxes, each match worth a smooth function of its IoU, 0 to 1.
 
-    The response holds a JSON list of {"bbox_2d": [x1, y1, x2, y2], "label": ...} (other common keys are read
-    too, and the box tags of Qwen, InternVL and GLM). Matching is optimal and one to one, so order does not
-    matter, a duplicate counts as a false box, and adding a box pays only if it is a match; one that cannot be
-    read is a false box. With no true boxes the value is 1 for an empty list, else `empty_decay` to the power
-    of the number of boxes. A response without a readable list is worth 0, and has `parts["parsed"]` 0, which
-    an empty list has not.
+    The response holds a JSON list of {"bbox_2d": [x1, y1, x2, y2], "label": ...}, or boxes in any other dress
+    that can be read in one way: other keys, lines of JSON, a tool's call, the tags of model families, "cat:
+    [x1, y1, x2, y2]", see `verifiers.markup.box_items`. "None" and "no objects" are an empty list; "A or B"
+    is no answer. Matching is optimal and one to one, so order does not matter, a duplicate counts as a false
+    box, and adding a box pays only if it is a match; one that cannot be read is a false box. With no true
+    boxes the value is 1 for an empty list, else `empty_decay` to the power of the number of boxes. A response
+    without a readable list is worth 0, and has `parts["parsed"]` 0, which an empty list has not.
 
     Args:
         threshold: the IoU from which a match counts in full.
@@ -62,7 +63,8 @@ def iou(
             such as "qwen2.5-vl", see `verifiers.spaces`; pixels need `sample.meta["size"]` =
             (height, width) or an image.
         target_space: of `sample.target`, a list of boxes in the same form.
-        labels: "exact" matches equal labels (case and spacing ignored), "ignore" any.
+        labels: "exact" matches equal labels (case, spacing, hyphens, articles and a number behind ignored; a
+            true box without a label takes any), "ignore" any.
         aliases: other names of a label, such as {"person": ["man", "woman"]}.
         empty_decay: 0 makes any box on an empty picture worth nothing.
         bare: accept a list that is not inside `<answer>` tags.
@@ -120,7 +122,8 @@ def detection_f1(
     Args:
         space: of the response's coordinates, as in `iou`.
         target_space: of `sample.target`, a list of boxes.
-        labels: "exact" matches equal labels (case and spacing ignored), "ignore" any.
+        labels: "exact" matches equal labels (case, spacing, hyphens, articles and a number behind ignored; a
+            true box without a label takes any), "ignore" any.
         aliases: other names of a label, such as {"person": ["man", "woman"]}.
         bare: accept a list that is not inside `<answer>` tags.
     """
@@ -234,7 +237,8 @@ def dynamic_iou(
         progress: a fixed one for all samples, for evaluation or a curriculum of your own.
         space: of the response's coordinates, as in `iou`; its grid is what the cap is about.
         target_space: of `sample.target`.
-        labels: "exact" matches equal labels (case and spacing ignored), "ignore" any.
+        labels: "exact" matches equal labels (case, spacing, hyphens, articles and a number behind ignored; a
+            true box without a label takes any), "ignore" any.
         aliases: other names of a label, such as {"person": ["man", "woman"]}.
         empty_decay: 0 makes any box on an empty picture worth nothing.
         bare: accept a list that is not inside `<answer>` tags.

@@ -5,6 +5,7 @@ A region is a box, a polygon, a mask or the surroundings of a point, all in frac
 Distances are in sizes of the region itself, side by side, so they do not depend on the picture's shape.
 """
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,11 +18,14 @@ from ...errors import MAX_BOXES, MAX_CORNERS, Unscorable
 from ...registry import reward
 from ...types import Sample, Score
 from ...verifiers.boxes import Box, Matrix, best_match, boxes_of, giou, iou, number_of, ramp, to_unit
-from ...verifiers.markup import found_boxes, point_items, true_boxes
+from ...verifiers.coordinates import Axes, items_of
+from ...verifiers.markup import bounded, found_boxes, point_items, true_boxes
 from ...verifiers.response import Several, Verdict, expect_one, segment, verified, verified_aside
 from ...verifiers.spaces import Named, Size, Space, extent, space_of
 
 MAX_MASK = 16_000_000
+MAX_MASKS = 64_000_000
+"""Pixels of all masks of a target together."""
 EDGE = 1e-12
 POINTS = ("point_2d", "point", "coordinate", "coordinates")
 
@@ -43,8 +47,14 @@ Coordinates = NDArray[np.float64]
 class Region(Protocol):
     """A region of the picture that a point may hit."""
 
-    def distances(self, points: Coordinates) -> Coordinates:
-        """Distance of each point in units of the region's sides; 0 inside and on the edge."""
+    def distances(self, points: Coordinates, *, hits: bool = False) -> Coordinates:
+        """Distance of each point in units of the region's sides; 0 inside and on the edge, NaN for a point
+        that is none.
+
+        Args:
+            points: of a response.
+            hits: any distance above 0 will do for a point outside.
+        """
         ...
 
 
@@ -54,7 +64,7 @@ class Polygon:
 
     corners: Coordinates
 
-    def distances(self, points: Coordinates) -> Coordinates:
+    def distances(self, points: Coordinates, *, hits: bool = False) -> Coordinates:
         sides = np.ptp(self.corners, axis=0)
         corners, places = self.corners / sides, points / sides
         inside = np.zeros(len(points), dtype=bool)
@@ -71,18 +81,22 @@ class Mask:
 
     pixels: NDArray[np.bool_]
 
-    def distances(self, points: Coordinates) -> Coordinates:
-        from scipy.spatial import cKDTree  # an import that `mmreward list` does not need
-
+    def distances(self, points: Coordinates, *, hits: bool = False) -> Coordinates:
         shape = np.array(self.pixels.shape[::-1])
         known = ~np.isnan(points).any(axis=1)
         x, y = np.minimum(points[known] * shape, shape - 1).astype(int).T
+        out = np.full(len(points), np.nan)
+        out[known] = np.where(self.pixels[y, x], 0.0, np.inf)
+        if hits or not np.isinf(out).any():
+            return out  # the outline of a large mask is large, too
+
+        from scipy.spatial import cKDTree  # an import that `mmreward list` does not need
+
         sides = [np.flatnonzero(self.pixels.any(axis=axis)) for axis in (0, 1)]
         spans = np.array([side[-1] - side[0] + 1.0 for side in sides])
         tree = cKDTree((np.argwhere(_outline(self.pixels))[:, ::-1] + 0.5) / spans)
-        away, _ = tree.query(points[known] * shape / spans)
-        out = np.full(len(points), np.nan)
-        out[known] = np.where(self.pixels[y, x], 0.0, away)
+        far = np.isinf(out)
+        out[far], _ = tree.query(points[far] * shape / spans)
         return out
 
 
@@ -93,7 +107,7 @@ class Around:
     centre: Point
     radius: float
 
-    def distances(self, points: Coordinates) -> Coordinates:
+    def distances(self, points: Coordinates, *, hits: bool = False) -> Coordinates:
         away: Coordinates = np.hypot(*(points - np.array(self.centre)).T)
         return np.maximum(0.0, away - self.radius - EDGE) / (2 * self.radius)
 
@@ -150,46 +164,61 @@ def regions_of(target: Any, size: Size, *, radius: float, y_first: bool = False)
 
     {"bbox_2d": [x1, y1, x2, y2]}, {"polygon": [[x, y], ...]}, {"mask": rows of 0 and 1} of the whole picture,
     {"mask": {"size": [height, width], "counts": [...]}} with the run lengths of COCO, or
-    {"point_2d": [x, y]}, which is hit within `radius`.
+    {"point_2d": [x, y]}, which is hit within `radius`. A box and a point may stand in any form that a
+    response may have, and the whole may be JSON text.
 
     Raises:
-        Unscorable: one cannot be read, which is an error of the data.
+        Unscorable: one cannot be read, or there are more than `MAX_BOXES` (`MAX_CORNERS`, `MAX_MASKS`), which
+            is an error of the data.
     """
-    items = [target] if isinstance(target, Mapping) else target
-    if not isinstance(items, Sequence) or isinstance(items, str | bytes):
-        raise Unscorable(f"the target {str(target)[:80]!r} is no list of regions")
-    if len(items) > MAX_BOXES:
-        raise Unscorable(f"the target has {len(items)} regions; the limit is {MAX_BOXES}")
+    items = _items(target)
+    bounded(len(items), "target regions")
     regions: list[Region] = []
     corners = pixels = 0
     for item in items:  # one by one, so that nothing is made beyond the limits
         regions.append(region := _region(item, size, radius, y_first))
         corners += len(region.corners) if isinstance(region, Polygon) else 0
         pixels += region.pixels.size if isinstance(region, Mask) else 0
-        if corners > MAX_CORNERS or pixels > MAX_MASK:
+        if corners > MAX_CORNERS or pixels > MAX_MASKS:
             raise Unscorable(
-                f"polygons of one target have up to {MAX_CORNERS} corners, masks {MAX_MASK} pixels, together"
+                f"polygons of one target have up to {MAX_CORNERS} corners, masks {MAX_MASKS} pixels, together"
             )
     return regions
 
 
+def _items(target: Any) -> Sequence[Any]:
+    if isinstance(target, str):
+        try:
+            target = json.loads(target)
+        except ValueError:
+            raise Unscorable(f"the target {target[:80]!r} is text and no JSON") from None
+    numbers = isinstance(target, list | tuple) and len(target) in (2, 4)
+    if isinstance(target, Mapping) or (numbers and all(number_of(x) is not None for x in target)):
+        return [target]
+    if not isinstance(target, Sequence) or isinstance(target, str | bytes):
+        raise Unscorable(f"the target {str(target)[:80]!r} is no list of regions")
+    return target
+
+
 def _region(item: Any, size: Size, radius: float, y_first: bool) -> Region:
     if isinstance(item, Mapping) and item.get("polygon") is not None:
+        if len(item["polygon"]) > MAX_CORNERS:
+            raise Unscorable(f"a polygon of {len(item['polygon'])} corners; at most {MAX_CORNERS} are read")
         corners = points_of(item["polygon"], size, y_first=y_first)
         good = np.array([corner for corner in corners if corner is not None])
         if len(good) == len(corners) > 2 and np.ptp(good, axis=0).all():
             return Polygon(good)
     elif isinstance(item, Mapping) and item.get("mask") is not None:
         return Mask(_pixels(item["mask"]))
-    elif isinstance(item, Mapping) and any(item.get(key) is not None for key in POINTS):
-        point = _point(item, size, y_first)
-        if point is not None:
-            return Around(point, radius)
     else:
-        (box,) = boxes_of([item], y_first=y_first)
-        unit = to_unit(box, size.width, size.height) if box else None
+        axes = Axes(size.width, size.height, y_first)
+        boxes = boxes_of(items_of(item, 4, axes), y_first=y_first)
+        unit = to_unit(boxes[0], size.width, size.height) if len(boxes) == 1 and boxes[0] else None
         if unit is not None:
             return _rectangle(unit)
+        points = [] if any(boxes) else points_of(items_of(item, 2, axes), size, y_first=y_first)
+        if len(points) == 1 and points[0] is not None:
+            return Around(points[0], radius)
     raise Unscorable(f"a target region cannot be read, or has no area inside the picture: {str(item)[:200]}")
 
 
@@ -257,9 +286,9 @@ def grounding(
 ) -> Any:
     """Fit of one box to the one that was asked for, 0 to 1.
 
-    The answer holds one box, as JSON, in the tags of a model family, or as "(x1,y1),(x2,y2)"; its label is
-    not looked at. Several boxes are worth 0 unless the first or the last is declared to count; the best of
-    them never does. A box that does not touch the true one is worth 0 with either measure.
+    The answer holds one box in any dress that `iou` reads; its label is not looked at. Several boxes are
+    worth 0 unless the first or the last is declared to count; the best of them never does. A box that does
+    not touch the true one is worth 0 with either measure.
 
     Args:
         measure: "iou", or "giou" for (1 + generalised IoU) / 2, which still grows where the boxes barely
@@ -281,7 +310,7 @@ def grounding(
             raise Unscorable(f"the target of grounding is one box, not {len(truth)}; use iou for several")
 
         def check() -> Verdict:
-            boxes = found_boxes(sample, response_space, bare=bare, only=several == "refuse")
+            boxes = found_boxes(sample, response_space, bare=bare, one=several)
             box = expect_one(boxes, several, "box")
             overlap = iou(box, truth[0]) if box else 0.0
             general = giou(box, truth[0]) if box else -1.0
@@ -295,18 +324,23 @@ def grounding(
 
 
 def _points(sample: Sample, space: Space, bare: bool) -> list[Point | None]:
+    """Points of the response; those above `MAX_BOXES` count as points on nothing."""
     size = extent(space, sample)
-    parsed = point_items(segment(sample.response or "", bare=bare).answer)
-    if len(parsed.items) + parsed.dropped > MAX_BOXES:
-        raise Unscorable(f"more than {MAX_BOXES} points", "unparsable")
-    return [*points_of(parsed.items, size, y_first=space.y_first), *[None] * parsed.dropped]
+    axes = Axes(size.width, size.height, space.y_first)
+    parsed = point_items(segment(sample.response or "", bare=bare).answer, axes)
+    points = points_of(parsed.items[:MAX_BOXES], size, y_first=space.y_first)
+    return [*points, *[None] * (len(parsed.items) - len(points) + parsed.dropped)]
 
 
 def _worth(points: Sequence[Point | None], regions: Sequence[Region], falloff: float) -> Matrix:
     """Worth of every point on every region: 1 for a hit, less beside it, 0 for a point that could not be
     read."""
     places = np.array([point or (math.nan, math.nan) for point in points]).reshape(len(points), 2)
-    away = np.array([region.distances(places) for region in regions]).reshape(len(regions), len(points)).T
+    away = (
+        np.array([region.distances(places, hits=not falloff) for region in regions])
+        .reshape(len(regions), len(points))
+        .T
+    )
     return np.nan_to_num(np.exp(-((away / falloff) ** 2) / 2) if falloff else (away == 0).astype(float))
 
 
@@ -339,7 +373,9 @@ def pointing(
     `regions_of`. For one region the answer is one point: several are worth 0 unless the
     first or the last is declared to count, so guessing all over the picture earns nothing. For more regions
     the value is the F1 of the best one-to-one match, so a wrong number of points costs, too. The edge of a
-    region is inside; a point outside the picture hits nothing. Labels are not looked at.
+    region is inside; a point outside the picture hits nothing. Labels are not looked at. Read are JSON, calls
+    of tools, the tags of model families and plain text, see `verifiers.markup.point_items`; a box counts as
+    the click at its centre.
 
     Args:
         falloff: 0 pays hits only. Above, a point at distance d of a region is worth
