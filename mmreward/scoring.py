@@ -101,12 +101,14 @@ class Scoring:
             workers.discard(worker)
             if finished.done():
                 return
-            if worker.cancelled():  # by the reward itself, for nobody else knows the task
+            if self._error is not None:  # of `progress`
+                finished.set_exception(self._error)
+            elif worker.cancelled():  # by the reward itself, for nobody else knows the task
                 self._settle(
                     worker, Score.failed("error", "CancelledError: the reward cancelled its own task")
                 )
                 start()
-            elif (error := worker.exception()) is not None:  # of `progress`
+            elif (error := worker.exception()) is not None:
                 finished.set_exception(error)
             elif not workers or not self._left:
                 finished.set_result(None)

@@ -53,8 +53,9 @@ class Place(Protocol):
     def run(self, calls: list[Call]) -> None:
         """Accept one batch of one network and op; its report comes later."""
 
-    def abandon(self, calls: list[Call]) -> bool:
-        """Forget a batch that nobody waits for; False when that cannot be, and its report will come."""
+    def stalls(self, calls: list[Call]) -> bool:
+        """True when the batch, which has been here for `workers.STALL`, hangs before it reaches the device.
+        Then others take its room; its report may still come."""
 
 
 class Placement(Protocol):
@@ -378,16 +379,9 @@ class Local:
         self._preparing.add(id(calls))
         self._pool.submit(self._prepare, calls)
 
-    def abandon(self, calls: list[Call]) -> bool:
+    def stalls(self, calls: list[Call]) -> bool:
         self._pool.replace_lost()
-        return self._prepared(calls)
-
-    def _prepared(self, calls: list[Call]) -> bool:
-        """True once per batch, for who ends its preparation: the worker, or the loop that gives it up."""
-        with self._lock:
-            known = id(calls) in self._preparing
-            self._preparing.discard(id(calls))
-        return known
+        return id(calls) in self._preparing
 
     def sleep(self) -> "Future[None]":
         return self._call(lambda device: device.residency.sleep())
@@ -414,11 +408,10 @@ class Local:
             device = self._shared()
             batch = calls[0].network.prepare(calls[0].op, [call.item for call in calls])
         except BaseException as error:  # delivered to its callers; a native panic is no Exception
-            if self._prepared(calls):
-                self._report.failed(self, calls, deliverable(error))
+            self._preparing.discard(id(calls))
+            self._report.failed(self, calls, deliverable(error))
         else:
-            if not self._prepared(calls):
-                return
+            self._preparing.discard(id(calls))
             prepared = time.perf_counter() - begun
             device.put(
                 calls,

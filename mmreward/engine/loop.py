@@ -266,10 +266,7 @@ class Loop:
         self, place: Place, calls: list[Call], results: list[Any], prepared: float, forwarded: float
     ) -> None:
         """Deliver the results of a batch."""
-        self._out.pop(id(calls), None)
-        # A place that has died since has no queues any more, and must not be given new ones.
-        if (queues := self._queues.get(place)) is not None:
-            queues.returned(calls)
+        if (queues := self._returned(place, calls)) is not None:
             queues.fitted(calls)
         network: Any = calls[0].network
         self._stats.batch(network.name, Load.all(calls), prepared, forwarded, network.ragged)
@@ -279,10 +276,7 @@ class Loop:
 
     def failed(self, place: Place, calls: list[Call], error: Exception) -> None:
         """Blame one call for the error, or halve the batch and try again until there is one to blame."""
-        self._out.pop(id(calls), None)
-        queues = self._queues.get(place)
-        if queues is not None:
-            queues.returned(calls)
+        queues = self._returned(place, calls)
         if is_out_of_memory(error):
             self._stats.out_of_memory += 1
             if queues is not None:
@@ -323,15 +317,20 @@ class Loop:
                 self._settle_call(call, none_left)
         self._flush.soon()
 
-    def give_up(self) -> None:
-        """Take back the room of batches that hang in their preparation and that nobody waits for."""
+    def make_room(self) -> None:
+        """Let other batches take the room of those that hang in their preparation."""
         now = time.monotonic()
         for since, place, calls in list(self._out.values()):
-            if now - since > STALL and not any(call.live for call in calls) and place.abandon(calls):
-                del self._out[id(calls)]
-                if (queues := self._queues.get(place)) is not None:
-                    queues.returned(calls)
+            if now - since > STALL and place.stalls(calls):
+                self._returned(place, calls)
                 self._flush.soon()
+
+    def _returned(self, place: Place, calls: list[Call]) -> PlaceQueues | None:
+        """Queues of the place, to which the batch gives back its room; None if the place has died since."""
+        queues = self._queues.get(place)  # one that is gone must not be given new ones
+        if self._out.pop(id(calls), None) is not None and queues is not None:
+            queues.returned(calls)
+        return queues
 
     def _move(self, batches: list[list[Call]]) -> None:
         """Put batches before everything else of the places they are routed to now."""
@@ -406,7 +405,7 @@ class Loop:
     def ask(self, alive: threading.Event) -> None:
         """Set the event on the loop, as a sign of life."""
         with suppress(RuntimeError):  # closed
-            self.events.call_soon_threadsafe(self.give_up)
+            self.events.call_soon_threadsafe(self.make_room)
             self.events.call_soon_threadsafe(alive.set)
 
     def evaluation_of(self, task: "asyncio.Task[Any]") -> Evaluation | None:

@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-STALL = 5.0
+STALL = 3.0
 """Seconds at one job after which a thread gets a replacement."""
 MOST = 64
 """Threads of one set, lost ones included."""
