@@ -10,7 +10,7 @@ import asyncio
 import os
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -46,6 +46,7 @@ class Algebra:
         count = workers or min(MOST_WORKERS, os.cpu_count() or 1)
         self.workers = Killable("mmreward.verifiers.algebra_worker", workers=count, memory=MEMORY)
         self._golds: OrderedDict[tuple[str, float], tuple[Future[Any], float]] = OrderedDict()
+        self._readers: Counter[Future[Any]] = Counter()
         self._lock = threading.Lock()  # guards _golds, which any thread reads and fills
 
     def read(self, gold: str, seconds: float) -> "Future[Any]":
@@ -67,8 +68,31 @@ class Algebra:
         reply.add_done_callback(partial(self._forget_accident, name))
         return reply
 
+    async def readable(self, gold: str, seconds: float) -> Any:
+        """`read`, awaited. A cancelled caller does not cancel it for the others; the last one does."""
+        while True:
+            reply = self.read(gold, seconds)
+            with self._lock:
+                self._readers[reply] += 1
+            try:
+                return await asyncio.shield(asyncio.wrap_future(reply))
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is None or task.cancelling() or not reply.cancelled():
+                    raise
+                # The caller before gave it up at the moment at which this one came.
+            finally:
+                with self._lock:
+                    self._readers[reply] -= 1
+                    left = self._readers[reply]
+                    if not left:
+                        del self._readers[reply]
+                if not left:
+                    reply.cancel()  # does nothing to one that is there
+
     def compare(self, pair: Open, seconds: float) -> "Future[Any]":
-        """Comparison of an answer with its truth: a future of "equal", "different" or "unread".
+        """Comparison of an answer with its truth: a future of "equal", "different" or "unread". Cancelled, it
+        frees its worker.
 
         The future raises TimeoutError and `Killed` as in `Killable.submit`.
         """
@@ -119,13 +143,13 @@ async def decide(pair: Open, effort: Effort) -> Verdict | Unscorable:
     """
     algebra, deadline = shared(effort.workers), effort.deadline
     try:
-        read = await _wait(algebra.read(pair.gold, deadline))
+        read = await algebra.readable(pair.gold, deadline)
     except (TimeoutError, Killed) as error:
         raise Unscorable(f"the target {pair.gold[:80]!r} could not be read: {error}") from None
     if read != "read":
         raise Unscorable(f"the target {pair.gold[:80]!r} cannot be read as mathematics; correct it")
     try:
-        reply = await _wait(algebra.compare(pair, deadline))
+        reply = await asyncio.wrap_future(algebra.compare(pair, deadline))
     except TimeoutError as error:
         return _exceeded(pair, f"{error}", "timeout", effort.exceeded)
     except Killed as error:
@@ -144,11 +168,6 @@ def _exceeded(pair: Open, why: str, status: Literal["timeout", "error"], policy:
     if policy == "failed":
         raise Unscorable(reason, status)
     return stage_verdict("")._replace(note=reason)
-
-
-async def _wait(reply: "Future[Any]") -> Any:
-    """Await a shared future; a caller that is cancelled does not cancel it for the others."""
-    return await asyncio.shield(asyncio.wrap_future(reply))
 
 
 @lru_cache(None)

@@ -1,4 +1,4 @@
-"""Engines in processes that were forked or spawned from one that used them: each in a process with a limit."""
+"""Engines in processes that were forked or spawned from one that used them: real ones, in bounded time."""
 
 import os
 import subprocess
