@@ -74,8 +74,8 @@ class Killable:
         """Queue a job, anything that JSON can hold; the future is its answer.
 
         The deadline counts from when a worker takes the job. A job that is cancelled while it waits is never
-        begun; one that is cancelled while it runs ends with its worker. The future's exception is TimeoutError
-        when the deadline passed, and `Killed` when the worker died or could not start.
+        begun; one that is cancelled while it runs ends with its worker. The future's exception is
+        TimeoutError when the deadline passed, and `Killed` when the worker died or could not start.
 
         Raises:
             RuntimeError: closed.
