@@ -199,7 +199,7 @@ class Scoring:
                 members = [one.reward.view(self._samples[index]) for index in one.indices]
                 results = await _evaluate(one.reward, members, self._timeout)
             except BaseException as error:  # of a sample that cannot even be looked at
-                if not _its_own(error, task):
+                if not its_own(error, task):
                     raise
                 results = [failure(error, self._timeout)] * len(one.indices)
             self._settle(task, *results)
@@ -295,7 +295,7 @@ async def _attempt(reward: Reward, samples: list[Sample], timeout: float | None)
             raise ValueError(f"{reward.info.name} returned {len(results)} scores for {len(samples)} samples")
         return [checked(score, reward) for score in results]
     except BaseException as error:  # one Score per sample says so
-        if not _its_own(error, task):
+        if not its_own(error, task):
             raise
         return [failure(error, timeout)] * len(samples)
 
@@ -338,7 +338,7 @@ async def _guarded(reward: Reward, samples: Sample | tuple[Sample, ...], timeout
     try:
         return checked(await _within(timeout, reward(*members)), reward)
     except BaseException as error:  # becomes this row's status and note
-        if not _its_own(error, task):
+        if not its_own(error, task):
             raise
         return failure(error, timeout)
 
@@ -365,7 +365,7 @@ async def _within(timeout: float | None, work: Awaitable[Any]) -> Any:
     return result
 
 
-def _its_own(error: BaseException, task: "asyncio.Task[Any] | None") -> bool:
+def its_own(error: BaseException, task: "asyncio.Task[Any] | None") -> bool:
     """True for an exception that the reward raised; False for the end of the task that runs it.
 
     Any exception may be raised by a reward, an interrupt and the two that also end coroutines included.

@@ -389,9 +389,12 @@ def _rebuilt(
 
 
 def _refuse_forked_cuda(device: str) -> None:
-    """Once, instead of a failure for every row."""
+    """Once, instead of a failure for every row, or of the CPU without a word where "auto" had meant CUDA."""
     torch = sys.modules.get("torch")
-    if torch is not None and device != "cpu" and torch.cuda._is_in_bad_fork():
+    if torch is None or not torch.cuda._is_in_bad_fork():
+        return
+    # Asking whether there is CUDA spoils a fork too, so on a machine without devices this says nothing.
+    if device.startswith("cuda") or (device == "auto" and torch.cuda.device_count() > 0):
         raise RuntimeError(
             f"the device {device} cannot be used in this process, which was forked from one that uses CUDA: "
             "start it by spawn (multiprocessing_context='spawn'), or give the engine device='cpu'"

@@ -207,3 +207,23 @@ def test_an_engine_with_a_placement_says_in_a_fork_what_to_do():
             raise AssertionError
     in_fork(child)
     """)
+
+
+def test_a_fork_of_a_process_that_asked_for_cuda_scores_or_says_at_once_why_not():
+    ran("""
+    import torch
+    there = torch.cuda.is_available()
+    auto, cuda, reward = Engine(), Engine("cuda:0"), network_reward(FakeNetwork())
+    def child():
+        all_ok(Engine("cpu"), reward)
+        if not there:
+            all_ok(auto, reward)
+        for engine in [cuda, auto][: 1 + there]:
+            try:
+                engine.score(samples(1), reward)
+            except RuntimeError as error:
+                assert "multiprocessing_context='spawn'" in str(error)
+            else:
+                raise AssertionError
+    in_fork(child)
+    """)
