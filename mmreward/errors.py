@@ -44,6 +44,18 @@ class Unscorable(ValueError):  # noqa: N818 - reads as what it says at the raise
         self.parts = parts or {}
 
 
+MAX_WORDS = 10_000
+"""Characters of an exception's message that are kept in a note."""
+
+
+def words(error: BaseException) -> str:
+    """Message of an exception, also of one whose own `__str__` fails."""
+    try:
+        return str(error)
+    except BaseException as worse:  # it is somebody's code, and this is said while a failure is handled
+        return f"its message cannot be shown ({type(worse).__name__})"
+
+
 def nearest(given: str, known: Iterable[str], *, otherwise: str = "there are", limit: int = 1) -> str:
     """Ending of a message about an unknown name: "did you mean 'iou'?", or all names where none is near.
 

@@ -1,4 +1,4 @@
-"""Atomic writes: files and folders that appear whole or not at all, whenever a run is killed."""
+"""Atomic writes: files and folders that appear whole or not at all, whatever stops the run."""
 
 import os
 import shutil
@@ -14,26 +14,40 @@ def whole_file(path: Path) -> Iterator[Path]:
     part = _part(path)
     try:
         yield part
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
+        _sync(part)
         part.replace(path)
+        _sync(path.parent)
     finally:
         part.unlink(missing_ok=True)
 
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """An empty folder to fill, beside `folder`: it takes the place of `folder` when the block ends, and is
-    removed when the block raises. Parents are made."""
+    """An empty folder to fill, beside `folder`: when the block ends it is flushed to disk and takes the place
+    of `folder`, and when the block raises it is removed. Parents are made."""
     part = _part(folder)
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
         yield part
+        for inside in [*part.rglob("*"), part]:
+            _sync(inside)
         shutil.rmtree(folder, ignore_errors=True)
         part.rename(folder)
+        _sync(folder.parent)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    """Have a file's content, or a folder's names, on disk: a rename may reach it before what was written."""
+    if path.is_symlink():
+        return
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
 def _part(path: Path) -> Path:

@@ -2,16 +2,23 @@
 
 Point rewards take a sample, pair rewards play a tournament within each group, group rewards take the group
 whole. Runs on the engine's loop, and knows nothing of networks or batches.
+
+A reward is somebody's code: whatever it raises, blocks or ignores, its own rows fail and the others do not.
 """
 
 import asyncio
+import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import threading
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import combinations
 from statistics import fmean
 from typing import Any
 
-from .errors import Unscorable
+from .errors import MAX_WORDS, Unscorable, words
 from .media import Media, examined
 from .registry import Reward
 from .trust import redacted
@@ -25,44 +32,218 @@ group)."""
 WINDOW = 4096
 """Evaluations under way at once: enough to fill batches, few enough that 100,000 samples stay small in
 memory."""
+GRACE = 0.5
+"""Seconds beyond its deadline after which an evaluation that was cancelled and does not end is given up."""
+log = logging.getLogger("mmreward.scoring")
 
 
-async def score_all(
-    samples: Sequence[Sample],
-    rewards: Mapping[str, Reward],
-    *,
-    timeout: float | None = None,
-    progress: Progress | None = None,
-) -> dict[str, list[Score]]:
-    """Score every sample with every reward; see `Engine.score`.
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """One unit under way: of which reward, for which samples, since when, and by which deadline."""
 
-    Raises:
-        TypeError: a sample outside a list, or something else in the place of one.
+    name: str
+    reward: Reward
+    indices: tuple[int, ...]
+    timeout: float | None
+    begun: float = field(default_factory=time.monotonic)
+
+    def late(self, now: float) -> float:
+        """Seconds since the deadline, negative before it."""
+        return -math.inf if self.timeout is None else now - self.begun - self.timeout
+
+
+class Scoring:
+    """Scoring of samples by rewards: what is done, under way and still to do; see `Engine.score`.
+
+    `run` does the work on the running event loop. When that loop cannot go on, because a reward blocks its
+    thread, `leave` takes the work off it, and `run` on another loop finishes it.
     """
-    _refuse_others(samples)
-    scores: dict[str, list[Score | None]] = {name: [None] * len(samples) for name in rewards}
 
-    def settle(name: str, index: int, score: Score) -> None:
-        scores[name][index] = score
-        if progress is not None:
-            progress(index, name, score)
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        rewards: Mapping[str, Reward],
+        *,
+        timeout: float | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        _refuse_others(samples)
+        self._samples, self._rewards = samples, rewards
+        self._timeout, self._progress = timeout, progress
+        self._scores: dict[str, list[Score | None]] = {name: [None] * len(samples) for name in rewards}
+        self._left = len(samples) * len(rewards)
+        self._units = _units(samples, rewards)
+        self._again: deque[Unit] = deque()
+        self._under_way: dict[asyncio.Task[Any], Evaluation] = {}
+        self._forsaken: dict[str, str] = {}
+        self._lock = threading.RLock()  # a thread that was left behind may wake up beside the next one
+        self._turn = 0
+        self._named: set[str] = set()
+        self._error: BaseException | None = None
 
-    units = _units(samples, rewards)
+    async def run(self) -> dict[str, list[Score]]:
+        """The scores, by reward and in the samples' order. A reward costs its own rows, whatever it does."""
+        loop = asyncio.get_running_loop()
+        finished: asyncio.Future[None] = loop.create_future()
+        workers: set[asyncio.Task[None]] = set()
+        overdue: set[Evaluation] = set()
+        with self._lock:
+            if self._error is not None:
+                raise self._error
+            self._turn += 1
+            turn = self._turn
 
-    async def worker() -> None:
-        for name, reward, indices in units:
-            members = [reward.view(samples[index]) for index in indices]
-            results = await _evaluate(reward, members, timeout)
-            for index, score in zip(indices, results, strict=True):
-                settle(name, index, score)
+        timer: asyncio.TimerHandle | None = None
 
-    number = min(WINDOW, len(samples) * len(rewards))
-    async with asyncio.TaskGroup() as group:
-        for _ in range(number):
-            group.create_task(worker())
-    done = {name: [score for score in column if score is not None] for name, column in scores.items()}
-    assert all(len(column) == len(samples) for column in done.values()), "a score was lost"
-    return done
+        def start() -> None:
+            worker = loop.create_task(self._work(turn))
+            workers.add(worker)
+            worker.add_done_callback(ended)
+
+        def ended(worker: asyncio.Task[None]) -> None:
+            workers.discard(worker)
+            if finished.done():
+                return
+            if self._error is not None:  # of `progress`
+                finished.set_exception(self._error)
+            elif worker.cancelled():  # by the reward itself, for nobody else knows the task
+                self._settle(
+                    worker, Score.failed("error", "CancelledError: the reward cancelled its own task")
+                )
+                start()
+            elif (error := worker.exception()) is not None:
+                finished.set_exception(error)
+            elif not workers or not self._left:
+                finished.set_result(None)
+
+        def sweep() -> None:
+            """Give up what ignores its cancellation. Seen twice, so that a late loop is not taken for it."""
+            nonlocal overdue, timer
+            now = time.monotonic()
+            late = {one: worker for worker, one in self._under_way.items() if one.late(now) > GRACE}
+            for one in late.keys() & overdue:
+                workers.discard(late[one])
+                self._give_up(late[one], one)
+                start()
+            if self._error is not None and not finished.done():
+                finished.set_exception(self._error)
+            overdue = set(late)
+            timer = loop.call_later(GRACE / 2, sweep)
+
+        if self._timeout is not None and self._left:
+            timer = loop.call_later(GRACE, sweep)
+        for _ in range(min(WINDOW, self._left)):
+            start()
+        try:
+            if workers:
+                await finished
+        finally:
+            if timer is not None:
+                timer.cancel()
+            if not finished.done():
+                finished.cancel()
+            for worker in workers:
+                worker.cancel()
+            if workers:
+                await asyncio.wait(workers, timeout=GRACE)
+        if turn != self._turn:  # nobody waits here any more
+            raise asyncio.CancelledError
+        done = {
+            name: [score for score in column if score is not None] for name, column in self._scores.items()
+        }
+        assert all(len(column) == len(self._samples) for column in done.values()), "a score was lost"
+        return done
+
+    # --- for other threads ------------------------------------------------------------------------
+
+    def under_way(self, task: "asyncio.Task[Any]") -> Evaluation | None:
+        """The evaluation that this task is at, if any."""
+        return self._under_way.get(task)
+
+    def leave(self, blocking: Evaluation, reason: str, *, forsake: bool = False) -> None:
+        """Take the work off its loop: the evaluation that blocks it has timed out, the others begin again.
+
+        Args:
+            blocking: the evaluation; it may be another scoring's.
+            reason: for the note of its rows.
+            forsake: fail the rows of its reward that have not begun, too.
+        """
+        with self._lock:
+            self._turn += 1
+            if forsake:
+                self._forsaken[blocking.name] = (
+                    f"not tried, for {blocking.name} blocks wherever it runs: {reason}"
+                )
+            for worker, one in list(self._under_way.items()):
+                if one is blocking:
+                    self._settle(
+                        worker, Score.failed("timeout", f"no score within {one.timeout} s: {reason}")
+                    )
+                else:
+                    del self._under_way[worker]
+                    self._again.append((one.name, one.reward, one.indices))
+
+    def stop(self) -> None:
+        """Accept no more scores; after this `progress` is not called any more."""
+        with self._lock:
+            self._turn += 1
+            self._under_way.clear()
+
+    # --- on the loop ------------------------------------------------------------------------------
+
+    async def _work(self, turn: int) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        while (one := self._next(task, turn)) is not None:
+            if one.name in self._forsaken:
+                self._settle(task, Score.failed("timeout", self._forsaken[one.name]))
+                continue
+            try:
+                members = [one.reward.view(self._samples[index]) for index in one.indices]
+                results = await _evaluate(one.reward, members, self._timeout)
+            except BaseException as error:  # of a sample that cannot even be looked at
+                if not its_own(error, task):
+                    raise
+                results = [failure(error, self._timeout)] * len(one.indices)
+            self._settle(task, *results)
+            if self._error is not None:
+                raise self._error
+
+    def _next(self, task: "asyncio.Task[Any]", turn: int) -> Evaluation | None:
+        with self._lock:
+            if turn != self._turn:
+                return None
+            unit = self._again.popleft() if self._again else next(self._units, None)
+            if unit is None:
+                return None
+            one = self._under_way[task] = Evaluation(*unit, self._timeout)
+            return one
+
+    def _settle(self, worker: "asyncio.Task[Any]", *results: Score) -> None:
+        """Store the scores of what the worker is at, one each or one for all, unless it was given up."""
+        with self._lock:
+            one = self._under_way.pop(worker, None)
+            if one is None:
+                return
+            each = results if len(results) == len(one.indices) else results[:1] * len(one.indices)
+            for index, score in zip(one.indices, each, strict=True):
+                self._scores[one.name][index] = score
+                self._left -= 1
+                if self._progress is None or self._error is not None:
+                    continue
+                try:
+                    self._progress(index, one.name, score)
+                except BaseException as error:  # ends the scoring, on whichever thread this is
+                    self._error = error
+
+    def _give_up(self, worker: "asyncio.Task[Any]", one: Evaluation) -> None:
+        if one.name not in self._named:
+            self._named.add(one.name)
+            log.warning(
+                "reward %s does not end when it is cancelled at its deadline, and is left behind", one.name
+            )
+        late = f"no score within {one.timeout} s: it ignores its cancellation"
+        self._settle(worker, Score.failed("timeout", late))
 
 
 def _refuse_others(samples: Any) -> None:
@@ -121,14 +302,15 @@ async def _attempt(reward: Reward, samples: list[Sample], timeout: float | None)
         return [await _guarded(reward, samples[0], timeout)]
     if reward.info.arity == "pair":
         return await _tournament(reward, samples, timeout)
+    task = asyncio.current_task()
     try:
-        async with asyncio.timeout(timeout):
-            await examined(_looked_at(samples, reward))
-            results: list[Score] = await reward(samples)
+        results: list[Score] = await _within(timeout, _called(reward, samples, samples))
         if len(results) != len(samples):
             raise ValueError(f"{reward.info.name} returned {len(results)} scores for {len(samples)} samples")
         return [checked(score, reward) for score in results]
-    except (Exception, SystemExit) as error:  # one Score per sample says so
+    except BaseException as error:  # one Score per sample says so
+        if not its_own(error, task):
+            raise
         return [failure(error, timeout)] * len(samples)
 
 
@@ -166,12 +348,56 @@ async def _tournament(reward: Reward, samples: list[Sample], timeout: float | No
 
 async def _guarded(reward: Reward, samples: Sample | tuple[Sample, ...], timeout: float | None) -> Score:
     members = samples if isinstance(samples, tuple) else (samples,)
+    task = asyncio.current_task()
     try:
-        async with asyncio.timeout(timeout):
-            await examined(_looked_at(members, reward))
-            return checked(await reward(*members), reward)
-    except (Exception, SystemExit) as error:  # becomes this row's status and note
+        return checked(await _within(timeout, _called(reward, members, *members)), reward)
+    except BaseException as error:  # becomes this row's status and note
+        if not its_own(error, task):
+            raise
         return failure(error, timeout)
+
+
+async def _within(timeout: float | None, work: Awaitable[Any]) -> Any:
+    """Await a reward under its deadline. What it makes of being cancelled, a score or another exception, is
+    no score.
+
+    Raises:
+        TimeoutError: the deadline passed.
+    """
+    if timeout is None:
+        return await work
+    limit = asyncio.timeout(timeout)
+    try:
+        async with limit:
+            result = await work
+    except BaseException as error:
+        if limit.expired() and isinstance(error, Exception):
+            raise TimeoutError from None
+        raise
+    if limit.expired():
+        raise TimeoutError
+    return result
+
+
+def its_own(error: BaseException, task: "asyncio.Task[Any] | None") -> bool:
+    """True for an exception that the reward raised; False for the end of the task that runs it.
+
+    Any exception may be raised by a reward, an interrupt and the two that also end coroutines included.
+    """
+    if isinstance(error, asyncio.CancelledError):
+        return task is not None and not task.cancelling()
+    if isinstance(error, GeneratorExit):  # of `coroutine.close`, which is no turn of this task
+        try:
+            return task is not None and asyncio.current_task() is task
+        except RuntimeError:  # no loop runs
+            return False
+    return True
+
+
+async def _called(reward: Reward, samples: Sequence[Sample], *given: Any) -> Any:
+    """Call a reward once the media it needs have been read, on other threads."""
+    await examined(_looked_at(samples, reward))
+    return await reward(*given)
 
 
 def _looked_at(samples: Iterable[Sample], reward: Reward) -> Iterator[Media]:
@@ -186,13 +412,18 @@ def _looked_at(samples: Iterable[Sample], reward: Reward) -> Iterator[Media]:
 
 def failure(error: BaseException, timeout: float | None) -> Score:
     """The Score of the rows of a reward that raised this exception."""
-    while isinstance(error, ExceptionGroup):  # a reward that awaits its calls in a TaskGroup
+    while isinstance(error, BaseExceptionGroup):  # a reward that awaits its calls in a TaskGroup
         error = error.exceptions[0]
     if isinstance(error, Unscorable):
-        return Score.failed(error.status, redacted(str(error)), error.parts)
+        return Score.failed(error.status, _note(error), error.parts)
     if isinstance(error, TimeoutError):
-        return Score.failed("timeout", redacted(str(error)) or f"no score within {timeout} s")
-    return Score.failed("error", redacted(f"{type(error).__name__}: {error}"))
+        return Score.failed("timeout", _note(error) or f"no score within {timeout} s")
+    return Score.failed("error", f"{type(error).__name__}: {_note(error)}")
+
+
+def _note(error: BaseException) -> str:
+    """Its message as a note: keys are hidden first, as a piece of one that was cut is not found any more."""
+    return redacted(words(error))[:MAX_WORDS]
 
 
 def checked(score: Score, reward: Reward) -> Score:

@@ -241,6 +241,9 @@ class ActorPlace:
             if self.ready:
                 self._pool.shared.senders.submit(self._send, calls)
 
+    def stalls(self, calls: list[Call]) -> bool:
+        return False  # it is the actor's
+
     def _send(self, calls: list[Call]) -> None:
         """Pickle a batch, files and all, and wait for its outcome by callback."""
         try:

@@ -2,15 +2,18 @@
 budget."""
 
 import hashlib
+import signal
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import islice
 from os.path import relpath
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ..compose import Fact, Recipe, combine, facts_of
 from ..engine.engine import Engine
@@ -88,12 +91,13 @@ def score_file(
     # A reward that compares samples must see each group whole, so then everything is one chunk.
     whole = any(reward.info.arity != "point" for reward in rewards.values())
     rows = read_rows(data)
-    for chunk in _chunks(rows, None if whole else CHUNK):
-        order.extend(row.id for row in chunk)
-        groups.extend(row.sample.group if row.sample else None for row in chunk)
-        facts.extend(facts_of(recipe, row.sample) for row in chunk if recipe is not None)
-        _score_chunk(chunk, rewards, results, engine, timeout, retry_failed, tally)
-        results.flush()
+    with _kept_when_stopped(results):
+        for chunk in _chunks(rows, None if whole else CHUNK):
+            order.extend(row.id for row in chunk)
+            groups.extend(row.sample.group if row.sample else None for row in chunk)
+            facts.extend(facts_of(recipe, row.sample) for row in chunk if recipe is not None)
+            _score_chunk(chunk, rewards, results, engine, timeout, retry_failed, tally)
+            results.flush()
     results.forget(TOTAL)  # made of scores that may have changed
     columns = {name: [results.rows[row, name].score for row in order] for name in rewards}
     keep = [(row, name) for row in order for name in rewards]
@@ -106,6 +110,26 @@ def score_file(
     results.finish(keep)
     statuses = {name: Counter(score.status for score in column) for name, column in columns.items()}
     return Summary(len(order), tally.fresh, statuses, str(rows.skipped))
+
+
+@contextmanager
+def _kept_when_stopped(results: Results) -> Iterator[None]:
+    """Put finished scores on disk also when the block ends early: by an error, Ctrl-C or SIGTERM, after which
+    the exit code is 143."""
+
+    def terminated(number: int, _: object) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    ours = threading.current_thread() is threading.main_thread()
+    ours = ours and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, terminated)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        results.flush()
 
 
 @dataclass(slots=True)

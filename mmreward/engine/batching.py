@@ -98,6 +98,8 @@ class Call:
     """The task of a call to a service; cancelled with its last waiter."""
     deaths: int = 0
     """Number of places that died while they ran it."""
+    home: Any = None
+    """The loop whose coroutines wait for it."""
 
     @property
     def live(self) -> bool:

@@ -1,41 +1,78 @@
 """The engine: the only thing between rewards (per sample, async) and networks (per batch).
 
 One loop thread owns the queues, one thread owns the device, a few workers prepare batches ahead of it. Every
-structure has one owner, so there are no locks. There are no timers either: a batch is formed when no
-coroutine can make progress without one ("quiescence flush"), which in-process means that batches are as full
-as they can be.
+structure has one owner. There are no timers: a batch is formed when no coroutine can make progress without
+one ("quiescence flush"), which in-process means that batches are as full as they can be.
 
-`Engine.score` is for callers, `Engine.submit` for models. Batches are planned in `batching` and `queues` and
-run in `local` or `cluster`; results, failures traced by halving and places that die are settled here.
+`Engine.score` is for callers, `Engine.submit` for models. Calls and their results are settled in `loop`;
+batches are planned in `batching` and `queues` and run in `local` or `cluster`.
+
+Life: threads start with the first work, also in a process that was forked from one that used the engine. They
+end with `close`, or when nothing refers to the engine any more. A reward that blocks the thread beyond its
+deadline costs its own row; the others go on on another thread.
 """
 
 import asyncio
+import os
+import sys
 import threading
-import time
-from collections.abc import Coroutine, Hashable, Sequence
-from concurrent.futures import Future
+import weakref
+from collections.abc import Callable, Coroutine, Hashable, Sequence
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..errors import Unscorable
 from ..loading import Rewards, resolve
-from ..scoring import Progress, score_all
+from ..scoring import Progress, Scoring
 from ..types import Sample, Score
-from .batching import Budget, Call, Cost, Load, Network, Service, halves
+from .batching import Budget, Network, Service
 from .cache import ByteLRU
-from .local import Local, LoopReport, Place, Placement, is_out_of_memory
-from .queues import PlaceQueues, QuiescenceFlush, Stats
+from .local import Local, Placement
+from .loop import DEATHS as DEATHS
+from .loop import Ended, HomeReport, Loop, home
+from .queues import Stats
 
 if TYPE_CHECKING:
     from ..config import EngineConfig  # imports pydantic, which listing rewards does not need
 
 T = TypeVar("T")
+Scores = dict[str, list[Score]]
 
-DEATHS = 3
-"""Places that have died while they ran a call, the last of them running nothing else, before the call is
-blamed."""
+_current: ContextVar["weakref.ref[Engine]"] = ContextVar("engine")
 
-_current: ContextVar["Engine"] = ContextVar("engine")
+
+class _Life:
+    """Threads of one engine: the loop of the moment, those it had to leave, and where batches run.
+
+    What ends them when the engine is collected holds this, and not the engine.
+    """
+
+    def __init__(self, placement: Placement) -> None:
+        self.placement = placement
+        self.loop: Loop | None = None
+        self.stuck: list[Loop] = []
+        self.closed = False
+        self.lock = threading.RLock()
+        self.refusal = ""
+
+    def collected(self) -> None:
+        """End everything without waiting: the garbage collector calls this, on any thread."""
+        if not self.closed:
+            self.closed = True
+            if self.loop is not None:  # otherwise nothing has been started
+                self.loop.stop(self.placement.close)
+
+    def forked(self) -> None:
+        """Forget, in a fork, the threads that only its parent has."""
+        self.lock = threading.RLock()
+        _of_the_parent.extend([*self.stuck, *([self.loop] if self.loop is not None else [])])
+        self.loop, self.stuck = None, []
+        if isinstance(self.placement, Local):
+            self.placement.forked()
+        elif not self.closed:
+            self.refusal = "an engine on Ray does not survive a fork: make one in this process, or use spawn"
 
 
 class Engine:
@@ -50,8 +87,10 @@ class Engine:
         placement: where batches run instead of on this process's device; then device, resident_bytes and
             workers do not apply.
 
-    An engine is a context manager; `close` stops its threads. All public methods may be called from any
-    thread.
+    An engine is a context manager; `close` stops its threads, within seconds whatever rewards do. All public
+    methods may be called from any thread, and in a fork (a data loader's worker, say), which gets threads of
+    its own. Pickled, it is its arguments: a spawned process makes its own. CUDA does not survive a fork, and
+    there an engine of a CUDA device raises RuntimeError.
     """
 
     def __init__(
@@ -65,25 +104,18 @@ class Engine:
         placement: Placement | None = None,
     ) -> None:
         self.budget = budget or Budget()
-        self.cache = ByteLRU(cache_bytes)
+        self._device, self._cache_bytes = device, cache_bytes
+        self._given = None if placement else (device, budget, cache_bytes, resident_bytes, workers)
+        ByteLRU(cache_bytes)  # refuses what is no size
         self._placement = placement or Local(device, resident_bytes=resident_bytes, workers=workers)
+        self._report = HomeReport()
+        self._placement.start(self._report)
         self._stats = Stats()
-        self._queues: dict[Place, PlaceQueues] = {}
-        self._inflight: dict[Hashable, Call] = {}
-        self._services: set[Service] = set()
-        self._asleep = False
-        self._closed = False
-        self._callers: set[Future[Any]] = set()
-        self._idle: list[asyncio.Future[None]] = []
-        self._loop = asyncio.new_event_loop()
-        try:
-            self._placement.start(LoopReport(self._loop, self._done, self._failed, self._lost))
-        except BaseException:
-            self._loop.close()
-            raise
-        self._flush = QuiescenceFlush(self._loop, self._dispatch)
-        self._thread = threading.Thread(target=self._run_loop, name="mmreward-loop", daemon=True)
-        self._thread.start()
+        self._life = _Life(self._placement)
+        weakref.finalize(self, self._life.collected).atexit = False
+        _engines.add(self)
+        if placement is not None:
+            _ = self._loop  # ends what the placement has started, should the engine be dropped
 
     @classmethod
     def from_config(cls, config: "EngineConfig") -> "Engine":
@@ -119,7 +151,7 @@ class Engine:
         *,
         timeout: float | None = None,
         progress: Progress | None = None,
-    ) -> dict[str, list[Score]]:
+    ) -> Scores:
         """Score every sample with every reward; for trainers and scripts.
 
         Args:
@@ -136,13 +168,47 @@ class Engine:
         Raises:
             ValueError: a reward or argument that does not exist.
         """
-        return self.run(score_all(samples, resolve(rewards), timeout=timeout, progress=progress))
+        self._refuse_own_thread()
+        scoring = Scoring(samples, resolve(rewards), timeout=timeout, progress=progress)
+        while True:
+            loop, done = self._score(scoring)
+            try:
+                return done.result()
+            except CancelledError:
+                if not loop.retired:
+                    raise
+            except BaseException:  # KeyboardInterrupt reaches the caller's thread only
+                done.cancel()
+                scoring.stop()
+                raise
 
     def begin(
         self, samples: Sequence[Sample], rewards: Rewards, *, timeout: float | None = None
-    ) -> "Future[dict[str, list[Score]]]":
+    ) -> "Future[Scores]":
         """`score` that does not wait: a trainer goes on generating and reads the future later."""
-        return self._start(score_all(samples, resolve(rewards), timeout=timeout))
+        scoring = Scoring(samples, resolve(rewards), timeout=timeout)
+        outer: Future[Scores] = Future()
+
+        def ended(loop: Loop, done: "Future[Scores]") -> None:
+            if outer.done():
+                return
+            if done.cancelled() and loop.retired:
+                try:
+                    again()
+                except RuntimeError:  # closed since
+                    outer.cancel()
+            elif done.cancelled():
+                outer.cancel()
+            elif outer.set_running_or_notify_cancel():
+                _pass_on(done, outer)
+
+        def again() -> None:
+            loop, done = self._score(scoring)
+            outer.add_done_callback(lambda _: done.cancel())
+            done.add_done_callback(partial(ended, loop))
+
+        again()
+        return outer
 
     async def ascore(
         self,
@@ -151,10 +217,18 @@ class Engine:
         *,
         timeout: float | None = None,
         progress: Progress | None = None,
-    ) -> dict[str, list[Score]]:
+    ) -> Scores:
         """`score` for servers and async trainers; cancelling the caller cancels calls that nobody else waits
         for."""
-        return await self.arun(score_all(samples, resolve(rewards), timeout=timeout, progress=progress))
+        scoring = Scoring(samples, resolve(rewards), timeout=timeout, progress=progress)
+        while True:
+            loop, done = self._score(scoring)
+            try:
+                return await asyncio.wrap_future(done)
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if not loop.retired or (task is not None and task.cancelling()):
+                    raise
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the engine's loop and wait for it; also from inside another running loop.
@@ -162,11 +236,11 @@ class Engine:
         Raises:
             RuntimeError: the engine is closed, or this is called from the engine's own loop.
         """
-        if threading.current_thread() is self._thread:
+        try:
+            self._refuse_own_thread()
+        except RuntimeError:
             work.close()
-            raise RuntimeError(
-                "a reward runs on the engine's loop: await inside it instead of calling the engine"
-            )
+            raise
         done = self._start(work)
         try:
             return done.result()
@@ -184,24 +258,31 @@ class Engine:
             cache_bytes=self.cache.nbytes, resident_bytes=self._placement.nbytes, swaps=self._placement.swaps
         )
 
+    @property
+    def cache(self) -> ByteLRU:
+        """Results kept for equal calls to come."""
+        return self._loop.cache
+
     def sleep(self) -> None:
         """Finish the running batches, then take every network off the device; calls wait until `wake`."""
-        self.run(self._sleep())
+        self.run(self._loop.sleep())
 
     def wake(self) -> None:
         """Load what `sleep` unloaded and go on."""
-        self.run(self._wake())
+        self.run(self._loop.wake())
 
     def close(self) -> None:
-        """Stop the threads and free the device. Calls still waiting are cancelled. Closing twice is
-        harmless."""
-        if self._closed:
-            return
-        self._closed = True
-        self._loop.call_soon_threadsafe(self._cancel_all)
-        self._thread.join()
-        for caller in list(self._callers):  # came in too late for the loop to take it up
-            caller.cancel()
+        """Stop the threads and free the device. Calls still waiting are cancelled; a reward that blocks its
+        thread, or ignores that it is cancelled, is left behind after seconds. Closing twice is harmless."""
+        with self._life.lock:
+            if self._life.closed:
+                return
+            self._life.closed = True
+            loops = [*self._life.stuck, *([self._life.loop] if self._life.loop is not None else [])]
+        for loop in loops:
+            loop.stop()
+        for loop in reversed(loops):
+            loop.join(wait=not loop.retired)
         self._placement.close()
 
     def __enter__(self) -> "Engine":
@@ -227,209 +308,104 @@ class Engine:
         Raises:
             Exception: whatever the network raised for this item.
         """
-        name = (network.fingerprint, op, key)
-        self._stats.calls += 1
-        if key is not None:
-            if (hit := self.cache.get(name, self)) is not self:
-                self._stats.cached += 1
-                return hit
-            # A call that every caller has given up may have left the queue already.
-            if (running := self._inflight.get(name)) is not None and running.live:
-                self._stats.deduplicated += 1
-                return await self._wait(running)
-        elsewhere = hasattr(network, "answer")
-        cost = Cost(1) if elsewhere else cast(Network, network).cost(op, item)
-        call = Call(cast(Network, network), op, item, name if key is not None else None, share, cost)
-        if elsewhere:
-            call.task = self._loop.create_task(self._serve(cast(Service, network), call))
-        else:
-            self._queue(call)
-            self._flush.new_call()
-        if key is not None:
-            self._inflight[name] = call
-        return await self._wait(call)
-
-    def _queue(self, call: Call) -> None:
-        self._queues_of(self._placement.route(call)).add(call)
-
-    def _queues_of(self, place: Place) -> PlaceQueues:
-        if place not in self._queues:
-            self._queues[place] = PlaceQueues(self.budget, place.resident)
-        return self._queues[place]
-
-    async def _serve(self, service: Service, call: Call) -> None:
-        self._services.add(service)
-        begun = time.perf_counter()
-        try:
-            result = await service.answer(call.op, call.item)
-        except Exception as error:  # delivered to its callers
-            self._settle_call(call, error)
-        else:
-            self._stats.batch(service.name, Load.row([call]), 0.0, time.perf_counter() - begun, True)
-            self._settle_call(call, result)
-
-    async def _wait(self, call: Call) -> Any:
-        waiter = self._loop.create_future()
-        call.waiters.append(waiter)
-        try:
-            return await waiter
-        except asyncio.CancelledError:
-            if not call.live:
-                self._stats.cancelled += 1
-                if call.task is not None:
-                    call.task.cancel()
-                if self._inflight.get(call.key) is call:
-                    del self._inflight[call.key]  # the next equal call must not wait for one nobody will run
-            raise
-
-    # --- planning, on the loop thread -------------------------------------------------------------
-
-    def _dispatch(self) -> None:
-        for place, queues in list(self._queues.items()):
-            while not self._asleep and (calls := queues.next()):
-                place.run(calls)
-        if not any(queues.staged for queues in self._queues.values()):
-            for waiter in self._idle:
-                if not waiter.done():
-                    waiter.set_result(None)
-            self._idle.clear()
-
-    # --- results, on the loop thread --------------------------------------------------------------
-
-    def _done(
-        self, place: Place, calls: list[Call], results: list[Any], prepared: float, forwarded: float
-    ) -> None:
-        # A place that has died since has no queues any more, and must not be given new ones.
-        if (queues := self._queues.get(place)) is not None:
-            queues.returned(calls)
-            queues.fitted(calls)
-        network: Any = calls[0].network
-        self._stats.batch(network.name, Load.all(calls), prepared, forwarded, network.ragged)
-        for call, result in zip(calls, results, strict=True):
-            self._settle_call(call, result)
-        self._flush.soon()
-
-    def _failed(self, place: Place, calls: list[Call], error: Exception) -> None:
-        """Blame one call for the error, or halve the batch and try again until there is one to blame."""
-        queues = self._queues.get(place)
-        if queues is not None:
-            queues.returned(calls)
-        if is_out_of_memory(error):
-            self._stats.out_of_memory += 1
-            if queues is not None:
-                queues.ran_out(calls)
-        if len(calls) == 1:
-            self._settle_call(calls[0], error)
-        else:
-            self._stats.splits += 1
-            if queues is not None:
-                queues.requeue(halves(calls))
-            else:
-                self._move(halves(calls))
-        self._flush.soon()
-
-    def _lost(self, place: Place, calls: list[Call], error: Exception, began: bool) -> None:
-        """Move what a dead place had to other places, its batch in halves: a call may be what killed it.
-
-        A call is blamed only when a place died that ran nothing but it, and others had died with it before.
-        """
-        self._stats.lost += 1
-        queues = self._queues.pop(place, None)
-        suspects, waiting = queues.drain() if queues is not None else ([], [])
-        for call in calls:
-            call.deaths += began
-        if not any(call.deaths for call in calls):
-            waiting += calls
-        elif began and len(calls) == 1 and (deaths := calls[0].deaths) >= DEATHS:
-            blame = f"{deaths} places died while they ran it, the last one running nothing else: {error}"
-            self._settle_call(calls[0], Unscorable(blame))
-        else:
-            suspects += halves(calls)
-        self._move(suspects)
-        for call in waiting:
-            try:
-                self._queue(call)
-            except Exception as none_left:  # delivered to its callers
-                self._settle_call(call, none_left)
-        self._flush.soon()
-
-    def _move(self, batches: list[list[Call]]) -> None:
-        """Put batches before everything else of the places they are routed to now."""
-        for batch in batches:
-            try:
-                self._queues_of(self._placement.route(batch[0])).requeue([batch])
-            except Exception as none_left:  # delivered to its callers
-                for call in batch:
-                    self._settle_call(call, none_left)
-
-    def _settle_call(self, call: Call, result: Any) -> None:
-        """Deliver a result or an exception to all waiters of a call."""
-        if self._inflight.get(call.key) is call:
-            del self._inflight[call.key]
-        failed = isinstance(result, Exception)
-        self._stats.failed += failed
-        if call.key is not None and not failed:
-            self.cache.put(call.key, result)
-        for waiter in call.waiters:
-            if waiter.done():
-                continue
-            if failed:
-                waiter.set_exception(result)
-            else:
-                waiter.set_result(result)
+        loop = home.get(None)
+        return await (loop or self._loop).submit(network, op, item, key=key, share=share)
 
     # --- life cycle -------------------------------------------------------------------------------
 
+    def __reduce__(self) -> Any:
+        if self._given is None:
+            raise TypeError("an engine with a placement does not travel to another process: make one there")
+        return _rebuilt, self._given
+
+    @property
+    def _loop(self) -> Loop:
+        """The loop of this moment: another one after a fork, and after a reward has blocked the last.
+
+        Raises:
+            RuntimeError: the engine is closed, or cannot work in this process.
+        """
+        life = self._life
+        with life.lock:
+            if life.closed or life.refusal:
+                raise RuntimeError(life.refusal or "the engine is closed")
+            if life.loop is None and self._given is not None:
+                _refuse_forked_cuda(self._device)
+            if life.loop is None or life.loop.retired:
+                life.loop = Loop(self.budget, self._cache_bytes, self._placement, self._stats, life.stuck)
+                self._report.loops.add(life.loop)
+            return life.loop
+
+    def _refuse_own_thread(self) -> None:
+        loops = [self._life.loop, *self._life.stuck]
+        if any(loop is not None and loop.thread is threading.current_thread() for loop in loops):
+            raise RuntimeError(
+                "a reward runs on the engine's loop: await inside it instead of calling the engine"
+            )
+
+    def _score(self, scoring: Scoring) -> "tuple[Loop, Future[Scores]]":
+        return self._begin(scoring.run, scoring)
+
     def _start(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
-        if self._closed:
-            work.close()
-            raise RuntimeError("the engine is closed")
-        wrapped = self._with_engine(work)
         try:
-            done = asyncio.run_coroutine_threadsafe(wrapped, self._loop)
-        except RuntimeError:  # closed since we looked
-            wrapped.close()
+            return self._begin(lambda: work)[1]
+        except BaseException:
             work.close()
-            raise RuntimeError("the engine is closed") from None
-        self._callers.add(done)
-        done.add_done_callback(self._callers.discard)
-        if self._loop.is_closed():  # and so `close` may have gone through the callers already
-            done.cancel()
-        return done
+            raise
 
-    async def _with_engine(self, work: Coroutine[Any, Any, T]) -> T:
-        _current.set(self)
-        return await work
+    def _begin(
+        self, work: Callable[[], Coroutine[Any, Any, T]], scoring: Scoring | None = None
+    ) -> "tuple[Loop, Future[T]]":
+        while True:
+            loop = self._loop
+            with suppress(Ended):  # it has retired since
+                return loop, loop.start(partial(self._with_engine, work), scoring)
 
-    def _run_loop(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
-        while tasks := asyncio.all_tasks(self._loop):  # started while the others were being cancelled
-            for task in tasks:
-                task.cancel()
-            self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-        closing = [service.close() for service in self._services]
-        self._loop.run_until_complete(asyncio.gather(*closing, return_exceptions=True))
-        self._loop.close()
+    async def _with_engine(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        _current.set(weakref.ref(self))
+        return await work()
 
-    async def _sleep(self) -> None:
-        self._asleep = True
-        if any(queues.staged for queues in self._queues.values()):
-            self._idle.append(self._loop.create_future())
-            await self._idle[-1]
-        await asyncio.wrap_future(self._placement.sleep())
 
-    async def _wake(self) -> None:
-        await asyncio.wrap_future(self._placement.wake())
-        self._asleep = False
-        self._flush.soon()
+_engines: "weakref.WeakSet[Engine]" = weakref.WeakSet()
+_of_the_parent: list[Loop] = []
+"""In a fork, the loops of its parent, kept for good: to collect one would take the parent's sockets out of an
+epoll that both share."""
 
-    def _cancel_all(self) -> None:
-        tasks = asyncio.all_tasks(self._loop)
-        for task in tasks:
-            task.cancel()
-        stop = asyncio.gather(*tasks, return_exceptions=True)
-        stop.add_done_callback(lambda _: self._loop.stop()) if tasks else self._loop.stop()
+
+def _forget_all() -> None:
+    for engine in list(_engines):
+        engine._life.forked()
+
+
+os.register_at_fork(after_in_child=_forget_all)
+
+
+def _rebuilt(
+    device: str, budget: Budget | None, cache_bytes: int, resident_bytes: int | None, workers: int
+) -> Engine:
+    return Engine(
+        device, budget=budget, cache_bytes=cache_bytes, resident_bytes=resident_bytes, workers=workers
+    )
+
+
+def _refuse_forked_cuda(device: str) -> None:
+    """Once, instead of a failure for every row, or of the CPU without a word where "auto" had meant CUDA."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda._is_in_bad_fork():
+        return
+    # Asking whether there is CUDA spoils a fork too, so on a machine without devices this says nothing.
+    if device.startswith("cuda") or (device == "auto" and torch.cuda.device_count() > 0):
+        raise RuntimeError(
+            f"the device {device} cannot be used in this process, which was forked from one that uses CUDA: "
+            "start it by spawn (multiprocessing_context='spawn'), or give the engine device='cpu'"
+        )
+
+
+def _pass_on(done: "Future[T]", outer: "Future[T]") -> None:
+    if (error := done.exception()) is not None:
+        outer.set_exception(error)
+    else:
+        outer.set_result(done.result())
 
 
 def current() -> Engine:
@@ -438,9 +414,10 @@ def current() -> Engine:
     Raises:
         RuntimeError: called outside an engine.
     """
-    try:
-        return _current.get()
-    except LookupError:
+    reference = _current.get(None)
+    engine = reference() if reference is not None else None
+    if engine is None:
         raise RuntimeError(
             "networks run inside an engine: score through Engine.score, or wrap the call in Engine.run"
-        ) from None
+        )
+    return engine

@@ -9,19 +9,20 @@ residency, which networks are loaded within a limit of bytes, needs no lock.
 Knows neither rewards nor callers. `cluster.placement` is the other placement: Ray actors.
 """
 
-import asyncio
 import gc
+import os
 import queue
 import sys
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from concurrent.futures import Future
 from typing import Any, Protocol
 
+from ..errors import words
 from .batching import Call, Network
+from .workers import Workers
 
 
 class Report(Protocol):
@@ -43,35 +44,6 @@ class Report(Protocol):
         """
 
 
-class LoopReport:
-    """`Report` that calls functions of an event loop's owner on that loop, until it is closed."""
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        done: Callable[["Place", list[Call], list[Any], float, float], None],
-        failed: Callable[["Place", list[Call], Exception], None],
-        lost: Callable[["Place", list[Call], Exception, bool], None],
-    ) -> None:
-        self._loop = loop
-        self._done, self._failed, self._lost = done, failed, lost
-
-    def done(
-        self, place: "Place", calls: list[Call], results: list[Any], prepared: float, forwarded: float
-    ) -> None:
-        self._post(self._done, place, calls, results, prepared, forwarded)
-
-    def failed(self, place: "Place", calls: list[Call], error: Exception) -> None:
-        self._post(self._failed, place, calls, error)
-
-    def lost(self, place: "Place", calls: list[Call], error: Exception, *, began: bool = True) -> None:
-        self._post(self._lost, place, calls, error, began)
-
-    def _post(self, function: Callable[..., None], *args: Any) -> None:
-        with suppress(RuntimeError):  # the loop is closed: nobody waits for this any more
-            self._loop.call_soon_threadsafe(function, *args)
-
-
 class Place(Protocol):
     """One executor of batches: this process's device, or an actor."""
 
@@ -80,6 +52,10 @@ class Place(Protocol):
 
     def run(self, calls: list[Call]) -> None:
         """Accept one batch of one network and op; its report comes later."""
+
+    def stalls(self, calls: list[Call]) -> bool:
+        """True when the batch, which has been here for `workers.STALL`, hangs before it reaches the device.
+        Then others take its room; its report may still come."""
 
 
 class Placement(Protocol):
@@ -189,11 +165,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     """True when a smaller batch may work: a lack of memory, by torch's or Python's name for it."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and "can't allocate memory" in words(error)
 
 
 # --- the device's thread --------------------------------------------------------------------------------
 
+CLOSING = 5.0
+"""Seconds that the thread of a device has to finish and unload when its last engine closes."""
 Done = Callable[[list[Any], float], None]
 """Called with a result or exception for each call, and the seconds the forward took."""
 Failed = Callable[[Exception], None]
@@ -204,10 +182,15 @@ class Device:
     """Thread of one device: runs batches and jobs in the order they come in, for every engine of the process.
 
     Made by `share`, ended by the last `release`.
+
+    Args:
+        name: of the device.
+        before: the thread that had this device and has not ended yet; it is waited for.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, before: threading.Thread | None = None) -> None:
         self.residency = Residency(name)
+        self._before = before
         self._limits: list[int | None] = []
         self._jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=f"mmreward-device {name}", daemon=True)
@@ -224,8 +207,8 @@ class Device:
         def run() -> None:
             try:
                 job()
-            except Exception as error:  # delivered to the caller
-                future.set_exception(error)
+            except BaseException as error:  # delivered to the caller; the thread goes on
+                future.set_exception(deliverable(error))
             else:
                 future.set_result(None)
 
@@ -233,20 +216,25 @@ class Device:
         return future
 
     def release(self, limit: int | None) -> None:
-        """Undo one `share`; after the last, finish what has come in, unload everything and end the thread."""
+        """Undo one `share`; after the last, finish what has come in, unload everything and end the thread. It
+        is waited for no longer than `CLOSING`."""
         with _lock:
             self._limits.remove(limit)
             self._limit()
             if self._limits:
                 return
             del _devices[self.residency.device]
+            _ending[self.residency.device] = self._thread
         self._jobs.put(None)
-        self._thread.join()
+        if self._thread is not threading.current_thread():
+            self._thread.join(CLOSING)
 
     def _limit(self) -> None:
         self.residency.limit = min((limit for limit in self._limits if limit is not None), default=None)
 
     def _run(self) -> None:
+        if self._before is not None:
+            self._before.join()
         while (job := self._jobs.get()) is not None:
             if callable(job):
                 job()
@@ -304,7 +292,19 @@ class Device:
 
 
 _devices: dict[str, Device] = {}
+_ending: dict[str, threading.Thread] = {}
+"""The last thread of each device that was released; while it runs, no other may touch the device."""
 _lock = threading.Lock()
+
+
+def _forget_all() -> None:
+    """Forget, in a fork, the threads that only its parent has. Weights on the CPU are the fork's as well."""
+    _devices.clear()
+    _ending.clear()
+    _lock.release()
+
+
+os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_forget_all)
 
 
 def share(name: str, limit: int | None = None) -> Device:
@@ -319,7 +319,7 @@ def share(name: str, limit: int | None = None) -> Device:
     with _lock:
         device = _devices.get(name)
         if device is None:
-            device = _devices[name] = Device(name)
+            device = _devices[name] = Device(name, _ending.pop(name, None))
         device._limits.append(limit)
         device._limit()
     return device
@@ -332,7 +332,7 @@ def deliverable(error: BaseException) -> Exception:
     frames hold on to what did not fit.
     """
     if not isinstance(error, Exception) or isinstance(error, StopIteration):
-        return RuntimeError(f"{type(error).__name__}: {error}")
+        return RuntimeError(f"{type(error).__name__}: {words(error)}")
     return error.with_traceback(None) if is_out_of_memory(error) else error
 
 
@@ -355,10 +355,16 @@ class Local:
             raise ValueError(f"resident_bytes is at least 1 byte, not {resident_bytes}")
         self._name = device
         self._limit = resident_bytes
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="mmreward-prepare")
+        self._workers = workers
+        self._report: Report
+        self.forked()
+
+    def forked(self) -> None:
+        """Begin anew, without threads, in a fork of the process."""
+        self._pool = Workers(self._workers, "mmreward-prepare")
         self._lock = threading.Lock()
         self._device: Device | None = None
-        self._report: Report
+        self._preparing: set[int] = set()
 
     def start(self, report: Report) -> None:
         self._report = report
@@ -370,7 +376,12 @@ class Local:
         return self._device is not None and network in self._device.residency
 
     def run(self, calls: list[Call]) -> None:
+        self._preparing.add(id(calls))
         self._pool.submit(self._prepare, calls)
+
+    def stalls(self, calls: list[Call]) -> bool:
+        self._pool.replace_lost()
+        return id(calls) in self._preparing
 
     def sleep(self) -> "Future[None]":
         return self._call(lambda device: device.residency.sleep())
@@ -397,8 +408,10 @@ class Local:
             device = self._shared()
             batch = calls[0].network.prepare(calls[0].op, [call.item for call in calls])
         except BaseException as error:  # delivered to its callers; a native panic is no Exception
+            self._preparing.discard(id(calls))
             self._report.failed(self, calls, deliverable(error))
         else:
+            self._preparing.discard(id(calls))
             prepared = time.perf_counter() - begun
             device.put(
                 calls,

@@ -27,7 +27,9 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 from .process import Process, inherited
 from .protocol import Message, hello, pack, read_blocking
@@ -72,8 +74,8 @@ class Killable:
         """Queue a job, anything that JSON can hold; the future is its answer.
 
         The deadline counts from when a worker takes the job. A job that is cancelled while it waits is never
-        begun. The future's exception is TimeoutError when the deadline passed, and `Killed` when the worker
-        died or could not start.
+        begun; one that is cancelled while it runs ends with its worker. The future's exception is
+        TimeoutError when the deadline passed, and `Killed` when the worker died or could not start.
 
         Raises:
             RuntimeError: closed.
@@ -81,7 +83,7 @@ class Killable:
         """
         if not seconds > 0:
             raise ValueError(f"a deadline of {seconds} s leaves no time; give one above 0")
-        task = _Task(job, seconds, Future())
+        task = _Task(job, seconds)
         with self._lock:  # so that nothing is queued behind the end of the loop
             if self._closed:
                 raise RuntimeError("these workers have been closed")
@@ -90,16 +92,8 @@ class Killable:
                 self._thread = threading.Thread(target=self._run_loop, name="mmreward-killable", daemon=True)
                 self._thread.start()
             self._loop.call_soon_threadsafe(self._enqueue, task)
+        task.answer.add_done_callback(partial(self._answered, self._loop, task))
         return task.answer
-
-    def abandon(self, answer: "Future[Any]") -> None:
-        """Give up a job that nobody waits for: it is never begun, or its worker is ended, so that it holds up
-        no other until its deadline."""
-        if not answer.cancel() and not answer.done():
-            with self._lock:
-                if self._loop is not None:
-                    with suppress(RuntimeError):  # closed before
-                        self._loop.call_soon_threadsafe(self._end_job, answer)
 
     def close(self) -> None:
         """End every worker at once and cancel the jobs that wait. Closing twice is harmless."""
@@ -110,6 +104,11 @@ class Killable:
                     self._loop.call_soon_threadsafe(self._closing.set)
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(START)
+
+    def _answered(self, loop: asyncio.AbstractEventLoop, task: "_Task", answer: "Future[Any]") -> None:
+        if answer.cancelled():
+            with suppress(RuntimeError):  # closed: the worker has been killed
+                loop.call_soon_threadsafe(task.given_up.set)
 
     @property
     def processes(self) -> list[int]:
@@ -127,8 +126,6 @@ class Killable:
         self._servers: list[asyncio.Task[None]] = []
         self._idle = 0
         self._processes: set[Process] = set()
-        self._at_work: dict[Future[Any], Process] = {}
-        self._abandoned: set[Future[Any]] = set()
 
     def _forget(self) -> None:
         for process in self._processes:
@@ -166,16 +163,10 @@ class Killable:
             self._idle -= 1
             if self._closed:
                 task.answer.cancel()
-            elif task.answer.set_running_or_notify_cancel():
+            elif not task.answer.cancelled():
                 process = await self._attempt(task, process)
             self._idle += 1
         await self._drop(process)
-
-    def _end_job(self, answer: "Future[Any]") -> None:
-        if process := self._at_work.get(answer):
-            process.kill()
-        elif not answer.done():  # its worker starts
-            self._abandoned.add(answer)
 
     async def _attempt(self, task: "_Task", process: Process | None) -> Process | None:
         """Settle the task; returns the process if it can take another."""
@@ -186,20 +177,21 @@ class Killable:
                 if self._closed:
                     raise Killed("these workers have been closed")
                 process = await self._start()
-            if task.answer in self._abandoned:
-                task.answer.set_exception(Killed("nobody waited for it"))
-                return process
-            self._at_work[task.answer] = process
+                if task.answer.cancelled():
+                    return process
             answer = await _answer_of(process, task)
         except Exception as error:  # delivered to the caller
             await self._drop(process)
-            task.answer.set_exception(error)
-            return None
-        finally:
-            self._at_work.pop(task.answer, None)
-            self._abandoned.discard(task.answer)
-        task.answer.set_result(answer)
+            _settle(task.answer, error)
+            return await self._replaced() if isinstance(error, TimeoutError) else None
+        _settle(task.answer, answer)
         return process
+
+    async def _replaced(self) -> Process | None:
+        """A process in the place of one that was killed, so that no later job waits for its start."""
+        with suppress(Killed):  # the next job says why
+            return await self._start() if not self._closed else None
+        return None
 
     async def _start(self) -> Process:
         # OMP_NUM_THREADS: the stacks of BLAS's threads would fill the address space.
@@ -222,34 +214,55 @@ class Killable:
             self._processes.discard(process)
 
 
-class _Task(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class _Task:
     job: Any
     seconds: float
-    answer: "Future[Any]"
+    answer: "Future[Any]" = field(default_factory=Future)
+    given_up: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set on the loop when the answer was cancelled."""
+
+
+def _settle(answer: "Future[Any]", result: Any) -> None:
+    if answer.cancelled() or not answer.set_running_or_notify_cancel():
+        return
+    if isinstance(result, Exception):
+        answer.set_exception(result)
+    else:
+        answer.set_result(result)
 
 
 async def _answer_of(process: Process, task: _Task) -> Any:
     """Send a job and read its answer.
 
     Raises:
-        TimeoutError: the deadline passed; the process still runs, or the kernel has ended it.
+        TimeoutError: the deadline passed, or nobody waits any more; the process still runs, or the kernel has
+            ended it.
         Killed: the process died, or sent something else.
         WireError: the job cannot be sent.
     """
     late = TimeoutError(f"no answer within {task.seconds:g} s")
     message = Message({"job": task.job, "seconds": task.seconds + SLACK}, [])
-    try:
-        async with asyncio.timeout(task.seconds):
-            await process.send(message)
-            reply = await process.read()
-    except TimeoutError:
-        raise late from None
+    exchange = asyncio.create_task(_exchange(process, message))
+    given_up = asyncio.create_task(task.given_up.wait())
+    both = (exchange, given_up)
+    await asyncio.wait(both, timeout=task.seconds, return_when=asyncio.FIRST_COMPLETED)
+    for one in both:
+        one.cancel()
+    if not exchange.done():
+        raise late
+    reply = exchange.result()
     if reply is None:
         ending = await process.end()
         raise late if ending.code == -signal.SIGALRM else Killed(f"the worker {ending.how}")
     if "answer" not in reply:
         raise Killed(f"the worker said {str(reply)[:100]}, which is no answer")
     return reply["answer"]
+
+
+async def _exchange(process: Process, message: Message) -> dict[str, Any] | None:
+    await process.send(message)
+    return await process.read()
 
 
 # --- the worker's side ----------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from ..engine.local import deliverable
 from ..errors import Unscorable
 from ..loading import load
 from ..registry import Reward
-from ..scoring import checked, failure
+from ..scoring import checked, failure, its_own
 from ..types import Sample, Score
 from . import protocol
 from .process import inherited
@@ -103,9 +103,14 @@ class Worker:
 
 async def _evaluate(reward: Reward, samples: list[Sample]) -> list[Score]:
     """One evaluation, as in `scoring`, without its timeout, which is the parent's."""
+    task = asyncio.current_task()
     try:
         scores = await reward(samples) if reward.info.arity == "group" else [await reward(*samples)]
-    except (SystemExit, KeyboardInterrupt) as error:  # would end the engine's loop
+    except (
+        BaseException
+    ) as error:  # an interrupt would end the loop, and a cancellation look like the parent's
+        if not its_own(error, task):
+            raise
         raise deliverable(error) from None
     return [checked(score, reward) for score in scores]
 

@@ -6,7 +6,9 @@ Every network of this package derives from `TorchNetwork`. Knows nothing of pict
 
 import hashlib
 import json
+import os
 import threading
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
@@ -53,6 +55,7 @@ class TorchNetwork(ABC):
         thread-safe."""
         self._module: torch.nn.Module | None = None
         self._building = threading.Lock()
+        _networks.add(self)
         self._host: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -113,6 +116,18 @@ class TorchNetwork(ABC):
         for tensor, host in self._host:
             tensor.data = host
         self.device = torch.device("cpu")
+
+
+_networks: "weakref.WeakSet[TorchNetwork]" = weakref.WeakSet()
+
+
+def _free_locks() -> None:
+    """In a fork, free the locks that a thread of the parent held at that moment: here nobody would."""
+    for network in list(_networks):
+        network.processing, network._building = threading.Lock(), threading.Lock()
+
+
+os.register_at_fork(after_in_child=_free_locks)
 
 
 def _tensors(module: torch.nn.Module) -> list[torch.Tensor]:

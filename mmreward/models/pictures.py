@@ -4,7 +4,9 @@ Five rewards on one file would decode it five times, and decoding costs more tha
 network. Both caches are memos: apart from time, nothing depends on a picture being in them.
 """
 
+import os
 import threading
+import weakref
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -37,6 +39,7 @@ class ThreadSingleFlight:
         self._kept = ByteLRU(limit)
         self._making: dict[Hashable, Future[torch.Tensor | None]] = {}
         self._lock = threading.Lock()
+        _memos.add(self)
 
     @property
     def nbytes(self) -> int:
@@ -67,6 +70,13 @@ class ThreadSingleFlight:
         with self._lock:
             self._kept.clear()
 
+    def forked(self) -> None:
+        """Forget, in a fork, what threads of its parent are making."""
+        if self._lock.locked():
+            self._kept = ByteLRU(self._kept.limit)  # it may have been caught in the middle
+        self._lock = threading.Lock()
+        self._making = {}
+
     def _make(
         self, key: Hashable, make: Callable[[], torch.Tensor], mine: "Future[torch.Tensor | None]"
     ) -> torch.Tensor:
@@ -81,6 +91,16 @@ class ThreadSingleFlight:
             mine.set_result(tensor)
         return tensor
 
+
+_memos: "weakref.WeakSet[ThreadSingleFlight]" = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for memo in list(_memos):
+        memo.forked()
+
+
+os.register_at_fork(after_in_child=_forget_all)
 
 _decoded = ThreadSingleFlight(DECODED_BYTES)
 _resized = ThreadSingleFlight(RESIZED_BYTES)

@@ -21,7 +21,7 @@ import json
 import math
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from ..errors import words
 from ..files import whole_file, whole_folder
 from .learner import Copy, Learner, read_weights, write_weights
 
@@ -85,13 +86,13 @@ class Journal:
         if not self._writes:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "config.json").write_text(config, encoding="utf-8")
+        _write(self.folder / "config.json", config)
         (self.folder / "ended.json").unlink(missing_ok=True)
         evaluated = after_round if after_round else -1  # a run that starts again evaluates round 0 again
         for name, last in (("rounds", after_round - 1), ("evaluations", evaluated)):
             path = self.folder / f"{name}.jsonl"
             kept = [line for line in lines(path) if line["round"] <= last]
-            path.write_text("".join(_line(line) for line in kept), encoding="utf-8")
+            _write(path, "".join(_line(line) for line in kept))
 
     def write(self, name: str, line: Mapping[str, Any]) -> None:
         """Add a line to rounds.jsonl or evaluations.jsonl."""
@@ -102,8 +103,7 @@ class Journal:
     def write_json(self, name: str, value: Any) -> None:
         """Replace NAME.json; a reader sees the old or the new one, whole."""
         if self._writes:
-            with whole_file(self.folder / f"{name}.json") as part:
-                part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+            _write(self.folder / f"{name}.json", json.dumps(value, indent=1) + "\n")
 
     def write_grid(self, round: int, pictures: list[Image.Image]) -> None:
         """One PNG of all pictures, which have one size; `read_grid` takes it apart."""
@@ -116,7 +116,8 @@ class Journal:
             sheet.paste(picture, (number % columns * width, number // columns * height))
         path = sheet_of(self.folder, round)
         path.parent.mkdir(exist_ok=True)
-        sheet.save(path)
+        with whole_file(path) as part:
+            sheet.save(part, "PNG")
 
 
 def sheet_of(folder: Path, round: int) -> Path:
@@ -149,6 +150,11 @@ def lines(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             break
     return read
+
+
+def _write(path: Path, text: str) -> None:
+    with whole_file(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def _line(values: Mapping[str, Any]) -> str:
@@ -186,7 +192,8 @@ class Restored:
 def save(
     folder: Path, learner: Learner, rounds: int, copies: Mapping[str, Copy], state: Mapping[str, Any]
 ) -> None:
-    """Write `folder`/ROUNDS; a run that is killed meanwhile finds the one before."""
+    """Write `folder`/ROUNDS; a run that is killed meanwhile finds the one before. Later ones, which could not
+    be read or this run would not be here, are removed."""
     numbers = {
         "rounds": rounds,
         "steps": learner.steps,
@@ -204,32 +211,74 @@ def save(
             write_weights(copy, part / f"method-{name}.safetensors")
         torch.save(learner.optimiser.state_dict(), part / "optimiser.pt")
         (part / "state.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
-    for old in _finished(folder)[:-KEPT]:
-        shutil.rmtree(old)
+    finished = _finished(folder)
+    kept = [path for path in finished if int(path.name) <= rounds][-KEPT:]
+    for old in finished:
+        if old not in kept:
+            shutil.rmtree(old)
 
 
-def restore(folder: Path, learner: Learner) -> Restored | None:
-    """Load the newest checkpoint into the learner; None when there is none.
+def restore(folder: Path, learner: Learner, warn: Callable[[str], None]) -> Restored | None:
+    """Load the newest checkpoint that is whole into the learner; None when there is none at all.
+
+    Args:
+        folder: of the checkpoints.
+        learner: gets the weights, the optimiser's state and the average.
+        warn: called with a line for each checkpoint that cannot be read, and was passed over.
 
     Raises:
-        ValueError: it is of another network.
+        ValueError: none of them can be read, or they are of another network.
     """
     finished = _finished(folder)
-    if not finished:
+    saved = None
+    for path in reversed(finished):
+        try:
+            saved = _Saved.read(path, average=learner.average is not None)
+            break
+        except Exception as error:  # torch, safetensors and json each have errors of their own
+            reason = f"{type(error).__name__}: {words(error)}".splitlines()[0][:200]
+            warn(f"the checkpoint {path} cannot be read and is passed over ({reason})")
+    if saved is None:
+        if finished:
+            raise ValueError(
+                f"none of the checkpoints in {folder} can be read: bring one back from a copy, or remove "
+                "that folder to start anew"
+            )
         return None
-    newest = finished[-1]
-    numbers = json.loads((newest / "state.json").read_text(encoding="utf-8"))
-    learner.weights.set(read_weights(newest / "weights.safetensors"))
-    learner.optimiser.load_state_dict(torch.load(newest / "optimiser.pt", weights_only=True))
+    numbers = saved.numbers
+    learner.weights.set(saved.weights)
+    learner.optimiser.load_state_dict(saved.optimiser)
     learner.steps = numbers["steps"]
     device = learner.generator.device
     if learner.average is not None:
-        learner.average.copy = _on(device, read_weights(newest / "average.safetensors"))
+        learner.average.copy = _on(device, saved.average)
         learner.average.steps = numbers["average_steps"]
-    copies = {
-        name: _on(device, read_weights(newest / f"method-{name}.safetensors")) for name in numbers["copies"]
-    }
+    copies = {name: _on(device, copy) for name, copy in saved.copies.items()}
     return Restored(numbers["rounds"], copies, numbers["state"])
+
+
+@dataclass(frozen=True)
+class _Saved:
+    """Files of one checkpoint, all read before any of them changes the learner."""
+
+    numbers: dict[str, Any]
+    weights: Copy
+    average: Copy
+    copies: dict[str, Copy]
+    optimiser: dict[str, Any]
+
+    @classmethod
+    def read(cls, folder: Path, *, average: bool) -> "_Saved":
+        numbers = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        for key in ("rounds", "steps", "average_steps", "copies", "state"):
+            numbers[key]
+        return cls(
+            numbers,
+            read_weights(folder / "weights.safetensors"),
+            read_weights(folder / "average.safetensors") if average else {},
+            {name: read_weights(folder / f"method-{name}.safetensors") for name in numbers["copies"]},
+            torch.load(folder / "optimiser.pt", weights_only=True),
+        )
 
 
 def _finished(folder: Path) -> list[Path]:

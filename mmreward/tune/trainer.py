@@ -195,7 +195,7 @@ class Trainer:
         """Rounds done before, and the seconds they took."""
         description = self._config.model_dump_json(indent=1)
         self._same_run(description)
-        restored = journal.restore(self._folder / "checkpoints", self.learner)
+        restored = journal.restore(self._folder / "checkpoints", self.learner, self._report)
         self._journal.begin(description, restored.rounds if restored else 0)
         if self._config.trackers:
             self._accelerator.init_trackers("mmreward", config={"run": description})

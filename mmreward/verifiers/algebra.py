@@ -47,8 +47,8 @@ class Algebra:
         count = workers or min(MOST_WORKERS, os.cpu_count() or 1)
         self.workers = Killable("mmreward.verifiers.algebra_worker", workers=count, memory=MEMORY)
         self._golds: OrderedDict[tuple[str, float], tuple[Future[Any], float]] = OrderedDict()
-        self._waiting: Counter[Future[Any]] = Counter()
-        self._lock = threading.Lock()  # guards both, which any thread reads and fills
+        self._readers: Counter[Future[Any]] = Counter()
+        self._lock = threading.Lock()  # guards _golds, which any thread reads and fills
 
     def read(self, gold: Tree, seconds: float) -> "Future[Any]":
         """Readability of a truth: a future of "read" or "unread", shared by all callers with the same truth.
@@ -69,42 +69,41 @@ class Algebra:
         reply.add_done_callback(partial(self._forget_accident, name))
         return reply
 
+    async def readable(self, gold: Tree, seconds: float) -> Any:
+        """`read`, awaited. A cancelled caller does not cancel it for the others; the last one does."""
+        while True:
+            reply = self.read(gold, seconds)
+            with self._lock:
+                self._readers[reply] += 1
+            try:
+                return await asyncio.shield(asyncio.wrap_future(reply))
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is None or task.cancelling() or not reply.cancelled():
+                    raise
+                # The caller before gave it up at the moment at which this one came.
+            finally:
+                with self._lock:
+                    self._readers[reply] -= 1
+                    left = self._readers[reply]
+                    if not left:
+                        del self._readers[reply]
+                if not left:
+                    reply.cancel()  # does nothing to one that is there
+
     def compare(self, pair: Open, seconds: float) -> "Future[Any]":
-        """Comparison of an answer with its truth: a future of "equal", "different" or "unread".
+        """Comparison of an answer with its truth: a future of "equal", "different" or "unread". Cancelled, it
+        frees its worker.
 
         The future raises TimeoutError and `Killed` as in `Killable.submit`.
         """
         return self.workers.submit({"gold": pair.gold, "answer": pair.answer}, seconds)
-
-    async def wait(self, reply: "Future[Any]") -> Any:
-        """Await a shared future. A caller that is cancelled does not cancel it for the others; the last one
-        ends the job, which would otherwise keep its worker until the deadline."""
-        with self._lock:
-            self._waiting[reply] += 1
-        try:
-            inner = asyncio.wrap_future(reply)
-            inner.add_done_callback(_looked_at)
-            return await asyncio.shield(inner)
-        finally:
-            with self._lock:
-                self._waiting[reply] -= 1
-                last = not self._waiting[reply]
-                if last:
-                    del self._waiting[reply]
-            if last and not reply.done():
-                self.workers.abandon(reply)
 
     def _forget_accident(self, name: tuple[str, float], reply: "Future[Any]") -> None:
         # A worker that was killed beside this truth says nothing about it: the next caller tries again.
         if reply.cancelled() or isinstance(reply.exception(), Killed):
             with self._lock:
                 self._golds.pop(name, None)
-
-
-def _looked_at(reply: "asyncio.Future[Any]") -> None:
-    """A failure that nobody waits for is no error to log."""
-    if not reply.cancelled():
-        reply.exception()
 
 
 def _late(reply: "Future[Any]") -> bool:
@@ -145,13 +144,13 @@ async def decide(pair: Open, effort: Effort) -> Verdict | Unscorable:
     """
     algebra, deadline = shared(effort.workers), effort.deadline
     try:
-        read = await algebra.wait(algebra.read(pair.gold, deadline))
+        read = await algebra.readable(pair.gold, deadline)
     except (TimeoutError, Killed) as error:
         raise Unscorable(f"the target {shown(pair.gold)[:80]!r} could not be read: {error}") from None
     if read != "read":
         raise Unscorable(f"the target {shown(pair.gold)[:80]!r} cannot be read as mathematics; correct it")
     try:
-        reply = await algebra.wait(algebra.compare(pair, deadline))
+        reply = await asyncio.wrap_future(algebra.compare(pair, deadline))
     except TimeoutError as error:
         return _exceeded(pair, f"{error}", "timeout", effort.exceeded)
     except Killed as error:
@@ -179,7 +178,7 @@ async def why_unreadable(target: Any, effort: Effort) -> str:
         return ""
     algebra = shared(effort.workers)
     try:
-        read = await algebra.wait(algebra.read(gold, effort.deadline))
+        read = await algebra.readable(gold, effort.deadline)
     except (TimeoutError, Killed) as error:
         return f"the target {truth.text[:80]!r} could not be read: {error}"
     return (

@@ -190,7 +190,7 @@ def test_an_equal_call_revives_nothing_that_the_planner_has_dropped(engine):
         first = asyncio.create_task(engine.submit(network, "op", Item(1), key="k"))
         await asyncio.sleep(0)
         first.cancel()
-        engine._dispatch()  # the planner meets the cancelled call before its task has woken up
+        engine._loop.dispatch()  # the planner meets the cancelled call before its task has woken up
         async with asyncio.timeout(5):
             return await engine.submit(network, "op", Item(1), key="k")
 

@@ -92,11 +92,13 @@ def blocking():
 
 @reward("leaving", needs=("prompt",), range=(0, 1))
 def leaving():
-    "Calls sys.exit on certain prompts."
+    "Calls sys.exit on certain prompts, and looks cancelled on others."
 
     async def score(sample):
         if sample.prompt == "exit":
             sys.exit(3)
+        if sample.prompt == "cancel":
+            raise asyncio.CancelledError
         return Score(0.5, {"pid": float(os.getpid())})
 
     return score

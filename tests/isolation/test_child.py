@@ -102,11 +102,12 @@ def test_a_fork_of_a_dead_child_neither_hides_its_end_nor_lives_on(engine, loade
     assert eventually(lambda: not Path(f"/proc/{fork}").exists())
 
 
-def test_a_reward_that_exits_costs_its_row_and_not_the_child(engine, loaded):
+@pytest.mark.parametrize(("prompt", "error"), [("exit", "SystemExit"), ("cancel", "CancelledError")])
+def test_a_reward_that_exits_costs_its_row_and_not_the_child(engine, loaded, prompt, error):
     reward = loaded("leaving")
     before = pid_of(engine, reward)
-    scores = engine.score(numbered(3, at1="exit"), reward, timeout=20)["leaving"]
-    assert [score.status for score in scores] == ["ok", "error", "ok"] and "SystemExit" in scores[1].note
+    scores = engine.score(numbered(3, at1=prompt), reward, timeout=20)["leaving"]
+    assert [score.status for score in scores] == ["ok", "error", "ok"] and error in scores[1].note
     assert pid_of(engine, reward) == before
 
 

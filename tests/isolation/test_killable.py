@@ -123,6 +123,17 @@ def test_a_cancelled_job_is_not_begun(workers):
     assert one.submit({"n": 1}, 30).result(START)["pid"] == busy.result()["pid"]
 
 
+def test_a_job_that_is_cancelled_while_it_runs_ends_with_its_worker(workers):
+    one = workers()
+    pid = one.submit({}, 30).result(START)["pid"]
+    hanging = one.submit({"sleep": 60}, 60)
+    time.sleep(0.2)
+    assert hanging.cancel()
+    assert gone(pid)
+    answer = one.submit({"n": 1}, 30).result(START)
+    assert answer["n"] == 1 and answer["pid"] != pid
+
+
 def test_closing_ends_the_processes_and_fails_what_waits(workers):
     one = workers()
     pid = one.submit({}, 30).result(START)["pid"]

@@ -1,6 +1,7 @@
 """Every method raises the reward of the toy generator; a stopped run goes on exactly; nothing is lost."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -85,6 +86,45 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(described, trainer, t
         assert all(torch.equal(one[name], other[name]) for name in one)
         journal = lines(tmp_path / f"{method['name']}-halves" / "rounds.jsonl")
         assert [line["round"] for line in journal] == [0, 1, 2, 3]
+
+
+TORN = {
+    "weights.safetensors": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "optimiser.pt": lambda path: path.write_bytes(b""),
+    "state.json": lambda path: path.write_text("{"),
+    "average.safetensors": lambda path: path.unlink(),
+}
+"""What a machine that lost its power leaves of a file."""
+
+
+def test_a_torn_checkpoint_is_passed_over_for_the_one_before(described, trainer, tmp_path):
+    trainer(described(out=str(tmp_path / "whole"))).run()
+    whole = read_weights(tmp_path / "whole" / "weights.safetensors")
+    halves = described(out=str(tmp_path / "halves"), checkpoint_every=1)
+    trainer(halves.model_copy(update={"rounds": 2})).run()
+    kept = tmp_path / "halves" / "checkpoints"
+    shutil.copytree(kept, tmp_path / "kept")
+    for name, tear in TORN.items():
+        shutil.rmtree(kept)
+        shutil.copytree(tmp_path / "kept", kept)
+        tear(kept / "000002" / name)
+        said = []
+        assert trainer(halves, generator=ToyGenerator(), report=said.append).run().rounds == 4
+        assert "000002 cannot be read and is passed over" in said[0] and said[1] == "going on after round 1"
+        again = read_weights(tmp_path / "halves" / "weights.safetensors")
+        assert all(torch.equal(whole[key], again[key]) for key in whole), name
+        assert sorted(path.name for path in kept.iterdir()) == ["000003", "000004"]
+        assert [line["round"] for line in lines(tmp_path / "halves" / "rounds.jsonl")] == [0, 1, 2, 3]
+
+
+def test_a_run_of_torn_checkpoints_is_not_started_anew_without_a_word(described, trainer):
+    config = described(rounds=2)
+    run = trainer(config)
+    run.run()
+    for state in (run._folder / "checkpoints").glob("*/state.json"):
+        state.write_text("")
+    with pytest.raises(ValueError, match=r"none of the checkpoints in .* remove that folder"):
+        trainer(config.model_copy(update={"rounds": 3}), generator=ToyGenerator()).run()
 
 
 def test_another_config_is_refused_in_the_same_folder(described, trainer):

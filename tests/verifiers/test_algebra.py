@@ -74,15 +74,38 @@ def test_a_hang_is_a_timeout_and_never_a_mark(engine):
     assert score(engine, "x+1", "1+x").value == 1
 
 
-def test_abandoned_algebra_frees_its_worker(engine):
-    """Twenty hard answers whose callers gave up are not waited for: a right one after them is paid."""
+def test_hard_answers_that_were_given_up_keep_no_worker(engine):
     shared(1).read("1", 60).result(120)
     reward = load("math", deadline=30.0, workers=1)
-    hard = [Sample(prompt="?", response=f"<answer>{HANGS}+{n}</answer>", target="5") for n in range(20)]
+    hard = [f"<answer>{HANGS.replace('31', str(31 + i))}</answer>" for i in range(20)]
+    rows = [Sample(prompt="?", response=f"<think>hm</think>{one}", target="5") for one in hard]
+    given_up = engine.score(rows, reward, timeout=0.5)["math"]
+    assert {one.status for one in given_up} == {"timeout"}
     begun = time.monotonic()
-    assert {found.status for found in engine.score(hard, reward, timeout=0.5)["math"]} == {"timeout"}
     assert score(engine, "x+1", "1+x").value == 1
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - begun < 20, "it waited for what nobody waits for"
+
+
+def test_a_truth_that_some_give_up_is_read_for_the_others(engine, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    slow = Algebra(1)
+    slow.workers = Killable("support.killable_worker", workers=1)
+
+    async def read():
+        hasty = [asyncio.create_task(slow.readable("1", 2.0)) for _ in range(3)]
+        await asyncio.sleep(0.3)
+        for one in hasty[:2]:
+            one.cancel()
+        with pytest.raises(TimeoutError):  # its own deadline
+            await hasty[2]
+        late = asyncio.create_task(slow.readable("2", 100.0))
+        await asyncio.sleep(0.3)
+        late.cancel()
+        await asyncio.wait([late])
+        return await asyncio.wrap_future(slow.workers.submit({"n": 1}, 5))
+
+    assert asyncio.run(read())["n"] == 1
+    slow.workers.close()
 
 
 def test_a_target_that_hangs_is_a_fault_of_the_data_found_once(engine, monkeypatch):

@@ -22,6 +22,7 @@ from ..base import TorchNetwork, fingerprint_of, folder_of
 from .answers import Ask, LogProb, Read, Written, continuation_span, label_logprobs, label_sets, messages
 from .decoding import Forking, Start, decode, forked
 from .prompts import Grove, Prompt, encoder_outputs, tokenized
+from .rendering import Renderer
 from .vision import Features, View, Vision, looked_at
 
 FAMILIES = ("qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe")
@@ -67,6 +68,7 @@ class QwenVL(TorchNetwork):
     def __init__(self, weights: str, *, dtype: str = "float32") -> None:
         super().__init__(weights, dtype=dtype)
         self._label_sets: dict[tuple[str, ...], list[list[int]]] = {}
+        self._renderer = Renderer(weights)
 
     # --- the checkpoint's own settings ------------------------------------------------------------
 
@@ -291,10 +293,16 @@ class QwenVL(TorchNetwork):
     # --- chats ------------------------------------------------------------------------------------
 
     def chat(self, ask: Ask) -> str:
-        """The prompt in the checkpoint's own chat template, up to where the answer begins."""
+        """The prompt in the checkpoint's own chat template, up to where the answer begins.
+
+        Raises:
+            Unscorable: the template does not end in time, or writes too much; see `rendering.Renderer`.
+        """
         turns = messages(ask, [{"type": media.kind} for media in ask.media])
-        chat = self.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        return cast(str, chat)
+        template = self.processor.apply_chat_template
+        return self._renderer.text(
+            lambda: cast(str, template(turns, tokenize=False, add_generation_prompt=True))
+        )
 
     def _span(self, chat: str, given: str, continuation: str) -> int:
         """Number of tokens at the end that are the continuation's."""
