@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations
 from statistics import fmean
 
-from .errors import Unscorable
+from .errors import Unscorable, reason_of
 from .registry import Reward
 from .types import Sample, Score, lacking, oversized, shortened
 
@@ -107,7 +107,7 @@ async def _attempt(reward: Reward, samples: list[Sample], timeout: float | None)
             results: list[Score] = await reward(samples)
         if len(results) != len(samples):
             raise ValueError(f"{reward.info.name} returned {len(results)} scores for {len(samples)} samples")
-        return [checked(score, reward) for score in results]
+        return [_checked_alone(score, reward) for score in results]
     except (Exception, SystemExit) as error:  # one Score per sample says so
         return [failure(error, timeout)] * len(samples)
 
@@ -161,13 +161,35 @@ def failure(error: BaseException, timeout: float | None) -> Score:
         return Score.failed(error.status, str(error), error.parts)
     if isinstance(error, TimeoutError):
         return Score.failed("timeout", str(error) or f"no score within {timeout} s")
-    return Score.failed("error", f"{type(error).__name__}: {error}")
+    return Score.failed("error", reason_of(error))
+
+
+def _checked_alone(score: Score, reward: Reward) -> Score:
+    """One of a group's scores: if it is none, the others stand."""
+    try:
+        return checked(score, reward)
+    except TypeError as error:
+        return failure(error, None)
 
 
 def checked(score: Score, reward: Reward) -> Score:
-    """A value outside the declared range is a failure too: it would skew whatever is computed from it."""
+    """A value outside the declared range is a failure too: it would skew whatever is computed from it.
+
+    Raises:
+        TypeError: no Score, or one whose note is no text or whose parts are not numbers by name.
+    """
+    name = reward.info.name
     if not isinstance(score, Score):
-        raise TypeError(f"{reward.info.name} returned {type(score).__name__}, not a Score")
+        raise TypeError(f"{name} returned {type(score).__name__}, not a Score")
+    if not isinstance(score.note, str):
+        raise TypeError(f"{name} returned a Score with note={score.note!r:.80}: a note is text, or left out")
+    if not isinstance(score.parts, Mapping):
+        raise TypeError(f"{name} returned a Score with parts={score.parts!r:.80}: parts map names to numbers")
+    for part, value in score.parts.items():
+        if not isinstance(part, str) or not _is_number(value):
+            raise TypeError(
+                f"{name} returned a Score with the part {part!r:.80}: {value!r:.80}; parts map names to numbers"
+            )
     low, high = reward.info.range
     slack = 1e-6 * max(
         1.0, abs(low) if math.isfinite(low) else 1.0, abs(high) if math.isfinite(high) else 1.0
@@ -175,3 +197,14 @@ def checked(score: Score, reward: Reward) -> Score:
     if score.ok and not low - slack <= score.value <= high + slack:
         return Score.failed("out_of_range", f"{score.value} is outside [{low}, {high}]", score.parts)
     return score
+
+
+def _is_number(value: object) -> bool:
+    """True also for the numbers of numpy and torch."""
+    if isinstance(value, str | bytes | complex):
+        return False
+    try:
+        float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        return False
+    return True

@@ -16,7 +16,6 @@ import numpy as np
 
 from mmreward.data import results
 from mmreward.data.rows import Row, read_rows
-from mmreward.data.run import TOTAL
 from mmreward.errors import nearest
 from mmreward.types import Score
 

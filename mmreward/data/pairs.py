@@ -19,7 +19,6 @@ from ..types import Sample
 from .pair_folder import PreferencePair, refuse_present, write_pairs
 from .results import about, read
 from .rows import Row, read_rows
-from .run import TOTAL
 
 Choice = Literal["best_worst", "ends", "all"]
 CHOICES: tuple[Choice, ...] = ("best_worst", "ends", "all")

@@ -16,6 +16,7 @@ from ..errors import Unscorable
 from ..media import Media
 from ..types import Sample
 from . import vtriune
+from .parquet import records_of
 
 FIELDS = tuple(field.name for field in fields(Sample))
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -53,7 +54,7 @@ def read_rows(path: str | Path) -> Iterator[Row]:
     elif path.suffix in (".jsonl", ".ndjson"):
         records, root = _json_lines(path), path.parent
     elif path.suffix in (".parquet", ".pq"):
-        records, root = _parquet(path), path.parent
+        records, root = records_of(path), path.parent
     else:
         raise ValueError(f"{path} is no folder, .jsonl or .parquet file")
     return rows_of(records, root)
@@ -187,16 +188,9 @@ def _json_lines(path: Path) -> Iterator[Any]:
         for number, line in enumerate(lines, start=1):
             if line.strip():
                 try:
-                    yield _json(line, f"line {number}")
+                    yield _json(line, f"{path.name}, line {number}")
                 except ValueError as error:
                     yield error
-
-
-def _parquet(path: Path) -> Iterator[Any]:
-    import pyarrow.parquet as pq
-
-    for batch in pq.ParquetFile(path).iter_batches(batch_size=256):
-        yield from batch.to_pylist()
 
 
 def _saved_dataset(path: Path) -> Iterator[Any]:

@@ -8,7 +8,8 @@ import hashlib
 import json
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +17,7 @@ from typing import Any, Self
 import torch
 
 from ..assets import ASSETS
+from ..errors import Unavailable
 
 WHOLE = 64 << 20
 """Weight files up to this size enter a fingerprint whole, larger ones by size, header and last megabyte."""
@@ -70,7 +72,8 @@ class TorchNetwork(ABC):
         """The module on `self.device`, in evaluation mode, its parameters frozen."""
         with self._building:
             if self._module is None:
-                self._module = self.build().eval().requires_grad_(False)
+                with loading(self.name):
+                    self._module = self.build().eval().requires_grad_(False)
         return self._module
 
     @cached_property
@@ -113,6 +116,27 @@ class TorchNetwork(ABC):
         for tensor, host in self._host:
             tensor.data = host
         self.device = torch.device("cpu")
+
+
+@contextmanager
+def loading(name: str) -> Iterator[None]:
+    """Block that loads a part of a network: what it raises is no row's fault.
+
+    Args:
+        name: of the network.
+
+    Raises:
+        Unavailable: with the reason; a lack of memory is raised as it is.
+    """
+    try:
+        yield
+    except (Unavailable, MemoryError):
+        raise
+    except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError":
+            raise
+        reason = " ".join(str(error).split())
+        raise Unavailable(f"{name} cannot be loaded: {type(error).__name__}: {reason}") from error
 
 
 def _tensors(module: torch.nn.Module) -> list[torch.Tensor]:

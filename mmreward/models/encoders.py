@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from ..engine.batching import Cost
 from ..engine.engine import current
 from ..media import Media
-from .base import TorchNetwork, content_of, fingerprint_of, locate, pooled
+from .base import TorchNetwork, content_of, fingerprint_of, loading, locate, pooled
 from .pictures import decoded, in_turn, resized
 from .pixels import BACKENDS, Group, Recipe, grouped, to_input
 
@@ -96,9 +96,9 @@ class DualEncoder(TorchNetwork):
         if self._towers is None:
             path = Path(self.source)
             is_open_clip = self.source.startswith("open_clip:") or (path / "open_clip_config.json").is_file()
-            self._towers = (open_clip_towers if is_open_clip else transformers_towers)(
-                self.source, self.dtype
-            )
+            towers = open_clip_towers if is_open_clip else transformers_towers
+            with loading(self.name):
+                self._towers = towers(self.source, self.dtype)
         return self._towers
 
     def build(self) -> torch.nn.Module:

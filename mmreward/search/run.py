@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 from ..compose import Recipe, total_of, weights_of
 from ..config import load_yaml
-from ..data.results import Result, Results
+from ..data.results import TOTAL, Result, Results
 from ..data.rows import read_rows
-from ..data.run import TOTAL, about_run
+from ..data.run import about_run
 from ..engine.engine import Engine
 from ..generator import Generator
 from ..loading import resolve

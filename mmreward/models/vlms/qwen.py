@@ -17,7 +17,7 @@ import torch
 from ...engine.batching import Cost
 from ...errors import Unscorable
 from ...media import Media
-from ..base import TorchNetwork
+from ..base import TorchNetwork, loading
 from .answers import Ask, LogProb, Read, Written, continuation_span, label_logprobs, label_sets, messages
 from .decoding import Forking, Start, decode, forked
 from .prompts import Grove, Prompt, encoder_outputs, tokenized
@@ -53,7 +53,8 @@ class QwenVL(TorchNetwork):
     def processor(self) -> Any:
         from transformers import AutoProcessor
 
-        return AutoProcessor.from_pretrained(self.source)
+        with loading(self.name):
+            return AutoProcessor.from_pretrained(self.source)
 
     @cached_property
     def vision(self) -> Vision:
@@ -63,7 +64,8 @@ class QwenVL(TorchNetwork):
     def config(self) -> Any:
         from transformers import AutoConfig
 
-        config: Any = AutoConfig.from_pretrained(self.source)
+        with loading(self.name):
+            config: Any = AutoConfig.from_pretrained(self.source)
         if config.model_type not in FAMILIES:
             raise ValueError(
                 f"{self.name} is a {config.model_type}; the Qwen2.5-VL, Qwen3-VL and Qwen3.5 families work"
