@@ -43,8 +43,8 @@ class Unscorable(ValueError):  # noqa: N818 - reads as what it says at the raise
 
 
 UNAVAILABLE = "unavailable here: "
-"""Words in the note of a failure that is not its row's: a device, weights, a package or a server that could not
-be used. Such a score does not count as scored: the next run tries again."""
+"""Words in the note of a failure that is not its row's: a device, weights, a package or a server that could
+not be used. Such a score does not count as scored: the next run tries again."""
 
 
 class Unavailable(Unscorable):

@@ -1,7 +1,7 @@
 """Files on disk: writes that appear whole or not at all, and one writer at a time.
 
-`whole_file` and `whole_folder` write beside their target under a name that nobody can guess or plant, flush to
-disk and rename. `sole_writer` is the lock of a results file or a run's folder. An OSError that leaves this
+`whole_file` and `whole_folder` write beside their target under a name that nobody can guess or plant, flush
+to disk and rename. `sole_writer` is the lock of a results file or a run's folder. An OSError that leaves this
 module names the file.
 """
 
@@ -128,7 +128,7 @@ def _taken(lock: Path, path: Path) -> int:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:
             try:
-                # A record lock: unlike flock's it is not inherited by children, which may outlive this process.
+                # A record lock: unlike flock's it is not inherited by children, which may outlive us.
                 fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 if error.errno not in (errno.EACCES, errno.EAGAIN, *NO_LOCKS):

@@ -188,7 +188,7 @@ def checked(score: Score, reward: Reward) -> Score:
     for part, value in score.parts.items():
         if not isinstance(part, str) or not _is_number(value):
             raise TypeError(
-                f"{name} returned a Score with the part {part!r:.80}: {value!r:.80}; parts map names to numbers"
+                f"{name} returned a Score with a part {part!r:.80}: {value!r:.80}; parts map names to numbers"
             )
     low, high = reward.info.range
     slack = 1e-6 * max(

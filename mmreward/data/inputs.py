@@ -8,6 +8,7 @@ group.
 
 import hashlib
 import json
+import re
 import stat
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,8 @@ READ_WHOLE = 32 << 20
 """Bytes up to which a file is read whole; of a larger one its length, beginning, middle and end count."""
 SLICE = 1 << 20
 READERS = 4
+OURS = re.compile(r"[0-9a-f]{16}")
+"""The form of a quick digest."""
 
 
 class Standing(NamedTuple):
@@ -92,7 +95,7 @@ class Inputs:
     def sort(self, stored: Iterable[Result]) -> Standing:
         """The stored scores whose rows are still as they were.
 
-        A score without a digest, which another program wrote, is taken as it is. A total that was stored
+        A score without a digest of ours, which another program wrote, is taken as it is. A total that was stored
         without one is as good as the scores beside it.
         """
         kept: list[Result] = []
@@ -112,7 +115,9 @@ class Inputs:
 
     def _is_current(self, result: Result) -> bool:
         name = result.id
-        if result.input in ("", self.quick(name), self.quick(name, compares=True)):
+        if not OURS.fullmatch(result.input):
+            return True
+        if result.input in (self.quick(name), self.quick(name, compares=True)):
             return True
         if not result.content:
             return False

@@ -19,7 +19,8 @@ ANSWER = 5.0
 def check_rewards(rewards: Mapping[str, Reward]) -> None:
     """Refuse rewards whose served models are at no server, before minutes of retries say so.
 
-    Behind a proxy nothing is checked. A server that is busy accepts connections all the same. Whether it knows the model is up to its answers.
+    Behind a proxy nothing is checked. A server that is busy accepts connections all the same; whether it
+    knows the model is up to its answers.
 
     Args:
         rewards: by the name their scores are stored under.

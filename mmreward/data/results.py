@@ -96,9 +96,7 @@ class Results:
         self.out = out
         self.parts = out.with_name(out.name + ".parts")
         if self.parts.is_symlink():
-            raise ValueError(
-                f"{self.parts} is a symbolic link: remove it, scores are not written through one"
-            )
+            raise ValueError(f"{self.parts} is a symbolic link, and none is followed: remove it")
         self.about = dict(about)
         self.every = every
         self.data = str(self.about.get("data", ""))
@@ -144,7 +142,7 @@ class Results:
                 continue
             if row is not known and row.input == digest:  # the same file, in another list
                 self.others.pop((row.id, row.reward, row.data), None)
-            found = replace(row, input=digest, data=self.data)
+            found: Result = replace(row, input=digest, data=self.data)
             self.rows[found.key] = found
             return found
         return None
@@ -264,9 +262,8 @@ def _read(path: Path) -> Iterator[Result]:
             raise ValueError(f"{where} is {type(record).__name__}: {path.name} is no results file")
         if lacking := [name for name in NEEDED if name not in record]:
             raise ValueError(f"{path} is no results file: it lacks {', '.join(lacking)}")
-        yield Result(
-            **{name: record[name] for name in COLUMNS if record.get(name) is not None or name in NEEDED}
-        )
+        given = {name: record[name] for name in COLUMNS if name in NEEDED or record.get(name) is not None}
+        yield Result(**given)
 
 
 def _records(path: Path) -> Iterator[Any]:

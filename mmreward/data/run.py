@@ -1,8 +1,8 @@
 """Scoring of a whole data set into a file: resumes, reports progress, and counts failures against a
 budget.
 
-What cannot work for any row stops the run before the first row is stored: a probe of a few rows finds weights,
-packages and devices that cannot be used. A run that is interrupted keeps all that it has scored.
+What cannot work for any row stops the run before the first row is stored: a probe of a few rows finds
+weights, packages and devices that cannot be used. A run that is interrupted keeps all that it has scored.
 """
 
 from collections import Counter

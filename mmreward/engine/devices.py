@@ -3,6 +3,8 @@
 Torch is imported for other names than "auto" and "cpu" only.
 """
 
+from typing import Any
+
 from ..errors import Unavailable, nearest
 
 FREE = ("auto", "cpu")
@@ -30,7 +32,7 @@ def check_device(name: str) -> None:
         raise ValueError(f"no device named {name!r}: {nearest(name, names)}") from None
     if device.type == "cpu":
         return
-    kind = getattr(torch, device.type, None)
+    kind: Any = getattr(torch, device.type, None)
     if not hasattr(kind, "is_available"):
         raise ValueError(f"nothing can be computed on device {name!r}: use auto, cpu, cuda, mps or xpu")
     if not kind.is_available():
