@@ -95,8 +95,8 @@ class Inputs:
     def sort(self, stored: Iterable[Result]) -> Standing:
         """The stored scores whose rows are still as they were.
 
-        A score without a digest of ours, which another program wrote, is taken as it is. A total that was stored
-        without one is as good as the scores beside it.
+        A score without a digest of ours, which another program wrote, is taken as it is. A total that was
+        stored without one is as good as the scores beside it.
         """
         kept: list[Result] = []
         stale: set[tuple[str, str]] = set()

@@ -13,7 +13,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import MISSING, asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ class Result:
     fingerprint: str
     input: str
     content: str = ""
-    data: str = ""
+    data: str = field(default="", compare=False)
 
     @classmethod
     def of(
@@ -73,8 +73,8 @@ class Result:
         return self.status == "error" and UNAVAILABLE in self.note
 
 
-COLUMNS = tuple(field.name for field in fields(Result))
-NEEDED = tuple(field.name for field in fields(Result) if field.default is MISSING)
+COLUMNS = tuple(one.name for one in fields(Result))
+NEEDED = tuple(one.name for one in fields(Result) if one.default is MISSING)
 
 
 class Results:

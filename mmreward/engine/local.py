@@ -339,8 +339,8 @@ def deliverable(error: BaseException) -> Exception:
 
 
 def _unloaded(network: Network, error: Exception) -> Exception:
-    """The error of a network that could not be loaded, as one that is no row's."""
-    if isinstance(error, Unavailable) or is_out_of_memory(error):
+    """The error of a network that could not be loaded, as one that is no row's (as the system's are)."""
+    if isinstance(error, Unavailable | OSError | ImportError) or is_out_of_memory(error):
         return error
     return Unavailable(f"{network.name} cannot be loaded: {type(error).__name__}: {error}")
 

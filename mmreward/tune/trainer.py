@@ -21,6 +21,7 @@ from ..compose import Recipe, weights_of
 from ..config import EngineConfig
 from ..data.pair_folder import PreferencePair
 from ..engine.engine import Engine
+from ..files import sole_writer
 from ..generator import Generator
 from ..loading import resolve
 from ..registry import Reward
@@ -313,11 +314,20 @@ Loader = Callable[..., Generator]
 
 
 def tune(config: TuneConfig, load: Loader, report: Callable[[str], None] = print) -> Ended:
-    """Train as described; `accelerate launch` starts it in several processes.
+    """Train as described; `accelerate launch` starts it in several processes, whose first holds the folder.
 
     Raises:
-        ValueError: parts of the config that do not go together, or do not exist.
+        ValueError: parts of the config that do not go together, or do not exist; or another run writes to
+            the folder.
     """
+    if not PartialState().is_main_process:
+        return _tune(config, load, report)
+    Path(config.out).mkdir(parents=True, exist_ok=True)
+    with sole_writer(Path(config.out)):
+        return _tune(config, load, report)
+
+
+def _tune(config: TuneConfig, load: Loader, report: Callable[[str], None]) -> Ended:
     rewards = resolve(config.rewards)
     held_out = resolve(config.held_out) if config.held_out else {}
     twice = rewards.keys() & held_out.keys()
