@@ -4,7 +4,8 @@ Arrow decodes a batch at once, so that one bad string fails all its rows, and it
 """
 
 import errno
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from ..files import naming
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 BATCH = 256
 
@@ -37,12 +39,24 @@ def batches_of(
     path: Path, *, groups: Sequence[int] | None = None, batch: int = BATCH
 ) -> "Iterator[pa.RecordBatch]":
     """The batches of a Parquet file; arguments and errors as of `records_of`."""
+    with _opened(path) as file:
+        yield from file.iter_batches(batch_size=batch, row_groups=groups)
+
+
+def metadata_of(path: Path) -> Mapping[bytes, bytes]:
+    """The key-value metadata of a Parquet file's schema; errors as of `records_of`."""
+    with _opened(path) as file:
+        return file.schema_arrow.metadata or {}
+
+
+@contextmanager
+def _opened(path: Path) -> "Iterator[pq.ParquetFile]":
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(path) as file:
-            yield from file.iter_batches(batch_size=batch, row_groups=groups)
+            yield file
     except (pa.ArrowInvalid, OSError) as error:
         if isinstance(error, OSError) and (error.errno is not None or error.filename is not None):
             raise naming(error, path) from None

@@ -20,7 +20,7 @@ from typing import Any
 from ..errors import UNAVAILABLE, Status
 from ..files import naming, whole_file
 from ..types import Score
-from .parquet import records_of
+from .parquet import metadata_of, records_of
 
 TOTAL = "total"
 """The name under which a combined score is stored."""
@@ -230,13 +230,8 @@ def about(path: Path) -> dict[str, Any]:
     """The facts stored with a Parquet results file; empty for JSONL."""
     if path.suffix != ".parquet":
         return {}
-    import pyarrow.parquet as pq
-
     try:
-        metadata = pq.read_schema(path).metadata or {}
-        return dict(json.loads(metadata.get(ABOUT, b"{}")))
-    except OSError as error:
-        raise naming(error, path) from None
+        return dict(json.loads(metadata_of(path).get(ABOUT, b"{}")))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path} is no results file: {error}") from None
 

@@ -177,8 +177,10 @@ def locate(weights: str) -> str:
     """The folder of a miniature's weights; any other name unchanged, for the hub or the file system.
 
     Raises:
-        ValueError: a miniature that is not installed.
+        ValueError: a miniature that is not installed, or a path where nothing is.
     """
+    if weights.startswith((".", "/", "~")) and not Path(weights).exists():
+        raise ValueError(f"no weights at {weights}: there is no such folder or file")
     if not weights.startswith("mini-"):
         return weights
     folder = ASSETS / weights
@@ -218,8 +220,12 @@ def _snapshot(source: str) -> Path | None:
     if source.count("/") > 1 or ":" in source:
         return None
     from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
-    found = try_to_load_from_cache(source, "config.json")
+    try:
+        found = try_to_load_from_cache(source, "config.json")
+    except HFValidationError:
+        raise ValueError(f"{source!r} is neither a folder that is there nor the id of a hub") from None
     return Path(found).parent if isinstance(found, str) else None
 
 

@@ -1,4 +1,4 @@
-"""The command line with a reward that takes its time and notes what it has scored; the run that is stopped."""
+"""The command line with a slow reward that notes what it has scored; the run that is stopped."""
 
 import asyncio
 import os

@@ -21,6 +21,7 @@ from mmreward.data.pairs import pair_file
 from mmreward.data.results import Result, read, write
 from mmreward.evals.report.report import write_report
 
+RIGHT = "<think>It has whiskers.</think><answer>cat</answer>"
 LABEL = ("--reward", "label", "--max-failures", "1")
 
 
@@ -36,7 +37,7 @@ def one_line(done, code):
 
 
 def rows_file(path, ids, target="cat", **columns):
-    rows = [{"id": name, "prompt": "What?", "response": "cat", "target": target, **columns} for name in ids]
+    rows = [{"id": name, "prompt": "What?", "response": RIGHT, "target": target, **columns} for name in ids]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
@@ -200,9 +201,9 @@ def test_a_page_shows_all_data_sets_or_the_one_that_is_asked_for(tmp_path, out):
         (("--reward", "label", "--device", "cudda"), "no device named 'cudda': did you mean 'cuda'?"),
         (("--reward", "label", "--device", "cuda:99"), "cuda:99"),
         (("--reward", "clipscore:weights=nobody/nothing-at-all"), "nobody/nothing-at-all cannot be loaded"),
-        (("--reward", "clipscore:weights=./nowhere"), "cannot be loaded"),
+        (("--reward", "clipscore:weights=./nowhere"), "no weights at ./nowhere"),
         (
-            ("--reward", "listener:judge=m@http://127.0.0.1:9/v1"),
+            ("--reward", "listener:listener=m@http://127.0.0.1:9/v1"),
             "no server at 127.0.0.1:9 (Connection refused)",
         ),
         (("--reward", "label", "--reward", "label:field=x"), "label is given twice"),
@@ -277,14 +278,10 @@ def test_a_failure_that_is_no_rows_fault_is_tried_again_by_itself(tmp_path, out)
 
 
 def test_one_string_that_is_no_text_costs_its_row(tmp_path, out):
-    prompts = (
-        pa.array([b"a cat", b"\xff\xfe", b"a dog"], pa.binary()).cast(pa.string(), safe=False)
-        if False
-        else pa.Array.from_buffers(pa.string(), 3, pa.array([b"a cat", b"\xff\xfe", b"a dog"]).buffers())
-    )
-    table = pa.table(
-        {"id": ["a", "b", "c"], "prompt": prompts, "response": ["cat"] * 3, "target": ["cat"] * 3}
-    )
+    raw = pa.array([b"a cat", b"\xff\xfe", b"a dog"]).buffers()
+    prompts = pa.Array.from_buffers(pa.string(), 3, raw)
+    texts = {"response": [RIGHT] * 3, "target": ["cat"] * 3}
+    table = pa.table({"id": ["a", "b", "c"], "prompt": prompts, **texts})
     pq.write_table(table, tmp_path / "d.parquet")
     done = mmreward("score", tmp_path / "d.parquet", *LABEL, "--out", out)
     assert done.returncode == 0, done.stderr
