@@ -4,11 +4,13 @@ that build on this.
 Only what a command needs is imported, so `mmreward list` answers at once.
 """
 
-import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+
+from .exits import BUDGET, CODES, run
 
 app = typer.Typer(
     help="Rewards for images, video and vision-language output.",
@@ -71,13 +73,15 @@ def show(name: Annotated[str, typer.Argument(help="The reward's name.")]) -> Non
         typer.echo(f"  {parameter}")
 
 
-@app.command()
+@app.command(epilog=CODES)
 def score(
     data: Annotated[Path, typer.Argument(help="A folder of pictures, .jsonl, .parquet, or a saved dataset.")],
     out: Annotated[Path, typer.Option(help="Where the scores go: .parquet or .jsonl.")],
     reward: Annotated[
         list[str] | None,
-        typer.Option(help="NAME or NAME:ARGUMENT=VALUE,...; may be given several times."),
+        typer.Option(
+            help="NAME or NAME:ARGUMENT=VALUE,...; may be given several times; YOURS=NAME:... renames it."
+        ),
     ] = None,
     config: Annotated[
         Path | None, typer.Option(help="A YAML file: rewards or routes, compose, engine.")
@@ -87,17 +91,20 @@ def score(
     timeout: Annotated[float | None, typer.Option(help="Seconds one score may take.")] = None,
     retry_failed: Annotated[bool, typer.Option(help="Compute failed scores again.")] = False,
 ) -> None:
-    """Score a data set; run it again to go on where it stopped. Exits with 3 when too many scores failed."""
+    """Score a data set; run it again to go on where it stopped. Scores of other data in the file stay."""
     _present(data, "no data at {}")
     from .config import Config, EngineConfig, load_config
+    from .data.failures import lines
+    from .data.preconditions import check_rewards
     from .data.routing import NAME as ROUTED
     from .data.routing import Router
     from .data.run import score_file
+    from .engine.devices import check_device
     from .engine.engine import Engine
     from .loading import resolve
 
     settings = load_config(config) if config is not None else Config(rewards={})
-    chosen: dict[str, Any] = {**settings.rewards, **dict(_parse_reward(text) for text in reward or [])}
+    chosen = _chosen(settings.rewards, reward or ())
     if settings.routes:
         chosen[ROUTED] = Router(settings.routes).reward
     if not chosen:
@@ -110,6 +117,9 @@ def score(
     if device is not None:
         engine_config = EngineConfig(**{**engine_config.model_dump(), "device": device})
     recipe = settings.compose.build() if settings.compose is not None else None
+    if engine_config.ray is None:
+        check_device(engine_config.device)
+    check_rewards(rewards)
     with Engine.from_config(engine_config) as engine, _Bar() as bar:
         summary = score_file(
             data,
@@ -124,14 +134,17 @@ def score(
         )
     for name, counts in summary.statuses.items():
         typer.echo(f"{name:<20}" + "  ".join(f"{status} {n}" for status, n in sorted(counts.items())))
-    typer.echo(f"{summary.rows} rows, {summary.fresh} new scores -> {out}")
+    stayed = f", {summary.stayed} other scores stay" if summary.stayed else ""
+    typer.echo(f"{summary.rows} rows, {summary.fresh} new scores{stayed} -> {out}")
     if summary.skipped:
         typer.echo(f"files that are no rows: {summary.skipped}")
+    for line in lines(summary.failures):
+        typer.echo(line, err=True)
     if summary.failure_rate > budget:
         typer.echo(
             f"failed: {summary.failed} scores ({summary.failure_rate:.1%}), above {budget:.1%}", err=True
         )
-        raise typer.Exit(3)
+        raise typer.Exit(BUDGET)
 
 
 @app.command()
@@ -150,7 +163,7 @@ def check(
     from .loading import resolve
 
     settings = load_config(config) if config is not None else Config(rewards={})
-    chosen: dict[str, Any] = {**settings.rewards, **dict(_parse_reward(text) for text in reward or [])}
+    chosen = _chosen(settings.rewards, reward or [])
     if not chosen and not settings.routes:
         raise ValueError("no rewards: give --config FILE with rewards or routes, or --reward NAME")
     router = Router(settings.routes) if settings.routes else None
@@ -158,7 +171,7 @@ def check(
         found = check_targets(data, engine, rewards=resolve(chosen) if chosen else {}, router=router)
     typer.echo(found.report())
     if found.unpaid or found.problems:
-        raise typer.Exit(3)
+        raise typer.Exit(BUDGET)
 
 
 @app.command()
@@ -259,9 +272,11 @@ def fit(
 ) -> None:
     """Fit the file that a d2_align or pisces reward reads, and say what it does to held-out prompts."""
     _present(data, "no data at {}")
+    from .engine.devices import check_device
     from .engine.engine import Engine
     from .tune.fit import fit_file
 
+    check_device(device)
     with Engine(device) as engine:
         typer.echo(fit_file(kind, data, weights, out, engine, steps=steps, seed=seed, push=push))
 
@@ -314,7 +329,7 @@ def demo(
 def report(
     run: Annotated[Path, typer.Argument(help="A results file, a log of metrics, or the folder of a run.")],
     out: Annotated[
-        Path | None, typer.Option(help="The page; default: report.html beside the scores or in the folder.")
+        Path | None, typer.Option(help="The page; default: report.html in a run's folder, else NAME.html.")
     ] = None,
     data: Annotated[Path | None, typer.Option(help="The data set, if it has moved.")] = None,
     limit: Annotated[int, typer.Option(help="Samples or prompts shown with their pictures.")] = 64,
@@ -385,18 +400,38 @@ def _present(path: Path, message: str) -> None:
         raise ValueError(message.format(path))
 
 
+def _chosen(configured: Mapping[str, Any], texts: Sequence[str]) -> dict[str, Any]:
+    """Rewards of the config file and of the command line, by the names their scores are stored under."""
+    chosen: dict[str, Any] = dict(configured)
+    for text in texts:
+        name, args = _parse_reward(text)
+        if name in chosen:
+            kind = f"{args.get('reward', name)}:{text.partition(':')[2]}".rstrip(":")
+            raise ValueError(
+                f"{name} is given twice: give each its own name, as in --reward {name}2={kind} "
+                "(name=reward:ARGUMENT=VALUE,...)"
+            )
+        chosen[name] = args
+    return chosen
+
+
 def _parse_reward(text: str) -> tuple[str, dict[str, Any]]:
-    """NAME:ARGUMENT=VALUE,... with values in YAML's notation for scalars."""
+    """[YOURS=]NAME:ARGUMENT=VALUE,... with values in YAML's notation for scalars."""
     from .strict_yaml import parse_yaml
 
     name, _, rest = text.partition(":")
+    own, named, kind = name.partition("=")
+    if named and not (own and kind):
+        raise ValueError(
+            f"--reward {text!r}: expected NAME:ARGUMENT=VALUE,... or YOURS=NAME:ARGUMENT=VALUE,..."
+        )
     args = {}
     for pair in filter(None, rest.split(",")):
         key, equals, value = pair.partition("=")
         if not equals:
             raise ValueError(f"--reward {text!r}: {pair!r} is not ARGUMENT=VALUE")
         args[key.strip()] = parse_yaml(value)
-    return name, args
+    return (own, {"reward": kind, **args}) if named else (name, args)
 
 
 def _parse_share(text: str) -> float:
@@ -410,12 +445,8 @@ def _parse_share(text: str) -> float:
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one line on stderr and exit code 2."""
-    try:
-        app()
-    except (ValueError, FileNotFoundError) as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(2)
+    """Run the command line; see `exits` for the codes it ends with."""
+    run(app)
 
 
 if __name__ == "__main__":

@@ -56,6 +56,30 @@ def words(error: BaseException) -> str:
         return f"its message cannot be shown ({type(worse).__name__})"
 
 
+UNAVAILABLE = "unavailable here: "
+"""Words in the note of a failure that is not its row's: a device, weights, a package or a server that could
+not be used. Such a score does not count as scored: the next run tries again."""
+
+
+class Unavailable(Unscorable):
+    """Raised when what a score is computed with cannot be used, whatever the row; `UNAVAILABLE` begins it."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason if reason.startswith(UNAVAILABLE) else UNAVAILABLE + reason)
+
+
+def reason_of(error: BaseException) -> str:
+    """The note of a score that failed with this exception, beginning with UNAVAILABLE where the circumstances
+    are to blame and not the row: the system, a connection, a package, a device or its memory."""
+    reason = f"{type(error).__name__}: {words(error)}"
+    circumstances = isinstance(error, OSError | ImportError | MemoryError) or type(error).__name__ in (
+        "OutOfMemoryError",
+        "AcceleratorError",
+    )
+    circumstances |= isinstance(error, RuntimeError) and "CUDA" in words(error)
+    return UNAVAILABLE + reason if circumstances else reason
+
+
 def nearest(given: str, known: Iterable[str], *, otherwise: str = "there are", limit: int = 1) -> str:
     """Ending of a message about an unknown name: "did you mean 'iou'?", or all names where none is near.
 

@@ -18,7 +18,7 @@ from itertools import combinations
 from statistics import fmean
 from typing import Any
 
-from .errors import MAX_WORDS, Unscorable, words
+from .errors import MAX_WORDS, Unscorable, reason_of, words
 from .media import Media, examined
 from .registry import Reward
 from .trust import redacted
@@ -307,7 +307,7 @@ async def _attempt(reward: Reward, samples: list[Sample], timeout: float | None)
         results: list[Score] = await _within(timeout, _called(reward, samples, samples))
         if len(results) != len(samples):
             raise ValueError(f"{reward.info.name} returned {len(results)} scores for {len(samples)} samples")
-        return [checked(score, reward) for score in results]
+        return [_checked_alone(score, reward) for score in results]
     except BaseException as error:  # one Score per sample says so
         if not its_own(error, task):
             raise
@@ -415,21 +415,43 @@ def failure(error: BaseException, timeout: float | None) -> Score:
     while isinstance(error, BaseExceptionGroup):  # a reward that awaits its calls in a TaskGroup
         error = error.exceptions[0]
     if isinstance(error, Unscorable):
-        return Score.failed(error.status, _note(error), error.parts)
+        return Score.failed(error.status, _note(words(error)), error.parts)
     if isinstance(error, TimeoutError):
-        return Score.failed("timeout", _note(error) or f"no score within {timeout} s")
-    return Score.failed("error", f"{type(error).__name__}: {_note(error)}")
+        return Score.failed("timeout", _note(words(error)) or f"no score within {timeout} s")
+    return Score.failed("error", _note(reason_of(error)))
 
 
-def _note(error: BaseException) -> str:
-    """Its message as a note: keys are hidden first, as a piece of one that was cut is not found any more."""
-    return redacted(words(error))[:MAX_WORDS]
+def _note(text: str) -> str:
+    """A message as a note: keys are hidden first, as a piece of one that was cut is not found any more."""
+    return redacted(text)[:MAX_WORDS]
+
+
+def _checked_alone(score: Score, reward: Reward) -> Score:
+    """One of a group's scores: if it is none, the others stand."""
+    try:
+        return checked(score, reward)
+    except TypeError as error:
+        return failure(error, None)
 
 
 def checked(score: Score, reward: Reward) -> Score:
-    """A value outside the declared range is a failure too: it would skew whatever is computed from it."""
+    """A value outside the declared range is a failure too: it would skew whatever is computed from it.
+
+    Raises:
+        TypeError: no Score, or one whose note is no text or whose parts are not numbers by name.
+    """
+    name = reward.info.name
     if not isinstance(score, Score):
-        raise TypeError(f"{reward.info.name} returned {type(score).__name__}, not a Score")
+        raise TypeError(f"{name} returned {type(score).__name__}, not a Score")
+    if not isinstance(score.note, str):
+        raise TypeError(f"{name} returned a Score with note={score.note!r:.80}: a note is text, or left out")
+    if not isinstance(score.parts, Mapping):
+        raise TypeError(f"{name} returned a Score with parts={score.parts!r:.80}: parts map names to numbers")
+    for part, value in score.parts.items():
+        if not isinstance(part, str) or not _is_number(value):
+            raise TypeError(
+                f"{name} returned a Score with a part {part!r:.80}: {value!r:.80}; parts map names to numbers"
+            )
     low, high = reward.info.range
     slack = 1e-6 * max(
         1.0, abs(low) if math.isfinite(low) else 1.0, abs(high) if math.isfinite(high) else 1.0
@@ -437,3 +459,14 @@ def checked(score: Score, reward: Reward) -> Score:
     if score.ok and not low - slack <= score.value <= high + slack:
         return Score.failed("out_of_range", f"{score.value} is outside [{low}, {high}]", score.parts)
     return score
+
+
+def _is_number(value: object) -> bool:
+    """True also for the numbers of numpy and torch."""
+    if isinstance(value, str | bytes | complex):
+        return False
+    try:
+        float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        return False
+    return True

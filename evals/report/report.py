@@ -10,7 +10,7 @@ from mmreward.files import whole_file
 from mmreward.monitor.by_source import is_metrics_log
 
 from .page import NUM_EXTREME, page
-from .scored import find_results, load_run, reference_column, with_data
+from .scored import FILES, find_results, load_run, reference_column, with_data
 from .sources import sources_page
 from .training import training_page
 from .training_run import is_training_run, load_training_run
@@ -28,15 +28,17 @@ def write_report(
     Args:
         run: a results file (.parquet or .jsonl), a folder with scores.parquet, the folder of a training, or
             a log of metrics (.jsonl).
-        out: the page; default report.html beside the results or in the training's folder.
-        data: the data set, when it is not where the results say; without one there are no pictures.
+        out: the page; default report.html in the folder of a run, else beside the results under their name:
+            A.html for A.parquet.
+        data: the data set, when it is not where the results say; without one there are no pictures. Of
+            results of several data sets it takes the one.
         limit: samples shown in the gallery, or prompts before and after; the figures are over all of them.
         reference: the reward the others are compared with; default "oracle" when the run has it.
 
     Raises:
-        ValueError: no results, no data set at `data`, no reward `reference`, an `out` that is no page, a
-            training without an evaluation, or `data` or `reference` for a training or a log, which have
-            neither.
+        ValueError: no results, no score whose row is as it was, no data set at `data`, no reward `reference`,
+            an `out` that is no page, a training without an evaluation, or `data` or `reference` for a
+            training or a log, which have neither.
     """
     if limit < 0:
         raise ValueError(f"limit {limit} is negative; 0 shows no samples")
@@ -63,11 +65,21 @@ def _takes_neither(kind: str, run: Path, data: Path | None, reference: str | Non
 def _scores(run: Path, data: Path | None, limit: int, reference: str | None) -> tuple[Path, str]:
     """The default place of the page, and the page."""
     results = find_results(run)
-    scored = load_run(results)
+    scored = load_run(results, data)
     compared = reference_column(scored, reference)
     extremes = scored.extremes(NUM_EXTREME)
     wanted = {*scored.ids[:limit], *extremes[0], *extremes[1]}
-    return results.with_name("report.html"), page(with_data(scored, data, wanted), compared, extremes, limit)
+    return _page_of(results), page(with_data(scored, data, wanted), compared, extremes, limit)
+
+
+def _page_of(results: Path) -> Path:
+    """The usual place of the page about results: no two results have the same."""
+    if results.name in FILES and find_results(results.parent) == results:
+        return results.with_name("report.html")
+    twins = [results.with_suffix(suffix) for suffix in (".parquet", ".jsonl") if suffix != results.suffix]
+    if any(twin.exists() for twin in twins):
+        return results.with_name(f"{results.name}.html")
+    return results.with_suffix(".html")
 
 
 def _write(out: Path | None, usual: Path, document: str) -> Path:

@@ -1,22 +1,24 @@
 """A run of scores, read from a results file: a column per reward, an entry per sample, joined with the data.
 
-The model of the page of scores. Knows nothing of HTML.
+Scores whose row has changed since are left out and counted. The model of the page of scores. Knows nothing of
+HTML.
 """
 
 import math
 from collections import Counter
-from collections.abc import Container, Hashable, Mapping
+from collections.abc import Container, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from mmreward.data import results
+from mmreward.data.inputs import Inputs
+from mmreward.data.results import TOTAL
 from mmreward.data.rows import Row, read_rows
-from mmreward.data.run import TOTAL
 from mmreward.errors import nearest
 from mmreward.media import Media
 from mmreward.types import Sample, Score
@@ -86,6 +88,12 @@ class ScoredRun:
     rows: Mapping[str, Row]
     trouble: str
     """The reason why there is no data set to show; empty when there is one."""
+    changed: int = 0
+    """Scores that are left out because their row has changed since."""
+    elsewhere: int = 0
+    """Scores that are left out because they are of another data set than the one that was asked for."""
+    places: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Sample of the run -> its data set, as the results name it, and its id there."""
     units: Mapping[str, Hashable] = field(default_factory=dict)
     """What each sample of the data set is a draw of: its group, else its prompt and the media it is about."""
 
@@ -132,11 +140,15 @@ def find_results(path: Path) -> Path:
     return path
 
 
-def load_run(path: Path) -> ScoredRun:
-    """Read a results file, without its data set.
+def load_run(path: Path, data: Path | None = None) -> ScoredRun:
+    """Read a results file, without the scores whose row has changed since.
+
+    Args:
+        path: of the results. Their data sets are read, where they can be, for what has changed.
+        data: overrides where the results say that the data set is; other data sets are left out then.
 
     Raises:
-        ValueError: no results file, or one without rows.
+        ValueError: no results file, one without rows, or with none whose row is as it was.
     """
     try:
         about = results.about(path)
@@ -145,40 +157,113 @@ def load_run(path: Path) -> ScoredRun:
         raise ValueError(f"{path} cannot be read as results: {error}") from None
     if not stored:
         raise ValueError(f"{path} has no scores in it; score some samples first")
-    ids = tuple(dict.fromkeys(row.id for row in stored))
+    kept, changed, elsewhere = _standing(path, stored, str(about.get("data") or ""), data)
+    if not kept:
+        raise ValueError(f"all {changed} scores in {path} are of rows that have changed since: score again")
+    places = _places([(name, row.id) for name, row in kept])
+    ids = tuple(places)
+    named = {place: one for one, place in places.items()}
     by_reward: dict[str, dict[str, results.Result]] = {}
-    for row in stored:
-        by_reward.setdefault(row.reward, {})[row.id] = row
+    for name, row in kept:
+        by_reward.setdefault(row.reward, {})[named[name, row.id]] = row
     columns = tuple(_column(name, rows, ids, about) for name, rows in by_reward.items())
     modified = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
-    return ScoredRun(
-        path, about, str(about.get("created") or modified), ids, columns, {}, "no data set was given"
-    )
+    created = str(about.get("created") or modified)
+    trouble = "no data set was given"
+    return ScoredRun(path, about, created, ids, columns, {}, trouble, changed, elsewhere, places)
+
+
+class _Standing(NamedTuple):
+    """Scores that may be shown, with the name of their data set, and how many may not."""
+
+    kept: list[tuple[str, results.Result]]
+    changed: int
+    elsewhere: int
+
+
+def _standing(path: Path, stored: list[results.Result], usual: str, data: Path | None) -> _Standing:
+    """The scores whose row is as it was, or is not to be found.
+
+    Args:
+        path: of the results.
+        stored: all of them.
+        usual: the data set of those that name none.
+        data: the only data set that counts, wherever the results say theirs is.
+    """
+    by_data: dict[str, list[results.Result]] = {}
+    for row in stored:
+        by_data.setdefault(row.data or usual, []).append(row)
+    if data is not None:
+        rows, changed = _current(data, stored)
+        there = rows if len(by_data) == 1 else _of(data, rows)
+        return _Standing([("", row) for row in there], changed, len(rows) - len(there))
+    found = {name: _current(path.parent / name if name else None, rows) for name, rows in by_data.items()}
+    kept = [(name, row) for name, (rows, _) in found.items() for row in rows]
+    return _Standing(kept, sum(changed for _, changed in found.values()), 0)
+
+
+def _current(source: Path | None, stored: list[results.Result]) -> tuple[list[results.Result], int]:
+    """The scores without those whose row has changed since, and the number of these.
+
+    Nothing is known of a data set that cannot be read, or has none of the ids; `with_data` says so.
+    """
+    try:
+        inputs = Inputs(read_rows(source)) if source is not None else Inputs([])
+    except (OSError, ValueError):
+        return stored, 0
+    found = inputs.sort(stored)
+    if found.gone == len(stored):
+        return stored, 0
+    current = {id(row) for row in found.kept}
+    return [row for row in stored if id(row) in current or row.id not in inputs], found.changed
+
+
+def _of(data: Path, stored: list[results.Result]) -> list[results.Result]:
+    """The scores whose id is in a data set; all where none is."""
+    try:
+        ids = {row.id for row in read_rows(data)}
+    except (OSError, ValueError):
+        return stored
+    return [row for row in stored if row.id in ids] or stored
+
+
+def _places(wanted: Sequence[tuple[str, str]]) -> dict[str, tuple[str, str]]:
+    """Samples by a name of their own: the id, with the data set where two data sets have it."""
+    unique = list(dict.fromkeys(wanted))
+    number = Counter(name for _, name in unique)
+    return {(name if number[name] == 1 else f"{name} ({data})"): (data, name) for data, name in unique}
 
 
 def with_data(run: ScoredRun, data: Path | None, wanted: Container[str]) -> ScoredRun:
-    """The run with the rows of these ids; `data` overrides where the results say that the data set is.
+    """The run with the rows of these samples; `data` overrides where the results say that the data set is.
 
     Raises:
         ValueError: `data` was given and cannot be read.
     """
-    stored = run.about.get("data")
-    source = data if data is not None else run.path.parent / str(stored) if stored else None
-    if source is None:
-        return run
-    try:
-        rows, units = {}, {}
-        for row in read_rows(source):
-            units[row.id] = _unit(row.sample)
-            if row.id in wanted:
-                rows[row.id] = row
-    except ValueError as error:
-        if data is not None:
-            raise
-        return replace(run, trouble=str(error))
-    return replace(
-        run, rows=rows, units=units, trouble="" if rows else f"{source} has none of the ids in these results"
-    )
+    rows: dict[str, Row] = {}
+    units: dict[str, Hashable] = {}
+    troubles: list[str] = []
+    called = {place: name for name, place in run.places.items()}
+    for stored in dict.fromkeys(name for name, _ in run.places.values()):
+        source = data if data is not None else run.path.parent / stored if stored else None
+        if source is None:
+            continue
+        try:
+            found = {row.id: row for row in read_rows(source)}
+        except (OSError, ValueError) as error:
+            if data is not None:
+                raise
+            troubles.append(str(error))
+            continue
+        members = {called[stored, name]: row for name, row in found.items() if (stored, name) in called}
+        if not members:
+            troubles.append(f"{source} has none of the ids in these results")
+        units |= {name: _unit(row.sample) for name, row in members.items()}
+        rows |= {name: row for name, row in members.items() if name in wanted}
+    if not troubles and not rows and run.trouble:
+        known = any(name for name, _ in run.places.values()) or data is not None
+        troubles = [] if known else [run.trouble]
+    return replace(run, rows=rows, units=units, trouble="; ".join(troubles))
 
 
 def reference_column(run: ScoredRun, name: str | None) -> Column | None:

@@ -11,7 +11,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from math import ceil
 from pathlib import Path
@@ -19,11 +19,14 @@ from typing import Any, get_args
 
 import numpy as np
 
+from ..data.inputs import Inputs
+from ..data.parquet import batches_of, rows_of_batch
 from ..data.results import Result, write
 from ..data.rows import Row, rows_of
 from ..data.run import Summary, about_run
 from ..engine.engine import DEATHS, Engine
-from ..errors import FINE, STATUSES, Status
+from ..errors import FINE, STATUSES, UNAVAILABLE, Status
+from ..files import sole_writer
 from ..loading import Rewards, resolve
 from ..registry import Reward
 from ..types import Score
@@ -82,7 +85,8 @@ def score_dataset(
         rewards: as for `Engine.score`; none may compare samples, whose groups would be torn apart.
         out: a folder of Parquet shards with one row per (id, reward), as `results.read` reads them; the same
             folder on every machine. Rows in it that were computed from the same input with the same
-            fingerprint are kept, so a killed run resumes.
+            fingerprint are kept, so a killed run resumes; so are those of other data sets. Failures that
+            were not the row's (see `Result.passing`) are computed again.
         grant: number and size of the actors; each holds all the networks.
         rows: number of rows in an actor's memory at once, and in one shard.
         timeout: seconds one score may take.
@@ -91,7 +95,8 @@ def score_dataset(
         ready_seconds: within which the actors must come up.
 
     Raises:
-        ValueError: no data there, a reward that compares samples, or arguments as for `load`.
+        ValueError: no data there, a reward that compares samples, another run that writes to `out`, or
+            arguments as for `load`.
         TimeoutError: the actors did not come up; the message names the resources.
         RuntimeError: the run broke for another reason than a row. The shards so far stay for the next run.
     """
@@ -103,15 +108,16 @@ def score_dataset(
     data, out, grant = Path(data).resolve(), Path(out).resolve(), grant or Grant()
     parts = parts_of(data, grant.actors)
     out.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(out / "trials", ignore_errors=True)  # a killed run is no row's fault
-    about = about_run(data, named, out / "shard", data.name)
-    device = "auto" if grant.num_gpus else "cpu"
-    ray = join(address)
-    try:
-        job = Job(named, out, about, rows, timeout, device)
-        return _run(ray, parts, job, ScoredIndex.read(out, retry_failed), grant, ready_seconds)
-    finally:
-        leave()
+    with sole_writer(out):
+        shutil.rmtree(out / "trials", ignore_errors=True)  # a killed run is no row's fault
+        about = about_run(data, named, out / "shard", data.name)
+        device = "auto" if grant.num_gpus else "cpu"
+        ray = join(address)
+        try:
+            job = Job(named, out, about, rows, timeout, device)
+            return _run(ray, parts, job, ScoredIndex.read(out, retry_failed), grant, ready_seconds)
+        finally:
+            leave()
 
 
 class ScoredIndex:
@@ -157,13 +163,14 @@ class ScoredIndex:
 def _scored_records(out: Path) -> Iterator[tuple[int, int]]:
     import pyarrow.parquet as pq
 
-    columns = ["id", "reward", "fingerprint", "input", "status"]
+    columns = ["id", "reward", "fingerprint", "input", "status", "note"]
     for shard in sorted(out.glob("[0-9]*.parquet"), reverse=True):  # the newest first
         for batch in pq.ParquetFile(shard).iter_batches(columns=columns):
-            for name, reward, fingerprint, digest, status in zip(
+            for name, reward, fingerprint, digest, status, note in zip(
                 *(batch.column(column).to_pylist() for column in columns), strict=True
             ):
-                yield _hash(name, reward, fingerprint, digest), STATUSES.index(status)
+                if not (status == "error" and UNAVAILABLE in note):  # not the row's fault: tried again
+                    yield _hash(name, reward, fingerprint, digest), STATUSES.index(status)
 
 
 def _hash(*facts: str) -> int:
@@ -204,13 +211,11 @@ def chunks_of(part: Part, size: int) -> Iterator[list[Row]]:
 
 
 def _part_records(part: Part) -> Iterator[object]:
-    import pyarrow.parquet as pq
-
     position = 0
-    for batch in pq.ParquetFile(part.file).iter_batches(batch_size=64, row_groups=[part.group]):
+    for batch in batches_of(Path(part.file), groups=[part.group], batch=64):
         low, high = max(part.start - position, 0), min(part.stop - position, len(batch))
         if low < high:
-            yield from batch.slice(low, high - low).to_pylist()
+            yield from rows_of_batch(batch.slice(low, high - low))
         position += len(batch)
         if position >= part.stop:
             return
@@ -241,6 +246,9 @@ class Scorer:
         for rows in chunks_of(Part(**part), self._job.rows):
             lacking = self._lacking(rows, counts)
             results = self._careful([row for row in rows if lacking[row.id]], lacking)
+            inputs = Inputs(rows)
+            data = str(self._job.about["data"])
+            results = [replace(one, content=inputs.content(one.id), data=data) for one in results]
             counts.update((result.reward, result.status, True) for result in results)
             if results:
                 shard = f"{time.time_ns():020d}-{_digest(rows)}.parquet"

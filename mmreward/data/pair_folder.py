@@ -13,19 +13,28 @@ from typing import Any
 
 from ..files import whole_folder
 from ..media import Media
-from .rows import CLIPS, PICTURES
 
 METADATA = "metadata.jsonl"
 HALVES = ("chosen", "rejected")
-SIGNATURES: Mapping[str, tuple[int, bytes]] = {
-    ".png": (0, b"\x89PNG"),
-    ".jpg": (0, b"\xff\xd8\xff"),
-    ".gif": (0, b"GIF8"),
-    ".webp": (8, b"WEBP"),
-    ".mp4": (4, b"ftyp"),
-    ".webm": (0, b"\x1a\x45\xdf\xa3"),
-}
-"""Ending of a file -> (place, bytes) by which its format is recognised."""
+PICTURE_MARKS: tuple[tuple[str, int, tuple[bytes, ...]], ...] = (
+    (".png", 0, (b"\x89PNG",)),
+    (".jpg", 0, (b"\xff\xd8\xff",)),
+    (".gif", 0, (b"GIF8",)),
+    (".webp", 8, (b"WEBP",)),
+    (".avif", 8, (b"avif", b"avis")),
+    (".tif", 0, (b"II*\x00", b"MM\x00*")),
+    (".bmp", 0, (b"BM",)),
+)
+CLIP_MARKS: tuple[tuple[str, int, tuple[bytes, ...]], ...] = (
+    (".gif", 0, (b"GIF8",)),
+    (".webp", 8, (b"WEBP",)),
+    (".avi", 8, (b"AVI ",)),
+    (".mov", 4, (b"ftypqt", b"moov", b"mdat", b"wide", b"free", b"skip")),
+    (".mp4", 4, (b"ftyp",)),
+)
+"""(ending, place, bytes there) by which the format of a file is recognised, the first that fits."""
+EBML = b"\x1a\x45\xdf\xa3"
+"""The beginning of Matroska and WebM, which say in their first bytes which of the two they are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,17 +116,29 @@ def _stored(folder: Path, media: Media) -> str:
 
 
 def _encoded(media: Media) -> tuple[bytes, str]:
-    """Bytes and the ending of their format: as they are where the format is a common one, else PNG, or WEBP
-    without loss for a clip."""
+    """Bytes and the ending of their true format, whatever the file was called.
+
+    They stay as they are where the format is a common one; else PNG, or WEBP without loss for a clip.
+    """
     content = media.content()
-    if isinstance(content, bytes):
-        known = CLIPS if media.kind == "video" else PICTURES
-        if isinstance(media.source, Path) and media.source.suffix.lower() in known:
-            return content, media.source.suffix.lower()
-        for suffix, (offset, signature) in SIGNATURES.items():
-            if content[offset:].startswith(signature):
-                return content, suffix
+    if isinstance(content, bytes) and (suffix := ending_of(content, media.kind)):
+        return content, suffix
     return media.lossless()
+
+
+def ending_of(content: bytes, kind: str) -> str:
+    """The ending of a file with this content; empty where its format is not a common one.
+
+    Args:
+        content: of the file.
+        kind: "image" or "video"; a file that is both, such as a GIF, has the same ending.
+    """
+    if kind == "video" and content.startswith(EBML):
+        return ".webm" if b"webm" in content[:64] else ".mkv"
+    for suffix, offset, marks in CLIP_MARKS if kind == "video" else PICTURE_MARKS:
+        if content.startswith(marks, offset):
+            return suffix
+    return ""
 
 
 def _pair(folder: Path, line: str, where: str) -> PreferencePair:

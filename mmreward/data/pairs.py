@@ -1,9 +1,9 @@
 """Preference pairs from scored samples, for DPO: `mmreward pairs`.
 
 `choose_pairs` is a pure function over scores, which knows no pictures and no files. Its outcome does not
-depend on the
-order of the samples: among equals the smaller id comes first. `pair_file` reads a data set and its scores,
-and writes what was chosen as a folder of pairs (see `pair_folder`).
+depend on the order of the samples: among equals the smaller id comes first. `pair_file` reads a data set and
+its scores, and writes what was chosen as a folder of pairs (see `pair_folder`). A score whose row has changed
+since takes no part, and a picture is never paired with a clip.
 """
 
 import itertools
@@ -16,10 +16,10 @@ from typing import Literal, NamedTuple
 
 from ..errors import Unscorable
 from ..types import Sample
+from .inputs import Inputs
 from .pair_folder import PreferencePair, refuse_present, write_pairs
-from .results import about, read
+from .results import TOTAL, about, read
 from .rows import Row, read_rows
-from .run import TOTAL
 
 Choice = Literal["best_worst", "ends", "all"]
 CHOICES: tuple[Choice, ...] = ("best_worst", "ends", "all")
@@ -164,6 +164,12 @@ class Column:
 
     sign: int
     values: dict[str, float] = field(default_factory=dict)
+    stale: set[str] = field(default_factory=set)
+    """Rows that have changed since they were scored."""
+
+    @property
+    def changed(self) -> int:
+        return len(self.stale - self.values.keys())
 
     def worth(self, row: str) -> float:
         """Higher is better; NaN also where there is no score."""
@@ -172,7 +178,8 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class PairSummary:
-    """Counts of a data set. `unusable` rows have no prompt, or no picture or clip that can be read."""
+    """Counts of a data set. `unusable` rows have no prompt, or no picture or clip that can be read; `changed`
+    counts scores, of any reward that was asked for, whose row has changed since it was scored."""
 
     reward: str
     rows: int
@@ -180,6 +187,7 @@ class PairSummary:
     counts: Counts
     mean_margin: float
     out: Path
+    changed: int = 0
 
     def __str__(self) -> str:
         counts = self.counts
@@ -187,7 +195,7 @@ class PairSummary:
             f"{counts.groups} prompts, {self.rows} rows -> {counts.pairs} pairs by {self.reward}, "
             f"mean margin {self.mean_margin:.4g}\n"
             f"rows left out   failed {counts.failed}  unusable {self.unusable}  "
-            f"duplicates {counts.duplicates}\n"
+            f"duplicates {counts.duplicates}  changed since they were scored {self.changed}\n"
             f"pairs left out  ties {counts.ties}  below the margin {counts.close}  "
             f"disagreements {counts.disagreements}\n"
             f"-> {self.out}"
@@ -210,7 +218,8 @@ def pair_file(
 
     Args:
         data: as `mmreward score` reads it; rows need a prompt, and a picture or clip.
-        results: files that `mmreward score` (or a search) wrote for it.
+        results: files that `mmreward score` (or a search) wrote for it. Scores of other data sets in them,
+            and of rows that have changed since, are left out; the latter are counted.
         out: a new folder; see `pair_folder`.
         reward: by whose scores; default "total" where there is one, else the only reward.
         agree: rewards that must not score the rejected one higher. A row where one of them failed takes no
@@ -222,35 +231,53 @@ def pair_file(
             belongs to the data, no pair at all, or an `out` that is not empty.
     """
     refuse_present(out)
-    columns = _read_columns(results)
+    rows = list(read_rows(data))
+    columns = _read_columns(results, Inputs(rows))
     name = _picked(reward, columns)
     for other in agree:
         if other not in columns or other == name:
             raise ValueError(f"agree names {other!r}; the other rewards are {_others(columns, name)}")
-    rows = list(read_rows(data))
-    if not any(row.id in columns[name].values for row in rows):
+    used = [columns[name], *(columns[other] for other in agree)]
+    changed = sum(column.changed for column in used)
+    if not columns[name].values:
+        if columns[name].changed:
+            raise ValueError(
+                f"all {columns[name].changed} scores of {name} for {data} are of rows that have changed "
+                "since: run `mmreward score` again"
+            )
         raise ValueError(f"no score of {name} is for a row of {data}: are they of another data set?")
     samples = {row.id: row.sample for row in rows if row.sample is not None}
-    candidates = _candidates(rows, columns[name], [columns[other] for other in agree])
+    candidates = _candidates(rows, used[0], used[1:])
     pairs, counts = choose_pairs(candidates, rules)
     margin = fmean(pair.margin for pair in pairs) if pairs else math.nan
-    summary = PairSummary(name, len(rows), len(rows) - len(candidates), counts, margin, out)
+    summary = PairSummary(name, len(rows), len(rows) - len(candidates), counts, margin, out, changed)
     if not pairs:
         raise ValueError(f"no pairs, so nothing was written:\n{summary}")
     write_pairs(out, [_described(pair, samples, name, columns[name].values) for pair in pairs])
     return summary
 
 
-def _read_columns(paths: Iterable[Path]) -> dict[str, Column]:
-    """The scores of every reward. Parquet says whether lower is better; in JSONL higher is."""
+def _read_columns(paths: Iterable[Path], inputs: Inputs) -> dict[str, Column]:
+    """The scores of every reward that are of the rows as they are now.
+
+    Parquet says whether lower is better; in JSONL higher is.
+    """
     columns: dict[str, Column] = {}
     for path in paths:
         facts = about(path).get("rewards", {}) if path.is_file() else {}
-        for result in read(path):
+        stored = read(path)
+        current = {id(result) for result in inputs.sort(stored).kept}
+        here: set[tuple[str, str]] = set()
+        for result in stored:
             rises = facts.get(result.reward, {}).get("higher_is_better", True)
             column = columns.setdefault(result.reward, Column(1 if rises else -1))
-            if result.id in column.values:
+            if id(result) not in current:
+                if result.id in inputs:
+                    column.stale.add(result.id)
+                continue
+            if result.id in column.values and result.key not in here:
                 raise ValueError(f"{path}: another file has a score of {result.reward} for {result.id!r} too")
+            here.add(result.key)
             column.values[result.id] = result.score.value
     return columns
 
@@ -296,7 +323,8 @@ def _content(sample: Sample | None) -> str:
 
 def _group(sample: Sample) -> tuple[str, ...]:
     named = sample.prompt if sample.group is None else sample.group
-    return (named, sample.prompt, *(media.key for media in sample.inputs))
+    kind = sample.shown.kind if sample.shown is not None else ""
+    return (named, sample.prompt, kind, *(media.key for media in sample.inputs))
 
 
 def _described(

@@ -17,6 +17,7 @@ from .. import stills, streams
 from ..errors import Unscorable
 from ..limits import limits
 from ..reading import BOMS, decoded_text, read_regular
+from . import parquet
 
 PICTURES = stills.SUFFIXES
 CLIPS = streams.SUFFIXES
@@ -59,7 +60,7 @@ def _reader(path: Path) -> Iterator[Any] | None:
     if plain.suffix.lower() in LINES:
         return json_lines(path)
     if plain.suffix.lower() in TABLES and plain is path:
-        return _parquet(path)
+        return parquet.records_of(path)
     return _table(path) if path.name in METADATA else None
 
 
@@ -141,13 +142,6 @@ def _table(path: Path) -> Iterator[Any]:
 # --- tables ---------------------------------------------------------------------------------------
 
 
-def _parquet(path: Path) -> Iterator[Any]:
-    import pyarrow.parquet as pq
-
-    for batch in pq.ParquetFile(path).iter_batches(batch_size=256):
-        yield from batch.to_pylist()
-
-
 def _saved_dataset(path: Path) -> Iterator[Any]:
     try:
         from datasets import load_from_disk
@@ -177,7 +171,7 @@ def _folder(path: Path, skipped: Skipped) -> Iterator[Any]:
         return _undescribed(path, media, files, skipped)
     shards = [file for file in files if file.suffix.lower() in TABLES]
     if shards:
-        return (record for shard in shards for record in _beside(_parquet(shard), path, shard))
+        return (record for shard in shards for record in _beside(parquet.records_of(shard), path, shard))
     seen = f"; there is {files[0].name}: name it" if files and _reader(files[0]) is not None else ""
     raise ValueError(f"no pictures or clips in {path}{seen}")
 

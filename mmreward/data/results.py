@@ -1,31 +1,41 @@
-"""Scores on disk: one row per (id, reward), in Parquet or JSONL, written so that a killed run loses nothing.
+"""Scores on disk: one row per (id, reward, data set), in Parquet or JSONL; a killed run loses nothing.
 
 While a run goes on, finished rows lie in small shards in `OUT.parts/`, each put there by an atomic rename. At
 the end they become the one file OUT, again by a rename. A later run reads both and scores only what is
-missing.
+missing. What it does not score itself stays: other rewards, other data sets, and rows that have left the data
+set. Two runs must not write one file at once: see `files.sole_writer`.
 """
 
 import json
 import math
 import os
 import shutil
+import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import Status
-from ..files import whole_file
+from ..errors import UNAVAILABLE, Status
+from ..files import naming, whole_file
 from ..types import Score
+from .parquet import metadata_of, records_of
 
+TOTAL = "total"
+"""The name under which a combined score is stored."""
 ABOUT = b"mmreward"
 """Key of the facts about the run in a Parquet file's schema metadata."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One score as it is stored. `parts` is JSON, `input` the digest of the row it was computed from."""
+    """One score as it is stored.
+
+    `parts` is JSON. `input` and `content` are digests of the row it was computed from (see `inputs`), `data`
+    the path of the row's data set, relative to the file's folder. All three may be empty, in files of other
+    programs and of earlier versions.
+    """
 
     id: str
     reward: str
@@ -35,13 +45,17 @@ class Result:
     parts: str
     fingerprint: str
     input: str
+    content: str = ""
+    data: str = field(default="", compare=False)
 
     @classmethod
-    def of(cls, name: str, reward: str, score: Score, fingerprint: str, digest: str) -> "Result":
+    def of(
+        cls, name: str, reward: str, score: Score, fingerprint: str, digest: str, content: str = ""
+    ) -> "Result":
         value = float(score.value) if score.ok else None
         note = score.note.replace("\x00", "\ufffd")
         parts = {key: float(part) for key, part in score.parts.items() if math.isfinite(part)}
-        return cls(name, reward, value, score.status, note, json.dumps(parts), fingerprint, digest)
+        return cls(name, reward, value, score.status, note, json.dumps(parts), fingerprint, digest, content)
 
     @property
     def score(self) -> Score:
@@ -52,20 +66,28 @@ class Result:
     def key(self) -> tuple[str, str]:
         return (self.id, self.reward)
 
+    @property
+    def passing(self) -> bool:
+        """True for a failure that was not the row's: a device, weights or a server that could not be used.
+        The next run tries again."""
+        return self.status == "error" and UNAVAILABLE in self.note
 
-COLUMNS = tuple(field.name for field in fields(Result))
+
+COLUMNS = tuple(one.name for one in fields(Result))
+NEEDED = tuple(one.name for one in fields(Result) if one.default is MISSING)
 
 
 class Results:
-    """The results of one run, on their way to a file.
+    """The results of one run, on their way to a file. `rows` are those of the run's own data set.
 
     Args:
         out: where they go: a name ending in .parquet or .jsonl.
-        about: facts about the run, stored with it.
+        about: facts about the run, stored with it; `data` among them is the data set of its rows.
         every: seconds between shards.
 
     Raises:
-        ValueError: another ending.
+        ValueError: another ending, or what lies at `out` are no results.
+        OSError: what lies there cannot be read; names it.
     """
 
     def __init__(self, out: Path, about: Mapping[str, Any], every: float = 5.0) -> None:
@@ -73,50 +95,100 @@ class Results:
             raise ValueError(f"results go to a .parquet or .jsonl file, not {out.name!r}")
         self.out = out
         self.parts = out.with_name(out.name + ".parts")
+        if self.parts.is_symlink():
+            raise ValueError(f"{self.parts} is a symbolic link, and none is followed: remove it")
         self.about = dict(about)
         self.every = every
-        if out.exists():
-            self.about["rewards"] = {**_recorded(out), **self.about.get("rewards", {})}
-        self.rows: dict[tuple[str, str], Result] = {row.key: row for row in _existing(out, self.parts)}
+        self.data = str(self.about.get("data", ""))
+        before = _facts(out) if out.exists() else {}
+        self.about["rewards"] = {**before.get("rewards", {}), **self.about.get("rewards", {})}
+        if not self.about["rewards"]:
+            del self.about["rewards"]
+        self.rows: dict[tuple[str, str], Result] = {}
+        self.others: dict[tuple[str, str, str], Result] = {}
+        """Rows of other data sets, by id, reward and data set."""
+        self._elsewhere: dict[tuple[str, str], list[Result]] = {}
+        for row in _existing(out, self.parts):
+            self._sort(replace(row, data=row.data or str(before.get("data", self.data))))
+        for other in self.others.values():
+            self._elsewhere.setdefault(other.key, []).append(other)
         self._fresh: list[Result] = []
         self._flushed = time.monotonic()
-        self.parts.mkdir(parents=True, exist_ok=True)
+        self._writing = threading.Lock()
 
-    def find(self, name: str, reward: str, fingerprint: str, digest: str) -> Result | None:
-        """The result of this very row with this very reward, if it has been scored."""
-        row = self.rows.get((name, reward))
-        return row if row is not None and (row.fingerprint, row.input) == (fingerprint, digest) else None
+    def _sort(self, row: Result) -> None:
+        if row.data == self.data:
+            self.rows[row.key] = row
+        else:
+            self.others[row.id, row.reward, row.data] = row
+
+    def find(
+        self, name: str, reward: str, fingerprint: str, digest: str, content: Callable[[], str] = str
+    ) -> Result | None:
+        """The result of this very row with this very reward, if it has been scored.
+
+        Args:
+            name: the row's id.
+            reward: the name of the reward.
+            fingerprint: of the reward.
+            digest: of the row, the quick one.
+            content: makes the one that reads files; called where only the quick one differs.
+        """
+        known = self.rows.get((name, reward))
+        for row in (known, *self._elsewhere.get((name, reward), ())):
+            if row is None or row.fingerprint != fingerprint or row.passing:
+                continue
+            if row.input != digest and not (row.content and row.content == content()):
+                continue
+            if row is not known and row.input == digest:  # the same file, in another list
+                self.others.pop((row.id, row.reward, row.data), None)
+            found: Result = replace(row, input=digest, data=self.data)
+            self.rows[found.key] = found
+            return found
+        return None
 
     def add(self, result: Result) -> None:
-        """Take a result; it is on disk at most `every` seconds later."""
-        self.rows[result.key] = result
-        self._fresh.append(result)
+        """Take a result of the run's data set; it is on disk at most `every` seconds later."""
+        result = replace(result, data=self.data)
+        with self._writing:
+            self.rows[result.key] = result
+            self._fresh.append(result)
         if time.monotonic() - self._flushed > self.every:
             self.flush()
 
     def forget(self, reward: str) -> None:
-        """Leave a reward's rows out of the file."""
+        """Leave a reward's rows of this data set out of the file."""
         self.rows = {key: row for key, row in self.rows.items() if row.reward != reward}
 
     def flush(self) -> None:
-        """Put what has come in since the last shard on disk."""
-        if self._fresh:
-            shard = self.parts / f"{time.time_ns():020d}-{os.getpid()}{self.out.suffix}"
-            write(shard, self._fresh, self.about)
-            self._fresh = []
-        self._flushed = time.monotonic()
+        """Put what has come in since the last shard on disk.
+
+        Raises:
+            OSError: it cannot be written; names the file.
+        """
+        with self._writing:
+            if self._fresh:
+                shard = self.parts / f"{time.time_ns():020d}-{os.getpid()}{self.out.suffix}"
+                try:
+                    self.parts.mkdir(parents=True, exist_ok=True)
+                    write(shard, self._fresh, self.about)
+                except OSError as error:
+                    raise naming(error, shard) from error
+                self._fresh = []
+            self._flushed = time.monotonic()
 
     def finish(self, keep: Iterable[tuple[str, str]]) -> list[Result]:
         """Write the rows of these (id, reward), in this order, as the one file, and remove the shards.
 
-        Rows of rewards that are not among them were put there by other runs and stay, after the others.
+        All other rows were put there by other runs and stay, after these.
         """
         keys = list(keep)
-        ours = {reward for _, reward in keys}
+        ours = set(keys)
         rows = [self.rows[key] for key in keys]
-        rows += [row for row in self.rows.values() if row.reward not in ours]
+        rows += [row for key, row in self.rows.items() if key not in ours]
+        rows += self.others.values()
         write(self.out, rows, self.about)
-        shutil.rmtree(self.parts)
+        shutil.rmtree(self.parts, ignore_errors=True)
         return rows
 
 
@@ -139,16 +211,18 @@ def write(path: Path, rows: Iterable[Result], about: Mapping[str, Any]) -> None:
 
 
 def read(path: Path) -> list[Result]:
-    """The rows of a results file, or of a folder of shards; of two for one (id, reward) the newer counts.
+    """The rows of a results file, or of a folder of shards; of two for one row the newer counts.
 
     Raises:
-        ValueError: the file is not there, or not one of ours.
+        ValueError: the file is not there, or not one of ours; names the file, and the line of JSONL.
+        OSError: it cannot be read, or is damaged; names the file.
     """
     if not path.exists():
         raise ValueError(f"no results at {path}")
     if path.is_dir():
         shards = sorted(path.glob("[0-9]*.parquet"))
-        return list({row.key: row for shard in shards for row in _read(shard)}.values())
+        rows = (row for shard in shards for row in _read(shard))
+        return list({(row.id, row.reward, row.data): row for row in rows}.values())
     return list(_read(path))
 
 
@@ -156,14 +230,14 @@ def about(path: Path) -> dict[str, Any]:
     """The facts stored with a Parquet results file; empty for JSONL."""
     if path.suffix != ".parquet":
         return {}
-    import pyarrow.parquet as pq
+    try:
+        return dict(json.loads(metadata_of(path).get(ABOUT, b"{}")))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} is no results file: {error}") from None
 
-    metadata = pq.read_schema(path).metadata or {}
-    return dict(json.loads(metadata.get(ABOUT, b"{}")))
 
-
-def _recorded(out: Path) -> dict[str, Any]:
-    return dict(about(out).get("rewards", {}))
+_facts = about
+"""`about` under a name that no argument hides."""
 
 
 def _existing(out: Path, parts: Path) -> Iterator[Result]:
@@ -175,18 +249,35 @@ def _existing(out: Path, parts: Path) -> Iterator[Result]:
 
 
 def _read(path: Path) -> Iterator[Result]:
-    if path.suffix == ".jsonl":
+    for number, record in enumerate(_records(path), start=1):
+        where = f"{path}, {'line' if path.suffix == '.jsonl' else 'row'} {number}"
+        if isinstance(record, ValueError):
+            raise ValueError(f"{where}: {record}")
+        if not isinstance(record, Mapping):
+            raise ValueError(f"{where} is {type(record).__name__}: {path.name} is no results file")
+        if lacking := [name for name in NEEDED if name not in record]:
+            raise ValueError(f"{path} is no results file: it lacks {', '.join(lacking)}")
+        given = {name: record[name] for name in COLUMNS if name in NEEDED or record.get(name) is not None}
+        yield Result(**given)
+
+
+def _records(path: Path) -> Iterator[Any]:
+    if path.suffix != ".jsonl":
+        yield from records_of(path)
+        return
+    try:
         # Not splitlines: it also splits at U+2028 and its like, which JSON leaves inside strings.
         lines = path.read_text(encoding="utf-8").split("\n")
-        records = [json.loads(line) for line in lines if line.strip()]
-    else:
-        import pyarrow.parquet as pq
-
-        records = pq.read_table(path).to_pylist()
-    for record in records:
-        if set(COLUMNS) - set(record):
-            raise ValueError(f"{path} is no results file: it lacks {', '.join(set(COLUMNS) - set(record))}")
-        yield Result(**{name: record[name] for name in COLUMNS})
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no results file: {error}") from None
+    except OSError as error:
+        raise naming(error, path) from None
+    for line in lines:
+        if line.strip():
+            try:
+                yield json.loads(line)
+            except (ValueError, RecursionError) as error:
+                yield ValueError(f"not JSON: {error}")
 
 
 def _utf8(value: Any) -> Any:

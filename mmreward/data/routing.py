@@ -309,7 +309,12 @@ class Router:
             summary="Every sample by the rewards of its source.",
         )
         described = {source: _described(route) for source, route in self._routes.items()}
-        return Reward(info, {"routes": described}, score_group if self.compares else score)
+        # So that other weights behind a route are another fingerprint, as for a reward of its own.
+        networks = [
+            one for route in self._routes.values() for r in route.rewards.values() for one in r.networks
+        ]
+        fn = score_group if self.compares else score
+        return Reward(info, {"routes": described}, fn, networks=tuple(networks))
 
     def _own_route(self, sample: Sample) -> Route:
         given, source = sample.meta[OWN], sample.source

@@ -1,13 +1,16 @@
 """Scoring of a whole data set into a file: resumes, reports progress, and counts failures against a
-budget."""
+budget.
 
-import hashlib
+What cannot work for any row stops the run before the first row is stored: a probe of a few rows finds
+weights, packages and devices that cannot be used. A run that is interrupted keeps all that it has scored.
+"""
+
 import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import islice
@@ -18,15 +21,16 @@ from typing import Any, NoReturn
 from ..compose import Fact, Recipe, combine, facts_of
 from ..engine.engine import Engine
 from ..errors import FINE, Status
+from ..files import sole_writer
 from ..registry import Reward
 from ..types import Score
-from .results import Result, Results
+from .failures import Group, Probe, grouped
+from .inputs import Inputs
+from .results import TOTAL, Result, Results
 from .rows import Row, read_rows
 
 CHUNK = 4096
 """Rows that are read ahead; a shard is written every few seconds whatever this is."""
-TOTAL = "total"
-"""The name under which a combined score is stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,12 @@ class Summary:
     rows: int
     fresh: int
     statuses: Mapping[str, Counter[Status]]
+    failures: Sequence[Group] = ()
+    """Failures by reason, the most frequent first."""
+    stayed: int = 0
+    """Scores of other data sets, other rewards and rows that are gone, which stay in the file."""
     skipped: str = ""
+    """Files of the folder that are no rows, counted by reason."""
 
     @property
     def failed(self) -> int:
@@ -68,7 +77,8 @@ def score_file(
         data: see `data.read_rows`.
         rewards: by the name their scores are stored under.
         out: a .parquet or .jsonl file. Rows in it (or in the shards of a killed run) that were computed from
-            the same input with the same fingerprint are kept.
+            the same input with the same fingerprint are kept, but for failures that were not the row's (see
+            `Result.passing`). Rows of other data sets and rewards stay.
         engine: what runs the rewards.
         recipe: also store a total under "total".
         timeout: seconds one score may take.
@@ -77,45 +87,39 @@ def score_file(
         progress: called as `progress(done, failed, total)`, total being the scores of the rows read so far.
 
     Raises:
-        ValueError: data or out in a form that cannot be read or written, or a total that cannot be made.
+        ValueError: data or out in a form that cannot be read or written, a total that cannot be made, or
+            another process that writes to `out`.
+        Unavailable: a reward cannot be computed here for any row: no weights, no package, no server.
+        OSError: a file that cannot be read or written; names it. What was scored before it is kept.
     """
     if TOTAL in rewards and recipe is not None:
         raise ValueError(f"{TOTAL!r} is the name of the combined score; give the reward another name")
     if recipe is not None:
         recipe.check(rewards)
-    results = Results(out, about_run(data, rewards, out, title))
-    tally = _Tally(progress)
-    order: list[str] = []
-    groups: list[str | None] = []
-    facts: list[Sequence[Fact]] = []
+    rows = read_rows(data)
     # A reward that compares samples must see each group whole, so then everything is one chunk.
     whole = any(reward.info.arity != "point" for reward in rewards.values())
-    rows = read_rows(data)
-    with _kept_when_stopped(results):
-        for chunk in _chunks(rows, None if whole else CHUNK):
-            order.extend(row.id for row in chunk)
-            groups.extend(row.sample.group if row.sample else None for row in chunk)
-            facts.extend(facts_of(recipe, row.sample) for row in chunk if recipe is not None)
-            _score_chunk(chunk, rewards, results, engine, timeout, retry_failed, tally)
+    chunks = _chunks(rows, None if whole else CHUNK)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with _terminable(), sole_writer(out):
+        results = Results(out, about_run(data, rewards, out, title))
+        job = _Job(rewards, recipe, results, engine, timeout, retry_failed, _Tally(progress))
+        try:
+            for chunk in chunks:
+                job.score(chunk)
+            return job.finish(str(rows.skipped))
+        except OSError:  # of the data, or of the file itself, which then cannot take more
+            with suppress(OSError):
+                results.flush()
+            raise
+        except BaseException:  # Ctrl-C too
             results.flush()
-    results.forget(TOTAL)  # made of scores that may have changed
-    columns = {name: [results.rows[row, name].score for row in order] for name in rewards}
-    keep = [(row, name) for row in order for name in rewards]
-    if recipe is not None:
-        fingerprint = ",".join(reward.fingerprint for reward in rewards.values())
-        for row, score in zip(order, combine(columns, recipe, groups, facts), strict=True):
-            results.add(Result.of(row, TOTAL, score, fingerprint, ""))
-        columns[TOTAL] = [results.rows[row, TOTAL].score for row in order]
-        keep = [(row, name) for row in order for name in columns]
-    results.finish(keep)
-    statuses = {name: Counter(score.status for score in column) for name, column in columns.items()}
-    return Summary(len(order), tally.fresh, statuses, str(rows.skipped))
+            raise
 
 
 @contextmanager
-def _kept_when_stopped(results: Results) -> Iterator[None]:
-    """Put finished scores on disk also when the block ends early: by an error, Ctrl-C or SIGTERM, after which
-    the exit code is 143."""
+def _terminable() -> Iterator[None]:
+    """A block that SIGTERM ends in good order, with the exit code 143, where nobody else handles it."""
 
     def terminated(number: int, _: object) -> NoReturn:
         raise SystemExit(128 + number)
@@ -129,7 +133,6 @@ def _kept_when_stopped(results: Results) -> Iterator[None]:
     finally:
         if ours:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        results.flush()
 
 
 @dataclass(slots=True)
@@ -150,64 +153,149 @@ class _Tally:
             self.report(self.done, self.failed, self.total)
 
 
-def _score_chunk(
-    chunk: list[Row],
-    rewards: Mapping[str, Reward],
-    results: Results,
-    engine: Engine,
-    timeout: float | None,
-    retry_failed: bool,
-    tally: _Tally,
-) -> None:
-    """Score what is missing; rows that lack the same rewards run together."""
-    tally.total += len(chunk) * len(rewards)
-    inputs = {name: _inputs(chunk, reward) for name, reward in rewards.items()}
-    lacking: dict[str, list[str]] = {}
-    for name, reward in rewards.items():
-        missing = set()
-        for row in chunk:
-            known = results.find(row.id, name, reward.fingerprint, inputs[name][row.id])
-            if row.sample is None:
-                broken = Score.failed("error", row.problem)
-                results.add(Result.of(row.id, name, broken, reward.fingerprint, row.digest))
-                tally.count(broken, fresh=known is None)
-            elif known is None or (retry_failed and known.status not in FINE):
-                missing.add(row.id)
-        if reward.info.arity != "point":
-            groups = {row.sample.group for row in chunk if row.id in missing and row.sample}
-            missing = {row.id for row in chunk if row.sample and row.sample.group in groups}
-        for row in chunk:
-            if row.id in missing:
-                lacking.setdefault(row.id, []).append(name)
-            elif row.sample is not None:
-                tally.count(results.rows[row.id, name].score, fresh=False)
-    wanted: dict[tuple[str, ...], list[Row]] = {}
-    for row in chunk:
-        if row.id in lacking:
-            wanted.setdefault(tuple(lacking[row.id]), []).append(row)
-    for names, rows in wanted.items():
+@dataclass
+class _Job:
+    """A run: chunk by chunk, then the whole."""
 
-        def store(index: int, name: str, score: Score, rows: list[Row] = rows) -> None:
-            row, reward = rows[index], rewards[name]
-            results.add(Result.of(row.id, name, score, reward.fingerprint, inputs[name][row.id]))
-            tally.count(score, fresh=True)
+    rewards: Mapping[str, Reward]
+    recipe: Recipe | None
+    results: Results
+    engine: Engine
+    timeout: float | None
+    retry_failed: bool
+    tally: _Tally
+    order: list[str] = field(default_factory=list)
+    groups: list[str | None] = field(default_factory=list)
+    facts: list[Sequence[Fact]] = field(default_factory=list)
+    digests: list[tuple[str, str]] = field(default_factory=list)
+    """Digests of each row's total."""
+
+    def __post_init__(self) -> None:
+        self._probe = Probe(self.rewards)
+        self._compares = self.recipe is not None and (
+            self.recipe.compares
+            or self.recipe.normalise == "group"
+            or any(reward.info.arity != "point" for reward in self.rewards.values())
+        )
+
+    def score(self, chunk: list[Row]) -> None:
+        """Score what is missing of a chunk; rows that lack the same rewards run together."""
+        self.order.extend(row.id for row in chunk)
+        self.groups.extend(row.sample.group if row.sample else None for row in chunk)
+        self.tally.total += len(chunk) * len(self.rewards)
+        inputs = Inputs(chunk)
+        lacking = self._lacking(chunk, inputs)
+        inputs.read(lacking)
+        wanted: dict[tuple[str, ...], list[Row]] = {}
+        for row in chunk:
+            if row.id in lacking:
+                wanted.setdefault(tuple(lacking[row.id]), []).append(row)
+        for names, rows in wanted.items():
+            for part in self._probe.parts(rows, names):
+                self._compute(part, names, inputs)
+        if self.recipe is not None:
+            self.facts.extend(facts_of(self.recipe, row.sample) for row in chunk)
+            compares = self._compares
+            self.digests += [
+                (inputs.quick(row.id, compares), self._stored_content(row.id, inputs)) for row in chunk
+            ]
+        self.results.flush()
+
+    def _stored_content(self, name: str, inputs: Inputs) -> str:
+        """The content digest of a row's total: none is read for it that the row's scores do not have."""
+        if self._compares:
+            return ""
+        known = (self.results.rows.get((name, reward)) for reward in self.rewards)
+        return next((row.content for row in known if row is not None and row.content), "")
+
+    def _lacking(self, chunk: list[Row], inputs: Inputs) -> dict[str, list[str]]:
+        """Names of the rewards that each row has no score of; the scores that are there are counted."""
+        lacking: dict[str, list[str]] = {}
+        for name, reward in self.rewards.items():
+            missing = set()
+            for row in chunk:
+                known = self._known(row, name, inputs)
+                if row.sample is None:
+                    broken = Score.failed("error", row.problem)
+                    self._store(row, name, broken, inputs)
+                    self.tally.count(broken, fresh=known is None)
+                elif known is None or (self.retry_failed and known.status not in FINE):
+                    missing.add(row.id)
+            if reward.info.arity != "point":
+                groups = {row.sample.group for row in chunk if row.id in missing and row.sample}
+                missing = {row.id for row in chunk if row.sample and row.sample.group in groups}
+            for row in chunk:
+                if row.id in missing:
+                    lacking.setdefault(row.id, []).append(name)
+                elif row.sample is not None:
+                    self.tally.count(self.results.rows[row.id, name].score, fresh=False)
+        return lacking
+
+    def _known(self, row: Row, name: str, inputs: Inputs) -> Result | None:
+        reward = self.rewards[name]
+        compares = reward.info.arity != "point"
+        quick = inputs.quick(row.id, compares)
+        return self.results.find(
+            row.id, name, reward.fingerprint, quick, lambda: inputs.content(row.id, compares)
+        )
+
+    def _compute(self, rows: list[Row], names: Sequence[str], inputs: Inputs) -> None:
+        """Score rows by rewards that all of them lack.
+
+        Raises:
+            Unavailable: one of the rewards cannot be computed for any row; nothing of these is stored.
+        """
+        probed: list[tuple[Row, str, Score]] = []
+        probing = self._probe.open(names)
+
+        def store(index: int, name: str, score: Score) -> None:
+            if probing:
+                probed.append((rows[index], name, score))
+            else:
+                self._store(rows[index], name, score, inputs)
+                self.tally.count(score, fresh=True)
 
         samples = [row.sample for row in rows if row.sample is not None]
-        engine.score(samples, {name: rewards[name] for name in names}, timeout=timeout, progress=store)
+        chosen = {name: self.rewards[name] for name in names}
+        try:
+            self.engine.score(samples, chosen, timeout=self.timeout, progress=store)
+        except ExceptionGroup as group:  # a shard could not be written: the same again for each row under way
+            raise _first(group) from None
+        for _, name, score in probed:
+            self._probe.look(name, score)
+        self._probe.check()
+        for row, name, score in probed:
+            self._store(row, name, score, inputs)
+            self.tally.count(score, fresh=True)
+
+    def _store(self, row: Row, name: str, score: Score, inputs: Inputs) -> None:
+        reward = self.rewards[name]
+        compares = reward.info.arity != "point"
+        quick, content = inputs.quick(row.id, compares), inputs.content(row.id, compares)
+        self.results.add(Result.of(row.id, name, score, reward.fingerprint, quick, content))
+
+    def finish(self, skipped: str = "") -> Summary:
+        """Make the total, and write the one file."""
+        results, order = self.results, self.order
+        results.forget(TOTAL)  # made of scores that may have changed
+        columns = {name: [results.rows[row, name].score for row in order] for name in self.rewards}
+        if self.recipe is not None:
+            fingerprint = ",".join(reward.fingerprint for reward in self.rewards.values())
+            totals = combine(columns, self.recipe, self.groups, self.facts)
+            for row, score, digests in zip(order, totals, self.digests, strict=True):
+                results.add(Result.of(row, TOTAL, score, fingerprint, *digests))
+            columns[TOTAL] = [results.rows[row, TOTAL].score for row in order]
+        written = results.finish([(row, name) for row in order for name in columns])
+        statuses = {name: Counter(score.status for score in column) for name, column in columns.items()}
+        failures = grouped(order, {name: columns[name] for name in self.rewards})
+        stayed = len(written) - len(order) * len(columns)
+        return Summary(len(order), self.tally.fresh, statuses, failures, stayed, skipped)
 
 
-def _inputs(chunk: Iterable[Row], reward: Reward) -> dict[str, str]:
-    """Digest of the input of each row's score: the row, or for a reward that compares, its whole group."""
-    if reward.info.arity == "point":
-        return {row.id: row.digest for row in chunk}
-    groups: dict[str | None, list[str]] = {}
-    for row in chunk:
-        groups.setdefault(row.sample.group if row.sample else None, []).append(f"{row.id} {row.digest}")
-    digests = {
-        group: hashlib.blake2b("\n".join(members).encode(), digest_size=8).hexdigest()
-        for group, members in groups.items()
-    }
-    return {row.id: digests[row.sample.group] if row.sample else row.digest for row in chunk}
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first error of a group that is none itself."""
+    inner = group.exceptions[0]
+    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
 
 
 def about_run(data: Path, rewards: Mapping[str, Reward], out: Path, title: str) -> dict[str, Any]:

@@ -20,8 +20,9 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Protocol
 
-from ..errors import words
+from ..errors import Unavailable, words
 from .batching import Call, Network
+from .devices import check_device
 from .workers import Workers
 
 
@@ -248,7 +249,7 @@ class Device:
         try:
             self._ensure(calls[0].network)
         except BaseException as error:  # no item is to blame: halving the batch would only load again
-            done([deliverable(error)] * len(calls), 0.0)
+            done([_unloaded(calls[0].network, deliverable(error))] * len(calls), 0.0)
             return
         try:
             results = self._forward(calls, batch)
@@ -336,6 +337,13 @@ def deliverable(error: BaseException) -> Exception:
     return error.with_traceback(None) if is_out_of_memory(error) else error
 
 
+def _unloaded(network: Network, error: Exception) -> Exception:
+    """The error of a network that could not be loaded, as one that is no row's (as the system's are)."""
+    if isinstance(error, Unavailable | OSError | ImportError) or is_out_of_memory(error):
+        return error
+    return Unavailable(f"{network.name} cannot be loaded: {type(error).__name__}: {error}")
+
+
 # --- the placement ------------------------------------------------------------------------------------------
 
 
@@ -353,6 +361,8 @@ class Local:
     def __init__(self, device: str = "auto", *, resident_bytes: int | None = None, workers: int = 2) -> None:
         if resident_bytes is not None and resident_bytes < 1:
             raise ValueError(f"resident_bytes is at least 1 byte, not {resident_bytes}")
+        if device.startswith("cuda"):
+            check_device(device)  # else torch's error would be charged to every row
         self._name = device
         self._limit = resident_bytes
         self._workers = workers

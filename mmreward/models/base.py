@@ -10,7 +10,8 @@ import os
 import threading
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -18,6 +19,7 @@ from typing import Any, Self
 import torch
 
 from ..assets import ASSETS
+from ..errors import Unavailable
 
 WHOLE = 64 << 20
 """Weight files up to this size enter a fingerprint whole, larger ones by size, header and last megabyte."""
@@ -73,7 +75,8 @@ class TorchNetwork(ABC):
         """The module on `self.device`, in evaluation mode, its parameters frozen."""
         with self._building:
             if self._module is None:
-                self._module = self.build().eval().requires_grad_(False)
+                with loading(self.name):
+                    self._module = self.build().eval().requires_grad_(False)
         return self._module
 
     @cached_property
@@ -130,6 +133,27 @@ def _free_locks() -> None:
 os.register_at_fork(after_in_child=_free_locks)
 
 
+@contextmanager
+def loading(name: str) -> Iterator[None]:
+    """Block that loads a part of a network: what it raises is no row's fault.
+
+    Args:
+        name: of the network.
+
+    Raises:
+        Unavailable: with the reason; a lack of memory is raised as it is.
+    """
+    try:
+        yield
+    except (Unavailable, MemoryError):
+        raise
+    except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError":
+            raise
+        reason = " ".join(str(error).split())
+        raise Unavailable(f"{name} cannot be loaded: {type(error).__name__}: {reason}") from error
+
+
 def _tensors(module: torch.nn.Module) -> list[torch.Tensor]:
     return [*module.parameters(), *module.buffers()]
 
@@ -168,8 +192,10 @@ def locate(weights: str) -> str:
     """The folder of a miniature's weights; any other name unchanged, for the hub or the file system.
 
     Raises:
-        ValueError: a miniature that is not installed.
+        ValueError: a miniature that is not installed, or a path where nothing is.
     """
+    if weights.startswith((".", "/", "~")) and not Path(weights).exists():
+        raise ValueError(f"no weights at {weights}: there is no such folder or file")
     if not weights.startswith("mini-"):
         return weights
     folder = ASSETS / weights
@@ -214,8 +240,12 @@ def _snapshot(source: str) -> Path | None:
     if source.count("/") > 1 or ":" in source:
         return None
     from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
-    found = try_to_load_from_cache(source, "config.json")
+    try:
+        found = try_to_load_from_cache(source, "config.json")
+    except HFValidationError:
+        raise ValueError(f"{source!r} is neither a folder that is there nor the id of a hub") from None
     return Path(found).parent if isinstance(found, str) else None
 
 

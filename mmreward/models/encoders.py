@@ -20,7 +20,7 @@ from PIL import Image
 from ..engine.batching import Cost
 from ..engine.engine import current
 from ..media import Media
-from .base import TorchNetwork, content_of, fingerprint_of, locate, pooled
+from .base import TorchNetwork, content_of, fingerprint_of, loading, locate, pooled
 from .pictures import decoded, in_turn, resized
 from .pixels import BACKENDS, Group, Recipe, grouped, normalise, resize, to_input
 
@@ -97,7 +97,8 @@ class DualEncoder(TorchNetwork):
     def _built(self) -> Towers:
         if self._towers is None:
             towers = open_clip_towers if _is_open_clip(self.source) else transformers_towers
-            self._towers = towers(self.source, self.dtype)
+            with loading(self.name):
+                self._towers = towers(self.source, self.dtype)
         return self._towers
 
     def build(self) -> torch.nn.Module:

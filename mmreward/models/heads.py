@@ -19,7 +19,7 @@ import torch
 from ..engine.batching import Cost
 from ..engine.engine import current
 from ..media import Media
-from .base import TorchNetwork
+from .base import TorchNetwork, loading
 from .encoders import Encoder, recipe_of
 from .pictures import decoded, in_turn
 from .pixels import Recipe, normalise, resize_float
@@ -157,7 +157,8 @@ class Classifier(TorchNetwork):
     def processor(self) -> Any:
         from transformers import AutoImageProcessor
 
-        return AutoImageProcessor.from_pretrained(self.source)
+        with loading(self.name):
+            return AutoImageProcessor.from_pretrained(self.source)
 
     def cost(self, op: str, item: Media) -> Cost:
         height, width = item.size

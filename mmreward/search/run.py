@@ -16,10 +16,12 @@ from typing import Any, NamedTuple
 
 from ..compose import Recipe, total_of, weights_of
 from ..config import load_yaml
-from ..data.results import Result, Results
+from ..data.inputs import Inputs
+from ..data.results import TOTAL, Result, Results
 from ..data.rows import read_rows
-from ..data.run import TOTAL, about_run
+from ..data.run import about_run
 from ..engine.engine import Engine
+from ..files import sole_writer
 from ..generator import Generator
 from ..loading import resolve
 from ..media import Media
@@ -123,7 +125,11 @@ class _Search:
 
     def finish(self, load: Loader, run: Callable[[Job], list[Found]]) -> str:
         """Search, write the folder, and return the text to print: gains, rows skipped, and the folder."""
-        config, out = self.config, new_folder(self.config.out)
+        with sole_writer(new_folder(self.config.out)):
+            return self._write(load, run)
+
+    def _write(self, load: Loader, run: Callable[[Job], list[Found]]) -> str:
+        config, out = self.config, self.config.out
         name, options = split(config.generator)
         generator = load(name, **options)
         with Engine.from_config(config.engine) as engine:
@@ -169,7 +175,7 @@ def _check_names(
 
 
 def new_folder(out: Path) -> Path:
-    """Make the folder of a run.
+    """Make the folder of a run; whoever writes to it holds its lock (see `files.sole_writer`).
 
     Raises:
         ValueError: it holds a run already.
@@ -214,11 +220,11 @@ def write_scores(
     results = Results(path, about_run(out / "samples.jsonl", rewards, path, title))
     prints = {name: reward.fingerprint for name, reward in rewards.items()}
     prints[TOTAL] = ",".join(prints[name] for name in selection.rewards)
-    digests = {row.id: row.digest for row in read_rows(out / "samples.jsonl")}
+    inputs = Inputs(read_rows(out / "samples.jsonl"))
     for name, column in columns.items():
         for shot, score in zip(shots, column, strict=True):
-            digest = digests[shot.id] if name != TOTAL else ""
-            results.add(Result.of(shot.id, name, score, prints[name], digest))
+            digests = inputs.quick(shot.id), inputs.content(shot.id)
+            results.add(Result.of(shot.id, name, score, prints[name], *digests))
     results.finish((shot.id, name) for shot in shots for name in columns)
     return columns
 

@@ -21,6 +21,7 @@ from ..compose import Recipe, weights_of
 from ..config import EngineConfig
 from ..data.pair_folder import PreferencePair
 from ..engine.engine import Engine
+from ..files import sole_writer
 from ..generator import Generator
 from ..loading import resolve
 from ..registry import Reward
@@ -138,10 +139,18 @@ class Trainer:
         that diffusers loads.
 
         Raises:
+            ValueError: the folder holds a run with other settings, or another run writes to it.
             TooManyFailuresError: see `FailureConfig`.
             RatioError: see `policy_gradient.check_ratio`.
             FloatingPointError: a gradient that is not finite.
         """
+        if not self._main:
+            return self._train()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with sole_writer(self._folder):
+            return self._train()
+
+    def _train(self) -> Ended:
         done, spent = self._begin()
         reason, begun = self._watch.stopped or "all rounds done", time.perf_counter() - spent
         if done == 0:
@@ -320,12 +329,16 @@ Loader = Callable[..., Generator]
 
 
 def tune(config: TuneConfig, load: Loader, report: Callable[[str], None] = print) -> Ended:
-    """Train as described; `accelerate launch` starts it in several processes.
+    """Train as described; `accelerate launch` starts it in several processes, whose first writes.
 
     Raises:
-        ValueError: parts of the config that do not go together, or do not exist.
+        ValueError: parts of the config that do not go together, or do not exist; or another run writes to
+            the folder.
     """
     check_trackers(config.trackers)
+    if PartialState().is_main_process and Path(config.out).is_dir():
+        with sole_writer(Path(config.out)):  # said now, and not after minutes of loading
+            pass
     rewards = resolve(config.rewards)
     held_out = resolve(config.held_out) if config.held_out else {}
     twice = rewards.keys() & held_out.keys()

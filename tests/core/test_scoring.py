@@ -269,3 +269,45 @@ def test_a_slow_group_times_out_alone(engine):
     samples = group("a", name="slow") + group("b", name="fast")
     scores = engine.score(samples, toy(slow, arity="group"), timeout=0.2)["toy"]
     assert statuses(scores) == ["timeout", "ok"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"parts": {"a": "x"}}, "a part 'a': 'x'"),
+        ({"parts": {"a": "0.5"}}, "a part 'a': '0.5'"),
+        ({"parts": {("a", "b"): 0.5}}, "a part ('a', 'b')"),
+        ({"parts": {"a": None}}, "a part 'a': None"),
+        ({"parts": None}, "parts=None"),
+        ({"note": None}, "note=None"),
+        ({"note": b"words"}, "note=b'words'"),
+    ],
+)
+@pytest.mark.parametrize("arity", ["point", "group"])
+def test_a_score_of_the_wrong_form_costs_its_row(engine, wrong, message, arity):
+    """Written by the author of a reward; it would break what writes the results."""
+
+    def made(sample):
+        return Score(0.5, **(wrong if sample.id == "b" else {"parts": {"n": np.float32(1)}, "note": "fine"}))
+
+    async def point(sample):
+        return made(sample)
+
+    async def compare(samples):
+        return [made(sample) for sample in samples]
+
+    reward = toy(point) if arity == "point" else toy(compare, "toy", arity="group")
+    scores = engine.score(group("a", "b", "c"), reward)["toy"]
+    assert statuses(scores) == ["ok", "error", "ok"]
+    assert message in scores[1].note and scores[1].note.startswith("TypeError: toy returned a Score with")
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("disk"), ImportError("no pkg"), MemoryError("full"), RuntimeError("CUDA error: lost")]
+)
+def test_circumstances_are_told_from_rows(engine, error):
+    async def broken(sample):
+        raise error
+
+    (score,) = engine.score([Sample(prompt="x")], toy(broken))["toy"]
+    assert score.note.startswith("unavailable here: ") and str(error) in score.note

@@ -48,3 +48,25 @@ def test_a_json_file_is_replaced_whole(tmp_path):
     with pytest.raises(TypeError):
         journal.write_json("timeline", [object()])
     assert json.loads((tmp_path / "timeline.json").read_text()) == [["generate", 0.0, 1.0]]
+
+
+def test_a_folder_in_which_another_run_trains_is_refused(tmp_path):
+    """Before anything is loaded; the other's lines stay as they are."""
+    from mmreward.files import sole_writer
+    from mmreward.tune.config import TuneConfig
+    from mmreward.tune.trainer import tune
+
+    config = TuneConfig.model_validate(
+        {
+            "generator": {"name": "mini-flow"},
+            "rewards": {"saturation": {}},
+            "prompts": {"data": "shapes-world"},
+            "evaluation": {"prompts": {"data": "shapes-world", "seed": 1}},
+            "method": {"name": "grpo"},
+            "out": str(tmp_path),
+        }
+    )
+    (tmp_path / "rounds.jsonl").write_text('{"round": 0}\n')
+    with sole_writer(tmp_path), pytest.raises(ValueError, match="is being written by"):
+        tune(config, lambda *_, **__: pytest.fail("it loaded the generator"))
+    assert lines(tmp_path / "rounds.jsonl") == [{"round": 0}]

@@ -18,7 +18,7 @@ import torch
 from ...engine.batching import Cost
 from ...errors import Unscorable
 from ...media import Media
-from ..base import TorchNetwork, fingerprint_of, folder_of
+from ..base import TorchNetwork, fingerprint_of, folder_of, loading
 from .answers import Ask, LogProb, Read, Written, continuation_span, label_logprobs, label_sets, messages
 from .decoding import Forking, Start, decode, forked
 from .prompts import Grove, Prompt, encoder_outputs, tokenized
@@ -76,7 +76,8 @@ class QwenVL(TorchNetwork):
     def processor(self) -> Any:
         from transformers import AutoProcessor
 
-        return AutoProcessor.from_pretrained(self.source)
+        with loading(self.name):
+            return AutoProcessor.from_pretrained(self.source)
 
     @cached_property
     def vision(self) -> Vision:
@@ -86,7 +87,8 @@ class QwenVL(TorchNetwork):
     def config(self) -> Any:
         from transformers import AutoConfig
 
-        config: Any = AutoConfig.from_pretrained(self.source)
+        with loading(self.name):
+            config: Any = AutoConfig.from_pretrained(self.source)
         if config.model_type not in FAMILIES:
             raise ValueError(
                 f"{self.name} is a {config.model_type}; the Qwen2.5-VL, Qwen3-VL and Qwen3.5 families work"
