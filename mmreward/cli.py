@@ -4,12 +4,12 @@ that build on this.
 Only what a command needs is imported, so `mmreward list` answers at once.
 """
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
+from .arguments import Bar, chosen_rewards, parse_share, present
 from .exits import BUDGET, CODES, run
 
 app = typer.Typer(
@@ -92,7 +92,7 @@ def score(
     retry_failed: Annotated[bool, typer.Option(help="Compute failed scores again.")] = False,
 ) -> None:
     """Score a data set; run it again to go on where it stopped. Scores of other data in the file stay."""
-    _present(data, "no data at {}")
+    present(data, "no data at {}")
     from .config import Config, EngineConfig, load_config
     from .data.failures import lines
     from .data.preconditions import check_rewards
@@ -104,14 +104,14 @@ def score(
     from .loading import resolve
 
     settings = load_config(config) if config is not None else Config(rewards={})
-    chosen = _chosen(settings.rewards, reward or ())
+    chosen = chosen_rewards(settings.rewards, reward or ())
     if settings.routes:
         chosen[ROUTED] = Router(settings.routes).reward
     if not chosen:
         raise ValueError(
             "no rewards: give --reward NAME or --config FILE; `mmreward list` shows what there is"
         )
-    budget = _parse_share(max_failures)
+    budget = parse_share(max_failures)
     rewards = resolve(chosen)
     engine_config = settings.engine
     if device is not None:
@@ -120,7 +120,7 @@ def score(
     if engine_config.ray is None:
         check_device(engine_config.device)
     check_rewards(rewards)
-    with Engine.from_config(engine_config) as engine, _Bar() as bar:
+    with Engine.from_config(engine_config) as engine, Bar() as bar:
         summary = score_file(
             data,
             rewards,
@@ -163,7 +163,7 @@ def check(
     from .loading import resolve
 
     settings = load_config(config) if config is not None else Config(rewards={})
-    chosen = _chosen(settings.rewards, reward or [])
+    chosen = chosen_rewards(settings.rewards, reward or [])
     if not chosen and not settings.routes:
         raise ValueError("no rewards: give --config FILE with rewards or routes, or --reward NAME")
     router = Router(settings.routes) if settings.routes else None
@@ -218,7 +218,7 @@ def pairs(
     ] = None,
 ) -> None:
     """Build preference pairs from scored samples, for DPO; `datasets` and `mmreward tune` read them."""
-    _present(data, "no data at {}")
+    present(data, "no data at {}")
     from .data.pairs import Rules, pair_file
 
     rules = Rules(choose=choose, margin=margin, per_prompt=per_prompt)
@@ -271,7 +271,7 @@ def fit(
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto: CUDA if any.")] = "auto",
 ) -> None:
     """Fit the file that a d2_align or pisces reward reads, and say what it does to held-out prompts."""
-    _present(data, "no data at {}")
+    present(data, "no data at {}")
     from .engine.devices import check_device
     from .engine.engine import Engine
     from .tune.fit import fit_file
@@ -336,7 +336,7 @@ def report(
 ) -> None:
     """Write one self-contained HTML page about a run: of scores, a search, a training, or metrics."""
     if not run.with_name(run.name + ".parts").exists():  # an unfinished run has a message of its own
-        _present(run, "no results at {}; run `mmreward score` first")
+        present(run, "no results at {}; run `mmreward score` first")
     from mmreward.evals.report.report import write_report
 
     typer.echo(write_report(run, out, data, limit))
@@ -360,88 +360,6 @@ def bench(
 
     if not run(scale, device, dtype, only or (), repeats, out, markdown):
         raise typer.Exit(1)
-
-
-class _Bar:
-    """A progress bar with rate and failures; on a pipe, a line now and then."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-        self._progress = Progress(
-            TextColumn("scoring"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[failures]}"),
-            console=Console(stderr=True),
-        )
-        self._task = self._progress.add_task("", total=None, rate="", failures="")
-
-    def update(self, done: int, failed: int, total: int) -> None:
-        speed = self._progress.tasks[0].speed
-        rate = f"{speed:.1f}/s" if speed else ""
-        failures = f"{failed} failed" if failed else ""
-        self._progress.update(self._task, completed=done, total=total, rate=rate, failures=failures)
-
-    def __enter__(self) -> "_Bar":
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-
-def _present(path: Path, message: str) -> None:
-    """Refuse a path with nothing there before anything heavy is imported."""
-    if not path.exists():
-        raise ValueError(message.format(path))
-
-
-def _chosen(configured: Mapping[str, Any], texts: Sequence[str]) -> dict[str, Any]:
-    """Rewards of the config file and of the command line, by the names their scores are stored under."""
-    chosen: dict[str, Any] = dict(configured)
-    for text in texts:
-        name, args = _parse_reward(text)
-        if name in chosen:
-            kind = f"{args.get('reward', name)}:{text.partition(':')[2]}".rstrip(":")
-            raise ValueError(
-                f"{name} is given twice: give each its own name, as in --reward {name}2={kind} "
-                "(name=reward:ARGUMENT=VALUE,...)"
-            )
-        chosen[name] = args
-    return chosen
-
-
-def _parse_reward(text: str) -> tuple[str, dict[str, Any]]:
-    """[YOURS=]NAME:ARGUMENT=VALUE,... with values in YAML's notation for scalars."""
-    from .strict_yaml import parse_yaml
-
-    name, _, rest = text.partition(":")
-    own, named, kind = name.partition("=")
-    if named and not (own and kind):
-        raise ValueError(
-            f"--reward {text!r}: expected NAME:ARGUMENT=VALUE,... or YOURS=NAME:ARGUMENT=VALUE,..."
-        )
-    args = {}
-    for pair in filter(None, rest.split(",")):
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise ValueError(f"--reward {text!r}: {pair!r} is not ARGUMENT=VALUE")
-        args[key.strip()] = parse_yaml(value)
-    return (own, {"reward": kind, **args}) if named else (name, args)
-
-
-def _parse_share(text: str) -> float:
-    try:
-        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise ValueError(f"--max-failures {text!r} is not a share such as 5% or 0.05")
-    return share
 
 
 def main() -> None:

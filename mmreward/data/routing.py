@@ -20,9 +20,9 @@ from ..compose import PARTS, Roles, shaped_ranges, shaping_mistakes, total_of
 from ..config import RouteConfig, problems, without_nulls
 from ..engine.engine import Engine
 from ..errors import Unscorable, nearest
+from ..evaluation import failure, score_one
 from ..loading import resolve
 from ..registry import Reward
-from ..scoring import failure, score_one
 from ..trust import MAX_ROUTE, of_row, of_text
 from ..types import Arity, RewardInfo, Sample, Score, shortened
 

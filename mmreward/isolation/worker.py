@@ -23,9 +23,9 @@ from ..config import EngineConfig
 from ..engine.engine import Engine
 from ..engine.local import deliverable
 from ..errors import Unscorable
+from ..evaluation import checked, failure, its_own
 from ..loading import load
 from ..registry import Reward
-from ..scoring import checked, failure, its_own
 from ..types import Sample, Score
 from . import protocol
 from .process import inherited

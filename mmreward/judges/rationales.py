@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..errors import Unscorable
+from ..evaluation import score_one
 from ..registry import Reward
 from ..rewards.judged.asking import Asking, Sampling
-from ..scoring import score_one
 from .comparison import Comparison
 
 if TYPE_CHECKING:

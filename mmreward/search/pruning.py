@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from ..engine.engine import Engine
+from ..evaluation import failure
 from ..media import Media
 from ..models.vlms.answers import VLM, YES_NO, check_mass
-from ..scoring import failure
 from ..types import Score
 from .job import RewardFn, Scores
 from .particles import Counted, Floats, Particles, normalised, values_of

@@ -13,10 +13,10 @@ from typing import Any
 
 from ..engine.engine import Engine
 from ..errors import Status
+from ..evaluation import failure
 from ..generator import Generator
 from ..sampling import encoded, filled, forwards
 from ..sampling import sample as draw
-from ..scoring import failure
 from ..types import Sample, Score
 from .job import Found, Selection, best_of
 from .writers import Critic, Critique, RevisionRequest, Writer, bounded, critique_of

@@ -260,7 +260,7 @@ def stated_in(answer: str, *, boxed: bool = False) -> Answers:
     return _announced(nfkc(text).strip())
 
 
-class Box(NamedTuple):
+class BoxedText(NamedTuple):
     """A frame around an answer: its place in the text, and what is inside."""
 
     start: int
@@ -272,13 +272,13 @@ BOX = re.compile(r"\\(?:boxed|fbox)[ ]{0,4}(?:\{|([A-Za-z0-9])(?![^\W_]))|<\|beg
 END_OF_BOX = "<|end_of_box|>"
 
 
-def boxes_of(text: str) -> tuple[list[Box], str]:
+def boxes_of(text: str) -> tuple[list[BoxedText], str]:
     """All `\\boxed{...}` and GLM boxes of a text, and the text without them.
 
     Raises:
         Unscorable: "unparsable" when there are more than `MAX_BOXES`.
     """
-    boxes: list[Box] = []
+    boxes: list[BoxedText] = []
     at, tried = 0, 0
     while found := BOX.search(text, at):
         tried += 1
@@ -296,7 +296,7 @@ def boxes_of(text: str) -> tuple[list[Box], str]:
             if brace is None:
                 continue
             inside, at = text[at:brace], brace + 1
-        boxes.append(Box(found.start(), at, inside.strip()))
+        boxes.append(BoxedText(found.start(), at, inside.strip()))
     pieces, last = [], 0
     for box in boxes:
         pieces.append(text[last : box.start])
@@ -313,7 +313,7 @@ OPEN_BEHIND = re.compile(r"[\s$*).,]{0,6}(?:\b(?:or|nor|perhaps|maybe)\b|/|\u621
 MARGIN = 48
 
 
-def _left_open(text: str, boxes: list[Box]) -> bool:
+def _left_open(text: str, boxes: list[BoxedText]) -> bool:
     """True where the words beside a box make it one of several, or take it back."""
     return any(
         OPEN_BEFORE.search(text[max(0, box.start - MARGIN) : box.start])

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from mmreward import Sample, load
-from mmreward.scoring import score_one
+from mmreward.evaluation import score_one
 
 PETS = {"options": ["dog", "cat", "horse", "cow"]}
 LABELS = {"labels": ["tiger cat", "lynx", "tabby"]}

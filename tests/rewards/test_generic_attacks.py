@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from support.miniature import MINIATURE
 
 from mmreward import Sample, list_rewards, load
+from mmreward.evaluation import score_one
 from mmreward.registry import find
-from mmreward.scoring import score_one
 
 FOR_COMPARISON = {"v_triune", "vlm_r1"}
 """Other projects' rewards, whose defects are kept."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mmreward import Sample, load
 from mmreward.errors import Unscorable
 from mmreward.rewards.rules.pointing import regions_of
-from mmreward.rewards.rules.temporal import Span, read_spans, seconds_of, spans_of, t_iou
+from mmreward.rewards.rules.temporal import Span, read_spans, seconds_of, spans_of, t_ious
 from mmreward.verifiers.boxes import Box, iou
 from mmreward.verifiers.spaces import Size
 
@@ -256,7 +256,9 @@ def test_clock_times():
 @given(*[st.integers(0, 50)] * 4)
 def test_temporal_overlap_is_that_of_boxes_of_one_height(a, b, c, d):
     first, second = Span(a, a + b + 1), Span(c, c + d + 1)
-    assert t_iou(first, second) == pytest.approx(iou(Box(a, 0, a + b + 1, 1), Box(c, 0, c + d + 1, 1)))
+    assert t_ious([first], [second])[0, 0] == pytest.approx(
+        iou(Box(a, 0, a + b + 1, 1), Box(c, 0, c + d + 1, 1))
+    )
 
 
 @pytest.mark.parametrize(

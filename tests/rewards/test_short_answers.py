@@ -229,16 +229,16 @@ def test_digits_with_and_without_separators(number):
 
 @given(st.integers(0, 60), st.integers(0, 60), st.integers(0, 60))
 def test_nearer_is_better_and_right_is_best(truth, a, b):
-    worth = {n: count.grade_count(str(n), truth, graded=True).value for n in (truth, a, b)}
+    worth = {n: count.graded_count(n, truth, graded=True).value for n in (truth, a, b)}
     assert worth[truth] == 1 and all(0 <= value <= 0.5 for n, value in worth.items() if n != truth)
     if a != truth and b != truth and abs(a - truth) <= abs(b - truth):
         assert worth[a] >= worth[b]
 
 
 def test_graded_counts_by_hand():
-    assert count.grade_count("9", 10, graded=True).value == pytest.approx(0.45)
-    assert count.grade_count("1", 0, graded=True).value == count.grade_count("20", 10, graded=True).value == 0
-    huge = count.grade_count("9" * 32, 10, graded=True)
+    assert count.graded_count(9, 10, graded=True).value == pytest.approx(0.45)
+    assert count.graded_count(1, 0, graded=True).value == count.graded_count(20, 10, graded=True).value == 0
+    huge = count.graded_count(int("9" * 32), 10, graded=True)
     assert huge.value == 0 and huge.parts == {"exact": 0.0, "off": count.MAX_OFF}
 
 

@@ -149,21 +149,12 @@ def count_of(target: Any) -> int:
     return target
 
 
-def grade_count(answer: str, truth: int, *, graded: bool = False, reading: Reading = "clear") -> Verdict:
-    """Grade an answer: 1 for the true count. With `graded`, a wrong one earns half of max(0, 1 - |n - truth|
-    / max(1, truth)).
-
-    Half, so that being right is always worth more than being near. `parts["off"]` is |n - truth|, up to
-    `MAX_OFF`.
-
-    Raises:
-        Unscorable: "unparsable", as `single_count`.
-    """
-    return graded_count(single_count(answer, reading), truth, graded=graded)
-
-
 def graded_count(found: int, truth: int, *, graded: bool = False) -> Verdict:
-    """Verdict on a count that was read."""
+    """Grade a count: 1 for the true one. With `graded`, a wrong one earns half of max(0, 1 - |found - truth| /
+    max(1, truth)): half, so that being right is always worth more than being near.
+
+    `parts["off"]` is the distance, up to `MAX_OFF`.
+    """
     off = abs(found - truth)
     parts = {"exact": float(off == 0), "off": float(min(off, MAX_OFF))}
     near = max(0.0, 1 - off / max(1, truth)) / 2 if graded and off <= max(1, truth) else 0.0

@@ -302,12 +302,6 @@ def _keyed(text: str) -> list[Span | None]:
     return [_between(a, b) for a, b in zip(times[::2], times[1::2], strict=True)]
 
 
-def t_iou(a: Span, b: Span) -> float:
-    """Temporal intersection over union."""
-    shared = min(a.end, b.end) - max(a.start, b.start)
-    return shared / (max(a.end, b.end) - min(a.start, b.start)) if shared > 0 else 0.0
-
-
 def t_ious(found: Sequence[Span | None], truth: Sequence[Span]) -> Matrix:
     """Temporal IoU of every found span with every true one, (found, true); 0 for one that could not be
     read."""

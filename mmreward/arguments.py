@@ -1,0 +1,87 @@
+"""Arguments of the command line: rewards, shares and paths as they are typed, and a run's progress bar."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+
+class Bar:
+    """A progress bar with rate and failures; on a pipe, a line now and then."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self._progress = Progress(
+            TextColumn("scoring"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[failures]}"),
+            console=Console(stderr=True),
+        )
+        self._task = self._progress.add_task("", total=None, rate="", failures="")
+
+    def update(self, done: int, failed: int, total: int) -> None:
+        speed = self._progress.tasks[0].speed
+        rate = f"{speed:.1f}/s" if speed else ""
+        failures = f"{failed} failed" if failed else ""
+        self._progress.update(self._task, completed=done, total=total, rate=rate, failures=failures)
+
+    def __enter__(self) -> "Bar":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+
+def present(path: Path, message: str) -> None:
+    """Refuse a path with nothing there before anything heavy is imported."""
+    if not path.exists():
+        raise ValueError(message.format(path))
+
+
+def chosen_rewards(configured: Mapping[str, Any], texts: Sequence[str]) -> dict[str, Any]:
+    """Rewards of the config file and of the command line, by the names their scores are stored under."""
+    chosen: dict[str, Any] = dict(configured)
+    for text in texts:
+        name, args = parse_reward(text)
+        if name in chosen:
+            kind = f"{args.get('reward', name)}:{text.partition(':')[2]}".rstrip(":")
+            raise ValueError(
+                f"{name} is given twice: give each its own name, as in --reward {name}2={kind} "
+                "(name=reward:ARGUMENT=VALUE,...)"
+            )
+        chosen[name] = args
+    return chosen
+
+
+def parse_reward(text: str) -> tuple[str, dict[str, Any]]:
+    """[YOURS=]NAME:ARGUMENT=VALUE,... with values in YAML's notation for scalars."""
+    from .strict_yaml import parse_yaml
+
+    name, _, rest = text.partition(":")
+    own, named, kind = name.partition("=")
+    if named and not (own and kind):
+        raise ValueError(
+            f"--reward {text!r}: expected NAME:ARGUMENT=VALUE,... or YOURS=NAME:ARGUMENT=VALUE,..."
+        )
+    args = {}
+    for pair in filter(None, rest.split(",")):
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise ValueError(f"--reward {text!r}: {pair!r} is not ARGUMENT=VALUE")
+        args[key.strip()] = parse_yaml(value)
+    return (own, {"reward": kind, **args}) if named else (name, args)
+
+
+def parse_share(text: str) -> float:
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise ValueError(f"--max-failures {text!r} is not a share such as 5% or 0.05")
+    return share
