@@ -150,8 +150,9 @@ def count_of(target: Any) -> int:
 
 
 def graded_count(found: int, truth: int, *, graded: bool = False) -> Verdict:
-    """Grade a count: 1 for the true one. With `graded`, a wrong one earns half of max(0, 1 - |found - truth| /
-    max(1, truth)): half, so that being right is always worth more than being near.
+    """Grade a count: 1 for the true one. With `graded`, a wrong one earns half of
+    max(0, 1 - |found - truth| / max(1, truth)): half, so that being right is always worth more than being
+    near.
 
     `parts["off"]` is the distance, up to `MAX_OFF`.
     """
