@@ -36,7 +36,8 @@ JUDGED = frozenset({
 
 DATA_SAFE = frozenset({
     "accuracy_ratio", "aliases", "allowed", "answer", "bare", "boxed", "boxes", "casefold", "criteria",
-    "curve", "empty_decay", "exceeded", "extension", "falloff", "format_ratio", "formula", "graded",
+    "curve", "empty_decay", "exceeded", "extension", "falloff", "fence",
+    "format_ratio", "fps", "formula", "graded",
     "kind", "labels", "limit", "measure", "min_chars", "min_think_chars", "mode", "only_boxed",
     "percent", "pixels", "prefilled", "preset", "progress", "punctuation", "radius", "ratios", "reading",
     "relax", "schedule", "select", "several", "size", "space", "span", "strict", "target_space",

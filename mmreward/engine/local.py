@@ -341,7 +341,7 @@ def _unloaded(network: Network, error: Exception) -> Exception:
     """The error of a network that could not be loaded, as one that is no row's (as the system's are)."""
     if isinstance(error, Unavailable | OSError | ImportError) or is_out_of_memory(error):
         return error
-    return Unavailable(f"{network.name} cannot be loaded: {type(error).__name__}: {error}")
+    return Unavailable(f"{network.name} cannot be loaded: {type(error).__name__}: {words(error)}")
 
 
 # --- the placement ------------------------------------------------------------------------------------------

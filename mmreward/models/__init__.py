@@ -118,7 +118,8 @@ def mapped(
     from .base import content_of
 
     path = str(Path(file).absolute())  # also of a file called "mini-...", which is no miniature
-    return _mapped(path, content_of(path), kind, encoder, dtype, resize)
+    content = content_of(path) if Path(path).is_file() else ""  # without it, reading the map says why
+    return _mapped(path, content, kind, encoder, dtype, resize)
 
 
 @_shared

@@ -19,7 +19,7 @@ from typing import Any, Self
 import torch
 
 from ..assets import ASSETS
-from ..errors import Unavailable
+from ..errors import Unavailable, words
 
 WHOLE = 64 << 20
 """Weight files up to this size enter a fingerprint whole, larger ones by size, header and last megabyte."""
@@ -150,7 +150,7 @@ def loading(name: str) -> Iterator[None]:
     except Exception as error:
         if type(error).__name__ == "OutOfMemoryError":
             raise
-        reason = " ".join(str(error).split())
+        reason = " ".join(words(error).split())
         raise Unavailable(f"{name} cannot be loaded: {type(error).__name__}: {reason}") from error
 
 

@@ -166,9 +166,7 @@ def read_map(file: Path) -> tuple[Map, Origin]:
     Raises:
         ValueError: there is no such file, or no map in it.
     """
-    _check_suffix(file)
-    if not file.is_file():
-        raise ValueError(f"no file {file}; `mmreward fit` makes one")
+    _check_map(file)
     try:
         with safe_open(file, framework="pt") as opened:
             facts = opened.metadata() or {}
@@ -193,6 +191,12 @@ def check_new(file: Path) -> None:
 def _check_suffix(file: Path) -> None:
     if file.suffix != SUFFIX:
         raise ValueError(f"{file}: a fitted map lies in a file that ends in {SUFFIX}")
+
+
+def _check_map(file: Path) -> None:
+    _check_suffix(file)
+    if not file.is_file():
+        raise ValueError(f"no file {file}; `mmreward fit` makes one")
 
 
 def _built(facts: dict[str, str], tensors: dict[str, torch.Tensor]) -> Map:
@@ -225,6 +229,7 @@ class MappedEncoder(TorchNetwork):
     """
 
     def __init__(self, file: str, kind: str, encoder: Encoder) -> None:
+        _check_map(Path(file))
         super().__init__(file, kind=kind, encoder=encoder.fingerprint)
         self.encoder = encoder
         self._kind = kind

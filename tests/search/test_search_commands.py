@@ -278,7 +278,10 @@ def test_refine_writes_every_round(tmp_path, refinement):
         ({"held_out": {"total": {"reward": "oracle"}}}, "'total' is the name of the weighted sum"),
         ({"prompts": []}, "prompts"),
         ({"prompts": "nowhere.jsonl"}, "no data at nowhere.jsonl"),
-        ({"prompts": [{"promt": "a"}]}, "no usable prompts: unknown field 'promt': did you mean 'prompt'"),
+        (
+            {"prompts": [{"promt": "a"}]},
+            "the sample has no prompt; its column 'promt' is no 'prompt'",
+        ),
         ({"steps": 0}, "steps"),
         ({"generator": {"device": "cpu"}}, "generator.*needs the key 'name'"),
     ],

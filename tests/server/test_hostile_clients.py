@@ -80,7 +80,7 @@ def test_forty_thousand_boxes_are_refused_at_once():
                 assert time.perf_counter() - begun < 2
         few = json.dumps(BOXES[:2000])
         failed = client.post("/judge", json={"response": "<answer>[]</answer>", "answer": few}).json()
-        assert failed["status"] == "error" and "2000 boxes; the limit is 1024" in failed["note"]
+        assert failed["status"] == "error" and "2000 target boxes; at most 1024" in failed["note"]
 
 
 def test_rows_have_a_limit():

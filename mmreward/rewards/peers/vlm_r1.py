@@ -7,7 +7,6 @@ wrong labels. `grounding` and `iou` replace them.
 """
 
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -111,8 +110,14 @@ def _or_zero(box: Box, true: Box) -> float:
         return 0.0
 
 
-FENCE = re.compile(r"```json(.*?)```", re.DOTALL)
-ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
+def _between(text: str, begin: str, end: str) -> list[str]:
+    """All that `begin(.*?)end` finds, which as an expression takes quadratic time where no end follows."""
+    found = []
+    at = 0
+    while (start := text.find(begin, at)) >= 0 and (stop := text.find(end, start + len(begin))) >= 0:
+        found.append(text[start + len(begin) : stop])
+        at = stop + len(end)
+    return found
 
 
 def fenced_boxes(answer: str, *, first: bool = False) -> list[Box | None] | None:
@@ -122,7 +127,7 @@ def fenced_boxes(answer: str, *, first: bool = False) -> list[Box | None] | None
     Defects: a fence that is no JSON is an empty list, an object is the list of its keys, corners in the wrong
     order stay so, labels count with their case and spaces, further numbers are ignored.
     """
-    fences = FENCE.findall(answer)
+    fences = _between(answer, "```json", "```")
     if not fences:
         return None
     try:
@@ -215,7 +220,7 @@ def vlm_r1(
 
 def _answer(response: str, bare: bool, lower: bool) -> str:
     """Last answer with both tags, stripped; the weighted sum lowers its case and drops a last full stop."""
-    answers = ANSWER.findall(response)
+    answers = _between(response, "<answer>", "</answer>")
     if not answers and not bare:
         raise Unscorable("VLM-R1 finds no <answer> with both tags", "unparsable")
     answer = str(answers[-1] if answers else response).strip()

@@ -181,7 +181,7 @@ def regions_of(target: Any, size: Size, *, radius: float, y_first: bool = False)
         pixels += region.pixels.size if isinstance(region, Mask) else 0
         if corners > MAX_CORNERS or pixels > MAX_MASKS:
             raise Unscorable(
-                f"polygons of one target have up to {MAX_CORNERS} corners, masks {MAX_MASKS} pixels, together"
+                f"polygons of a target have at most {MAX_CORNERS} corners together, masks {MAX_MASKS} pixels"
             )
     return regions
 
