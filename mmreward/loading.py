@@ -64,16 +64,20 @@ def resolve(rewards: Rewards) -> dict[str, Reward]:
     of Sample to keys of `meta`, and `python` names the interpreter it runs in, as for `load`.
 
     Raises:
-        ValueError: nothing given, the same name twice, or as `load`.
+        ValueError: nothing given, something that is no reward, the same name twice, or as `load`.
     """
     if isinstance(rewards, str | Reward):
         rewards = [rewards]
+    if not isinstance(rewards, Sequence | Mapping):
+        raise _no_reward(rewards)
     if not rewards:
         raise ValueError("no rewards given")
     if isinstance(rewards, Mapping):
         return {name: _resolve_one(name, given) for name, given in rewards.items()}
     resolved: dict[str, Reward] = {}
     for given in rewards:
+        if not isinstance(given, str | Reward):
+            raise _no_reward(given)
         loaded = given if isinstance(given, Reward) else load(given)
         if loaded.info.name in resolved:
             raise ValueError(f"{loaded.info.name} is given twice: pass a mapping to give each its own name")
@@ -86,6 +90,8 @@ def _resolve_one(name: str, given: str | Reward | Mapping[str, Any]) -> Reward:
         return given
     if isinstance(given, str):
         return load(given)
+    if not isinstance(given, Mapping):
+        raise _no_reward(given)
     args = {key: value for key, value in given.items() if key not in ("reward", "columns")}
     columns = dict(given.get("columns", {}))
     for column in columns:
@@ -94,3 +100,10 @@ def _resolve_one(name: str, given: str | Reward | Mapping[str, Any]) -> Reward:
                 f"{name}: columns maps fields of Sample, and {column!r} is none of {', '.join(_FIELDS)}"
             )
     return replace(load(given.get("reward", name), **args), columns=columns)
+
+
+def _no_reward(given: object) -> ValueError:
+    fix = "; register a function of yours with `@mmreward.reward` and load it" if callable(given) else ""
+    return ValueError(
+        f"a reward is a name, a loaded Reward or its arguments, not {type(given).__name__}{fix}"
+    )

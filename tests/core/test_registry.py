@@ -230,3 +230,18 @@ def test_a_plugin_that_cannot_be_loaded_is_named_in_one_line_and_the_others_are_
         load("broken")
     with pytest.raises(ValueError, match="no reward named 'brok'"):
         load("brok")
+
+
+@pytest.mark.parametrize(
+    ("given", "fix"),
+    [
+        (lambda sample: 1.0, "@mmreward.reward"),
+        ([lambda sample: 1.0], "@mmreward.reward"),
+        ({"mine": lambda sample: 1.0}, "@mmreward.reward"),
+        ({"mine": 3}, "not int"),
+        (3, "not int"),
+    ],
+)
+def test_what_is_no_reward_is_refused_with_the_fix(given, fix):
+    with pytest.raises(ValueError, match=f"a reward is a name.*{fix}"):
+        resolve(given)
