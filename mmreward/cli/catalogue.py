@@ -11,8 +11,8 @@ import re
 import sys
 from collections.abc import Iterator
 
-from .registry import Entry, find, list_rewards
-from .types import RewardInfo
+from ..registry import Entry, find, list_rewards
+from ..types import RewardInfo
 
 OWN = "mmreward.rewards"
 LONGEST = 60

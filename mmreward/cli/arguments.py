@@ -60,7 +60,7 @@ def chosen_rewards(configured: Mapping[str, Any], texts: Sequence[str]) -> dict[
 
 def parse_reward(text: str) -> tuple[str, dict[str, Any]]:
     """[YOURS=]NAME:ARGUMENT=VALUE,... with values in YAML's notation for scalars."""
-    from .strict_yaml import parse_yaml
+    from ..strict_yaml import parse_yaml
 
     name, _, rest = text.partition(":")
     own, named, kind = name.partition("=")

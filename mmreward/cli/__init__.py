@@ -1,0 +1,15 @@
+"""The command line: one file per kind of command.
+
+Only what a command needs is imported, so `mmreward list` answers at once.
+"""
+
+from . import listing, running, scoring, training
+from .app import app
+from .exits import run
+
+__all__ = ["app", "listing", "main", "running", "scoring", "training"]
+
+
+def main() -> None:
+    """Run the command line; see `exits` for the codes it ends with."""
+    run(app)

@@ -1,0 +1,154 @@
+"""Commands that score and look at scores: score, check, pairs, report."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from .app import app
+from .arguments import Bar, chosen_rewards, parse_share, present
+from .exits import BUDGET, CODES
+
+
+@app.command(epilog=CODES)
+def score(
+    data: Annotated[Path, typer.Argument(help="A folder of pictures, .jsonl, .parquet, or a saved dataset.")],
+    out: Annotated[Path, typer.Option(help="Where the scores go: .parquet or .jsonl.")],
+    reward: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME or NAME:ARGUMENT=VALUE,...; may be given several times; YOURS=NAME:... renames it."
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="A YAML file: rewards or routes, compose, engine.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; default: CUDA if any.")] = None,
+    max_failures: Annotated[str, typer.Option(help="Failed scores that are tolerated: 5% or 0.05.")] = "5%",
+    timeout: Annotated[float | None, typer.Option(help="Seconds one score may take.")] = None,
+    retry_failed: Annotated[bool, typer.Option(help="Compute failed scores again.")] = False,
+) -> None:
+    """Score a data set; run it again to go on where it stopped. Scores of other data in the file stay."""
+    present(data, "no data at {}")
+    from ..config import Config, EngineConfig, load_config
+    from ..data.failures import lines
+    from ..data.preconditions import check_rewards
+    from ..data.routing import NAME as ROUTED
+    from ..data.routing import Router
+    from ..data.run import score_file
+    from ..engine.devices import check_device
+    from ..engine.engine import Engine
+    from ..loading import resolve
+
+    settings = load_config(config) if config is not None else Config(rewards={})
+    chosen = chosen_rewards(settings.rewards, reward or ())
+    if settings.routes:
+        chosen[ROUTED] = Router(settings.routes).reward
+    if not chosen:
+        raise ValueError(
+            "no rewards: give --reward NAME or --config FILE; `mmreward list` shows what there is"
+        )
+    budget = parse_share(max_failures)
+    rewards = resolve(chosen)
+    engine_config = settings.engine
+    if device is not None:
+        engine_config = EngineConfig(**{**engine_config.model_dump(), "device": device})
+    recipe = settings.compose.build() if settings.compose is not None else None
+    if engine_config.ray is None:
+        check_device(engine_config.device)
+    check_rewards(rewards)
+    with Engine.from_config(engine_config) as engine, Bar() as bar:
+        summary = score_file(
+            data,
+            rewards,
+            out,
+            engine,
+            recipe=recipe,
+            timeout=timeout,
+            retry_failed=retry_failed,
+            title=data.name,
+            progress=bar.update,
+        )
+    for name, counts in summary.statuses.items():
+        typer.echo(f"{name:<20}" + "  ".join(f"{status} {n}" for status, n in sorted(counts.items())))
+    stayed = f", {summary.stayed} other scores stay" if summary.stayed else ""
+    typer.echo(f"{summary.rows} rows, {summary.fresh} new scores{stayed} -> {out}")
+    if summary.skipped:
+        typer.echo(f"files that are no rows: {summary.skipped}")
+    for line in lines(summary.failures):
+        typer.echo(line, err=True)
+    if summary.failure_rate > budget:
+        typer.echo(
+            f"failed: {summary.failed} scores ({summary.failure_rate:.1%}), above {budget:.1%}", err=True
+        )
+        raise typer.Exit(BUDGET)
+
+
+@app.command()
+def check(
+    data: Annotated[Path, typer.Argument(help="What a trainer will be given: .jsonl, .parquet, a dataset.")],
+    config: Annotated[Path | None, typer.Option(help="A YAML file: rewards or routes.")] = None,
+    reward: Annotated[
+        list[str] | None, typer.Option(help="NAME or NAME:ARGUMENT=VALUE,...; may be given several times.")
+    ] = None,
+) -> None:
+    """Find targets that can never be paid, before a training, and why. Exits with 3 when there are any."""
+    from ..config import Config, load_config
+    from ..data.check import check_targets
+    from ..data.routing import Router
+    from ..engine.engine import Engine
+    from ..loading import resolve
+
+    settings = load_config(config) if config is not None else Config(rewards={})
+    chosen = chosen_rewards(settings.rewards, reward or [])
+    if not chosen and not settings.routes:
+        raise ValueError("no rewards: give --config FILE with rewards or routes, or --reward NAME")
+    router = Router(settings.routes) if settings.routes else None
+    with Engine("cpu") as engine:
+        found = check_targets(data, engine, rewards=resolve(chosen) if chosen else {}, router=router)
+    typer.echo(found.report())
+    if found.unpaid or found.problems:
+        raise typer.Exit(BUDGET)
+
+
+@app.command()
+def pairs(
+    data: Annotated[Path, typer.Argument(help="What was scored: several pictures or clips per prompt.")],
+    results: Annotated[list[Path], typer.Argument(help="The scores: files that `mmreward score` wrote.")],
+    out: Annotated[Path, typer.Option(help="The folder of pairs it writes.")],
+    reward: Annotated[
+        str | None, typer.Option(help="By whose scores; default: total, or the only reward.")
+    ] = None,
+    choose: Annotated[
+        Literal["best_worst", "ends", "all"], typer.Option(help="Which samples of a prompt meet.")
+    ] = "best_worst",
+    margin: Annotated[float, typer.Option(help="Smallest difference of scores that counts.")] = 0.0,
+    per_prompt: Annotated[int | None, typer.Option(help="Pairs of one prompt at most.")] = None,
+    agree: Annotated[
+        list[str] | None,
+        typer.Option(help="A reward that must not prefer the rejected one; may be given several times."),
+    ] = None,
+) -> None:
+    """Build preference pairs from scored samples, for DPO; `datasets` and `mmreward tune` read them."""
+    present(data, "no data at {}")
+    from ..data.pairs import Rules, pair_file
+
+    rules = Rules(choose=choose, margin=margin, per_prompt=per_prompt)
+    typer.echo(pair_file(data, results, out, reward=reward, agree=agree or (), rules=rules))
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="A results file, a log of metrics, or the folder of a run.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The page; default: report.html in a run's folder, else NAME.html.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="The data set, if it has moved.")] = None,
+    limit: Annotated[int, typer.Option(help="Samples or prompts shown with their pictures.")] = 64,
+) -> None:
+    """Write one self-contained HTML page about a run: of scores, a search, a training, or metrics."""
+    if not run.with_name(run.name + ".parts").exists():  # an unfinished run has a message of its own
+        present(run, "no results at {}; run `mmreward score` first")
+    from mmreward.evals.report.report import write_report
+
+    typer.echo(write_report(run, out, data, limit))
