@@ -19,3 +19,12 @@ __all__ = [
     "load",
     "reward",
 ]
+
+
+def __getattr__(name: str) -> str:
+    """`mmreward.__version__`, read when it is asked for."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("mmreward")
+    raise AttributeError(f"module 'mmreward' has no attribute {name!r}")

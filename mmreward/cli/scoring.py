@@ -39,6 +39,7 @@ def score(
     from ..engine.devices import check_device
     from ..engine.engine import Engine
     from ..loading import resolve
+    from .summary import next_command, score_table, unit_note
 
     settings = load_config(config) if config is not None else Config(rewards={})
     chosen = chosen_rewards(settings.rewards, reward or ())
@@ -69,8 +70,9 @@ def score(
             title=data.name,
             progress=bar.update,
         )
-    for name, counts in summary.statuses.items():
-        typer.echo(f"{name:<20}" + "  ".join(f"{status} {n}" for status, n in sorted(counts.items())))
+    typer.echo(score_table(summary.values, summary.statuses, summary.units))
+    if note := unit_note(summary.units):
+        typer.echo(note)
     stayed = f", {summary.stayed} other scores stay" if summary.stayed else ""
     typer.echo(f"{summary.rows} rows, {summary.fresh} new scores{stayed} -> {out}")
     if summary.skipped:
@@ -82,6 +84,7 @@ def score(
             f"failed: {summary.failed} scores ({summary.failure_rate:.1%}), above {budget:.1%}", err=True
         )
         raise typer.Exit(BUDGET)
+    typer.echo(next_command(out))
 
 
 @app.command()

@@ -47,6 +47,10 @@ class Summary:
     """Scores of other data sets, other rewards and rows that are gone, which stay in the file."""
     skipped: str = ""
     """Files of the folder that are no rows, counted by reason."""
+    values: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Values of each reward, NaN where a score failed, in the order of the rows."""
+    units: Sequence[str] = ()
+    """The prompt of each row (its group, or its id where it has neither), for intervals."""
 
     @property
     def failed(self) -> int:
@@ -166,6 +170,7 @@ class _Job:
     tally: _Tally
     order: list[str] = field(default_factory=list)
     groups: list[str | None] = field(default_factory=list)
+    units: list[str] = field(default_factory=list)
     facts: list[Sequence[Fact]] = field(default_factory=list)
     digests: list[tuple[str, str]] = field(default_factory=list)
     """Digests of each row's total."""
@@ -182,6 +187,7 @@ class _Job:
         """Score what is missing of a chunk; rows that lack the same rewards run together."""
         self.order.extend(row.id for row in chunk)
         self.groups.extend(row.sample.group if row.sample else None for row in chunk)
+        self.units.extend(_unit(row) for row in chunk)
         self.tally.total += len(chunk) * len(self.rewards)
         inputs = Inputs(chunk)
         lacking = self._lacking(chunk, inputs)
@@ -289,7 +295,13 @@ class _Job:
         statuses = {name: Counter(score.status for score in column) for name, column in columns.items()}
         failures = grouped(order, {name: columns[name] for name in self.rewards})
         stayed = len(written) - len(order) * len(columns)
-        return Summary(len(order), self.tally.fresh, statuses, failures, stayed, skipped)
+        values = {name: [score.value for score in column] for name, column in columns.items()}
+        return Summary(len(order), self.tally.fresh, statuses, failures, stayed, skipped, values, self.units)
+
+
+def _unit(row: Row) -> str:
+    """The independent unit of a row, as the report counts them: samples of one prompt resemble each other."""
+    return (row.sample.group or row.sample.prompt or row.id) if row.sample else row.id
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

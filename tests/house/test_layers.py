@@ -71,6 +71,8 @@ def modules() -> Iterator[tuple[str, Path]]:
 def room_of(name: str) -> str:
     """The room of a module; a file that stands directly in mmreward/ is of the core."""
     first = name.split(".")[0]
+    if first == "__main__":  # `python -m mmreward`
+        return "cli"
     return first if first in RANK or ((ROOT / "mmreward" / first).is_dir() and first) else "core"
 
 
