@@ -1,5 +1,5 @@
-"""Catalogue of the rewards as Markdown: a table per room of `mmreward/rewards/`, and every reward's
-arguments.
+"""Catalogue of the rewards: the list by group for people, records for programs, and a page in Markdown with a
+table per room of `mmreward/rewards/` and every reward's arguments.
 
 `mmreward list --markdown > mmreward/rewards/README.md` writes the page from the registry, the rooms'
 docstrings and the factories' signatures; a test compares the two. Rewards of other packages are left out, so
@@ -9,8 +9,11 @@ that the page is the same wherever it is made. Imports no network.
 import inspect
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any
 
+from ..errors import nearest
 from ..registry import Entry, find, list_rewards
 from ..types import RewardInfo
 
@@ -37,6 +40,72 @@ entry point of the group `mmreward.rewards`.
 """
 HEADER = """| reward | summary | range | needs | arity | gradient | paper |
 |---|---|---|---|---|---|---|"""
+
+
+def chosen(glob: str, group: str, needs: Sequence[str], differentiable: bool) -> list[Entry]:
+    """Rewards by name, group, fields they read and gradient, sorted by group and name.
+
+    Raises:
+        ValueError: no such group, or nothing matches.
+    """
+    entries = [find(info.name) for info in list_rewards(glob)]
+    groups = sorted({group_of(find(info.name)) for info in list_rewards()})
+    if group and group not in groups:
+        raise ValueError(f"no group {group!r}; {nearest(group, groups)}")
+    found = [
+        entry
+        for entry in entries
+        if (not group or group_of(entry) == group)
+        and set(needs) <= set(re.findall(r"\w+", entry.info.needed))
+        and (entry.info.differentiable or not differentiable)
+    ]
+    if not found:
+        asked = " with these options" if group or needs or differentiable else ""
+        raise ValueError(f"no reward matches {glob!r}{asked}; `mmreward list` shows them all")
+    return sorted(found, key=lambda entry: (group_of(entry), entry.info.name))
+
+
+def group_of(entry: Entry) -> str:
+    """The room of one of this suite's rewards, "oracle" for the miniature's, else the package that offers it."""
+    room = _room(entry)
+    return (
+        room.removeprefix(f"{OWN}.") if room.startswith(f"{OWN}.") else entry.factory.__module__.split(".")[0]
+    )
+
+
+def listed(entries: Sequence[Entry]) -> Iterator[str]:
+    """Lines of text: a heading for each group, two lines for each reward."""
+    width = max(len(entry.info.name) for entry in entries)
+    for number, (group, members) in enumerate(groupby(entries, group_of)):
+        yield f"{'' if number == 0 else chr(10)}[{group}]"
+        for entry in members:
+            info = entry.info
+            low, high = info.range
+            gradient = "  differentiable" if info.differentiable else ""
+            yield f"{info.name:<{width}}  {info.summary}"
+            yield f"{'':<{width}}  [{low:g}, {high:g}]  {info.arity}  needs {info.needed}{gradient}"
+
+
+def record(entry: Entry) -> dict[str, Any]:
+    """Facts of a reward as JSON holds them; an open end of a range is null."""
+    info = entry.info
+    low, high = (bound if abs(bound) < float("inf") else None for bound in info.range)
+    return {
+        "name": info.name,
+        "group": group_of(entry),
+        "summary": info.summary,
+        "range": [low, high],
+        "higher_is_better": info.higher_is_better,
+        "needs": info.needed,
+        "arity": info.arity,
+        "differentiable": info.differentiable,
+        "paper": info.paper,
+        "licence": info.licence,
+        "arguments": {
+            parameter.name: None if parameter.default is parameter.empty else repr(parameter.default)
+            for parameter in inspect.signature(entry.factory).parameters.values()
+        },
+    }
 
 
 def rewards_page() -> str:

@@ -14,24 +14,31 @@ def list_command(
     markdown: Annotated[
         bool, typer.Option("--markdown", help="The page mmreward/rewards/README.md, of all own rewards.")
     ] = False,
+    group: Annotated[
+        str, typer.Option(help="Only one group: learned, judged, rules, ... as the headings of the list say.")
+    ] = "",
+    needs: Annotated[
+        list[str] | None,
+        typer.Option(help="Only rewards that read this field, such as image; may be given several times."),
+    ] = None,
+    differentiable: Annotated[bool, typer.Option(help="Only rewards with a gradient.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON array, for programs.")] = False,
 ) -> None:
-    """List the registered rewards."""
+    """List the registered rewards, by group."""
     if markdown:
         from .catalogue import rewards_page
 
         typer.echo(rewards_page(), nl=False)
         return
-    from ..registry import list_rewards
+    from .catalogue import chosen, listed, record
 
-    infos = list_rewards(glob)
-    if not infos:
-        raise ValueError(f"no reward matches {glob!r}; `mmreward list` shows them all")
-    width = max(len(info.name) for info in infos)
-    for info in infos:
-        low, high = info.range
-        facts = f"[{low:g}, {high:g}]  {info.arity}  needs {info.needed}"
-        facts += "  differentiable" if info.differentiable else ""
-        typer.echo(f"{info.name:<{width}}  {info.summary}\n{'':<{width}}  {facts}")
+    found = chosen(glob, group, needs or (), differentiable)
+    if as_json:
+        import json
+
+        typer.echo(json.dumps([record(entry) for entry in found], indent=2))
+    else:
+        typer.echo("\n".join(listed(found)))
 
 
 @app.command()
