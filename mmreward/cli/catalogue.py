@@ -66,11 +66,10 @@ def chosen(glob: str, group: str, needs: Sequence[str], differentiable: bool) ->
 
 
 def group_of(entry: Entry) -> str:
-    """The room of one of this suite's rewards, "oracle" for the miniature's, else the package that offers it."""
+    """The room of one of this suite's rewards ("oracle" for the miniature's), or the package that offers it."""
     room = _room(entry)
-    return (
-        room.removeprefix(f"{OWN}.") if room.startswith(f"{OWN}.") else entry.factory.__module__.split(".")[0]
-    )
+    own = room.startswith(f"{OWN}.")
+    return room.removeprefix(f"{OWN}.") if own else entry.factory.__module__.split(".")[0]
 
 
 def listed(entries: Sequence[Entry]) -> Iterator[str]:
