@@ -66,7 +66,7 @@ def chosen(glob: str, group: str, needs: Sequence[str], differentiable: bool) ->
 
 
 def group_of(entry: Entry) -> str:
-    """The room of one of this suite's rewards ("oracle" for the miniature's), or the package that offers it."""
+    """The room of an own reward ("oracle" for the miniature's), or the package that offers it."""
     room = _room(entry)
     own = room.startswith(f"{OWN}.")
     return room.removeprefix(f"{OWN}.") if own else entry.factory.__module__.split(".")[0]
