@@ -18,10 +18,9 @@ import numpy as np
 from mmreward.data import results
 from mmreward.data.inputs import Inputs
 from mmreward.data.results import TOTAL
-from mmreward.data.rows import Row, read_rows
+from mmreward.data.rows import Row, read_rows, unit_of
 from mmreward.errors import nearest
-from mmreward.media import Media
-from mmreward.types import Sample, Score
+from mmreward.types import Score
 
 from .stats import Array, totals, unit_ranks
 
@@ -258,7 +257,7 @@ def with_data(run: ScoredRun, data: Path | None, wanted: Container[str]) -> Scor
         members = {called[stored, name]: row for name, row in found.items() if (stored, name) in called}
         if not members:
             troubles.append(f"{source} has none of the ids in these results")
-        units |= {name: _unit(row.sample) for name, row in members.items()}
+        units |= {name: unit_of(row.sample) for name, row in members.items()}
         rows |= {name: row for name, row in members.items() if name in wanted}
     if not troubles and not rows and run.trouble:
         known = any(name for name, _ in run.places.values()) or data is not None
@@ -278,27 +277,6 @@ def reference_column(run: ScoredRun, name: str | None) -> Column | None:
     if name not in known:
         raise ValueError(f"the run has no reward {name!r}: {nearest(name, known, otherwise='it has')}")
     return known[name]
-
-
-def _unit(sample: Sample | None) -> Hashable:
-    """Samples of one group, else of one prompt and the same given media: draws that are not independent.
-
-    The picture is given where there is a response to it, and the answer where there is none.
-    """
-    if sample is None:
-        return object()
-    if sample.group:
-        return sample.group
-    if not sample.prompt:
-        return object()
-    given = sample.inputs if not sample.response else (*sample.inputs, sample.image, sample.video)
-    return sample.prompt, *(_place(media) for media in given)
-
-
-def _place(media: Media | None) -> Hashable:
-    if media is None or isinstance(media.source, Path):
-        return media and str(media.source)
-    return media.key
 
 
 def _column(

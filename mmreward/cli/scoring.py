@@ -1,4 +1,4 @@
-"""Commands that score and look at scores: score, check, pairs, report."""
+"""Commands that score and look at scores: score, check, pairs, report, compare."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -155,3 +155,22 @@ def report(
     from mmreward.evals.report.report import write_report
 
     typer.echo(write_report(run, out, data, limit))
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Results files, or their folders; the first is the base.")
+    ],
+    reward: Annotated[
+        list[str] | None, typer.Option(help="Only this reward; may be given several times.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON array, for programs.")] = False,
+) -> None:
+    """Compare runs of scores on the samples they share: paired differences, intervals, win rates."""
+    for run in runs:
+        present(run, "no results at {}; run `mmreward score` first")
+    from mmreward.evals.report import compare as comparison
+
+    found = comparison.compare_runs(runs, reward or ())
+    typer.echo(comparison.as_json(found) if as_json else comparison.words(found))

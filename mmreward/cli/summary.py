@@ -1,7 +1,7 @@
 """The table of scores that `mmreward score` ends with: coverage, mean, interval and spread of each reward."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ HEADINGS = ("reward", "scored", "mean", "95 % interval", "lowest", "highest", "f
 def score_table(
     values: Mapping[str, Sequence[float]],
     statuses: Mapping[str, Mapping[Status, int]],
-    units: Sequence[str],
+    units: Sequence[Hashable],
 ) -> str:
     """Plain text, one line per reward, under a line of headings.
 
@@ -25,7 +25,7 @@ def score_table(
     Args:
         values: of each reward, NaN where a score failed.
         statuses: of each reward, the number of scores with each status.
-        units: the prompt of each row.
+        units: the independent unit of each row.
     """
     rows: list[tuple[str, ...]] = [HEADINGS]
     for name, column in values.items():
@@ -48,10 +48,14 @@ def score_table(
     return "\n".join(lines)
 
 
-def unit_note(units: Sequence[str]) -> str:
+def unit_note(units: Sequence[Hashable]) -> str:
     """The number of prompts that the intervals are over, where several rows share one."""
     distinct = len(set(units))
-    return "" if distinct == len(units) else f"intervals over {distinct} prompt{'s' * (distinct != 1)}"
+    return (
+        ""
+        if distinct == len(units)
+        else f"intervals over {distinct} independent prompt{'s' * (distinct != 1)}"
+    )
 
 
 def next_command(out: Path) -> str:

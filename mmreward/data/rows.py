@@ -6,7 +6,7 @@ are relative to the file they stand in (or to the folder).
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -155,6 +155,26 @@ def _media(value: Any, root: Path, kind: Any) -> Media:
             path = root / value.replace("\\", "/")
         return Media(path, kind)
     return Media.of(value, kind)
+
+
+def unit_of(sample: Sample | None) -> Hashable:
+    """The independent unit that a sample is a draw of, for intervals: its group, else prompt and given media.
+
+    The picture is given where there is a response to it, and the answer itself where there is none. A sample
+    without a prompt, or none at all, is a unit of its own.
+    """
+    if sample is None:
+        return object()
+    if sample.group:
+        return sample.group
+    if not sample.prompt:
+        return object()
+    given = sample.inputs if not sample.response else (*sample.inputs, sample.image, sample.video)
+    return sample.prompt, *(_place(media) for media in given if media is not None)
+
+
+def _place(media: Media) -> Hashable:
+    return str(media.source) if isinstance(media.source, Path) else media.key
 
 
 def _digest(record: Mapping[str, Any], sample: Sample) -> str:

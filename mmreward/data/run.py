@@ -8,7 +8,7 @@ weights, packages and devices that cannot be used. A run that is interrupted kee
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,7 +27,7 @@ from ..types import Score
 from .failures import Group, Probe, grouped
 from .inputs import Inputs
 from .results import TOTAL, Result, Results
-from .rows import Row, read_rows
+from .rows import Row, read_rows, unit_of
 
 CHUNK = 4096
 """Rows that are read ahead; a shard is written every few seconds whatever this is."""
@@ -49,8 +49,8 @@ class Summary:
     """Files of the folder that are no rows, counted by reason."""
     values: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """Values of each reward, NaN where a score failed, in the order of the rows."""
-    units: Sequence[str] = ()
-    """The prompt of each row (its group, or its id where it has neither), for intervals."""
+    units: Sequence[Hashable] = ()
+    """The independent unit of each row, see `rows.unit_of`."""
 
     @property
     def failed(self) -> int:
@@ -170,7 +170,7 @@ class _Job:
     tally: _Tally
     order: list[str] = field(default_factory=list)
     groups: list[str | None] = field(default_factory=list)
-    units: list[str] = field(default_factory=list)
+    units: list[Hashable] = field(default_factory=list)
     facts: list[Sequence[Fact]] = field(default_factory=list)
     digests: list[tuple[str, str]] = field(default_factory=list)
     """Digests of each row's total."""
@@ -187,7 +187,7 @@ class _Job:
         """Score what is missing of a chunk; rows that lack the same rewards run together."""
         self.order.extend(row.id for row in chunk)
         self.groups.extend(row.sample.group if row.sample else None for row in chunk)
-        self.units.extend(_unit(row) for row in chunk)
+        self.units.extend(unit_of(row.sample) for row in chunk)
         self.tally.total += len(chunk) * len(self.rewards)
         inputs = Inputs(chunk)
         lacking = self._lacking(chunk, inputs)
@@ -297,11 +297,6 @@ class _Job:
         stayed = len(written) - len(order) * len(columns)
         values = {name: [score.value for score in column] for name, column in columns.items()}
         return Summary(len(order), self.tally.fresh, statuses, failures, stayed, skipped, values, self.units)
-
-
-def _unit(row: Row) -> str:
-    """The independent unit of a row, as the report counts them: samples of one prompt resemble each other."""
-    return (row.sample.group or row.sample.prompt or row.id) if row.sample else row.id
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -36,7 +36,9 @@ def test_the_table_has_the_mean_and_its_interval_over_prompts():
 
 
 def test_the_unit_is_named_only_where_rows_share_a_prompt():
-    assert unit_note(["a", "a", "b"]) == "intervals over 2 prompts" and unit_note(["a", "b"]) == ""
+    assert (
+        unit_note(["a", "a", "b"]) == "intervals over 2 independent prompts" and unit_note(["a", "b"]) == ""
+    )
 
 
 @pytest.fixture
@@ -57,7 +59,7 @@ def test_score_ends_with_the_table_and_the_next_command(data):
     assert done.returncode == 0, done.stderr
     cells = re.split(r"\s{2,}", done.stdout.splitlines()[1])
     assert cells[:3] == ["yes_no", "5/6", "0.6"] and cells[-1] == "1 missing"
-    assert "intervals over 3 prompts" in done.stdout
+    assert "intervals over 3 independent prompts" in done.stdout
     last = done.stdout.splitlines()[-1]
     assert last == f"next: mmreward report {out}"
     assert CliRunner().invoke(app, last.split()[2:]).exit_code == 0
