@@ -13,6 +13,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from PIL import Image
+from support.pace import allowed
 
 from mmreward import Engine, Media, Sample, Unscorable
 
@@ -109,7 +110,8 @@ def test_saturation_of_the_largest_picture_takes_little_more_than_the_picture(tm
     """
     begun = time.perf_counter()
     used, printed = peak(code, tmp_path / "large.png")
-    assert printed == ["ok"] and used < 1000 * MB and time.perf_counter() - begun < 30
+    assert time.perf_counter() - begun < allowed(30, time.perf_counter)
+    assert printed == ["ok"] and used < 1000 * MB
 
 
 def film(path, seconds, rate, width=1920, height=1080):
@@ -179,7 +181,8 @@ def test_only_regular_files_are_read(tmp_path, engine):
                     look(Media(path, kind))
     *bad, last = engine.score(samples, ["saturation"])["saturation"]
     assert [score.status for score in bad] == ["error"] * 4 and last.status == "ok"
-    assert "a FIFO, not a regular file" in bad[0].note and time.perf_counter() - begun < 5
+    assert time.perf_counter() - begun < allowed(5, time.perf_counter)
+    assert "a FIFO, not a regular file" in bad[0].note
     listening.close()
 
 
@@ -212,6 +215,6 @@ def test_a_mount_that_stalls_costs_its_own_row_at_the_deadline(tmp_path, monkeyp
         engine.score([Sample(image=np.zeros((4, 4, 3), np.uint8), prompt="red")], rewards)
         begun = time.perf_counter()
         columns = engine.score(samples, rewards, timeout=8)
-    assert time.perf_counter() - begun < 20
+    assert time.perf_counter() - begun < allowed(20, time.perf_counter)
     for column in columns.values():
         assert [score.status for score in column] == ["timeout", "ok", "timeout", "ok"]

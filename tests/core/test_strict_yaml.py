@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from support.pace import allowed
 
 from mmreward.config import load_config
 from mmreward.strict_yaml import MAX_DEPTH, parse_yaml, read_yaml
@@ -34,7 +35,7 @@ def test_yaml_that_is_refused(text, told, tmp_path):
     with pytest.raises(ValueError, match=r"run\.yaml is not YAML") as error:
         load_config(path)
     assert told in str(error.value) and len(str(error.value)) < 2000
-    assert time.perf_counter() - begun < 2
+    assert time.perf_counter() - begun < allowed(2, time.perf_counter)
 
 
 def test_anchors_and_merged_keys_are_read_as_ever():

@@ -8,6 +8,7 @@ import weakref
 from concurrent.futures import CancelledError
 
 import pytest
+from support.pace import allowed
 from support.processes import eventually
 from support.toys import FakeNetwork, Item, network_reward, toy
 
@@ -187,7 +188,7 @@ def test_a_reward_that_blocks_times_out_alone_and_is_named_once(engine, free, ca
     progress = []
 
     async def block():
-        free.wait(30)
+        free.wait(240)
 
     async def blocking(sample):
         await engine.submit(network, "op", sample.target)
@@ -198,7 +199,7 @@ def test_a_reward_that_blocks_times_out_alone_and_is_named_once(engine, free, ca
 
     begun = time.monotonic()
     first = scored(engine, blocking, timeout=0.3, progress=lambda *news: progress.append(news))
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < allowed(5, time.monotonic)
     assert [one.status for one in first] == ["ok", "ok", "timeout", "ok", "timeout"]
     assert (
         "0.3 s" in first[2].note and "test_hostile_rewards.py:" in "".join(one.note for one in first)
@@ -213,7 +214,7 @@ def test_a_blocking_reward_among_callers_of_every_kind(engine, free):
     async def blocking(sample):
         await asyncio.sleep(0.01)
         if sample.id == "2":
-            free.wait(30)
+            free.wait(240)
         return Score(1.0)
 
     reward, other = toy(blocking), network_reward(FakeNetwork(), "next")
@@ -232,7 +233,7 @@ def test_a_blocking_reward_among_callers_of_every_kind(engine, free):
 
 def test_other_work_of_a_blocked_thread_goes_on_when_it_is_free(engine, free):
     async def blocking(sample):
-        free.wait(30)
+        free.wait(240)
 
     async def work():
         await asyncio.sleep(0.1)
@@ -250,7 +251,7 @@ def test_a_reward_that_always_blocks_takes_a_bounded_number_of_threads(engine, f
     monkeypatch.setattr(loops, "MOST_STUCK", 2)
 
     async def blocking(sample):
-        free.wait(30)
+        free.wait(240)
 
     results = scored(engine, blocking, count=50, timeout=0.1)
     assert [one.status for one in results] == ["timeout"] * 50
@@ -263,7 +264,7 @@ def test_a_reward_that_ignores_its_cancellation_times_out_alone(engine, caplog, 
     async def stubborn(sample):
         while sample.id == "2":
             try:
-                await asyncio.sleep(30)
+                await asyncio.sleep(240)
             except asyncio.CancelledError:
                 if value == "late":
                     return Score(1.0)
@@ -273,12 +274,12 @@ def test_a_reward_that_ignores_its_cancellation_times_out_alone(engine, caplog, 
 
     begun = time.monotonic()
     first = scored(engine, stubborn, timeout=0.3)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < allowed(5, time.monotonic)
     assert [one.status for one in first] == ["ok", "ok", "timeout", "ok", "ok"]
     assert ("ignores" in first[2].note) == (value == "never")
     begun = time.monotonic()
     engine.close()
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < allowed(5, time.monotonic)
 
 
 def test_a_late_loop_is_not_taken_for_a_stubborn_reward(engine):
@@ -304,13 +305,13 @@ def test_closing_is_bounded_and_its_callers_are_told(free, kind, caplog):
                 await asyncio.sleep(0.05)
             except asyncio.CancelledError:
                 continue
-        free.wait(30)
+        free.wait(240)
 
     done = engine.begin(samples(1), toy(hold))
     assert held.wait(10)
     begun = time.monotonic()
     engine.close()
-    assert time.monotonic() - begun < 6
+    assert time.monotonic() - begun < allowed(6, time.monotonic)
     with pytest.raises(CancelledError):
         done.result(5)
 
@@ -322,7 +323,7 @@ def test_a_preparation_that_hangs_costs_its_own_row(engine, free, monkeypatch):
     class Hanging(FakeNetwork):
         def prepare(self, op, items):
             if any(item.id in (1, 2, 3, 4) for item in items) and len(items) == 1:
-                free.wait(30)
+                free.wait(240)
             elif any(item.id in (1, 2, 3, 4) for item in items):
                 raise ValueError("one at a time")
             return items
@@ -334,7 +335,7 @@ def test_a_preparation_that_hangs_costs_its_own_row(engine, free, monkeypatch):
     again = engine.score(samples(8)[5:], network_reward(network, "next"), timeout=3)["next"]
     assert all(one.ok for one in again)
     engine.close()
-    assert time.monotonic() - begun < 8
+    assert time.monotonic() - begun < allowed(8, time.monotonic)
 
 
 # --- engines that are dropped ---------------------------------------------------------------------

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support.pace import allowed
 from support.processes import children, descriptors, eventually, threads
 
 from mmreward import Media, Sample, load
@@ -168,7 +169,7 @@ def test_a_child_that_dies_whenever_it_starts_is_given_up(engine, loaded, tmp_pa
     assert "could not be started, 3 times" in scores[1].note and "made for the 4. time" in scores[1].note
     begun = time.monotonic()
     assert engine.score([Sample()], reward)["counted"][0].status == "error"
-    assert time.monotonic() - begun < 1 and (tmp_path / "log").read_text() == "xxxx"
+    assert time.monotonic() - begun < allowed(1, time.monotonic) and (tmp_path / "log").read_text() == "xxxx"
 
 
 def test_deaths_without_end_are_given_up(engine, loaded, monkeypatch):
@@ -197,6 +198,7 @@ def test_rewards_of_one_interpreter_share_a_child_and_another_engine_size_does_n
 @pytest.mark.parametrize("how", ["close", "collect"])
 def test_nothing_is_left_when_the_last_reward_goes(engine, python, how):
     python = {**python, "items": 7}  # a child of its own
+    engine.run(asyncio.sleep(0))  # its own threads are there before what is counted
     before = threads(), descriptors(), children()
     first, second = load("echo", python=python), load("noisy", python=python)
     engine.score(numbered(20), [first, second])

@@ -11,6 +11,7 @@ from concurrent.futures import CancelledError
 from pathlib import Path
 
 import pytest
+from support.pace import allowed
 
 from mmreward.isolation.killable import Killable, Killed
 
@@ -59,7 +60,7 @@ def test_a_hang_is_killed_in_time_and_the_next_job_answered(workers, job):
     begun = time.monotonic()
     with pytest.raises(TimeoutError, match=r"0\.3 s"):
         one.submit(job, 0.3).result(START)
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < allowed(3, time.monotonic)
     assert gone(pid)
     assert one.submit({"n": 3}, 30).result(START)["n"] == 3
 

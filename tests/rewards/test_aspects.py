@@ -5,6 +5,7 @@ import contextlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.pace import allowed
 
 from mmreward import Unscorable
 from mmreward.rewards.judged.critique import ASPECTS, parse_aspects
@@ -139,4 +140,4 @@ def test_a_megabyte_is_read_in_little_time():
     for filler in ("Score: " * 150_000, "#" * 1_000_000, "Justification: x\n" * 60_000, "Score:\n" * 140_000):
         with contextlib.suppress(Unscorable):
             parse(critique() + filler)
-    assert time.process_time() - begun < 10
+    assert time.process_time() - begun < allowed(10)

@@ -12,6 +12,7 @@ import pytest
 from support.answer_attacks import ANSWERS, FORMS, MATHS
 from support.attack import said, worth
 from support.box_attacks import BOXES, CAT, objects
+from support.pace import allowed
 
 from mmreward import Sample, Score, Unscorable
 from mmreward.rewards.judged.thinking import parse_grade
@@ -30,7 +31,7 @@ def test_an_attack_earns_no_more_than_the_honest_answer(vector):
     assert honest.value == pytest.approx(1.0)
     assert attack.value == pytest.approx(vector.wanted, abs=1e-3)
     assert list(attack.parts) == list(honest.parts)  # trainers take their columns from the first sample
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < allowed(5, time.monotonic)
 
 
 @pytest.mark.parametrize("vector", [pytest.param(one, id=one.name) for one in VECTORS if one.peer])
@@ -97,4 +98,4 @@ def test_texts_that_choke_an_expression_take_no_time(name, attack):
     for reward in ("repetition", "format"):
         worth(Sample(response=attack), reward)
     worth(Sample(response=said(attack), target=objects(CAT)), "iou")
-    assert time.process_time() - begun < 0.2, name
+    assert time.process_time() - begun < allowed(0.2), name

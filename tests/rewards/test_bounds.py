@@ -5,6 +5,7 @@ import time
 import tracemalloc
 
 import pytest
+from support.pace import allowed
 
 from mmreward import Sample
 from mmreward.errors import MAX_BOXES, MAX_CORNERS, MAX_TARGET
@@ -46,7 +47,7 @@ def test_a_target_without_end_fails_at_once(engine, name, target, status):
     taken, (_, peak) = time.perf_counter() - begun, tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert score.status == status, score
-    assert taken < 5 and peak < 200 << 20
+    assert taken < allowed(5, time.perf_counter) and peak < 200 << 20
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,7 @@ def test_as_many_boxes_as_are_allowed_leave_the_loop_to_others(engine):
     long, short = engine.score([large, small], "iou", progress=progress)["iou"]
     assert short.value == pytest.approx(1.0)
     assert len(large.response) > MAX_TEXT or long.value == pytest.approx(1.0)
-    assert done[1] < 1.0
+    assert done[1] < done[0]
 
 
 def test_text_of_a_target_is_counted_wherever_it_is():

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.drawn_boxes import boxes, truths
+from support.pace import allowed
 
 from mmreward import Sample, load
 from mmreward.rewards.peers.average_precision import average_precision
@@ -246,7 +247,7 @@ def test_a_thousand_boxes_against_fifty_take_little_time():
     found = [Box(i, 0, i + 30, 30, "a") for i in range(1400)]
     begun = time.process_time()
     label_score(found, found[:50], "average")
-    assert time.process_time() - begun < 2
+    assert time.process_time() - begun < allowed(2)
 
 
 # --- VLM-R1 ---------------------------------------------------------------------------------------

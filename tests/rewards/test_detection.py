@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.drawn_boxes import boxes, founds, truths
+from support.pace import allowed
 
 from mmreward import Sample, load
 from mmreward.verifiers.boxes import Box, best_match, giou, iou, label_table, mean_f1, overlaps, ramp, soft_f1
@@ -107,7 +108,7 @@ def test_thousands_of_boxes_take_no_time():
     begun = time.process_time()
     verdict = soft_f1(many, many[:400])
     assert verdict.parts["recall"] == pytest.approx(1.0) and verdict.value == pytest.approx(800 / 6400)
-    assert time.process_time() - begun < 5
+    assert time.process_time() - begun < allowed(5)
 
 
 def test_nothing_found_and_nothing_there():

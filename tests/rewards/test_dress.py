@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.pace import allowed
 
 from mmreward import Sample, load
 from mmreward.evaluation import score_one
@@ -136,7 +137,7 @@ def test_reading_is_linear(name, unit):
         for response, given in both((unit * size)[:size]):
             begun = time.process_time()
             worth(name, response, target, PETS, **given)
-            assert time.process_time() - begun < 0.5
+            assert time.process_time() - begun < allowed(0.5)
 
 
 def test_an_answer_after_long_reasoning_is_read():

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.miniature import MINIATURE
+from support.pace import allowed
 
 from mmreward import Sample, list_rewards, load
 from mmreward.evaluation import score_one
@@ -144,7 +145,7 @@ def test_no_attack_earns_more_than_the_example(name):
     for attack, response in attacks(name).items():
         begun = time.process_time()
         score = worth(name, response)
-        assert time.process_time() - begun < 0.5, attack
+        assert time.process_time() - begun < allowed(0.5), attack
         assert score.ok and list(score.parts) == list(honest.parts), attack
         if name in ANSWERED or attack in FORMLESS:
             assert score.value <= honest.value + 1e-9, attack

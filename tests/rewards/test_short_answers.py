@@ -7,6 +7,7 @@ from contextlib import suppress
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.pace import allowed
 
 from mmreward import Engine, Sample, Unscorable, load
 from mmreward.rewards.rules import choice, classification, count
@@ -40,7 +41,7 @@ def test_endless_combining_marks_are_cut_and_take_no_time():
     """Sorting them is quadratic: 28 s for a response of the largest size that is read."""
     begun = time.process_time()
     text = nfkc("a" + "\u0301" * 30_000 + "\u0316" * 30_000 + "b")
-    assert time.process_time() - begun < 1
+    assert time.process_time() - begun < allowed(1)
     assert len(text) < 40 and text.endswith("b")
 
 
@@ -336,7 +337,7 @@ def test_the_longest_answer_that_is_read_takes_milliseconds(unit):
     for read in readers:
         with suppress(Unscorable):
             read()
-    assert time.process_time() - begun < 0.1
+    assert time.process_time() - begun < allowed(0.1)
 
 
 @pytest.mark.parametrize("unit", ["<answer>", "</think>", "\\boxed{", "x", "\u0301"])
@@ -345,4 +346,4 @@ def test_a_megabyte_takes_little_time(unit):
     for box in (True, False):
         with suppress(Unscorable):
             short_answer((unit * 1_000_000)[:1_000_000], bare=True, boxed=box)
-    assert time.process_time() - begun < 0.2
+    assert time.process_time() - begun < allowed(0.2)

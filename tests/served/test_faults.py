@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import pytest
 from support.chatserver import ChatServer, Reply, completion, shown, wait_until
+from support.pace import allowed
 
 from mmreward import Engine, Media, Sample, Unscorable, load, models
 from mmreward.models.served import http
@@ -130,7 +131,7 @@ def test_a_silent_server_costs_one_deadline_however_many_wait(serve, gather):
     _, vlm = serve(chat(otherwise=Reply(never=True)), "?deadline=0.6&concurrency=4")
     begun = time.monotonic()
     results = gather(*(vlm.write(None, f"{i}") for i in range(200)))
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < allowed(5, time.monotonic)
     assert {failed.status for failed in results} == {"timeout"}
 
 
@@ -167,7 +168,8 @@ def test_a_wait_beyond_the_deadline_is_not_waited(serve, gather):
     )
     begun = time.monotonic()
     (failed,) = gather(vlm.write(None, "?"))
-    assert failed.status == "timeout" and "come back" in str(failed) and time.monotonic() - begun < 5
+    assert failed.status == "timeout" and "come back" in str(failed)
+    assert time.monotonic() - begun < allowed(5, time.monotonic)
 
 
 def test_cancelling_a_call_closes_its_request(serve, engine):

@@ -13,6 +13,7 @@ import time
 import httpx2
 import pytest
 from fastapi.testclient import TestClient
+from support.pace import allowed
 from support.toys import toy
 
 from mmreward import Score
@@ -77,7 +78,7 @@ def test_forty_thousand_boxes_are_refused_at_once():
                 begun = time.perf_counter()
                 answer = client.post("/judge", json={"response": f"<answer>{TRUTH}</answer>", **body})
                 assert answer.status_code == 422 and "the limit is" in answer.text
-                assert time.perf_counter() - begun < 2
+                assert time.perf_counter() - begun < allowed(2, time.perf_counter)
         few = json.dumps(BOXES[:2000])
         failed = client.post("/judge", json={"response": "<answer>[]</answer>", "answer": few}).json()
         assert failed["status"] == "error" and "2000 target boxes; at most 1024" in failed["note"]
@@ -320,7 +321,7 @@ def test_sigterm_ends_it_whatever_clients_do(tmp_path, workers):
     begun = time.perf_counter()
     server.process.send_signal(signal.SIGTERM)
     server.process.wait(20)
-    assert time.perf_counter() - begun < 5
+    assert time.perf_counter() - begun < allowed(5, time.perf_counter)
     for line in lines:
         line.close()
 
@@ -371,4 +372,4 @@ def test_hostile_clients_leave_the_others_their_time(served):
     for thread in threads:
         thread.join(30)
     print(f"p99 {before:.3f} s alone, {beside:.3f} s beside")
-    assert beside < max(3 * before, 1.0), (before, beside)
+    assert beside < max(3 * before, allowed(1.0, time.perf_counter)), (before, beside)

@@ -220,7 +220,7 @@ def test_a_check_that_computes_does_not_block_the_server():
     (judged, slow), (_, quick) = asked(app, ("POST", "/judge", {"response": "x"}), ("GET", "/", None))
     assert judged.json()["rewards"]["final_reward"] == 1.0
     assert slow > 1.4
-    assert quick < 1.0
+    assert quick < 0.7 * slow
 
 
 def test_a_deadline_is_a_status():

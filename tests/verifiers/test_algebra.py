@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
+from support.pace import allowed
 
 from mmreward import Engine, Sample, load
 from mmreward.isolation.killable import Killable
@@ -68,7 +69,7 @@ def test_a_hang_is_a_timeout_and_never_a_mark(engine):
     shared(1).read("1", 60).result(120)  # a cold start is not what is timed
     begun = time.monotonic()
     found = score(engine, "5", HANGS, deadline=0.5)
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < allowed(3, time.monotonic)
     assert found.status == "timeout" and "0.5 s" in found.note
     assert score(engine, "6", HANGS, deadline=0.5, exceeded="wrong").value == 0
     assert score(engine, "x+1", "1+x").value == 1
@@ -83,7 +84,7 @@ def test_hard_answers_that_were_given_up_keep_no_worker(engine):
     assert {one.status for one in given_up} == {"timeout"}
     begun = time.monotonic()
     assert score(engine, "x+1", "1+x").value == 1
-    assert time.monotonic() - begun < 20, "it waited for what nobody waits for"
+    assert time.monotonic() - begun < allowed(20, time.monotonic), "it waited for what nobody waits for"
 
 
 def test_a_truth_that_some_give_up_is_read_for_the_others(engine, monkeypatch):
@@ -115,9 +116,11 @@ def test_a_target_that_hangs_is_a_fault_of_the_data_found_once(engine, monkeypat
     monkeypatch.setattr(algebra_module, "shared", lambda workers: hanging)
     first = score(engine, "x+1", "x+2", deadline=0.5)
     assert first.status == "error" and "target" in first.note
-    begun = time.monotonic()
+    asked = []
+    submit = hanging.workers.submit
+    monkeypatch.setattr(hanging.workers, "submit", lambda *job: asked.append(job) or submit(*job))
     later = [score(engine, "x+1", f"x+{n}", deadline=0.5) for n in range(3, 8)]
-    assert time.monotonic() - begun < 0.5
+    assert not asked
     assert {one.status for one in later} == {"error"}
     hanging.workers.close()
 
@@ -211,7 +214,7 @@ def test_towers_are_told_from_their_text(engine, answer):
     """Not by a deadline, which would be a failure and no mark."""
     begun = time.monotonic()
     found = score(engine, "5", answer)
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < allowed(1, time.monotonic)
     assert (found.value, found.parts["parsed"]) == (0, 0)
 
 

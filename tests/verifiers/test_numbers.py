@@ -6,6 +6,7 @@ from fractions import Fraction
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.pace import allowed
 
 from mmreward.verifiers.numbers import UNITS, Likeness, read_number, unit_of
 
@@ -115,7 +116,7 @@ def test_no_text_raises(text):
 def test_a_megabyte_costs_nothing(text):
     begun = time.process_time()
     assert read_number(text) is None
-    assert time.process_time() - begun < 0.1
+    assert time.process_time() - begun < allowed(0.1)
 
 
 def same(truth, answer, **options):

@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from support.pace import allowed
 
 from mmreward.verifiers.numerals import chinese, english, han_value
 
@@ -59,4 +60,4 @@ def test_long_texts_take_no_time(unit):
     begun = time.process_time()
     list(english(unit * 2000))
     list(chinese(unit * 2000))
-    assert time.process_time() - begun < 0.5
+    assert time.process_time() - begun < allowed(0.5)
