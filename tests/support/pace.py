@@ -1,8 +1,8 @@
 """Allowances of time, in proportion to how fast this machine is at the moment.
 
 A test that guards against endless work compares the time it took with that of a fixed piece of work done
-right after it, so that a slow or busy machine is slow at both. What these tests guard against takes minutes, not a
-few times as long as it should.
+right after it, so that a slow or busy machine is slow at both. What these tests guard against takes
+minutes, not a few times as long as it should.
 """
 
 import re
