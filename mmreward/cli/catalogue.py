@@ -10,12 +10,14 @@ import inspect
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from fnmatch import fnmatchcase
 from itertools import groupby
 from typing import Any
 
 from ..errors import nearest
 from ..registry import Entry, find, list_rewards
-from ..types import RewardInfo
+from ..types import RewardInfo, Sample
 
 OWN = "mmreward.rewards"
 LONGEST = 60
@@ -48,21 +50,31 @@ def chosen(glob: str, group: str, needs: Sequence[str], differentiable: bool) ->
     Raises:
         ValueError: no such group, or nothing matches.
     """
-    entries = [find(info.name) for info in list_rewards(glob)]
-    groups = sorted({group_of(find(info.name)) for info in list_rewards()})
-    if group and group not in groups:
-        raise ValueError(f"no group {group!r}; {nearest(group, groups)}")
+    entries = [find(info.name) for info in list_rewards()]
+    for given, kind, known in (
+        *((name, "field of a sample", [field.name for field in fields(Sample)]) for name in needs),
+        *([(group, "group", sorted(set(map(group_of, entries))))] if group else []),
+    ):
+        if given not in known:
+            raise ValueError(f"no {kind} {given!r}; {nearest(given, known)}")
     found = [
         entry
         for entry in entries
-        if (not group or group_of(entry) == group)
-        and set(needs) <= set(re.findall(r"\w+", entry.info.needed))
+        if fnmatchcase(entry.info.name, glob)
+        and (not group or group_of(entry) == group)
+        and set(needs) <= _read(entry.info)
         and (entry.info.differentiable or not differentiable)
     ]
     if not found:
         asked = " with these options" if group or needs or differentiable else ""
         raise ValueError(f"no reward matches {glob!r}{asked}; `mmreward list` shows them all")
     return sorted(found, key=lambda entry: (group_of(entry), entry.info.name))
+
+
+def _read(info: RewardInfo) -> set[str]:
+    """Fields of a sample that a reward needs; one that needs something shown takes a picture or a clip."""
+    shown = {"image", "video"} if "shown" in info.needs else set[str]()
+    return shown | set(info.needs)
 
 
 def group_of(entry: Entry) -> str:
@@ -76,7 +88,9 @@ def listed(entries: Sequence[Entry]) -> Iterator[str]:
     """Lines of text: a heading for each group, two lines for each reward."""
     width = max(len(entry.info.name) for entry in entries)
     for number, (group, members) in enumerate(groupby(entries, group_of)):
-        yield f"{'' if number == 0 else chr(10)}[{group}]"
+        if number:
+            yield ""
+        yield f"[{group}]"
         for entry in members:
             info = entry.info
             low, high = info.range

@@ -1,6 +1,7 @@
 """Commands that score and look at scores: score, check, pairs, report, compare."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Literal
 
 import typer
@@ -39,7 +40,7 @@ def score(
     from ..engine.devices import check_device
     from ..engine.engine import Engine
     from ..loading import resolve
-    from .summary import next_command, score_table, unit_note
+    from .tables import score_table, unit_note
 
     settings = load_config(config) if config is not None else Config(rewards={})
     chosen = chosen_rewards(settings.rewards, reward or ())
@@ -84,7 +85,7 @@ def score(
             f"failed: {summary.failed} scores ({summary.failure_rate:.1%}), above {budget:.1%}", err=True
         )
         raise typer.Exit(BUDGET)
-    typer.echo(next_command(out))
+    typer.echo(f"next: mmreward report {quote(str(out))}")
 
 
 @app.command()
@@ -148,13 +149,17 @@ def report(
     ] = None,
     data: Annotated[Path | None, typer.Option(help="The data set, if it has moved.")] = None,
     limit: Annotated[int, typer.Option(help="Samples or prompts shown with their pictures.")] = 64,
+    reference: Annotated[
+        str | None,
+        typer.Option(help="The reward that the others are compared with; default: oracle, if there is one."),
+    ] = None,
 ) -> None:
     """Write one self-contained HTML page about a run: of scores, a search, a training, or metrics."""
     if not run.with_name(run.name + ".parts").exists():  # an unfinished run has a message of its own
         present(run, "no results at {}; run `mmreward score` first")
     from mmreward.evals.report.report import write_report
 
-    typer.echo(write_report(run, out, data, limit))
+    typer.echo(write_report(run, out, data, limit, reference))
 
 
 @app.command()
@@ -165,12 +170,14 @@ def compare(
     reward: Annotated[
         list[str] | None, typer.Option(help="Only this reward; may be given several times.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON array, for programs.")] = False,
+    machine: Annotated[bool, typer.Option("--json", help="One JSON array, for programs.")] = False,
 ) -> None:
     """Compare runs of scores on the samples they share: paired differences, intervals, win rates."""
     for run in runs:
         present(run, "no results at {}; run `mmreward score` first")
-    from mmreward.evals.report import compare as comparison
+    from mmreward.evals.report.compare import as_json, compare_runs
 
-    found = comparison.compare_runs(runs, reward or ())
-    typer.echo(comparison.as_json(found) if as_json else comparison.words(found))
+    from .tables import comparison_table
+
+    found = compare_runs(runs, reward or ())
+    typer.echo(as_json(found) if machine else comparison_table(found))

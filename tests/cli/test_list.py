@@ -34,6 +34,7 @@ def test_filters_choose_by_group_field_and_gradient():
     assert names(listed("--differentiable")) == {i.name for i in list_rewards() if i.differentiable}
     both = names(listed("--needs", "image", "--needs", "prompt", "--group", "learned"))
     assert "clipscore" in both and "saturation" not in both
+    assert "checklist" in names(listed("--needs", "video")) and not names(listed("--needs", "video")) & rules
     assert names(listed("clip*")) == {"clipscore"}
 
 
@@ -47,7 +48,12 @@ def test_json_has_the_facts_of_the_registry():
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(["--group", "rule"], "did you mean 'rules'"), (["--needs", "taste"], "no reward matches '\\*' with")],
+    [
+        (["--group", "rule"], "no group 'rule'; did you mean 'rules'"),
+        (["--needs", "imag"], "no field of a sample 'imag'; did you mean 'image'"),
+        (["clip*", "--group", "rules"], r"no reward matches 'clip\*' with these options"),
+        (["zzz*"], r"no reward matches 'zzz\*'; `mmreward list` shows"),
+    ],
 )
 def test_what_is_not_there_is_named(arguments, words):
     done = CliRunner().invoke(app, ["list", *arguments])

@@ -12,6 +12,7 @@ import pytest
 from support.answer_attacks import ANSWERS, FORMS, MATHS
 from support.attack import said, worth
 from support.box_attacks import BOXES, CAT, objects
+from support.growth import assert_linear
 from support.pace import allowed
 
 from mmreward import Sample, Score, Unscorable
@@ -87,15 +88,17 @@ def test_an_endless_answer_is_not_paid_as_an_empty_one_as_by_vlm_r1():
 
 
 @pytest.mark.parametrize(
-    ("name", "attack"),
+    "units",
     [
-        ("108 seconds in VLM-R1's repetition", '[{"bbox_2d""label"' * 400),
-        ("1.4 seconds in EasyR1's and verl's format", "<think>" * 1300 + "</think>" * 1300),
+        pytest.param(('[{"bbox_2d""label"',), id="108 seconds for 400 in VLM-R1's repetition"),
+        pytest.param(("<think>", "</think>"), id="1.4 seconds for 1300 in EasyR1's and verl's format"),
     ],
 )
-def test_texts_that_choke_an_expression_take_no_time(name, attack):
-    begun = time.process_time()
-    for reward in ("repetition", "format"):
-        worth(Sample(response=attack), reward)
-    worth(Sample(response=said(attack), target=objects(CAT)), "iou")
-    assert time.process_time() - begun < allowed(0.2), name
+def test_texts_that_choke_an_expression_are_read_in_proportion(units):
+    def read(size):
+        attack = "".join(unit * size for unit in units)
+        for reward in ("repetition", "format"):
+            worth(Sample(response=attack), reward)
+        worth(Sample(response=said(attack), target=objects(CAT)), "iou")
+
+    assert_linear(read, 12_000)

@@ -2,13 +2,12 @@
 instead."""
 
 import random
-import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.drawn_boxes import boxes, truths
-from support.pace import allowed
+from support.growth import assert_linear
 
 from mmreward import Sample, load
 from mmreward.rewards.peers.average_precision import average_precision
@@ -245,9 +244,7 @@ def test_strange_parameters_of_v_triune_are_refused(args, named):
 
 def test_a_thousand_boxes_against_fifty_take_little_time():
     found = [Box(i, 0, i + 30, 30, "a") for i in range(1400)]
-    begun = time.process_time()
-    label_score(found, found[:50], "average")
-    assert time.process_time() - begun < allowed(2)
+    assert_linear(lambda size: label_score(found[:size], found[:50], "average"), len(found), steps=1)
 
 
 # --- VLM-R1 ---------------------------------------------------------------------------------------

@@ -6,12 +6,11 @@ that its own words allow; `tests/cases/dress.jsonl` holds them.
 
 import asyncio
 import json
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.pace import allowed
+from support.growth import assert_linear
 
 from mmreward import Sample, load
 from mmreward.evaluation import score_one
@@ -133,11 +132,12 @@ def test_the_class_of_a_time_series_is_read_in_any_dress_and_its_form_as_it_stan
 @pytest.mark.parametrize("name", ["choice", "yes_no", "count", "label", "ocr", "answer"])
 def test_reading_is_linear(name, unit):
     target = {"choice": "B", "count": 3, "yes_no": "yes"}.get(name, "EXIT")
-    for size in (2000, 64_000):
+
+    def read(size):
         for response, given in both((unit * size)[:size]):
-            begun = time.process_time()
             worth(name, response, target, PETS, **given)
-            assert time.process_time() - begun < allowed(0.5)
+
+    assert_linear(read, 64_000)
 
 
 def test_an_answer_after_long_reasoning_is_read():

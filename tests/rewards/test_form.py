@@ -1,11 +1,9 @@
 """The form of a response: what is declared is there, once, in order, and holds something."""
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.pace import allowed
+from support.growth import assert_linear
 
 from mmreward import Engine, Sample, load
 from mmreward.rewards.rules.form import Form, grade_form, trl_format, v_triune_format, vlm_r1_format
@@ -126,12 +124,13 @@ def test_the_reward_and_its_presets():
 
 @pytest.mark.parametrize("unit", ["<think>", "</think>", "</think> <answer>", "\\boxed{", "<think>\n", " "])
 def test_a_megabyte_takes_little_time(unit):
-    text = (unit * 1_000_000)[:1_000_000]
-    begun = time.process_time()
-    grade_form(text, Form(boxed=True))
-    for peer in (v_triune_format, vlm_r1_format, trl_format):
-        peer(text)
-    assert time.process_time() - begun < allowed(0.2)
+    def graded(size):
+        text = (unit * size)[:size]
+        grade_form(text, Form(boxed=True))
+        for peer in (v_triune_format, vlm_r1_format, trl_format):
+            peer(text)
+
+    assert_linear(graded, 1_000_000)
 
 
 def test_thinking_may_be_left_to_the_model():

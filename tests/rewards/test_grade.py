@@ -1,11 +1,9 @@
 """A judge's grade: every way to write one is read, and no text is turned into one that is not there."""
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.pace import allowed
+from support.growth import assert_linear
 
 from mmreward import Unscorable
 from mmreward.rewards.judged.thinking import parse_grade
@@ -106,8 +104,8 @@ def test_any_text_gives_a_share_or_a_typed_failure(text):
 
 @pytest.mark.parametrize("piece", ["score ", "1", "score (", " /", "out of ", "score:****", "<answer>"])
 def test_adversarial_text_costs_little(piece):
-    text = (piece * 65_536)[:65_536]
-    begun = time.process_time()
-    with pytest.raises(Unscorable):
-        parse_grade(text)
-    assert time.process_time() - begun < allowed(1)
+    def refused(size):
+        with pytest.raises(Unscorable):
+            parse_grade((piece * size)[:size])
+
+    assert_linear(refused, 65_536)

@@ -1,9 +1,7 @@
 """Masking of the verdict: what a listener may read of the reasoning."""
 
-import time
-
 import pytest
-from support.pace import allowed
+from support.growth import assert_linear
 
 from mmreward.rewards.judged.listener import mask_verdict
 from mmreward.verifiers.response import segment
@@ -92,11 +90,11 @@ def test_labels_are_words_and_not_patterns():
     assert mask_verdict("The answer is a+b. It costs 5.", ("a+b", "c(d")) == "It costs 5."
 
 
-@pytest.mark.parametrize(
-    "text", ["this match " * 90_000, "a" * 1_000_000, "\n" * 1_000_000, "the answer " * 90_000]
-)
-def test_a_megabyte_is_masked_in_little_time(text):
-    begun = time.process_time()
-    mask_verdict(text, ("yes", "no"))
-    segment(text, bare=True)
-    assert time.process_time() - begun < allowed(5)
+@pytest.mark.parametrize("unit", ["this match ", "a", "\n", "the answer "])
+def test_masking_a_megabyte_is_linear(unit):
+    def masked(size):
+        text = (unit * size)[:size]
+        mask_verdict(text, ("yes", "no"))
+        segment(text, bare=True)
+
+    assert_linear(masked, 1_000_000)

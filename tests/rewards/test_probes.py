@@ -1,12 +1,11 @@
 """PEARL's perception probes: the denominator is the number of probes, and no answer gets round it."""
 
 import asyncio
-import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.pace import allowed
+from support.growth import assert_linear
 
 from mmreward import Sample, Unscorable, load
 from mmreward.rewards.rules.probes import (
@@ -113,10 +112,10 @@ def test_the_rollout_may_stand_in_another_column_and_every_score_has_the_same_pa
 
 @pytest.mark.parametrize("piece", ["<a1>", "<a", "<a1>x</a1>", "</a1>", "\u00bd", "<a1>1</a2>"])
 def test_a_megabyte_costs_little(piece):
-    text = (piece * 1_000_000)[:1_000_000]
-    begun = time.process_time()
-    try:
-        probe_accuracy(text, PROBES)
-    except Unscorable as refusal:
-        assert refusal.status == "unparsable"
-    assert time.process_time() - begun < allowed(1)
+    def read(size):
+        try:
+            probe_accuracy((piece * size)[:size], PROBES)
+        except Unscorable as refusal:
+            assert refusal.status == "unparsable"
+
+    assert_linear(read, 1_000_000)

@@ -3,12 +3,11 @@
 import contextlib
 import json
 import random
-import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.pace import allowed
+from support.growth import assert_linear
 
 from mmreward import Unscorable
 from mmreward.verifiers.boxes import boxes_of
@@ -148,12 +147,10 @@ def hostile(size):
 
 @pytest.mark.parametrize("number", range(10))
 def test_a_megabyte_takes_time_in_proportion(number):
-    def seconds(size):
-        text = list(hostile(size))[number]
-        begun = time.process_time()
-        with contextlib.suppress(Unscorable):
-            parse_list(text)
-        return time.process_time() - begun
+    texts = {size: list(hostile(size))[number] for size in (15_625, 125_000, 1_000_000)}
 
-    small = min(seconds(100_000) for _ in range(2))
-    assert seconds(1_000_000) < 40 * small + allowed(0.2)
+    def read(size):
+        with contextlib.suppress(Unscorable):
+            parse_list(texts[size])
+
+    assert_linear(read, 1_000_000)

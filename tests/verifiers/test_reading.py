@@ -1,9 +1,9 @@
 """The reader of answers: dress comes off, announced and boxed answers must agree, hedges stay unread."""
 
-import time
+import contextlib
 
 import pytest
-from support.pace import allowed
+from support.growth import assert_linear
 
 from mmreward import Unscorable
 from mmreward.verifiers.reading import (
@@ -142,11 +142,11 @@ def test_the_strict_reading_takes_an_answer_as_it_stands():
 def test_boxes_are_counted_and_take_no_time():
     with pytest.raises(Unscorable, match="boxes"):
         boxes_of(r"\boxed{1}" * 100)
-    begun = time.process_time()
     for unit in (r"\boxed{", "<|begin_of_box|>", "{", "Answer: ", "the final "):
-        for size in (64_000, 1_000_000):
-            try:
+
+        def read(size, unit=unit):
+            with contextlib.suppress(Unscorable):
                 stated_in((unit * size)[:size])
-            except Unscorable:
-                continue
-    assert time.process_time() - begun < allowed(3)
+
+        assert_linear(read, 64_000)
+        assert_linear(read, 1_000_000)

@@ -6,13 +6,14 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 import mmreward
 from mmreward.cli import app
-from mmreward.cli.summary import score_table, unit_note
+from mmreward.cli.tables import score_table, unit_note
 
 
 def typed(*arguments, **environment):
@@ -63,6 +64,17 @@ def test_score_ends_with_the_table_and_the_next_command(data):
     last = done.stdout.splitlines()[-1]
     assert last == f"next: mmreward report {out}"
     assert CliRunner().invoke(app, last.split()[2:]).exit_code == 0
+
+
+def test_the_page_compares_with_the_reward_that_is_asked_for(data):
+    """The option was documented before there was one."""
+    out = data.with_name("scores.parquet")
+    given = ["--reward", "yes_no:bare=true", "--reward", "length", "--max-failures", "1"]
+    CliRunner().invoke(app, ["score", str(data), *given, "--out", str(out)])
+    done = CliRunner().invoke(app, ["report", str(out), "--reference", "yes_no"])
+    assert done.exit_code == 0 and "Agreement with yes_no" in Path(done.stdout.strip()).read_text()
+    wrong = CliRunner().invoke(app, ["report", str(out), "--reference", "yes_now"])
+    assert "did you mean 'yes_no'" in str(wrong.exception)
 
 
 def test_a_resumed_run_prints_the_same_table(data):
