@@ -140,6 +140,14 @@ def verdict(run: TrainingRun) -> RunVerdict:
             "Try a smaller learning rate, and look whether rounds failed."
         )
         return RunVerdict("warn", "The optimised reward fell", (words, _watched(run)))
+    if fallen := _fallen(run):
+        words = "; ".join(f"{name} moved by {by.signed(3)}" for name, by in fallen.items())
+        advice = (
+            f"{words} (95 % over {moved.units:,} prompts), while the weighted sum moved by "
+            f"{moved.signed(3)}: the training traded the one for the other. Give it more weight, or a gate."
+        )
+        headline = f"Optimised, and moved the wrong way: {', '.join(fallen)}"
+        return RunVerdict("warn", headline, (advice, _watched(run)))
     if _by_chance(between):
         words = (
             f"No rise either: the optimised reward moved by {moved.signed(3)}, which "
@@ -151,7 +159,7 @@ def verdict(run: TrainingRun) -> RunVerdict:
 
 def _optimised_change(run: TrainingRun) -> Measured:
     """Change of the weighted sum of the optimised rewards from the first evaluation to the last."""
-    weights = {name: float((run.config.get("weights") or {}).get(name, 1.0)) for name in run.optimised}
+    weights = _weights(run)
     first, last = run.evaluations[0], run.evaluations[-1]
     before, after = (
         [
@@ -162,6 +170,25 @@ def _optimised_change(run: TrainingRun) -> Measured:
     )
     prompts = next((run.measured(first, name).prompts for name in weights), ())
     return paired_change(before, after, prompts=prompts or None)
+
+
+def _fallen(run: TrainingRun) -> dict[str, Measured]:
+    """Optimised rewards that ended beyond chance where their weight did not want them, of several."""
+    weights = _weights(run)
+    first, last = run.evaluations[0], run.evaluations[-1]
+    found = {}
+    for name, weight in weights.items() if len(weights) > 1 else ():
+        moved = change(run.measured(first, name), run.measured(last, name))
+        between = moved.interval
+        if between is not None and (between.high < 0 < weight or weight < 0 < between.low):
+            found[name] = moved
+    return found
+
+
+def _weights(run: TrainingRun) -> dict[str, float]:
+    """The weight of each optimised reward in the total; negative where it is wanted low."""
+    given = run.config.get("weights") or {}
+    return {name: float(given.get(name, 1.0)) for name in run.optimised}
 
 
 def ending(run: TrainingRun) -> str:

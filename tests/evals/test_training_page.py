@@ -275,6 +275,31 @@ def test_a_run_whose_reward_fell_is_not_praised(
     assert ("cannot tell from chance" in page.words) == (change == 0)
 
 
+@pytest.mark.parametrize(
+    ("red", "blue", "weights", "fallen"),
+    [
+        (0.3, -0.1, {}, "blueness"),
+        (0.3, -0.1, {"blueness": -1.0}, ""),
+        (0.1, 0.2, {"redness": -0.5}, "redness"),
+        (0.3, 0.1, {}, ""),
+        (0.3, 0.0, {}, ""),
+    ],
+)
+def test_one_reward_paid_for_with_another_is_not_praised(
+    tmp_path: Path, red: float, blue: float, weights: Any, fallen: str
+) -> None:
+    """The weighted sum rises, and one of its parts moves beyond chance against its weight."""
+    first, last = line_of(0, 0.5), line_of(2, 0.5)
+    for name, by in (("redness", red), ("blueness", blue)):
+        first["values"][name] = [0.2, 0.3, 0.4, 0.5]
+        last["values"][name] = [0.2 + by, 0.31 + by, 0.39 + by, 0.5 + by]
+    both = {"redness": {}, "blueness": {}}
+    page = read(write_report(written(tmp_path, [first, last], rewards=both, held_out={}, weights=weights)))
+    assert (f"Optimised, and moved the wrong way: {fallen}" in page.words) == bool(fallen)
+    assert ("No sign that the reward is gamed" in page.words) == (not fallen)
+    assert ("section", f"verdict {'warn' if fallen else 'ok'}") in [(t, a.get("class")) for t, a in page.tags]
+
+
 def test_without_a_held_out_reward_the_page_says_what_it_cannot_see(tmp_path: Path) -> None:
     evaluations = [line_of(0, 0.5), line_of(2, 0.5)]
     assert "No reward was held out" in read(write_report(written(tmp_path, evaluations, held_out={}))).words

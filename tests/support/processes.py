@@ -20,7 +20,7 @@ def children():
     return found
 
 
-def eventually(holds, seconds=20.0):
+def eventually(holds, seconds=10.0):
     """True when `holds()` becomes true in time."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
