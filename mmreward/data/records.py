@@ -18,6 +18,7 @@ from ..errors import Unscorable
 from ..limits import limits
 from ..reading import BOMS, decoded_text, read_regular
 from . import parquet
+from .columns import Columns, Through, check_columns, renamed
 
 PICTURES = stills.SUFFIXES
 CLIPS = streams.SUFFIXES
@@ -36,23 +37,30 @@ class Skipped(Counter[str]):
         return ", ".join(f"{count} {reason}" for reason, count in self.most_common())
 
 
-def records_of(path: Path, skipped: Skipped) -> Iterator[Any]:
+def records_of(path: Path, skipped: Skipped, columns: Columns) -> Iterator[Any]:
     """The records of a file or folder, in order; those of a folder name their pictures relative to it.
 
     Args:
         path: of a file or folder that is there.
         skipped: counts the files of a folder that give no row.
+        columns: fields that are taken from columns of other names.
 
     Raises:
-        ValueError: a format that cannot be read, or an empty folder.
+        ValueError: a format that cannot be read, an empty folder, or as `columns.check_columns`.
     """
+    if columns:
+        check_columns(lambda through: _records(path, Skipped(), through), columns)
+    return _records(path, skipped, lambda records: renamed(records, columns))
+
+
+def _records(path: Path, skipped: Skipped, through: Through) -> Iterator[Any]:
     if path.is_dir():
         if any((path / marker).exists() for marker in SAVED):
-            return _saved_dataset(path)
-        return _folder(path, skipped)
+            return through(_saved_dataset(path))
+        return _folder(path, skipped, through)
     if (found := _reader(path)) is None:
         raise ValueError(f"{path} is no folder, .jsonl, .jsonl.gz or .parquet file")
-    return found
+    return through(found)
 
 
 def _reader(path: Path) -> Iterator[Any] | None:
@@ -161,17 +169,19 @@ def _saved_dataset(path: Path) -> Iterator[Any]:
 # --- folders --------------------------------------------------------------------------------------
 
 
-def _folder(path: Path, skipped: Skipped) -> Iterator[Any]:
+def _folder(path: Path, skipped: Skipped, through: Through) -> Iterator[Any]:
     files = list(_files(path, skipped))
     media = [file for file in files if file.suffix.lower() in PICTURES + CLIPS]
     tables = [file for file in files if file.name in METADATA]
     if tables:
-        return _described(path, tables, media, skipped)
+        return _described(path, tables, media, skipped, through)
     if media:
-        return _undescribed(path, media, files, skipped)
+        return through(_undescribed(path, media, files, skipped))
     shards = [file for file in files if file.suffix.lower() in TABLES]
     if shards:
-        return (record for shard in shards for record in _beside(parquet.records_of(shard), path, shard))
+        return (
+            record for shard in shards for record in _beside(through(parquet.records_of(shard)), path, shard)
+        )
     seen = f"; there is {files[0].name}: name it" if files and _reader(files[0]) is not None else ""
     raise ValueError(f"no pictures or clips in {path}{seen}")
 
@@ -236,12 +246,14 @@ def _begins(file: Path, start: bytes) -> bool:
         return opened.read(len(start)) == start
 
 
-def _described(path: Path, tables: list[Path], media: list[Path], skipped: Skipped) -> Iterator[Any]:
+def _described(
+    path: Path, tables: list[Path], media: list[Path], skipped: Skipped, through: Through
+) -> Iterator[Any]:
     left = set(media)
     for table in tables:
         records = _reader(table)
         assert records is not None
-        for record in _beside(records, path, table):
+        for record in _beside(through(records), path, table):
             if isinstance(record, dict):
                 left -= {
                     path / record[name] for name in ("image", "video") if isinstance(record.get(name), str)
@@ -264,9 +276,14 @@ def _beside(records: Iterator[Any], root: Path, table: Path) -> Iterator[Any]:
                 yield ValueError(f"{wrong[0]} is {record[wrong[0]]!r}, not a path")
                 continue
             for column in named:
-                name = (folder / record.pop(column)).as_posix()
+                written = record.pop(column)
+                name = (folder / written).as_posix()
+                mapped = ("image", "video") if column == "file_name" else ()
+                given = [kind for kind in mapped if record.get(kind) == written]
+                record |= dict.fromkeys(given, name)  # `--map image=file_name`
                 field = kind_of(root / name) if column == "file_name" else column.removesuffix("_file_name")
-                record.setdefault(field, name)
+                if not given:
+                    record.setdefault(field, name)
                 if column == "file_name":
                     record.setdefault("id", name)
             if folder.parts:

@@ -102,6 +102,10 @@ class Results:
         self.data = str(self.about.get("data", ""))
         before = _facts(out) if out.exists() else {}
         self.about["rewards"] = {**before.get("rewards", {}), **self.about.get("rewards", {})}
+        mapped = {name: one for name, one in before.get("columns", {}).items() if name != self.data}
+        self.about["columns"] = mapped | self.about.get("columns", {})
+        if not self.about["columns"]:
+            del self.about["columns"]
         if not self.about["rewards"]:
             del self.about["rewards"]
         self.rows: dict[tuple[str, str], Result] = {}

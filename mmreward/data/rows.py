@@ -7,7 +7,6 @@ are relative to the file they stand in (or to the folder).
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,11 +14,11 @@ from ..errors import Unscorable
 from ..media import Media
 from ..types import Sample
 from . import vtriune
+from .columns import FIELDS, Columns
 from .records import CLIPS as CLIPS
 from .records import PICTURES as PICTURES
 from .records import Refused, Skipped, parsed, records_of
 
-FIELDS = tuple(field.name for field in fields(Sample))
 CAPTIONS = ("caption", "text")
 """Columns that are the prompt where none is called so."""
 
@@ -44,7 +43,7 @@ class Rows(Iterator[Row]):
         return next(self._rows)
 
 
-def read_rows(path: str | Path) -> Rows:
+def read_rows(path: str | Path, columns: Columns | None = None) -> Rows:
     """The rows of a data set, in order.
 
     Columns are the fields of `Sample`; other columns go into `meta`. Where no column is called `prompt`,
@@ -57,14 +56,20 @@ def read_rows(path: str | Path) -> Rows:
 
     A picture is a path, a data URL, or {"bytes": ...} as in `datasets`; nothing is fetched from a network.
 
+    Args:
+        path: of the file or folder.
+        columns: fields that are taken from columns of other names, as {"prompt": "caption"}, or from keys of
+            `meta`; a row without the column is without the field.
+
     Raises:
-        ValueError: nothing at this path, or a format that cannot be read.
+        ValueError: nothing at this path, a format that cannot be read, no such field, or a column that none
+            of the first rows has.
     """
     path = Path(path)
     if not path.exists():
         raise ValueError(f"no data at {path}")
     skipped = Skipped()
-    records = records_of(path, skipped)
+    records = records_of(path, skipped, columns or {})
     return Rows(rows_of(records, path if path.is_dir() else path.parent), skipped)
 
 
