@@ -21,7 +21,10 @@ Mapped = Annotated[
 
 @app.command(epilog=CODES)
 def score(
-    data: Annotated[Path, typer.Argument(help="A folder of pictures, .jsonl, .parquet, or a saved dataset.")],
+    data: Annotated[
+        Path,
+        typer.Argument(help="A folder of pictures, .jsonl, .parquet, .csv, .tsv, tars, or a saved dataset."),
+    ],
     out: Annotated[Path, typer.Option(help="Where the scores go: .parquet or .jsonl.")],
     reward: Annotated[
         list[str] | None,

@@ -4,21 +4,17 @@ A line or file that cannot be read stands in its place as a ValueError, and cost
 replaced to make it readable.
 """
 
-import csv
-import gzip
-import io
-import json
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 from .. import stills, streams
 from ..errors import Unscorable
 from ..limits import limits
-from ..reading import BOMS, decoded_text, read_regular
-from . import parquet
+from ..reading import decoded_text, read_regular
+from . import parquet, tars
 from .columns import Columns, Through, check_columns, renamed
+from .texts import LINES, Refused, Skipped, json_lines, separated
 
 PICTURES = stills.SUFFIXES
 CLIPS = streams.SUFFIXES
@@ -26,15 +22,10 @@ SAVED = ("dataset_info.json", "state.json", "dataset_dict.json")
 """Files that `datasets` writes into a folder it saves to."""
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 """Files of a folder of pictures, or of one in it, that say what its pictures are."""
-LINES = (".jsonl", ".ndjson")
 TABLES = (".parquet", ".pq")
-
-
-class Skipped(Counter[str]):
-    """Files of a folder that gave no row, counted by the reason."""
-
-    def __str__(self) -> str:
-        return ", ".join(f"{count} {reason}" for reason, count in self.most_common())
+SEPARATED = (".csv", ".tsv")
+TARS = (".tar",)
+READ = (".jsonl", ".jsonl.gz", ".parquet", ".csv", ".tsv", ".tar")
 
 
 def records_of(path: Path, skipped: Skipped, columns: Columns) -> Iterator[Any]:
@@ -58,8 +49,10 @@ def _records(path: Path, skipped: Skipped, through: Through) -> Iterator[Any]:
         if any((path / marker).exists() for marker in SAVED):
             return through(_saved_dataset(path))
         return _folder(path, skipped, through)
+    if path.suffix.lower() in TARS:
+        return through(tars.records_of(path, path.stem, skipped))
     if (found := _reader(path)) is None:
-        raise ValueError(f"{path} is no folder, .jsonl, .jsonl.gz or .parquet file")
+        raise ValueError(f"{path} is no folder, and no {', '.join(READ)} file")
     return through(found)
 
 
@@ -69,82 +62,7 @@ def _reader(path: Path) -> Iterator[Any] | None:
         return json_lines(path)
     if plain.suffix.lower() in TABLES and plain is path:
         return parquet.records_of(path)
-    return _table(path) if path.name in METADATA else None
-
-
-# --- text -----------------------------------------------------------------------------------------
-
-
-def parsed(text: str, what: str) -> Any:
-    """The value of a JSON text.
-
-    Raises:
-        ValueError: it is none; the message begins with `what`.
-    """
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{what} is not JSON: {error}") from None
-
-
-def json_lines(path: Path) -> Iterator[Any]:
-    """The values of a file with one JSON text a line, plain or compressed with gzip, in UTF-8 or as its byte
-    order mark says; a ValueError in the place of a line that cannot be read."""
-    try:
-        with path.open("rb") as raw:
-            packed = path.suffix.lower() == ".gz"
-            file = cast("IO[bytes]", gzip.GzipFile(fileobj=raw)) if packed else raw
-            for number, line in enumerate(_lines(file), start=1):
-                what = f"{path.name}, line {number}"
-                if isinstance(line, ValueError):
-                    yield ValueError(f"{what}: {line}")
-                    continue
-                try:
-                    text = decoded_text(line, what)
-                    if text.strip():
-                        yield parsed(text, what)
-                except ValueError as error:
-                    yield error
-    except (EOFError, gzip.BadGzipFile) as error:
-        yield ValueError(f"the rest of {path.name} cannot be read: {error}")
-
-
-def _lines(file: IO[bytes]) -> Iterator[bytes | ValueError]:
-    """Lines as UTF-8, of a file in UTF-16 or UTF-32 too. One beyond the limit is passed over, not held."""
-    head = file.read(4)
-    mark, encoding = next(((mark, name) for mark, name in BOMS if head.startswith(mark)), (b"", "utf-8"))
-    if encoding.startswith(("utf-16", "utf-32")):
-        file.seek(0)
-        text = io.TextIOWrapper(file, encoding=encoding)
-        try:
-            yield from (line.encode() for line in text)
-        except UnicodeDecodeError as error:
-            yield ValueError(f"not {encoding.upper()} from here on ({error.reason})")
-        return
-    most, begun = limits().row_bytes, head[len(mark) :]
-    *whole, begun = begun.split(b"\n")
-    yield from whole
-    while True:
-        line = begun + file.readline(most + 1)
-        begun = b""
-        if not line:
-            return
-        if len(line) > most:
-            size = len(line)
-            while not line.endswith(b"\n") and (line := file.readline(1 << 20)):
-                size += len(line)
-            yield ValueError(f"{size} bytes; the limit of a row is {most}")
-        else:
-            yield line
-
-
-def _table(path: Path) -> Iterator[Any]:
-    text = decoded_text(read_regular(path, limits().file_bytes), path.name)
-    for row in csv.DictReader(io.StringIO(text, newline="")):
-        if None in row:
-            yield ValueError(f"a line of {path.name} has more columns than its first line")
-        else:
-            yield {column: value for column, value in row.items() if value not in (None, "")}
+    return separated(path) if path.suffix.lower() in SEPARATED else None
 
 
 # --- tables ---------------------------------------------------------------------------------------
@@ -181,6 +99,15 @@ def _folder(path: Path, skipped: Skipped, through: Through) -> Iterator[Any]:
     if shards:
         return (
             record for shard in shards for record in _beside(through(parquet.records_of(shard)), path, shard)
+        )
+    archives = [file for file in files if file.suffix.lower() in TARS]
+    if archives:
+        return (
+            record
+            for file in archives
+            for record in through(
+                tars.records_of(file, file.relative_to(path).with_suffix("").as_posix(), skipped)
+            )
         )
     seen = f"; there is {files[0].name}: name it" if files and _reader(files[0]) is not None else ""
     raise ValueError(f"no pictures or clips in {path}{seen}")
@@ -231,14 +158,6 @@ def _undescribed(path: Path, media: list[Path], files: list[Path], skipped: Skip
             yield Refused(str(error), relative)
         else:
             yield {"id": relative, "prompt": prompt.strip(), kind_of(file): relative}
-
-
-class Refused(ValueError):  # noqa: N818 - reads as what it says at the yield
-    """Reason why a record could not be read, with the id of its row."""
-
-    def __init__(self, reason: str, name: str) -> None:
-        super().__init__(reason)
-        self.name = name
 
 
 def _begins(file: Path, start: bytes) -> bool:

@@ -12,12 +12,14 @@ from typing import Any, NamedTuple
 
 from ..errors import Unscorable
 from ..media import Media
+from ..reading import Span
 from ..types import Sample
 from . import vtriune
 from .columns import FIELDS, Columns
 from .records import CLIPS as CLIPS
 from .records import PICTURES as PICTURES
-from .records import Refused, Skipped, parsed, records_of
+from .records import records_of
+from .texts import Refused, Skipped, parsed
 
 CAPTIONS = ("caption", "text")
 """Columns that are the prompt where none is called so."""
@@ -49,10 +51,12 @@ def read_rows(path: str | Path, columns: Columns | None = None) -> Rows:
     Columns are the fields of `Sample`; other columns go into `meta`. Where no column is called `prompt`,
     `caption` or `text` is it. V-Triune's rows are read as they are (see `vtriune`).
 
-    A file is JSONL (also .gz) or Parquet; text is UTF-8, or as its byte order mark says. A folder gives one
-    row per picture or clip (an animation is a clip), with the prompt from a text file of the same name; or
+    A file is JSONL (also .gz), CSV, TSV, a tar or Parquet; text is UTF-8, or as its byte order mark
+    says. A folder gives one row per picture or clip (an animation is a clip), with the prompt from a text file of the same name; or
     the rows of the metadata.jsonl, .csv or .parquet in it and its folders (column `file_name`); or, without
     pictures, those of its Parquet files. Hidden files are passed over.
+
+    A tar gives one row per key, as webdataset writes them (see `tars`); a folder of tars, the rows of all.
 
     A picture is a path, a data URL, or {"bytes": ...} as in `datasets`; nothing is fetched from a network.
 
@@ -122,7 +126,7 @@ def sample_of(record: Any, root: Path, name: str) -> Sample:
         if column in FIELDS:
             if value is not None:
                 known[column] = value
-        else:
+        elif not isinstance(value, Span):  # a picture that no field takes
             extra[str(column)] = value
     if "prompt" not in known:
         captions = [extra[name] for name in CAPTIONS if isinstance(extra.get(name), str)]
@@ -168,6 +172,8 @@ def _digest(record: Mapping[str, Any], sample: Sample) -> str:
     for media in (sample.image, sample.video, *sample.inputs):
         if media is not None and isinstance(media.source, Path):
             digest.update(repr(_stamp(media.source)).encode())
+        elif media is not None and isinstance(media.source, Span):
+            digest.update(repr(_stamp(media.source.path)).encode())
     return digest.hexdigest()
 
 
@@ -184,6 +190,8 @@ def _named(value: Any) -> str:
     """Stand-in for a value that JSON has no form for: bytes, pictures, dates, decimals."""
     if isinstance(value, bytes):
         return hashlib.blake2b(value, digest_size=8).hexdigest()
+    if isinstance(value, Span):
+        return f"{value.name} {value.start}+{value.size}"
     try:
         return Media(value).key
     except (Unscorable, OSError):

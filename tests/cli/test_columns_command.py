@@ -1,8 +1,11 @@
 """`--map FIELD=COLUMN` of score, check, pairs and report, as a user types it."""
 
+import io
 import json
+import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -79,3 +82,26 @@ def test_check_reads_targets_by_another_name(tmp_path):
     data.write_text(json.dumps({"prompt": "p", "gold": "B"}) + "\n")
     run = mmreward("check", data, "--reward", "choice", "--map", "target=gold")
     assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_a_tar_is_scored_and_a_second_run_computes_nothing(tmp_path):
+    rng = np.random.default_rng(1)
+    shard = tmp_path / "shards" / "0000.tar"
+    shard.parent.mkdir()
+    with tarfile.open(shard, "w") as tar:
+        for number in range(3):
+            scene, file = sample_scene(rng), io.BytesIO()
+            render(scene).save(file, "PNG")
+            members = {"png": file.getvalue(), "json": json.dumps({"says": str(describe(scene))}).encode()}
+            for ending, content in members.items():
+                info = tarfile.TarInfo(f"{number}.{ending}")
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+    out = tmp_path / "scores.parquet"
+    command = ("score", shard.parent, "--reward", "oracle", "--out", out, "--map", "prompt=says")
+    assert mmreward(*command).returncode == 0
+    assert [(row.id, row.value) for row in read(out)] == [(f"0000/{n}", 1.0) for n in range(3)]
+    os.utime(shard, (1, 1))  # as a copy has another time
+    assert "3 rows, 0 new scores" in mmreward(*command).stdout
+    reported = mmreward("report", out)
+    assert "data:image/" in Path(reported.stdout.strip()).read_text(), reported.stderr
