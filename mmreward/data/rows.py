@@ -51,10 +51,10 @@ def read_rows(path: str | Path, columns: Columns | None = None) -> Rows:
     Columns are the fields of `Sample`; other columns go into `meta`. Where no column is called `prompt`,
     `caption` or `text` is it. V-Triune's rows are read as they are (see `vtriune`).
 
-    A file is JSONL (also .gz), CSV, TSV, a tar or Parquet; text is UTF-8, or as its byte order mark
-    says. A folder gives one row per picture or clip (an animation is a clip), with the prompt from a text file of the same name; or
-    the rows of the metadata.jsonl, .csv or .parquet in it and its folders (column `file_name`); or, without
-    pictures, those of its Parquet files. Hidden files are passed over.
+    A file is JSONL (also .gz), CSV, TSV, a tar or Parquet; text is UTF-8, or as its byte order mark says. A
+    folder gives one row per picture or clip (an animation is a clip), with the prompt from a text file of the
+    same name; or the rows of the metadata.jsonl, .csv or .parquet in it and its folders (column `file_name`);
+    or, without pictures, those of its Parquet files. Hidden files are passed over.
 
     A tar gives one row per key, as webdataset writes them (see `tars`); a folder of tars, the rows of all.
 
