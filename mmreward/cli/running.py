@@ -1,5 +1,6 @@
 """Commands that serve, show and time: serve, demo, bench."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -28,9 +29,7 @@ def serve(
         from ..server.app import serve as run
     except ModuleNotFoundError as error:
         raise ValueError(f'{error.name} is not installed: pip install "mmreward[server]"') from None
-    typer.echo(f"http://{host}:{port}/judge and /get_reward", err=True)
-    more = {"key_env": key_env} if key_env else {}
-    run(routes, host, port, workers, timeout, failed, **more)
+    run(routes, host, port, workers, timeout, failed, key_env, say=partial(typer.echo, err=True))
 
 
 @app.command()
