@@ -1,6 +1,5 @@
 """Commands that serve, show and time: serve, demo, bench."""
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -29,7 +28,8 @@ def serve(
         from ..server.app import serve as run
     except ModuleNotFoundError as error:
         raise ValueError(f'{error.name} is not installed: pip install "mmreward[server]"') from None
-    run(routes, host, port, workers, timeout, failed, key_env, say=partial(typer.echo, err=True))
+    more = {"key_env": key_env} if key_env else {}
+    run(routes, host, port, workers, timeout, failed, **more)
 
 
 @app.command()

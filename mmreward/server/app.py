@@ -8,9 +8,11 @@ import asyncio
 import json
 import os
 import socket
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -216,7 +218,7 @@ def serve(
     timeout: float,
     failed: float | None = None,
     key_env: str = "",
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = partial(print, file=sys.stderr, flush=True),
 ) -> None:
     """Check the routes and the address, say where they are served, and serve them until interrupted.
 
