@@ -12,7 +12,6 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -210,6 +209,10 @@ def _check_address(host: str, port: int) -> None:
         ) from None
 
 
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
 def serve(
     routes: Path,
     host: str,
@@ -218,7 +221,7 @@ def serve(
     timeout: float,
     failed: float | None = None,
     key_env: str = "",
-    say: Callable[[str], None] = partial(print, file=sys.stderr, flush=True),
+    say: Callable[[str], None] = _to_stderr,
 ) -> None:
     """Check the routes and the address, say where they are served, and serve them until interrupted.
 
