@@ -23,7 +23,7 @@ import numpy as np
 from . import errors, stills, streams
 from .errors import Unscorable
 from .limits import checked_layout, checked_size, limits
-from .reading import aside, data_of_url, read_regular
+from .reading import Span, aside, data_of_url, read_regular
 from .streams import Timeline
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 Kind = Literal["image", "video"]
 T = TypeVar("T")
+ENCODED = (Path, bytes, Span)
+"""Sources that are a file's bytes, or say where these are."""
 
 
 class remembered(Generic[T]):  # noqa: N801 - a decorator, as `functools.cached_property` is
@@ -54,10 +56,10 @@ class Media:
     """An image or a video that is opened only when something asks for its pixels.
 
     Args:
-        source: a path of a regular file, encoded bytes, a PIL image, an array (HWC, HW or THWC) or a tensor
-            (CHW, HW or TCHW). Arrays and tensors are uint8, or floats in [0, 1]. A list of any of these is a
-            video, frame by frame. An `Unscorable` stands for what could not be read elsewhere, and is raised
-            when the picture is looked at.
+        source: a path of a regular file, a `reading.Span` of one, encoded bytes, a PIL image, an array (HWC,
+            HW or THWC) or a tensor (CHW, HW or TCHW). Arrays and tensors are uint8, or floats in [0, 1]. A
+            list of any of these is a video, frame by frame. An `Unscorable` stands for what could not be
+            read elsewhere, and is raised when the picture is looked at.
         kind: "image" or "video". An animation (GIF, APNG, WebP, AVIF) is both: as an image, its first frame.
         fps: frames per second of a video, before what its file says; needed for an array of frames only.
 
@@ -97,7 +99,7 @@ class Media:
         if isinstance(value, bytearray | memoryview):
             value = bytes(value)
         several = isinstance(value, list | tuple) and kind == "video"
-        if isinstance(value, str | Path | bytes | np.ndarray | Unscorable) or several:
+        if isinstance(value, str | Path | Span | bytes | np.ndarray | Unscorable) or several:
             return cls(value, kind)
         if _is_tensor(value) or hasattr(value, "getexif"):
             return cls(value, kind)
@@ -108,7 +110,9 @@ class Media:
         )
 
     def __repr__(self) -> str:
-        what = self.source if isinstance(self.source, Path) else type(self.source).__name__
+        source = self.source
+        named = source.name if isinstance(source, Span) else type(source).__name__
+        what = source if isinstance(source, Path) else named
         return f"Media({what!s}, {self.kind!r})"
 
     def __getstate__(self) -> dict[str, Any]:
@@ -119,7 +123,7 @@ class Media:
         Raises:
             Unscorable: the file cannot be read.
         """
-        whole = self._encoded() if isinstance(self.source, Path | bytes) else self._array()
+        whole = self._encoded() if isinstance(self.source, ENCODED) else self._array()
         known = {name: value for name, value in self.__dict__.items() if name not in ("_stack", "_bytes")}
         return {**known, "source": whole}
 
@@ -146,12 +150,12 @@ class Media:
 
     def content(self) -> "bytes | np.ndarray[Any, np.dtype[Any]]":
         """Encoded bytes of a path or bytes, else the pixels as given, channels last: equal as a `Media`."""
-        return self._encoded() if isinstance(self.source, Path | bytes) else self._array()
+        return self._encoded() if isinstance(self.source, ENCODED) else self._array()
 
     @remembered
     def size(self) -> tuple[int, int]:
         """(height, width) upright, from the header or the shape alone where there is one."""
-        if isinstance(self.source, Path | bytes):
+        if isinstance(self.source, ENCODED):
             if self.kind == "video":
                 return self.timeline.size
             with self._opened() as picture:
@@ -172,7 +176,7 @@ class Media:
         Raises:
             Unscorable: damage, or more frames than `Limits.clip_frames`.
         """
-        if self.kind == "image" or not isinstance(self.source, Path | bytes):
+        if self.kind == "image" or not isinstance(self.source, ENCODED):
             count = (
                 1 if self.kind == "image" else len(self.source if _is_tensor(self.source) else self._array())
             )
@@ -194,7 +198,7 @@ class Media:
     def fps(self) -> float | None:
         """Frames per second of a video: as given, else as the file says, of a varying rate the mean; None
         where nothing does."""
-        known = self.given_fps is not None or not isinstance(self.source, Path | bytes)
+        known = self.given_fps is not None or not isinstance(self.source, ENCODED)
         return self.given_fps if self.kind == "image" or known else self.timeline.fps
 
     @property
@@ -223,7 +227,7 @@ class Media:
         Raises:
             Unscorable: damage, or more pixels or frames than `Limits` has: they are never dropped.
         """
-        if not isinstance(self.source, Path | bytes):
+        if not isinstance(self.source, ENCODED):
             return _as_rgb(self._array(), self.kind, not _is_tensor(self.source))
         if self.kind == "video":
             return self.frames_at(range(self.frames))
@@ -236,7 +240,7 @@ class Media:
         Raises:
             Unscorable: damage, or more frames or pixels at once than `Limits` has.
         """
-        if not isinstance(self.source, Path | bytes):
+        if not isinstance(self.source, ENCODED):
             return self.array()[list(numbers)]
         (height, width), most = self.size, limits()
         if len(numbers) > most.frames:
@@ -289,6 +293,8 @@ class Media:
     def _encoded(self) -> bytes:
         if isinstance(self.source, bytes):
             return self.source
+        if isinstance(self.source, Span):
+            return self.source.read(limits().file_bytes)
         return read_regular(self.source, limits().file_bytes)
 
     def _opened(self) -> "AbstractContextManager[Image.Image]":
@@ -335,7 +341,7 @@ async def examined(medias: Iterable[Media]) -> None:
     """
     for media in medias:
         source = media.source
-        slow = isinstance(source, Path) or (
+        slow = isinstance(source, Path | Span) or (
             isinstance(source, bytes) and (media.kind == "video" or len(source) > SMALL)
         )
         if slow and not {"key", "size"} <= media.__dict__.keys():

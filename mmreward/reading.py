@@ -11,6 +11,7 @@ import queue
 import stat
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +23,36 @@ THREADS = 16
 """Threads that read; each one can be held up by one file that does not answer."""
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Part of a file, such as a member of a tar; read when it is asked for.
+
+    Args:
+        path: of the file.
+        start: its first byte.
+        size: in bytes.
+        name: what it is called in messages; no path.
+    """
+
+    path: Path
+    start: int
+    size: int
+    name: str
+
+    def read(self, most: int) -> bytes:
+        """Its bytes; raises as `read_regular`, and where the file ends before it does."""
+        if self.size > most:
+            raise Unscorable(f"{self.name} has {self.size} bytes; the limit is {most}")
+        data = _read(self.path, most, self)
+        if len(data) < self.size:
+            raise Unscorable(f"{self.name} ends after {len(data)} of {self.size} bytes: its tar is cut off")
+        return data
+
+    def head(self, size: int) -> bytes:
+        """Its first bytes; raises as `read`."""
+        return replace(self, size=min(size, self.size)).read(size)
+
+
 def read_regular(path: Path, most: int) -> bytes:
     """The bytes of a regular file, opened without waiting: a FIFO, a socket or a device is refused, not read.
 
@@ -29,6 +60,11 @@ def read_regular(path: Path, most: int) -> bytes:
         Unscorable: "missing" where there is no such file; else no regular file, more than `most` bytes, or
             one that cannot be read.
     """
+    return _read(path, most, None)
+
+
+def _read(path: Path, most: int, span: Span | None) -> bytes:
+    """The bytes of a regular file, or of a part of it; raises as `read_regular`."""
     name = str(path)[:200]
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -36,9 +72,12 @@ def read_regular(path: Path, most: int) -> bytes:
             about = os.fstat(descriptor)
             if not stat.S_ISREG(about.st_mode):
                 raise Unscorable(f"cannot read {name}: it is {_sort(about.st_mode)}, not a regular file")
-            if about.st_size > most:
+            if span is None and about.st_size > most:
                 raise Unscorable(f"{name} has {about.st_size} bytes; the limit is {most}")
             with os.fdopen(descriptor, "rb", closefd=False) as file:
+                if span is not None:
+                    file.seek(span.start)
+                    return file.read(span.size)
                 data = file.read(most + 1)
         finally:
             os.close(descriptor)

@@ -6,6 +6,7 @@ Tells the three apart by what lies at a path, and writes the file atomically. Th
 
 from pathlib import Path
 
+from mmreward.data.columns import Columns
 from mmreward.files import whole_file
 from mmreward.monitor.by_source import is_metrics_log
 
@@ -22,6 +23,7 @@ def write_report(
     data: Path | None = None,
     limit: int = 64,
     reference: str | None = None,
+    columns: Columns | None = None,
 ) -> Path:
     """Write the page about a run and return where it is.
 
@@ -34,6 +36,7 @@ def write_report(
             results of several data sets it takes the one.
         limit: samples shown in the gallery, or prompts before and after; the figures are over all of them.
         reference: the reward the others are compared with; default "oracle" when the run has it.
+        columns: as the data set was scored by; default: what a Parquet file of results says.
 
     Raises:
         ValueError: no results, no score whose row is as it was, no data set at `data`, no reward `reference`,
@@ -47,7 +50,7 @@ def write_report(
         return _write(out, Path(run).with_suffix(".html"), sources_page(Path(run)))
     if is_training_run(Path(run)):
         return _write(out, *_training(Path(run), data, limit, reference))
-    return _write(out, *_scores(Path(run), data, limit, reference))
+    return _write(out, *_scores(Path(run), data, limit, reference, columns))
 
 
 def _training(folder: Path, data: Path | None, limit: int, reference: str | None) -> tuple[Path, str]:
@@ -62,14 +65,16 @@ def _takes_neither(kind: str, run: Path, data: Path | None, reference: str | Non
         raise ValueError(f"{run} is a {kind}, which takes no {name} ({given}); leave it out")
 
 
-def _scores(run: Path, data: Path | None, limit: int, reference: str | None) -> tuple[Path, str]:
+def _scores(
+    run: Path, data: Path | None, limit: int, reference: str | None, columns: Columns | None
+) -> tuple[Path, str]:
     """The default place of the page, and the page."""
     results = find_results(run)
-    scored = load_run(results, data)
+    scored = load_run(results, data, columns)
     compared = reference_column(scored, reference)
     extremes = scored.extremes(NUM_EXTREME)
     wanted = {*scored.ids[:limit], *extremes[0], *extremes[1]}
-    return _page_of(results), page(with_data(scored, data, wanted), compared, extremes, limit)
+    return _page_of(results), page(with_data(scored, data, wanted, columns), compared, extremes, limit)
 
 
 def _page_of(results: Path) -> Path:

@@ -6,7 +6,7 @@ HTML.
 
 import math
 from collections import Counter
-from collections.abc import Container, Hashable, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from mmreward.data import results
+from mmreward.data.columns import Columns
 from mmreward.data.inputs import Inputs
 from mmreward.data.results import TOTAL
 from mmreward.data.rows import Row, read_rows, unit_of
@@ -139,12 +140,28 @@ def find_results(path: Path) -> Path:
     return path
 
 
-def load_run(path: Path, data: Path | None = None) -> ScoredRun:
+Reader = Callable[[Path], Iterable[Row]]
+"""Reads the data set at a path."""
+
+
+def _reader(path: Path, about: Mapping[str, Any], data: Path | None, columns: Columns | None) -> Reader:
+    """Reads data sets with the columns they were scored by, also where `data` says that they have moved."""
+    stored = {(path.parent / name).resolve(): one for name, one in about.get("columns", {}).items()}
+    usual = about.get("columns", {}).get(about.get("data")) if data is not None else None
+
+    def rows_in(source: Path) -> Iterable[Row]:
+        return read_rows(source, columns if columns is not None else stored.get(source.resolve(), usual))
+
+    return rows_in
+
+
+def load_run(path: Path, data: Path | None = None, columns: Columns | None = None) -> ScoredRun:
     """Read a results file, without the scores whose row has changed since.
 
     Args:
         path: of the results. Their data sets are read, where they can be, for what has changed.
         data: overrides where the results say that the data set is; other data sets are left out then.
+        columns: as the data set is read, see `read_rows`; default: what the results say.
 
     Raises:
         ValueError: no results file, one without rows, or with none whose row is as it was.
@@ -156,7 +173,9 @@ def load_run(path: Path, data: Path | None = None) -> ScoredRun:
         raise ValueError(f"{path} cannot be read as results: {error}") from None
     if not stored:
         raise ValueError(f"{path} has no scores in it; score some samples first")
-    kept, changed, elsewhere = _standing(path, stored, str(about.get("data") or ""), data)
+    kept, changed, elsewhere = _standing(
+        path, stored, str(about.get("data") or ""), data, _reader(path, about, data, columns)
+    )
     if not kept:
         raise ValueError(f"all {changed} scores in {path} are of rows that have changed since: score again")
     places = _places([(name, row.id) for name, row in kept])
@@ -165,11 +184,11 @@ def load_run(path: Path, data: Path | None = None) -> ScoredRun:
     by_reward: dict[str, dict[str, results.Result]] = {}
     for name, row in kept:
         by_reward.setdefault(row.reward, {})[named[name, row.id]] = row
-    columns = tuple(_column(name, rows, ids, about) for name, rows in by_reward.items())
+    scored = tuple(_column(name, rows, ids, about) for name, rows in by_reward.items())
     modified = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
     created = str(about.get("created") or modified)
     trouble = "no data set was given"
-    return ScoredRun(path, about, created, ids, columns, {}, trouble, changed, elsewhere, places)
+    return ScoredRun(path, about, created, ids, scored, {}, trouble, changed, elsewhere, places)
 
 
 class _Standing(NamedTuple):
@@ -180,7 +199,9 @@ class _Standing(NamedTuple):
     elsewhere: int
 
 
-def _standing(path: Path, stored: list[results.Result], usual: str, data: Path | None) -> _Standing:
+def _standing(
+    path: Path, stored: list[results.Result], usual: str, data: Path | None, rows_in: Reader
+) -> _Standing:
     """The scores whose row is as it was, or is not to be found.
 
     Args:
@@ -188,26 +209,31 @@ def _standing(path: Path, stored: list[results.Result], usual: str, data: Path |
         stored: all of them.
         usual: the data set of those that name none.
         data: the only data set that counts, wherever the results say theirs is.
+        rows_in: reads a data set.
     """
     by_data: dict[str, list[results.Result]] = {}
     for row in stored:
         by_data.setdefault(row.data or usual, []).append(row)
     if data is not None:
-        rows, changed = _current(data, stored)
-        there = rows if len(by_data) == 1 else _of(data, rows)
+        rows, changed = _current(data, stored, rows_in)
+        there = rows if len(by_data) == 1 else _of(data, rows, rows_in)
         return _Standing([("", row) for row in there], changed, len(rows) - len(there))
-    found = {name: _current(path.parent / name if name else None, rows) for name, rows in by_data.items()}
+    found = {
+        name: _current(path.parent / name if name else None, rows, rows_in) for name, rows in by_data.items()
+    }
     kept = [(name, row) for name, (rows, _) in found.items() for row in rows]
     return _Standing(kept, sum(changed for _, changed in found.values()), 0)
 
 
-def _current(source: Path | None, stored: list[results.Result]) -> tuple[list[results.Result], int]:
+def _current(
+    source: Path | None, stored: list[results.Result], rows_in: Reader
+) -> tuple[list[results.Result], int]:
     """The scores without those whose row has changed since, and the number of these.
 
     Nothing is known of a data set that cannot be read, or has none of the ids; `with_data` says so.
     """
     try:
-        inputs = Inputs(read_rows(source)) if source is not None else Inputs([])
+        inputs = Inputs(rows_in(source)) if source is not None else Inputs([])
     except (OSError, ValueError):
         return stored, 0
     found = inputs.sort(stored)
@@ -217,10 +243,10 @@ def _current(source: Path | None, stored: list[results.Result]) -> tuple[list[re
     return [row for row in stored if id(row) in current or row.id not in inputs], found.changed
 
 
-def _of(data: Path, stored: list[results.Result]) -> list[results.Result]:
+def _of(data: Path, stored: list[results.Result], rows_in: Reader) -> list[results.Result]:
     """The scores whose id is in a data set; all where none is."""
     try:
-        ids = {row.id for row in read_rows(data)}
+        ids = {row.id for row in rows_in(data)}
     except (OSError, ValueError):
         return stored
     return [row for row in stored if row.id in ids] or stored
@@ -233,12 +259,16 @@ def _places(wanted: Sequence[tuple[str, str]]) -> dict[str, tuple[str, str]]:
     return {(name if number[name] == 1 else f"{name} ({data})"): (data, name) for data, name in unique}
 
 
-def with_data(run: ScoredRun, data: Path | None, wanted: Container[str]) -> ScoredRun:
-    """The run with the rows of these samples; `data` overrides where the results say that the data set is.
+def with_data(
+    run: ScoredRun, data: Path | None, wanted: Container[str], columns: Columns | None = None
+) -> ScoredRun:
+    """The run with the rows of these samples; `data` and `columns` as of
+    `load_run`.
 
     Raises:
         ValueError: `data` was given and cannot be read.
     """
+    rows_in = _reader(run.path, run.about, data, columns)
     rows: dict[str, Row] = {}
     units: dict[str, Hashable] = {}
     troubles: list[str] = []
@@ -248,7 +278,7 @@ def with_data(run: ScoredRun, data: Path | None, wanted: Container[str]) -> Scor
         if source is None:
             continue
         try:
-            found = {row.id: row for row in read_rows(source)}
+            found = {row.id: row for row in rows_in(source)}
         except (OSError, ValueError) as error:
             if data is not None:
                 raise

@@ -1,7 +1,7 @@
 """Commands that serve, show and time: serve, demo, bench."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -28,8 +28,7 @@ def serve(
         from ..server.app import serve as run
     except ModuleNotFoundError as error:
         raise ValueError(f'{error.name} is not installed: pip install "mmreward[server]"') from None
-    typer.echo(f"http://{host}:{port}/judge and /get_reward", err=True)
-    more = {"key_env": key_env} if key_env else {}
+    more: dict[str, Any] = {"key_env": key_env} if key_env else {}
     run(routes, host, port, workers, timeout, failed, **more)
 
 

@@ -7,13 +7,25 @@ from typing import Annotated, Literal
 import typer
 
 from .app import app
-from .arguments import Bar, chosen_rewards, parse_share, present
+from .arguments import Bar, chosen_rewards, parse_columns, parse_share, present
 from .exits import BUDGET, CODES
+
+Mapped = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        help="FIELD=COLUMN takes a field from a column of another name, or from a key of meta, before "
+        "`columns:` in YAML; may be given several times.",
+    ),
+]
 
 
 @app.command(epilog=CODES)
 def score(
-    data: Annotated[Path, typer.Argument(help="A folder of pictures, .jsonl, .parquet, or a saved dataset.")],
+    data: Annotated[
+        Path,
+        typer.Argument(help="A folder of pictures, .jsonl, .parquet, .csv, .tsv, tars, or a saved dataset."),
+    ],
     out: Annotated[Path, typer.Option(help="Where the scores go: .parquet or .jsonl.")],
     reward: Annotated[
         list[str] | None,
@@ -28,10 +40,13 @@ def score(
     max_failures: Annotated[str, typer.Option(help="Failed scores that are tolerated: 5% or 0.05.")] = "5%",
     timeout: Annotated[float | None, typer.Option(help="Seconds one score may take.")] = None,
     retry_failed: Annotated[bool, typer.Option(help="Compute failed scores again.")] = False,
+    mapped: Mapped = None,
 ) -> None:
     """Score a data set; run it again to go on where it stopped. Scores of other data in the file stay."""
     present(data, "no data at {}")
+    columns = parse_columns(mapped or (), data)
     from ..config import Config, EngineConfig, load_config
+    from ..data.columns import overruled
     from ..data.failures import lines
     from ..data.preconditions import check_rewards
     from ..data.routing import NAME as ROUTED
@@ -42,7 +57,7 @@ def score(
     from ..loading import resolve
     from .tables import score_table, unit_note
 
-    settings = load_config(config) if config is not None else Config(rewards={})
+    settings = overruled(load_config(config), columns) if config is not None else Config(rewards={})
     chosen = chosen_rewards(settings.rewards, reward or ())
     if settings.routes:
         chosen[ROUTED] = Router(settings.routes).reward
@@ -69,6 +84,7 @@ def score(
             timeout=timeout,
             retry_failed=retry_failed,
             title=data.name,
+            columns=columns,
             progress=bar.update,
         )
     typer.echo(score_table(summary.values, summary.statuses, summary.units))
@@ -95,21 +111,27 @@ def check(
     reward: Annotated[
         list[str] | None, typer.Option(help="NAME or NAME:ARGUMENT=VALUE,...; may be given several times.")
     ] = None,
+    mapped: Mapped = None,
 ) -> None:
     """Find targets that can never be paid, before a training, and why. Exits with 3 when there are any."""
+    present(data, "no data at {}")
+    columns = parse_columns(mapped or (), data)
     from ..config import Config, load_config
     from ..data.check import check_targets
+    from ..data.columns import overruled
     from ..data.routing import Router
     from ..engine.engine import Engine
     from ..loading import resolve
 
-    settings = load_config(config) if config is not None else Config(rewards={})
+    settings = overruled(load_config(config), columns) if config is not None else Config(rewards={})
     chosen = chosen_rewards(settings.rewards, reward or [])
     if not chosen and not settings.routes:
         raise ValueError("no rewards: give --config FILE with rewards or routes, or --reward NAME")
     router = Router(settings.routes) if settings.routes else None
     with Engine("cpu") as engine:
-        found = check_targets(data, engine, rewards=resolve(chosen) if chosen else {}, router=router)
+        found = check_targets(
+            data, engine, rewards=resolve(chosen) if chosen else {}, router=router, columns=columns
+        )
     typer.echo(found.report())
     if found.unpaid or found.problems:
         raise typer.Exit(BUDGET)
@@ -132,13 +154,15 @@ def pairs(
         list[str] | None,
         typer.Option(help="A reward that must not prefer the rejected one; may be given several times."),
     ] = None,
+    mapped: Mapped = None,
 ) -> None:
     """Build preference pairs from scored samples, for DPO; `datasets` and `mmreward tune` read them."""
     present(data, "no data at {}")
+    columns = parse_columns(mapped or (), data) or None
     from ..data.pairs import Rules, pair_file
 
     rules = Rules(choose=choose, margin=margin, per_prompt=per_prompt)
-    typer.echo(pair_file(data, results, out, reward=reward, agree=agree or (), rules=rules))
+    typer.echo(pair_file(data, results, out, reward=reward, agree=agree or (), rules=rules, columns=columns))
 
 
 @app.command()
@@ -153,13 +177,17 @@ def report(
         str | None,
         typer.Option(help="The reward that the others are compared with; default: oracle, if there is one."),
     ] = None,
+    mapped: Mapped = None,
 ) -> None:
     """Write one self-contained HTML page about a run: of scores, a search, a training, or metrics."""
     if not run.with_name(run.name + ".parts").exists():  # an unfinished run has a message of its own
         present(run, "no results at {}; run `mmreward score` first")
     from mmreward.evals.report.report import write_report
 
-    typer.echo(write_report(run, out, data, limit, reference))
+    if mapped and data is None:
+        raise ValueError("--map says how a data set is read: name it with --data")
+    columns = parse_columns(mapped, data) if mapped and data is not None else None
+    typer.echo(write_report(run, out, data, limit, reference, columns=columns))
 
 
 @app.command()

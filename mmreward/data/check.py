@@ -19,6 +19,7 @@ from ..engine.engine import Engine
 from ..errors import Unscorable
 from ..registry import Reward
 from ..types import Sample, Score
+from .columns import Columns
 from .routing import Router
 from .rows import read_rows
 
@@ -90,6 +91,7 @@ def check_targets(
     *,
     rewards: Mapping[str, Reward] | None = None,
     router: Router | None = None,
+    columns: Columns | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Checked:
     """Look at the target of every row with the rules that would score it.
@@ -99,13 +101,14 @@ def check_targets(
         engine: what runs the rewards; no model is asked.
         rewards: for every row, by name.
         router: beside them, the rewards of each row's route.
+        columns: see `rows.read_rows`.
         progress: called with the number of rows so far.
 
     Raises:
         ValueError: the data cannot be read.
     """
     checked = Checked()
-    source = read_rows(data)
+    source = read_rows(data, columns)
     while rows := list(islice(source, CHUNK)):
         asked: dict[int, tuple[str, Reward, list[Sample]]] = {}
         for row in rows:

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import Unscorable
+from ..limits import limits
 from ..media import Media
+from ..reading import Span
 from ..types import Sample
 from .results import TOTAL, Result
 from .rows import Row
@@ -53,7 +55,7 @@ class Inputs:
         self._samples: dict[str, Sample] = {}
         self._members: dict[str | None, list[str]] = {}
         self._contents: dict[str, str] = {}
-        self._files: dict[Path, str] = {}
+        self._files: dict[Path | Span, str] = {}
         self._joined: dict[tuple[str | None, bool], str] = {}
         for row in rows:
             group = row.sample.group if row.sample is not None else None
@@ -148,9 +150,9 @@ class Inputs:
         source = media.source
         if isinstance(source, bytes):
             return hashlib.blake2b(source, digest_size=16).hexdigest()
-        if isinstance(source, Path):
+        if isinstance(source, Path | Span):
             if source not in self._files:
-                self._files[source] = _of_file(source)
+                self._files[source] = _of_file(source) if isinstance(source, Path) else _of_span(source)
             return self._files[source]
         try:
             return media.key
@@ -161,7 +163,7 @@ class Inputs:
 def _is_held(sample: Sample) -> bool:
     """True where media lie in memory: their row's quick digest covers them, and they need not be kept."""
     return any(
-        media is not None and not isinstance(media.source, Path)
+        media is not None and not isinstance(media.source, Path | Span)
         for media in (sample.image, sample.video, *sample.inputs)
     )
 
@@ -181,6 +183,14 @@ def _of_file(path: Path) -> str:
                 digest.update(file.read(SLICE))
             return digest.hexdigest()
     except (OSError, ValueError):
+        return ""
+
+
+def _of_span(span: Span) -> str:
+    """Hash of a member of a tar; empty where it cannot be read."""
+    try:
+        return hashlib.blake2b(span.read(limits().file_bytes), digest_size=16).hexdigest()
+    except Unscorable:
         return ""
 
 

@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 
 from ..errors import Unscorable
 from ..types import Sample
+from .columns import Columns
 from .inputs import Inputs
 from .pair_folder import PreferencePair, refuse_present, write_pairs
 from .results import TOTAL, about, read
@@ -210,6 +211,7 @@ def pair_file(
     reward: str | None = None,
     agree: Sequence[str] = (),
     rules: Rules = BEST_AGAINST_WORST,
+    columns: Columns | None = None,
 ) -> PairSummary:
     """Build preference pairs and write them to the folder `out`.
 
@@ -225,24 +227,25 @@ def pair_file(
         agree: rewards that must not score the rejected one higher. A row where one of them failed takes no
             part.
         rules: how pairs are chosen.
+        columns: as they were scored by, see `read_rows`; default: what a Parquet file of `results` says.
 
     Raises:
         ValueError: files that cannot be read, no such reward, a score that two files have, no score that
             belongs to the data, no pair at all, or an `out` that is not empty.
     """
     refuse_present(out)
-    rows = list(read_rows(data))
-    columns = _read_columns(results, Inputs(rows))
-    name = _picked(reward, columns)
+    rows = list(read_rows(data, columns if columns is not None else _mapping(data, results)))
+    scored = _read_columns(results, Inputs(rows))
+    name = _picked(reward, scored)
     for other in agree:
-        if other not in columns or other == name:
-            raise ValueError(f"agree names {other!r}; the other rewards are {_others(columns, name)}")
-    used = [columns[name], *(columns[other] for other in agree)]
+        if other not in scored or other == name:
+            raise ValueError(f"agree names {other!r}; the other rewards are {_others(scored, name)}")
+    used = [scored[name], *(scored[other] for other in agree)]
     changed = sum(column.changed for column in used)
-    if not columns[name].values:
-        if columns[name].changed:
+    if not scored[name].values:
+        if scored[name].changed:
             raise ValueError(
-                f"all {columns[name].changed} scores of {name} for {data} are of rows that have changed "
+                f"all {scored[name].changed} scores of {name} for {data} are of rows that have changed "
                 "since: run `mmreward score` again"
             )
         raise ValueError(f"no score of {name} is for a row of {data}: are they of another data set?")
@@ -253,8 +256,17 @@ def pair_file(
     summary = PairSummary(name, len(rows), len(rows) - len(candidates), counts, margin, out, changed)
     if not pairs:
         raise ValueError(f"no pairs, so nothing was written:\n{summary}")
-    write_pairs(out, [_described(pair, samples, name, columns[name].values) for pair in pairs])
+    write_pairs(out, [_described(pair, samples, name, scored[name].values) for pair in pairs])
     return summary
+
+
+def _mapping(data: Path, paths: Iterable[Path]) -> Columns:
+    """The mapping of columns that the scores were made with; empty where nothing says."""
+    for path in paths:
+        for name, columns in (about(path).get("columns", {}) if path.is_file() else {}).items():
+            if (path.parent / name).resolve() == data.resolve():
+                return dict(columns)
+    return {}
 
 
 def _read_columns(paths: Iterable[Path], inputs: Inputs) -> dict[str, Column]:

@@ -4,20 +4,17 @@ A line or file that cannot be read stands in its place as a ValueError, and cost
 replaced to make it readable.
 """
 
-import csv
-import gzip
-import io
-import json
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 from .. import stills, streams
 from ..errors import Unscorable
 from ..limits import limits
-from ..reading import BOMS, decoded_text, read_regular
-from . import parquet
+from ..reading import decoded_text, read_regular
+from . import parquet, tars
+from .columns import Columns, Through, check_columns, renamed
+from .texts import LINES, Refused, Skipped, json_lines, separated
 
 PICTURES = stills.SUFFIXES
 CLIPS = streams.SUFFIXES
@@ -25,34 +22,38 @@ SAVED = ("dataset_info.json", "state.json", "dataset_dict.json")
 """Files that `datasets` writes into a folder it saves to."""
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 """Files of a folder of pictures, or of one in it, that say what its pictures are."""
-LINES = (".jsonl", ".ndjson")
 TABLES = (".parquet", ".pq")
+SEPARATED = (".csv", ".tsv")
+TARS = (".tar",)
+READ = (".jsonl", ".jsonl.gz", ".parquet", ".csv", ".tsv", ".tar")
 
 
-class Skipped(Counter[str]):
-    """Files of a folder that gave no row, counted by the reason."""
-
-    def __str__(self) -> str:
-        return ", ".join(f"{count} {reason}" for reason, count in self.most_common())
-
-
-def records_of(path: Path, skipped: Skipped) -> Iterator[Any]:
+def records_of(path: Path, skipped: Skipped, columns: Columns) -> Iterator[Any]:
     """The records of a file or folder, in order; those of a folder name their pictures relative to it.
 
     Args:
         path: of a file or folder that is there.
         skipped: counts the files of a folder that give no row.
+        columns: fields that are taken from columns of other names.
 
     Raises:
-        ValueError: a format that cannot be read, or an empty folder.
+        ValueError: a format that cannot be read, an empty folder, or as `columns.check_columns`.
     """
+    if columns:
+        check_columns(lambda through: _records(path, Skipped(), through), columns)
+    return _records(path, skipped, lambda records: renamed(records, columns))
+
+
+def _records(path: Path, skipped: Skipped, through: Through) -> Iterator[Any]:
     if path.is_dir():
         if any((path / marker).exists() for marker in SAVED):
-            return _saved_dataset(path)
-        return _folder(path, skipped)
+            return through(_saved_dataset(path))
+        return _folder(path, skipped, through)
+    if path.suffix.lower() in TARS:
+        return through(tars.records_of(path, path.stem, skipped))
     if (found := _reader(path)) is None:
-        raise ValueError(f"{path} is no folder, .jsonl, .jsonl.gz or .parquet file")
-    return found
+        raise ValueError(f"{path} is no folder, and no {', '.join(READ)} file")
+    return through(found)
 
 
 def _reader(path: Path) -> Iterator[Any] | None:
@@ -61,82 +62,7 @@ def _reader(path: Path) -> Iterator[Any] | None:
         return json_lines(path)
     if plain.suffix.lower() in TABLES and plain is path:
         return parquet.records_of(path)
-    return _table(path) if path.name in METADATA else None
-
-
-# --- text -----------------------------------------------------------------------------------------
-
-
-def parsed(text: str, what: str) -> Any:
-    """The value of a JSON text.
-
-    Raises:
-        ValueError: it is none; the message begins with `what`.
-    """
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{what} is not JSON: {error}") from None
-
-
-def json_lines(path: Path) -> Iterator[Any]:
-    """The values of a file with one JSON text a line, plain or compressed with gzip, in UTF-8 or as its byte
-    order mark says; a ValueError in the place of a line that cannot be read."""
-    try:
-        with path.open("rb") as raw:
-            packed = path.suffix.lower() == ".gz"
-            file = cast("IO[bytes]", gzip.GzipFile(fileobj=raw)) if packed else raw
-            for number, line in enumerate(_lines(file), start=1):
-                what = f"{path.name}, line {number}"
-                if isinstance(line, ValueError):
-                    yield ValueError(f"{what}: {line}")
-                    continue
-                try:
-                    text = decoded_text(line, what)
-                    if text.strip():
-                        yield parsed(text, what)
-                except ValueError as error:
-                    yield error
-    except (EOFError, gzip.BadGzipFile) as error:
-        yield ValueError(f"the rest of {path.name} cannot be read: {error}")
-
-
-def _lines(file: IO[bytes]) -> Iterator[bytes | ValueError]:
-    """Lines as UTF-8, of a file in UTF-16 or UTF-32 too. One beyond the limit is passed over, not held."""
-    head = file.read(4)
-    mark, encoding = next(((mark, name) for mark, name in BOMS if head.startswith(mark)), (b"", "utf-8"))
-    if encoding.startswith(("utf-16", "utf-32")):
-        file.seek(0)
-        text = io.TextIOWrapper(file, encoding=encoding)
-        try:
-            yield from (line.encode() for line in text)
-        except UnicodeDecodeError as error:
-            yield ValueError(f"not {encoding.upper()} from here on ({error.reason})")
-        return
-    most, begun = limits().row_bytes, head[len(mark) :]
-    *whole, begun = begun.split(b"\n")
-    yield from whole
-    while True:
-        line = begun + file.readline(most + 1)
-        begun = b""
-        if not line:
-            return
-        if len(line) > most:
-            size = len(line)
-            while not line.endswith(b"\n") and (line := file.readline(1 << 20)):
-                size += len(line)
-            yield ValueError(f"{size} bytes; the limit of a row is {most}")
-        else:
-            yield line
-
-
-def _table(path: Path) -> Iterator[Any]:
-    text = decoded_text(read_regular(path, limits().file_bytes), path.name)
-    for row in csv.DictReader(io.StringIO(text, newline="")):
-        if None in row:
-            yield ValueError(f"a line of {path.name} has more columns than its first line")
-        else:
-            yield {column: value for column, value in row.items() if value not in (None, "")}
+    return separated(path) if path.suffix.lower() in SEPARATED else None
 
 
 # --- tables ---------------------------------------------------------------------------------------
@@ -161,17 +87,28 @@ def _saved_dataset(path: Path) -> Iterator[Any]:
 # --- folders --------------------------------------------------------------------------------------
 
 
-def _folder(path: Path, skipped: Skipped) -> Iterator[Any]:
+def _folder(path: Path, skipped: Skipped, through: Through) -> Iterator[Any]:
     files = list(_files(path, skipped))
     media = [file for file in files if file.suffix.lower() in PICTURES + CLIPS]
     tables = [file for file in files if file.name in METADATA]
     if tables:
-        return _described(path, tables, media, skipped)
+        return _described(path, tables, media, skipped, through)
     if media:
-        return _undescribed(path, media, files, skipped)
+        return through(_undescribed(path, media, files, skipped))
     shards = [file for file in files if file.suffix.lower() in TABLES]
     if shards:
-        return (record for shard in shards for record in _beside(parquet.records_of(shard), path, shard))
+        return (
+            record for shard in shards for record in _beside(through(parquet.records_of(shard)), path, shard)
+        )
+    archives = [file for file in files if file.suffix.lower() in TARS]
+    if archives:
+        return (
+            record
+            for file in archives
+            for record in through(
+                tars.records_of(file, file.relative_to(path).with_suffix("").as_posix(), skipped)
+            )
+        )
     seen = f"; there is {files[0].name}: name it" if files and _reader(files[0]) is not None else ""
     raise ValueError(f"no pictures or clips in {path}{seen}")
 
@@ -223,25 +160,19 @@ def _undescribed(path: Path, media: list[Path], files: list[Path], skipped: Skip
             yield {"id": relative, "prompt": prompt.strip(), kind_of(file): relative}
 
 
-class Refused(ValueError):  # noqa: N818 - reads as what it says at the yield
-    """Reason why a record could not be read, with the id of its row."""
-
-    def __init__(self, reason: str, name: str) -> None:
-        super().__init__(reason)
-        self.name = name
-
-
 def _begins(file: Path, start: bytes) -> bool:
     with file.open("rb") as opened:
         return opened.read(len(start)) == start
 
 
-def _described(path: Path, tables: list[Path], media: list[Path], skipped: Skipped) -> Iterator[Any]:
+def _described(
+    path: Path, tables: list[Path], media: list[Path], skipped: Skipped, through: Through
+) -> Iterator[Any]:
     left = set(media)
     for table in tables:
         records = _reader(table)
         assert records is not None
-        for record in _beside(records, path, table):
+        for record in _beside(through(records), path, table):
             if isinstance(record, dict):
                 left -= {
                     path / record[name] for name in ("image", "video") if isinstance(record.get(name), str)
@@ -264,9 +195,14 @@ def _beside(records: Iterator[Any], root: Path, table: Path) -> Iterator[Any]:
                 yield ValueError(f"{wrong[0]} is {record[wrong[0]]!r}, not a path")
                 continue
             for column in named:
-                name = (folder / record.pop(column)).as_posix()
+                written = record.pop(column)
+                name = (folder / written).as_posix()
+                mapped = ("image", "video") if column == "file_name" else ()
+                given = [kind for kind in mapped if record.get(kind) == written]
+                record |= dict.fromkeys(given, name)  # `--map image=file_name`
                 field = kind_of(root / name) if column == "file_name" else column.removesuffix("_file_name")
-                record.setdefault(field, name)
+                if not given:
+                    record.setdefault(field, name)
                 if column == "file_name":
                     record.setdefault("id", name)
             if folder.parts:

@@ -1,4 +1,5 @@
-"""Scores on disk: one row per (id, reward, data set), in Parquet or JSONL; a killed run loses nothing.
+"""Scores on disk: one row per (id, reward, data set), in Parquet or JSONL; a killed run loses what the
+last `EVERY` seconds brought at most.
 
 While a run goes on, finished rows lie in small shards in `OUT.parts/`, each put there by an atomic rename. At
 the end they become the one file OUT, again by a rename. A later run reads both and scores only what is
@@ -13,6 +14,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,9 @@ TOTAL = "total"
 """The name under which a combined score is stored."""
 ABOUT = b"mmreward"
 """Key of the facts about the run in a Parquet file's schema metadata."""
+EVERY = 2.0
+"""Seconds after which a score is on disk: what kill -9 costs at most. Each shard is a small file, which a
+run after a kill reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +88,14 @@ class Results:
     Args:
         out: where they go: a name ending in .parquet or .jsonl.
         about: facts about the run, stored with it; `data` among them is the data set of its rows.
-        every: seconds between shards.
+        every: seconds after which a result is on disk, whether another has come or not.
 
     Raises:
         ValueError: another ending, or what lies at `out` are no results.
         OSError: what lies there cannot be read; names it.
     """
 
-    def __init__(self, out: Path, about: Mapping[str, Any], every: float = 5.0) -> None:
+    def __init__(self, out: Path, about: Mapping[str, Any], every: float = EVERY) -> None:
         if out.suffix not in (".parquet", ".jsonl"):
             raise ValueError(f"results go to a .parquet or .jsonl file, not {out.name!r}")
         self.out = out
@@ -102,6 +107,10 @@ class Results:
         self.data = str(self.about.get("data", ""))
         before = _facts(out) if out.exists() else {}
         self.about["rewards"] = {**before.get("rewards", {}), **self.about.get("rewards", {})}
+        mapped = {name: one for name, one in before.get("columns", {}).items() if name != self.data}
+        self.about["columns"] = mapped | self.about.get("columns", {})
+        if not self.about["columns"]:
+            del self.about["columns"]
         if not self.about["rewards"]:
             del self.about["rewards"]
         self.rows: dict[tuple[str, str], Result] = {}
@@ -115,6 +124,7 @@ class Results:
         self._fresh: list[Result] = []
         self._flushed = time.monotonic()
         self._writing = threading.Lock()
+        self._timer: threading.Timer | None = None
 
     def _sort(self, row: Result) -> None:
         if row.data == self.data:
@@ -148,12 +158,33 @@ class Results:
         return None
 
     def add(self, result: Result) -> None:
-        """Take a result of the run's data set; it is on disk at most `every` seconds later."""
+        """Take a result of the run's data set; it is on disk `every` seconds later, or at once where the last
+        shard is as old as that.
+
+        Raises:
+            OSError: it cannot be written; names the file.
+        """
         result = replace(result, data=self.data)
         with self._writing:
             self.rows[result.key] = result
             self._fresh.append(result)
-        if time.monotonic() - self._flushed > self.every:
+            due = self._flushed + self.every - time.monotonic()
+            if due > 0 and self._timer is None:
+                # So that what came just after a shard does not wait for a result that takes minutes.
+                self._timer = threading.Timer(due, self._overdue)
+                self._timer.daemon = True
+                self._timer.start()
+        if due <= 0:
+            self.flush()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _overdue(self) -> None:
+        """Called by the timer; what cannot be written then is tried, and raises, where the next is added."""
+        with suppress(OSError):
             self.flush()
 
     def forget(self, reward: str) -> None:
@@ -167,6 +198,7 @@ class Results:
             OSError: it cannot be written; names the file.
         """
         with self._writing:
+            self._stop_timer()
             if self._fresh:
                 shard = self.parts / f"{time.time_ns():020d}-{os.getpid()}{self.out.suffix}"
                 try:
@@ -188,6 +220,9 @@ class Results:
         rows += [row for key, row in self.rows.items() if key not in ours]
         rows += self.others.values()
         write(self.out, rows, self.about)
+        with self._writing:  # the timer finds nothing to put beside the whole file
+            self._stop_timer()
+            self._fresh = []
         shutil.rmtree(self.parts, ignore_errors=True)
         return rows
 

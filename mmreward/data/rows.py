@@ -7,19 +7,20 @@ are relative to the file they stand in (or to the folder).
 import hashlib
 import json
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import Unscorable
 from ..media import Media
+from ..reading import Span
 from ..types import Sample
 from . import vtriune
+from .columns import FIELDS, Columns
 from .records import CLIPS as CLIPS
 from .records import PICTURES as PICTURES
-from .records import Refused, Skipped, parsed, records_of
+from .records import records_of
+from .texts import Refused, Skipped, parsed
 
-FIELDS = tuple(field.name for field in fields(Sample))
 CAPTIONS = ("caption", "text")
 """Columns that are the prompt where none is called so."""
 
@@ -44,27 +45,35 @@ class Rows(Iterator[Row]):
         return next(self._rows)
 
 
-def read_rows(path: str | Path) -> Rows:
+def read_rows(path: str | Path, columns: Columns | None = None) -> Rows:
     """The rows of a data set, in order.
 
     Columns are the fields of `Sample`; other columns go into `meta`. Where no column is called `prompt`,
     `caption` or `text` is it. V-Triune's rows are read as they are (see `vtriune`).
 
-    A file is JSONL (also .gz) or Parquet; text is UTF-8, or as its byte order mark says. A folder gives one
-    row per picture or clip (an animation is a clip), with the prompt from a text file of the same name; or
-    the rows of the metadata.jsonl, .csv or .parquet in it and its folders (column `file_name`); or, without
-    pictures, those of its Parquet files. Hidden files are passed over.
+    A file is JSONL (also .gz), CSV, TSV, a tar or Parquet; text is UTF-8, or as its byte order mark says. A
+    folder gives one row per picture or clip (an animation is a clip), with the prompt from a text file of the
+    same name; or the rows of the metadata.jsonl, .csv or .parquet in it and its folders (column `file_name`);
+    or, without pictures, those of its Parquet files. Hidden files are passed over.
+
+    A tar gives one row per key, as webdataset writes them (see `tars`); a folder of tars, the rows of all.
 
     A picture is a path, a data URL, or {"bytes": ...} as in `datasets`; nothing is fetched from a network.
 
+    Args:
+        path: of the file or folder.
+        columns: fields that are taken from columns of other names, as {"prompt": "caption"}, or from keys of
+            `meta`; a row without the column is without the field.
+
     Raises:
-        ValueError: nothing at this path, or a format that cannot be read.
+        ValueError: nothing at this path, a format that cannot be read, no such field, or a column that none
+            of the first rows has.
     """
     path = Path(path)
     if not path.exists():
         raise ValueError(f"no data at {path}")
     skipped = Skipped()
-    records = records_of(path, skipped)
+    records = records_of(path, skipped, columns or {})
     return Rows(rows_of(records, path if path.is_dir() else path.parent), skipped)
 
 
@@ -117,7 +126,7 @@ def sample_of(record: Any, root: Path, name: str) -> Sample:
         if column in FIELDS:
             if value is not None:
                 known[column] = value
-        else:
+        elif not isinstance(value, Span):  # a picture that no field takes
             extra[str(column)] = value
     if "prompt" not in known:
         captions = [extra[name] for name in CAPTIONS if isinstance(extra.get(name), str)]
@@ -183,6 +192,8 @@ def _digest(record: Mapping[str, Any], sample: Sample) -> str:
     for media in (sample.image, sample.video, *sample.inputs):
         if media is not None and isinstance(media.source, Path):
             digest.update(repr(_stamp(media.source)).encode())
+        elif media is not None and isinstance(media.source, Span):
+            digest.update(repr(_stamp(media.source.path)).encode())
     return digest.hexdigest()
 
 
@@ -199,6 +210,8 @@ def _named(value: Any) -> str:
     """Stand-in for a value that JSON has no form for: bytes, pictures, dates, decimals."""
     if isinstance(value, bytes):
         return hashlib.blake2b(value, digest_size=8).hexdigest()
+    if isinstance(value, Span):
+        return f"{value.name} {value.start}+{value.size}"
     try:
         return Media(value).key
     except (Unscorable, OSError):

@@ -24,6 +24,7 @@ from ..errors import FINE, Status
 from ..files import sole_writer
 from ..registry import Reward
 from ..types import Score
+from .columns import Columns
 from .failures import Group, Probe, grouped
 from .inputs import Inputs
 from .results import TOTAL, Result, Results
@@ -73,6 +74,7 @@ def score_file(
     timeout: float | None = None,
     retry_failed: bool = False,
     title: str = "",
+    columns: Columns | None = None,
     progress: Callable[[int, int, int], None] | None = None,
 ) -> Summary:
     """Score every row of `data` with every reward and leave one row per (id, reward) in `out`.
@@ -88,6 +90,7 @@ def score_file(
         timeout: seconds one score may take.
         retry_failed: compute failed scores again.
         title: stored with the results.
+        columns: see `data.read_rows`; stored with the results, for `report` and `pairs`.
         progress: called as `progress(done, failed, total)`, total being the scores of the rows read so far.
 
     Raises:
@@ -100,13 +103,13 @@ def score_file(
         raise ValueError(f"{TOTAL!r} is the name of the combined score; give the reward another name")
     if recipe is not None:
         recipe.check(rewards)
-    rows = read_rows(data)
+    rows = read_rows(data, columns)
     # A reward that compares samples must see each group whole, so then everything is one chunk.
     whole = any(reward.info.arity != "point" for reward in rewards.values())
     chunks = _chunks(rows, None if whole else CHUNK)
     out.parent.mkdir(parents=True, exist_ok=True)
     with _terminable(), sole_writer(out):
-        results = Results(out, about_run(data, rewards, out, title))
+        results = Results(out, about_run(data, rewards, out, title, columns))
         job = _Job(rewards, recipe, results, engine, timeout, retry_failed, _Tally(progress))
         try:
             for chunk in chunks:
@@ -305,13 +308,16 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
 
 
-def about_run(data: Path, rewards: Mapping[str, Reward], out: Path, title: str) -> dict[str, Any]:
+def about_run(
+    data: Path, rewards: Mapping[str, Reward], out: Path, title: str, columns: Columns | None = None
+) -> dict[str, Any]:
     """The facts that are stored with the results."""
     return {
         "title": title,
         "data": relpath(data, out.parent),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "version": version("mmreward"),
+        "columns": {relpath(data, out.parent): dict(columns)} if columns else {},
         "rewards": {
             name: {
                 "reward": reward.info.name,

@@ -9,12 +9,11 @@ import threading
 import weakref
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
-from pathlib import Path
 
 import torch
 
 from ..engine.cache import ByteLRU
-from ..media import Media
+from ..media import ENCODED, Media
 from .pixels import Recipe, resize
 
 DECODED_BYTES = 256 << 20
@@ -115,7 +114,7 @@ def decoded(media: Media) -> torch.Tensor:
     Raises:
         Unscorable: the picture is broken.
     """
-    if isinstance(media.source, Path | bytes):
+    if isinstance(media.source, ENCODED):
         return _decoded.get(media.key, lambda: _decode(media))
     pixels = media.pixels()
     return pixels if media.kind == "image" else pixels[0]

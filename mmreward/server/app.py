@@ -7,6 +7,8 @@ that the server answers while a check computes. What a client may send and hold 
 import asyncio
 import json
 import os
+import socket
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -130,6 +132,7 @@ def create_app(
         BodyLimit, max_bytes=max_bytes, held_bytes=bounds.held_bytes, seconds=bounds.body_seconds
     )
     app.add_middleware(Key, key=key)
+    app.state.compares = scorer.compares
 
     @app.exception_handler(HTTPException)
     async def refused_with(_: Request, error: HTTPException) -> Reply:
@@ -192,6 +195,24 @@ def key_of(variable: str) -> str:
     return key
 
 
+def _check_address(host: str, port: int) -> None:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            if os.name == "posix":  # as uvicorn sets it: what lingers of a server before is no hindrance
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        reason = error.strerror or error
+        raise ValueError(
+            f"cannot listen at {host}:{port} ({reason}): give another --port or --host"
+        ) from None
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
 def serve(
     routes: Path,
     host: str,
@@ -200,11 +221,33 @@ def serve(
     timeout: float,
     failed: float | None = None,
     key_env: str = "",
+    say: Callable[[str], None] = _to_stderr,
 ) -> None:
-    """Check the routes, then serve them until interrupted; `failed` None is "raise"."""
+    """Check the routes and the address, say where they are served, and serve them until interrupted.
+
+    Args:
+        routes: the YAML file.
+        host: the address it listens at.
+        port: of it.
+        workers: processes.
+        timeout: seconds one score may take.
+        failed: what a failed score is paid; None is "raise".
+        key_env: see `key_of`.
+        say: called with a line for whoever started it, once nothing is left that could be refused.
+
+    Raises:
+        ValueError: as `create_app` and `key_of`, or an address that cannot be listened at.
+    """
     import uvicorn
 
-    create_app(routes, timeout=timeout, key=key_of(key_env))
+    app = create_app(routes, timeout=timeout, key=key_of(key_env))
+    _check_address(host, port)
+    say(f"http://{host}:{port}/judge and /get_reward")
+    if app.state.compares:
+        say(
+            "the total compares the responses of a group: /judge, which gets one response, fails as "
+            "`missing`; /get_reward needs whole groups in one request, with `group` in each label's envelope"
+        )
     os.environ[ROUTES], os.environ[TIMEOUT] = str(routes.resolve()), str(timeout)
     os.environ[KEY_ENV] = key_env
     if failed is not None:

@@ -139,7 +139,7 @@ def test_a_folder_with_metadata_gives_its_rows(tmp_path, png):
 
 
 def test_nothing_to_read_is_an_error_that_names_the_path(tmp_path):
-    for path in (tmp_path, tmp_path / "nowhere", lines(tmp_path / "data.csv", "a,b")):
+    for path in (tmp_path, tmp_path / "nowhere", lines(tmp_path / "data.rtf", "a,b")):
         with pytest.raises(ValueError, match=path.name):
             rows(path)
 

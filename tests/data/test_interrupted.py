@@ -61,3 +61,28 @@ def test_a_stopped_run_keeps_every_finished_score(tmp_path, stop, code, mode):
     )
     assert again.stdout == "10\n", "scores that were there were computed again"
     assert len(read(out)) == 40
+
+
+def kept_on_disk(out):
+    """Ids in the shards of a run that goes on."""
+    shards = list(out.with_name(out.name + ".parts").glob(f"*{out.suffix}"))
+    return sorted({row.id for shard in shards for row in read(shard)}, key=int)
+
+
+@pytest.mark.parametrize("mode", ["wait", "block"])
+def test_a_run_that_is_killed_while_a_score_takes_long_has_the_others_on_disk(tmp_path, mode):
+    """No result comes that could carry those before it to disk, and SIGKILL lets nothing be written."""
+    data, out = tmp_path / "data.jsonl", tmp_path / "out.jsonl"
+    data.write_text("".join(json.dumps({"id": str(i), "response": "a"}) + "\n" for i in range(40)))
+    command = [sys.executable, "-c", SCRIPT, str(data), str(out)]
+    env = {**os.environ, "PYTHONPATH": TESTS}
+    with subprocess.Popen([*command, mode], env=env, text=True, stdout=subprocess.PIPE) as run:
+        assert run.stdout.readline() == "hangs\n"
+        for _ in range(400):  # the run hangs for a minute
+            if len(kept_on_disk(out)) == 30:
+                break
+            time.sleep(0.05)
+        run.kill()
+    assert kept_on_disk(out) == [str(i) for i in range(30)]
+    again = subprocess.run([*command, "whole"], env=env, capture_output=True, text=True, check=True)
+    assert again.stdout == "10\n" and len(read(out)) == 40

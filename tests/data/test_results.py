@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -193,3 +194,27 @@ def test_a_run_killed_again_and_again_loses_and_doubles_nothing(tmp_path):
 
 def _shards(out):
     return sorted(out.with_name(out.name + ".parts").glob("[0-9]*.jsonl"))
+
+
+def test_a_finished_run_leaves_nothing_to_the_timer(tmp_path):
+    results = Results(tmp_path / "a.jsonl", {}, every=0.05)
+    results.add(result("a"))
+    results.finish([("a", "r")])
+    timers = [one for one in threading.enumerate() if isinstance(one, threading.Timer)]
+    for timer in timers:
+        timer.join(10)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.jsonl"]
+
+
+def test_what_the_timer_cannot_write_is_raised_at_the_next_result(tmp_path):
+    results = Results(tmp_path / "a.jsonl", {}, every=0.01)
+    results.parts.write_text("a file in the place of the folder")
+    results.add(result("a"))
+    for timer in [one for one in threading.enumerate() if isinstance(one, threading.Timer)]:
+        timer.join(10)
+    with pytest.raises(OSError, match="parts"):
+        results.add(result("b"))
+    results.parts.unlink()
+    results.flush()
+    (shard,) = results.parts.iterdir()
+    assert [one.id for one in read(shard)] == ["a", "b"]
