@@ -16,7 +16,7 @@ from dataclasses import replace
 from functools import partial
 from os import register_at_fork
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -90,9 +90,8 @@ async def _over(reward: Reward, sample: Sample, clip: Media, count: int, *, lowe
         scores = await asyncio.gather(
             *(score_one(replace(sample, image=shot, video=None), reward) for shot in shots)
         )
-        if clip.frames >= shots[0].total:
+        if _recounted.get(clip.key, shots[0].total) == shots[0].total:
             break
-        _recounted[clip.key] = clip.frames
     for shot, score in zip(shots, scores, strict=True):
         if not score.ok:
             where = f" (frame {shot.number + 1} of {shot.total})"
@@ -160,7 +159,10 @@ class Reel:
         with self._lock:
             stack = _kept(lambda kept: kept.get(key))
             if stack is None:
+                indexed = self.clip.frames
                 stack = self.clip.frames_at(self.numbers)
+                if self.clip.frames != indexed:
+                    _recounted[self.clip.key] = self.clip.frames
                 _kept(lambda kept: kept.put(key, stack))
         frame: np.ndarray[Any, np.dtype[np.uint8]] = stack[place]
         return frame
@@ -199,18 +201,21 @@ def _picture(pixels: Any, key: str) -> Media:
     return media
 
 
-class _Memo(NamedTuple):
-    lock: threading.Lock
-    reels: "weakref.WeakValueDictionary[tuple[str, tuple[int, ...]], Reel]"
-    frames: ByteLRU
+class _Memo:
+    """Reels that are being scored, so that all rewards share one, and the frames decoded last."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        self.lock = threading.Lock()
+        self.reels: weakref.WeakValueDictionary[tuple[str, tuple[int, ...]], Reel] = (
+            weakref.WeakValueDictionary()
+        )
+        self.frames = ByteLRU(KEPT)
 
 
-def _empty() -> _Memo:
-    return _Memo(threading.Lock(), weakref.WeakValueDictionary(), ByteLRU(KEPT))
-
-
-_memo = _empty()
-"""Reels that are being scored, so that all rewards share one, and the frames decoded last."""
+_memo = _Memo()
 
 
 def _reel_of(clip: Media, chosen: tuple[int, ...]) -> Reel:
@@ -229,8 +234,7 @@ def _kept(use: Callable[[ByteLRU], Any]) -> Any:
 
 def forget() -> None:
     """Drop all kept frames; in a fork, also the locks that its parent's threads may have held."""
-    global _memo
-    _memo = _empty()
+    _memo.clear()
 
 
 register_at_fork(after_in_child=forget)

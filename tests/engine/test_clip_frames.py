@@ -209,4 +209,6 @@ def test_gradients_of_pictures_stay():
     torch = pytest.importorskip("torch")
     loaded = load("saturation", frames="mean")
     pixels = torch.rand(2, 3, 8, 8, requires_grad=True)
-    assert torch.equal(loaded.score_tensor(pixels, ["", ""]), load("saturation").score_tensor(pixels, ["", ""]))
+    assert torch.equal(
+        loaded.score_tensor(pixels, ["", ""]), load("saturation").score_tensor(pixels, ["", ""])
+    )
