@@ -36,12 +36,20 @@ async def evaluate(reward: Reward, samples: list[Sample], timeout: float | None)
 
 def _refusal(sample: Sample, reward: Reward) -> Score | None:
     if reason := lacking(sample, reward.info.needs, reward.columns):
-        return Score.failed("missing", reason)
+        return Score.failed("missing", reason + _by_frames(sample, reward))
     if reason := oversized(sample):
         return Score.failed("error", reason)
     if reward.info.arity != "point" and sample.group is None:
         return Score.failed("missing", f"{reward.info.name} compares samples, and this one has no group")
     return None
+
+
+def _by_frames(sample: Sample, reward: Reward) -> str:
+    """Hint at the option with which a reward of pictures scores the sample's clip."""
+    info = reward.info
+    if info.arity != "point" or "image" not in info.needs or sample.image is not None or sample.video is None:
+        return ""
+    return f"; it has a clip: give {info.name} `frames: mean` (or min, first, a number) to score its frames"
 
 
 async def _attempt(reward: Reward, samples: list[Sample], timeout: float | None) -> list[Score]:

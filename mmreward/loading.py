@@ -24,7 +24,8 @@ def load(
         name: of the reward.
         python: run it in another interpreter, in whose environment the reward and mmreward are installed; a
             path, or a mapping (see `interpreters.Interpreter`). Scores are the same; gradients stay behind.
-        args: the reward's arguments.
+        args: the reward's arguments. One that scores one picture takes `frames` beside its own: "mean",
+            "min", "first" or a number, with which it scores clips, too (see `engine.clips.over_frames`).
 
     Raises:
         ValueError: no such reward, an argument it does not take or one it cannot do without, a value of the
@@ -36,6 +37,11 @@ def load(
         return load_in(python, name, args)
     entry = find(name)
     known = inspect.signature(entry.factory).parameters
+    if "frames" in args and "frames" not in known:
+        from .engine.clips import over_frames
+
+        frames = args.pop("frames")
+        return over_frames(load(name, **args), frames)
     for given in args:
         if given not in known:
             raise ValueError(
@@ -61,7 +67,8 @@ def resolve(rewards: Rewards) -> dict[str, Reward]:
     """Rewards by a name of their own: the mapping's keys, or the rewards' own names.
 
     In a mapping's arguments, `reward` names the reward when the key is a name of yours, `columns` maps fields
-    of Sample to keys of `meta`, and `python` names the interpreter it runs in, as for `load`.
+    of Sample to keys of `meta`, and `python` names the interpreter it runs in, as for `load`; `frames` lets a
+    reward of pictures score clips.
 
     Raises:
         ValueError: nothing given, something that is no reward, the same name twice, or as `load`.

@@ -340,11 +340,13 @@ async def examined(medias: Iterable[Media]) -> None:
     What cannot be read is left for the reward that looks at it, and raises there.
     """
     for media in medias:
+        if {"key", "size"} <= media.__dict__.keys():
+            continue
         source = media.source
         slow = isinstance(source, Path | Span) or (
             isinstance(source, bytes) and (media.kind == "video" or len(source) > SMALL)
         )
-        if slow and not {"key", "size"} <= media.__dict__.keys():
+        if slow:
             await aside(partial(_examine, media))
 
 

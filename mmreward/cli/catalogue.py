@@ -36,6 +36,10 @@ In the tables, *needs* are the fields of a `Sample` that must be filled. A *poin
 *pair* reward compares two in both orders, a *group* reward takes a whole group. A reward *with a gradient*
 offers `score_tensor`, with some arguments at least.
 
+A point reward that needs an *image* scores clips, too, once it is given `frames` beside its arguments: `mean`
+or `min` of 8 evenly spaced frames, the last included, `first`, or a number of them, for their mean
+(`--reward clipscore:frames=mean`). A clip of which one chosen frame cannot be scored has no score.
+
 A new reward is a file in one of these folders with a function under `@mmreward.reward`; it is then on this
 page, in `mmreward list`, on the server and in the contract tests. Another package offers rewards through an
 entry point of the group `mmreward.rewards`.

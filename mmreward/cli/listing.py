@@ -71,6 +71,8 @@ def show(name: Annotated[str, typer.Argument(help="The reward's name.")]) -> Non
     typer.echo("\narguments")
     for parameter in inspect.signature(entry.factory).parameters.values():
         typer.echo(f"  {parameter}")
+    if info.arity == "point" and "image" in info.needs:
+        typer.echo("  frames: 'mean', 'min', 'first' or a number, with which it scores clips by their frames")
 
 
 # --- env ---------------------------------------------------------------------------------------------------

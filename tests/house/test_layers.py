@@ -30,6 +30,7 @@ DATA = ("assets", "configs")
 CLIMBING = {
     ("registry", "rewards"): "finding a reward by its name",
     ("loading", "isolation"): "`python=` loads a reward in another interpreter",
+    ("loading", "engine"): "`frames=` scores clips, whose decoded frames the engine keeps",
     ("engine.engine", "cluster"): "an engine's description may ask for Ray",
     ("rewards.oracle", "mini"): "the miniature's reward without a learned model",
 }
