@@ -130,7 +130,12 @@ DOUBT = re.compile(
     re.IGNORECASE,
 )
 """Words with which a formula is not what the sentence states, or not all of it."""
-FINAL = re.compile(r"\bthe final answer is\b:?", re.IGNORECASE)
+FINAL = re.compile(
+    r"(?:(?:\A|(?<=\n)|(?<=[.!] ))[#*_> ]{0,4}final answer[*_ ]{0,3}:[*_ ]{0,3}\s{0,3})?"
+    r"\bthe final answer is\b:?"
+    r"|(?:\A|(?<=\n)|(?<=[.!] ))[#*_> ]{0,4}final answer[*_ ]{0,3}:[*_]{0,3}",
+    re.IGNORECASE,
+)
 HOPE = re.compile(r"(?<=[\s.$])I hope it is correct\.?\s*\Z", re.IGNORECASE)
 MAX_FINAL = 16
 
@@ -149,11 +154,12 @@ def formula_of_sentence(text: str) -> str | None:
 
 
 def final_words(text: str) -> str | None:
-    """Answer that a solution gives in its last words, "The final answer is $12$. I hope it is correct."
+    """Answer that a solution gives in its last words: "The final answer is $12$. I hope it is correct.", or
+    "Final answer: 12" at the start of a line or sentence.
 
     None where there is none, where it is longer than a sentence or denied, and where two disagree.
     """
-    found = list(FINAL.finditer(text)) if "inal answer is" in text else []
+    found = list(FINAL.finditer(text)) if "inal answer" in text.casefold() else []
     if not 0 < len(found) <= MAX_FINAL:
         return None
     last = text[found[-1].end() :]
