@@ -137,7 +137,7 @@ def name_of(side: str) -> str | None:
     expressions, and "" for words, which name nothing that another spelling could contradict."""
     words = " ".join(re.sub(TEXTS, r" \1 ", side).split())
     bare = DECORATION.sub("", side)
-    if NAME.fullmatch(bare):
+    if all(NAME.fullmatch(part) for part in bare.split(":", 1)):  # a ratio of two, S_1:S
         return bare
     return "" if WORDS.fullmatch(words) else None
 

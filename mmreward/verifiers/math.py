@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 from ..errors import Unscorable
 from .arithmetic import exact
+from .declared import final_words, formula_of_sentence, framed, side_by_side, unit_behind
 from .equality import same
 from .expressions import Node, Tree, leaves, shown, sides_of, tree_of, with_leaves
 from .latex import alternatives_as_list, braces_match, comparison_key, has_words, tidy
@@ -36,6 +37,9 @@ APPROXIMATE = re.compile(
     r"\A(?:\\approx|\\sim|approximately|approx\.?|\u7ea6\u4e3a?|\u5927\u7ea6)\s?|\s?(?:\\text\s?\{\s?)?\((?:approx(?:\.|imately)?|rounded)\)\s?\}?\Z",
     re.IGNORECASE,
 )
+DECIMAL_COMMA = re.compile(r"-?(?:0,\d+|[1-9]\d*,(?:\d{1,2}|\d{4,}))(?: ?[^\d,.;()\[\]]{1,24})?", re.ASCII)
+"""3,14 and 0,125, but not 1,125 or "3, 14": no number of thousands, and no list as models write one. Read so
+where one number is due."""
 CHOICE = re.compile(
     r"(?:(?:option|choice|answer)\s?)?\(?([A-J])(?:\)|\s?[.:)]|\Z)\s*(.*)\Z", re.IGNORECASE | re.DOTALL
 )
@@ -112,7 +116,7 @@ def _truth_of(given: str) -> Truth:
     text = (
         tidy(_all_boxed(given) or _boxed(given) or given)
         if "\\boxed" in given or "\\fbox" in given
-        else tidy(given)
+        else tidy(formula_of_sentence(given) or given)
     )
     text = APPROXIMATE.sub("", text)
     if not text or "\\boxed{}" in text:
@@ -143,8 +147,9 @@ def _boxed(text: str) -> str | None:
     start = max(text.rfind("\\boxed"), text.rfind("\\fbox"))
     at = text.find(boxed, start) + len(boxed)
     after = AFTER_BOX.match(text[text.find("}", at) + 1 :]) if boxed else None
-    if after and "$" not in after[1] and (after[1].lstrip("\\") == "%" or unit_of(tidy(after[1]))):
-        return f"{boxed} {after[1]}"
+    unit = unit_behind(after[1]) if after else ""
+    if "$" not in unit and (unit.lstrip("\\") == "%" or (unit and unit_of(tidy(unit)))):
+        return f"{boxed} {unit}"
     return boxed
 
 
@@ -181,25 +186,30 @@ def _as_quantity(text: str) -> str:
 def answer_of(
     response: str, *, bare: bool = False, boxes: Literal["last", "agree"] = "last", only_boxed: bool = False
 ) -> str:
-    """Read the answer of a response, tidied: the last `\\boxed{}` inside `<answer>`, or else all of it.
+    """Read the answer of a response, tidied: the last `\\boxed{}` inside `<answer>`, with those that are
+    joined to it; else what the text declares (see `declared`); else all of it.
 
     Args:
         response: the whole response.
         bare: take the text after the thinking where there are no answer tags; only a box counts there.
-        boxes: "last" takes the last of several boxes, "agree" asks that all hold the same.
+        boxes: "last" takes the last of several boxes; those joined to it by a comma or "and" are one list
+            with it. "agree" asks that all hold the same.
         only_boxed: an answer without a box is none.
 
     Raises:
         Unscorable: "unparsable" when there is no answer, none that is not empty, or boxes disagree.
     """
     tagged = "<answer>" in response.rpartition("</think>")[2]
-    text = segment(response, bare=bare).answer
+    text = framed(segment(response, bare=bare).answer)
     boxed = _boxed(text)
     if boxed is None and (only_boxed or not tagged):
         raise Unscorable("there is no \\boxed{} answer", "unparsable")
     if boxes == "agree" and len({comparison_key(tidy(box)) for box in _boxes(text)}) > 1:
         raise Unscorable("several boxed answers that disagree", "unparsable")
-    answer = text if boxed is None else boxed
+    if boxed is None:
+        answer = formula_of_sentence(text) or final_words(text) or text
+    else:
+        answer = side_by_side(text) or boxed
     if len(answer) > 4096:
         raise Unscorable(f"an answer of {len(answer)} characters", "unparsable")
     answer = tidy(answer)
@@ -218,6 +228,8 @@ def settle(truth: Truth, answer: str, likeness: Likeness) -> Verdict | Open:
     answer = APPROXIMATE.sub("", answer)
     if comparison_key(answer) == truth.key:
         return stage_verdict("exact")
+    if isinstance(truth.tree, str) and DECIMAL_COMMA.fullmatch(answer) and read_quantity(truth.tree):
+        answer = answer.replace(",", ".", 1)
     if len(truth.key) == 1 and truth.key in "ABCDEFGHIJ" and (choice := _choice(answer)):
         return stage_verdict("exact" if choice == truth.key else "")
     if truth.words or (len(comparison_key(answer)) == 1 and len(truth.key) == 1):

@@ -1,6 +1,7 @@
 """Rewards of boxes of other suites, bugs included: the numbers their code gave, and those given here
 instead."""
 
+import json
 import random
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from support.drawn_boxes import boxes, truths
 from support.growth import assert_linear
 
-from mmreward import Sample, load
+from mmreward import Engine, Sample, load
 from mmreward.rewards.peers.average_precision import average_precision
 from mmreward.rewards.peers.v_triune import (
     LEVELS,
@@ -276,6 +277,26 @@ def test_average_precision_at_one_half_forgives_more():
     assert average_precision_at_half([shifted], [A]) == 1.0 and mean_average_precision(
         [shifted], [A]
     ) == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(
+    ("labels", "value"),
+    [
+        (("a", None), 0.3 + 0.7),  # the label of the match before it, which is right by luck
+        (("a", 7), 0.3 + 0.7),
+        (("b", None), 0.3),
+        ((None, "a"), 0.3 + 0.35),  # theirs fails at a first match without a label
+        ((None, None), 0.3),
+    ],
+)
+def test_the_weighted_sum_forgets_to_reset_the_label_of_a_box_without_one(labels, value):
+    truth = [{"bbox_2d": [100, 100, 200, 200], "label": "a"}, {"bbox_2d": [500, 500, 600, 600], "label": "a"}]
+    boxes = [{"bbox_2d": box["bbox_2d"], "label": label} for box, label in zip(truth, labels, strict=True)]
+    response = f"<answer>```json\n{json.dumps(boxes)}\n```</answer>"
+    fence = load("vlm_r1", formula="weighted_sum", fence="required")
+    with Engine("cpu") as engine:
+        (score,) = engine.score([Sample(id="1", response=response, target=truth)], fence)["vlm_r1"]
+    assert score.value == pytest.approx(value)
 
 
 def test_the_weighted_sum_pays_for_wrong_labels():

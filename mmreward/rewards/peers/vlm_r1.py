@@ -21,6 +21,8 @@ from .average_precision import average_precision
 
 THRESHOLD = 0.5
 POSITION, COMPLETENESS = 0.7, 0.3
+UNNAMED = "\0"
+"""Label of a found box that has none, or one that is no text."""
 
 
 class Overlap(NamedTuple):
@@ -80,7 +82,9 @@ def od_length(found: Sequence[Box | None], truth: Sequence[Box]) -> float:
 def weighted_sum(found: Sequence[Box | None], truth: Sequence[Box]) -> float:
     """0.7 of the IoU matched under the right label per true box, 0.3 of a completeness that ignores labels.
 
-    Perfect boxes under wrong labels earn 0.3. Nothing on nothing earns 1.
+    Perfect boxes under wrong labels earn 0.3. Nothing on nothing earns 1. A box without a label is taken to
+    have the label of the match before it, as theirs forgets to reset it; where there is none before, theirs
+    fails, and here the label is wrong.
     """
     if not found or not truth:
         return float(not found and not truth)
@@ -96,8 +100,11 @@ def weighted_sum(found: Sequence[Box | None], truth: Sequence[Box]) -> float:
         if pair.iou >= THRESHOLD and pair.found not in taken and pair.true not in matched:
             matched[pair.true] = pair
             taken.add(pair.found)
-    labels = {i: box.label for i, box in enumerate(found) if box is not None}
-    right = sum(pair.iou for pair in matched.values() if labels[pair.found] == truth[pair.true].label)
+    right, label = 0.0, UNNAMED
+    for pair in matched.values():
+        box = found[pair.found]
+        label = box.label if box is not None and box.label != UNNAMED else label
+        right += pair.iou if label == truth[pair.true].label else 0.0
     missed, false = 1 - len(matched) / len(truth), 1 - len(matched) / len(found)
     return POSITION * right / len(truth) + COMPLETENESS * (1 - (missed + false) / 2)
 
@@ -125,7 +132,8 @@ def fenced_boxes(answer: str, *, first: bool = False) -> list[Box | None] | None
     there is no fence.
 
     Defects: a fence that is no JSON is an empty list, an object is the list of its keys, corners in the wrong
-    order stay so, labels count with their case and spaces, further numbers are ignored.
+    order stay so, labels count with their case and spaces, further numbers are ignored, and a box needs no
+    label.
     """
     fences = _between(answer, "```json", "```")
     if not fences:
@@ -139,13 +147,13 @@ def fenced_boxes(answer: str, *, first: bool = False) -> list[Box | None] | None
 
 def _box(item: Any) -> Box | None:
     numbers = item.get("bbox_2d") if isinstance(item, dict) else None
-    if not isinstance(numbers, list) or len(numbers) < 4 or not isinstance(item.get("label"), str):
+    if not isinstance(numbers, list) or len(numbers) < 4:
         return None
     corners = [float(x) if isinstance(x, bool) else number_of(x) for x in numbers[:4]]
     if any(corner is None or isinstance(x, str) for corner, x in zip(corners, numbers, strict=False)):
         return None
     x1, y1, x2, y2 = (corner or 0.0 for corner in corners)
-    return Box(x1, y1, x2, y2, item["label"])
+    return Box(x1, y1, x2, y2, item["label"] if isinstance(item.get("label"), str) else UNNAMED)
 
 
 FORMULAS: dict[str, Callable[[Sequence[Box | None], Sequence[Box]], float]] = {

@@ -348,11 +348,13 @@ def math(
     """1 when the answer equals the target as text, as a number or by algebra (math-verify), else 0.
 
     The target is a number or text in plain notation or LaTeX; the answer is the content of the last \\boxed{}
-    inside `<answer>`, or all that is there. Case counts, words are compared as text, sets have no order, a
-    vector or matrix is compared entry by entry, and an interval's ends must be right. A unit, a name
+    inside `<answer>`, else the one formula of a sentence ("Hence $x > 6$ is the solution.") or what follows
+    "the final answer is", else all that is there. Case counts, words are compared as text, sets have no
+    order, a vector or matrix is compared entry by entry, and an interval's ends must be right. A unit, a name
     ("AB ="), things that are counted ("12 apples") and number words may stand with the value; 5m is 5 times m
-    unless the answer names a unit. Values that are exact on both sides are compared exactly. Prose, several
-    numbers, an equation between numbers and what is too large to be computed (a tower of powers) are worth 0
+    unless the answer names a unit. Values that are exact on both sides are compared exactly. A decimal comma
+    (3,75) is read where one number is due. Other prose, several numbers, an equation between numbers and what
+    is too large to be computed (a tower of powers) are worth 0
     with `parts["parsed"]` 0; a target like that is an error of the data, with status "error", which
     `mmreward check` finds beforehand. Needs mmreward[math].
 
@@ -364,7 +366,9 @@ def math(
         percent: "value" reads 50% as 0.5 alone, "either" also as 50.
         units: "optional" lets the answer leave out the target's unit, "required" does not. Another unit is
             converted, or wrong.
-        boxes: with several boxes, "last" counts the last, "agree" gives 0 unless all hold the same.
+        boxes: with several boxes, "last" counts the last, and those that only a comma, "and" or "or" joins
+            to it are one list with it ("\\boxed{2} and \\boxed{3}" is never 3); "agree" gives 0 unless all
+            hold the same.
         only_boxed: an answer without \\boxed{} is none.
         bare: accept the last box after the thinking when there are no answer tags.
         workers: processes for algebra at most; 0 for one per core, up to 8. They are shared by all rewards
