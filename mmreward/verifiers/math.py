@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 from ..errors import Unscorable
+from ..tracing import noted
 from .arithmetic import exact
 from .equality import same
 from .expressions import Node, Tree, leaves, shown, sides_of, tree_of, with_leaves
@@ -102,7 +103,9 @@ def truth_of(target: Any) -> Truth:
     """
     if isinstance(target, bool) or not isinstance(target, str | int | float):
         raise Unscorable(f"the target {str(target)[:80]!r} is {type(target).__name__}; give text or a number")
-    return _truth_of(str(target))
+    truth = _truth_of(str(target))
+    noted("target", "{} is " + ("text" if truth.words else "the expression {}"), target, truth.text)
+    return truth
 
 
 @lru_cache(CACHED)
@@ -200,11 +203,17 @@ def answer_of(
     if boxes == "agree" and len({comparison_key(tidy(box)) for box in _boxes(text)}) > 1:
         raise Unscorable("several boxed answers that disagree", "unparsable")
     answer = text if boxed is None else boxed
+    noted(
+        "box",
+        "{} in the last box" if boxed is not None else "there is none: all of the answer is read",
+        answer,
+    )
     if len(answer) > 4096:
         raise Unscorable(f"an answer of {len(answer)} characters", "unparsable")
     answer = tidy(answer)
     if not answer:
         raise Unscorable("the answer is empty", "unparsable")
+    noted("tidied", "{}", answer)
     return answer
 
 
@@ -217,10 +226,14 @@ def settle(truth: Truth, answer: str, likeness: Likeness) -> Verdict | Open:
     """
     answer = APPROXIMATE.sub("", answer)
     if comparison_key(answer) == truth.key:
+        noted("as text", "{} is the target", answer)
         return stage_verdict("exact")
+    noted("as text", "{} is not {}", answer, truth.text)
     if len(truth.key) == 1 and truth.key in "ABCDEFGHIJ" and (choice := _choice(answer)):
+        noted("as a choice", "{} with {}", choice, truth.key)
         return stage_verdict("exact" if choice == truth.key else "")
     if truth.words or (len(comparison_key(answer)) == 1 and len(truth.key) == 1):
+        noted("settled", "only the same text is right")
         return stage_verdict("")
     if depth_of(answer) > MAX_DEPTH:
         raise Unscorable(f"{answer[:80]!r} is no answer: brackets nest deeper than {MAX_DEPTH}", "unparsable")
@@ -235,6 +248,7 @@ def settle(truth: Truth, answer: str, likeness: Likeness) -> Verdict | Open:
     leaf = _Leaf(likeness)
     result = same(gold, tree, leaf)
     if result is not None:
+        noted("as numbers", "the answer is " + ("equal" if result else "not equal"))
         return stage_verdict("numeric" if result else "")
     return leaf.question(gold, tree)
 
@@ -262,7 +276,9 @@ class _Leaf:
         if known and not given and known.unit:
             given = read_quantity(answer, letters=True)
         if known and given:
-            return self._likeness.same(known, given)
+            same = self._likeness.same(known, given)
+            noted("quantities", "{} with {}: " + ("equal" if same else "not equal"), answer, gold)
+            return same
         if comparison_key(gold) == comparison_key(answer):
             return True
         pair = self._pair(gold, known, answer, given)
@@ -277,7 +293,10 @@ class _Leaf:
                 for value, text in zip(values, pair, strict=True)
                 if value is not None
             ]
-            return self._likeness.same(numbers[0], numbers[1])
+            same = self._likeness.same(numbers[0], numbers[1])
+            noted("arithmetic", "{} with {}: " + ("equal" if same else "not equal"), values[1], values[0])
+            return same
+        noted("left open", "{} with {} is for algebra", *pair[::-1])
         self._unknown.append(pair)
         return None
 
