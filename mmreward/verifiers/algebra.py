@@ -20,6 +20,7 @@ from typing import Any, Literal, NamedTuple, get_args
 from ..errors import Unscorable
 from ..isolation.killable import Killable, Killed
 from ..registry import record_network
+from ..tracing import noted
 from .expressions import Tree, shown
 from .math import Open, algebraic, stage_verdict, truth_of
 from .response import Verdict
@@ -151,6 +152,7 @@ async def decide(pair: Open, effort: Effort) -> Verdict | Unscorable:
         raise Unscorable(f"the target {shown(pair.gold)[:80]!r} cannot be read as mathematics; correct it")
     try:
         reply = await asyncio.wrap_future(algebra.compare(pair, deadline))
+        noted("algebra", f"math-verify replies that they are {reply}")
     except TimeoutError as error:
         return _exceeded(pair, f"{error}", "timeout", effort.exceeded)
     except Killed as error:

@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..tracing import heard, noted
 from .response import Verdict
 from .text import normalise, normalise_name
 
@@ -269,7 +270,11 @@ def soft_f1(
     the score. `threshold` is one for all true boxes, or one for each; `table` is a `label_table`.
     """
     overlap = matchable(found, truth, labels, table)
-    match = best_match(ramp(overlap, np.asarray(threshold), width), decay=decay)
+    worth = ramp(overlap, np.asarray(threshold), width)
+    match = best_match(worth, decay=decay)
+    if heard():
+        note_labels(found, truth, overlap)
+        note_match(match, worth, "box", overlap)
     return Verdict(match.f1, _parts(match, overlap))
 
 
@@ -287,10 +292,43 @@ def mean_f1(
     """
     overlap = matchable(found, truth, labels, table)
     matches = [best_match((overlap >= level - 1e-9).astype(float), decay=0.0) for level in EVALUATED]
+    if heard():
+        note_labels(found, truth, overlap)
+        note_match(matches[0], (overlap >= EVALUATED[0] - 1e-9).astype(float), "box", overlap)
+        noted("levels", "F1 {} at the IoU thresholds {}", [match.f1 for match in matches], EVALUATED)
     parts = _parts(matches[0], overlap)
     for name in ("precision", "recall"):
         parts[name] = float(np.mean([getattr(match, name) for match in matches]))
     return Verdict(float(np.mean([match.f1 for match in matches])), parts)
+
+
+def note_match(match: Match, worth: Matrix, what: str, overlap: Matrix | None = None) -> None:
+    """Note which found ones were matched with which true ones, what each is worth, and what is left over."""
+    pairs = [
+        (row, column)
+        for row, column in zip(match.rows.tolist(), match.columns.tolist(), strict=True)
+        if worth[row, column] > 0
+    ]
+    for row, column in pairs:
+        fit = "" if overlap is None else f" by an IoU of {overlap[row, column]:.4g}"
+        noted(
+            "matched", f"{what} {row + 1} with true {what} {column + 1}{fit}, worth {worth[row, column]:.4g}"
+        )
+    found, true = ({pair[at] for pair in pairs} for at in (0, 1))
+    for row in sorted(set(range(worth.shape[0])) - found):
+        noted("false", f"{what} {row + 1} matches nothing")
+    for column in sorted(set(range(worth.shape[1])) - true):
+        noted("missed", f"true {what} {column + 1} is matched by nothing")
+    noted("f1", f"{match.f1:.4g} from precision {match.precision:.4g} and recall {match.recall:.4g}")
+
+
+def note_labels(found: Sequence[Box | None], truth: Sequence[Box], matchable: Matrix) -> None:
+    """Note the pairs that lie over each other, and are none as their labels differ."""
+    for row, column in np.argwhere((overlaps(found, truth) > 0) & (matchable == 0)).tolist():
+        box = found[row]
+        if box is not None:
+            words = f"box {row + 1} lies on true box {column + 1}, but {box.label!r} is not"
+            noted("label", f"{words} {truth[column].label!r}")
 
 
 def _parts(match: Match, overlap: Matrix) -> dict[str, float]:

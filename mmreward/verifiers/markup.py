@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ..errors import MAX_BOXES, Unscorable
+from ..tracing import heard, noted, shown
 from ..types import Sample
 from .boxes import Box, boxes_of, to_unit
 from .coordinates import Axes, Reading, Size, items_of, labelled, listed_items, number
@@ -101,23 +102,30 @@ def read_coordinates(text: str, size: Size, axes: Axes) -> Reading:
     """
     text = plain(text)
     if says_nothing(text):
+        noted("form", "{} says that there are none", text)
         return Reading([])
     tags = next((tags for tags in (BOXES if size == 4 else POINTS) if tags.open in text), None)
     if size == 2 and POINT in text:
+        noted("form", "<point> tags")
         return _point_tags(text, axes)
     if tags is not None:
+        noted("form", f"the tags {tags.open}...{tags.close}")
         return _tagged(text, tags, size, axes)
     if "<loc" in text or "<patch_index_" in text:
         located = _located(text, size, axes)
         if located:
+            noted("form", "location tokens, <loc...> or <patch_index_...>")
             return Reading(located)
     listed = listed_items(text, size, axes) if "[" in text or "{" in text else None
     if listed is not None and (not listed.items or any(item is not None for item in listed.items)):
+        noted("form", "{} list(s) or object(s) of JSON", listed.lists)
         return listed
     items, hedged = prose_items(text, size, axes)
     if items:
+        noted("form", "numbers in prose")
         return Reading(items, hedged=hedged)
     if listed is not None:
+        noted("form", "lists or objects of JSON, of which none can be read")
         return listed
     raise Unscorable(f"no {'boxes' if size == 4 else 'points'} in {text[:80]!r}", "unparsable")
 
@@ -296,7 +304,25 @@ def found_boxes(
         raise Unscorable("several lists, or alternatives, where one answer is expected", "unparsable")
     boxes = boxes_of(parsed.items[:MAX_BOXES], y_first=space.y_first)
     units = [to_unit(box, size.width, size.height) if box else None for box in boxes]
+    if heard():
+        _note_boxes("found box", boxes, units, axes, len(parsed.items) - len(units) + parsed.dropped)
     return [*units, *[None] * (len(parsed.items) - len(units) + parsed.dropped)]
+
+
+def _note_boxes(
+    name: str, boxes: Sequence[Box | None], units: Sequence[Box | None], axes: Axes, lost: int = 0
+) -> None:
+    """Note boxes as they were written and in fractions of the picture."""
+    noted("space", f"sides of {axes.width:g} x {axes.height:g}" + (", y first" if axes.y_first else ""))
+    for at, (box, unit) in enumerate(zip(boxes, units, strict=True), start=1):
+        if box is None:
+            noted(f"{name} {at}", "cannot be read, and counts as one that was sent")
+            continue
+        label = f" {box.label!r}" if box.label else ""
+        corners = "has no area in the picture" if unit is None else f"is {shown(unit[:4])} of the picture"
+        noted(f"{name} {at}", f"{shown(box[:4])}{label} {corners}")
+    if lost:
+        noted(name, f"{lost} more that are cut off, broken or beyond the limit")
 
 
 def true_boxes(sample: Sample, space: Space) -> list[Box]:
@@ -315,6 +341,8 @@ def true_boxes(sample: Sample, space: Space) -> list[Box]:
     units = [to_unit(box, size.width, size.height) for box in boxes if box is not None]
     if any(box is None for box in units):
         raise Unscorable(f"a target box has no area inside the picture: {str(sample.target)[:200]}")
+    if heard():
+        _note_boxes("true box", boxes, units, Axes(size.width, size.height, space.y_first))
     return [box for box in units if box is not None]
 
 

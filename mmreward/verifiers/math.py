@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 from ..errors import Unscorable
+from ..tracing import noted
 from .arithmetic import exact
 from .declared import final_words, formula_of_sentence, framed, side_by_side, unit_behind
 from .equality import same
@@ -106,7 +107,9 @@ def truth_of(target: Any) -> Truth:
     """
     if isinstance(target, bool) or not isinstance(target, str | int | float):
         raise Unscorable(f"the target {str(target)[:80]!r} is {type(target).__name__}; give text or a number")
-    return _truth_of(str(target))
+    truth = _truth_of(str(target))
+    noted("target", "{} is " + ("text" if truth.words else "the expression {}"), target, truth.text)
+    return truth
 
 
 @lru_cache(CACHED)
@@ -207,14 +210,19 @@ def answer_of(
     if boxes == "agree" and len({comparison_key(tidy(box)) for box in _boxes(text)}) > 1:
         raise Unscorable("several boxed answers that disagree", "unparsable")
     if boxed is None:
-        answer = formula_of_sentence(text) or final_words(text) or text
+        declared = formula_of_sentence(text) or final_words(text)
+        answer = declared or text
+        noted("box", "there is none: {} " + ("is what the text declares" if declared else "is read"), answer)
     else:
-        answer = side_by_side(text) or boxed
+        joined = side_by_side(text)
+        answer = joined or boxed
+        noted("box", "{} in the " + ("boxes side by side" if joined else "last box"), answer)
     if len(answer) > 4096:
         raise Unscorable(f"an answer of {len(answer)} characters", "unparsable")
     answer = tidy(answer)
     if not answer:
         raise Unscorable("the answer is empty", "unparsable")
+    noted("tidied", "{}", answer)
     return answer
 
 
@@ -227,12 +235,17 @@ def settle(truth: Truth, answer: str, likeness: Likeness) -> Verdict | Open:
     """
     answer = APPROXIMATE.sub("", answer)
     if comparison_key(answer) == truth.key:
+        noted("as text", "{} is the target", answer)
         return stage_verdict("exact")
+    noted("as text", "{} is not {}", answer, truth.text)
     if isinstance(truth.tree, str) and DECIMAL_COMMA.fullmatch(answer) and read_quantity(truth.tree):
         answer = answer.replace(",", ".", 1)
+        noted("decimal comma", "read as {}", answer)
     if len(truth.key) == 1 and truth.key in "ABCDEFGHIJ" and (choice := _choice(answer)):
+        noted("as a choice", "{} with {}", choice, truth.key)
         return stage_verdict("exact" if choice == truth.key else "")
     if truth.words or (len(comparison_key(answer)) == 1 and len(truth.key) == 1):
+        noted("settled", "only the same text is right")
         return stage_verdict("")
     if depth_of(answer) > MAX_DEPTH:
         raise Unscorable(f"{answer[:80]!r} is no answer: brackets nest deeper than {MAX_DEPTH}", "unparsable")
@@ -247,6 +260,7 @@ def settle(truth: Truth, answer: str, likeness: Likeness) -> Verdict | Open:
     leaf = _Leaf(likeness)
     result = same(gold, tree, leaf)
     if result is not None:
+        noted("as numbers", "the answer is " + ("equal" if result else "not equal"))
         return stage_verdict("numeric" if result else "")
     return leaf.question(gold, tree)
 
@@ -274,7 +288,9 @@ class _Leaf:
         if known and not given and known.unit:
             given = read_quantity(answer, letters=True)
         if known and given:
-            return self._likeness.same(known, given)
+            same = self._likeness.same(known, given)
+            noted("quantities", "{} with {}: " + ("equal" if same else "not equal"), answer, gold)
+            return same
         if comparison_key(gold) == comparison_key(answer):
             return True
         pair = self._pair(gold, known, answer, given)
@@ -289,7 +305,10 @@ class _Leaf:
                 for value, text in zip(values, pair, strict=True)
                 if value is not None
             ]
-            return self._likeness.same(numbers[0], numbers[1])
+            same = self._likeness.same(numbers[0], numbers[1])
+            noted("arithmetic", "{} with {}: " + ("equal" if same else "not equal"), values[1], values[0])
+            return same
+        noted("left open", "{} with {} is for algebra", *pair[::-1])
         self._unknown.append(pair)
         return None
 

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
 from ..errors import Unscorable
+from ..tracing import noted
 from .response import Reading, closing_brace, normalise_answer, segment, short_answer
 from .text import nfkc
 
@@ -187,7 +188,7 @@ SENTENCE = re.compile(r"\n|(?<=[.!?\u3002])\s|\u3002")
 
 def without_lead(text: str) -> str:
     """Text without what introduces an answer at its beginning, and without the dress beneath."""
-    text = undressed(text)
+    given, text = text, undressed(text)
     for _ in range(4):
         if title := TITLE.match(text):
             text = undressed(text[title.end() :])
@@ -197,6 +198,8 @@ def without_lead(text: str) -> str:
         if not rest or rest == text:
             break
         text = undressed(_paired(rest))
+    if text != given:
+        noted("unwrapped", "{} to {}", given, text)
     return text
 
 
@@ -253,6 +256,7 @@ def stated_in(answer: str, *, boxed: bool = False) -> Answers:
         if not boxed and _left_open(text, boxes):
             raise Unscorable("a box is one of several answers, or taken back", "unparsable")
         contents = dict.fromkeys(normalise_answer(box.content) for box in boxes)
+        noted("box", "{} in {} box(es)", [*contents], len(boxes))
         # A declared box is the answer whatever stands beside it.
         return Answers(tuple(contents), "" if boxed else nfkc(beside).strip())
     if boxed:
@@ -331,6 +335,7 @@ def _announced(text: str) -> Answers:
         and not UNSAID.search(text[max(0, announcement.start() - 24) : announcement.start()])
     ]
     if not found or len(found) > MAX_BOXES:
+        noted("stated", "nothing is boxed or announced: all of the answer is read")
         return Answers((normalise_answer(text),))
     stated = []
     for this, following in zip(found, [*found[1:], None], strict=True):
@@ -339,6 +344,7 @@ def _announced(text: str) -> Answers:
         elif sentence := SENTENCE.split(text[this.end() : following.start()].lstrip(), maxsplit=1)[0]:
             stated.append(sentence)
     beside = text[: found[0].start()].strip("#*_> \n\t")
+    noted("stated", "{} after {}", stated, [one[0] for one in found])
     return Answers(tuple(dict.fromkeys(normalise_answer(_paired(one.strip())) for one in stated)), beside)
 
 
@@ -353,13 +359,18 @@ def agreed(answers: Answers, read: Callable[[str], T], beside: Callable[[str], T
     Raises:
         Unscorable: "unparsable" when two disagree, or `read` raises it.
     """
-    values = [read(text) for text in answers.stated]
+    values = []
+    for text in answers.stated:
+        values.append(read(text))
+        noted("read", "{} as {}", text, values[-1])
     if beside is not None and answers.beside:
         try:
             values.append(beside(answers.beside))
+            noted("beside", "{} is read as {}, which must agree", answers.beside, values[-1])
         except Unscorable as nothing:
             if nothing.status != "unparsable":
                 raise
+            noted("beside", "{} is no answer and is passed over", answers.beside)
     if any(value != values[0] for value in values):
         raise Unscorable(f"{len(values)} answers that disagree where one is expected", "unparsable")
     return values[0]

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeVar
 
 from ..errors import Unscorable
+from ..tracing import noted
 from ..types import Score
 from .text import nfkc
 
@@ -109,10 +110,12 @@ def segment(
     """
     # The last closing tag: reasoning may quote tags, and what follows it is all that a reader gets to see.
     clear = reading == "clear"
+    noted("response", "{} characters", len(text))
     before, closed, body = (tidy_tags(text) if clear else text).rpartition("</think>")
     if not closed and (prefilled or "<think>" in body):
         raise Unscorable("the reasoning was never closed: the response is cut off", "unparsable")
     thought = before.strip().removeprefix("<think>").strip()
+    noted("reasoning", "{} characters before the last </think>" if closed else "none is marked", len(thought))
     if clear:
         body = REOPENED.sub("", without_leftovers(body))
         if body.count("<answer>") == 2 and "</answer>" not in body:  # the second one was to close the first
@@ -122,11 +125,15 @@ def segment(
         raise Unscorable(f"{count} answers where one is expected", "unparsable")
     if count == 1:
         answer = body.partition("<answer>")[2].partition("</answer>")[0]
-        return Segments(thought, without_leftovers(answer) if clear else answer.strip())
+        answer = without_leftovers(answer) if clear else answer.strip()
+        noted("answer", "{} inside <answer>", answer)
+        return Segments(thought, answer)
     if not bare:
         raise Unscorable("there is no <answer> after the reasoning", "unparsable")
     # A template that opens the tag in the prompt leaves only the closing one here.
-    return Segments(thought, without_leftovers(body.removesuffix("</answer>")) if clear else body.strip())
+    answer = without_leftovers(body.removesuffix("</answer>")) if clear else body.strip()
+    noted("answer", "{}, all that follows the reasoning, as there are no <answer> tags", answer)
+    return Segments(thought, answer)
 
 
 def reasoned(response: str) -> Segments:
@@ -192,6 +199,7 @@ def short_answer(response: str, *, bare: bool = False, boxed: bool = False) -> s
         if content is None:
             raise Unscorable(f"one \\boxed{{...}} is expected, and there are {count}", "unparsable")
         answer = content
+        noted("box", "{} in the only box", answer)
     return normalise_answer(answer)
 
 
@@ -221,6 +229,8 @@ def expect_one(items: Sequence[T], several: Several, what: str) -> T:
         raise Unscorable(f"no {what} where one is expected", "unparsable")
     if len(items) > 1 and several == "refuse":
         raise Unscorable(f"{len(items)} answers where one {what} is expected", "unparsable")
+    if len(items) > 1:
+        noted("counted", f"the {several} {what} of {len(items)}")
     return items[-1] if several == "last" else items[0]
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from ...errors import Unscorable
 from ...registry import reward
+from ...tracing import noted
 from ...types import Sample, Score
 from ...verifiers.reading import Answers, agreed, read_answer
 from ...verifiers.response import Reading, Verdict, verified
@@ -95,6 +96,9 @@ def grade_choice(
 
     named = agreed(answers, read, beside)
     correct = float(named == right)
+    noted("compared", "named {}, right {}: " + ("the same" if correct else "not the same"), named, right)
+    if select == "jaccard":
+        noted("overlap", "{} of {} are named and right", len(named & right), len(named | right))
     parts = {"correct": correct, "named": float(len(named))}
     if select == "one" and len(named) > 1:
         return Verdict(0.0, parts, f"names {len(named)} options where one is asked for")
@@ -139,6 +143,7 @@ def choice(
     async def score(sample: Sample) -> Score:
         options = options_of(sample.meta.get("options"))
         right = right_letters(sample.target, options, select)
+        noted("target", "{} is option {} of {}", sample.target, right, options or "options not known")
         response = sample.response or ""
         judged = verified(
             lambda: grade_choice(

@@ -18,6 +18,7 @@ from typing import Any
 
 from ...errors import Unscorable
 from ...registry import reward
+from ...tracing import noted
 from ...types import Sample, Score
 from ...verifiers.reading import (
     Answers,
@@ -124,6 +125,7 @@ def grade_label(
         spaced = name.replace("-", " ")
         same = {label for label in (*names, *labels) if label.replace("-", " ") == spaced}
         correct, known = bool(same) and same <= set(names), bool(same)
+    noted("compared", "{} with {}: " + ("one of them" if correct else "none of them"), name, names)
     return Verdict(float(correct), {"correct": float(correct), "known": float(known)})
 
 
@@ -158,6 +160,7 @@ def label(thinking: bool = True, bare: bool = False, reading: Reading = "clear")
     async def score(sample: Sample) -> Score:
         names = label_names(sample.target)
         labels = known_labels(sample.meta.get("labels"), names)
+        noted("target", "the names {}; known labels: {}", names, labels or None)
         response = sample.response or ""
 
         def answer() -> Answers:
@@ -273,6 +276,7 @@ def time_series(extension: bool = False, min_chars: int = 32, reading: Reading =
     async def score(sample: Sample) -> Score:
         names = label_names(sample.target)
         labels = known_labels(sample.meta.get("labels"), names)
+        noted("target", "the names {}; known labels: {}", names, labels or None)
         response = sample.response or ""
         return verified(
             lambda: grade_time_series(
@@ -386,6 +390,7 @@ def grade_yes_no(answer: str | Answers, truth: bool, reading: Reading = "clear")
     """Grade an answer: 1 when it says what is true."""
     answers = Answers((answer,)) if isinstance(answer, str) else answer
     yes = agreed(answers, lambda text: says_yes(text, reading), says_yes)
+    noted("compared", "says {}, true is {}", *("yes" if one else "no" for one in (yes, truth)))
     return Verdict(float(yes == truth), {"correct": float(yes == truth), "said_yes": float(yes)})
 
 
@@ -413,6 +418,7 @@ def yes_no(bare: bool = False, boxed: bool = False, reading: Reading = "clear") 
 
     async def score(sample: Sample) -> Score:
         truth = yes_no_target(sample.target)
+        noted("target", "{} means {}", sample.target, "yes" if truth else "no")
         response = sample.response or ""
         return verified(
             lambda: grade_yes_no(

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from ...errors import Unscorable
 from ...registry import reward
+from ...tracing import noted
 from ...types import Sample, Score
 from ...verifiers.numerals import chinese, english
 from ...verifiers.reading import agreed, plain, read_answer, without_lead
@@ -103,6 +104,7 @@ def single_count(answer: str, reading: Reading = "clear") -> int:
     """
     text = answer if reading == "strict" else BESIDE_HAN.sub(" ", plain(answer))
     stated = read_numbers(text)
+    noted("numbers", "{} in {}", [text[number.start : number.end] for number in stated], text)
     if (
         reading == "clear"
         and (not stated or "no one" in text.casefold())
@@ -157,6 +159,7 @@ def graded_count(found: int, truth: int, *, graded: bool = False) -> Verdict:
     `parts["off"]` is the distance, up to `MAX_OFF`.
     """
     off = abs(found - truth)
+    noted("compared", "{} with the true {}: off by {}", found, truth, off)
     parts = {"exact": float(off == 0), "off": float(min(off, MAX_OFF))}
     near = max(0.0, 1 - off / max(1, truth)) / 2 if graded and off <= max(1, truth) else 0.0
     return Verdict(1.0 if off == 0 else near, parts)
@@ -187,6 +190,7 @@ def count(graded: bool = False, bare: bool = False, boxed: bool = False, reading
 
     async def score(sample: Sample) -> Score:
         truth = count_of(sample.target)
+        noted("target", "{} is the count {}", sample.target, truth)
         response = sample.response or ""
 
         def check() -> Verdict:

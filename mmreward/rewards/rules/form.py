@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 from ...errors import Unscorable
 from ...registry import reward
 from ...shaping import Curve, LengthUnit, falling, length_of
+from ...tracing import noted
 from ...types import Sample, Score
 from ...verifiers.response import Verdict, inside_box, segment, verified
 
@@ -69,6 +70,19 @@ def grade_form(text: str, form: Form) -> Verdict:
     declared = [name for name in ("think", "answer", "boxed") if getattr(form, name) is True]
     if form.think is True and form.min_think_chars:
         declared.append("thought")
+    noted(
+        "thinking",
+        "{} characters without spaces; its tags are " + ("" if think else "not ") + "as declared",
+        size,
+    )
+    if form.answer:
+        noted("answer", "{}; its tags are " + ("" if answer else "not ") + "as declared", inside)
+    if form.boxed:
+        noted(
+            "box", "{} in the only box" if content else "there is not one box with something in it", content
+        )
+    for name in declared:
+        noted("item", f"{name} counts {parts[name]:.4g} of 1")
     lacking = [name for name in declared if parts[name] < 1]
     note = f"not as declared: {', '.join(lacking)}" if lacking else ""
     return Verdict(sum(parts[name] for name in declared) / len(declared), parts, note)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from ...errors import Unscorable
 from ...registry import reward
+from ...tracing import noted
 from ...types import Sample, Score
 from ...verifiers.algebra import Effort, Exceeded, decide, use_math_verify, why_unreadable
 from ...verifiers.math import STAGES, answer_of, settle, truth_of
@@ -119,10 +120,12 @@ def compare(truth: Target, answer: str, likeness: Likeness, reading: Reading = "
         if reading == "clear":
             splits.append(items_of(without_lead(answer), len(truth.items)) or [])
         share = max(_share(truth.items, items, likeness, reading) for items in splits)
+        noted("compared", "{} with {} item(s) in order: a share of {}", splits[0], len(truth.items), share)
         return answer_verdict(float(share == 1), items=share)
     if truth.kind == "number" and _number(answer, truth, reading) is None and not _spelled(answer, truth):
         raise Unscorable(f"{answer[:80]!r} is no number", "unparsable")
     right = float(_same(truth, answer, likeness, reading))
+    noted("compared", f"{{}} as a {truth.kind}: " + ("the same" if right else "not the same"), answer)
     return answer_verdict(right, **{truth.kind: right})
 
 
@@ -139,6 +142,7 @@ def compare_all(truth: Target, text: str, likeness: Likeness) -> Verdict:
         text = text.translate(POWERS)  # NFKC, in which statements come, makes m/s\u00b2 m/s2
     boxed = inside_box(text)
     if boxed is not None:
+        noted("box", "{} in the last box", boxed)
         return compare(truth, boxed, likeness)
     stated, beside = stated_in(text)
     beside = without_lead(beside)
@@ -288,6 +292,7 @@ def answer(
 
     async def verdict_of(sample: Sample) -> Verdict | Unscorable:
         truth = _target_of_row(sample.target, kind, reading)
+        noted("target", f"{{}} is a {truth.kind}", sample.target)
         response = sample.response or ""
         try:
             if truth.kind != "math":

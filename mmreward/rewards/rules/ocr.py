@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from ...errors import Unscorable
 from ...registry import reward
+from ...tracing import noted
 from ...types import MAX_TEXT, Sample, Score
 from ...verifiers.reading import boxes_of, undressed, visible, without_lead
 from ...verifiers.response import MAX_ANSWER, Reading, Verdict, segment, verified
@@ -81,6 +82,7 @@ def grade_transcription(
         found = normalise(answer, casefold=casefold, punctuation=punctuation)
         similarity = _similarity(found, truth, mode)
         value = 0.0 if mode == "anls" and similarity <= 1 - ANLS_THRESHOLD else similarity
+        noted("compared", "{} with {}: similarity {}, worth {}", found, truth, similarity, value)
         verdicts.append(Verdict(value, {"exact": float(found == truth), "similarity": similarity}))
     too_long = Verdict(0.0, dict.fromkeys(PARTS, 0.0), "too long for any reference")
     return max(verdicts, key=lambda v: (v.value, v.parts["similarity"]), default=too_long)
@@ -130,6 +132,7 @@ def ocr(
 
     async def score(sample: Sample) -> Score:
         references = references_of(sample.target)
+        noted("target", "any of {}", references)
         response = sample.response or ""
 
         def check() -> Verdict:

@@ -16,8 +16,20 @@ from numpy.typing import NDArray
 
 from ...errors import MAX_BOXES, MAX_CORNERS, Unscorable
 from ...registry import reward
+from ...tracing import heard, noted
 from ...types import Sample, Score
-from ...verifiers.boxes import Box, Matrix, best_match, boxes_of, giou, iou, number_of, ramp, to_unit
+from ...verifiers.boxes import (
+    Box,
+    Matrix,
+    best_match,
+    boxes_of,
+    giou,
+    iou,
+    note_match,
+    number_of,
+    ramp,
+    to_unit,
+)
 from ...verifiers.coordinates import Axes, items_of
 from ...verifiers.markup import bounded, found_boxes, point_items, true_boxes
 from ...verifiers.response import Several, Verdict, expect_one, segment, verified, verified_aside
@@ -316,6 +328,7 @@ def grounding(
             general = giou(box, truth[0]) if box else -1.0
             fit = overlap if measure == "iou" else (1 + general) / 2
             value = float(ramp(fit, threshold, width)) if overlap > 0 else 0.0
+            noted("compared", f"IoU {{}}, GIoU {{}}: the {measure} is worth {{}}", overlap, general, value)
             return Verdict(value, {"iou": overlap, "giou": general, "found": float(len(boxes))})
 
         return verified(check, GROUNDING_PARTS)
@@ -329,7 +342,14 @@ def _points(sample: Sample, space: Space, bare: bool) -> list[Point | None]:
     axes = Axes(size.width, size.height, space.y_first)
     parsed = point_items(segment(sample.response or "", bare=bare).answer, axes)
     points = points_of(parsed.items[:MAX_BOXES], size, y_first=space.y_first)
-    return [*points, *[None] * (len(parsed.items) - len(points) + parsed.dropped)]
+    found = [*points, *[None] * (len(parsed.items) - len(points) + parsed.dropped)]
+    noted("space", "sides of {} x {}", size.width, size.height)
+    for at, point in enumerate(found if heard() else (), start=1):
+        if point is None:
+            noted(f"found point {at}", "cannot be read, and counts as one that was sent")
+        else:
+            noted(f"found point {at}", "{} is {} of the picture", parsed.items[at - 1], point)
+    return found
 
 
 def _worth(points: Sequence[Point | None], regions: Sequence[Region], falloff: float) -> Matrix:
@@ -398,12 +418,15 @@ def pointing(
         truth = regions_of(
             sample.target, extent(truth_space, sample), radius=radius, y_first=truth_space.y_first
         )
+        noted("target", "{} as {}", sample.target, [type(region).__name__.lower() for region in truth])
 
         def check() -> Verdict:
             points = _points(sample, response_space, bare)
             counting = [expect_one(points, several, "point")] if len(truth) == 1 else points
             worth = _worth(counting, truth, falloff)
             match = best_match(worth, decay=empty_decay)
+            if heard():
+                note_match(match, worth, "point")
             hits = float((worth[match.rows, match.columns] == 1).sum())
             parts = {"hits": hits, "precision": match.precision, "recall": match.recall}
             return Verdict(match.f1, {**parts, "found": float(len(points)), "true": float(len(truth))})

@@ -9,8 +9,9 @@ import numpy as np
 
 from ...errors import MAX_BOXES, Unscorable
 from ...registry import reward
+from ...tracing import heard, noted
 from ...types import Sample, Score
-from ...verifiers.boxes import Matrix, best_match, number_of, ramp
+from ...verifiers.boxes import Matrix, best_match, note_match, number_of, ramp
 from ...verifiers.coordinates import plain_key
 from ...verifiers.lists import found_lists
 from ...verifiers.markup import bounded
@@ -376,12 +377,17 @@ def temporal(
 
     async def score(sample: Sample) -> Score:
         truth = _target_spans(sample.target)
+        noted("target", "{} in seconds", [list(span) for span in truth] if heard() else None)
 
         def check() -> Verdict:
             spans = read_spans(segment(sample.response or "", bare=bare).answer, fps=fps)
             counted = [expect_one(spans, several, "span")] if len(truth) == 1 else spans
             overlap = t_ious(counted, truth)
-            match = best_match(ramp(overlap, threshold, width), decay=empty_decay)
+            worth = ramp(overlap, threshold, width)
+            match = best_match(worth, decay=empty_decay)
+            if heard():
+                noted("spans", "{} in seconds", [list(span) if span else None for span in spans])
+                note_match(match, worth, "span", overlap)
             matched = float(overlap[match.rows, match.columns].sum())
             parts = {
                 "t_iou": matched / len(truth) if truth else float(not spans),
