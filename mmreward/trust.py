@@ -29,7 +29,7 @@ RULES = frozenset({
 """Rewards that a row may name though nobody declared them: rules, without a network, a program or a file."""
 JUDGED = frozenset({
     "artifact", "checklist", "clipscore", "confidence", "consistency", "critique", "d2_align",
-    "evidence", "followup", "harmonic", "listener", "pisces", "preference", "prm", "reference",
+    "evidence", "followup", "harmonic", "listener", "pickscore", "pisces", "preference", "prm", "reference",
     "self_certainty", "thinking",
 })
 """Rewards that load weights or ask a server: a row may choose one that is declared, with its arguments."""

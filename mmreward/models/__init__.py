@@ -102,6 +102,20 @@ def head(weights: str, encoder: str, *, dtype: str = "float32", resize: str = "t
     return Head(weights, clip(encoder, dtype=dtype, resize=resize))
 
 
+def needed(weights: str) -> None:
+    """Check of published weights before any row: here, or within reach of the hub.
+
+    Args:
+        weights: a hub id, a file of one (OWNER/NAME/FILE), a folder, a file or a miniature.
+
+    Raises:
+        ValueError: neither, with the command that fetches them.
+    """
+    from .checkpoints import needed
+
+    needed(weights)
+
+
 def mapped(
     file: str, kind: str, encoder: str, *, dtype: str = "float32", resize: str = "tensor"
 ) -> "MappedEncoder":

@@ -1,4 +1,5 @@
-"""Dual encoders: CLIP and SigLIP through transformers, and everything open_clip has. Ops "image" and "text".
+"""Dual encoders: CLIP and SigLIP through transformers, and everything open_clip has. Ops "image", "text" and
+"scale" (the factor that the checkpoint was trained to put before the cosine).
 
 `DualEncoder` is the network: one per weights and dtype. `Encoder` is the handle that a reward holds: it
 shares the network with others, and has its own way to resize pictures.
@@ -109,12 +110,16 @@ class DualEncoder(TorchNetwork):
         self._runs_on = self.device
 
     def cost(self, op: str, item: Any) -> Cost:
+        if op == "scale":
+            return Cost(1)
         if op == "text":
             return Cost(77)
         height, width = item.media.size
         return Cost(256, 3 * height * width)
 
     def prepare(self, op: str, items: list[Any]) -> Any:
+        if op == "scale":
+            return len(items)
         if op == "text":
             tokenize = self.towers.tokenize
             with self.processing:
@@ -135,6 +140,8 @@ class DualEncoder(TorchNetwork):
 
     @torch.inference_mode()
     def forward(self, op: str, batch: Any) -> list[Any]:
+        if op == "scale":
+            return [self.towers.scale()] * batch
         if op == "text":
             tokens, truncated = batch
             vectors = self._unit(self.towers.text(self._on_device(tokens))).cpu().numpy()
@@ -184,6 +191,10 @@ class Encoder:
     async def text(self, text: str) -> Text:
         """The unit embedding of a text; the part beyond the context length is dropped, the end token kept."""
         return cast(Text, await current().submit(self.network, "text", text, key=text))
+
+    async def factor(self) -> float:
+        """`scale`, from wherever the network runs."""
+        return cast(float, await current().submit(self.network, "scale", None, key="scale"))
 
     def similarity(self, pixels: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
         """Differentiable cosine similarities (N,) of float pixels (N, 3, H, W) in [0, 1] with N prompts.
@@ -235,7 +246,7 @@ def transformers_towers(source: str, dtype: torch.dtype) -> Towers:
         lambda tokens: pooled(model.get_text_features(**tokens)),
         tokenize,
         recipe_of(processor.image_processor),
-        lambda: float(model.logit_scale.exp()),
+        lambda: float(model.logit_scale.detach().float().exp()),
     )
 
 
@@ -267,7 +278,7 @@ def open_clip_towers(source: str, dtype: torch.dtype) -> Towers:
         lambda tokens: cast(torch.Tensor, model.encode_text(tokens["ids"])),
         tokenize,
         recipe,
-        lambda: float(model.logit_scale.exp()),
+        lambda: float(model.logit_scale.detach().float().exp()),
     )
 
 
