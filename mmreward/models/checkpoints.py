@@ -33,6 +33,11 @@ def hub_file(weights: str) -> tuple[str, str] | None:
     return (f"{parts[0]}/{parts[1]}", parts[2]) if Path(weights).suffix in FILES else None
 
 
+def is_file_of_weights(weights: str) -> bool:
+    """True for a weight file, on this machine or of the hub; False for a folder and all else."""
+    return hub_file(weights) is not None or Path(weights).is_file()
+
+
 def needed(weights: str) -> None:
     """See `mmreward.models.needed`."""
     if weights.startswith(("mini-", "open_clip:", ".", "/", "~")) or Path(weights).exists():

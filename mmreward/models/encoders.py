@@ -9,6 +9,7 @@ Knows nothing of samples or of what a similarity is used for.
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -22,6 +23,7 @@ from ..engine.batching import Cost
 from ..engine.engine import current
 from ..media import Media
 from .base import TorchNetwork, content_of, fingerprint_of, loading, locate, pooled
+from .checkpoints import fill, is_file_of_weights, placed, state_of
 from .pictures import decoded, in_turn, resized
 from .pixels import BACKENDS, Group, Recipe, grouped, normalise, resize, to_input
 
@@ -58,11 +60,18 @@ class DualEncoder(TorchNetwork):
     """Network of two towers into one space; embeddings are unit vectors in float32.
 
     Args:
-        weights, dtype: see `mmreward.models.clip`.
+        weights, dtype, architecture, letterbox: see `mmreward.models.clip`.
     """
 
-    def __init__(self, weights: str, *, dtype: str = "float32") -> None:
-        super().__init__(weights, dtype=dtype)
+    def __init__(
+        self, weights: str, *, dtype: str = "float32", architecture: str = "", letterbox: bool = False
+    ) -> None:
+        given = {"architecture": architecture, "letterbox": letterbox}
+        # Options that are not used are not named, so that the fingerprints of other networks stand.
+        super().__init__(
+            placed(weights), dtype=dtype, **{key: value for key, value in given.items() if value}
+        )
+        self.name = weights
         self._towers: Towers | None = None
         self._runs_on = self.device
         """The device of the last load: while the network is swapped out, pictures are still prepared for
@@ -97,10 +106,22 @@ class DualEncoder(TorchNetwork):
 
     def _built(self) -> Towers:
         if self._towers is None:
-            towers = open_clip_towers if _is_open_clip(self.source) else transformers_towers
             with loading(self.name):
-                self._towers = towers(self.source, self.dtype)
+                self._towers = self._read()
         return self._towers
+
+    def _read(self) -> Towers:
+        architecture = self.options.get("architecture", "")
+        if architecture and is_file_of_weights(self.name):
+            towers = file_towers(self.name, architecture, self.dtype)
+        elif _is_open_clip(self.source):
+            towers = open_clip_towers(self.source, self.dtype)
+        else:
+            towers = transformers_towers(self.source, self.dtype)
+        if not self.options.get("letterbox"):
+            return towers
+        whole: Any = {"fit": "letterbox", "edge": None, "kernel": "bicubic", "fill": 0, "crop": "round"}
+        return towers._replace(recipe=replace(towers.recipe, **whole))
 
     def build(self) -> torch.nn.Module:
         return self.towers.module
@@ -178,8 +199,9 @@ class Encoder:
     @cached_property
     def fingerprint(self) -> str:
         """Hash of all that changes the embeddings: weights, dtype, resize and the rule of the crop."""
-        source = locate(self.name)
-        options = {"resize": self.resize} | ({} if _is_open_clip(str(source)) else {"crop": "floor"})
+        source = locate(placed(self.name))
+        rounded = self.network.options.get("letterbox") or _is_open_clip(str(source))
+        options = {"resize": self.resize} | ({} if rounded else {"crop": "floor"}) | self.network.options
         return fingerprint_of("DualEncoder", content_of(source), self.network.dtype, options)
 
     async def image(self, media: Media) -> Vector:
@@ -258,7 +280,27 @@ def open_clip_towers(source: str, dtype: torch.dtype) -> Towers:
     name, tag = f"local-dir:{source}", None
     if source.startswith("open_clip:"):
         name, _, tag = source.removeprefix("open_clip:").partition("/")
-    model: Any = open_clip.create_model(name, pretrained=tag or None, precision="fp32").to(dtype)
+    model: Any = open_clip.create_model(name, pretrained=tag or None, precision="fp32")
+    return _towers_of(model.to(dtype), name)
+
+
+def file_towers(file: str, architecture: str, dtype: torch.dtype) -> Towers:
+    """Towers of an open_clip architecture whose weights were published as one file, pickled or not.
+
+    Raises:
+        ValueError: a file that is no state dict of this architecture.
+    """
+    import open_clip
+
+    state = state_of(file)
+    model: Any = open_clip.create_model(architecture, precision="fp32")
+    fill(model, state, f"{file} of {architecture}")
+    return _towers_of(model.to(dtype), architecture)
+
+
+def _towers_of(model: Any, name: str) -> Towers:
+    import open_clip
+
     tokenizer: Any = open_clip.get_tokenizer(name)
     cfg = open_clip.get_model_preprocess_cfg(model)
 

@@ -2,11 +2,17 @@
 each in plain transformers, open_clip and torch calls.
 """
 
+import json
+import os
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from safetensors.torch import save_file
 
 from mmreward import Media, Sample, load
 from mmreward.models.base import pooled
@@ -144,3 +150,120 @@ def test_pickscore_offline_fails_when_it_is_loaded_and_names_the_command(monkeyp
     with pytest.raises(ValueError, match="`hf download yuvalkirstain/PickScore_v1`") as caught:
         load("pickscore")
     assert "\n" not in str(caught.value)
+
+
+# --- hpsv2 ----------------------------------------------------------------------------------------------
+
+TINY_H = {
+    "embed_dim": 24,
+    "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "patch_size": 8, "head_width": 16},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def hps(tmp_path_factory):
+    """The published format: a pickled dict with `state_dict`, of an architecture that open_clip names."""
+    import open_clip
+
+    folder = tmp_path_factory.mktemp("hps")
+    (folder / "tiny-H.json").write_text(json.dumps(TINY_H))
+    open_clip.add_model_config(folder / "tiny-H.json")
+    torch.manual_seed(7)
+    model = open_clip.create_model("tiny-H").eval()
+    file = folder / "HPS_v2.1_compressed.pt"
+    torch.save({"state_dict": model.state_dict()}, file)
+    return str(file), model
+
+
+def hps_scorer(hps, **args):
+    return load("hpsv2", weights=hps[0], architecture="tiny-H", **args)
+
+
+def hps_of(model, pixels, prompt):
+    """The publisher's lines: longest side to the input in float, black around, product of unit embeddings."""
+    import open_clip
+    from torchvision.transforms import InterpolationMode, Normalize
+    from torchvision.transforms import functional as tf
+
+    scale = 32 / float(max(pixels.shape[-2:]))
+    if scale != 1.0:
+        height, width = (round(side * scale) for side in pixels.shape[-2:])
+        pixels = tf.resize(pixels, [height, width], InterpolationMode.BICUBIC, antialias=True)
+        down, right = 32 - height, 32 - width
+        pixels = tf.pad(pixels, [right // 2, down // 2, right - right // 2, down - down // 2], fill=0)
+    mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+    image = F.normalize(model.encode_image(Normalize(mean, std)(pixels)), dim=-1)
+    text = F.normalize(model.encode_text(open_clip.get_tokenizer("ViT-H-14")([prompt])), dim=-1)
+    return (image @ text.T)[0]
+
+
+def test_hpsv2_is_the_publishers_number(engine, hps):
+    from torchvision.transforms.functional import to_tensor
+
+    with torch.no_grad():
+        each = [to_tensor(image)[None] for image in PICTURES]
+        want = [hps_of(hps[1], pixels, prompt).item() for pixels, prompt in zip(each, PROMPTS, strict=True)]
+    np.testing.assert_allclose(values(engine, hps_scorer(hps)), want, atol=1e-5, rtol=0)
+
+
+def test_hpsv2_in_any_batch(engine, hps):
+    same_in_any_batch(engine, hps_scorer(hps), 1e-5)
+
+
+def test_hpsv2_by_tensor(engine, hps):
+    tensor_scores(engine, hps_scorer(hps), lambda pixels, prompt: hps_of(hps[1], pixels, prompt), 1e-5)
+
+
+def test_hpsv2_pads_where_a_crop_would_see_something_else(engine, hps, tmp_path):
+    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": TINY_H, "preprocess_cfg": {}}))
+    save_file(hps[1].state_dict(), tmp_path / "open_clip_model.safetensors")
+    folder = load("hpsv2", weights=str(tmp_path))
+    np.testing.assert_allclose(values(engine, folder), values(engine, hps_scorer(hps)), atol=1e-6)
+    cropped = values(engine, load("clipscore", weights=str(tmp_path)))
+    different = np.abs(cropped - values(engine, folder)) > 1e-4
+    assert different[[3, 4, 5, 6]].all() and not different[2]  # the square is the same
+
+
+def test_hpsv2_pads_a_picture_whose_longer_side_is_the_inputs(engine, hps):
+    """Where the publisher's transform does not pad at all, and its network then refuses the size."""
+    thin = Sample(prompt="a", image=Media(PICTURES[2].resize((32, 20))))
+    assert np.isfinite(values(engine, hps_scorer(hps), [thin])[0])
+
+
+def test_hpsv2_reads_its_two_versions_from_the_publishers_files(monkeypatch, tmp_path):
+    offline(monkeypatch, tmp_path)
+    for version, file in (("2.0", "HPS_v2_compressed.pt"), ("2.1", "HPS_v2.1_compressed.pt")):
+        with pytest.raises(ValueError, match=f"`hf download xswu/HPSv2 {file}`") as caught:
+            load("hpsv2", weights=version)
+        assert "\n" not in str(caught.value)
+
+
+class Hostile:
+    def __reduce__(self):
+        return os.mkdir, ("ran",)
+
+
+def test_a_checkpoint_that_asks_to_run_code_is_refused_and_runs_none(engine, hps, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": hps[1].state_dict(), "more": Hostile()}, "bad.pt")
+    score = engine.score(SAMPLES[:1], load("hpsv2", weights="bad.pt", architecture="tiny-H"))["hpsv2"][0]
+    assert score.status == "error" and "refused" in score.note and "weights_only" not in score.note
+    assert not Path("ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda state: state.pop("visual.proj"), r"1 tensors missing \(visual.proj\)"),
+        (lambda state: state.update(score_head=torch.ones(2)), r"1 tensors unexpected \(score_head\)"),
+        (lambda state: state.update(text_projection=torch.ones(2, 2)), r"another shape \(text_projection\)"),
+    ],
+)
+def test_a_checkpoint_with_other_tensors_is_refused_by_name(engine, hps, tmp_path, change, said):
+    state = dict(hps[1].state_dict())
+    change(state)
+    torch.save({"state_dict": state}, tmp_path / "other.pt")
+    reward = load("hpsv2", weights=str(tmp_path / "other.pt"), architecture="tiny-H")
+    score = engine.score(SAMPLES[:1], reward)["hpsv2"][0]
+    assert score.status == "error" and re.search(said, score.note), score.note
