@@ -28,7 +28,7 @@ RULES = frozenset({
 })
 """Rewards that a row may name though nobody declared them: rules, without a network, a program or a file."""
 JUDGED = frozenset({
-    "artifact", "checklist", "clipscore", "confidence", "consistency", "critique", "d2_align",
+    "aesthetic", "artifact", "checklist", "clipscore", "confidence", "consistency", "critique", "d2_align",
     "evidence", "followup", "harmonic", "hpsv2", "listener", "pickscore", "pisces", "preference", "prm",
     "reference", "self_certainty", "thinking",
 })
@@ -45,8 +45,8 @@ DATA_SAFE = frozenset({
 })
 """Arguments of `RULES` that a row may set: thresholds, spaces, units, modes."""
 OPERATOR_ONLY = frozenset({
-    "architecture", "aspects", "balance", "classifier", "clean_label", "deadline", "dtype", "fitted", "frames",
-    "helped", "high", "how", "judge", "let_down", "lines", "listener", "low", "max_steps", "max_tokens",
+    "architecture", "aspects", "balance", "classifier", "clean_label", "deadline", "dtype", "encoder", "fitted",
+    "frames", "head", "helped", "high", "how", "judge", "let_down", "lines", "listener", "low", "max_steps", "max_tokens",
     "min_mass", "placeholder", "python", "question", "questions", "relative", "resize", "seed", "soft",
     "system", "temperature", "turns", "weights", "workers",
 })

@@ -106,7 +106,7 @@ def head(weights: str, encoder: str, *, dtype: str = "float32", resize: str = "t
     """A linear or MLP head on a dual encoder's image embedding, such as an aesthetic predictor.
 
     Args:
-        weights: a safetensors file.
+        weights: a safetensors file, or a pickle of tensors alone (.pth).
         encoder, dtype, resize: the dual encoder, as for `clip`; the head itself is float32.
     """
     from .heads import Head
@@ -126,6 +126,17 @@ def needed(weights: str) -> None:
     from .checkpoints import needed
 
     needed(weights)
+
+
+def downloaded(url: str) -> str:
+    """The path, in torch.hub's cache, of a file that was published by an address and not on a hub.
+
+    Raises:
+        ValueError: it is not there, with the command that fetches it.
+    """
+    from .checkpoints import downloaded
+
+    return downloaded(url)
 
 
 def mapped(

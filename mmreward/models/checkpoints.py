@@ -9,6 +9,7 @@ Knows nothing of what the weights are for.
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import torch
 
@@ -58,6 +59,16 @@ def needed(weights: str) -> None:
         raise ValueError(
             f"{weights} is not on this machine: fetch it with `{command}` ({type(error).__name__}: {reason})"
         ) from None
+
+
+def downloaded(url: str) -> str:
+    """See `mmreward.models.downloaded`."""
+    file = unquote(url.rpartition("/")[2])
+    path = Path(torch.hub.get_dir()) / "checkpoints" / file
+    if not path.is_file():
+        command = f"curl -fL --create-dirs -o '{path}' '{url}'"
+        raise ValueError(f"{file} is not on this machine: fetch it with `{command}`")
+    return str(path)
 
 
 def _names(file: str) -> tuple[str, ...]:

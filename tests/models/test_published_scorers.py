@@ -119,21 +119,22 @@ def test_pickscore_in_any_batch(engine, clip_folder):
     same_in_any_batch(engine, load("pickscore", weights=clip_folder), 1e-5)
 
 
-def test_pickscore_by_tensor(engine, clip_folder, pick):
+def clip_input(pick, pixels):
+    """Shorter side to the input in float, the middle of it, normalised."""
     from torchvision.transforms import InterpolationMode, Normalize
     from torchvision.transforms.functional import resize
 
-    processor = pick[1]
+    small = resize(pixels, 32, InterpolationMode.BICUBIC, antialias=True)
+    if small is not pixels:  # at 0 and 1 themselves, clamp has only a part of the gradient
+        small = small.clamp(0, 1)
+    top, left = ((side - 32) // 2 for side in small.shape[-2:])
+    middle = small[..., top : top + 32, left : left + 32]
+    return Normalize(pick[1].image_mean, pick[1].image_std)(middle)
 
+
+def test_pickscore_by_tensor(engine, clip_folder, pick):
     def second(pixels, prompt):
-        small = resize(pixels, 32, InterpolationMode.BICUBIC, antialias=True)
-        if small is not pixels:  # at 0 and 1 themselves, clamp has only a part of the gradient
-            small = small.clamp(0, 1)
-        top, left = ((side - 32) // 2 for side in small.shape[-2:])
-        ready = Normalize(processor.image_mean, processor.image_std)(
-            small[..., top : top + 32, left : left + 32]
-        )
-        return pick_of(pick, ready, prompt)
+        return pick_of(pick, clip_input(pick, pixels), prompt)
 
     tensor_scores(engine, load("pickscore", weights=clip_folder), second, 1e-4)
 
@@ -267,3 +268,111 @@ def test_a_checkpoint_with_other_tensors_is_refused_by_name(engine, hps, tmp_pat
     reward = load("hpsv2", weights=str(tmp_path / "other.pt"), architecture="tiny-H")
     score = engine.score(SAMPLES[:1], reward)["hpsv2"][0]
     assert score.status == "error" and re.search(said, score.note), score.note
+
+
+# --- aesthetic ------------------------------------------------------------------------------------------
+
+
+def linears(name, indices, sizes, seed):
+    """A chain of layers as a publisher's file has it, weights large enough to have opinions."""
+    draw = torch.Generator().manual_seed(seed)
+    state = {}
+    for index, given, made in zip(indices, sizes, sizes[1:], strict=False):
+        state[f"{name}.{index}.weight"] = torch.randn(made, given, generator=draw) / given**0.5 * 2
+        state[f"{name}.{index}.bias"] = torch.randn(made, generator=draw)
+    return state
+
+
+HEADS = {
+    "v1": {"weight": torch.linspace(-9, 9, 24)[None].sin() * 5, "bias": torch.tensor([3.5])},
+    "v2": linears("layers", (0, 2, 4, 6, 7), (24, 16, 8, 8, 4, 1), 1),
+    "v2.5": linears("scoring_head", (0, 2, 4, 6, 8), (24, 16, 8, 8, 4, 1), 2),
+}
+
+
+def through(state, vectors):
+    """The layers one after another in float32, with nothing between them: dropout is off."""
+    for key in [key for key in state if key.endswith("weight")]:
+        vectors = F.linear(vectors, state[key], state[key.removesuffix("weight") + "bias"])
+    return vectors[:, 0]
+
+
+@pytest.fixture(params=HEADS)
+def head(request, tmp_path):
+    torch.save(HEADS[request.param], tmp_path / "head.pth")
+    return str(tmp_path / "head.pth"), HEADS[request.param]
+
+
+def unit(pick, pixels):
+    return F.normalize(pooled(pick[0].get_image_features(pixel_values=pixels)), dim=-1)
+
+
+def test_aesthetic_is_the_publishers_number(engine, clip_folder, pick, head):
+    file, state = head
+    with torch.no_grad():
+        each = [pick[1](images=[image], return_tensors="pt")["pixel_values"] for image in PICTURES]
+        want = [through(state, unit(pick, pixels)).item() for pixels in each]
+        raw = [pooled(pick[0].get_image_features(pixel_values=pixels)) for pixels in each]
+        unnormalised = [through(state, vector).item() for vector in raw]
+    got = values(engine, load("aesthetic", head=file, encoder=clip_folder, resize="pil"))
+    np.testing.assert_allclose(got, want, atol=1e-4, rtol=0)
+    assert np.abs(np.subtract(got, unnormalised)).max() > 0.1
+
+
+def test_aesthetic_v2_5_on_a_siglip(engine, siglip_folder, tmp_path):
+    from transformers import AutoImageProcessor, SiglipModel
+
+    torch.save(HEADS["v2.5"], tmp_path / "head.pth")
+    model = SiglipModel.from_pretrained(siglip_folder).eval()
+    processor = AutoImageProcessor.from_pretrained(siglip_folder, backend="pil")
+    with torch.no_grad():
+        pixels = torch.cat([processor(images=[p], return_tensors="pt")["pixel_values"] for p in PICTURES])
+        want = through(HEADS["v2.5"], F.normalize(model.vision_model(pixels).pooler_output, dim=-1))
+    file = str(tmp_path / "head.pth")
+    got = values(engine, load("aesthetic", head=file, encoder=siglip_folder, resize="pil"))
+    np.testing.assert_allclose(got, want.numpy(), atol=1e-4, rtol=0)
+
+
+def test_aesthetic_in_any_batch(engine, clip_folder, head):
+    same_in_any_batch(engine, load("aesthetic", head=head[0], encoder=clip_folder), 1e-5)
+
+
+def test_aesthetic_by_tensor(engine, clip_folder, pick, head):
+    def second(pixels, prompt):
+        return through(head[1], unit(pick, clip_input(pick, pixels)))
+
+    tensor_scores(engine, load("aesthetic", head=head[0], encoder=clip_folder), second, 1e-4)
+
+
+def test_aesthetic_shares_the_tower_of_a_clipscore(clip_folder, head):
+    ours = load("aesthetic", head=head[0], encoder=clip_folder).networks
+    theirs = load("clipscore", weights=clip_folder).networks[0]
+    assert theirs.network in [getattr(net, "encoder", net).network for net in ours]
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        (linears("layers", (0, 3, 6, 9, 11), (24, 16, 8, 8, 4, 1), 1), "activations"),
+        ({**HEADS["v2"], "extra.weight": torch.ones(1)}, r"extra\.bias"),
+        ({k: v for k, v in HEADS["v2"].items() if k != "layers.4.bias"}, r"layers\.4\.bias"),
+        ({"weight": torch.ones(1, 12), "bias": torch.ones(1)}, "takes 12 numbers and .* gives 24"),
+    ],
+)
+def test_another_head_is_refused_by_name(engine, clip_folder, tmp_path, state, said):
+    torch.save(state, tmp_path / "head.pth")
+    reward = load("aesthetic", head=str(tmp_path / "head.pth"), encoder=clip_folder)
+    score = engine.score(SAMPLES[:1], reward)["aesthetic"][0]
+    assert score.status == "error" and re.search(said, score.note), score.note
+
+
+def test_aesthetic_offline_names_what_to_fetch(monkeypatch, tmp_path):
+    offline(monkeypatch, tmp_path)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    for version, file in (("v1", "sa_0_4_vit_l_14_linear.pth"), ("v2", "sac+logos+ava1-l14-linearMSE.pth")):
+        with pytest.raises(ValueError, match=rf"`curl .*checkpoints/{re.escape(file)}' 'https://github"):
+            load("aesthetic", head=version)
+        (tmp_path / "checkpoints").mkdir(exist_ok=True)
+        torch.save(HEADS["v2"], tmp_path / "checkpoints" / file)
+        with pytest.raises(ValueError, match="`hf download openai/clip-vit-large-patch14`"):
+            load("aesthetic", head=version)
