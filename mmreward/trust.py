@@ -45,8 +45,9 @@ DATA_SAFE = frozenset({
 })
 """Arguments of `RULES` that a row may set: thresholds, spaces, units, modes."""
 OPERATOR_ONLY = frozenset({
-    "architecture", "aspects", "balance", "classifier", "clean_label", "deadline", "dtype", "encoder", "fitted",
-    "frames", "head", "helped", "high", "how", "judge", "let_down", "lines", "listener", "low", "max_steps", "max_tokens",
+    "architecture", "aspects", "balance", "classifier", "clean_label", "deadline", "dtype", "encoder",
+    "fitted", "frames", "head", "helped", "high", "how", "judge", "let_down", "lines", "listener", "low",
+    "max_steps", "max_tokens",
     "min_mass", "placeholder", "python", "question", "questions", "relative", "resize", "seed", "soft",
     "system", "temperature", "turns", "weights", "workers",
 })

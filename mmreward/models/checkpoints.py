@@ -43,18 +43,19 @@ def needed(weights: str) -> None:
     """See `mmreward.models.needed`."""
     if weights.startswith(("mini-", "open_clip:", ".", "/", "~")) or Path(weights).exists():
         return  # `locate` and `open_clip` speak for these
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from httpx2 import HTTPError
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
     repository, file = hub_file(weights) or (weights, "")
     command = f"hf download {repository} {file}".rstrip()
     try:
         if any(isinstance(try_to_load_from_cache(repository, name), str) for name in _names(file)):
             return
-        hf_hub_download(repository, file or "config.json", dry_run=True, etag_timeout=5)
+        get_hf_file_metadata(hf_hub_url(repository, file or "config.json"), timeout=5)
     except HFValidationError:
         raise ValueError(f"{weights!r} is neither a folder or file that is there nor a hub's name") from None
-    except (OSError, HfHubHTTPError) as error:
+    except (OSError, HTTPError) as error:
         reason = str(error).partition("\n")[0].partition(". ")[0]
         raise ValueError(
             f"{weights} is not on this machine: fetch it with `{command}` ({type(error).__name__}: {reason})"

@@ -83,7 +83,7 @@ class Head(TorchNetwork):
 
     @torch.inference_mode()
     def forward(self, op: str, batch: Any) -> list[Any]:
-        return cast(list[Any], self._applied(batch.to(self.device)).cpu().tolist())
+        return self._applied(batch.to(self.device)).cpu().tolist()
 
 
 def fold(state: Mapping[str, np.ndarray[Any, Any]]) -> tuple[np.ndarray[Any, Any], float]:

@@ -73,10 +73,10 @@ def tensor_scores(engine, reward, second, tolerance):
         torch.testing.assert_close(ours.grad / scale, theirs.grad / scale, atol=1e-4, rtol=0)
 
 
-def offline(monkeypatch, tmp_path):
+def offline(monkeypatch, tmp_path, given=True):
     import huggingface_hub.constants as hub
 
-    monkeypatch.setattr(hub, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(hub, "HF_HUB_OFFLINE", given)
     monkeypatch.setattr(hub, "HF_HUB_CACHE", str(tmp_path))
 
 
@@ -376,3 +376,21 @@ def test_aesthetic_offline_names_what_to_fetch(monkeypatch, tmp_path):
         torch.save(HEADS["v2"], tmp_path / "checkpoints" / file)
         with pytest.raises(ValueError, match="`hf download openai/clip-vit-large-patch14`"):
             load("aesthetic", head=version)
+
+
+@pytest.mark.parametrize("name", ["pickscore", "hpsv2"])
+def test_a_hub_that_does_not_answer_is_asked_once_when_the_reward_is_loaded(monkeypatch, tmp_path, name):
+    import huggingface_hub
+    from httpx2 import ConnectError
+
+    asked = []
+
+    def silent(url, **_):
+        asked.append(url)
+        raise ConnectError("Name or service not known")
+
+    offline(monkeypatch, tmp_path, given=False)
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", silent)
+    with pytest.raises(ValueError, match=r"`hf download \S+.*Name or service not known"):
+        load(name)
+    assert len(asked) == 1
