@@ -28,9 +28,9 @@ RULES = frozenset({
 })
 """Rewards that a row may name though nobody declared them: rules, without a network, a program or a file."""
 JUDGED = frozenset({
-    "artifact", "checklist", "clipscore", "confidence", "consistency", "critique", "d2_align",
-    "evidence", "followup", "harmonic", "listener", "pisces", "preference", "prm", "reference",
-    "self_certainty", "thinking",
+    "aesthetic", "artifact", "checklist", "clipscore", "confidence", "consistency", "critique", "d2_align",
+    "evidence", "followup", "harmonic", "hpsv2", "listener", "pickscore", "pisces", "preference", "prm",
+    "reference", "self_certainty", "thinking",
 })
 """Rewards that load weights or ask a server: a row may choose one that is declared, with its arguments."""
 
@@ -45,8 +45,9 @@ DATA_SAFE = frozenset({
 })
 """Arguments of `RULES` that a row may set: thresholds, spaces, units, modes."""
 OPERATOR_ONLY = frozenset({
-    "aspects", "balance", "classifier", "clean_label", "deadline", "dtype", "fitted", "frames",
-    "helped", "high", "how", "judge", "let_down", "lines", "listener", "low", "max_steps", "max_tokens",
+    "architecture", "aspects", "balance", "classifier", "clean_label", "deadline", "dtype", "encoder",
+    "fitted", "frames", "head", "helped", "high", "how", "judge", "let_down", "lines", "listener", "low",
+    "max_steps", "max_tokens",
     "min_mass", "placeholder", "python", "question", "questions", "relative", "resize", "seed", "soft",
     "system", "temperature", "turns", "weights", "workers",
 })

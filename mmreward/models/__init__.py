@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .vlms.answers import VLM
     from .vlms.qwen import QwenVL
 
-_dual_encoders: "dict[tuple[str, str], DualEncoder]" = {}
+_dual_encoders: "dict[tuple[str, str, str, bool], DualEncoder]" = {}
 
 P = ParamSpec("P")
 N = TypeVar("N", bound=Fingerprinted)
@@ -53,7 +53,14 @@ def _shared(make: Callable[P, N]) -> Callable[P, N]:
 
 
 @_shared
-def clip(weights: str, *, dtype: str = "float32", resize: str = "tensor") -> "Encoder":
+def clip(
+    weights: str,
+    *,
+    dtype: str = "float32",
+    resize: str = "tensor",
+    architecture: str = "",
+    letterbox: bool = False,
+) -> "Encoder":
     """A dual encoder: CLIP or SigLIP in transformers format, or an open_clip model.
 
     Handles of the same content and dtype share one network, whatever the weights are called and however the
@@ -72,21 +79,26 @@ def clip(weights: str, *, dtype: str = "float32", resize: str = "tensor") -> "En
         resize: "tensor" in float; "pil" with Pillow on 8-bit values, as the published preprocessing does;
             "uint8" on 8-bit values with torchvision, the quickest on a CPU. "tensor" runs on the device, the
             others on the CPU. `evals/drift.md` has what each does to the scores.
+        architecture: open_clip's name of it, where weights are one published file (.pt, .pth or .safetensors;
+            a path, or OWNER/NAME/FILE of the hub); not looked at for a folder.
+        letterbox: scale the longer side to the input and pad with black, as HPSv2 does, whatever the
+            checkpoint's own preprocessing is.
 
     Raises:
         ValueError: no such dtype or resize.
     """
     from .encoders import Encoder
 
-    return Encoder(_dual_encoder(weights, dtype), weights, resize)
+    return Encoder(_dual_encoder(weights, dtype, architecture, letterbox), weights, resize)
 
 
-def _dual_encoder(weights: str, dtype: str) -> "DualEncoder":
+def _dual_encoder(weights: str, dtype: str, architecture: str, letterbox: bool) -> "DualEncoder":
     from .base import weights_key
     from .encoders import DualEncoder
 
-    network = DualEncoder(weights, dtype=dtype)
-    return _dual_encoders.setdefault((weights_key(network.source), dtype), network)
+    network = DualEncoder(weights, dtype=dtype, architecture=architecture, letterbox=letterbox)
+    key = (weights_key(network.source), dtype, architecture, letterbox)
+    return _dual_encoders.setdefault(key, network)
 
 
 @_shared
@@ -94,12 +106,37 @@ def head(weights: str, encoder: str, *, dtype: str = "float32", resize: str = "t
     """A linear or MLP head on a dual encoder's image embedding, such as an aesthetic predictor.
 
     Args:
-        weights: a safetensors file.
+        weights: a safetensors file, or a pickle of tensors alone (.pth).
         encoder, dtype, resize: the dual encoder, as for `clip`; the head itself is float32.
     """
     from .heads import Head
 
     return Head(weights, clip(encoder, dtype=dtype, resize=resize))
+
+
+def needed(weights: str) -> None:
+    """Check of published weights before any row: here, or within reach of the hub.
+
+    Args:
+        weights: a hub id, a file of one (OWNER/NAME/FILE), a folder, a file or a miniature.
+
+    Raises:
+        ValueError: neither, with the command that fetches them.
+    """
+    from .checkpoints import needed
+
+    needed(weights)
+
+
+def downloaded(url: str) -> str:
+    """The path, in torch.hub's cache, of a file that was published by an address and not on a hub.
+
+    Raises:
+        ValueError: it is not there, with the command that fetches it.
+    """
+    from .checkpoints import downloaded
+
+    return downloaded(url)
 
 
 def mapped(

@@ -24,6 +24,9 @@ from ..errors import Unavailable, words
 WHOLE = 64 << 20
 """Weight files up to this size enter a fingerprint whole, larger ones by size, header and last megabyte."""
 
+SAYING = (".json", ".safetensors", ".txt", ".jinja", ".bin", ".pt", ".model")
+"""Suffixes of a folder's files that enter its hash."""
+
 
 class TorchNetwork(ABC):
     """One torch module behind the engine's `Network` protocol; a subclass builds it and runs it.
@@ -94,6 +97,8 @@ class TorchNetwork(ABC):
         """Bytes of parameters and buffers; of the files on disk as long as nothing is loaded."""
         if self._module is None:
             folder = Path(self.source)
+            if folder.is_file():
+                return folder.stat().st_size
             return sum(f.stat().st_size for f in folder.rglob("*.safetensors")) if folder.is_dir() else 0
         return sum(tensor.nbytes for tensor in _tensors(self._module))
 
@@ -215,7 +220,7 @@ def content_of(source: str) -> str:
         members = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
         digest = hashlib.blake2b(digest_size=16)
         for member in members:
-            if member.suffix in (".json", ".safetensors", ".txt", ".jinja", ".bin", ".pt", ".model"):
+            if member == path or member.suffix in SAYING:
                 digest.update(member.name.encode())
                 digest.update(_bytes_of(member))
         return digest.hexdigest()

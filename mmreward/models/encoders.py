@@ -1,4 +1,5 @@
-"""Dual encoders: CLIP and SigLIP through transformers, and everything open_clip has. Ops "image" and "text".
+"""Dual encoders: CLIP and SigLIP through transformers, and everything open_clip has. Ops "image", "text" and
+"scale" (the factor that the checkpoint was trained to put before the cosine).
 
 `DualEncoder` is the network: one per weights and dtype. `Encoder` is the handle that a reward holds: it
 shares the network with others, and has its own way to resize pictures.
@@ -8,6 +9,7 @@ Knows nothing of samples or of what a similarity is used for.
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -21,6 +23,7 @@ from ..engine.batching import Cost
 from ..engine.engine import current
 from ..media import Media
 from .base import TorchNetwork, content_of, fingerprint_of, loading, locate, pooled
+from .checkpoints import fill, is_file_of_weights, placed, state_of
 from .pictures import decoded, in_turn, resized
 from .pixels import BACKENDS, Group, Recipe, grouped, normalise, resize, to_input
 
@@ -57,11 +60,18 @@ class DualEncoder(TorchNetwork):
     """Network of two towers into one space; embeddings are unit vectors in float32.
 
     Args:
-        weights, dtype: see `mmreward.models.clip`.
+        weights, dtype, architecture, letterbox: see `mmreward.models.clip`.
     """
 
-    def __init__(self, weights: str, *, dtype: str = "float32") -> None:
-        super().__init__(weights, dtype=dtype)
+    def __init__(
+        self, weights: str, *, dtype: str = "float32", architecture: str = "", letterbox: bool = False
+    ) -> None:
+        given = {"architecture": architecture, "letterbox": letterbox}
+        # Options that are not used are not named, so that the fingerprints of other networks stand.
+        super().__init__(
+            placed(weights), dtype=dtype, **{key: value for key, value in given.items() if value}
+        )
+        self.name = weights
         self._towers: Towers | None = None
         self._runs_on = self.device
         """The device of the last load: while the network is swapped out, pictures are still prepared for
@@ -96,10 +106,22 @@ class DualEncoder(TorchNetwork):
 
     def _built(self) -> Towers:
         if self._towers is None:
-            towers = open_clip_towers if _is_open_clip(self.source) else transformers_towers
             with loading(self.name):
-                self._towers = towers(self.source, self.dtype)
+                self._towers = self._read()
         return self._towers
+
+    def _read(self) -> Towers:
+        architecture = self.options.get("architecture", "")
+        if architecture and is_file_of_weights(self.name):
+            towers = file_towers(self.name, architecture, self.dtype)
+        elif _is_open_clip(self.source):
+            towers = open_clip_towers(self.source, self.dtype)
+        else:
+            towers = transformers_towers(self.source, self.dtype)
+        if not self.options.get("letterbox"):
+            return towers
+        whole: Any = {"fit": "letterbox", "edge": None, "kernel": "bicubic", "fill": 0, "crop": "round"}
+        return towers._replace(recipe=replace(towers.recipe, **whole))
 
     def build(self) -> torch.nn.Module:
         return self.towers.module
@@ -109,12 +131,16 @@ class DualEncoder(TorchNetwork):
         self._runs_on = self.device
 
     def cost(self, op: str, item: Any) -> Cost:
+        if op == "scale":
+            return Cost(1)
         if op == "text":
             return Cost(77)
         height, width = item.media.size
         return Cost(256, 3 * height * width)
 
     def prepare(self, op: str, items: list[Any]) -> Any:
+        if op == "scale":
+            return len(items)
         if op == "text":
             tokenize = self.towers.tokenize
             with self.processing:
@@ -135,6 +161,8 @@ class DualEncoder(TorchNetwork):
 
     @torch.inference_mode()
     def forward(self, op: str, batch: Any) -> list[Any]:
+        if op == "scale":
+            return [self.towers.scale()] * batch
         if op == "text":
             tokens, truncated = batch
             vectors = self._unit(self.towers.text(self._on_device(tokens))).cpu().numpy()
@@ -171,8 +199,9 @@ class Encoder:
     @cached_property
     def fingerprint(self) -> str:
         """Hash of all that changes the embeddings: weights, dtype, resize and the rule of the crop."""
-        source = locate(self.name)
-        options = {"resize": self.resize} | ({} if _is_open_clip(str(source)) else {"crop": "floor"})
+        source = locate(placed(self.name))
+        rounded = self.network.options.get("letterbox") or _is_open_clip(str(source))
+        options = {"resize": self.resize} | ({} if rounded else {"crop": "floor"}) | self.network.options
         return fingerprint_of("DualEncoder", content_of(source), self.network.dtype, options)
 
     async def image(self, media: Media) -> Vector:
@@ -184,6 +213,10 @@ class Encoder:
     async def text(self, text: str) -> Text:
         """The unit embedding of a text; the part beyond the context length is dropped, the end token kept."""
         return cast(Text, await current().submit(self.network, "text", text, key=text))
+
+    async def factor(self) -> float:
+        """`scale`, from wherever the network runs."""
+        return cast(float, await current().submit(self.network, "scale", None, key="scale"))
 
     def similarity(self, pixels: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
         """Differentiable cosine similarities (N,) of float pixels (N, 3, H, W) in [0, 1] with N prompts.
@@ -235,7 +268,7 @@ def transformers_towers(source: str, dtype: torch.dtype) -> Towers:
         lambda tokens: pooled(model.get_text_features(**tokens)),
         tokenize,
         recipe_of(processor.image_processor),
-        lambda: float(model.logit_scale.exp()),
+        lambda: float(model.logit_scale.detach().float().exp()),
     )
 
 
@@ -247,7 +280,27 @@ def open_clip_towers(source: str, dtype: torch.dtype) -> Towers:
     name, tag = f"local-dir:{source}", None
     if source.startswith("open_clip:"):
         name, _, tag = source.removeprefix("open_clip:").partition("/")
-    model: Any = open_clip.create_model(name, pretrained=tag or None, precision="fp32").to(dtype)
+    model: Any = open_clip.create_model(name, pretrained=tag or None, precision="fp32")
+    return _towers_of(model.to(dtype), name)
+
+
+def file_towers(file: str, architecture: str, dtype: torch.dtype) -> Towers:
+    """Towers of an open_clip architecture whose weights were published as one file, pickled or not.
+
+    Raises:
+        ValueError: a file that is no state dict of this architecture.
+    """
+    import open_clip
+
+    state = state_of(file)
+    model: Any = open_clip.create_model(architecture, precision="fp32")
+    fill(model, state, f"{file} of {architecture}")
+    return _towers_of(model.to(dtype), architecture)
+
+
+def _towers_of(model: Any, name: str) -> Towers:
+    import open_clip
+
     tokenizer: Any = open_clip.get_tokenizer(name)
     cfg = open_clip.get_model_preprocess_cfg(model)
 
@@ -267,7 +320,7 @@ def open_clip_towers(source: str, dtype: torch.dtype) -> Towers:
         lambda tokens: cast(torch.Tensor, model.encode_text(tokens["ids"])),
         tokenize,
         recipe,
-        lambda: float(model.logit_scale.exp()),
+        lambda: float(model.logit_scale.detach().float().exp()),
     )
 
 

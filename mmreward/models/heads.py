@@ -8,9 +8,9 @@ folded into a single vector in float64, which is exact to float32 and cannot be 
 """
 
 import math
+import re
 from collections.abc import Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -20,6 +20,7 @@ from ..engine.batching import Cost
 from ..engine.engine import current
 from ..media import Media
 from .base import TorchNetwork, loading
+from .checkpoints import state_of
 from .encoders import Encoder, recipe_of
 from .pictures import decoded, in_turn
 from .pixels import Recipe, normalise, resize_float
@@ -31,8 +32,9 @@ class Head(TorchNetwork):
     """Affine head: value = w . (unit image embedding) + b, in float32, unbounded.
 
     Args:
-        weights: a safetensors file with `weight` and `bias`, or `layers.0.weight`, `layers.0.bias`,
-            `layers.2.weight` and so on (even indices: dropout between them, no activation).
+        weights: a safetensors file or a pickle of tensors (.pth) with `weight` and `bias`, or
+            `layers.0.weight`, `layers.0.bias`, `layers.2.weight` and so on (even indices: dropout between
+            them, no activation); `scoring_head.0.weight` and so on likewise.
         encoder: embeds the picture.
 
     Raises:
@@ -48,10 +50,25 @@ class Head(TorchNetwork):
         vector = await self.encoder.image(media)
         return cast(float, await current().submit(self, "embedding", vector, key=media.key))
 
-    def build(self) -> torch.nn.Module:
-        from safetensors.numpy import load_file
+    def values_of(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Differentiable outputs (N,) of float pixels (N, 3, H, W) in [0, 1], run where the pixels are;
+        resizes as `Encoder.embed_pixels` does."""
+        vectors = self.encoder.embed_pixels(pixels)
+        if self.device != vectors.device:
+            self.load(str(vectors.device))
+        return self._applied(vectors)
 
-        weight, bias = fold(load_file(Path(self.source)))
+    def _applied(self, vectors: torch.Tensor) -> torch.Tensor:
+        wanted, given = self.module.in_features, vectors.shape[1]
+        if wanted != given:
+            raise ValueError(
+                f"{self.name} takes {wanted} numbers and {self.encoder.name} gives {given}: name the encoder "
+                "that the head was trained on"
+            )
+        return cast(torch.Tensor, self.module(vectors)[:, 0])
+
+    def build(self) -> torch.nn.Module:
+        weight, bias = fold({name: value.double().numpy() for name, value in state_of(self.source).items()})
         linear = torch.nn.Linear(weight.size, 1)
         with torch.no_grad():
             linear.weight.copy_(torch.from_numpy(weight)[None])
@@ -66,7 +83,7 @@ class Head(TorchNetwork):
 
     @torch.inference_mode()
     def forward(self, op: str, batch: Any) -> list[Any]:
-        return cast(list[Any], self.module(batch.to(self.device))[:, 0].cpu().tolist())
+        return self._applied(batch.to(self.device)).cpu().tolist()
 
 
 def fold(state: Mapping[str, np.ndarray[Any, Any]]) -> tuple[np.ndarray[Any, Any], float]:
@@ -75,6 +92,16 @@ def fold(state: Mapping[str, np.ndarray[Any, Any]]) -> tuple[np.ndarray[Any, Any
     Raises:
         ValueError: see `Head`.
     """
+    state = {name.replace("scoring_head.", "layers."): value for name, value in state.items()}
+    layers = {name.rpartition(".")[0] for name in state}
+    odd = sorted(
+        {f"{layer}.{part}".lstrip(".") for layer in layers for part in ("weight", "bias")} ^ set(state)
+    )
+    if odd or not (layers == {""} or all(re.fullmatch(r"layers\.\d+", layer) for layer in layers)):
+        raise ValueError(
+            "no affine head: expected weight and bias, or those of layers.0, layers.2 and so on, and found "
+            f"{', '.join(sorted(state)[:4])} (odd one out: {', '.join(odd[:2]) or 'the names'})"
+        )
     if "weight" in state:
         return state["weight"].astype(np.float64).reshape(-1), float(state["bias"].reshape(()))
     indices = sorted(int(name.split(".")[1]) for name in state if name.endswith(".weight"))

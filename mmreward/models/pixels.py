@@ -34,7 +34,8 @@ class Recipe:
     Args:
         size: (height, width) of the input.
         fit: "shortest" scales the shorter side and crops the middle, "longest" scales the longer side and
-            pads, "squash" ignores the aspect ratio, "none" crops or pads without resizing.
+            pads, "letterbox" does the same by HPSv2's rounding and lets the kernel's overshoot stand,
+            "squash" ignores the aspect ratio, "none" crops or pads without resizing.
         edge: what "shortest" scales the shorter side to, and "squash" both, before the crop; None: `size`.
         crop: which pixel the middle begins at when the margin is odd. "round" is torchvision's and
             open_clip's (half to even: a margin of 3 begins at 2), "floor" is transformers' (at 1).
@@ -49,7 +50,7 @@ class Recipe:
     size: tuple[int, int]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    fit: Literal["shortest", "longest", "squash", "none"] = "shortest"
+    fit: Literal["shortest", "longest", "letterbox", "squash", "none"] = "shortest"
     kernel: str = "bicubic"
     edge: int | tuple[int, int] | None = None
     crop: Literal["round", "floor"] = "round"
@@ -58,8 +59,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.kernel not in KERNELS:
             raise ValueError(f"kernel {self.kernel!r} is not one of {', '.join(KERNELS)}")
-        if self.fit not in ("shortest", "longest", "squash", "none"):
-            raise ValueError(f"fit {self.fit!r} is not shortest, longest, squash or none")
+        if self.fit not in ("shortest", "longest", "letterbox", "squash", "none"):
+            raise ValueError(f"fit {self.fit!r} is not shortest, longest, letterbox, squash or none")
         if self.crop not in ("round", "floor"):
             raise ValueError(f"crop {self.crop!r} is not round or floor")
 
@@ -80,6 +81,10 @@ class Recipe:
             return height, width
         if self.fit == "squash":
             return self.edge if isinstance(self.edge, tuple) else self.size
+        if self.fit == "letterbox":
+            # A factor times the side: one row in thirty thousand sizes is not that of a side by a ratio.
+            factor = min(target_h, target_w) / float(max(height, width))
+            return max(1, round(height * factor)), max(1, round(width * factor))
         if self.fit == "longest" or (self.edge is None and target_h != target_w):
             most = max if self.fit == "longest" else min
             ratio = most(height / target_h, width / target_w)
@@ -184,7 +189,8 @@ def resize_float(pixels: torch.Tensor, recipe: Recipe) -> torch.Tensor:
     pixels = _unit(pixels)
     size = recipe.scaled(*pixels.shape[-2:])
     if size != tuple(pixels.shape[-2:]):
-        pixels = tv.resize(pixels, list(size), _kernel(recipe), antialias=True).clamp(0, 1)
+        pixels = tv.resize(pixels, list(size), _kernel(recipe), antialias=True)
+        pixels = pixels if recipe.fit == "letterbox" else pixels.clamp(0, 1)
     return _middle(pixels, recipe)
 
 

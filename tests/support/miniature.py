@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from mmreward import Media, Sample, list_rewards, load, models
 from mmreward.mini.world import describe, render, sample_scene
@@ -30,6 +31,9 @@ FITTED = {
     "pisces": (Path(_folder.name) / "transport.safetensors", Transport(128, 4)),
 }
 """Maps on mini-clip for the rewards that need a file."""
+HEAD = Path(_folder.name) / "head.safetensors"
+"""Aesthetic head on mini-clip."""
+save_file({"weight": torch.linspace(-1, 1, 128)[None], "bias": torch.full((1,), 5.0)}, HEAD)
 for _file, _map in FITTED.values():
     write_map(_file, _map, models.clip("mini-clip"), rows=1)
 
@@ -42,6 +46,8 @@ def variants(name):
     args = {argument: weights for argument, weights in MINIATURE.items() if argument in known}
     if name in FITTED:
         args["fitted"] = str(FITTED[name][0])
+    if "head" in known:
+        args["head"] = str(HEAD)
     try:
         load(name, **args)
         return [args]

@@ -1,0 +1,144 @@
+"""Published weight files: where they lie on this machine, whether they can be had, and reading them safely.
+
+Many scorers were published as one pickled file (.pt, .pth) and not as a folder. A pickle can run any code
+when it is opened, so such a file is read with torch's restricted reader, which makes tensors and plain
+containers and refuses all else.
+
+Knows nothing of what the weights are for.
+"""
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import torch
+
+PICKLES = (".pt", ".pth", ".bin")
+FILES = (*PICKLES, ".safetensors")
+"""Suffixes of weight files."""
+WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "open_clip_model.safetensors",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+"""Names that the weights of a hub id go by."""
+
+
+def hub_file(weights: str) -> tuple[str, str] | None:
+    """Hub id and file name of OWNER/NAME/FILE, where FILE may lie in a folder; None for any other name."""
+    parts = weights.split("/", 2)
+    if len(parts) < 3 or ":" in weights or weights.startswith((".", "/", "~")) or Path(weights).exists():
+        return None
+    return (f"{parts[0]}/{parts[1]}", parts[2]) if Path(weights).suffix in FILES else None
+
+
+def is_file_of_weights(weights: str) -> bool:
+    """True for a weight file, on this machine or of the hub; False for a folder and all else."""
+    return hub_file(weights) is not None or Path(weights).is_file()
+
+
+def needed(weights: str) -> None:
+    """See `mmreward.models.needed`."""
+    if weights.startswith(("mini-", "open_clip:", ".", "/", "~")) or Path(weights).exists():
+        return  # `locate` and `open_clip` speak for these
+    from httpx2 import HTTPError
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    repository, file = hub_file(weights) or (weights, "")
+    command = f"hf download {repository} {file}".rstrip()
+    try:
+        if any(isinstance(try_to_load_from_cache(repository, name), str) for name in _names(file)):
+            return
+        get_hf_file_metadata(hf_hub_url(repository, file or "config.json"), timeout=5)
+    except HFValidationError:
+        raise ValueError(f"{weights!r} is neither a folder or file that is there nor a hub's name") from None
+    except (OSError, HTTPError) as error:
+        reason = str(error).partition("\n")[0].partition(". ")[0]
+        raise ValueError(
+            f"{weights} is not on this machine: fetch it with `{command}` ({type(error).__name__}: {reason})"
+        ) from None
+
+
+def downloaded(url: str) -> str:
+    """See `mmreward.models.downloaded`."""
+    file = unquote(url.rpartition("/")[2])
+    path = Path(torch.hub.get_dir()) / "checkpoints" / file
+    if not path.is_file():
+        command = f"curl -fL --create-dirs -o '{path}' '{url}'"
+        raise ValueError(f"{file} is not on this machine: fetch it with `{command}`")
+    return str(path)
+
+
+def _names(file: str) -> tuple[str, ...]:
+    return (file,) if file else WEIGHTS
+
+
+def placed(weights: str) -> str:
+    """The path of a hub file that the local cache has; any other name unchanged."""
+    if (named := hub_file(weights)) is None:
+        return weights
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(*named)
+    return found if isinstance(found, str) else weights
+
+
+def state_of(weights: str) -> dict[str, torch.Tensor]:
+    """Tensors by name from a weight file, on the CPU; those under `state_dict` where a file has that key.
+
+    Args:
+        weights: a path, or a file of the hub (OWNER/NAME/FILE), which is fetched if it is not there yet.
+
+    Raises:
+        ValueError: no such file, one that holds more than tensors, or none.
+    """
+    path = Path(weights)
+    if (named := hub_file(weights)) is not None:
+        from huggingface_hub import hf_hub_download
+
+        path = Path(hf_hub_download(*named))
+    if not path.is_file():
+        raise ValueError(f"no weight file at {weights}")
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return dict(load_file(path))
+    state = _unpickled(path)
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise ValueError(f"{path.name} is no state dict: it holds more than tensors by name")
+    return {str(name).removeprefix("module."): value for name, value in state.items()}
+
+
+def _unpickled(path: Path) -> Any:
+    from pickle import UnpicklingError
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, EOFError, RuntimeError) as error:
+        # torch's own words advise weights_only=False, which would run what the file says.
+        raise ValueError(
+            f"{path.name} is broken, or asks to run code when it is opened, and is refused: take the "
+            "publisher's own file, or convert it to safetensors on a machine that may be lost"
+        ) from error
+
+
+def fill(module: torch.nn.Module, state: dict[str, torch.Tensor], name: str) -> None:
+    """Copy a state dict into a module that has exactly its names and shapes.
+
+    Raises:
+        ValueError: names are missing or left over, or shapes differ; the first of each is named.
+    """
+    wanted = module.state_dict()
+    faults = {
+        "missing": [key for key in wanted if key not in state],
+        "unexpected": [key for key in state if key not in wanted],
+        "of another shape": [k for k in wanted if k in state and wanted[k].shape != state[k].shape],
+    }
+    said = [f"{len(keys)} tensors {fault} ({keys[0]})" for fault, keys in faults.items() if keys]
+    if said:
+        raise ValueError(f"{name} does not fit the architecture: {', '.join(said)}")
+    module.load_state_dict(state)

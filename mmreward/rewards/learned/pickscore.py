@@ -1,0 +1,56 @@
+"""PickScore (Pick-a-Pic, arXiv:2305.01569): a CLIP-H that was tuned on which of two pictures users chose."""
+
+from asyncio import gather
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ... import models
+from ...registry import reward
+from ...types import Sample, Score
+
+if TYPE_CHECKING:
+    import torch
+
+
+@reward(
+    "pickscore",
+    needs=("prompt", "image"),
+    range=(-100.0, 100.0),
+    differentiable=True,
+    paper="arXiv:2305.01569",
+    licence="MIT (yuvalkirstain/PickScore_v1)",
+)
+def pickscore(
+    weights: str = "yuvalkirstain/PickScore_v1", dtype: str = "float32", resize: str = "tensor"
+) -> tuple[Any, Any]:
+    """Preference of PickScore: exp(logit_scale) times the cosine of image and prompt, about 17 to 25.
+
+    This is the publisher's scale. Of two pictures of one prompt, sigmoid of the difference is the probability
+    that users choose the first; scores of different prompts do not compare. Trainers often divide by 26: that
+    is theirs to say, and not done here. The cosine is in `parts`. A prompt longer than 77 tokens is cut, its
+    end token kept, and `parts["truncated"]` is 1.
+
+    Tuning against it alone drifts to saturated pictures with much contrast.
+
+    Args:
+        weights: the publisher's hub id, or a folder of the same format (its processor is that of CLIP-H). A
+            `clipscore` of the same weights shares the network.
+        dtype: of the towers; cosine and scale are in float32 whatever it is.
+        resize: as for `clipscore`; "pil" is the publisher's.
+
+    Raises:
+        ValueError: the weights are not on this machine and the hub cannot be reached.
+    """
+    models.needed(weights)
+    net = models.clip(weights, dtype=dtype, resize=resize)
+
+    async def score(sample: Sample) -> Score:
+        assert sample.image is not None
+        seen, read, factor = await gather(net.image(sample.image), net.text(sample.prompt), net.factor())
+        cosine = float(seen @ read.vector)
+        return Score(factor * cosine, {"cosine": cosine, "truncated": float(read.truncated)})
+
+    def score_tensor(pixels: "torch.Tensor", prompts: Sequence[str]) -> "torch.Tensor":
+        return net.scale * net.similarity(pixels, prompts)
+
+    return score, score_tensor
