@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     licence="MIT (yuvalkirstain/PickScore_v1)",
 )
 def pickscore(
-    weights: str = "yuvalkirstain/PickScore_v1", dtype: str = "float32", resize: str = "tensor"
+    weights: str = "yuvalkirstain/PickScore_v1", dtype: str = "float32", resize: str = "pil"
 ) -> tuple[Any, Any]:
     """Preference of PickScore: exp(logit_scale) times the cosine of image and prompt, about 17 to 25.
 
@@ -36,7 +36,7 @@ def pickscore(
         weights: the publisher's hub id, or a folder of the same format (its processor is that of CLIP-H). A
             `clipscore` of the same weights shares the network.
         dtype: of the towers; cosine and scale are in float32 whatever it is.
-        resize: as for `clipscore`; "pil" is the publisher's.
+        resize: as for `clipscore`; "pil" is the publisher's, "uint8" the quickest on a CPU.
 
     Raises:
         ValueError: the weights are not on this machine and the hub cannot be reached.
