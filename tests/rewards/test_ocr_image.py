@@ -221,7 +221,6 @@ def test_width_case_and_punctuation_are_those_of_the_options(engine, monkeypatch
 
 def test_a_missing_package_is_one_line_before_the_first_row(monkeypatch):
     monkeypatch.setattr(models, "find_spec", lambda name: None)
-    models.text_reader.__wrapped__  # noqa: B018 - what is checked below has not been made yet
     with pytest.raises(ValueError, match=r'needs rapidocr: pip install "mmreward\[ocr\]"'):
         models.text_reader.__wrapped__()
 

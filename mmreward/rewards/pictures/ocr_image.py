@@ -135,8 +135,8 @@ def ocr_image(
     where there are no others. A prompt that quotes nothing is "na", an empty target "missing".
 
     The value is 1 - edits / max(characters wanted, characters read), in Unicode's NFKC form and without
-    spaces, which readers of text lose. A picture without text is worth 0, the text alone 1, and the same text written
-    ten times 0.1. Several texts count together, in any order unless `order`.
+    spaces, which readers of text lose. A picture without text is worth 0, the text alone 1, and the same text
+    written ten times 0.1. Several texts count together, in any order unless `order`.
 
     Reads Chinese, Japanese, English and other Latin text with the models that RapidOCR's wheel ships
     (`pip install "mmreward[ocr]"`), on the CPU and without a network. Text upside down is not read.
@@ -146,11 +146,11 @@ def ocr_image(
     what was read.
 
     The preset "flow_grpo" is the published 1 - min(d, n) / n, n the characters of the text. Its traps: it
-    pays in full for the text anywhere, inside a longer word ("cat" in "concatenate"), amid other text, or sprayed
-    ten times; it takes one text, between the first two straight double quotes; without them it stops the run,
-    and for an empty text it divides by zero (here: "na" and "missing"). `parts["symmetric"]` is then what the
-    reward is worth without the preset: watch it. The published one reads with PaddleOCR 2.9.1, to which it
-    gives RGB for BGR; the formula is the same here, the reader is not.
+    pays in full for the text anywhere, inside a longer word ("cat" in "concatenate"), amid other text, or
+    sprayed ten times; it takes one text, between the first two straight double quotes; without them it stops
+    the run, and for an empty text it divides by zero (here: "na" and "missing"). `parts["symmetric"]` is then
+    what the reward is worth without the preset: watch it. The published one reads with PaddleOCR 2.9.1, to
+    which it gives RGB for BGR; the formula is the same here, the reader is not.
 
     Args:
         text: where the text comes from: "target", "prompt", or "auto", the target where there is one.
