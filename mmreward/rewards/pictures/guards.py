@@ -113,8 +113,8 @@ def _checked(threshold: float) -> float:
 def sharpness() -> Any:
     """Sharpness of a picture: the variance of the Laplacian of its luma, 0 (flat or blurred) to 16.
 
-    L(x, y) = Y(x-1, y) + Y(x+1, y) + Y(x, y-1) + Y(x, y+1) - 4 Y(x, y), Y in [0, 1]. Noise and text have much of
-    it, blurred pictures little. On the scale 0 to 255 that OpenCV's users know it is 65,025 times this.
+    L(x, y) = Y(x-1, y) + Y(x+1, y) + Y(x, y-1) + Y(x, y+1) - 4 Y(x, y), Y in [0, 1]. Noise and text have much
+    of it, blurred pictures little. On the scale 0 to 255, as OpenCV has it, it is 65,025 times this.
     """
     return _measured(sharpness_of)
 

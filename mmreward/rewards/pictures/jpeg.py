@@ -1,4 +1,4 @@
-"""Size of a picture as a JPEG file: DDPO's two rewards, which need no network and show that training works."""
+"""JPEG size of a picture: the two rewards of DDPO, which need no network and show that training works."""
 
 import io
 import math
