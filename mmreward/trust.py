@@ -22,21 +22,22 @@ from .errors import nearest
 
 # fmt: off
 RULES = frozenset({
-    "answer", "choice", "count", "detection_f1", "dynamic_iou", "format", "grounding", "iou", "label",
-    "length", "math", "ocr", "oracle", "pointing", "probes", "repetition", "saturation", "temporal",
-    "time_series", "two_turns", "v_triune", "verdict", "vlm_r1", "yes_no",
+    "answer", "choice", "colour_entropy", "count", "dark_share", "detection_f1", "dynamic_iou",
+    "edge_density", "format", "grounding", "iou", "jpeg_compressibility", "jpeg_incompressibility", "label",
+    "length", "math", "ocr", "oracle", "pointing", "probes", "repetition", "saturation", "sharpness",
+    "temporal", "time_series", "two_turns", "v_triune", "verdict", "vlm_r1", "yes_no",
 })
 """Rewards that a row may name though nobody declared them: rules, without a network, a program or a file."""
 JUDGED = frozenset({
     "aesthetic", "artifact", "checklist", "clipscore", "confidence", "consistency", "critique", "d2_align",
-    "evidence", "followup", "harmonic", "hpsv2", "listener", "pickscore", "pisces", "preference", "prm",
-    "reference", "self_certainty", "thinking",
+    "evidence", "followup", "harmonic", "hpsv2", "listener", "nsfw", "ocr_image", "pickscore", "pisces",
+    "preference", "prm", "reference", "self_certainty", "thinking",
 })
 """Rewards that load weights or ask a server: a row may choose one that is declared, with its arguments."""
 
 DATA_SAFE = frozenset({
     "accuracy_ratio", "aliases", "allowed", "answer", "bare", "boxed", "boxes", "casefold", "criteria",
-    "curve", "empty_decay", "exceeded", "extension", "falloff", "fence",
+    "curve", "divide", "empty_decay", "exceeded", "extension", "falloff", "fence",
     "format_ratio", "fps", "formula", "graded",
     "kind", "labels", "limit", "measure", "min_chars", "min_think_chars", "mode", "only_boxed",
     "percent", "pixels", "prefilled", "preset", "progress", "punctuation", "radius", "ratios", "reading",
@@ -45,11 +46,11 @@ DATA_SAFE = frozenset({
 })
 """Arguments of `RULES` that a row may set: thresholds, spaces, units, modes."""
 OPERATOR_ONLY = frozenset({
-    "architecture", "aspects", "balance", "classifier", "clean_label", "deadline", "dtype", "encoder",
-    "fitted", "frames", "head", "helped", "high", "how", "judge", "let_down", "lines", "listener", "low",
-    "max_steps", "max_tokens",
-    "min_mass", "placeholder", "python", "question", "questions", "relative", "resize", "seed", "soft",
-    "system", "temperature", "turns", "weights", "workers",
+    "architecture", "aspects", "balance", "classes", "classifier", "clean_label", "deadline", "dtype",
+    "encoder", "fitted", "frames", "head", "helped", "high", "how", "judge", "let_down", "lines",
+    "listener", "low", "max_steps", "max_tokens", "min_confidence", "min_mass", "order", "placeholder",
+    "python", "question", "questions", "relative", "resize", "seed", "soft", "system", "temperature",
+    "text", "turns", "weights", "workers",
 })
 """Arguments that only the operator may set: they name programs, hosts, keys and weights, take time or memory,
 or belong to `JUDGED`."""

@@ -1,18 +1,20 @@
 """Networks by the name of their weights: dual encoders, heads, image classifiers, vision-language models.
 
-Start with the five functions here: `clip`, `head`, `mapped`, `classifier` and `vlm` return what a reward
-awaits one sample at a time. Importing this package imports no torch; calling one of its functions does.
+Start with the functions here: `clip`, `head`, `mapped`, `classifier` and `vlm` return what a reward awaits
+one sample at a time; `text_reader` and `nudity` do so for weights that a package ships. Importing this
+package imports no torch; calling one of its functions does.
 
 Equal arguments give the same network, so rewards that name the same weights share one copy of them. The
 miniature's names ("mini-clip", "mini-vlm", "mini-artifact") stand where a hub id or a folder would.
 
 In the room: `base` (torch modules behind the engine's `Network` protocol), `encoders`, `heads`, `maps`,
-`pictures` and `pixels` (decoded pictures and a network's input), `vlms/` (in this process) and `served/`
-(over HTTP). Knows nothing of samples, rewards or scores.
+`pictures` and `pixels` (decoded pictures and a network's input), `onnx`, `texts` and `bodies` (out of
+wheels), `vlms/` (in this process) and `served/` (over HTTP). Knows nothing of samples, rewards or scores.
 """
 
 from collections.abc import Callable
 from functools import wraps
+from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -21,9 +23,11 @@ from ..registry import Fingerprinted, not_recorded, record_network
 from .served.http import is_served
 
 if TYPE_CHECKING:
+    from .bodies import Nudity
     from .encoders import DualEncoder, Encoder
     from .heads import Classifier, Head
     from .maps import MappedEncoder
+    from .texts import TextReader
     from .vlms.answers import VLM
     from .vlms.qwen import QwenVL
 
@@ -216,3 +220,36 @@ def vlm(
     from .vlms.vision import View
 
     return LocalVLM(_qwen(weights, dtype), View(min_pixels, max_pixels, max_frames))
+
+
+def _need(what: str, extra: str, package: str) -> None:
+    """Look for a package without importing it, so that one that is missing is known before the first row."""
+    for module in (package, "onnxruntime"):
+        if find_spec(module) is None:
+            raise ValueError(f'{what} needs {module}: pip install "mmreward[{extra}]"')
+
+
+@_shared
+def text_reader() -> "TextReader":
+    """A reader of the text in a picture: RapidOCR with the models that its wheel ships.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    _need("reading text in pictures", "ocr", "rapidocr")
+    from .texts import TextReader
+
+    return TextReader()
+
+
+@_shared
+def nudity() -> "Nudity":
+    """A detector of exposed bodies: NudeNet's 320n, which its wheel ships.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    _need("finding exposed bodies", "nsfw", "nudenet")
+    from .bodies import Nudity
+
+    return Nudity()
