@@ -15,13 +15,25 @@ from typing import Any
 from .errors import MAX_WORDS, Unscorable, reason_of, words
 from .media import Media, examined
 from .registry import Reward
+from .tracing import heard, noted, within
 from .trust import redacted
 from .types import Sample, Score, lacking, oversized, shortened
 
 
-async def score_one(sample: Sample, reward: Reward) -> Score:
-    """Score one sample by one point reward, for rewards that combine others; a failure becomes a Score."""
-    return (await evaluate(reward, [reward.view(sample)], None))[0]
+async def score_one(sample: Sample, reward: Reward, name: str = "") -> Score:
+    """Score one sample by one point reward, for rewards that combine others; a failure becomes a Score.
+
+    Args:
+        sample: as the data has it.
+        reward: the member.
+        name: of the member in what is explained (see `tracing`); default: its own.
+    """
+    if not heard():
+        return (await evaluate(reward, [reward.view(sample)], None))[0]
+    with within(name or reward.info.name):
+        score = (await evaluate(reward, [reward.view(sample)], None))[0]
+        noted("earned", f"{score.value:.4g}" if score.ok else f"nothing: {score.status}, {score.note}")
+        return score
 
 
 async def evaluate(reward: Reward, samples: list[Sample], timeout: float | None) -> list[Score]:

@@ -9,6 +9,7 @@ import typer
 from .app import app
 from .arguments import Bar, chosen_rewards, parse_columns, parse_share, present
 from .exits import BUDGET, CODES
+from .explaining import explained
 
 Mapped = Annotated[
     list[str] | None,
@@ -26,7 +27,9 @@ def score(
         Path,
         typer.Argument(help="A folder of pictures, .jsonl, .parquet, .csv, .tsv, tars, or a saved dataset."),
     ],
-    out: Annotated[Path, typer.Option(help="Where the scores go: .parquet or .jsonl.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Where the scores go: .parquet or .jsonl.", show_default=False)
+    ] = None,
     reward: Annotated[
         list[str] | None,
         typer.Option(
@@ -40,6 +43,9 @@ def score(
     max_failures: Annotated[str, typer.Option(help="Failed scores that are tolerated: 5% or 0.05.")] = "5%",
     timeout: Annotated[float | None, typer.Option(help="Seconds one score may take.")] = None,
     retry_failed: Annotated[bool, typer.Option(help="Compute failed scores again.")] = False,
+    explain: Annotated[
+        str | None, typer.Option(help="Only the row of this id: show why it earns what it earns.")
+    ] = None,
     mapped: Mapped = None,
 ) -> None:
     """Score a data set; run it again to go on where it stopped. Scores of other data in the file stay."""
@@ -58,6 +64,13 @@ def score(
     from .tables import score_table, unit_note
 
     settings = overruled(load_config(config), columns) if config is not None else Config(rewards={})
+    if explain is not None:
+        explained(settings, reward or (), data, explain, columns, device)
+        return
+    if out is None:
+        raise typer.BadParameter(
+            "missing: where the scores go, such as --out scores.parquet", param_hint="--out"
+        )
     chosen = chosen_rewards(settings.rewards, reward or ())
     if settings.routes:
         chosen[ROUTED] = Router(settings.routes).reward

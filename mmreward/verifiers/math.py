@@ -17,7 +17,7 @@ from ..tracing import noted
 from .arithmetic import exact
 from .declared import final_words, formula_of_sentence, framed, side_by_side, unit_behind
 from .equality import same
-from .expressions import Node, Tree, leaves, shown, sides_of, tree_of, with_leaves
+from .expressions import Node, Tree, leaves, shown, sides_of, tree_of, with_leaves, worked_out
 from .latex import alternatives_as_list, braces_match, comparison_key, has_words, tidy
 from .numbers import Likeness, Number, read_quantity
 from .response import Verdict, inside_box, segment
@@ -252,6 +252,8 @@ def settle(truth: Truth, answer: str, likeness: Likeness) -> Verdict | Open:
     if LEFT_OVER.search(answer):
         raise _no_answer(answer, "delimiters that do not match")
     tree, gold = tree_of(_radians(answer)), truth.tree
+    if len(sides_of(truth.text)) == 1:
+        tree = worked_out(tree)
     for part in leaves(tree):
         if not read_quantity(part):
             _screened(part)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeVar
 
 from ..errors import Unscorable
-from ..tracing import noted
+from ..tracing import heard, noted
 from ..types import Score
 from .text import nfkc
 
@@ -292,6 +292,8 @@ def verified(check: Callable[[], Verdict], parts: Sequence[str]) -> Score:
     except Unscorable as failure:
         if failure.status != "unparsable":
             raise
+        if heard():
+            noted("unreadable", f"the reading ends here: {failure}")
         return Score(0.0, {"parsed": 0.0, **dict.fromkeys(parts, 0.0)}, note=str(failure))
     return Score(verdict.value, {"parsed": 1.0, **verdict.parts}, note=verdict.note)
 

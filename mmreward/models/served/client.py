@@ -35,6 +35,7 @@ from ..vlms.answers import (
     check_sets,
     check_written,
     media_of,
+    note_answer,
     sampling_of,
     spellings,
 )
@@ -308,7 +309,9 @@ class ServedVLM:
         check_labels(labels)
         ask = Ask(media_of(media), question, system)
         item, key = (ask, tuple(labels)), (ask.key, tuple(labels))
-        return cast(Read, await current().submit(self, "read", item, key=key, share=ask.share))
+        answer = cast(Read, await current().submit(self, "read", item, key=key, share=ask.share))
+        note_answer(ask, answer)
+        return answer
 
     async def write(
         self,
@@ -344,7 +347,9 @@ class ServedVLM:
             check_schema(schema)
         key = (ask.key, sampling, json.dumps(schema, sort_keys=True))
         item = (ask, sampling, schema)
-        return cast(Written, await current().submit(self, "write", item, key=key, share=ask.share))
+        answer = cast(Written, await current().submit(self, "write", item, key=key, share=ask.share))
+        note_answer(ask, answer)
+        return answer
 
     async def logprob(
         self, media: Pictures, prompt: str, continuation: str, *, given: str = "", system: str = ""
@@ -355,7 +360,9 @@ class ServedVLM:
         """
         ask = Ask(media_of(media), prompt, system)
         item, key = (ask, given, continuation), (ask.key, given, continuation)
-        return cast(LogProb, await current().submit(self, "logprob", item, key=key, share=ask.share))
+        answer = cast(LogProb, await current().submit(self, "logprob", item, key=key, share=ask.share))
+        note_answer(ask, answer, continuation)
+        return answer
 
     # --- the engine's side ------------------------------------------------------------------------
 

@@ -196,6 +196,7 @@ def format_(
             verdict = grade_form(response, form)
         else:
             value = PEER_FORMATS[preset](response)
+            noted("form", "{} gives it {}", preset, value)
             verdict = Verdict(
                 value, dict.fromkeys(FORM_PARTS, 0.0), "" if value else f"not in {preset}'s form"
             )
@@ -217,9 +218,11 @@ def grade_length(text: str, length: int, *, limit: int, span: int, curve: Curve 
     """
     if not any(segment(text, bare=True)):
         raise Unscorable("the response is empty", "unparsable")
-    return Verdict(
-        falling(length, limit, span, curve), {"length": float(length), "over": float(length > limit)}
+    value = falling(length, limit, span, curve)
+    noted(
+        "length", "{}; it counts in full to {} and not at all from {}: {}", length, limit - span, limit, value
     )
+    return Verdict(value, {"length": float(length), "over": float(length > limit)})
 
 
 @reward(
@@ -297,6 +300,7 @@ def grade_repetition(text: str, *, size: int = 6, unit: NgramUnit = "words", all
         raise Unscorable("the response is empty", "unparsable")
     total, unique = ngrams(items, size)
     value = min(1.0, unique / ((1 - allowed) * total)) if total else 1.0
+    noted("repetition", f"{{}} of {{}} runs of {{}} {unit} differ: {{}}", unique, total, size, value)
     return Verdict(value, {"ngrams": float(total), "repeated": float(total - unique)})
 
 

@@ -141,7 +141,14 @@ def ocr(
                 grade_transcription(text, references, mode=mode, casefold=casefold, punctuation=punctuation)
                 for text in transcriptions(answer, reading)
             )
-            return max(verdicts, key=lambda verdict: (verdict.value, verdict.parts["similarity"]))
+            best = max(verdicts, key=lambda verdict: (verdict.value, verdict.parts["similarity"]))
+            noted(
+                "best",
+                "similarity {} to the nearest reference, worth {}",
+                best.parts["similarity"],
+                best.value,
+            )
+            return best
 
         return verified(check, PARTS)
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from ...errors import Unscorable
 from ...registry import reward
+from ...tracing import noted
 from ...types import Sample, Score
 from ...verifiers.response import Verdict, verified
 from ...verifiers.text import nfkc
@@ -104,6 +105,11 @@ def probe_accuracy(text: str, probes: Sequence[Probe]) -> Verdict:
     given = read_probes(text)
     once = {number: answers[0] for number, answers in given.items() if len(answers) == 1 and answers[0]}
     right = [k in once and is_right(once[k], probe) for k, probe in enumerate(probes, start=1)]
+    for number, (probe, good) in enumerate(zip(probes, right, strict=True), start=1):
+        said = given.get(number, [])
+        noted(
+            f"probe {number}", "{} with {}: " + ("right" if good else "not right"), said, list(probe.answers)
+        )
     answered = sum(k in once for k in range(1, len(probes) + 1)) / len(probes)
     wrong = [str(k) for k, good in enumerate(right, start=1) if not good]
     note = f"wrong or not answered: {', '.join(wrong)}" if wrong else ""
