@@ -171,13 +171,22 @@ def compare(
         list[str] | None, typer.Option(help="Only this reward; may be given several times.")
     ] = None,
     machine: Annotated[bool, typer.Option("--json", help="One JSON array, for programs.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Also an HTML page, with what moved most side by side.")
+    ] = None,
+    limit: Annotated[int, typer.Option(help="Samples on the page at each end of each reward.")] = 4,
 ) -> None:
     """Compare runs of scores on the samples they share: paired differences, intervals, win rates."""
     for run in runs:
         present(run, "no results at {}; run `mmreward score` first")
     from mmreward.evals.report.compare import as_json, compare_runs
+    from mmreward.evals.report.comparison import write_comparison
 
     from .tables import comparison_table
 
-    found = compare_runs(runs, reward or ())
+    found = (
+        compare_runs(runs, reward or ()) if out is None else write_comparison(runs, out, reward or (), limit)
+    )
     typer.echo(as_json(found) if machine else comparison_table(found))
+    if out is not None:
+        typer.echo(out, err=machine)
