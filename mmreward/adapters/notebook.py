@@ -14,8 +14,7 @@ from typing import Any, NamedTuple, overload
 
 from .. import shown
 from ..data.failures import Group, grouped
-from ..data.records import CLIPS, PICTURES
-from ..data.rows import read_rows, sample_of, unit_of
+from ..data.rows import is_media, read_rows, sample_of, unit_of
 from ..engine.engine import Engine
 from ..errors import Status, nearest
 from ..media import Media
@@ -200,7 +199,7 @@ def rows_of(given: Any) -> Iterator[Given]:
     Raises:
         ValueError: an item that is no sample, with its place and the key that is at fault.
     """
-    if isinstance(given, str | Path) and not _is_media(Path(given)):
+    if isinstance(given, str | Path) and not is_media(Path(given)):
         if not Path(given).exists():
             raise ValueError(f"no data at {given}: give a path, or a list of samples")
         yield from ((row.id, row.sample, row.problem) for row in read_rows(given))
@@ -230,27 +229,25 @@ def _row(one: Any, place: int) -> Given:
             sample = sample_of(one, Path(), name if own in (None, "") else str(own))
             return sample.id, sample, ""
         if isinstance(one, str | Path):
-            return _of_file(Path(one), name)
+            return _of_file(Path(one))
         return name, _shown(Media.of(one), name), ""
     except ValueError as error:
         raise ValueError(f"samples[{place}]: {error}") from None
 
 
-def _of_file(path: Path, name: str) -> Given:
-    if not _is_media(path):
+def _of_file(path: Path) -> Given:
+    if not is_media(path):
         raise ValueError(f"{str(path)!r:.80} is no picture or clip; give a path, or Sample(prompt=...)")
     if not path.is_file():
         raise ValueError(f"no file at {path}")
-    sample = _shown(Media(path, "video" if path.suffix.lower() in CLIPS else "image"), name)
-    return name, replace(sample, meta={"file_name": str(path)}), ""
+    row = next(read_rows(path), None)
+    if row is None or row.sample is None:
+        raise ValueError(row.problem if row is not None else f"{path} is no picture or clip")
+    return str(path), replace(row.sample, id=str(path)), ""
 
 
 def _shown(media: Media, name: str) -> Sample:
     return Sample(id=name, video=media) if media.kind == "video" else Sample(id=name, image=media)
-
-
-def _is_media(path: Path) -> bool:
-    return path.suffix.lower() in (*PICTURES, *CLIPS) and not path.is_dir()
 
 
 def _is_nan(value: Any) -> bool:

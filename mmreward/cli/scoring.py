@@ -13,12 +13,17 @@ from .exits import BUDGET, CODES
 
 @app.command(epilog=CODES)
 def score(
-    data: Annotated[Path, typer.Argument(help="A folder of pictures, .jsonl, .parquet, or a saved dataset.")],
-    out: Annotated[Path, typer.Option(help="Where the scores go: .parquet or .jsonl.")],
+    data: Annotated[
+        Path, typer.Argument(help="A folder of pictures, .jsonl, .parquet, a saved dataset, or one picture.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Where the scores go: .parquet or .jsonl. One picture needs none.")
+    ] = None,
     reward: Annotated[
         list[str] | None,
         typer.Option(
-            help="NAME or NAME:ARGUMENT=VALUE,...; may be given several times; YOURS=NAME:... renames it."
+            help="NAME or NAME:ARGUMENT=VALUE,...; may be given several times; YOURS=NAME:... renames it; "
+            "FILE.py:FUNCTION is one of your own."
         ),
     ] = None,
     config: Annotated[
@@ -31,16 +36,18 @@ def score(
 ) -> None:
     """Score a data set; run it again to go on where it stopped. Scores of other data in the file stay."""
     present(data, "no data at {}")
+    from ..adapters.notebook import score as score_samples
     from ..config import Config, EngineConfig, load_config
     from ..data.failures import lines
     from ..data.preconditions import check_rewards
     from ..data.routing import NAME as ROUTED
     from ..data.routing import Router
+    from ..data.rows import is_media
     from ..data.run import score_file
     from ..engine.devices import check_device
     from ..engine.engine import Engine
     from ..loading import resolve
-    from .tables import score_table, unit_note
+    from .tables import alone_table, score_table, unit_note
 
     settings = load_config(config) if config is not None else Config(rewards={})
     chosen = chosen_rewards(settings.rewards, reward or ())
@@ -51,6 +58,8 @@ def score(
             "no rewards: give --reward NAME or --config FILE; `mmreward list` shows what there is"
         )
     budget = parse_share(max_failures)
+    if out is None and (settings.routes or settings.compose is not None or not is_media(data)):
+        raise ValueError("no place for the scores: give --out scores.parquet (one picture alone needs none)")
     rewards = resolve(chosen)
     engine_config = settings.engine
     if device is not None:
@@ -59,6 +68,13 @@ def score(
     if engine_config.ray is None:
         check_device(engine_config.device)
     check_rewards(rewards)
+    if out is None:
+        with Engine.from_config(engine_config) as engine:
+            alone = score_samples(data, rewards, engine=engine, timeout=timeout)
+        typer.echo(alone_table(alone[0].scores))
+        if sum(group.number for group in alone.failures) > budget * len(rewards):
+            raise typer.Exit(BUDGET)
+        return
     with Engine.from_config(engine_config) as engine, Bar() as bar:
         summary = score_file(
             data,

@@ -1,16 +1,28 @@
 """Tables of text that commands end with: a comparison of runs; the scores of a run are `monitor.tables`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..monitor.tables import aligned, ends
 from ..monitor.tables import score_table as score_table
 from ..monitor.tables import unit_note as unit_note
+from ..types import Score
 
 if TYPE_CHECKING:
     from mmreward.evals.report.compare import Comparison
 
+NOTE = 160
+"""Characters of a note that are printed."""
 CHANGES = ("reward", "n", "before", "after", "change", "95 % interval", "better", "worse", "tied", "win rate")
+
+
+def alone_table(scores: Mapping[str, Score]) -> str:
+    """The scores of one sample: a line for each reward, with its note, or a failure's status and reason."""
+    rows = [("reward", "score", "")]
+    for name, score in scores.items():
+        note = " ".join(score.note.split())
+        rows.append((name, f"{score.value:.4g}" if score.ok else score.status, note[:NOTE]))
+    return "\n".join(aligned(rows))
 
 
 def comparison_table(found: Sequence["Comparison"]) -> str:

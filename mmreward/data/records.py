@@ -37,7 +37,8 @@ class Skipped(Counter[str]):
 
 
 def records_of(path: Path, skipped: Skipped) -> Iterator[Any]:
-    """The records of a file or folder, in order; those of a folder name their pictures relative to it.
+    """The records of a file or folder, in order; those of a folder name their pictures relative to it. One
+    picture or clip alone is one record.
 
     Args:
         path: of a file or folder that is there.
@@ -50,8 +51,10 @@ def records_of(path: Path, skipped: Skipped) -> Iterator[Any]:
         if any((path / marker).exists() for marker in SAVED):
             return _saved_dataset(path)
         return _folder(path, skipped)
+    if path.suffix.lower() in PICTURES + CLIPS:
+        return _undescribed(path.parent, [path], [path, path.with_suffix(".txt")], skipped)
     if (found := _reader(path)) is None:
-        raise ValueError(f"{path} is no folder, .jsonl, .jsonl.gz or .parquet file")
+        raise ValueError(f"{path} is no folder, .jsonl, .jsonl.gz or .parquet file, no picture and no clip")
     return found
 
 
@@ -215,7 +218,7 @@ def _undescribed(path: Path, media: list[Path], files: list[Path], skipped: Skip
             continue
         words, prompt = file.with_suffix(".txt"), ""
         try:
-            if words in captions:
+            if words in captions and words.is_file():
                 prompt = decoded_text(read_regular(words, limits().row_bytes), f"the caption {words.name}")
         except Unscorable as error:
             yield Refused(str(error), relative)

@@ -50,10 +50,11 @@ def read_rows(path: str | Path) -> Rows:
     Columns are the fields of `Sample`; other columns go into `meta`. Where no column is called `prompt`,
     `caption` or `text` is it. V-Triune's rows are read as they are (see `vtriune`).
 
-    A file is JSONL (also .gz) or Parquet; text is UTF-8, or as its byte order mark says. A folder gives one
-    row per picture or clip (an animation is a clip), with the prompt from a text file of the same name; or
-    the rows of the metadata.jsonl, .csv or .parquet in it and its folders (column `file_name`); or, without
-    pictures, those of its Parquet files. Hidden files are passed over.
+    A file is JSONL (also .gz) or Parquet; text is UTF-8, or as its byte order mark says. A picture or clip
+    alone is one row. A folder gives one row per picture or clip (an animation is a clip), with the prompt
+    from a text file of the same name; or the rows of the metadata.jsonl, .csv or .parquet in it and its
+    folders (column `file_name`); or, without pictures, those of its Parquet files. Hidden files are passed
+    over.
 
     A picture is a path, a data URL, or {"bytes": ...} as in `datasets`; nothing is fetched from a network.
 
@@ -99,6 +100,11 @@ def _id(record: Mapping[Any, Any]) -> Any:
     """The id of a row; V-Triune's rows have it in `extra_info`."""
     extra = record.get("extra_info")
     return extra.get("id") if "id" not in record and isinstance(extra, Mapping) else record.get("id")
+
+
+def is_media(path: Path) -> bool:
+    """True for the path of one picture or clip, by its ending."""
+    return path.suffix.lower() in PICTURES + CLIPS and not path.is_dir()
 
 
 def sample_of(record: Any, root: Path, name: str) -> Sample:

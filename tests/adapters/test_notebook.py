@@ -46,6 +46,12 @@ def test_samples_may_be_given_in_many_forms(picture):
         assert mmreward.score(given, width)["width"][0].value == 30, "one alone needs no list"
 
 
+def test_a_path_is_named_by_itself_and_brings_its_caption(picture):
+    picture.with_suffix(".txt").write_text("a red square")
+    (row,) = mmreward.score([picture], width)
+    assert row.id == str(picture) and row.sample.prompt == "a red square"
+
+
 def test_a_tensor_is_a_picture():
     torch = pytest.importorskip("torch")
     assert mmreward.score([torch.zeros(3, 20, 30)], width)["width"][0].value == 30
