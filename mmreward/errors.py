@@ -30,6 +30,10 @@ class Unscorable(ValueError):  # noqa: N818 - reads as what it says at the raise
     """Raised inside a reward or a network when this one item has no score; becomes a Score with this
     status.
 
+    >>> raise Unscorable("no number in 'hm'", "unparsable")
+    Traceback (most recent call last):
+    mmreward.errors.Unscorable: no number in 'hm'
+
     Raises:
         ValueError: `status` is not a status of a failure.
     """

@@ -20,6 +20,9 @@ def load(
 ) -> Reward:
     """Make a reward. Networks load their weights when a sample first needs them.
 
+    >>> load("iou", threshold=0.5).args["threshold"]
+    0.5
+
     Args:
         name: of the reward.
         python: run it in another interpreter, in whose environment the reward and mmreward are installed; a

@@ -55,6 +55,10 @@ class remembered(Generic[T]):  # noqa: N801 - a decorator, as `functools.cached_
 class Media:
     """An image or a video that is opened only when something asks for its pixels.
 
+    >>> import numpy as np
+    >>> Media(np.zeros((4, 6, 3), np.uint8)).size
+    (4, 6)
+
     Args:
         source: a path of a regular file, a `reading.Span` of one, encoded bytes, a PIL image, an array (HWC,
             HW or THWC) or a tensor (CHW, HW or TCHW). Arrays and tensors are uint8, or floats in [0, 1]. A
@@ -114,6 +118,11 @@ class Media:
         named = source.name if isinstance(source, Span) else type(source).__name__
         what = source if isinstance(source, Path) else named
         return f"Media({what!s}, {self.kind!r})"
+
+    def _repr_png_(self) -> bytes | None:
+        from .shown import png
+
+        return png(self)
 
     def __getstate__(self) -> dict[str, Any]:
         """Travels as its bytes or pixels, for a machine that has neither the file nor the device.

@@ -21,6 +21,10 @@ FIELDS_OF_MEDIA: tuple[tuple[str, Kind], ...] = (("image", "image"), ("video", "
 class Sample:
     """One thing to score.
 
+    >>> sample = Sample(prompt="What is 2 + 2?", response="4", target="4")
+    >>> Sample(prompt="a red square", image="square.png").image
+    Media(square.png, 'image')
+
     Args:
         id: names the row in results; must be unique within one run.
         prompt: what was asked for, or the question put to a model.
@@ -68,6 +72,11 @@ class Sample:
         elif not isinstance(self.inputs, tuple):
             object.__setattr__(self, "inputs", tuple(self.inputs))
 
+    def _repr_html_(self) -> str:
+        from .shown import sample_html
+
+        return sample_html(self)
+
     @property
     def shown(self) -> Media | None:
         """The image, or the video where there is no image."""
@@ -84,6 +93,11 @@ class Score:
 
     `value` is finite exactly when `status` is "ok", and NaN otherwise: a failure is never a number.
     `parts` holds sub-scores and diagnostics, `note` the judge's words or the reason for the failure.
+
+    >>> Score(0.5, {"colour": 1.0, "shape": 0.0}).ok
+    True
+    >>> Score.failed("unparsable", "no number in 'hm'").value
+    nan
 
     Raises:
         ValueError: status unknown, or value and status disagree.
@@ -106,6 +120,11 @@ class Score:
     def ok(self) -> bool:
         return self.status == "ok"
 
+    def _repr_html_(self) -> str:
+        from .shown import score_html
+
+        return score_html(self)
+
     @classmethod
     def failed(cls, status: Status, note: str, parts: Mapping[str, float] | None = None) -> "Score":
         return cls(math.nan, parts or {}, status, note)
@@ -114,6 +133,10 @@ class Score:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RewardInfo:
     """Facts about a reward that hold whatever its arguments.
+
+    >>> import mmreward
+    >>> mmreward.load("iou").info.range
+    (0.0, 1.0)
 
     Args:
         name: how it is loaded.

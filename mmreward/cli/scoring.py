@@ -25,15 +25,21 @@ Mapped = Annotated[
 def score(
     data: Annotated[
         Path,
-        typer.Argument(help="A folder of pictures, .jsonl, .parquet, .csv, .tsv, tars, or a saved dataset."),
+        typer.Argument(
+            help="A folder of pictures, .jsonl, .parquet, .csv, .tsv, tars, a saved dataset, or one picture."
+        ),
     ],
     out: Annotated[
-        Path | None, typer.Option(help="Where the scores go: .parquet or .jsonl.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="Where the scores go: .parquet or .jsonl. One picture needs none.", show_default=False
+        ),
     ] = None,
     reward: Annotated[
         list[str] | None,
         typer.Option(
-            help="NAME or NAME:ARGUMENT=VALUE,...; may be given several times; YOURS=NAME:... renames it."
+            help="NAME or NAME:ARGUMENT=VALUE,...; may be given several times; YOURS=NAME:... renames it; "
+            "FILE.py:FUNCTION is one of your own."
         ),
     ] = None,
     config: Annotated[
@@ -51,26 +57,24 @@ def score(
     """Score a data set; run it again to go on where it stopped. Scores of other data in the file stay."""
     present(data, "no data at {}")
     columns = parse_columns(mapped or (), data)
+    from ..adapters.notebook import score as score_samples
     from ..config import Config, EngineConfig, load_config
     from ..data.columns import overruled
     from ..data.failures import lines
     from ..data.preconditions import check_rewards
     from ..data.routing import NAME as ROUTED
     from ..data.routing import Router
+    from ..data.rows import is_media
     from ..data.run import score_file
     from ..engine.devices import check_device
     from ..engine.engine import Engine
     from ..loading import resolve
-    from .tables import score_table, unit_note
+    from .tables import alone_table, score_table, unit_note
 
     settings = overruled(load_config(config), columns) if config is not None else Config(rewards={})
     if explain is not None:
         explained(settings, reward or (), data, explain, columns, device)
         return
-    if out is None:
-        raise typer.BadParameter(
-            "missing: where the scores go, such as --out scores.parquet", param_hint="--out"
-        )
     chosen = chosen_rewards(settings.rewards, reward or ())
     if settings.routes:
         chosen[ROUTED] = Router(settings.routes).reward
@@ -79,6 +83,8 @@ def score(
             "no rewards: give --reward NAME or --config FILE; `mmreward list` shows what there is"
         )
     budget = parse_share(max_failures)
+    if out is None and (settings.routes or settings.compose is not None or not is_media(data)):
+        raise ValueError("no place for the scores: give --out scores.parquet (one picture alone needs none)")
     rewards = resolve(chosen)
     engine_config = settings.engine
     if device is not None:
@@ -87,6 +93,13 @@ def score(
     if engine_config.ray is None:
         check_device(engine_config.device)
     check_rewards(rewards)
+    if out is None:
+        with Engine.from_config(engine_config) as engine:
+            alone = score_samples(data, rewards, engine=engine, timeout=timeout)
+        typer.echo(alone_table(alone[0].scores))
+        if sum(group.number for group in alone.failures) > budget * len(rewards):
+            raise typer.Exit(BUDGET)
+        return
     with Engine.from_config(engine_config) as engine, Bar() as bar:
         summary = score_file(
             data,
@@ -212,13 +225,22 @@ def compare(
         list[str] | None, typer.Option(help="Only this reward; may be given several times.")
     ] = None,
     machine: Annotated[bool, typer.Option("--json", help="One JSON array, for programs.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Also an HTML page, with what moved most side by side.")
+    ] = None,
+    limit: Annotated[int, typer.Option(help="Samples on the page at each end of each reward.")] = 4,
 ) -> None:
     """Compare runs of scores on the samples they share: paired differences, intervals, win rates."""
     for run in runs:
         present(run, "no results at {}; run `mmreward score` first")
     from mmreward.evals.report.compare import as_json, compare_runs
+    from mmreward.evals.report.comparison import write_comparison
 
     from .tables import comparison_table
 
-    found = compare_runs(runs, reward or ())
+    found = (
+        compare_runs(runs, reward or ()) if out is None else write_comparison(runs, out, reward or (), limit)
+    )
     typer.echo(as_json(found) if machine else comparison_table(found))
+    if out is not None:
+        typer.echo(out, err=machine)

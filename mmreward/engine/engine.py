@@ -78,6 +78,12 @@ class _Life:
 class Engine:
     """Runner of networks for any number of coroutines: coalesces, deduplicates, caches, isolates failures.
 
+    >>> from mmreward import Engine, Sample
+    >>> with Engine("cpu") as engine:
+    ...     scores = engine.score([Sample(response="<answer>4</answer>", target="4")], "label")
+    >>> scores["label"][0].value
+    1.0
+
     Args:
         device: "auto", "cpu", "cuda", "cuda:1", ...
         budget: the size of one batch.

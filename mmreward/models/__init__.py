@@ -193,6 +193,7 @@ def vlm(
     min_pixels: int | None = None,
     max_pixels: int | None = None,
     max_frames: int | None = None,
+    do_sample_frames: bool = False,
 ) -> "VLM":
     """A vision-language model: Qwen2.5-VL, Qwen3-VL or Qwen3.5 through transformers, or one behind a server.
 
@@ -204,8 +205,19 @@ def vlm(
         min_pixels: pictures with fewer pixels are enlarged; None takes the checkpoint's own limit.
         max_pixels: pictures with more are reduced. The first lever on cost: tokens grow with it.
         max_frames: frames a clip is thinned to (two a second are taken); None takes the family's own limit.
-            Their number is even, as the model cards' qwen-vl-utils makes it; transformers' own Qwen3-VL
-            sampling also takes odd numbers, and then reads one frame more.
+            At least 2.
+        do_sample_frames: True leaves the choice of a clip's frames to the checkpoint's video processor, as
+            its argument of this name does in transformers; False takes the frames that qwen-vl-utils, the
+            reference of the model cards, takes. They differ in clips with an odd number of frames at two a
+            second (Qwen3-VL's processor reads them all, and the last one twice; qwen-vl-utils one less), and
+            in all clips of Qwen2.5-VL. Frames are resized alike, as with `cap_pixels_per_frame=True`.
+
+    The four last can also stand behind the name, which is how a reward's `judge` says them: in YAML, on the
+    command line or in Python, as in "Qwen/Qwen3-VL-8B-Instruct?max_frames=32&do_sample_frames=true".
+
+    Raises:
+        ValueError: a setting behind the name that does not exist, stands there twice or has no such value;
+            fewer than two frames; frames of a served model, which is shown no clips.
 
     Answers are written with the checkpoint's `repetition_penalty` (1.05 for Qwen2.5-VL), locally and by a
     server; temperature and length are the caller's.
@@ -213,13 +225,15 @@ def vlm(
     if is_served(weights):
         from .served.client import ServedVLM
 
-        if max_frames is not None:
-            raise ValueError(f"max_frames does not apply to {weights}: served models are shown no clips")
+        for name, given in (("max_frames", max_frames is not None), ("do_sample_frames", do_sample_frames)):
+            if given:
+                raise ValueError(f"{name} does not apply to {weights}: served models are shown no clips")
         return ServedVLM(weights, dtype=dtype, min_pixels=min_pixels, max_pixels=max_pixels)
     from .vlms.handle import LocalVLM
-    from .vlms.vision import View
+    from .vlms.vision import View, named
 
-    return LocalVLM(_qwen(weights, dtype), View(min_pixels, max_pixels, max_frames))
+    weights, view = named(weights, View(min_pixels, max_pixels, max_frames, do_sample_frames))
+    return LocalVLM(_qwen(weights, dtype), view)
 
 
 def _need(what: str, extra: str, package: str) -> None:

@@ -46,7 +46,7 @@ class LocalVLM:
     @property
     def fingerprint(self) -> str:
         """Hash of the weights, their dtype and the limits."""
-        facts = f"{self.network.fingerprint} {tuple(self.view)}"
+        facts = f"{self.network.fingerprint} {self.view.facts}"
         return hashlib.blake2b(facts.encode(), digest_size=8).hexdigest()
 
     async def read(self, media: Pictures, question: str, labels: Sequence[str], *, system: str = "") -> Read:
