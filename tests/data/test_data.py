@@ -335,6 +335,32 @@ def test_compressed_lines_are_read_and_a_torn_file_says_so(tmp_path):
     assert [row.id for row in rows(tmp_path / "data.jsonl.gz")] == ["a", "b"]
     (tmp_path / "torn.jsonl.gz").write_bytes(data[:-12])
     assert "torn.jsonl.gz" in rows(tmp_path / "torn.jsonl.gz")[-1].problem
+    damaged = data[:10] + bytes([data[10] ^ 0xFF]) + data[11:]
+    (tmp_path / "damaged.jsonl.gz").write_bytes(damaged)
+    assert "damaged.jsonl.gz cannot be read" in rows(tmp_path / "damaged.jsonl.gz")[-1].problem
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-32"])
+def test_a_compressed_line_without_end_is_passed_over_and_not_held(tmp_path, encoding, monkeypatch):
+    """Trap: lines of UTF-16 were read without a limit, and half a gigabyte is half a megabyte of gzip."""
+    import gzip
+    import tracemalloc
+
+    plain = encoding if encoding == "utf-8" else f"{encoding}-le"  # without a mark
+    with gzip.open(tmp_path / "data.jsonl.gz", "wb", compresslevel=1) as file:
+        file.write('{"id": "a"}\n'.encode(encoding))
+        for _ in range(4):
+            file.write(
+                (" " * (1 << 23)).encode(encoding.replace("utf-16", "utf-16-le").replace("32", "32-le"))
+            )
+        file.write('x\n{"id": "b"}\n'.encode(plain))
+    monkeypatch.setenv("MMREWARD_MAX_ROW_BYTES", str(1 << 20))
+    tracemalloc.start()
+    first, bad, last = rows(tmp_path / "data.jsonl.gz")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (first.id, last.id) == ("a", "b") and "the limit of a row" in bad.problem
+    assert peak < 24 << 20
 
 
 def test_pictures_in_the_row_itself(jsonl, png):
