@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .errors import Unscorable
+from .limits import limits, most
 
 T = TypeVar("T")
 
@@ -22,24 +23,24 @@ THREADS = 16
 """Threads that read; each one can be held up by one file that does not answer."""
 
 
-def read_regular(path: Path, most: int) -> bytes:
+def read_regular(path: Path, limit: str) -> bytes:
     """The bytes of a regular file, opened without waiting: a FIFO, a socket or a device is refused, not read.
 
     Raises:
-        Unscorable: "missing" where there is no such file; else no regular file, more than `most` bytes, or
-            one that cannot be read.
+        Unscorable: "missing" where there is no such file; else no regular file, more bytes than the limit
+            of this name, or one that cannot be read.
     """
-    name = str(path)[:200]
+    name, allowed = str(path)[:200], getattr(limits(), limit)
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         try:
             about = os.fstat(descriptor)
             if not stat.S_ISREG(about.st_mode):
                 raise Unscorable(f"cannot read {name}: it is {_sort(about.st_mode)}, not a regular file")
-            if about.st_size > most:
-                raise Unscorable(f"{name} has {about.st_size} bytes; the limit is {most}")
+            if about.st_size > allowed:
+                raise Unscorable(f"{name} has {about.st_size} bytes; the limit is {most(limit)}")
             with os.fdopen(descriptor, "rb", closefd=False) as file:
-                data = file.read(most + 1)
+                data = file.read(allowed + 1)
         finally:
             os.close(descriptor)
     except FileNotFoundError:
@@ -48,8 +49,8 @@ def read_regular(path: Path, most: int) -> bytes:
         if isinstance(error, Unscorable):
             raise
         raise Unscorable(f"cannot read {name}: {getattr(error, 'strerror', None) or error}") from None
-    if len(data) > most:
-        raise Unscorable(f"{name} has more than {most} bytes, the limit")
+    if len(data) > allowed:
+        raise Unscorable(f"{name} has more bytes than the limit of {most(limit)}")
     return data
 
 
@@ -84,17 +85,17 @@ def decoded_text(data: bytes, name: str) -> str:
         ) from None
 
 
-def data_of_url(url: str, most: int) -> bytes:
+def data_of_url(url: str, limit: str) -> bytes:
     """The content of a data URL, such as data:image/png;base64,...
 
     Raises:
-        ValueError: no base64, or more than `most` bytes.
+        ValueError: no base64, or more bytes than the limit of this name.
     """
     head, comma, body = url.partition(",")
     if not comma or not head.endswith(";base64"):
         raise ValueError(f"{url[:40]!r} is no data URL with base64")
-    if len(body) * 3 // 4 > most:
-        raise ValueError(f"a data URL of {len(body)} characters; the limit is {most} bytes")
+    if len(body) * 3 // 4 > getattr(limits(), limit):
+        raise ValueError(f"a data URL of {len(body)} characters; the limit is {most(limit)} bytes")
     try:
         return base64.b64decode(body, validate=True)
     except ValueError as error:

@@ -22,7 +22,7 @@ def score(
         ),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(help="A YAML file: rewards or routes, compose, engine.")
+        Path | None, typer.Option(help="A YAML file: rewards or routes, compose, engine, limits.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; default: CUDA if any.")] = None,
     max_failures: Annotated[str, typer.Option(help="Failed scores that are tolerated: 5% or 0.05.")] = "5%",
@@ -39,10 +39,12 @@ def score(
     from ..data.run import score_file
     from ..engine.devices import check_device
     from ..engine.engine import Engine
+    from ..limits import set_limits
     from ..loading import resolve
     from .tables import score_table, unit_note
 
     settings = load_config(config) if config is not None else Config(rewards={})
+    set_limits(settings.limits)
     chosen = chosen_rewards(settings.rewards, reward or ())
     if settings.routes:
         chosen[ROUTED] = Router(settings.routes).reward
@@ -101,9 +103,11 @@ def check(
     from ..data.check import check_targets
     from ..data.routing import Router
     from ..engine.engine import Engine
+    from ..limits import set_limits
     from ..loading import resolve
 
     settings = load_config(config) if config is not None else Config(rewards={})
+    set_limits(settings.limits)
     chosen = chosen_rewards(settings.rewards, reward or [])
     if not chosen and not settings.routes:
         raise ValueError("no rewards: give --config FILE with rewards or routes, or --reward NAME")
@@ -132,11 +136,16 @@ def pairs(
         list[str] | None,
         typer.Option(help="A reward that must not prefer the rejected one; may be given several times."),
     ] = None,
+    config: Annotated[Path | None, typer.Option(help="The YAML file of the scores, for its limits.")] = None,
 ) -> None:
     """Build preference pairs from scored samples, for DPO; `datasets` and `mmreward tune` read them."""
     present(data, "no data at {}")
+    from ..config import load_config
     from ..data.pairs import Rules, pair_file
+    from ..limits import set_limits
 
+    if config is not None:
+        set_limits(load_config(config).limits)
     rules = Rules(choose=choose, margin=margin, per_prompt=per_prompt)
     typer.echo(pair_file(data, results, out, reward=reward, agree=agree or (), rules=rules))
 

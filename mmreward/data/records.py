@@ -16,7 +16,7 @@ from typing import IO, Any, AnyStr, cast
 
 from .. import stills, streams
 from ..errors import Unscorable
-from ..limits import limits
+from ..limits import limits, most
 from ..reading import BOMS, decoded_text, read_regular
 from . import parquet
 
@@ -122,24 +122,24 @@ def _lines(file: IO[bytes]) -> Iterator[bytes | ValueError]:
 
 def _read_lines(file: IO[AnyStr], begun: AnyStr, end: AnyStr) -> Iterator[AnyStr | ValueError]:
     """Lines of an open file of bytes or characters; `begun` is what was already read of the first one."""
-    most = limits().row_bytes
+    allowed = limits().row_bytes
     while True:
-        line = begun + file.readline(most + 1)
+        line = begun + file.readline(allowed + 1)
         begun = begun[:0]
         if not line:
             return
-        if len(line) > most:
+        if len(line) > allowed:
             size = len(line)
             while not line.endswith(end) and (line := file.readline(1 << 20)):
                 size += len(line)
             unit = "bytes" if isinstance(end, bytes) else "characters"
-            yield ValueError(f"{size} {unit}; the limit of a row is {most}")
+            yield ValueError(f"{size} {unit}; the limit of a row is {most('row_bytes')}")
         else:
             yield line
 
 
 def _table(path: Path) -> Iterator[Any]:
-    text = decoded_text(read_regular(path, limits().file_bytes), path.name)
+    text = decoded_text(read_regular(path, "file_bytes"), path.name)
     for row in csv.DictReader(io.StringIO(text, newline="")):
         if None in row:
             yield ValueError(f"a line of {path.name} has more columns than its first line")
@@ -224,7 +224,7 @@ def _undescribed(path: Path, media: list[Path], files: list[Path], skipped: Skip
         words, prompt = file.with_suffix(".txt"), ""
         try:
             if words in captions:
-                prompt = decoded_text(read_regular(words, limits().row_bytes), f"the caption {words.name}")
+                prompt = decoded_text(read_regular(words, "row_bytes"), f"the caption {words.name}")
         except Unscorable as error:
             yield Refused(str(error), relative)
         else:

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 from ..errors import Unscorable
+from ..limits import limits, most
 from .arithmetic import exact
 from .equality import same
 from .expressions import Node, Tree, leaves, shown, sides_of, tree_of, with_leaves
@@ -26,7 +27,6 @@ STAGES = ("exact", "numeric", "symbolic")
 """Parts of a verdict: 1 for the stage by which a right answer was recognised."""
 MAX_BOXES = 64
 MAX_DECIMALS = 40
-MAX_TARGET = 4096
 CACHED = 4096
 """Truths that are kept: a group of answers shares one."""
 NUMBERED = re.compile(r"\d ?_")
@@ -107,8 +107,8 @@ def truth_of(target: Any) -> Truth:
 
 @lru_cache(CACHED)
 def _truth_of(given: str) -> Truth:
-    if len(given) > MAX_TARGET:
-        raise Unscorable(f"the target has {len(given)} characters; the limit is {MAX_TARGET}")
+    if len(given) > limits().formula_characters:
+        raise Unscorable(f"the target has {len(given)} characters; the limit is {most('formula_characters')}")
     text = (
         tidy(_all_boxed(given) or _boxed(given) or given)
         if "\\boxed" in given or "\\fbox" in given

@@ -9,6 +9,7 @@ import pytest
 
 from mmreward import Media, Unscorable
 from mmreward.data.rows import read_rows
+from mmreward.limits import set_limits
 
 
 def lines(path, *records, raw=(), encoding="utf-8", newline="\n"):
@@ -250,8 +251,8 @@ def test_text_in_no_known_encoding_costs_its_own_row_and_is_not_repaired(tmp_pat
     assert first.sample and third.sample and second.sample is None and "line 2 is not UTF-8" in second.problem
 
 
-def test_a_line_beyond_the_limit_costs_its_own_row(tmp_path, monkeypatch):
-    monkeypatch.setenv("MMREWARD_MAX_ROW_BYTES", "1000")
+def test_a_line_beyond_the_limit_costs_its_own_row(tmp_path):
+    set_limits(row_bytes=1000)
     first, second, third = rows(lines(tmp_path / "a.jsonl", {"id": "a"}, {"prompt": "x" * 5000}, {"id": "b"}))
     assert first.sample and third.sample and second.sample is None and "5015 bytes" in second.problem
 
@@ -341,7 +342,7 @@ def test_compressed_lines_are_read_and_a_torn_file_says_so(tmp_path):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-32"])
-def test_a_compressed_line_without_end_is_passed_over_and_not_held(tmp_path, encoding, monkeypatch):
+def test_a_compressed_line_without_end_is_passed_over_and_not_held(tmp_path, encoding):
     """Trap: lines of UTF-16 were read without a limit, and half a gigabyte is half a megabyte of gzip."""
     import gzip
     import tracemalloc
@@ -354,7 +355,7 @@ def test_a_compressed_line_without_end_is_passed_over_and_not_held(tmp_path, enc
                 (" " * (1 << 23)).encode(encoding.replace("utf-16", "utf-16-le").replace("32", "32-le"))
             )
         file.write('x\n{"id": "b"}\n'.encode(plain))
-    monkeypatch.setenv("MMREWARD_MAX_ROW_BYTES", str(1 << 20))
+    set_limits(row_bytes=1 << 20)
     tracemalloc.start()
     first, bad, last = rows(tmp_path / "data.jsonl.gz")
     _, peak = tracemalloc.get_traced_memory()

@@ -15,6 +15,7 @@ from support.chatserver import ChatServer, Reply, completion, shown, wait_until
 from support.pace import allowed
 
 from mmreward import Engine, Media, Sample, Unscorable, load, models
+from mmreward.limits import Limits
 from mmreward.models.served import http
 
 OK = Reply(completion("yes"))
@@ -83,7 +84,7 @@ LASTING = {
     "no choices": (Reply({"choices": []}), "choices"),
     "text that is a number": (Reply(completion(7)), "content"),
     "no usage": (Reply({**completion(), "usage": None}), "usage"),
-    "a body without end": (Reply(b" " * (http.BODY + 1)), "longer"),
+    "a body without end": (Reply(b" " * (Limits().answer_bytes + 1)), "longer"),
     "broken gzip": (Reply(b"plain", headers=GZIP), "DecodingError"),
     "half of a gzip": (Reply(WHOLE[:-9], headers=GZIP), "DecodingError"),
     "an encoding that was not asked for": (
@@ -136,7 +137,9 @@ def test_a_bomb_takes_no_more_memory_than_the_limit_and_no_neighbour(serve, gath
         tracemalloc.stop()
     assert (first.text, last.text) == ("yes", "yes")
     assert isinstance(failed, Unscorable) and failed.status == "error" and "longer" in str(failed)
-    assert peak < 4 * http.BODY, f"{peak >> 20} MiB for an answer of at most {http.BODY >> 20}"
+    assert peak < 4 * Limits().answer_bytes, (
+        f"{peak >> 20} MiB for an answer of at most {Limits().answer_bytes >> 20}"
+    )
 
 
 UNREADABLE = {

@@ -9,6 +9,7 @@ import zlib
 import httpx2
 
 from ...errors import Unscorable
+from ...limits import limits, most
 
 ENCODING = "gzip"
 """Value of the Accept-Encoding header that a request carries."""
@@ -16,30 +17,31 @@ PIECE = 1 << 16
 """Bytes that are unpacked at once."""
 
 
-async def read_body(response: httpx2.Response, most: int) -> bytes:
+async def read_body(response: httpx2.Response) -> bytes:
     """The body, unpacked.
 
     Args:
         response: whose head has come and whose body has not.
-        most: bytes, packed and unpacked; a longer one is given up in the middle.
 
     Raises:
-        Unscorable: too long, damaged, or packed in a way that was not asked for.
+        Unscorable: longer than `Limits.answer_bytes`, packed or unpacked; damaged; or packed in a way that
+            was not asked for.
     """
+    allowed = limits().answer_bytes
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
     if encoding not in ("", "identity", "gzip", "x-gzip"):
         raise Unscorable(
             f"DecodingError: the answer is packed as {encoding[:40]!r}, and only {ENCODING} was asked for"
         )
     promised = response.headers.get("Content-Length", "")
-    if promised.isdecimal() and (len(promised) > 18 or int(promised) > most):
-        raise _too_long(most)
-    unpacker = _Gunzip(most) if encoding.endswith("gzip") else None
+    if promised.isdecimal() and (len(promised) > 18 or int(promised) > allowed):
+        raise _too_long()
+    unpacker = _Gunzip(allowed) if encoding.endswith("gzip") else None
     data, packed = bytearray(), 0
     async for chunk in response.aiter_raw():
         packed += len(chunk)
-        if packed > most:
-            raise _too_long(most)
+        if packed > allowed:
+            raise _too_long()
         if unpacker is None:
             data += chunk
         else:
@@ -52,8 +54,8 @@ async def read_body(response: httpx2.Response, most: int) -> bytes:
 class _Gunzip:
     """Unpacker of one body, of one member of gzip or several."""
 
-    def __init__(self, most: int) -> None:
-        self.most = most
+    def __init__(self, allowed: int) -> None:
+        self.allowed = allowed
         self._member = zlib.decompressobj(zlib.MAX_WBITS | 16)
 
     def feed(self, packed: bytes, data: bytearray) -> None:
@@ -69,8 +71,8 @@ class _Gunzip:
                 data += self._member.decompress(packed, PIECE)
             except zlib.error as error:
                 raise Unscorable(f"DecodingError: the server's answer is no gzip ({error})") from None
-            if len(data) > self.most:
-                raise _too_long(self.most)
+            if len(data) > self.allowed:
+                raise _too_long()
             packed = self._member.unconsumed_tail or self._member.unused_data
 
     def finish(self) -> None:
@@ -83,5 +85,5 @@ class _Gunzip:
             raise Unscorable("DecodingError: the server's answer is gzip that breaks off")
 
 
-def _too_long(most: int) -> Unscorable:
-    return Unscorable(f"the server's answer is longer than {most >> 20} MiB")
+def _too_long() -> Unscorable:
+    return Unscorable(f"the server's answer is longer than {most('answer_bytes', 'bytes')}")

@@ -217,8 +217,6 @@ TRIES = 6
 """Requests one call may cost a server that takes them and then fails (5xx, or hangs up in the middle)."""
 BACKOFF, LONGEST = 0.5, 20.0
 """Seconds: a retry waits a random time up to BACKOFF * 2 ** retries, at most LONGEST."""
-BODY = 32 << 20
-"""Bytes of an answer that are read, unpacked; a longer one is refused."""
 OVERLOADED = (429, 503)
 RETRIED = (408, 429)
 
@@ -330,7 +328,7 @@ class Line:
         try:
             async with self._send(url, content) as response:
                 self._answered = asyncio.get_running_loop().time()
-                data = await read_body(response, BODY)
+                data = await read_body(response)
                 if not response.is_success:
                     self._refuse(response, data)
                 return data
