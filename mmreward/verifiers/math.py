@@ -102,13 +102,14 @@ def truth_of(target: Any) -> Truth:
     """
     if isinstance(target, bool) or not isinstance(target, str | int | float):
         raise Unscorable(f"the target {str(target)[:80]!r} is {type(target).__name__}; give text or a number")
-    return _truth_of(str(target))
+    given = str(target)
+    if len(given) > limits().formula_characters:
+        raise Unscorable(f"the target has {len(given)} characters; the limit is {most('formula_characters')}")
+    return _truth_of(given)
 
 
 @lru_cache(CACHED)
 def _truth_of(given: str) -> Truth:
-    if len(given) > limits().formula_characters:
-        raise Unscorable(f"the target has {len(given)} characters; the limit is {most('formula_characters')}")
     text = (
         tidy(_all_boxed(given) or _boxed(given) or given)
         if "\\boxed" in given or "\\fbox" in given
