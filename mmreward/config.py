@@ -15,9 +15,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from .compose import Recipe
 from .errors import nearest
+from .limits import checked_limits
 from .shaping_steps import STEPS, AnyStep
 from .strict_yaml import read_yaml
 
+LimitsGiven = Annotated[dict[str, int | float], BeforeValidator(checked_limits)]
+"""The section `limits:`; see `limits.Limits`. `limits.set_limits` makes them count."""
 Positive = Annotated[int, Field(ge=1)]
 Amount = Annotated[float, Field(ge=0)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -149,6 +152,7 @@ class Config(Strict):
     routes: dict[str, RouteConfig] = {}
     compose: ComposeConfig | None = None
     engine: EngineConfig = EngineConfig()
+    limits: LimitsGiven = {}
 
 
 def load_config(path: str | Path) -> Config:
@@ -203,7 +207,7 @@ def problems(error: ValidationError, model: type[BaseModel] = Config) -> Iterato
         if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             names = list(_keys(_section(problem["loc"], model)))
             yield f"unknown key {where!r}: {nearest(str(problem['loc'][-1]), names)}"
-        elif not where and problem["type"] == "value_error":  # of the whole, which is too long to show
+        elif where in ("", "limits") and problem["type"] == "value_error":  # the message says where it is
             yield str(problem["ctx"]["error"])
         else:
             yield f"{where}: {problem['msg']}, got {problem['input']!r}"

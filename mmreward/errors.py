@@ -15,13 +15,6 @@ STATUSES: tuple[str, ...] = get_args(Status)
 FINE: tuple[Status, Status] = ("ok", "na")
 """Statuses that count against no failure budget."""
 
-MAX_BOXES = 1024
-"""Boxes, regions or time spans of one target; more are refused. Of a response as many are matched, and each
-one more counts as a false one: matching takes time with the third power of their number."""
-MAX_CORNERS = 16_384
-"""Corners of all polygons of one target."""
-MAX_TARGET = 262_144
-"""Characters of all text in one target; numbers, as of a mask, are not counted."""
 TOLERANCE = 1e-3
 """Largest distance of a float pixel from [0, 1] that is clipped; above it the picture is refused."""
 
@@ -46,10 +39,6 @@ class Unscorable(ValueError):  # noqa: N818 - reads as what it says at the raise
         super().__init__(reason)
         self.status: Status = status
         self.parts = parts or {}
-
-
-MAX_WORDS = 10_000
-"""Characters of an exception's message that are kept in a note."""
 
 
 def words(error: BaseException) -> str:

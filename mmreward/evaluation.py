@@ -12,7 +12,8 @@ from itertools import combinations
 from statistics import fmean
 from typing import Any
 
-from .errors import MAX_WORDS, Unscorable, reason_of, words
+from .errors import Unscorable, reason_of, words
+from .limits import limits
 from .media import Media, examined
 from .registry import Reward
 from .tracing import heard, noted, within
@@ -190,7 +191,7 @@ def failure(error: BaseException, timeout: float | None) -> Score:
 
 def _note(text: str) -> str:
     """A message as a note: keys are hidden first, as a piece of one that was cut is not found any more."""
-    return redacted(text)[:MAX_WORDS]
+    return redacted(text)[: limits().note_characters]
 
 
 def _checked_alone(score: Score, reward: Reward) -> Score:

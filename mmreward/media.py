@@ -22,7 +22,7 @@ import numpy as np
 
 from . import errors, stills, streams
 from .errors import Unscorable
-from .limits import checked_layout, checked_size, limits
+from .limits import checked_layout, checked_size, limits, most
 from .reading import Span, aside, data_of_url, read_regular
 from .streams import Timeline
 
@@ -99,7 +99,7 @@ class Media:
             data, path = value.get("bytes"), value.get("path")
             value = data if data is not None else path if path is not None else value
         if isinstance(value, str) and value.startswith("data:"):
-            value = data_of_url(value, limits().file_bytes)
+            value = data_of_url(value, "file_bytes")
         if isinstance(value, bytearray | memoryview):
             value = bytes(value)
         several = isinstance(value, list | tuple) and kind == "video"
@@ -251,12 +251,14 @@ class Media:
         """
         if not isinstance(self.source, ENCODED):
             return self.array()[list(numbers)]
-        (height, width), most = self.size, limits()
-        if len(numbers) > most.frames:
-            raise Unscorable(f"{len(numbers)} frames at once are more than the limit of {most.frames}")
-        if len(numbers) * height * width > most.clip_pixels:
+        (height, width), allowed = self.size, limits()
+        if len(numbers) > allowed.frames:
+            raise Unscorable(f"{len(numbers)} frames at once are more than the limit of {most('frames')}")
+        if len(numbers) * height * width > allowed.clip_pixels:
             size = f"{len(numbers)} frames of {width} x {height}"
-            raise Unscorable(f"{size} at once are above the limit of {most.clip_pixels} pixels: use fewer")
+            raise Unscorable(
+                f"{size} at once are above the limit of {most('clip_pixels', 'pixels')}: use fewer"
+            )
         data = self._encoded()
         if stills.is_picture(data[:16]):
             with stills.opened(data, repr(self)) as picture:
@@ -303,8 +305,8 @@ class Media:
         if isinstance(self.source, bytes):
             return self.source
         if isinstance(self.source, Span):
-            return self.source.read(limits().file_bytes)
-        return read_regular(self.source, limits().file_bytes)
+            return self.source.read("file_bytes")
+        return read_regular(self.source, "file_bytes")
 
     def _opened(self) -> "AbstractContextManager[Image.Image]":
         return stills.opened(self._encoded(), repr(self))
@@ -377,7 +379,7 @@ def _as_rgb(
     if array.ndim == dims - 1:
         array = array[..., None]
     if array.size == 0 or math.prod(array.shape[-3:-1]) > limits().pixels:
-        raise Unscorable(f"shape {array.shape}: empty, or above {limits().pixels} pixels")
+        raise Unscorable(f"shape {array.shape}: empty, or above {most('pixels', 'pixels')}")
     if array.dtype != np.uint8:
         if not np.issubdtype(array.dtype, np.floating):
             raise Unscorable(f"pixels of type {array.dtype}: expected uint8 or floats in [0, 1]")

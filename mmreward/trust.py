@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import quote
 
 from .errors import nearest
+from .limits import limits, most
 
 # fmt: off
 RULES = frozenset({
@@ -56,11 +57,6 @@ OPERATOR_ONLY = frozenset({
 or belong to `JUDGED`."""
 # fmt: on
 
-MAX_ROUTE = 65_536
-"""Characters of a route that a row brings, as JSON."""
-MAX_REWARDS = 64
-"""Rewards in a route that a row brings."""
-
 
 def of_row(
     rewards: Mapping[str, Any], declared: Mapping[str, list[Mapping[str, Any]]]
@@ -75,8 +71,10 @@ def of_row(
         ValueError: a reward that is neither a rule nor declared, or an argument that is the operator's; the
             message names every such key, and what to do.
     """
-    if len(rewards) > MAX_REWARDS:
-        raise ValueError(f"rewards: a row may name {MAX_REWARDS}, and this one names {len(rewards)}")
+    if len(rewards) > limits().route_rewards:
+        raise ValueError(
+            f"rewards: a row may name {most('route_rewards')}, and this one names {len(rewards)}"
+        )
     found: dict[str, Mapping[str, Any]] = {}
     wrong: list[str] = []
     for name, given in rewards.items():
@@ -131,8 +129,8 @@ def of_text(given: str) -> Any:
     Raises:
         ValueError: text that begins like an object and is not JSON, or is too long.
     """
-    if len(given) > MAX_ROUTE:
-        raise ValueError(f"has {len(given)} characters; the limit is {MAX_ROUTE}")
+    if len(given) > limits().route_characters:
+        raise ValueError(f"has {len(given)} characters; the limit is {most('route_characters')}")
     if not given.lstrip().startswith(("{", "[")):
         return given
     try:

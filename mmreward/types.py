@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any, Literal
 
-from .errors import MAX_TARGET, STATUSES, Status
+from .errors import STATUSES, Status
+from .limits import limits, most
 from .media import Kind, Media
 
 Arity = Literal["point", "pair", "group"]
@@ -172,11 +173,6 @@ class RewardInfo:
         return ", ".join(SHOWN.get(name, name) for name in self.needs)
 
 
-MAX_TEXT = 65_536
-"""Characters of prompt or response that are read, so that one row cannot stall the rest: a longer prompt is
-refused, and of a longer response the end is taken."""
-
-
 def lacking(sample: Sample, needs: Sequence[str], columns: Mapping[str, str] | None = None) -> str:
     """Reason why the sample cannot be scored by a reward with these needs; empty when it can.
 
@@ -220,17 +216,18 @@ def _meant(sample: Sample, empty: Sequence[str], columns: Mapping[str, str]) -> 
 
 def oversized(sample: Sample) -> str:
     """Reason why the sample's prompt or target is refused; empty when it is not."""
-    if isinstance(sample.prompt, str) and len(sample.prompt) > MAX_TEXT:
-        return f"prompt has {len(sample.prompt)} characters; the limit is {MAX_TEXT}"
-    if _characters(sample.target) > MAX_TARGET:
-        return f"target holds more than {MAX_TARGET} characters of text"
+    if isinstance(sample.prompt, str) and len(sample.prompt) > limits().text_characters:
+        return f"prompt has {len(sample.prompt)} characters; the limit is {most('text_characters')}"
+    allowed = limits().target_characters
+    if _characters(sample.target, allowed) > allowed:
+        return f"target holds more characters of text than the limit of {most('target_characters')}"
     return ""
 
 
-def _characters(target: Any) -> int:
+def _characters(target: Any, allowed: int) -> int:
     """Characters of the text in nested lists and mappings, counted until there are too many."""
     total, left = 0, [target]
-    while left and total <= MAX_TARGET:
+    while left and total <= allowed:
         one = left.pop()
         if isinstance(one, str):
             total += len(one)
@@ -246,6 +243,6 @@ def shortened(sample: Sample) -> Sample:
 
     A response is not refused for its length: a policy that rambles has answered, and badly.
     """
-    if isinstance(sample.response, str) and len(sample.response) > MAX_TEXT:
-        return replace(sample, response=sample.response[-MAX_TEXT:])
+    if isinstance(sample.response, str) and len(sample.response) > limits().text_characters:
+        return replace(sample, response=sample.response[-limits().text_characters :])
     return sample

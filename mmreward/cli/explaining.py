@@ -87,10 +87,12 @@ def explained(
     from ..data.routing import Router
     from ..engine.devices import check_device
     from ..engine.engine import Engine
+    from ..limits import set_limits
     from ..loading import resolve
     from ..trust import redacted
     from ..types import Sample
 
+    set_limits(settings.limits)
     chosen = chosen_rewards(settings.rewards, texts)
     if settings.routes:
         chosen[ROUTED] = Router(settings.routes).reward

@@ -43,7 +43,7 @@ def score(
         ),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(help="A YAML file: rewards or routes, compose, engine.")
+        Path | None, typer.Option(help="A YAML file: rewards or routes, compose, engine, limits.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; default: CUDA if any.")] = None,
     max_failures: Annotated[str, typer.Option(help="Failed scores that are tolerated: 5% or 0.05.")] = "5%",
@@ -68,10 +68,12 @@ def score(
     from ..data.run import score_file
     from ..engine.devices import check_device
     from ..engine.engine import Engine
+    from ..limits import set_limits
     from ..loading import resolve
     from .tables import alone_table, score_table, unit_note
 
     settings = overruled(load_config(config), columns) if config is not None else Config(rewards={})
+    set_limits(settings.limits)
     if explain is not None:
         explained(settings, reward or (), data, explain, columns, device)
         return
@@ -147,9 +149,11 @@ def check(
     from ..data.columns import overruled
     from ..data.routing import Router
     from ..engine.engine import Engine
+    from ..limits import set_limits
     from ..loading import resolve
 
     settings = overruled(load_config(config), columns) if config is not None else Config(rewards={})
+    set_limits(settings.limits)
     chosen = chosen_rewards(settings.rewards, reward or [])
     if not chosen and not settings.routes:
         raise ValueError("no rewards: give --config FILE with rewards or routes, or --reward NAME")
@@ -180,13 +184,18 @@ def pairs(
         list[str] | None,
         typer.Option(help="A reward that must not prefer the rejected one; may be given several times."),
     ] = None,
+    config: Annotated[Path | None, typer.Option(help="The YAML file of the scores, for its limits.")] = None,
     mapped: Mapped = None,
 ) -> None:
     """Build preference pairs from scored samples, for DPO; `datasets` and `mmreward tune` read them."""
     present(data, "no data at {}")
     columns = parse_columns(mapped or (), data) or None
+    from ..config import load_config
     from ..data.pairs import Rules, pair_file
+    from ..limits import set_limits
 
+    if config is not None:
+        set_limits(load_config(config).limits)
     rules = Rules(choose=choose, margin=margin, per_prompt=per_prompt)
     typer.echo(pair_file(data, results, out, reward=reward, agree=agree or (), rules=rules, columns=columns))
 

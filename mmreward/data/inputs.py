@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import Unscorable
-from ..limits import limits
 from ..media import Media
 from ..reading import Span
 from ..types import Sample
@@ -189,7 +188,7 @@ def _of_file(path: Path) -> str:
 def _of_span(span: Span) -> str:
     """Hash of a member of a tar; empty where it cannot be read."""
     try:
-        return hashlib.blake2b(span.read(limits().file_bytes), digest_size=16).hexdigest()
+        return hashlib.blake2b(span.read("file_bytes"), digest_size=16).hexdigest()
     except Unscorable:
         return ""
 

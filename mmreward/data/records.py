@@ -10,7 +10,6 @@ from typing import Any
 
 from .. import stills, streams
 from ..errors import Unscorable
-from ..limits import limits
 from ..reading import decoded_text, read_regular
 from . import parquet, tars
 from .columns import Columns, Through, check_columns, renamed
@@ -156,7 +155,7 @@ def _undescribed(path: Path, media: list[Path], files: list[Path], skipped: Skip
         words, prompt = file.with_suffix(".txt"), ""
         try:
             if words in captions and words.is_file():
-                prompt = decoded_text(read_regular(words, limits().row_bytes), f"the caption {words.name}")
+                prompt = decoded_text(read_regular(words, "row_bytes"), f"the caption {words.name}")
         except Unscorable as error:
             yield Refused(str(error), relative)
         else:

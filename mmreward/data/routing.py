@@ -21,10 +21,11 @@ from ..config import RouteConfig, problems, without_nulls
 from ..engine.engine import Engine
 from ..errors import Unscorable, nearest
 from ..evaluation import failure, score_one
+from ..limits import limits, most
 from ..loading import resolve
 from ..registry import Reward
 from ..tracing import heard, noted, within
-from ..trust import MAX_ROUTE, of_row, of_text
+from ..trust import of_row, of_text
 from ..types import Arity, RewardInfo, Sample, Score, shortened
 
 SUMMED = ("accuracy", "format", "extra")
@@ -149,8 +150,6 @@ NAME = "routed"
 OWN = "route"
 """The key of `Sample.meta` under which a sample brings its own route."""
 MOST_PROBLEMS = 20
-MOST_OWN = 1024
-"""Different routes of rows that are kept loaded, the newest."""
 
 
 class Routed(NamedTuple):
@@ -342,8 +341,10 @@ class Router:
             raise ValueError(f"source {source!r}: meta[{OWN!r}] names the route {described!r}: {hint}")
         if not isinstance(described, Mapping):
             raise ValueError(f"source {source!r}: meta[{OWN!r}] is {type(described).__name__}, not a mapping")
-        if len(key) > MAX_ROUTE:
-            raise ValueError(f"source {source!r}: meta[{OWN!r}] has more than {MAX_ROUTE} characters")
+        if len(key) > limits().route_characters:
+            raise ValueError(
+                f"source {source!r}: meta[{OWN!r}] has more characters than {most('route_characters')}"
+            )
         if key not in self._own:
             try:
                 named = RouteConfig.model_validate(described).rewards
@@ -352,7 +353,7 @@ class Router:
                 raise ValueError(_mistaken(source, problems(error, RouteConfig))) from None
             except ValueError as error:
                 raise ValueError(_mistaken(source, [str(error)])) from None
-            if len(self._own) >= MOST_OWN:
+            if len(self._own) >= limits().routes:
                 del self._own[next(iter(self._own))]
             self._own[key] = load_route(source, described)
         return self._own[key]

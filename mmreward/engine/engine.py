@@ -24,6 +24,7 @@ from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..limits import limits
 from ..loading import Rewards, resolve
 from ..scoring import Progress, Scoring
 from ..types import Sample, Score
@@ -109,6 +110,7 @@ class Engine:
         workers: int = 2,
         placement: Placement | None = None,
     ) -> None:
+        limits()  # refuses what the environment says wrongly, before any row is charged for it
         self.budget = budget or Budget()
         self._device, self._cache_bytes = device, cache_bytes
         self._given = None if placement else (device, budget, cache_bytes, resident_bytes, workers)

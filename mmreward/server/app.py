@@ -24,6 +24,7 @@ from ..adapters.openrlhf import answered, query_batch
 from ..adapters.rows import Batch
 from ..adapters.scorer import Failed, Given, Scorer, flat
 from ..config import problems
+from ..limits import limits
 from ..trust import hide
 from .guard import BodyLimit, Bounds, Key, Turns
 from .vtriune import Payload, UnknownVerifierError, refused, reply, sample_from
@@ -32,8 +33,6 @@ T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 ASIDE = 64 << 10
 """Bytes of a body from which on it is read on another thread."""
-CONNECTIONS = 8192
-"""Open connections of one worker; the next is answered 503."""
 GRACE = 2
 """Seconds that requests get to end at SIGTERM, and then the engine."""
 ROUTES, TIMEOUT, FAILED = "MMREWARD_ROUTES", "MMREWARD_TIMEOUT", "MMREWARD_FAILED"
@@ -88,7 +87,7 @@ def create_app(
     *,
     failed: Failed = "raise",
     timeout: float | None = 60.0,
-    max_bytes: int = Bounds.body_bytes,
+    max_bytes: int | None = None,
     bounds: Bounds | None = None,
     key: str = "",
     leave: bool = False,
@@ -102,7 +101,7 @@ def create_app(
         rewards: see `Scorer`; what /get_reward pays, and /judge where no verifier is named.
         failed: what /get_reward pays a total that failed, with `failed` 1 beside it; see `scorer.Failed`.
         timeout: seconds one score may take.
-        max_bytes: of a body.
+        max_bytes: of a body; default: of `bounds`.
         bounds: the other limits, see `guard.Bounds`.
         key: what clients must send as "Authorization: Bearer KEY"; empty asks for none.
         leave: end the process where the engine has not stopped `GRACE` seconds after the last request.
@@ -112,6 +111,7 @@ def create_app(
     """
     scorer = Scorer(rewards, timeout=timeout)
     bounds = bounds or Bounds()
+    max_bytes = bounds.body_bytes if max_bytes is None else max_bytes
     hide(key)
 
     @asynccontextmanager
@@ -149,8 +149,10 @@ def create_app(
         return Reply(reply(payload, routed.totals[0], routed.scores[0]))
 
     def batch_from(queries: Queries) -> Batch:
-        if len(queries.query) > bounds.rows:
-            raise HTTPException(413, f"{len(queries.query)} rows; the limit of one request is {bounds.rows}")
+        if (number := len(queries.query)) > bounds.rows:
+            raise HTTPException(
+                413, f"{number} rows; one request has {bounds.rows} at most (limits.request_rows)"
+            )
         batch = query_batch(queries.query, queries.prompts, queries.labels)
         for row, sample in enumerate(batch.samples):
             if why := refused(sample):
@@ -260,5 +262,5 @@ def serve(
         workers=workers,
         log_level="warning",
         timeout_graceful_shutdown=GRACE,
-        limit_concurrency=CONNECTIONS,
+        limit_concurrency=limits().connections,
     )

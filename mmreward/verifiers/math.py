@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 from ..errors import Unscorable
+from ..limits import limits, most
 from ..tracing import noted
 from .arithmetic import exact
 from .declared import final_words, formula_of_sentence, framed, side_by_side, unit_behind
@@ -28,7 +29,6 @@ STAGES = ("exact", "numeric", "symbolic")
 """Parts of a verdict: 1 for the stage by which a right answer was recognised."""
 MAX_BOXES = 64
 MAX_DECIMALS = 40
-MAX_TARGET = 4096
 CACHED = 4096
 """Truths that are kept: a group of answers shares one."""
 NUMBERED = re.compile(r"\d ?_")
@@ -107,15 +107,16 @@ def truth_of(target: Any) -> Truth:
     """
     if isinstance(target, bool) or not isinstance(target, str | int | float):
         raise Unscorable(f"the target {str(target)[:80]!r} is {type(target).__name__}; give text or a number")
-    truth = _truth_of(str(target))
+    given = str(target)
+    if len(given) > limits().formula_characters:
+        raise Unscorable(f"the target has {len(given)} characters; the limit is {most('formula_characters')}")
+    truth = _truth_of(given)
     noted("target", "{} is " + ("text" if truth.words else "the expression {}"), target, truth.text)
     return truth
 
 
 @lru_cache(CACHED)
 def _truth_of(given: str) -> Truth:
-    if len(given) > MAX_TARGET:
-        raise Unscorable(f"the target has {len(given)} characters; the limit is {MAX_TARGET}")
     text = (
         tidy(_all_boxed(given) or _boxed(given) or given)
         if "\\boxed" in given or "\\fbox" in given

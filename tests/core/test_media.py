@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from mmreward import Media, Sample, Unscorable, load
+from mmreward.limits import set_limits
 
 rng = np.random.default_rng(0)
 PIXELS = rng.integers(0, 256, (6, 10, 3), dtype=np.uint8)
@@ -167,8 +168,8 @@ def test_a_decompression_bomb_is_refused_from_its_header():
         assert "pixels" in str(refused(bomb, look=look))
 
 
-def test_a_picture_just_above_the_limit_is_refused(monkeypatch):
-    monkeypatch.setenv("MMREWARD_MAX_PIXELS", "59")
+def test_a_picture_just_above_the_limit_is_refused():
+    set_limits(pixels=59)
     for source in (encoded(PIXELS), PIXELS):
         assert "59" in str(refused(source))
         assert refused(source, look=lambda media: media.size)
@@ -278,8 +279,8 @@ def test_broken_clips_are_refused(data):
     assert refused(clip_bytes()[:200], "video").status == "error"
 
 
-def test_a_clip_that_would_fill_the_memory_is_refused(monkeypatch):
-    monkeypatch.setenv("MMREWARD_MAX_CLIP_PIXELS", "100")
+def test_a_clip_that_would_fill_the_memory_is_refused():
+    set_limits(clip_pixels=100)
     frames = [Image.new("RGB", (8, 4), (index * 80,) * 3) for index in range(10)]
     gif = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
     assert "100" in str(refused(gif, "video"))

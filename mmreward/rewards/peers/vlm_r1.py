@@ -10,7 +10,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from ...errors import MAX_BOXES, Unscorable
+from ...errors import Unscorable
+from ...limits import limits
 from ...registry import reward
 from ...tracing import heard, noted
 from ...types import Sample, Score
@@ -251,8 +252,8 @@ def _found(answer: str, space: Space, size: Size, lower: bool, fence: str, there
             if there:
                 raise
             boxes = []  # whatever is written, theirs finds no box, which is right on an empty picture
-    return [_pixels(box, size) if box else None for box in boxes[:MAX_BOXES]] + [None] * len(
-        boxes[MAX_BOXES:]
+    return [_pixels(box, size) if box else None for box in boxes[: limits().boxes]] + [None] * len(
+        boxes[limits().boxes :]
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ...errors import Unscorable
+from ...limits import limits, most
 from ...registry import reward
 from ...tracing import noted
 from ...types import Sample, Score
@@ -27,7 +28,6 @@ ANSWER_PARTS = ("text", "number", "math", "items")
 """Text, number and math are 1 for the kind by which a right answer was recognised; items is the share of a
 sequence that is right."""
 MAX_ANSWER = 4096
-MAX_ITEMS = 1024
 WORDS = 2
 """Words before an announced answer that are another answer, where more are reasoning."""
 POWERS = {0xB2: "^2", 0xB3: "^3"}
@@ -81,9 +81,9 @@ def target_of(
         return Target("math", expression=target)
     if kind == "sequence":
         items = split_items(target) if isinstance(target, str) else target
-        if not isinstance(items, list | tuple) or not 0 < len(items) <= MAX_ITEMS:
+        if not isinstance(items, list | tuple) or not 0 < len(items) <= limits().items:
             raise Unscorable(
-                f"the target {str(target)[:80]!r} is no sequence; give a list of 1 to {MAX_ITEMS}"
+                f"the target {str(target)[:80]!r} is no sequence; give a list of 1 to {most('items')}"
             )
         return Target("sequence", items=tuple(_item(item, reading) for item in items))
     number = read_number(target)
@@ -189,8 +189,8 @@ def split_items(text: str) -> list[str]:
         text = text[1:-1]
     for separator in (",", ";", "->"):
         if separator in text:
-            return [item.strip().strip("\"'") for item in text.split(separator, MAX_ITEMS)]
-    return text.split(None, MAX_ITEMS)
+            return [item.strip().strip("\"'") for item in text.split(separator, limits().items)]
+    return text.split(None, limits().items)
 
 
 def _kind(target: Any) -> Kind:
