@@ -205,3 +205,10 @@ def test_it_fits_a_phone_and_a_desk_in_a_real_browser(two, tmp_path):
     for one in seen:
         assert one["wide"] <= one["seen"] and not one["over"], one
         assert one["script"] and one["cards"] > 4, one
+    chosen = """["run", "C"].reduce(function (id, value) {
+      document.getElementById(id).value = value;
+      document.getElementById(id).dispatchEvent(new Event("change", { bubbles: true }));
+    });"""
+    (filtered,) = browser.laid_out(out, tmp_path, (1280,), chosen)
+    of_third = [card for card in read(out).having("article", "card") if card["data-run"] == "C"]
+    assert filtered["cards"] == len(of_third) < seen[1]["cards"], "the cards of one run alone"
