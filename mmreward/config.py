@@ -189,15 +189,30 @@ def config_at(path: str | Path) -> Path:
         raise ValueError(f"{path} is a folder; name one YAML file in it")
     if path.exists():
         return path
+    return recipe_at(path)[1]
+
+
+def recipes() -> dict[str, Path]:
+    """The package's own recipes by name, such as "tune/mini-grpo", in their order."""
     shipped = Path(str(files("mmreward.configs")))
-    recipes = {one.relative_to(shipped).with_suffix("").as_posix(): one for one in shipped.glob("*/*.yaml")}
+    found = sorted(shipped.glob("*/*.yaml"))
+    return {one.relative_to(shipped).with_suffix("").as_posix(): one for one in found}
+
+
+def recipe_at(path: str | Path) -> tuple[str, Path]:
+    """The name and file of the package's recipe of a name, with "configs/" and ".yaml" or without.
+
+    Raises:
+        ValueError: there is none; the message offers the nearest recipes.
+    """
+    path, known = Path(path), recipes()
     name = path.with_suffix("") if path.suffix in (".yaml", ".yml") else path
     wanted = name.as_posix().removeprefix("configs/")
-    if wanted not in recipes:
-        near = get_close_matches(wanted, recipes, n=1)
+    if wanted not in known:
+        near = get_close_matches(wanted, known, n=1)
         hint = f"did you mean the recipe {near[0]!r}?" if near else "recipes are named as tune/mini-grpo is"
         raise ValueError(f"no config at {path}: {hint}")
-    return recipes[wanted]
+    return wanted, known[wanted]
 
 
 def problems(error: ValidationError, model: type[BaseModel] = Config) -> Iterator[str]:

@@ -24,7 +24,7 @@ from .registry import Reward
 from .strict_yaml import parse_yaml
 from .types import RewardInfo, Sample, Score
 
-OWN = re.compile(r"^(?P<file>.+\.py):(?P<function>[^:]*)(?::(?P<rest>.*))?$", re.DOTALL)
+OWN = re.compile(r"^(?P<file>[^:=,]+\.py):(?P<function>[^:]*)(?::(?P<rest>.*))?$", re.DOTALL)
 """FILE.py:FUNCTION[:ARGUMENT=VALUE,...]"""
 
 Described = str | Reward | Callable[..., Any]

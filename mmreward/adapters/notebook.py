@@ -12,6 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
+import numpy as np
+
 from .. import shown
 from ..data.failures import Group, grouped
 from ..data.rows import is_media, read_rows, sample_of, unit_of
@@ -160,8 +162,9 @@ def score(
 
     Args:
         samples: a list of samples, each a `Sample`, a mapping of its fields (other keys go into `meta`), or a
-            picture or clip: a path, a PIL image, an array, a tensor. Also one of these alone, a pandas or
-            polars table, a `datasets.Dataset`, or the path of a data set as `mmreward score` reads it.
+            picture or clip: a path, a PIL image, an array, a tensor. Also one of these alone, an array or
+            tensor of four dimensions (a batch of pictures), a pandas or polars table, a `datasets.Dataset`,
+            or the path of a data set as `mmreward score` reads it.
         rewards: specs as on the command line ("clipscore:weights=mini-clip", "fast=clipscore:..."), loaded
             rewards, or functions that are given a `Sample` and return a number or a `Score`; one, a list, or
             a mapping from your names to these or to arguments.
@@ -213,10 +216,11 @@ def _items(given: Any) -> Iterable[Any]:
         if hasattr(given, form) and hasattr(given, "columns"):
             records: list[dict[str, Any]] = getattr(given, form)(*arguments)
             return [{key: value for key, value in one.items() if not _is_nan(value)} for one in records]
-    alone = isinstance(given, Sample | Media | Mapping | str | Path | bytes) or hasattr(given, "getexif")
-    if alone or not isinstance(given, Iterable) or hasattr(given, "shape"):
-        return [given]
-    return given
+    pixels = isinstance(given, np.ndarray) or hasattr(given, "detach")
+    if pixels and given.ndim == 4:  # a batch of pictures; a clip is a Media
+        return list(given)
+    alone = pixels or isinstance(given, Sample | Media | Mapping | str | Path | bytes)
+    return [given] if alone or hasattr(given, "getexif") or not isinstance(given, Iterable) else given
 
 
 def _row(one: Any, place: int) -> Given:

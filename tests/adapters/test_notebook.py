@@ -55,6 +55,8 @@ def test_a_path_is_named_by_itself_and_brings_its_caption(picture):
 def test_a_tensor_is_a_picture():
     torch = pytest.importorskip("torch")
     assert mmreward.score([torch.zeros(3, 20, 30)], width)["width"][0].value == 30
+    batch = mmreward.score(torch.zeros(5, 3, 20, 30), width)
+    assert len(batch) == 5 and batch["width"][4].value == 30
 
 
 def test_a_clip_is_a_video(picture, tmp_path):
@@ -79,6 +81,10 @@ def test_tables_are_their_rows():
     scored = mmreward.score(frame, length)
     assert [row.scores["length"].value for row in scored] == [4, 0]
     assert scored.samples[0].meta["size"] == 1.0 and "size" not in scored.samples[1].meta
+    datasets = pytest.importorskip("datasets")
+    assert (
+        len(mmreward.score(datasets.Dataset.from_list([{"response": "a"}, {"response": "b"}]), length)) == 2
+    )
     polars = pytest.importorskip("polars")
     assert len(mmreward.score(polars.DataFrame({"response": ["a", "b"]}), length)) == 2
 

@@ -43,6 +43,7 @@ def scores(rewards, *samples):
         ("iou:threshold=0.5,labels=true", ("iou", {"threshold": 0.5, "labels": True})),
         ("fast=clipscore:weights=a/b", ("fast", {"reward": "clipscore", "weights": "a/b"})),
         ("checklist:judge=M@http://h:1/v1?key=K", ("checklist", {"judge": "M@http://h:1/v1?key=K"})),
+        ("checklist:judge=./judge.py:x", ("checklist", {"judge": "./judge.py:x"})),
         ("checklist:judge=M?max_frames=8&do_sample_frames=true", None),
     ],
 )

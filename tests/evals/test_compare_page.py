@@ -101,6 +101,17 @@ def test_answers_are_shown_where_there_is_no_picture_and_one_picture_only_once(t
     assert alts.count("picture of sample s7") == 1 and alts.count("picture of sample s0") == 2
 
 
+def test_of_a_clip_the_first_frame_is_shown(tmp_path):
+    for name, shade in (("a", 10), ("b", 200)):
+        (tmp_path / name).mkdir()
+        first, *rest = (Image.new("RGB", (40, 30), (shade + i, 0, 0)) for i in range(4))
+        first.save(tmp_path / name / "clip.gif", save_all=True, append_images=rest, duration=100)
+    rows = {0: {"image": None, "video": "clip.gif"}}
+    runs = [make_run(tmp_path / name, [by], rows) for name, by in (("a", 0.1), ("b", 0.7))]
+    _, page = page_of(runs, tmp_path / "out.html")
+    assert page.words.count("video, first frame") == 2 and len(page.having("img")) == 2
+
+
 def test_the_whole_prompt_can_be_read(tmp_path):
     long = "a fox " * 1000 + "at the end"
     rows = {0: {"prompt": long}}
@@ -194,3 +205,10 @@ def test_it_fits_a_phone_and_a_desk_in_a_real_browser(two, tmp_path):
     for one in seen:
         assert one["wide"] <= one["seen"] and not one["over"], one
         assert one["script"] and one["cards"] > 4, one
+    chosen = """["run", "C"].reduce(function (id, value) {
+      document.getElementById(id).value = value;
+      document.getElementById(id).dispatchEvent(new Event("change", { bubbles: true }));
+    });"""
+    (filtered,) = browser.laid_out(out, tmp_path, (1280,), chosen)
+    of_third = [card for card in read(out).having("article", "card") if card["data-run"] == "C"]
+    assert filtered["cards"] == len(of_third) < seen[1]["cards"], "the cards of one run alone"

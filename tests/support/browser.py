@@ -11,6 +11,7 @@ from pathlib import Path
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PROBE = """<script>
 addEventListener("load", function () {
+  /* act */
   var errors = [], wide = document.documentElement.scrollWidth, seen = document.documentElement.clientWidth;
   document.querySelectorAll("main *").forEach(function (one) {
     var box = one.getBoundingClientRect();
@@ -24,10 +25,12 @@ addEventListener("load", function () {
 </script></body>"""
 
 
-def laid_out(page: Path, folder: Path, widths: Sequence[int]) -> list[dict[str, object]]:
-    """What each window of these widths saw of a page: its own width, that of the content, what sticks out."""
+def laid_out(page: Path, folder: Path, widths: Sequence[int], act: str = "") -> list[dict[str, object]]:
+    """What each window of these widths saw of a page: its own width, that of the content, what sticks out,
+    how many cards are shown. `act` is a script that is run before."""
     probed = folder / "probed.html"
-    probed.write_text(page.read_text(encoding="utf-8").replace("</body>", PROBE), encoding="utf-8")
+    probe = PROBE.replace("/* act */", act)
+    probed.write_text(page.read_text(encoding="utf-8").replace("</body>", probe), encoding="utf-8")
     frames = "".join(
         f'<iframe src="{probed.name}" width="{width}" height="800"></iframe>' for width in widths
     )
