@@ -100,4 +100,5 @@ def _quantised(pixels: torch.Tensor) -> torch.Tensor:
         raise Unscorable("the pixels contain NaN or infinity")
     if low < -errors.TOLERANCE or high > 1 + errors.TOLERANCE:
         raise Unscorable(f"float pixels span {low:.3g} to {high:.3g}: expected [0, 1]")
-    return torch.round(wide.clamp(0, 1) * 255).to(torch.uint8)
+    scaled = (wide.clamp(0, 1) if low < 0 or high > 1 else wide) * 255
+    return scaled.round_().to(torch.uint8)

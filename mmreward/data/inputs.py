@@ -154,7 +154,7 @@ class Inputs:
                 self._files[source] = _of_file(source) if isinstance(source, Path) else _of_span(source)
             return self._files[source]
         try:
-            return media.key
+            return media.digest
         except Unscorable:
             return ""
 
@@ -208,6 +208,6 @@ def _named(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
     try:
-        return Media(value).key
+        return Media(value).digest
     except (Unscorable, OSError, ValueError):
         return str(value)
