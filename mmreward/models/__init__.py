@@ -8,7 +8,7 @@ Equal arguments give the same network, so rewards that name the same weights sha
 miniature's names ("mini-clip", "mini-vlm", "mini-artifact") stand where a hub id or a folder would.
 
 In the room: `base` (torch modules behind the engine's `Network` protocol), `encoders`, `heads`, `maps`,
-`pictures` and `pixels` (decoded pictures and a network's input), `onnx`, `texts` and `bodies` (out of
+`blip`, `pictures` and `pixels` (decoded pictures and a network's input), `onnx`, `texts` and `bodies` (out of
 wheels), `vlms/` (in this process) and `served/` (over HTTP). Knows nothing of samples, rewards or scores.
 """
 
@@ -23,6 +23,7 @@ from ..registry import Fingerprinted, not_recorded, record_network
 from .served.http import is_served
 
 if TYPE_CHECKING:
+    from .blip import BlipScorer
     from .bodies import Nudity
     from .encoders import DualEncoder, Encoder
     from .heads import Classifier, Head
@@ -116,6 +117,34 @@ def head(weights: str, encoder: str, *, dtype: str = "float32", resize: str = "t
     from .heads import Head
 
     return Head(weights, clip(encoder, dtype=dtype, resize=resize))
+
+
+@_shared
+def blip_head(
+    weights: str,
+    vocabulary: str,
+    *,
+    tokens: int,
+    activation: bool = False,
+    dtype: str = "float32",
+    resize: str = "pil",
+) -> "BlipScorer":
+    """A BLIP with a scalar head, such as ImageReward: one number of a picture and a prompt.
+
+    Args:
+        weights: a published file (.pt, .pth or .safetensors) by path or OWNER/NAME/FILE, of tensors alone.
+        vocabulary: BERT's vocab.txt, by path or OWNER/NAME/FILE.
+        tokens: length that prompts are padded and cut to.
+        activation: GELU between the head's layers.
+        dtype: of both encoders; the head is in float32.
+        resize: as for `clip`.
+
+    Raises:
+        ValueError: no such dtype or resize.
+    """
+    from .blip import BlipScorer
+
+    return BlipScorer(weights, vocabulary, tokens, dtype=dtype, resize=resize, activation=activation)
 
 
 def needed(weights: str) -> None:

@@ -16,6 +16,8 @@ import torch
 PICKLES = (".pt", ".pth", ".bin")
 FILES = (*PICKLES, ".safetensors")
 """Suffixes of weight files."""
+VOCABULARIES = (".txt",)
+"""Suffixes of a tokenizer's one file."""
 WEIGHTS = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -31,7 +33,8 @@ def hub_file(weights: str) -> tuple[str, str] | None:
     parts = weights.split("/", 2)
     if len(parts) < 3 or ":" in weights or weights.startswith((".", "/", "~")) or Path(weights).exists():
         return None
-    return (f"{parts[0]}/{parts[1]}", parts[2]) if Path(weights).suffix in FILES else None
+    known = Path(weights).suffix in (*FILES, *VOCABULARIES)
+    return (f"{parts[0]}/{parts[1]}", parts[2]) if known else None
 
 
 def is_file_of_weights(weights: str) -> bool:
@@ -86,22 +89,32 @@ def placed(weights: str) -> str:
     return found if isinstance(found, str) else weights
 
 
-def state_of(weights: str) -> dict[str, torch.Tensor]:
-    """Tensors by name from a weight file, on the CPU; those under `state_dict` where a file has that key.
-
-    Args:
-        weights: a path, or a file of the hub (OWNER/NAME/FILE), which is fetched if it is not there yet.
+def fetched(file: str) -> Path:
+    """The path of a file, or of one of the hub (OWNER/NAME/FILE), which is fetched if it is not there yet.
 
     Raises:
-        ValueError: no such file, one that holds more than tensors, or none.
+        ValueError: no such file.
     """
-    path = Path(weights)
-    if (named := hub_file(weights)) is not None:
+    path = Path(file)
+    if (named := hub_file(file)) is not None:
         from huggingface_hub import hf_hub_download
 
         path = Path(hf_hub_download(*named))
     if not path.is_file():
-        raise ValueError(f"no weight file at {weights}")
+        raise ValueError(f"no file at {file}")
+    return path
+
+
+def state_of(weights: str) -> dict[str, torch.Tensor]:
+    """Tensors by name from a weight file, on the CPU; those under `state_dict` where a file has that key.
+
+    Args:
+        weights: as for `fetched`.
+
+    Raises:
+        ValueError: no such file, one that holds more than tensors, or none.
+    """
+    path = fetched(weights)
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 
