@@ -1,15 +1,17 @@
-"""Networks by the name of their weights: dual encoders, heads, image classifiers, vision-language models.
+"""Networks by the name of their weights: dual encoders, heads, classifiers, detectors, vision-language
+models.
 
-Start with the functions here: `clip`, `head`, `mapped`, `classifier` and `vlm` return what a reward awaits
-one sample at a time; `text_reader` and `nudity` do so for weights that a package ships. Importing this
-package imports no torch; calling one of its functions does.
+Start with the functions here: `clip`, `head`, `mapped`, `classifier`, `detector` and `vlm` return what a
+reward awaits one sample at a time; `text_reader` and `nudity` do so for weights that a package ships.
+Importing this package imports no torch; calling one of its functions does.
 
 Equal arguments give the same network, so rewards that name the same weights share one copy of them. The
 miniature's names ("mini-clip", "mini-vlm", "mini-artifact") stand where a hub id or a folder would.
 
 In the room: `base` (torch modules behind the engine's `Network` protocol), `encoders`, `heads`, `maps`,
-`pictures` and `pixels` (decoded pictures and a network's input), `onnx`, `texts` and `bodies` (out of
-wheels), `vlms/` (in this process) and `served/` (over HTTP). Knows nothing of samples, rewards or scores.
+`detectors`, `pictures` and `pixels` (decoded pictures and a network's input), `onnx`, `texts` and `bodies`
+(out of wheels), `vlms/` (in this process) and `served/` (over HTTP). Knows nothing of samples, rewards or
+scores.
 """
 
 from collections.abc import Callable
@@ -24,6 +26,7 @@ from .served.http import is_served
 
 if TYPE_CHECKING:
     from .bodies import Nudity
+    from .detectors import Detector
     from .encoders import DualEncoder, Encoder
     from .heads import Classifier, Head
     from .maps import MappedEncoder
@@ -176,6 +179,14 @@ def classifier(weights: str, *, dtype: str = "float32") -> "Classifier":
     from .heads import Classifier
 
     return Classifier(weights, dtype=dtype)
+
+
+@_shared
+def detector(weights: str, *, dtype: str = "float32") -> "Detector":
+    """A detector of objects in transformers format: Mask2Former, or a model of boxes such as DETR."""
+    from .detectors import Detector
+
+    return Detector(weights, dtype=dtype)
 
 
 @_shared

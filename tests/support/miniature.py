@@ -24,6 +24,7 @@ MINIATURE = {
     "judge": "mini-vlm",
     "listener": "mini-vlm",
     "classifier": "mini-artifact",
+    "detector": "oracle",
 }
 _folder = TemporaryDirectory()
 FITTED = {
