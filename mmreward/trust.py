@@ -31,7 +31,7 @@ RULES = frozenset({
 JUDGED = frozenset({
     "aesthetic", "artifact", "checklist", "clipscore", "confidence", "consistency", "critique", "d2_align",
     "evidence", "followup", "geneval", "harmonic", "hpsv2", "listener", "nsfw", "ocr_image", "pickscore",
-    "pisces", "preference", "prm", "reference", "self_certainty", "thinking",
+    "pisces", "preference", "prm", "reference", "self_certainty", "thinking", "vqascore",
 })
 """Rewards that load weights or ask a server: a row may choose one that is declared, with its arguments."""
 

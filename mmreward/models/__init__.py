@@ -9,9 +9,9 @@ Equal arguments give the same network, so rewards that name the same weights sha
 miniature's names ("mini-clip", "mini-vlm", "mini-artifact") stand where a hub id or a folder would.
 
 In the room: `base` (torch modules behind the engine's `Network` protocol), `encoders`, `heads`, `maps`,
-`detectors`, `pictures` and `pixels` (decoded pictures and a network's input), `onnx`, `texts` and `bodies`
-(out of wheels), `vlms/` (in this process) and `served/` (over HTTP). Knows nothing of samples, rewards or
-scores.
+`detectors`, `flan`, `pictures` and `pixels` (decoded pictures and a network's input), `onnx`, `texts` and
+`bodies` (out of wheels), `vlms/` (in this process) and `served/` (over HTTP). Knows nothing of samples,
+rewards or scores.
 """
 
 from collections.abc import Callable
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .bodies import Nudity
     from .detectors import Detector
     from .encoders import DualEncoder, Encoder
+    from .flan import ClipT5
     from .heads import Classifier, Head
     from .maps import MappedEncoder
     from .texts import TextReader
@@ -187,6 +188,23 @@ def detector(weights: str, *, dtype: str = "float32") -> "Detector":
     from .detectors import Detector
 
     return Detector(weights, dtype=dtype)
+
+
+def is_clip_t5(weights: str) -> bool:
+    """True for a CLIP-FlanT5, which `clip_t5` reads; False for all else, such as a model for `vlm`."""
+    if weights.startswith("mini-") or is_served(weights):
+        return False
+    from .flan import is_clip_t5
+
+    return is_clip_t5(weights)
+
+
+@_shared
+def clip_t5(weights: str, *, dtype: str = "float32") -> "ClipT5":
+    """CLIP-FlanT5 in its published format: the probability of an answer to a question about a picture."""
+    from .flan import ClipT5
+
+    return ClipT5(weights, dtype=dtype)
 
 
 @_shared
