@@ -136,7 +136,7 @@ class ClipT5(TorchNetwork):
         from transformers import T5TokenizerFast
 
         with loading(self.name):
-            own = any((self.folder / name).is_file() for name in ("tokenizer.json", "spiece.model"))
+            own = (self.folder / "tokenizer.json").is_file()  # a spiece.model takes a package more to read
             return T5TokenizerFast.from_pretrained(self.folder if own else TOKENIZER)
 
     def build(self) -> torch.nn.Module:

