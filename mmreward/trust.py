@@ -30,8 +30,8 @@ RULES = frozenset({
 """Rewards that a row may name though nobody declared them: rules, without a network, a program or a file."""
 JUDGED = frozenset({
     "aesthetic", "artifact", "checklist", "clipscore", "confidence", "consistency", "critique", "d2_align",
-    "evidence", "followup", "geneval", "harmonic", "hpsv2", "listener", "nsfw", "ocr_image", "pickscore",
-    "pisces", "preference", "prm", "reference", "self_certainty", "thinking", "vqascore",
+    "evidence", "followup", "geneval", "geneval2", "harmonic", "hpsv2", "listener", "nsfw", "ocr_image",
+    "pickscore", "pisces", "preference", "prm", "reference", "self_certainty", "thinking", "vqascore",
 })
 """Rewards that load weights or ask a server: a row may choose one that is declared, with its arguments."""
 
