@@ -55,7 +55,7 @@ def score(
     from ..engine.devices import check_device
     from ..engine.engine import Engine
     from ..loading import resolve
-    from .tables import score_table, unit_note
+    from .tables import score_table, source_table, unit_note
 
     settings = overruled(load_config(config), columns) if config is not None else Config(rewards={})
     chosen = chosen_rewards(settings.rewards, reward or ())
@@ -90,6 +90,8 @@ def score(
     typer.echo(score_table(summary.values, summary.statuses, summary.units))
     if note := unit_note(summary.units):
         typer.echo(note)
+    if by_source := source_table(summary.values, summary.sources):
+        typer.echo(by_source)
     stayed = f", {summary.stayed} other scores stay" if summary.stayed else ""
     typer.echo(f"{summary.rows} rows, {summary.fresh} new scores{stayed} -> {out}")
     if summary.skipped:

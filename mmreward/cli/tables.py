@@ -1,5 +1,6 @@
 """Tables of text that commands end with: the scores of a run, and a comparison of runs."""
 
+import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from mmreward.evals.report.compare import Comparison
 
 SCORES = ("reward", "scored", "mean", "95 % interval", "lowest", "highest", "failed")
+MAX_SOURCES = 64
+"""Sources above which there is no table of them."""
 CHANGES = ("reward", "n", "before", "after", "change", "95 % interval", "better", "worse", "tied", "win rate")
 
 
@@ -38,6 +41,37 @@ def score_table(
             figures = [mean, _ends(measured.interval, ""), lowest, highest]
         rows.append((name, f"{len(kept)}/{len(column)}", *figures, ", ".join(bad) or "-"))
     return "\n".join(_aligned(rows))
+
+
+def source_table(values: Mapping[str, Sequence[float]], sources: Sequence[str]) -> str:
+    """The mean of each reward by source, and the mean of these means, in which every source counts alike.
+
+    Empty where the rows have fewer than two sources, or more than `MAX_SOURCES`. A failed score is in no
+    mean, and a source without any score leaves none of the means to be summarised.
+
+    Args:
+        values: of each reward, NaN where a score failed.
+        sources: of each row.
+    """
+    names = [name for name in dict.fromkeys(sources) if name]
+    if not 2 <= len(names) <= MAX_SOURCES:
+        return ""
+    of = np.asarray(sources)
+    rows: list[Sequence[str]] = [("source", "rows", *values)]
+    means: dict[str, list[float]] = {reward: [] for reward in values}
+    for name in names:
+        for reward, column in values.items():
+            own = np.asarray(column)[of == name]
+            kept = own[np.isfinite(own)]
+            means[reward].append(float(kept.mean()) if len(kept) else math.nan)
+        rows.append((name, str(int((of == name).sum())), *(_figure(means[reward][-1]) for reward in values)))
+    overall = [_figure(float(np.mean(column))) for column in means.values()]
+    rows.append(("mean of sources", str(sum(map(bool, sources))), *overall))
+    return "\n".join(_aligned(rows))
+
+
+def _figure(value: float) -> str:
+    return f"{value:.4g}" if math.isfinite(value) else "-"
 
 
 def unit_note(units: Sequence[Hashable]) -> str:

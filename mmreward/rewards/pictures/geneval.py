@@ -176,9 +176,10 @@ def geneval(
     one. Colours are those that CLIP ViT-L/14 finds likeliest of ten (there is no grey) for the object's box,
     all but its mask painted #999, by three prompts each.
 
-    GenEval's score of a model is the mean over the six tags of each tag's mean, not the mean of all rows:
-    `mmreward.verifiers.geneval.overall` of (tag, value) pairs. Where `source` is taken from the column `tag`,
-    a trainer's metrics have each tag's mean under `sources/`.
+    GenEval's score of a model is the mean over the six tags of each tag's mean, not the mean of all rows.
+    `mmreward score DATA --map source=tag --reward geneval --out FILE` ends with both: the line "mean of
+    sources" is GenEval's, as is `mmreward.verifiers.geneval.overall` of (tag, value) pairs. In a trainer,
+    rows whose `source` is their tag have each tag's mean under `sources/`.
 
     What differs from upstream: there the detector is mmdet 2's
     mask2former_swin-s-p4-w7-224_lsj_8x2_50e_coco, other weights of the same network and data, so numbers of
