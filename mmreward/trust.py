@@ -31,27 +31,27 @@ RULES = frozenset({
 """Rewards that a row may name though nobody declared them: rules, without a network, a program or a file."""
 JUDGED = frozenset({
     "aesthetic", "artifact", "checklist", "clipscore", "confidence", "consistency", "critique", "d2_align",
-    "evidence", "followup", "harmonic", "hpsv2", "imagereward", "listener", "nsfw", "ocr_image", "pickscore",
-    "pisces", "preference", "prm", "reference", "self_certainty", "thinking",
+    "evidence", "followup", "geneval", "geneval2", "harmonic", "hpsv2", "imagereward", "listener", "nsfw",
+    "ocr_image", "pickscore", "pisces", "preference", "prm", "reference", "self_certainty", "thinking",
+    "vqascore",
 })
 """Rewards that load weights or ask a server: a row may choose one that is declared, with its arguments."""
 
 DATA_SAFE = frozenset({
     "accuracy_ratio", "aliases", "allowed", "answer", "bare", "boxed", "boxes", "casefold", "criteria",
-    "curve", "divide", "empty_decay", "exceeded", "extension", "falloff", "fence",
-    "format_ratio", "fps", "formula", "graded",
-    "kind", "labels", "limit", "measure", "min_chars", "min_think_chars", "mode", "only_boxed",
-    "percent", "pixels", "prefilled", "preset", "progress", "punctuation", "radius", "ratios", "reading",
-    "relax", "schedule", "select", "several", "size", "space", "span", "strict", "target_space",
-    "think", "thinking", "threshold", "tolerance", "unit", "units", "width",
+    "curve", "divide", "empty_decay", "exceeded", "extension", "falloff", "fence", "format_ratio",
+    "formula", "fps", "graded", "kind", "labels", "limit", "measure", "min_chars", "min_think_chars",
+    "mode", "only_boxed", "percent", "pixels", "prefilled", "preset", "progress", "punctuation", "radius",
+    "ratios", "reading", "relax", "schedule", "select", "several", "size", "space", "span", "strict",
+    "target_space", "think", "thinking", "threshold", "tolerance", "unit", "units", "width",
 })
 """Arguments of `RULES` that a row may set: thresholds, spaces, units, modes."""
 OPERATOR_ONLY = frozenset({
-    "architecture", "aspects", "balance", "classes", "classifier", "clean_label", "deadline", "dtype",
-    "encoder", "fitted", "frames", "head", "helped", "high", "how", "judge", "let_down", "lines",
-    "listener", "low", "max_steps", "max_tokens", "min_confidence", "min_mass", "order", "placeholder",
-    "python", "question", "questions", "relative", "resize", "seed", "soft", "system", "temperature",
-    "text", "turns", "vocabulary", "weights", "workers",
+    "architecture", "aspects", "balance", "classes", "classifier", "clean_label", "counting", "deadline",
+    "detector", "dtype", "encoder", "fitted", "frames", "head", "helped", "high", "how", "judge",
+    "let_down", "lines", "listener", "low", "max_steps", "max_tokens", "min_confidence", "min_mass",
+    "order", "placeholder", "protocol", "python", "question", "questions", "relative", "resize", "seed",
+    "soft", "system", "temperature", "text", "turns", "vocabulary", "weights", "workers",
 })
 """Arguments that only the operator may set: they name programs, hosts, keys and weights, take time or memory,
 or belong to `JUDGED`."""

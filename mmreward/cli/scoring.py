@@ -70,7 +70,7 @@ def score(
     from ..engine.engine import Engine
     from ..limits import set_limits
     from ..loading import resolve
-    from .tables import alone_table, score_table, unit_note
+    from .tables import alone_table, score_table, source_table, unit_note
 
     settings = overruled(load_config(config), columns) if config is not None else Config(rewards={})
     set_limits(settings.limits)
@@ -118,6 +118,8 @@ def score(
     typer.echo(score_table(summary.values, summary.statuses, summary.units))
     if note := unit_note(summary.units):
         typer.echo(note)
+    if by_source := source_table(summary.values, summary.sources):
+        typer.echo(by_source)
     stayed = f", {summary.stayed} other scores stay" if summary.stayed else ""
     typer.echo(f"{summary.rows} rows, {summary.fresh} new scores{stayed} -> {out}")
     if summary.skipped:

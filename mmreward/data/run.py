@@ -52,6 +52,8 @@ class Summary:
     """Values of each reward, NaN where a score failed, in the order of the rows."""
     units: Sequence[Hashable] = ()
     """The independent unit of each row, see `rows.unit_of`."""
+    sources: Sequence[str] = ()
+    """The source of each row; empty where it has none."""
 
     @property
     def failed(self) -> int:
@@ -174,6 +176,7 @@ class _Job:
     order: list[str] = field(default_factory=list)
     groups: list[str | None] = field(default_factory=list)
     units: list[Hashable] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
     facts: list[Sequence[Fact]] = field(default_factory=list)
     digests: list[tuple[str, str]] = field(default_factory=list)
     """Digests of each row's total."""
@@ -191,6 +194,7 @@ class _Job:
         self.order.extend(row.id for row in chunk)
         self.groups.extend(row.sample.group if row.sample else None for row in chunk)
         self.units.extend(unit_of(row.sample) for row in chunk)
+        self.sources.extend(row.sample.source if row.sample else "" for row in chunk)
         self.tally.total += len(chunk) * len(self.rewards)
         inputs = Inputs(chunk)
         lacking = self._lacking(chunk, inputs)
@@ -299,7 +303,17 @@ class _Job:
         failures = grouped(order, {name: columns[name] for name in self.rewards})
         stayed = len(written) - len(order) * len(columns)
         values = {name: [score.value for score in column] for name, column in columns.items()}
-        return Summary(len(order), self.tally.fresh, statuses, failures, stayed, skipped, values, self.units)
+        return Summary(
+            len(order),
+            self.tally.fresh,
+            statuses,
+            failures,
+            stayed,
+            skipped,
+            values,
+            self.units,
+            self.sources,
+        )
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -1,15 +1,17 @@
-"""Networks by the name of their weights: dual encoders, heads, image classifiers, vision-language models.
+"""Networks by the name of their weights: dual encoders, heads, classifiers, detectors, vision-language
+models.
 
-Start with the functions here: `clip`, `head`, `mapped`, `classifier` and `vlm` return what a reward awaits
-one sample at a time; `text_reader` and `nudity` do so for weights that a package ships. Importing this
-package imports no torch; calling one of its functions does.
+Start with the functions here: `clip`, `head`, `mapped`, `classifier`, `detector` and `vlm` return what a
+reward awaits one sample at a time; `text_reader` and `nudity` do so for weights that a package ships.
+Importing this package imports no torch; calling one of its functions does.
 
 Equal arguments give the same network, so rewards that name the same weights share one copy of them. The
 miniature's names ("mini-clip", "mini-vlm", "mini-artifact") stand where a hub id or a folder would.
 
 In the room: `base` (torch modules behind the engine's `Network` protocol), `encoders`, `heads`, `maps`,
-`blip`, `pictures` and `pixels` (decoded pictures and a network's input), `onnx`, `texts` and `bodies` (out of
-wheels), `vlms/` (in this process) and `served/` (over HTTP). Knows nothing of samples, rewards or scores.
+`blip`, `detectors`, `flan`, `pictures` and `pixels` (decoded pictures and a network's input), `onnx`, `texts`
+and `bodies` (out of wheels), `vlms/` (in this process) and `served/` (over HTTP). Knows nothing of samples,
+rewards or scores.
 """
 
 from collections.abc import Callable
@@ -25,7 +27,9 @@ from .served.http import is_served
 if TYPE_CHECKING:
     from .blip import BlipScorer
     from .bodies import Nudity
+    from .detectors import Detector
     from .encoders import DualEncoder, Encoder
+    from .flan import ClipT5
     from .heads import Classifier, Head
     from .maps import MappedEncoder
     from .texts import TextReader
@@ -205,6 +209,31 @@ def classifier(weights: str, *, dtype: str = "float32") -> "Classifier":
     from .heads import Classifier
 
     return Classifier(weights, dtype=dtype)
+
+
+@_shared
+def detector(weights: str, *, dtype: str = "float32") -> "Detector":
+    """A detector of objects in transformers format: Mask2Former, or a model of boxes such as DETR."""
+    from .detectors import Detector
+
+    return Detector(weights, dtype=dtype)
+
+
+def is_clip_t5(weights: str) -> bool:
+    """True for a CLIP-FlanT5, which `clip_t5` reads; False for all else, such as a model for `vlm`."""
+    if weights.startswith("mini-") or is_served(weights):
+        return False
+    from .flan import is_clip_t5
+
+    return is_clip_t5(weights)
+
+
+@_shared
+def clip_t5(weights: str, *, dtype: str = "float32") -> "ClipT5":
+    """CLIP-FlanT5 in its published format: the probability of an answer to a question about a picture."""
+    from .flan import ClipT5
+
+    return ClipT5(weights, dtype=dtype)
 
 
 @_shared

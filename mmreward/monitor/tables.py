@@ -1,5 +1,6 @@
 """Scores of a run as a table of text: the end of `mmreward score`, and the result of `mmreward.score`."""
 
+import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -8,6 +9,8 @@ from ..errors import FINE, Status
 from .intervals import Interval, mean_of
 
 SCORES = ("reward", "scored", "mean", "95 % interval", "lowest", "highest", "failed")
+MAX_SOURCES = 64
+"""Sources above which there is no table of them."""
 
 
 def score_rows(
@@ -62,3 +65,34 @@ def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def source_table(values: Mapping[str, Sequence[float]], sources: Sequence[str]) -> str:
+    """The mean of each reward by source, and the mean of these means, in which every source counts alike.
+
+    Empty where the rows have fewer than two sources, or more than `MAX_SOURCES`. A failed score is in no
+    mean, and a source without any score leaves none of the means to be summarised.
+
+    Args:
+        values: of each reward, NaN where a score failed.
+        sources: of each row.
+    """
+    names = [name for name in dict.fromkeys(sources) if name]
+    if not 2 <= len(names) <= MAX_SOURCES:
+        return ""
+    of = np.asarray(sources)
+    rows: list[Sequence[str]] = [("source", "rows", *values)]
+    means: dict[str, list[float]] = {reward: [] for reward in values}
+    for name in names:
+        for reward, column in values.items():
+            own = np.asarray(column)[of == name]
+            kept = own[np.isfinite(own)]
+            means[reward].append(float(kept.mean()) if len(kept) else math.nan)
+        rows.append((name, str(int((of == name).sum())), *(_figure(means[reward][-1]) for reward in values)))
+    overall = [_figure(float(np.mean(column))) for column in means.values()]
+    rows.append(("mean of sources", str(sum(map(bool, sources))), *overall))
+    return "\n".join(aligned(rows))
+
+
+def _figure(value: float) -> str:
+    return f"{value:.4g}" if math.isfinite(value) else "-"

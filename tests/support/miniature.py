@@ -25,6 +25,7 @@ MINIATURE = {
     "judge": "mini-vlm",
     "listener": "mini-vlm",
     "classifier": "mini-artifact",
+    "detector": "oracle",
 }
 _folder = TemporaryDirectory()
 FITTED = {
