@@ -26,6 +26,7 @@ def load(
             path, or a mapping (see `interpreters.Interpreter`). Scores are the same; gradients stay behind.
         args: the reward's arguments. One that scores one picture takes `frames` beside its own: "mean",
             "min", "first" or a number, with which it scores clips, too (see `engine.clips.over_frames`).
+            `references` stand for the `inputs` of rows that have none.
 
     Raises:
         ValueError: no such reward, an argument it does not take or one it cannot do without, a value of the
@@ -57,6 +58,8 @@ def load(
         loaded = validate_call(config=ConfigDict(arbitrary_types_allowed=True))(entry.factory)(**args)
     fn, tensor_fn = loaded if entry.info.differentiable else (loaded, None)
     info = replace(entry.info, differentiable=tensor_fn is not None)
+    if args.get("references"):  # pictures that stand for those of every row
+        info = replace(info, needs=tuple(need for need in info.needs if need != "inputs"))
     if not inspect.iscoroutinefunction(fn):
         raise ValueError(f"the factory of {name!r} must return an async function, not {type(fn).__name__}")
     bound.apply_defaults()  # so that a changed default is a changed fingerprint

@@ -29,9 +29,9 @@ RULES = frozenset({
 })
 """Rewards that a row may name though nobody declared them: rules, without a network, a program or a file."""
 JUDGED = frozenset({
-    "aesthetic", "artifact", "checklist", "clipscore", "confidence", "consistency", "critique", "d2_align",
-    "evidence", "followup", "harmonic", "hpsv2", "listener", "nsfw", "ocr_image", "pickscore", "pisces",
-    "preference", "prm", "reference", "self_certainty", "thinking",
+    "aesthetic", "artifact", "checklist", "clip_i", "clipscore", "confidence", "consistency", "critique",
+    "d2_align", "dino_i", "dreamsim", "evidence", "followup", "harmonic", "hpsv2", "listener", "nsfw",
+    "ocr_image", "pickscore", "pisces", "preference", "prm", "reference", "self_certainty", "thinking",
 })
 """Rewards that load weights or ask a server: a row may choose one that is declared, with its arguments."""
 
@@ -49,8 +49,8 @@ OPERATOR_ONLY = frozenset({
     "architecture", "aspects", "balance", "classes", "classifier", "clean_label", "deadline", "dtype",
     "encoder", "fitted", "frames", "head", "helped", "high", "how", "judge", "let_down", "lines",
     "listener", "low", "max_steps", "max_tokens", "min_confidence", "min_mass", "order", "placeholder",
-    "python", "question", "questions", "relative", "resize", "seed", "soft", "system", "temperature",
-    "text", "turns", "weights", "workers",
+    "processing", "python", "question", "questions", "reduce", "references", "relative", "resize", "seed",
+    "soft", "system", "temperature", "text", "turns", "variant", "weights", "workers",
 })
 """Arguments that only the operator may set: they name programs, hosts, keys and weights, take time or memory,
 or belong to `JUDGED`."""

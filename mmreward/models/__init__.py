@@ -1,15 +1,16 @@
 """Networks by the name of their weights: dual encoders, heads, image classifiers, vision-language models.
 
-Start with the functions here: `clip`, `head`, `mapped`, `classifier` and `vlm` return what a reward awaits
-one sample at a time; `text_reader` and `nudity` do so for weights that a package ships. Importing this
-package imports no torch; calling one of its functions does.
+Start with the functions here: `clip`, `embedder`, `dreamsim`, `head`, `mapped`, `classifier` and `vlm` return
+what a reward awaits one sample at a time; `text_reader` and `nudity` do so for weights that a package ships.
+Importing this package imports no torch; calling one of its functions does.
 
 Equal arguments give the same network, so rewards that name the same weights share one copy of them. The
 miniature's names ("mini-clip", "mini-vlm", "mini-artifact") stand where a hub id or a folder would.
 
-In the room: `base` (torch modules behind the engine's `Network` protocol), `encoders`, `heads`, `maps`,
-`pictures` and `pixels` (decoded pictures and a network's input), `onnx`, `texts` and `bodies` (out of
-wheels), `vlms/` (in this process) and `served/` (over HTTP). Knows nothing of samples, rewards or scores.
+In the room: `base` (torch modules behind the engine's `Network` protocol), `encoders`, `features` and
+`perceptual` (of pictures alone), `heads`, `maps`, `pictures` and `pixels` (decoded pictures and a network's
+input), `onnx`, `texts` and `bodies` (out of wheels), `vlms/` (in this process) and `served/` (over HTTP).
+Knows nothing of samples, rewards or scores.
 """
 
 from collections.abc import Callable
@@ -19,14 +20,17 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from ..errors import nearest
 from ..registry import Fingerprinted, not_recorded, record_network
 from .served.http import is_served
 
 if TYPE_CHECKING:
     from .bodies import Nudity
     from .encoders import DualEncoder, Encoder
+    from .features import VisionTransformer
     from .heads import Classifier, Head
     from .maps import MappedEncoder
+    from .perceptual import DreamSim
     from .texts import TextReader
     from .vlms.answers import VLM
     from .vlms.qwen import QwenVL
@@ -116,6 +120,68 @@ def head(weights: str, encoder: str, *, dtype: str = "float32", resize: str = "t
     from .heads import Head
 
     return Head(weights, clip(encoder, dtype=dtype, resize=resize))
+
+
+@_shared
+def embedder(
+    weights: str, *, dtype: str = "float32", resize: str = "pil", processing: str = "publisher"
+) -> "VisionTransformer":
+    """A self-supervised ViT (DINO, DINOv2) in transformers format; a picture's embedding is its class token.
+
+    Args:
+        weights: a hub id or folder.
+        dtype: of the network; embeddings are normalised in float32 whatever it is.
+        resize: as for `clip`.
+        processing: "publisher" is DINO's own evaluation for a ViT (the shorter side to 8/7 of the input,
+            bicubic, and the middle), and the checkpoint's processor for others; "checkpoint" is the processor
+            of the folder, which for DINO's on the hub squashes the picture.
+
+    DINOv2's positions are interpolated as transformers does it, not with the tenth of a patch that its
+    publisher adds.
+
+    Raises:
+        ValueError: no such dtype, resize or processing.
+    """
+    from .features import VisionTransformer
+
+    return VisionTransformer(weights, dtype=dtype, resize=resize, processing=processing)
+
+
+def dreamsim(
+    variant: str = "ensemble", *, weights: str = "", dtype: str = "float32", resize: str = "pil"
+) -> "DreamSim":
+    """DreamSim, from the publisher's files: an embedding of pictures, whose cosine distance is its number.
+
+    Args:
+        variant: "ensemble" (DINO, CLIP and OpenCLIP, ViT-B/16), or one backbone: "dino_vitb16",
+            "clip_vitb32", "open_clip_vitb32", "dinov2_vitb14", "synclr_vitb16"; "dino_vitb16_patch" and
+            "dinov2_vitb14_patch" compare patches as well.
+        weights: the folder into which the publisher's archive was unpacked; "" for ours, in torch.hub's
+            cache. DINO's and DINOv2's own weights may lie there, in its `checkpoints`, or in torch.hub's.
+        dtype: of the networks.
+        resize: as for `clip`; "pil" is the publisher's.
+
+    Raises:
+        ValueError: no such variant, or its files are not on this machine.
+    """
+    from .perceptual import VARIANTS, lacking, place_of
+
+    if variant not in VARIANTS:
+        raise ValueError(f"variant {variant!r} of DreamSim: {nearest(variant, VARIANTS)}")
+    folder = place_of(weights)
+    if missing := lacking(folder, variant):
+        raise ValueError(
+            f"DreamSim {variant} is not on this machine: {folder} has no {', '.join(missing)}; fetch it with "
+            f"`mmreward fetch dreamsim:variant={variant}`"
+        )
+    return _dreamsim(str(folder), variant, dtype, resize)
+
+
+@_shared
+def _dreamsim(folder: str, variant: str, dtype: str, resize: str) -> "DreamSim":
+    from .perceptual import DreamSim
+
+    return DreamSim(folder, variant, dtype=dtype, resize=resize)
 
 
 def needed(weights: str) -> None:

@@ -86,11 +86,12 @@ def placed(weights: str) -> str:
     return found if isinstance(found, str) else weights
 
 
-def state_of(weights: str) -> dict[str, torch.Tensor]:
-    """Tensors by name from a weight file, on the CPU; those under `state_dict` where a file has that key.
+def state_of(weights: str, key: str = "state_dict") -> dict[str, torch.Tensor]:
+    """Tensors by name from a weight file, on the CPU; those under `key` where a file has that key.
 
     Args:
         weights: a path, or a file of the hub (OWNER/NAME/FILE), which is fetched if it is not there yet.
+        key: name that the publisher gave to the tensors, beside other things.
 
     Raises:
         ValueError: no such file, one that holds more than tensors, or none.
@@ -107,7 +108,7 @@ def state_of(weights: str) -> dict[str, torch.Tensor]:
 
         return dict(load_file(path))
     state = _unpickled(path)
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    state = state.get(key, state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise ValueError(f"{path.name} is no state dict: it holds more than tensors by name")
     return {str(name).removeprefix("module."): value for name, value in state.items()}

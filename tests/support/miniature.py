@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from support.tiny_vits import dino_folder, dreamsim_folder
 
 from mmreward import Media, Sample, list_rewards, load, models
 from mmreward.mini.world import describe, render, sample_scene
@@ -37,6 +38,12 @@ save_file({"weight": torch.linspace(-1, 1, 128)[None], "bias": torch.full((1,), 
 for _file, _map in FITTED.values():
     write_map(_file, _map, models.clip("mini-clip"), rows=1)
 
+VITS = {"dino_i": _folder.name + "/dino", "dreamsim": _folder.name + "/dreamsim"}
+"""Tiny networks of rewards that the miniature has none for."""
+Path(VITS["dreamsim"]).mkdir()
+dino_folder(Path(VITS["dino_i"]))
+dreamsim_folder(Path(VITS["dreamsim"]))
+
 NAMES = [info.name for info in list_rewards()]
 
 
@@ -48,6 +55,8 @@ def variants(name):
         args["fitted"] = str(FITTED[name][0])
     if "head" in known:
         args["head"] = str(HEAD)
+    if name in VITS:
+        args["weights"] = VITS[name]
     try:
         load(name, **args)
         return [args]
