@@ -18,11 +18,12 @@ from functools import wraps
 from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from ..errors import nearest
 from ..registry import Fingerprinted, not_recorded, record_network
 from .served.http import is_served
+from .wants import Want, note, note_call, noting
 
 if TYPE_CHECKING:
     from .bodies import Nudity
@@ -37,6 +38,16 @@ if TYPE_CHECKING:
 
 _dual_encoders: "dict[tuple[str, str, str, bool], DualEncoder]" = {}
 
+
+class Nothing:
+    """Stands for a network and its attributes where only names are asked for, see `wants`."""
+
+    def __getattr__(self, name: str) -> "Nothing":
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Nothing()
+
+
 P = ParamSpec("P")
 N = TypeVar("N", bound=Fingerprinted)
 
@@ -50,6 +61,9 @@ def _shared(make: Callable[P, N]) -> Callable[P, N]:
     def get(*args: P.args, **kwargs: P.kwargs) -> N:
         bound = parameters.bind(*args, **kwargs)
         bound.apply_defaults()  # a default spelled out is no other network
+        if noting():
+            note_call(make.__name__, bound.arguments)
+            return cast(N, Nothing())
         key = tuple(bound.arguments.items())
         if key not in networks:
             with not_recorded():  # else they would be recorded the first time only
@@ -164,12 +178,15 @@ def dreamsim(
     Raises:
         ValueError: no such variant, or its files are not on this machine.
     """
-    from .perceptual import VARIANTS, lacking, place_of
+    from .perceptual import VARIANTS, lacking, place_of, wanted
 
     if variant not in VARIANTS:
         raise ValueError(f"variant {variant!r} of DreamSim: {nearest(variant, VARIANTS)}")
     folder = place_of(weights)
-    if missing := lacking(folder, variant):
+    if noting():
+        for want in wanted(folder, variant):
+            note(want)
+    elif missing := lacking(folder, variant):
         raise ValueError(
             f"DreamSim {variant} is not on this machine: {folder} has no {', '.join(missing)}; fetch it with "
             f"`mmreward fetch dreamsim:variant={variant}`"
@@ -195,7 +212,8 @@ def needed(weights: str) -> None:
     """
     from .checkpoints import needed
 
-    needed(weights)
+    if not noting():
+        needed(weights)
 
 
 def downloaded(url: str) -> str:
@@ -204,8 +222,11 @@ def downloaded(url: str) -> str:
     Raises:
         ValueError: it is not there, with the command that fetches it.
     """
-    from .checkpoints import downloaded
+    from .checkpoints import address_of, downloaded
 
+    if noting():
+        note(Want("url", url, "head", to=str(address_of(url))))
+        return str(address_of(url))
     return downloaded(url)
 
 

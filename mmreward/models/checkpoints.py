@@ -64,12 +64,16 @@ def needed(weights: str) -> None:
 
 def downloaded(url: str) -> str:
     """See `mmreward.models.downloaded`."""
-    file = unquote(url.rpartition("/")[2])
-    path = Path(torch.hub.get_dir()) / "checkpoints" / file
+    path = address_of(url)
     if not path.is_file():
         command = f"curl -fL --create-dirs -o '{path}' '{url}'"
-        raise ValueError(f"{file} is not on this machine: fetch it with `{command}`")
+        raise ValueError(f"{path.name} is not on this machine: fetch it with `{command}`")
     return str(path)
+
+
+def address_of(url: str) -> Path:
+    """Place of a published file in torch.hub's cache."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / unquote(url.rpartition("/")[2])
 
 
 def _names(file: str) -> tuple[str, ...]:

@@ -17,9 +17,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from .base import content_of
-from .checkpoints import fill, state_of
+from .checkpoints import address_of, fill, state_of
 from .features import PictureEmbedder
 from .pixels import Recipe
+from .wants import Want
 
 SIDE = 224
 HEAD = 64
@@ -109,6 +110,17 @@ def lacking(folder: Path, variant: str) -> list[str]:
     except ValueError:
         missing.append(f"{own.adapter}/adapter_model.safetensors")
     return missing
+
+
+def wanted(folder: Path, variant: str) -> list[Want]:
+    """What a variant needs: its publisher's archive, and the backbones that it does not have."""
+    own = VARIANTS[variant]
+    backbones = [BACKBONES[name] for name in own.backbones]
+    files = tuple(one.file for one in backbones if not one.url)
+    wants = [Want("archive", own.archive, "dreamsim", str(folder), (*files, f"{own.adapter}/"))]
+    return wants + [
+        Want("url", one.url, "dreamsim", str(address_of(one.url))) for one in backbones if one.url
+    ]
 
 
 class DreamSim(PictureEmbedder):
