@@ -49,8 +49,8 @@ OPERATOR_ONLY = frozenset({
     "architecture", "aspects", "balance", "classes", "classifier", "clean_label", "deadline", "dtype",
     "encoder", "fitted", "frames", "head", "helped", "high", "how", "judge", "let_down", "lines",
     "listener", "low", "max_steps", "max_tokens", "min_confidence", "min_mass", "order", "placeholder",
-    "processing", "python", "question", "questions", "reduce", "references", "relative", "resize", "seed",
-    "soft", "system", "temperature", "text", "turns", "variant", "weights", "workers",
+    "processing", "python", "question", "questions", "reduce", "references", "relative", "resize",
+    "scale", "seed", "soft", "system", "temperature", "text", "turns", "variant", "weights", "workers",
 })
 """Arguments that only the operator may set: they name programs, hosts, keys and weights, take time or memory,
 or belong to `JUDGED`."""
