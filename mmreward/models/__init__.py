@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 from ..errors import nearest
 from ..registry import Fingerprinted, not_recorded, record_network
 from .served.http import is_served
-from .wants import Want, note, note_call, noting
+from .wants import Want, address_of, note, note_call, noting
 
 if TYPE_CHECKING:
     from .bodies import Nudity
@@ -178,7 +178,7 @@ def dreamsim(
     Raises:
         ValueError: no such variant, or its files are not on this machine.
     """
-    from .perceptual import VARIANTS, lacking, place_of, wanted
+    from .perceptual_files import VARIANTS, lacking, place_of, wanted
 
     if variant not in VARIANTS:
         raise ValueError(f"variant {variant!r} of DreamSim: {nearest(variant, VARIANTS)}")
@@ -210,10 +210,11 @@ def needed(weights: str) -> None:
     Raises:
         ValueError: neither, with the command that fetches them.
     """
+    if noting():
+        return
     from .checkpoints import needed
 
-    if not noting():
-        needed(weights)
+    needed(weights)
 
 
 def downloaded(url: str) -> str:
@@ -222,11 +223,11 @@ def downloaded(url: str) -> str:
     Raises:
         ValueError: it is not there, with the command that fetches it.
     """
-    from .checkpoints import address_of, downloaded
-
     if noting():
         note(Want("url", url, "head", to=str(address_of(url))))
         return str(address_of(url))
+    from .checkpoints import downloaded
+
     return downloaded(url)
 
 

@@ -9,29 +9,10 @@ Knows nothing of what the weights are for.
 
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import torch
 
-PICKLES = (".pt", ".pth", ".bin")
-FILES = (*PICKLES, ".safetensors")
-"""Suffixes of weight files."""
-WEIGHTS = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "open_clip_model.safetensors",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
-"""Names that the weights of a hub id go by."""
-
-
-def hub_file(weights: str) -> tuple[str, str] | None:
-    """Hub id and file name of OWNER/NAME/FILE, where FILE may lie in a folder; None for any other name."""
-    parts = weights.split("/", 2)
-    if len(parts) < 3 or ":" in weights or weights.startswith((".", "/", "~")) or Path(weights).exists():
-        return None
-    return (f"{parts[0]}/{parts[1]}", parts[2]) if Path(weights).suffix in FILES else None
+from .wants import WEIGHTS, address_of, hub_file
 
 
 def is_file_of_weights(weights: str) -> bool:
@@ -69,11 +50,6 @@ def downloaded(url: str) -> str:
         command = f"curl -fL --create-dirs -o '{path}' '{url}'"
         raise ValueError(f"{path.name} is not on this machine: fetch it with `{command}`")
     return str(path)
-
-
-def address_of(url: str) -> Path:
-    """Place of a published file in torch.hub's cache."""
-    return Path(torch.hub.get_dir()) / "checkpoints" / unquote(url.rpartition("/")[2])
 
 
 def _names(file: str) -> tuple[str, ...]:

@@ -17,8 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from .checkpoints import WEIGHTS, hub_file
-from .wants import Want
+from .wants import WEIGHTS, Want, hub_file
 
 SAFE = re.compile(r"model(-\d+-of-\d+)?\.safetensors(\.index\.json)?")
 BIN = re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin(\.index\.json)?")

@@ -4,11 +4,14 @@ Inside `collecting` the functions of `mmreward.models` make no network. They not
 and a reward is loaded as usual otherwise. `fetching` brings what was noted.
 """
 
-from collections.abc import Iterator, Mapping
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+from urllib.parse import unquote
 
 from ..assets import ASSETS
 from .served.http import is_served
@@ -44,6 +47,17 @@ NAMED = {
 PACKAGES = {"text_reader": "rapidocr", "nudity": "nudenet"}
 """Function -> the package whose wheel has the weights."""
 
+FILES = (".pt", ".pth", ".bin", ".safetensors")
+"""Suffixes of weight files."""
+WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "open_clip_model.safetensors",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+"""Names that the weights of a hub id go by."""
+
 _wants: ContextVar[list[Want] | None] = ContextVar("wants", default=None)
 
 
@@ -70,6 +84,15 @@ def note(want: Want) -> None:
         wants.append(want)
 
 
+SPEEDS = ("no network", "a small network on the CPU", "a pass of an encoder", "a VLM")
+
+
+def speed_of(wants: Iterable[Want]) -> str:
+    """Class of a reward's speed, one of `SPEEDS`, by the slowest of what it reads."""
+    ranks = [3 if want.use == "vlm" else 1 if want.kind == "package" else 2 for want in wants]
+    return SPEEDS[max(ranks, default=0)]
+
+
 def note_call(function: str, arguments: Mapping[str, Any]) -> None:
     """Note what a call of a function of `mmreward.models` would read."""
     if function in PACKAGES:
@@ -91,6 +114,26 @@ def want_of(weights: str, use: str) -> Want:
         if any(want.to == weights for want in wants):
             return Want("local", weights, use)  # it comes from an address that is noted
         return Want("local" if Path(weights).exists() else "absent", weights, use)
-    from .checkpoints import hub_file
-
     return Want("hub file" if hub_file(weights) else "hub", weights, use)
+
+
+def hub_file(weights: str) -> tuple[str, str] | None:
+    """Hub id and file name of OWNER/NAME/FILE, where FILE may lie in a folder; None for any other name."""
+    parts = weights.split("/", 2)
+    if len(parts) < 3 or ":" in weights or weights.startswith((".", "/", "~")) or Path(weights).exists():
+        return None
+    return (f"{parts[0]}/{parts[1]}", parts[2]) if Path(weights).suffix in FILES else None
+
+
+def hub_folder() -> Path:
+    """The folder of weight files in torch.hub's cache; asks torch where it is loaded, and else does as torch
+    does."""
+    if (torch := sys.modules.get("torch")) is not None:
+        return Path(torch.hub.get_dir()) / "checkpoints"
+    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "torch"
+    return Path(os.environ.get("TORCH_HOME", cache)).expanduser() / "hub" / "checkpoints"
+
+
+def address_of(url: str) -> Path:
+    """Place of a published file in torch.hub's cache."""
+    return hub_folder() / unquote(url.rpartition("/")[2])

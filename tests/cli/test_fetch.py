@@ -18,7 +18,7 @@ from support.tiny_vits import dino_folder, dreamsim_folder
 
 from mmreward import list_rewards
 from mmreward.cli.fetching import size_of, wants_of
-from mmreward.models import fetching, perceptual
+from mmreward.models import fetching, perceptual_files
 from mmreward.models.wants import Want
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
@@ -209,12 +209,12 @@ def test_dreamsims_archive_is_unpacked_without_what_is_not_read(hub, tmp_path, m
         archive.writestr("clip_vitb32_single_lora/../../escaped.txt", "x")
         archive.writestr("other.pth", "x")
     hub.files[""] = {"clip.zip": packed.getvalue()}
-    (want,) = perceptual.wanted(perceptual.place_of(""), "clip_vitb32")
+    (want,) = perceptual_files.wanted(perceptual_files.place_of(""), "clip_vitb32")
     want = want._replace(name=f"{hub.url}/clip.zip")
     item = fetching.look_up(want)
     assert item.files == (fetching.File("clip.zip", len(packed.getvalue()), False),)
     fetching.bring(item, lambda line: None)
-    assert not perceptual.lacking(perceptual.place_of(""), "clip_vitb32")
+    assert not perceptual_files.lacking(perceptual_files.place_of(""), "clip_vitb32")
     there = {path.name for path in (tmp_path / "hub").rglob("*")}
     assert "escaped.txt" not in there and "other.pth" not in there and not list(tmp_path.rglob(".fetching-*"))
     assert fetching.fetched(want)
