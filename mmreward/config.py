@@ -60,6 +60,16 @@ RewardArgs = Annotated[dict[str, dict[str, Any]], BeforeValidator(_filled)]
 """Your name -> arguments, as `resolve` takes them; a name with nothing after it has no arguments."""
 
 
+def _of_file(given: Any) -> Any:
+    """The rewards of a score file, where a path or a recipe's name stands in their place."""
+    return load_config(given).rewards if isinstance(given, str) else _filled(given)
+
+
+SharedRewards = Annotated[dict[str, dict[str, Any]], BeforeValidator(_of_file)]
+"""As `RewardArgs`, or a score file whose rewards they are: `rewards: score/t2i-mix`. Not for what a row of
+data brings, which may name no file."""
+
+
 class Strict(BaseModel):
     """A section of a config file: unknown keys are errors."""
 

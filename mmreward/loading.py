@@ -29,6 +29,8 @@ def load(
             path, or a mapping (see `interpreters.Interpreter`). Scores are the same; gradients stay behind.
         args: the reward's arguments. One that scores one picture takes `frames` beside its own: "mean",
             "min", "first" or a number, with which it scores clips, too (see `engine.clips.over_frames`).
+            `scale` names one of `scales.SCALES`, such as "pickscore/26". `references` stand for the `inputs`
+            of rows that have none.
 
     Raises:
         ValueError: no such reward, an argument it does not take or one it cannot do without, a value of the
@@ -40,6 +42,11 @@ def load(
         return load_in(python, name, args)
     entry = find(name)
     known = inspect.signature(entry.factory).parameters
+    if "scale" in args and "scale" not in known:
+        from .scales import scaled
+
+        scale = args.pop("scale")
+        return scaled(load(name, **args), scale)
     if "frames" in args and "frames" not in known:
         from .engine.clips import over_frames
 
@@ -60,6 +67,8 @@ def load(
         loaded = validate_call(config=ConfigDict(arbitrary_types_allowed=True))(entry.factory)(**args)
     fn, tensor_fn = loaded if entry.info.differentiable else (loaded, None)
     info = replace(entry.info, differentiable=tensor_fn is not None)
+    if args.get("references"):  # pictures that stand for those of every row
+        info = replace(info, needs=tuple(need for need in info.needs if need != "inputs"))
     if not inspect.iscoroutinefunction(fn):
         raise ValueError(f"the factory of {name!r} must return an async function, not {type(fn).__name__}")
     bound.apply_defaults()  # so that a changed default is a changed fingerprint
@@ -71,7 +80,7 @@ def resolve(rewards: Rewards) -> dict[str, Reward]:
 
     In a mapping's arguments, `reward` names the reward when the key is a name of yours, `columns` maps fields
     of Sample to keys of `meta`, and `python` names the interpreter it runs in, as for `load`; `frames` lets a
-    reward of pictures score clips.
+    reward of pictures score clips, and `scale` puts it on a named scale.
 
     Raises:
         ValueError: nothing given, something that is no reward, the same name twice, or as `load`.

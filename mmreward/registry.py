@@ -247,8 +247,59 @@ def find(name: str) -> Entry:
     if name not in _entries:
         _discover()
     if name not in _entries:
-        raise ValueError(f"no reward named {name!r}: {nearest(name, sorted(_entries), limit=3)}")
+        raise ValueError(f"no reward named {name!r}: {_hint(name)}")
     return _entries[name]
+
+
+ELSEWHERE = {
+    "aesthetics": "aesthetic",
+    "aestheticpredictor": "aesthetic",
+    "aestheticscore": "aesthetic",
+    "clip": "clipscore",
+    "clipimage": "clip_i",
+    "clipsim": "clipscore",
+    "clipt": "clipscore",
+    "cliptext": "clipscore",
+    "compressibility": "jpeg_compressibility",
+    "dino": "dino_i",
+    "dinoscore": "dino_i",
+    "dinov2": "dino_i",
+    "hps": "hpsv2",
+    "hpsv20": "hpsv2",
+    "hpsv21": "hpsv2",
+    "humanpreferencescore": "hpsv2",
+    "imagesimilarity": "clip_i",
+    "improvedaestheticpredictor": "aesthetic",
+    "incompressibility": "jpeg_incompressibility",
+    "jpeg": "jpeg_compressibility",
+    "laion": "aesthetic",
+    "laionaesthetic": "aesthetic",
+    "laionaesthetics": "aesthetic",
+    "nudenet": "nsfw",
+    "nudity": "nsfw",
+    "paddleocr": "ocr_image",
+    "pick": "pickscore",
+    "pickapic": "pickscore",
+    "rapidocr": "ocr_image",
+    "safety": "nsfw",
+    "textrendering": "ocr_image",
+}
+"""Names that other suites and papers have, without case and signs -> ours. They are told to whoever asks for
+one, and never stand for it: two suites mean two numbers by one name."""
+
+
+def _hint(name: str) -> str:
+    """Ending of the message about a name that nothing has: the reward that is meant, or the nearest ones."""
+    plain = {_plain(own): own for own in _entries}
+    meant = plain.get(_plain(name)) or ELSEWHERE.get(_plain(name), "")
+    if meant in _entries:
+        return f"did you mean {meant!r}?"
+    return nearest(name, sorted(_entries), limit=3)
+
+
+def _plain(name: str) -> str:
+    """Letters and digits alone, in small letters."""
+    return "".join(sign for sign in name.lower() if sign.isalnum())
 
 
 def list_rewards(glob: str = "*") -> list[RewardInfo]:

@@ -1,15 +1,17 @@
 """Networks by the name of their weights: dual encoders, heads, classifiers, detectors, vision-language
 models.
 
-Start with the functions here: `clip`, `head`, `mapped`, `classifier`, `detector` and `vlm` return what a
-reward awaits one sample at a time; `text_reader` and `nudity` do so for weights that a package ships.
+Start with the functions here: `clip`, `embedder`, `dreamsim`, `head`, `mapped`, `classifier`, `detector` and
+`vlm` return what a reward awaits one sample at a time; `text_reader` and `nudity` do so for weights that a
+package ships.
 Importing this package imports no torch; calling one of its functions does.
 
 Equal arguments give the same network, so rewards that name the same weights share one copy of them. The
 miniature's names ("mini-clip", "mini-vlm", "mini-artifact") stand where a hub id or a folder would.
 
-In the room: `base` (torch modules behind the engine's `Network` protocol), `encoders`, `heads`, `maps`,
-`blip`, `detectors`, `flan`, `pictures` and `pixels` (decoded pictures and a network's input), `onnx`, `texts`
+In the room: `base` (torch modules behind the engine's `Network` protocol), `encoders`, `features` and
+`perceptual` (of pictures alone), `heads`, `maps`, `blip`, `detectors`, `flan`, `pictures` and `pixels`
+(decoded pictures and a network's input), `wants` and `fetching` (weights that are needed), `onnx`, `texts`
 and `bodies` (out of wheels), `vlms/` (in this process) and `served/` (over HTTP). Knows nothing of samples,
 rewards or scores.
 """
@@ -19,24 +21,38 @@ from functools import wraps
 from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
+from ..errors import nearest
 from ..registry import Fingerprinted, not_recorded, record_network
 from .served.http import is_served
+from .wants import Want, address_of, note, note_call, noting
 
 if TYPE_CHECKING:
     from .blip import BlipScorer
     from .bodies import Nudity
     from .detectors import Detector
     from .encoders import DualEncoder, Encoder
+    from .features import VisionTransformer
     from .flan import ClipT5
     from .heads import Classifier, Head
     from .maps import MappedEncoder
+    from .perceptual import DreamSim
     from .texts import TextReader
     from .vlms.answers import VLM
     from .vlms.qwen import QwenVL
 
 _dual_encoders: "dict[tuple[str, str, str, bool], DualEncoder]" = {}
+
+
+class Nothing:
+    """Stands for a network and its attributes where only names are asked for, see `wants`."""
+
+    def __getattr__(self, name: str) -> "Nothing":
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Nothing()
+
 
 P = ParamSpec("P")
 N = TypeVar("N", bound=Fingerprinted)
@@ -51,6 +67,9 @@ def _shared(make: Callable[P, N]) -> Callable[P, N]:
     def get(*args: P.args, **kwargs: P.kwargs) -> N:
         bound = parameters.bind(*args, **kwargs)
         bound.apply_defaults()  # a default spelled out is no other network
+        if noting():
+            note_call(make.__name__, bound.arguments)
+            return cast(N, Nothing())
         key = tuple(bound.arguments.items())
         if key not in networks:
             with not_recorded():  # else they would be recorded the first time only
@@ -151,6 +170,71 @@ def blip_head(
     return BlipScorer(weights, vocabulary, tokens, dtype=dtype, resize=resize, activation=activation)
 
 
+@_shared
+def embedder(
+    weights: str, *, dtype: str = "float32", resize: str = "pil", processing: str = "publisher"
+) -> "VisionTransformer":
+    """A self-supervised ViT (DINO, DINOv2) in transformers format; a picture's embedding is its class token.
+
+    Args:
+        weights: a hub id or folder.
+        dtype: of the network; embeddings are normalised in float32 whatever it is.
+        resize: as for `clip`.
+        processing: "publisher" is DINO's own evaluation for a ViT (the shorter side to 8/7 of the input,
+            bicubic, and the middle), and the checkpoint's processor for others; "checkpoint" is the processor
+            of the folder, which for DINO's on the hub squashes the picture.
+
+    DINOv2's positions are interpolated as transformers does it, not with the tenth of a patch that its
+    publisher adds.
+
+    Raises:
+        ValueError: no such dtype, resize or processing.
+    """
+    from .features import VisionTransformer
+
+    return VisionTransformer(weights, dtype=dtype, resize=resize, processing=processing)
+
+
+def dreamsim(
+    variant: str = "ensemble", *, weights: str = "", dtype: str = "float32", resize: str = "pil"
+) -> "DreamSim":
+    """DreamSim, from the publisher's files: an embedding of pictures, whose cosine distance is its number.
+
+    Args:
+        variant: "ensemble" (DINO, CLIP and OpenCLIP, ViT-B/16), or one backbone: "dino_vitb16",
+            "clip_vitb32", "open_clip_vitb32", "dinov2_vitb14", "synclr_vitb16"; "dino_vitb16_patch" and
+            "dinov2_vitb14_patch" compare patches as well.
+        weights: the folder into which the publisher's archive was unpacked; "" for ours, in torch.hub's
+            cache. DINO's and DINOv2's own weights may lie there, in its `checkpoints`, or in torch.hub's.
+        dtype: of the networks.
+        resize: as for `clip`; "pil" is the publisher's.
+
+    Raises:
+        ValueError: no such variant, or its files are not on this machine.
+    """
+    from .perceptual_files import VARIANTS, lacking, place_of, wanted
+
+    if variant not in VARIANTS:
+        raise ValueError(f"variant {variant!r} of DreamSim: {nearest(variant, VARIANTS)}")
+    folder = place_of(weights)
+    if noting():
+        for want in wanted(folder, variant):
+            note(want)
+    elif missing := lacking(folder, variant):
+        raise ValueError(
+            f"DreamSim {variant} is not on this machine: {folder} has no {', '.join(missing)}; fetch it with "
+            f"`mmreward fetch dreamsim:variant={variant}`"
+        )
+    return _dreamsim(str(folder), variant, dtype, resize)
+
+
+@_shared
+def _dreamsim(folder: str, variant: str, dtype: str, resize: str) -> "DreamSim":
+    from .perceptual import DreamSim
+
+    return DreamSim(folder, variant, dtype=dtype, resize=resize)
+
+
 def needed(weights: str) -> None:
     """Check of published weights before any row: here, or within reach of the hub.
 
@@ -160,6 +244,8 @@ def needed(weights: str) -> None:
     Raises:
         ValueError: neither, with the command that fetches them.
     """
+    if noting():
+        return
     from .checkpoints import needed
 
     needed(weights)
@@ -171,6 +257,9 @@ def downloaded(url: str) -> str:
     Raises:
         ValueError: it is not there, with the command that fetches it.
     """
+    if noting():
+        note(Want("url", url, "head", to=str(address_of(url))))
+        return str(address_of(url))
     from .checkpoints import downloaded
 
     return downloaded(url)

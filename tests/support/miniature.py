@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from support.tiny_vits import dino_folder, dreamsim_folder
 
 from mmreward import Media, Sample, list_rewards, load, models
 from mmreward.evals.published.checkpoints import save_blip
@@ -41,6 +42,11 @@ for _file, _map in FITTED.values():
 
 PUBLISHED = {"imagereward": save_blip(Path(_folder.name) / "blip", "ImageReward.pt")}
 """Tiny checkpoints for rewards that take one format alone, which the miniature has not."""
+VITS = {"dino_i": _folder.name + "/dino", "dreamsim": _folder.name + "/dreamsim"}
+"""Tiny networks of rewards that the miniature has none for."""
+Path(VITS["dreamsim"]).mkdir()
+dino_folder(Path(VITS["dino_i"]))
+dreamsim_folder(Path(VITS["dreamsim"]))
 
 NAMES = [info.name for info in list_rewards()]
 
@@ -55,6 +61,8 @@ def variants(name):
         args["fitted"] = str(FITTED[name][0])
     if "head" in known:
         args["head"] = str(HEAD)
+    if name in VITS:
+        args["weights"] = VITS[name]
     try:
         load(name, **args)
         return [args]
