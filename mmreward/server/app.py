@@ -147,9 +147,8 @@ def create_app(
 
     def batch_from(queries: Queries) -> Batch:
         if (number := len(queries.query)) > bounds.rows:
-            raise HTTPException(
-                413, f"{number} rows; one request has {bounds.rows} at most (limits.request_rows)"
-            )
+            reason = f"{number} rows; the limit of one request is {bounds.rows} (limits.request_rows)"
+            raise HTTPException(413, reason)
         batch = query_batch(queries.query, queries.prompts, queries.labels)
         for row, sample in enumerate(batch.samples):
             if why := refused(sample):
