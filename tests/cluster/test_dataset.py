@@ -196,9 +196,7 @@ def test_what_can_work_for_no_row_is_one_error(data, tmp_path):
     async def broken(sample):
         raise OSError("no disk there")
 
-    with pytest.raises(
-        Unavailable, match=r"^unavailable here: broken can.*no disk there"
-    ) as error:
+    with pytest.raises(Unavailable, match=r"^unavailable here: broken can.*no disk there") as error:
         score_dataset(data, {"broken": toy(broken, "broken")}, tmp_path / "out", grant=ONE)
     assert "\n" not in str(error.value) and not list((tmp_path / "out").glob("*.parquet"))
 
