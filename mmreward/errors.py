@@ -61,10 +61,18 @@ class Unavailable(Unscorable):
         super().__init__(reason if reason.startswith(UNAVAILABLE) else UNAVAILABLE + reason)
 
 
+def missing(error: ModuleNotFoundError) -> str:
+    """Words for a package that is not installed, with what installs it."""
+    name = (error.name or "").partition(".")[0]
+    return f"{name} is not installed: pip install {name}" if name else words(error)
+
+
 def reason_of(error: BaseException) -> str:
     """The note of a score that failed with this exception, beginning with UNAVAILABLE where the circumstances
     are to blame and not the row: the system, a connection, a package, a device or its memory."""
     reason = f"{type(error).__name__}: {words(error)}"
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        reason = missing(error)
     circumstances = isinstance(error, OSError | ImportError | MemoryError) or type(error).__name__ in (
         "OutOfMemoryError",
         "AcceleratorError",

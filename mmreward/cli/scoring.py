@@ -61,13 +61,13 @@ def score(
     from ..config import Config, EngineConfig, load_config
     from ..data.columns import overruled
     from ..data.failures import lines
-    from ..data.preconditions import check_rewards
     from ..data.routing import NAME as ROUTED
     from ..data.routing import Router
     from ..data.rows import is_media
     from ..data.run import score_file
     from ..engine.devices import check_device
     from ..engine.engine import Engine
+    from ..engine.preconditions import check_rewards
     from ..limits import set_limits
     from ..loading import resolve
     from .tables import alone_table, score_table, source_table, unit_note

@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -35,9 +36,16 @@ ASIDE = 64 << 10
 """Bytes of a body from which on it is read on another thread."""
 GRACE = 2
 """Seconds that requests get to end at SIGTERM, and then the engine."""
+SWITCH = 5e-4
+"""Seconds after which a thread that computes lets another one run: a tenth of Python's own. A request goes
+from thread to thread, and waits for it at each step."""
 ROUTES, TIMEOUT, FAILED = "MMREWARD_ROUTES", "MMREWARD_TIMEOUT", "MMREWARD_FAILED"
 KEY_ENV = "MMREWARD_KEY_ENV"
 """Environment variables from which workers read what to serve."""
+
+
+_reader = ThreadPoolExecutor(1, "mmreward-body")
+"""Reader of large bodies, one after another: reading JSON stops every other thread."""
 
 
 class Queries(BaseModel):
@@ -56,17 +64,28 @@ class Reply(JSONResponse):
         return text.encode("utf-8", "replace")
 
 
-async def body_of(request: Request, model: type[M], make: Callable[[M], T]) -> tuple[M, T]:
+async def body_of(
+    request: Request, model: type[M], make: Callable[[M], T], look: Callable[[Any], None] | None = None
+) -> tuple[M, T]:
     """A request's body as a model, and what is made of it; off the loop where it is large.
 
+    Args:
+        request: its body is JSON.
+        model: of the body.
+        make: makes something of the model.
+        look: refuses a body before it is held against the model, which takes longer than to read it.
+
     Raises:
-        HTTPException: 422, what is wrong, key by key.
+        HTTPException: 422, what is wrong, key by key; or of `look`.
     """
     data = await request.body()
 
     def read() -> tuple[M, T]:
         try:
-            payload = model.model_validate(json.loads(data, parse_constant=_no_number))
+            given = json.loads(data, parse_constant=_no_number)
+            if look is not None:
+                look(given)
+            payload = model.model_validate(given)
             return payload, make(payload)
         except ValidationError as error:
             raise HTTPException(422, "; ".join(problems(error, model))[:2000]) from None
@@ -75,7 +94,7 @@ async def body_of(request: Request, model: type[M], make: Callable[[M], T]) -> t
         except (ValueError, RecursionError) as error:
             raise HTTPException(422, str(error)[:2000]) from None
 
-    return await asyncio.to_thread(read) if len(data) > ASIDE else read()
+    return await asyncio.get_running_loop().run_in_executor(_reader, read) if len(data) > ASIDE else read()
 
 
 def _no_number(text: str) -> Any:
@@ -148,11 +167,13 @@ def create_app(
         routed = await scorer.ascore(Batch([sample], {}))
         return Reply(reply(payload, routed.totals[0], routed.scores[0]))
 
+    def few_rows(given: Any) -> None:
+        query = given.get("query") if isinstance(given, dict) else None
+        if isinstance(query, list) and len(query) > bounds.rows:
+            reason = f"{len(query)} rows; the limit of one request is {bounds.rows} (limits.request_rows)"
+            raise HTTPException(413, reason)
+
     def batch_from(queries: Queries) -> Batch:
-        if (number := len(queries.query)) > bounds.rows:
-            raise HTTPException(
-                413, f"{number} rows; one request has {bounds.rows} at most (limits.request_rows)"
-            )
         batch = query_batch(queries.query, queries.prompts, queries.labels)
         for row, sample in enumerate(batch.samples):
             if why := refused(sample):
@@ -161,7 +182,7 @@ def create_app(
 
     @app.post("/get_reward")
     async def get_reward(request: Request) -> Reply:
-        _, batch = await body_of(request, Queries, batch_from)
+        _, batch = await body_of(request, Queries, batch_from, few_rows)
         routed = await scorer.ascore(batch)
         try:
             return Reply(answered(flat(scorer, routed, failed, late=None)))
@@ -173,6 +194,7 @@ def create_app(
 
 def app_of_environment() -> FastAPI:
     """For uvicorn's workers, which import the application each for itself; `serve` has set what it reads."""
+    sys.setswitchinterval(SWITCH)
     number = os.environ.get(FAILED)
     failed: Failed = "raise" if number is None else float(number)
     key = key_of(os.environ.get(KEY_ENV, ""))

@@ -40,7 +40,7 @@ from ..vlms.answers import (
     spellings,
 )
 from .chat import Completion, Position, data_url, json_schema, parse, request_messages, written
-from .http import Address, Refused, line_to, parse_address
+from .http import Address, Refused, line_to, parse_address, reach
 from .tokens import Seen, chat_tail, continuation_ids, label_ids, read_of
 
 TOP = 20
@@ -286,6 +286,14 @@ class ServedVLM:
     @property
     def name(self) -> str:
         return self._address.name
+
+    def check(self) -> None:
+        """Look for the server; see `http.reach`.
+
+        Raises:
+            Unavailable: nobody is at its address.
+        """
+        reach(self._address)
 
     @cached_property
     def fingerprint(self) -> str:

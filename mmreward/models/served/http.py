@@ -16,6 +16,7 @@ import json
 import math
 import os
 import random
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -24,11 +25,12 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
+from urllib.request import getproxies
 
 import httpx2
 from anyio import CapacityLimiter
 
-from ...errors import Unscorable, nearest
+from ...errors import Unavailable, Unscorable, nearest
 from ...trust import hide, redacted, unescaped
 from .body import ENCODING, read_body
 
@@ -140,6 +142,31 @@ def _number(text: str, name: str, kind: type[int] | type[float]) -> float:
         what = "a whole number above 0" if kind is int else "a number of seconds above 0"
         raise ValueError(f"{name}={text} of a served model: expected {what}")
     return value
+
+
+REACH = 5.0
+"""Seconds within which a server's port must accept a connection."""
+
+
+def reach(address: Address) -> None:
+    """Refuse an address where nobody accepts connections. Behind a proxy nothing is looked at.
+
+    A server that is busy accepts connections all the same; whether it knows the model is up to its answers.
+
+    Raises:
+        Unavailable: names the address, the reason and the fix.
+    """
+    if getproxies():
+        return
+    parts = urlsplit(address.url)
+    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        with socket.create_connection((host, port), REACH):
+            return
+    except OSError as error:
+        reason = error.strerror or str(error) or type(error).__name__
+    fix = f"start it, or mend the address of {address.name}"
+    raise Unavailable(f"no server at {host}:{port} ({reason}); {fix}")
 
 
 # --- pace -----------------------------------------------------------------------------------------
