@@ -73,6 +73,8 @@ def side_by_side(text: str) -> str | None:
     Nothing but commas, connectives and names ("and x = ") stands between them. Boxes of the same value, which
     say one answer twice, are no list.
     """
+    if text.count("\\boxed") + text.count("\\fbox") < 2:
+        return None
     last = box_before(text, len(text))
     run: list[Box] = [last] if last else []
     while run and len(run) <= MAX_BOXES:

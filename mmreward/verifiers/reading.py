@@ -109,6 +109,9 @@ def undressed(text: str) -> str:
 
 
 def _one_layer_off(text: str) -> str:
+    first = text[:1]
+    if first.isascii() and first.isalnum():  # no layer begins with one
+        return text
     if fenced := FENCE.fullmatch(text):
         return fenced[1]
     if keyed := KEYED.fullmatch(text):
@@ -189,10 +192,13 @@ ANNOUNCED = re.compile(
     r"|(?:\u6b63\u786e(?:\u7684)?\u9009\u9879|\u7b54\u6848)(?:\u5e94\u8be5|\u5e94\u5f53|\u5e94)?"
     r"(?:(?:\u662f|\u4e3a|\u9009\u62e9?)\s?:?|:)\s?|\u7b54:\s?"
     r"|[\u3010\[]\u7b54\u6848[\u3011\]]:?\s?"
-    rf"|(?<![^\W_]){_ABROAD}|{_CHOOSING}|(?:^|(?<=\n))[#*_> ]{{0,8}}{_ANSWER}[*_ ]{{0,4}}\n+",
+    rf"|{_CHOOSING}|(?:^|(?<=\n))[#*_> ]{{0,8}}{_ANSWER}[*_ ]{{0,4}}\n+",
     re.IGNORECASE,
 )
 """Words after which an answer is due, anywhere in a text."""
+ANNOUNCING = ("ans", "option", "choice", "\u7b54", "\u9009")
+"""Pieces of which every announcement has one, as finding them is quicker than trying all of them."""
+ABROAD = re.compile(rf"(?<![^\W_]){_ABROAD}", re.IGNORECASE)
 UNSAID = re.compile(
     r"(?:\b(?:if|whether|not|isn't|is not|no|possible|could|might|may|any|another|other|each|either|wrong"
     r"|incorrect)\b(?: the| an?)?[\s*_]{0,3}"
@@ -350,12 +356,10 @@ def _left_open(text: str, boxes: list[BoxedText]) -> bool:
 
 def _announced(text: str) -> Answers:
     """Statements after each "the answer is", the last one with all that follows; else the whole text."""
-    found = [
-        announcement
-        for announcement in ANNOUNCED.finditer(text)
-        if announcement[0]
-        and not UNSAID.search(text[max(0, announcement.start() - 24) : announcement.start()])
-    ]
+    folded = text.casefold()
+    found = _after(ANNOUNCED, text) if any(piece in folded for piece in ANNOUNCING) else []
+    if not found and ":" in text:
+        found = _after(ABROAD, text)
     keyed = KEYED_LAST.search(text[-MAX_KEYED:]) if not found and text.endswith(("}", "```")) else None
     if keyed and len(KEYED.findall(text)) == 1:
         noted("stated", "{} in the object of JSON at the end", keyed[1])
@@ -372,6 +376,15 @@ def _announced(text: str) -> Answers:
     beside = text[: found[0].start()].strip("#*_> \n\t")
     noted("stated", "{} after {}", stated, [one[0] for one in found])
     return Answers(tuple(dict.fromkeys(normalise_answer(_paired(one.strip())) for one in stated)), beside)
+
+
+def _after(names: re.Pattern[str], text: str) -> list[re.Match[str]]:
+    """Announcements, those that are denied or doubted left out."""
+    return [
+        one
+        for one in names.finditer(text)
+        if one[0] and not UNSAID.search(text[max(0, one.start() - 24) : one.start()])
+    ]
 
 
 def agreed(answers: Answers, read: Callable[[str], T], beside: Callable[[str], T] | None = None) -> T:
