@@ -96,6 +96,7 @@ SET_OFF = re.compile(
     r"(?:\*+|`|\$|[\"'\u201d\u2019\u300d\u300f\u3011\u300b>])(?![^\W_])"
 )
 """A letter in bold, quotation marks or other brackets than round ones."""
+MARK = re.compile(r"[*`$\"'<\[\u201c\u2018\u300c\u300e\u3010\u300a]")
 BESIDE_HAN = re.compile(
     r"(?<=[\u3400-\u9fff])(?=[(A-Za-z0-9])|(?<=[)A-Za-z0-9])(?=[\u3400-\u9fff])|\s*[\u3001\uff1b]\s*(?=[A-Z]\b)"
 )
@@ -211,9 +212,9 @@ def letters_named(
     """
     clear = reading == "clear"
     if clear:
-        answer = BESIDE_HAN.sub(" ", SET_OFF.sub(r"(\1)", without_lead(SET_OFF.sub(r"(\1)", answer))))
+        answer = _apart(_marked(without_lead(_marked(answer))))
         answer = plain(answer)
-        answer = BESIDE_HAN.sub(" ", answer) if several else ALONE.sub(r"(\1) ", answer, count=1)
+        answer = _apart(answer) if several else ALONE.sub(r"(\1) ", answer, count=1)
     head, line, last = answer.strip().rpartition("\n")
     alone = LAST_LINE.fullmatch(last.strip()) if clear and line and not several else None
     if alone and _within({alone[1]}, options):  # the answer after reasoning, which may name no other option
@@ -239,11 +240,22 @@ def letters_named(
     return _in_prose(text, rest, options, clear)
 
 
+def _marked(text: str) -> str:
+    """Text with letters that are set off in round brackets."""
+    return SET_OFF.sub(r"(\1)", text) if MARK.search(text) else text
+
+
+def _apart(text: str) -> str:
+    """Text with a space between Chinese and Latin writing."""
+    return text if text.isascii() else BESIDE_HAN.sub(" ", text)
+
+
 def _with_reason(answer: str, options: Options | None) -> set[str]:
     """Read an answer that a reason follows: "24 cm (B) since ...", "b is correct.", and the letters that the
     reason mentions; none where the words leave it open."""
     rest = answer[LEAD.match(answer).end() :].lstrip()  # type: ignore[union-attr]  # it matches the empty string
-    begins = [len(rest), *reversed([reason.start() for reason in REASON.finditer(rest[:MAX_HEAD], 1)])]
+    begins = [reason.start() for reason in REASON.finditer(rest[:MAX_HEAD], 1)]
+    begins = [len(rest), *reversed(begins)]
     for end in begins[: MAX_REASONS + 1]:
         head, tail = rest[:end], rest[end:]
         if len(head) > MAX_HEAD or OPEN.search(tail):
