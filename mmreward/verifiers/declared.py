@@ -102,8 +102,9 @@ def _one_value(contents: list[str]) -> bool:
 
 
 def unit_behind(after: str) -> str:
-    """Words behind a box without the delimiter that closes its formula; "%" for per cent, pct."""
+    """Words behind a box without the delimiter that closes its formula or theirs; "%" for per cent, pct."""
     bare = re.sub(r"\A\s*(?:\${1,2}|\\[)\]])\s*", "", after).strip().removesuffix(".").strip()
+    bare = re.sub(r"(?<!\\)(?:\${1,2}|\\[)\]])\Z", "", bare).strip()
     return "\\%" if PERCENT.fullmatch(bare) else bare
 
 
