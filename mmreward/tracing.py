@@ -6,7 +6,7 @@ collects the steps of what is called inside of it, on other threads and in other
 the context. So an explanation tells what the reader did, and is not a second reader.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -57,9 +57,9 @@ def noted(name: str, words: str, *values: Any) -> None:
         listener.steps.append(Step(name, text, listener.member))
 
 
-def heard() -> bool:
-    """True while somebody listens, for steps whose values cost something to make."""
-    return _listener.get() is not None
+heard: Callable[[], object] = _listener.get
+"""True while somebody listens, for steps whose values cost something to make; the listener, in fact, as a
+plain look at the variable is three times as fast as a function round it."""
 
 
 @contextmanager

@@ -118,7 +118,7 @@ def truth_of(target: Any) -> Truth:
 @lru_cache(CACHED)
 def _truth_of(given: str) -> Truth:
     text = (
-        tidy(_all_boxed(given) or _boxed(given) or given)
+        tidy(_all_boxed(given) or boxed_answer(given) or given)
         if "\\boxed" in given or "\\fbox" in given
         else tidy(formula_of_sentence(given) or given)
     )
@@ -143,7 +143,7 @@ def _truth_of(given: str) -> Truth:
     return Truth(text, comparison_key(text), tree, words, _as_quantity(text))
 
 
-def _boxed(text: str) -> str | None:
+def boxed_answer(text: str) -> str | None:
     """Content of the last box, with the percent sign or unit that stands after it: \\boxed{50}\\%."""
     boxed = inside_box(text)
     if boxed is None:
@@ -205,7 +205,7 @@ def answer_of(
     """
     tagged = "<answer>" in response.rpartition("</think>")[2]
     text = framed(segment(response, bare=bare).answer)
-    boxed = _boxed(text)
+    boxed = boxed_answer(text)
     if boxed is None and (only_boxed or not tagged):
         raise Unscorable("there is no \\boxed{} answer", "unparsable")
     if boxes == "agree" and len({comparison_key(tidy(box)) for box in _boxes(text)}) > 1:

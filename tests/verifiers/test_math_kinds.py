@@ -51,6 +51,9 @@ RIGHT = [
     (r"2\sqrt{3}", r"2\sqrt{3} \approx 3.46"),
     ("3.46", r"2\sqrt{3} \approx 3.46"),
     ("5", r"AB = \sqrt{3^2+4^2} = 5"),
+    ("0.54 m", r"$\boxed{54}\text{ cm}$"),
+    ("0.54 m", r"\(\boxed{54} \text{cm}\)"),
+    ("54%", r"$\boxed{54}\%$."),
     ("1000", "$10^3 = 1000$"),
     ("2/3", r"$\frac{\frac{1}{2}}{\frac{3}{4}} = \frac{2}{3}$"),
     ("10", r"\binom{5}{2} = 10"),
@@ -162,6 +165,7 @@ RIGHT = [
 ]
 """(target, answer) that are the same."""
 WRONG = [
+    ("0.54 m", r"\[\boxed{54}\text{ kg}\]"),
     ("5", "5 = 5"),
     ("5", "4 + 0 = 5"),
     ("4", "4 + 0 = 5"),

@@ -5,14 +5,14 @@ empty shell of tags, which peers pay in full, earns the least. Everything is lin
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from ...errors import Unscorable
 from ...registry import reward
 from ...shaping import Curve, LengthUnit, falling, length_of
-from ...tracing import noted
+from ...tracing import heard, noted
 from ...types import Sample, Score
 from ...verifiers.response import Verdict, inside_box, segment, verified
 
@@ -70,22 +70,31 @@ def grade_form(text: str, form: Form) -> Verdict:
     declared = [name for name in ("think", "answer", "boxed") if getattr(form, name) is True]
     if form.think is True and form.min_think_chars:
         declared.append("thought")
-    noted(
-        "thinking",
-        "{} characters without spaces; its tags are " + ("" if think else "not ") + "as declared",
-        size,
-    )
-    if form.answer:
-        noted("answer", "{}; its tags are " + ("" if answer else "not ") + "as declared", inside)
-    if form.boxed:
-        noted(
-            "box", "{} in the only box" if content else "there is not one box with something in it", content
-        )
-    for name in declared:
-        noted("item", f"{name} counts {parts[name]:.4g} of 1")
+    if heard():
+        _note_form(form, size, inside, content, parts, declared)
     lacking = [name for name in declared if parts[name] < 1]
     note = f"not as declared: {', '.join(lacking)}" if lacking else ""
     return Verdict(sum(parts[name] for name in declared) / len(declared), parts, note)
+
+
+def _note_form(
+    form: Form,
+    size: int,
+    inside: str,
+    content: str | None,
+    parts: Mapping[str, float],
+    declared: Sequence[str],
+) -> None:
+    tags = {name: "its tags are " + ("" if parts[name] else "not ") + "as declared" for name in parts}
+    noted("thinking", f"{size} characters without spaces; {tags['think']}")
+    if form.answer:
+        noted("answer", "{}; " + tags["answer"], inside)
+    if form.boxed and content:
+        noted("box", "{} in the only box", content)
+    elif form.boxed:
+        noted("box", "there is not one box with something in it")
+    for name in declared:
+        noted("item", f"{name} counts {parts[name]:.4g} of 1")
 
 
 def _thinking(text: str, form: Form) -> tuple[str, str, bool]:

@@ -16,7 +16,7 @@ from ...registry import reward
 from ...tracing import noted
 from ...types import Sample, Score
 from ...verifiers.algebra import Effort, Exceeded, decide, use_math_verify, why_unreadable
-from ...verifiers.math import STAGES, answer_of, settle, truth_of
+from ...verifiers.math import STAGES, answer_of, boxed_answer, settle, truth_of
 from ...verifiers.numbers import WHOLE_TEXT, Likeness, Number, Relax, read_number, tidy
 from ...verifiers.reading import stated_in, without_lead
 from ...verifiers.response import Reading, Verdict, inside_box, segment, verified
@@ -140,7 +140,7 @@ def compare_all(truth: Target, text: str, likeness: Likeness) -> Verdict:
     """
     if truth.kind == "number":
         text = text.translate(POWERS)  # NFKC, in which statements come, makes m/s\u00b2 m/s2
-    boxed = inside_box(text)
+    boxed = boxed_answer(text) if truth.kind == "number" else inside_box(text)
     if boxed is not None:
         noted("box", "{} in the last box", boxed)
         return compare(truth, boxed, likeness)
