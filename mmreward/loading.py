@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 from os import PathLike
 from typing import Any
 
-from .errors import nearest
+from .errors import Unavailable, missing, nearest
 from .registry import Reward, find, recording_networks
 from .types import Sample
 
@@ -20,6 +20,9 @@ def load(
 ) -> Reward:
     """Make a reward. Networks load their weights when a sample first needs them.
 
+    >>> load("iou", threshold=0.5).args["threshold"]
+    0.5
+
     Args:
         name: of the reward.
         python: run it in another interpreter, in whose environment the reward and mmreward are installed; a
@@ -32,6 +35,7 @@ def load(
     Raises:
         ValueError: no such reward, an argument it does not take or one it cannot do without, a value of the
             wrong type, or an interpreter that cannot load it.
+        Unavailable: a package that it needs is not installed.
     """
     if python is not None:
         from .isolation.interpreters import load_in
@@ -60,8 +64,11 @@ def load(
         raise ValueError(f"{name}: {error}; `mmreward show {name}` says what it is") from None
     from pydantic import ConfigDict, validate_call  # a tenth of a second that `mmreward list` does not pay
 
-    with recording_networks() as networks:
-        loaded = validate_call(config=ConfigDict(arbitrary_types_allowed=True))(entry.factory)(**args)
+    try:
+        with recording_networks() as networks:
+            loaded = validate_call(config=ConfigDict(arbitrary_types_allowed=True))(entry.factory)(**args)
+    except ModuleNotFoundError as error:
+        raise Unavailable(f"{name}: {missing(error)}") from error
     fn, tensor_fn = loaded if entry.info.differentiable else (loaded, None)
     info = replace(entry.info, differentiable=tensor_fn is not None)
     if args.get("references"):  # pictures that stand for those of every row

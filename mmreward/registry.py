@@ -54,7 +54,13 @@ def _nothing() -> None:
 
 @dataclass(frozen=True)
 class Reward:
-    """A loaded reward: `await reward(sample)` inside an engine gives a Score (see `RewardInfo.arity`)."""
+    """A loaded reward: `await reward(sample)` inside an engine gives a Score (see `RewardInfo.arity`).
+
+    >>> import mmreward
+    >>> loaded = mmreward.load("iou")
+    >>> loaded.info.needs
+    ('response', 'target')
+    """
 
     info: RewardInfo
     args: Mapping[str, Any]
@@ -152,6 +158,16 @@ def reward(
     better; a `group` reward's takes a list and returns a list. A differentiable reward returns the pair
     `(score, score_tensor)`, and `(score, None)` for arguments that leave it without a gradient. The first
     line of the factory's docstring becomes the summary.
+
+    >>> import mmreward
+    >>> @mmreward.reward("brevity", needs=("response",), range=(0.0, 1.0))
+    ... def brevity(words: int = 10):
+    ...     "1 for a response of at most so many words, else 0."
+    ...     async def score(sample):
+    ...         return mmreward.Score(float(len(sample.response.split()) <= words))
+    ...     return score
+    >>> mmreward.score({"response": "It is 4."}, "brevity:words=2")["brevity"][0].value
+    0.0
 
     Raises:
         ValueError: the name is taken, or the docstring is missing.
@@ -288,6 +304,9 @@ def _plain(name: str) -> str:
 
 def list_rewards(glob: str = "*") -> list[RewardInfo]:
     """Facts of every reward whose name matches the glob, sorted by name; imports no network.
+
+    >>> [info.name for info in list_rewards("clips*")]
+    ['clipscore']
 
     An entry point that cannot be loaded is logged in one line (on stderr, unless logging is set up), and is
     not listed.

@@ -3,6 +3,7 @@
 import os
 import platform
 from collections.abc import Iterator
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from re import match
@@ -102,7 +103,7 @@ SECRET = ("KEY", "TOKEN", "SECRET", "PASSWORD")
 
 @app.command()
 def env() -> None:
-    """Print versions, devices and switches, for a bug report. Keys and the names of users are left out."""
+    """Print versions, devices, switches and limits, for a bug report; neither keys nor names of users."""
     found = list(facts())
     width = max(len(name) for name, _ in found)
     for name, value in found:
@@ -110,7 +111,9 @@ def env() -> None:
 
 
 def facts() -> Iterator[tuple[str, str]]:
-    """(name, value) of the system, of this package and what it needs, of the device, of the switches."""
+    """(name, value) of the system, of this package and what it needs, device, switches and limits."""
+    from ..limits import Limits, limits, unknown_variables
+
     yield "mmreward", version("mmreward")
     yield "python", f"{platform.python_version()} ({platform.python_implementation()})"
     yield "system", f"{platform.system()} {platform.release()} {platform.machine()}, {os.cpu_count()} CPUs"
@@ -125,6 +128,12 @@ def facts() -> Iterator[tuple[str, str]]:
         if name.startswith(SWITCHES):
             hidden = any(word in name for word in SECRET)
             yield name, "(set)" if hidden else value.replace(home, "~")
+    usual = asdict(Limits())
+    for name, value in asdict(limits()).items():
+        default = f" (usually {usual[name]:.15g})" if value != usual[name] else ""
+        yield f"limits.{name}", f"{value:.15g}{default}"
+    for name, hint in unknown_variables():
+        yield name, f"no such limit: {hint}"
 
 
 def declared() -> list[str]:

@@ -1,16 +1,19 @@
-"""Networks by the name of their weights: dual encoders, heads, image classifiers, vision-language models.
+"""Networks by the name of their weights: dual encoders, heads, classifiers, detectors, vision-language
+models.
 
-Start with the functions here: `clip`, `embedder`, `dreamsim`, `head`, `mapped`, `classifier` and `vlm` return
-what a reward awaits one sample at a time; `text_reader` and `nudity` do so for weights that a package ships.
+Start with the functions here: `clip`, `embedder`, `dreamsim`, `head`, `mapped`, `classifier`, `detector` and
+`vlm` return what a reward awaits one sample at a time; `text_reader` and `nudity` do so for weights that a
+package ships.
 Importing this package imports no torch; calling one of its functions does.
 
 Equal arguments give the same network, so rewards that name the same weights share one copy of them. The
 miniature's names ("mini-clip", "mini-vlm", "mini-artifact") stand where a hub id or a folder would.
 
 In the room: `base` (torch modules behind the engine's `Network` protocol), `encoders`, `features` and
-`perceptual` (of pictures alone), `heads`, `maps`, `pictures` and `pixels` (decoded pictures and a network's
-input), `onnx`, `texts` and `bodies` (out of wheels), `vlms/` (in this process) and `served/` (over HTTP).
-Knows nothing of samples, rewards or scores.
+`perceptual` (of pictures alone), `heads`, `maps`, `blip`, `detectors`, `flan`, `pictures` and `pixels`
+(decoded pictures and a network's input), `wants` and `fetching` (weights that are needed), `onnx`, `texts`
+and `bodies` (out of wheels), `vlms/` (in this process) and `served/` (over HTTP). Knows nothing of samples,
+rewards or scores.
 """
 
 from collections.abc import Callable
@@ -26,9 +29,12 @@ from .served.http import is_served
 from .wants import Want, address_of, note, note_call, noting
 
 if TYPE_CHECKING:
+    from .blip import BlipScorer
     from .bodies import Nudity
+    from .detectors import Detector
     from .encoders import DualEncoder, Encoder
     from .features import VisionTransformer
+    from .flan import ClipT5
     from .heads import Classifier, Head
     from .maps import MappedEncoder
     from .perceptual import DreamSim
@@ -134,6 +140,34 @@ def head(weights: str, encoder: str, *, dtype: str = "float32", resize: str = "t
     from .heads import Head
 
     return Head(weights, clip(encoder, dtype=dtype, resize=resize))
+
+
+@_shared
+def blip_head(
+    weights: str,
+    vocabulary: str,
+    *,
+    tokens: int,
+    activation: bool = False,
+    dtype: str = "float32",
+    resize: str = "pil",
+) -> "BlipScorer":
+    """A BLIP with a scalar head, such as ImageReward: one number of a picture and a prompt.
+
+    Args:
+        weights: a published file (.pt, .pth or .safetensors) by path or OWNER/NAME/FILE, of tensors alone.
+        vocabulary: BERT's vocab.txt, by path or OWNER/NAME/FILE.
+        tokens: length that prompts are padded and cut to.
+        activation: GELU between the head's layers.
+        dtype: of both encoders; the head is in float32.
+        resize: as for `clip`.
+
+    Raises:
+        ValueError: no such dtype or resize.
+    """
+    from .blip import BlipScorer
+
+    return BlipScorer(weights, vocabulary, tokens, dtype=dtype, resize=resize, activation=activation)
 
 
 @_shared
@@ -267,6 +301,31 @@ def classifier(weights: str, *, dtype: str = "float32") -> "Classifier":
 
 
 @_shared
+def detector(weights: str, *, dtype: str = "float32") -> "Detector":
+    """A detector of objects in transformers format: Mask2Former, or a model of boxes such as DETR."""
+    from .detectors import Detector
+
+    return Detector(weights, dtype=dtype)
+
+
+def is_clip_t5(weights: str) -> bool:
+    """True for a CLIP-FlanT5, which `clip_t5` reads; False for all else, such as a model for `vlm`."""
+    if weights.startswith("mini-") or is_served(weights):
+        return False
+    from .flan import is_clip_t5
+
+    return is_clip_t5(weights)
+
+
+@_shared
+def clip_t5(weights: str, *, dtype: str = "float32") -> "ClipT5":
+    """CLIP-FlanT5 in its published format: the probability of an answer to a question about a picture."""
+    from .flan import ClipT5
+
+    return ClipT5(weights, dtype=dtype)
+
+
+@_shared
 def _qwen(weights: str, dtype: str) -> "QwenVL":
     from .vlms.qwen import QwenVL
 
@@ -281,6 +340,7 @@ def vlm(
     min_pixels: int | None = None,
     max_pixels: int | None = None,
     max_frames: int | None = None,
+    do_sample_frames: bool = False,
 ) -> "VLM":
     """A vision-language model: Qwen2.5-VL, Qwen3-VL or Qwen3.5 through transformers, or one behind a server.
 
@@ -292,8 +352,19 @@ def vlm(
         min_pixels: pictures with fewer pixels are enlarged; None takes the checkpoint's own limit.
         max_pixels: pictures with more are reduced. The first lever on cost: tokens grow with it.
         max_frames: frames a clip is thinned to (two a second are taken); None takes the family's own limit.
-            Their number is even, as the model cards' qwen-vl-utils makes it; transformers' own Qwen3-VL
-            sampling also takes odd numbers, and then reads one frame more.
+            At least 2.
+        do_sample_frames: True leaves the choice of a clip's frames to the checkpoint's video processor, as
+            its argument of this name does in transformers; False takes the frames that qwen-vl-utils, the
+            reference of the model cards, takes. They differ in clips with an odd number of frames at two a
+            second (Qwen3-VL's processor reads them all, and the last one twice; qwen-vl-utils one less), and
+            in all clips of Qwen2.5-VL. Frames are resized alike, as with `cap_pixels_per_frame=True`.
+
+    The four last can also stand behind the name, which is how a reward's `judge` says them: in YAML, on the
+    command line or in Python, as in "Qwen/Qwen3-VL-8B-Instruct?max_frames=32&do_sample_frames=true".
+
+    Raises:
+        ValueError: a setting behind the name that does not exist, stands there twice or has no such value;
+            fewer than two frames; frames of a served model, which is shown no clips.
 
     Answers are written with the checkpoint's `repetition_penalty` (1.05 for Qwen2.5-VL), locally and by a
     server; temperature and length are the caller's.
@@ -301,13 +372,15 @@ def vlm(
     if is_served(weights):
         from .served.client import ServedVLM
 
-        if max_frames is not None:
-            raise ValueError(f"max_frames does not apply to {weights}: served models are shown no clips")
+        for name, given in (("max_frames", max_frames is not None), ("do_sample_frames", do_sample_frames)):
+            if given:
+                raise ValueError(f"{name} does not apply to {weights}: served models are shown no clips")
         return ServedVLM(weights, dtype=dtype, min_pixels=min_pixels, max_pixels=max_pixels)
     from .vlms.handle import LocalVLM
-    from .vlms.vision import View
+    from .vlms.vision import View, named
 
-    return LocalVLM(_qwen(weights, dtype), View(min_pixels, max_pixels, max_frames))
+    weights, view = named(weights, View(min_pixels, max_pixels, max_frames, do_sample_frames))
+    return LocalVLM(_qwen(weights, dtype), view)
 
 
 def _need(what: str, extra: str, package: str) -> None:

@@ -66,23 +66,33 @@ def placed(weights: str) -> str:
     return found if isinstance(found, str) else weights
 
 
+def fetched(file: str) -> Path:
+    """The path of a file, or of one of the hub (OWNER/NAME/FILE), which is fetched if it is not there yet.
+
+    Raises:
+        ValueError: no such file.
+    """
+    path = Path(file)
+    if (named := hub_file(file)) is not None:
+        from huggingface_hub import hf_hub_download
+
+        path = Path(hf_hub_download(*named))
+    if not path.is_file():
+        raise ValueError(f"no file at {file}")
+    return path
+
+
 def state_of(weights: str, key: str = "state_dict") -> dict[str, torch.Tensor]:
     """Tensors by name from a weight file, on the CPU; those under `key` where a file has that key.
 
     Args:
-        weights: a path, or a file of the hub (OWNER/NAME/FILE), which is fetched if it is not there yet.
+        weights: as for `fetched`.
         key: name that the publisher gave to the tensors, beside other things.
 
     Raises:
         ValueError: no such file, one that holds more than tensors, or none.
     """
-    path = Path(weights)
-    if (named := hub_file(weights)) is not None:
-        from huggingface_hub import hf_hub_download
-
-        path = Path(hf_hub_download(*named))
-    if not path.is_file():
-        raise ValueError(f"no weight file at {weights}")
+    path = fetched(weights)
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 

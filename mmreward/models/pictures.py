@@ -116,6 +116,8 @@ def decoded(media: Media) -> torch.Tensor:
     """
     if isinstance(media.source, ENCODED):
         return _decoded.get(media.key, lambda: _decode(media))
+    if not isinstance(media.source, torch.Tensor):
+        return _decode(media)
     pixels = media.pixels()
     return pixels if media.kind == "image" else pixels[0]
 
@@ -176,4 +178,6 @@ def forget() -> None:
 def _decode(media: Media) -> torch.Tensor:
     # Channels stay last in memory, as the decoder wrote them: every kernel reads that at least as fast.
     array = media.still()
-    return torch.from_numpy(array.copy()).permute(2, 0, 1)
+    if not array.flags.writeable or not array.flags.c_contiguous:
+        array = array.copy()
+    return torch.from_numpy(array).permute(2, 0, 1)

@@ -41,6 +41,9 @@ NAMED = {
     "head": ("weights", "encoder"),
     "_mapped": ("encoder",),
     "classifier": ("weights",),
+    "blip_head": ("weights", "vocabulary"),
+    "detector": ("weights",),
+    "clip_t5": ("weights",),
     "vlm": ("weights",),
 }
 """Function of `mmreward.models` -> its arguments that name weights."""
@@ -49,6 +52,8 @@ PACKAGES = {"text_reader": "rapidocr", "nudity": "nudenet"}
 
 FILES = (".pt", ".pth", ".bin", ".safetensors")
 """Suffixes of weight files."""
+VOCABULARIES = (".txt",)
+"""Suffixes of a tokenizer's one file."""
 WEIGHTS = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -89,7 +94,7 @@ SPEEDS = ("no network", "a small network on the CPU", "a pass of an encoder", "a
 
 def speed_of(wants: Iterable[Want]) -> str:
     """Class of a reward's speed, one of `SPEEDS`, by the slowest of what it reads."""
-    ranks = [3 if want.use == "vlm" else 1 if want.kind == "package" else 2 for want in wants]
+    ranks = [3 if want.use in ("vlm", "clip_t5") else 1 if want.kind == "package" else 2 for want in wants]
     return SPEEDS[max(ranks, default=0)]
 
 
@@ -122,7 +127,8 @@ def hub_file(weights: str) -> tuple[str, str] | None:
     parts = weights.split("/", 2)
     if len(parts) < 3 or ":" in weights or weights.startswith((".", "/", "~")) or Path(weights).exists():
         return None
-    return (f"{parts[0]}/{parts[1]}", parts[2]) if Path(weights).suffix in FILES else None
+    known = Path(weights).suffix in (*FILES, *VOCABULARIES)
+    return (f"{parts[0]}/{parts[1]}", parts[2]) if known else None
 
 
 def hub_folder() -> Path:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 
 from pydantic import AfterValidator, Field, ValidationError, create_model
 
-from ..config import EngineConfig, Positive, ShapingSteps, SharedRewards, Strict, problems
+from ..config import EngineConfig, LimitsGiven, Positive, ShapingSteps, SharedRewards, Strict, problems
 from ..data.rows import read_rows, rows_of
 from ..errors import nearest
 from ..tune.config import PromptsConfig
@@ -100,6 +100,7 @@ class RunConfig(Strict):
         timeout: seconds one score may take.
         out: the folder that is written.
         engine: as in `Config`.
+        limits: the same.
     """
 
     generator: Named
@@ -115,6 +116,7 @@ class RunConfig(Strict):
     timeout: float | None = None
     out: Path
     engine: EngineConfig = EngineConfig()
+    limits: LimitsGiven = Field(default_factory=dict)
 
 
 class SearchConfig(RunConfig):

@@ -9,7 +9,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ..config import Amount, EngineConfig, Positive, ShapingSteps, SharedRewards, Strict, load_yaml
+from ..config import (
+    Amount,
+    EngineConfig,
+    LimitsGiven,
+    Positive,
+    ShapingSteps,
+    SharedRewards,
+    Strict,
+    load_yaml,
+)
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -370,6 +379,7 @@ class TuneConfig(Strict):
     early_stop: EarlyStopConfig | None = None
     failures: FailureConfig = FailureConfig()
     engine: EngineConfig = EngineConfig()
+    limits: LimitsGiven = Field(default_factory=dict)
     rounds: Positive = 100
     minutes: Annotated[float, Field(gt=0)] | None = None
     checkpoint_every: Positive = 20

@@ -10,7 +10,7 @@ from support.pace import allowed
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from mmreward import Media, Sample, Unscorable, load, models
-from mmreward.models.vlms import rendering
+from mmreward.limits import set_limits
 from mmreward.models.vlms.rendering import Renderer
 
 ENDLESS = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
@@ -21,8 +21,8 @@ TRYING = (
 
 
 @pytest.fixture(autouse=True)
-def hasty(monkeypatch):
-    monkeypatch.setattr(rendering, "MAX_SECONDS", 0.2)
+def hasty():
+    set_limits(template_seconds=0.2)
 
 
 def jinja(template):
@@ -97,8 +97,8 @@ def test_a_stop_at_the_last_moment_reaches_nothing_else():
     assert threading.current_thread().is_alive()
 
 
-def test_a_text_without_end_is_refused(monkeypatch):
-    monkeypatch.setattr(rendering, "MAX_CHARACTERS", 100)
+def test_a_text_without_end_is_refused():
+    set_limits(template_characters=100)
     with pytest.raises(Unscorable, match="101 characters, above 100"):
         Renderer("mine").text(lambda: "a" * 101)
 

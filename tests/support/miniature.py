@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from support.tiny_vits import dino_folder, dreamsim_folder
 
 from mmreward import Media, Sample, list_rewards, load, models
+from mmreward.evals.published.checkpoints import save_blip
 from mmreward.mini.world import describe, render, sample_scene
 from mmreward.models.maps import Shift, Transport, write_map
 from mmreward.registry import find
@@ -25,6 +26,7 @@ MINIATURE = {
     "judge": "mini-vlm",
     "listener": "mini-vlm",
     "classifier": "mini-artifact",
+    "detector": "oracle",
 }
 _folder = TemporaryDirectory()
 FITTED = {
@@ -38,6 +40,8 @@ save_file({"weight": torch.linspace(-1, 1, 128)[None], "bias": torch.full((1,), 
 for _file, _map in FITTED.values():
     write_map(_file, _map, models.clip("mini-clip"), rows=1)
 
+PUBLISHED = {"imagereward": save_blip(Path(_folder.name) / "blip", "ImageReward.pt")}
+"""Tiny checkpoints for rewards that take one format alone, which the miniature has not."""
 VITS = {"dino_i": _folder.name + "/dino", "dreamsim": _folder.name + "/dreamsim"}
 """Tiny networks of rewards that the miniature has none for."""
 Path(VITS["dreamsim"]).mkdir()
@@ -49,6 +53,8 @@ NAMES = [info.name for info in list_rewards()]
 
 def variants(name):
     """The arguments with which the reward runs on the miniature: all of its networks, or each alone."""
+    if name in PUBLISHED:
+        return [PUBLISHED[name]]
     known = inspect.signature(find(name).factory).parameters
     args = {argument: weights for argument, weights in MINIATURE.items() if argument in known}
     if name in FITTED:

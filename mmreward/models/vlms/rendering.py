@@ -12,11 +12,8 @@ import time
 from collections.abc import Callable
 
 from ...errors import Unscorable
+from ...limits import limits, most
 
-MAX_SECONDS = 2.0
-"""Seconds of processor time that a template may take for one conversation; honest ones take milliseconds."""
-MAX_CHARACTERS = 16 << 20
-"""Characters of the text that it may write."""
 TRIES = 3
 """Conversations that a template may fail to end before it counts as broken for all."""
 _POLL = 0.05
@@ -32,7 +29,7 @@ class _Ticket:
     def __init__(self) -> None:
         self.thread = threading.get_ident()
         self.clock = time.pthread_getcpuclockid(self.thread)
-        self.limit = time.clock_gettime(self.clock) + MAX_SECONDS
+        self.limit = time.clock_gettime(self.clock) + limits().template_seconds
         self.lock = threading.Lock()
         self.over = self.fired = False
 
@@ -69,7 +66,8 @@ class Renderer:
             render: renders; in Python, without taking locks that others need.
 
         Raises:
-            Unscorable: "timeout", it took more than `MAX_SECONDS`; or it wrote more than `MAX_CHARACTERS`.
+            Unscorable: "timeout", it took more than `Limits.template_seconds`; or it wrote more than
+                `Limits.template_characters`.
         """
         if self._endless >= TRIES:
             raise self._late()
@@ -86,14 +84,16 @@ class Renderer:
             _watcher.forget(ticket)
             self._endless += 1
             raise self._late() from None
-        if len(text) > MAX_CHARACTERS:
+        if len(text) > limits().template_characters:
             raise Unscorable(
-                f"the chat template of {self._name} writes {len(text)} characters, above {MAX_CHARACTERS}"
+                f"the chat template of {self._name} writes {len(text)} characters, above "
+                f"{most('template_characters')}"
             )
         return text
 
     def _late(self) -> Unscorable:
-        reason = f"the chat template of {self._name} does not end within {MAX_SECONDS:g} s of processor time"
+        seconds = most("template_seconds", "s of processor time")
+        reason = f"the chat template of {self._name} does not end within {seconds}"
         return Unscorable(reason, "timeout")
 
 

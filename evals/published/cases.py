@@ -1,0 +1,180 @@
+"""Scorers beside their publishers' code: for each, a tiny checkpoint, packages, and what is compared."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from mmreward import Media, Sample
+
+from . import checkpoints as tiny
+
+Args = dict[str, Any]
+SIZES = ((32, 32), (33, 32), (31, 47), (97, 31), (211, 50), (640, 427), (224, 100), (61, 333), (1023, 767))
+"""(width, height); the first is the networks' input."""
+LONG = "a red circle above two blue squares " * 60
+PROMPTS = ("a red circle", "Two blue squares, & a fox!", "x", LONG, LONG.replace("red", "green"))
+TEXTS = ("EXIT 24A", "Open daily", "mmreward", "No entry")
+
+
+def _picture(row: int, size: tuple[int, int]) -> Image.Image:
+    """Noise with a photo's spectrum and clipped lights and shadows, which a bicubic kernel overshoots."""
+    draw = np.random.default_rng(row)
+    total = np.full((size[1], size[0], 3), 128.0)
+    for cells in (2, 5, 11, 40):
+        coarse = Image.fromarray(draw.integers(0, 256, (cells, cells, 3), dtype=np.uint8))
+        total += 1.5 * (np.asarray(coarse.resize(size, Image.Resampling.BICUBIC), float) - 128)
+    return Image.fromarray(total.clip(0, 255).astype(np.uint8))
+
+
+def _sign(text: str, size: int) -> Image.Image:
+    picture = Image.new("RGB", (400, 120 + size), "white")
+    ImageDraw.Draw(picture).text((20, 30), text, fill="black", font=ImageFont.load_default(size))
+    return picture
+
+
+PICTURES = [_picture(row, size) for row, size in enumerate(SIZES)]
+SIGNS = [_sign(text, 20 + 8 * row) for row, text in enumerate(TEXTS)]
+INPUTS = (1, 4)
+"""The pictures that stand as references, where a scorer wants some."""
+ANY_SIZE = (2, 3)
+"""Pictures whose gradient is compared with a second writing; a package's, which resizes no tensors, on the
+first alone."""
+
+
+class Case(NamedTuple):
+    """A scorer with a checkpoint of one format, and what it is held against.
+
+    `build` writes the checkpoint in a folder and returns the scorer's arguments; `packages` have their own
+    code in `upstream`, with the arguments that ours takes to do as they do (how pictures are resized).
+    """
+
+    scorer: str
+    variant: str
+    build: Callable[[Path], Args]
+    packages: Mapping[str, Args] = {}
+    second: Args | None = None
+    """Arguments that ours takes beside the second writing; None: there is none."""
+    samples: str = "pictures"
+
+    @property
+    def name(self) -> str:
+        return f"{self.scorer} {self.variant}".rstrip()
+
+
+def rows_of(case: Case) -> tuple[list[Image.Image], list[str], list[Sample]]:
+    """Pictures and prompts of a case, and the same as samples."""
+    if case.samples == "signs":
+        pictures, prompts = (
+            SIGNS,
+            [f'a sign that says "{text}"' for text in (*TEXTS[:2], "reward", "No exit")],
+        )
+    else:
+        pictures, prompts = PICTURES, [PROMPTS[row % len(PROMPTS)] for row in range(len(PICTURES))]
+    inputs = tuple(Media(PICTURES[row]) for row in INPUTS) if case.samples == "references" else ()
+    samples = [
+        Sample(id=str(row), prompt=prompt, image=Media(picture), inputs=inputs)
+        for row, (picture, prompt) in enumerate(zip(pictures, prompts, strict=True))
+    ]
+    return pictures, prompts, samples
+
+
+def _layers(name: str, indices: tuple[int, ...], encoder: Callable[[Path], str], width: int) -> Any:
+    def build(folder: Path) -> Args:
+        weights = encoder(folder / "encoder")
+        return {"head": tiny.save_layers(folder / "head.pth", name, indices, 6, width), "encoder": weights}
+
+    return build
+
+
+def _none(folder: Path) -> Args:
+    return {}
+
+
+PIL = {"resize": "pil"}
+LAION = (0, 2, 4, 6, 7)
+CASES = (
+    Case(
+        "clipscore",
+        "transformers",
+        lambda folder: {"weights": tiny.save_clip(folder / "clip")},
+        {"torchmetrics": PIL, "transformers": PIL},
+        PIL,
+    ),
+    Case(
+        "clipscore",
+        "SigLIP",
+        lambda folder: {"weights": tiny.save_siglip(folder / "siglip")},
+        {"transformers": PIL},
+    ),
+    Case(
+        "clipscore",
+        "open_clip",
+        lambda folder: {"weights": tiny.save_open_clip(folder / "open_clip")},
+        {"open_clip": PIL},
+    ),
+    Case("d2_align", "", lambda folder: tiny.save_map(folder, "d2-align"), second=PIL),
+    Case("pisces", "", lambda folder: tiny.save_map(folder, "pisces"), second=PIL),
+    Case(
+        "harmonic",
+        "",
+        lambda folder: {"weights": tiny.save_clip(folder / "clip")},
+        second=PIL,
+        samples="references",
+    ),
+    Case(
+        "pickscore",
+        "v1",
+        lambda folder: {"weights": tiny.save_clip(folder / "clip")},
+        {"transformers": {}},
+        {},
+    ),
+    Case(
+        "hpsv2",
+        "2.0",
+        lambda folder: tiny.save_hps(folder / "hps", "HPS_v2_compressed.pt"),
+        {"hpsv2": {}},
+        {},
+    ),
+    Case(
+        "hpsv2",
+        "2.1",
+        lambda folder: tiny.save_hps(folder / "hps", "HPS_v2.1_compressed.pt", 7),
+        {"hpsv2": {}},
+        {},
+    ),
+    Case(
+        "imagereward",
+        "1.0",
+        lambda folder: tiny.save_blip(folder / "blip", "ImageReward.pt"),
+        {"ImageReward": {}},
+        {},
+    ),
+    Case("aesthetic", "v1", _layers("", (0,), tiny.save_clip, 24), second={}),
+    Case("aesthetic", "v2", _layers("layers", LAION, tiny.save_clip, 24), second={}),
+    Case(
+        "aesthetic",
+        "v2.5",
+        _layers("scoring_head", (0, 2, 4, 6, 8), tiny.save_siglip, 32),
+        {"aesthetic_predictor_v2_5": {}},
+        {},
+    ),
+    Case(
+        "artifact",
+        "classifier",
+        lambda folder: {"classifier": tiny.save_classifier(folder / "vit")},
+        {"transformers": {}},
+    ),
+    Case("saturation", "", _none, second={}),
+    Case("sharpness", "", _none, second={}),
+    Case("edge_density", "", _none, second={}),
+    Case("colour_entropy", "", _none, second={}),
+    Case("dark_share", "", _none, second={}),
+    Case("jpeg_compressibility", "", _none, second={}),
+    Case("jpeg_incompressibility", "", _none, second={}),
+    Case("nsfw", "320n", _none, {"nudenet": {}}),
+    Case("ocr_image", "RapidOCR", lambda folder: {"text": "prompt"}, {"rapidocr": {}}, samples="signs"),
+)
+"""Every scorer of `rewards/learned` and `rewards/pictures` has at least one."""

@@ -1,0 +1,251 @@
+"""Tiny random checkpoints in the publishers' file formats: the same keys, containers and suffixes.
+
+Every matrix keeps a signal's size, so that values differ between pictures and a wrong step is seen. All
+networks look at 32 x 32 pixels.
+"""
+
+import json
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessor,
+    CLIPModel,
+    PreTrainedTokenizerFast,
+    SiglipConfig,
+    SiglipImageProcessor,
+    SiglipModel,
+    SiglipProcessor,
+    ViTConfig,
+    ViTForImageClassification,
+    ViTImageProcessor,
+)
+
+from mmreward import models
+from mmreward.models.maps import Map, Shift, Transport, write_map
+
+from ..speed.inputs import save_byte_tokenizer
+
+SIDE = 32
+"""Height and width of the networks' input."""
+STACK = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+ENDS = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+WORDS = ("a", "red", "circle", "above", "two", "blue", "squares", "fox", "photo", "of", "the", "at", "night")
+OPEN_CLIP = {
+    "embed_dim": 24,
+    "vision_cfg": {"image_size": SIDE, "layers": 2, "width": 32, "patch_size": 8, "head_width": 16},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
+}
+HEAD = (1024, 128, 64, 16, 1)
+"""Widths of an aesthetic predictor's layers after the embedding."""
+
+
+def drawn(module: torch.nn.Module, seed: int) -> Any:
+    """The module in evaluation mode, its matrices drawn anew with the spread that keeps a signal's size."""
+    draw = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if parameter.ndim > 1:
+                fan = 1 if "embed" in name and parameter.ndim < 4 else parameter[0].numel()
+                parameter.copy_(torch.randn(parameter.shape, generator=draw) / fan**0.5)
+            elif name.endswith("bias"):
+                parameter.copy_(0.2 * torch.randn(parameter.shape, generator=draw))
+    return module.eval()
+
+
+def save_clip(folder: Path, seed: int = 0) -> str:
+    """A CLIP in transformers format; its tokenizer spells byte by byte."""
+    _, vocabulary = save_byte_tokenizer(folder)
+    config = CLIPConfig(
+        text_config={**STACK, **vocabulary},
+        vision_config={**STACK, "image_size": SIDE, "patch_size": 8},
+        projection_dim=24,
+    )
+    drawn(CLIPModel(config), seed).save_pretrained(folder)
+    square = {"height": SIDE, "width": SIDE}
+    images = CLIPImageProcessor(size={"shortest_edge": SIDE}, crop_size=square)
+    images.save_pretrained(folder)  # no processor around both: so it was published, before transformers 5
+    return str(folder)
+
+
+def save_siglip(folder: Path, seed: int = 1) -> str:
+    """A SigLIP in transformers format, with a vocabulary of words."""
+    words = {word: index for index, word in enumerate(("<pad>", "<unk>", *WORDS))}
+    core = Tokenizer(WordLevel(words, unk_token="<unk>"))
+    core.pre_tokenizer = Whitespace()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, pad_token="<pad>", unk_token="<unk>", model_input_names=["input_ids"]
+    )
+    config = SiglipConfig(
+        text_config={**STACK, "vocab_size": len(words), "max_position_embeddings": 16, **ENDS},
+        vision_config={**STACK, "image_size": SIDE, "patch_size": 8},
+    )
+    drawn(SiglipModel(config), seed).save_pretrained(folder)
+    images = SiglipImageProcessor(size={"height": SIDE, "width": SIDE})
+    SiglipProcessor(image_processor=images, tokenizer=tokenizer).save_pretrained(folder)
+    images.save_pretrained(folder)
+    return str(folder)
+
+
+def save_open_clip(folder: Path, seed: int = 2) -> str:
+    """open_clip's own folder: open_clip_config.json beside the weights."""
+    import open_clip
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True)
+    model = drawn(open_clip.CLIP(**OPEN_CLIP), seed)
+    save_file(model.state_dict(), folder / "open_clip_model.safetensors")
+    preprocess = {"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD}
+    config = {"model_cfg": OPEN_CLIP, "preprocess_cfg": preprocess}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    return str(folder)
+
+
+def save_hps(folder: Path, file: str, seed: int = 3) -> dict[str, Any]:
+    """HPSv2's format, a pickled dict with `state_dict`, of an architecture that open_clip is told of.
+
+    Returns:
+        Arguments of `hpsv2`.
+    """
+    import open_clip
+
+    folder.mkdir(parents=True)
+    (folder / "tiny-H.json").write_text(json.dumps(OPEN_CLIP))
+    open_clip.add_model_config(folder / "tiny-H.json")
+    model = drawn(open_clip.CLIP(**OPEN_CLIP), seed)
+    torch.save({"epoch": 1, "name": "HPSv2", "state_dict": model.state_dict()}, folder / file)
+    return {"weights": str(folder / file), "architecture": "tiny-H"}
+
+
+def save_layers(file: Path, name: str, indices: Sequence[int], seed: int, width: int) -> str:
+    """A pickled chain of linear layers, NAME.0.weight, NAME.0.bias and so on; "" for one layer without a
+    name."""
+    draw = torch.Generator().manual_seed(seed)
+    sizes = (width, *HEAD) if name else (width, 1)
+    state: OrderedDict[str, torch.Tensor] = OrderedDict()
+    for index, given, made in zip(indices, sizes[:-1], sizes[1:], strict=True):
+        stem = f"{name}.{index}." if name else ""
+        state[f"{stem}weight"] = 2 * torch.randn(made, given, generator=draw) / given**0.5
+        state[f"{stem}bias"] = torch.randn(made, generator=draw)
+    torch.save(state, file)
+    return str(file)
+
+
+def save_classifier(folder: Path, seed: int = 4) -> str:
+    """An image classifier in transformers format with the label "clean"."""
+    labels = ("artifact", "clean", "other")
+    config = ViTConfig(
+        **STACK,
+        image_size=SIDE,
+        patch_size=8,
+        id2label=dict(enumerate(labels)),
+        label2id={label: index for index, label in enumerate(labels)},
+    )
+    drawn(ViTForImageClassification(config), seed).save_pretrained(folder)
+    ViTImageProcessor(size={"height": SIDE, "width": SIDE}).save_pretrained(folder)
+    return str(folder)
+
+
+def save_map(folder: Path, kind: str, seed: int = 5) -> dict[str, Any]:
+    """A CLIP, and the file that `mmreward fit` writes of a map on it; arguments of that map's reward."""
+    weights = save_clip(folder / "clip")
+    torch.manual_seed(seed)
+    moved: Map = Shift(0.3 * torch.randn(24)) if kind == Shift.kind else drawn(Transport(24, 16), seed)
+    write_map(folder / "map.safetensors", moved, models.clip(weights), rows=8)
+    return {"fitted": str(folder / "map.safetensors"), "weights": weights}
+
+
+# --- BLIP with a head ---------------------------------------------------------------------------------------
+
+WIDTH, PATCH, DEPTH, LETTERS = 128, 8, 2, "abcdefghijklmnopqrstuvwxyz0123456789"
+"""Two heads of 64 in either encoder."""
+
+
+def save_blip(
+    folder: Path, file: str, *, indices: Sequence[int] = (0, 2, 4, 6, 7), seed: int = 8
+) -> dict[str, Any]:
+    """ImageReward's format: a pickled dict of tensors, with those that the score does not use; beside it
+    med_config.json and BERT's vocab.txt.
+
+    Returns:
+        Arguments of `imagereward`.
+    """
+    folder.mkdir(parents=True)
+    marks = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"!#&,.?")
+    words = [*marks, *LETTERS, *(f"##{letter}" for letter in LETTERS), *(w for w in WORDS if len(w) > 1)]
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
+    config = {
+        "architectures": ["BertModel"],
+        "attention_probs_dropout_prob": 0.1,
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.1,
+        "hidden_size": WIDTH,
+        "initializer_range": 0.02,
+        "intermediate_size": 2 * WIDTH,
+        "layer_norm_eps": 1e-12,
+        "max_position_embeddings": 160,
+        "model_type": "bert",
+        "num_attention_heads": WIDTH // 64,
+        "num_hidden_layers": DEPTH,
+        "pad_token_id": 0,
+        "type_vocab_size": 2,
+        "vocab_size": len(words) + 2,
+        "encoder_width": WIDTH,
+        "add_cross_attention": True,
+    }
+    (folder / "med_config.json").write_text(json.dumps(config))
+    torch.save(_blip_state(config, indices, seed), folder / file)
+    return {"weights": str(folder / file), "vocabulary": str(folder / "vocab.txt")}
+
+
+def _blip_state(config: dict[str, Any], indices: Sequence[int], seed: int) -> OrderedDict[str, torch.Tensor]:
+    draw = torch.Generator().manual_seed(seed)
+    state: OrderedDict[str, torch.Tensor] = OrderedDict()
+
+    def linear(name: str, given: int, made: int, scale: float = 1.0) -> None:
+        state[f"{name}.weight"] = scale * torch.randn(made, given, generator=draw) / given**0.5
+        state[f"{name}.bias"] = 0.2 * torch.randn(made, generator=draw)
+
+    def norm(name: str) -> None:
+        state[f"{name}.weight"] = 1 + 0.2 * torch.randn(WIDTH, generator=draw)
+        state[f"{name}.bias"] = 0.2 * torch.randn(WIDTH, generator=draw)
+
+    eyes, words = "blip.visual_encoder", "blip.text_encoder"
+    state[f"{eyes}.cls_token"] = torch.randn(1, 1, WIDTH, generator=draw)
+    state[f"{eyes}.pos_embed"] = torch.randn(1, 1 + (SIDE // PATCH) ** 2, WIDTH, generator=draw)
+    kernel = torch.randn(WIDTH, 3, PATCH, PATCH, generator=draw)
+    state[f"{eyes}.patch_embed.proj.weight"] = kernel / (3 * PATCH * PATCH) ** 0.5
+    state[f"{eyes}.patch_embed.proj.bias"] = torch.randn(WIDTH, generator=draw)
+    for block in (f"{eyes}.blocks.{number}" for number in range(DEPTH)):
+        norm(f"{block}.norm1")
+        linear(f"{block}.attn.qkv", WIDTH, 3 * WIDTH, 1.5)
+        linear(f"{block}.attn.proj", WIDTH, WIDTH)
+        norm(f"{block}.norm2")
+        linear(f"{block}.mlp.fc1", WIDTH, 4 * WIDTH)
+        linear(f"{block}.mlp.fc2", 4 * WIDTH, WIDTH)
+    norm(f"{eyes}.norm")
+    state[f"{words}.embeddings.position_ids"] = torch.arange(config["max_position_embeddings"])[None]
+    for name, rows in (("word", config["vocab_size"]), ("position", config["max_position_embeddings"])):
+        state[f"{words}.embeddings.{name}_embeddings.weight"] = torch.randn(rows, WIDTH, generator=draw)
+    norm(f"{words}.embeddings.LayerNorm")
+    for layer in (f"{words}.encoder.layer.{number}" for number in range(DEPTH)):
+        for attention in ("attention", "crossattention"):
+            for part in ("query", "key", "value"):
+                linear(f"{layer}.{attention}.self.{part}", WIDTH, WIDTH, 1.5)
+            linear(f"{layer}.{attention}.output.dense", WIDTH, WIDTH)
+            norm(f"{layer}.{attention}.output.LayerNorm")
+        linear(f"{layer}.intermediate.dense", WIDTH, 2 * WIDTH)
+        linear(f"{layer}.output.dense", 2 * WIDTH, WIDTH)
+        norm(f"{layer}.output.LayerNorm")
+    linear("blip.vision_proj", WIDTH, 256)
+    linear("blip.text_proj", WIDTH, 256)
+    for index, given, made in zip(indices, (WIDTH, *HEAD[:-1]), HEAD, strict=True):
+        linear(f"mlp.layers.{index}", given, made)
+    return state

@@ -1,0 +1,349 @@
+"""Second writings of the scorers' formulas, for those whose publisher has no package, or none that is here.
+
+Each is written from the publication in plain torch, transformers, open_clip, SciPy and Pillow calls, and
+shares nothing with ours. Those of networks also resize in float, so that their gradient is compared on
+pictures of any size.
+"""
+
+import colorsys
+import io
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from scipy import ndimage
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as tf
+
+from .checkpoints import SIDE
+from .upstream import Reference, pixels_of
+
+Args = Mapping[str, Any]
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+"""OpenAI's, of CLIP's pictures."""
+
+
+# --- dual encoders ------------------------------------------------------------------------------------------
+
+
+class _Clip:
+    """A CLIP of transformers by its model's own methods: unit embeddings of a picture, pixels, and a text."""
+
+    def __init__(self, folder: str) -> None:
+        from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
+
+        self.model: Any = AutoModel.from_pretrained(folder).eval()
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+        self.processor: Any = AutoImageProcessor.from_pretrained(folder, backend="pil")
+
+    def picture(self, picture: Image.Image) -> torch.Tensor:
+        values = self.processor(images=[picture], return_tensors="pt")["pixel_values"]
+        return self._unit(self.model.get_image_features(pixel_values=values))
+
+    def pixels(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Shorter side to the input in float, within [0, 1], and the middle of it; a SigLIP's is squashed."""
+        whole = self.model.config.model_type == "siglip"
+        small = tf.resize(pixels, [SIDE, SIDE] if whole else SIDE, self._kernel, antialias=True)
+        if small.shape != pixels.shape:
+            small = small.clamp(0, 1)
+        top, left = ((side - SIDE) // 2 for side in small.shape[-2:])
+        middle = small[..., top : top + SIDE, left : left + SIDE]
+        values = tf.normalize(middle, self.processor.image_mean, self.processor.image_std)
+        return self._unit(self.model.get_image_features(pixel_values=values))
+
+    @property
+    def _kernel(self) -> InterpolationMode:
+        return {2: InterpolationMode.BILINEAR, 3: InterpolationMode.BICUBIC}[int(self.processor.resample)]
+
+    def text(self, text: str) -> Any:
+        tokens = self.tokenizer(text, truncation=True, max_length=77, return_tensors="pt")
+        with torch.no_grad():
+            return self._unit(self.model.get_text_features(**tokens))
+
+    @staticmethod
+    def _unit(output: Any) -> torch.Tensor:
+        vector = output if isinstance(output, torch.Tensor) else output.pooler_output
+        return F.normalize(vector, dim=-1)
+
+
+def _of_text(weights: str, moved: Callable[[torch.Tensor], torch.Tensor]) -> Reference:
+    net = _Clip(weights)
+    return Reference(
+        lambda picture, prompt: (net.picture(picture) * moved(net.text(prompt))).sum().item(),
+        lambda pixels, prompt: (net.pixels(pixels) * moved(net.text(prompt))).sum(-1),
+        resizes=True,
+    )
+
+
+def clipscore(args: Args) -> Reference:
+    """Cosine (arXiv:2104.08718, without its factor)."""
+    return _of_text(args["weights"], lambda text: text)
+
+
+def pickscore(args: Args) -> Reference:
+    """exp(logit_scale) times the cosine, as the model card has it."""
+    factor = _Clip(args["weights"]).model.logit_scale.detach().exp()
+    return _of_text(args["weights"], lambda text: factor * text)
+
+
+def d2_align(args: Args) -> Reference:
+    """e- + w (e+ - e-), with e+- = unit(e +- bias), brought back to unit length (arXiv:2512.24146)."""
+    from safetensors import safe_open
+
+    with safe_open(args["fitted"], framework="pt") as file:
+        bias, weight = file.get_tensor("bias"), float(file.metadata()["weight"])
+
+    def moved(text: Any) -> Any:
+        plus, minus = (side / side.norm() for side in (text + bias, text - bias))
+        whole = (1 - weight) * minus + weight * plus
+        return whole / whole.norm()
+
+    return _of_text(args["weights"], moved)
+
+
+def pisces(args: Args) -> Reference:
+    """y + MLP(y) of three layers with SiLU, brought back to unit length (arXiv:2602.01624)."""
+    from safetensors.torch import load_file
+
+    state = load_file(args["fitted"])
+
+    def moved(text: torch.Tensor) -> torch.Tensor:
+        hidden = text
+        for index in (0, 2, 4):
+            hidden = hidden @ state[f"layers.{index}.weight"].T + state[f"layers.{index}.bias"]
+            hidden = hidden * torch.sigmoid(hidden) if index < 4 else hidden
+        return F.normalize(text + hidden, dim=-1)
+
+    return _of_text(args["weights"], moved)
+
+
+def harmonic(args: Args) -> Reference:
+    """1 / (l / i + (1 - l) / t) of both cosines brought to [0, 1], l = 0.3 (arXiv:2407.12164)."""
+    net = _Clip(args["weights"])
+    from .cases import INPUTS, PICTURES
+
+    def value(picture: Image.Image, prompt: str) -> float:
+        seen = net.picture(picture)
+        likeness = float(np.mean([(seen * net.picture(PICTURES[row])).sum().item() for row in INPUTS]))
+        match = float((seen * net.text(prompt)).sum())
+        return 1.0 / (0.3 / ((1 + likeness) / 2 + 1e-8) + 0.7 / ((1 + match) / 2 + 1e-8))
+
+    return Reference(value)
+
+
+def aesthetic(args: Args) -> Reference:
+    """The head's layers one after another in float32, dropout off, on the unit embedding."""
+    net = _Clip(args["encoder"])
+    state = torch.load(args["head"], weights_only=True)
+    layers = [name.removesuffix("weight") for name in state if name.endswith("weight")]
+
+    def through(vectors: torch.Tensor) -> torch.Tensor:
+        for layer in layers:
+            vectors = F.linear(vectors, state[f"{layer}weight"], state[f"{layer}bias"])
+        return vectors[:, 0]
+
+    return Reference(
+        lambda picture, _: through(net.picture(picture)).item(),
+        lambda pixels, _: through(net.pixels(pixels)),
+        resizes=True,
+    )
+
+
+def hpsv2(args: Args) -> Reference:
+    """The publisher's lines: longest side to the input in float, black around, product of unit embeddings."""
+    import open_clip
+
+    model: Any = open_clip.create_model(args["architecture"]).eval()
+    model.load_state_dict(torch.load(args["weights"], weights_only=True)["state_dict"])
+    tokenizer: Any = open_clip.get_tokenizer("ViT-H-14")
+
+    def product(pixels: torch.Tensor, prompt: str) -> torch.Tensor:
+        scale = SIDE / float(max(pixels.shape[-2:]))
+        if scale != 1.0:
+            height, width = (round(side * scale) for side in pixels.shape[-2:])
+            pixels = tf.resize(pixels, [height, width], InterpolationMode.BICUBIC, antialias=True)
+            down, right = SIDE - height, SIDE - width
+            pixels = tf.pad(pixels, [right // 2, down // 2, right - right // 2, down - down // 2], fill=0)
+        image = F.normalize(model.encode_image(tf.normalize(pixels, list(MEAN), list(STD))), dim=-1)
+        return (image @ F.normalize(model.encode_text(tokenizer([prompt])), dim=-1).T)[0]
+
+    return Reference(
+        lambda picture, prompt: product(pixels_of(picture), prompt).item(), product, resizes=True
+    )
+
+
+# --- BLIP with a head ---------------------------------------------------------------------------------------
+
+
+class _Blip:
+    """BLIP by its state dict's names, one line of the papers after another."""
+
+    def __init__(self, args: Args, tokens: int) -> None:
+        from transformers import BertTokenizer
+
+        self.state = torch.load(args["weights"], weights_only=True)
+        words = Path(args["vocabulary"]).read_text().split()
+        self.tokenizer: Any = BertTokenizer(vocab={word: index for index, word in enumerate(words)})
+        self.tokenizer.add_special_tokens({"additional_special_tokens": ["[DEC]", "[ENC]"]})
+        self.tokens = tokens
+
+    def linear(self, name: str, given: torch.Tensor) -> Any:
+        return given @ self.state[f"{name}.weight"].T + self.state[f"{name}.bias"]
+
+    def norm(self, name: str, given: torch.Tensor, tiny: float) -> Any:
+        centred = given - given.mean(-1, keepdim=True)
+        unit = centred / (centred.pow(2).mean(-1, keepdim=True) + tiny).sqrt()
+        return unit * self.state[f"{name}.weight"] + self.state[f"{name}.bias"]
+
+    @staticmethod
+    def attended(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: Any = 0) -> torch.Tensor:
+        heads = []
+        for start in range(0, query.shape[-1], 64):
+            q, k, v = (part[..., start : start + 64] for part in (query, key, value))
+            heads.append((q @ k.transpose(-1, -2) / 8 + mask).softmax(-1) @ v)
+        return torch.cat(heads, -1)
+
+    def picture(self, pixels: torch.Tensor) -> Any:
+        small = tf.resize(pixels, SIDE, InterpolationMode.BICUBIC, antialias=True)
+        small = small.clamp(0, 1) if small.shape != pixels.shape else small
+        return self.seen(tf.center_crop(small, [SIDE]))
+
+    def seen(self, pixels: torch.Tensor) -> Any:
+        stem = "blip.visual_encoder."
+        kernel, bias = (self.state[f"{stem}patch_embed.proj.{part}"] for part in ("weight", "bias"))
+        values = tf.normalize(pixels, list(MEAN), list(STD))
+        patches = F.conv2d(values, kernel, bias, stride=kernel.shape[-1]).flatten(2).transpose(1, 2)
+        tokens = torch.cat([self.state[f"{stem}cls_token"], patches], 1) + self.state[f"{stem}pos_embed"]
+        number = 0
+        while f"{stem}blocks.{number}.norm1.weight" in self.state:
+            block = f"{stem}blocks.{number}."
+            parts = self.linear(f"{block}attn.qkv", self.norm(f"{block}norm1", tokens, 1e-6)).chunk(3, -1)
+            tokens = tokens + self.linear(f"{block}attn.proj", self.attended(*parts))
+            inner = F.gelu(self.linear(f"{block}mlp.fc1", self.norm(f"{block}norm2", tokens, 1e-6)))
+            tokens = tokens + self.linear(f"{block}mlp.fc2", inner)
+            number += 1
+        return self.norm(f"{stem}norm", tokens, 1e-6)
+
+    def first(self, picture: torch.Tensor, prompt: str) -> Any:
+        """The text's first token after all layers, (1, width)."""
+        options = {
+            "padding": "max_length",
+            "truncation": True,
+            "max_length": self.tokens,
+            "return_tensors": "pt",
+        }
+        read = self.tokenizer(prompt, **options)
+        stem = "blip.text_encoder."
+        places = self.state[f"{stem}embeddings.position_embeddings.weight"][: self.tokens]
+        tokens = self.state[f"{stem}embeddings.word_embeddings.weight"][read.input_ids] + places
+        tokens = self.norm(f"{stem}embeddings.LayerNorm", tokens, 1e-12)
+        mask = (1.0 - read.attention_mask[:, None]) * -10000.0
+        number = 0
+        while f"{stem}encoder.layer.{number}.output.dense.weight" in self.state:
+            layer = f"{stem}encoder.layer.{number}."
+            for name, context, hidden in (("attention", None, mask), ("crossattention", picture, 0)):
+                other = tokens if context is None else context
+                query = self.linear(f"{layer}{name}.self.query", tokens)
+                key, value = (self.linear(f"{layer}{name}.self.{part}", other) for part in ("key", "value"))
+                seen = self.linear(f"{layer}{name}.output.dense", self.attended(query, key, value, hidden))
+                tokens = self.norm(f"{layer}{name}.output.LayerNorm", seen + tokens, 1e-12)
+            inner = F.gelu(self.linear(f"{layer}intermediate.dense", tokens))
+            inner = self.linear(f"{layer}output.dense", inner)
+            tokens = self.norm(f"{layer}output.LayerNorm", inner + tokens, 1e-12)
+            number += 1
+        return tokens[:, 0]
+
+
+def imagereward(args: Args) -> Reference:
+    """The head's layers without activations on the text's first token, brought to the publisher's scale."""
+    net = _Blip(args, 35)
+
+    def of(picture: torch.Tensor, prompt: str) -> Any:
+        hidden = net.first(picture, prompt)
+        for index in (0, 2, 4, 6, 7):
+            hidden = net.linear(f"mlp.layers.{index}", hidden)
+        return (hidden[:, 0] - 0.16717362830052426) / 1.0333394966054072
+
+    def value(picture: Image.Image, prompt: str) -> float:
+        width, height = picture.size
+        scale = SIDE / min(width, height)
+        size = [SIDE if side == min(width, height) else int(side * scale) for side in (width, height)]
+        small = picture.resize(size, Image.Resampling.BICUBIC)
+        return float(of(net.seen(tf.center_crop(pixels_of(small), [SIDE])), prompt))
+
+    return Reference(value, lambda pixels, prompt: of(net.picture(pixels), prompt), resizes=True)
+
+
+# --- measures of pixels -------------------------------------------------------------------------------------
+
+
+def _plain(measure: Callable[[np.ndarray[Any, Any]], float]) -> Callable[[Args], Reference]:
+    """A measure of float64 RGB pixels (H, W, 3), 0 to 255."""
+    return lambda args: Reference(lambda picture, _: float(measure(np.asarray(picture, np.float64))))
+
+
+def _luma(pixels: np.ndarray[Any, Any]) -> Any:
+    return pixels @ (0.299, 0.587, 0.114) / 255
+
+
+def _sharpness(pixels: np.ndarray[Any, Any]) -> float:
+    kernel = np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]])
+    return float(ndimage.convolve(_luma(pixels), kernel)[1:-1, 1:-1].var())
+
+
+def _edge_density(pixels: np.ndarray[Any, Any]) -> float:
+    luma = _luma(pixels)
+    steps = [ndimage.sobel(luma, axis)[1:-1, 1:-1] / 4 for axis in (0, 1)]
+    return float((np.hypot(*steps) > 0.1).mean())
+
+
+def _colour_entropy(pixels: np.ndarray[Any, Any]) -> float:
+    counts = np.histogramdd(pixels.reshape(-1, 3), bins=8, range=[(0, 256)] * 3)[0].ravel()
+    shares = counts[counts > 0] / counts.sum()
+    return float(-(shares * np.log2(shares)).sum())
+
+
+def _saturation(args: Args) -> Reference:
+    def value(picture: Image.Image, prompt: str) -> float:
+        pixels = np.asarray(picture).reshape(-1, 3).tolist()
+        return math.fsum(colorsys.rgb_to_hsv(*(v / 255 for v in one))[1] for one in pixels) / len(pixels)
+
+    def tensor(pixels: torch.Tensor, prompt: str) -> torch.Tensor:
+        most, least = pixels.amax(1), pixels.amin(1)
+        return ((most - least) / most.clamp(min=1e-12)).mean((1, 2))
+
+    return Reference(value, tensor, resizes=True)
+
+
+def _jpeg(sign: int) -> Callable[[Args], Reference]:
+    def value(picture: Image.Image, prompt: str) -> float:
+        file = io.BytesIO()
+        picture.save(file, "JPEG", quality=95)
+        return sign * len(file.getvalue()) / 1000
+
+    return lambda args: Reference(value)
+
+
+SECOND: dict[str, Callable[[Args], Reference]] = {
+    "aesthetic": aesthetic,
+    "clipscore": clipscore,
+    "colour_entropy": _plain(_colour_entropy),
+    "d2_align": d2_align,
+    "dark_share": _plain(lambda pixels: float((_luma(pixels) < 0.15).mean())),
+    "edge_density": _plain(_edge_density),
+    "harmonic": harmonic,
+    "hpsv2": hpsv2,
+    "imagereward": imagereward,
+    "jpeg_compressibility": _jpeg(-1),
+    "jpeg_incompressibility": _jpeg(1),
+    "pickscore": pickscore,
+    "pisces": pisces,
+    "saturation": _saturation,
+    "sharpness": _plain(_sharpness),
+}
+"""Scorer -> its second writing, from the arguments of ours."""
