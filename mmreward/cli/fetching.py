@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .app import app
+from .weights import size_of
 
 if TYPE_CHECKING:
     from ..models.fetching import Item
@@ -136,16 +137,6 @@ def table(items: "list[Item]", needs: "Mapping[str, list[Want]]") -> Iterator[st
     total = sum(item.nbytes for item in items)
     least = "at least " if unknown else ""
     yield f"{least}{size_of(total)} to fetch; the licences bind whoever uses the weights"
-
-
-def size_of(nbytes: int | None) -> str:
-    """Bytes in decimal units, as the hub shows them."""
-    if nbytes is None:
-        return "not said"
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if nbytes >= size:
-            return f"{nbytes / size:.1f} {unit}"
-    return f"{nbytes} B"
 
 
 def _pairs(needs: "Mapping[str, list[Want]]") -> "Iterator[tuple[str, Want]]":

@@ -76,6 +76,23 @@ def fetched(want: Want) -> bool:
     return bool(repository) and any(_cached(repository, name) for name in names)
 
 
+def cached_files(want: Want) -> tuple[str, list[Path]]:
+    """Revision of a repository in the local cache, and the files of weights that it has there; empty where it
+    has none."""
+    from huggingface_hub import try_to_load_from_cache
+
+    repository, names = _hub_place(want)
+    for name in names:
+        found = try_to_load_from_cache(repository, name)
+        if isinstance(found, str):
+            folder = next(up for up in Path(found).parents if up.parent.name == "snapshots")
+            forms = (SAFE, BIN) if want.kind == "hub" else (re.compile(re.escape(name)),)
+            files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+            named = [path for path in files if any(f.fullmatch(str(path.relative_to(folder))) for f in forms)]
+            return folder.name, named
+    return "", []
+
+
 def command(want: Want) -> str:
     """The command that brings one want by hand."""
     if want.kind == "package":

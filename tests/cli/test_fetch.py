@@ -17,7 +17,8 @@ from PIL import Image
 from support.tiny_vits import dino_folder, dreamsim_folder
 
 from mmreward import list_rewards
-from mmreward.cli.fetching import size_of, wants_of
+from mmreward.cli.fetching import wants_of
+from mmreward.cli.weights import size_of
 from mmreward.models import fetching, perceptual_files
 from mmreward.models.wants import Want
 
