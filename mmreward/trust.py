@@ -30,8 +30,8 @@ RULES = frozenset({
 """Rewards that a row may name though nobody declared them: rules, without a network, a program or a file."""
 JUDGED = frozenset({
     "aesthetic", "artifact", "checklist", "clipscore", "confidence", "consistency", "critique", "d2_align",
-    "evidence", "followup", "harmonic", "hpsv2", "imagereward", "listener", "nsfw", "ocr_image", "pickscore",
-    "pisces", "preference", "prm", "reference", "self_certainty", "thinking",
+    "evidence", "followup", "harmonic", "hpsv2", "imagereward", "listener", "mps", "nsfw", "ocr_image",
+    "pickscore", "pisces", "preference", "prm", "reference", "self_certainty", "thinking",
 })
 """Rewards that load weights or ask a server: a row may choose one that is declared, with its arguments."""
 
@@ -49,8 +49,8 @@ OPERATOR_ONLY = frozenset({
     "architecture", "aspects", "balance", "classes", "classifier", "clean_label", "deadline", "dtype",
     "encoder", "fitted", "frames", "head", "helped", "high", "how", "judge", "let_down", "lines",
     "listener", "low", "max_steps", "max_tokens", "min_confidence", "min_mass", "order", "placeholder",
-    "python", "question", "questions", "relative", "resize", "seed", "soft", "system", "temperature",
-    "text", "turns", "vocabulary", "weights", "workers",
+    "processor", "python", "question", "questions", "relative", "resize", "seed", "soft", "system",
+    "temperature", "text", "turns", "vocabulary", "weights", "workers",
 })
 """Arguments that only the operator may set: they name programs, hosts, keys and weights, take time or memory,
 or belong to `JUDGED`."""

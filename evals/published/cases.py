@@ -152,6 +152,13 @@ CASES = (
         {"ImageReward": {}},
         {},
     ),
+    Case(
+        "mps",
+        "overall",
+        lambda folder: tiny.save_mps(folder / "mps"),
+        {"imscore": {"threshold": 0.01}},
+        {},
+    ),
     Case("aesthetic", "v1", _layers("", (0,), tiny.save_clip, 24), second={}),
     Case("aesthetic", "v2", _layers("layers", LAION, tiny.save_clip, 24), second={}),
     Case(

@@ -260,6 +260,40 @@ def _image_reward(args: Args) -> Reference:
     return Reference(lambda picture, prompt: float(model.score(prompt, picture)), tensor)
 
 
+def _imscore(args: Args) -> Reference:
+    """imscore's graph of MPS, on pixels as the publisher prepares them, which imscore does otherwise.
+
+    It rounds pixels and mask to half precision whatever the weights are; that is left out.
+    """
+    package: Any = import_module("imscore.mps.model")
+    folder, state = args["processor"], import_module("safetensors.torch").load_file(args["weights"])
+    stem = "mps.cross_model.layers."
+    wide, width = state[f"{stem}0.0.fn.to_q.weight"].shape
+    head = len(state[f"{stem}0.0.fn.to_kv.weight"]) // 2
+    depth = len({name[len(stem) :].split(".")[0] for name in state if name.startswith(stem)})
+    mult = state[f"{stem}0.0.fn.ff.2.weight"].shape[1] // width
+    sizes = {"dim": width, "layer_num": depth, "dim_head": head, "heads": wide // head, "ff_mult": mult}
+    cross, clip, words = package.CrossModel, package.XCLIPModel, package.AutoTokenizer.from_pretrained(folder)
+    words.model_max_length = 77
+    package.CrossModel = lambda **_: cross(**sizes)
+    package.XCLIPModel = type("Local", (), {"from_pretrained": lambda name: clip.from_pretrained(folder)})
+    package.AutoTokenizer = type("Local", (), {"from_pretrained": lambda name, **_: words})
+    net = package.MPS().eval()
+    net.load_state_dict(state)
+    torch.Tensor.half = lambda tensor: tensor  # type: ignore
+    hub: Any = import_module("transformers")
+    processor = hub.CLIPImageProcessor.from_pretrained(folder)
+
+    def score(values: Any, prompt: str) -> Any:
+        text, seen = net.mps(net._tokenize([prompt]), values, net._tokenize(net.condition))
+        return (net.mps.logit_scale.exp() * _unit(text) @ _unit(seen).T)[0]
+
+    return Reference(
+        lambda picture, prompt: float(score(processor(picture, return_tensors="pt")["pixel_values"], prompt)),
+        lambda pixels, prompt: score(net.normalize(pixels), prompt),
+    )
+
+
 def _nudenet(args: Args) -> Reference:
     """NudeNet's own input and network; of each class the largest box, before its threshold."""
     package: Any = import_module("nudenet.nudenet")
@@ -310,6 +344,7 @@ SCORERS: dict[tuple[str, str], Callable[[Args], Reference]] = {
     ("hpsv2", "hpsv2"): _hpsv2,
     ("aesthetic_predictor_v2_5", "aesthetic"): _aesthetic_v2_5,
     ("ImageReward", "imagereward"): _image_reward,
+    ("imscore", "mps"): _imscore,
     ("nudenet", "nsfw"): _nudenet,
     ("rapidocr", "ocr_image"): _rapidocr,
 }

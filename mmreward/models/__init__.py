@@ -8,8 +8,9 @@ Equal arguments give the same network, so rewards that name the same weights sha
 miniature's names ("mini-clip", "mini-vlm", "mini-artifact") stand where a hub id or a folder would.
 
 In the room: `base` (torch modules behind the engine's `Network` protocol), `encoders`, `heads`, `maps`,
-`blip`, `pictures` and `pixels` (decoded pictures and a network's input), `onnx`, `texts` and `bodies` (out of
-wheels), `vlms/` (in this process) and `served/` (over HTTP). Knows nothing of samples, rewards or scores.
+`paired`, `blip` and `mps` (a picture with its prompt), `pictures` and `pixels` (decoded pictures and a
+network's input), `onnx`, `texts` and `bodies` (out of wheels), `vlms/` (in this process) and `served/` (over
+HTTP). Knows nothing of samples, rewards or scores.
 """
 
 from collections.abc import Callable
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from .encoders import DualEncoder, Encoder
     from .heads import Classifier, Head
     from .maps import MappedEncoder
+    from .mps import MpsScorer
     from .texts import TextReader
     from .vlms.answers import VLM
     from .vlms.qwen import QwenVL
@@ -147,18 +149,47 @@ def blip_head(
     return BlipScorer(weights, vocabulary, tokens, dtype=dtype, resize=resize, activation=activation)
 
 
-def needed(weights: str) -> None:
+@_shared
+def crossed(
+    weights: str,
+    processor: str,
+    condition: str,
+    threshold: float,
+    *,
+    dtype: str = "float32",
+    resize: str = "pil",
+) -> "MpsScorer":
+    """MPS: a CLIP whose picture attends to the tokens of the prompt that are like a condition's.
+
+    Args:
+        weights: a file of tensors alone, by path or OWNER/NAME/FILE.
+        processor: the CLIP in transformers format whose configuration, tokenizer and preprocessing it has.
+        condition: what is asked about.
+        threshold: see `mmreward.models.mps`.
+        dtype: of all of it; the cosine is in float32.
+        resize: as for `clip`.
+
+    Raises:
+        ValueError: no such dtype or resize.
+    """
+    from .mps import MpsScorer
+
+    return MpsScorer(weights, processor, condition, threshold, dtype=dtype, resize=resize)
+
+
+def needed(weights: str, *files: str) -> None:
     """Check of published weights before any row: here, or within reach of the hub.
 
     Args:
         weights: a hub id, a file of one (OWNER/NAME/FILE), a folder, a file or a miniature.
+        files: of a hub id, those that are needed, where its weights are not.
 
     Raises:
         ValueError: neither, with the command that fetches them.
     """
     from .checkpoints import needed
 
-    needed(weights)
+    needed(weights, *files)
 
 
 def downloaded(url: str) -> str:
