@@ -29,7 +29,8 @@ RULES = frozenset({
 })
 """Rewards that a row may name though nobody declared them: rules, without a network, a program or a file."""
 JUDGED = frozenset({
-    "aesthetic", "artifact", "checklist", "clipscore", "confidence", "consistency", "critique", "d2_align",
+    "aesthetic", "artifact", "checklist", "clipscore", "confidence", "consistency", "critique",
+    "cyclereward", "d2_align",
     "evidence", "followup", "harmonic", "hpsv2", "imagereward", "listener", "mps", "nsfw", "ocr_image",
     "pickscore", "pisces", "preference", "prm", "reference", "self_certainty", "thinking",
 })

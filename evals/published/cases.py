@@ -153,6 +153,13 @@ CASES = (
         {},
     ),
     Case(
+        "cyclereward",
+        "Combo",
+        lambda folder: tiny.save_blip(folder / "blip", "CycleReward-Combo.pth", indices=(0, 2, 4, 6, 8)),
+        {"cyclereward": {}},
+        {},
+    ),
+    Case(
         "mps",
         "overall",
         lambda folder: tiny.save_mps(folder / "mps"),

@@ -171,11 +171,11 @@ WIDTH, PATCH, DEPTH, LETTERS = 128, 8, 2, "abcdefghijklmnopqrstuvwxyz0123456789"
 def save_blip(
     folder: Path, file: str, *, indices: Sequence[int] = (0, 2, 4, 6, 7), seed: int = 8
 ) -> dict[str, Any]:
-    """ImageReward's format: a pickled dict of tensors, with those that the score does not use; beside it
-    med_config.json and BERT's vocab.txt.
+    """ImageReward's format, and CycleReward's: a pickled dict of tensors, with those that the score does not
+    use; beside it med_config.json and BERT's vocab.txt.
 
     Returns:
-        Arguments of `imagereward`.
+        Arguments of `imagereward` and `cyclereward`.
     """
     folder.mkdir(parents=True)
     marks = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"!#&,.?")

@@ -1,13 +1,10 @@
 """Second writings of the scorers' formulas, for those whose publisher has no package, or none that is here.
 
-Each is written from the publication in plain torch, transformers, open_clip, SciPy and Pillow calls, and
-shares nothing with ours. Those of networks also resize in float, so that their gradient is compared on
+Each is written from the publication in plain torch, transformers, open_clip and Pillow calls, and shares
+nothing with ours. Those of networks also resize in float, so that their gradient is compared on
 pictures of any size.
 """
 
-import colorsys
-import io
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,11 +13,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from scipy import ndimage
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tf
 
 from .checkpoints import SIDE
+from .second_pixels import PIXELS
 from .upstream import Reference, pixels_of
 
 Args = Mapping[str, Any]
@@ -263,15 +260,16 @@ class _Blip:
         return tokens[:, 0]
 
 
-def imagereward(args: Args) -> Reference:
-    """The head's layers without activations on the text's first token, brought to the publisher's scale."""
-    net = _Blip(args, 35)
+def _blip(args: Args, tokens: int, layers: tuple[int, ...], scaled: Callable[[Any], Any]) -> Reference:
+    """The head's layers on the text's first token, GELU between them where the indices leave room for it."""
+    net = _Blip(args, tokens)
 
     def of(picture: torch.Tensor, prompt: str) -> Any:
         hidden = net.first(picture, prompt)
-        for index in (0, 2, 4, 6, 7):
+        for index in layers:
+            hidden = F.gelu(hidden) if index and layers[-1] == 8 else hidden
             hidden = net.linear(f"mlp.layers.{index}", hidden)
-        return (hidden[:, 0] - 0.16717362830052426) / 1.0333394966054072
+        return scaled(hidden[:, 0])
 
     def value(picture: Image.Image, prompt: str) -> float:
         width, height = picture.size
@@ -281,6 +279,16 @@ def imagereward(args: Args) -> Reference:
         return float(of(net.seen(tf.center_crop(pixels_of(small), [SIDE])), prompt))
 
     return Reference(value, lambda pixels, prompt: of(net.picture(pixels), prompt), resizes=True)
+
+
+def imagereward(args: Args) -> Reference:
+    """No activations, 35 tokens, and the publisher's mean and deviation."""
+    return _blip(args, 35, (0, 2, 4, 6, 7), lambda head: (head - 0.16717362830052426) / 1.0333394966054072)
+
+
+def cyclereward(args: Args) -> Reference:
+    """GELU between the layers, 128 tokens, and the head's own number."""
+    return _blip(args, 128, (0, 2, 4, 6, 8), lambda head: head)
 
 
 # --- MPS ----------------------------------------------------------------------------------------------------
@@ -374,72 +382,17 @@ def mps(args: Args) -> Reference:
     )
 
 
-# --- measures of pixels -------------------------------------------------------------------------------------
-
-
-def _plain(measure: Callable[[np.ndarray[Any, Any]], float]) -> Callable[[Args], Reference]:
-    """A measure of float64 RGB pixels (H, W, 3), 0 to 255."""
-    return lambda args: Reference(lambda picture, _: float(measure(np.asarray(picture, np.float64))))
-
-
-def _luma(pixels: np.ndarray[Any, Any]) -> Any:
-    return pixels @ (0.299, 0.587, 0.114) / 255
-
-
-def _sharpness(pixels: np.ndarray[Any, Any]) -> float:
-    kernel = np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]])
-    return float(ndimage.convolve(_luma(pixels), kernel)[1:-1, 1:-1].var())
-
-
-def _edge_density(pixels: np.ndarray[Any, Any]) -> float:
-    luma = _luma(pixels)
-    steps = [ndimage.sobel(luma, axis)[1:-1, 1:-1] / 4 for axis in (0, 1)]
-    return float((np.hypot(*steps) > 0.1).mean())
-
-
-def _colour_entropy(pixels: np.ndarray[Any, Any]) -> float:
-    counts = np.histogramdd(pixels.reshape(-1, 3), bins=8, range=[(0, 256)] * 3)[0].ravel()
-    shares = counts[counts > 0] / counts.sum()
-    return float(-(shares * np.log2(shares)).sum())
-
-
-def _saturation(args: Args) -> Reference:
-    def value(picture: Image.Image, prompt: str) -> float:
-        pixels = np.asarray(picture).reshape(-1, 3).tolist()
-        return math.fsum(colorsys.rgb_to_hsv(*(v / 255 for v in one))[1] for one in pixels) / len(pixels)
-
-    def tensor(pixels: torch.Tensor, prompt: str) -> torch.Tensor:
-        most, least = pixels.amax(1), pixels.amin(1)
-        return ((most - least) / most.clamp(min=1e-12)).mean((1, 2))
-
-    return Reference(value, tensor, resizes=True)
-
-
-def _jpeg(sign: int) -> Callable[[Args], Reference]:
-    def value(picture: Image.Image, prompt: str) -> float:
-        file = io.BytesIO()
-        picture.save(file, "JPEG", quality=95)
-        return sign * len(file.getvalue()) / 1000
-
-    return lambda args: Reference(value)
-
-
 SECOND: dict[str, Callable[[Args], Reference]] = {
+    **PIXELS,
     "aesthetic": aesthetic,
     "clipscore": clipscore,
-    "colour_entropy": _plain(_colour_entropy),
+    "cyclereward": cyclereward,
     "d2_align": d2_align,
-    "dark_share": _plain(lambda pixels: float((_luma(pixels) < 0.15).mean())),
-    "edge_density": _plain(_edge_density),
     "harmonic": harmonic,
     "hpsv2": hpsv2,
     "imagereward": imagereward,
-    "jpeg_compressibility": _jpeg(-1),
-    "jpeg_incompressibility": _jpeg(1),
     "mps": mps,
     "pickscore": pickscore,
     "pisces": pisces,
-    "saturation": _saturation,
-    "sharpness": _plain(_sharpness),
 }
 """Scorer -> its second writing, from the arguments of ours."""

@@ -1,4 +1,4 @@
-"""BLIP with a scalar head (ImageReward): a ViT, a BERT that looks at it, and a few linear layers.
+"""BLIP with a scalar head (ImageReward, CycleReward): a ViT, a BERT that looks at it, and linear layers.
 
 `BLIP` has exactly the names of the published state dicts, so that a file fits or is refused. Widths, depths
 and the size of the picture are read off the tensors; what no tensor says (heads of 64, GELU, the epsilons of

@@ -69,7 +69,7 @@ def _reader() -> ModuleType:
 
 
 def tensors_in(file: Path) -> dict[str, torch.Tensor]:
-    """Tensors of a pickled module, by the names of its `state_dict`; or of a dict, under `state_dict` or flat.
+    """Tensors of a pickled module by the names of its `state_dict`, or of a dict, under `state_dict` or flat.
 
     Raises:
         ValueError: the file is broken, or holds none.

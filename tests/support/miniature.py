@@ -39,6 +39,7 @@ for _file, _map in FITTED.values():
     write_map(_file, _map, models.clip("mini-clip"), rows=1)
 
 PUBLISHED = {
+    "cyclereward": save_blip(Path(_folder.name) / "cycle", "CycleReward-Combo.pth", indices=(0, 2, 4, 6, 8)),
     "imagereward": save_blip(Path(_folder.name) / "blip", "ImageReward.pt"),
     "mps": save_mps(Path(_folder.name) / "mps"),
 }
