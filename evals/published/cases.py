@@ -152,6 +152,20 @@ CASES = (
         {"ImageReward": {}},
         {},
     ),
+    Case(
+        "cyclereward",
+        "Combo",
+        lambda folder: tiny.save_blip(folder / "blip", "CycleReward-Combo.pth", indices=(0, 2, 4, 6, 8)),
+        {"cyclereward": {}},
+        {},
+    ),
+    Case(
+        "mps",
+        "overall",
+        lambda folder: tiny.save_mps(folder / "mps"),
+        {"imscore": {"threshold": 0.01}},
+        {},
+    ),
     Case("aesthetic", "v1", _layers("", (0,), tiny.save_clip, 24), second={}),
     Case("aesthetic", "v2", _layers("layers", LAION, tiny.save_clip, 24), second={}),
     Case(

@@ -60,13 +60,13 @@ def drawn(module: torch.nn.Module, seed: int) -> Any:
     return module.eval()
 
 
-def save_clip(folder: Path, seed: int = 0) -> str:
-    """A CLIP in transformers format; its tokenizer spells byte by byte."""
+def save_clip(folder: Path, seed: int = 0, space: int = 24) -> str:
+    """A CLIP in transformers format with embeddings of `space` numbers; its tokenizer spells byte by byte."""
     _, vocabulary = save_byte_tokenizer(folder)
     config = CLIPConfig(
         text_config={**STACK, **vocabulary},
         vision_config={**STACK, "image_size": SIDE, "patch_size": 8},
-        projection_dim=24,
+        projection_dim=space,
     )
     drawn(CLIPModel(config), seed).save_pretrained(folder)
     square = {"height": SIDE, "width": SIDE}
@@ -171,11 +171,11 @@ WIDTH, PATCH, DEPTH, LETTERS = 128, 8, 2, "abcdefghijklmnopqrstuvwxyz0123456789"
 def save_blip(
     folder: Path, file: str, *, indices: Sequence[int] = (0, 2, 4, 6, 7), seed: int = 8
 ) -> dict[str, Any]:
-    """ImageReward's format: a pickled dict of tensors, with those that the score does not use; beside it
-    med_config.json and BERT's vocab.txt.
+    """ImageReward's format, and CycleReward's: a pickled dict of tensors, with those that the score does not
+    use; beside it med_config.json and BERT's vocab.txt.
 
     Returns:
-        Arguments of `imagereward`.
+        Arguments of `imagereward` and `cyclereward`.
     """
     folder.mkdir(parents=True)
     marks = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"!#&,.?")
@@ -249,3 +249,44 @@ def _blip_state(config: dict[str, Any], indices: Sequence[int], seed: int) -> Or
     for index, given, made in zip(indices, (WIDTH, *HEAD[:-1]), HEAD, strict=True):
         linear(f"mlp.layers.{index}", given, made)
     return state
+
+
+# --- MPS ----------------------------------------------------------------------------------------------------
+
+CROSS_HEADS, CROSS_HEAD = 4, 8
+"""Heads of the cross attention, and their width; the space has as many numbers as all of them together."""
+
+
+def save_mps(folder: Path, seed: int = 9) -> dict[str, Any]:
+    """imscore's copy of MPS: one safetensors file, with the CLIP under `mps.model` and the cross attention.
+
+    Returns:
+        Arguments of `mps`.
+    """
+    from safetensors.torch import save_file
+
+    width = CROSS_HEADS * CROSS_HEAD
+    clip = save_clip(folder / "clip", seed, width)
+    draw = torch.Generator().manual_seed(seed)
+    state = {f"mps.model.{name}": one for name, one in CLIPModel.from_pretrained(clip).state_dict().items()}
+    fused = width + 2 * CROSS_HEAD + 8 * width
+    shapes = {
+        "0.fn.to_q": (width, width),
+        "0.fn.to_kv": (2 * CROSS_HEAD, width),
+        "0.fn.to_out": (width, width),
+        "0.fn.ff.0": (8 * width, width),
+        "0.fn.ff.2": (width, 4 * width),
+        "1.fn.fused_attn_ff_proj": (fused, width),
+        "1.fn.attn_out": (width, width),
+        "1.fn.ff_out.1": (width, 4 * width),
+    }
+    for layer in (f"mps.cross_model.layers.{number}." for number in range(DEPTH)):
+        for name, shape in shapes.items():
+            state[f"{layer}{name}.weight"] = 1.5 * torch.randn(shape, generator=draw) / shape[1] ** 0.5
+        for part in ("0", "1"):
+            state[f"{layer}{part}.fn.norm.weight"] = 1 + 0.2 * torch.randn(width, generator=draw)
+            state[f"{layer}{part}.fn.norm.bias"] = torch.zeros(width)
+        steps = torch.arange(0, CROSS_HEAD, 2).float() / CROSS_HEAD
+        state[f"{layer}1.fn.rotary_emb.inv_freq"] = 1.0 / 10000**steps
+    save_file({name: one.contiguous() for name, one in state.items()}, folder / "model.safetensors")
+    return {"weights": str(folder / "model.safetensors"), "processor": clip}

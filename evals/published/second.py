@@ -1,13 +1,10 @@
 """Second writings of the scorers' formulas, for those whose publisher has no package, or none that is here.
 
-Each is written from the publication in plain torch, transformers, open_clip, SciPy and Pillow calls, and
-shares nothing with ours. Those of networks also resize in float, so that their gradient is compared on
+Each is written from the publication in plain torch, transformers, open_clip and Pillow calls, and shares
+nothing with ours. Those of networks also resize in float, so that their gradient is compared on
 pictures of any size.
 """
 
-import colorsys
-import io
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,11 +13,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from scipy import ndimage
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tf
 
 from .checkpoints import SIDE
+from .second_pixels import PIXELS
 from .upstream import Reference, pixels_of
 
 Args = Mapping[str, Any]
@@ -42,10 +39,15 @@ class _Clip:
         self.processor: Any = AutoImageProcessor.from_pretrained(folder, backend="pil")
 
     def picture(self, picture: Image.Image) -> torch.Tensor:
-        values = self.processor(images=[picture], return_tensors="pt")["pixel_values"]
-        return self._unit(self.model.get_image_features(pixel_values=values))
+        return self._unit(self.model.get_image_features(pixel_values=self.values(picture)))
 
     def pixels(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self._unit(self.model.get_image_features(pixel_values=self.middle(pixels)))
+
+    def values(self, picture: Image.Image) -> Any:
+        return self.processor(images=[picture], return_tensors="pt")["pixel_values"]
+
+    def middle(self, pixels: torch.Tensor) -> Any:
         """Shorter side to the input in float, within [0, 1], and the middle of it; a SigLIP's is squashed."""
         whole = self.model.config.model_type == "siglip"
         small = tf.resize(pixels, [SIDE, SIDE] if whole else SIDE, self._kernel, antialias=True)
@@ -53,8 +55,7 @@ class _Clip:
             small = small.clamp(0, 1)
         top, left = ((side - SIDE) // 2 for side in small.shape[-2:])
         middle = small[..., top : top + SIDE, left : left + SIDE]
-        values = tf.normalize(middle, self.processor.image_mean, self.processor.image_std)
-        return self._unit(self.model.get_image_features(pixel_values=values))
+        return tf.normalize(middle, self.processor.image_mean, self.processor.image_std)
 
     @property
     def _kernel(self) -> InterpolationMode:
@@ -259,15 +260,16 @@ class _Blip:
         return tokens[:, 0]
 
 
-def imagereward(args: Args) -> Reference:
-    """The head's layers without activations on the text's first token, brought to the publisher's scale."""
-    net = _Blip(args, 35)
+def _blip(args: Args, tokens: int, layers: tuple[int, ...], scaled: Callable[[Any], Any]) -> Reference:
+    """The head's layers on the text's first token, GELU between them where the indices leave room for it."""
+    net = _Blip(args, tokens)
 
     def of(picture: torch.Tensor, prompt: str) -> Any:
         hidden = net.first(picture, prompt)
-        for index in (0, 2, 4, 6, 7):
+        for index in layers:
+            hidden = F.gelu(hidden) if index and layers[-1] == 8 else hidden
             hidden = net.linear(f"mlp.layers.{index}", hidden)
-        return (hidden[:, 0] - 0.16717362830052426) / 1.0333394966054072
+        return scaled(hidden[:, 0])
 
     def value(picture: Image.Image, prompt: str) -> float:
         width, height = picture.size
@@ -279,71 +281,118 @@ def imagereward(args: Args) -> Reference:
     return Reference(value, lambda pixels, prompt: of(net.picture(pixels), prompt), resizes=True)
 
 
-# --- measures of pixels -------------------------------------------------------------------------------------
+def imagereward(args: Args) -> Reference:
+    """No activations, 35 tokens, and the publisher's mean and deviation."""
+    return _blip(args, 35, (0, 2, 4, 6, 7), lambda head: (head - 0.16717362830052426) / 1.0333394966054072)
 
 
-def _plain(measure: Callable[[np.ndarray[Any, Any]], float]) -> Callable[[Args], Reference]:
-    """A measure of float64 RGB pixels (H, W, 3), 0 to 255."""
-    return lambda args: Reference(lambda picture, _: float(measure(np.asarray(picture, np.float64))))
+def cyclereward(args: Args) -> Reference:
+    """GELU between the layers, 128 tokens, and the head's own number."""
+    return _blip(args, 128, (0, 2, 4, 6, 8), lambda head: head)
 
 
-def _luma(pixels: np.ndarray[Any, Any]) -> Any:
-    return pixels @ (0.299, 0.587, 0.114) / 255
+# --- MPS ----------------------------------------------------------------------------------------------------
+
+OVERALL = (
+    "light, color, clarity, tone, style, ambiance, artistry, shape, face, hair, hands, limbs, structure, "
+    "instance, texture, quantity, attributes, position, number, location, word, things."
+)
 
 
-def _sharpness(pixels: np.ndarray[Any, Any]) -> float:
-    kernel = np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]])
-    return float(ndimage.convolve(_luma(pixels), kernel)[1:-1, 1:-1].var())
+class _Mps:
+    """The publisher's evaluation for one picture and one prompt, with the state's names."""
+
+    def __init__(self, args: Args) -> None:
+        from safetensors.torch import load_file
+
+        self.clip = _Clip(args["processor"])
+        self.state = {name.removeprefix("mps."): one for name, one in load_file(args["weights"]).items()}
+        own = {n.removeprefix("model."): one for n, one in self.state.items() if n.startswith("model.")}
+        self.clip.model.load_state_dict(own)
+
+    def features(self, text: str) -> tuple[Any, Any]:
+        model, cut = self.clip.model, {"padding": "max_length", "truncation": True, "max_length": 77}
+        ids = self.clip.tokenizer(text, **cut, return_tensors="pt").input_ids
+        hidden = model.text_model(input_ids=ids).last_hidden_state
+        end = int((ids[0] == ids.max()).int().argmax())
+        return model.text_projection(hidden), model.text_projection(hidden[:, end])
+
+    def part(self, name: str, given: Any) -> Any:
+        return given @ self.state[f"cross_model.layers.{name}.weight"].T
+
+    def normed(self, name: str, given: Any) -> Any:
+        names = (f"cross_model.layers.{name}.norm.{part}" for part in ("weight", "bias"))
+        return F.layer_norm(given, given.shape[-1:], *(self.state[one] for one in names))
+
+    @staticmethod
+    def attended(query: Any, key: Any, value: Any, mask: Any = 0) -> Any:
+        width, heads = key.shape[-1], []
+        for start in range(0, query.shape[-1], width):
+            one = query[..., start : start + width] / width**0.5
+            heads.append((one @ key.transpose(-1, -2) + mask).softmax(-1) @ value)
+        return torch.cat(heads, -1)
+
+    def turned(self, name: str, given: Any) -> Any:
+        """Rotary positions, as complex numbers, head by head."""
+        turn = self.state[f"cross_model.layers.{name}.rotary_emb.inv_freq"]
+        angles = torch.arange(given.shape[1])[:, None] * turn
+        circle = torch.polar(torch.ones_like(angles), angles)
+        done = []
+        for start in range(0, given.shape[-1], 2 * len(turn)):
+            one, other = given[..., start : start + 2 * len(turn)].chunk(2, -1)
+            moved = torch.complex(one, other) * circle
+            done += [moved.real, moved.imag]
+        return torch.cat(done, -1)
+
+    def score(self, values: torch.Tensor, prompt: str) -> Any:
+        model = self.clip.model
+        text, end = self.features(prompt)
+        wanted, _ = self.features(OVERALL)
+        likeness = torch.einsum("bid,bjd->bji", text, wanted).max(1, keepdim=True)[0]
+        mask = torch.where(likeness / likeness.max() > 0.3, 0, float("-inf"))
+        tokens = model.visual_projection(model.vision_model(pixel_values=values).last_hidden_state)
+        number = 0
+        while f"cross_model.layers.{number}.0.fn.to_q.weight" in self.state:
+            cross, own = f"{number}.0.fn", f"{number}.1.fn"
+            normed = self.normed(cross, tokens)
+            key, value = self.part(f"{cross}.to_kv", text).chunk(2, -1)
+            seen = self.attended(self.part(f"{cross}.to_q", normed), key, value, mask)
+            inner, gate = self.part(f"{cross}.ff.0", normed).chunk(2, -1)
+            inner = self.part(f"{cross}.ff.2", F.silu(gate) * inner)
+            tokens = tokens + self.part(f"{cross}.to_out", seen) + inner
+            fused = self.part(f"{own}.fused_attn_ff_proj", self.normed(own, tokens))
+            head, all_heads = key.shape[-1], tokens.shape[-1]
+            query, key, value = fused[..., : all_heads + 2 * head].split((all_heads, head, head), -1)
+            seen = self.attended(self.turned(own, query), self.turned(own, key), value)
+            inner, gate = fused[..., all_heads + 2 * head :].chunk(2, -1)
+            inner = self.part(f"{own}.ff_out.1", F.silu(gate) * inner)
+            tokens = tokens + self.part(f"{own}.attn_out", seen) + inner
+            number += 1
+        cosine = F.cosine_similarity(tokens[:, 0], end, dim=-1)
+        return model.logit_scale.detach().exp() * cosine
 
 
-def _edge_density(pixels: np.ndarray[Any, Any]) -> float:
-    luma = _luma(pixels)
-    steps = [ndimage.sobel(luma, axis)[1:-1, 1:-1] / 4 for axis in (0, 1)]
-    return float((np.hypot(*steps) > 0.1).mean())
-
-
-def _colour_entropy(pixels: np.ndarray[Any, Any]) -> float:
-    counts = np.histogramdd(pixels.reshape(-1, 3), bins=8, range=[(0, 256)] * 3)[0].ravel()
-    shares = counts[counts > 0] / counts.sum()
-    return float(-(shares * np.log2(shares)).sum())
-
-
-def _saturation(args: Args) -> Reference:
-    def value(picture: Image.Image, prompt: str) -> float:
-        pixels = np.asarray(picture).reshape(-1, 3).tolist()
-        return math.fsum(colorsys.rgb_to_hsv(*(v / 255 for v in one))[1] for one in pixels) / len(pixels)
-
-    def tensor(pixels: torch.Tensor, prompt: str) -> torch.Tensor:
-        most, least = pixels.amax(1), pixels.amin(1)
-        return ((most - least) / most.clamp(min=1e-12)).mean((1, 2))
-
-    return Reference(value, tensor, resizes=True)
-
-
-def _jpeg(sign: int) -> Callable[[Args], Reference]:
-    def value(picture: Image.Image, prompt: str) -> float:
-        file = io.BytesIO()
-        picture.save(file, "JPEG", quality=95)
-        return sign * len(file.getvalue()) / 1000
-
-    return lambda args: Reference(value)
+def mps(args: Args) -> Reference:
+    """Tokens that are like none of the condition's hidden at 0.3 of the prompt's largest likeness."""
+    net = _Mps(args)
+    return Reference(
+        lambda picture, prompt: float(net.score(net.clip.values(picture), prompt)),
+        lambda pixels, prompt: net.score(net.clip.middle(pixels), prompt),
+        resizes=True,
+    )
 
 
 SECOND: dict[str, Callable[[Args], Reference]] = {
+    **PIXELS,
     "aesthetic": aesthetic,
     "clipscore": clipscore,
-    "colour_entropy": _plain(_colour_entropy),
+    "cyclereward": cyclereward,
     "d2_align": d2_align,
-    "dark_share": _plain(lambda pixels: float((_luma(pixels) < 0.15).mean())),
-    "edge_density": _plain(_edge_density),
     "harmonic": harmonic,
     "hpsv2": hpsv2,
     "imagereward": imagereward,
-    "jpeg_compressibility": _jpeg(-1),
-    "jpeg_incompressibility": _jpeg(1),
+    "mps": mps,
     "pickscore": pickscore,
     "pisces": pisces,
-    "saturation": _saturation,
-    "sharpness": _plain(_sharpness),
 }
 """Scorer -> its second writing, from the arguments of ours."""

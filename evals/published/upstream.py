@@ -223,6 +223,23 @@ def _aesthetic_v2_5(args: Args) -> Reference:
     )
 
 
+def _sized_blip(args: Args, blip: Any, pretrain: Any) -> tuple[int, int]:
+    """Have a BLIP's own modules build it as large as a file's tensors; its side, and the head's width.
+
+    Its tokenizer is that of the job, and nothing is fetched.
+    """
+    shapes = {name: one.shape for name, one in torch.load(args["weights"], weights_only=True).items()}
+    width, _, patch, _ = shapes["blip.visual_encoder.patch_embed.proj.weight"]
+    side = patch * round((shapes["blip.visual_encoder.pos_embed"][1] - 1) ** 0.5)
+    depth = len({name.split(".")[3] for name in shapes if name.startswith("blip.visual_encoder.blocks.")})
+    size = {"img_size": side, "patch_size": patch, "embed_dim": width}
+    vision = {**size, "depth": depth, "num_heads": width // 64}
+    pretrain.create_vit = lambda *_: (blip.VisionTransformer(**vision), width)
+    words = blip.BertTokenizer(args["vocabulary"])
+    blip.BertTokenizer = type("Local", (), {"from_pretrained": lambda name: words})
+    return side, shapes["mlp.layers.0.weight"][1]
+
+
 def _image_reward(args: Args) -> Reference:
     """`ImageReward.load` of the file, whose classes are built as large as its tensors."""
     package: Any = import_module("ImageReward")
@@ -230,23 +247,9 @@ def _image_reward(args: Args) -> Reference:
         import_module(f"ImageReward.{name}")
         for name in ("ImageReward", "models.BLIP.blip", "models.BLIP.blip_pretrain")
     )
-    parts: dict[str, Any] = vars(main) | {"tokenizer": vars(blip)["BertTokenizer"]}
-    shapes = {name: one.shape for name, one in torch.load(args["weights"], weights_only=True).items()}
-    width, _, patch, _ = shapes["blip.visual_encoder.patch_embed.proj.weight"]
-    side = patch * round((shapes["blip.visual_encoder.pos_embed"][1] - 1) ** 0.5)
-    depth = len({name.split(".")[3] for name in shapes if name.startswith("blip.visual_encoder.blocks.")})
-    vision = {
-        "img_size": side,
-        "patch_size": patch,
-        "embed_dim": width,
-        "depth": depth,
-        "num_heads": width // 64,
-    }
-    pretrain.create_vit = lambda *_: (blip.VisionTransformer(**vision), width)  # type: ignore[attr-defined]
-    words = parts["tokenizer"](args["vocabulary"])
-    blip.BertTokenizer = type("Local", (), {"from_pretrained": lambda name: words})  # type: ignore[attr-defined]
-    main.MLP = lambda _: parts["MLP"](shapes["mlp.layers.0.weight"][1])  # type: ignore[attr-defined]
-    main._transform = lambda _: parts["_transform"](side)  # type: ignore[attr-defined]
+    own: Any = dict(vars(main))
+    side, width = _sized_blip(args, blip, pretrain)
+    vars(main).update(MLP=lambda _: own["MLP"](width), _transform=lambda _: own["_transform"](side))
     config = Path(args["weights"]).with_name("med_config.json")
     model = package.load(args["weights"], device="cpu", med_config=str(config))
     normalize = model.preprocess.transforms[-1]
@@ -258,6 +261,59 @@ def _image_reward(args: Args) -> Reference:
         return found[0]
 
     return Reference(lambda picture, prompt: float(model.score(prompt, picture)), tensor)
+
+
+def _cyclereward(args: Args) -> Reference:
+    """`cyclereward` of the file: its cache is the job's folder, and no BLIP is fetched to be written over.
+
+    The gradient is that of `score` without the decorator that takes it away.
+    """
+    package: Any = import_module("cyclereward.model")
+    blip, pretrain = (import_module(f"cyclereward.blip.{name}") for name in ("blip", "blip_pretrain"))
+    side, width = _sized_blip(args, blip, pretrain)
+    package.cyclereward_args |= {"image_size": side, "mlp_dim": width}
+    package.blip_pretrain = lambda pretrained, **sizes: vars(pretrain)["BLIP_Pretrain"](**sizes)
+    file = Path(args["weights"])
+    model, preprocess = package.cyclereward(device="cpu", model_type=file.stem, cache_dir=str(file.parent))
+    score, normalize = type(model).score.__wrapped__, preprocess.transforms[-1]
+    return Reference(
+        lambda picture, prompt: float(model.score(preprocess(picture)[None], prompt)),
+        lambda pixels, prompt: score(model, normalize(pixels), prompt)[0],
+    )
+
+
+def _imscore(args: Args) -> Reference:
+    """imscore's graph of MPS, on pixels as the publisher prepares them, which imscore does otherwise.
+
+    It rounds pixels and mask to half precision whatever the weights are; that is left out.
+    """
+    package: Any = import_module("imscore.mps.model")
+    folder, state = args["processor"], import_module("safetensors.torch").load_file(args["weights"])
+    stem = "mps.cross_model.layers."
+    wide, width = state[f"{stem}0.0.fn.to_q.weight"].shape
+    head = len(state[f"{stem}0.0.fn.to_kv.weight"]) // 2
+    depth = len({name[len(stem) :].split(".")[0] for name in state if name.startswith(stem)})
+    mult = state[f"{stem}0.0.fn.ff.2.weight"].shape[1] // width
+    sizes = {"dim": width, "layer_num": depth, "dim_head": head, "heads": wide // head, "ff_mult": mult}
+    cross, clip, words = package.CrossModel, package.XCLIPModel, package.AutoTokenizer.from_pretrained(folder)
+    words.model_max_length = 77
+    package.CrossModel = lambda **_: cross(**sizes)
+    package.XCLIPModel = type("Local", (), {"from_pretrained": lambda name: clip.from_pretrained(folder)})
+    package.AutoTokenizer = type("Local", (), {"from_pretrained": lambda name, **_: words})
+    net = package.MPS().eval()
+    net.load_state_dict(state)
+    torch.Tensor.half = lambda tensor: tensor  # type: ignore
+    hub: Any = import_module("transformers")
+    processor = hub.CLIPImageProcessor.from_pretrained(folder)
+
+    def score(values: Any, prompt: str) -> Any:
+        text, seen = net.mps(net._tokenize([prompt]), values, net._tokenize(net.condition))
+        return (net.mps.logit_scale.exp() * _unit(text) @ _unit(seen).T)[0]
+
+    return Reference(
+        lambda picture, prompt: float(score(processor(picture, return_tensors="pt")["pixel_values"], prompt)),
+        lambda pixels, prompt: score(net.normalize(pixels), prompt),
+    )
 
 
 def _nudenet(args: Args) -> Reference:
@@ -310,6 +366,8 @@ SCORERS: dict[tuple[str, str], Callable[[Args], Reference]] = {
     ("hpsv2", "hpsv2"): _hpsv2,
     ("aesthetic_predictor_v2_5", "aesthetic"): _aesthetic_v2_5,
     ("ImageReward", "imagereward"): _image_reward,
+    ("cyclereward", "cyclereward"): _cyclereward,
+    ("imscore", "mps"): _imscore,
     ("nudenet", "nsfw"): _nudenet,
     ("rapidocr", "ocr_image"): _rapidocr,
 }

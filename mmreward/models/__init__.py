@@ -10,77 +10,37 @@ Equal arguments give the same network, so rewards that name the same weights sha
 miniature's names ("mini-clip", "mini-vlm", "mini-artifact") stand where a hub id or a folder would.
 
 In the room: `base` (torch modules behind the engine's `Network` protocol), `encoders`, `features` and
-`perceptual` (of pictures alone), `heads`, `maps`, `blip`, `detectors`, `flan`, `pictures` and `pixels`
-(decoded pictures and a network's input), `wants` and `fetching` (weights that are needed), `onnx`, `texts`
-and `bodies` (out of wheels), `vlms/` (in this process) and `served/` (over HTTP). Knows nothing of samples,
-rewards or scores.
+`perceptual` (of pictures alone), `heads`, `maps`, `paired`, `blip`, `mps` and `flan` (a picture with its
+prompt), `detectors`, `pictures` and `pixels` (decoded pictures and a network's input), `sharing` (one network
+per arguments), `wants` and `fetching` (weights that are needed), `onnx`, `texts` and `bodies` (out of
+wheels), `vlms/` (in this process) and `served/` (over HTTP). Knows nothing of samples, rewards or scores.
 """
 
-from collections.abc import Callable
-from functools import wraps
-from importlib.util import find_spec
-from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING
 
 from ..errors import nearest
-from ..registry import Fingerprinted, not_recorded, record_network
 from .served.http import is_served
-from .wants import Want, address_of, note, note_call, noting
+from .sharing import dual_encoder, need_package, shared
+from .wants import Want, address_of, note, noting
 
 if TYPE_CHECKING:
     from .blip import BlipScorer
     from .bodies import Nudity
     from .detectors import Detector
-    from .encoders import DualEncoder, Encoder
+    from .encoders import Encoder
     from .features import VisionTransformer
     from .flan import ClipT5
     from .heads import Classifier, Head
     from .maps import MappedEncoder
+    from .mps import MpsScorer
     from .perceptual import DreamSim
     from .texts import TextReader
     from .vlms.answers import VLM
     from .vlms.qwen import QwenVL
 
-_dual_encoders: "dict[tuple[str, str, str, bool], DualEncoder]" = {}
 
-
-class Nothing:
-    """Stands for a network and its attributes where only names are asked for, see `wants`."""
-
-    def __getattr__(self, name: str) -> "Nothing":
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return Nothing()
-
-
-P = ParamSpec("P")
-N = TypeVar("N", bound=Fingerprinted)
-
-
-def _shared(make: Callable[P, N]) -> Callable[P, N]:
-    """One network per distinct arguments, noted in the fingerprint of the reward that asks for it."""
-    networks: dict[tuple[Any, ...], N] = {}
-    parameters = signature(make)
-
-    @wraps(make)
-    def get(*args: P.args, **kwargs: P.kwargs) -> N:
-        bound = parameters.bind(*args, **kwargs)
-        bound.apply_defaults()  # a default spelled out is no other network
-        if noting():
-            note_call(make.__name__, bound.arguments)
-            return cast(N, Nothing())
-        key = tuple(bound.arguments.items())
-        if key not in networks:
-            with not_recorded():  # else they would be recorded the first time only
-                networks[key] = make(*args, **kwargs)
-        record_network(networks[key])
-        return networks[key]
-
-    return get
-
-
-@_shared
+@shared
 def clip(
     weights: str,
     *,
@@ -117,19 +77,10 @@ def clip(
     """
     from .encoders import Encoder
 
-    return Encoder(_dual_encoder(weights, dtype, architecture, letterbox), weights, resize)
+    return Encoder(dual_encoder(weights, dtype, architecture, letterbox), weights, resize)
 
 
-def _dual_encoder(weights: str, dtype: str, architecture: str, letterbox: bool) -> "DualEncoder":
-    from .base import weights_key
-    from .encoders import DualEncoder
-
-    network = DualEncoder(weights, dtype=dtype, architecture=architecture, letterbox=letterbox)
-    key = (weights_key(network.source), dtype, architecture, letterbox)
-    return _dual_encoders.setdefault(key, network)
-
-
-@_shared
+@shared
 def head(weights: str, encoder: str, *, dtype: str = "float32", resize: str = "tensor") -> "Head":
     """A linear or MLP head on a dual encoder's image embedding, such as an aesthetic predictor.
 
@@ -142,7 +93,7 @@ def head(weights: str, encoder: str, *, dtype: str = "float32", resize: str = "t
     return Head(weights, clip(encoder, dtype=dtype, resize=resize))
 
 
-@_shared
+@shared
 def blip_head(
     weights: str,
     vocabulary: str,
@@ -170,7 +121,35 @@ def blip_head(
     return BlipScorer(weights, vocabulary, tokens, dtype=dtype, resize=resize, activation=activation)
 
 
-@_shared
+@shared
+def crossed(
+    weights: str,
+    processor: str,
+    condition: str,
+    threshold: float,
+    *,
+    dtype: str = "float32",
+    resize: str = "pil",
+) -> "MpsScorer":
+    """MPS: a CLIP whose picture attends to the tokens of the prompt that are like a condition's.
+
+    Args:
+        weights: a file of tensors alone, by path or OWNER/NAME/FILE.
+        processor: the CLIP in transformers format whose configuration, tokenizer and preprocessing it has.
+        condition: what is asked about.
+        threshold: see `mmreward.models.mps`.
+        dtype: of all of it; the cosine is in float32.
+        resize: as for `clip`.
+
+    Raises:
+        ValueError: no such dtype or resize.
+    """
+    from .mps import MpsScorer
+
+    return MpsScorer(weights, processor, condition, threshold, dtype=dtype, resize=resize)
+
+
+@shared
 def embedder(
     weights: str, *, dtype: str = "float32", resize: str = "pil", processing: str = "publisher"
 ) -> "VisionTransformer":
@@ -228,18 +207,19 @@ def dreamsim(
     return _dreamsim(str(folder), variant, dtype, resize)
 
 
-@_shared
+@shared
 def _dreamsim(folder: str, variant: str, dtype: str, resize: str) -> "DreamSim":
     from .perceptual import DreamSim
 
     return DreamSim(folder, variant, dtype=dtype, resize=resize)
 
 
-def needed(weights: str) -> None:
+def needed(weights: str, *files: str) -> None:
     """Check of published weights before any row: here, or within reach of the hub.
 
     Args:
         weights: a hub id, a file of one (OWNER/NAME/FILE), a folder, a file or a miniature.
+        files: of a hub id, those that are needed, where its weights are not.
 
     Raises:
         ValueError: neither, with the command that fetches them.
@@ -248,7 +228,7 @@ def needed(weights: str) -> None:
         return
     from .checkpoints import needed
 
-    needed(weights)
+    needed(weights, *files)
 
 
 def downloaded(url: str) -> str:
@@ -285,14 +265,14 @@ def mapped(
     return _mapped(path, content, kind, encoder, dtype, resize)
 
 
-@_shared
+@shared
 def _mapped(file: str, content: str, kind: str, encoder: str, dtype: str, resize: str) -> "MappedEncoder":
     from .maps import MappedEncoder
 
     return MappedEncoder(file, kind, clip(encoder, dtype=dtype, resize=resize))
 
 
-@_shared
+@shared
 def classifier(weights: str, *, dtype: str = "float32") -> "Classifier":
     """An image classifier in transformers format (`AutoModelForImageClassification`)."""
     from .heads import Classifier
@@ -300,7 +280,7 @@ def classifier(weights: str, *, dtype: str = "float32") -> "Classifier":
     return Classifier(weights, dtype=dtype)
 
 
-@_shared
+@shared
 def detector(weights: str, *, dtype: str = "float32") -> "Detector":
     """A detector of objects in transformers format: Mask2Former, or a model of boxes such as DETR."""
     from .detectors import Detector
@@ -317,7 +297,7 @@ def is_clip_t5(weights: str) -> bool:
     return is_clip_t5(weights)
 
 
-@_shared
+@shared
 def clip_t5(weights: str, *, dtype: str = "float32") -> "ClipT5":
     """CLIP-FlanT5 in its published format: the probability of an answer to a question about a picture."""
     from .flan import ClipT5
@@ -325,14 +305,14 @@ def clip_t5(weights: str, *, dtype: str = "float32") -> "ClipT5":
     return ClipT5(weights, dtype=dtype)
 
 
-@_shared
+@shared
 def _qwen(weights: str, dtype: str) -> "QwenVL":
     from .vlms.qwen import QwenVL
 
     return QwenVL(weights, dtype=dtype)
 
 
-@_shared
+@shared
 def vlm(
     weights: str,
     *,
@@ -383,34 +363,27 @@ def vlm(
     return LocalVLM(_qwen(weights, dtype), view)
 
 
-def _need(what: str, extra: str, package: str) -> None:
-    """Look for a package without importing it, so that one that is missing is known before the first row."""
-    for module in (package, "onnxruntime"):
-        if find_spec(module) is None:
-            raise ValueError(f'{what} needs {module}: pip install "mmreward[{extra}]"')
-
-
-@_shared
+@shared
 def text_reader() -> "TextReader":
     """A reader of the text in a picture: RapidOCR with the models that its wheel ships.
 
     Raises:
         ValueError: it is not installed.
     """
-    _need("reading text in pictures", "ocr", "rapidocr")
+    need_package("reading text in pictures", "ocr", "rapidocr")
     from .texts import TextReader
 
     return TextReader()
 
 
-@_shared
+@shared
 def nudity() -> "Nudity":
     """A detector of exposed bodies: NudeNet's 320n, which its wheel ships.
 
     Raises:
         ValueError: it is not installed.
     """
-    _need("finding exposed bodies", "nsfw", "nudenet")
+    need_package("finding exposed bodies", "nsfw", "nudenet")
     from .bodies import Nudity
 
     return Nudity()

@@ -1,27 +1,24 @@
-"""BLIP with a scalar head (ImageReward): a ViT, a BERT that looks at it, and a few linear layers.
+"""BLIP with a scalar head (ImageReward, CycleReward): a ViT, a BERT that looks at it, and linear layers.
 
 `BLIP` has exactly the names of the published state dicts, so that a file fits or is refused. Widths, depths
 and the size of the picture are read off the tensors; what no tensor says (heads of 64, GELU, the epsilons of
-both layer norms) is that of BLIP and BERT. `BlipScorer` is the network; op "pair", one picture with one
-prompt, since the text encoder attends to the picture at each of its layers.
+both layer norms) is that of BLIP and BERT. `BlipScorer` is the network: the text encoder attends to the
+picture at each of its layers.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..engine.batching import Cost
-from ..engine.engine import current
-from ..media import Media
-from .base import TorchNetwork, content_of, loading
+from .base import content_of, loading
 from .checkpoints import fetched, fill, placed, state_of
-from .pictures import decoded, in_turn, resized
-from .pixels import BACKENDS, Group, Recipe, grouped, to_input
+from .paired import PairScorer, Tokens
+from .pixels import Recipe
 
 HEAD_WIDTH = 64
 """Width of one attention head, in both encoders."""
@@ -34,13 +31,6 @@ UNUSED = (
 ADDED = ("[DEC]", "[ENC]")
 """Tokens that BLIP appends to BERT's vocabulary."""
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-
-
-class Read(NamedTuple):
-    """The head's output; `truncated` when the prompt was longer than the text encoder reads."""
-
-    value: float
-    truncated: bool
 
 
 # --- the module ---------------------------------------------------------------------------------------------
@@ -244,37 +234,16 @@ def _depth(names: Mapping[str, Any], stem: str) -> int:
 # --- the network --------------------------------------------------------------------------------------------
 
 
-class BlipScorer(TorchNetwork):
-    """One number of a picture and a prompt; see `mmreward.models.blip_head`."""
+class BlipScorer(PairScorer):
+    """The head's output for a picture and a prompt; see `mmreward.models.blip_head`."""
 
     def __init__(
         self, weights: str, vocabulary: str, tokens: int, *, dtype: str, resize: str, activation: bool
     ) -> None:
-        if resize not in BACKENDS:
-            raise ValueError(f"resize is one of {', '.join(BACKENDS)}, not {resize!r}")
+        options = {"tokens": tokens, "activation": activation}
         words = content_of(placed(vocabulary))
-        options = {"vocabulary": words, "tokens": tokens, "resize": resize, "activation": activation}
-        super().__init__(placed(weights), dtype=dtype, **options)
-        self.name, self.vocabulary, self.tokens = weights, vocabulary, tokens
-        self.resize, self.activation = resize, activation
-        self._runs_on = self.device
-
-    async def read(self, media: Media, prompt: str) -> Read:
-        """The head's output for one picture and prompt."""
-        return cast(Read, await current().submit(self, "pair", (media, prompt), key=(media.key, prompt)))
-
-    def values_of(self, pixels: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
-        """Differentiable outputs (N,), float32, of float pixels (N, 3, H, W) in [0, 1] with N prompts.
-
-        Runs where the pixels are: the weights are moved there. Always resizes as "tensor" does, the only way
-        with a gradient.
-        """
-        if self.device != pixels.device:
-            self.load(str(pixels.device))
-        ids, attended, _ = self._tokenize(prompts)
-        whole = [Group(list(range(len(pixels))), pixels)]
-        ready = to_input(whole, self.recipe).to(self.dtype)
-        return cast(torch.Tensor, self.module(ready, ids.to(self.device), attended.to(self.device)))
+        super().__init__(weights, dtype=dtype, resize=resize, length=tokens, vocabulary=words, **options)
+        self.vocabulary, self.activation = vocabulary, activation
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -305,46 +274,18 @@ class BlipScorer(TorchNetwork):
                 raise ValueError(f"{words} words with {added}, and {self.name} has {wanted}")
         return tokenizer
 
-    def _tokenize(self, prompts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor, list[bool]]:
-        """Ids and mask, padded and cut to the published length, and which prompts were cut."""
+    def tokenize(self, prompts: Sequence[str]) -> Tokens:
+        """Ids and mask, padded and cut to the published length."""
         with self.processing:
             tokenizer = self._tokenizer
             found = [tokenizer.encode(prompt).ids for prompt in prompts]
         pad, end = (tokenizer.token_to_id(token) for token in ("[PAD]", "[SEP]"))
-        cut = [len(ids) > self.tokens for ids in found]
-        found = [
-            [*ids[: self.tokens - 1], end] if long else ids for ids, long in zip(found, cut, strict=True)
-        ]
-        ids = torch.full((len(found), self.tokens), pad)
+        cut = [len(ids) > self.length for ids in found]
+        kept = self.length - 1
+        found = [[*ids[:kept], end] if long else ids for ids, long in zip(found, cut, strict=True)]
+        ids = torch.full((len(found), self.length), pad)
         attended = torch.zeros_like(ids)
         for row, one in enumerate(found):
             ids[row, : len(one)] = torch.tensor(one)
             attended[row, : len(one)] = 1
-        return ids, attended, cut
-
-    def load(self, device: str) -> None:
-        super().load(device)
-        self._runs_on = self.device
-
-    def cost(self, op: str, item: Any) -> Cost:
-        height, width = item[0].size
-        return Cost(256 + self.tokens, 3 * height * width)
-
-    def prepare(self, op: str, items: list[Any]) -> Any:
-        # Resized by a worker for the CPU, and whole for a GPU, which resizes faster.
-        ready = self.resize != "tensor" or self._runs_on.type == "cpu"
-        recipe, medias = self.recipe, [media for media, _ in items]
-
-        def pixels(index: int) -> torch.Tensor:
-            return resized(medias[index], recipe, self.resize) if ready else decoded(medias[index])
-
-        made = in_turn(medias, pixels)
-        groups = grouped(made, pinned=self._runs_on.type == "cuda", ready=[ready] * len(made))
-        return groups, self._tokenize([prompt for _, prompt in items])
-
-    @torch.inference_mode()
-    def forward(self, op: str, batch: Any) -> list[Read]:
-        groups, (ids, attended, cut) = batch
-        pixels = to_input(groups, self.recipe, self.device).to(self.dtype)
-        values = self.module(pixels, ids.to(self.device), attended.to(self.device)).cpu().tolist()
-        return [Read(value, long) for value, long in zip(values, cut, strict=True)]
+        return Tokens((ids, attended), cut)

@@ -20,7 +20,7 @@ def is_file_of_weights(weights: str) -> bool:
     return hub_file(weights) is not None or Path(weights).is_file()
 
 
-def needed(weights: str) -> None:
+def needed(weights: str, *files: str) -> None:
     """See `mmreward.models.needed`."""
     if weights.startswith(("mini-", "open_clip:", ".", "/", "~")) or Path(weights).exists():
         return  # `locate` and `open_clip` speak for these
@@ -29,9 +29,11 @@ def needed(weights: str) -> None:
     from huggingface_hub.errors import HFValidationError
 
     repository, file = hub_file(weights) or (weights, "")
-    command = f"hf download {repository} {file}".rstrip()
+    command = " ".join(["hf download", repository, *([file] if file else files)])
+    enough = all if files else any
     try:
-        if any(isinstance(try_to_load_from_cache(repository, name), str) for name in _names(file)):
+        names = files or _names(file)
+        if enough(isinstance(try_to_load_from_cache(repository, name), str) for name in names):
             return
         get_hf_file_metadata(hf_hub_url(repository, file or "config.json"), timeout=5)
     except HFValidationError:
@@ -112,8 +114,9 @@ def _unpickled(path: Path) -> Any:
     except (UnpicklingError, EOFError, RuntimeError) as error:
         # torch's own words advise weights_only=False, which would run what the file says.
         raise ValueError(
-            f"{path.name} is broken, or asks to run code when it is opened, and is refused: take the "
-            "publisher's own file, or convert it to safetensors on a machine that may be lost"
+            f"{path.name} is broken, or asks to run code when it is opened, and is refused: its tensors can "
+            "be read without its code, by "
+            f"`python -m mmreward.models.conversion {path} {path.stem}.safetensors`"
         ) from error
 
 

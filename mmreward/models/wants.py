@@ -44,6 +44,7 @@ NAMED = {
     "blip_head": ("weights", "vocabulary"),
     "detector": ("weights",),
     "clip_t5": ("weights",),
+    "crossed": ("weights", "processor"),
     "vlm": ("weights",),
 }
 """Function of `mmreward.models` -> its arguments that name weights."""

@@ -16,7 +16,16 @@ from support.miniature import MINIATURE
 from mmreward import list_rewards, load
 from mmreward.registry import find
 
-FITTED = ("aesthetic", "d2_align", "dino_i", "dreamsim", "imagereward", "pisces")
+FITTED = (
+    "aesthetic",
+    "cyclereward",
+    "d2_align",
+    "dino_i",
+    "dreamsim",
+    "imagereward",
+    "mps",
+    "pisces",
+)
 """These name files of the user's, whose place on the machine is part of their fingerprint."""
 STORED = Path(__file__).with_name("fingerprints.json")
 

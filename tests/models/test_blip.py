@@ -134,9 +134,38 @@ def test_another_file_is_refused_by_name(engine, args, tmp_path, change, said):
     assert re.search(said, failure(engine, **args | {"weights": str(tmp_path / "other.pt")}))
 
 
-def test_a_head_with_activations_is_another_scorers(engine, tmp_path):
-    args = checkpoints.save_blip(tmp_path / "cycle", "other.pt", indices=(0, 2, 4, 6, 8))
-    assert "another scorer's file" in failure(engine, **args)
+def test_a_head_with_activations_is_another_scorers(engine, args, tmp_path):
+    cycle = checkpoints.save_blip(tmp_path / "cycle", "other.pt", indices=(0, 2, 4, 6, 8))
+    assert "another scorer's file" in failure(engine, **cycle)
+    score = engine.score(SAMPLES[:1], load("cyclereward", **args))["cyclereward"][0]
+    assert "another scorer's file" in score.note
+
+
+def test_cyclereward_is_its_publishers_number_reads_further_and_has_the_gradient(engine, tmp_path):
+    args = checkpoints.save_blip(tmp_path / "cycle", "CycleReward-Combo.pth", indices=(0, 2, 4, 6, 8))
+    second, reward = SECOND["cyclereward"](args), load("cyclereward", **args)
+    with torch.no_grad():
+        want = [second.value(PICTURES[row], prompt) for row, prompt in enumerate(PROMPTS)]
+    scores = engine.score(SAMPLES, reward)["cyclereward"]
+    np.testing.assert_allclose([score.value for score in scores], want, atol=1e-5, rtol=0)
+    assert np.ptp(want) > 1e-3
+    assert [score.parts["truncated"] for score in scores] == [0, 0, 0, 0, 0]  # 92 tokens, and 128 are read
+    alone = [engine.score([sample], reward)["cyclereward"][0].value for sample in SAMPLES[::-1]][::-1]
+    np.testing.assert_allclose(alone, want, atol=1e-5, rtol=0)
+    pixels = torch.from_numpy(np.array(PICTURES[3])).permute(2, 0, 1)[None].float() / 255
+    ours, theirs = (pixels.clone().requires_grad_() for _ in range(2))
+    reward.score_tensor(ours, [PROMPTS[3]]).sum().backward()
+    second.tensor(theirs, PROMPTS[3]).sum().backward()
+    scale = float(theirs.grad.abs().max())
+    torch.testing.assert_close(ours.grad / scale, theirs.grad / scale, atol=1e-4, rtol=0)
+
+
+def test_cyclereward_names_the_file_that_torch_hubs_cache_lacks(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    for name in ("Combo", "T2I", "I2T"):
+        with pytest.raises(ValueError, match=rf"`curl .*v1\.0\.0/CycleReward-{name}\.pth'`") as caught:
+            load("cyclereward", weights=name)
+        assert "\n" not in str(caught.value)
 
 
 def test_another_vocabulary_is_refused(engine, args, tmp_path):

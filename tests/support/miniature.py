@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from support.tiny_vits import dino_folder, dreamsim_folder
 
 from mmreward import Media, Sample, list_rewards, load, models
-from mmreward.evals.published.checkpoints import save_blip
+from mmreward.evals.published.checkpoints import save_blip, save_mps
 from mmreward.mini.world import describe, render, sample_scene
 from mmreward.models.maps import Shift, Transport, write_map
 from mmreward.registry import find
@@ -40,7 +40,11 @@ save_file({"weight": torch.linspace(-1, 1, 128)[None], "bias": torch.full((1,), 
 for _file, _map in FITTED.values():
     write_map(_file, _map, models.clip("mini-clip"), rows=1)
 
-PUBLISHED = {"imagereward": save_blip(Path(_folder.name) / "blip", "ImageReward.pt")}
+PUBLISHED = {
+    "cyclereward": save_blip(Path(_folder.name) / "cycle", "CycleReward-Combo.pth", indices=(0, 2, 4, 6, 8)),
+    "imagereward": save_blip(Path(_folder.name) / "blip", "ImageReward.pt"),
+    "mps": save_mps(Path(_folder.name) / "mps"),
+}
 """Tiny checkpoints for rewards that take one format alone, which the miniature has not."""
 VITS = {"dino_i": _folder.name + "/dino", "dreamsim": _folder.name + "/dreamsim"}
 """Tiny networks of rewards that the miniature has none for."""
