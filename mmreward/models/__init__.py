@@ -9,9 +9,9 @@ Equal arguments give the same network, so rewards that name the same weights sha
 miniature's names ("mini-clip", "mini-vlm", "mini-artifact") stand where a hub id or a folder would.
 
 In the room: `base` (torch modules behind the engine's `Network` protocol), `encoders`, `heads`, `maps`,
-`detectors`, `flan`, `pictures` and `pixels` (decoded pictures and a network's input), `onnx`, `texts` and
-`bodies` (out of wheels), `vlms/` (in this process) and `served/` (over HTTP). Knows nothing of samples,
-rewards or scores.
+`detectors`, `flan` and `blip`, `pictures` and `pixels` (decoded pictures and a network's input), `onnx`,
+`texts` and `bodies` (out of wheels), `vlms/` (in this process) and `served/` (over HTTP). Knows nothing of
+samples, rewards or scores.
 """
 
 from collections.abc import Callable
@@ -25,6 +25,7 @@ from ..registry import Fingerprinted, not_recorded, record_network
 from .served.http import is_served
 
 if TYPE_CHECKING:
+    from .blip import BlipVQA
     from .bodies import Nudity
     from .detectors import Detector
     from .encoders import DualEncoder, Encoder
@@ -205,6 +206,20 @@ def clip_t5(weights: str, *, dtype: str = "float32") -> "ClipT5":
     from .flan import ClipT5
 
     return ClipT5(weights, dtype=dtype)
+
+
+@_shared
+def blip_vqa(file: str, tokenizer: str, *, dtype: str = "float32") -> "BlipVQA":
+    """BLIP's answers to questions about a picture, from the publisher's file.
+
+    Args:
+        file: the published .pth, or safetensors with its names.
+        tokenizer: hub id or folder of the BERT tokenizer.
+        dtype: of the network.
+    """
+    from .blip import BlipVQA
+
+    return BlipVQA(file, tokenizer, dtype=dtype)
 
 
 @_shared

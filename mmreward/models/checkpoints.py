@@ -16,6 +16,8 @@ import torch
 PICKLES = (".pt", ".pth", ".bin")
 FILES = (*PICKLES, ".safetensors")
 """Suffixes of weight files."""
+WRAPPED = ("state_dict", "model")
+"""Keys under which a pickled file may have its tensors."""
 WEIGHTS = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -87,7 +89,7 @@ def placed(weights: str) -> str:
 
 
 def state_of(weights: str) -> dict[str, torch.Tensor]:
-    """Tensors by name from a weight file, on the CPU; those under `state_dict` where a file has that key.
+    """Tensors by name from a weight file, on the CPU; those under a key of `WRAPPED` where a file has one.
 
     Args:
         weights: a path, or a file of the hub (OWNER/NAME/FILE), which is fetched if it is not there yet.
@@ -107,7 +109,8 @@ def state_of(weights: str) -> dict[str, torch.Tensor]:
 
         return dict(load_file(path))
     state = _unpickled(path)
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if isinstance(state, dict):
+        state = next((state[key] for key in WRAPPED if isinstance(state.get(key), dict)), state)
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise ValueError(f"{path.name} is no state dict: it holds more than tensors by name")
     return {str(name).removeprefix("module."): value for name, value in state.items()}

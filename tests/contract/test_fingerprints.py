@@ -16,7 +16,7 @@ from support.miniature import MINIATURE
 from mmreward import list_rewards, load
 from mmreward.registry import find
 
-FITTED = ("aesthetic", "d2_align", "pisces")
+FITTED = ("aesthetic", "blip_vqa", "d2_align", "pisces")
 """These name a file of the user's, whose place on the machine is part of their fingerprint."""
 STORED = Path(__file__).with_name("fingerprints.json")
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from support.tiny_blip import save_blip, save_tokenizer
 
 from mmreward import Media, Sample, list_rewards, load, models
 from mmreward.mini.world import describe, render, sample_scene
@@ -35,6 +36,9 @@ FITTED = {
 HEAD = Path(_folder.name) / "head.safetensors"
 """Aesthetic head on mini-clip."""
 save_file({"weight": torch.linspace(-1, 1, 128)[None], "bias": torch.full((1,), 5.0)}, HEAD)
+(Path(_folder.name) / "blip").mkdir()
+BLIP, _ = save_blip(Path(_folder.name) / "blip")
+TOKENIZER = save_tokenizer(Path(_folder.name) / "blip")
 for _file, _map in FITTED.values():
     write_map(_file, _map, models.clip("mini-clip"), rows=1)
 
@@ -49,6 +53,8 @@ def variants(name):
         args["fitted"] = str(FITTED[name][0])
     if "head" in known:
         args["head"] = str(HEAD)
+    if name == "blip_vqa":
+        args |= {"file": BLIP, "tokenizer": TOKENIZER}
     try:
         load(name, **args)
         return [args]
