@@ -10,8 +10,8 @@ Equal arguments give the same network, so rewards that name the same weights sha
 miniature's names ("mini-clip", "mini-vlm", "mini-artifact") stand where a hub id or a folder would.
 
 In the room: `base` (torch modules behind the engine's `Network` protocol), `encoders`, `features` and
-`perceptual` (of pictures alone), `heads`, `maps`, `paired`, `blip`, `mps` and `flan` (a picture with its
-prompt), `detectors`, `pictures` and `pixels` (decoded pictures and a network's input), `sharing` (one network
+`perceptual` (of pictures alone), `heads`, `maps`, `paired`, `blip`, `blip_vqa`, `mps` and `flan` (a picture with
+its prompt), `detectors`, `pictures` and `pixels` (decoded pictures and a network's input), `sharing` (one network
 per arguments), `wants` and `fetching` (weights that are needed), `onnx`, `texts` and `bodies` (out of
 wheels), `vlms/` (in this process) and `served/` (over HTTP). Knows nothing of samples, rewards or scores.
 """
@@ -26,6 +26,7 @@ from .wants import Want, address_of, note, noting
 
 if TYPE_CHECKING:
     from .blip import BlipScorer
+    from .blip_vqa import BlipVQA
     from .bodies import Nudity
     from .detectors import Detector
     from .encoders import Encoder
@@ -303,6 +304,20 @@ def clip_t5(weights: str, *, dtype: str = "float32") -> "ClipT5":
     from .flan import ClipT5
 
     return ClipT5(weights, dtype=dtype)
+
+
+@shared
+def blip_vqa(file: str, tokenizer: str, *, dtype: str = "float32") -> "BlipVQA":
+    """BLIP's answers to questions about a picture, from the publisher's file.
+
+    Args:
+        file: the published .pth, or safetensors with its names.
+        tokenizer: hub id or folder of the BERT tokenizer.
+        dtype: of the network.
+    """
+    from .blip_vqa import BlipVQA
+
+    return BlipVQA(file, tokenizer, dtype=dtype)
 
 
 @shared

@@ -14,6 +14,9 @@ import torch
 
 from .wants import WEIGHTS, address_of, hub_file
 
+WRAPPED = ("state_dict", "model")
+"""Keys under which a pickled file may have its tensors."""
+
 
 def is_file_of_weights(weights: str) -> bool:
     """True for a weight file, on this machine or of the hub; False for a folder and all else."""
@@ -84,8 +87,8 @@ def fetched(file: str) -> Path:
     return path
 
 
-def state_of(weights: str, key: str = "state_dict") -> dict[str, torch.Tensor]:
-    """Tensors by name from a weight file, on the CPU; those under `key` where a file has that key.
+def state_of(weights: str, key: str = "") -> dict[str, torch.Tensor]:
+    """Tensors by name from a weight file, on the CPU; those under `key` or a key of `WRAPPED` where a file has one.
 
     Args:
         weights: as for `fetched`.
@@ -100,7 +103,8 @@ def state_of(weights: str, key: str = "state_dict") -> dict[str, torch.Tensor]:
 
         return dict(load_file(path))
     state = _unpickled(path)
-    state = state.get(key, state) if isinstance(state, dict) else state
+    if isinstance(state, dict):
+        state = next((state[name] for name in (key, *WRAPPED) if isinstance(state.get(name), dict)), state)
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise ValueError(f"{path.name} is no state dict: it holds more than tensors by name")
     return {str(name).removeprefix("module."): value for name, value in state.items()}

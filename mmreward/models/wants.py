@@ -45,6 +45,7 @@ NAMED = {
     "detector": ("weights",),
     "clip_t5": ("weights",),
     "crossed": ("weights", "processor"),
+    "blip_vqa": ("file", "tokenizer"),
     "vlm": ("weights",),
 }
 """Function of `mmreward.models` -> its arguments that name weights."""

@@ -18,6 +18,7 @@ from mmreward.registry import find
 
 FITTED = (
     "aesthetic",
+    "blip_vqa",
     "cyclereward",
     "d2_align",
     "dino_i",

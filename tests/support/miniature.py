@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from support.tiny_blip import save_blip as save_blip_vqa
+from support.tiny_blip import save_tokenizer
 from support.tiny_vits import dino_folder, dreamsim_folder
 
 from mmreward import Media, Sample, list_rewards, load, models
@@ -37,6 +39,9 @@ FITTED = {
 HEAD = Path(_folder.name) / "head.safetensors"
 """Aesthetic head on mini-clip."""
 save_file({"weight": torch.linspace(-1, 1, 128)[None], "bias": torch.full((1,), 5.0)}, HEAD)
+(Path(_folder.name) / "blip").mkdir()
+BLIP, _ = save_blip_vqa(Path(_folder.name) / "blip-vqa")
+TOKENIZER = save_tokenizer(Path(_folder.name) / "blip")
 for _file, _map in FITTED.values():
     write_map(_file, _map, models.clip("mini-clip"), rows=1)
 
@@ -67,6 +72,8 @@ def variants(name):
         args["head"] = str(HEAD)
     if name in VITS:
         args["weights"] = VITS[name]
+    if name == "blip_vqa":
+        args |= {"file": BLIP, "tokenizer": TOKENIZER}
     try:
         load(name, **args)
         return [args]
