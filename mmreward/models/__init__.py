@@ -259,6 +259,8 @@ def mapped(
     Raises:
         ValueError: no such file, or one that was fitted for something else or on other weights.
     """
+    if noting():
+        return _mapped(file, "", kind, encoder, dtype, resize)
     from .base import content_of
 
     path = str(Path(file).absolute())  # also of a file called "mini-...", which is no miniature
@@ -293,6 +295,8 @@ def is_clip_t5(weights: str) -> bool:
     """True for a CLIP-FlanT5, which `clip_t5` reads; False for all else, such as a model for `vlm`."""
     if weights.startswith("mini-") or is_served(weights):
         return False
+    if noting() and not Path(weights).is_dir():
+        return "clip-flant5" in weights.lower()  # by its name alone, without torch
     from .flan import is_clip_t5
 
     return is_clip_t5(weights)

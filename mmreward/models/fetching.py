@@ -102,7 +102,8 @@ def command(want: Want) -> str:
     if want.kind == "archive":
         return f"curl -fLO '{want.name}' && unzip {Path(want.name).name} -d '{want.to}'"
     repository, names = _hub_place(want)
-    return f"hf download {repository} {names[0] if want.kind == 'hub file' else ''}".rstrip()
+    files = names[:1] if want.kind == "hub file" else want.parts
+    return " ".join(["hf download", repository, *files])
 
 
 def look_up(want: Want) -> Item:
@@ -173,7 +174,7 @@ def _hub_place(want: Want) -> tuple[str, tuple[str, ...]]:
         stem = (file or "open_clip_pytorch_model.bin").rpartition(".")[0]
         safe = "open_clip_model.safetensors" if not file else f"{stem}.safetensors"
         return repository, (safe, file or "open_clip_pytorch_model.bin")
-    return want.name, WEIGHTS
+    return want.name, want.parts or WEIGHTS
 
 
 def _open_clip(want: Want) -> dict[str, Any]:
@@ -228,7 +229,10 @@ def _of_hub(want: Want) -> Item:
         reason = str(error).partition("\n")[0]
         raise Unreachable(f"the hub cannot be reached ({type(error).__name__}: {reason})") from None
     sizes = {one.rfilename: one.size for one in info.siblings or ()}
-    chosen = names_read(list(sizes), names) if want.kind != "hub" else folder_read(list(sizes))
+    if want.parts:
+        chosen = [name for name in want.parts if name in sizes]
+    else:
+        chosen = folder_read(list(sizes)) if want.kind == "hub" else names_read(list(sizes), names)
     if not chosen:
         raise ValueError(f"{repository} has no weights that are read here: {', '.join(names)}")
     revision = info.sha or ""

@@ -25,7 +25,7 @@ class Want(NamedTuple):
     `kind` is where they come from: a repository or one file of the hub, an address, an archive at an address,
     open_clip's table, a server, a package's wheel; "local" is on this machine, "absent" a path where nothing
     is. `name` is the hub id, file, address or path; `to` where an address belongs; `use` the function of
-    `mmreward.models` that asked; `parts` what is read of an archive.
+    `mmreward.models` that asked; `parts` what is read of an archive or of a repository.
     """
 
     kind: Kind
@@ -49,6 +49,12 @@ NAMED = {
     "vlm": ("weights",),
 }
 """Function of `mmreward.models` -> its arguments that name weights."""
+CLIP_T5 = ("zhiqiulin/clip-flant5-xxl", "zhiqiulin/clip-flant5-xl")
+CLIP_T5_BESIDE = {
+    "openai/clip-vit-large-patch14-336": (),
+    "google/flan-t5-xxl": ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
+}
+"""What these read besides: the vision tower that their config names, and a tokenizer."""
 PACKAGES = {"text_reader": "rapidocr", "nudity": "nudenet"}
 """Function -> the package whose wheel has the weights."""
 
@@ -106,6 +112,9 @@ def note_call(function: str, arguments: Mapping[str, Any]) -> None:
         note(Want("package", PACKAGES[function], function))
     for argument in NAMED.get(function, ()):
         note(want_of(str(arguments[argument]), function))
+    if function == "clip_t5" and str(arguments["weights"]) in CLIP_T5:
+        for name, parts in CLIP_T5_BESIDE.items():
+            note(Want("hub", name, function, parts=parts))
 
 
 def want_of(weights: str, use: str) -> Want:

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -16,11 +17,11 @@ import torch
 from PIL import Image
 from support.tiny_vits import dino_folder, dreamsim_folder
 
-from mmreward import list_rewards
+from mmreward import list_rewards, models
 from mmreward.cli.fetching import wants_of
 from mmreward.cli.weights import size_of
 from mmreward.models import fetching, perceptual_files
-from mmreward.models.wants import Want
+from mmreward.models.wants import NAMED, PACKAGES, Want
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 
@@ -196,6 +197,29 @@ def test_every_reward_says_what_it_reads_without_reading_it():
         if info.name not in ("d2_align", "pisces"):  # these need a file of the user's
             kinds = {want.kind for want in wants_of(info.name, {})}
             assert kinds <= {"hub", "hub file", "url", "archive", "local", "package"}, info.name
+
+
+def test_every_function_that_reads_weights_says_which():
+    """One that is left out would have `fetch` say that everything is here."""
+    source = Path(models.__file__).read_text()
+    shared = re.findall(r"^@_shared\ndef (\w+)", source, re.MULTILINE)
+    inner = {"_dreamsim", "_qwen"}  # called by functions that note by themselves
+    assert len(shared) > 8 and set(shared) - inner == {*NAMED, *PACKAGES}
+
+
+def test_what_a_clip_flant5_reads_besides_is_fetched_as_well():
+    wants = {want.name: want for want in wants_of("vqascore", {})}
+    assert len(wants) == 3 and "openai/clip-vit-large-patch14-336" in wants
+    tokenizer = wants["google/flan-t5-xxl"]
+    assert fetching.command(tokenizer).startswith("hf download google/flan-t5-xxl tokenizer.json")
+    assert not any(want.use == "clip_t5" for want in wants_of("vqascore", {"judge": "mini-vlm"}))
+
+
+def test_a_list_of_rewards_imports_no_torch():
+    code = "import sys; from mmreward.cli import app\ntry: app(['list'])\nexcept SystemExit: pass\n"
+    code += "assert not {'torch', 'transformers'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_dreamsims_archive_is_unpacked_without_what_is_not_read(hub, tmp_path, monkeypatch):
