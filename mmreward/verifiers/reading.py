@@ -207,7 +207,7 @@ UNSAID = re.compile(
     re.IGNORECASE,
 )
 """Words before an announcement that make it none."""
-SLANTED = re.compile(r"(\(?[A-Za-z]\)?[.)]?)\*(?![*\w])")
+SLANTED = re.compile(r"(\(?[A-Za-z]\)?[.)]?)([*_])(?![*\w])")
 """A letter whose mark of emphasis was opened before what was taken off: "Answer: *B*"."""
 SENTENCE = re.compile(r"\n|(?<=[.!?\u3002])\s|\u3002")
 
@@ -234,7 +234,7 @@ def _paired(rest: str) -> str:
     before, mark, behind = rest.partition("**")
     rest = before + behind if mark and rest.count("**") % 2 else rest
     slanted = SLANTED.match(rest)
-    return slanted[1] + rest[slanted.end() :] if slanted and rest.count("*") % 2 else rest
+    return slanted[1] + rest[slanted.end() :] if slanted and rest.count(slanted[2]) % 2 else rest
 
 
 # --- the answer of a response ---------------------------------------------------------------------

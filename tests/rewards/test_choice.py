@@ -57,6 +57,10 @@ LEADS = [
     "We choose ",
     "Select ",
     "Out of the options, ",
+    "Clearly, it's ",
+    "I'm going with ",
+    "Given the evidence, the most likely option is ",
+    "Final answer \u2192 ",
     "Among the given options, the correct one is ",
     "Respuesta: ",
     "R\u00e9ponse : ",
@@ -65,15 +69,32 @@ LEADS = [
     "\u7b54\u3048\uff1a",
     "\uc815\ub2f5: ",
 ]
-FORMS = ["B", "b", "(b)", "*B*", "'B'", "B. 24 cm", "B, 24 cm", "B (24 cm)", "24 cm (B)", "24 cm"]
+FORMS = [
+    "B",
+    "b",
+    "(b)",
+    "*B*",
+    "'B'",
+    "B. 24 cm",
+    "B, 24 cm",
+    "B (24 cm)",
+    "24 cm (B)",
+    "24 cm",
+    "B | 24 cm",
+    "24 cm, which is option B",
+]
 REASONS = [
     "",
     ".",
     " because it fits the picture best.",
     ", since the others do not match.",
     " is the right choice.",
+    " seems the most plausible.",
+    ", because it fits and the others do not match.",
     "\n\nExplanation: the picture shows it.",
     " (confidence: high)",
+    " (95% sure)",
+    " \u2705",
 ]
 LENGTHS = options_of(["12 cm", "24 cm", "36 cm", "48 cm"])
 OPEN = [

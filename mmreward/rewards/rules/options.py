@@ -78,14 +78,16 @@ LETTERS = frozenset(ascii_uppercase)
 
 LEAD = re.compile(
     r"(?:(?:so|thus|hence|therefore|overall)\b,? ?)?"
+    r"(?:(?:clearly|obviously|given|considering|after|looking|based|judging|from|in)\b[^,.;:\n]{0,60}, )?"
     r"(?:(?:among|of|out of|from) (?:the|these|all)(?: [a-z]+){0,3}? (?:options|choices|answers)"
     r"(?: (?:given|provided|listed|above))?,? )?"
-    r"(?:(?:i|we)(?: am|'m)? (?:think|believe|confident|sure|certain)(?: that)? )?"
-    r"(?:(?:(?:i|we)(?:'d|'ll| would| will| can)? )?(?:choose|pick|select|go with|say) |(?:it|this|that)"
-    r"(?:'s| is| must be| should be| would be| has to be) )?"
-    r"(?:(?:the|my) )?(?:(?:final|correct|best|right) )?"
-    r"(?:(?:answers?|options?|choices?|one)\b ?(?:is|are|must be|should be|would be|:|=)? ?)?"
-    r"(?:options? )?:? ?",
+    r"(?:(?:i|we)(?: am|'m)? (?:think|believe|conclude|confident|sure|certain)(?: that)? )?"
+    r"(?:(?:(?:i|we)(?:'d|'ll| would| will| can)? )?(?:choose|pick|select|go with|say) "
+    r"|(?:i|we)(?:'m| am|'re| are) (?:going with|choosing|picking|selecting) "
+    r"|(?:it|this|that)(?:'s| is| must be| should be| would be| has to be) )?"
+    r"(?:(?:the|my) )?(?:(?:final|correct|best|right|selected|chosen|most [a-z]{4,12}) ){0,2}"
+    r"(?:(?:answers?|options?|choices?|one|letter|statement|pick)\b(?: here| that fits| that matches)? ?"
+    r"(?:is|are|must be|should be|would be|:|=>|=|->|\u2192)? ?)?(?:(?:options?|choices?) )?:? ?",
     re.IGNORECASE,
 )
 """Lead-in that may stand before an answer without being part of it."""
@@ -143,8 +145,10 @@ REASON = re.compile(
     r"[ ,;:.!*-]{0,6}(?:\n|(?<=[.!] )(?-i:(?=[A-Z]))"
     r"|\b(?:because|since|as (?:it|the|this|shown|seen|we|can)|given that|due to|for the|which)\b"
     r"|\b(?:is|seems|looks|would be|should be|must be) (?:the |my )?(?:final |most |best )?"
-    r"(?:right|correct|best|true|answer|option|choice)\b"
-    r"|\((?:confidence|probability|certainty)\b|(?:i )?hope (?:this|that|it) helps)",
+    r"(?:right|correct|best|true|answer|option|choice|plausible|likely|appropriate|suitable)\b"
+    r"|\b(?:best |most closely )?(?:matches|fits|describes|represents|corresponds|answers)\b"
+    r"|\((?:confidence|probability|certainty|\d{1,3} ?%? (?:sure|confident|certain))\b"
+    r"|[\u2600-\u27bf\U0001f300-\U0001faff]|(?:i )?hope (?:this|that|it) helps)",
     re.IGNORECASE,
 )
 """The beginning of what a sentence says about its answer, behind it."""
@@ -154,6 +158,12 @@ OPEN = re.compile(
     re.IGNORECASE,
 )
 """Words behind an answer that leave it open or take it back."""
+OTHERS = re.compile(
+    r"\b(?:others?|rest|remaining)(?: (?:options|choices|answers|ones))? (?:are|is|do|does|seem)"
+    r"(?: not|n['\u2019]t)? [a-z]{2,12}\b",
+    re.IGNORECASE,
+)
+"""Words about the other options as one, which name none."""
 HEDGING = (
     r"\b(?:or|either|maybe|perhaps|possibly|probably|also|alternatively|(?:could|might|may)(?: also)? be)\b"
     r"[\s,:('\"]{0,4}(?:(?:even|the|an?) ){0,2}"
@@ -165,8 +175,9 @@ PIECE = re.compile(r"[\n.!?;]")
 MAX_PIECES = 32
 ENDS = " \t\r\n.,:;!?'\"`*"
 PAIRED = re.compile(
-    r"[(\[]?([A-Za-z])(?:[)\].:,]{1,2} ?| ?- ?| (?=[(\[]))[(\[]?(.+?)[)\]]?"
-    r"|(.+?)[,.]? ?[(\[]([A-Za-z])[)\]]"
+    r"[(\[]?([A-Za-z])(?:[)\].:,]{1,2} ?| ?[-\u2013\u2014|\u3001] ?| (?=[(\[]))[(\[]?(.+?)[)\]]?"
+    r"|(.+?)[,.]? ?(?:[(\[](?:(?:option|choice|answer) )?|(?:which|this) is (?:option|choice|answer) [(\[]?)"
+    r"([A-Za-z])[)\]]?"
 )
 """A letter with its option's words, in either order: "B (24 cm)", "24 cm (B)"."""
 LAST_LINE = re.compile(r"[(\[]?([A-Z])[)\].:\u3002]{0,2}")
@@ -258,7 +269,7 @@ def _with_reason(answer: str, options: Options | None) -> set[str]:
     begins = [len(rest), *reversed(begins)]
     for end in begins[: MAX_REASONS + 1]:
         head, tail = rest[:end], rest[end:]
-        if len(head) > MAX_HEAD or OPEN.search(tail):
+        if len(head) > MAX_HEAD or OPEN.search(OTHERS.sub(" ", tail)):
             continue
         if tail[:1] not in "\n, " and len(head.strip(EDGES)) == 1:
             continue  # "B. A cat" is a letter with words, which may be another option's
