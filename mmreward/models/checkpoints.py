@@ -88,7 +88,8 @@ def fetched(file: str) -> Path:
 
 
 def state_of(weights: str, key: str = "") -> dict[str, torch.Tensor]:
-    """Tensors by name from a weight file, on the CPU; those under `key` or a key of `WRAPPED` where a file has one.
+    """Tensors by name from a weight file, on the CPU; those under `key` or a name of `WRAPPED`, where a file
+    has one.
 
     Args:
         weights: as for `fetched`.

@@ -39,9 +39,10 @@ FITTED = {
 HEAD = Path(_folder.name) / "head.safetensors"
 """Aesthetic head on mini-clip."""
 save_file({"weight": torch.linspace(-1, 1, 128)[None], "bias": torch.full((1,), 5.0)}, HEAD)
-(Path(_folder.name) / "blip").mkdir()
-BLIP, _ = save_blip_vqa(Path(_folder.name) / "blip-vqa")
-TOKENIZER = save_tokenizer(Path(_folder.name) / "blip")
+_vqa = Path(_folder.name) / "blip-vqa"
+_vqa.mkdir()
+BLIP, _ = save_blip_vqa(_vqa)
+TOKENIZER = save_tokenizer(_vqa)
 for _file, _map in FITTED.values():
     write_map(_file, _map, models.clip("mini-clip"), rows=1)
 
