@@ -173,6 +173,11 @@ def test_a_failure_is_told_as_one(engine):
     assert "no step: the reward was not called" in str(told) and told.record()["value"] is None
 
 
+def test_a_reward_of_another_interpreter_says_that_it_is_not_heard(engine):
+    told = explain(example_of(find("yes_no").info), replace(load("yes_no"), release="0.1"), engine=engine)
+    assert told.steps[0].name == "elsewhere" and "not heard" in told.steps[0].words
+
+
 # --- judges and models ------------------------------------------------------------------------------------
 
 MODELS = [
