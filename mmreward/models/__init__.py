@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from .vlms.answers import VLM
     from .vlms.qwen import QwenVL
 
+TOKENIZER = ("config.json", "tokenizer.json", "tokenizer_config.json")
+"""Files of a hub id by which its tokenizer is made."""
+
 _dual_encoders: "dict[tuple[str, str, str, bool], DualEncoder]" = {}
 
 P = ParamSpec("P")
@@ -123,18 +126,19 @@ def head(weights: str, encoder: str, *, dtype: str = "float32", resize: str = "t
     return Head(weights, clip(encoder, dtype=dtype, resize=resize))
 
 
-def needed(weights: str) -> None:
+def needed(weights: str, names: tuple[str, ...] = ()) -> None:
     """Check of published weights before any row: here, or within reach of the hub.
 
     Args:
         weights: a hub id, a file of one (OWNER/NAME/FILE), a folder, a file or a miniature.
+        names: files of a hub id that must all be there, such as `TOKENIZER`; by default its weights.
 
     Raises:
         ValueError: neither, with the command that fetches them.
     """
     from .checkpoints import needed
 
-    needed(weights)
+    needed(weights, names)
 
 
 def downloaded(url: str) -> str:
@@ -202,9 +206,16 @@ def is_clip_t5(weights: str) -> bool:
 
 @_shared
 def clip_t5(weights: str, *, dtype: str = "float32") -> "ClipT5":
-    """CLIP-FlanT5 in its published format: the probability of an answer to a question about a picture."""
-    from .flan import ClipT5
+    """CLIP-FlanT5 in its published format: the probability of an answer to a question about a picture.
 
+    Raises:
+        ValueError: the weights, the vision tower's settings or a tokenizer are neither here nor within reach.
+    """
+    from .flan import ClipT5, companions
+
+    needed(weights)
+    for name, files in companions(weights, TOKENIZER):
+        needed(name, files)
     return ClipT5(weights, dtype=dtype)
 
 

@@ -41,7 +41,7 @@ def is_file_of_weights(weights: str) -> bool:
     return hub_file(weights) is not None or Path(weights).is_file()
 
 
-def needed(weights: str) -> None:
+def needed(weights: str, names: tuple[str, ...] = ()) -> None:
     """See `mmreward.models.needed`."""
     if weights.startswith(("mini-", "open_clip:", ".", "/", "~")) or Path(weights).exists():
         return  # `locate` and `open_clip` speak for these
@@ -50,9 +50,10 @@ def needed(weights: str) -> None:
     from huggingface_hub.errors import HFValidationError
 
     repository, file = hub_file(weights) or (weights, "")
-    command = f"hf download {repository} {file}".rstrip()
+    command = " ".join(("hf download", repository, *(names or ((file,) if file else ()))))
     try:
-        if any(isinstance(try_to_load_from_cache(repository, name), str) for name in _names(file)):
+        there = (isinstance(try_to_load_from_cache(repository, one), str) for one in names or _names(file))
+        if all(there) if names else any(there):
             return
         get_hf_file_metadata(hf_hub_url(repository, file or "config.json"), timeout=5)
     except HFValidationError:

@@ -156,6 +156,19 @@ def test_a_file_that_is_no_blip_says_so(engine, published, tokenizer, tmp_path):
         assert not score.ok and said in score.note
 
 
+def test_what_is_not_here_is_said_before_any_row(published, monkeypatch, tmp_path):
+    import huggingface_hub.constants as hub
+
+    monkeypatch.setattr(hub, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(hub, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    with pytest.raises(ValueError, match=r"`curl -fL .*model_base_vqa_capfilt_large.pth'`"):
+        load("blip_vqa")
+    wanted = "hf download google-bert/bert-base-uncased config.json tokenizer.json tokenizer_config.json"
+    with pytest.raises(ValueError, match=f"`{wanted}`"):
+        load("blip_vqa", file=published[0])
+
+
 def test_published_names():
     assert renamed("visual_encoder.blocks.11.attn.proj.bias") == (
         "vision_model.encoder.layers.11.self_attn.projection.bias"

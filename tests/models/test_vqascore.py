@@ -242,13 +242,23 @@ def test_files_that_do_not_fit_and_clips_say_so(engine, parts, flan, tmp_path):
     assert refused.status == "error" and "frames: mean" in refused.note
 
 
-def test_missing_weights_are_said_before_any_row(monkeypatch, tmp_path):
+def test_missing_weights_are_said_before_any_row(parts, monkeypatch, tmp_path):
     import huggingface_hub.constants as hub
 
     monkeypatch.setattr(hub, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(hub, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ValueError, match="`hf download zhiqiulin/clip-flant5-xxl`"):
         load("vqascore")
+    folder = published(parts, tmp_path)
+    (tmp_path / "tokenizer.json").unlink()
+    with pytest.raises(ValueError, match=r"`hf download google/flan-t5-xxl config.json tokenizer.json "):
+        load("vqascore", judge=folder)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"mm_vision_tower": "openai/clip-large"}))
+    with pytest.raises(
+        ValueError, match="`hf download openai/clip-large config.json preprocessor_config.json`"
+    ):
+        load("vqascore", judge=folder)
 
 
 def test_a_vlm_is_read_at_its_first_token_over_the_whole_vocabulary(engine):

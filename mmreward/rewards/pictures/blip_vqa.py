@@ -75,7 +75,7 @@ def blip_vqa(
         ValueError: the file or the tokenizer is not on this machine, with the command that fetches it.
     """
     weights = models.downloaded(URL) if file is None else file
-    models.needed(tokenizer)
+    models.needed(tokenizer, models.TOKENIZER)
     network = models.blip_vqa(weights, tokenizer, dtype=dtype)
 
     async def score(sample: Sample) -> Score:
