@@ -10,11 +10,11 @@ Equal arguments give the same network, so rewards that name the same weights sha
 miniature's names ("mini-clip", "mini-vlm", "mini-artifact") stand where a hub id or a folder would.
 
 In the room: `base` (torch modules behind the engine's `Network` protocol), `encoders`, `features` and
-`perceptual` (of pictures alone), `heads`, `maps`, `paired`, `blip`, `blip_answers`, `mps` and `flan` (a picture
-with its prompt), `detectors`, `pictures` and `pixels` (decoded pictures and a network's input), `sharing`
-(one network per arguments), `wants` and `fetching` (weights that are needed), `onnx`, `texts` and `bodies`
-(out of wheels), `vlms/` (in this process) and `served/` (over HTTP). Knows nothing of samples, rewards or
-scores.
+`perceptual` (of pictures alone), `heads`, `maps`, `paired`, `blip`, `blip_answers`, `mps` and `flan` (a
+picture with its prompt), `detectors`, `pictures` and `pixels` (decoded pictures and a network's input),
+`sharing` (one network per arguments), `wants` and `fetching` (weights that are needed), `onnx`, `texts` and
+`bodies` (out of wheels), `vlms/` (in this process) and `served/` (over HTTP). Knows nothing of samples,
+rewards or scores.
 """
 
 from pathlib import Path

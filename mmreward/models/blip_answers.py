@@ -90,7 +90,8 @@ class BlipVQA(TorchNetwork):
 
     @cached_property
     def recipe(self) -> Recipe:
-        side, _ = _sides(self.state, self.name)
+        with loading(self.name):
+            side, _ = _sides(self.state, self.name)
         common: Any = {"mean": MEAN, "std": STD, "fit": "squash", "kernel": "bicubic"}
         return Recipe(size=(side, side), **common)
 

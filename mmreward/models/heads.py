@@ -18,6 +18,7 @@ import torch
 
 from ..engine.batching import Cost
 from ..engine.engine import current
+from ..errors import Unavailable
 from ..media import Media
 from .base import TorchNetwork, loading
 from .checkpoints import state_of
@@ -61,7 +62,7 @@ class Head(TorchNetwork):
     def _applied(self, vectors: torch.Tensor) -> torch.Tensor:
         wanted, given = self.module.in_features, vectors.shape[1]
         if wanted != given:
-            raise ValueError(
+            raise Unavailable(
                 f"{self.name} takes {wanted} numbers and {self.encoder.name} gives {given}: name the encoder "
                 "that the head was trained on"
             )
