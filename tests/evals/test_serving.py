@@ -1,6 +1,9 @@
 """The command that loads a server: its figures are of what happened, and its bars are held."""
 
+import time
+
 import pytest
+from support.pace import allowed
 
 from mmreward.evals.audits import serving
 
@@ -12,7 +15,7 @@ def test_honest_clients_are_answered_while_others_attack(capsys):
     assert not found.alone.failed and not found.beside.failed
     assert found.attacks.keys() <= serving.ATTACKS.keys()
     assert all(any(found.attacks[name] for name in manner) for manner in serving.MANNERS)
-    assert 0 < found.end < 60
+    assert 0 < found.end < allowed(serving.END, time.perf_counter)
 
 
 def phase(name, *milliseconds):
