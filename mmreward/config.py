@@ -156,7 +156,8 @@ class RouteConfig(Strict):
 class Config(Strict):
     """One run. `rewards` maps your name to arguments; the keys `reward`, `columns` and `python` among them
     name the reward if it differs, its columns, and the interpreter it runs in (see `resolve`). `routes` maps
-    a source, or a glob of sources, to how its samples are scored; the first that matches is taken."""
+    a source, or a glob of sources, to how its samples are scored; the first that matches is taken. `limits`
+    says how much a row may hold, see `limits.Limits`."""
 
     rewards: RewardArgs = {}
     routes: dict[str, RouteConfig] = {}

@@ -35,6 +35,9 @@ PAUSE = 0.2
 """Mean seconds between an answer and the client's next request."""
 START = 120.0
 """Seconds a server may take to come up."""
+NICE = 10
+"""Niceness of the hostile clients: elsewhere they would not take the processors of the server and of those
+who are timed."""
 ROUTES = "routes: {boxes: {rewards: {iou: {}}}}\nengine: {device: cpu}\n"
 BOX = json.dumps([{"bbox_2d": [100, 100, 500, 500], "label": "cat"}])
 GOOD = {"response": f"<answer>{BOX}</answer>", "answer": BOX, "data_source": "boxes"}
@@ -319,6 +322,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--attack", type=int, default=0, metavar="PORT", help="only attack, without an end")
     given = parser.parse_args(arguments)
     if given.attack:
+        os.nice(NICE)
         asyncio.run(hostile(given.attack, given.hostile))
         return
     found = run(given.clients, given.hostile, given.seconds, given.rounds)

@@ -120,6 +120,7 @@ class Trial:
         self._known, self._progress, self._rows = known, progress, rows
         self._open = dict(rewards)
         self._held: dict[str, dict[int, Score]] = {name: {} for name in rewards}
+        self._first = dict.fromkeys(rewards, 0)
         self._size = dict.fromkeys(rewards, min(FIRST, rows))
 
     def __call__(self, index: int, name: str, score: Score) -> None:
@@ -147,7 +148,7 @@ class Trial:
             self._let_go(name)
 
     def _look(self, name: str, held: Mapping[int, Score]) -> None:
-        while all(index in held for index in range(self._size[name])):
+        while self._settled(name, held) >= self._size[name]:
             first = [held[index] for index in range(self._size[name])]
             troubles = [one.note for one in first if one.status == "error" and UNAVAILABLE in one.note]
             if troubles:
@@ -156,6 +157,12 @@ class Trial:
             if self._size[name] == self._rows:
                 return
             self._size[name] = min(GROWTH * self._size[name], self._rows)
+
+    def _settled(self, name: str, held: Mapping[int, Score]) -> int:
+        """Number of samples, from the first one on, that have a score of this reward."""
+        while self._first[name] in held:
+            self._first[name] += 1
+        return self._first[name]
 
     def _let_go(self, name: str) -> None:
         for index, score in self._held.pop(name).items():

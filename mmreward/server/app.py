@@ -36,8 +36,8 @@ ASIDE = 64 << 10
 """Bytes of a body from which on it is read on another thread."""
 GRACE = 2
 """Seconds that requests get to end at SIGTERM, and then the engine."""
-SWITCH = 5e-4
-"""Seconds after which a thread that computes lets another one run: a tenth of Python's own. A request goes
+SWITCH = 1e-4
+"""Seconds after which a thread that computes lets another one run: a fiftieth of Python's own. A request goes
 from thread to thread, and waits for it at each step."""
 ROUTES, TIMEOUT, FAILED = "MMREWARD_ROUTES", "MMREWARD_TIMEOUT", "MMREWARD_FAILED"
 KEY_ENV = "MMREWARD_KEY_ENV"

@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple, TypeVar
 
 from ..errors import Unscorable
 from ..tracing import heard, noted
-from ..types import Score
+from ..types import Sample, Score
 from .text import nfkc
 
 T = TypeVar("T")
@@ -28,6 +28,8 @@ T = TypeVar("T")
 MAX_BOXED = 4096
 INLINE = 1 << 19
 """Characters of a response times objects of a target that are matched at once: some milliseconds."""
+LONG, ITEM = 1 << 13, 32
+"""Characters of a text that are read at once, which takes milliseconds; a list's item counts as so many."""
 MAX_ANSWER = 2000
 """Characters; a question that asks for a letter, a number or a name has no longer answer."""
 
@@ -315,9 +317,18 @@ async def verified_aside(
         found: characters of the response.
         true: objects in the target.
     """
-    if found * true <= INLINE:
+    if found * true <= INLINE and found <= LONG:
         return verified(check, parts)
     return await to_thread(verified, check, parts)
+
+
+async def read_aside(read: Callable[[Sample], T], sample: Sample) -> T:
+    """What a reader makes of a sample's target, on a thread where that is long."""
+    target = sample.target
+    length = len(target) if isinstance(target, str | list | tuple) else 0
+    if length * (1 if isinstance(target, str) else ITEM) <= LONG:
+        return read(sample)
+    return await to_thread(read, sample)
 
 
 def read_or_wrong(read: Callable[[], T], parts: Sequence[str]) -> T | Score:

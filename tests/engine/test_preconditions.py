@@ -12,6 +12,7 @@ from support.toys import FakeNetwork, Item, toy
 from mmreward import Engine, Sample, Score, Unscorable, load
 from mmreward.data.run import score_file
 from mmreward.engine.engine import current
+from mmreward.engine.preconditions import Known
 from mmreward.errors import Unavailable
 from mmreward.loading import resolve
 
@@ -205,3 +206,26 @@ def test_a_group_reward_is_tried_by_its_groups(engine):
 def test_no_samples_are_no_trial(engine):
     reward, calls = breaking(OSError("disk"))
     assert engine.score([], reward) == {"toy": []} and not calls
+
+
+def test_what_a_trial_costs_is_in_proportion():
+    """Trap: to look through all samples again for each score that fails."""
+
+    class Counting(dict):
+        looked = 0
+
+        def __contains__(self, key):
+            Counting.looked += 1
+            return super().__contains__(key)
+
+    failed = Score.failed("error", "my own fault")
+    costs = []
+    for number in (1000, 4000):
+        Counting.looked = 0
+        trial = Known().begin(ROWS * (number // 20), {"iou": load("iou")}, None)
+        trial._held["iou"] = Counting()
+        for index in range(number):
+            trial(index, "iou", failed)
+        trial.end()
+        costs.append(Counting.looked)
+    assert costs[1] <= 5 * costs[0]

@@ -88,7 +88,9 @@ def test_rows_have_a_limit():
     told = {"query": ["pq"] * 5, "prompts": ["p"] * 5, "labels": ["3"] * 5}
     with client_of(bounds=Bounds(rows=4)) as client:
         answer = client.post("/get_reward", json=told)
-    assert answer.status_code == 413 and "5 rows; the limit of one request is 4" in answer.text
+        assert answer.status_code == 413 and "5 rows; the limit of one request is 4" in answer.text
+        answer = client.post("/get_reward", json={**told, "query": [7] * 5})
+        assert answer.status_code == 413, "held against the model before it was counted"
 
 
 def parameters(text):

@@ -1,18 +1,23 @@
 """Responses taken apart, quoted for a judge, and scored: no text ends its quotation, and none that says
 nothing is a failure."""
 
+import asyncio
+import threading
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmreward import Score, Unscorable
+from mmreward import Sample, Score, Unscorable
 from mmreward.verifiers.response import (
     CLOSED,
+    LONG,
     OPENED,
     Verdict,
     escaped,
     inside_box,
     quoted,
+    read_aside,
     read_or_wrong,
     reasoned,
     segment,
@@ -165,3 +170,13 @@ def test_what_is_not_the_responses_fault_stays_a_failure(status):
     with pytest.raises(Unscorable) as refusal:
         verified(lambda: refuse(status), ("recall",))
     assert refusal.value.status == status
+
+
+@pytest.mark.parametrize(
+    ("target", "aside"),
+    [("x" * LONG, False), ("x" * (LONG + 1), True), ([1] * 10, False), ([1] * 1000, True), ({"a": 1}, False)],
+)
+def test_a_long_target_is_read_on_another_thread(target, aside):
+    """The loop is everybody's: a target of a quarter of a million characters takes a tenth of a second."""
+    thread = asyncio.run(read_aside(lambda sample: threading.current_thread(), Sample(target=target)))
+    assert (thread is not threading.current_thread()) == aside

@@ -22,7 +22,7 @@ from ...types import Sample, Score
 from ...verifiers import boxes
 from ...verifiers.boxes import BOX_PARTS, Box, label_table, mean_f1, soft_f1
 from ...verifiers.markup import found_boxes, true_boxes
-from ...verifiers.response import Verdict, verified_aside
+from ...verifiers.response import Verdict, read_aside, verified_aside
 from ...verifiers.spaces import Named, space_of, steps
 
 
@@ -77,7 +77,7 @@ def iou(
     response_space, truth_space, table = space_of(space), space_of(target_space), label_table(aliases or {})
 
     async def score(sample: Sample) -> Score:
-        truth = true_boxes(sample, truth_space)
+        truth = await read_aside(lambda one: true_boxes(one, truth_space), sample)
 
         def check() -> Verdict:
             found = found_boxes(sample, response_space, bare=bare)
@@ -131,7 +131,7 @@ def detection_f1(
     response_space, truth_space, table = space_of(space), space_of(target_space), label_table(aliases or {})
 
     async def score(sample: Sample) -> Score:
-        truth = true_boxes(sample, truth_space)
+        truth = await read_aside(lambda one: true_boxes(one, truth_space), sample)
 
         def check() -> Verdict:
             found = found_boxes(sample, response_space, bare=bare)
@@ -251,7 +251,7 @@ def dynamic_iou(
     response_space, truth_space, table = space_of(space), space_of(target_space), label_table(aliases or {})
 
     async def score(sample: Sample) -> Score:
-        truth = true_boxes(sample, truth_space)
+        truth = await read_aside(lambda one: true_boxes(one, truth_space), sample)
         grid = steps(response_space, sample)
         done = progress_of(sample.meta) if progress is None else progress
         if schedule == "capped":

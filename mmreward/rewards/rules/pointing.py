@@ -33,7 +33,7 @@ from ...verifiers.boxes import (
 )
 from ...verifiers.coordinates import Axes, items_of
 from ...verifiers.markup import bounded, found_boxes, point_items, true_boxes
-from ...verifiers.response import Several, Verdict, expect_one, segment, verified, verified_aside
+from ...verifiers.response import Several, Verdict, expect_one, read_aside, segment, verified, verified_aside
 from ...verifiers.spaces import Named, Size, Space, extent, space_of
 
 EDGE = 1e-12
@@ -319,7 +319,7 @@ def grounding(
     response_space, truth_space = space_of(space), space_of(target_space)
 
     async def score(sample: Sample) -> Score:
-        truth = true_boxes(sample, truth_space)
+        truth = await read_aside(lambda one: true_boxes(one, truth_space), sample)
         if len(truth) != 1:
             raise Unscorable(f"the target of grounding is one box, not {len(truth)}; use iou for several")
 
@@ -416,10 +416,12 @@ def pointing(
         )
     response_space, truth_space = space_of(space), space_of(target_space)
 
+    def regions(sample: Sample) -> list[Region]:
+        size = extent(truth_space, sample)
+        return regions_of(sample.target, size, radius=radius, y_first=truth_space.y_first)
+
     async def score(sample: Sample) -> Score:
-        truth = regions_of(
-            sample.target, extent(truth_space, sample), radius=radius, y_first=truth_space.y_first
-        )
+        truth = await read_aside(regions, sample)
         noted("target", "{} as {}", sample.target, [type(region).__name__.lower() for region in truth])
 
         def check() -> Verdict:

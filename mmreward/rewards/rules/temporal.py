@@ -16,7 +16,7 @@ from ...verifiers.boxes import Matrix, best_match, note_match, number_of, ramp
 from ...verifiers.coordinates import plain_key
 from ...verifiers.lists import found_lists
 from ...verifiers.markup import bounded
-from ...verifiers.response import Several, Verdict, expect_one, segment, verified_aside
+from ...verifiers.response import Several, Verdict, expect_one, read_aside, segment, verified_aside
 from ...verifiers.text import nfkc
 from ...verifiers.wording import OR, plain, says_nothing
 
@@ -377,7 +377,7 @@ def temporal(
         )
 
     async def score(sample: Sample) -> Score:
-        truth = _target_spans(sample.target)
+        truth = await read_aside(lambda one: _target_spans(one.target), sample)
         noted("target", "{} in seconds", [list(span) for span in truth] if heard() else None)
 
         def check() -> Verdict:
