@@ -1,4 +1,17 @@
-"""mmreward: rewards for images, video and vision-language output. Importing it does not import torch."""
+"""mmreward: rewards for images, video and vision-language output.
+
+>>> import mmreward
+>>> scored = mmreward.score([{"response": "<answer>4</answer>", "target": "4"}], "math")
+>>> print(scored)
+reward  scored  mean  95 % interval  lowest  highest  failed
+math    1/1     1     -              1       1        -
+
+Samples may also be `Sample`s, pictures or paths; rewards several, with arguments as on the command line, or
+plain functions. `mmreward.list_rewards()` says what there is, `help(mmreward.load)` what a reward takes, and
+`mmreward --help` what the command line does. Importing this does not import torch.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 from .engine.engine import Engine
 from .errors import Unscorable
@@ -7,6 +20,9 @@ from .media import Media
 from .registry import Reward, list_rewards, reward
 from .types import RewardInfo, Sample, Score
 
+if TYPE_CHECKING:
+    from .adapters.notebook import Scored, score
+
 __all__ = [
     "Engine",
     "Media",
@@ -14,17 +30,29 @@ __all__ = [
     "RewardInfo",
     "Sample",
     "Score",
+    "Scored",
     "Unscorable",
     "list_rewards",
     "load",
     "reward",
+    "score",
 ]
+DOOR = ("Scored", "score")
+"""Names that are imported when they are asked for, as they stand above the rest."""
 
 
-def __getattr__(name: str) -> str:
-    """`mmreward.__version__`, read when it is asked for."""
+def __getattr__(name: str) -> Any:
+    """`mmreward.__version__` and the names of `DOOR`, read when they are asked for."""
     if name == "__version__":
         from importlib.metadata import version
 
         return version("mmreward")
+    if name in DOOR:
+        from .adapters import notebook
+
+        return getattr(notebook, name)
     raise AttributeError(f"module 'mmreward' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})

@@ -15,9 +15,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from .compose import Recipe
 from .errors import nearest
+from .limits import checked_limits
 from .shaping_steps import STEPS, AnyStep
 from .strict_yaml import read_yaml
 
+LimitsGiven = Annotated[dict[str, int | float], BeforeValidator(checked_limits)]
+"""The section `limits:`; see `limits.Limits`. `limits.set_limits` makes them count."""
 Positive = Annotated[int, Field(ge=1)]
 Amount = Annotated[float, Field(ge=0)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -55,6 +58,16 @@ ShapingSteps = tuple[
 """A list of steps, each {name: ..., options}; see `shaping_steps`."""
 RewardArgs = Annotated[dict[str, dict[str, Any]], BeforeValidator(_filled)]
 """Your name -> arguments, as `resolve` takes them; a name with nothing after it has no arguments."""
+
+
+def _of_file(given: Any) -> Any:
+    """The rewards of a score file, where a path or a recipe's name stands in their place."""
+    return load_config(given).rewards if isinstance(given, str) else _filled(given)
+
+
+SharedRewards = Annotated[dict[str, dict[str, Any]], BeforeValidator(_of_file)]
+"""As `RewardArgs`, or a score file whose rewards they are: `rewards: score/t2i-mix`. Not for what a row of
+data brings, which may name no file."""
 
 
 class Strict(BaseModel):
@@ -149,6 +162,7 @@ class Config(Strict):
     routes: dict[str, RouteConfig] = {}
     compose: ComposeConfig | None = None
     engine: EngineConfig = EngineConfig()
+    limits: LimitsGiven = {}
 
 
 def load_config(path: str | Path) -> Config:
@@ -185,15 +199,30 @@ def config_at(path: str | Path) -> Path:
         raise ValueError(f"{path} is a folder; name one YAML file in it")
     if path.exists():
         return path
+    return recipe_at(path)[1]
+
+
+def recipes() -> dict[str, Path]:
+    """The package's own recipes by name, such as "tune/mini-grpo", in their order."""
     shipped = Path(str(files("mmreward.configs")))
-    recipes = {one.relative_to(shipped).with_suffix("").as_posix(): one for one in shipped.glob("*/*.yaml")}
+    found = sorted(shipped.glob("*/*.yaml"))
+    return {one.relative_to(shipped).with_suffix("").as_posix(): one for one in found}
+
+
+def recipe_at(path: str | Path) -> tuple[str, Path]:
+    """The name and file of the package's recipe of a name, with "configs/" and ".yaml" or without.
+
+    Raises:
+        ValueError: there is none; the message offers the nearest recipes.
+    """
+    path, known = Path(path), recipes()
     name = path.with_suffix("") if path.suffix in (".yaml", ".yml") else path
     wanted = name.as_posix().removeprefix("configs/")
-    if wanted not in recipes:
-        near = get_close_matches(wanted, recipes, n=1)
+    if wanted not in known:
+        near = get_close_matches(wanted, known, n=1)
         hint = f"did you mean the recipe {near[0]!r}?" if near else "recipes are named as tune/mini-grpo is"
         raise ValueError(f"no config at {path}: {hint}")
-    return recipes[wanted]
+    return wanted, known[wanted]
 
 
 def problems(error: ValidationError, model: type[BaseModel] = Config) -> Iterator[str]:
@@ -203,7 +232,7 @@ def problems(error: ValidationError, model: type[BaseModel] = Config) -> Iterato
         if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             names = list(_keys(_section(problem["loc"], model)))
             yield f"unknown key {where!r}: {nearest(str(problem['loc'][-1]), names)}"
-        elif not where and problem["type"] == "value_error":  # of the whole, which is too long to show
+        elif where in ("", "limits") and problem["type"] == "value_error":  # the message says where it is
             yield str(problem["ctx"]["error"])
         else:
             yield f"{where}: {problem['msg']}, got {problem['input']!r}"

@@ -15,13 +15,6 @@ STATUSES: tuple[str, ...] = get_args(Status)
 FINE: tuple[Status, Status] = ("ok", "na")
 """Statuses that count against no failure budget."""
 
-MAX_BOXES = 1024
-"""Boxes, regions or time spans of one target; more are refused. Of a response as many are matched, and each
-one more counts as a false one: matching takes time with the third power of their number."""
-MAX_CORNERS = 16_384
-"""Corners of all polygons of one target."""
-MAX_TARGET = 262_144
-"""Characters of all text in one target; numbers, as of a mask, are not counted."""
 TOLERANCE = 1e-3
 """Largest distance of a float pixel from [0, 1] that is clipped; above it the picture is refused."""
 
@@ -29,6 +22,10 @@ TOLERANCE = 1e-3
 class Unscorable(ValueError):  # noqa: N818 - reads as what it says at the raise
     """Raised inside a reward or a network when this one item has no score; becomes a Score with this
     status.
+
+    >>> raise Unscorable("no number in 'hm'", "unparsable")
+    Traceback (most recent call last):
+    mmreward.errors.Unscorable: no number in 'hm'
 
     Raises:
         ValueError: `status` is not a status of a failure.
@@ -42,10 +39,6 @@ class Unscorable(ValueError):  # noqa: N818 - reads as what it says at the raise
         super().__init__(reason)
         self.status: Status = status
         self.parts = parts or {}
-
-
-MAX_WORDS = 10_000
-"""Characters of an exception's message that are kept in a note."""
 
 
 def words(error: BaseException) -> str:
@@ -68,10 +61,18 @@ class Unavailable(Unscorable):
         super().__init__(reason if reason.startswith(UNAVAILABLE) else UNAVAILABLE + reason)
 
 
+def missing(error: ModuleNotFoundError) -> str:
+    """Words for a package that is not installed, with what installs it."""
+    name = (error.name or "").partition(".")[0]
+    return f"{name} is not installed: pip install {name}" if name else words(error)
+
+
 def reason_of(error: BaseException) -> str:
     """The note of a score that failed with this exception, beginning with UNAVAILABLE where the circumstances
     are to blame and not the row: the system, a connection, a package, a device or its memory."""
     reason = f"{type(error).__name__}: {words(error)}"
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        reason = missing(error)
     circumstances = isinstance(error, OSError | ImportError | MemoryError) or type(error).__name__ in (
         "OutOfMemoryError",
         "AcceleratorError",

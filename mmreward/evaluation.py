@@ -12,16 +12,29 @@ from itertools import combinations
 from statistics import fmean
 from typing import Any
 
-from .errors import MAX_WORDS, Unscorable, reason_of, words
+from .errors import Unscorable, reason_of, words
+from .limits import limits
 from .media import Media, examined
 from .registry import Reward
+from .tracing import heard, noted, within
 from .trust import redacted
 from .types import Sample, Score, lacking, oversized, shortened
 
 
-async def score_one(sample: Sample, reward: Reward) -> Score:
-    """Score one sample by one point reward, for rewards that combine others; a failure becomes a Score."""
-    return (await evaluate(reward, [reward.view(sample)], None))[0]
+async def score_one(sample: Sample, reward: Reward, name: str = "") -> Score:
+    """Score one sample by one point reward, for rewards that combine others; a failure becomes a Score.
+
+    Args:
+        sample: as the data has it.
+        reward: the member.
+        name: of the member in what is explained (see `tracing`); default: its own.
+    """
+    if not heard():
+        return (await evaluate(reward, [reward.view(sample)], None))[0]
+    with within(name or reward.info.name):
+        score = (await evaluate(reward, [reward.view(sample)], None))[0]
+        noted("earned", f"{score.value:.4g}" if score.ok else f"nothing: {score.status}, {score.note}")
+        return score
 
 
 async def evaluate(reward: Reward, samples: list[Sample], timeout: float | None) -> list[Score]:
@@ -178,7 +191,7 @@ def failure(error: BaseException, timeout: float | None) -> Score:
 
 def _note(text: str) -> str:
     """A message as a note: keys are hidden first, as a piece of one that was cut is not found any more."""
-    return redacted(text)[:MAX_WORDS]
+    return redacted(text)[: limits().note_characters]
 
 
 def _checked_alone(score: Score, reward: Reward) -> Score:

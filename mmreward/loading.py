@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 from os import PathLike
 from typing import Any
 
-from .errors import nearest
+from .errors import Unavailable, missing, nearest
 from .registry import Reward, find, recording_networks
 from .types import Sample
 
@@ -20,16 +20,22 @@ def load(
 ) -> Reward:
     """Make a reward. Networks load their weights when a sample first needs them.
 
+    >>> load("iou", threshold=0.5).args["threshold"]
+    0.5
+
     Args:
         name: of the reward.
         python: run it in another interpreter, in whose environment the reward and mmreward are installed; a
             path, or a mapping (see `interpreters.Interpreter`). Scores are the same; gradients stay behind.
         args: the reward's arguments. One that scores one picture takes `frames` beside its own: "mean",
             "min", "first" or a number, with which it scores clips, too (see `engine.clips.over_frames`).
+            `scale` names one of `scales.SCALES`, such as "pickscore/26". `references` stand for the `inputs`
+            of rows that have none.
 
     Raises:
         ValueError: no such reward, an argument it does not take or one it cannot do without, a value of the
             wrong type, or an interpreter that cannot load it.
+        Unavailable: a package that it needs is not installed.
     """
     if python is not None:
         from .isolation.interpreters import load_in
@@ -37,6 +43,11 @@ def load(
         return load_in(python, name, args)
     entry = find(name)
     known = inspect.signature(entry.factory).parameters
+    if "scale" in args and "scale" not in known:
+        from .scales import scaled
+
+        scale = args.pop("scale")
+        return scaled(load(name, **args), scale)
     if "frames" in args and "frames" not in known:
         from .engine.clips import over_frames
 
@@ -53,10 +64,15 @@ def load(
         raise ValueError(f"{name}: {error}; `mmreward show {name}` says what it is") from None
     from pydantic import ConfigDict, validate_call  # a tenth of a second that `mmreward list` does not pay
 
-    with recording_networks() as networks:
-        loaded = validate_call(config=ConfigDict(arbitrary_types_allowed=True))(entry.factory)(**args)
+    try:
+        with recording_networks() as networks:
+            loaded = validate_call(config=ConfigDict(arbitrary_types_allowed=True))(entry.factory)(**args)
+    except ModuleNotFoundError as error:
+        raise Unavailable(f"{name}: {missing(error)}") from error
     fn, tensor_fn = loaded if entry.info.differentiable else (loaded, None)
     info = replace(entry.info, differentiable=tensor_fn is not None)
+    if args.get("references"):  # pictures that stand for those of every row
+        info = replace(info, needs=tuple(need for need in info.needs if need != "inputs"))
     if not inspect.iscoroutinefunction(fn):
         raise ValueError(f"the factory of {name!r} must return an async function, not {type(fn).__name__}")
     bound.apply_defaults()  # so that a changed default is a changed fingerprint
@@ -68,7 +84,7 @@ def resolve(rewards: Rewards) -> dict[str, Reward]:
 
     In a mapping's arguments, `reward` names the reward when the key is a name of yours, `columns` maps fields
     of Sample to keys of `meta`, and `python` names the interpreter it runs in, as for `load`; `frames` lets a
-    reward of pictures score clips.
+    reward of pictures score clips, and `scale` puts it on a named scale.
 
     Raises:
         ValueError: nothing given, something that is no reward, the same name twice, or as `load`.

@@ -11,6 +11,7 @@ decodes pictures and animations, `streams` video containers.
 import hashlib
 import io
 import math
+import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import partial
@@ -19,10 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeGuard, TypeVar, cast
 
 import numpy as np
+import xxhash
 
 from . import errors, stills, streams
 from .errors import Unscorable
-from .limits import checked_layout, checked_size, limits
+from .limits import checked_layout, checked_size, limits, most
 from .reading import Span, aside, data_of_url, read_regular
 from .streams import Timeline
 
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 Kind = Literal["image", "video"]
 T = TypeVar("T")
+SEED = secrets.randbits(64)
+"""Of this process's keys. A fork has its parent's, and what travels keeps the key it was given."""
 ENCODED = (Path, bytes, Span)
 """Sources that are a file's bytes, or say where these are."""
 
@@ -54,6 +58,10 @@ class remembered(Generic[T]):  # noqa: N801 - a decorator, as `functools.cached_
 
 class Media:
     """An image or a video that is opened only when something asks for its pixels.
+
+    >>> import numpy as np
+    >>> Media(np.zeros((4, 6, 3), np.uint8)).size
+    (4, 6)
 
     Args:
         source: a path of a regular file, a `reading.Span` of one, encoded bytes, a PIL image, an array (HWC,
@@ -95,7 +103,7 @@ class Media:
             data, path = value.get("bytes"), value.get("path")
             value = data if data is not None else path if path is not None else value
         if isinstance(value, str) and value.startswith("data:"):
-            value = data_of_url(value, limits().file_bytes)
+            value = data_of_url(value, "file_bytes")
         if isinstance(value, bytearray | memoryview):
             value = bytes(value)
         several = isinstance(value, list | tuple) and kind == "video"
@@ -115,6 +123,11 @@ class Media:
         what = source if isinstance(source, Path) else named
         return f"Media({what!s}, {self.kind!r})"
 
+    def _repr_png_(self) -> bytes | None:
+        from .shown import png
+
+        return png(self)
+
     def __getstate__(self) -> dict[str, Any]:
         """Travels as its bytes or pixels, for a machine that has neither the file nor the device.
 
@@ -129,24 +142,48 @@ class Media:
 
     @remembered
     def key(self) -> str:
-        """Hash of the content: of the encoded bytes when there are some, else of shape, type and pixels.
+        """Name of the content within this process, 128 bits: equal media have equal keys, for caches.
 
-        Of a tensor on a GPU it is another hash, computed there; see `media_tensors.content_key`.
+        xxHash of the encoded bytes when there are some, else of shape, type, layout and pixels, under a seed
+        that each process draws anew, so that nobody can construct two pictures with one key. For what is
+        stored there is `digest`. Of a tensor on a GPU it is another hash, computed there; see
+        `media_tensors.content_key`.
         """
-        kind = self.kind if self.given_fps is None else f"{self.kind}{self.given_fps:g}"
         if _is_tensor(self.source) and self.source.device.type != "cpu":
             from .media_tensors import content_key
 
-            return content_key(self.source, kind)
-        digest = hashlib.blake2b(kind.encode(), digest_size=16)
-        content = self.content()
+            return content_key(self.source, self._named_kind)
+        hashed = xxhash.xxh3_128(self._named_kind.encode(), seed=SEED)
+        if _is_tensor(self.source) and self.source.is_contiguous():
+            import torch
+
+            # With its channels where they are, as moving them costs more than the hash.
+            hashed.update(f"channels first, {self.source.dtype}".encode())
+            self._feed(hashed.update, self.source.detach().view(torch.uint8).numpy())
+        else:
+            self._feed(hashed.update, self.content())
+        return str(hashed.hexdigest())
+
+    @property
+    def digest(self) -> str:
+        """Cryptographic hash of the content, the same in every process: for what is stored. Not remembered:
+        it costs a hundred times what `key` does."""
+        hashed = hashlib.blake2b(self._named_kind.encode(), digest_size=16)
+        self._feed(hashed.update, self.content())
+        return hashed.hexdigest()
+
+    @property
+    def _named_kind(self) -> str:
+        return self.kind if self.given_fps is None else f"{self.kind}{self.given_fps:g}"
+
+    @staticmethod
+    def _feed(update: Callable[[Any], None], content: "bytes | np.ndarray[Any, Any]") -> None:
         if isinstance(content, bytes):
-            digest.update(content)
+            update(content)
         else:
             pixels = np.ascontiguousarray(content)
-            digest.update(f"{pixels.shape}{pixels.dtype}".encode())
-            digest.update(pixels.data)
-        return digest.hexdigest()
+            update(f"{pixels.shape}{pixels.dtype}".encode())
+            update(pixels.data)
 
     def content(self) -> "bytes | np.ndarray[Any, np.dtype[Any]]":
         """Encoded bytes of a path or bytes, else the pixels as given, channels last: equal as a `Media`."""
@@ -242,12 +279,14 @@ class Media:
         """
         if not isinstance(self.source, ENCODED):
             return self.array()[list(numbers)]
-        (height, width), most = self.size, limits()
-        if len(numbers) > most.frames:
-            raise Unscorable(f"{len(numbers)} frames at once are more than the limit of {most.frames}")
-        if len(numbers) * height * width > most.clip_pixels:
+        (height, width), allowed = self.size, limits()
+        if len(numbers) > allowed.frames:
+            raise Unscorable(f"{len(numbers)} frames at once are more than the limit of {most('frames')}")
+        if len(numbers) * height * width > allowed.clip_pixels:
             size = f"{len(numbers)} frames of {width} x {height}"
-            raise Unscorable(f"{size} at once are above the limit of {most.clip_pixels} pixels: use fewer")
+            raise Unscorable(
+                f"{size} at once are above the limit of {most('clip_pixels', 'pixels')}: use fewer"
+            )
         data = self._encoded()
         if stills.is_picture(data[:16]):
             with stills.opened(data, repr(self)) as picture:
@@ -294,8 +333,8 @@ class Media:
         if isinstance(self.source, bytes):
             return self.source
         if isinstance(self.source, Span):
-            return self.source.read(limits().file_bytes)
-        return read_regular(self.source, limits().file_bytes)
+            return self.source.read("file_bytes")
+        return read_regular(self.source, "file_bytes")
 
     def _opened(self) -> "AbstractContextManager[Image.Image]":
         return stills.opened(self._encoded(), repr(self))
@@ -331,7 +370,9 @@ class Media:
 
 
 SMALL = 1 << 20
-"""Bytes in memory that are hashed at once rather than on another thread: a millisecond."""
+"""Encoded bytes whose header is read and that are hashed at once rather than on another thread."""
+LARGE = 8 << 20
+"""Bytes of pixels that are hashed on another thread: up to here it takes less than to hand them over."""
 
 
 async def examined(medias: Iterable[Media]) -> None:
@@ -343,10 +384,12 @@ async def examined(medias: Iterable[Media]) -> None:
         if {"key", "size"} <= media.__dict__.keys():
             continue
         source = media.source
-        slow = isinstance(source, Path | Span) or (
-            isinstance(source, bytes) and (media.kind == "video" or len(source) > SMALL)
-        )
-        if slow:
+        if (
+            isinstance(source, Path | Span)
+            or (isinstance(source, bytes) and (media.kind == "video" or len(source) > SMALL))
+            or getattr(source, "nbytes", 0) > LARGE
+            or hasattr(source, "getexif")  # a PIL image, of which all pixels are converted
+        ):
             await aside(partial(_examine, media))
 
 
@@ -368,15 +411,17 @@ def _as_rgb(
     if array.ndim == dims - 1:
         array = array[..., None]
     if array.size == 0 or math.prod(array.shape[-3:-1]) > limits().pixels:
-        raise Unscorable(f"shape {array.shape}: empty, or above {limits().pixels} pixels")
+        raise Unscorable(f"shape {array.shape}: empty, or above {most('pixels', 'pixels')}")
     if array.dtype != np.uint8:
         if not np.issubdtype(array.dtype, np.floating):
             raise Unscorable(f"pixels of type {array.dtype}: expected uint8 or floats in [0, 1]")
-        if not np.isfinite(array).all():
+        low, high = float(array.min()), float(array.max())  # NaN wins in both
+        if not (math.isfinite(low) and math.isfinite(high)):
             raise Unscorable("the pixels contain NaN or infinity")
-        if array.min() < -errors.TOLERANCE or array.max() > 1 + errors.TOLERANCE:
-            raise Unscorable(f"float pixels span {array.min():.3g} to {array.max():.3g}: expected [0, 1]")
-        array = np.rint(array.clip(0, 1) * 255).astype(np.uint8)
+        if low < -errors.TOLERANCE or high > 1 + errors.TOLERANCE:
+            raise Unscorable(f"float pixels span {low:.3g} to {high:.3g}: expected [0, 1]")
+        scaled = (array.clip(0, 1) if low < 0 or high > 1 else array) * array.dtype.type(255)
+        array = np.rint(scaled, out=scaled).astype(np.uint8)
     if array.shape[-1] == 4:
         alpha = array[..., 3:].astype(np.float32) / 255
         array = np.rint(array[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)

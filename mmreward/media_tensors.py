@@ -11,7 +11,7 @@ import torch
 
 from . import errors
 from .errors import Unscorable
-from .limits import checked_layout, limits
+from .limits import checked_layout, limits, most
 
 CHUNK = 1 << 22
 """Words hashed at once: 32 MB, which bounds the scratch memory."""
@@ -87,7 +87,7 @@ def _with_channels(pixels: torch.Tensor, kind: str) -> torch.Tensor:
     if pixels.ndim == dims - 1:
         pixels = pixels.unsqueeze(-3)
     if pixels.numel() == 0 or math.prod(pixels.shape[-2:]) > limits().pixels:
-        raise Unscorable(f"shape {tuple(pixels.shape)}: empty, or above {limits().pixels} pixels")
+        raise Unscorable(f"shape {tuple(pixels.shape)}: empty, or above {most('pixels', 'pixels')}")
     return pixels
 
 
@@ -100,4 +100,5 @@ def _quantised(pixels: torch.Tensor) -> torch.Tensor:
         raise Unscorable("the pixels contain NaN or infinity")
     if low < -errors.TOLERANCE or high > 1 + errors.TOLERANCE:
         raise Unscorable(f"float pixels span {low:.3g} to {high:.3g}: expected [0, 1]")
-    return torch.round(wide.clamp(0, 1) * 255).to(torch.uint8)
+    scaled = (wide.clamp(0, 1) if low < 0 or high > 1 else wide) * 255
+    return scaled.round_().to(torch.uint8)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .errors import Unscorable
+from .limits import limits, most
 
 T = TypeVar("T")
 
@@ -39,46 +40,46 @@ class Span:
     size: int
     name: str
 
-    def read(self, most: int) -> bytes:
+    def read(self, limit: str) -> bytes:
         """Its bytes; raises as `read_regular`, and where the file ends before it does."""
-        if self.size > most:
-            raise Unscorable(f"{self.name} has {self.size} bytes; the limit is {most}")
-        data = _read(self.path, most, self)
+        if self.size > getattr(limits(), limit):
+            raise Unscorable(f"{self.name} has {self.size} bytes; the limit is {most(limit)}")
+        data = _read(self.path, limit, self)
         if len(data) < self.size:
             raise Unscorable(f"{self.name} ends after {len(data)} of {self.size} bytes: its tar is cut off")
         return data
 
     def head(self, size: int) -> bytes:
         """Its first bytes; raises as `read`."""
-        return replace(self, size=min(size, self.size)).read(size)
+        return replace(self, size=min(size, self.size)).read("file_bytes")
 
 
-def read_regular(path: Path, most: int) -> bytes:
+def read_regular(path: Path, limit: str) -> bytes:
     """The bytes of a regular file, opened without waiting: a FIFO, a socket or a device is refused, not read.
 
     Raises:
-        Unscorable: "missing" where there is no such file; else no regular file, more than `most` bytes, or
-            one that cannot be read.
+        Unscorable: "missing" where there is no such file; else no regular file, more bytes than the limit
+            of this name, or one that cannot be read.
     """
-    return _read(path, most, None)
+    return _read(path, limit, None)
 
 
-def _read(path: Path, most: int, span: Span | None) -> bytes:
+def _read(path: Path, limit: str, span: Span | None) -> bytes:
     """The bytes of a regular file, or of a part of it; raises as `read_regular`."""
-    name = str(path)[:200]
+    name, allowed = str(path)[:200], getattr(limits(), limit)
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         try:
             about = os.fstat(descriptor)
             if not stat.S_ISREG(about.st_mode):
                 raise Unscorable(f"cannot read {name}: it is {_sort(about.st_mode)}, not a regular file")
-            if span is None and about.st_size > most:
-                raise Unscorable(f"{name} has {about.st_size} bytes; the limit is {most}")
+            if span is None and about.st_size > allowed:
+                raise Unscorable(f"{name} has {about.st_size} bytes; the limit is {most(limit)}")
             with os.fdopen(descriptor, "rb", closefd=False) as file:
                 if span is not None:
                     file.seek(span.start)
                     return file.read(span.size)
-                data = file.read(most + 1)
+                data = file.read(allowed + 1)
         finally:
             os.close(descriptor)
     except FileNotFoundError:
@@ -87,8 +88,8 @@ def _read(path: Path, most: int, span: Span | None) -> bytes:
         if isinstance(error, Unscorable):
             raise
         raise Unscorable(f"cannot read {name}: {getattr(error, 'strerror', None) or error}") from None
-    if len(data) > most:
-        raise Unscorable(f"{name} has more than {most} bytes, the limit")
+    if len(data) > allowed:
+        raise Unscorable(f"{name} has more bytes than the limit of {most(limit)}")
     return data
 
 
@@ -123,17 +124,17 @@ def decoded_text(data: bytes, name: str) -> str:
         ) from None
 
 
-def data_of_url(url: str, most: int) -> bytes:
+def data_of_url(url: str, limit: str) -> bytes:
     """The content of a data URL, such as data:image/png;base64,...
 
     Raises:
-        ValueError: no base64, or more than `most` bytes.
+        ValueError: no base64, or more bytes than the limit of this name.
     """
     head, comma, body = url.partition(",")
     if not comma or not head.endswith(";base64"):
         raise ValueError(f"{url[:40]!r} is no data URL with base64")
-    if len(body) * 3 // 4 > most:
-        raise ValueError(f"a data URL of {len(body)} characters; the limit is {most} bytes")
+    if len(body) * 3 // 4 > getattr(limits(), limit):
+        raise ValueError(f"a data URL of {len(body)} characters; the limit is {most(limit)} bytes")
     try:
         return base64.b64decode(body, validate=True)
     except ValueError as error:

@@ -54,7 +54,13 @@ def _nothing() -> None:
 
 @dataclass(frozen=True)
 class Reward:
-    """A loaded reward: `await reward(sample)` inside an engine gives a Score (see `RewardInfo.arity`)."""
+    """A loaded reward: `await reward(sample)` inside an engine gives a Score (see `RewardInfo.arity`).
+
+    >>> import mmreward
+    >>> loaded = mmreward.load("iou")
+    >>> loaded.info.needs
+    ('response', 'target')
+    """
 
     info: RewardInfo
     args: Mapping[str, Any]
@@ -153,6 +159,16 @@ def reward(
     `(score, score_tensor)`, and `(score, None)` for arguments that leave it without a gradient. The first
     line of the factory's docstring becomes the summary.
 
+    >>> import mmreward
+    >>> @mmreward.reward("brevity", needs=("response",), range=(0.0, 1.0))
+    ... def brevity(words: int = 10):
+    ...     "1 for a response of at most so many words, else 0."
+    ...     async def score(sample):
+    ...         return mmreward.Score(float(len(sample.response.split()) <= words))
+    ...     return score
+    >>> mmreward.score({"response": "It is 4."}, "brevity:words=2")["brevity"][0].value
+    0.0
+
     Raises:
         ValueError: the name is taken, or the docstring is missing.
     """
@@ -231,12 +247,66 @@ def find(name: str) -> Entry:
     if name not in _entries:
         _discover()
     if name not in _entries:
-        raise ValueError(f"no reward named {name!r}: {nearest(name, sorted(_entries), limit=3)}")
+        raise ValueError(f"no reward named {name!r}: {_hint(name)}")
     return _entries[name]
+
+
+ELSEWHERE = {
+    "aesthetics": "aesthetic",
+    "aestheticpredictor": "aesthetic",
+    "aestheticscore": "aesthetic",
+    "clip": "clipscore",
+    "clipimage": "clip_i",
+    "clipsim": "clipscore",
+    "clipt": "clipscore",
+    "cliptext": "clipscore",
+    "compressibility": "jpeg_compressibility",
+    "dino": "dino_i",
+    "dinoscore": "dino_i",
+    "dinov2": "dino_i",
+    "hps": "hpsv2",
+    "hpsv20": "hpsv2",
+    "hpsv21": "hpsv2",
+    "humanpreferencescore": "hpsv2",
+    "imagesimilarity": "clip_i",
+    "improvedaestheticpredictor": "aesthetic",
+    "incompressibility": "jpeg_incompressibility",
+    "jpeg": "jpeg_compressibility",
+    "laion": "aesthetic",
+    "laionaesthetic": "aesthetic",
+    "laionaesthetics": "aesthetic",
+    "nudenet": "nsfw",
+    "nudity": "nsfw",
+    "paddleocr": "ocr_image",
+    "pick": "pickscore",
+    "pickapic": "pickscore",
+    "rapidocr": "ocr_image",
+    "safety": "nsfw",
+    "textrendering": "ocr_image",
+}
+"""Names that other suites and papers have, without case and signs -> ours. They are told to whoever asks for
+one, and never stand for it: two suites mean two numbers by one name."""
+
+
+def _hint(name: str) -> str:
+    """Ending of the message about a name that nothing has: the reward that is meant, or the nearest ones."""
+    plain = {_plain(own): own for own in _entries}
+    meant = plain.get(_plain(name)) or ELSEWHERE.get(_plain(name), "")
+    if meant in _entries:
+        return f"did you mean {meant!r}?"
+    return nearest(name, sorted(_entries), limit=3)
+
+
+def _plain(name: str) -> str:
+    """Letters and digits alone, in small letters."""
+    return "".join(sign for sign in name.lower() if sign.isalnum())
 
 
 def list_rewards(glob: str = "*") -> list[RewardInfo]:
     """Facts of every reward whose name matches the glob, sorted by name; imports no network.
+
+    >>> [info.name for info in list_rewards("clips*")]
+    ['clipscore']
 
     An entry point that cannot be loaded is logged in one line (on stderr, unless logging is set up), and is
     not listed.

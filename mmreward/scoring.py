@@ -98,6 +98,7 @@ class Scoring:
 
         def ended(worker: asyncio.Task[None]) -> None:
             workers.discard(worker)
+            error = None if worker.cancelled() else worker.exception()  # looked at, so that it is not logged
             if finished.done():
                 return
             if self._error is not None:  # of `progress`
@@ -107,7 +108,7 @@ class Scoring:
                     worker, Score.failed("error", "CancelledError: the reward cancelled its own task")
                 )
                 start()
-            elif (error := worker.exception()) is not None:
+            elif error is not None:
                 finished.set_exception(error)
             elif not workers or not self._left:
                 finished.set_result(None)

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import TOLERANCE, Unscorable
-from .limits import checked_size, limits
+from .limits import checked_size, limits, most
 from .streams import Timeline, timeline_of
 
 if TYPE_CHECKING:
@@ -234,7 +234,7 @@ def timeline(picture: "Image.Image") -> Timeline:
     size = upright_size(picture)
     count = getattr(picture, "n_frames", 1)
     if count > limits().clip_frames:
-        raise Unscorable(f"{count} frames are more than the limit of {limits().clip_frames}")
+        raise Unscorable(f"{count} frames are more than the limit of {most('clip_frames')}")
     if count == 1 or picture.format in ("TIFF", "JPEG", "MPO", "ICO"):
         return Timeline(size, count, (0.0,) if count == 1 else None, None)
     starts, clock = [], 0.0  # in milliseconds

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .errors import Unscorable
-from .limits import checked_size, limits
+from .limits import checked_size, limits, most
 
 CONTAINERS = ("mov", "matroska", "webm", "avi", "mpegts", "mpeg", "flv", "asf", "ogg", "ivf", "m4v")
 """Demuxers that are used. Playlists, which name other files and hosts, are none of them."""
@@ -202,7 +202,7 @@ def _packet_times(data: bytes) -> list[float] | None:
 
 def _few(count: int) -> None:
     if count > limits().clip_frames:
-        raise Unscorable(f"the clip has more frames than the limit of {limits().clip_frames}")
+        raise Unscorable(f"the clip has more frames than the limit of {most('clip_frames')}")
 
 
 # --- upright frames -------------------------------------------------------------------------------

@@ -14,12 +14,7 @@ from yaml.composer import ComposerError
 from yaml.events import AliasEvent
 from yaml.nodes import MappingNode, Node, ScalarNode
 
-MAX_BYTES = 4 << 20
-"""Bytes of a file."""
-MAX_DEPTH = 64
-"""Mappings and lists inside one another."""
-MAX_VALUES = 1 << 18
-"""Values of a file, each as often as an alias repeats it."""
+from .limits import limits, most
 
 
 class _Loader(yaml.SafeLoader):
@@ -33,8 +28,8 @@ class _Loader(yaml.SafeLoader):
         alias = self.check_event(AliasEvent)
         mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
         self._depth += 1
-        if self._depth > MAX_DEPTH:
-            raise ComposerError(None, None, f"more than {MAX_DEPTH} levels", mark)
+        if self._depth > limits().config_depth:
+            raise ComposerError(None, None, f"more than {most('config_depth', 'levels')}", mark)
         self._values.append(0)
         node = super().compose_node(parent, index)
         size = self._values.pop() + 1
@@ -44,8 +39,10 @@ class _Loader(yaml.SafeLoader):
             size = self._sizes.setdefault(id(node), size)
         self._values[-1] += size
         self._depth -= 1
-        if self._values[-1] > MAX_VALUES:
-            raise ComposerError(None, None, f"more than {MAX_VALUES} values, with what aliases repeat", mark)
+        if self._values[-1] > limits().config_values:
+            raise ComposerError(
+                None, None, f"more than {most('config_values', 'values')}, with what aliases repeat", mark
+            )
         return node
 
     def compose_mapping_node(self, anchor: Any) -> MappingNode:
@@ -84,8 +81,8 @@ def read_yaml(path: Path) -> Any:
         raise ValueError(f"no config at {path}")
     if not path.is_file():
         raise ValueError(f"{path} is no file")
-    if path.stat().st_size > MAX_BYTES:
-        raise ValueError(f"{path} has {path.stat().st_size} bytes; a config has up to {MAX_BYTES}")
+    if path.stat().st_size > limits().config_bytes:
+        raise ValueError(f"{path} has {path.stat().st_size} bytes; a config has up to {most('config_bytes')}")
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -6,7 +6,7 @@ collects the steps of what is called inside of it, on other threads and in other
 the context. So an explanation tells what the reader did, and is not a second reader.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -26,13 +26,20 @@ class Step(NamedTuple):
     Args:
         name: the kind of step, in a word or two.
         words: the outcome.
+        member: the reward that took it within one that combines others, "route/reward" where they nest.
     """
 
     name: str
     words: str
+    member: str = ""
 
 
-_steps: ContextVar[list[Step] | None] = ContextVar("mmreward_steps", default=None)
+class _Listener(NamedTuple):
+    steps: list[Step]
+    member: str = ""
+
+
+_listener: ContextVar[_Listener | None] = ContextVar("mmreward_steps", default=None)
 
 
 def noted(name: str, words: str, *values: Any) -> None:
@@ -44,32 +51,48 @@ def noted(name: str, words: str, *values: Any) -> None:
             where there are none.
         values: seen at once, so that they may be changed afterwards.
     """
-    steps = _steps.get()
-    if steps is not None and len(steps) < MOST:
-        steps.append(Step(name, words.format(*map(shown, values)) if values else words))
+    listener = _listener.get()
+    if listener is not None and len(listener.steps) < MOST:
+        text = words.format(*map(shown, values)) if values else words
+        listener.steps.append(Step(name, text, listener.member))
 
 
-def heard() -> bool:
-    """True while somebody listens, for steps whose values cost something to make."""
-    return _steps.get() is not None
+heard: Callable[[], object] = _listener.get
+"""True while somebody listens, for steps whose values cost something to make; the listener, in fact, as a
+plain look at the variable is three times as fast as a function round it."""
 
 
 @contextmanager
 def listening() -> Iterator[list[Step]]:
     """A block whose steps are collected in the list that it gives; at most `MOST`."""
-    steps: list[Step] = []
-    token = _steps.set(steps)
+    listener = _Listener([])
+    token = _listener.set(listener)
     try:
-        yield steps
+        yield listener.steps
     finally:
-        _steps.reset(token)
+        _listener.reset(token)
+
+
+@contextmanager
+def within(member: str) -> Iterator[None]:
+    """A block whose steps are those of a member, if somebody listens; members of members are nested."""
+    outer = _listener.get()
+    if outer is None:
+        yield
+        return
+    name = f"{outer.member}/{member}" if outer.member else member
+    token = _listener.set(outer._replace(member=name))
+    try:
+        yield
+    finally:
+        _listener.reset(token)
 
 
 def shown(value: Any) -> str:
     """A value for readers: a text in quotes and cut, numbers in four digits or so, tuples in brackets."""
     if isinstance(value, str):
         more = f"... ({len(value)} characters)" if len(value) > LONGEST else ""
-        return f"{value[:LONGEST]!r}{more}"
+        return f"{_quoted(value[:LONGEST])}{more}"
     if isinstance(value, bool) or value is None:
         return str(value)
     if isinstance(value, float):
@@ -84,3 +107,10 @@ def shown(value: Any) -> str:
         return f"[{text}]"
     text = str(value)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
+def _quoted(text: str) -> str:
+    """The text in quotes; LaTeX keeps its single backslashes where nothing else must be escaped."""
+    if "\\" not in text or not text.isprintable() or "'" in text:
+        return repr(text)
+    return f"'{text}'"

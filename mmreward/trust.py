@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import quote
 
 from .errors import nearest
+from .limits import limits, most
 
 # fmt: off
 RULES = frozenset({
@@ -29,38 +30,33 @@ RULES = frozenset({
 })
 """Rewards that a row may name though nobody declared them: rules, without a network, a program or a file."""
 JUDGED = frozenset({
-    "aesthetic", "artifact", "checklist", "clipscore", "confidence", "consistency", "critique",
-    "cyclereward", "d2_align",
-    "evidence", "followup", "harmonic", "hpsv2", "imagereward", "listener", "mps", "nsfw", "ocr_image",
-    "pickscore", "pisces", "preference", "prm", "reference", "self_certainty", "thinking",
+    "aesthetic", "artifact", "blip_vqa", "checklist", "clip_i", "clipscore", "confidence", "consistency",
+    "critique", "cyclereward", "d2_align", "dino_i", "dreamsim", "evidence", "followup", "geneval",
+    "geneval2", "harmonic", "hpsv2", "imagereward", "listener", "mps", "nsfw", "ocr_image", "pickscore",
+    "pisces", "preference", "prm", "reference", "self_certainty", "thinking", "vqascore",
 })
 """Rewards that load weights or ask a server: a row may choose one that is declared, with its arguments."""
 
 DATA_SAFE = frozenset({
     "accuracy_ratio", "aliases", "allowed", "answer", "bare", "boxed", "boxes", "casefold", "criteria",
-    "curve", "divide", "empty_decay", "exceeded", "extension", "falloff", "fence",
-    "format_ratio", "fps", "formula", "graded",
-    "kind", "labels", "limit", "measure", "min_chars", "min_think_chars", "mode", "only_boxed",
-    "percent", "pixels", "prefilled", "preset", "progress", "punctuation", "radius", "ratios", "reading",
-    "relax", "schedule", "select", "several", "size", "space", "span", "strict", "target_space",
-    "think", "thinking", "threshold", "tolerance", "unit", "units", "width",
+    "curve", "divide", "empty_decay", "exceeded", "extension", "falloff", "fence", "format_ratio",
+    "formula", "fps", "graded", "kind", "labels", "limit", "measure", "min_chars", "min_think_chars",
+    "mode", "only_boxed", "percent", "pixels", "prefilled", "preset", "progress", "punctuation", "radius",
+    "ratios", "reading", "relax", "schedule", "select", "several", "size", "space", "span", "strict",
+    "target_space", "think", "thinking", "threshold", "tolerance", "unit", "units", "width",
 })
 """Arguments of `RULES` that a row may set: thresholds, spaces, units, modes."""
 OPERATOR_ONLY = frozenset({
-    "architecture", "aspects", "balance", "classes", "classifier", "clean_label", "deadline", "dtype",
-    "encoder", "fitted", "frames", "head", "helped", "high", "how", "judge", "let_down", "lines",
-    "listener", "low", "max_steps", "max_tokens", "min_confidence", "min_mass", "order", "placeholder",
-    "processor", "python", "question", "questions", "relative", "resize", "seed", "soft", "system",
-    "temperature", "text", "turns", "vocabulary", "weights", "workers",
+    "architecture", "aspects", "balance", "classes", "classifier", "clean_label", "counting", "deadline",
+    "detector", "dtype", "encoder", "file", "fitted", "frames", "head", "helped", "high", "how", "judge",
+    "let_down", "lines", "listener", "low", "max_steps", "max_tokens", "min_confidence", "min_mass",
+    "order", "placeholder", "processing", "processor", "protocol", "python", "question", "questions",
+    "reduce", "references", "relative", "resize", "scale", "seed", "soft", "system", "temperature", "text",
+    "tokenizer", "turns", "variant", "vocabulary", "weights", "workers",
 })
 """Arguments that only the operator may set: they name programs, hosts, keys and weights, take time or memory,
 or belong to `JUDGED`."""
 # fmt: on
-
-MAX_ROUTE = 65_536
-"""Characters of a route that a row brings, as JSON."""
-MAX_REWARDS = 64
-"""Rewards in a route that a row brings."""
 
 
 def of_row(
@@ -76,8 +72,10 @@ def of_row(
         ValueError: a reward that is neither a rule nor declared, or an argument that is the operator's; the
             message names every such key, and what to do.
     """
-    if len(rewards) > MAX_REWARDS:
-        raise ValueError(f"rewards: a row may name {MAX_REWARDS}, and this one names {len(rewards)}")
+    if len(rewards) > limits().route_rewards:
+        raise ValueError(
+            f"rewards: a row may name {most('route_rewards')}, and this one names {len(rewards)}"
+        )
     found: dict[str, Mapping[str, Any]] = {}
     wrong: list[str] = []
     for name, given in rewards.items():
@@ -132,8 +130,8 @@ def of_text(given: str) -> Any:
     Raises:
         ValueError: text that begins like an object and is not JSON, or is too long.
     """
-    if len(given) > MAX_ROUTE:
-        raise ValueError(f"has {len(given)} characters; the limit is {MAX_ROUTE}")
+    if len(given) > limits().route_characters:
+        raise ValueError(f"has {len(given)} characters; the limit is {most('route_characters')}")
     if not given.lstrip().startswith(("{", "[")):
         return given
     try:

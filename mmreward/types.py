@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any, Literal
 
-from .errors import MAX_TARGET, STATUSES, Status
+from .errors import STATUSES, Status
+from .limits import limits, most
 from .media import Kind, Media
 
 Arity = Literal["point", "pair", "group"]
@@ -20,6 +21,10 @@ FIELDS_OF_MEDIA: tuple[tuple[str, Kind], ...] = (("image", "image"), ("video", "
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """One thing to score.
+
+    >>> sample = Sample(prompt="What is 2 + 2?", response="4", target="4")
+    >>> Sample(prompt="a red square", image="square.png").image
+    Media(square.png, 'image')
 
     Args:
         id: names the row in results; must be unique within one run.
@@ -68,6 +73,11 @@ class Sample:
         elif not isinstance(self.inputs, tuple):
             object.__setattr__(self, "inputs", tuple(self.inputs))
 
+    def _repr_html_(self) -> str:
+        from .shown import sample_html
+
+        return sample_html(self)
+
     @property
     def shown(self) -> Media | None:
         """The image, or the video where there is no image."""
@@ -84,6 +94,11 @@ class Score:
 
     `value` is finite exactly when `status` is "ok", and NaN otherwise: a failure is never a number.
     `parts` holds sub-scores and diagnostics, `note` the judge's words or the reason for the failure.
+
+    >>> Score(0.5, {"colour": 1.0, "shape": 0.0}).ok
+    True
+    >>> Score.failed("unparsable", "no number in 'hm'").value
+    nan
 
     Raises:
         ValueError: status unknown, or value and status disagree.
@@ -106,6 +121,11 @@ class Score:
     def ok(self) -> bool:
         return self.status == "ok"
 
+    def _repr_html_(self) -> str:
+        from .shown import score_html
+
+        return score_html(self)
+
     @classmethod
     def failed(cls, status: Status, note: str, parts: Mapping[str, float] | None = None) -> "Score":
         return cls(math.nan, parts or {}, status, note)
@@ -114,6 +134,10 @@ class Score:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RewardInfo:
     """Facts about a reward that hold whatever its arguments.
+
+    >>> import mmreward
+    >>> mmreward.load("iou").info.range
+    (0.0, 1.0)
 
     Args:
         name: how it is loaded.
@@ -147,11 +171,6 @@ class RewardInfo:
     def needed(self) -> str:
         """`needs` in words."""
         return ", ".join(SHOWN.get(name, name) for name in self.needs)
-
-
-MAX_TEXT = 65_536
-"""Characters of prompt or response that are read, so that one row cannot stall the rest: a longer prompt is
-refused, and of a longer response the end is taken."""
 
 
 def lacking(sample: Sample, needs: Sequence[str], columns: Mapping[str, str] | None = None) -> str:
@@ -197,17 +216,18 @@ def _meant(sample: Sample, empty: Sequence[str], columns: Mapping[str, str]) -> 
 
 def oversized(sample: Sample) -> str:
     """Reason why the sample's prompt or target is refused; empty when it is not."""
-    if isinstance(sample.prompt, str) and len(sample.prompt) > MAX_TEXT:
-        return f"prompt has {len(sample.prompt)} characters; the limit is {MAX_TEXT}"
-    if _characters(sample.target) > MAX_TARGET:
-        return f"target holds more than {MAX_TARGET} characters of text"
+    if isinstance(sample.prompt, str) and len(sample.prompt) > limits().text_characters:
+        return f"prompt has {len(sample.prompt)} characters; the limit is {most('text_characters')}"
+    allowed = limits().target_characters
+    if _characters(sample.target, allowed) > allowed:
+        return f"target holds more characters of text than the limit of {most('target_characters')}"
     return ""
 
 
-def _characters(target: Any) -> int:
+def _characters(target: Any, allowed: int) -> int:
     """Characters of the text in nested lists and mappings, counted until there are too many."""
     total, left = 0, [target]
-    while left and total <= MAX_TARGET:
+    while left and total <= allowed:
         one = left.pop()
         if isinstance(one, str):
             total += len(one)
@@ -223,6 +243,6 @@ def shortened(sample: Sample) -> Sample:
 
     A response is not refused for its length: a policy that rambles has answered, and badly.
     """
-    if isinstance(sample.response, str) and len(sample.response) > MAX_TEXT:
-        return replace(sample, response=sample.response[-MAX_TEXT:])
+    if isinstance(sample.response, str) and len(sample.response) > limits().text_characters:
+        return replace(sample, response=sample.response[-limits().text_characters :])
     return sample

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 from mmreward import Engine, registry
+from mmreward.limits import limited
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests run in several processes, each on its core
 
@@ -52,6 +53,13 @@ def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test registers is gone afterwards."""
     registry.list_rewards()
     monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+
+
+@pytest.fixture(autouse=True)
+def own_limits() -> Iterator[None]:
+    """Limits that a test sets are gone afterwards."""
+    with limited():
+        yield
 
 
 @pytest.fixture

@@ -7,17 +7,18 @@ independent prompts (`monitor.intervals`).
 
 import json
 import math
-from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Container, Hashable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from mmreward.errors import nearest
-from mmreward.monitor.intervals import Interval, paired_change
+from mmreward.monitor.intervals import Interval, mean_of, paired_change
 
 from .scored import Column, ScoredRun, find_results, load_run, with_data
+from .stats import Array
 
 SAME = 1e-6
 """Difference of two scores, relative to their size, below which they tie: the last digits of float32 depend
@@ -44,21 +45,30 @@ class Comparison:
     after: float
     change: float
     interval: Interval | None
+    win_interval: Interval | None
     better: int
     worse: int
     tied: int
     gained: tuple[tuple[str, float], ...]
     lost: tuple[tuple[str, float], ...]
     cautions: tuple[str, ...]
+    higher_is_better: bool
 
     @property
     def win_rate(self) -> float:
         """Share of the samples on which the run is better, ties counted half."""
         return (self.better + self.tied / 2) / self.n if self.n else math.nan
 
+    @property
+    def direction(self) -> Literal["better", "worse", "unknown"]:
+        """Better or worse where the interval of the change says so, beyond chance."""
+        if self.interval is None or self.interval.low <= 0 <= self.interval.high:
+            return "unknown"
+        return "better" if (self.interval.low > 0) == self.higher_is_better else "worse"
+
 
 @dataclass(frozen=True)
-class _Pairing:
+class Pairing:
     """The samples of two runs that belong together, and the unit of each."""
 
     first: str
@@ -67,6 +77,40 @@ class _Pairing:
     units: Sequence[Hashable]
     missing: int
     cautions: tuple[str, ...]
+
+    def among(self, kept: Container[str]) -> "Pairing":
+        """The pairing of these samples alone; what it left out is counted in the whole."""
+        fine = [index for index, sample in enumerate(self.ids) if sample in kept]
+        ids = [self.ids[index] for index in fine]
+        units = [self.units[index] for index in fine]
+        return replace(self, ids=ids, units=units, missing=0, cautions=())
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """A run beside the first one: their pairing, and both columns of each reward that is compared."""
+
+    first: ScoredRun
+    other: ScoredRun
+    pairing: Pairing
+    columns: Sequence[tuple[Column, Column]]
+
+
+class Change(NamedTuple):
+    """The scores of one reward in both runs, by sample of the pairing; NaN where a run has none.
+
+    `change` is 0 where the two tie and where one has none; `gain` is the same, positive where better.
+    """
+
+    old: Array
+    new: Array
+    change: Array
+    gain: Array
+
+    @property
+    def both(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """True where both runs have a score."""
+        return np.isfinite(self.old) & np.isfinite(self.new)
 
 
 def compare_runs(paths: Sequence[Path], only: Sequence[str] = ()) -> list[Comparison]:
@@ -79,21 +123,27 @@ def compare_runs(paths: Sequence[Path], only: Sequence[str] = ()) -> list[Compar
     Raises:
         ValueError: fewer than two runs, no results at a path, a reward that a run lacks, no common sample.
     """
+    return comparisons(meetings(paths, only))
+
+
+def comparisons(found: Sequence[Meeting]) -> list[Comparison]:
+    """Every reward of every meeting."""
+    return [compared(*columns, one.pairing) for one in found for columns in one.columns]
+
+
+def meetings(paths: Sequence[Path], only: Sequence[str] = ()) -> list[Meeting]:
+    """Every run beside the first one; arguments and errors are those of `compare_runs`."""
     if len(paths) < 2:
         raise ValueError("a comparison needs two runs or more: mmreward compare A.parquet B.parquet")
     runs = [load_run(find_results(path)) for path in paths]
     runs = [with_data(run, None, frozenset(run.ids)) for run in runs]
     first, name = runs[0], str(paths[0])
     return [
-        found
-        for path, run in zip(paths[1:], runs[1:], strict=True)
-        for found in _against(first, run, name, str(path), only)
+        _meeting(first, run, name, str(path), only) for path, run in zip(paths[1:], runs[1:], strict=True)
     ]
 
 
-def _against(
-    first: ScoredRun, other: ScoredRun, name: str, other_name: str, only: Sequence[str]
-) -> Iterator[Comparison]:
+def _meeting(first: ScoredRun, other: ScoredRun, name: str, other_name: str, only: Sequence[str]) -> Meeting:
     ours, theirs = ({column.name: column for column in run.columns} for run in (first, other))
     for reward in only:
         for known, where in ((ours, name), (theirs, other_name)):
@@ -104,11 +154,10 @@ def _against(
     if not shared:
         raise ValueError(f"{name} and {other_name} share no reward: {sorted(ours)} and {sorted(theirs)}")
     pairing = _paired(first, other, name, other_name)
-    for reward in shared:
-        yield _compared(ours[reward], theirs[reward], pairing)
+    return Meeting(first, other, pairing, [(ours[reward], theirs[reward]) for reward in shared])
 
 
-def _paired(first: ScoredRun, other: ScoredRun, name: str, other_name: str) -> _Pairing:
+def _paired(first: ScoredRun, other: ScoredRun, name: str, other_name: str) -> Pairing:
     """The samples that both runs have, those with another prompt in each left out.
 
     Raises:
@@ -132,7 +181,7 @@ def _paired(first: ScoredRun, other: ScoredRun, name: str, other_name: str) -> _
         cautions.append(f"prompts are not known ({why}): the interval takes every sample for independent")
     units = [first.units.get(sample, (sample,)) for sample in ids]
     missing = len(set(first.ids) ^ there) + moved
-    return _Pairing(name, other_name, ids, units, missing, tuple(cautions))
+    return Pairing(name, other_name, ids, units, missing, tuple(cautions))
 
 
 def _differ(first: ScoredRun, other: ScoredRun, sample: str) -> bool:
@@ -141,17 +190,24 @@ def _differ(first: ScoredRun, other: ScoredRun, sample: str) -> bool:
     return one is not None and two is not None and one.prompt != two.prompt
 
 
-def _compared(before: Column, after: Column, pairing: _Pairing) -> Comparison:
-    ids = pairing.ids
+def change_of(before: Column, after: Column, ids: Sequence[str]) -> Change:
+    """The scores of these samples in two columns of one reward."""
     old, new = (
         np.array([column.scores[one].value if one in column.scores else math.nan for one in ids], dtype=float)
         for column in (before, after)
     )
-    both = np.isfinite(old) & np.isfinite(new)
-    moved = paired_change(old, new, prompts=pairing.units)
-    change = np.where(both, new - old, 0.0)
+    change = np.where(np.isfinite(old) & np.isfinite(new), new - old, 0.0)
     change[np.isclose(old, new, rtol=SAME, atol=0.0)] = 0.0
-    gain = change if before.higher_is_better else -change
+    return Change(old, new, change, change if before.higher_is_better else -change)
+
+
+def compared(before: Column, after: Column, pairing: Pairing) -> Comparison:
+    """One reward of two runs, over the samples of a pairing."""
+    ids = pairing.ids
+    old, new, change, gain = found = change_of(before, after, ids)
+    both = found.both
+    moved = paired_change(old, new, prompts=pairing.units)
+    wins = np.where(both, (np.sign(gain) + 1) / 2, math.nan)
     order = np.argsort(-gain, kind="stable")
     missing = pairing.missing + int((~both).sum())
     lacking = (f"left out, no score to compare in both runs: {missing} samples",) if missing else ()
@@ -165,12 +221,14 @@ def _compared(before: Column, after: Column, pairing: _Pairing) -> Comparison:
         after=float(new[both].mean()) if both.any() else math.nan,
         change=moved.mean,
         interval=moved.interval,
+        win_interval=mean_of(wins, pairing.units).interval,
         better=int((gain > 0).sum()),
         worse=int((gain < 0).sum()),
         tied=int((both & (gain == 0)).sum()),
         gained=tuple((ids[i], float(change[i])) for i in order[:MOVED] if gain[i] > 0),
         lost=tuple((ids[i], float(change[i])) for i in order[::-1][:MOVED] if gain[i] < 0),
         cautions=(*_measures(before, after), *pairing.cautions, *lacking),
+        higher_is_better=before.higher_is_better,
     )
 
 

@@ -18,12 +18,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.ext import Extension
 from markupsafe import Markup
 
+from mmreward.files import whole_file
 from mmreward.monitor.intervals import Array, Interval
 
 NAME_CHARS = 120
 LINE_CHARS = 300
 PROMPT_CHARS = 600
 TEXT_CHARS = 4000
+WHOLE_CHARS = 20_000
 BINS = 24
 TEMPLATES = Path(__file__).parent / "templates"
 INVISIBLE = re.compile(
@@ -170,7 +172,7 @@ _PAGES = Environment(
     extensions=[Joined],
 )
 _PAGES.filters |= {f.__name__: f for f in FILTERS}
-_PAGES.globals |= {"NAME": NAME_CHARS, "PROMPT": PROMPT_CHARS, "TEXT": TEXT_CHARS}
+_PAGES.globals |= {"NAME": NAME_CHARS, "PROMPT": PROMPT_CHARS, "TEXT": TEXT_CHARS, "WHOLE": WHOLE_CHARS}
 _PAGES.globals["made_by"] = f"Page by mmreward {version('mmreward')}"
 
 
@@ -178,3 +180,27 @@ def render(template: str, styles: Sequence[str] = ("report.css",), **shown: Any)
     """The document that a template makes of these values; the style sheets lie beside the template."""
     style = Markup("\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in styles))
     return _PAGES.get_template(template).render(style=style, **shown)
+
+
+def write_page(out: Path | None, usual: Path, document: str) -> Path:
+    """Write a page whole or not at all, to `out` or else its usual place, and return where it is.
+
+    Raises:
+        ValueError: `out` is no .html file.
+    """
+    target = page_at(Path(out) if out is not None else usual)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(target) as part:
+        part.write_text(document, encoding="utf-8")
+    return target
+
+
+def page_at(target: Path) -> Path:
+    """The place of a page, as it was given.
+
+    Raises:
+        ValueError: it is no .html file.
+    """
+    if target.suffix not in (".html", ".htm"):
+        raise ValueError(f"the page goes to a .html file, not {target.name!r}")
+    return target

@@ -47,7 +47,7 @@ class Boxes(NamedTuple):
     problem: str = ""
 
 
-def pictures(sample: Sample, spaces: Spaces, expects_boxes: bool) -> Markup | str:
+def pictures(sample: Sample, spaces: Spaces, expects_boxes: bool, side: int = MAX_SIDE) -> Markup | str:
     """The picture or first frame with its boxes, the other inputs small beneath it; empty without any."""
     shown = [media for media in (sample.image, sample.video, *sample.inputs) if media is not None]
     if not shown:
@@ -57,9 +57,9 @@ def pictures(sample: Sample, spaces: Spaces, expects_boxes: bool) -> Markup | st
     true = _true_boxes(sample, spaces.true, size)
     found = _found_boxes(sample, spaces.found, size, expects_boxes or bool(true.boxes))
     caption = _legend(found, true)
-    small = "".join(f'<div class="input">{embedded(media, INPUT_SIDE)}</div>' for media in others)
+    small = "".join(f'<div class="input">{embedded(media, min(side, INPUT_SIDE))}</div>' for media in others)
     inputs = f'<div class="inputs"><span class="small">inputs</span>{small}</div>' if small else ""
-    frame = _framed(main, f"picture of sample {sample.id}", _overlay(found, true, size))
+    frame = _framed(main, f"picture of sample {sample.id}", _overlay(found, true, size), side)
     return Markup(f"<figure>{frame}{caption}</figure>{inputs}")
 
 
@@ -87,11 +87,11 @@ def embedded(media: Media, side: int, alt: str = "") -> Markup:
     return Markup(f'<img{crisp} {size} alt="{text(alt)}" src="data:image/{kind};base64,{data}">')
 
 
-def _framed(media: Media, alt: str, overlay: str) -> str:
+def _framed(media: Media, alt: str, overlay: str, side: int = MAX_SIDE) -> str:
     tag = '<span class="tag">video, first frame</span>' if media.kind == "video" else ""
     height, width = _size(media) or (1, 1)
     narrow = f' style="max-width:{TALLEST * width / height:.1f}rem"' if height > width else ""
-    return f'<div class="picture"{narrow}>{embedded(media, MAX_SIDE, alt)}{overlay}{tag}</div>'
+    return f'<div class="picture"{narrow}>{embedded(media, side, alt)}{overlay}{tag}</div>'
 
 
 def _size(media: Media) -> tuple[int, int] | None:

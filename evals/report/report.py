@@ -1,15 +1,15 @@
 """A run as one self-contained HTML page: of scores, of a training, or of a log of metrics by source.
 
 Tells the three apart by what lies at a path, and writes the file atomically. The pages themselves are in
-`page`, `training` and `sources`.
+`page`, `training` and `sources`; that which compares several runs of scores is in `comparison`.
 """
 
 from pathlib import Path
 
 from mmreward.data.columns import Columns
-from mmreward.files import whole_file
 from mmreward.monitor.by_source import is_metrics_log
 
+from .html import write_page
 from .page import NUM_EXTREME, page
 from .scored import FILES, find_results, load_run, reference_column, with_data
 from .sources import sources_page
@@ -47,10 +47,10 @@ def write_report(
         raise ValueError(f"limit {limit} is negative; 0 shows no samples")
     if is_metrics_log(Path(run)):
         _takes_neither("log of metrics", Path(run), data, reference)
-        return _write(out, Path(run).with_suffix(".html"), sources_page(Path(run)))
+        return write_page(out, Path(run).with_suffix(".html"), sources_page(Path(run)))
     if is_training_run(Path(run)):
-        return _write(out, *_training(Path(run), data, limit, reference))
-    return _write(out, *_scores(Path(run), data, limit, reference, columns))
+        return write_page(out, *_training(Path(run), data, limit, reference))
+    return write_page(out, *_scores(Path(run), data, limit, reference, columns))
 
 
 def _training(folder: Path, data: Path | None, limit: int, reference: str | None) -> tuple[Path, str]:
@@ -85,13 +85,3 @@ def _page_of(results: Path) -> Path:
     if any(twin.exists() for twin in twins):
         return results.with_name(f"{results.name}.html")
     return results.with_suffix(".html")
-
-
-def _write(out: Path | None, usual: Path, document: str) -> Path:
-    target = Path(out) if out is not None else usual
-    if target.suffix not in (".html", ".htm"):
-        raise ValueError(f"the page goes to a .html file, not {target.name!r}")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(target) as part:
-        part.write_text(document, encoding="utf-8")
-    return target

@@ -1,5 +1,6 @@
 """Rewards for trainers: one file per trainer (trl, verl, easyr1, ms_swift, openrlhf), see the README.
 
 `rows` makes samples of a trainer's columns, `scorer` makes totals of samples; what is left to a file is its
-trainer's form of a call. No trainer is imported here, except by `trl_gate`, which is a trainer.
+trainer's form of a call. No trainer is imported here, except by `trl_gate`, which is a trainer. `notebook` is
+for no trainer: `mmreward.score`, from a script or a notebook.
 """

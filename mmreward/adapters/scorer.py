@@ -24,6 +24,7 @@ from ..config import Config, EngineConfig, load_config
 from ..data.routing import Routed, Router
 from ..engine.engine import Engine
 from ..errors import FINE
+from ..limits import set_limits
 from ..loading import Rewards, resolve
 from ..registry import Reward
 from ..types import Sample, Score
@@ -85,7 +86,7 @@ class Scorer:
     closure.
 
     Args:
-        rewards: see `Given`. Of a file, `compose` and `engine` apply too.
+        rewards: see `Given`. Of a file, `compose`, `engine` and `limits` apply too.
         weights: of a sum of several rewards; default: 1, or -1 where lower is better.
         engine: the engine's size, if there is no file or another is wanted than the file's; or an engine of
             yours, for several scorers that use the same weights. It stays yours to close, and in this
@@ -111,6 +112,7 @@ class Scorer:
         config = Config()
         if isinstance(rewards, Path):
             config = load_config(rewards)
+            set_limits(config.limits)
             rewards = _of_file(config, str(rewards))
         self._plan = _plan(rewards, weights, config)
         self._yours = engine if isinstance(engine, Engine) else None

@@ -3,11 +3,11 @@
 Only what a command needs is imported, so `mmreward list` answers at once.
 """
 
-from . import listing, running, scoring, training
+from . import explaining, fetching, listing, recipes, running, scoring, training
 from .app import app
 from .exits import run
 
-__all__ = ["app", "listing", "main", "running", "scoring", "training"]
+__all__ = ["app", "explaining", "fetching", "listing", "main", "recipes", "running", "scoring", "training"]
 
 
 def main() -> None:

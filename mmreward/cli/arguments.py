@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..specs import parse_reward
+
 
 class Bar:
     """A progress bar with rate and failures; on a pipe, a line now and then."""
@@ -73,32 +75,13 @@ def chosen_rewards(configured: Mapping[str, Any], texts: Sequence[str]) -> dict[
     for text in texts:
         name, args = parse_reward(text)
         if name in chosen:
-            kind = f"{args.get('reward', name)}:{text.partition(':')[2]}".rstrip(":")
+            kind = text.removeprefix(f"{name}=")
             raise ValueError(
                 f"{name} is given twice: give each its own name, as in --reward {name}2={kind} "
                 "(name=reward:ARGUMENT=VALUE,...)"
             )
         chosen[name] = args
     return chosen
-
-
-def parse_reward(text: str) -> tuple[str, dict[str, Any]]:
-    """[YOURS=]NAME:ARGUMENT=VALUE,... with values in YAML's notation for scalars."""
-    from ..strict_yaml import parse_yaml
-
-    name, _, rest = text.partition(":")
-    own, named, kind = name.partition("=")
-    if named and not (own and kind):
-        raise ValueError(
-            f"--reward {text!r}: expected NAME:ARGUMENT=VALUE,... or YOURS=NAME:ARGUMENT=VALUE,..."
-        )
-    args = {}
-    for pair in filter(None, rest.split(",")):
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise ValueError(f"--reward {text!r}: {pair!r} is not ARGUMENT=VALUE")
-        args[key.strip()] = parse_yaml(value)
-    return (own, {"reward": kind, **args}) if named else (name, args)
 
 
 def parse_share(text: str) -> float:

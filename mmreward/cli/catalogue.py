@@ -16,10 +16,14 @@ from itertools import groupby
 from typing import Any
 
 from ..errors import nearest
+from ..loading import load
+from ..models.wants import Want, collecting, speed_of
 from ..registry import Entry, find, list_rewards
+from ..scales import scales_of
 from ..types import RewardInfo, Sample
 
 OWN = "mmreward.rewards"
+GROUPS = ("pictures", "clips", "edits", "responses", "verifiers", "judges")
 LONGEST = 60
 """Characters of a default that are shown; prompts are longer."""
 OPENING = """# Rewards
@@ -35,6 +39,10 @@ reason, never a number.
 In the tables, *needs* are the fields of a `Sample` that must be filled. A *point* reward scores one sample, a
 *pair* reward compares two in both orders, a *group* reward takes a whole group. A reward *with a gradient*
 offers `score_tensor`, with some arguments at least.
+
+A name of another suite (`CLIPScore`, `hps`) is answered with ours, and never stands for it. `mmreward fetch
+NAME` brings the weights that a reward reads. `scale: pickscore/26` puts its score on a scale that trainers
+use, with the publisher's number beside it.
 
 A point reward that needs an *image* scores clips, too, once it is given `frames` beside its arguments: `mean`
 or `min` of 8 evenly spaced frames, the last included, `first`, or a number of them, for their mean
@@ -57,7 +65,7 @@ def chosen(glob: str, group: str, needs: Sequence[str], differentiable: bool) ->
     entries = [find(info.name) for info in list_rewards()]
     for given, kind, known in (
         *((name, "field of a sample", [field.name for field in fields(Sample)]) for name in needs),
-        *([(group, "group", sorted(set(map(group_of, entries))))] if group else []),
+        *([(group, "group", sorted({*map(group_of, entries), *map(room_of, entries)}))] if group else []),
     ):
         if given not in known:
             raise ValueError(f"no {kind} {given!r}; {nearest(given, known)}")
@@ -65,14 +73,20 @@ def chosen(glob: str, group: str, needs: Sequence[str], differentiable: bool) ->
         entry
         for entry in entries
         if fnmatchcase(entry.info.name, glob)
-        and (not group or group_of(entry) == group)
+        and (not group or group in (group_of(entry), room_of(entry)))
         and set(needs) <= _read(entry.info)
         and (entry.info.differentiable or not differentiable)
     ]
     if not found:
         asked = " with these options" if group or needs or differentiable else ""
         raise ValueError(f"no reward matches {glob!r}{asked}; `mmreward list` shows them all")
-    return sorted(found, key=lambda entry: (group_of(entry), entry.info.name))
+    return sorted(found, key=_place)
+
+
+def _place(entry: Entry) -> tuple[int, str, str]:
+    """Where a reward stands in the list: own groups in their order, then other packages."""
+    group = group_of(entry)
+    return (GROUPS.index(group) if group in GROUPS else len(GROUPS)), group, entry.info.name
 
 
 def _read(info: RewardInfo) -> set[str]:
@@ -82,14 +96,36 @@ def _read(info: RewardInfo) -> set[str]:
 
 
 def group_of(entry: Entry) -> str:
+    """What an own reward scores, one of `GROUPS`, or the package that offers it.
+
+    "pictures" and "clips" are generated ones, by themselves or with their prompt; "edits" look at source or
+    reference pictures as well. "verifiers" hold a model's answer against the truth or a rule, "responses"
+    score it without either. "judges" ask a VLM.
+    """
+    if not _room(entry).startswith(f"{OWN}."):
+        return entry.factory.__module__.split(".")[0]
+    needs = _read(entry.info)
+    if room_of(entry) == "judged":
+        return "judges"
+    if room_of(entry) in ("rules", "peers"):
+        return "verifiers"
+    if "inputs" in needs:
+        return "edits"
+    if "image" in needs:
+        return "pictures"
+    return "clips" if "video" in needs else "responses"
+
+
+def room_of(entry: Entry) -> str:
     """The room of an own reward ("oracle" for the miniature's), or the package that offers it."""
     room = _room(entry)
     own = room.startswith(f"{OWN}.")
     return room.removeprefix(f"{OWN}.") if own else entry.factory.__module__.split(".")[0]
 
 
-def listed(entries: Sequence[Entry]) -> Iterator[str]:
-    """Lines of text: a heading for each group, two lines for each reward."""
+def listed(entries: Sequence[Entry], *, weights: bool = False) -> Iterator[str]:
+    """Lines of text: a heading for each group, three lines for each reward, and one for each of its weights
+    where they are asked for, with their size on this machine."""
     width = max(len(entry.info.name) for entry in entries)
     for number, (group, members) in enumerate(groupby(entries, group_of)):
         if number:
@@ -100,7 +136,32 @@ def listed(entries: Sequence[Entry]) -> Iterator[str]:
             low, high = info.range
             gradient = "  differentiable" if info.differentiable else ""
             yield f"{info.name:<{width}}  {info.summary}"
-            yield f"{'':<{width}}  [{low:g}, {high:g}]  {info.arity}  needs {info.needed}{gradient}"
+            falling = "" if info.higher_is_better else "  lower is better"
+            yield (
+                f"{'':<{width}}  [{low:g}, {high:g}]{falling}  {info.arity}  needs {info.needed}{gradient}"
+            )
+            wants = wants_of(entry)
+            yield f"{'':<{width}}  {speed_of(wants)}{f'  {info.licence}' if info.licence else ''}"
+            if weights:
+                from .weights import size_here
+
+                yield from (f"{'':<{width}}  {want.name}: {size_here(want)}" for want in wants)
+
+
+def wants_of(entry: Entry) -> list[Want]:
+    """Weights that a reward reads with its default arguments; a file that it cannot do without counts as
+    none of them."""
+    given = {
+        parameter.name: ""
+        for parameter in inspect.signature(entry.factory).parameters.values()
+        if parameter.default is parameter.empty
+    }
+    with collecting() as wants:
+        try:
+            load(entry.info.name, **given)
+        except ValueError:
+            return []  # of another package, or an argument that has no empty form: it has to be given
+    return wants
 
 
 def record(entry: Entry) -> dict[str, Any]:
@@ -110,6 +171,7 @@ def record(entry: Entry) -> dict[str, Any]:
     return {
         "name": info.name,
         "group": group_of(entry),
+        "room": room_of(entry),
         "summary": info.summary,
         "range": [low, high],
         "higher_is_better": info.higher_is_better,
@@ -118,6 +180,9 @@ def record(entry: Entry) -> dict[str, Any]:
         "differentiable": info.differentiable,
         "paper": info.paper,
         "licence": info.licence,
+        "speed": speed_of(wants_of(entry)),
+        "weights": [want.name for want in wants_of(entry)],
+        "scales": sorted(scales_of(info.name)),
         "arguments": {
             parameter.name: None if parameter.default is parameter.empty else repr(parameter.default)
             for parameter in inspect.signature(entry.factory).parameters.values()

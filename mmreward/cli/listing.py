@@ -3,6 +3,7 @@
 import os
 import platform
 from collections.abc import Iterator
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from re import match
@@ -20,13 +21,17 @@ def list_command(
         bool, typer.Option("--markdown", help="The page mmreward/rewards/README.md, of all own rewards.")
     ] = False,
     group: Annotated[
-        str, typer.Option(help="Only one group: learned, judged, rules, ... as the headings of the list say.")
+        str,
+        typer.Option(help="pictures, clips, edits, responses, verifiers, judges; or a room: rules, ..."),
     ] = "",
     needs: Annotated[
         list[str] | None,
         typer.Option(help="Only rewards that read this field, such as image; may be given several times."),
     ] = None,
     differentiable: Annotated[bool, typer.Option(help="Only rewards with a gradient.")] = False,
+    weights: Annotated[
+        bool, typer.Option("--weights", help="Also the weights that each reads, and their size if here.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON array, for programs.")] = False,
 ) -> None:
     """List the registered rewards, by group."""
@@ -43,16 +48,20 @@ def list_command(
 
         typer.echo(json.dumps([record(entry) for entry in found], indent=2))
     else:
-        typer.echo("\n".join(listed(found)))
+        typer.echo("\n".join(listed(found, weights=weights)))
 
 
 @app.command()
 def show(name: Annotated[str, typer.Argument(help="The reward's name.")]) -> None:
-    """Show what a reward does, what it needs and which arguments it takes."""
+    """Show what a reward does, what it needs, which weights it reads and which arguments it takes."""
     import inspect
     import json
 
+    from ..models.wants import speed_of
     from ..registry import find
+    from ..scales import scales_of
+    from .catalogue import group_of, wants_of
+    from .weights import described
 
     entry = find(name)
     info = entry.info
@@ -61,11 +70,19 @@ def show(name: Annotated[str, typer.Argument(help="The reward's name.")]) -> Non
     typer.echo(f"range    [{info.range[0]:g}, {info.range[1]:g}], {direction}")
     typer.echo(f"needs    {info.needed} ({info.arity})")
     typer.echo(f"gradient {'yes, through score_tensor' if info.differentiable else 'no'}")
+    wants = wants_of(entry)
+    typer.echo(f"group    {group_of(entry)}")
+    typer.echo(f"speed    {speed_of(wants)}")
     if info.paper:
         typer.echo(f"paper    {info.paper}")
     if info.licence:
         typer.echo(f"licence  {info.licence}")
     typer.echo(f"file     {Path(inspect.getfile(entry.factory)).name}")
+    for want in wants:
+        for line in described(want, name):
+            typer.echo(f"weights  {line}")
+    for scale, facts in scales_of(name).items():
+        typer.echo(f"scale    {scale}: {facts.factor:g} times the value; {facts.users}")
     if info.example:
         typer.echo(f"\nexample row, beside a prompt and an image\n  {json.dumps(info.example)}")
     typer.echo("\narguments")
@@ -73,6 +90,8 @@ def show(name: Annotated[str, typer.Argument(help="The reward's name.")]) -> Non
         typer.echo(f"  {parameter}")
     if info.arity == "point" and "image" in info.needs:
         typer.echo("  frames: 'mean', 'min', 'first' or a number, with which it scores clips by their frames")
+    if scales_of(name):
+        typer.echo("  scale: one of the scales above; the value without it is in the parts as raw")
 
 
 # --- env ---------------------------------------------------------------------------------------------------
@@ -84,7 +103,7 @@ SECRET = ("KEY", "TOKEN", "SECRET", "PASSWORD")
 
 @app.command()
 def env() -> None:
-    """Print versions, devices and switches, for a bug report. Keys and the names of users are left out."""
+    """Print versions, devices, switches and limits, for a bug report; neither keys nor names of users."""
     found = list(facts())
     width = max(len(name) for name, _ in found)
     for name, value in found:
@@ -92,7 +111,9 @@ def env() -> None:
 
 
 def facts() -> Iterator[tuple[str, str]]:
-    """(name, value) of the system, of this package and what it needs, of the device, of the switches."""
+    """(name, value) of the system, of this package and what it needs, device, switches and limits."""
+    from ..limits import Limits, limits, unknown_variables
+
     yield "mmreward", version("mmreward")
     yield "python", f"{platform.python_version()} ({platform.python_implementation()})"
     yield "system", f"{platform.system()} {platform.release()} {platform.machine()}, {os.cpu_count()} CPUs"
@@ -107,6 +128,12 @@ def facts() -> Iterator[tuple[str, str]]:
         if name.startswith(SWITCHES):
             hidden = any(word in name for word in SECRET)
             yield name, "(set)" if hidden else value.replace(home, "~")
+    usual = asdict(Limits())
+    for name, value in asdict(limits()).items():
+        default = f" (usually {usual[name]:.15g})" if value != usual[name] else ""
+        yield f"limits.{name}", f"{value:.15g}{default}"
+    for name, hint in unknown_variables():
+        yield name, f"no such limit: {hint}"
 
 
 def declared() -> list[str]:

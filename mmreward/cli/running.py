@@ -10,7 +10,7 @@ from .app import app
 
 @app.command()
 def serve(
-    routes: Annotated[Path, typer.Argument(help="A YAML file: rewards or routes, compose, engine.")],
+    routes: Annotated[Path, typer.Argument(help="A YAML file: rewards or routes, compose, engine, limits.")],
     host: Annotated[str, typer.Option(help="0.0.0.0 lets other machines ask.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65_535)] = 8192,
     workers: Annotated[int, typer.Option(min=1, help="Processes; each has its own engine.")] = 1,

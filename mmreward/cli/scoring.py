@@ -9,6 +9,7 @@ import typer
 from .app import app
 from .arguments import Bar, chosen_rewards, parse_columns, parse_share, present
 from .exits import BUDGET, CODES
+from .explaining import explained
 
 Mapped = Annotated[
     list[str] | None,
@@ -24,40 +25,58 @@ Mapped = Annotated[
 def score(
     data: Annotated[
         Path,
-        typer.Argument(help="A folder of pictures, .jsonl, .parquet, .csv, .tsv, tars, or a saved dataset."),
+        typer.Argument(
+            help="A folder of pictures, .jsonl, .parquet, .csv, .tsv, tars, a saved dataset, or one picture."
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="Where the scores go: .parquet or .jsonl.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where the scores go: .parquet or .jsonl. One picture needs none.", show_default=False
+        ),
+    ] = None,
     reward: Annotated[
         list[str] | None,
         typer.Option(
-            help="NAME or NAME:ARGUMENT=VALUE,...; may be given several times; YOURS=NAME:... renames it."
+            help="NAME or NAME:ARGUMENT=VALUE,...; may be given several times; YOURS=NAME:... renames it; "
+            "FILE.py:FUNCTION is one of your own."
         ),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(help="A YAML file: rewards or routes, compose, engine.")
+        Path | None, typer.Option(help="A YAML file: rewards or routes, compose, engine, limits.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; default: CUDA if any.")] = None,
     max_failures: Annotated[str, typer.Option(help="Failed scores that are tolerated: 5% or 0.05.")] = "5%",
     timeout: Annotated[float | None, typer.Option(help="Seconds one score may take.")] = None,
     retry_failed: Annotated[bool, typer.Option(help="Compute failed scores again.")] = False,
+    explain: Annotated[
+        str | None, typer.Option(help="Only the row of this id: show why it earns what it earns.")
+    ] = None,
     mapped: Mapped = None,
 ) -> None:
     """Score a data set; run it again to go on where it stopped. Scores of other data in the file stay."""
     present(data, "no data at {}")
     columns = parse_columns(mapped or (), data)
+    from ..adapters.notebook import score as score_samples
     from ..config import Config, EngineConfig, load_config
     from ..data.columns import overruled
     from ..data.failures import lines
-    from ..data.preconditions import check_rewards
     from ..data.routing import NAME as ROUTED
     from ..data.routing import Router
+    from ..data.rows import is_media
     from ..data.run import score_file
     from ..engine.devices import check_device
     from ..engine.engine import Engine
+    from ..engine.preconditions import check_rewards
+    from ..limits import set_limits
     from ..loading import resolve
-    from .tables import score_table, unit_note
+    from .tables import alone_table, score_table, source_table, unit_note
 
     settings = overruled(load_config(config), columns) if config is not None else Config(rewards={})
+    set_limits(settings.limits)
+    if explain is not None:
+        explained(settings, reward or (), data, explain, columns, device)
+        return
     chosen = chosen_rewards(settings.rewards, reward or ())
     if settings.routes:
         chosen[ROUTED] = Router(settings.routes).reward
@@ -66,6 +85,8 @@ def score(
             "no rewards: give --reward NAME or --config FILE; `mmreward list` shows what there is"
         )
     budget = parse_share(max_failures)
+    if out is None and (settings.routes or settings.compose is not None or not is_media(data)):
+        raise ValueError("no place for the scores: give --out scores.parquet (one picture alone needs none)")
     rewards = resolve(chosen)
     engine_config = settings.engine
     if device is not None:
@@ -74,6 +95,13 @@ def score(
     if engine_config.ray is None:
         check_device(engine_config.device)
     check_rewards(rewards)
+    if out is None:
+        with Engine.from_config(engine_config) as engine:
+            alone = score_samples(data, rewards, engine=engine, timeout=timeout)
+        typer.echo(alone_table(alone[0].scores))
+        if sum(group.number for group in alone.failures) > budget * len(rewards):
+            raise typer.Exit(BUDGET)
+        return
     with Engine.from_config(engine_config) as engine, Bar() as bar:
         summary = score_file(
             data,
@@ -90,6 +118,8 @@ def score(
     typer.echo(score_table(summary.values, summary.statuses, summary.units))
     if note := unit_note(summary.units):
         typer.echo(note)
+    if by_source := source_table(summary.values, summary.sources):
+        typer.echo(by_source)
     stayed = f", {summary.stayed} other scores stay" if summary.stayed else ""
     typer.echo(f"{summary.rows} rows, {summary.fresh} new scores{stayed} -> {out}")
     if summary.skipped:
@@ -121,9 +151,11 @@ def check(
     from ..data.columns import overruled
     from ..data.routing import Router
     from ..engine.engine import Engine
+    from ..limits import set_limits
     from ..loading import resolve
 
     settings = overruled(load_config(config), columns) if config is not None else Config(rewards={})
+    set_limits(settings.limits)
     chosen = chosen_rewards(settings.rewards, reward or [])
     if not chosen and not settings.routes:
         raise ValueError("no rewards: give --config FILE with rewards or routes, or --reward NAME")
@@ -154,13 +186,18 @@ def pairs(
         list[str] | None,
         typer.Option(help="A reward that must not prefer the rejected one; may be given several times."),
     ] = None,
+    config: Annotated[Path | None, typer.Option(help="The YAML file of the scores, for its limits.")] = None,
     mapped: Mapped = None,
 ) -> None:
     """Build preference pairs from scored samples, for DPO; `datasets` and `mmreward tune` read them."""
     present(data, "no data at {}")
     columns = parse_columns(mapped or (), data) or None
+    from ..config import load_config
     from ..data.pairs import Rules, pair_file
+    from ..limits import set_limits
 
+    if config is not None:
+        set_limits(load_config(config).limits)
     rules = Rules(choose=choose, margin=margin, per_prompt=per_prompt)
     typer.echo(pair_file(data, results, out, reward=reward, agree=agree or (), rules=rules, columns=columns))
 
@@ -199,13 +236,22 @@ def compare(
         list[str] | None, typer.Option(help="Only this reward; may be given several times.")
     ] = None,
     machine: Annotated[bool, typer.Option("--json", help="One JSON array, for programs.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Also an HTML page, with what moved most side by side.")
+    ] = None,
+    limit: Annotated[int, typer.Option(help="Samples on the page at each end of each reward.")] = 4,
 ) -> None:
     """Compare runs of scores on the samples they share: paired differences, intervals, win rates."""
     for run in runs:
         present(run, "no results at {}; run `mmreward score` first")
     from mmreward.evals.report.compare import as_json, compare_runs
+    from mmreward.evals.report.comparison import write_comparison
 
     from .tables import comparison_table
 
-    found = compare_runs(runs, reward or ())
+    found = (
+        compare_runs(runs, reward or ()) if out is None else write_comparison(runs, out, reward or (), limit)
+    )
     typer.echo(as_json(found) if machine else comparison_table(found))
+    if out is not None:
+        typer.echo(out, err=machine)

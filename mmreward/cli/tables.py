@@ -1,51 +1,29 @@
-"""Tables of text that commands end with: the scores of a run, and a comparison of runs."""
+"""Tables of text that commands end with: a comparison of runs; the scores of a run are `monitor.tables`."""
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from ..errors import FINE, Status
-from ..monitor.intervals import Interval, mean_of
+from ..monitor.tables import aligned, ends
+from ..monitor.tables import score_table as score_table
+from ..monitor.tables import source_table as source_table
+from ..monitor.tables import unit_note as unit_note
+from ..types import Score
 
 if TYPE_CHECKING:
     from mmreward.evals.report.compare import Comparison
 
-SCORES = ("reward", "scored", "mean", "95 % interval", "lowest", "highest", "failed")
+NOTE = 160
+"""Characters of a note that are printed."""
 CHANGES = ("reward", "n", "before", "after", "change", "95 % interval", "better", "worse", "tied", "win rate")
 
 
-def score_table(
-    values: Mapping[str, Sequence[float]],
-    statuses: Mapping[str, Mapping[Status, int]],
-    units: Sequence[Hashable],
-) -> str:
-    """The scores of a run, a line for each reward; intervals are those of the mean, over independent prompts.
-
-    Args:
-        values: of each reward, NaN where a score failed.
-        statuses: of each reward, the number of scores with each status.
-        units: the independent unit of each row, see `data.rows.unit_of`.
-    """
-    rows: list[Sequence[str]] = [SCORES]
-    for name, column in values.items():
-        measured = mean_of(column, units)
-        kept = np.asarray(column)[np.isfinite(column)]
-        bad = [f"{n} {status}" for status, n in sorted(statuses[name].items()) if status not in FINE]
-        figures = ["-"] * 4
-        if len(kept):
-            mean, lowest, highest = (f"{one:.4g}" for one in (measured.mean, kept.min(), kept.max()))
-            figures = [mean, _ends(measured.interval, ""), lowest, highest]
-        rows.append((name, f"{len(kept)}/{len(column)}", *figures, ", ".join(bad) or "-"))
-    return "\n".join(_aligned(rows))
-
-
-def unit_note(units: Sequence[Hashable]) -> str:
-    """The number of prompts that the intervals are over, where several rows share one; else empty."""
-    distinct = len(set(units))
-    if distinct == len(units):
-        return ""
-    return f"intervals over {distinct} independent prompt{'s' * (distinct != 1)}"
+def alone_table(scores: Mapping[str, Score]) -> str:
+    """The scores of one sample: a line for each reward, with its note, or a failure's status and reason."""
+    rows = [("reward", "score", "")]
+    for name, score in scores.items():
+        note = " ".join(score.note.split())
+        rows.append((name, f"{score.value:.4g}" if score.ok else score.status, note[:NOTE]))
+    return "\n".join(aligned(rows))
 
 
 def comparison_table(found: Sequence["Comparison"]) -> str:
@@ -56,7 +34,7 @@ def comparison_table(found: Sequence["Comparison"]) -> str:
         if lines:
             lines.append("")
         lines.append(f"{run} against {block[0].first}")
-        lines += _aligned([CHANGES, *map(_change, block)])
+        lines += aligned([CHANGES, *map(_change, block)])
         for one in block:
             lines += _remarks(one)
     return "\n".join(lines)
@@ -65,7 +43,7 @@ def comparison_table(found: Sequence["Comparison"]) -> str:
 def _change(one: "Comparison") -> tuple[str, ...]:
     if not one.n:
         return (one.reward, "0", *["-"] * (len(CHANGES) - 2))
-    figures = f"{one.before:.4g}", f"{one.after:.4g}", f"{one.change:+.4g}", _ends(one.interval, "+")
+    figures = f"{one.before:.4g}", f"{one.after:.4g}", f"{one.change:+.4g}", ends(one.interval, "+")
     counts = str(one.better), str(one.worse), str(one.tied)
     return one.reward, str(one.n), *figures, *counts, f"{one.win_rate:.1%}"
 
@@ -73,18 +51,6 @@ def _change(one: "Comparison") -> tuple[str, ...]:
 def _remarks(one: "Comparison") -> Iterator[str]:
     for caution in one.cautions:
         yield f"  {one.reward}: {caution}"
-    for label, ends in (("gained", one.gained), ("lost", one.lost)):
-        if ends:
-            yield f"  {one.reward}, {label} most: " + ", ".join(f"{name} ({by:+.3g})" for name, by in ends)
-
-
-def _ends(interval: Interval | None, sign: str) -> str:
-    """Both ends; a dash where fewer than two prompts were scored."""
-    return "-" if interval is None else f"{interval.low:{sign}.4g} to {interval.high:{sign}.4g}"
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Rows as lines, each column as wide as its widest cell: not cut where the output is a narrow pipe."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+    for label, moved in (("gained", one.gained), ("lost", one.lost)):
+        if moved:
+            yield f"  {one.reward}, {label} most: " + ", ".join(f"{name} ({by:+.3g})" for name, by in moved)

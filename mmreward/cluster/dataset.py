@@ -25,8 +25,9 @@ from ..data.results import Result, write
 from ..data.rows import Row, rows_of
 from ..data.run import Summary, about_run
 from ..engine.engine import DEATHS, Engine
-from ..errors import FINE, STATUSES, UNAVAILABLE, Status
+from ..errors import FINE, STATUSES, UNAVAILABLE, Status, Unavailable
 from ..files import sole_writer
+from ..limits import changed, set_limits
 from ..loading import Rewards, resolve
 from ..registry import Reward
 from ..types import Score
@@ -61,6 +62,8 @@ class Job:
     rows: int
     timeout: float | None
     device: str
+    limits: Mapping[str, float]
+    """Those of the driver that are not the defaults."""
 
 
 def score_dataset(
@@ -98,6 +101,7 @@ def score_dataset(
         ValueError: no data there, a reward that compares samples, another run that writes to `out`, or
             arguments as for `load`.
         TimeoutError: the actors did not come up; the message names the resources.
+        Unavailable: a reward that can be computed for no row: no weights, package or server.
         RuntimeError: the run broke for another reason than a row. The shards so far stay for the next run.
     """
     named = resolve(rewards)
@@ -114,7 +118,7 @@ def score_dataset(
         device = "auto" if grant.num_gpus else "cpu"
         ray = join(address)
         try:
-            job = Job(named, out, about, rows, timeout, device)
+            job = Job(named, out, about, rows, timeout, device, changed())
             return _run(ray, parts, job, ScoredIndex.read(out, retry_failed), grant, ready_seconds)
         finally:
             leave()
@@ -235,6 +239,7 @@ class Scorer:
     def __init__(self, job: Job, scored: Any) -> None:
         import ray
 
+        set_limits(job.limits)
         self._job = job
         self._scored_before: ScoredIndex = ray.get(scored)
         self._engine = Engine(job.device)
@@ -284,11 +289,11 @@ class Scorer:
             problem = f"{DEATHS} processes died while they scored it and nothing else"
             results = self._failed(rows[0], lacking, problem)
         else:
-            results = self._scored(rows, lacking)
+            results = self._scored(rows, lacking, suspect=trial > 1)
         self._trials.end(rows)
         return results
 
-    def _scored(self, rows: list[Row], lacking: Mapping[str, list[str]]) -> list[Result]:
+    def _scored(self, rows: list[Row], lacking: Mapping[str, list[str]], *, suspect: bool) -> list[Result]:
         """Score rows; those that lack the same rewards run together."""
         results: list[Result] = []
         alike: dict[tuple[str, ...], list[Row]] = {}
@@ -300,7 +305,9 @@ class Scorer:
         for names, members in alike.items():
             samples = [row.sample for row in members if row.sample is not None]
             chosen = {name: self._job.rewards[name] for name in names}
-            for name, scores in self._engine.score(samples, chosen, timeout=self._job.timeout).items():
+            # Rows that a process died of are looked at alone, and say nothing about a reward.
+            found = self._engine.score(samples, chosen, timeout=self._job.timeout, check=not suspect)
+            for name, scores in found.items():
                 pairs = zip(members, scores, strict=True)
                 results += [self._result(row, name, score) for row, score in pairs]
         return results
@@ -340,6 +347,12 @@ def _digest(rows: list[Row]) -> str:
     return hashlib.blake2b("\n".join(row.id for row in rows).encode(), digest_size=8).hexdigest()
 
 
+def _precondition(error: BaseException) -> Unavailable | None:
+    """What an actor refused for every row; Ray hands it on as text."""
+    lines = [line for line in str(error).splitlines() if f"{Unavailable.__name__}: {UNAVAILABLE}" in line]
+    return Unavailable(lines[-1].partition(UNAVAILABLE)[2]) if lines else None
+
+
 def _run(
     ray: Any, parts: list[Part], job: Job, scored: ScoredIndex, grant: Grant, ready_seconds: float
 ) -> Summary:
@@ -367,6 +380,8 @@ def _run(
     except ray.exceptions.GetTimeoutError:
         raise TimeoutError(shortage(ray, "the actors were", grant.wanted, ready_seconds)) from None
     except ray.exceptions.RayError as error:
+        if (refused := _precondition(error)) is not None:
+            raise refused from None
         raise RuntimeError(f"the run broke; what is in {job.out} stays: {error}") from error
     shutil.rmtree(job.out / "trials", ignore_errors=True)
     total = max((sum(counts.values()) for counts in statuses.values()), default=0)

@@ -20,6 +20,7 @@ from ..engine.batching import Call, Network
 from ..engine.local import Local, Place, Report, deliverable
 from ..engine.queues import STAGED
 from ..errors import Unscorable
+from ..limits import changed, set_limits
 from .session import shortage
 
 T = TypeVar("T")
@@ -216,7 +217,7 @@ class ActorPlace:
             max_concurrency=STAGED + 1,
             max_restarts=0,
         )
-        self.actor = actor.remote("auto" if grant.num_gpus else "cpu", shared.workers)
+        self.actor = actor.remote("auto" if grant.num_gpus else "cpu", shared.workers, changed())
         # Posted to the same thread as `_started`, so that only one of the two comes first.
         self._late = threading.Timer(shared.ready_seconds, shared.post, (self._too_late,))
         self._late.daemon = True
@@ -351,9 +352,11 @@ class NetworkActor:
     Args:
         device: what the network is loaded on; "auto" takes the GPU that Ray has assigned.
         workers: threads that decode and tokenize.
+        limits: of the driver, where they are not the defaults.
     """
 
-    def __init__(self, device: str, workers: int) -> None:
+    def __init__(self, device: str, workers: int, limits: Mapping[str, float] | None = None) -> None:
+        set_limits(limits)
         self._local = Local(device, workers=workers)
         self._local.start(_Waiting())
         self._network: Network

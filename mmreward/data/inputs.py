@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import Unscorable
-from ..limits import limits
 from ..media import Media
 from ..reading import Span
 from ..types import Sample
@@ -155,7 +154,7 @@ class Inputs:
                 self._files[source] = _of_file(source) if isinstance(source, Path) else _of_span(source)
             return self._files[source]
         try:
-            return media.key
+            return media.digest
         except Unscorable:
             return ""
 
@@ -189,7 +188,7 @@ def _of_file(path: Path) -> str:
 def _of_span(span: Span) -> str:
     """Hash of a member of a tar; empty where it cannot be read."""
     try:
-        return hashlib.blake2b(span.read(limits().file_bytes), digest_size=16).hexdigest()
+        return hashlib.blake2b(span.read("file_bytes"), digest_size=16).hexdigest()
     except Unscorable:
         return ""
 
@@ -209,6 +208,6 @@ def _named(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
     try:
-        return Media(value).key
+        return Media(value).digest
     except (Unscorable, OSError, ValueError):
         return str(value)

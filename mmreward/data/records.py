@@ -10,7 +10,6 @@ from typing import Any
 
 from .. import stills, streams
 from ..errors import Unscorable
-from ..limits import limits
 from ..reading import decoded_text, read_regular
 from . import parquet, tars
 from .columns import Columns, Through, check_columns, renamed
@@ -29,7 +28,8 @@ READ = (".jsonl", ".jsonl.gz", ".parquet", ".csv", ".tsv", ".tar")
 
 
 def records_of(path: Path, skipped: Skipped, columns: Columns) -> Iterator[Any]:
-    """The records of a file or folder, in order; those of a folder name their pictures relative to it.
+    """The records of a file or folder, in order; those of a folder name their pictures relative to it. One
+    picture or clip alone is one record.
 
     Args:
         path: of a file or folder that is there.
@@ -49,10 +49,12 @@ def _records(path: Path, skipped: Skipped, through: Through) -> Iterator[Any]:
         if any((path / marker).exists() for marker in SAVED):
             return through(_saved_dataset(path))
         return _folder(path, skipped, through)
+    if path.suffix.lower() in PICTURES + CLIPS:
+        return through(_undescribed(path.parent, [path], [path, path.with_suffix(".txt")], skipped))
     if path.suffix.lower() in TARS:
         return through(tars.records_of(path, path.stem, skipped))
     if (found := _reader(path)) is None:
-        raise ValueError(f"{path} is no folder, and no {', '.join(READ)} file")
+        raise ValueError(f"{path} is no folder, no {', '.join(READ)} file, no picture and no clip")
     return through(found)
 
 
@@ -152,8 +154,8 @@ def _undescribed(path: Path, media: list[Path], files: list[Path], skipped: Skip
             continue
         words, prompt = file.with_suffix(".txt"), ""
         try:
-            if words in captions:
-                prompt = decoded_text(read_regular(words, limits().row_bytes), f"the caption {words.name}")
+            if words in captions and words.is_file():
+                prompt = decoded_text(read_regular(words, "row_bytes"), f"the caption {words.name}")
         except Unscorable as error:
             yield Refused(str(error), relative)
         else:

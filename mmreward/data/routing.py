@@ -21,9 +21,11 @@ from ..config import RouteConfig, problems, without_nulls
 from ..engine.engine import Engine
 from ..errors import Unscorable, nearest
 from ..evaluation import failure, score_one
+from ..limits import limits, most
 from ..loading import resolve
 from ..registry import Reward
-from ..trust import MAX_ROUTE, of_row, of_text
+from ..tracing import heard, noted, within
+from ..trust import of_row, of_text
 from ..types import Arity, RewardInfo, Sample, Score, shortened
 
 SUMMED = ("accuracy", "format", "extra")
@@ -148,8 +150,6 @@ NAME = "routed"
 OWN = "route"
 """The key of `Sample.meta` under which a sample brings its own route."""
 MOST_PROBLEMS = 20
-MOST_OWN = 1024
-"""Different routes of rows that are kept loaded, the newest."""
 
 
 class Routed(NamedTuple):
@@ -272,8 +272,9 @@ class Router:
                 route = self.route(sample)
             except ValueError as error:
                 raise Unscorable(str(error)) from None
+            _note_route(route, sample)
             names = list(route.rewards)
-            found = await gather(*(score_one(sample, route.rewards[name]) for name in names))
+            found = await gather(*(score_one(sample, route.rewards[name], name) for name in names))
             into[id(sample)] = scores = dict(zip(names, found, strict=True))
             return route, scores
 
@@ -284,10 +285,16 @@ class Router:
                     f"source {sample.source!r}: shaping of its own route compares groups, which the router's "
                     "routes alone can"
                 )
-            return route.total(scores, sample)
+            total = route.total(scores, sample)
+            _note_total(route, total)
+            return total
+
+        async def member(sample: Sample) -> tuple[Route, Mapping[str, Score]]:
+            with within(sample.id):
+                return await scored(sample)
 
         async def score_group(samples: Sequence[Sample]) -> list[Score]:
-            found = await gather(*map(scored, samples), return_exceptions=True)
+            found = await gather(*map(member, samples), return_exceptions=True)
             totals = [failure(one, None) if isinstance(one, BaseException) else None for one in found]
             members: dict[int, tuple[Route, list[int]]] = {}
             for row, one in enumerate(found):
@@ -297,6 +304,8 @@ class Router:
                 own = route.totals([into[id(samples[row])] for row in rows], [samples[row] for row in rows])
                 for row, total in zip(rows, own, strict=True):
                     totals[row] = total
+                    with within(samples[row].id):
+                        _note_total(route, total)
             return [total for total in totals if total is not None]
 
         arity: Arity = "group" if self.compares else "point"
@@ -332,8 +341,10 @@ class Router:
             raise ValueError(f"source {source!r}: meta[{OWN!r}] names the route {described!r}: {hint}")
         if not isinstance(described, Mapping):
             raise ValueError(f"source {source!r}: meta[{OWN!r}] is {type(described).__name__}, not a mapping")
-        if len(key) > MAX_ROUTE:
-            raise ValueError(f"source {source!r}: meta[{OWN!r}] has more than {MAX_ROUTE} characters")
+        if len(key) > limits().route_characters:
+            raise ValueError(
+                f"source {source!r}: meta[{OWN!r}] has more characters than {most('route_characters')}"
+            )
         if key not in self._own:
             try:
                 named = RouteConfig.model_validate(described).rewards
@@ -342,10 +353,31 @@ class Router:
                 raise ValueError(_mistaken(source, problems(error, RouteConfig))) from None
             except ValueError as error:
                 raise ValueError(_mistaken(source, [str(error)])) from None
-            if len(self._own) >= MOST_OWN:
+            if len(self._own) >= limits().routes:
                 del self._own[next(iter(self._own))]
             self._own[key] = load_route(source, described)
         return self._own[key]
+
+
+def _note_route(route: Route, sample: Sample) -> None:
+    if heard():
+        roles = {role: weights for role in ROLES if (weights := getattr(route.config, role))}
+        noted("route", "{} for a row of source {}: {}", route.source, sample.source, roles)
+
+
+def _note_total(route: Route, total: Score) -> None:
+    """The sum as `compose.Roles` makes it."""
+    if heard() and total.ok:
+        a, f = math.fsum(route.roles.accuracy.values()), math.fsum(route.roles.format.values())
+        means = " + ".join(
+            f"{weight:g} x {name} {total.parts[name]:.4g}"
+            for name, weight in (("accuracy", a), ("format", f))
+            if weight
+        )
+        gate, extra = (f"{total.parts[name]:.4g}" for name in ("gate", "extra"))
+        steps = ", ".join(type(step).__name__ for step in route.roles.shaping)
+        shaped = f", its columns shaped by {steps} first: {total.value:.4g}" if steps else ""
+        noted("total", f"gate {gate} x ({means}) / {a + f:g} + extra {extra}, held to [0, 1]{shaped}")
 
 
 def _reason(error: Exception) -> str:

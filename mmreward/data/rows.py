@@ -52,9 +52,10 @@ def read_rows(path: str | Path, columns: Columns | None = None) -> Rows:
     `caption` or `text` is it. V-Triune's rows are read as they are (see `vtriune`).
 
     A file is JSONL (also .gz), CSV, TSV, a tar or Parquet; text is UTF-8, or as its byte order mark says. A
-    folder gives one row per picture or clip (an animation is a clip), with the prompt from a text file of the
-    same name; or the rows of the metadata.jsonl, .csv or .parquet in it and its folders (column `file_name`);
-    or, without pictures, those of its Parquet files. Hidden files are passed over.
+    picture or clip alone is one row. A folder gives one row per picture or clip (an animation is a clip),
+    with the prompt from a text file of the same name; or the rows of the metadata.jsonl, .csv or .parquet in
+    it and its folders (column `file_name`); or, without pictures, those of its Parquet files. Hidden files
+    are passed over.
 
     A tar gives one row per key, as webdataset writes them (see `tars`); a folder of tars, the rows of all.
 
@@ -108,6 +109,11 @@ def _id(record: Mapping[Any, Any]) -> Any:
     """The id of a row; V-Triune's rows have it in `extra_info`."""
     extra = record.get("extra_info")
     return extra.get("id") if "id" not in record and isinstance(extra, Mapping) else record.get("id")
+
+
+def is_media(path: Path) -> bool:
+    """True for the path of one picture or clip, by its ending."""
+    return path.suffix.lower() in PICTURES + CLIPS and not path.is_dir()
 
 
 def sample_of(record: Any, root: Path, name: str) -> Sample:

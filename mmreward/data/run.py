@@ -1,8 +1,8 @@
 """Scoring of a whole data set into a file: resumes, reports progress, and counts failures against a
 budget.
 
-What cannot work for any row stops the run before the first row is stored: a probe of a few rows finds
-weights, packages and devices that cannot be used. A run that is interrupted keeps all that it has scored.
+What cannot work for any row stops the run before the first row is stored, see `engine.preconditions`. A run
+that is interrupted keeps all that it has scored.
 """
 
 import signal
@@ -25,7 +25,7 @@ from ..files import sole_writer
 from ..registry import Reward
 from ..types import Score
 from .columns import Columns
-from .failures import Group, Probe, grouped
+from .failures import Group, grouped
 from .inputs import Inputs
 from .results import TOTAL, Result, Results
 from .rows import Row, read_rows, unit_of
@@ -52,6 +52,8 @@ class Summary:
     """Values of each reward, NaN where a score failed, in the order of the rows."""
     units: Sequence[Hashable] = ()
     """The independent unit of each row, see `rows.unit_of`."""
+    sources: Sequence[str] = ()
+    """The source of each row; empty where it has none."""
 
     @property
     def failed(self) -> int:
@@ -94,8 +96,8 @@ def score_file(
         progress: called as `progress(done, failed, total)`, total being the scores of the rows read so far.
 
     Raises:
-        ValueError: data or out in a form that cannot be read or written, a total that cannot be made, or
-            another process that writes to `out`.
+        ValueError: data or out in a form that cannot be read or written, a total that cannot be made, a
+            column that no row has, or another process that writes to `out`.
         Unavailable: a reward cannot be computed here for any row: no weights, no package, no server.
         OSError: a file that cannot be read or written; names it. What was scored before it is kept.
     """
@@ -174,12 +176,12 @@ class _Job:
     order: list[str] = field(default_factory=list)
     groups: list[str | None] = field(default_factory=list)
     units: list[Hashable] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
     facts: list[Sequence[Fact]] = field(default_factory=list)
     digests: list[tuple[str, str]] = field(default_factory=list)
     """Digests of each row's total."""
 
     def __post_init__(self) -> None:
-        self._probe = Probe(self.rewards)
         self._compares = self.recipe is not None and (
             self.recipe.compares
             or self.recipe.normalise == "group"
@@ -191,7 +193,9 @@ class _Job:
         self.order.extend(row.id for row in chunk)
         self.groups.extend(row.sample.group if row.sample else None for row in chunk)
         self.units.extend(unit_of(row.sample) for row in chunk)
+        self.sources.extend(row.sample.source if row.sample else "" for row in chunk)
         self.tally.total += len(chunk) * len(self.rewards)
+        self.engine.check([row.sample for row in chunk if row.sample is not None], self.rewards)
         inputs = Inputs(chunk)
         lacking = self._lacking(chunk, inputs)
         inputs.read(lacking)
@@ -200,8 +204,7 @@ class _Job:
             if row.id in lacking:
                 wanted.setdefault(tuple(lacking[row.id]), []).append(row)
         for names, rows in wanted.items():
-            for part in self._probe.parts(rows, names):
-                self._compute(part, names, inputs)
+            self._compute(rows, names, inputs)
         if self.recipe is not None:
             self.facts.extend(facts_of(self.recipe, row.sample) for row in chunk)
             compares = self._compares
@@ -254,15 +257,10 @@ class _Job:
         Raises:
             Unavailable: one of the rewards cannot be computed for any row; nothing of these is stored.
         """
-        probed: list[tuple[Row, str, Score]] = []
-        probing = self._probe.open(names)
 
         def store(index: int, name: str, score: Score) -> None:
-            if probing:
-                probed.append((rows[index], name, score))
-            else:
-                self._store(rows[index], name, score, inputs)
-                self.tally.count(score, fresh=True)
+            self._store(rows[index], name, score, inputs)
+            self.tally.count(score, fresh=True)
 
         samples = [row.sample for row in rows if row.sample is not None]
         chosen = {name: self.rewards[name] for name in names}
@@ -270,12 +268,6 @@ class _Job:
             self.engine.score(samples, chosen, timeout=self.timeout, progress=store)
         except ExceptionGroup as group:  # a shard could not be written: the same again for each row under way
             raise _first(group) from None
-        for _, name, score in probed:
-            self._probe.look(name, score)
-        self._probe.check()
-        for row, name, score in probed:
-            self._store(row, name, score, inputs)
-            self.tally.count(score, fresh=True)
 
     def _store(self, row: Row, name: str, score: Score, inputs: Inputs) -> None:
         reward = self.rewards[name]
@@ -299,7 +291,17 @@ class _Job:
         failures = grouped(order, {name: columns[name] for name in self.rewards})
         stayed = len(written) - len(order) * len(columns)
         values = {name: [score.value for score in column] for name, column in columns.items()}
-        return Summary(len(order), self.tally.fresh, statuses, failures, stayed, skipped, values, self.units)
+        return Summary(
+            len(order),
+            self.tally.fresh,
+            statuses,
+            failures,
+            stayed,
+            skipped,
+            values,
+            self.units,
+            self.sources,
+        )
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

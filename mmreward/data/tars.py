@@ -20,7 +20,6 @@ from typing import IO, Any, NamedTuple
 
 from .. import stills, streams
 from ..errors import Unscorable
-from ..limits import limits
 from ..reading import Span, decoded_text
 from .texts import Refused, Skipped, parsed
 
@@ -246,7 +245,7 @@ def _put(columns: dict[str, Any], column: str, value: Any, name: str) -> None:
 
 
 def _text(span: Span) -> str:
-    return decoded_text(span.read(limits().row_bytes), span.name).strip()
+    return decoded_text(span.read("row_bytes"), span.name).strip()
 
 
 def _kind(suffix: str, span: Span) -> str:
@@ -254,6 +253,6 @@ def _kind(suffix: str, span: Span) -> str:
     if suffix in streams.SUFFIXES:
         return "video"
     if suffix == ".gif":
-        data = span.read(limits().file_bytes)
+        data = span.read("file_bytes")
         return "video" if stills.is_animated(data, io.BytesIO(data)) else "image"
     return "video" if stills.is_animated(span.head(1 << 16)) else "image"

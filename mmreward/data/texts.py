@@ -7,12 +7,13 @@ import csv
 import gzip
 import io
 import json
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, AnyStr, cast
 
-from ..limits import limits
+from ..limits import limits, most
 from ..reading import BOMS, decoded_text, read_regular
 
 LINES = (".jsonl", ".ndjson")
@@ -65,7 +66,7 @@ def json_lines(path: Path) -> Iterator[Any]:
                         yield parsed(text, what)
                 except ValueError as error:
                     yield error
-    except (EOFError, gzip.BadGzipFile) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         yield ValueError(f"the rest of {path.name} cannot be read: {error}")
 
 
@@ -77,23 +78,30 @@ def _lines(file: IO[bytes]) -> Iterator[bytes | ValueError]:
         file.seek(0)
         text = io.TextIOWrapper(file, encoding=encoding)
         try:
-            yield from (line.encode() for line in text)
+            for line in _read_lines(text, "", "\n"):
+                yield line if isinstance(line, ValueError) else line.encode()
         except UnicodeDecodeError as error:
             yield ValueError(f"not {encoding.upper()} from here on ({error.reason})")
         return
-    most, begun = limits().row_bytes, head[len(mark) :]
-    *whole, begun = begun.split(b"\n")
+    *whole, begun = head[len(mark) :].split(b"\n")
     yield from whole
+    yield from _read_lines(file, begun, b"\n")
+
+
+def _read_lines(file: IO[AnyStr], begun: AnyStr, end: AnyStr) -> Iterator[AnyStr | ValueError]:
+    """Lines of an open file of bytes or characters; `begun` is what was already read of the first one."""
+    allowed = limits().row_bytes
     while True:
-        line = begun + file.readline(most + 1)
-        begun = b""
+        line = begun + file.readline(allowed + 1)
+        begun = begun[:0]
         if not line:
             return
-        if len(line) > most:
+        if len(line) > allowed:
             size = len(line)
-            while not line.endswith(b"\n") and (line := file.readline(1 << 20)):
+            while not line.endswith(end) and (line := file.readline(1 << 20)):
                 size += len(line)
-            yield ValueError(f"{size} bytes; the limit of a row is {most}")
+            unit = "bytes" if isinstance(end, bytes) else "characters"
+            yield ValueError(f"{size} {unit}; the limit of a row is {most('row_bytes')}")
         else:
             yield line
 
@@ -103,7 +111,7 @@ def separated(path: Path) -> Iterator[Any]:
 
     All cells are text, but for lists and objects: those of `inputs`, `steps` and `meta` are read as JSON.
     """
-    text = decoded_text(read_regular(path, limits().file_bytes), path.name)
+    text = decoded_text(read_regular(path, "file_bytes"), path.name)
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     csv.field_size_limit(max(csv.field_size_limit(), limits().row_bytes))
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)

@@ -88,7 +88,10 @@ async def _over(reward: Reward, sample: Sample, clip: Media, count: int, *, lowe
     while True:
         shots = await aside(partial(_shots, clip, count))
         scores = await asyncio.gather(
-            *(score_one(replace(sample, image=shot, video=None), reward) for shot in shots)
+            *(
+                score_one(replace(sample, image=shot, video=None), reward, f"frame {shot.number + 1}")
+                for shot in shots
+            )
         )
         if _recounted.get(clip.key, shots[0].total) == shots[0].total:
             break

@@ -12,7 +12,7 @@ FREE = ("auto", "cpu")
 
 
 def check_device(name: str) -> None:
-    """Refuse a device that torch cannot use here; `mmreward score` calls it before it reads a row.
+    """Refuse a device that torch cannot use here; `Engine` calls it before there is a row.
 
     Args:
         name: as `Engine` takes it.
@@ -37,7 +37,7 @@ def check_device(name: str) -> None:
         raise ValueError(f"nothing can be computed on device {name!r}: use auto, cpu, cuda, mps or xpu")
     if not kind.is_available():
         built = f"torch {torch.__version__} sees none"
-        raise Unavailable(f"device {name!r}: {built}; use --device cpu, or auto for what there is")
+        raise Unavailable(f"device {name!r}: {built}; use cpu, or auto for what there is")
     count = kind.device_count() if hasattr(kind, "device_count") else 1
     if device.index is not None and device.index >= count:
         last = f"{device.type}:{count - 1}"

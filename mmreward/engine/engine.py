@@ -24,6 +24,7 @@ from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..limits import limits
 from ..loading import Rewards, resolve
 from ..scoring import Progress, Scoring
 from ..types import Sample, Score
@@ -32,6 +33,7 @@ from .cache import ByteLRU
 from .local import Local, Placement
 from .loop import DEATHS as DEATHS
 from .loop import Ended, HomeReport, Loop, home
+from .preconditions import Known
 from .queues import Stats
 
 if TYPE_CHECKING:
@@ -78,6 +80,12 @@ class _Life:
 class Engine:
     """Runner of networks for any number of coroutines: coalesces, deduplicates, caches, isolates failures.
 
+    >>> from mmreward import Engine, Sample
+    >>> with Engine("cpu") as engine:
+    ...     scores = engine.score([Sample(response="<answer>4</answer>", target="4")], "label")
+    >>> scores["label"][0].value
+    1.0
+
     Args:
         device: "auto", "cpu", "cuda", "cuda:1", ...
         budget: the size of one batch.
@@ -103,12 +111,14 @@ class Engine:
         workers: int = 2,
         placement: Placement | None = None,
     ) -> None:
+        limits()  # refuses what the environment says wrongly, before any row is charged for it
         self.budget = budget or Budget()
         self._device, self._cache_bytes = device, cache_bytes
         self._given = None if placement else (device, budget, cache_bytes, resident_bytes, workers)
         ByteLRU(cache_bytes)  # refuses what is no size
         self._placement = placement or Local(device, resident_bytes=resident_bytes, workers=workers)
         self._report = HomeReport()
+        self._known = Known()
         self._placement.start(self._report)
         self._stats = Stats()
         self._life = _Life(self._placement)
@@ -151,6 +161,7 @@ class Engine:
         *,
         timeout: float | None = None,
         progress: Progress | None = None,
+        check: bool = True,
     ) -> Scores:
         """Score every sample with every reward; for trainers and scripts.
 
@@ -161,19 +172,27 @@ class Engine:
             timeout: seconds one score may take from its start to its end, queueing included; then its
                 status is "timeout".
             progress: called as `progress(index, name, score)` on the engine's thread when a score is there.
+            check: refuse, once, a reward that has never worked on this engine and works for no sample. False
+                leaves it to the note of each.
 
         Returns:
             For each reward, one Score per sample, in the samples' order.
 
         Raises:
-            ValueError: a reward or argument that does not exist.
+            ValueError: a reward or argument that does not exist, or a column that no sample has.
+            Unavailable: a reward that can be computed for no sample: no weights, package, device or server.
         """
         self._refuse_own_thread()
-        scoring = Scoring(samples, resolve(rewards), timeout=timeout, progress=progress)
+        resolved = resolve(rewards)
+        trial = self._known.begin(samples, resolved, progress) if check else None
+        scoring = Scoring(samples, resolved, timeout=timeout, progress=trial or progress)
         while True:
             loop, done = self._score(scoring)
             try:
-                return done.result()
+                scores = done.result()
+                if trial is not None:
+                    trial.end()
+                return scores
             except CancelledError:
                 if not loop.retired:
                     raise
@@ -182,10 +201,20 @@ class Engine:
                 scoring.stop()
                 raise
 
+    def check(self, samples: Sequence[Sample], rewards: Rewards) -> None:
+        """Refuse what cannot work for any of these samples, as far as it shows without computing; `score`
+        does so by itself. What has passed is not checked again.
+
+        Raises:
+            ValueError, Unavailable: as `score`.
+        """
+        self._known.check(samples, resolve(rewards))
+
     def begin(
         self, samples: Sequence[Sample], rewards: Rewards, *, timeout: float | None = None
     ) -> "Future[Scores]":
-        """`score` that does not wait: a trainer goes on generating and reads the future later."""
+        """`score` that does not wait and leaves every failure to its row: a trainer goes on generating and
+        reads the future later."""
         scoring = Scoring(samples, resolve(rewards), timeout=timeout)
         outer: Future[Scores] = Future()
 
@@ -218,8 +247,8 @@ class Engine:
         timeout: float | None = None,
         progress: Progress | None = None,
     ) -> Scores:
-        """`score` for servers and async trainers; cancelling the caller cancels calls that nobody else waits
-        for."""
+        """`score` for servers and async trainers, which leaves every failure to its row; cancelling the
+        caller cancels calls that nobody else waits for."""
         scoring = Scoring(samples, resolve(rewards), timeout=timeout, progress=progress)
         while True:
             loop, done = self._score(scoring)

@@ -361,8 +361,7 @@ class Local:
     def __init__(self, device: str = "auto", *, resident_bytes: int | None = None, workers: int = 2) -> None:
         if resident_bytes is not None and resident_bytes < 1:
             raise ValueError(f"resident_bytes is at least 1 byte, not {resident_bytes}")
-        if device.startswith("cuda"):
-            check_device(device)  # else torch's error would be charged to every row
+        check_device(device)  # else torch's error would be charged to every row
         self._name = device
         self._limit = resident_bytes
         self._workers = workers

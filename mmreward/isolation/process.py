@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from . import protocol
-from .protocol import PROTOCOL, Limits, Message, WireError
+from .protocol import PROTOCOL, Largest, Message, WireError
 
 TAIL = 2000
 """Bytes of output that are quoted when a process dies."""
@@ -27,7 +27,6 @@ _REAPED = 0.5
 """Seconds between a process's last word and its exit code."""
 _POLL = 0.005
 _BUFFER = 1 << 20
-_REPLIES = Limits(blobs=0)
 
 
 class Ending(NamedTuple):
@@ -117,7 +116,7 @@ class Process:
             WireError: it sent something else.
         """
         try:
-            message = await protocol.read(self._reader, _REPLIES)
+            message = await protocol.read(self._reader, Largest(blobs=0))
         except OSError:  # reset instead of closed: it died with a message of ours unread
             message = None
         self._gone = self._gone or message is None

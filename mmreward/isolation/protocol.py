@@ -18,7 +18,7 @@ import math
 import struct
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
 from importlib.metadata import version
@@ -27,6 +27,7 @@ from typing import Any, BinaryIO, NamedTuple, NoReturn, get_args
 import numpy as np
 
 from ..errors import STATUSES, Unscorable
+from ..limits import limits
 from ..media import Media
 from ..types import SHOWN, Arity, RewardInfo, Sample, Score
 
@@ -42,11 +43,11 @@ class WireError(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """The largest message that is written or read, in bytes."""
+class Largest:
+    """The largest message that is written or read, in bytes; the operator's limits by default."""
 
-    header: int = 32 << 20
-    blobs: int = 4 << 30
+    header: int = field(default_factory=lambda: limits().message_bytes)
+    blobs: int = field(default_factory=lambda: limits().blob_bytes)
 
 
 class Message(NamedTuple):
@@ -64,7 +65,7 @@ def hello() -> Message:
 # --- framing ------------------------------------------------------------------------------------------
 
 
-def pack(message: Message, limits: Limits = Limits()) -> bytes:
+def pack(message: Message, most: Largest | None = None) -> bytes:
     """The message as bytes.
 
     Raises:
@@ -75,11 +76,11 @@ def pack(message: Message, limits: Limits = Limits()) -> bytes:
         header = json.dumps([message.header, sizes], allow_nan=False, separators=(",", ":")).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise WireError(f"the header cannot be written as JSON: {error}") from None
-    _check(len(header), sum(sizes), limits)
+    _check(len(header), sum(sizes), most or Largest())
     return b"".join((_PREFIX.pack(MAGIC, len(header), sum(sizes)), header, *message.blobs))
 
 
-async def read(stream: asyncio.StreamReader, limits: Limits = Limits()) -> Message | None:
+async def read(stream: asyncio.StreamReader, most: Largest | None = None) -> Message | None:
     """The next message; None where the stream ends between two. Memory grows with the bytes that arrive.
 
     Raises:
@@ -87,7 +88,7 @@ async def read(stream: asyncio.StreamReader, limits: Limits = Limits()) -> Messa
     """
     try:
         prefix = await stream.readexactly(_PREFIX.size)
-        header, body = _lengths(prefix, limits)
+        header, body = _lengths(prefix, most or Largest())
         return _parse(await stream.readexactly(header), await stream.readexactly(body))
     except asyncio.IncompleteReadError as error:
         if not error.partial and error.expected == _PREFIX.size:
@@ -95,7 +96,7 @@ async def read(stream: asyncio.StreamReader, limits: Limits = Limits()) -> Messa
         raise WireError(f"the stream ended inside a message: {error}") from None
 
 
-def read_blocking(stream: BinaryIO, limits: Limits = Limits(blobs=0)) -> Message | None:
+def read_blocking(stream: BinaryIO, most: Largest | None = None) -> Message | None:
     """`read` for a worker that has nothing else to do, from a buffered file.
 
     Raises:
@@ -105,27 +106,27 @@ def read_blocking(stream: BinaryIO, limits: Limits = Limits(blobs=0)) -> Message
     if not prefix:
         return None
     if len(prefix) == _PREFIX.size:
-        header, body = _lengths(prefix, limits)
+        header, body = _lengths(prefix, most or Largest(blobs=0))
         text, blobs = stream.read(header), stream.read(body)
         if (len(text), len(blobs)) == (header, body):
             return _parse(text, blobs)
     raise WireError("the stream ended inside a message")
 
 
-def _lengths(prefix: bytes, limits: Limits) -> tuple[int, int]:
+def _lengths(prefix: bytes, most: Largest) -> tuple[int, int]:
     magic, header, body = _PREFIX.unpack(prefix)
     if magic != MAGIC:
         raise WireError(f"a message begins with {MAGIC!r}, not {magic!r}")
-    _check(header, body, limits)
+    _check(header, body, most)
     return header, body
 
 
-def _check(header: int, blobs: int, limits: Limits) -> None:
+def _check(header: int, blobs: int, most: Largest) -> None:
     # Before anything of that size is read: a prefix of 16 bytes can announce 2**64.
-    if header > limits.header:
-        raise WireError(f"a header of {header} bytes; the limit is {limits.header}")
-    if blobs > limits.blobs:
-        raise WireError(f"{blobs} bytes of media and arrays; the limit is {limits.blobs}")
+    if header > most.header:
+        raise WireError(f"a header of {header} bytes; the limit is {most.header} (limits.message_bytes)")
+    if blobs > most.blobs:
+        raise WireError(f"{blobs} bytes of media and arrays; the limit is {most.blobs} (limits.blob_bytes)")
 
 
 def _parse(text: bytes, body: bytes) -> Message:

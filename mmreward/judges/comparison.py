@@ -65,8 +65,9 @@ def comparisons(pairs: Iterable[PreferencePair]) -> list[Comparison]:
     for number, pair in enumerate(pairs):
         if "video" in (pair.chosen.kind, pair.rejected.kind):
             raise ValueError(f"pair {number} is of clips; a comparison is of two pictures")
-        content = "\0".join((pair.prompt, *sorted((pair.chosen.key, pair.rejected.key))))
+        chosen, rejected = pair.chosen.digest, pair.rejected.digest
+        content = "\0".join((pair.prompt, *sorted((chosen, rejected))))
         first = hashlib.blake2b(content.encode("utf-8", "replace"), digest_size=1).digest()[0] % 2 == 0
         given = Comparison(f"{number:06d}", pair.prompt, (pair.chosen, pair.rejected), "1")
-        found.append(given if first == (pair.chosen.key < pair.rejected.key) else given.swapped)
+        found.append(given if first == (chosen < rejected) else given.swapped)
     return found

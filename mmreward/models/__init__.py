@@ -1,65 +1,48 @@
-"""Networks by the name of their weights: dual encoders, heads, image classifiers, vision-language models.
+"""Networks by the name of their weights: dual encoders, heads, classifiers, detectors, vision-language
+models.
 
-Start with the functions here: `clip`, `head`, `mapped`, `classifier` and `vlm` return what a reward awaits
-one sample at a time; `text_reader` and `nudity` do so for weights that a package ships. Importing this
-package imports no torch; calling one of its functions does.
+Start with the functions here: `clip`, `embedder`, `dreamsim`, `head`, `mapped`, `classifier`, `detector` and
+`vlm` return what a reward awaits one sample at a time; `text_reader` and `nudity` do so for weights that a
+package ships.
+Importing this package imports no torch; calling one of its functions does.
 
 Equal arguments give the same network, so rewards that name the same weights share one copy of them. The
 miniature's names ("mini-clip", "mini-vlm", "mini-artifact") stand where a hub id or a folder would.
 
-In the room: `base` (torch modules behind the engine's `Network` protocol), `encoders`, `heads`, `maps`,
-`paired`, `blip` and `mps` (a picture with its prompt), `pictures` and `pixels` (decoded pictures and a
-network's input), `onnx`, `texts` and `bodies` (out of wheels), `vlms/` (in this process) and `served/` (over
-HTTP). Knows nothing of samples, rewards or scores.
+In the room: `base` (torch modules behind the engine's `Network` protocol), `encoders`, `features` and
+`perceptual` (of pictures alone), `heads`, `maps`, `paired`, `blip`, `blip_vqa`, `mps` and `flan` (a picture
+with its prompt), `detectors`, `pictures` and `pixels` (decoded pictures and a network's input), `sharing`
+(one network per arguments), `wants` and `fetching` (weights that are needed), `onnx`, `texts` and `bodies`
+(out of wheels), `vlms/` (in this process) and `served/` (over HTTP). Knows nothing of samples, rewards or
+scores.
 """
 
-from collections.abc import Callable
-from functools import wraps
-from importlib.util import find_spec
-from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING
 
-from ..registry import Fingerprinted, not_recorded, record_network
+from ..errors import nearest
 from .served.http import is_served
+from .sharing import dual_encoder, need_package, shared
+from .wants import Want, address_of, note, noting
 
 if TYPE_CHECKING:
     from .blip import BlipScorer
+    from .blip_vqa import BlipVQA
     from .bodies import Nudity
-    from .encoders import DualEncoder, Encoder
+    from .detectors import Detector
+    from .encoders import Encoder
+    from .features import VisionTransformer
+    from .flan import ClipT5
     from .heads import Classifier, Head
     from .maps import MappedEncoder
     from .mps import MpsScorer
+    from .perceptual import DreamSim
     from .texts import TextReader
     from .vlms.answers import VLM
     from .vlms.qwen import QwenVL
 
-_dual_encoders: "dict[tuple[str, str, str, bool], DualEncoder]" = {}
 
-P = ParamSpec("P")
-N = TypeVar("N", bound=Fingerprinted)
-
-
-def _shared(make: Callable[P, N]) -> Callable[P, N]:
-    """One network per distinct arguments, noted in the fingerprint of the reward that asks for it."""
-    networks: dict[tuple[Any, ...], N] = {}
-    parameters = signature(make)
-
-    @wraps(make)
-    def get(*args: P.args, **kwargs: P.kwargs) -> N:
-        bound = parameters.bind(*args, **kwargs)
-        bound.apply_defaults()  # a default spelled out is no other network
-        key = tuple(bound.arguments.items())
-        if key not in networks:
-            with not_recorded():  # else they would be recorded the first time only
-                networks[key] = make(*args, **kwargs)
-        record_network(networks[key])
-        return networks[key]
-
-    return get
-
-
-@_shared
+@shared
 def clip(
     weights: str,
     *,
@@ -96,19 +79,10 @@ def clip(
     """
     from .encoders import Encoder
 
-    return Encoder(_dual_encoder(weights, dtype, architecture, letterbox), weights, resize)
+    return Encoder(dual_encoder(weights, dtype, architecture, letterbox), weights, resize)
 
 
-def _dual_encoder(weights: str, dtype: str, architecture: str, letterbox: bool) -> "DualEncoder":
-    from .base import weights_key
-    from .encoders import DualEncoder
-
-    network = DualEncoder(weights, dtype=dtype, architecture=architecture, letterbox=letterbox)
-    key = (weights_key(network.source), dtype, architecture, letterbox)
-    return _dual_encoders.setdefault(key, network)
-
-
-@_shared
+@shared
 def head(weights: str, encoder: str, *, dtype: str = "float32", resize: str = "tensor") -> "Head":
     """A linear or MLP head on a dual encoder's image embedding, such as an aesthetic predictor.
 
@@ -121,7 +95,7 @@ def head(weights: str, encoder: str, *, dtype: str = "float32", resize: str = "t
     return Head(weights, clip(encoder, dtype=dtype, resize=resize))
 
 
-@_shared
+@shared
 def blip_head(
     weights: str,
     vocabulary: str,
@@ -149,7 +123,7 @@ def blip_head(
     return BlipScorer(weights, vocabulary, tokens, dtype=dtype, resize=resize, activation=activation)
 
 
-@_shared
+@shared
 def crossed(
     weights: str,
     processor: str,
@@ -177,6 +151,71 @@ def crossed(
     return MpsScorer(weights, processor, condition, threshold, dtype=dtype, resize=resize)
 
 
+@shared
+def embedder(
+    weights: str, *, dtype: str = "float32", resize: str = "pil", processing: str = "publisher"
+) -> "VisionTransformer":
+    """A self-supervised ViT (DINO, DINOv2) in transformers format; a picture's embedding is its class token.
+
+    Args:
+        weights: a hub id or folder.
+        dtype: of the network; embeddings are normalised in float32 whatever it is.
+        resize: as for `clip`.
+        processing: "publisher" is DINO's own evaluation for a ViT (the shorter side to 8/7 of the input,
+            bicubic, and the middle), and the checkpoint's processor for others; "checkpoint" is the processor
+            of the folder, which for DINO's on the hub squashes the picture.
+
+    DINOv2's positions are interpolated as transformers does it, not with the tenth of a patch that its
+    publisher adds.
+
+    Raises:
+        ValueError: no such dtype, resize or processing.
+    """
+    from .features import VisionTransformer
+
+    return VisionTransformer(weights, dtype=dtype, resize=resize, processing=processing)
+
+
+def dreamsim(
+    variant: str = "ensemble", *, weights: str = "", dtype: str = "float32", resize: str = "pil"
+) -> "DreamSim":
+    """DreamSim, from the publisher's files: an embedding of pictures, whose cosine distance is its number.
+
+    Args:
+        variant: "ensemble" (DINO, CLIP and OpenCLIP, ViT-B/16), or one backbone: "dino_vitb16",
+            "clip_vitb32", "open_clip_vitb32", "dinov2_vitb14", "synclr_vitb16"; "dino_vitb16_patch" and
+            "dinov2_vitb14_patch" compare patches as well.
+        weights: the folder into which the publisher's archive was unpacked; "" for ours, in torch.hub's
+            cache. DINO's and DINOv2's own weights may lie there, in its `checkpoints`, or in torch.hub's.
+        dtype: of the networks.
+        resize: as for `clip`; "pil" is the publisher's.
+
+    Raises:
+        ValueError: no such variant, or its files are not on this machine.
+    """
+    from .perceptual_files import VARIANTS, lacking, place_of, wanted
+
+    if variant not in VARIANTS:
+        raise ValueError(f"variant {variant!r} of DreamSim: {nearest(variant, VARIANTS)}")
+    folder = place_of(weights)
+    if noting():
+        for want in wanted(folder, variant):
+            note(want)
+    elif missing := lacking(folder, variant):
+        raise ValueError(
+            f"DreamSim {variant} is not on this machine: {folder} has no {', '.join(missing)}; fetch it with "
+            f"`mmreward fetch dreamsim:variant={variant}`"
+        )
+    return _dreamsim(str(folder), variant, dtype, resize)
+
+
+@shared
+def _dreamsim(folder: str, variant: str, dtype: str, resize: str) -> "DreamSim":
+    from .perceptual import DreamSim
+
+    return DreamSim(folder, variant, dtype=dtype, resize=resize)
+
+
 def needed(weights: str, *files: str) -> None:
     """Check of published weights before any row: here, or within reach of the hub.
 
@@ -187,6 +226,8 @@ def needed(weights: str, *files: str) -> None:
     Raises:
         ValueError: neither, with the command that fetches them.
     """
+    if noting():
+        return
     from .checkpoints import needed
 
     needed(weights, *files)
@@ -198,6 +239,9 @@ def downloaded(url: str) -> str:
     Raises:
         ValueError: it is not there, with the command that fetches it.
     """
+    if noting():
+        note(Want("url", url, "head", to=str(address_of(url))))
+        return str(address_of(url))
     from .checkpoints import downloaded
 
     return downloaded(url)
@@ -216,6 +260,8 @@ def mapped(
     Raises:
         ValueError: no such file, or one that was fitted for something else or on other weights.
     """
+    if noting():
+        return _mapped(file, "", kind, encoder, dtype, resize)
     from .base import content_of
 
     path = str(Path(file).absolute())  # also of a file called "mini-...", which is no miniature
@@ -223,14 +269,14 @@ def mapped(
     return _mapped(path, content, kind, encoder, dtype, resize)
 
 
-@_shared
+@shared
 def _mapped(file: str, content: str, kind: str, encoder: str, dtype: str, resize: str) -> "MappedEncoder":
     from .maps import MappedEncoder
 
     return MappedEncoder(file, kind, clip(encoder, dtype=dtype, resize=resize))
 
 
-@_shared
+@shared
 def classifier(weights: str, *, dtype: str = "float32") -> "Classifier":
     """An image classifier in transformers format (`AutoModelForImageClassification`)."""
     from .heads import Classifier
@@ -238,14 +284,55 @@ def classifier(weights: str, *, dtype: str = "float32") -> "Classifier":
     return Classifier(weights, dtype=dtype)
 
 
-@_shared
+@shared
+def detector(weights: str, *, dtype: str = "float32") -> "Detector":
+    """A detector of objects in transformers format: Mask2Former, or a model of boxes such as DETR."""
+    from .detectors import Detector
+
+    return Detector(weights, dtype=dtype)
+
+
+def is_clip_t5(weights: str) -> bool:
+    """True for a CLIP-FlanT5, which `clip_t5` reads; False for all else, such as a model for `vlm`."""
+    if weights.startswith("mini-") or is_served(weights):
+        return False
+    if noting() and not Path(weights).is_dir():
+        return "clip-flant5" in weights.lower()  # by its name alone, without torch
+    from .flan import is_clip_t5
+
+    return is_clip_t5(weights)
+
+
+@shared
+def clip_t5(weights: str, *, dtype: str = "float32") -> "ClipT5":
+    """CLIP-FlanT5 in its published format: the probability of an answer to a question about a picture."""
+    from .flan import ClipT5
+
+    return ClipT5(weights, dtype=dtype)
+
+
+@shared
+def blip_vqa(file: str, tokenizer: str, *, dtype: str = "float32") -> "BlipVQA":
+    """BLIP's answers to questions about a picture, from the publisher's file.
+
+    Args:
+        file: the published .pth, or safetensors with its names.
+        tokenizer: hub id or folder of the BERT tokenizer.
+        dtype: of the network.
+    """
+    from .blip_vqa import BlipVQA
+
+    return BlipVQA(file, tokenizer, dtype=dtype)
+
+
+@shared
 def _qwen(weights: str, dtype: str) -> "QwenVL":
     from .vlms.qwen import QwenVL
 
     return QwenVL(weights, dtype=dtype)
 
 
-@_shared
+@shared
 def vlm(
     weights: str,
     *,
@@ -253,6 +340,7 @@ def vlm(
     min_pixels: int | None = None,
     max_pixels: int | None = None,
     max_frames: int | None = None,
+    do_sample_frames: bool = False,
 ) -> "VLM":
     """A vision-language model: Qwen2.5-VL, Qwen3-VL or Qwen3.5 through transformers, or one behind a server.
 
@@ -264,8 +352,19 @@ def vlm(
         min_pixels: pictures with fewer pixels are enlarged; None takes the checkpoint's own limit.
         max_pixels: pictures with more are reduced. The first lever on cost: tokens grow with it.
         max_frames: frames a clip is thinned to (two a second are taken); None takes the family's own limit.
-            Their number is even, as the model cards' qwen-vl-utils makes it; transformers' own Qwen3-VL
-            sampling also takes odd numbers, and then reads one frame more.
+            At least 2.
+        do_sample_frames: True leaves the choice of a clip's frames to the checkpoint's video processor, as
+            its argument of this name does in transformers; False takes the frames that qwen-vl-utils, the
+            reference of the model cards, takes. They differ in clips with an odd number of frames at two a
+            second (Qwen3-VL's processor reads them all, and the last one twice; qwen-vl-utils one less), and
+            in all clips of Qwen2.5-VL. Frames are resized alike, as with `cap_pixels_per_frame=True`.
+
+    The four last can also stand behind the name, which is how a reward's `judge` says them: in YAML, on the
+    command line or in Python, as in "Qwen/Qwen3-VL-8B-Instruct?max_frames=32&do_sample_frames=true".
+
+    Raises:
+        ValueError: a setting behind the name that does not exist, stands there twice or has no such value;
+            fewer than two frames; frames of a served model, which is shown no clips.
 
     Answers are written with the checkpoint's `repetition_penalty` (1.05 for Qwen2.5-VL), locally and by a
     server; temperature and length are the caller's.
@@ -273,43 +372,38 @@ def vlm(
     if is_served(weights):
         from .served.client import ServedVLM
 
-        if max_frames is not None:
-            raise ValueError(f"max_frames does not apply to {weights}: served models are shown no clips")
+        for name, given in (("max_frames", max_frames is not None), ("do_sample_frames", do_sample_frames)):
+            if given:
+                raise ValueError(f"{name} does not apply to {weights}: served models are shown no clips")
         return ServedVLM(weights, dtype=dtype, min_pixels=min_pixels, max_pixels=max_pixels)
     from .vlms.handle import LocalVLM
-    from .vlms.vision import View
+    from .vlms.vision import View, named
 
-    return LocalVLM(_qwen(weights, dtype), View(min_pixels, max_pixels, max_frames))
-
-
-def _need(what: str, extra: str, package: str) -> None:
-    """Look for a package without importing it, so that one that is missing is known before the first row."""
-    for module in (package, "onnxruntime"):
-        if find_spec(module) is None:
-            raise ValueError(f'{what} needs {module}: pip install "mmreward[{extra}]"')
+    weights, view = named(weights, View(min_pixels, max_pixels, max_frames, do_sample_frames))
+    return LocalVLM(_qwen(weights, dtype), view)
 
 
-@_shared
+@shared
 def text_reader() -> "TextReader":
     """A reader of the text in a picture: RapidOCR with the models that its wheel ships.
 
     Raises:
         ValueError: it is not installed.
     """
-    _need("reading text in pictures", "ocr", "rapidocr")
+    need_package("reading text in pictures", "ocr", "rapidocr")
     from .texts import TextReader
 
     return TextReader()
 
 
-@_shared
+@shared
 def nudity() -> "Nudity":
     """A detector of exposed bodies: NudeNet's 320n, which its wheel ships.
 
     Raises:
         ValueError: it is not installed.
     """
-    _need("finding exposed bodies", "nsfw", "nudenet")
+    need_package("finding exposed bodies", "nsfw", "nudenet")
     from .bodies import Nudity
 
     return Nudity()

@@ -9,32 +9,13 @@ Knows nothing of what the weights are for.
 
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import torch
 
-PICKLES = (".pt", ".pth", ".bin")
-FILES = (*PICKLES, ".safetensors")
-"""Suffixes of weight files."""
-VOCABULARIES = (".txt",)
-"""Suffixes of a tokenizer's one file."""
-WEIGHTS = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "open_clip_model.safetensors",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
-"""Names that the weights of a hub id go by."""
+from .wants import WEIGHTS, address_of, hub_file
 
-
-def hub_file(weights: str) -> tuple[str, str] | None:
-    """Hub id and file name of OWNER/NAME/FILE, where FILE may lie in a folder; None for any other name."""
-    parts = weights.split("/", 2)
-    if len(parts) < 3 or ":" in weights or weights.startswith((".", "/", "~")) or Path(weights).exists():
-        return None
-    known = Path(weights).suffix in (*FILES, *VOCABULARIES)
-    return (f"{parts[0]}/{parts[1]}", parts[2]) if known else None
+WRAPPED = ("state_dict", "model")
+"""Keys under which a pickled file may have its tensors."""
 
 
 def is_file_of_weights(weights: str) -> bool:
@@ -69,11 +50,10 @@ def needed(weights: str, *files: str) -> None:
 
 def downloaded(url: str) -> str:
     """See `mmreward.models.downloaded`."""
-    file = unquote(url.rpartition("/")[2])
-    path = Path(torch.hub.get_dir()) / "checkpoints" / file
+    path = address_of(url)
     if not path.is_file():
         command = f"curl -fL --create-dirs -o '{path}' '{url}'"
-        raise ValueError(f"{file} is not on this machine: fetch it with `{command}`")
+        raise ValueError(f"{path.name} is not on this machine: fetch it with `{command}`")
     return str(path)
 
 
@@ -107,11 +87,13 @@ def fetched(file: str) -> Path:
     return path
 
 
-def state_of(weights: str) -> dict[str, torch.Tensor]:
-    """Tensors by name from a weight file, on the CPU; those under `state_dict` where a file has that key.
+def state_of(weights: str, key: str = "") -> dict[str, torch.Tensor]:
+    """Tensors by name from a weight file, on the CPU; those under `key` or a name of `WRAPPED`, where a file
+    has one.
 
     Args:
         weights: as for `fetched`.
+        key: name that the publisher gave to the tensors, beside other things.
 
     Raises:
         ValueError: no such file, one that holds more than tensors, or none.
@@ -122,7 +104,8 @@ def state_of(weights: str) -> dict[str, torch.Tensor]:
 
         return dict(load_file(path))
     state = _unpickled(path)
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if isinstance(state, dict):
+        state = next((state[name] for name in (key, *WRAPPED) if isinstance(state.get(name), dict)), state)
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise ValueError(f"{path.name} is no state dict: it holds more than tensors by name")
     return {str(name).removeprefix("module."): value for name, value in state.items()}

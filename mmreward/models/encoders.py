@@ -24,8 +24,8 @@ from ..engine.engine import current
 from ..media import Media
 from .base import TorchNetwork, content_of, fingerprint_of, loading, locate, pooled
 from .checkpoints import fill, is_file_of_weights, placed, state_of
-from .pictures import decoded, in_turn, resized
-from .pixels import BACKENDS, Group, Recipe, grouped, normalise, resize, to_input
+from .pictures import prepared
+from .pixels import BACKENDS, Group, Recipe, normalise, resize, to_input
 
 Vector = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -145,19 +145,9 @@ class DualEncoder(TorchNetwork):
             tokenize = self.towers.tokenize
             with self.processing:
                 return tokenize(items)
-        # Resized by a worker for the CPU, and whole for a GPU, which resizes faster. Before the first load
-        # the device is not known, and the pictures of the first batches are resized here.
-        on_gpu = self._runs_on.type != "cpu"
-        ready = [look.resize != "tensor" or not on_gpu for look in items]
-
-        def pixels(index: int) -> torch.Tensor:
-            look = items[index]
-            return (
-                resized(look.media, self.towers.recipe, look.resize) if ready[index] else decoded(look.media)
-            )
-
-        made = in_turn([look.media for look in items], pixels)
-        return grouped(made, pinned=self._runs_on.type == "cuda", ready=ready)
+        # Before the first load the device is not known, and the pictures of the first batches are resized on
+        # the CPU.
+        return prepared(items, self.towers.recipe, self._runs_on)
 
     @torch.inference_mode()
     def forward(self, op: str, batch: Any) -> list[Any]:

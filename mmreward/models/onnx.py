@@ -21,8 +21,6 @@ import numpy as np
 from ..engine.workers import Workers
 from ..errors import Unavailable
 from ..media import Media
-from .base import loading
-from .pictures import decoded
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -100,6 +98,10 @@ class Shipped(ABC):
         return
 
     def _answer(self, media: Media) -> Any:
+        # These import torch, for which a list of rewards does not wait.
+        from .base import loading
+        from .pictures import decoded
+
         pixels = np.ascontiguousarray(decoded(media).cpu().permute(1, 2, 0).numpy())
         if not hasattr(self._mine, "session"):
             with loading(self.name):

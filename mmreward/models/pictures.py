@@ -14,7 +14,7 @@ import torch
 
 from ..engine.cache import ByteLRU
 from ..media import ENCODED, Media
-from .pixels import Recipe, resize
+from .pixels import Group, Recipe, grouped, resize
 
 DECODED_BYTES = 256 << 20
 """Decoded files kept, for networks of different input sizes: 85 pictures of 1024 x 1024."""
@@ -116,6 +116,8 @@ def decoded(media: Media) -> torch.Tensor:
     """
     if isinstance(media.source, ENCODED):
         return _decoded.get(media.key, lambda: _decode(media))
+    if not isinstance(media.source, torch.Tensor):
+        return _decode(media)
     pixels = media.pixels()
     return pixels if media.kind == "image" else pixels[0]
 
@@ -129,6 +131,27 @@ def resized(media: Media, recipe: Recipe, backend: str) -> torch.Tensor:
     """
     key = (media.key, recipe.geometry, backend)
     return _resized.get(key, lambda: resize(decoded(media).cpu(), recipe, backend))
+
+
+def prepared(looks: Sequence[tuple[Media, str]], recipe: Recipe, runs_on: torch.device) -> list[Group]:
+    """Pictures as `pixels.to_input` takes them, made by a worker for a network that runs on a device.
+
+    What "tensor" resizes is left whole for a GPU, which resizes faster.
+
+    Args:
+        looks: pictures, each with the backend that resizes it.
+        recipe: of the network.
+        runs_on: the network's device.
+    """
+    on_gpu = runs_on.type != "cpu"
+    ready = [backend != "tensor" or not on_gpu for _, backend in looks]
+
+    def pixels(index: int) -> torch.Tensor:
+        media, backend = looks[index]
+        return resized(media, recipe, backend) if ready[index] else decoded(media)
+
+    made = in_turn([media for media, _ in looks], pixels)
+    return grouped(made, pinned=runs_on.type == "cuda", ready=ready)
 
 
 def in_turn(medias: Sequence[Media], make: Callable[[int], torch.Tensor]) -> list[torch.Tensor]:
@@ -155,4 +178,6 @@ def forget() -> None:
 def _decode(media: Media) -> torch.Tensor:
     # Channels stay last in memory, as the decoder wrote them: every kernel reads that at least as fast.
     array = media.still()
-    return torch.from_numpy(array.copy()).permute(2, 0, 1)
+    if not array.flags.writeable or not array.flags.c_contiguous:
+        array = array.copy()
+    return torch.from_numpy(array).permute(2, 0, 1)

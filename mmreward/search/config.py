@@ -12,7 +12,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 
 from pydantic import AfterValidator, Field, ValidationError, create_model
 
-from ..config import EngineConfig, Positive, RewardArgs, ShapingSteps, Strict, problems
+from ..config import EngineConfig, LimitsGiven, Positive, ShapingSteps, SharedRewards, Strict, problems
 from ..data.rows import read_rows, rows_of
 from ..errors import nearest
 from ..tune.config import PromptsConfig
@@ -78,7 +78,7 @@ def construct(make: Callable[..., T], given: Mapping[str, Any], where: str, **fi
         raise ValueError(f"{where}: {error}") from None
 
 
-SomeRewards = Annotated[RewardArgs, Field(min_length=1)]
+SomeRewards = Annotated[SharedRewards, Field(min_length=1)]
 
 
 class RunConfig(Strict):
@@ -88,7 +88,7 @@ class RunConfig(Strict):
         generator: a name, or a mapping with the key `name` and the options of the loader of generators.
         prompts: texts, or mappings of the fields of `Sample`; or a data set, as `mmreward score` reads it; or
             prompts as of `mmreward tune`, such as {data: shapes-world, count: 100}.
-        rewards: their sum selects; name -> arguments, as in `Config`.
+        rewards: their sum selects; name -> arguments, as in `Config`, or a score file whose rewards they are.
         weights: of their sum; a reward without one has 1, or -1 where lower is better.
         shaping: steps that rewrite the rewards' scores before they are summed, see `shaping_steps`; steps
             that compare a group are refused, as a search scores pictures as it draws them.
@@ -100,6 +100,7 @@ class RunConfig(Strict):
         timeout: seconds one score may take.
         out: the folder that is written.
         engine: as in `Config`.
+        limits: the same.
     """
 
     generator: Named
@@ -107,7 +108,7 @@ class RunConfig(Strict):
     rewards: SomeRewards
     weights: dict[str, float] = Field(default_factory=dict)
     shaping: ShapingSteps = ()
-    held_out: RewardArgs = Field(default_factory=dict)
+    held_out: SharedRewards = Field(default_factory=dict)
     seed: int = 0
     steps: Positive | None = None
     guidance: float | None = None
@@ -115,6 +116,7 @@ class RunConfig(Strict):
     timeout: float | None = None
     out: Path
     engine: EngineConfig = EngineConfig()
+    limits: LimitsGiven = Field(default_factory=dict)
 
 
 class SearchConfig(RunConfig):

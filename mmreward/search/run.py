@@ -23,6 +23,7 @@ from ..data.run import about_run
 from ..engine.engine import Engine
 from ..files import sole_writer
 from ..generator import Generator
+from ..limits import set_limits
 from ..loading import resolve
 from ..media import Media
 from ..monitor.intervals import paired_change
@@ -50,6 +51,7 @@ def search_file(path: Path, load: Loader) -> str:
         ValueError: a mistake in the file, with its place; or its folder holds a run already.
     """
     config = load_yaml(path, SearchConfig)
+    set_limits(config.limits)
     name, options = split(config.method)
     make = entry(name, METHODS, "method")
     of_the_job = {"steps", "guidance"} & set(inspect.signature(make).parameters)
@@ -66,6 +68,7 @@ def search_file(path: Path, load: Loader) -> str:
 def refine_file(path: Path, load: Loader) -> str:
     """Run `mmreward refine` and return what to print; raises as `search_file`."""
     config = load_yaml(path, RefineConfig)
+    set_limits(config.limits)
     critics = critics_of(resolve(config.critics), config.thresholds)
     writer = writer_of(config.writer)
     fixed = {"steps": config.steps, "guidance": config.guidance, "batch": config.batch}

@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +25,7 @@ from ..adapters.openrlhf import answered, query_batch
 from ..adapters.rows import Batch
 from ..adapters.scorer import Failed, Given, Scorer, flat
 from ..config import problems
+from ..limits import limits
 from ..trust import hide
 from .guard import BodyLimit, Bounds, Key, Turns
 from .vtriune import Payload, UnknownVerifierError, refused, reply, sample_from
@@ -32,13 +34,18 @@ T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 ASIDE = 64 << 10
 """Bytes of a body from which on it is read on another thread."""
-CONNECTIONS = 8192
-"""Open connections of one worker; the next is answered 503."""
 GRACE = 2
 """Seconds that requests get to end at SIGTERM, and then the engine."""
+SWITCH = 5e-4
+"""Seconds after which a thread that computes lets another one run: a tenth of Python's own. A request goes
+from thread to thread, and waits for it at each step."""
 ROUTES, TIMEOUT, FAILED = "MMREWARD_ROUTES", "MMREWARD_TIMEOUT", "MMREWARD_FAILED"
 KEY_ENV = "MMREWARD_KEY_ENV"
 """Environment variables from which workers read what to serve."""
+
+
+_reader = ThreadPoolExecutor(1, "mmreward-body")
+"""Reader of large bodies, one after another: reading JSON stops every other thread."""
 
 
 class Queries(BaseModel):
@@ -57,17 +64,28 @@ class Reply(JSONResponse):
         return text.encode("utf-8", "replace")
 
 
-async def body_of(request: Request, model: type[M], make: Callable[[M], T]) -> tuple[M, T]:
+async def body_of(
+    request: Request, model: type[M], make: Callable[[M], T], look: Callable[[Any], None] | None = None
+) -> tuple[M, T]:
     """A request's body as a model, and what is made of it; off the loop where it is large.
 
+    Args:
+        request: its body is JSON.
+        model: of the body.
+        make: makes something of the model.
+        look: refuses a body before it is held against the model, which takes longer than to read it.
+
     Raises:
-        HTTPException: 422, what is wrong, key by key.
+        HTTPException: 422, what is wrong, key by key; or of `look`.
     """
     data = await request.body()
 
     def read() -> tuple[M, T]:
         try:
-            payload = model.model_validate(json.loads(data, parse_constant=_no_number))
+            given = json.loads(data, parse_constant=_no_number)
+            if look is not None:
+                look(given)
+            payload = model.model_validate(given)
             return payload, make(payload)
         except ValidationError as error:
             raise HTTPException(422, "; ".join(problems(error, model))[:2000]) from None
@@ -76,7 +94,7 @@ async def body_of(request: Request, model: type[M], make: Callable[[M], T]) -> t
         except (ValueError, RecursionError) as error:
             raise HTTPException(422, str(error)[:2000]) from None
 
-    return await asyncio.to_thread(read) if len(data) > ASIDE else read()
+    return await asyncio.get_running_loop().run_in_executor(_reader, read) if len(data) > ASIDE else read()
 
 
 def _no_number(text: str) -> Any:
@@ -88,7 +106,7 @@ def create_app(
     *,
     failed: Failed = "raise",
     timeout: float | None = 60.0,
-    max_bytes: int = Bounds.body_bytes,
+    max_bytes: int | None = None,
     bounds: Bounds | None = None,
     key: str = "",
     leave: bool = False,
@@ -102,7 +120,7 @@ def create_app(
         rewards: see `Scorer`; what /get_reward pays, and /judge where no verifier is named.
         failed: what /get_reward pays a total that failed, with `failed` 1 beside it; see `scorer.Failed`.
         timeout: seconds one score may take.
-        max_bytes: of a body.
+        max_bytes: of a body; default: of `bounds`.
         bounds: the other limits, see `guard.Bounds`.
         key: what clients must send as "Authorization: Bearer KEY"; empty asks for none.
         leave: end the process where the engine has not stopped `GRACE` seconds after the last request.
@@ -112,6 +130,7 @@ def create_app(
     """
     scorer = Scorer(rewards, timeout=timeout)
     bounds = bounds or Bounds()
+    max_bytes = bounds.body_bytes if max_bytes is None else max_bytes
     hide(key)
 
     @asynccontextmanager
@@ -148,9 +167,13 @@ def create_app(
         routed = await scorer.ascore(Batch([sample], {}))
         return Reply(reply(payload, routed.totals[0], routed.scores[0]))
 
+    def few_rows(given: Any) -> None:
+        query = given.get("query") if isinstance(given, dict) else None
+        if isinstance(query, list) and len(query) > bounds.rows:
+            reason = f"{len(query)} rows; the limit of one request is {bounds.rows} (limits.request_rows)"
+            raise HTTPException(413, reason)
+
     def batch_from(queries: Queries) -> Batch:
-        if len(queries.query) > bounds.rows:
-            raise HTTPException(413, f"{len(queries.query)} rows; the limit of one request is {bounds.rows}")
         batch = query_batch(queries.query, queries.prompts, queries.labels)
         for row, sample in enumerate(batch.samples):
             if why := refused(sample):
@@ -159,7 +182,7 @@ def create_app(
 
     @app.post("/get_reward")
     async def get_reward(request: Request) -> Reply:
-        _, batch = await body_of(request, Queries, batch_from)
+        _, batch = await body_of(request, Queries, batch_from, few_rows)
         routed = await scorer.ascore(batch)
         try:
             return Reply(answered(flat(scorer, routed, failed, late=None)))
@@ -171,6 +194,7 @@ def create_app(
 
 def app_of_environment() -> FastAPI:
     """For uvicorn's workers, which import the application each for itself; `serve` has set what it reads."""
+    sys.setswitchinterval(SWITCH)
     number = os.environ.get(FAILED)
     failed: Failed = "raise" if number is None else float(number)
     key = key_of(os.environ.get(KEY_ENV, ""))
@@ -260,5 +284,5 @@ def serve(
         workers=workers,
         log_level="warning",
         timeout_graceful_shutdown=GRACE,
-        limit_concurrency=CONNECTIONS,
+        limit_concurrency=limits().connections,
     )

@@ -10,8 +10,10 @@ import asyncio
 import hmac
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from ..limits import limits
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -20,28 +22,33 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 SMALL = 64 << 10
 """Bytes of a body that count against no budget."""
+FULL = "other large bodies are being read: come again (limits.bodies_bytes)"
+
+
+def of(name: str) -> Any:
+    """Field whose default is the limit of this name at that time."""
+    return field(default_factory=lambda: getattr(limits(), name))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
-    """Bounds of a server.
+    """Bounds of a server; what is not given is as `limits.Limits` says.
 
     Args:
-        body_bytes: of one body. A response of 65,536 characters and a page of parameters need far less.
-        held_bytes: of all bodies together that are being read, wait or are scored, each beyond its first
-            64 KB.
+        body_bytes: of one body.
+        held_bytes: of all bodies together, `Limits.bodies_bytes`.
         body_seconds: until a body must have come.
-        concurrency: requests that are scored at once; their scores share the engine's batches.
-        waiting: requests that wait for their turn; the next is asked to come again.
-        rows: of one /get_reward.
+        concurrency: requests that are scored at once, `Limits.requests`.
+        waiting: requests that wait for their turn.
+        rows: of one /get_reward, `Limits.request_rows`.
     """
 
-    body_bytes: int = 8 << 20
-    held_bytes: int = 128 << 20
-    body_seconds: float = 20.0
-    concurrency: int = 256
-    waiting: int = 4096
-    rows: int = 4096
+    body_bytes: int = of("body_bytes")
+    held_bytes: int = of("bodies_bytes")
+    body_seconds: float = of("body_seconds")
+    concurrency: int = of("requests")
+    waiting: int = of("waiting")
+    rows: int = of("request_rows")
 
 
 class Key:
@@ -80,11 +87,15 @@ class BodyLimit:
         self,
         app: App,
         max_bytes: int,
-        held_bytes: int = Bounds.held_bytes,
-        seconds: float = Bounds.body_seconds,
+        held_bytes: int | None = None,
+        seconds: float | None = None,
     ) -> None:
         self._app = app
-        self._max_bytes, self._held_bytes, self._seconds = max_bytes, held_bytes, seconds
+        usual = Bounds()
+        self._max_bytes = max_bytes
+        self._held_bytes = usual.held_bytes if held_bytes is None else held_bytes
+        self._seconds = usual.body_seconds if seconds is None else seconds
+        self._too_long = f"the body has more than {max_bytes} bytes (limits.body_bytes)"
         self._held = 0
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -93,7 +104,7 @@ class BodyLimit:
             return
         announced = dict(scope["headers"]).get(b"content-length", b"0")
         if not announced.isdigit() or len(announced) > 20 or int(announced) > self._max_bytes:
-            await refuse(send, 413, f"the body has more than {self._max_bytes} bytes")
+            await refuse(send, 413, self._too_long)
             return
         body = bytearray()
         held = 0
@@ -105,11 +116,15 @@ class BodyLimit:
                         return
                     body += message.get("body", b"")
                     if len(body) > self._max_bytes:
-                        await refuse(send, 413, f"the body has more than {self._max_bytes} bytes")
+                        await refuse(
+                            send, 413, f"the body has more than {self._max_bytes} bytes (limits.body_bytes)"
+                        )
                         return
                     more = max(0, len(body) - SMALL - held)
                     if self._held + more > self._held_bytes:
-                        await refuse(send, 503, "other large bodies are being read: come again")
+                        await refuse(
+                            send, 503, "other large bodies are being read: come again (limits.bodies_bytes)"
+                        )
                         return
                     held += more
                     self._held += more
@@ -117,7 +132,7 @@ class BodyLimit:
                         break
             await self._app(scope, _replay(bytes(body), receive), send)
         except TimeoutError:
-            await refuse(send, 408, f"the body did not come within {self._seconds:g} s")
+            await refuse(send, 408, f"the body did not come within {self._seconds:g} s (limits.body_seconds)")
         finally:
             self._held -= held
 
@@ -143,7 +158,7 @@ class Turns:
             await self._app(scope, receive, send)
             return
         if self._inside >= self._most:
-            await refuse(send, 503, f"{self._inside} requests wait already: come again")
+            await refuse(send, 503, f"{self._inside} requests wait already: come again (limits.waiting)")
             return
         self._inside += 1
         first = await receive()

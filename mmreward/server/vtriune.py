@@ -14,7 +14,7 @@ from ..config import without_nulls
 from ..data import vtriune
 from ..data.routing import OWN
 from ..data.rows import sample_of
-from ..errors import MAX_TARGET
+from ..limits import limits, most
 from ..types import Sample, Score
 
 OWN_ROUTES = ("", "routes")
@@ -60,8 +60,8 @@ def sample_from(payload: Payload) -> Sample:
             "name for the server's own routes"
         )
     for name in ("answer", "solution", "reward_verifier_parm"):
-        if (length := len(getattr(payload, name))) > MAX_TARGET:
-            raise ValueError(f"{name} has {length} characters; the limit is {MAX_TARGET}")
+        if (length := len(getattr(payload, name))) > limits().target_characters:
+            raise ValueError(f"{name} has {length} characters; the limit is {most('target_characters')}")
     parameters = _parameters(payload.reward_verifier_parm)
     if OWN in parameters:
         raise ValueError(f"reward_verifier_parm: {OWN!r} is not taken from the network")

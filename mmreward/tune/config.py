@@ -9,7 +9,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ..config import Amount, EngineConfig, Positive, RewardArgs, ShapingSteps, Strict, load_yaml
+from ..config import (
+    Amount,
+    EngineConfig,
+    LimitsGiven,
+    Positive,
+    ShapingSteps,
+    SharedRewards,
+    Strict,
+    load_yaml,
+)
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -335,7 +344,8 @@ class TuneConfig(Strict):
 
     Args:
         generator: a name, or a mapping with `name` and the loader's options.
-        rewards: your name -> arguments, as in `Config`; these are optimised.
+        rewards: your name -> arguments, as in `Config`, or a score file whose rewards they are; these are
+            optimised.
         weights: reward -> weight; all 1 unless given.
         shaping: steps that rewrite scores before they become advantages, see `shaping_steps`; a reward
             that is only read gets the weight 0. Not those that compare groups, which may lie on several
@@ -352,10 +362,10 @@ class TuneConfig(Strict):
 
     generator: dict[str, Any]
     prompts: PromptsConfig
-    rewards: RewardArgs
+    rewards: SharedRewards
     weights: dict[str, float] = Field(default_factory=dict)
     shaping: ShapingSteps | None = None
-    held_out: RewardArgs = Field(default_factory=dict)
+    held_out: SharedRewards = Field(default_factory=dict)
     method: Method
     rollout: RolloutConfig = RolloutConfig()
     advantages: AdvantageConfig = AdvantageConfig()
@@ -369,6 +379,7 @@ class TuneConfig(Strict):
     early_stop: EarlyStopConfig | None = None
     failures: FailureConfig = FailureConfig()
     engine: EngineConfig = EngineConfig()
+    limits: LimitsGiven = Field(default_factory=dict)
     rounds: Positive = 100
     minutes: Annotated[float, Field(gt=0)] | None = None
     checkpoint_every: Positive = 20

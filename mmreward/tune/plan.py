@@ -8,6 +8,7 @@ from accelerate import PartialState
 
 from ..compose import weights_of
 from ..errors import nearest
+from ..limits import set_limits
 from ..loading import resolve
 from .config import ForwardProcessConfig, GradientConfig, PreferenceConfig, TuneConfig
 from .data import draw_rows, load_pairs, load_prompts, share_out
@@ -46,6 +47,7 @@ def plan(config: TuneConfig, footprint: Footprints) -> str:
     Raises:
         ValueError: parts of the config that do not go together, or a model that is not there.
     """
+    set_limits(config.limits)
     lines = [*_memory(config, footprint), *_round(config), *_calls(config)]
     try:
         check_trackers(config.trackers)

@@ -23,6 +23,7 @@ from ..data.pair_folder import PreferencePair
 from ..engine.engine import Engine
 from ..files import sole_writer
 from ..generator import Generator
+from ..limits import set_limits
 from ..loading import resolve
 from ..registry import Reward
 from ..sampling import media
@@ -335,6 +336,7 @@ def tune(config: TuneConfig, load: Loader, report: Callable[[str], None] = print
         ValueError: parts of the config that do not go together, or do not exist; or another run writes to
             the folder.
     """
+    set_limits(config.limits)
     check_trackers(config.trackers)
     if PartialState().is_main_process and Path(config.out).is_dir():
         with sole_writer(Path(config.out)):  # said now, and not after minutes of loading

@@ -73,6 +73,8 @@ def side_by_side(text: str) -> str | None:
     Nothing but commas, connectives and names ("and x = ") stands between them. Boxes of the same value, which
     say one answer twice, are no list.
     """
+    if text.count("\\boxed") + text.count("\\fbox") < 2:
+        return None
     last = box_before(text, len(text))
     run: list[Box] = [last] if last else []
     while run and len(run) <= MAX_BOXES:
@@ -100,8 +102,9 @@ def _one_value(contents: list[str]) -> bool:
 
 
 def unit_behind(after: str) -> str:
-    """Words behind a box without the delimiter that closes its formula; "%" for per cent, pct."""
+    """Words behind a box without the delimiter that closes its formula or theirs; "%" for per cent, pct."""
     bare = re.sub(r"\A\s*(?:\${1,2}|\\[)\]])\s*", "", after).strip().removesuffix(".").strip()
+    bare = re.sub(r"(?<!\\)(?:\${1,2}|\\[)\]])\Z", "", bare).strip()
     return "\\%" if PERCENT.fullmatch(bare) else bare
 
 

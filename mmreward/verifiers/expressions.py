@@ -132,6 +132,11 @@ ROOTS = re.compile(r"(.+)_\d{1,2}")
 NAMES_OF_POINT = re.compile(r"\A\(\s?(?:[a-z]|\\[a-z]+)(?:\s?,\s?(?:[a-z]|\\[a-z]+)){1,3}\s?\)\Z")
 
 
+COMMAND = re.compile(r"\\[A-Za-z]+|(?<=\d)\s?[A-Za-z%]{1,12}\Z")
+UNKNOWN = re.compile(r"[A-Za-z<>]")
+PLAIN_NUMBER = re.compile(r"[-+]?[\d.,\s]+")
+
+
 def name_of(side: str) -> str | None:
     """Name that stands on the left of "= value": "x", "AB", "\\angle ABC", "f(2)", "Area"; None for other
     expressions, and "" for words, which name nothing that another spelling could contradict."""
@@ -359,6 +364,26 @@ def _equation(text: str, nesting: int) -> Tree | None:
     else:
         return None
     return Node("equation", [value], text, names[0]) if names else value
+
+
+def worked_out(tree: Tree) -> Tree:
+    """Arithmetic with its result, "10^3 = 1000", as a chain whose sides must agree; any other tree as it is.
+
+    An equation with a letter in it says more than a value, and one of numbers alone, "5 = 5", works nothing
+    out: both stay what they are.
+    """
+    if not isinstance(tree, str):
+        return tree
+    sides = [_unbracketed(side) for side in sides_of(tree)]
+    if len(sides) == 1 or not all(sides) or all(PLAIN_NUMBER.fullmatch(side) for side in sides):
+        return tree
+    if any(UNKNOWN.search(COMMAND.sub(" ", side)) for side in sides):
+        return tree
+    return Node("chain", [*sides], tree)
+
+
+def _unbracketed(side: str) -> str:
+    return side[1:-1].strip() if side[:1] == "[" and side[-1:] == "]" and _closes(side) else side
 
 
 def _plus_minus(text: str, nesting: int) -> Node | None:

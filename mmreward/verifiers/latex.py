@@ -128,14 +128,14 @@ ALIASES = {
 ALIAS = re.compile(rf"\\({'|'.join(ALIASES)})(?![A-Za-z])")
 PLAIN_SIGNS = (("<=", "\\le "), (">=", "\\ge "), ("!=", "\\ne "))
 REPLACED = (
-    (re.compile(r"\^\s?\{\s?\\circ\s?\}|\^\s?\{?\s?o\s?\}?(?![A-Za-z0-9])"), r"^\\circ"),
-    (re.compile(r"\\\{ ?\\\}"), r"\\emptyset"),
-    (re.compile(r"\\(?:text|mathrm)\s?\{\s?\\?%\s?\}"), "%"),
-    (re.compile(r"\b(?:per cent|percentage|pct\b\.?)(?: points?)?", re.IGNORECASE), "percent"),
-    (re.compile(r"\\(?:text|mathrm|operatorname)\s?\{\s?(e|i)\s?\}"), r"\1"),
-    (re.compile(r"\{\s?\\(?:rm|bf|it)\s([^{}]*)\}"), r"\\text{\1}"),
-    (re.compile(r"(?<![A-Za-z\\])(?:pi|PI|Pi)(?![A-Za-z])"), r"\\pi "),
-    (re.compile(r"(?<![A-Za-z\\])(?:infinity|inf|oo)(?![A-Za-z])"), r"\\infty "),
+    ("^", re.compile(r"\^\s?\{\s?\\circ\s?\}|\^\s?\{?\s?o\s?\}?(?![A-Za-z0-9])"), r"^\\circ"),
+    ("\\", re.compile(r"\\\{ ?\\\}"), r"\\emptyset"),
+    ("%", re.compile(r"\\(?:text|mathrm)\s?\{\s?\\?%\s?\}"), "%"),
+    ("", re.compile(r"\b(?:per cent|percentage|pct\b\.?)(?: points?)?", re.IGNORECASE), "percent"),
+    ("\\", re.compile(r"\\(?:text|mathrm|operatorname)\s?\{\s?(e|i)\s?\}"), r"\1"),
+    ("\\", re.compile(r"\{\s?\\(?:rm|bf|it)\s([^{}]*)\}"), r"\\text{\1}"),
+    ("", re.compile(r"(?<![A-Za-z\\])(?:pi|PI|Pi)(?![A-Za-z])"), r"\\pi "),
+    ("", re.compile(r"(?<![A-Za-z\\])(?:infinity|inf|oo)(?![A-Za-z])"), r"\\infty "),
 )
 CONNECTIVES = re.compile(r"(?:\\text\{\s?|\\mathrm\{\s?|\b)(?:or|and)(?:\s?\}|\b)|[\u6216\u548c\u4e0e]")
 LEAD = re.compile(
@@ -145,7 +145,7 @@ LEAD = re.compile(
 )
 THOUSANDS = re.compile(r"[0-9],[0-9]{3}(?![0-9])")
 COMMA_OF_LIST = re.compile(r"(?<=\d) ?, (?=\d)")
-AROUND = re.compile(r" ?([^\w\s]) ?")
+AROUND = re.compile(r" (?=[^\w\s])|(?<=[^\w\s]) ")
 ENVIRONMENT = re.compile(r"\\(?:begin|end)\{(?:[a-zA-Z]?matrix|array|cases)\}")
 AFTER_COMMAND = re.compile(r"(\\[A-Za-z]+) (?![A-Za-z])")
 ORDINAL = re.compile(r"(?<=\d)(?:st|nd|rd|th)\b")
@@ -170,19 +170,24 @@ def tidy(text: str) -> str:
         if bare == text:
             break
         text = bare
-    if "\\begin" not in text:
+    # Most texts hold few signs, and a look for a sign is quicker than a search that cannot succeed.
+    if "\\" in text and "\\begin" not in text:
         text = DOUBLED.sub(r"\\", text)
-    text = INLINE.sub(r" \1 ", text)
-    text = NO_SPACE.sub(lambda found: found[1] or found[2] or "", text)
-    text = SIZES.sub("", SPACES.sub(lambda found: found[1] or " ", text))
-    text = FRACTIONS.sub(r"\\frac", text)
-    for pattern, name in SHORT_FRACTIONS:
-        text = pattern.sub(name, text)
-    text = ALIAS.sub(lambda found: f"{ALIASES[found[1]]} ", text)
+    if "$" in text:
+        text = INLINE.sub(r" \1 ", text)
+    if "\\" in text or "~" in text or "{,}" in text:
+        text = NO_SPACE.sub(lambda found: found[1] or found[2] or "", text)
+        text = SIZES.sub("", SPACES.sub(lambda found: found[1] or " ", text))
+    if "\\" in text:
+        text = FRACTIONS.sub(r"\\frac", text)
+        for pattern, name in SHORT_FRACTIONS:
+            text = pattern.sub(name, text)
+        text = ALIAS.sub(lambda found: f"{ALIASES[found[1]]} ", text)
     for sign, name in PLAIN_SIGNS:
         text = text.replace(sign, name)
-    for pattern, name in REPLACED:
-        text = pattern.sub(name, text)
+    for needed, pattern, name in REPLACED:
+        if needed in text:
+            text = pattern.sub(name, text)
     text = _powers(text).replace("\\%", "%").replace("\\$", "$")
     text = " ".join(text.split())
     return text[:-1].rstrip() if text.endswith(".") and not text.endswith("..") else text
@@ -195,7 +200,9 @@ def _plain(text: str) -> str:
         text = SUPERSCRIPT.sub(lambda found: _raised("^", found[0].translate(RAISED)), text)
         text = SUBSCRIPT.sub(lambda found: _raised("_", found[0].translate(LOWERED)), text)
         text = CUBE_ROOT.sub(lambda found: f"\\sqrt[3]{{{found[1].strip('{}')}}}", text)
-    return ROOT.sub(_rooted, text).translate(PLAIN)
+    if "\u221a" in text or "sqrt" in text:
+        text = ROOT.sub(_rooted, text)
+    return text.translate(PLAIN)
 
 
 def _raised(sign: str, inside: str) -> str:
@@ -219,6 +226,8 @@ def _rooted(found: re.Match[str]) -> str:
 
 def _powers(text: str) -> str:
     """Text with the operators of program code, ** and *, as LaTeX has them, and brackets of roots closed."""
+    if "*" not in text and "\\sqrt" not in text:
+        return text
     text = text.replace("**", "^")
     text = re.sub(r"\s?(?<![\\A-Za-z]{2})\*\s?", r" \\cdot ", text)
     return re.sub(r"\\sqrt\{([^{}()]*)\)", r"\\sqrt{\1}", text)
@@ -270,15 +279,18 @@ def comparison_key(text: str) -> str:
         text = text[1]
     words = len(text) > 1 and has_words(text)
     text = ORDINAL.sub("", text) if words else text
-    text = COMMA_OF_LIST.sub(";\0", " ".join(text.split()))
-    text = AFTER_COMMAND.sub(r"\1", AROUND.sub(r"\1", text))
+    text = " ".join(text.split())
+    if " " in text:
+        text = AFTER_COMMAND.sub(r"\1", AROUND.sub("", COMMA_OF_LIST.sub(";\0", text)))
     return text.casefold() if words else text
 
 
 def has_words(text: str) -> bool:
     """True for a text with words in it, beyond the names of functions, units' \\text{} and commands."""
-    bare = WHOLE_TEXT.sub(lambda found: f" {found[1]} ", ENVIRONMENT.sub(" ", text))
-    return any(not FUNCTIONS.fullmatch(word) for word in WORD.findall(COMMAND.sub(" ", bare)))
+    if "\\" in text:
+        text = WHOLE_TEXT.sub(lambda found: f" {found[1]} ", ENVIRONMENT.sub(" ", text))
+        text = COMMAND.sub(" ", text)
+    return any(not FUNCTIONS.fullmatch(word) for word in WORD.findall(text))
 
 
 def alternatives_as_list(text: str) -> str:

@@ -10,7 +10,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ..errors import MAX_BOXES, Unscorable
+from ..errors import Unscorable
+from ..limits import limits, most
 from ..tracing import heard, noted, shown
 from ..types import Sample
 from .boxes import Box, boxes_of, to_unit
@@ -284,7 +285,7 @@ def found_boxes(
     sample: Sample, space: Space, *, bare: bool = False, one: Several | None = None
 ) -> list[Box | None]:
     """Boxes of the response in fractions of the picture; None for one that is unreadable or has no area
-    there, and for every one above `MAX_BOXES`.
+    there, and for every one above `Limits.boxes`.
 
     Args:
         sample: the sample whose response is read.
@@ -302,7 +303,7 @@ def found_boxes(
     parsed = read_coordinates(segment(sample.response or "", bare=bare).answer, 4, axes)
     if (parsed.hedged and one in (None, "refuse")) or (parsed.lists > 1 and one == "refuse"):
         raise Unscorable("several lists, or alternatives, where one answer is expected", "unparsable")
-    boxes = boxes_of(parsed.items[:MAX_BOXES], y_first=space.y_first)
+    boxes = boxes_of(parsed.items[: limits().boxes], y_first=space.y_first)
     units = [to_unit(box, size.width, size.height) if box else None for box in boxes]
     if heard():
         _note_boxes("found box", boxes, units, axes, len(parsed.items) - len(units) + parsed.dropped)
@@ -330,7 +331,7 @@ def true_boxes(sample: Sample, space: Space) -> list[Box]:
     have, or the same as text.
 
     Raises:
-        Unscorable: one cannot be read or has no area in the picture, or there are more than `MAX_BOXES`,
+        Unscorable: one cannot be read or has no area in the picture, or there are more than `Limits.boxes`,
             which is an error of the data; "missing" when a size is.
     """
     size = extent(space, sample)
@@ -350,7 +351,7 @@ def target_items(target: Any, size: Size, space: Space, whole: Any) -> list[Any]
     """Items of a target, by the reader of responses.
 
     Raises:
-        Unscorable: it is text without any, or holds more than `MAX_BOXES`.
+        Unscorable: it is text without any, or holds more than `Limits.boxes`.
     """
     axes = Axes(whole.width, whole.height, space.y_first)
     if not isinstance(target, str):
@@ -368,12 +369,12 @@ def target_items(target: Any, size: Size, space: Space, whole: Any) -> list[Any]
 
 
 def bounded(number: int, what: str) -> None:
-    """Refuse more than `MAX_BOXES` true ones, before anything is computed from them.
+    """Refuse more than `Limits.boxes` true ones, before anything is computed from them.
 
     Raises:
         Unscorable: there are more.
     """
-    if number > MAX_BOXES:
+    if number > limits().boxes:
         raise Unscorable(
-            f"{number} {what}; at most {MAX_BOXES} are matched: split the picture, or leave some out"
+            f"{number} {what}; at most {most('boxes')} are matched: split the picture, or leave some out"
         )

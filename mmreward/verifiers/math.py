@@ -13,11 +13,12 @@ from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 from ..errors import Unscorable
+from ..limits import limits, most
 from ..tracing import noted
 from .arithmetic import exact
 from .declared import final_words, formula_of_sentence, framed, side_by_side, unit_behind
 from .equality import same
-from .expressions import Node, Tree, leaves, shown, sides_of, tree_of, with_leaves
+from .expressions import Node, Tree, leaves, shown, sides_of, tree_of, with_leaves, worked_out
 from .latex import alternatives_as_list, braces_match, comparison_key, has_words, tidy
 from .numbers import Likeness, Number, read_quantity
 from .response import Verdict, inside_box, segment
@@ -28,7 +29,6 @@ STAGES = ("exact", "numeric", "symbolic")
 """Parts of a verdict: 1 for the stage by which a right answer was recognised."""
 MAX_BOXES = 64
 MAX_DECIMALS = 40
-MAX_TARGET = 4096
 CACHED = 4096
 """Truths that are kept: a group of answers shares one."""
 NUMBERED = re.compile(r"\d ?_")
@@ -107,17 +107,18 @@ def truth_of(target: Any) -> Truth:
     """
     if isinstance(target, bool) or not isinstance(target, str | int | float):
         raise Unscorable(f"the target {str(target)[:80]!r} is {type(target).__name__}; give text or a number")
-    truth = _truth_of(str(target))
+    given = str(target)
+    if len(given) > limits().formula_characters:
+        raise Unscorable(f"the target has {len(given)} characters; the limit is {most('formula_characters')}")
+    truth = _truth_of(given)
     noted("target", "{} is " + ("text" if truth.words else "the expression {}"), target, truth.text)
     return truth
 
 
 @lru_cache(CACHED)
 def _truth_of(given: str) -> Truth:
-    if len(given) > MAX_TARGET:
-        raise Unscorable(f"the target has {len(given)} characters; the limit is {MAX_TARGET}")
     text = (
-        tidy(_all_boxed(given) or _boxed(given) or given)
+        tidy(_all_boxed(given) or boxed_answer(given) or given)
         if "\\boxed" in given or "\\fbox" in given
         else tidy(formula_of_sentence(given) or given)
     )
@@ -142,7 +143,7 @@ def _truth_of(given: str) -> Truth:
     return Truth(text, comparison_key(text), tree, words, _as_quantity(text))
 
 
-def _boxed(text: str) -> str | None:
+def boxed_answer(text: str) -> str | None:
     """Content of the last box, with the percent sign or unit that stands after it: \\boxed{50}\\%."""
     boxed = inside_box(text)
     if boxed is None:
@@ -204,7 +205,7 @@ def answer_of(
     """
     tagged = "<answer>" in response.rpartition("</think>")[2]
     text = framed(segment(response, bare=bare).answer)
-    boxed = _boxed(text)
+    boxed = boxed_answer(text)
     if boxed is None and (only_boxed or not tagged):
         raise Unscorable("there is no \\boxed{} answer", "unparsable")
     if boxes == "agree" and len({comparison_key(tidy(box)) for box in _boxes(text)}) > 1:
@@ -252,6 +253,8 @@ def settle(truth: Truth, answer: str, likeness: Likeness) -> Verdict | Open:
     if LEFT_OVER.search(answer):
         raise _no_answer(answer, "delimiters that do not match")
     tree, gold = tree_of(_radians(answer)), truth.tree
+    if len(sides_of(truth.text)) == 1:
+        tree = worked_out(tree)
     for part in leaves(tree):
         if not read_quantity(part):
             _screened(part)

@@ -24,6 +24,7 @@ from .text import nfkc
 
 T = TypeVar("T")
 MAX_BOXES = 64
+MAX_KEYED = 400
 MAX_LAYERS = 12
 """Layers of dress that are taken off an answer; a policy that wraps it deeper is not read."""
 
@@ -69,6 +70,10 @@ KEYED = re.compile(
 """An object of JSON with the answer alone."""
 
 
+KEYED_LAST = re.compile(rf"(?:\A|(?<=\s))(?:```(?:json)?\s*)?{KEYED.pattern}\s*(?:```)?\s*\Z", re.IGNORECASE)
+"""Such an object as the last words of a text."""
+
+
 def visible(text: str) -> str:
     """Text without the characters that nobody sees: zero width, soft hyphens, marks of direction."""
     return text if text.isascii() else text.translate(INVISIBLE)
@@ -104,6 +109,9 @@ def undressed(text: str) -> str:
 
 
 def _one_layer_off(text: str) -> str:
+    first = text[:1]
+    if first.isascii() and first.isalnum():  # no layer begins with one
+        return text
     if fenced := FENCE.fullmatch(text):
         return fenced[1]
     if keyed := KEYED.fullmatch(text):
@@ -161,6 +169,19 @@ LEAD = re.compile(
 )
 TITLE = re.compile(rf"[#*_>\s]{{0,8}}(?:{_KIND}){{0,3}}{_NOUN}[*_ ]{{0,4}}:?[*_ ]{{0,4}}\n+", re.IGNORECASE)
 """A heading over an answer that stands on the next line."""
+_ABROAD_NAMES = (
+    r"(?:la |a )?(?:respuesta|risposta|resposta|r\u00e9ponse)"
+    r"(?: (?:correcta|correta|corretta|correcte|finale?))?",
+    *(r"(?:die )?(?:richtige )?antwort", "antwoord", "odpowied\u017a", "odpov\u011b\u010f"),
+    *("cevap", "jawaban", "jibu", "\u0111\u00e1p \u00e1n", "\u043e\u0442\u0432\u0435\u0442"),
+    "\u0432\u0456\u0434\u043f\u043e\u0432\u0456\u0434\u044c",
+    *("\u7b54\u3048", "\u56de\u7b54", "\u89e3\u7b54", "\u6b63\u89e3"),
+    *("\uc815\ub2f5", "\ub2f5\ubcc0", "\ub2f5"),
+    "(?:\u0627\u0644)?(?:\u0625\u062c\u0627\u0628\u0629|\u062c\u0648\u0627\u0628)",
+    *("\u0909\u0924\u094d\u0924\u0930", "\u0989\u09a4\u09cd\u09a4\u09b0"),
+)
+_ABROAD = rf"(?:{'|'.join(_ABROAD_NAMES)})[*_ ]{{0,4}}:[*_ ]{{0,4}}"
+"""The answer's name and a colon in 19 other languages: Respuesta:, Antwort:, Otvet:, Kotae:, ..."""
 _ANSWER = (
     rf"(?:(?:{_KIND}){{0,3}}{_MARKS}(?:answers?|ans\.?)"
     rf"|(?:(?:final|correct|right|best|most likely|selected|chosen)[ ]|\bmy[ ]){_MARKS}(?:options?|choices?))"
@@ -175,6 +196,9 @@ ANNOUNCED = re.compile(
     re.IGNORECASE,
 )
 """Words after which an answer is due, anywhere in a text."""
+ANNOUNCING = ("ans", "option", "choice", "\u7b54", "\u9009")
+"""Pieces of which every announcement has one, as finding them is quicker than trying all of them."""
+ABROAD = re.compile(rf"(?<![^\W_]){_ABROAD}", re.IGNORECASE)
 UNSAID = re.compile(
     r"(?:\b(?:if|whether|not|isn't|is not|no|possible|could|might|may|any|another|other|each|either|wrong"
     r"|incorrect)\b(?: the| an?)?[\s*_]{0,3}"
@@ -183,6 +207,8 @@ UNSAID = re.compile(
     re.IGNORECASE,
 )
 """Words before an announcement that make it none."""
+SLANTED = re.compile(r"(\(?[A-Za-z]\)?[.)]?)([*_])(?![*\w])")
+"""A letter whose mark of emphasis was opened before what was taken off: "Answer: *B*"."""
 SENTENCE = re.compile(r"\n|(?<=[.!?\u3002])\s|\u3002")
 
 
@@ -206,7 +232,9 @@ def without_lead(text: str) -> str:
 def _paired(rest: str) -> str:
     """Text after a lead-in, without a bold mark that was opened there: "**Answer: B**"."""
     before, mark, behind = rest.partition("**")
-    return before + behind if mark and rest.count("**") % 2 else rest
+    rest = before + behind if mark and rest.count("**") % 2 else rest
+    slanted = SLANTED.match(rest)
+    return slanted[1] + rest[slanted.end() :] if slanted and rest.count(slanted[2]) % 2 else rest
 
 
 # --- the answer of a response ---------------------------------------------------------------------
@@ -328,12 +356,14 @@ def _left_open(text: str, boxes: list[BoxedText]) -> bool:
 
 def _announced(text: str) -> Answers:
     """Statements after each "the answer is", the last one with all that follows; else the whole text."""
-    found = [
-        announcement
-        for announcement in ANNOUNCED.finditer(text)
-        if announcement[0]
-        and not UNSAID.search(text[max(0, announcement.start() - 24) : announcement.start()])
-    ]
+    folded = text.casefold()
+    found = _after(ANNOUNCED, text) if any(piece in folded for piece in ANNOUNCING) else []
+    if not found and ":" in text:
+        found = _after(ABROAD, text)
+    keyed = KEYED_LAST.search(text[-MAX_KEYED:]) if not found and text.endswith(("}", "```")) else None
+    if keyed and len(KEYED.findall(text)) == 1:
+        noted("stated", "{} in the object of JSON at the end", keyed[1])
+        return Answers((normalise_answer(keyed[1].strip()),), text[: -len(keyed[0])].strip())
     if not found or len(found) > MAX_BOXES:
         noted("stated", "nothing is boxed or announced: all of the answer is read")
         return Answers((normalise_answer(text),))
@@ -346,6 +376,15 @@ def _announced(text: str) -> Answers:
     beside = text[: found[0].start()].strip("#*_> \n\t")
     noted("stated", "{} after {}", stated, [one[0] for one in found])
     return Answers(tuple(dict.fromkeys(normalise_answer(_paired(one.strip())) for one in stated)), beside)
+
+
+def _after(names: re.Pattern[str], text: str) -> list[re.Match[str]]:
+    """Announcements, those that are denied or doubted left out."""
+    return [
+        one
+        for one in names.finditer(text)
+        if one[0] and not UNSAID.search(text[max(0, one.start() - 24) : one.start()])
+    ]
 
 
 def agreed(answers: Answers, read: Callable[[str], T], beside: Callable[[str], T] | None = None) -> T:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeVar
 
 from ..errors import Unscorable
-from ..tracing import noted
+from ..tracing import heard, noted
 from ..types import Score
 from .text import nfkc
 
@@ -53,6 +53,9 @@ LEFTOVERS = (
     *("</s>", "<s>", "<eos>", "<bos>", "<pad>", "[EOS]", "<\uff5cend\u2581of\u2581sentence\uff5c>"),
 )
 """Tokens of chat templates that a decoder leaves at the ends of a response."""
+LEFT_BEGINS = frozenset(token[0] for token in LEFTOVERS)
+LEFT_ENDS = frozenset(token[-1] for token in LEFTOVERS)
+PLAIN_TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 
 
 class Segments(NamedTuple):
@@ -67,6 +70,8 @@ def tidy_tags(text: str) -> str:
 
     `< THINK >`, `</ answer >`, `<answer/>` (a closing tag), `<thinking>` and Kimi's triangles are such tags.
     """
+    if text.count("<") == sum(map(text.count, PLAIN_TAGS)) and "\u25c1" not in text:
+        return text
     if "\u25c1" in text:
         text = text.replace("\u25c1think\u25b7", "<think>").replace("\u25c1/think\u25b7", "</think>")
     return TAG.sub(
@@ -78,11 +83,11 @@ def without_leftovers(text: str) -> str:
     """Text without spaces, and without the tokens of chat templates that a decoder left at its ends."""
     text = text.strip()
     start, end = 0, len(text)
-    while text.endswith(LEFTOVERS, start, end):
+    while text[end - 1 : end] in LEFT_ENDS and text.endswith(LEFTOVERS, start, end):
         end -= next(len(token) for token in LEFTOVERS if text.endswith(token, start, end))
         while end > start and text[end - 1].isspace():
             end -= 1
-    while text.startswith(LEFTOVERS, start, end):
+    while text[start : start + 1] in LEFT_BEGINS and text.startswith(LEFTOVERS, start, end):
         start += next(len(token) for token in LEFTOVERS if text.startswith(token, start, end))
         while start < end and text[start].isspace():
             start += 1
@@ -292,6 +297,8 @@ def verified(check: Callable[[], Verdict], parts: Sequence[str]) -> Score:
     except Unscorable as failure:
         if failure.status != "unparsable":
             raise
+        if heard():
+            noted("unreadable", f"the reading ends here: {failure}")
         return Score(0.0, {"parsed": 0.0, **dict.fromkeys(parts, 0.0)}, note=str(failure))
     return Score(verdict.value, {"parsed": 1.0, **verdict.parts}, note=verdict.note)
 

@@ -283,3 +283,57 @@ finally:
     done = subprocess.run(begin, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("error: no ") and len(done.stderr.splitlines()) == 1
+
+
+# --- one picture, and a reward of one's own -------------------------------------------------------------
+
+
+def test_one_picture_needs_no_out_and_its_caption_is_its_prompt(folder):
+    done = mmreward("score", folder / "3.png", "--reward", "oracle", "--reward", "strict=oracle:strict=true")
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[:2] for line in done.stdout.splitlines()] == [
+        ["reward", "score"],
+        ["oracle", "1"],
+        ["strict", "1"],
+    ]
+    (folder / "3.txt").unlink()
+    done = mmreward("score", folder / "3.png", "--reward", "oracle")
+    assert done.returncode == 3 and "missing  the sample has no prompt" in done.stdout
+
+
+def test_one_picture_can_be_stored_too(folder, tmp_path):
+    out = tmp_path / "one.parquet"
+    done = mmreward("score", folder / "3.png", "--reward", "oracle", "--out", out)
+    assert done.returncode == 0, done.stderr
+    (row,) = read(out)
+    assert (row.id, row.value) == ("3.png", 1.0)
+
+
+def test_a_data_set_without_out_is_one_line(folder):
+    done = mmreward("score", folder, "--reward", "oracle")
+    assert done.returncode == 2 and "give --out scores.parquet" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_function_in_a_file_scores_and_is_scored_again_when_it_changes(folder, tmp_path):
+    out, own = tmp_path / "scores.jsonl", tmp_path / "own.py"
+    own.write_text("def wide(sample, least=10):\n    return sample.image.size[1] >= least\n")
+    arguments = ("score", "pictures", "--reward", "./own.py:wide", "--out", out)
+    first = mmreward(*arguments, "--reward", "huge=./own.py:wide:least=9999", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert {(row.reward, row.value) for row in read(out)} == {("wide", 1.0), ("huge", 0.0)}
+    assert "8 rows, 0 new scores" in mmreward(*arguments, cwd=tmp_path).stdout
+    own.write_text("# wider\n" + own.read_text())
+    assert "8 rows, 0 new scores" in mmreward(*arguments, cwd=tmp_path).stdout, "a comment changes nothing"
+    own.write_text(own.read_text().replace(">=", "<"))
+    assert "8 rows, 8 new scores" in mmreward(*arguments, cwd=tmp_path).stdout
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [("./own.py:wid", "did you mean 'wide'?"), ("./gone.py:wide", "no file at gone.py")],
+)
+def test_a_function_that_is_not_there_is_one_line(folder, tmp_path, spec, said):
+    (tmp_path / "own.py").write_text("def wide(sample):\n    return 1\n")
+    done = mmreward("score", folder, "--reward", spec, "--out", tmp_path / "s.jsonl", cwd=tmp_path)
+    assert done.returncode == 2 and said in done.stderr and len(done.stderr.strip().splitlines()) == 1

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import mmreward
 from mmreward.cli import app
-from mmreward.cli.tables import score_table, unit_note
+from mmreward.cli.tables import score_table, source_table, unit_note
 
 
 def typed(*arguments, **environment):
@@ -40,6 +40,37 @@ def test_the_unit_is_named_only_where_rows_share_a_prompt():
     assert (
         unit_note(["a", "a", "b"]) == "intervals over 2 independent prompts" and unit_note(["a", "b"]) == ""
     )
+
+
+def test_the_mean_of_sources_counts_every_source_alike():
+    sources = ["colors", "colors", "colors", "position", ""]
+    values = {"one": [1.0, 0.0, 0.5, 0.25, 9.0], "two": [1.0, math.nan, 0.0, math.nan, 1.0]}
+    lines = [re.split(r"\s{2,}", line) for line in source_table(values, sources).splitlines()]
+    assert lines[0] == ["source", "rows", "one", "two"]
+    assert lines[1:] == [
+        ["colors", "3", "0.5", "0.5"],
+        ["position", "1", "0.25", "-"],
+        ["mean of sources", "4", "0.375", "-"],
+    ]
+    assert source_table(values, ["colors"] * 5) == source_table({}, [str(i) for i in range(99)]) == ""
+
+
+def test_score_prints_genevals_overall_score(tmp_path):
+    from mmreward.mini.world import Scene, Thing, render
+
+    render(Scene((Thing("red", "circle", 0.4, 0.5, 0.15),)), 64).save(tmp_path / "a.png")
+    clauses = [("colors", "red"), ("colors", "blue"), ("color_attr", "red")]
+    rows = [
+        {"tag": tag, "include": [{"class": "circle", "count": 1, "color": colour}], "image": "a.png"}
+        for tag, colour in clauses
+    ]
+    (tmp_path / "evaluation_metadata.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    done = typed(
+        *("score", tmp_path / "evaluation_metadata.jsonl", "--map", "source=tag"),
+        *("--reward", "geneval:detector=oracle", "--out", tmp_path / "scores.parquet"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^mean of sources +3 +0\.75$", done.stdout, re.MULTILINE), done.stdout
 
 
 @pytest.fixture

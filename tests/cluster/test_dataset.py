@@ -21,6 +21,8 @@ from mmreward.data.results import COLUMNS, about, read
 from mmreward.data.rows import read_rows
 from mmreward.data.run import score_file
 from mmreward.engine.engine import current
+from mmreward.errors import Unavailable
+from mmreward.limits import limits, set_limits
 from mmreward.loading import resolve
 from mmreward.mini.world import describe, render, sample_scene
 
@@ -188,3 +190,22 @@ def test_what_cannot_work_is_refused_before_anything_starts(tmp_path):
         score_dataset(tmp_path / "nothing.parquet", "oracle", tmp_path / "out")
     with pytest.raises(ValueError, match="no reward named"):
         score_dataset(data, "orakel", tmp_path / "out")
+
+
+def test_what_can_work_for_no_row_is_one_error(data, tmp_path):
+    async def broken(sample):
+        raise OSError("no disk there")
+
+    with pytest.raises(Unavailable, match=r"^unavailable here: broken can.*no disk there") as error:
+        score_dataset(data, {"broken": toy(broken, "broken")}, tmp_path / "out", grant=ONE)
+    assert "\n" not in str(error.value) and not list((tmp_path / "out").glob("*.parquet"))
+
+
+def test_actors_have_the_limits_of_the_driver(data, tmp_path):
+    async def told(sample):
+        return Score(float(limits().boxes))
+
+    set_limits(boxes=77)
+    reward = toy(told, "told", range=(0, 100))
+    score_dataset(data, {"told": reward}, tmp_path / "out", grant=ONE)
+    assert {row.value for row in read(tmp_path / "out")} == {77.0}

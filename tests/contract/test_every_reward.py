@@ -16,8 +16,8 @@ from support.miniature import CASES, NAMES, SINGLE, draw_scenes, samples_for, va
 
 from mmreward import Engine, Media, Sample, load, models
 from mmreward.errors import STATUSES
+from mmreward.limits import Limits
 from mmreward.registry import find
-from mmreward.types import MAX_TEXT
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_of_a_response_that_is_too_long_the_end_counts(engine, scenes, name, arg
         pytest.skip("it reads no response")
     good = samples_for(name, scenes)[0]
     long = dataclasses.replace(good, response="[" * 500_000)
-    tail = dataclasses.replace(good, response="[" * MAX_TEXT)
+    tail = dataclasses.replace(good, response="[" * Limits().text_characters)
     whole, end = engine.score([long, tail], reward)[name]
     assert (whole.status, whole.note) == (end.status, end.note)
     assert whole.value == pytest.approx(end.value, nan_ok=True)

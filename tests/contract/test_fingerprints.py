@@ -16,8 +16,18 @@ from support.miniature import MINIATURE
 from mmreward import list_rewards, load
 from mmreward.registry import find
 
-FITTED = ("aesthetic", "cyclereward", "d2_align", "imagereward", "mps", "pisces")
-"""These name a file of the user's, whose place on the machine is part of their fingerprint."""
+FITTED = (
+    "aesthetic",
+    "blip_vqa",
+    "cyclereward",
+    "d2_align",
+    "dino_i",
+    "dreamsim",
+    "imagereward",
+    "mps",
+    "pisces",
+)
+"""These name files of the user's, whose place on the machine is part of their fingerprint."""
 STORED = Path(__file__).with_name("fingerprints.json")
 
 

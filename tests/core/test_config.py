@@ -71,7 +71,7 @@ def test_every_shipped_config_names_real_rewards_and_arguments(path):
     Router(config.routes)
     for name, args in config.rewards.items():
         known = inspect.signature(find(args.get("reward", name)).factory).parameters
-        assert set(args) - {"reward", "columns"} <= set(known), (name, args)
+        assert set(args) - {"reward", "columns", "scale"} <= set(known), (name, args)
     if config.compose is not None:
         assert {*config.compose.weights, *config.compose.gates} <= set(config.rewards)
 

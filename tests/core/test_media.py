@@ -9,9 +9,12 @@ import zlib
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from mmreward import Media, Sample, Unscorable, load
+from mmreward.limits import set_limits
 
 rng = np.random.default_rng(0)
 PIXELS = rng.integers(0, 256, (6, 10, 3), dtype=np.uint8)
@@ -45,7 +48,7 @@ def test_lossless_containers_give_the_same_pixels(form, tmp_path):
         assert np.array_equal(media.array(), PIXELS) and media.size == (6, 10)
 
 
-def test_in_memory_sources_give_the_same_pixels_and_the_same_key():
+def test_in_memory_sources_give_the_same_pixels_and_the_same_digest():
     torch = pytest.importorskip("torch")
     tensor = torch.from_numpy(PIXELS).permute(2, 0, 1)
     sources = [PIXELS, Image.fromarray(PIXELS), tensor, np.asfortranarray(PIXELS)]
@@ -53,7 +56,11 @@ def test_in_memory_sources_give_the_same_pixels_and_the_same_key():
         media = Media(source)
         assert np.array_equal(media.array(), PIXELS) and media.size == (6, 10)
         assert np.array_equal(media.pixels().numpy(), np.moveaxis(PIXELS, -1, 0))
-    assert len({Media(source).key for source in sources}) == 1
+    assert len({Media(source).digest for source in sources}) == 1
+    assert len({Media(source).key for source in (sources[0], sources[1], sources[3])}) == 1
+    assert (
+        Media(tensor.contiguous()).key == Media(tensor.contiguous()).key != Media(PIXELS).key
+    )  # other layout
 
 
 def test_floats_are_fractions_of_full_scale():
@@ -167,8 +174,8 @@ def test_a_decompression_bomb_is_refused_from_its_header():
         assert "pixels" in str(refused(bomb, look=look))
 
 
-def test_a_picture_just_above_the_limit_is_refused(monkeypatch):
-    monkeypatch.setenv("MMREWARD_MAX_PIXELS", "59")
+def test_a_picture_just_above_the_limit_is_refused():
+    set_limits(pixels=59)
     for source in (encoded(PIXELS), PIXELS):
         assert "59" in str(refused(source))
         assert refused(source, look=lambda media: media.size)
@@ -224,10 +231,39 @@ def test_keys_follow_the_content(tmp_path):
     assert len(keys | others) == 5
 
 
-def test_keys_are_the_same_in_another_process():
-    code = "import numpy as np; from mmreward import Media; print(Media(np.zeros((2, 2, 3), np.uint8)).key)"
+def test_digests_are_the_same_in_another_process_and_keys_are_not():
+    code = (
+        "import numpy as np; from mmreward import Media; m = Media(np.zeros((2, 2, 3), np.uint8)); "
+        "print(m.digest, m.key)"
+    )
     seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert seen.strip() == Media(np.zeros((2, 2, 3), np.uint8)).key
+    here = Media(np.zeros((2, 2, 3), np.uint8))
+    digest, key = seen.split()
+    assert digest == here.digest and key != here.key  # the seed of keys is drawn anew
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "uint8"])
+def test_keys_of_tensors_follow_type_shape_and_every_value(dtype):
+    torch = pytest.importorskip("torch")
+    tensor = torch.zeros(3, 4, 6).to(getattr(torch, dtype))
+    changed = tensor.clone()
+    changed[-1, -1, -1] = 1
+    seen = [tensor, changed, tensor.reshape(3, 6, 4), tensor[:, ::2], tensor.double()]
+    if tensor.element_size() == 2:
+        seen.append(tensor.view(torch.float16 if dtype == "bfloat16" else torch.bfloat16))
+    assert len({Media(one).key for one in seen}) == len(seen)
+    assert Media(tensor).key == Media(tensor.clone()).key
+
+
+@given(st.lists(st.integers(-9, 10_009), min_size=12, max_size=12))
+def test_floats_are_quantised_as_by_the_slow_rule(values):
+    torch = pytest.importorskip("torch")
+    array = (np.asarray(values) / 10_000).astype(np.float32).reshape(2, 2, 3)
+    slow = np.rint(np.clip(array, 0, 1) * 255).astype(np.uint8)
+    before = array.copy()
+    assert np.array_equal(Media(array).array(), slow)
+    assert np.array_equal(Media(torch.from_numpy(array).permute(2, 0, 1)).pixels().permute(1, 2, 0), slow)
+    assert np.array_equal(array, before)
 
 
 # --- clips ----------------------------------------------------------------------------------------
@@ -278,8 +314,8 @@ def test_broken_clips_are_refused(data):
     assert refused(clip_bytes()[:200], "video").status == "error"
 
 
-def test_a_clip_that_would_fill_the_memory_is_refused(monkeypatch):
-    monkeypatch.setenv("MMREWARD_MAX_CLIP_PIXELS", "100")
+def test_a_clip_that_would_fill_the_memory_is_refused():
+    set_limits(clip_pixels=100)
     frames = [Image.new("RGB", (8, 4), (index * 80,) * 3) for index in range(10)]
     gif = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
     assert "100" in str(refused(gif, "video"))

@@ -32,11 +32,11 @@ def test_the_built_in_rewards_are_listed_with_what_is_true_of_them():
     assert set(BUILT_IN) <= set(infos)
     for info in infos.values():
         assert info.summary and info.range[0] < info.range[1] and info.arity in ("point", "pair", "group")
-    assert [info.name for info in list_rewards("cl*")] == ["clipscore"]
+    assert [info.name for info in list_rewards("clip*")] == ["clip_i", "clipscore"]
 
 
 @pytest.mark.parametrize(
-    ("name", "near"), [("clipscor", "clipscore"), ("IOU", "there are"), ("critic", "critique")]
+    ("name", "near"), [("clipscor", "clipscore"), ("IOU", "did you mean .iou."), ("critic", "critique")]
 )
 def test_a_misspelt_name_gets_a_suggestion(name, near):
     with pytest.raises(ValueError, match=near):

@@ -6,7 +6,8 @@ import pytest
 from support.pace import allowed
 
 from mmreward.config import load_config
-from mmreward.strict_yaml import MAX_DEPTH, parse_yaml, read_yaml
+from mmreward.limits import Limits
+from mmreward.strict_yaml import parse_yaml, read_yaml
 
 BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 12))
 
@@ -16,8 +17,8 @@ BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 1
     [
         (BOMB, "with what aliases repeat"),
         ("a: &a {x: *a}", "an alias inside of what it stands for"),
-        ("[" * 100_000, f"more than {MAX_DEPTH} levels"),
-        ("".join(" " * i + "a:\n" for i in range(2000)), f"more than {MAX_DEPTH} levels"),
+        ("[" * 100_000, f"more than {Limits().config_depth} levels"),
+        ("".join(" " * i + "a:\n" for i in range(2000)), f"more than {Limits().config_depth} levels"),
         ("rewards: {iou: {}}\nrewards: {math: {}}", "the key 'rewards' is given twice"),
         ("rewards:\n  iou: {threshold: 0.5, threshold: 0.9}", "line 2, column 25"),
         ("a: 2024-13-45", "month"),

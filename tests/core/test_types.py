@@ -6,7 +6,8 @@ import pytest
 
 from mmreward import Sample, Score, Unscorable
 from mmreward.errors import STATUSES
-from mmreward.types import MAX_TEXT, lacking, oversized, shortened
+from mmreward.limits import Limits
+from mmreward.types import lacking, oversized, shortened
 
 
 @pytest.mark.parametrize("status", [s for s in STATUSES if s != "ok"])
@@ -43,12 +44,15 @@ def test_a_sample_says_everything_it_lacks():
 
 
 def test_text_above_the_limit_is_refused_whatever_the_reward_needs():
-    assert oversized(Sample(prompt="x" * MAX_TEXT)) == ""
-    assert str(MAX_TEXT) in oversized(Sample(prompt="x" * (MAX_TEXT + 1)))
+    assert oversized(Sample(prompt="x" * Limits().text_characters)) == ""
+    assert str(Limits().text_characters) in oversized(Sample(prompt="x" * (Limits().text_characters + 1)))
     assert oversized(Sample(response="x" * 1_000_000)) == ""
 
 
 def test_of_a_long_response_the_end_is_read():
-    short = Sample(response="x" * MAX_TEXT)
+    short = Sample(response="x" * Limits().text_characters)
     assert shortened(short) is short
-    assert shortened(Sample(response="a" * MAX_TEXT + "end")).response == "a" * (MAX_TEXT - 3) + "end"
+    assert (
+        shortened(Sample(response="a" * Limits().text_characters + "end")).response
+        == "a" * (Limits().text_characters - 3) + "end"
+    )

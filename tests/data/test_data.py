@@ -9,6 +9,7 @@ import pytest
 
 from mmreward import Media, Unscorable
 from mmreward.data.rows import read_rows
+from mmreward.limits import set_limits
 
 
 def lines(path, *records, raw=(), encoding="utf-8", newline="\n"):
@@ -250,8 +251,8 @@ def test_text_in_no_known_encoding_costs_its_own_row_and_is_not_repaired(tmp_pat
     assert first.sample and third.sample and second.sample is None and "line 2 is not UTF-8" in second.problem
 
 
-def test_a_line_beyond_the_limit_costs_its_own_row(tmp_path, monkeypatch):
-    monkeypatch.setenv("MMREWARD_MAX_ROW_BYTES", "1000")
+def test_a_line_beyond_the_limit_costs_its_own_row(tmp_path):
+    set_limits(row_bytes=1000)
     first, second, third = rows(lines(tmp_path / "a.jsonl", {"id": "a"}, {"prompt": "x" * 5000}, {"id": "b"}))
     assert first.sample and third.sample and second.sample is None and "5015 bytes" in second.problem
 
@@ -335,6 +336,32 @@ def test_compressed_lines_are_read_and_a_torn_file_says_so(tmp_path):
     assert [row.id for row in rows(tmp_path / "data.jsonl.gz")] == ["a", "b"]
     (tmp_path / "torn.jsonl.gz").write_bytes(data[:-12])
     assert "torn.jsonl.gz" in rows(tmp_path / "torn.jsonl.gz")[-1].problem
+    damaged = data[:10] + bytes([data[10] ^ 0xFF]) + data[11:]
+    (tmp_path / "damaged.jsonl.gz").write_bytes(damaged)
+    assert "damaged.jsonl.gz cannot be read" in rows(tmp_path / "damaged.jsonl.gz")[-1].problem
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-32"])
+def test_a_compressed_line_without_end_is_passed_over_and_not_held(tmp_path, encoding):
+    """Trap: lines of UTF-16 were read without a limit, and half a gigabyte is half a megabyte of gzip."""
+    import gzip
+    import tracemalloc
+
+    plain = encoding if encoding == "utf-8" else f"{encoding}-le"  # without a mark
+    with gzip.open(tmp_path / "data.jsonl.gz", "wb", compresslevel=1) as file:
+        file.write('{"id": "a"}\n'.encode(encoding))
+        for _ in range(4):
+            file.write(
+                (" " * (1 << 23)).encode(encoding.replace("utf-16", "utf-16-le").replace("32", "32-le"))
+            )
+        file.write('x\n{"id": "b"}\n'.encode(plain))
+    set_limits(row_bytes=1 << 20)
+    tracemalloc.start()
+    first, bad, last = rows(tmp_path / "data.jsonl.gz")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (first.id, last.id) == ("a", "b") and "the limit of a row" in bad.problem
+    assert peak < 24 << 20
 
 
 def test_pictures_in_the_row_itself(jsonl, png):

@@ -8,8 +8,9 @@ from support.toys import toy
 from mmreward import Sample, Score
 from mmreward.adapters.rows import batch_of
 from mmreward.adapters.scorer import Scorer
-from mmreward.data.routing import MOST_OWN, Router
+from mmreward.data.routing import Router
 from mmreward.data.rows import read_rows
+from mmreward.limits import Limits
 
 BOX = '<answer>[{"bbox_2d": [100, 100, 400, 400], "label": "cat"}]</answer>'
 TRUTH = [{"bbox_2d": [100, 100, 400, 400], "label": "cat"}]
@@ -151,6 +152,6 @@ def test_a_route_of_a_row_is_small_and_few_are_kept():
     for route in ("{" + " " * 70_000, {"rewards": {"iou": {"aliases": {"a": ["b" * 70_000]}}}}):
         with pytest.raises(ValueError, match="characters"):
             router.route(Sample(meta={"route": route}))
-    for number in range(MOST_OWN + 8):
+    for number in range(Limits().routes + 8):
         router.route(Sample(source=str(number), meta={"route": {"rewards": {"iou": {}}}}))
-    assert len(router._own) == MOST_OWN
+    assert len(router._own) == Limits().routes

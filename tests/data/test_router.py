@@ -15,7 +15,7 @@ from mmreward.config import load_config
 from mmreward.data.results import read
 from mmreward.data.routing import PARTS, Router
 from mmreward.data.rows import read_rows
-from mmreward.types import MAX_TEXT
+from mmreward.limits import Limits
 
 BOX = '<answer>[{"bbox_2d": [100, 100, 400, 400], "label": "cat"}]</answer>'
 TRUTH = [{"bbox_2d": [100, 100, 400, 400], "label": "cat"}]
@@ -124,12 +124,12 @@ def test_routes_whose_structs_arrow_merged_are_those_of_each_row(engine, tmp_pat
 def test_a_long_response_keeps_the_scores_behind_its_total(engine, router):
     """Its end is what rewards read, and the scores are those of its row."""
     samples = [
-        Sample(source="math", response="x" * (MAX_TEXT + 1), target="y"),
+        Sample(source="math", response="x" * (Limits().text_characters + 1), target="y"),
         Sample(source="math", response="X", target="X"),
     ]
     for routed in (router.score(engine, samples), asyncio.run(router.ascore(engine, samples))):
         assert [set(scores) for scores in routed.scores] == [{"same", "upper"}] * 2
-        assert routed.scores[0]["same"].parts == {"length": MAX_TEXT}
+        assert routed.scores[0]["same"].parts == {"length": Limits().text_characters}
 
 
 def test_the_exact_name_comes_before_globs_and_the_first_glob_wins():

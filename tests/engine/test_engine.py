@@ -529,7 +529,7 @@ def test_closing_while_others_call_leaves_nobody_waiting():
 
 def test_closing_unloads_the_networks():
     network = FakeNetwork()
-    with Engine("fake") as engine:
+    with Engine("cpu:7") as engine:
         ask(engine, network, [Item(0)])
     assert network.events == ["load", "unload"]
 

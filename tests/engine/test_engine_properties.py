@@ -131,7 +131,7 @@ def test_weights_on_the_device_stay_within_their_limit(sizes, picks, limit, size
     for network, size in zip(networks, sizes, strict=True):
         network.size = size
     asks = [(pick % len(sizes), "op", Item(i), None) for i, pick in enumerate(picks)]
-    with Engine("fake", budget=Budget(items=3), resident_bytes=limit) as engine:
+    with Engine("cpu:7", budget=Budget(items=3), resident_bytes=limit) as engine:
         results = outcomes(engine, networks, asks)
     assert results == [f"n{n}:op:{item.id}" for n, _, item, _ in asks]
     assert most <= limit and not resident

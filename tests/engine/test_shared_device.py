@@ -21,12 +21,12 @@ def ask(engine, network, *ids):
 
 def test_a_network_two_engines_use_is_loaded_once_and_leaves_with_the_last():
     network = FakeNetwork()
-    with Engine("fake") as first:
+    with Engine("cpu:7") as first:
         ask(first, network, 1)
-        with Engine("fake") as second:
+        with Engine("cpu:7") as second:
             ask(second, network, 2)
             names = [thread.name for thread in threading.enumerate()]
-            assert network.events == ["load"] and names.count("mmreward-device fake") == 1
+            assert network.events == ["load"] and names.count("mmreward-device cpu:7") == 1
         assert network.events == ["load"], "the first engine still has it"
         ask(first, network, 3)
     assert network.events == ["load", "unload"]
@@ -34,11 +34,11 @@ def test_a_network_two_engines_use_is_loaded_once_and_leaves_with_the_last():
 
 def test_the_strictest_limit_counts_while_its_engine_is_open():
     a, b = FakeNetwork("a", nbytes=60), FakeNetwork("b", nbytes=60)
-    with Engine("fake") as wide:
+    with Engine("cpu:7") as wide:
         ask(wide, a, 1)
         ask(wide, b, 1)
         assert wide.stats().resident_bytes == 120
-        with Engine("fake", resident_bytes=100) as narrow:
+        with Engine("cpu:7", resident_bytes=100) as narrow:
             ask(narrow, a, 2)
             assert narrow.stats().resident_bytes == 60 and b.events == ["load", "unload"]
         ask(wide, b, 2)
@@ -48,8 +48,8 @@ def test_the_strictest_limit_counts_while_its_engine_is_open():
 
 def test_a_device_is_taken_when_the_first_batch_runs():
     """Resolving "auto" imports torch, which an engine of verifiers need not pay for."""
-    with Engine("fake") as engine:
-        assert "mmreward-device fake" not in [thread.name for thread in threading.enumerate()]
+    with Engine("cpu:7") as engine:
+        assert "mmreward-device cpu:7" not in [thread.name for thread in threading.enumerate()]
         engine.sleep()
         engine.wake()
         assert ask(engine, FakeNetwork(), 1) == ["fake:op:1"]
@@ -57,7 +57,7 @@ def test_a_device_is_taken_when_the_first_batch_runs():
 
 def test_one_engine_asleep_does_not_stop_another():
     network = FakeNetwork()
-    with Engine("fake") as first, Engine("fake") as second:
+    with Engine("cpu:7") as first, Engine("cpu:7") as second:
         ask(first, network, 1)
         ask(second, network, 1)
         first.sleep()
@@ -71,7 +71,7 @@ def test_engines_that_come_and_go_together_lose_nothing():
     network = FakeNetwork()
 
     def work(number):
-        with Engine("fake") as engine:
+        with Engine("cpu:7") as engine:
             assert ask(engine, network, *range(number, number + 20)) == [
                 f"fake:op:{i}" for i in range(number, number + 20)
             ]
@@ -88,4 +88,4 @@ def test_engines_that_come_and_go_together_lose_nothing():
 @pytest.mark.parametrize("limit", [0, -1])
 def test_no_room_at_all_is_refused(limit):
     with pytest.raises(ValueError, match="resident_bytes"):
-        Engine("fake", resident_bytes=limit)
+        Engine("cpu:7", resident_bytes=limit)

@@ -33,6 +33,7 @@ CLIMBING = {
     ("loading", "engine"): "`frames=` scores clips, whose decoded frames the engine keeps",
     ("engine.engine", "cluster"): "an engine's description may ask for Ray",
     ("rewards.oracle", "mini"): "the miniature's reward without a learned model",
+    ("rewards.pictures.geneval", "mini"): "the same eyes in place of a detector",
 }
 """The lazy imports that point upwards, each with its reason."""
 LIGHT = ("core", "engine", "isolation", "verifiers", "data", "rewards", "adapters", "cluster", "server")

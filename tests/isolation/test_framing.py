@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmreward.isolation.protocol import Limits, Message, WireError, pack, read, read_blocking
+from mmreward.isolation.protocol import Largest, Message, WireError, pack, read, read_blocking
 
 PREFIX = struct.Struct(">4sIQ")
 plain = st.recursive(
@@ -29,7 +29,7 @@ messages = st.builds(
 def unpack(data):
     """The message in these bytes, which hold no other."""
     file = io.BytesIO(data)
-    (message,) = iter(lambda: read_blocking(file, Limits()), None)
+    (message,) = iter(lambda: read_blocking(file, Largest()), None)
     return message
 
 
@@ -71,7 +71,7 @@ def test_a_part_of_a_message_is_none(message, data):
 @given(st.binary(max_size=200))
 def test_noise_is_refused(noise):
     with pytest.raises(WireError) if noise else nullcontext():
-        read_blocking(io.BytesIO(noise), Limits())
+        read_blocking(io.BytesIO(noise), Largest())
     with pytest.raises(WireError):
         unpack(PREFIX.pack(b"MMR1", len(noise), 0) + noise)
 
@@ -98,7 +98,7 @@ def test_an_announced_size_above_the_limit_is_refused_at_once(prefix, reason):
     async def announced():
         reader = asyncio.StreamReader()  # nothing follows, nor an end: it must not wait for more
         reader.feed_data(PREFIX.pack(*prefix))
-        await asyncio.wait_for(read(reader, Limits(header=100, blobs=200)), 5)
+        await asyncio.wait_for(read(reader, Largest(header=100, blobs=200)), 5)
 
     with pytest.raises(WireError, match=reason):
         asyncio.run(announced())
@@ -106,9 +106,9 @@ def test_an_announced_size_above_the_limit_is_refused_at_once(prefix, reason):
 
 def test_nothing_above_the_limits_is_written():
     with pytest.raises(WireError, match="a header of"):
-        pack(Message({"text": "x" * 100}, []), Limits(header=50))
+        pack(Message({"text": "x" * 100}, []), Largest(header=50))
     with pytest.raises(WireError, match="3 bytes of media"):
-        pack(Message({}, [b"ab", b"c"]), Limits(blobs=2))
+        pack(Message({}, [b"ab", b"c"]), Largest(blobs=2))
 
 
 @pytest.mark.parametrize(
@@ -148,12 +148,12 @@ def test_a_malformed_header_is_refused(text, body):
 def test_a_blocking_reader_reads_the_same_and_refuses_a_torn_message(message, cut):
     data = pack(message)
     pipe = io.BytesIO(data + data)
-    assert [read_blocking(pipe, Limits()) for _ in range(3)] == [message, message, None]
+    assert [read_blocking(pipe, Largest()) for _ in range(3)] == [message, message, None]
     torn = data[: len(data) - 1 - cut % (len(data) - 1)]
     with pytest.raises(WireError, match="inside a message"):
-        read_blocking(io.BytesIO(torn), Limits())
+        read_blocking(io.BytesIO(torn), Largest())
 
 
 def test_a_blocking_reader_believes_no_size():
     with pytest.raises(WireError, match="the limit is 100"):
-        read_blocking(io.BytesIO(PREFIX.pack(b"MMR1", 2**32 - 1, 0)), Limits(header=100))
+        read_blocking(io.BytesIO(PREFIX.pack(b"MMR1", 2**32 - 1, 0)), Largest(header=100))

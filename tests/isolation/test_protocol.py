@@ -20,7 +20,7 @@ from PIL import Image
 from mmreward import Media, RewardInfo, Sample, Score, Unscorable, list_rewards
 from mmreward.errors import STATUSES
 from mmreward.isolation.protocol import (
-    Limits,
+    Largest,
     Message,
     WireError,
     pack,
@@ -95,7 +95,7 @@ def same(one, other):
 
 def there_and_back(value):
     blobs = []
-    message = read_blocking(io.BytesIO(pack(Message({"value": pack_value(value, blobs)}, blobs))), Limits())
+    message = read_blocking(io.BytesIO(pack(Message({"value": pack_value(value, blobs)}, blobs))), Largest())
     return unpack_value(message.header["value"], message.blobs)
 
 
@@ -107,7 +107,7 @@ def test_every_value_comes_back_as_it_was(value):
 @given(samples)
 def test_every_sample_comes_back_as_it_was(sample):
     blobs = []
-    message = read_blocking(io.BytesIO(pack(Message(pack_sample(sample, blobs), blobs))), Limits())
+    message = read_blocking(io.BytesIO(pack(Message(pack_sample(sample, blobs), blobs))), Largest())
     back = unpack_sample(message.header, message.blobs)
     for field in dataclasses.fields(Sample):
         assert same(getattr(back, field.name), getattr(sample, field.name)), field.name

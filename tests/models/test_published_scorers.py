@@ -104,12 +104,15 @@ def test_pickscore_is_the_publishers_number(engine, clip_folder, pick):
     with torch.no_grad():
         pixels = [pick[1](images=[image], return_tensors="pt")["pixel_values"] for image in PICTURES]
         want = [pick_of(pick, each, prompt).item() for each, prompt in zip(pixels, PROMPTS, strict=True)]
-    got = values(engine, load("pickscore", weights=clip_folder, resize="pil"))
+    got = values(engine, load("pickscore", weights=clip_folder))
     np.testing.assert_allclose(got, want, atol=1e-4, rtol=0)
 
 
 def test_pickscore_is_the_scale_times_clipscore_on_one_network(engine, clip_folder):
-    picks, cosines = load("pickscore", weights=clip_folder), load("clipscore", weights=clip_folder)
+    picks, cosines = (
+        load("pickscore", weights=clip_folder),
+        load("clipscore", weights=clip_folder, resize="pil"),
+    )
     assert picks.networks[0].network is cosines.networks[0].network
     factor = picks.networks[0].scale
     np.testing.assert_allclose(values(engine, picks), factor * values(engine, cosines), rtol=1e-6)
@@ -136,7 +139,7 @@ def test_pickscore_by_tensor(engine, clip_folder, pick):
     def second(pixels, prompt):
         return pick_of(pick, clip_input(pick, pixels), prompt)
 
-    tensor_scores(engine, load("pickscore", weights=clip_folder), second, 1e-4)
+    tensor_scores(engine, load("pickscore", weights=clip_folder, resize="tensor"), second, 1e-4)
 
 
 def test_pickscore_cuts_long_prompts_says_so_and_still_tells_them_apart(engine, clip_folder):
@@ -314,7 +317,7 @@ def test_aesthetic_is_the_publishers_number(engine, clip_folder, pick, head):
         want = [through(state, unit(pick, pixels)).item() for pixels in each]
         raw = [pooled(pick[0].get_image_features(pixel_values=pixels)) for pixels in each]
         unnormalised = [through(state, vector).item() for vector in raw]
-    got = values(engine, load("aesthetic", head=file, encoder=clip_folder, resize="pil"))
+    got = values(engine, load("aesthetic", head=file, encoder=clip_folder))
     np.testing.assert_allclose(got, want, atol=1e-4, rtol=0)
     assert np.abs(np.subtract(got, unnormalised)).max() > 0.1
 
@@ -329,7 +332,7 @@ def test_aesthetic_v2_5_on_a_siglip(engine, siglip_folder, tmp_path):
         pixels = torch.cat([processor(images=[p], return_tensors="pt")["pixel_values"] for p in PICTURES])
         want = through(HEADS["v2.5"], F.normalize(model.vision_model(pixels).pooler_output, dim=-1))
     file = str(tmp_path / "head.pth")
-    got = values(engine, load("aesthetic", head=file, encoder=siglip_folder, resize="pil"))
+    got = values(engine, load("aesthetic", head=file, encoder=siglip_folder))
     np.testing.assert_allclose(got, want.numpy(), atol=1e-4, rtol=0)
 
 
@@ -341,7 +344,7 @@ def test_aesthetic_by_tensor(engine, clip_folder, pick, head):
     def second(pixels, prompt):
         return through(head[1], unit(pick, clip_input(pick, pixels)))
 
-    tensor_scores(engine, load("aesthetic", head=head[0], encoder=clip_folder), second, 1e-4)
+    tensor_scores(engine, load("aesthetic", head=head[0], encoder=clip_folder, resize="tensor"), second, 1e-4)
 
 
 def test_aesthetic_shares_the_tower_of_a_clipscore(clip_folder, head):

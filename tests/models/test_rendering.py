@@ -1,5 +1,7 @@
 """Chat templates that never end: stopped on whichever thread they run, and honest ones never."""
 
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +12,7 @@ from support.pace import allowed
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from mmreward import Media, Sample, Unscorable, load, models
-from mmreward.models.vlms import rendering
+from mmreward.limits import set_limits
 from mmreward.models.vlms.rendering import Renderer
 
 ENDLESS = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
@@ -21,8 +23,8 @@ TRYING = (
 
 
 @pytest.fixture(autouse=True)
-def hasty(monkeypatch):
-    monkeypatch.setattr(rendering, "MAX_SECONDS", 0.2)
+def hasty():
+    set_limits(template_seconds=0.2)
 
 
 def jinja(template):
@@ -57,6 +59,31 @@ def test_one_that_did_not_end_three_times_is_not_tried_again():
         with pytest.raises(Unscorable, match="does not end"):
             renderer.text(render)
     assert len(tries) == 3
+
+
+AFTERWARDS = f"""
+import sys
+from transformers.utils.chat_template_utils import render_jinja_template
+from mmreward import Unscorable
+from mmreward.limits import set_limits
+from mmreward.models.vlms.rendering import Renderer
+
+set_limits(template_seconds=0.2)
+chat = [[{{"role": "user", "content": "hi"}}]]
+for template in ({SILENT!r}, {TRYING!r}):
+    try:
+        Renderer("mine").text(lambda: render_jinja_template(chat, chat_template=template)[0][0])
+    except Unscorable:
+        print("stopped")
+sys.setprofile(lambda *_: None)
+print(sum(map(lambda n: n, range(1000))))
+"""
+
+
+def test_a_profiler_ends_after_a_template_was_stopped():
+    command = [sys.executable, "-c", AFTERWARDS]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.stdout.split() == ["stopped", "stopped", "499500"], done.stderr
 
 
 def test_waiting_costs_nothing_and_work_after_a_rendering_is_not_interrupted():
@@ -97,8 +124,8 @@ def test_a_stop_at_the_last_moment_reaches_nothing_else():
     assert threading.current_thread().is_alive()
 
 
-def test_a_text_without_end_is_refused(monkeypatch):
-    monkeypatch.setattr(rendering, "MAX_CHARACTERS", 100)
+def test_a_text_without_end_is_refused():
+    set_limits(template_characters=100)
     with pytest.raises(Unscorable, match="101 characters, above 100"):
         Renderer("mine").text(lambda: "a" * 101)
 

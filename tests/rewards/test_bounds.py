@@ -8,14 +8,16 @@ import pytest
 from support.pace import allowed
 
 from mmreward import Sample
-from mmreward.errors import MAX_BOXES, MAX_CORNERS, MAX_TARGET
-from mmreward.types import MAX_TEXT, oversized
+from mmreward.limits import Limits
+from mmreward.types import oversized
+
+USUAL = Limits()
 
 MANY = [{"bbox_2d": [0, 0, i % 999 + 1, i // 999 + 1]} for i in range(40_000)]
 SPANS = [[i, i + 1] for i in range(40_000)]
 LARGE_MASK = {"mask": {"size": [4000, 4000], "counts": [0, 16_000_000]}}
-POLYGON = {"polygon": [[i % 999, i % 998] for i in range(MAX_CORNERS + 1)]}
-NESTED = [{"bbox_2d": [0, 0, 100 + i * 0.8, 100 + i * 0.7], "label": "a"} for i in range(MAX_BOXES)]
+POLYGON = {"polygon": [[i % 999, i % 998] for i in range(USUAL.corners + 1)]}
+NESTED = [{"bbox_2d": [0, 0, 100 + i * 0.8, 100 + i * 0.7], "label": "a"} for i in range(USUAL.boxes)]
 
 
 def answer(items):
@@ -53,9 +55,9 @@ def test_a_target_without_end_fails_at_once(engine, name, target, status):
 @pytest.mark.parametrize(
     ("name", "said", "target"),
     [
-        ("iou", answer([[1, 2, 3, 4]] * (MAX_BOXES + 1)), [{"bbox_2d": [1, 2, 3, 4]}]),
-        ("pointing", answer([[1, 2]] * (MAX_BOXES + 1)), [{"bbox_2d": [1, 2, 3, 4]}] * 2),
-        ("temporal", answer([[1, 2]] * (MAX_BOXES + 1)), [[1, 2], [3, 4]]),
+        ("iou", answer([[1, 2, 3, 4]] * (USUAL.boxes + 1)), [{"bbox_2d": [1, 2, 3, 4]}]),
+        ("pointing", answer([[1, 2]] * (USUAL.boxes + 1)), [{"bbox_2d": [1, 2, 3, 4]}] * 2),
+        ("temporal", answer([[1, 2]] * (USUAL.boxes + 1)), [[1, 2], [3, 4]]),
     ],
 )
 def test_a_response_without_end_is_wrong(engine, name, said, target):
@@ -76,11 +78,11 @@ def test_as_many_boxes_as_are_allowed_leave_the_loop_to_others(engine):
 
     long, short = engine.score([large, small], "iou", progress=progress)["iou"]
     assert short.value == pytest.approx(1.0)
-    assert len(large.response) > MAX_TEXT or long.value == pytest.approx(1.0)
+    assert len(large.response) > USUAL.text_characters or long.value == pytest.approx(1.0)
     assert done[1] < done[0]
 
 
 def test_text_of_a_target_is_counted_wherever_it_is():
-    text = "x" * (MAX_TARGET // 2)
+    text = "x" * (USUAL.target_characters // 2)
     assert oversized(Sample(target=[text, {"a": text}])) and oversized(Sample(target={text: [text, "x"]}))
     assert oversized(Sample(target=[text, [1.0] * 1_000_000])) == ""

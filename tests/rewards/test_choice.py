@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from mmreward import Engine, Sample, Unscorable, load
 from mmreward.rewards.rules.choice import chance, grade_choice, letters_named, options_of, right_letters
+from mmreward.verifiers.reading import agreed, read_answer
 from mmreward.verifiers.response import normalise_answer
 
 OPTIONS = options_of(["cat", "dog", "not a pet", "a cat"])
@@ -47,6 +48,104 @@ VITAMINS = options_of({"A": "Vitamin A", "B": "vitamin C", "C": "iron"})
 )
 def test_an_option_is_named_in_many_ways(answer, letter):
     assert letters_named(normalise_answer(answer), OPTIONS) == {letter}
+
+
+LEADS = [
+    "The answer is ",
+    "I think it's ",
+    "It must be ",
+    "We choose ",
+    "Select ",
+    "Out of the options, ",
+    "Clearly, it's ",
+    "I'm going with ",
+    "Given the evidence, the most likely option is ",
+    "Final answer \u2192 ",
+    "Among the given options, the correct one is ",
+    "Respuesta: ",
+    "R\u00e9ponse : ",
+    "**Antwort:** ",
+    "\u041e\u0442\u0432\u0435\u0442: ",
+    "\u7b54\u3048\uff1a",
+    "\uc815\ub2f5: ",
+]
+FORMS = [
+    "B",
+    "b",
+    "(b)",
+    "*B*",
+    "'B'",
+    "B. 24 cm",
+    "B, 24 cm",
+    "B (24 cm)",
+    "24 cm (B)",
+    "24 cm",
+    "B | 24 cm",
+    "24 cm, which is option B",
+]
+REASONS = [
+    "",
+    ".",
+    " because it fits the picture best.",
+    ", since the others do not match.",
+    " is the right choice.",
+    " seems the most plausible.",
+    ", because it fits and the others do not match.",
+    "\n\nExplanation: the picture shows it.",
+    " (confidence: high)",
+    " (95% sure)",
+    " \u2705",
+]
+LENGTHS = options_of(["12 cm", "24 cm", "36 cm", "48 cm"])
+OPEN = [
+    " or C",
+    " because it is not A",
+    ", or maybe 36 cm",
+    "\n36 cm",
+    " because it could be 36 cm",
+    ". C is also possible",
+    " is wrong",
+]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_option_is_named_with_any_lead_and_reason(form):
+    for lead, reason in itertools.product(LEADS, REASONS):
+        response = f"<answer>{lead}{form}{reason}</answer>"
+        assert letter_of(response) == {"B"}, response
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_leaves_an_option_open_names_no_single_one(form):
+    for lead, tail in itertools.product(["", *LEADS], OPEN):
+        response = f"<answer>{lead}{form}{tail}</answer>"
+        assert len(letter_of(response)) != 1, response
+
+
+@pytest.mark.parametrize("answer", ["B. 36 cm", "B (36 cm)", "36 cm (B)", "B\n36 cm", "24 cm. 36 cm."])
+def test_a_letter_with_another_options_words_is_no_answer(answer):
+    assert len(letter_of(f"<answer>{answer}</answer>")) != 1
+
+
+def letter_of(response):
+    try:
+        return agreed(read_answer(response), lambda text: letters_named(text, LENGTHS))
+    except Unscorable as refusal:
+        assert refusal.status == "unparsable"
+        return set()
+
+
+@pytest.mark.parametrize(
+    ("answer", "letter"),
+    [
+        ('Sure!\n{"choice": "B"}', {"B"}),
+        ('It has length 24.\n```json\n{"answer": "B"}\n```', {"B"}),
+        ('{"choice": "A"}\n{"choice": "B"}', {"A", "B"}),
+        ('The answer is C. {"choice": "B"}', {"B", "C"}),
+    ],
+)
+def test_an_object_of_json_at_the_end_is_the_answer(answer, letter):
+    assert letter_of(f"<answer>{answer}</answer>") == letter
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmreward import Unscorable
-from mmreward.rewards.rules.math import ANSWER_PARTS, compare, split_items, target_of
+from mmreward.rewards.rules.math import ANSWER_PARTS, compare, compare_all, split_items, target_of
 from mmreward.verifiers.numbers import Likeness
 
 
@@ -108,3 +108,22 @@ def test_a_sequence_is_equal_to_itself_and_to_no_shorter_one(items):
     assert judge(items, written).value == 1
     assert judge(items, written.rpartition(",")[0]).value == 0
     assert split_items(written) == [str(item) for item in items]
+
+
+@pytest.mark.parametrize(
+    ("target", "answer", "value"),
+    [
+        ("0.54 m", r"\boxed{54} cm", 1),
+        ("0.54 m", r"$\boxed{54}\text{ cm}$", 1),
+        ("54%", r"\boxed{54}\%", 1),
+        ("0.54", r"\boxed{54} percent", 1),
+        ("54", r"\boxed{54} apples", 1),
+        ("0.54 m", r"\boxed{54} kg", 0),
+        ("0.54 m", r"\boxed{54}", 0),
+    ],
+)
+def test_a_unit_behind_a_box_is_the_answers_own(target, answer, value):
+    """As where nothing is boxed, and as `math` reads it."""
+    truth, bare = target_of(target), answer.replace(r"\boxed{54}", "54")
+    assert compare_all(truth, answer, Likeness()).value == value
+    assert compare_all(truth, bare, Likeness()).value == value

@@ -7,6 +7,7 @@ import pytest
 
 from mmreward import Engine, Media, Sample, load, models
 from mmreward.mini.world import render, sample_scene
+from mmreward.models import sharing
 from mmreward.models.bodies import CLASSES, Nudity, input_of
 from mmreward.rewards.pictures.nsfw import EXPOSED
 
@@ -105,7 +106,7 @@ def test_a_picture_too_thin_for_a_square_says_so(engine):
 
 
 def test_a_missing_package_is_one_line_before_the_first_row(monkeypatch):
-    monkeypatch.setattr(models, "find_spec", lambda name: None)
+    monkeypatch.setattr(sharing, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r'needs nudenet: pip install "mmreward\[nsfw\]"'):
         models.nudity.__wrapped__()
 

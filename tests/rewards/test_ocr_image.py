@@ -8,6 +8,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from mmreward import Engine, Media, Sample, load, models
+from mmreward.models import sharing
 from mmreward.models.texts import Line, TextReader
 from mmreward.rewards.pictures.ocr_image import flow_grpo, rendering
 from mmreward.verifiers.text import edit_distance
@@ -220,7 +221,7 @@ def test_width_case_and_punctuation_are_those_of_the_options(engine, monkeypatch
 
 
 def test_a_missing_package_is_one_line_before_the_first_row(monkeypatch):
-    monkeypatch.setattr(models, "find_spec", lambda name: None)
+    monkeypatch.setattr(sharing, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r'needs rapidocr: pip install "mmreward\[ocr\]"'):
         models.text_reader.__wrapped__()
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from support.growth import assert_linear
 
 from mmreward import Sample, Unscorable, load
+from mmreward.limits import Limits
 from mmreward.rewards.rules.probes import (
-    MOST,
     Probe,
     is_right,
     probe_accuracy,
@@ -82,7 +82,7 @@ def test_what_counts_as_equal(said, answer, right):
         ([{"question": "?"}], "probe 1 needs"),
         ([{"question": "?", "answer": []}], "without a word"),
         ([{"question": "?", "answer": " . "}], "without a word"),
-        ([{"question": "?", "answer": "a"}] * (MOST + 1), "at most"),
+        ([{"question": "?", "answer": "a"}] * (Limits().questions + 1), "at most"),
     ],
 )
 def test_bad_probes_are_the_datas_fault(entries, message):

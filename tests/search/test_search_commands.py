@@ -362,7 +362,7 @@ def _check_rewards(*sections):
 
     for name, args in ((name, args) for section in sections for name, args in section.items()):
         known = inspect.signature(find(args.get("reward", name)).factory).parameters
-        assert set(args) - {"reward", "columns"} <= set(known), (name, args)
+        assert set(args) - {"reward", "columns", "scale"} <= set(known), (name, args)
 
 
 def test_both_commands_as_a_user_types_them(tmp_path, search, refinement):

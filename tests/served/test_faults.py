@@ -1,10 +1,13 @@
 """What a server can do to its callers: every call ends, typed and in time, and costs only itself."""
 
 import asyncio
+import gzip
 import json
 import math
 import threading
 import time
+import tracemalloc
+import zlib
 from urllib.parse import quote
 
 import pytest
@@ -12,6 +15,7 @@ from support.chatserver import ChatServer, Reply, completion, shown, wait_until
 from support.pace import allowed
 
 from mmreward import Engine, Media, Sample, Unscorable, load, models
+from mmreward.limits import Limits
 from mmreward.models.served import http
 
 OK = Reply(completion("yes"))
@@ -22,6 +26,17 @@ YES = ("Yes", math.log(0.9)), ("No", math.log(0.08)), *((f"w{i}", -16.0 - i) for
 def quick(monkeypatch):
     """Retries that wait a tenth of the usual time."""
     monkeypatch.setattr(http, "BACKOFF", 0.05)
+
+
+GZIP = {"Content-Encoding": "gzip"}
+WHOLE = gzip.compress(json.dumps(completion("yes")).encode())
+
+
+def bomb(gigabytes=1):
+    """A megabyte of gzip for each gigabyte of zeros."""
+    packer = zlib.compressobj(9, wbits=zlib.MAX_WBITS | 16)
+    zeros = bytes(1 << 24)
+    return b"".join(packer.compress(zeros) for _ in range(64 * gigabytes)) + packer.flush()
 
 
 def chat(*script, otherwise=OK):
@@ -69,8 +84,18 @@ LASTING = {
     "no choices": (Reply({"choices": []}), "choices"),
     "text that is a number": (Reply(completion(7)), "content"),
     "no usage": (Reply({**completion(), "usage": None}), "usage"),
-    "a body without end": (Reply(b" " * (http.BODY + 1)), "longer"),
-    "broken gzip": (Reply(b"plain", headers={"Content-Encoding": "gzip"}), "DecodingError"),
+    "a body without end": (Reply(b" " * (Limits().answer_bytes + 1)), "longer"),
+    "broken gzip": (Reply(b"plain", headers=GZIP), "DecodingError"),
+    "half of a gzip": (Reply(WHOLE[:-9], headers=GZIP), "DecodingError"),
+    "an encoding that was not asked for": (
+        Reply(b"anything", headers={"Content-Encoding": "br"}),
+        "only gzip was asked",
+    ),
+    "gzip in gzip": (
+        Reply(gzip.compress(WHOLE), headers={"Content-Encoding": "gzip, gzip"}),
+        "only gzip was asked",
+    ),
+    "a long line of empty gzips": (Reply(gzip.compress(b"") * (1 << 21), headers=GZIP), "longer"),
 }
 
 
@@ -81,6 +106,40 @@ def test_what_lasts_fails_that_call_alone_and_at_once(serve, gather, fault, word
     assert isinstance(failed, Unscorable) and failed.status == "error" and words in str(failed)
     assert len(server.asked("/v1/chat/completions")) == 1
     assert gather(vlm.write(None, "second"))[0].text == "yes"
+
+
+@pytest.mark.parametrize("packed", [WHOLE, gzip.compress(b"") + WHOLE[:], gzip.compress(b" ") + WHOLE])
+def test_an_answer_in_gzip_is_read(serve, gather, packed):
+    server, vlm = serve(chat(Reply(packed, headers=GZIP)))
+    assert gather(vlm.write(None, "?"))[0].text == "yes"
+    assert server.asked("/v1/chat/completions")[0].headers["accept-encoding"] == "gzip"
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_a_bomb_takes_no_more_memory_than_the_limit_and_no_neighbour(serve, gather, status):
+    """1 GB of zeros in 1 MB; a mean error that is retried is as dangerous as an answer."""
+    packed = bomb()
+    assert len(packed) < 2_000_000
+
+    def app(request):
+        if not request.path.endswith("/chat/completions"):
+            return Reply(b"", 404)
+        mean = "bomb" in request.body["messages"][-1]["content"][0]["text"]
+        return Reply(packed, status, GZIP) if mean else OK
+
+    _, vlm = serve(app, "?deadline=20")
+    gather(vlm.write(None, "what is loaded once"))
+    tracemalloc.start()
+    try:
+        first, failed, last = gather(*(vlm.write(None, text) for text in ("a", "bomb", "b")))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (first.text, last.text) == ("yes", "yes")
+    assert isinstance(failed, Unscorable) and failed.status == "error" and "longer" in str(failed)
+    assert peak < 4 * Limits().answer_bytes, (
+        f"{peak >> 20} MiB for an answer of at most {Limits().answer_bytes >> 20}"
+    )
 
 
 UNREADABLE = {

@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from support.tiny_blip import save_blip as save_blip_vqa
+from support.tiny_blip import save_tokenizer
+from support.tiny_vits import dino_folder, dreamsim_folder
 
 from mmreward import Media, Sample, list_rewards, load, models
 from mmreward.evals.published.checkpoints import save_blip, save_mps
@@ -25,6 +28,7 @@ MINIATURE = {
     "judge": "mini-vlm",
     "listener": "mini-vlm",
     "classifier": "mini-artifact",
+    "detector": "oracle",
 }
 _folder = TemporaryDirectory()
 FITTED = {
@@ -35,6 +39,10 @@ FITTED = {
 HEAD = Path(_folder.name) / "head.safetensors"
 """Aesthetic head on mini-clip."""
 save_file({"weight": torch.linspace(-1, 1, 128)[None], "bias": torch.full((1,), 5.0)}, HEAD)
+_vqa = Path(_folder.name) / "blip-vqa"
+_vqa.mkdir()
+BLIP, _ = save_blip_vqa(_vqa)
+TOKENIZER = save_tokenizer(_vqa)
 for _file, _map in FITTED.values():
     write_map(_file, _map, models.clip("mini-clip"), rows=1)
 
@@ -44,6 +52,11 @@ PUBLISHED = {
     "mps": save_mps(Path(_folder.name) / "mps"),
 }
 """Tiny checkpoints for rewards that take one format alone, which the miniature has not."""
+VITS = {"dino_i": _folder.name + "/dino", "dreamsim": _folder.name + "/dreamsim"}
+"""Tiny networks of rewards that the miniature has none for."""
+Path(VITS["dreamsim"]).mkdir()
+dino_folder(Path(VITS["dino_i"]))
+dreamsim_folder(Path(VITS["dreamsim"]))
 
 NAMES = [info.name for info in list_rewards()]
 
@@ -58,6 +71,10 @@ def variants(name):
         args["fitted"] = str(FITTED[name][0])
     if "head" in known:
         args["head"] = str(HEAD)
+    if name in VITS:
+        args["weights"] = VITS[name]
+    if name == "blip_vqa":
+        args |= {"file": BLIP, "tokenizer": TOKENIZER}
     try:
         load(name, **args)
         return [args]

@@ -9,7 +9,7 @@ import pytest
 from support.pace import allowed
 
 from mmreward import Sample, Unscorable, load
-from mmreward.errors import MAX_BOXES
+from mmreward.limits import Limits
 from mmreward.verifiers.boxes import Box, boxes_of, soft_f1
 from mmreward.verifiers.lists import parse_list
 from mmreward.verifiers.markup import box_items, point_items
@@ -197,7 +197,7 @@ def test_too_many_true_boxes_cost_their_own_row_at_once(name):
     sample = Sample(response="<answer>[[0, 0, 50, 50]]</answer>", target=many(40_000), meta={"progress": 1})
     tracemalloc.start()
     begun = time.process_time()
-    with pytest.raises(Unscorable, match=f"40000 .*at most {MAX_BOXES}") as refusal:
+    with pytest.raises(Unscorable, match=f"40000 .*at most {Limits().boxes}") as refusal:
         asyncio.run(load(name)(sample))
     assert time.process_time() - begun < allowed(2) and tracemalloc.get_traced_memory()[1] < 50e6
     tracemalloc.stop()
@@ -206,11 +206,11 @@ def test_too_many_true_boxes_cost_their_own_row_at_once(name):
 
 @pytest.mark.parametrize("name", ["iou", "detection_f1", "dynamic_iou", "vlm_r1"])
 def test_boxes_beyond_the_limit_count_as_false_ones(name):
-    text = json.dumps([[at % 900, 0, at % 900 + 50, 50] for at in range(3 * MAX_BOXES)])
-    sample = Sample(response=f"<answer>{text}</answer>", target=many(MAX_BOXES), meta={"progress": 1})
+    text = json.dumps([[at % 900, 0, at % 900 + 50, 50] for at in range(3 * Limits().boxes)])
+    sample = Sample(response=f"<answer>{text}</answer>", target=many(Limits().boxes), meta={"progress": 1})
     begun = time.process_time()
     score = asyncio.run(load(name)(sample))
-    assert score.ok and score.parts["found"] == 3 * MAX_BOXES and score.value <= 0.5
+    assert score.ok and score.parts["found"] == 3 * Limits().boxes and score.value <= 0.5
     assert time.process_time() - begun < allowed(20)
 
 

@@ -35,11 +35,12 @@ from ..vlms.answers import (
     check_sets,
     check_written,
     media_of,
+    note_answer,
     sampling_of,
     spellings,
 )
 from .chat import Completion, Position, data_url, json_schema, parse, request_messages, written
-from .http import Address, Refused, line_to, parse_address
+from .http import Address, Refused, line_to, parse_address, reach
 from .tokens import Seen, chat_tail, continuation_ids, label_ids, read_of
 
 TOP = 20
@@ -286,6 +287,14 @@ class ServedVLM:
     def name(self) -> str:
         return self._address.name
 
+    def check(self) -> None:
+        """Look for the server; see `http.reach`.
+
+        Raises:
+            Unavailable: nobody is at its address.
+        """
+        reach(self._address)
+
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the model's name, its server and the fixed request fields; the weights that the server runs
@@ -308,7 +317,9 @@ class ServedVLM:
         check_labels(labels)
         ask = Ask(media_of(media), question, system)
         item, key = (ask, tuple(labels)), (ask.key, tuple(labels))
-        return cast(Read, await current().submit(self, "read", item, key=key, share=ask.share))
+        answer = cast(Read, await current().submit(self, "read", item, key=key, share=ask.share))
+        note_answer(ask, answer)
+        return answer
 
     async def write(
         self,
@@ -344,7 +355,9 @@ class ServedVLM:
             check_schema(schema)
         key = (ask.key, sampling, json.dumps(schema, sort_keys=True))
         item = (ask, sampling, schema)
-        return cast(Written, await current().submit(self, "write", item, key=key, share=ask.share))
+        answer = cast(Written, await current().submit(self, "write", item, key=key, share=ask.share))
+        note_answer(ask, answer)
+        return answer
 
     async def logprob(
         self, media: Pictures, prompt: str, continuation: str, *, given: str = "", system: str = ""
@@ -355,7 +368,9 @@ class ServedVLM:
         """
         ask = Ask(media_of(media), prompt, system)
         item, key = (ask, given, continuation), (ask.key, given, continuation)
-        return cast(LogProb, await current().submit(self, "logprob", item, key=key, share=ask.share))
+        answer = cast(LogProb, await current().submit(self, "logprob", item, key=key, share=ask.share))
+        note_answer(ask, answer, continuation)
+        return answer
 
     # --- the engine's side ------------------------------------------------------------------------
 

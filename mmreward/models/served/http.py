@@ -16,6 +16,7 @@ import json
 import math
 import os
 import random
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -24,12 +25,14 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
+from urllib.request import getproxies
 
 import httpx2
 from anyio import CapacityLimiter
 
-from ...errors import Unscorable, nearest
+from ...errors import Unavailable, Unscorable, nearest
 from ...trust import hide, redacted, unescaped
+from .body import ENCODING, read_body
 
 # --- addresses ------------------------------------------------------------------------------------
 
@@ -141,6 +144,31 @@ def _number(text: str, name: str, kind: type[int] | type[float]) -> float:
     return value
 
 
+REACH = 5.0
+"""Seconds within which a server's port must accept a connection."""
+
+
+def reach(address: Address) -> None:
+    """Refuse an address where nobody accepts connections. Behind a proxy nothing is looked at.
+
+    A server that is busy accepts connections all the same; whether it knows the model is up to its answers.
+
+    Raises:
+        Unavailable: names the address, the reason and the fix.
+    """
+    if getproxies():
+        return
+    parts = urlsplit(address.url)
+    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        with socket.create_connection((host, port), REACH):
+            return
+    except OSError as error:
+        reason = error.strerror or str(error) or type(error).__name__
+    fix = f"start it, or mend the address of {address.name}"
+    raise Unavailable(f"no server at {host}:{port} ({reason}); {fix}")
+
+
 # --- pace -----------------------------------------------------------------------------------------
 
 START = 16
@@ -216,8 +244,6 @@ TRIES = 6
 """Requests one call may cost a server that takes them and then fails (5xx, or hangs up in the middle)."""
 BACKOFF, LONGEST = 0.5, 20.0
 """Seconds: a retry waits a random time up to BACKOFF * 2 ** retries, at most LONGEST."""
-BODY = 32 << 20
-"""Bytes of an answer that are read; a longer one is refused."""
 OVERLOADED = (429, 503)
 RETRIED = (408, 429)
 
@@ -252,7 +278,8 @@ class Line:
     def __init__(self, address: Address) -> None:
         self.pace = Pace(address.concurrency)
         self._client = httpx2.AsyncClient(
-            headers={"Authorization": f"Bearer {address.secret}"} if address.secret else {},
+            headers={"Accept-Encoding": ENCODING}
+            | ({"Authorization": f"Bearer {address.secret}"} if address.secret else {}),
             timeout=httpx2.Timeout(None, connect=10.0),  # the deadline bounds everything else
             # Servers drop idle connections after 5 s; one that is given up earlier is never half dead.
             limits=httpx2.Limits(max_keepalive_connections=address.concurrency, keepalive_expiry=4.0),
@@ -328,7 +355,7 @@ class Line:
         try:
             async with self._send(url, content) as response:
                 self._answered = asyncio.get_running_loop().time()
-                data = await _read(response)
+                data = await read_body(response)
                 if not response.is_success:
                     self._refuse(response, data)
                 return data
@@ -391,15 +418,6 @@ def words_of(data: bytes) -> str:
             message = inner
         text = redacted(message if isinstance(message, str) else json.dumps(message, ensure_ascii=False))
     return " ".join(text.split())[:300]
-
-
-async def _read(response: httpx2.Response) -> bytes:
-    data = bytearray()
-    async for chunk in response.aiter_bytes():
-        data += chunk
-        if len(data) > BODY:
-            raise Unscorable(f"the server's answer is longer than {BODY >> 20} MiB")
-    return bytes(data)
 
 
 def _retry_after(headers: httpx2.Headers) -> float:

@@ -16,6 +16,7 @@ Imports no torch, and knows nothing of networks or sockets.
 """
 
 import json
+import math
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol
@@ -28,6 +29,7 @@ from referencing.exceptions import Unresolvable
 
 from ...errors import Unscorable
 from ...media import Media
+from ...tracing import heard, noted
 from ...types import Sample
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 Pictures = Media | Sequence[Media] | None
 YES_NO = ("yes", "no")
+MAX_NOTED = 4000
+"""Characters of a question and of an answer that an explanation shows."""
 
 # --- questions ------------------------------------------------------------------------------------
 
@@ -174,6 +178,26 @@ class LogProb(NamedTuple):
 PixelReader = Callable[["torch.Tensor", Sequence[Sequence[str]], Sequence[str]], Readings]
 """Differentiable label probabilities: float pixels (N, 3, H, W) in [0, 1], Q questions per picture,
 labels."""
+
+
+def note_answer(ask: Ask, answer: Read | Written | LogProb, continuation: str = "") -> None:
+    """Steps of a question and its answer as the model gave it, where somebody listens (see `tracing`).
+
+    Args:
+        ask: the question.
+        answer: what came back.
+        continuation: the text whose probability was asked for.
+    """
+    if not heard():
+        return
+    noted("asked", f"{ask.words.strip()[:MAX_NOTED]}\n({len(ask.media)} pictures or clips)")
+    if isinstance(answer, Written):
+        noted("replied", answer.text[:MAX_NOTED] + ("" if answer.finished else "\n(cut off)"))
+    elif isinstance(answer, Read):
+        noted("replied", "{}, which have {} of the probability", answer.probs, answer.mass)
+    else:
+        each = math.exp(answer.total / answer.tokens)
+        noted("replied", "{}: {} tokens of mean probability {}", continuation, answer.tokens, each)
 
 
 class VLM(Protocol):

@@ -20,6 +20,7 @@ from .answers import (
     check_schema,
     check_written,
     media_of,
+    note_answer,
     sampling_of,
 )
 from .qwen import Item, QwenVL
@@ -45,7 +46,7 @@ class LocalVLM:
     @property
     def fingerprint(self) -> str:
         """Hash of the weights, their dtype and the limits."""
-        facts = f"{self.network.fingerprint} {tuple(self.view)}"
+        facts = f"{self.network.fingerprint} {self.view.facts}"
         return hashlib.blake2b(facts.encode(), digest_size=8).hexdigest()
 
     async def read(self, media: Pictures, question: str, labels: Sequence[str], *, system: str = "") -> Read:
@@ -58,7 +59,9 @@ class LocalVLM:
         """
         ask = Ask(media_of(media), question, system)
         detail = (tuple(labels), self.network.label_sets(tuple(labels)))
-        return cast(Read, await self._submit("read", ask, detail, tuple(labels)))
+        read = cast(Read, await self._submit("read", ask, detail, tuple(labels)))
+        note_answer(ask, read)
+        return read
 
     def read_pixels(
         self, pixels: "torch.Tensor", questions: Sequence[Sequence[str]], labels: Sequence[str]
@@ -113,6 +116,7 @@ class LocalVLM:
         sampling = sampling_of(max_tokens, temperature, seed)
         ask = Ask(media_of(media), prompt, system, tuple(history))
         written = cast(Written, await self._submit("write", ask, sampling, sampling))
+        note_answer(ask, written)
         if schema is not None:
             check_written(written, schema)
         return written
@@ -131,7 +135,9 @@ class LocalVLM:
         """
         ask = Ask(media_of(media), prompt, system)
         detail = (given, continuation)
-        return cast(LogProb, await self._submit("logprob", ask, detail, detail))
+        scored = cast(LogProb, await self._submit("logprob", ask, detail, detail))
+        note_answer(ask, scored, continuation)
+        return scored
 
     async def _submit(self, op: str, ask: Ask, detail: Any, key: Any) -> Any:
         item = Item(ask, self.view, detail)

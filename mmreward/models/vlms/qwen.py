@@ -23,7 +23,7 @@ from .answers import Ask, LogProb, Read, Written, continuation_span, label_logpr
 from .decoding import Forking, Start, decode, forked
 from .prompts import Grove, Prompt, encoder_outputs, tokenized
 from .rendering import Renderer
-from .vision import Features, View, Vision, looked_at
+from .vision import Features, View, Vision
 
 FAMILIES = ("qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe")
 
@@ -134,7 +134,7 @@ class QwenVL(TorchNetwork):
         pixels = 0
         for media in ask.media:
             height, width = self.vision.size(media, view)
-            frames = 1 if media.kind == "image" else len(looked_at(media, view.frames)[0])
+            frames = 1 if media.kind == "image" else len(self.vision.frames(media, view)[0])
             pixels += height * width * frames
         seen = pixels // self.vision.factor**2
         first = len(ask.system) // 3 + 8

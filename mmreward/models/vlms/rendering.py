@@ -12,11 +12,8 @@ import time
 from collections.abc import Callable
 
 from ...errors import Unscorable
+from ...limits import limits, most
 
-MAX_SECONDS = 2.0
-"""Seconds of processor time that a template may take for one conversation; honest ones take milliseconds."""
-MAX_CHARACTERS = 16 << 20
-"""Characters of the text that it may write."""
 TRIES = 3
 """Conversations that a template may fail to end before it counts as broken for all."""
 _POLL = 0.05
@@ -26,13 +23,17 @@ class _Stop(BaseException):
     """Raised in a thread by the watcher; no Exception, so that no template's error handling takes it."""
 
 
+class _Arrived(BaseException):
+    """Raised in a thread by itself, see `_take_back`."""
+
+
 class _Ticket:
     """One rendering under way on this thread."""
 
     def __init__(self) -> None:
         self.thread = threading.get_ident()
         self.clock = time.pthread_getcpuclockid(self.thread)
-        self.limit = time.clock_gettime(self.clock) + MAX_SECONDS
+        self.limit = time.clock_gettime(self.clock) + limits().template_seconds
         self.lock = threading.Lock()
         self.over = self.fired = False
 
@@ -48,7 +49,7 @@ class _Ticket:
         with self.lock:
             self.over = True
             if self.fired:
-                _raise_in(self.thread, None)
+                _take_back()
 
 
 class Renderer:
@@ -69,7 +70,8 @@ class Renderer:
             render: renders; in Python, without taking locks that others need.
 
         Raises:
-            Unscorable: "timeout", it took more than `MAX_SECONDS`; or it wrote more than `MAX_CHARACTERS`.
+            Unscorable: "timeout", it took more than `Limits.template_seconds`; or it wrote more than
+                `Limits.template_characters`.
         """
         if self._endless >= TRIES:
             raise self._late()
@@ -86,14 +88,16 @@ class Renderer:
             _watcher.forget(ticket)
             self._endless += 1
             raise self._late() from None
-        if len(text) > MAX_CHARACTERS:
+        if len(text) > limits().template_characters:
             raise Unscorable(
-                f"the chat template of {self._name} writes {len(text)} characters, above {MAX_CHARACTERS}"
+                f"the chat template of {self._name} writes {len(text)} characters, above "
+                f"{most('template_characters')}"
             )
         return text
 
     def _late(self) -> Unscorable:
-        reason = f"the chat template of {self._name} does not end within {MAX_SECONDS:g} s of processor time"
+        seconds = most("template_seconds", "s of processor time")
+        reason = f"the chat template of {self._name} does not end within {seconds}"
         return Unscorable(reason, "timeout")
 
 
@@ -137,8 +141,20 @@ def _forget_all() -> None:
 os.register_at_fork(after_in_child=_forget_all)
 
 
-def _raise_in(thread: int, error: type[BaseException] | None) -> None:
-    """Raise an exception in a thread at its next instruction; None takes back one that has not arrived."""
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(
-        ctypes.c_ulong(thread), ctypes.py_object(error) if error is not None else None
-    )
+def _raise_in(thread: int, error: type[BaseException]) -> None:
+    """Raise an exception in a thread at its next instruction, in the place of one that has not arrived."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error))
+
+
+def _take_back() -> None:
+    """Take back from this thread an exception that has not arrived, by one that arrives here.
+
+    CPython 3.11 can also set none in its place, but leaves the sign up that there is one, for good: from
+    then on the whole process takes the long way at every check, and under a profiler it never ends.
+    """
+    try:
+        _raise_in(threading.get_ident(), _Arrived)
+        for _ in range(100):
+            pass
+    except _Arrived:
+        pass

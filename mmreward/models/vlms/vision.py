@@ -5,12 +5,16 @@ the checkpoint's image processor does to 8-bit pictures, done to float tensors. 
 """
 
 from collections.abc import Iterable
+from copy import copy
+from pathlib import Path
 from typing import Any, NamedTuple, cast
+from urllib.parse import parse_qsl
 
 import numpy as np
 import torch
 
 from ...engine.cache import ByteLRU
+from ...errors import nearest
 from ...media import Media
 from ..pictures import decoded
 from ..pixels import Recipe, normalise, resize_float
@@ -55,11 +59,67 @@ Qwen2.5-VL-7B in bfloat16. They leave with the weights."""
 
 class View(NamedTuple):
     """Limits on resolution and frames. Pictures are brought between `low` and `high` pixels; None leaves that
-    to the checkpoint. Of a clip, two frames a second are taken, at most `frames`."""
+    to the checkpoint. Of a clip, two frames a second are taken, at most `frames`: those that qwen-vl-utils
+    takes, or with `do_sample_frames` those that the checkpoint's own video processor in transformers takes.
+    """
 
     low: int | None = None
     high: int | None = None
     frames: int | None = None
+    do_sample_frames: bool = False
+
+    @property
+    def facts(self) -> str:
+        """The view as it enters a fingerprint: its default stands as it did before there was another."""
+        return str(tuple(self) if self.do_sample_frames else tuple(self)[:3])
+
+
+SETTINGS = {
+    "min_pixels": "low",
+    "max_pixels": "high",
+    "max_frames": "frames",
+    "do_sample_frames": "do_sample_frames",
+}
+"""Names of a view's fields as a caller of `mmreward.models.vlm` knows them."""
+
+
+def named(weights: str, view: View = View()) -> tuple[str, View]:  # noqa: B008 - immutable
+    """A model's name without the settings behind it, and the view with them.
+
+    Args:
+        weights: a hub id or folder, as in "Qwen/Qwen3-VL-8B-Instruct?max_frames=32&do_sample_frames=true". A
+            folder whose own name has a question mark is left as it is.
+        view: what the caller said in arguments; the name may not say it again.
+
+    Raises:
+        ValueError: a setting that does not exist, is given twice or has no such value; fewer than two frames.
+    """
+    name, mark, query = weights.partition("?")
+    if mark and not Path(weights).exists():
+        for setting, text in parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)):
+            if setting not in SETTINGS:
+                raise ValueError(f"{name} has no setting {setting!r}: {nearest(setting, SETTINGS)}")
+            field = SETTINGS[setting]
+            if getattr(view, field) not in (None, False):
+                raise ValueError(f"{setting} of {name} is given twice")
+            value: Any = _flag(text) if field == "do_sample_frames" else _count(setting, text)
+            view = view._replace(**{field: value})
+        weights = name
+    if view.frames is not None and view.frames < 2:
+        raise ValueError(f"max_frames={view.frames}: a clip is read two frames at a time, so give 2 or more")
+    return weights, view
+
+
+def _flag(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError(f"do_sample_frames={text}: expected true or false")
+    return text.lower() == "true"
+
+
+def _count(setting: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise ValueError(f"{setting}={text}: expected a whole number above 0")
+    return int(text)
 
 
 class Sight(NamedTuple):
@@ -127,6 +187,11 @@ class Vision:
         images = self.processor.image_processor
         return int(images.patch_size * images.merge_size)
 
+    def frames(self, media: Media, view: View) -> tuple[list[int], dict[str, Any]]:
+        """Numbers of the frames of a clip that the model looks at, and what `VideoMetadata` says of them."""
+        videos = self.processor.video_processor if view.do_sample_frames else None
+        return looked_at(media, view.frames, videos)
+
     def look(self, media: Media, view: View) -> Sight:
         """Patches of a picture or clip, or its record without patches where its features are in the cache."""
         key = (media.key, view)
@@ -152,7 +217,7 @@ class Vision:
     def _clip(self, media: Media, key: tuple[str, View]) -> Sight:
         from transformers.video_utils import VideoMetadata
 
-        indices, about = looked_at(media, key[1].frames)
+        indices, about = self.frames(media, key[1])
         about = VideoMetadata(**about)
         videos = self.processor.video_processor
         options: dict[str, Any] = {"do_sample_frames": False, "return_metadata": True, "return_tensors": "pt"}
@@ -231,20 +296,24 @@ class Vision:
         self._known = {}
 
 
-def looked_at(media: Media, most: int | None) -> tuple[list[int], dict[str, Any]]:
+def looked_at(media: Media, most: int | None, videos: Any = None) -> tuple[list[int], dict[str, Any]]:
     """Numbers of the frames that a model looks at, two a second, and what `VideoMetadata` says about them.
 
     A frame's time is the file's. Where the rate varies, frames are taken at equal distances in time instead
     of by number. The one frame of a clip of one is looked at twice: a patch holds two.
+
+    Args:
+        media: the clip.
+        most: frames, at most; None leaves that to the family.
+        videos: the checkpoint's video processor, which then chooses the frames; else qwen-vl-utils does.
     """
     total, fps, times = media.frames, media.fps or FPS, media.times
     if total < 2:
         return [0, 0], {"total_num_frames": 2, "fps": fps, "frames_indices": [0, 0]}
+    chosen = sampled(total, fps, most) if videos is None else own_frames(videos, total, fps, most)
     if times is None or media.timeline.even:
-        indices = sampled(total, fps, most)
-        return indices, {"total_num_frames": total, "fps": fps, "frames_indices": indices}
-    count = len(sampled(total, fps, most))
-    wanted = np.linspace(0, times[-1], count)
+        return chosen, {"total_num_frames": total, "fps": fps, "frames_indices": chosen}
+    wanted = np.linspace(0, times[-1], len(chosen))
     after = np.searchsorted(times, wanted, side="right")  # the frame on display at that moment
     indices = [max(0, int(number) - 1) for number in after]
     # In milliseconds instead of frames: then the processor's n / fps is the frame's own time.
@@ -260,8 +329,7 @@ def sampled(total: int, fps: float, most: int | None) -> list[int]:
     """Indices of the frames a model looks at: two a second, as the Qwen models were trained.
 
     An even number, as the model cards' qwen-vl-utils takes: a clip of 7 frames at 2 a second is read at 6 of
-    them, evenly spaced. transformers' own Qwen3-VL sampling keeps all 7 and repeats the last, so scores of
-    such clips differ from those of its `apply_chat_template`.
+    them, evenly spaced. `own_frames` takes all 7, so scores of such clips differ.
 
     Raises:
         ValueError: fewer than two frames.
@@ -271,3 +339,25 @@ def sampled(total: int, fps: float, most: int | None) -> list[int]:
     wanted: dict[str, Any] = {"fps": 2.0} if most is None else {"fps": 2.0, "max_frames": most}
     count = smart_nframes(wanted, total_frames=total, video_fps=fps)
     return [int(index) for index in np.linspace(0, total - 1, count).round()]
+
+
+def own_frames(videos: Any, total: int, fps: float, most: int | None) -> list[int]:
+    """Indices of the frames that a checkpoint's video processor takes itself, with `do_sample_frames=True`.
+
+    At its own rate, or two a second where it names none (Qwen2.5-VL's). Qwen3-VL's takes an odd number where
+    that is what the clip has, and the last frame of it is read twice; Qwen2.5-VL's takes an even number, each
+    at the beginning of its share of the clip. Sizes of frames are the same either way.
+
+    Args:
+        videos: the checkpoint's `video_processor`.
+        total: frames of the clip.
+        fps: of the clip.
+        most: frames, at most; None takes the processor's own `max_frames`.
+    """
+    from transformers.video_utils import VideoMetadata
+
+    videos = copy(videos)
+    if most is not None:  # an attribute: as an argument, Qwen3-VL's passes over it without a word
+        videos.max_frames = most
+    about = VideoMetadata(total_num_frames=total, fps=fps)
+    return [int(index) for index in videos.sample_frames(about, fps=videos.fps or 2.0)]

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ...errors import Unscorable
 from ...media import Media
 from ...models.vlms.answers import Turn
+from ...tracing import noted
 from ...verifiers.response import reasoned
 
 if TYPE_CHECKING:
@@ -64,7 +65,9 @@ def read_branch(text: str, criteria: Sequence[str] = CRITERIA) -> Branch:
         raise Unscorable(f"the first turn says {', '.join(heads) or 'nothing'}; it needs each of "
                          f"{', '.join(HEADS)} once, and something after it", "unparsable")  # fmt: skip
     named, first, second = texts
-    return Branch(_chosen(named, criteria), (first, second))
+    branch = Branch(_chosen(named, criteria), (first, second))
+    noted("first turn", "looks at {}; of picture 1: {}; of picture 2: {}", branch.criteria, first, second)
+    return branch
 
 
 def _chosen(named: str, criteria: Sequence[str]) -> tuple[str, ...]:
@@ -239,4 +242,6 @@ def read_judgement(turns: tuple[str, ...]) -> Judgement:
         Unscorable: "unparsable" when the last turn has no reasoning, or no verdict.
     """
     thought, answer = reasoned(turns[-1])
-    return Judgement(turns, thought, preferred(answer))
+    verdict = preferred(answer)
+    noted("verdict", "{} is " + (f"picture {verdict}" if verdict else "a tie"), answer)
+    return Judgement(turns, thought, verdict)

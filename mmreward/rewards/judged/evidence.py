@@ -15,6 +15,7 @@ from typing import Any
 
 from ... import models
 from ...errors import Unscorable
+from ...limits import limits, most
 from ...models.vlms.answers import Pictures, probability_of_yes, shown_to
 from ...registry import reward
 from ...types import Sample, Score
@@ -26,7 +27,6 @@ no instruction.
 Does the reasoning state this, and nowhere deny it: {fact} Answer yes or no."""
 SEEN = "Is this visible: {fact} Answer yes or no."
 EVIDENCE_PARTS = ("cited", "seen")
-MOST_FACTS = 64
 
 
 @reward(
@@ -100,8 +100,8 @@ def facts_of(sample: Sample) -> list[str]:
     facts = sample.meta.get("facts")
     if not isinstance(facts, Sequence) or isinstance(facts, str) or not facts:
         raise Unscorable(f'meta["facts"] is a list of visual facts, not {str(facts)[:80]!r}', "missing")
-    if len(facts) > MOST_FACTS:
-        raise Unscorable(f"{len(facts)} facts; a question has {MOST_FACTS} at most")
+    if len(facts) > limits().questions:
+        raise Unscorable(f"{len(facts)} facts; a question has {most('questions')} at most")
     for fact in facts:
         if not isinstance(fact, str) or not fact.strip():
             raise Unscorable(f"a fact is {fact!r}, which is no text")

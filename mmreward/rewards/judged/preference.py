@@ -11,6 +11,7 @@ from typing import Any, Literal
 from ... import models
 from ...errors import Unscorable
 from ...registry import reward
+from ...tracing import noted
 from ...types import Sample, Score
 from ...verifiers.reading import agreed, plain, read_answer, without_lead
 from ...verifiers.response import Reading, Verdict, verified
@@ -159,6 +160,7 @@ def verdict(bare: bool = False, reading: Reading = "clear") -> Any:
 
         def check() -> Verdict:
             answer = agreed(read_answer(sample.response or "", bare=bare, reading=reading), place, place)
+            noted("compared", "says {}, right is {}", *(one or "tie" for one in (answer, right)))
             return Verdict(float(answer == right), {"tie": float(answer == TIE)})
 
         return verified(check, VERDICT_PARTS)

@@ -15,9 +15,10 @@ from typing import Any, Literal
 
 from ... import models
 from ...errors import Unscorable
+from ...limits import limits, most
 from ...models.vlms.answers import probability_of_yes, shown_to
 from ...registry import reward
-from ...types import MAX_TEXT, Sample, Score
+from ...types import Sample, Score
 from ...verifiers.response import inside_box, quoted, read_or_wrong, reasoned, segment
 from ...verifiers.text import nfkc
 
@@ -47,8 +48,10 @@ def parse_grade(text: str, low: float = 0.0, high: float = 1.0) -> float:
     """
     if not low < high:
         raise ValueError(f"low {low} must be below high {high}")
-    if len(text) > MAX_TEXT:
-        raise Unscorable(f"the judge wrote {len(text)} characters; {MAX_TEXT} are read", "unparsable")
+    if len(text) > limits().text_characters:
+        raise Unscorable(
+            f"the judge wrote {len(text)} characters; the limit is {most('text_characters')}", "unparsable"
+        )
     answer = segment(text, bare=True).answer
     inside = inside_box(answer)
     words = _normalised(answer if inside is None else inside)

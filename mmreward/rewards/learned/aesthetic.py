@@ -52,7 +52,8 @@ def aesthetic(
         encoder: what the head was trained on, as for `clipscore`; "" for the published head's own, and
             OpenAI's ViT-L/14 for a path. Another CLIP of the same width gives numbers without a meaning.
         dtype: of the encoder; the head is in float32.
-        resize: as for `clipscore`; "pil" is the publishers', "uint8" the quickest on a CPU.
+        resize: as for `clipscore`; "pil" is the publishers', "uint8" the quickest on a CPU, and
+            "tensor" what `score_tensor`, which has to be differentiable, always does.
 
     Raises:
         ValueError: the head or the encoder is not on this machine, and cannot be reached.

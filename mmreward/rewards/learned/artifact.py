@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ... import models
 from ...errors import Unscorable
 from ...registry import reward
+from ...tracing import noted
 from ...types import Sample, Score
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ def _classified(weights: str, clean_label: str, dtype: str) -> tuple[Any, Any]:
         assert sample.image is not None
         probabilities = await net.probabilities(sample.image)
         check_label(list(probabilities))
+        noted("classified", "{}; {} is the good one", probabilities, clean_label)
         return Score(probabilities[clean_label], probabilities)
 
     def score_tensor(pixels: "torch.Tensor", prompts: Sequence[str]) -> "torch.Tensor":

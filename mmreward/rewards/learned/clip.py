@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ... import models
 from ...errors import Unscorable
 from ...registry import reward
+from ...tracing import noted
 from ...types import Sample, Score
 
 if TYPE_CHECKING:
@@ -57,7 +58,9 @@ def cosine_of(net: "Encoder | MappedEncoder") -> tuple[Any, Any]:
     async def score(sample: Sample) -> Score:
         assert sample.image is not None
         image, text = await gather(net.image(sample.image), net.text(sample.prompt))
-        return Score(float(image @ text.vector), {"truncated": float(text.truncated)})
+        cosine = float(image @ text.vector)
+        noted("cosine", "{} of picture and prompt" + (", which was cut" if text.truncated else ""), cosine)
+        return Score(cosine, {"truncated": float(text.truncated)})
 
     def score_tensor(pixels: "torch.Tensor", prompts: Sequence[str]) -> "torch.Tensor":
         return net.similarity(pixels, prompts)
@@ -176,6 +179,14 @@ def harmonic(
         (image, *references), text = await gather(pictures, net.text(prompt))
         likeness = (1 + fmean(float(image @ other) for other in references)) / 2
         match = (1 + float(image @ text.vector)) / 2
+        noted(
+            "members",
+            "references {} with weight {}, prompt {} with weight {}",
+            likeness,
+            balance,
+            match,
+            1 - balance,
+        )
         value = 1 / (balance / (likeness + TINY) + (1 - balance) / (match + TINY))
         parts = {"references": likeness, "prompt": match, "truncated": float(text.truncated)}
         return Score(value, parts)

@@ -36,7 +36,8 @@ def pickscore(
         weights: the publisher's hub id, or a folder of the same format (its processor is that of CLIP-H). A
             `clipscore` of the same weights shares the network.
         dtype: of the towers; cosine and scale are in float32 whatever it is.
-        resize: as for `clipscore`; "pil" is the publisher's, "uint8" the quickest on a CPU.
+        resize: as for `clipscore`; "pil" is the publisher's, "uint8" the quickest on a CPU, and
+            "tensor" what `score_tensor`, which has to be differentiable, always does.
 
     Raises:
         ValueError: the weights are not on this machine and the hub cannot be reached.

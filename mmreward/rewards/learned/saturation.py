@@ -9,6 +9,7 @@ import numpy as np
 from ...media import Media
 from ...reading import aside
 from ...registry import reward
+from ...tracing import noted
 from ...types import Sample, Score
 
 if TYPE_CHECKING:
@@ -25,7 +26,9 @@ def saturation() -> tuple[Any, Any]:
 
     async def score(sample: Sample) -> Score:
         assert sample.image is not None
-        return Score(await aside(partial(_saturation_of, sample.image)))
+        value = await aside(partial(_saturation_of, sample.image))
+        noted("measured", "a mean saturation of {}", value)
+        return Score(value)
 
     def score_tensor(pixels: "torch.Tensor", prompts: Sequence[str]) -> "torch.Tensor":
         from ...monitor.pictures import saturation

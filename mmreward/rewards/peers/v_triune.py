@@ -15,6 +15,7 @@ import numpy as np
 from ...errors import Unscorable
 from ...registry import reward
 from ...shaping import progress_of
+from ...tracing import heard, noted
 from ...types import Sample, Score
 from ...verifiers.boxes import Box, overlaps
 from ...verifiers.markup import true_boxes
@@ -309,8 +310,12 @@ def v_triune(
                 raise Unscorable("V-Triune reads no boxes in the answer", "unparsable")
             if size is not None:
                 found = to_grid(found, size.width, size.height)
+            noted(
+                "found boxes", "{} on the grid of {}", [list(box) for box in found] if heard() else None, GRID
+            )
             scores = detection_scores(found, truth, threshold=level, ratios=shares)
             accuracy, form = scores["final_score"], format_score(response)
+            noted("compared", "at the IoU threshold {}: accuracy {}, format {}", level, accuracy, form)
             value = (accuracy_ratio * accuracy + format_ratio * form) / (accuracy_ratio + format_ratio)
             return Verdict(value, {"accuracy": accuracy, "format": form, **scores})
 

@@ -10,8 +10,10 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from ...errors import MAX_BOXES, Unscorable
+from ...errors import Unscorable
+from ...limits import limits
 from ...registry import reward
+from ...tracing import heard, noted
 from ...types import Sample, Score
 from ...verifiers.boxes import Box, boxes_of, number_of
 from ...verifiers.markup import box_items, target_items
@@ -217,6 +219,10 @@ def vlm_r1(
             answer = _answer(sample.response or "", bare or (lower and fence == "required"), lower)
             found = _found(answer, response_space, size, lower, fence, bool(true))
             parts = {"found": float(len(found)), "true": float(len(true))}
+            noted("answer", "{}", answer)
+            if heard():
+                noted("found boxes", "{}", [list(box) if box else None for box in found])
+                noted("compared", f"{formula}, with {len(true)} true: {{}}", measure(found, true))
             if lower and not true and (fence == "required" or "```" in answer):  # its own case
                 return Verdict(float(answer == "none"), parts)
             return Verdict(measure(found, true), parts)
@@ -246,8 +252,8 @@ def _found(answer: str, space: Space, size: Size, lower: bool, fence: str, there
             if there:
                 raise
             boxes = []  # whatever is written, theirs finds no box, which is right on an empty picture
-    return [_pixels(box, size) if box else None for box in boxes[:MAX_BOXES]] + [None] * len(
-        boxes[MAX_BOXES:]
+    return [_pixels(box, size) if box else None for box in boxes[: limits().boxes]] + [None] * len(
+        boxes[limits().boxes :]
     )
 
 

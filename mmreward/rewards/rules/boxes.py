@@ -17,6 +17,7 @@ import numpy as np
 
 from ...registry import reward
 from ...shaping import progress_of
+from ...tracing import noted
 from ...types import Sample, Score
 from ...verifiers import boxes
 from ...verifiers.boxes import BOX_PARTS, Box, label_table, mean_f1, soft_f1
@@ -268,6 +269,7 @@ def dynamic_iou(
                 "progress": done,
                 "mean_f1": mean_f1(found, truth, labels=labels, table=table).value,
             }
+            noted("threshold", "F1 {} where {} of training asks for an IoU of {}", verdict.value, done, goals)
             return Verdict(verdict.value, {**verdict.parts, **more})
 
         length = len(sample.response or "")

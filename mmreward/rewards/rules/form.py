@@ -5,14 +5,14 @@ empty shell of tags, which peers pay in full, earns the least. Everything is lin
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from ...errors import Unscorable
 from ...registry import reward
 from ...shaping import Curve, LengthUnit, falling, length_of
-from ...tracing import noted
+from ...tracing import heard, noted
 from ...types import Sample, Score
 from ...verifiers.response import Verdict, inside_box, segment, verified
 
@@ -70,22 +70,31 @@ def grade_form(text: str, form: Form) -> Verdict:
     declared = [name for name in ("think", "answer", "boxed") if getattr(form, name) is True]
     if form.think is True and form.min_think_chars:
         declared.append("thought")
-    noted(
-        "thinking",
-        "{} characters without spaces; its tags are " + ("" if think else "not ") + "as declared",
-        size,
-    )
-    if form.answer:
-        noted("answer", "{}; its tags are " + ("" if answer else "not ") + "as declared", inside)
-    if form.boxed:
-        noted(
-            "box", "{} in the only box" if content else "there is not one box with something in it", content
-        )
-    for name in declared:
-        noted("item", f"{name} counts {parts[name]:.4g} of 1")
+    if heard():
+        _note_form(form, size, inside, content, parts, declared)
     lacking = [name for name in declared if parts[name] < 1]
     note = f"not as declared: {', '.join(lacking)}" if lacking else ""
     return Verdict(sum(parts[name] for name in declared) / len(declared), parts, note)
+
+
+def _note_form(
+    form: Form,
+    size: int,
+    inside: str,
+    content: str | None,
+    parts: Mapping[str, float],
+    declared: Sequence[str],
+) -> None:
+    tags = {name: "its tags are " + ("" if parts[name] else "not ") + "as declared" for name in parts}
+    noted("thinking", f"{size} characters without spaces; {tags['think']}")
+    if form.answer:
+        noted("answer", "{}; " + tags["answer"], inside)
+    if form.boxed and content:
+        noted("box", "{} in the only box", content)
+    elif form.boxed:
+        noted("box", "there is not one box with something in it")
+    for name in declared:
+        noted("item", f"{name} counts {parts[name]:.4g} of 1")
 
 
 def _thinking(text: str, form: Form) -> tuple[str, str, bool]:
@@ -196,6 +205,7 @@ def format_(
             verdict = grade_form(response, form)
         else:
             value = PEER_FORMATS[preset](response)
+            noted("form", "{} gives it {}", preset, value)
             verdict = Verdict(
                 value, dict.fromkeys(FORM_PARTS, 0.0), "" if value else f"not in {preset}'s form"
             )
@@ -217,9 +227,11 @@ def grade_length(text: str, length: int, *, limit: int, span: int, curve: Curve 
     """
     if not any(segment(text, bare=True)):
         raise Unscorable("the response is empty", "unparsable")
-    return Verdict(
-        falling(length, limit, span, curve), {"length": float(length), "over": float(length > limit)}
+    value = falling(length, limit, span, curve)
+    noted(
+        "length", "{}; it counts in full to {} and not at all from {}: {}", length, limit - span, limit, value
     )
+    return Verdict(value, {"length": float(length), "over": float(length > limit)})
 
 
 @reward(
@@ -297,6 +309,7 @@ def grade_repetition(text: str, *, size: int = 6, unit: NgramUnit = "words", all
         raise Unscorable("the response is empty", "unparsable")
     total, unique = ngrams(items, size)
     value = min(1.0, unique / ((1 - allowed) * total)) if total else 1.0
+    noted("repetition", f"{{}} of {{}} runs of {{}} {unit} differ: {{}}", unique, total, size, value)
     return Verdict(value, {"ngrams": float(total), "repeated": float(total - unique)})
 
 

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ...errors import Unscorable
+from ...limits import limits, most
 from ...registry import reward
 from ...tracing import noted
 from ...types import Sample, Score
 from ...verifiers.algebra import Effort, Exceeded, decide, use_math_verify, why_unreadable
-from ...verifiers.math import STAGES, answer_of, settle, truth_of
+from ...verifiers.math import STAGES, answer_of, boxed_answer, settle, truth_of
 from ...verifiers.numbers import WHOLE_TEXT, Likeness, Number, Relax, read_number, tidy
 from ...verifiers.reading import stated_in, without_lead
 from ...verifiers.response import Reading, Verdict, inside_box, segment, verified
@@ -27,7 +28,6 @@ ANSWER_PARTS = ("text", "number", "math", "items")
 """Text, number and math are 1 for the kind by which a right answer was recognised; items is the share of a
 sequence that is right."""
 MAX_ANSWER = 4096
-MAX_ITEMS = 1024
 WORDS = 2
 """Words before an announced answer that are another answer, where more are reasoning."""
 POWERS = {0xB2: "^2", 0xB3: "^3"}
@@ -81,9 +81,9 @@ def target_of(
         return Target("math", expression=target)
     if kind == "sequence":
         items = split_items(target) if isinstance(target, str) else target
-        if not isinstance(items, list | tuple) or not 0 < len(items) <= MAX_ITEMS:
+        if not isinstance(items, list | tuple) or not 0 < len(items) <= limits().items:
             raise Unscorable(
-                f"the target {str(target)[:80]!r} is no sequence; give a list of 1 to {MAX_ITEMS}"
+                f"the target {str(target)[:80]!r} is no sequence; give a list of 1 to {most('items')}"
             )
         return Target("sequence", items=tuple(_item(item, reading) for item in items))
     number = read_number(target)
@@ -140,7 +140,7 @@ def compare_all(truth: Target, text: str, likeness: Likeness) -> Verdict:
     """
     if truth.kind == "number":
         text = text.translate(POWERS)  # NFKC, in which statements come, makes m/s\u00b2 m/s2
-    boxed = inside_box(text)
+    boxed = boxed_answer(text) if truth.kind == "number" else inside_box(text)
     if boxed is not None:
         noted("box", "{} in the last box", boxed)
         return compare(truth, boxed, likeness)
@@ -189,8 +189,8 @@ def split_items(text: str) -> list[str]:
         text = text[1:-1]
     for separator in (",", ";", "->"):
         if separator in text:
-            return [item.strip().strip("\"'") for item in text.split(separator, MAX_ITEMS)]
-    return text.split(None, MAX_ITEMS)
+            return [item.strip().strip("\"'") for item in text.split(separator, limits().items)]
+    return text.split(None, limits().items)
 
 
 def _kind(target: Any) -> Kind:

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from ...errors import Unscorable
+from ...limits import limits, most
 from ...registry import reward
 from ...tracing import noted
-from ...types import MAX_TEXT, Sample, Score
+from ...types import Sample, Score
 from ...verifiers.reading import boxes_of, undressed, visible, without_lead
 from ...verifiers.response import MAX_ANSWER, Reading, Verdict, segment, verified
 from ...verifiers.text import edit_distance, nfkc, normalise
@@ -29,8 +30,10 @@ def references_of(target: Any) -> list[str]:
     texts = [target] if isinstance(target, str) else target
     if not isinstance(texts, list | tuple) or not texts or not all(isinstance(t, str) for t in texts):
         raise Unscorable(f"the target {str(target)[:80]!r} is no text, nor a list of texts")
-    if sum(map(len, texts)) > MAX_TEXT:
-        raise Unscorable(f"the target's texts have more than {MAX_TEXT} characters together")
+    if sum(map(len, texts)) > limits().text_characters:
+        raise Unscorable(
+            f"the target's texts have more characters together than the limit of {most('text_characters')}"
+        )
     return list(texts)
 
 
@@ -141,7 +144,14 @@ def ocr(
                 grade_transcription(text, references, mode=mode, casefold=casefold, punctuation=punctuation)
                 for text in transcriptions(answer, reading)
             )
-            return max(verdicts, key=lambda verdict: (verdict.value, verdict.parts["similarity"]))
+            best = max(verdicts, key=lambda verdict: (verdict.value, verdict.parts["similarity"]))
+            noted(
+                "best",
+                "similarity {} to the nearest reference, worth {}",
+                best.parts["similarity"],
+                best.value,
+            )
+            return best
 
         return verified(check, PARTS)
 

@@ -9,6 +9,9 @@ several are asked for; a letter set as a label at the beginning; a letter that i
 B"). At the last two, every other option that is mentioned counts as named too, which makes a hedge worth
 nothing.
 
+A reason behind an answer ("24 cm (B), since ...") is looked through for what it takes back or leaves open, an
+option's letter or words after "or", "maybe", "could be", and may otherwise say what it likes.
+
 The dress of an answer is taken off by `verifiers.reading`, and an option's own words are compared as texts
 and as numbers: "12" is the option "12 cm" where no other is 12 of anything.
 """
@@ -74,19 +77,28 @@ def _unprefixed(texts: list[str]) -> list[str]:
 LETTERS = frozenset(ascii_uppercase)
 
 LEAD = re.compile(
-    r"(?:(?:so|thus|hence|therefore|overall)\b,? ?)?(?:i (?:would |will )?(?:choose|pick|select) )?"
-    r"(?:(?:the|my) )?(?:(?:final|correct|best|right) )?"
-    r"(?:(?:answers?|options?|choices?)\b ?(?:is|are|:|=)? ?)?(?:options? )?:? ?",
+    r"(?:(?:so|thus|hence|therefore|overall)\b,? ?)?"
+    r"(?:(?:clearly|obviously|given|considering|after|looking|based|judging|from|in)\b[^,.;:\n]{0,60}, )?"
+    r"(?:(?:among|of|out of|from) (?:the|these|all)(?: [a-z]+){0,3}? (?:options|choices|answers)"
+    r"(?: (?:given|provided|listed|above))?,? )?"
+    r"(?:(?:i|we)(?: am|'m)? (?:think|believe|conclude|confident|sure|certain)(?: that)? )?"
+    r"(?:(?:(?:i|we)(?:'d|'ll| would| will| can)? )?(?:choose|pick|select|go with|say) "
+    r"|(?:i|we)(?:'m| am|'re| are) (?:going with|choosing|picking|selecting) "
+    r"|(?:it|this|that)(?:'s| is| must be| should be| would be| has to be) )?"
+    r"(?:(?:the|my) )?(?:(?:final|correct|best|right|selected|chosen|most [a-z]{4,12}) ){0,2}"
+    r"(?:(?:answers?|options?|choices?|one|letter|statement|pick)\b(?: here| that fits| that matches)? ?"
+    r"(?:is|are|must be|should be|would be|:|=>|=|->|\u2192)? ?)?(?:(?:options?|choices?) )?:? ?",
     re.IGNORECASE,
 )
 """Lead-in that may stand before an answer without being part of it."""
 LABEL = re.compile(r"[(\[{*]+([A-Za-z])[)\]}*.:]+|([A-Za-z])[)\]]|([A-Z])[.:](?!\w)")
 """A letter set as the label of an option: (B), B), *B*, B. or B: at the beginning."""
 SET_OFF = re.compile(
-    r"(?<![^\W_])(?:\*+|`|\$|[\"\u201c\u300c\u300e\u3010\u300a<])\s?\(?([A-Za-z])[.)]{0,2}\s?"
-    r"(?:\*+|`|\$|[\"\u201d\u300d\u300f\u3011\u300b>])(?![^\W_])"
+    r"(?<![^\W_])(?:\*+|`|\$|[\"'\u201c\u2018\u300c\u300e\u3010\u300a<])\s?\(?([A-Za-z])[.)]{0,2}\s?"
+    r"(?:\*+|`|\$|[\"'\u201d\u2019\u300d\u300f\u3011\u300b>])(?![^\W_])"
 )
 """A letter in bold, quotation marks or other brackets than round ones."""
+MARK = re.compile(r"[*`$\"'<\[\u201c\u2018\u300c\u300e\u3010\u300a]")
 BESIDE_HAN = re.compile(
     r"(?<=[\u3400-\u9fff])(?=[(A-Za-z0-9])|(?<=[)A-Za-z0-9])(?=[\u3400-\u9fff])|\s*[\u3001\uff1b]\s*(?=[A-Z]\b)"
 )
@@ -129,6 +141,45 @@ BEHIND = re.compile(
 """A letter behind its option's words: "cat (B)"."""
 MARGIN = 24
 """Characters at the end in which that letter stands."""
+REASON = re.compile(
+    r"[ ,;:.!*-]{0,6}(?:\n|(?<=[.!] )(?-i:(?=[A-Z]))"
+    r"|\b(?:because|since|as (?:it|the|this|shown|seen|we|can)|given that|due to|for the|which)\b"
+    r"|\b(?:is|seems|looks|would be|should be|must be) (?:the |my )?(?:final |most |best )?"
+    r"(?:right|correct|best|true|answer|option|choice|plausible|likely|appropriate|suitable)\b"
+    r"|\b(?:best |most closely )?(?:matches|fits|describes|represents|corresponds|answers)\b"
+    r"|\((?:confidence|probability|certainty|\d{1,3} ?%? (?:sure|confident|certain))\b"
+    r"|[\u2600-\u27bf\U0001f300-\U0001faff]|(?:i )?hope (?:this|that|it) helps)",
+    re.IGNORECASE,
+)
+"""The beginning of what a sentence says about its answer, behind it."""
+OPEN = re.compile(
+    r"\b(?:or|either|neither|nor|maybe|perhaps|possibly|probably|could|might|may|unsure|unless"
+    r"|alternatively|instead|also|both|wrong|incorrect|false)\b|(?:n['\u2019]t|\bnot) (?:sure|certain)\b",
+    re.IGNORECASE,
+)
+"""Words behind an answer that leave it open or take it back."""
+OTHERS = re.compile(
+    r"\b(?:others?|rest|remaining)(?: (?:options|choices|answers|ones))? (?:are|is|do|does|seem)"
+    r"(?: not|n['\u2019]t)? [a-z]{2,12}\b",
+    re.IGNORECASE,
+)
+"""Words about the other options as one, which name none."""
+HEDGING = (
+    r"\b(?:or|either|maybe|perhaps|possibly|probably|also|alternatively|(?:could|might|may)(?: also)? be)\b"
+    r"[\s,:('\"]{0,4}(?:(?:even|the|an?) ){0,2}"
+)
+"""Words right before another option's, which leave that one open."""
+MAX_HEAD = 200
+MAX_REASONS = 8
+PIECE = re.compile(r"[\n.!?;]")
+MAX_PIECES = 32
+ENDS = " \t\r\n.,:;!?'\"`*"
+PAIRED = re.compile(
+    r"[(\[]?([A-Za-z])(?:[)\].:,]{1,2} ?| ?[-\u2013\u2014|\u3001] ?| (?=[(\[]))[(\[]?(.+?)[)\]]?"
+    r"|(.+?)[,.]? ?(?:[(\[](?:(?:option|choice|answer) )?|(?:which|this) is (?:option|choice|answer) [(\[]?)"
+    r"([A-Za-z])[)\]]?"
+)
+"""A letter with its option's words, in either order: "B (24 cm)", "24 cm (B)"."""
 LAST_LINE = re.compile(r"[(\[]?([A-Z])[)\].:\u3002]{0,2}")
 """A letter alone on the last line."""
 MENTION = re.compile(r"(?<![^\W_])(?<!['\u2019])[A-Z](?![^\W_]|['\u2019-]\w)")
@@ -172,9 +223,9 @@ def letters_named(
     """
     clear = reading == "clear"
     if clear:
-        answer = BESIDE_HAN.sub(" ", SET_OFF.sub(r"(\1)", without_lead(answer)))
+        answer = _apart(_marked(without_lead(_marked(answer))))
         answer = plain(answer)
-        answer = BESIDE_HAN.sub(" ", answer) if several else ALONE.sub(r"\1. ", answer, count=1)
+        answer = _apart(answer) if several else ALONE.sub(r"(\1) ", answer, count=1)
     head, line, last = answer.strip().rpartition("\n")
     alone = LAST_LINE.fullmatch(last.strip()) if clear and line and not several else None
     if alone and _within({alone[1]}, options):  # the answer after reasoning, which may name no other option
@@ -193,9 +244,52 @@ def letters_named(
         return found
     if several and (found := _listed(answer, options, clear)):
         return found
+    if clear and not several and (found := _with_reason(answer, options)):
+        return found
     if several and REFUSED.search(rest):  # "A or B" and "A, not C" name no set of options
         raise Unscorable(f"options are left open or taken back in {answer[:80]!r}", "unparsable")
     return _in_prose(text, rest, options, clear)
+
+
+def _marked(text: str) -> str:
+    """Text with letters that are set off in round brackets."""
+    return SET_OFF.sub(r"(\1)", text) if MARK.search(text) else text
+
+
+def _apart(text: str) -> str:
+    """Text with a space between Chinese and Latin writing."""
+    return text if text.isascii() else BESIDE_HAN.sub(" ", text)
+
+
+def _with_reason(answer: str, options: Options | None) -> set[str]:
+    """Read an answer that a reason follows: "24 cm (B) since ...", "b is correct.", and the letters that the
+    reason mentions; none where the words leave it open."""
+    rest = answer[LEAD.match(answer).end() :].lstrip()  # type: ignore[union-attr]  # it matches the empty string
+    begins = [reason.start() for reason in REASON.finditer(rest[:MAX_HEAD], 1)]
+    begins = [len(rest), *reversed(begins)]
+    for end in begins[: MAX_REASONS + 1]:
+        head, tail = rest[:end], rest[end:]
+        if len(head) > MAX_HEAD or OPEN.search(OTHERS.sub(" ", tail)):
+            continue
+        if tail[:1] not in "\n, " and len(head.strip(EDGES)) == 1:
+            continue  # "B. A cat" is a letter with words, which may be another option's
+        if named := _headed(" ".join(head.split()).strip(ENDS), options):
+            said = (_by_words(piece, options, True) for piece in PIECE.split(tail, MAX_PIECES))
+            return named.union(_within(_mentions(tail), options), *said)
+    return set()
+
+
+def _headed(head: str, options: Options | None) -> set[str]:
+    """Read a letter, an option's own words, or the two together in either order, and nothing else."""
+    bare = head.strip(EDGES)
+    if len(bare) == 1:
+        return _within({bare.upper()}, options)
+    pair = PAIRED.fullmatch(head)
+    if pair is None:
+        return _by_words(bare, options, True)
+    letter, words = (pair[1], pair[2]) if pair[1] else (pair[4], pair[3])
+    own = _by_words(words, options, True, article=True)
+    return own if own == {letter.upper()} else set()
 
 
 def _in_prose(text: str, rest: str, options: Options | None, clear: bool) -> set[str]:
@@ -206,7 +300,9 @@ def _in_prose(text: str, rest: str, options: Options | None, clear: bool) -> set
         # "B. a cat" where B is "a cat": the words are the option's own, so an "a" in them is no second
         # letter.
         described = _by_words(words, options, clear, article=True)
-        return described if described == {label} else {label} | described | mentioned
+        if described == {label}:
+            return described
+        return {label} | described | mentioned | (_left_open(words, label, options) if clear else set())
     end = rest[-MARGIN:]
     if clear and options and (behind := BEHIND.search(end)):
         letter = behind[1].upper()
@@ -230,6 +326,25 @@ def _in_prose(text: str, rest: str, options: Options | None, clear: bool) -> set
     if not mentioned:
         raise Unscorable(f"no option is named in {text[:80]!r}", "unparsable")
     return mentioned
+
+
+def _left_open(words: str, label: str, options: Options | None) -> set[str]:
+    """Read the other options that the words behind a label leave open by name: "B, or maybe a cow".
+
+    Raises:
+        Unscorable: "unparsable" when the words take the label's own option back: "B. a cat is wrong".
+    """
+    name = normalise_name(words)
+    if not options or not OPEN.search(name):
+        return set()
+    own = options[label]
+    if own and name.startswith(own) and WRONG.match(name[len(own) :]):
+        raise Unscorable(f"the option named is taken back in {words[:80]!r}", "unparsable")
+    return {
+        letter
+        for letter, text in options.items()
+        if letter != label and text and re.search(HEDGING + re.escape(text) + r"(?![^\W_])", name)
+    }
 
 
 def _within(letters: Set[str], options: Options | None) -> set[str]:

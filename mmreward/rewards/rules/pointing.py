@@ -14,7 +14,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import MAX_BOXES, MAX_CORNERS, Unscorable
+from ...errors import Unscorable
+from ...limits import limits, most
 from ...registry import reward
 from ...tracing import heard, noted
 from ...types import Sample, Score
@@ -35,9 +36,6 @@ from ...verifiers.markup import bounded, found_boxes, point_items, true_boxes
 from ...verifiers.response import Several, Verdict, expect_one, segment, verified, verified_aside
 from ...verifiers.spaces import Named, Size, Space, extent, space_of
 
-MAX_MASK = 16_000_000
-MAX_MASKS = 64_000_000
-"""Pixels of all masks of a target together."""
 EDGE = 1e-12
 POINTS = ("point_2d", "point", "coordinate", "coordinates")
 
@@ -180,8 +178,8 @@ def regions_of(target: Any, size: Size, *, radius: float, y_first: bool = False)
     response may have, and the whole may be JSON text.
 
     Raises:
-        Unscorable: one cannot be read, or there are more than `MAX_BOXES` (`MAX_CORNERS`, `MAX_MASKS`), which
-            is an error of the data.
+        Unscorable: one cannot be read, or there are more than `Limits` allows (boxes, corners,
+            masks_pixels), which is an error of the data.
     """
     items = _items(target)
     bounded(len(items), "target regions")
@@ -191,11 +189,14 @@ def regions_of(target: Any, size: Size, *, radius: float, y_first: bool = False)
         regions.append(region := _region(item, size, radius, y_first))
         corners += len(region.corners) if isinstance(region, Polygon) else 0
         pixels += region.pixels.size if isinstance(region, Mask) else 0
-        if corners > MAX_CORNERS or pixels > MAX_MASKS:
-            raise Unscorable(
-                f"polygons of a target have at most {MAX_CORNERS} corners together, masks {MAX_MASKS} pixels"
-            )
+        _together(corners, "corners", "polygons", "corners")
+        _together(pixels, "masks_pixels", "masks", "pixels")
     return regions
+
+
+def _together(number: int, limit: str, of_what: str, what: str) -> None:
+    if number > getattr(limits(), limit):
+        raise Unscorable(f"{of_what} of a target have at most {most(limit, what)} together, not {number}")
 
 
 def _items(target: Any) -> Sequence[Any]:
@@ -214,8 +215,7 @@ def _items(target: Any) -> Sequence[Any]:
 
 def _region(item: Any, size: Size, radius: float, y_first: bool) -> Region:
     if isinstance(item, Mapping) and item.get("polygon") is not None:
-        if len(item["polygon"]) > MAX_CORNERS:
-            raise Unscorable(f"a polygon of {len(item['polygon'])} corners; at most {MAX_CORNERS} are read")
+        _together(len(item["polygon"]), "corners", "polygons", "corners")
         corners = points_of(item["polygon"], size, y_first=y_first)
         good = np.array([corner for corner in corners if corner is not None])
         if len(good) == len(corners) > 2 and np.ptp(good, axis=0).all():
@@ -241,8 +241,8 @@ def _rectangle(box: Box) -> Polygon:
 
 def _pixels(mask: Any) -> NDArray[np.bool_]:
     pixels = _from_runs(mask) if isinstance(mask, Mapping) else _array(mask)
-    if pixels.ndim != 2 or pixels.size > MAX_MASK or not pixels.any():
-        raise Unscorable(f"a mask has two axes, up to {MAX_MASK} pixels and something in it")
+    if pixels.ndim != 2 or pixels.size > limits().mask_pixels or not pixels.any():
+        raise Unscorable(f"a mask has two axes, up to {most('mask_pixels', 'pixels')} and something in it")
     return pixels
 
 
@@ -263,8 +263,10 @@ def _from_runs(mask: Mapping[str, Any]) -> NDArray[np.bool_]:
         raise Unscorable(
             'a mask of runs is {"size": [height, width], "counts": [...]}, uncompressed'
         ) from None
-    if not 0 < rows * columns <= MAX_MASK or counts.ndim != 1 or (counts < 0).any():
-        raise Unscorable(f"runs of a mask of {rows} x {columns} pixels cannot be read")
+    if not 0 < rows * columns <= limits().mask_pixels or counts.ndim != 1 or (counts < 0).any():
+        raise Unscorable(
+            f"runs of a mask of {rows} x {columns} pixels cannot be read; {most('mask_pixels')} at most"
+        )
     if counts.sum() != rows * columns:
         raise Unscorable(f"the runs of a mask sum to {counts.sum()}, not {rows * columns}")
     values = np.arange(len(counts)) % 2 == 1
@@ -337,11 +339,11 @@ def grounding(
 
 
 def _points(sample: Sample, space: Space, bare: bool) -> list[Point | None]:
-    """Points of the response; those above `MAX_BOXES` count as points on nothing."""
+    """Points of the response; those above `Limits.boxes` count as points on nothing."""
     size = extent(space, sample)
     axes = Axes(size.width, size.height, space.y_first)
     parsed = point_items(segment(sample.response or "", bare=bare).answer, axes)
-    points = points_of(parsed.items[:MAX_BOXES], size, y_first=space.y_first)
+    points = points_of(parsed.items[: limits().boxes], size, y_first=space.y_first)
     found = [*points, *[None] * (len(parsed.items) - len(points) + parsed.dropped)]
     noted("space", "sides of {} x {}", size.width, size.height)
     for at, point in enumerate(found if heard() else (), start=1):

@@ -13,16 +13,16 @@ from itertools import islice, pairwise
 from typing import Any, NamedTuple
 
 from ...errors import Unscorable
+from ...limits import limits, most
 from ...registry import reward
+from ...tracing import noted
 from ...types import Sample, Score
 from ...verifiers.response import Verdict, verified
 from ...verifiers.text import nfkc
 
 PARTS = ("answered", "all_right")
-MOST = 64
-"""Probes of one question, at most."""
-TAGS = 4 * MOST
-"""Tags of a response, at most; one with more is not read."""
+TAGS = 4
+"""Tags of a response for each probe that a row may have; one with more is not read."""
 TAG = re.compile(r"<(/?)a(\d{1,3})>")
 NUMBER = re.compile(r"[+-]?\d{1,15}(?:\.\d{1,15})?")
 PROMPT = "Look at the picture and answer each question with a word, a number or a short phrase.\n{listing}"
@@ -48,8 +48,8 @@ def probes_of(entries: Any) -> list[Probe]:
             f"not {str(entries)[:80]!r}",
             "missing",
         )
-    if len(entries) > MOST:
-        raise Unscorable(f"{len(entries)} probes; a question has {MOST} at most")
+    if len(entries) > limits().questions:
+        raise Unscorable(f"{len(entries)} probes; a question has {most('questions')} at most")
     return [_probe(number, entry) for number, entry in enumerate(entries, start=1)]
 
 
@@ -80,9 +80,10 @@ def read_probes(text: str) -> dict[int, list[str]]:
     _, closed, body = text.rpartition("</think>")
     if not closed and "<think>" in text:
         raise Unscorable("the reasoning was never closed: the response is cut off", "unparsable")
-    tags = list(islice(TAG.finditer(body), TAGS + 1))
-    if len(tags) > TAGS:
-        raise Unscorable(f"more than {TAGS} tags", "unparsable")
+    allowed = TAGS * limits().questions
+    tags = list(islice(TAG.finditer(body), allowed + 1))
+    if len(tags) > allowed:
+        raise Unscorable(f"more than {allowed} tags", "unparsable")
     found: dict[int, list[str]] = {}
     for opening, closing in pairwise(tags):
         if (opening[1], closing[1]) == ("", "/") and opening[2] == closing[2]:
@@ -104,6 +105,11 @@ def probe_accuracy(text: str, probes: Sequence[Probe]) -> Verdict:
     given = read_probes(text)
     once = {number: answers[0] for number, answers in given.items() if len(answers) == 1 and answers[0]}
     right = [k in once and is_right(once[k], probe) for k, probe in enumerate(probes, start=1)]
+    for number, (probe, good) in enumerate(zip(probes, right, strict=True), start=1):
+        said = given.get(number, [])
+        noted(
+            f"probe {number}", "{} with {}: " + ("right" if good else "not right"), said, list(probe.answers)
+        )
     answered = sum(k in once for k in range(1, len(probes) + 1)) / len(probes)
     wrong = [str(k) for k, good in enumerate(right, start=1) if not good]
     note = f"wrong or not answered: {', '.join(wrong)}" if wrong else ""

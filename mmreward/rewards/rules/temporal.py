@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...errors import MAX_BOXES, Unscorable
+from ...errors import Unscorable
+from ...limits import limits, most
 from ...registry import reward
 from ...tracing import heard, noted
 from ...types import Sample, Score
@@ -130,8 +131,8 @@ def read_spans(text: str, *, fps: float | None = None) -> list[Span | None]:
     if any("-->" in line for line in lines):
         lines = [line for line in lines if "-->" in line]  # SRT has numbers and words on lines of their own
     pieces = [_plain(piece, fps) for line in lines for piece in line.split(";") if piece.strip()]
-    if len(pieces) > MAX_BOXES:
-        raise Unscorable(f"{len(pieces)} time spans; {MAX_BOXES} are read at most", "unparsable")
+    if len(pieces) > limits().boxes:
+        raise Unscorable(f"{len(pieces)} time spans; the limit is {most('boxes')}", "unparsable")
     keyed = _keyed(" ".join(pieces))
     read = [keyed] if keyed else [_of_piece(piece) for piece in pieces]
     if not any(read):

@@ -1,0 +1,156 @@
+"""Weights that rewards need: what a reward's arguments name, asked without loading or looking for anything.
+
+Inside `collecting` the functions of `mmreward.models` make no network. They note what they would have read,
+and a reward is loaded as usual otherwise. `fetching` brings what was noted.
+"""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+from urllib.parse import unquote
+
+from ..assets import ASSETS
+from .served.http import is_served
+
+Kind = Literal["hub", "hub file", "url", "archive", "open_clip", "server", "package", "local", "absent"]
+
+
+class Want(NamedTuple):
+    """Weights that a reward names.
+
+    `kind` is where they come from: a repository or one file of the hub, an address, an archive at an address,
+    open_clip's table, a server, a package's wheel; "local" is on this machine, "absent" a path where nothing
+    is. `name` is the hub id, file, address or path; `to` where an address belongs; `use` the function of
+    `mmreward.models` that asked; `parts` what is read of an archive or of a repository.
+    """
+
+    kind: Kind
+    name: str
+    use: str
+    to: str = ""
+    parts: tuple[str, ...] = ()
+
+
+NAMED = {
+    "clip": ("weights",),
+    "embedder": ("weights",),
+    "head": ("weights", "encoder"),
+    "_mapped": ("encoder",),
+    "classifier": ("weights",),
+    "blip_head": ("weights", "vocabulary"),
+    "detector": ("weights",),
+    "clip_t5": ("weights",),
+    "crossed": ("weights", "processor"),
+    "blip_vqa": ("file", "tokenizer"),
+    "vlm": ("weights",),
+}
+"""Function of `mmreward.models` -> its arguments that name weights."""
+CLIP_T5 = ("zhiqiulin/clip-flant5-xxl", "zhiqiulin/clip-flant5-xl")
+CLIP_T5_BESIDE = {
+    "openai/clip-vit-large-patch14-336": (),
+    "google/flan-t5-xxl": ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
+}
+"""What these read besides: the vision tower that their config names, and a tokenizer."""
+PACKAGES = {"text_reader": "rapidocr", "nudity": "nudenet"}
+"""Function -> the package whose wheel has the weights."""
+
+FILES = (".pt", ".pth", ".bin", ".safetensors")
+"""Suffixes of weight files."""
+VOCABULARIES = (".txt",)
+"""Suffixes of a tokenizer's one file."""
+WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "open_clip_model.safetensors",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+"""Names that the weights of a hub id go by."""
+
+_wants: ContextVar[list[Want] | None] = ContextVar("wants", default=None)
+
+
+@contextmanager
+def collecting() -> Iterator[list[Want]]:
+    """Weights that rewards loaded inside the block name, as a list that fills; such rewards cannot score."""
+    wants: list[Want] = []
+    token = _wants.set(wants)
+    try:
+        yield wants
+    finally:
+        _wants.reset(token)
+
+
+def noting() -> bool:
+    """True inside `collecting`."""
+    return _wants.get() is not None
+
+
+def note(want: Want) -> None:
+    """Add to the list of the surrounding `collecting`; once."""
+    wants = _wants.get()
+    if wants is not None and want not in wants:
+        wants.append(want)
+
+
+SPEEDS = ("no network", "a small network on the CPU", "a pass of an encoder", "a VLM")
+
+
+def speed_of(wants: Iterable[Want]) -> str:
+    """Class of a reward's speed, one of `SPEEDS`, by the slowest of what it reads."""
+    ranks = [3 if want.use in ("vlm", "clip_t5") else 1 if want.kind == "package" else 2 for want in wants]
+    return SPEEDS[max(ranks, default=0)]
+
+
+def note_call(function: str, arguments: Mapping[str, Any]) -> None:
+    """Note what a call of a function of `mmreward.models` would read."""
+    if function in PACKAGES:
+        note(Want("package", PACKAGES[function], function))
+    for argument in NAMED.get(function, ()):
+        note(want_of(str(arguments[argument]), function))
+    if function == "clip_t5" and str(arguments["weights"]) in CLIP_T5:
+        for name, parts in CLIP_T5_BESIDE.items():
+            note(Want("hub", name, function, parts=parts))
+
+
+def want_of(weights: str, use: str) -> Want:
+    """The want of one name of weights."""
+    if is_served(weights):
+        return Want("server", weights, use)
+    if weights.startswith("mini-"):
+        return Want("local", str(ASSETS / weights), use)
+    if weights.startswith("open_clip:"):
+        return Want("open_clip", weights, use)
+    if weights.startswith((".", "/", "~")) or Path(weights).exists():
+        wants = _wants.get() or ()
+        if any(want.to == weights for want in wants):
+            return Want("local", weights, use)  # it comes from an address that is noted
+        return Want("local" if Path(weights).exists() else "absent", weights, use)
+    return Want("hub file" if hub_file(weights) else "hub", weights, use)
+
+
+def hub_file(weights: str) -> tuple[str, str] | None:
+    """Hub id and file name of OWNER/NAME/FILE, where FILE may lie in a folder; None for any other name."""
+    parts = weights.split("/", 2)
+    if len(parts) < 3 or ":" in weights or weights.startswith((".", "/", "~")) or Path(weights).exists():
+        return None
+    known = Path(weights).suffix in (*FILES, *VOCABULARIES)
+    return (f"{parts[0]}/{parts[1]}", parts[2]) if known else None
+
+
+def hub_folder() -> Path:
+    """The folder of weight files in torch.hub's cache; asks torch where it is loaded, and else does as torch
+    does."""
+    if (torch := sys.modules.get("torch")) is not None:
+        return Path(torch.hub.get_dir()) / "checkpoints"
+    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "torch"
+    return Path(os.environ.get("TORCH_HOME", cache)).expanduser() / "hub" / "checkpoints"
+
+
+def address_of(url: str) -> Path:
+    """Place of a published file in torch.hub's cache."""
+    return hub_folder() / unquote(url.rpartition("/")[2])

@@ -1,0 +1,38 @@
+"""Every public name of `mmreward` has a runnable example in its docstring, and the examples say the truth."""
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+import mmreward
+
+RUN = """
+import doctest, inspect, sys, mmreward
+runner = doctest.DocTestRunner()
+for name in ["", *mmreward.__all__]:
+    thing = getattr(mmreward, name) if name else mmreward
+    names = {"mmreward": mmreward, **{one: getattr(mmreward, one) for one in mmreward.__all__}}
+    test = doctest.DocTestParser().get_doctest(inspect.getdoc(thing), names, name or "mmreward", None, 0)
+    assert test.examples, f"{name} has no example"
+    runner.run(test)
+sys.exit(min(runner.failures, 1))
+"""
+
+
+def test_the_examples_run():
+    """In a process of their own: one registers a reward."""
+    done = subprocess.run([sys.executable, "-c", RUN], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", mmreward.__all__)
+def test_every_public_name_has_an_example(name):
+    assert ">>> " in (inspect.getdoc(getattr(mmreward, name)) or "")
+
+
+def test_the_package_begins_with_the_three_lines_of_a_newcomer():
+    lines = [line for line in mmreward.__doc__.splitlines() if line.startswith(">>> ")]
+    assert lines[0] == ">>> import mmreward" and lines[2] == ">>> print(scored)"
+    assert lines[1].startswith(">>> scored = mmreward.score(")
