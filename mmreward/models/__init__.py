@@ -10,7 +10,7 @@ Equal arguments give the same network, so rewards that name the same weights sha
 miniature's names ("mini-clip", "mini-vlm", "mini-artifact") stand where a hub id or a folder would.
 
 In the room: `base` (torch modules behind the engine's `Network` protocol), `encoders`, `features` and
-`perceptual` (of pictures alone), `heads`, `maps`, `paired`, `blip`, `blip_vqa`, `mps` and `flan` (a picture
+`perceptual` (of pictures alone), `heads`, `maps`, `paired`, `blip`, `blip_answers`, `mps` and `flan` (a picture
 with its prompt), `detectors`, `pictures` and `pixels` (decoded pictures and a network's input), `sharing`
 (one network per arguments), `wants` and `fetching` (weights that are needed), `onnx`, `texts` and `bodies`
 (out of wheels), `vlms/` (in this process) and `served/` (over HTTP). Knows nothing of samples, rewards or
@@ -27,7 +27,7 @@ from .wants import Want, address_of, note, noting
 
 if TYPE_CHECKING:
     from .blip import BlipScorer
-    from .blip_vqa import BlipVQA
+    from .blip_answers import BlipVQA
     from .bodies import Nudity
     from .detectors import Detector
     from .encoders import Encoder
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from .texts import TextReader
     from .vlms.answers import VLM
     from .vlms.qwen import QwenVL
+
+TOKENIZER = ("config.json", "tokenizer.json", "tokenizer_config.json")
+"""Files of a hub id by which its tokenizer is made."""
 
 
 @shared
@@ -305,9 +308,16 @@ def is_clip_t5(weights: str) -> bool:
 
 @shared
 def clip_t5(weights: str, *, dtype: str = "float32") -> "ClipT5":
-    """CLIP-FlanT5 in its published format: the probability of an answer to a question about a picture."""
-    from .flan import ClipT5
+    """CLIP-FlanT5 in its published format: the probability of an answer to a question about a picture.
 
+    Raises:
+        ValueError: the weights, the vision tower's settings or a tokenizer are neither here nor within reach.
+    """
+    from .flan import ClipT5, companions
+
+    needed(weights)
+    for name, files in companions(weights, TOKENIZER):
+        needed(name, *files)
     return ClipT5(weights, dtype=dtype)
 
 
@@ -320,7 +330,7 @@ def blip_vqa(file: str, tokenizer: str, *, dtype: str = "float32") -> "BlipVQA":
         tokenizer: hub id or folder of the BERT tokenizer.
         dtype: of the network.
     """
-    from .blip_vqa import BlipVQA
+    from .blip_answers import BlipVQA
 
     return BlipVQA(file, tokenizer, dtype=dtype)
 

@@ -33,6 +33,8 @@ from .pixels import Recipe, normalise, resize
 
 TOKENIZER = "google/flan-t5-xxl"
 """Of all sizes; used where the weights' folder has none."""
+TOWER = "openai/clip-vit-large-patch14-336"
+"""Vision tower of the published sizes."""
 SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, "
     "detailed, and polite answers to the user's questions."
@@ -82,6 +84,17 @@ def is_clip_t5(weights: str) -> bool:
         return "clip-flant5" in weights.lower() and "@" not in weights
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     return "CLIPT5ForConditionalGeneration" in (config.get("architectures") or ())
+
+
+def companions(weights: str, words: tuple[str, ...]) -> list[tuple[str, tuple[str, ...]]]:
+    """What else a CLIP-FlanT5 takes, as hub id or folder with its files: its vision tower's settings, and a
+    tokenizer (of the files `words`) where its own folder has none."""
+    folder, tower = folder_of(weights), TOWER
+    if folder is not None and (folder / "config.json").is_file():
+        tower = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("mm_vision_tower", TOWER)
+    own = folder is not None and (folder / "tokenizer.json").is_file()
+    settings = (tower, ("config.json", "preprocessor_config.json"))
+    return [settings] if own else [settings, (TOKENIZER, words)]
 
 
 class ClipT5(TorchNetwork):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.miniature import variants
 
 from mmreward import Media, Sample, Score, Unscorable, list_rewards, load, reward
 from mmreward.cli.arguments import parse_reward
@@ -98,9 +99,7 @@ def test_every_registered_picture_reward_takes_the_option():
         one.name for one in pictures
     }
     for info in pictures:
-        if info.name in ("d2_align", "pisces"):  # which first read the file that `fit` wrote
-            continue
-        args = {"classifier": "mini-artifact"} if info.name == "artifact" else {}
+        args, *_ = variants(info.name)
         loaded = load(info.name, frames="min", **args)
         assert "shown" in loaded.info.needs and "image" not in loaded.info.needs
 

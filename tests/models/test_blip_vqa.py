@@ -13,7 +13,8 @@ from torchvision import transforms
 from transformers import AutoTokenizer
 
 from mmreward import Media, Sample, Unscorable, load
-from mmreward.models.blip_vqa import renamed
+from mmreward.errors import Unavailable
+from mmreward.models.blip_answers import renamed
 from mmreward.rewards.pictures.blip_vqa import phrases_of
 
 SIZES = [(48, 48), (90, 41), (33, 120), (640, 427)]
@@ -152,8 +153,21 @@ def test_a_file_that_is_no_blip_says_so(engine, published, tokenizer, tmp_path):
     torch.save({"model": state}, tmp_path / "torn.pth")
     for file, said in (("other.pth", "has no visual_encoder"), ("torn.pth", "tensors missing")):
         reward = load("blip_vqa", file=str(tmp_path / file), tokenizer=tokenizer)
-        (score,) = engine.score(SAMPLES[:1], reward)["blip_vqa"]
-        assert not score.ok and said in score.note
+        with pytest.raises(Unavailable, match=said):
+            engine.score(SAMPLES[:1], reward)
+
+
+def test_what_is_not_here_is_said_before_any_row(published, monkeypatch, tmp_path):
+    import huggingface_hub.constants as hub
+
+    monkeypatch.setattr(hub, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(hub, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    with pytest.raises(ValueError, match=r"`curl -fL .*model_base_vqa_capfilt_large.pth'`"):
+        load("blip_vqa")
+    wanted = "hf download google-bert/bert-base-uncased config.json tokenizer.json tokenizer_config.json"
+    with pytest.raises(ValueError, match=f"`{wanted}`"):
+        load("blip_vqa", file=published[0])
 
 
 def test_published_names():

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from mmreward import Engine, Media, Sample, load
+from mmreward.errors import Unavailable
 from mmreward.evals.published import checkpoints
 from mmreward.evals.published.cases import PICTURES
 from mmreward.models.conversion import main, tensors_in
@@ -92,7 +93,9 @@ def test_a_pickled_mps_is_refused_with_the_command_and_scores_once_it_is_convert
         value = engine.score([sample], right)["mps"][0].value
         whole = str(tmp_path / "MPS_overall_checkpoint.pth")
         torch.save(right.networks[0].module, whole)
-        note = engine.score([sample], load("mps", **args | {"weights": whole}))["mps"][0].note
+        with pytest.raises(Unavailable) as caught:
+            engine.score([sample], load("mps", **args | {"weights": whole}))
+        note = str(caught.value)
         assert "refused" in note and f"python -m mmreward.models.conversion {whole} " in note
         out = str(tmp_path / "own.safetensors")
         assert main(whole, out) == 0

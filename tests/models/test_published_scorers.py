@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from mmreward import Media, Sample, load
+from mmreward.errors import Unavailable
 from mmreward.models.base import pooled
 
 SIZES = [(33, 32), (31, 47), (64, 64), (97, 31), (211, 50), (640, 427), (224, 100)]
@@ -251,8 +252,9 @@ class Hostile:
 def test_a_checkpoint_that_asks_to_run_code_is_refused_and_runs_none(engine, hps, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"state_dict": hps[1].state_dict(), "more": Hostile()}, "bad.pt")
-    score = engine.score(SAMPLES[:1], load("hpsv2", weights="bad.pt", architecture="tiny-H"))["hpsv2"][0]
-    assert score.status == "error" and "refused" in score.note and "weights_only" not in score.note
+    with pytest.raises(Unavailable, match="refused") as caught:
+        engine.score(SAMPLES[:1], load("hpsv2", weights="bad.pt", architecture="tiny-H"))
+    assert "weights_only" not in str(caught.value)
     assert not Path("ran").exists()
 
 
@@ -269,8 +271,8 @@ def test_a_checkpoint_with_other_tensors_is_refused_by_name(engine, hps, tmp_pat
     change(state)
     torch.save({"state_dict": state}, tmp_path / "other.pt")
     reward = load("hpsv2", weights=str(tmp_path / "other.pt"), architecture="tiny-H")
-    score = engine.score(SAMPLES[:1], reward)["hpsv2"][0]
-    assert score.status == "error" and re.search(said, score.note), score.note
+    with pytest.raises(Unavailable, match=said):
+        engine.score(SAMPLES[:1], reward)
 
 
 # --- aesthetic ------------------------------------------------------------------------------------------
@@ -365,8 +367,8 @@ def test_aesthetic_shares_the_tower_of_a_clipscore(clip_folder, head):
 def test_another_head_is_refused_by_name(engine, clip_folder, tmp_path, state, said):
     torch.save(state, tmp_path / "head.pth")
     reward = load("aesthetic", head=str(tmp_path / "head.pth"), encoder=clip_folder)
-    score = engine.score(SAMPLES[:1], reward)["aesthetic"][0]
-    assert score.status == "error" and re.search(said, score.note), score.note
+    with pytest.raises(Unavailable, match=said):
+        engine.score(SAMPLES[:1], reward)
 
 
 def test_aesthetic_offline_names_what_to_fetch(monkeypatch, tmp_path):

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from mmreward import Media, Sample, load, models
+from mmreward.errors import Unavailable
 from mmreward.models.flan import SYSTEM
 
 SIZES = [(48, 48), (90, 41), (33, 120), (64, 65), (640, 427)]
@@ -235,20 +236,28 @@ def test_files_that_do_not_fit_and_clips_say_so(engine, parts, flan, tmp_path):
     state = torch.load(shard)
     del state["mm_projector.2.bias"]
     torch.save(state, shard)
-    (score,) = engine.score(SAMPLES[:1], load("vqascore", judge=folder))["vqascore"]
-    assert not score.ok and "1 tensors missing (2.bias)" in score.note
+    with pytest.raises(Unavailable, match=r"1 tensors missing \(2\.bias\)"):
+        engine.score(SAMPLES[:1], load("vqascore", judge=folder))
     clip = Media(np.stack([np.asarray(PICTURES[0])] * 3), "video", fps=2.0)
     (refused,) = engine.score([Sample(prompt="x", video=clip)], load("vqascore", judge=flan))["vqascore"]
     assert refused.status == "error" and "frames: mean" in refused.note
 
 
-def test_missing_weights_are_said_before_any_row(monkeypatch, tmp_path):
+def test_missing_weights_are_said_before_any_row(parts, monkeypatch, tmp_path):
     import huggingface_hub.constants as hub
 
     monkeypatch.setattr(hub, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(hub, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ValueError, match="`hf download zhiqiulin/clip-flant5-xxl`"):
         load("vqascore")
+    folder = published(parts, tmp_path)
+    (tmp_path / "tokenizer.json").unlink()
+    with pytest.raises(ValueError, match=r"`hf download google/flan-t5-xxl config.json tokenizer.json "):
+        load("vqascore", judge=folder)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"mm_vision_tower": "openai/clip-large"}))
+    with pytest.raises(ValueError, match="`hf download openai/clip-large config"):
+        load("vqascore", judge=folder)
 
 
 def test_a_vlm_is_read_at_its_first_token_over_the_whole_vocabulary(engine):

@@ -78,7 +78,6 @@ def _vlm(judge: str, question: str, dtype: str) -> Any:
 
 
 def _flan_t5(judge: str, question: str, dtype: str) -> Any:
-    models.needed(judge)
     network = models.clip_t5(judge, dtype=dtype)
 
     async def score(sample: Sample) -> Score:
