@@ -37,7 +37,7 @@ from mmreward.engine.batching import Budget
 from mmreward.registry import Reward
 
 from .published import upstream
-from .published.cases import ANY_SIZE, CASES, Case, rows_of
+from .published.cases import ANY_SIZE, CASES, ELSEWHERE, Case, rows_of
 from .published.second import SECOND
 from .published.upstream import DISTRIBUTIONS, SCORERS, pixels_of
 
@@ -87,6 +87,8 @@ def main(words: Sequence[str] | None = None) -> int:
         figures = [_figure(number) for number in (row.value, row.gradient, row.batch)]
         table.add_row(row.scorer, row.beside, *figures, "met" if row.met else "MISSED")
         missed += [] if row.met else [row]
+    for scorer, tests in {} if options.only else ELSEWHERE.items():
+        table.add_row(scorer, tests, "-", "-", "-", "not here")
     Console(width=130).print(table)
     for row in missed:
         print(f"{row.scorer}, {row.beside}: {row.trouble or 'a bar is missed'}", file=sys.stderr)

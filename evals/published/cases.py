@@ -89,6 +89,16 @@ def _layers(name: str, indices: tuple[int, ...], encoder: Callable[[Path], str],
     return build
 
 
+def _likeness(save: Callable[[Path], str], **more: str) -> Callable[[Path], Args]:
+    def build(folder: Path) -> Args:
+        files = [folder / f"reference-{row}.png" for row in INPUTS]
+        for file, row in zip(files, INPUTS, strict=True):
+            PICTURES[row].save(file)
+        return {"weights": save(folder / "weights"), "references": [str(file) for file in files], **more}
+
+    return build
+
+
 def _none(folder: Path) -> Args:
     return {}
 
@@ -122,6 +132,14 @@ CASES = (
         "",
         lambda folder: {"weights": tiny.save_clip(folder / "clip")},
         second=PIL,
+        samples="references",
+    ),
+    Case("clip_i", "", _likeness(tiny.save_clip), second={}, samples="references"),
+    Case(
+        "dino_i",
+        "",
+        _likeness(tiny.save_dino, processing="checkpoint"),
+        second={},
         samples="references",
     ),
     Case(
@@ -191,4 +209,11 @@ CASES = (
     Case("nsfw", "320n", _none, {"nudenet": {}}),
     Case("ocr_image", "RapidOCR", lambda folder: {"text": "prompt"}, {"rapidocr": {}}, samples="signs"),
 )
-"""Every scorer of `rewards/learned` and `rewards/pictures` has at least one."""
+"""Every scorer of `rewards/learned` and `rewards/pictures` has at least one, or stands in `ELSEWHERE`."""
+ELSEWHERE = {
+    "blip_vqa": "tests/models/test_blip_vqa.py",
+    "dreamsim": "tests/models/test_likeness.py",
+    "geneval": "tests/rewards/test_geneval.py",
+    "geneval2": "tests/rewards/test_geneval2.py",
+}
+"""Scorers without a case, and the tests that hold them against a second writing or known scenes."""

@@ -31,11 +31,13 @@ MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.2757
 class _Clip:
     """A CLIP of transformers by its model's own methods: unit embeddings of a picture, pixels, and a text."""
 
+    reads = True
+
     def __init__(self, folder: str) -> None:
         from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
         self.model: Any = AutoModel.from_pretrained(folder).eval()
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder) if self.reads else None
         self.processor: Any = AutoImageProcessor.from_pretrained(folder, backend="pil")
 
     def picture(self, picture: Image.Image) -> torch.Tensor:
@@ -135,6 +137,45 @@ def harmonic(args: Args) -> Reference:
         return 1.0 / (0.3 / ((1 + likeness) / 2 + 1e-8) + 0.7 / ((1 + match) / 2 + 1e-8))
 
     return Reference(value)
+
+
+class _Dino(_Clip):
+    """A ViT of transformers: the class token of its last layer, of pictures squashed to the input."""
+
+    reads = False
+
+    def picture(self, picture: Image.Image) -> torch.Tensor:
+        return self._unit(self.model(self.values(picture)).last_hidden_state[:, 0])
+
+    def pixels(self, pixels: torch.Tensor) -> torch.Tensor:
+        small = tf.resize(pixels, [SIDE, SIDE], self._kernel, antialias=True)
+        small = small.clamp(0, 1) if small.shape != pixels.shape else small
+        values = tf.normalize(small, self.processor.image_mean, self.processor.image_std)
+        return self._unit(self.model(values).last_hidden_state[:, 0])
+
+
+def _likeness(net: _Clip) -> Reference:
+    """Mean cosine with the reference pictures (arXiv:2208.12242)."""
+    from .cases import INPUTS, PICTURES
+
+    with torch.no_grad():
+        known = torch.cat([net.picture(PICTURES[row]) for row in INPUTS])
+        floats = torch.cat([net.pixels(pixels_of(PICTURES[row])) for row in INPUTS])
+    return Reference(
+        lambda picture, _: float((net.picture(picture) @ known.T).mean()),
+        lambda pixels, _: (net.pixels(pixels) @ floats.T).mean(1),
+        resizes=True,
+    )
+
+
+def clip_i(args: Args) -> Reference:
+    """By CLIP's embeddings."""
+    return _likeness(_Clip(args["weights"]))
+
+
+def dino_i(args: Args) -> Reference:
+    """By DINO's class tokens."""
+    return _likeness(_Dino(args["weights"]))
 
 
 def aesthetic(args: Args) -> Reference:
@@ -385,9 +426,11 @@ def mps(args: Args) -> Reference:
 SECOND: dict[str, Callable[[Args], Reference]] = {
     **PIXELS,
     "aesthetic": aesthetic,
+    "clip_i": clip_i,
     "clipscore": clipscore,
     "cyclereward": cyclereward,
     "d2_align": d2_align,
+    "dino_i": dino_i,
     "harmonic": harmonic,
     "hpsv2": hpsv2,
     "imagereward": imagereward,
