@@ -20,6 +20,7 @@ from scipy import ndimage
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tf
 
+from . import likeness
 from .checkpoints import SIDE
 from .upstream import Reference, pixels_of
 
@@ -331,10 +332,13 @@ def _jpeg(sign: int) -> Callable[[Args], Reference]:
 
 SECOND: dict[str, Callable[[Args], Reference]] = {
     "aesthetic": aesthetic,
+    "clip_i": likeness.clip_i,
     "clipscore": clipscore,
     "colour_entropy": _plain(_colour_entropy),
     "d2_align": d2_align,
     "dark_share": _plain(lambda pixels: float((_luma(pixels) < 0.15).mean())),
+    "dino_i": likeness.dino_i,
+    "dreamsim": likeness.dreamsim,
     "edge_density": _plain(_edge_density),
     "harmonic": harmonic,
     "hpsv2": hpsv2,

@@ -9,11 +9,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from support.tiny_vits import BRANCHES, dino_folder, dreamsim_folder
 from torchvision.transforms import InterpolationMode, v2
 
 from mmreward import Media, Sample, load, models
 from mmreward.compose import weights_of
+from mmreward.evals.published.vits import BRANCHES, dino_folder, dreamsim_folder
 from mmreward.models.base import pooled
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

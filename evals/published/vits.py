@@ -9,6 +9,8 @@ import torch
 
 WIDTH = 128
 DEPTH = 2
+PUBLISHED_DEPTH = 12
+"""Blocks that the publisher's package counts on."""
 BRANCHES = {
     "ensemble": ("dino_vitb16", "clip_vitb16", "open_clip_vitb16"),
     "dino_vitb16": ("dino_vitb16",),
@@ -58,7 +60,7 @@ def dino_folder(folder: Path, kind: str = "vit") -> str:
 class Quick(torch.nn.Module):
     """CLIP's approximation of GELU."""
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x * torch.sigmoid(1.702 * x)
 
 
@@ -100,13 +102,13 @@ def published(vit: torch.nn.Module, name: str) -> dict[str, torch.Tensor]:
 class Extractor(torch.nn.Module):
     """The publisher's nesting, from which the names of the adapter's tensors come."""
 
-    def __init__(self, vit):
+    def __init__(self, vit: torch.nn.Module) -> None:
         super().__init__()
         self.model = vit
 
 
 class Perceptual(torch.nn.Module):
-    def __init__(self, vits):
+    def __init__(self, vits: list[torch.nn.Module]) -> None:
         super().__init__()
         self.extractor_list = torch.nn.ModuleList(Extractor(vit) for vit in vits)
 
