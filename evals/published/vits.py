@@ -3,7 +3,9 @@ archive, which `peft` and `timm` write with the names that the publisher's packa
 """
 
 from functools import partial
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -66,10 +68,10 @@ class Quick(torch.nn.Module):
 
 def timm_vit(name: str, depth: int = DEPTH) -> torch.nn.Module:
     """timm's ViT in the form of one backbone, with random weights large enough to have opinions."""
-    from timm.models.vision_transformer import VisionTransformer
+    room: Any = import_module("timm.models.vision_transformer")  # open_clip brings it
 
     clip, v2 = "clip" in name, name.startswith("dinov2")
-    vit = VisionTransformer(
+    vit: torch.nn.Module = room.VisionTransformer(
         img_size=518 if v2 else 224,
         patch_size=int(name[-2:]),
         num_classes=0,
