@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from mmreward import Media, Sample
 
 from . import checkpoints as tiny
+from . import vits
 
 Args = dict[str, Any]
 SIZES = ((32, 32), (33, 32), (31, 47), (97, 31), (211, 50), (640, 427), (224, 100), (61, 333), (1023, 767))
@@ -89,14 +90,24 @@ def _layers(name: str, indices: tuple[int, ...], encoder: Callable[[Path], str],
     return build
 
 
-def _likeness(save: Callable[[Path], str], **more: str) -> Callable[[Path], Args]:
+def _referenced(save: Callable[[Path], Args], side: int) -> Callable[[Path], Args]:
+    """With reference pictures of the network's input size, which are resized by nobody."""
+
     def build(folder: Path) -> Args:
         files = [folder / f"reference-{row}.png" for row in INPUTS]
-        for file, row in zip(files, INPUTS, strict=True):
-            PICTURES[row].save(file)
-        return {"weights": save(folder / "weights"), "references": [str(file) for file in files], **more}
+        for row, file in zip(INPUTS, files, strict=True):
+            _picture(row, (side, side)).save(file)
+        return {**save(folder), "references": [str(file) for file in files]}
 
     return build
+
+
+def _dreamsim(variant: str) -> Callable[[Path], Args]:
+    def save(folder: Path) -> Args:
+        vits.dreamsim_folder(folder, variant, vits.PUBLISHED_DEPTH)
+        return {"variant": variant, "weights": str(folder)}
+
+    return _referenced(save, 224)
 
 
 def _none(folder: Path) -> Args:
@@ -134,14 +145,16 @@ CASES = (
         second=PIL,
         samples="references",
     ),
-    Case("clip_i", "", _likeness(tiny.save_clip), second={}, samples="references"),
+    Case("clip_i", "", _referenced(lambda f: {"weights": tiny.save_clip(f / "clip")}, 32), second={}),
+    Case("dino_i", "DINO", _referenced(lambda f: {"weights": vits.dino_folder(f / "vit")}, 36), second={}),
     Case(
         "dino_i",
-        "",
-        _likeness(tiny.save_dino, processing="checkpoint"),
+        "DINOv2",
+        _referenced(lambda f: {"weights": vits.dino_folder(f / "vit", "dinov2")}, 36),
         second={},
-        samples="references",
     ),
+    Case("dreamsim", "ensemble", _dreamsim("ensemble"), {"dreamsim": {}}, {}),
+    Case("dreamsim", "clip_vitb32", _dreamsim("clip_vitb32"), {"dreamsim": {}}, {}),
     Case(
         "pickscore",
         "v1",
@@ -212,7 +225,6 @@ CASES = (
 """Every scorer of `rewards/learned` and `rewards/pictures` has at least one, or stands in `ELSEWHERE`."""
 ELSEWHERE = {
     "blip_vqa": "tests/models/test_blip_vqa.py",
-    "dreamsim": "tests/models/test_likeness.py",
     "geneval": "tests/rewards/test_geneval.py",
     "geneval2": "tests/rewards/test_geneval2.py",
 }

@@ -26,7 +26,6 @@ from transformers import (
     ViTConfig,
     ViTForImageClassification,
     ViTImageProcessor,
-    ViTModel,
 )
 
 from mmreward import models
@@ -150,14 +149,6 @@ def save_classifier(folder: Path, seed: int = 4) -> str:
         label2id={label: index for index, label in enumerate(labels)},
     )
     drawn(ViTForImageClassification(config), seed).save_pretrained(folder)
-    ViTImageProcessor(size={"height": SIDE, "width": SIDE}).save_pretrained(folder)
-    return str(folder)
-
-
-def save_dino(folder: Path, seed: int = 10) -> str:
-    """A DINO in transformers format: a ViT without a pooler, whose processor squashes pictures."""
-    model = ViTModel(ViTConfig(**STACK, image_size=SIDE, patch_size=8), add_pooling_layer=False)
-    drawn(model, seed).save_pretrained(folder)
     ViTImageProcessor(size={"height": SIDE, "width": SIDE}).save_pretrained(folder)
     return str(folder)
 

@@ -16,6 +16,7 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tf
 
+from . import likeness
 from .checkpoints import SIDE
 from .second_pixels import PIXELS
 from .upstream import Reference, pixels_of
@@ -137,45 +138,6 @@ def harmonic(args: Args) -> Reference:
         return 1.0 / (0.3 / ((1 + likeness) / 2 + 1e-8) + 0.7 / ((1 + match) / 2 + 1e-8))
 
     return Reference(value)
-
-
-class _Dino(_Clip):
-    """A ViT of transformers: the class token of its last layer, of pictures squashed to the input."""
-
-    reads = False
-
-    def picture(self, picture: Image.Image) -> torch.Tensor:
-        return self._unit(self.model(self.values(picture)).last_hidden_state[:, 0])
-
-    def pixels(self, pixels: torch.Tensor) -> torch.Tensor:
-        small = tf.resize(pixels, [SIDE, SIDE], self._kernel, antialias=True)
-        small = small.clamp(0, 1) if small.shape != pixels.shape else small
-        values = tf.normalize(small, self.processor.image_mean, self.processor.image_std)
-        return self._unit(self.model(values).last_hidden_state[:, 0])
-
-
-def _likeness(net: _Clip) -> Reference:
-    """Mean cosine with the reference pictures (arXiv:2208.12242)."""
-    from .cases import INPUTS, PICTURES
-
-    with torch.no_grad():
-        known = torch.cat([net.picture(PICTURES[row]) for row in INPUTS])
-        floats = torch.cat([net.pixels(pixels_of(PICTURES[row])) for row in INPUTS])
-    return Reference(
-        lambda picture, _: float((net.picture(picture) @ known.T).mean()),
-        lambda pixels, _: (net.pixels(pixels) @ floats.T).mean(1),
-        resizes=True,
-    )
-
-
-def clip_i(args: Args) -> Reference:
-    """By CLIP's embeddings."""
-    return _likeness(_Clip(args["weights"]))
-
-
-def dino_i(args: Args) -> Reference:
-    """By DINO's class tokens."""
-    return _likeness(_Dino(args["weights"]))
 
 
 def aesthetic(args: Args) -> Reference:
@@ -426,11 +388,12 @@ def mps(args: Args) -> Reference:
 SECOND: dict[str, Callable[[Args], Reference]] = {
     **PIXELS,
     "aesthetic": aesthetic,
-    "clip_i": clip_i,
+    "clip_i": likeness.clip_i,
     "clipscore": clipscore,
     "cyclereward": cyclereward,
     "d2_align": d2_align,
-    "dino_i": dino_i,
+    "dino_i": likeness.dino_i,
+    "dreamsim": likeness.dreamsim,
     "harmonic": harmonic,
     "hpsv2": hpsv2,
     "imagereward": imagereward,

@@ -11,6 +11,7 @@ import math
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from functools import partial
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -355,6 +356,48 @@ def _distance(one: str, other: str) -> int:
     return row[-1]
 
 
+# --- dreamsim ---------------------------------------------------------------------------------------------
+
+
+def _dreamsim(args: Args) -> Reference:
+    """The package on narrow ViTs: the width of its constructors and torch.hub's download are replaced."""
+    model_of: Any = import_module("dreamsim.model")
+    room = "dreamsim.feature_extraction"
+    vit: Any = import_module(f"{room}.vision_transformer")
+    folder, variant = Path(args["weights"]), args["variant"]
+
+    def narrow(patch_size: int = 16, **_: Any) -> Any:
+        norm = partial(torch.nn.LayerNorm, eps=1e-6)
+        shape = {"embed_dim": 128, "depth": 12, "num_heads": 2, "mlp_ratio": 4, "qkv_bias": True}
+        return vit.VisionTransformer(patch_size=patch_size, norm_layer=norm, **shape)
+
+    def downloaded(*_: Any, **__: Any) -> Any:
+        made = narrow(16)
+        made.load_state_dict(torch.load(folder / "checkpoints" / "dino_vitbase16_pretrain.pth"))
+        return made
+
+    for name in ("load_clip_as_dino", "load_open_clip_as_dino"):
+        import_module(f"{room}.{name}").vit_base = narrow  # type: ignore[attr-defined]
+    torch.hub.load = downloaded
+    if variant == "ensemble":  # a head that is read and not used
+        head = {f"module.head.{key}": value for key, value in vit.DINOHead(768, 2048).state_dict().items()}
+        head["module.head.last_layer.weight"] = torch.zeros(2048, 256)
+        torch.save({"student": head}, folder / "dino_vitb16_pretrain.pth")
+    model, prepared = model_of.dreamsim(device="cpu", cache_dir=str(folder), dreamsim_type=variant)
+    known = [prepared(Image.open(path)) for path in args["references"]]
+    resize: Any = import_module("torchvision.transforms.v2.functional").resize
+    kernel = import_module("torchvision.transforms").InterpolationMode.BICUBIC
+
+    def tensor(pixels: torch.Tensor, prompt: str) -> torch.Tensor:
+        small = resize(pixels, [224, 224], kernel, antialias=True).clamp(0, 1)
+        return torch.stack([model(small, other) for other in known]).mean(0)
+
+    return Reference(
+        lambda picture, prompt: sum(model(prepared(picture), other).item() for other in known) / len(known),
+        tensor,
+    )
+
+
 DISTRIBUTIONS: dict[str, str] = {"open_clip": "open_clip_torch", "ImageReward": "image-reward"}
 """Name on PyPI where it is not the package's."""
 SCORERS: dict[tuple[str, str], Callable[[Args], Reference]] = {
@@ -363,6 +406,7 @@ SCORERS: dict[tuple[str, str], Callable[[Args], Reference]] = {
     ("transformers", "artifact"): _classifier,
     ("open_clip", "clipscore"): _open_clip,
     ("torchmetrics", "clipscore"): _torchmetrics,
+    ("dreamsim", "dreamsim"): _dreamsim,
     ("hpsv2", "hpsv2"): _hpsv2,
     ("aesthetic_predictor_v2_5", "aesthetic"): _aesthetic_v2_5,
     ("ImageReward", "imagereward"): _image_reward,

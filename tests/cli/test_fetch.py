@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support.tiny_vits import dino_folder, dreamsim_folder
 
 from mmreward import list_rewards, models
 from mmreward.cli.fetching import wants_of
 from mmreward.cli.weights import size_of
+from mmreward.evals.published.vits import dino_folder, dreamsim_folder
 from mmreward.models import fetching, perceptual_files
 from mmreward.models.wants import NAMED, PACKAGES, Want
 

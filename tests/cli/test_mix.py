@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 from mmreward.cli import app
 from mmreward.cli.fetching import rewards_in, wants_of
 from mmreward.config import config_at, load_config
+from mmreward.evals.published.checkpoints import save_blip
 
-NAMES = ["pickscore", "hpsv2", "clip", "aesthetic"]
+NAMES = ["pickscore", "hpsv2", "imagereward", "clip", "aesthetic"]
 
 
 def run(*arguments):
@@ -33,6 +34,7 @@ def mix(tmp_path):
     for name in ("pickscore", "hpsv2", "clip"):
         raw["rewards"][name]["weights"] = "mini-clip"
     raw["rewards"]["aesthetic"] |= {"head": str(head), "encoder": "mini-clip"}
+    raw["rewards"]["imagereward"] |= save_blip(tmp_path / "blip", "ImageReward.pt")
     (tmp_path / "mix.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
     return tmp_path / "mix.yaml"
 
@@ -46,7 +48,7 @@ def test_the_recipe_scores_with_the_scales_and_the_publishers_numbers(mix, tmp_p
     factors = {"pickscore": 1 / 26, "clip": 100 / 30, "aesthetic": 1 / 10}
     for name, factor in factors.items():
         assert rows[name]["value"] == pytest.approx(factor * json.loads(rows[name]["parts"])["raw"])
-    assert "raw" not in json.loads(rows["hpsv2"]["parts"])
+    assert not any("raw" in json.loads(rows[name]["parts"]) for name in ("hpsv2", "imagereward"))
 
 
 def test_tune_and_search_take_the_same_file(mix, tmp_path):
@@ -99,5 +101,6 @@ def test_what_the_recipe_reads_is_known_without_reading_it():
     wants = {name: [want.name for want in wants_of(name, args)] for name, args in rewards_in("score/t2i-mix")}
     assert wants["pickscore"] == ["yuvalkirstain/PickScore_v1"]
     assert wants["hpsv2"] == ["xswu/HPSv2/HPS_v2.1_compressed.pt"]
+    assert wants["imagereward"][0] == "zai-org/ImageReward/ImageReward.pt"
     assert wants["clip"] == ["openai/clip-vit-large-patch14"]
     assert wants["aesthetic"][-1] == "openai/clip-vit-large-patch14"

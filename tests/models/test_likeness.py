@@ -7,12 +7,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from support.tiny_vits import BRANCHES, dino_folder, dreamsim_folder
 from torchvision.transforms import InterpolationMode, v2
 
 from mmreward import Media, Sample, load, models
 from mmreward.compose import weights_of
 from mmreward.errors import Unavailable
+from mmreward.evals.published.vits import BRANCHES, dino_folder, dreamsim_folder
 from mmreward.models.base import pooled
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -41,6 +41,11 @@ def scored(engine, reward, samples=SAMPLES):
 
 def values(engine, reward, samples=SAMPLES):
     return np.array([score.value for score in scored(engine, reward, samples)])
+
+
+def refused(engine, reward, said):
+    with pytest.raises(Unavailable, match=said):
+        engine.score(SAMPLES[:1], reward)
 
 
 @pytest.fixture(scope="module")
@@ -198,8 +203,7 @@ def test_dino_i_on_dinov2_is_transformers_number(engine, tmp_path, files):
 
 
 def test_dino_i_refuses_a_model_without_a_class_token_to_compare(engine, clip_folder):
-    with pytest.raises(Unavailable, match="a clip model is not a ViT or DINOv2"):
-        engine.score(SAMPLES[:1], load("dino_i", weights=clip_folder))
+    refused(engine, load("dino_i", weights=clip_folder), "a clip model is not a ViT or DINOv2")
 
 
 # --- dreamsim ---------------------------------------------------------------------------------------------
@@ -300,8 +304,7 @@ def test_an_adapter_that_is_more_than_lora_is_refused(engine, tmp_path, change, 
     file = tmp_path / "clip_vitb32_single_lora" / "adapter_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     reward = load("dreamsim", variant="clip_vitb32", weights=str(tmp_path))
-    with pytest.raises(Unavailable, match=said):
-        engine.score(SAMPLES[:1], reward)
+    refused(engine, reward, said)
 
 
 def test_an_adapter_of_something_else_is_refused_by_name(engine, tmp_path):
@@ -312,8 +315,7 @@ def test_an_adapter_of_something_else_is_refused_by_name(engine, tmp_path):
     state = load_file(file)
     save_file({**state, "base_model.model.mlp.fc1.lora_A.weight": torch.ones(4, 4)}, file)
     reward = load("dreamsim", variant="clip_vitb32", weights=str(tmp_path))
-    with pytest.raises(Unavailable, match=r"mlp\.fc1"):
-        engine.score(SAMPLES[:1], reward)
+    refused(engine, reward, "mlp.fc1")
 
 
 def test_dreamsims_fingerprint_is_of_what_it_reads(tmp_path):

@@ -14,10 +14,10 @@ import torch
 from safetensors.torch import save_file
 from support.tiny_blip import save_blip as save_blip_vqa
 from support.tiny_blip import save_tokenizer
-from support.tiny_vits import dino_folder, dreamsim_folder
 
 from mmreward import Media, Sample, list_rewards, load, models
 from mmreward.evals.published.checkpoints import save_blip, save_mps
+from mmreward.evals.published.vits import dino_folder, dreamsim_folder
 from mmreward.mini.world import describe, render, sample_scene
 from mmreward.models.maps import Shift, Transport, write_map
 from mmreward.registry import find

@@ -3,12 +3,16 @@ archive, which `peft` and `timm` write with the names that the publisher's packa
 """
 
 from functools import partial
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import torch
 
 WIDTH = 128
 DEPTH = 2
+PUBLISHED_DEPTH = 12
+"""Blocks that the publisher's package counts on."""
 BRANCHES = {
     "ensemble": ("dino_vitb16", "clip_vitb16", "open_clip_vitb16"),
     "dino_vitb16": ("dino_vitb16",),
@@ -58,16 +62,16 @@ def dino_folder(folder: Path, kind: str = "vit") -> str:
 class Quick(torch.nn.Module):
     """CLIP's approximation of GELU."""
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x * torch.sigmoid(1.702 * x)
 
 
 def timm_vit(name: str, depth: int = DEPTH) -> torch.nn.Module:
     """timm's ViT in the form of one backbone, with random weights large enough to have opinions."""
-    from timm.models.vision_transformer import VisionTransformer
+    room: Any = import_module("timm.models.vision_transformer")  # open_clip brings it
 
     clip, v2 = "clip" in name, name.startswith("dinov2")
-    vit = VisionTransformer(
+    vit: torch.nn.Module = room.VisionTransformer(
         img_size=518 if v2 else 224,
         patch_size=int(name[-2:]),
         num_classes=0,
@@ -100,13 +104,13 @@ def published(vit: torch.nn.Module, name: str) -> dict[str, torch.Tensor]:
 class Extractor(torch.nn.Module):
     """The publisher's nesting, from which the names of the adapter's tensors come."""
 
-    def __init__(self, vit):
+    def __init__(self, vit: torch.nn.Module) -> None:
         super().__init__()
         self.model = vit
 
 
 class Perceptual(torch.nn.Module):
-    def __init__(self, vits):
+    def __init__(self, vits: list[torch.nn.Module]) -> None:
         super().__init__()
         self.extractor_list = torch.nn.ModuleList(Extractor(vit) for vit in vits)
 
