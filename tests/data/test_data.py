@@ -211,7 +211,9 @@ def test_a_hint_is_given_where_a_needed_field_is_missing(jsonl, engine):
         "mapped": {"reward": "answer", "columns": {"target": "anser"}},
     }
     samples = [only(jsonl({"tarqet": "x", "answer": "y", "response": "y"})).sample, scored.sample]
-    plain, mapped = (engine.score(samples, {name: rewards[name]})[name] for name in rewards)
+    with pytest.raises(ValueError, match=r"a column that none of 2 rows has: did you mean 'answer'\?"):
+        engine.score(samples, rewards)
+    plain, mapped = (engine.score(samples, {name: rewards[name]}, check=False)[name] for name in rewards)
     assert plain[0].status == "missing" and "'tarqet'" in plain[0].note and "columns:" in plain[0].note
     assert mapped[0].status == "missing" and "'answer'" in mapped[0].note
     assert mapped[1].status == "missing" and "'anser'" in mapped[1].note
