@@ -82,8 +82,7 @@ class Engine:
 
     >>> from mmreward import Engine, Sample
     >>> with Engine("cpu") as engine:
-    ...     scores = engine.score([Sample(response="<answer>4</answer>", target="4")], "label")
-    >>> scores["label"][0].value
+    ...     engine.score([Sample(response="<answer>4</answer>", target="4")], "label")["label"][0].value
     1.0
 
     Args:
@@ -95,10 +94,9 @@ class Engine:
         placement: where batches run instead of on this process's device; then device, resident_bytes and
             workers do not apply.
 
-    An engine is a context manager; `close` stops its threads, within seconds whatever rewards do. All public
-    methods may be called from any thread, and in a fork (a data loader's worker, say), which gets threads of
-    its own. Pickled, it is its arguments: a spawned process makes its own. CUDA does not survive a fork, and
-    there an engine of a CUDA device raises RuntimeError.
+    An engine is a context manager; `close` stops its threads, within seconds whatever rewards do. Its methods
+    may be called from any thread, and in a fork, which gets threads of its own. Pickled, it is its arguments:
+    a spawned process makes its own. CUDA does not survive a fork: there it raises RuntimeError.
     """
 
     def __init__(

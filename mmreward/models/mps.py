@@ -22,11 +22,6 @@ from .encoders import recipe_of
 from .paired import PairScorer, Tokens
 from .pixels import Recipe
 
-CONDITION = (
-    "light, color, clarity, tone, style, ambiance, artistry, shape, face, hair, hands, limbs, structure, "
-    "instance, texture, quantity, attributes, position, number, location, word, things."
-)
-"""Of the overall preference, the one whose checkpoint was published."""
 CONTEXT = 77
 POSITIONS = ("model.text_model.embeddings.position_ids", "model.vision_model.embeddings.position_ids")
 """Counters that transformers wrote into files before 4.31."""

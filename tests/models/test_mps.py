@@ -12,7 +12,7 @@ from mmreward.errors import Unavailable
 from mmreward.evals.published import checkpoints
 from mmreward.evals.published.cases import PICTURES
 from mmreward.evals.published.second import SECOND
-from mmreward.models.mps import CONDITION
+from mmreward.rewards.learned.mps import CONDITION
 
 PROMPTS = ("a red circle", "Two blue squares, & a FOX!", "words, things", "x", "a red circle " * 30)
 SAMPLES = [

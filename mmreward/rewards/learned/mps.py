@@ -10,6 +10,11 @@ from ...types import Sample, Score
 if TYPE_CHECKING:
     import torch
 
+CONDITION = (
+    "light, color, clarity, tone, style, ambiance, artistry, shape, face, hair, hands, limbs, structure, "
+    "instance, texture, quantity, attributes, position, number, location, word, things."
+)
+"""Of the overall preference, the one whose checkpoint was published."""
 FILES = ("config.json", "preprocessor_config.json", "tokenizer_config.json", "vocab.json", "merges.txt")
 """Of a CLIP's repository, all but its weights."""
 
@@ -55,8 +60,6 @@ def mps(
     Raises:
         ValueError: a file is not on this machine and the hub cannot be reached.
     """
-    from ...models.mps import CONDITION
-
     if not 0 <= threshold < 1:
         raise ValueError(f"threshold is a part of the largest likeness, from 0 to below 1, not {threshold}")
     models.needed(weights)
