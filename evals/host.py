@@ -130,7 +130,7 @@ SOURCES = {
 # --- the two ways -------------------------------------------------------------------------------------------
 
 
-class Row(NamedTuple):
+class HostCost(NamedTuple):
     """Microseconds: per picture of the bare calls and of ours in all; per call on the loop's thread."""
 
     bare: float
@@ -180,7 +180,7 @@ class Bench:
             for n, one in enumerate(pictures)
         ]
 
-    def row(self, source: Source) -> Row:
+    def row(self, source: Source) -> HostCost:
         """Medians of the rounds; the two ways take turns."""
         rows = []
         for round_ in range(ROUNDS + 1):
@@ -191,8 +191,8 @@ class Bench:
             ours = _processor(partial(self._score, samples))
             loop = _thread_time("mmreward-loop") - loop
             if round_:
-                rows.append(Row(*(1e6 * t / BATCH for t in (plain, ours - self._forwards(), loop / 2))))
-        return Row(*(median(column) for column in zip(*rows, strict=True)))
+                rows.append(HostCost(*(1e6 * t / BATCH for t in (plain, ours - self._forwards(), loop / 2))))
+        return HostCost(*(median(column) for column in zip(*rows, strict=True)))
 
     def _score(self, samples: list[Sample]) -> None:
         scores = self.engine.score(samples, self.reward)["clipscore"]
@@ -224,14 +224,14 @@ def _thread_time(name: str) -> float:
     return sum(map(time.clock_gettime, clocks))
 
 
-def measure(side: int, names: Sequence[str]) -> dict[str, Row]:
+def measure(side: int, names: Sequence[str]) -> dict[str, HostCost]:
     """Rows by the name of their source."""
     with TemporaryDirectory(prefix="mmreward-host-") as folder, Engine("cpu", cache_bytes=0) as engine:
         bench = Bench(engine, Path(folder), side)
         return {name: bench.row(SOURCES[name]) for name in names}
 
 
-def complaints(rows: dict[str, Row]) -> list[str]:
+def complaints(rows: dict[str, HostCost]) -> list[str]:
     """The bars that are missed, in words; empty when all are met."""
     found = []
     for name, row in rows.items():
@@ -246,7 +246,7 @@ def complaints(rows: dict[str, Row]) -> list[str]:
     return found
 
 
-def table(rows: dict[str, Row]) -> Table:
+def table(rows: dict[str, HostCost]) -> Table:
     """The measured rows for a terminal."""
     shown = Table("source", "bare us", "ours us", "ratio", "loop us/call")
     for name, row in rows.items():

@@ -46,7 +46,7 @@ VALUE, GRADIENT, BATCH = 1e-4, 1e-4, 1e-5
 PACKAGES = tuple(sorted({package for package, _ in SCORERS}))
 
 
-class Row(NamedTuple):
+class ParityRow(NamedTuple):
     """One comparison; None where there is none to make."""
 
     scorer: str
@@ -112,7 +112,7 @@ def _figure(number: float | None) -> str:
     return "-" if number is None else f"{number:.1e}"
 
 
-def measured(cases: Iterable[Case], interpreters: Mapping[str, str]) -> list[Row]:
+def measured(cases: Iterable[Case], interpreters: Mapping[str, str]) -> list[ParityRow]:
     """One row for each case and package that answers, or for its second writing where none does.
 
     Args:
@@ -178,19 +178,19 @@ def _run(interpreter: str, jobs: list[dict[str, Any]], file: Path) -> list[dict[
     return found
 
 
-def _beside(case: Case, args: dict[str, Any], package: str, answer: dict[str, Any]) -> Row:
+def _beside(case: Case, args: dict[str, Any], package: str, answer: dict[str, Any]) -> ParityRow:
     ours = load(case.scorer, **args | case.packages[package])
     pictures, prompts, samples = rows_of(case)
     values, batch = scored(ours, samples)
     if "error" in answer:
-        return Row(case.name, package, None, None, batch, answer["error"])
+        return ParityRow(case.name, package, None, None, batch, answer["error"])
     apart = float(np.nanmax(np.abs(values - np.array(answer["values"]))))
     theirs = [np.array(one) for one in answer["gradients"]]
     slopes = [gradient(ours, pixels_of(pictures[row]), prompts[row]) for row in [0][: len(theirs)]]
-    return Row(case.name, answer["version"], apart, _apart(slopes, theirs), batch)
+    return ParityRow(case.name, answer["version"], apart, _apart(slopes, theirs), batch)
 
 
-def _second(case: Case, args: dict[str, Any], answers: Mapping[str, Any]) -> Row:
+def _second(case: Case, args: dict[str, Any], answers: Mapping[str, Any]) -> ParityRow:
     if case.second is None:
         packages = ", ".join(DISTRIBUTIONS.get(package, package) for package in case.packages)
         raise ValueError(f"{case.name} has no second writing: install {packages}")
@@ -204,7 +204,7 @@ def _second(case: Case, args: dict[str, Any], answers: Mapping[str, Any]) -> Row
     wanted = [np.array(one) for one in theirs["gradients"]]
     slopes = [gradient(ours, pixels_of(pictures[row]), prompts[row]) for row in graded[: len(wanted)]]
     name = f"a second writing; not here: {', '.join(answers)}" if answers else "a second writing"
-    return Row(case.name, name, apart, _apart(slopes, wanted), batch)
+    return ParityRow(case.name, name, apart, _apart(slopes, wanted), batch)
 
 
 def scored(reward: Reward, samples: list[Sample]) -> tuple[np.ndarray[Any, Any], float]:

@@ -20,7 +20,7 @@ MOST = 400
 """Steps that are kept: a response may hold thousands of boxes."""
 
 
-class Step(NamedTuple):
+class Note(NamedTuple):
     """One step of a reading.
 
     Args:
@@ -35,7 +35,7 @@ class Step(NamedTuple):
 
 
 class _Listener(NamedTuple):
-    steps: list[Step]
+    steps: list[Note]
     member: str = ""
 
 
@@ -54,7 +54,7 @@ def noted(name: str, words: str, *values: Any) -> None:
     listener = _listener.get()
     if listener is not None and len(listener.steps) < MOST:
         text = words.format(*map(shown, values)) if values else words
-        listener.steps.append(Step(name, text, listener.member))
+        listener.steps.append(Note(name, text, listener.member))
 
 
 heard: Callable[[], object] = _listener.get
@@ -63,7 +63,7 @@ plain look at the variable is three times as fast as a function round it."""
 
 
 @contextmanager
-def listening() -> Iterator[list[Step]]:
+def listening() -> Iterator[list[Note]]:
     """A block whose steps are collected in the list that it gives; at most `MOST`."""
     listener = _Listener([])
     token = _listener.set(listener)

@@ -70,7 +70,8 @@ def score(
     from ..engine.preconditions import check_rewards
     from ..limits import set_limits
     from ..loading import resolve
-    from .tables import alone_table, score_table, source_table, unit_note
+    from ..monitor.tables import score_table, source_table, unit_note
+    from .tables import alone_table
 
     settings = overruled(load_config(config), columns) if config is not None else Config(rewards={})
     set_limits(settings.limits)

@@ -4,9 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..monitor.tables import aligned, ends
-from ..monitor.tables import score_table as score_table
-from ..monitor.tables import source_table as source_table
-from ..monitor.tables import unit_note as unit_note
 from ..types import Score
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from ..compose import Recipe, total_of
 from ..engine.engine import Engine
 from ..loading import load
 from ..registry import Reward, find
-from ..tracing import Step, listening, shown, within
+from ..tracing import Note, listening, shown, within
 from ..types import RewardInfo, Sample, Score
 from .columns import Columns
 from .results import TOTAL
@@ -46,7 +46,7 @@ class Explanation:
     info: RewardInfo
     args: Mapping[str, Any]
     sample: Sample
-    steps: Sequence[Step]
+    steps: Sequence[Note]
     score: Score = field(repr=False)
 
     @property
@@ -181,7 +181,7 @@ def explain_row(
     samples = [sample, *others] if comparing else [sample]
     if len({one.id for one in samples}) < len(samples):
         raise ValueError(f"two samples of the group of {sample.id!r} have one id: give each its own")
-    heard: dict[str, list[Step]] = {name: [] for name in rewards}
+    heard: dict[str, list[Note]] = {name: [] for name in rewards}
     columns = engine.score(
         samples, {name: _listened(reward, sample, heard[name]) for name, reward in rewards.items()}
     )
@@ -209,12 +209,12 @@ def explain_row(
     return found
 
 
-def _listened(reward: Reward, sample: Sample, into: list[Step]) -> Reward:
+def _listened(reward: Reward, sample: Sample, into: list[Note]) -> Reward:
     """The reward, with the steps of its calls that are about this sample."""
     own, arity = sample.id, reward.info.arity
 
     async def score(*given: Any) -> Any:
-        steps: list[Step]
+        steps: list[Note]
         if arity == "pair":
             first, second = (one.id for one in given)
             with listening() as steps, within(f"{first} before {second}"):
@@ -226,7 +226,7 @@ def _listened(reward: Reward, sample: Sample, into: list[Step]) -> Reward:
     return replace(reward, fn=score)
 
 
-async def _noting(reward: Reward, given: Sequence[Any], steps: list[Step], into: list[Step]) -> Any:
+async def _noting(reward: Reward, given: Sequence[Any], steps: list[Note], into: list[Note]) -> Any:
     try:
         return await reward.fn(*given)
     finally:
@@ -237,7 +237,7 @@ def _begins(member: str, names: Sequence[str]) -> bool:
     return any(member == name or member.startswith(f"{name}/") for name in names)
 
 
-def _of_own(step: Step, own: str) -> Step:
+def _of_own(step: Note, own: str) -> Note:
     """The step of a group reward without the name of the row, which is the only one that is left."""
     return step._replace(member=step.member[len(own) :].strip("/")) if _begins(step.member, [own]) else step
 
@@ -255,21 +255,21 @@ def _changed(reward: Reward) -> dict[str, Any]:
     }
 
 
-def _elsewhere(reward: Reward) -> Iterator[Step]:
+def _elsewhere(reward: Reward) -> Iterator[Note]:
     if reward.release:
-        yield Step("elsewhere", "it runs in another interpreter, whose steps are not heard here")
+        yield Note("elsewhere", "it runs in another interpreter, whose steps are not heard here")
 
 
-def _summed(recipe: Recipe, scores: Mapping[str, Score]) -> Iterator[Step]:
+def _summed(recipe: Recipe, scores: Mapping[str, Score]) -> Iterator[Note]:
     """Steps of a weighted sum: its shaping, summands and gates."""
     for step in recipe.shaping:
-        yield Step("shaped", f"{step.rewrites} by {type(step).__name__}, from {', '.join(step.reads)}")
+        yield Note("shaped", f"{step.rewrites} by {type(step).__name__}, from {', '.join(step.reads)}")
     scale = ", as its z-score in the group" if recipe.normalise == "group" else ""
     for name, weight in recipe.weights.items():
-        yield Step("summand", f"{weight:g} x {name}{scale}, which earned {_value(scores[name])}")
+        yield Note("summand", f"{weight:g} x {name}{scale}, which earned {_value(scores[name])}")
     for name, least in recipe.gates.items():
         shut = "" if scores[name].ok and scores[name].value >= least else ": shut, the total is 0"
-        yield Step("gate", f"{name} earned {_value(scores[name])}, and needs {least:g}{shut}")
+        yield Note("gate", f"{name} earned {_value(scores[name])}, and needs {least:g}{shut}")
 
 
 def _value(score: Score) -> str:

@@ -138,7 +138,7 @@ class _Layer(nn.Module):
         return cast(torch.Tensor, self.output(F.gelu(self.intermediate["dense"](tokens)), tokens))
 
 
-class Text(nn.Module):
+class TextEncoder(nn.Module):
     """BERT whose layers attend to a picture's tokens as well; (N, T) ids to (N, T, width)."""
 
     def __init__(
@@ -194,7 +194,7 @@ class BLIP(nn.Module):
         depths = [_depth(shapes, f"{eyes}blocks."), _depth(shapes, f"{words}encoder.layer.")]
         parts = {
             "visual_encoder": Vision(*vision, depths[0]),
-            "text_encoder": Text(narrow, width, inner, depths[1], vocabulary, positions),
+            "text_encoder": TextEncoder(narrow, width, inner, depths[1], vocabulary, positions),
         }
         self.blip = nn.ModuleDict(parts)
         self.mlp = nn.ModuleDict({"layers": nn.ModuleDict(_head(shapes, activation))})

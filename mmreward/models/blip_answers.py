@@ -42,14 +42,14 @@ DROPPED = re.compile(r"([.!\"()*#:;~])")
 """Marks that are taken out of a question."""
 
 
-class Asked(NamedTuple):
+class BlipQuestion(NamedTuple):
     """A question about a picture."""
 
     media: Media
     question: str
 
 
-class Batch(NamedTuple):
+class BlipBatch(NamedTuple):
     """Pictures without repetition, each row's picture, and each row's tokens."""
 
     pixels: torch.Tensor
@@ -75,7 +75,7 @@ class BlipVQA(TorchNetwork):
         Raises:
             Unscorable: the picture is broken.
         """
-        asked = Asked(media, question)
+        asked = BlipQuestion(media, question)
         key = (media.key, question)
         return cast(float, await current().submit(self, "yes", asked, key=key, share=media.key))
 
@@ -141,11 +141,11 @@ class BlipVQA(TorchNetwork):
             "num_attention_heads": max(1, hidden // HEAD),
         }
 
-    def cost(self, op: str, item: Asked) -> Cost:
+    def cost(self, op: str, item: BlipQuestion) -> Cost:
         height, width = item.media.size
         return Cost(1024, 3 * height * width)
 
-    def prepare(self, op: str, items: list[Asked]) -> Batch:
+    def prepare(self, op: str, items: list[BlipQuestion]) -> BlipBatch:
         places: dict[str, int] = {}
         medias: list[Media] = []
         for item in items:
@@ -160,10 +160,10 @@ class BlipVQA(TorchNetwork):
         pictures = in_turn(medias, lambda index: resized(medias[index], recipe, "pil"))
         pixels = normalise(torch.stack(pictures), recipe).to(self.dtype)
         rows = [places[item.media.key] for item in items]
-        return Batch(pixels, rows, [[first, *ids[1:]] for ids in tokens])
+        return BlipBatch(pixels, rows, [[first, *ids[1:]] for ids in tokens])
 
     @torch.inference_mode()
-    def forward(self, op: str, batch: Batch) -> list[Any]:
+    def forward(self, op: str, batch: BlipBatch) -> list[Any]:
         module = self.module
         pictures = module.vision_model(pixel_values=batch.pixels.to(self.device)).last_hidden_state
         words = [self.tokenizer.convert_tokens_to_ids(token) for token in ("[DEC]", "yes", "no")]

@@ -59,7 +59,7 @@ class Seen(NamedTuple):
     found: tuple[Found, ...]
 
 
-class Look(NamedTuple):
+class Sighting(NamedTuple):
     """Picture, and the score that an object must be above."""
 
     media: Media
@@ -93,7 +93,7 @@ class Detector(TorchNetwork):
         Raises:
             Unscorable: the picture is broken.
         """
-        look = Look(media, least)
+        look = Sighting(media, least)
         return cast(Seen, await current().submit(self, "objects", look, key=(media.key, least)))
 
     def build(self) -> torch.nn.Module:
@@ -122,11 +122,11 @@ class Detector(TorchNetwork):
         names = self.module.config.id2label
         return tuple(str(names[index]) for index in sorted(names))
 
-    def cost(self, op: str, item: Look) -> Cost:
+    def cost(self, op: str, item: Sighting) -> Cost:
         height, width = item.media.size
         return Cost(TOKENS, 15 * height * width)  # as bytes, and as floats of about the input's size
 
-    def prepare(self, op: str, items: list[Look]) -> list[Ready]:
+    def prepare(self, op: str, items: list[Sighting]) -> list[Ready]:
         pictures = in_turn([item.media for item in items], lambda index: decoded(items[index].media).cpu())
         with self.processing:
             processor = self.processor

@@ -39,7 +39,7 @@ PERCENT = re.compile(r"\\?%|per ?cent|pct", re.IGNORECASE)
 GLM = ("<|begin_of_box|>", "<|end_of_box|>")
 
 
-class Box(NamedTuple):
+class Frame(NamedTuple):
     """A frame around an answer: its place in the text, and what is inside."""
 
     start: int
@@ -55,7 +55,7 @@ def framed(text: str) -> str:
     return text.replace(opening, "\\boxed{").replace(closing, "}")
 
 
-def box_before(text: str, end: int) -> Box | None:
+def box_before(text: str, end: int) -> Frame | None:
     """Last box that begins before `end`; None where that one is open or has no braces."""
     start = max(text.rfind("\\boxed", 0, end), text.rfind("\\fbox", 0, end))
     opening = text.find("{", start, start + 16) if start >= 0 else -1
@@ -64,7 +64,7 @@ def box_before(text: str, end: int) -> Box | None:
     closing = closing_brace(text, opening)
     if closing is None or closing >= end:
         return None
-    return Box(start, closing + 1, text[opening + 1 : closing].strip())
+    return Frame(start, closing + 1, text[opening + 1 : closing].strip())
 
 
 def side_by_side(text: str) -> str | None:
@@ -76,7 +76,7 @@ def side_by_side(text: str) -> str | None:
     if text.count("\\boxed") + text.count("\\fbox") < 2:
         return None
     last = box_before(text, len(text))
-    run: list[Box] = [last] if last else []
+    run: list[Frame] = [last] if last else []
     while run and len(run) <= MAX_BOXES:
         before = box_before(text, run[0].start)
         if before is None or run[0].start - before.end > MAX_JOINT:

@@ -264,7 +264,7 @@ def relations(a: Box, b: Box, rules: Rules = OFFICIAL) -> set[str]:
 # --- the verdict ------------------------------------------------------------------------------------
 
 
-class Verdict(NamedTuple):
+class Judged(NamedTuple):
     """Published values of one picture, the mean of each kind of requirement, and what is wrong with it."""
 
     official: bool
@@ -277,7 +277,7 @@ class Verdict(NamedTuple):
     """What `official` misses."""
 
 
-def judge(request: Request, objects: Objects, rules: Rules = OFFICIAL) -> Verdict:
+def judge(request: Request, objects: Objects, rules: Rules = OFFICIAL) -> Judged:
     """The verdict on objects whose colours are known where `coloured` asks for them."""
     official, reasons = _official(request, objects, rules)
     strict, published = _flow_grpo(request, objects, rules)
@@ -285,7 +285,7 @@ def judge(request: Request, objects: Objects, rules: Rules = OFFICIAL) -> Verdic
     parts: dict[str, list[float]] = {}
     for kind, value in terms:
         parts.setdefault(kind, []).append(value)
-    return Verdict(
+    return Judged(
         official,
         strict,
         published,

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import mmreward
 from mmreward.cli import app
-from mmreward.cli.tables import score_table, source_table, unit_note
+from mmreward.monitor.tables import score_table, source_table, unit_note
 
 
 def typed(*arguments, **environment):

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from mmreward import Media, Sample, load, models
-from mmreward.models.detectors import Look
+from mmreward.models.detectors import Sighting
 from mmreward.rewards.pictures.geneval import COLOUR_PROMPTS, crop_of
 from mmreward.verifiers.geneval import COLOURS
 
@@ -202,7 +202,7 @@ def test_the_least_score_only_drops_objects(engine, mask2former):
 
 def test_detectors_are_shown_rgb_and_pictures_that_stand_upright(engine, mask2former):
     red = Image.new("RGB", (64, 64), (255, 0, 0))
-    ((batch,),) = [models.detector(mask2former).prepare("objects", [Look(Media(red), 0.0)])]
+    ((batch,),) = [models.detector(mask2former).prepare("objects", [Sighting(Media(red), 0.0)])]
     means = batch.pixels[0].mean((1, 2))
     assert means[0] > 2 and means[1] < -1 and means[2] < -1  # (1 - 0.485) / 0.229, and -mean / std
     lying = PICTURES[4].transpose(Image.Transpose.ROTATE_90)
