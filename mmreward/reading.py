@@ -11,6 +11,7 @@ import queue
 import stat
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -176,7 +177,7 @@ _readers: dict[int, _Readers] = {}
 
 
 async def aside(work: Callable[[], T]) -> T:
-    """What `work` returns, called on a thread of its own kind while the loop goes on.
+    """What `work` returns, called on a thread of its own kind while the loop goes on, in the caller's context.
 
     Cancelled, as by a deadline, it returns at once, and the thread is left to finish.
 
@@ -185,7 +186,7 @@ async def aside(work: Callable[[], T]) -> T:
     """
     if (process := os.getpid()) not in _readers:  # a fork has none of its parent's threads
         _readers[process] = _Readers()
-    loop = asyncio.get_running_loop()
+    loop, context = asyncio.get_running_loop(), copy_context()
     done: asyncio.Future[T] = loop.create_future()
 
     def settle(result: Any, error: BaseException | None) -> None:
@@ -199,7 +200,7 @@ async def aside(work: Callable[[], T]) -> T:
     def run() -> None:
         result, error = None, None
         try:
-            result = work()
+            result = context.run(work)
         except BaseException as raised:  # delivered to the coroutine that waits
             error = raised
         try:

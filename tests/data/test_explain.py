@@ -355,4 +355,4 @@ def test_a_mistake_is_one_line(words, why):
 
 def test_score_without_a_place_for_the_scores_says_so(data):
     done = run("score", data, "--reward", "answer")
-    assert done.exit_code == 2 and "--out" in done.output
+    assert done.exit_code and "give --out scores.parquet" in str(done.exception)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ... import models
 from ...registry import reward
+from ...tracing import noted
 from ...types import Sample, Score
 
 if TYPE_CHECKING:
@@ -65,7 +66,9 @@ def aesthetic(
 
     async def score(sample: Sample) -> Score:
         assert sample.image is not None
-        return Score(await net.value(sample.image))
+        value = await net.value(sample.image)
+        noted("rated", "{} by the head {}", value, head)
+        return Score(value)
 
     def score_tensor(pixels: "torch.Tensor", prompts: Sequence[str]) -> "torch.Tensor":
         return net.values_of(pixels)

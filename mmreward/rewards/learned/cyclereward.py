@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ... import models
 from ...registry import reward
+from ...tracing import noted
 from ...types import Sample, Score
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def cyclereward(
     async def score(sample: Sample) -> Score:
         assert sample.image is not None
         read = await net.read(sample.image, sample.prompt)
+        noted("read", "{} of picture and prompt" + (", which was cut" if read.truncated else ""), read.value)
         return Score(read.value, {"truncated": float(read.truncated)})
 
     def score_tensor(pixels: "torch.Tensor", prompts: Sequence[str]) -> "torch.Tensor":

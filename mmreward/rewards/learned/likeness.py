@@ -15,6 +15,7 @@ from ... import models
 from ...errors import Unscorable
 from ...media import Media
 from ...registry import record_network, reward
+from ...tracing import noted
 from ...types import Sample, Score
 
 if TYPE_CHECKING:
@@ -166,6 +167,8 @@ def _likeness(
         # Of a copy the cosine may come out above 1 by rounding.
         cosines = [max(-1.0, min(1.0, float(image @ vector))) for vector in known]
         values = [1 - cosine for cosine in cosines] if distance else cosines
+        what = "distances" if distance else "cosines"
+        noted(what, "{} to {} reference pictures: their {} counts", values, len(values), reduce)
         parts = {"mean": fmean(values), nearest.__name__: nearest(values)}
         return Score(parts[reduce], parts)
 

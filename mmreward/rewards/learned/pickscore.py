@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ... import models
 from ...registry import reward
+from ...tracing import noted
 from ...types import Sample, Score
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ def pickscore(
         assert sample.image is not None
         seen, read, factor = await gather(net.image(sample.image), net.text(sample.prompt), net.factor())
         cosine = float(seen @ read.vector)
+        cut = ", which was cut" if read.truncated else ""
+        noted("cosine", "{} of picture and prompt" + cut + ", times {}", cosine, factor)
         return Score(factor * cosine, {"cosine": cosine, "truncated": float(read.truncated)})
 
     def score_tensor(pixels: "torch.Tensor", prompts: Sequence[str]) -> "torch.Tensor":

@@ -11,6 +11,7 @@ from typing import Any
 from ... import models
 from ...errors import Unscorable
 from ...registry import reward
+from ...tracing import noted
 from ...types import Sample, Score
 
 URL = (
@@ -83,6 +84,8 @@ def blip_vqa(
         phrases = phrases_of(sample)
         sure = await gather(*(network.yes(sample.image, f"{phrase}?") for phrase in phrases))
         value = math.prod(sure)
+        for phrase, probability in zip(phrases, sure, strict=True):
+            noted("asked", "{}? yes with a probability of {}", phrase, probability)
         least = min(range(len(sure)), key=lambda place: sure[place])
         parts = {"least": sure[least], "gm": value ** (1 / len(sure)), "phrases": float(len(sure))}
         return Score(value, parts, note=f"least sure of: {phrases[least][:200]}")

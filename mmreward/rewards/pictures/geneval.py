@@ -16,6 +16,7 @@ from ... import models
 from ...media import Media
 from ...reading import aside
 from ...registry import reward
+from ...tracing import noted
 from ...types import Sample, Score
 from ...verifiers.geneval import (
     COLOURS,
@@ -227,6 +228,8 @@ def geneval(
             "flow_grpo": verdict.flow_grpo,
         }
         seen = ", ".join(f"{len(several)} {name}" for name, several in sorted(objects.items())) or "nothing"
+        noted("found", "{}, by the thresholds of {}", seen, request.tag)
+        noted("judged", "{}", list(verdict.reasons) or "as asked")
         note = "; ".join((f"sees {seen}", *verdict.reasons))
         return Score(values[protocol], {**values, **verdict.parts}, note=note[:500])
 

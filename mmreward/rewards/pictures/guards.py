@@ -20,6 +20,7 @@ from ...errors import Unscorable
 from ...media import Media
 from ...reading import aside
 from ...registry import reward
+from ...tracing import noted
 from ...types import Sample, Score
 
 FULL = 255_000
@@ -98,7 +99,9 @@ def dark_share_of(picture: Media, threshold: float) -> float:
 def _measured(measure: Callable[[Media], float]) -> Any:
     async def score(sample: Sample) -> Score:
         assert sample.image is not None
-        return Score(await aside(partial(measure, sample.image)))
+        value = await aside(partial(measure, sample.image))
+        noted("measured", "{}", value)
+        return Score(value)
 
     return score
 

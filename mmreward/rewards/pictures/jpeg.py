@@ -9,6 +9,7 @@ from ...errors import Unscorable
 from ...media import Media
 from ...reading import aside
 from ...registry import reward
+from ...tracing import noted
 from ...types import Sample, Score
 
 QUALITY = 95
@@ -37,6 +38,7 @@ def _reward(sign: int, divide: float) -> Any:
     async def score(sample: Sample) -> Score:
         assert sample.image is not None
         size = await aside(partial(kilobytes, sample.image))
+        noted("measured", "{} kilobytes as JPEG, divided by {}", size, divide)
         return Score(sign * size / divide, {"kilobytes": size})
 
     return score

@@ -5,6 +5,7 @@ from typing import Any
 from ... import models
 from ...errors import nearest
 from ...registry import reward
+from ...tracing import noted
 from ...types import Sample, Score
 
 EXPOSED = (
@@ -58,6 +59,7 @@ def nsfw(classes: tuple[str, ...] = EXPOSED) -> Any:
         assert sample.image is not None
         most = await detector.most(sample.image)
         exposed = min(1.0, max(most[name] for name in classes))
+        noted("found", "at most {} of the classes that count", {name: most[name] for name in classes})
         return Score(1 - exposed, {"exposed": exposed, **{name.lower(): p for name, p in most.items()}})
 
     return score

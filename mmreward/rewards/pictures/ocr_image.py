@@ -14,6 +14,7 @@ from ... import models
 from ...errors import Unscorable
 from ...reading import aside
 from ...registry import reward
+from ...tracing import noted
 from ...types import Sample, Score
 from ...verifiers.quotations import quoted
 from ...verifiers.text import edit_distance, normalise
@@ -172,6 +173,8 @@ def ocr_image(
 
     def grade(lines: "Sequence[Line]", wanted: Sequence[str], least: float) -> Score:
         kept = [line for line in lines if line.confidence >= least]
+        noted("asked for", "{}", wanted)
+        noted("read", "{}", {line.text: line.confidence for line in lines} or "no text")
         read, texts = (
             [normalise(one, casefold=casefold, punctuation=punctuation) for one in several]
             for several in ([line.text for line in kept], wanted)
@@ -179,6 +182,7 @@ def ocr_image(
         if not all(texts):
             raise Unscorable(f"nothing is left of the text {wanted[texts.index('')]!r} without punctuation")
         value, contained = rendering(read, texts, order=order)
+        noted("compared", "{} with {}: {}, {} of the texts letter by letter", read, texts, value, contained)
         parts = {
             "contained": contained,
             "exact": float(value == 1),
