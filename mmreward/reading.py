@@ -177,7 +177,8 @@ _readers: dict[int, _Readers] = {}
 
 
 async def aside(work: Callable[[], T]) -> T:
-    """What `work` returns, called on a thread of its own kind while the loop goes on, in the caller's context.
+    """What `work` returns, called on a thread of its own kind in the context of its caller, while the loop
+    goes on.
 
     Cancelled, as by a deadline, it returns at once, and the thread is left to finish.
 

@@ -63,7 +63,7 @@ class Scoring:
         timeout: float | None = None,
         progress: Progress | None = None,
     ) -> None:
-        _refuse_others(samples)
+        refuse_others(samples)
         self._samples, self._rewards = samples, rewards
         self._timeout, self._progress = timeout, progress
         self._scores: dict[str, list[Score | None]] = {name: [None] * len(samples) for name in rewards}
@@ -243,7 +243,12 @@ class Scoring:
         self._settle(worker, Score.failed("timeout", late))
 
 
-def _refuse_others(samples: Any) -> None:
+def refuse_others(samples: Any) -> None:
+    """Refuse what is no sequence of samples.
+
+    Raises:
+        TypeError: with what to give in its place.
+    """
     if isinstance(samples, Sample):
         raise TypeError("samples is one Sample: give a list, [sample]")
     if isinstance(samples, str | bytes | Mapping):

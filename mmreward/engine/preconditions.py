@@ -11,7 +11,7 @@ from difflib import get_close_matches
 
 from ..errors import UNAVAILABLE, Unavailable
 from ..registry import Reward
-from ..scoring import Progress
+from ..scoring import Progress, refuse_others
 from ..types import Sample, Score
 
 FIRST = 4
@@ -94,8 +94,10 @@ class Known:
         """Check the rewards, and return the trial of those that have not worked yet; None for none.
 
         Raises:
+            TypeError: samples that are none.
             Unavailable, ValueError: as `check`.
         """
+        refuse_others(samples)
         self.check(samples, rewards)
         fresh = {name: one for name, one in rewards.items() if _key(one) not in self._working}
         return Trial(self, fresh, len(samples), progress) if fresh and samples else None
