@@ -101,6 +101,7 @@ def tiny(hub, tmp_path):
 
 def run(*arguments, home, endpoint, **more):
     env = {**os.environ, "HF_HOME": str(home), "HF_ENDPOINT": endpoint, "TORCH_HOME": str(home / "torch")}
+    env["HF_HUB_OFFLINE"] = "0"  # the local hub is meant, also where the tests run without a network
     env = {**env, "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_XET": "1", **more}
     return subprocess.run(
         [sys.executable, "-m", "mmreward.cli", *map(str, arguments)],
