@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
-from scipy import ndimage
 
 from .world import BACKGROUND, COLOURS, Caption, Thing, holds
 
@@ -49,6 +48,8 @@ def read(picture: Image.Image | np.ndarray) -> tuple[Thing, ...]:
     spread = pixels.max(-1) - pixels.min(-1)
     solid = (cover > 0.5) & (spread > SATURATION * pixels.max(-1))
     things: list[Thing] = []
+    from scipy import ndimage  # which a list of rewards does without
+
     labels, _ = ndimage.label(solid)
     for index, window in enumerate(ndimage.find_objects(labels), start=1):
         part = labels[window] == index
@@ -69,6 +70,8 @@ def _measure(
     mask = np.zeros((bottom - top, right - left), dtype=bool)
     y0, x0 = window[0].start - top, window[1].start - left
     mask[y0 : y0 + part.shape[0], x0 : x0 + part.shape[1]] = part
+    from scipy import ndimage
+
     near = ndimage.binary_dilation(mask, np.ones((3, 3)))
     weight = np.where(near, np.clip(alpha[top:bottom, left:right], 0, 1), 0)
     weight[mask] = np.maximum(weight[mask], 0.5)

@@ -347,9 +347,13 @@ def slow(tmp_path, out):
     def start():
         command = [sys.executable, str(SLOW), "score", str(data), "--reward", "slow", "--out", str(out)]
         environment = {**os.environ, "SLOW_LOG": str(log)}
-        return subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-        )
+        ignored = signal.signal(signal.SIGINT, signal.default_int_handler)  # as under nohup, and inherited
+        try:
+            return subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+            )
+        finally:
+            signal.signal(signal.SIGINT, ignored)
 
     started = []
 
