@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from support.pace import allowed
+from support.processes import heeding_interrupts
 
 from mmreward import Score
 from mmreward.data.pair_folder import ending_of, read_pairs
@@ -347,13 +348,10 @@ def slow(tmp_path, out):
     def start():
         command = [sys.executable, str(SLOW), "score", str(data), "--reward", "slow", "--out", str(out)]
         environment = {**os.environ, "SLOW_LOG": str(log)}
-        ignored = signal.signal(signal.SIGINT, signal.default_int_handler)  # as under nohup, and inherited
-        try:
+        with heeding_interrupts():
             return subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
             )
-        finally:
-            signal.signal(signal.SIGINT, ignored)
 
     started = []
 

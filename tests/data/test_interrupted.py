@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.pace import allowed
+from support.processes import heeding_interrupts
 
 from mmreward.data.results import read
 
@@ -47,7 +48,9 @@ def test_a_stopped_run_keeps_every_finished_score(tmp_path, stop, code, mode):
     data.write_text("".join(json.dumps({"id": str(i), "response": "a"}) + "\n" for i in range(40)))
     command = [sys.executable, "-c", SCRIPT, str(data), str(out)]
     env = {**os.environ, "PYTHONPATH": TESTS}
-    with subprocess.Popen([*command, mode], env=env, text=True, stdout=subprocess.PIPE) as run:
+    with heeding_interrupts():
+        run = subprocess.Popen([*command, mode], env=env, text=True, stdout=subprocess.PIPE)
+    with run:
         assert run.stdout.readline() == "hangs\n"
         time.sleep(0.2)
         run.send_signal(stop)

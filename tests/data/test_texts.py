@@ -56,5 +56,5 @@ def test_a_cell_may_be_long(tmp_path):
 
 def test_what_is_no_table_is_said_with_the_endings_that_are(tmp_path):
     (tmp_path / "d.csv.gz").write_bytes(gzip.compress(b"a\n1\n"))
-    with pytest.raises(ValueError, match=r"d.csv.gz is no folder, and no .jsonl, .jsonl.gz, .parquet, .csv"):
+    with pytest.raises(ValueError, match=r"d.csv.gz is no folder, no .jsonl, .jsonl.gz, .parquet, .csv"):
         read_rows(tmp_path / "d.csv.gz")

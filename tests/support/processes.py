@@ -1,8 +1,10 @@
-"""Counts of this process: workers, threads, open files."""
+"""Counts of this process (workers, threads, open files), and processes begun by tests."""
 
 import os
+import signal
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -36,3 +38,13 @@ def threads():
 
 def descriptors():
     return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@contextmanager
+def heeding_interrupts():
+    """A block whose child processes do not ignore SIGINT, as they do where the tests run under nohup."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
