@@ -25,6 +25,8 @@ SAME = 1e-6
 on the batch that a sample was scored in."""
 MOVED = 3
 """Samples that are named at each end."""
+ROUNDING = 1e-12
+"""Part of the largest score below which a mean change is what is left of rounding."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,6 +209,7 @@ def compared(before: Column, after: Column, pairing: Pairing) -> Comparison:
     old, new, change, gain = found = change_of(before, after, ids)
     both = found.both
     moved = paired_change(old, new, prompts=pairing.units)
+    size = float(np.abs([old[both], new[both]]).max(initial=0.0))
     wins = np.where(both, (np.sign(gain) + 1) / 2, math.nan)
     order = np.argsort(-gain, kind="stable")
     missing = pairing.missing + int((~both).sum())
@@ -219,7 +222,7 @@ def compared(before: Column, after: Column, pairing: Pairing) -> Comparison:
         missing=missing,
         before=float(old[both].mean()) if both.any() else math.nan,
         after=float(new[both].mean()) if both.any() else math.nan,
-        change=moved.mean,
+        change=0.0 if abs(moved.mean) <= ROUNDING * size else moved.mean,
         interval=moved.interval,
         win_interval=mean_of(wins, pairing.units).interval,
         better=int((gain > 0).sum()),

@@ -112,6 +112,14 @@ def test_the_last_digits_of_a_batch_are_a_tie(tmp_path):
     assert (found.better, found.worse, found.tied) == (1, 0, 1)
 
 
+def test_what_is_left_of_rounding_is_no_change(tmp_path):
+    values = [0.1, 0.2, 0.3, 0.7]
+    one = results(tmp_path / "a.parquet", dict(zip("pqrs", values, strict=True)))
+    other = results(tmp_path / "b.parquet", dict(zip("pqrs", [*values[1:], values[0]], strict=True)))
+    (found,) = compare_runs([one, other])
+    assert found.change == 0.0 and found.better == 3 and found.worse == 1
+
+
 def test_the_command_prints_a_table_or_json(runs):
     typed = CliRunner().invoke(app, ["compare", *map(str, runs)])
     assert typed.exit_code == 0 and "+0.2" in typed.stdout and "83.3%" in typed.stdout
