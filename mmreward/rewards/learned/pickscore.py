@@ -27,9 +27,9 @@ def pickscore(
     """Preference of PickScore: exp(logit_scale) times the cosine of image and prompt, about 17 to 25.
 
     This is the publisher's scale. Of two pictures of one prompt, sigmoid of the difference is the probability
-    that users choose the first; scores of different prompts do not compare. Trainers often divide by 26: that
-    is theirs to say, and not done here. The cosine is in `parts`. A prompt longer than 77 tokens is cut, its
-    end token kept, and `parts["truncated"]` is 1.
+    that users choose the first; scores of different prompts do not compare. Trainers divide it by 26:
+    `scale: pickscore/26` does, too. The cosine is in `parts`. A prompt longer than 77 tokens is cut, its end
+    token kept, and `parts["truncated"]` is 1.
 
     Tuning against it alone drifts to saturated pictures with much contrast.
 
