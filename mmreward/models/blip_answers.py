@@ -18,7 +18,7 @@ from ..engine.engine import current
 from ..media import Media
 from .base import TorchNetwork, loading
 from .checkpoints import fill, state_of
-from .pictures import in_turn, resized
+from .pictures import distinct, in_turn, resized
 from .pixels import Recipe, normalise
 
 MOST = 35
@@ -146,12 +146,7 @@ class BlipVQA(TorchNetwork):
         return Cost(1024, 3 * height * width)
 
     def prepare(self, op: str, items: list[BlipQuestion]) -> BlipBatch:
-        places: dict[str, int] = {}
-        medias: list[Media] = []
-        for item in items:
-            if item.media.key not in places:
-                places[item.media.key] = len(medias)
-                medias.append(item.media)
+        medias, rows = distinct([item.media for item in items])
         with self.processing:
             recipe, tokenizer = self.recipe, self.tokenizer
             texts = [plain(item.question) for item in items]
@@ -159,7 +154,6 @@ class BlipVQA(TorchNetwork):
             first = tokenizer.convert_tokens_to_ids("[ENC]")
         pictures = in_turn(medias, lambda index: resized(medias[index], recipe, "pil"))
         pixels = normalise(torch.stack(pictures), recipe).to(self.dtype)
-        rows = [places[item.media.key] for item in items]
         return BlipBatch(pixels, rows, [[first, *ids[1:]] for ids in tokens])
 
     @torch.inference_mode()

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..engine.engine import current
 from ..errors import Unscorable
-from ..limits import limits
+from ..limits import limits, most
 from ..media import Media
 from .onnx import Pixels, Shipped, one_thread, shipped_file
 
@@ -57,12 +57,13 @@ class Nudity(Shipped):
     def look(self, session: Any, pixels: Pixels) -> dict[str, float]:
         side = max(pixels.shape[:2])
         if side * side > limits().pixels:
-            most = limits().pixels
-            raise Unscorable(f"padded to a square it has {side} x {side} pixels: the limit is {most}")
+            raise Unscorable(
+                f"padded to a square it has {side} x {side} pixels: the limit is {most('pixels')}"
+            )
         blob = input_of(pixels)
         (boxes,) = session.run(None, {session.get_inputs()[0].name: blob})
-        most = boxes[0, 4:].max(axis=1)  # (4 coordinates + classes, boxes)
-        return {name: float(value) for name, value in zip(CLASSES, most, strict=True)}
+        largest = boxes[0, 4:].max(axis=1)  # (4 coordinates + classes, boxes)
+        return {name: float(value) for name, value in zip(CLASSES, largest, strict=True)}
 
 
 def input_of(pixels: Pixels) -> np.ndarray[Any, np.dtype[np.float32]]:

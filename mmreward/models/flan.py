@@ -23,12 +23,12 @@ import torch.nn.functional as F
 from ..engine.batching import Cost
 from ..engine.engine import current
 from ..errors import Unscorable
-from ..limits import limits
+from ..limits import limits, most
 from ..media import Media
 from .base import TorchNetwork, folder_of, loading
 from .checkpoints import state_of
 from .encoders import recipe_of
-from .pictures import decoded, in_turn
+from .pictures import decoded, distinct, in_turn
 from .pixels import Recipe, normalise, resize
 
 TOKENIZER = "google/flan-t5-xxl"
@@ -195,18 +195,13 @@ class ClipT5(TorchNetwork):
         side = max(height, width)
         if side * side > limits().pixels:
             raise Unscorable(
-                f"padded to a square it has {side} x {side} pixels: the limit is {limits().pixels}"
+                f"padded to a square it has {side} x {side} pixels: the limit is {most('pixels')}"
             )
         text = min(MOST, len(item.question) // 3 + 64)
         return Cost(640 + text, 3 * side * side)
 
     def prepare(self, op: str, items: list[Asked]) -> Batch:
-        places: dict[str, int] = {}
-        medias: list[Media] = []
-        for item in items:
-            if item.media.key not in places:
-                places[item.media.key] = len(medias)
-                medias.append(item.media)
+        medias, rows = distinct([item.media for item in items])
         recipe = self.recipe
         fill = [int(mean * 255) for mean in recipe.mean]
         squares = in_turn(medias, lambda index: squared(decoded(medias[index]).cpu(), fill))
@@ -220,7 +215,7 @@ class ClipT5(TorchNetwork):
         room = max(0, MOST - len(before) - 1)
         return Batch(
             pixels.to(self.dtype),
-            [places[item.media.key] for item in items],
+            rows,
             [before] * len(items),
             [ids[:room] for ids in after],
             [ids[:MOST] for ids in answers],

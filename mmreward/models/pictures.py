@@ -169,6 +169,15 @@ def in_turn(medias: Sequence[Media], make: Callable[[int], torch.Tensor]) -> lis
     return [done[index] for index in range(len(medias))]
 
 
+def distinct(medias: Sequence[Media]) -> tuple[list[Media], list[int]]:
+    """Pictures without repetition, in order, and for each of those given its place among them."""
+    found: dict[str, Media] = {}
+    for media in medias:
+        found.setdefault(media.key, media)
+    places = {key: place for place, key in enumerate(found)}
+    return list(found.values()), [places[media.key] for media in medias]
+
+
 def forget() -> None:
     """Drop all kept pictures."""
     _decoded.clear()

@@ -15,7 +15,7 @@ from PIL import Image
 
 from mmreward import Engine, Media, Sample, Unscorable, models
 from mmreward.models import pictures as memo
-from mmreward.models.pictures import ThreadSingleFlight
+from mmreward.models.pictures import ThreadSingleFlight, distinct
 from mmreward.models.pixels import BACKENDS, Recipe, grouped, resize, to_input
 
 WAIT = 20
@@ -51,6 +51,14 @@ def decodes(monkeypatch):
 
 
 # --- the memo itself ------------------------------------------------------------------------------
+
+
+def test_equal_pictures_have_one_place_in_the_order_of_their_first():
+    one, other = np.zeros((2, 2, 3), np.uint8), np.ones((2, 2, 3), np.uint8)
+    medias = [Media(one), Media(other), Media(one.copy()), Media(other.copy())]
+    found, rows = distinct(medias)
+    assert found == medias[:2] and rows == [0, 1, 0, 1]
+    assert distinct([]) == ([], [])
 
 
 def test_threads_that_need_a_tensor_at_once_compute_it_once():

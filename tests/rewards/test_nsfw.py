@@ -102,7 +102,7 @@ def test_the_classes_that_count_can_be_chosen(engine, monkeypatch):
 
 def test_a_picture_too_thin_for_a_square_says_so(engine):
     (score,) = scores_of(engine, [Media(np.zeros((1, 20_000, 3), np.uint8))])
-    assert not score.ok and "padded to a square" in score.note
+    assert not score.ok and "padded to a square" in score.note and "limits.pixels" in score.note
 
 
 def test_a_missing_package_is_one_line_before_the_first_row(monkeypatch):
