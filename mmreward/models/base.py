@@ -20,6 +20,7 @@ import torch
 
 from ..assets import ASSETS
 from ..errors import Unavailable, words
+from .building import building
 
 WHOLE = 64 << 20
 """Weight files up to this size enter a fingerprint whole, larger ones by size, header and last megabyte."""
@@ -56,10 +57,9 @@ class TorchNetwork(ABC):
         self.options = options
         self.device = torch.device("cpu")
         self.processing = threading.Lock()
-        """Taken while a tokenizer runs or weights are built: a fast tokenizer's padding state is not
-        thread-safe."""
+        """Taken while a tokenizer runs: a fast tokenizer's padding state is not thread-safe. Nothing is built
+        meanwhile: see `building`."""
         self._module: torch.nn.Module | None = None
-        self._building = threading.Lock()
         _networks.add(self)
         self._host: list[tuple[torch.Tensor, torch.Tensor]] = []
 
@@ -76,9 +76,9 @@ class TorchNetwork(ABC):
     @property
     def module(self) -> Any:
         """The module on `self.device`, in evaluation mode, its parameters frozen."""
-        with self._building:
-            if self._module is None:
-                with loading(self.name):
+        if self._module is None:
+            with building(), loading(self.name):
+                if self._module is None:
                     self._module = self.build().eval().requires_grad_(False)
         return self._module
 
@@ -132,7 +132,7 @@ _networks: "weakref.WeakSet[TorchNetwork]" = weakref.WeakSet()
 def _free_locks() -> None:
     """In a fork, free the locks that a thread of the parent held at that moment: here nobody would."""
     for network in list(_networks):
-        network.processing, network._building = threading.Lock(), threading.Lock()
+        network.processing = threading.Lock()
 
 
 os.register_at_fork(after_in_child=_free_locks)

@@ -23,6 +23,7 @@ from ..engine.batching import Cost
 from ..engine.engine import current
 from ..media import Media
 from .base import TorchNetwork, content_of, fingerprint_of, loading, locate, pooled
+from .building import building
 from .checkpoints import fill, is_file_of_weights, placed, state_of
 from .pictures import prepared
 from .pixels import BACKENDS, Group, Recipe, normalise, resize, to_input
@@ -93,21 +94,19 @@ class DualEncoder(TorchNetwork):
     def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
         """See `Encoder.embed_texts`."""
         unique = list(dict.fromkeys(texts))
+        tokenize = self.towers.tokenize
         with self.processing:
-            tokens, _ = self._built().tokenize(unique)
+            tokens, _ = tokenize(unique)
         embeddings = self._unit(self.towers.text(self._on_device(tokens)))
         return embeddings[[unique.index(text) for text in texts]]
 
     @property
     def towers(self) -> Towers:
         """Both encoders, built on first use."""
-        with self.processing:
-            return self._built()
-
-    def _built(self) -> Towers:
         if self._towers is None:
-            with loading(self.name):
-                self._towers = self._read()
+            with building(), loading(self.name):
+                if self._towers is None:
+                    self._towers = self._read()
         return self._towers
 
     def _read(self) -> Towers:

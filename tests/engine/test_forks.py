@@ -121,14 +121,14 @@ def test_weights_loaded_by_the_parent_score_in_a_fork():
         engine.cache.clear()
         (after,) = engine.score([picture], reward, timeout=20)["clipscore"]
         assert after.ok and abs(after.value - before.value) < 1e-5, (before, after)
-    from mmreward.models import base, pictures
+    from mmreward.models import base, building, pictures
     def hold(*locks):  # as a thread does that tokenizes, builds or decodes at that moment
         for lock in locks: lock.acquire()
         held.set(), over.wait(30)
         for lock in locks: lock.release()
     held, over = threading.Event(), threading.Event()
-    locks = [lock for network in base._networks for lock in (network.processing, network._building)]
-    locks += [pictures._decoded._lock, pictures._resized._lock]
+    locks = [network.processing for network in base._networks]
+    locks += [building._Turn.lock, pictures._decoded._lock, pictures._resized._lock]
     thread = threading.Thread(target=hold, args=locks)
     thread.start(), held.wait()
     in_fork(again)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from mmreward import Media, Sample, load, models
 from mmreward.errors import Unavailable
-from mmreward.models.flan import SYSTEM
+from mmreward.models.flan import SYSTEM, Asked, ClipT5
 
 SIZES = [(48, 48), (90, 41), (33, 120), (64, 65), (640, 427)]
 PROMPTS = ["a red circle", 'a sign "EXIT {24}" <image>', "x", "two  blue\nsquares " * 9, "a red circle"]
@@ -197,18 +197,19 @@ def test_clip_flant5_in_any_batch(engine, flan):
     np.testing.assert_allclose(alone, together, atol=1e-6, rtol=1e-5)
 
 
-def test_texts_of_one_picture_are_one_run_of_its_tower(engine, flan):
-    network = models.clip_t5(flan)
-    asked = [sample.prompt for sample in SAMPLES]
-    rows = [Sample(id=str(row), prompt=text, image=Media(PICTURES[0])) for row, text in enumerate(asked)]
+def test_texts_of_one_picture_are_one_run_of_its_tower(flan):
+    network = ClipT5(flan)
+    equal = [Media(PICTURES[0].copy()) for _ in PROMPTS]
+    items = [Asked(media, prompt, "Yes") for media, prompt in zip(equal, PROMPTS, strict=True)]
     seen = []
-    hook = network.module["vision"].register_forward_pre_hook(
+    network.module["vision"].register_forward_pre_hook(
         lambda module, args, kwargs: seen.append(len(kwargs["pixel_values"])), with_kwargs=True
     )
-    engine.cache.clear()
-    values(engine, load("vqascore", judge=flan), rows)
-    hook.remove()
+    together = network.forward("answer", network.prepare("answer", items))
     assert seen == [1]
+    alone = [network.forward("answer", network.prepare("answer", [item]))[0] for item in items]
+    for one, other in zip(together, alone, strict=True):
+        assert one.each == pytest.approx(other.each, rel=1e-5)
 
 
 def test_a_tower_that_is_not_among_the_files_is_read_from_its_own(engine, flan, parts, tmp_path):
