@@ -1,6 +1,8 @@
-"""Real gymnasium environments under a reward that reads the picture: what each step earns, one environment and
-vectors in every autoreset mode, and what a judge that fails costs.
+"""Real gymnasium environments under a reward that reads the picture: what each step earns, one environment
+and vectors in every autoreset mode, and what a judge that fails costs.
 """
+
+from typing import ClassVar
 
 import gymnasium
 import numpy as np
@@ -9,7 +11,7 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import AddRenderObservation
 
-from mmreward import Engine, RewardInfo, Unscorable
+from mmreward import Engine, RewardInfo, Score, Unscorable
 from mmreward.adapters.gymnasium import VisionReward, VisionRewardVector
 from mmreward.adapters.watching import Footage
 from mmreward.registry import Reward
@@ -21,7 +23,7 @@ GAMMA = 0.9
 class Track(gymnasium.Env):
     """A track of six places: action 1 goes on, 0 stays; the last place ends the episode, and pays 1."""
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 5}
+    metadata: ClassVar = {"render_modes": ["rgb_array"], "render_fps": 5}
 
     def __init__(self, render_mode="rgb_array", start=0):
         self.render_mode, self._start = render_mode, start
@@ -64,7 +66,7 @@ class Judge:
         place = self.seen[-1][1][-1]
         if place in self.broken:
             raise Unscorable(f"cannot read place {place}")
-        return place / (LENGTH - 1)
+        return Score(place / (LENGTH - 1))
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +200,7 @@ def test_a_failed_look_holds_the_value_or_pays_nothing_or_raises(engine):
 def test_a_judge_that_is_gone_ends_the_run(engine):
     reward = Judge(broken={1}).reward
     env = VisionReward(Track(), reward, patience=4, engine=engine)
-    with pytest.raises(RuntimeError, match="4 looks in a row failed, the last: .*cannot read place 1"):
+    with pytest.raises(RuntimeError, match=r"4 looks in a row failed, the last: .*cannot read place 1"):
         run(env, [1] + [0] * 9)
 
 
@@ -282,7 +284,9 @@ def test_a_vector_is_scored_by_one_call_per_step(engine, monkeypatch):
     env = VisionRewardVector(vector, Judge().reward, frames="pixels", engine=engine)
     calls = []
     score = env.watch.scorer.score
-    monkeypatch.setattr(env.watch.scorer, "score", lambda batch: calls.append(len(batch.samples)) or score(batch))
+    monkeypatch.setattr(
+        env.watch.scorer, "score", lambda batch: calls.append(len(batch.samples)) or score(batch)
+    )
     env.reset(seed=0)
     env.step(np.array([1, 1, 1]))  # the third ends, and is not looked at
     env.step(np.array([1, 1, 1]))  # it begins again
