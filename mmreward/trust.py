@@ -34,7 +34,7 @@ JUDGED = frozenset({
     "critique", "cyclereward", "d2_align", "dino_i", "dreamsim", "evidence", "followup", "geneval",
     "geneval2", "harmonic", "hpsv2", "imagereward", "listener", "mps", "nsfw", "ocr_image", "pickscore",
     "pisces", "preference", "prm", "rationalrewards", "rationalrewards_pair", "reference", "self_certainty",
-    "thinking", "vqascore",
+    "thinking", "unifiedreward", "unifiedreward_pair", "vqascore",
 })
 """Rewards that load weights or ask a server: a row may choose one that is declared, with its arguments."""
 
@@ -49,8 +49,8 @@ DATA_SAFE = frozenset({
 """Arguments of `RULES` that a row may set: thresholds, spaces, units, modes."""
 OPERATOR_ONLY = frozenset({
     "architecture", "aspects", "balance", "classes", "classifier", "clean_label", "contradictions",
-    "counting", "deadline", "detector", "dtype", "encoder", "file", "fitted", "frames", "head", "helped",
-    "high", "how", "judge", "let_down", "lines", "listener", "low", "max_steps", "max_tokens",
+    "counting", "deadline", "detector", "dtype", "encoder", "file", "fitted", "form", "frames", "head",
+    "helped", "high", "how", "judge", "let_down", "lines", "listener", "low", "max_steps", "max_tokens",
     "min_confidence", "min_mass", "order", "placeholder", "processing", "processor", "protocol", "python",
     "question", "questions", "reduce", "references", "relative", "resize", "scale", "seed", "soft", "system",
     "task", "temperature", "text", "tokenizer", "turns", "variant", "vocabulary", "votes", "weights", "words",

@@ -1,4 +1,4 @@
-"""RationalRewards: golden judgements, the heading traps, hedges, and the scores of a judge that writes them."""
+"""RationalRewards: golden judgements, the heading traps, dress, hedges, and mutations."""
 
 import pytest
 from support.judgements import rational, rational_pair
@@ -27,8 +27,11 @@ def status_of(read, *args):
     return raised.value.status
 
 
-@pytest.mark.parametrize(("marks", "want"), [((1, 1, "N/A"), 0), ((2.5, 2.5, 2.5), 0.5), ((3, 3, "N/A"), 2 / 3),
-                                             ((4, 4, 4.0), 1), ((3.5, 2.0, "N/A"), 7 / 12)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("marks", "want"),
+    [((1, 1, "N/A"), 0), ((2.5, 2.5, 2.5), 0.5), ((3, 3, "N/A"), 2 / 3), ((4, 4, 4.0), 1),
+     ((3.5, 2.0, "N/A"), 7 / 12)],
+)  # fmt: skip
 def test_the_mean_of_the_marks_that_apply(marks, want):
     assert value(read_point(rational(*marks), T2I)) == pytest.approx(want)
 
@@ -80,8 +83,9 @@ def test_dress_makes_no_difference(dress):
 
 @pytest.mark.parametrize(
     ("mark", "status"),
-    [("", "missing"), ("good", "unparsable"), ("3 or 4", "unparsable"), ("3-4", "unparsable"), ("3, 4", "unparsable"),
-     ("3/5", "unparsable"), ("4 (or 3)", "unparsable"), ("nan", "unparsable"), ("1e0", "unparsable"),
+    [("", "missing"), ("good", "unparsable"), ("3 or 4", "unparsable"), ("3-4", "unparsable"),
+     ("3, 4", "unparsable"), ("3/5", "unparsable"), ("4 (or 3)", "unparsable"), ("nan", "unparsable"),
+     ("1e0", "unparsable"),
      ("4.5", "out_of_range"), ("0", "out_of_range"), ("\u22123", "out_of_range"), ("N/A", "unparsable")],
 )  # fmt: skip
 def test_what_is_no_mark_is_a_failure(mark, status):
@@ -112,7 +116,8 @@ def test_two_marks_of_one_aspect_are_none():
 @pytest.mark.parametrize(
     ("marks", "want"),
     [(((4, 1), (3, 2), ("N/A", "N/A")), 1.0), (((1, 4), (2, 2), ("N/A", "N/A")), 0.0),
-     (((3, 3), (2.5, 2.5), ("N/A", "N/A")), 0.5), (((3, 2), (2, 3), (1, 1)), 0.5), (((3.1, 3), (3, 3), (4, 4)), 1.0)],
+     (((3, 3), (2.5, 2.5), ("N/A", "N/A")), 0.5), (((3, 2), (2, 3), (1, 1)), 0.5),
+     (((3.1, 3), (3, 3), (4, 4)), 1.0)],
 )  # fmt: skip
 def test_the_larger_sum_wins(marks, want):
     read = read_pair(rational_pair(*marks), T2I)

@@ -11,7 +11,7 @@ import hashlib
 import re
 from asyncio import gather
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean, pstdev
@@ -307,7 +307,9 @@ async def judged(
         return marks, judge.aggregate(marks), words
 
     cast = await gather(*(vote(number) for number in range(options.votes)), return_exceptions=True)
-    return counted(cast, options)
+    score = counted(cast, options)
+    # One vote on a pair says nothing of itself; the engine adds what the other order says.
+    return replace(score, parts={"uncertainty": 0.0, **score.parts}) if len(samples) > 1 else score
 
 
 def counted(cast: Sequence[Any], options: Options) -> Score:

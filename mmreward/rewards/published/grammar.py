@@ -130,9 +130,8 @@ def verdict_in(text: str, noun: str) -> str:
         rf"(?:\s+(?:one|{noun}))?"
     )
     equal = rf"(?:both\s+{noun}s|they|the\s+two\s+{noun}s)\s+are\s+equally\s+good"
-    stated = re.compile(
-        rf"[\s#*>\"'\u201c\u2018\-]*{LEAD}(?:{better}|({equal}))\b(.*)", re.IGNORECASE | re.DOTALL
-    )
+    quote = r"[\s#*>\"'\u201c\u2018\-]*"
+    stated = re.compile(rf"{quote}{LEAD}{quote}(?:{better}|({equal}))\b(.*)", re.IGNORECASE | re.DOTALL)
     plain = nfkc(text).replace("*", "")
     found: list[str] = []
     for sentence in re.split(r"(?<=[.!?])[\"'\u201d\u2019]?\s+|\n+", plain):
