@@ -166,3 +166,18 @@ WRITERS["Answer with `Image 1 is better.`"] = lambda n: f"Image {1 if n[-2] > n[
 WRITERS["which may be below 0"] = lambda numbers: f"Image 1: {numbers[1] - 0.5}\nImage 2: {numbers[2] - 0.5}"
 WRITERS["a share"] = _shares
 WRITERS["two numbers from 0 to 25"] = lambda numbers: vie(round(25 * numbers[-1]), 20)
+
+
+def video2(*marks, thought="It is sharp. visual quality: 2"):
+    """VideoScore2, whose own model repeats the descriptors of its prompt."""
+    names = (
+        "visual quality \u2013 clarity, smoothness, artifacts",
+        "text-to-video alignment \u2013 fidelity to the prompt",
+        "physical/common-sense consistency \u2013 naturalness and physics plausibility",
+    )
+    lines = [f"({n}) {name}: {mark}" for n, (name, mark) in enumerate(zip(names, marks, strict=True), 1)]
+    return f"<think>{thought}</think>\n" + "\n".join(lines)
+
+
+WRITERS["two numbers from 0 to 10"] = lambda numbers: vie(round(10 * numbers[-1], 1), 9)
+WRITERS["whole marks"] = lambda numbers: video2(*(1 + round(4 * numbers[0]),) * 3)

@@ -71,8 +71,8 @@ def variants(name):
         return [PUBLISHED[name]]
     known = inspect.signature(find(name).factory).parameters
     args = {argument: weights for argument, weights in MINIATURE.items() if argument in known}
-    if "words" in known:
-        args["judge"] = SCRIPTED.name
+    if "words" in known and "min_mass" not in known:
+        args["judge"] = SCRIPTED.name + "?clips=2"
     if name in FITTED:
         args["fitted"] = str(FITTED[name][0])
     if "head" in known:
@@ -117,6 +117,11 @@ def samples_for(name, scenes):
             for row, (_, image) in enumerate(scenes)
         ]
     return [
-        Sample(**{"prompt": prompt, "image": image, "inputs": inputs, **info.example})
+        Sample(**{"prompt": prompt, "image": image, "inputs": inputs, **_clip(info, image), **info.example})
         for prompt, image in scenes
     ]
+
+
+def _clip(info, image):
+    """A clip of the picture, for a reward that needs one."""
+    return {"video": Media(np.stack([image.array()] * 4), "video", fps=2.0)} if "video" in info.needs else {}

@@ -90,4 +90,5 @@ def never_raise_nor_pay(read, texts, hedges, *, seed, count=5000, finite=lambda 
             assert failure.status in STATUSES and str(failure)
             continue
         assert all(math.isfinite(mark) for mark in finite(marks)), text
-        assert not any(f": {hedge}\n" in text.partition("# Summary")[0] for hedge in hedges), (text, marks)
+        read_part = text.rpartition("</think>")[2].partition("# Summary")[0]
+        assert not any(f": {hedge}\n" in read_part for hedge in hedges), (text, marks)

@@ -89,14 +89,14 @@ class Wording(NamedTuple):
         return text + self.text[end:], tuple(places)
 
 
-def worded(words: str, prompt: Prompt, name: str = "prompt") -> Wording:
+def worded(words: str, prompt: Prompt, name: str = "") -> Wording:
     """Words of a judge, noted in the fingerprint of the reward that is being loaded.
 
     Args:
         words: "published", "own", a file with the prompt (or a copy of the publisher's Python file), or a
-            folder with NAME.txt for judges with several.
+            folder: the publisher's repository, or one with NAME.txt, which judges with several prompts need.
         prompt: what is published, and ours.
-        name: of the prompt in such a folder.
+        name: of the prompt in such a folder; empty for a judge's only one.
 
     Raises:
         ValueError: the text is not on this machine, is not the pinned one, or was never published.
@@ -119,12 +119,15 @@ def worded(words: str, prompt: Prompt, name: str = "prompt") -> Wording:
 
 
 def _from_file(path: Path, prompt: Prompt, name: str, own_fields: tuple[tuple[str, str], ...]) -> Wording:
-    file = path / f"{name}.txt" if path.is_dir() else path
-    if file.suffix == ".py" and prompt.pins:
-        text = prompt.make([pin.text(file) for pin in prompt.pins])
-        system = "".join(pin.text(file) for pin in prompt.system)
-        pins = (*prompt.system, *prompt.pins)
+    pins = (*prompt.system, *prompt.pins)
+    copies = {pin: path / pin.path if path.is_dir() else path for pin in pins}
+    if pins and all(copy.suffix == ".py" and copy.is_file() for copy in copies.values()):
+        text = prompt.make([pin.text(copies[pin]) for pin in prompt.pins])
+        system = "".join(pin.text(copies[pin]) for pin in prompt.system)
         return Wording(text, system, tuple(prompt.fields.items()), " ".join(pin.sha256 for pin in pins))
+    if name and path.is_file():
+        raise ValueError(f"this judge has several prompts: words={str(path)!r} is no folder with {name}.txt")
+    file = path / f"{name or 'prompt'}.txt" if path.is_dir() else path
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

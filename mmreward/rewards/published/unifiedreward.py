@@ -233,7 +233,8 @@ def unifiedreward(
         judge: a VLM (hub id, folder, "mini-vlm", or MODEL@URL for a served one); "CodeGoat24/UnifiedReward-
             qwen-7b" for "final", "CodeGoat24/UnifiedReward-Edit-qwen3vl-8b" for the last two.
         form: "final" (version 1), "axes" (2.0), "edit" (the source is the first of `inputs`) or "quality".
-        words: "published", "own", or a file; see `published.declaring.worded`.
+        words: "published", "own", or a folder with FORM_image.txt and FORM_video.txt (a file for edits); see
+            `published.declaring.worded`.
         max_tokens: length at which a judgement is cut off.
         temperature: of the sampling; 0 is greedy.
         seed: of the sampling; that of the first vote.
@@ -244,7 +245,7 @@ def unifiedreward(
         raise ValueError(f"form is {form!r}: {', '.join(PICTURES)}")
     options = Options(max_tokens, temperature, seed, votes).checked()
     forms: dict[str, tuple[Judge[Marks], Wording]] = {
-        kind: (table[form], worded(words, table[form].prompt, f"{form}_{kind}"))
+        kind: (table[form], worded(words, table[form].prompt, f"{form}_{kind}" if form in CLIPS else ""))
         for kind, table in (("image", PICTURES), ("video", CLIPS))
         if form in table
     }

@@ -265,7 +265,8 @@ def unifiedreward_pair(
             for "shares", Think for "think", "CodeGoat24/UnifiedReward-Edit-qwen3vl-8b" for edits.
         form: "rank", "shares", "think", or of edits, whose source is the first of `inputs`, "edit" and
             "edit_marks".
-        words: "published", "own", or a file; see `published.declaring.worded`.
+        words: "published", "own", or a folder with FORM_image.txt and FORM_video.txt (a file for edits); see
+            `published.declaring.worded`.
         contradictions: "fail" where shares have another sum than 1, a total is not that of its marks, or the
             verdict is against the totals ("unparsable"); "keep" takes the verdict and says so in
             `parts["contradiction"]`.
@@ -279,7 +280,7 @@ def unifiedreward_pair(
         raise ValueError(f"form is {form!r}: {', '.join(PICTURES)}")
     options = Options(max_tokens, temperature, seed, votes, contradictions).checked()
     forms: dict[str, tuple[Judge[PairMarks], Wording]] = {
-        kind: (table[form], worded(words, table[form].prompt, f"{form}_{kind}"))
+        kind: (table[form], worded(words, table[form].prompt, f"{form}_{kind}" if form in CLIPS else ""))
         for kind, table in (("image", PICTURES), ("video", CLIPS))
         if form in table
     }
