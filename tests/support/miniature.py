@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from support.judgements import ScriptedJudge
 from support.tiny_blip import save_blip as save_blip_vqa
 from support.tiny_blip import save_tokenizer
 
@@ -29,7 +30,10 @@ MINIATURE = {
     "listener": "mini-vlm",
     "classifier": "mini-artifact",
     "detector": "oracle",
+    "words": "own",
 }
+SCRIPTED = ScriptedJudge()
+"""A judge for published judges' grammars, which the miniature does not write."""
 _folder = TemporaryDirectory()
 FITTED = {
     "d2_align": (Path(_folder.name) / "bias.safetensors", Shift(torch.linspace(-0.05, 0.05, 128))),
@@ -67,6 +71,8 @@ def variants(name):
         return [PUBLISHED[name]]
     known = inspect.signature(find(name).factory).parameters
     args = {argument: weights for argument, weights in MINIATURE.items() if argument in known}
+    if "words" in known and "min_mass" not in known:
+        args["judge"] = SCRIPTED.name + "?clips=2"
     if name in FITTED:
         args["fitted"] = str(FITTED[name][0])
     if "head" in known:
@@ -111,6 +117,11 @@ def samples_for(name, scenes):
             for row, (_, image) in enumerate(scenes)
         ]
     return [
-        Sample(**{"prompt": prompt, "image": image, "inputs": inputs, **info.example})
+        Sample(**{"prompt": prompt, "image": image, "inputs": inputs, **_clip(info, image), **info.example})
         for prompt, image in scenes
     ]
+
+
+def _clip(info, image):
+    """A clip of the picture, for a reward that needs one."""
+    return {"video": Media(np.stack([image.array()] * 4), "video", fps=2.0)} if "video" in info.needs else {}
