@@ -227,5 +227,7 @@ ELSEWHERE = {
     "blip_vqa": "tests/models/test_blip_vqa.py",
     "geneval": "tests/rewards/test_geneval.py",
     "geneval2": "tests/rewards/test_geneval2.py",
+    "visionreward": "tests/rewards/test_visionreward.py",
+    "visionreward_video": "tests/rewards/test_visionreward.py",
 }
 """Scorers without a case, and the tests that hold them against a second writing or known scenes."""

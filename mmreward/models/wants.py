@@ -102,7 +102,8 @@ SPEEDS = ("no network", "a small network on the CPU", "a pass of an encoder", "a
 
 def speed_of(wants: Iterable[Want]) -> str:
     """Class of a reward's speed, one of `SPEEDS`, by the slowest of what it reads."""
-    ranks = [3 if want.use in ("vlm", "clip_t5") else 1 if want.kind == "package" else 2 for want in wants]
+    read = [want for want in wants if want.use != "published"]  # texts
+    ranks = [3 if want.use in ("vlm", "clip_t5") else 1 if want.kind == "package" else 2 for want in read]
     return SPEEDS[max(ranks, default=0)]
 
 

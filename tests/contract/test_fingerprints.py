@@ -26,6 +26,8 @@ FITTED = (
     "imagereward",
     "mps",
     "pisces",
+    "visionreward",
+    "visionreward_video",
 )
 """These name files of the user's, whose place on the machine is part of their fingerprint."""
 STORED = Path(__file__).with_name("fingerprints.json")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from support.stand_ins import write_questions
 from support.tiny_blip import save_blip as save_blip_vqa
 from support.tiny_blip import save_tokenizer
 
@@ -26,6 +27,7 @@ MINIATURE = {
     "weights": "mini-clip",
     "encoder": "mini-clip",
     "judge": "mini-vlm",
+    "alignment": "mini-vlm",
     "listener": "mini-vlm",
     "classifier": "mini-artifact",
     "detector": "oracle",
@@ -58,6 +60,9 @@ Path(VITS["dreamsim"]).mkdir()
 dino_folder(Path(VITS["dino_i"]))
 dreamsim_folder(Path(VITS["dreamsim"]))
 
+FILES = dict(zip(("visionreward", "visionreward_video"), write_questions(Path(_folder.name)), strict=True))
+"""Files of our own in place of published texts, which are fetched."""
+
 NAMES = [info.name for info in list_rewards()]
 
 
@@ -73,6 +78,7 @@ def variants(name):
         args["head"] = str(HEAD)
     if name in VITS:
         args["weights"] = VITS[name]
+    args |= FILES.get(name, {})
     if name == "blip_vqa":
         args |= {"file": BLIP, "tokenizer": TOKENIZER}
     try:
@@ -105,12 +111,27 @@ def samples_for(name, scenes):
     """One sample per scene; for a reward that compares, two scenes each are one group with one prompt."""
     info = find(name).info
     inputs = (scenes[0][1], scenes[1][1]) if "inputs" in info.needs else ()
+    moving = "video" in info.needs
     if info.arity != "point":
         return [
             Sample(id=str(row), prompt=scenes[row - row % 2][0], image=image, group=str(row // 2))
             for row, (_, image) in enumerate(scenes)
         ]
     return [
-        Sample(**{"prompt": prompt, "image": image, "inputs": inputs, **info.example})
+        Sample(
+            **{
+                "prompt": prompt,
+                "image": None if moving else image,
+                "video": clip_of(image) if moving else None,
+                "inputs": inputs,
+                **info.example,
+            }
+        )
         for prompt, image in scenes
     ]
+
+
+def clip_of(image):
+    """A clip of six frames that moves a picture to the right, two pixels a frame."""
+    frames = np.stack([np.roll(image.array(), 2 * frame, axis=1) for frame in range(6)])
+    return Media(frames, "video", fps=3.0)
