@@ -84,7 +84,7 @@ def published(pin: Pin, read: Callable[[str], T], file: str | None = None) -> T:
     except OSError as error:
         if file is not None:
             raise ValueError(
-                f"{file} cannot be read ({type(error).__name__}): it stands for {pin.path} of {pin.repository}"
+                f"{file} cannot be read ({type(error).__name__}); it was to stand for {pin.path}"
             ) from None
         raise ValueError(
             f"{pin.path} of {pin.repository} is not on this machine: `mmreward fetch REWARD` brings it, or "
