@@ -300,7 +300,7 @@ class QwenVL(TorchNetwork):
         Raises:
             Unscorable: the template does not end in time, or writes too much; see `rendering.Renderer`.
         """
-        turns = messages(ask, [{"type": media.kind} for media in ask.media])
+        turns = messages(ask, [[{"type": media.kind}] for media in ask.media])
         template = self.processor.apply_chat_template
         return self._renderer.text(
             lambda: cast(str, template(turns, tokenize=False, add_generation_prompt=True))
