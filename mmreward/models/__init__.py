@@ -12,9 +12,9 @@ miniature's names ("mini-clip", "mini-vlm", "mini-artifact") stand where a hub i
 In the room: `base` (torch modules behind the engine's `Network` protocol), `encoders`, `features` and
 `perceptual` (of pictures alone), `heads`, `maps`, `paired`, `blip`, `blip_answers`, `mps` and `flan` (a
 picture with its prompt), `detectors`, `pictures` and `pixels` (decoded pictures and a network's input),
-`sharing` (one network per arguments), `wants` and `fetching` (weights that are needed), `published` (texts of
-others), `onnx`, `texts` and `bodies` (out of wheels), `vlms/` (in this process) and `served/` (over HTTP).
-Knows nothing of samples, rewards or scores.
+`sharing` (one network per arguments), `wants` and `fetching` (weights that are needed), `pinned` and
+`published` (texts of others), `onnx`, `texts` and `bodies` (out of wheels), `vlms/` (in this process) and
+`served/` (over HTTP). Knows nothing of samples, rewards or scores.
 """
 
 from pathlib import Path

@@ -15,7 +15,8 @@ from mmreward import Engine, Media, Sample, load, models
 from mmreward.assets import ASSETS
 from mmreward.engine.batching import Budget
 from mmreward.mini.world import Scene, Thing, render
-from mmreward.models.published import Pin, published
+from mmreward.models.pinned import Pin
+from mmreward.models.published import published
 from mmreward.models.vlms.answers import Read
 from mmreward.models.wants import collecting
 from mmreward.rewards.judged.vqascore import VLM as ASKED
@@ -244,33 +245,16 @@ def test_the_fingerprint_follows_the_words_of_a_file(lists, tmp_path):
 
 # --- published texts ----------------------------------------------------------------------------------------
 
-SOURCE = 'import os\nos.abort()\nOTHER = 3\nTEXT = (\n    "two "\n    "words"\n)\n'
 
-
-def pin_of(text, symbol="", path="a/list.txt"):
-    return Pin("owner/name", "0" * 40, path, hashlib.sha256(text.encode()).hexdigest(), symbol)
-
-
-def test_a_text_is_read_where_it_was_fetched_to_and_checked(monkeypatch, tmp_path):
+def test_a_text_of_another_hash_is_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    pin = pin_of("one\ntwo")
-    pin.place.parent.mkdir(parents=True)
-    pin.place.write_text("one\ntwo")
+    pin = Pin("owner/name", "0" * 40, "a/list.txt", "", hashlib.sha256(b"one\ntwo").hexdigest())
+    pin.file.parent.mkdir(parents=True)
+    pin.file.write_text("one\ntwo")
     assert published(pin, str.splitlines) == ["one", "two"]
-    pin.place.write_text("one\nthree")
-    with pytest.raises(ValueError, match="not what owner/name published at 000000000000"):
+    pin.file.write_text("one\nthree")
+    with pytest.raises(ValueError, match="has no text with the SHA-256"):
         published(pin, str.splitlines)
-
-
-def test_a_string_is_taken_out_of_a_python_file_without_running_it(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    pin = pin_of("two words", "TEXT", "a/b.py")
-    pin.place.parent.mkdir(parents=True)
-    pin.place.write_text(SOURCE)
-    assert published(pin, str) == "two words"
-    for symbol, said in (("NONE", "no NONE in it"), ("OTHER", "OTHER is int")):
-        with pytest.raises(ValueError, match=said):
-            published(pin._replace(symbol=symbol), str)
 
 
 def test_what_is_fetched_for_a_reward_names_its_lists(monkeypatch, tmp_path):

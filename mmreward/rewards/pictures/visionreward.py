@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 from ... import models
 from ...errors import Unscorable
 from ...media import Media
-from ...models.published import Pin, published
+from ...models.pinned import Pin
+from ...models.published import published
 from ...models.vlms.answers import VLM, YES_NO, Read
 from ...registry import reward
 from ...tracing import noted
@@ -21,29 +22,26 @@ from ...types import Sample, Score
 from ..judged.vqascore import vqascore
 
 REPOSITORY, COMMIT = "THUDM/VisionReward", "511960d61a777b2008cd486a85a090ba96792a32"
-IMAGE_QUESTIONS = Pin(
-    REPOSITORY,
-    COMMIT,
-    "VisionReward_Image/VisionReward_image_qa_select.txt",
-    "2b603df2f4e30fe8879d85e1bf38f30ad8292278b939e31bf88bf7cf9ff22c33",
-)
-IMAGE_WEIGHTS = Pin(
-    REPOSITORY,
-    COMMIT,
-    "VisionReward_Image/weight_select.json",
-    "4b60192fa96e0dda0c9101ed61141f89b85bb9669479e3b8eb42cc10611a68c9",
-)
-VIDEO_QUESTIONS = Pin(
-    REPOSITORY,
-    COMMIT,
-    "VisionReward_Video/VisionReward_video_qa_select.txt",
-    "79de7f5e135a7957144826056a83be63fd6ddcbc61ba6460e09a0b09da580ee3",
-)
-VIDEO_WEIGHTS = Pin(
-    REPOSITORY,
-    COMMIT,
-    "VisionReward_Video/weight.json",
-    "0c6367f244ae64fa881e93f0033f2a4362176893ed2f946223ec64a57e3c9204",
+IMAGE_QUESTIONS, IMAGE_WEIGHTS, VIDEO_QUESTIONS, VIDEO_WEIGHTS = (
+    Pin(REPOSITORY, COMMIT, path, "", sha256)
+    for path, sha256 in (
+        (
+            "VisionReward_Image/VisionReward_image_qa_select.txt",
+            "2b603df2f4e30fe8879d85e1bf38f30ad8292278b939e31bf88bf7cf9ff22c33",
+        ),
+        (
+            "VisionReward_Image/weight_select.json",
+            "4b60192fa96e0dda0c9101ed61141f89b85bb9669479e3b8eb42cc10611a68c9",
+        ),
+        (
+            "VisionReward_Video/VisionReward_video_qa_select.txt",
+            "79de7f5e135a7957144826056a83be63fd6ddcbc61ba6460e09a0b09da580ee3",
+        ),
+        (
+            "VisionReward_Video/weight.json",
+            "0c6367f244ae64fa881e93f0033f2a4362176893ed2f946223ec64a57e3c9204",
+        ),
+    )
 )
 IMAGE_RANGE, VIDEO_RANGE = (-2.54, 4.9), (-0.217, 0.217)
 """Wide enough for the published weights, the alignment lying in 0 to 1."""
