@@ -31,9 +31,9 @@ RULES = frozenset({
 """Rewards that a row may name though nobody declared them: rules, without a network, a program or a file."""
 JUDGED = frozenset({
     "aesthetic", "artifact", "blip_vqa", "checklist", "clip_i", "clipscore", "confidence", "consistency",
-    "critique", "cyclereward", "d2_align", "dino_i", "dreamsim", "evidence", "followup", "geneval",
+    "critique", "cyclereward", "d2_align", "deqa", "dino_i", "dreamsim", "evidence", "followup", "geneval",
     "geneval2", "harmonic", "hpsv2", "imagereward", "listener", "mps", "nsfw", "ocr_image", "pickscore",
-    "pisces", "preference", "prm", "reference", "self_certainty", "thinking", "visionreward",
+    "pisces", "preference", "prm", "qalign", "reference", "self_certainty", "thinking", "visionreward",
     "visionreward_video", "vqascore",
 })
 """Rewards that load weights or ask a server: a row may choose one that is declared, with its arguments."""
@@ -52,9 +52,9 @@ OPERATOR_ONLY = frozenset({
     "coefficients", "counting", "deadline",
     "detector", "dtype", "encoder", "file", "fitted", "frames", "head", "helped", "high", "how", "judge",
     "let_down", "lines", "listener", "low", "max_steps", "max_tokens", "min_confidence", "min_mass",
-    "order", "placeholder", "processing", "processor", "protocol", "python", "question", "questions",
-    "reduce", "references", "relative", "resize", "scale", "seed", "soft", "suffix", "system",
-    "temperature", "text", "tokenizer", "turns", "variant", "vocabulary", "weights", "workers",
+    "order", "placeholder", "processing", "processor", "prompt_file", "protocol", "python", "question",
+    "questions", "reduce", "references", "relative", "resize", "scale", "seed", "soft", "suffix", "system",
+    "task", "temperature", "text", "tokenizer", "turns", "variant", "vocabulary", "weights", "workers",
 })
 """Arguments that only the operator may set: they name programs, hosts, keys and weights, take time or memory,
 or belong to `JUDGED`."""

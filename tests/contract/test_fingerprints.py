@@ -21,11 +21,13 @@ FITTED = (
     "blip_vqa",
     "cyclereward",
     "d2_align",
+    "deqa",
     "dino_i",
     "dreamsim",
     "imagereward",
     "mps",
     "pisces",
+    "qalign",
     "visionreward",
     "visionreward_video",
 )

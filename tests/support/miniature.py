@@ -18,6 +18,7 @@ from support.tiny_blip import save_tokenizer
 
 from mmreward import Media, Sample, list_rewards, load, models
 from mmreward.evals.published.checkpoints import save_blip, save_mps
+from mmreward.evals.published.owl import save_owl
 from mmreward.evals.published.vits import dino_folder, dreamsim_folder
 from mmreward.mini.world import describe, render, sample_scene
 from mmreward.models.maps import Shift, Transport, write_map
@@ -50,9 +51,11 @@ for _file, _map in FITTED.values():
 
 PUBLISHED = {
     "cyclereward": save_blip(Path(_folder.name) / "cycle", "CycleReward-Combo.pth", indices=(0, 2, 4, 6, 8)),
+    "deqa": save_owl(Path(_folder.name) / "owl"),
     "imagereward": save_blip(Path(_folder.name) / "blip", "ImageReward.pt"),
     "mps": save_mps(Path(_folder.name) / "mps"),
 }
+PUBLISHED["qalign"] = PUBLISHED["deqa"]
 """Tiny checkpoints for rewards that take one format alone, which the miniature has not."""
 VITS = {"dino_i": _folder.name + "/dino", "dreamsim": _folder.name + "/dreamsim"}
 """Tiny networks of rewards that the miniature has none for."""
