@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from mmreward import Media, Sample
 
 from . import checkpoints as tiny
-from . import vits
+from . import owl, vits
 
 Args = dict[str, Any]
 SIZES = ((32, 32), (33, 32), (31, 47), (97, 31), (211, 50), (640, 427), (224, 100), (61, 333), (1023, 767))
@@ -206,6 +206,8 @@ CASES = (
         {"aesthetic_predictor_v2_5": {}},
         {},
     ),
+    Case("deqa", "Mix3", lambda folder: owl.save_owl(folder / "owl"), second={}),
+    Case("qalign", "quality", lambda folder: owl.save_owl(folder / "owl", 30), second={}),
     Case(
         "artifact",
         "classifier",
@@ -227,5 +229,7 @@ ELSEWHERE = {
     "blip_vqa": "tests/models/test_blip_vqa.py",
     "geneval": "tests/rewards/test_geneval.py",
     "geneval2": "tests/rewards/test_geneval2.py",
+    "visionreward": "tests/rewards/test_visionreward.py",
+    "visionreward_video": "tests/rewards/test_visionreward.py",
 }
 """Scorers without a case, and the tests that hold them against a second writing or known scenes."""

@@ -16,7 +16,7 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tf
 
-from . import likeness
+from . import likeness, owl
 from .checkpoints import SIDE
 from .second_pixels import PIXELS
 from .upstream import Reference, pixels_of
@@ -392,6 +392,7 @@ SECOND: dict[str, Callable[[Args], Reference]] = {
     "clipscore": clipscore,
     "cyclereward": cyclereward,
     "d2_align": d2_align,
+    "deqa": owl.graded,
     "dino_i": likeness.dino_i,
     "dreamsim": likeness.dreamsim,
     "harmonic": harmonic,
@@ -400,5 +401,6 @@ SECOND: dict[str, Callable[[Args], Reference]] = {
     "mps": mps,
     "pickscore": pickscore,
     "pisces": pisces,
+    "qalign": owl.graded,
 }
 """Scorer -> its second writing, from the arguments of ours."""

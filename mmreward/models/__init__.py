@@ -10,11 +10,11 @@ Equal arguments give the same network, so rewards that name the same weights sha
 miniature's names ("mini-clip", "mini-vlm", "mini-artifact") stand where a hub id or a folder would.
 
 In the room: `base` (torch modules behind the engine's `Network` protocol), `encoders`, `features` and
-`perceptual` (of pictures alone), `heads`, `maps`, `paired`, `blip`, `blip_answers`, `mps` and `flan` (a
-picture with its prompt), `detectors`, `pictures` and `pixels` (decoded pictures and a network's input),
-`sharing` (one network per arguments), `wants` and `fetching` (weights that are needed), `onnx`, `texts` and
-`bodies` (out of wheels), `vlms/` (in this process) and `served/` (over HTTP). Knows nothing of samples,
-rewards or scores.
+`perceptual` (of pictures alone), `heads`, `maps`, `paired`, `blip`, `blip_answers`, `mps`, `flan` and
+`owl` (a picture with a text), `pieces` (Llama's tokenizer), `detectors`, `pictures` and `pixels` (decoded
+pictures and a network's input), `sharing` (one network per arguments), `wants` and `fetching` (weights that
+are needed), `pinned` and `published` (texts of others), `onnx`, `texts` and `bodies` (out of wheels), `vlms/`
+(in this process) and `served/` (over HTTP). Knows nothing of samples, rewards or scores.
 """
 
 from pathlib import Path
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .heads import Classifier, Head
     from .maps import MappedEncoder
     from .mps import MpsScorer
+    from .owl import Owl
     from .perceptual import DreamSim
     from .texts import TextReader
     from .vlms.answers import VLM
@@ -333,6 +334,19 @@ def blip_vqa(file: str, tokenizer: str, *, dtype: str = "float32") -> "BlipVQA":
     from .blip_answers import BlipVQA
 
     return BlipVQA(file, tokenizer, dtype=dtype)
+
+
+@shared
+def grader(weights: str, *, dtype: str = "float32") -> "Owl":
+    """mPLUG-Owl2 in its published format (DeQA-Score, Q-Align): a picture's grade by five words.
+
+    Raises:
+        ValueError: the weights are neither here nor within reach.
+    """
+    needed(weights)
+    from .owl import Owl
+
+    return Owl(weights, dtype=dtype)
 
 
 @shared

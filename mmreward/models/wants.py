@@ -46,6 +46,7 @@ NAMED = {
     "clip_t5": ("weights",),
     "crossed": ("weights", "processor"),
     "blip_vqa": ("file", "tokenizer"),
+    "grader": ("weights",),
     "vlm": ("weights",),
 }
 """Function of `mmreward.models` -> its arguments that name weights."""
@@ -55,6 +56,8 @@ CLIP_T5_BESIDE = {
     "google/flan-t5-xxl": ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
 }
 """What these read besides: the vision tower that their config names, and a tokenizer."""
+VLMS = ("vlm", "clip_t5", "grader")
+"""Functions that load a language model which sees."""
 PACKAGES = {"text_reader": "rapidocr", "nudity": "nudenet"}
 """Function -> the package whose wheel has the weights."""
 
@@ -102,7 +105,8 @@ SPEEDS = ("no network", "a small network on the CPU", "a pass of an encoder", "a
 
 def speed_of(wants: Iterable[Want]) -> str:
     """Class of a reward's speed, one of `SPEEDS`, by the slowest of what it reads."""
-    ranks = [3 if want.use in ("vlm", "clip_t5") else 1 if want.kind == "package" else 2 for want in wants]
+    read = [want for want in wants if want.use != "published"]  # texts
+    ranks = [3 if want.use in VLMS else 1 if want.kind == "package" else 2 for want in read]
     return SPEEDS[max(ranks, default=0)]
 
 

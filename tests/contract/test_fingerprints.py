@@ -21,11 +21,15 @@ FITTED = (
     "blip_vqa",
     "cyclereward",
     "d2_align",
+    "deqa",
     "dino_i",
     "dreamsim",
     "imagereward",
     "mps",
     "pisces",
+    "qalign",
+    "visionreward",
+    "visionreward_video",
 )
 """These name files of the user's, whose place on the machine is part of their fingerprint."""
 STORED = Path(__file__).with_name("fingerprints.json")

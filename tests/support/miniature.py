@@ -13,11 +13,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from support.judgements import ScriptedJudge
+from support.stand_ins import write_questions
 from support.tiny_blip import save_blip as save_blip_vqa
 from support.tiny_blip import save_tokenizer
 
 from mmreward import Media, Sample, list_rewards, load, models
 from mmreward.evals.published.checkpoints import save_blip, save_mps
+from mmreward.evals.published.owl import save_owl
 from mmreward.evals.published.vits import dino_folder, dreamsim_folder
 from mmreward.mini.world import describe, render, sample_scene
 from mmreward.models.maps import Shift, Transport, write_map
@@ -27,6 +29,7 @@ MINIATURE = {
     "weights": "mini-clip",
     "encoder": "mini-clip",
     "judge": "mini-vlm",
+    "alignment": "mini-vlm",
     "listener": "mini-vlm",
     "classifier": "mini-artifact",
     "detector": "oracle",
@@ -52,15 +55,20 @@ for _file, _map in FITTED.values():
 
 PUBLISHED = {
     "cyclereward": save_blip(Path(_folder.name) / "cycle", "CycleReward-Combo.pth", indices=(0, 2, 4, 6, 8)),
+    "deqa": save_owl(Path(_folder.name) / "owl"),
     "imagereward": save_blip(Path(_folder.name) / "blip", "ImageReward.pt"),
     "mps": save_mps(Path(_folder.name) / "mps"),
 }
+PUBLISHED["qalign"] = PUBLISHED["deqa"]
 """Tiny checkpoints for rewards that take one format alone, which the miniature has not."""
 VITS = {"dino_i": _folder.name + "/dino", "dreamsim": _folder.name + "/dreamsim"}
 """Tiny networks of rewards that the miniature has none for."""
 Path(VITS["dreamsim"]).mkdir()
 dino_folder(Path(VITS["dino_i"]))
 dreamsim_folder(Path(VITS["dreamsim"]))
+
+FILES = dict(zip(("visionreward", "visionreward_video"), write_questions(Path(_folder.name)), strict=True))
+"""Files of our own in place of published texts, which are fetched."""
 
 NAMES = [info.name for info in list_rewards()]
 
@@ -79,6 +87,7 @@ def variants(name):
         args["head"] = str(HEAD)
     if name in VITS:
         args["weights"] = VITS[name]
+    args |= FILES.get(name, {})
     if name == "blip_vqa":
         args |= {"file": BLIP, "tokenizer": TOKENIZER}
     try:
@@ -111,17 +120,27 @@ def samples_for(name, scenes):
     """One sample per scene; for a reward that compares, two scenes each are one group with one prompt."""
     info = find(name).info
     inputs = (scenes[0][1], scenes[1][1]) if "inputs" in info.needs else ()
+    moving = "video" in info.needs
     if info.arity != "point":
         return [
             Sample(id=str(row), prompt=scenes[row - row % 2][0], image=image, group=str(row // 2))
             for row, (_, image) in enumerate(scenes)
         ]
     return [
-        Sample(**{"prompt": prompt, "image": image, "inputs": inputs, **_clip(info, image), **info.example})
+        Sample(
+            **{
+                "prompt": prompt,
+                "image": None if moving else image,
+                "video": clip_of(image) if moving else None,
+                "inputs": inputs,
+                **info.example,
+            }
+        )
         for prompt, image in scenes
     ]
 
 
-def _clip(info, image):
-    """A clip of the picture, for a reward that needs one."""
-    return {"video": Media(np.stack([image.array()] * 4), "video", fps=2.0)} if "video" in info.needs else {}
+def clip_of(image):
+    """A clip of six frames that moves a picture to the right, two pixels a frame."""
+    frames = np.stack([np.roll(image.array(), 2 * frame, axis=1) for frame in range(6)])
+    return Media(frames, "video", fps=3.0)
