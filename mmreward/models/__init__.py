@@ -352,7 +352,7 @@ def vlm(
     max_frames: int | None = None,
     do_sample_frames: bool = False,
 ) -> "VLM":
-    """A vision-language model: Qwen2.5-VL, Qwen3-VL or Qwen3.5 through transformers, or one behind a server.
+    """A vision-language model: Qwen2-VL to Qwen3.5 through transformers, or one behind a server.
 
     Args:
         weights: a hub id or folder; or MODEL@URL for a model behind an OpenAI-compatible server, such as
