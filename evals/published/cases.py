@@ -227,5 +227,6 @@ ELSEWHERE = {
     "blip_vqa": "tests/models/test_blip_vqa.py",
     "geneval": "tests/rewards/test_geneval.py",
     "geneval2": "tests/rewards/test_geneval2.py",
+    "hpsv3": "tests/models/test_hpsv3.py",
 }
 """Scorers without a case, and the tests that hold them against a second writing or known scenes."""

@@ -13,14 +13,16 @@ In the room: `base` (torch modules behind the engine's `Network` protocol), `enc
 `perceptual` (of pictures alone), `heads`, `maps`, `paired`, `blip`, `blip_answers`, `mps` and `flan` (a
 picture with its prompt), `detectors`, `pictures` and `pixels` (decoded pictures and a network's input),
 `sharing` (one network per arguments), `wants` and `fetching` (weights that are needed), `onnx`, `texts` and
-`bodies` (out of wheels), `vlms/` (in this process) and `served/` (over HTTP). Knows nothing of samples,
-rewards or scores.
+`bodies` (out of wheels), `scalars` (reward models on a VLM's body), `pins` (published prompts), `vlms/` (in
+this process) and `served/` (over HTTP). Knows nothing of samples, rewards or scores.
 """
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import nearest
+from .pins import prompt_of as prompt_of
+from .scalars import scalar_vlm as scalar_vlm
 from .served.http import is_served
 from .sharing import dual_encoder, need_package, shared
 from .wants import Want, address_of, note, noting

@@ -46,6 +46,7 @@ NAMED = {
     "clip_t5": ("weights",),
     "crossed": ("weights", "processor"),
     "blip_vqa": ("file", "tokenizer"),
+    "scalar_vlm": ("weights",),
     "vlm": ("weights",),
 }
 """Function of `mmreward.models` -> its arguments that name weights."""
@@ -55,6 +56,19 @@ CLIP_T5_BESIDE = {
     "google/flan-t5-xxl": ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
 }
 """What these read besides: the vision tower that their config names, and a tokenizer."""
+BODY = ("config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json")
+"""Files that every Qwen-VL's repository has beside its weights."""
+PROCESSOR = (
+    *BODY,
+    "video_preprocessor_config.json",
+    "chat_template.json",
+    "chat_template.jinja",
+    "vocab.json",
+    "merges.txt",
+)
+"""What is read of a Qwen-VL's repository beside its weights, as far as it has it."""
+BASED = {"scalar_vlm": "base"}
+"""Function -> its argument of which the configuration, the tokenizer and the processor alone are read."""
 PACKAGES = {"text_reader": "rapidocr", "nudity": "nudenet"}
 """Function -> the package whose wheel has the weights."""
 
@@ -102,7 +116,9 @@ SPEEDS = ("no network", "a small network on the CPU", "a pass of an encoder", "a
 
 def speed_of(wants: Iterable[Want]) -> str:
     """Class of a reward's speed, one of `SPEEDS`, by the slowest of what it reads."""
-    ranks = [3 if want.use in ("vlm", "clip_t5") else 1 if want.kind == "package" else 2 for want in wants]
+    ranks = [
+        3 if want.use in ("vlm", "clip_t5", *BASED) else 1 if want.kind == "package" else 2 for want in wants
+    ]
     return SPEEDS[max(ranks, default=0)]
 
 
@@ -112,6 +128,9 @@ def note_call(function: str, arguments: Mapping[str, Any]) -> None:
         note(Want("package", PACKAGES[function], function))
     for argument in NAMED.get(function, ()):
         note(want_of(str(arguments[argument]), function))
+    if function in BASED:
+        base = want_of(str(arguments[BASED[function]]), function)
+        note(base._replace(parts=PROCESSOR) if base.kind == "hub" else base)
     if function == "clip_t5" and str(arguments["weights"]) in CLIP_T5:
         for name, parts in CLIP_T5_BESIDE.items():
             note(Want("hub", name, function, parts=parts))

@@ -16,6 +16,7 @@ from support.tiny_blip import save_blip as save_blip_vqa
 from support.tiny_blip import save_tokenizer
 
 from mmreward import Media, Sample, list_rewards, load, models
+from mmreward.evals.published import scalars
 from mmreward.evals.published.checkpoints import save_blip, save_mps
 from mmreward.evals.published.vits import dino_folder, dreamsim_folder
 from mmreward.mini.world import describe, render, sample_scene
@@ -48,6 +49,7 @@ for _file, _map in FITTED.values():
 
 PUBLISHED = {
     "cyclereward": save_blip(Path(_folder.name) / "cycle", "CycleReward-Combo.pth", indices=(0, 2, 4, 6, 8)),
+    "hpsv3": scalars.save_hpsv3(Path(_folder.name) / "hpsv3"),
     "imagereward": save_blip(Path(_folder.name) / "blip", "ImageReward.pt"),
     "mps": save_mps(Path(_folder.name) / "mps"),
 }

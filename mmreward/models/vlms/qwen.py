@@ -91,7 +91,8 @@ class QwenVL(TorchNetwork):
             config: Any = AutoConfig.from_pretrained(self.source)
         if config.model_type not in FAMILIES:
             raise ValueError(
-                f"{self.name} is a {config.model_type}; the Qwen2-VL, Qwen2.5-VL, Qwen3-VL and Qwen3.5 families work"
+                f"{self.name} is a {config.model_type}; the Qwen2-VL, Qwen2.5-VL, Qwen3-VL and Qwen3.5 "
+                "families work"
             )
         return config
 

@@ -1,0 +1,153 @@
+"""Tiny scalar reward models on Qwen-VL bodies, saved as their publishers save them.
+
+The bodies have random weights and the words of the miniature's tokenizer; prompts are of our own, in files of
+the publishers' form (`stand_ins`).
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from mmreward.mini import vlm_build
+from mmreward.models import pins
+from mmreward.models.building import building
+
+WIDTH = 64
+PATCH = 8
+INSTRUCTION = (
+    "\nIs it the picture?\nYes or no: the shape, the colour, the place.\nTextual prompt - {text_prompt}\n\n"
+)
+END = "\nHow many are there: <|Reward|>\n\nEND\n"
+TEXTS = {"hpsv3": INSTRUCTION, "hpsv3 end": END}
+"""Name of a published text -> what stands for it."""
+
+
+@contextmanager
+def stand_ins() -> Iterator[Mapping[str, pins.Pin]]:
+    """Block in which the hashes of published texts are those of our own, see `prompt_file`."""
+    published = dict(pins.PINS)
+    try:
+        for name, text in TEXTS.items():
+            digest = hashlib.sha256(text.encode()).hexdigest()
+            pins.PINS[name] = published[name]._replace(sha256=digest)
+        yield published
+    finally:
+        pins.PINS.update(published)
+
+
+def prompt_file(folder: Path, *names: str) -> str:
+    """A Python file that assigns our texts to the publisher's names."""
+    file = folder / "prompts.py"
+    lines = [f"{pins.PINS[name].symbol} = {TEXTS[name]!r}" for name in names]
+    file.write_text("\n".join(["import os, sys", *lines, "raise SystemExit('nobody runs this')"]))
+    return str(file)
+
+
+def save_base(folder: Path, family: str = "qwen2_vl", *, weights: bool = False) -> str:
+    """A body's repository: configuration, tokenizer, processor; its weights where they are wanted."""
+    from transformers import AutoModelForImageTextToText, Qwen2VLProcessor, Qwen2VLVideoProcessor
+
+    processor = vlm_build.build_processor(patch=PATCH, low=32 * 32, high=4096 * 4096)
+    shape = {"patch_size": PATCH, "merge_size": 2, "temporal_patch_size": 2}
+    videos = Qwen2VLVideoProcessor(size={"shortest_edge": 32 * 32, "longest_edge": 4096 * 4096}, **shape)
+    tokenizer = processor.tokenizer
+    parts = {"image_processor": processor.image_processor, "video_processor": videos}
+    Qwen2VLProcessor(tokenizer=tokenizer, chat_template=vlm_build.TEMPLATE, **parts).save_pretrained(folder)
+    # As on the hub, the embedding has more rows than there are tokens.
+    config = config_of(family, tokenizer, len(tokenizer) + 7)
+    config.save_pretrained(folder)
+    if weights:
+        with building():
+            model = AutoModelForImageTextToText.from_config(config)
+        _randomised(model, 3).save_pretrained(folder)
+    return str(folder)
+
+
+def config_of(family: str, tokenizer: Any, vocabulary: int) -> Any:
+    from transformers import Qwen2_5_VLConfig, Qwen2VLConfig, Qwen3VLConfig
+
+    ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in vlm_build._TOKEN_IDS.items()}
+    rope: dict[str, Any] = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 6, 6]}
+    if family == "qwen3_vl":
+        rope = {**rope, "mrope_section": [6, 5, 5], "mrope_interleaved": True}
+    text = {
+        "vocab_size": vocabulary,
+        "hidden_size": WIDTH,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 32,
+        "rope_parameters": rope,
+        "pad_token_id": tokenizer.pad_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+    vision = {
+        "depth": 2,
+        "num_heads": 2,
+        "patch_size": PATCH,
+        "spatial_merge_size": 2,
+        "intermediate_size": 64,
+    }
+    if family == "qwen2_vl":
+        text.pop("head_dim")
+        own = {"embed_dim": 32, "hidden_size": WIDTH, "mlp_ratio": 2}
+        return Qwen2VLConfig(text_config=text, vision_config={**vision, **own}, **ids)
+    own = {"hidden_size": 32, "out_hidden_size": WIDTH}
+    if family == "qwen2_5_vl":
+        text.pop("head_dim")
+        more = {"fullatt_block_indexes": [1], "window_size": 32}
+        return Qwen2_5_VLConfig(text_config=text, vision_config={**vision, **own, **more}, **ids)
+    more = {"num_position_embeddings": 64, "deepstack_visual_indexes": [0]}
+    return Qwen3VLConfig(text_config=text, vision_config={**vision, **own, **more}, **ids)
+
+
+def full_state(base: str, tokens: tuple[str, ...], seed: int = 0) -> dict[str, torch.Tensor]:
+    """Tensors of a fine-tuned body under the names of transformers before 4.52, with a row for each token."""
+    from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer
+
+    config = AutoConfig.from_pretrained(base)
+    if tokens:
+        config.get_text_config().vocab_size = len(AutoTokenizer.from_pretrained(base)) + len(tokens)
+    with building():
+        model = AutoModelForImageTextToText.from_config(config)
+    state = _randomised(model, seed).state_dict()
+    return {published_name(name): tensor.clone() for name, tensor in state.items()}
+
+
+def published_name(name: str) -> str:
+    """The name of a tensor in transformers before 4.52."""
+    return name.replace("model.visual.", "visual.").replace("model.language_model.", "model.")
+
+
+def _randomised(model: torch.nn.Module, seed: int) -> Any:
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(std=0.15)
+    return model.eval()
+
+
+def ranknet(prefix: str, seed: int, outputs: int = 2) -> dict[str, torch.Tensor]:
+    """A head of HPSv3's form: three linear layers at 0, 3 and 5."""
+    draw = torch.Generator().manual_seed(seed)
+    state: dict[str, torch.Tensor] = {}
+    for index, width, inputs in ((0, 40, WIDTH), (3, 16, 40), (5, outputs, 16)):
+        state[f"{prefix}.{index}.weight"] = torch.randn(width, inputs, generator=draw) / inputs**0.5
+        state[f"{prefix}.{index}.bias"] = torch.randn(width, generator=draw) / 4
+    return state
+
+
+def save_hpsv3(folder: Path) -> dict[str, Any]:
+    """HPSv3's file, a body beside it, and our prompt."""
+    folder.mkdir(exist_ok=True)
+    base = save_base(folder)
+    file = folder / "HPSv3.safetensors"
+    save_file({**full_state(base, ("<|Reward|>",)), **ranknet("rm_head", 1)}, file)
+    return {"weights": str(file), "base": base, "prompt": INSTRUCTION + END}
