@@ -78,7 +78,7 @@ def merged(state: Mapping[str, torch.Tensor], scale: float, name: str) -> Tensor
     return plain
 
 
-def head_of(tensors: Tensors, name: str) -> torch.nn.Module:
+def head_of(tensors: Tensors, name: str) -> torch.nn.Sequential:
     """A head in float32: one linear layer, or several with ReLU between them (dropout, which is in between
     as well, does nothing when a score is read).
 
@@ -103,7 +103,7 @@ class Body(torch.nn.Module):
     """A body without its language head (`model`), and heads on its hidden states, in the order of their
     names."""
 
-    def __init__(self, model: torch.nn.Module, heads: list[torch.nn.Module]) -> None:
+    def __init__(self, model: torch.nn.Module, heads: list[torch.nn.Sequential]) -> None:
         super().__init__()
         self.model = model
         self.heads = torch.nn.ModuleList(heads)
@@ -146,8 +146,10 @@ def body_of(config: Any, state: Mapping[str, torch.Tensor], vocabulary: int, dty
     )
     width = text.hidden_size
     made = [head_of(heads[key], name) for key in sorted(heads)]
-    if wrong := [head[0].in_features for head in made if head[0].in_features != width]:
-        raise ValueError(f"the head of {name} reads {wrong[0]} numbers, and its body has {width}")
+    for head in made:
+        reads = cast(torch.nn.Linear, head[0]).in_features
+        if reads != width:
+            raise ValueError(f"the head of {name} reads {reads} numbers, and its body has {width}")
     return Body(model, made)
 
 
