@@ -33,7 +33,8 @@ JUDGED = frozenset({
     "aesthetic", "artifact", "blip_vqa", "checklist", "clip_i", "clipscore", "confidence", "consistency",
     "critique", "cyclereward", "d2_align", "dino_i", "dreamsim", "evidence", "followup", "geneval",
     "geneval2", "harmonic", "hpsv2", "hpsv3", "imagereward", "listener", "mps", "nsfw", "ocr_image",
-    "pickscore", "pisces", "preference", "prm", "reference", "self_certainty", "thinking", "vqascore",
+    "pickscore", "pisces", "preference", "prm", "reference", "self_certainty", "thinking", "videoreward",
+    "vqascore",
 })
 """Rewards that load weights or ask a server: a row may choose one that is declared, with its arguments."""
 
@@ -47,13 +48,13 @@ DATA_SAFE = frozenset({
 })
 """Arguments of `RULES` that a row may set: thresholds, spaces, units, modes."""
 OPERATOR_ONLY = frozenset({
-    "architecture", "aspects", "balance", "base", "classes", "classifier", "clean_label", "counting",
-    "deadline", "detector", "dtype", "encoder", "file", "fitted", "frames", "head", "helped", "high",
-    "how", "judge", "let_down", "lines", "listener", "low", "max_steps", "max_tokens", "min_confidence",
-    "min_mass", "order", "placeholder", "processing", "processor", "prompt", "prompt_file", "protocol",
-    "python", "question", "questions", "reduce", "references", "relative", "resize", "scale", "seed",
-    "soft", "system", "temperature", "text", "tokenizer", "turns", "variant", "vocabulary", "weights",
-    "workers",
+    "architecture", "aspects", "balance", "base", "checkpoint", "classes", "classifier", "clean_label",
+    "counting", "deadline", "detector", "dimension", "dtype", "encoder", "file", "fitted", "frames",
+    "head", "helped", "high", "how", "judge", "let_down", "lines", "listener", "low", "max_steps",
+    "max_tokens", "min_confidence", "min_mass", "order", "placeholder", "processing", "processor",
+    "prompt", "prompt_file", "protocol", "python", "question", "questions", "reduce", "references",
+    "relative", "resize", "scale", "seed", "soft", "system", "temperature", "text", "tokenizer", "turns",
+    "variant", "vocabulary", "weights", "workers",
 })
 """Arguments that only the operator may set: they name programs, hosts, keys and weights, take time or memory,
 or belong to `JUDGED`."""

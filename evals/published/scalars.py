@@ -5,6 +5,8 @@ the publishers' form (`stand_ins`).
 """
 
 import hashlib
+import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +25,11 @@ INSTRUCTION = (
     "\nIs it the picture?\nYes or no: the shape, the colour, the place.\nTextual prompt - {text_prompt}\n\n"
 )
 END = "\nHow many are there: <|Reward|>\n\nEND\n"
-TEXTS = {"hpsv3": INSTRUCTION, "hpsv3 end": END}
+CLIP = (
+    "\nIs it the shape?\nRate it: <|VQ_reward|>\nEND\nhow many: <|MQ_reward|>\nEND\n"
+    "Textual prompt - {text_prompt}\nyes or no: <|TA_reward|>\nEND\n"
+)
+TEXTS = {"hpsv3": INSTRUCTION, "hpsv3 end": END, "videoreward": CLIP}
 """Name of a published text -> what stands for it."""
 
 
@@ -151,3 +157,79 @@ def save_hpsv3(folder: Path) -> dict[str, Any]:
     file = folder / "HPSv3.safetensors"
     save_file({**full_state(base, ("<|Reward|>",)), **ranknet("rm_head", 1)}, file)
     return {"weights": str(file), "base": base, "prompt": INSTRUCTION + END}
+
+
+DIMENSIONS = ("VQ", "MQ", "TA")
+STANDARD = {"VQ": (3.6757, 2.2476), "MQ": (1.1646, 1.3811), "TA": (2.8105, 2.5121)}
+"""Mean and deviation of the published checkpoint."""
+LORA = {"lora_enable": True, "lora_r": 4, "lora_alpha": 8, "use_rslora": False}
+
+
+def save_videoreward(folder: Path, *, adapters: bool = False, pixels: int = 200_704) -> dict[str, Any]:
+    """VideoReward's folder, whole or as adapters beside a body, which is the same network, and our prompt."""
+    folder.mkdir(exist_ok=True)
+    tokens = tuple(f"<|{name}_reward|>" for name in DIMENSIONS)
+    base = save_base(folder / "body", weights=adapters)
+    place = folder / "VideoReward" / "checkpoint-11352"
+    place.mkdir(parents=True)
+    scales = {f"{name}_mean": mean for name, (mean, _) in STANDARD.items()}
+    scales |= {f"{name}_std": deviation for name, (_, deviation) in STANDARD.items()}
+    config = {
+        "data_config": {
+            "meta_data": "x.csv",
+            "data_dir": "x",
+            "max_frame_pixels": pixels,
+            "num_frames": None,
+            "fps": 2.0,
+            "eval_dim": list(DIMENSIONS),
+            "prompt_template_type": "detailed_special",
+            "sample_type": "uniform",
+        },
+        "model_config": {"use_special_tokens": True, "reward_token": "special", "output_dim": 3},
+        "peft_lora_config": LORA,
+        "inference_config": scales,
+    }
+    (folder / "VideoReward" / "model_config.json").write_text(json.dumps(config))
+    state = adapted(full_state(base, tokens), tokens=tokens, trained=base if adapters else None)
+    if adapters:
+        lora = {name.replace(".default", ""): tensor for name, tensor in state.items() if ".lora_" in name}
+        save_file(lora, place / "adapter_model.safetensors")
+        kept = ("visual.", "rm_head.", "embed_tokens.")
+        rest = {name: tensor for name, tensor in state.items() if any(part in name for part in kept)}
+        torch.save(rest, place / "non_lora_state_dict.pth")
+    else:
+        torch.save(state, place / "model.pth")
+    return {"weights": str(folder / "VideoReward"), "base": base, "prompt": CLIP}
+
+
+def adapted(
+    state: dict[str, torch.Tensor], tokens: tuple[str, ...], trained: str | None
+) -> dict[str, torch.Tensor]:
+    """The state as peft saves it: adapters on every linear layer of the language model, and a head.
+
+    Args:
+        state: of a whole body.
+        tokens: that were added.
+        trained: a body whose language model is adapted in the place of the state's.
+    """
+    if trained is not None:
+        from transformers import AutoModelForImageTextToText
+
+        own = AutoModelForImageTextToText.from_pretrained(trained).state_dict()
+        named = {published_name(name): tensor for name, tensor in own.items()}
+        state = {n: named[n] if ".layers." in n or n == "model.norm.weight" else t for n, t in state.items()}
+    draw = torch.Generator().manual_seed(8)
+    wrapped: dict[str, torch.Tensor] = {}
+    for name, tensor in state.items():
+        stem = f"base_model.model.{name.removesuffix('.weight')}"
+        if re.fullmatch(r"model\.layers\..*_proj\.weight", name):
+            width, inputs = tensor.shape
+            wrapped[f"{stem}.base_layer.weight"] = tensor
+            wrapped[f"{stem}.lora_A.default.weight"] = torch.randn(4, inputs, generator=draw) / 8
+            wrapped[f"{stem}.lora_B.default.weight"] = torch.randn(width, 4, generator=draw) / 8
+        elif re.fullmatch(r"model\.layers\..*_proj\.bias", name):
+            wrapped[f"base_model.model.{name.removesuffix('.bias')}.base_layer.bias"] = tensor
+        else:
+            wrapped[f"base_model.model.{name}"] = tensor
+    head = torch.randn(len(tokens), WIDTH, generator=draw) / 4
+    return {**wrapped, "base_model.model.rm_head.weight": head}

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from ..errors import nearest
 from .pins import prompt_of as prompt_of
 from .scalars import scalar_vlm as scalar_vlm
+from .scalars import video_reward as video_reward
 from .served.http import is_served
 from .sharing import dual_encoder, need_package, shared
 from .wants import Want, address_of, note, noting

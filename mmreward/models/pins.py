@@ -37,6 +37,7 @@ class Pin(NamedTuple):
         return cache / "mmreward" / "published" / self.commit / Path(self.path).name
 
 
+_VIDEOALIGN = ("KwaiVGI/VideoAlign", "219ab9db64c045e5181a2202d11f686439351292")
 _DIFFSYNTH = ("modelscope/DiffSynth-Studio", "fed7b18fac2ed4cb802796eec91970e7659bccde")
 PINS = {
     # The publisher's own file is in its wheel (hpsv3 1.0.0), with these very texts.
@@ -51,6 +52,12 @@ PINS = {
         "diffsynth/models/hpsv3.py",
         "HPSV3_PROMPT_WITH_SPECIAL_TOKEN",
         "2471faca094ae5bd6fe17b71dce20c3d7583625545e235889f7e74e7eeb69d0a",
+    ),
+    "videoreward": Pin(
+        *_VIDEOALIGN,
+        "prompt_template.py",
+        "DETAILED_PROMPT_WITH_SPECIAL_TOKEN",
+        "fdb6309bac618dd0c8b1b589d3a0970a974f7856eecbb355a190b2dce54af700",
     ),
 }
 """Name -> text. What stands in several repositories is taken where it has the publisher's hash."""

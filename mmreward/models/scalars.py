@@ -10,6 +10,7 @@ from .wants import BODY, noting
 
 if TYPE_CHECKING:
     from .vlms.scalar import ScalarVL
+    from .vlms.videoalign import VideoAlign
 
 
 @shared
@@ -41,6 +42,26 @@ def scalar_vlm(
     _needed(weights)
     _needed(base, *BODY)
     return ScalarVL(weights, base, tokens=tokens, flat=flat, pixels=pixels, dtype=dtype)
+
+
+@shared
+def video_reward(weights: str, base: str, checkpoint: str, *, dtype: str = "float32") -> "VideoAlign":
+    """VideoReward in its published format: three numbers at each of three tokens, of a clip and a prompt.
+
+    Args:
+        weights: a hub id or folder with a `model_config.json`.
+        base: as for `scalar_vlm`.
+        checkpoint: the folder in it.
+        dtype: of the body; the head is in float32.
+
+    Raises:
+        ValueError: as for `scalar_vlm`.
+    """
+    from .vlms.videoalign import CONFIG, VideoAlign
+
+    _needed(weights, CONFIG, f"{checkpoint}/model.pth")
+    _needed(base, *BODY)
+    return VideoAlign(weights, base, checkpoint, dtype=dtype)
 
 
 def _needed(weights: str, *files: str) -> None:

@@ -47,6 +47,7 @@ NAMED = {
     "crossed": ("weights", "processor"),
     "blip_vqa": ("file", "tokenizer"),
     "scalar_vlm": ("weights",),
+    "video_reward": ("weights",),
     "vlm": ("weights",),
 }
 """Function of `mmreward.models` -> its arguments that name weights."""
@@ -67,7 +68,7 @@ PROCESSOR = (
     "merges.txt",
 )
 """What is read of a Qwen-VL's repository beside its weights, as far as it has it."""
-BASED = {"scalar_vlm": "base"}
+BASED = {"scalar_vlm": "base", "video_reward": "base"}
 """Function -> its argument of which the configuration, the tokenizer and the processor alone are read."""
 PACKAGES = {"text_reader": "rapidocr", "nudity": "nudenet"}
 """Function -> the package whose wheel has the weights."""
@@ -127,7 +128,10 @@ def note_call(function: str, arguments: Mapping[str, Any]) -> None:
     if function in PACKAGES:
         note(Want("package", PACKAGES[function], function))
     for argument in NAMED.get(function, ()):
-        note(want_of(str(arguments[argument]), function))
+        want = want_of(str(arguments[argument]), function)
+        if function == "video_reward" and want.kind == "hub":
+            want = want._replace(parts=("model_config.json", f"{arguments['checkpoint']}/model.pth"))
+        note(want)
     if function in BASED:
         base = want_of(str(arguments[BASED[function]]), function)
         note(base._replace(parts=PROCESSOR) if base.kind == "hub" else base)

@@ -27,6 +27,7 @@ FITTED = (
     "imagereward",
     "mps",
     "pisces",
+    "videoreward",
 )
 """These name files of the user's, whose place on the machine is part of their fingerprint."""
 STORED = Path(__file__).with_name("fingerprints.json")

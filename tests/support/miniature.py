@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from support.tiny_blip import save_blip as save_blip_vqa
 from support.tiny_blip import save_tokenizer
@@ -52,6 +53,7 @@ PUBLISHED = {
     "hpsv3": scalars.save_hpsv3(Path(_folder.name) / "hpsv3"),
     "imagereward": save_blip(Path(_folder.name) / "blip", "ImageReward.pt"),
     "mps": save_mps(Path(_folder.name) / "mps"),
+    "videoreward": scalars.save_videoreward(Path(_folder.name) / "videoreward"),
 }
 """Tiny checkpoints for rewards that take one format alone, which the miniature has not."""
 VITS = {"dino_i": _folder.name + "/dino", "dreamsim": _folder.name + "/dreamsim"}
@@ -112,7 +114,19 @@ def samples_for(name, scenes):
             Sample(id=str(row), prompt=scenes[row - row % 2][0], image=image, group=str(row // 2))
             for row, (_, image) in enumerate(scenes)
         ]
+    if "video" in info.needs:  # each scene fades into the one before it
+        clips = [_faded(image, scenes[row - 1][1]) for row, (_, image) in enumerate(scenes)]
+        return [Sample(prompt=prompt, video=clip) for (prompt, _), clip in zip(scenes, clips, strict=True)]
     return [
         Sample(**{"prompt": prompt, "image": image, "inputs": inputs, **info.example})
         for prompt, image in scenes
     ]
+
+
+def _faded(first, last):
+    """A clip of five frames, two a second."""
+    one, other = (
+        np.asarray(Image.fromarray(media.array()).resize((64, 64)), float) for media in (first, last)
+    )
+    frames = [one + (other - one) * step / 4 for step in range(5)]
+    return Media(np.stack(frames).astype(np.uint8), "video", fps=2.0)

@@ -31,19 +31,21 @@ def parted(state: Mapping[str, torch.Tensor], name: str) -> tuple[Tensors, dict[
     body: Tensors = {}
     heads: dict[str, Tensors] = {}
     for key, tensor in state.items():
-        own = key.removeprefix(WRAPPER)
+        own = plain_name(key)
         if UNREAD.fullmatch(own):
             continue
         if (found := HEAD.fullmatch(own)) is not None:
             heads.setdefault(found[1], {})[found[2]] = tensor
         else:
-            body[_renamed(own)] = tensor
+            body[own] = tensor
     if not heads:
         raise ValueError(f"{name} has no head (rm_head, rm_heads or v_head): is it a reward model?")
     return body, heads
 
 
-def _renamed(name: str) -> str:
+def plain_name(name: str) -> str:
+    """Today's name of a body's tensor, without its language head's model and without a wrapper's prefix."""
+    name = name.removeprefix(WRAPPER)
     for prefix in ("model.visual.", "model.language_model."):
         if name.startswith(prefix):
             return name.removeprefix("model.")
