@@ -267,6 +267,8 @@ ELSEWHERE = {
     "hps": "hpsv2",
     "hpsv20": "hpsv2",
     "hpsv21": "hpsv2",
+    "edit": "editreward",
+    "editrewardbench": "editreward",
     "hps3": "hpsv3",
     "hpsv37b": "hpsv3",
     "humanpreferencescore": "hpsv2",

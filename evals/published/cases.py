@@ -225,6 +225,7 @@ CASES = (
 """Every scorer of `rewards/learned` and `rewards/pictures` has at least one, or stands in `ELSEWHERE`."""
 ELSEWHERE = {
     "blip_vqa": "tests/models/test_blip_vqa.py",
+    "editreward": "tests/models/test_editreward.py",
     "geneval": "tests/rewards/test_geneval.py",
     "geneval2": "tests/rewards/test_geneval2.py",
     "hpsv3": "tests/models/test_hpsv3.py",

@@ -29,7 +29,15 @@ CLIP = (
     "\nIs it the shape?\nRate it: <|VQ_reward|>\nEND\nhow many: <|MQ_reward|>\nEND\n"
     "Textual prompt - {text_prompt}\nyes or no: <|TA_reward|>\nEND\n"
 )
-TEXTS = {"hpsv3": INSTRUCTION, "hpsv3 end": END, "videoreward": CLIP}
+EDITS = (
+    "\nIs it the colour?\nTextual prompt - {text_prompt}\nyes\n",
+    "\nIs it the shape, the place?\nhow many: {text_prompt}\nno\n",
+)
+TEXTS = {
+    "editreward following": EDITS[0],
+    "editreward quality": EDITS[1],
+    "editreward end": END,
+} | {"hpsv3": INSTRUCTION, "hpsv3 end": END, "videoreward": CLIP}
 """Name of a published text -> what stands for it."""
 
 
@@ -48,7 +56,7 @@ def stand_ins() -> Iterator[Mapping[str, pins.Pin]]:
 
 def prompt_file(folder: Path, *names: str) -> str:
     """A Python file that assigns our texts to the publisher's names."""
-    file = folder / "prompts.py"
+    file = folder / (pins.PINS[names[0]].place.name if names else "prompts.py")
     lines = [f"{pins.PINS[name].symbol} = {TEXTS[name]!r}" for name in names]
     file.write_text("\n".join(["import os, sys", *lines, "raise SystemExit('nobody runs this')"]))
     return str(file)
@@ -157,6 +165,16 @@ def save_hpsv3(folder: Path) -> dict[str, Any]:
     file = folder / "HPSv3.safetensors"
     save_file({**full_state(base, ("<|Reward|>",)), **ranknet("rm_head", 1)}, file)
     return {"weights": str(file), "base": base, "prompt": INSTRUCTION + END}
+
+
+def save_editreward(folder: Path) -> dict[str, Any]:
+    """EditReward's file, with two heads, a body beside it, and our prompts."""
+    folder.mkdir(exist_ok=True)
+    base = save_base(folder, "qwen2_5_vl")
+    file = folder / "model.safetensors"
+    heads = {**ranknet("rm_heads.head_0", 5), **ranknet("rm_heads.head_1", 6)}
+    save_file({**full_state(base, ("<|Reward|>",), 4), **heads}, file)
+    return {"weights": str(file), "base": base, "prompts": tuple(text + END for text in EDITS)}
 
 
 DIMENSIONS = ("VQ", "MQ", "TA")

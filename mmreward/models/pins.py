@@ -37,9 +37,28 @@ class Pin(NamedTuple):
         return cache / "mmreward" / "published" / self.commit / Path(self.path).name
 
 
+_EDITREWARD = ("TIGER-AI-Lab/EditReward", "edb027edde6080b8a9521ef8e87049b3797f8374")
 _VIDEOALIGN = ("KwaiVGI/VideoAlign", "219ab9db64c045e5181a2202d11f686439351292")
 _DIFFSYNTH = ("modelscope/DiffSynth-Studio", "fed7b18fac2ed4cb802796eec91970e7659bccde")
 PINS = {
+    "editreward following": Pin(
+        *_EDITREWARD,
+        "EditReward/dataset/prompts.py",
+        "INSTRUCTION_EDIT_FOLLOWING",
+        "da5bfc26898cc8e0e534a29675ad78c3462d331b7feaebf13bae5aa50195864f",
+    ),
+    "editreward quality": Pin(
+        *_EDITREWARD,
+        "EditReward/dataset/prompts.py",
+        "INSTRUCTION_EDIT_QUALITY",
+        "89bbc5c2ac1bbea9c45a0fde298e9a97d1c079170a30780392c577fc1cd8d286",
+    ),
+    "editreward end": Pin(
+        *_EDITREWARD,
+        "EditReward/dataset/data_collator_qwen_edit.py",
+        "prompt_with_special_token",
+        "2471faca094ae5bd6fe17b71dce20c3d7583625545e235889f7e74e7eeb69d0a",
+    ),
     # The publisher's own file is in its wheel (hpsv3 1.0.0), with these very texts.
     "hpsv3": Pin(
         *_DIFFSYNTH,
@@ -68,7 +87,8 @@ def pinned(name: str, file: str | None = None) -> str:
 
     Args:
         name: in `PINS`.
-        file: a copy of the publisher's file; None takes the one that `mmreward fetch` brings.
+        file: a copy of the publisher's file, or a folder with it under its own name; None takes the one that
+            `mmreward fetch` brings.
 
     Raises:
         ValueError: the file is not there (with the command that fetches it), has no such literal, or another
@@ -80,9 +100,10 @@ def pinned(name: str, file: str | None = None) -> str:
             note(Want("url", pin.url, "pinned", to=str(pin.place)))
         return ""
     path = pin.place if file is None else Path(file)
+    path = path / pin.place.name if path.is_dir() else path
     if not path.is_file():
         if file is not None:
-            raise ValueError(f"no file at {file}")
+            raise ValueError(f"no file at {path}")
         command = f"curl -fL --create-dirs -o '{path}' '{pin.url}'"
         raise ValueError(f"the published text {name!r} is not on this machine: fetch it with `{command}`")
     text = literal_of(path, pin.symbol)

@@ -19,6 +19,7 @@ def scalar_vlm(
     base: str,
     *,
     tokens: tuple[str, ...] = (),
+    heads: int = 1,
     flat: bool = True,
     pixels: int = 0,
     dtype: str = "float32",
@@ -30,6 +31,7 @@ def scalar_vlm(
             OWNER/NAME/FILE.
         base: hub id or folder of the body it was trained on; its weights are not read.
         tokens: special tokens whose states are read; () for the last token's.
+        heads: number of heads in the file; what they say follows one another in the order of their names.
         flat: tokens of pictures are counted on like words, see `vlms.scalar`.
         pixels: of every picture, at least and at most; 0 leaves that to the body's processor.
         dtype: of the body; the heads are in float32.
@@ -41,7 +43,7 @@ def scalar_vlm(
 
     _needed(weights)
     _needed(base, *BODY)
-    return ScalarVL(weights, base, tokens=tokens, flat=flat, pixels=pixels, dtype=dtype)
+    return ScalarVL(weights, base, tokens=tokens, heads=heads, flat=flat, pixels=pixels, dtype=dtype)
 
 
 @shared

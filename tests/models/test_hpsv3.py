@@ -172,7 +172,7 @@ def test_the_published_prompt_is_pinned(engine, args, tmp_path, monkeypatch):
         ours = scored(engine, load("hpsv3", **rest, prompt_file=file), SAMPLES[:2])
         place = pins.PINS["hpsv3"].place
         place.parent.mkdir(parents=True)
-        place.write_text((tmp_path / "prompts.py").read_text())
+        place.write_text((tmp_path / "hpsv3.py").read_text())
         fetched = scored(engine, load("hpsv3", **rest), SAMPLES[:2])
     want = scored(engine, load("hpsv3", **args), SAMPLES[:2])
     assert [s.value for s in ours] == [s.value for s in fetched] == [s.value for s in want]

@@ -50,6 +50,7 @@ for _file, _map in FITTED.values():
 
 PUBLISHED = {
     "cyclereward": save_blip(Path(_folder.name) / "cycle", "CycleReward-Combo.pth", indices=(0, 2, 4, 6, 8)),
+    "editreward": scalars.save_editreward(Path(_folder.name) / "editreward"),
     "hpsv3": scalars.save_hpsv3(Path(_folder.name) / "hpsv3"),
     "imagereward": save_blip(Path(_folder.name) / "blip", "ImageReward.pt"),
     "mps": save_mps(Path(_folder.name) / "mps"),
@@ -109,6 +110,7 @@ def samples_for(name, scenes):
     """One sample per scene; for a reward that compares, two scenes each are one group with one prompt."""
     info = find(name).info
     inputs = (scenes[0][1], scenes[1][1]) if "inputs" in info.needs else ()
+    inputs = inputs[:1] if name == "editreward" else inputs  # an edit has one source
     if info.arity != "point":
         return [
             Sample(id=str(row), prompt=scenes[row - row % 2][0], image=image, group=str(row // 2))

@@ -39,6 +39,7 @@ class ScalarVL(QwenVL):
         weights: its file of tensors, by path or OWNER/NAME/FILE.
         base: hub id or folder of the body it was trained on, for configuration, tokenizer and processor.
         tokens: special tokens that are read, in their order, each once in a prompt; () reads the last token.
+        heads: that the file must have.
         flat: tokens of pictures are counted on like words; False gives them rows and columns.
         pixels: of every picture, at least and at most; 0 leaves that to the body's processor.
         dtype: of the body; the heads are in float32.
@@ -50,6 +51,7 @@ class ScalarVL(QwenVL):
         base: str,
         *,
         tokens: tuple[str, ...] = (),
+        heads: int = 1,
         flat: bool = True,
         pixels: int = 0,
         dtype: str = "float32",
@@ -58,6 +60,7 @@ class ScalarVL(QwenVL):
         self.source = placed(weights)
         self.base = locate(base)
         self.tokens = tokens
+        self.heads = heads
         self.flat = flat
         self.view = View(pixels or None, pixels or None)
 
@@ -122,7 +125,10 @@ class ScalarVL(QwenVL):
 
     def build(self) -> torch.nn.Module:
         vocabulary = len(self.processor.tokenizer) if self.tokens else 0
-        return body_of(self.config, self.tensors(), vocabulary, self.dtype, self.name)
+        body = body_of(self.config, self.tensors(), vocabulary, self.dtype, self.name)
+        if len(body.heads) != self.heads:
+            raise ValueError(f"{self.name} has {len(body.heads)} heads, and {self.heads} are read")
+        return body
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Tensors of body and heads by their published names."""
