@@ -267,6 +267,10 @@ ELSEWHERE = {
     "hps": "hpsv2",
     "hpsv20": "hpsv2",
     "hpsv21": "hpsv2",
+    "edit": "editreward",
+    "editrewardbench": "editreward",
+    "hps3": "hpsv3",
+    "hpsv37b": "hpsv3",
     "humanpreferencescore": "hpsv2",
     "imagesimilarity": "clip_i",
     "improvedaestheticpredictor": "aesthetic",
@@ -283,6 +287,8 @@ ELSEWHERE = {
     "rapidocr": "ocr_image",
     "safety": "nsfw",
     "textrendering": "ocr_image",
+    "videoalign": "videoreward",
+    "klingvideoreward": "videoreward",
 }
 """Names that other suites and papers have, without case and signs -> ours. They are told to whoever asks for
 one, and never stand for it: two suites mean two numbers by one name."""

@@ -227,9 +227,12 @@ CASES = (
 """Every scorer of `rewards/learned` and `rewards/pictures` has at least one, or stands in `ELSEWHERE`."""
 ELSEWHERE = {
     "blip_vqa": "tests/models/test_blip_vqa.py",
+    "editreward": "tests/models/test_editreward.py",
     "geneval": "tests/rewards/test_geneval.py",
     "geneval2": "tests/rewards/test_geneval2.py",
     "visionreward": "tests/rewards/test_visionreward.py",
     "visionreward_video": "tests/rewards/test_visionreward.py",
+    "hpsv3": "tests/models/test_hpsv3.py",
+    "videoreward": "tests/models/test_videoreward.py",
 }
 """Scorers without a case, and the tests that hold them against a second writing or known scenes."""

@@ -11,16 +11,20 @@ miniature's names ("mini-clip", "mini-vlm", "mini-artifact") stand where a hub i
 
 In the room: `base` (torch modules behind the engine's `Network` protocol), `encoders`, `features` and
 `perceptual` (of pictures alone), `heads`, `maps`, `paired`, `blip`, `blip_answers`, `mps`, `flan` and
-`owl` (a picture with a text), `pieces` (Llama's tokenizer), `detectors`, `pictures` and `pixels` (decoded
-pictures and a network's input), `sharing` (one network per arguments), `wants` and `fetching` (weights that
-are needed), `pinned` and `published` (texts of others), `onnx`, `texts` and `bodies` (out of wheels), `vlms/`
-(in this process) and `served/` (over HTTP). Knows nothing of samples, rewards or scores.
+`owl` (a picture with a text), `pieces` (Llama's tokenizer), `scalars` (reward models on a VLM's body),
+`detectors`, `pictures` and `pixels` (decoded pictures and a network's input), `sharing` (one network per
+arguments), `wants` and `fetching` (weights that are needed), `pinned` and `published` (texts of others),
+`onnx`, `texts` and `bodies` (out of wheels), `vlms/` (in this process) and `served/` (over HTTP). Knows
+nothing of samples, rewards or scores.
 """
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import nearest
+from .pins import prompt_of as prompt_of
+from .scalars import scalar_vlm as scalar_vlm
+from .scalars import video_reward as video_reward
 from .served.http import is_served
 from .sharing import dual_encoder, need_package, shared
 from .wants import Want, address_of, note, noting
@@ -366,7 +370,7 @@ def vlm(
     max_frames: int | None = None,
     do_sample_frames: bool = False,
 ) -> "VLM":
-    """A vision-language model: Qwen2.5-VL, Qwen3-VL or Qwen3.5 through transformers, or one behind a server.
+    """A vision-language model: Qwen2-VL to Qwen3.5 through transformers, or one behind a server.
 
     Args:
         weights: a hub id or folder; or MODEL@URL for a model behind an OpenAI-compatible server, such as

@@ -235,12 +235,13 @@ def weights_key(source: str) -> str:
     return content_of(source if snapshot is None else str(snapshot))
 
 
-def folder_of(source: str) -> Path | None:
-    """The folder of weights on this machine: the folder itself, or a hub id's in the local cache."""
-    return Path(source) if Path(source).is_dir() else _snapshot(source)
+def folder_of(source: str, file: str = "config.json") -> Path | None:
+    """The folder of weights on this machine: the folder itself, or a hub id's in the local cache, where it is
+    known by a file that every such repository has."""
+    return Path(source) if Path(source).is_dir() else _snapshot(source, file)
 
 
-def _snapshot(source: str) -> Path | None:
+def _snapshot(source: str, file: str = "config.json") -> Path | None:
     """The folder of a hub id in the local cache."""
     if source.count("/") > 1 or ":" in source:
         return None
@@ -248,7 +249,7 @@ def _snapshot(source: str) -> Path | None:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        found = try_to_load_from_cache(source, "config.json")
+        found = try_to_load_from_cache(source, file)
     except HFValidationError:
         raise ValueError(f"{source!r} is neither a folder that is there nor the id of a hub") from None
     return Path(found).parent if isinstance(found, str) else None

@@ -39,7 +39,7 @@ def needed(weights: str, *files: str) -> None:
         names = files or _names(file)
         if enough(isinstance(try_to_load_from_cache(repository, name), str) for name in names):
             return
-        get_hf_file_metadata(hf_hub_url(repository, file or "config.json"), timeout=5)
+        get_hf_file_metadata(hf_hub_url(repository, file or (*files, "config.json")[0]), timeout=5)
     except HFValidationError:
         raise ValueError(f"{weights!r} is neither a folder or file that is there nor a hub's name") from None
     except (OSError, HTTPError) as error:

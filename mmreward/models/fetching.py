@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from .wants import WEIGHTS, Want, hub_file
+from .wants import FILES, WEIGHTS, Want, hub_file
 
 SAFE = re.compile(r"model(-\d+-of-\d+)?\.safetensors(\.index\.json)?")
 BIN = re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin(\.index\.json)?")
@@ -73,6 +73,9 @@ def fetched(want: Want) -> bool:
     if want.kind == "absent":
         return False
     repository, names = _hub_place(want)
+    weights = [name for name in want.parts if name.endswith(FILES)]  # without which the rest is nothing
+    if weights:
+        return all(_cached(repository, name) for name in weights)
     return bool(repository) and any(_cached(repository, name) for name in names)
 
 

@@ -61,18 +61,21 @@ class Pin:
         Raises:
             ValueError: the file is not there, or holds no text of this hash.
         """
-        file = self.file if file is None else file
+        place = self.file if file is None else file
         try:
-            source = file.read_text(encoding="utf-8")
+            source = place.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
+            if file is not None:
+                said = f"no file at {file}" if isinstance(error, FileNotFoundError) else f"{file}: {error}"
+                raise ValueError(f"{said}; a copy of {self.title} was to be there") from None
             raise ValueError(
                 f"the published text {self.title} is not on this machine ({type(error).__name__}): fetch it "
-                f"with `curl -fL --create-dirs -o '{self.file}' '{self.url}'`"
+                f"with `curl -fL --create-dirs -o '{place}' '{self.url}'`"
             ) from None
         for literal in literals(source) if self.symbol else [Literal(source, source)]:
             if hashlib.sha256(literal.hashed.encode()).hexdigest() == self.sha256:
                 return literal.text
-        raise ValueError(f"{file} has no text with the SHA-256 {self.sha256[:12]}..., which {self.title} has")
+        raise ValueError(f"{place} has no text with the SHA-256 {self.sha256[:12]}..., which {self.title} has")
 
 
 class Literal(NamedTuple):

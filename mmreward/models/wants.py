@@ -47,6 +47,8 @@ NAMED = {
     "crossed": ("weights", "processor"),
     "blip_vqa": ("file", "tokenizer"),
     "grader": ("weights",),
+    "scalar_vlm": ("weights",),
+    "video_reward": ("weights",),
     "vlm": ("weights",),
 }
 """Function of `mmreward.models` -> its arguments that name weights."""
@@ -56,7 +58,20 @@ CLIP_T5_BESIDE = {
     "google/flan-t5-xxl": ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
 }
 """What these read besides: the vision tower that their config names, and a tokenizer."""
-VLMS = ("vlm", "clip_t5", "grader")
+BODY = ("config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json")
+"""Files that every Qwen-VL's repository has beside its weights."""
+PROCESSOR = (
+    *BODY,
+    "video_preprocessor_config.json",
+    "chat_template.json",
+    "chat_template.jinja",
+    "vocab.json",
+    "merges.txt",
+)
+"""What is read of a Qwen-VL's repository beside its weights, as far as it has it."""
+BASED = {"scalar_vlm": "base", "video_reward": "base"}
+"""Function -> its argument of which the configuration, the tokenizer and the processor alone are read."""
+VLMS = ("vlm", "clip_t5", "grader", *BASED)
 """Functions that load a language model which sees."""
 PACKAGES = {"text_reader": "rapidocr", "nudity": "nudenet"}
 """Function -> the package whose wheel has the weights."""
@@ -115,7 +130,13 @@ def note_call(function: str, arguments: Mapping[str, Any]) -> None:
     if function in PACKAGES:
         note(Want("package", PACKAGES[function], function))
     for argument in NAMED.get(function, ()):
-        note(want_of(str(arguments[argument]), function))
+        want = want_of(str(arguments[argument]), function)
+        if function == "video_reward" and want.kind == "hub":
+            want = want._replace(parts=("model_config.json", f"{arguments['checkpoint']}/model.pth"))
+        note(want)
+    if function in BASED:
+        base = want_of(str(arguments[BASED[function]]), function)
+        note(base._replace(parts=PROCESSOR) if base.kind == "hub" else base)
     if function == "clip_t5" and str(arguments["weights"]) in CLIP_T5:
         for name, parts in CLIP_T5_BESIDE.items():
             note(Want("hub", name, function, parts=parts))

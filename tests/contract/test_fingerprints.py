@@ -24,12 +24,15 @@ FITTED = (
     "deqa",
     "dino_i",
     "dreamsim",
+    "editreward",
+    "hpsv3",
     "imagereward",
     "mps",
     "pisces",
     "qalign",
     "visionreward",
     "visionreward_video",
+    "videoreward",
 )
 """These name files of the user's, whose place on the machine is part of their fingerprint."""
 STORED = Path(__file__).with_name("fingerprints.json")

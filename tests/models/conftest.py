@@ -142,7 +142,7 @@ def classifier_folder(tmp_path_factory):
     return str(folder)
 
 
-@pytest.fixture(scope="session", params=["qwen3_vl", "qwen2_5_vl", "qwen3_5"])
+@pytest.fixture(scope="session", params=["qwen3_vl", "qwen2_5_vl", "qwen2_vl", "qwen3_5"])
 def vlm_folder(request, tmp_path_factory):
     """A tiny VLM of each family with the real processor, random weights large enough to have opinions."""
     folder = tmp_path_factory.mktemp(request.param)
@@ -157,6 +157,8 @@ def vlm_folder(request, tmp_path_factory):
         model = type(vlm_build.build_model(processor.tokenizer, width=64, depth=2))(config)
     elif request.param == "qwen2_5_vl":
         model, processor = qwen2_5(processor)
+    elif request.param == "qwen2_vl":
+        model, processor = qwen2(processor)
     else:
         model = qwen3_5(processor.tokenizer)
     for parameter in model.parameters():
@@ -207,6 +209,47 @@ def qwen2_5(processor):
     parts = {"image_processor": processor.image_processor, "video_processor": processor.video_processor}
     other = Qwen2_5_VLProcessor(tokenizer=tokenizer, chat_template=vlm_build.TEMPLATE, **parts)
     return Qwen2_5_VLForConditionalGeneration(config), other
+
+
+def qwen2(processor):
+    from transformers import (
+        Qwen2VLConfig,
+        Qwen2VLForConditionalGeneration,
+        Qwen2VLProcessor,
+        Qwen2VLVideoProcessor,
+    )
+
+    tokenizer = processor.tokenizer
+    ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in vlm_build._TOKEN_IDS.items()}
+    config = Qwen2VLConfig(
+        text_config={
+            "vocab_size": len(tokenizer),
+            "hidden_size": 64,
+            "intermediate_size": 96,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 6, 6]},
+            "pad_token_id": tokenizer.pad_token_id,
+            "eos_token_id": tokenizer.eos_token_id,
+        },
+        vision_config={
+            "depth": 2,
+            "embed_dim": 32,
+            "hidden_size": 64,
+            "mlp_ratio": 2,
+            "num_heads": 2,
+            "patch_size": 8,
+            "spatial_merge_size": 2,
+        },
+        **ids,
+    )
+    torch.manual_seed(5)
+    shape = {"patch_size": 8, "merge_size": 2, "temporal_patch_size": 2}
+    videos = Qwen2VLVideoProcessor(size={"shortest_edge": 4096, "longest_edge": 4096}, **shape)
+    parts = {"image_processor": processor.image_processor, "video_processor": videos}
+    other = Qwen2VLProcessor(tokenizer=tokenizer, chat_template=vlm_build.TEMPLATE, **parts)
+    return Qwen2VLForConditionalGeneration(config), other
 
 
 def qwen3_5(tokenizer):

@@ -18,6 +18,7 @@ from support.tiny_blip import save_blip as save_blip_vqa
 from support.tiny_blip import save_tokenizer
 
 from mmreward import Media, Sample, list_rewards, load, models
+from mmreward.evals.published import scalars
 from mmreward.evals.published.checkpoints import save_blip, save_mps
 from mmreward.evals.published.owl import save_owl
 from mmreward.evals.published.vits import dino_folder, dreamsim_folder
@@ -56,8 +57,11 @@ for _file, _map in FITTED.values():
 PUBLISHED = {
     "cyclereward": save_blip(Path(_folder.name) / "cycle", "CycleReward-Combo.pth", indices=(0, 2, 4, 6, 8)),
     "deqa": save_owl(Path(_folder.name) / "owl"),
+    "editreward": scalars.save_editreward(Path(_folder.name) / "editreward"),
+    "hpsv3": scalars.save_hpsv3(Path(_folder.name) / "hpsv3"),
     "imagereward": save_blip(Path(_folder.name) / "blip", "ImageReward.pt"),
     "mps": save_mps(Path(_folder.name) / "mps"),
+    "videoreward": scalars.save_videoreward(Path(_folder.name) / "videoreward"),
 }
 PUBLISHED["qalign"] = PUBLISHED["deqa"]
 """Tiny checkpoints for rewards that take one format alone, which the miniature has not."""
@@ -121,6 +125,7 @@ def samples_for(name, scenes):
     info = find(name).info
     inputs = (scenes[0][1], scenes[1][1]) if "inputs" in info.needs else ()
     moving = "video" in info.needs
+    inputs = inputs[:1] if name == "editreward" else inputs  # an edit has one source
     if info.arity != "point":
         return [
             Sample(id=str(row), prompt=scenes[row - row % 2][0], image=image, group=str(row // 2))

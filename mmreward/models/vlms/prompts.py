@@ -207,6 +207,14 @@ class Grove:
                     positions[1:, number, path[fresh]] = last[:, None] + steps
         return positions
 
+    def indices(self) -> torch.Tensor:
+        """Each token's index in its own row, (1, B, T)."""
+        indices = torch.arange(self.ids.shape[1]).repeat(1, len(self.trees), 1)
+        for number, tree in enumerate(self.trees):
+            for path in map(torch.from_numpy, tree.paths):
+                indices[0, number, path] = torch.arange(len(path))
+        return indices
+
     def _rotary(self, model: Any) -> dict[int, torch.Tensor]:
         """M-RoPE positions (3, L), by the model's own rule, of prompts whose positions do not follow from
         another's."""

@@ -1,4 +1,4 @@
-"""Qwen2.5-VL, Qwen3-VL and Qwen3.5 as networks. Ops "read", "write" and "logprob".
+"""Qwen2-VL, Qwen2.5-VL, Qwen3-VL and Qwen3.5 as networks. Ops "read", "write" and "logprob".
 
 A batch is a few trees of prompts (`prompts.Grove`): questions about one picture share their beginning, and
 every picture is encoded once. Nothing is ever left to state on the module (transformers keeps `rope_deltas`
@@ -25,7 +25,7 @@ from .prompts import Grove, Prompt, encoder_outputs, tokenized
 from .rendering import Renderer
 from .vision import Features, View, Vision
 
-FAMILIES = ("qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe")
+FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe")
 
 
 class Item(NamedTuple):
@@ -91,7 +91,8 @@ class QwenVL(TorchNetwork):
             config: Any = AutoConfig.from_pretrained(self.source)
         if config.model_type not in FAMILIES:
             raise ValueError(
-                f"{self.name} is a {config.model_type}; the Qwen2.5-VL, Qwen3-VL and Qwen3.5 families work"
+                f"{self.name} is a {config.model_type}; the Qwen2-VL, Qwen2.5-VL, Qwen3-VL and Qwen3.5 "
+                "families work"
             )
         return config
 
@@ -224,7 +225,7 @@ class QwenVL(TorchNetwork):
     def _run(self, grove: Grove, features: dict[Any, Features], use_cache: bool) -> tuple[Any, torch.Tensor]:
         """Output of the model without its head over all trees, and the positions (4, B, T) of their
         tokens."""
-        positions = grove.positions(self.module.model).to(self.device)
+        positions = self._positions(grove).to(self.device)
         output = self.module.model(
             input_ids=grove.ids.to(self.device),
             position_ids=positions,
@@ -233,6 +234,9 @@ class QwenVL(TorchNetwork):
             use_cache=use_cache,
         )
         return output, positions
+
+    def _positions(self, grove: Grove) -> torch.Tensor:
+        return grove.positions(self.module.model)
 
     def _hidden(self, grove: Grove) -> list[torch.Tensor]:
         """States that predict each prompt's continuation: (1, H), or (span, H) where it has one."""

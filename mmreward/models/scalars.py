@@ -1,0 +1,74 @@
+"""Scalar reward models on the body of a vision-language model, by the names of their published files.
+
+The functions here are reached through `mmreward.models`, as all others. Imports no torch; calling one does.
+"""
+
+from typing import TYPE_CHECKING
+
+from .sharing import shared
+from .wants import BODY, noting
+
+if TYPE_CHECKING:
+    from .vlms.scalar import ScalarVL
+    from .vlms.videoalign import VideoAlign
+
+
+@shared
+def scalar_vlm(
+    weights: str,
+    base: str,
+    *,
+    tokens: tuple[str, ...] = (),
+    heads: int = 1,
+    flat: bool = True,
+    pixels: int = 0,
+    dtype: str = "float32",
+) -> "ScalarVL":
+    """A scalar reward model on a Qwen-VL body: heads on the states of special tokens, or of the last one.
+
+    Args:
+        weights: the published file of body and heads (.safetensors, or .pth of tensors alone), by path or
+            OWNER/NAME/FILE.
+        base: hub id or folder of the body it was trained on; its weights are not read.
+        tokens: special tokens whose states are read; () for the last token's.
+        heads: number of heads in the file; what they say follows one another in the order of their names.
+        flat: tokens of pictures are counted on like words, see `vlms.scalar`.
+        pixels: of every picture, at least and at most; 0 leaves that to the body's processor.
+        dtype: of the body; the heads are in float32.
+
+    Raises:
+        ValueError: the weights, or the body's configuration and tokenizer, are neither here nor within reach.
+    """
+    from .vlms.scalar import ScalarVL
+
+    _needed(weights)
+    _needed(base, *BODY)
+    return ScalarVL(weights, base, tokens=tokens, heads=heads, flat=flat, pixels=pixels, dtype=dtype)
+
+
+@shared
+def video_reward(weights: str, base: str, checkpoint: str, *, dtype: str = "float32") -> "VideoAlign":
+    """VideoReward in its published format: three numbers at each of three tokens, of a clip and a prompt.
+
+    Args:
+        weights: a hub id or folder with a `model_config.json`.
+        base: as for `scalar_vlm`.
+        checkpoint: the folder in it.
+        dtype: of the body; the head is in float32.
+
+    Raises:
+        ValueError: as for `scalar_vlm`.
+    """
+    from .vlms.videoalign import CONFIG, VideoAlign
+
+    _needed(weights, CONFIG, f"{checkpoint}/model.pth")
+    _needed(base, *BODY)
+    return VideoAlign(weights, base, checkpoint, dtype=dtype)
+
+
+def _needed(weights: str, *files: str) -> None:
+    """See `mmreward.models.needed`."""
+    if not noting():
+        from .checkpoints import needed
+
+        needed(weights, *files)
