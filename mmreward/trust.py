@@ -32,8 +32,8 @@ RULES = frozenset({
 JUDGED = frozenset({
     "aesthetic", "artifact", "blip_vqa", "checklist", "clip_i", "clipscore", "confidence", "consistency",
     "critique", "cyclereward", "d2_align", "dino_i", "dreamsim", "evidence", "followup", "geneval",
-    "geneval2", "harmonic", "hpsv2", "imagereward", "listener", "mps", "nsfw", "ocr_image", "pickscore",
-    "pisces", "preference", "prm", "reference", "self_certainty", "thinking", "vqascore",
+    "geneval2", "harmonic", "head", "hpsv2", "imagereward", "listener", "mps", "nsfw", "ocr_image",
+    "pickscore", "pisces", "preference", "prm", "reference", "self_certainty", "thinking", "vqascore",
 })
 """Rewards that load weights or ask a server: a row may choose one that is declared, with its arguments."""
 

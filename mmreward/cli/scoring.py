@@ -187,6 +187,9 @@ def pairs(
         list[str] | None,
         typer.Option(help="A reward that must not prefer the rejected one; may be given several times."),
     ] = None,
+    ties: Annotated[
+        bool, typer.Option("--ties", help="Equal scores make pairs too, marked as ties.")
+    ] = False,
     config: Annotated[Path | None, typer.Option(help="The YAML file of the scores, for its limits.")] = None,
     mapped: Mapped = None,
 ) -> None:
@@ -199,7 +202,7 @@ def pairs(
 
     if config is not None:
         set_limits(load_config(config).limits)
-    rules = Rules(choose=choose, margin=margin, per_prompt=per_prompt)
+    rules = Rules(choose=choose, margin=margin, per_prompt=per_prompt, ties=ties)
     typer.echo(pair_file(data, results, out, reward=reward, agree=agree or (), rules=rules, columns=columns))
 
 

@@ -23,6 +23,7 @@ FITTED = (
     "d2_align",
     "dino_i",
     "dreamsim",
+    "head",
     "imagereward",
     "mps",
     "pisces",

@@ -16,7 +16,7 @@ from support.tiny_blip import save_blip as save_blip_vqa
 from support.tiny_blip import save_tokenizer
 
 from mmreward import Media, Sample, list_rewards, load, models
-from mmreward.evals.published.checkpoints import save_blip, save_mps
+from mmreward.evals.published.checkpoints import save_blip, save_head, save_mps
 from mmreward.evals.published.vits import dino_folder, dreamsim_folder
 from mmreward.mini.world import describe, render, sample_scene
 from mmreward.models.maps import Shift, Transport, write_map
@@ -46,6 +46,9 @@ TOKENIZER = save_tokenizer(_vqa)
 for _file, _map in FITTED.values():
     write_map(_file, _map, models.clip("mini-clip"), rows=1)
 
+PREFERENCES = str(Path(_folder.name) / "preferences")
+"""Preference head on mini-clip."""
+save_head(Path(PREFERENCES), "mini-clip")
 PUBLISHED = {
     "cyclereward": save_blip(Path(_folder.name) / "cycle", "CycleReward-Combo.pth", indices=(0, 2, 4, 6, 8)),
     "imagereward": save_blip(Path(_folder.name) / "blip", "ImageReward.pt"),
@@ -69,6 +72,8 @@ def variants(name):
     args = {argument: weights for argument, weights in MINIATURE.items() if argument in known}
     if name in FITTED:
         args["fitted"] = str(FITTED[name][0])
+    if name == "head":
+        args = {"fitted": PREFERENCES}
     if "head" in known:
         args["head"] = str(HEAD)
     if name in VITS:
