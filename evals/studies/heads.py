@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from mmreward import Engine, Media
-from mmreward.data.pair_folder import PreferencePair, write_pairs
+from mmreward.data.pair_folder import PreferencePair, read_pairs, write_pairs
 from mmreward.data.pairs import Candidate, Rules, choose_pairs
 from mmreward.mini import flow, oracle, world
 from mmreward.mini.clip import negatives
@@ -155,14 +155,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--captions", type=int, default=CAPTIONS, help="different captions")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the fits")
     parser.add_argument("--losses", nargs="+", choices=known, default=list(known))
+    parser.add_argument(
+        "--pairs", type=Path, help="keep the pairs in this folder; those there are not redrawn"
+    )
     options = parser.parse_args(arguments)
-    captions = sample_captions(options.captions)
-    pairs = judged_pairs(captions, pictures_of(captions))
-    ties = sum(pair.tie for pair in pairs)
-    print(f"{len(pairs)} pairs of {len(captions)} captions by the oracle, {ties} of them ties\n", flush=True)
     with TemporaryDirectory() as folder:
-        write_pairs(Path(folder) / "pairs", pairs)
-        print(table(fits(Path(folder), Path(folder) / "pairs", options.losses, options.seeds)))
+        place = options.pairs or Path(folder) / "pairs"
+        if not place.exists():
+            captions = sample_captions(options.captions)
+            write_pairs(place, judged_pairs(captions, pictures_of(captions)))
+        pairs = read_pairs(place)
+        prompts, ties = len({pair.prompt for pair in pairs}), sum(pair.tie for pair in pairs)
+        print(f"{len(pairs)} pairs of {prompts} captions by the oracle, {ties} of them ties\n", flush=True)
+        print(table(fits(Path(folder), place, options.losses, options.seeds)))
     return 0
 
 
