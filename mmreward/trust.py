@@ -32,9 +32,9 @@ RULES = frozenset({
 JUDGED = frozenset({
     "aesthetic", "artifact", "blip_vqa", "checklist", "clip_i", "clipscore", "confidence", "consistency",
     "critique", "cyclereward", "d2_align", "deqa", "dino_i", "dreamsim", "editreward", "editscore",
-    "evidence", "followup", "geneval", "geneval2", "goal", "harmonic", "hpsv2", "hpsv3", "imagereward",
-    "listener", "mps", "nsfw", "ocr_image", "pickscore", "pisces", "preference", "prm", "qalign",
-    "rationalrewards", "rationalrewards_pair", "reference", "rewarddance", "rewarddance_group",
+    "evidence", "followup", "geneval", "geneval2", "goal", "harmonic", "head", "hpsv2", "hpsv3",
+    "imagereward", "listener", "mps", "nsfw", "ocr_image", "pickscore", "pisces", "preference", "prm",
+    "qalign", "rationalrewards", "rationalrewards_pair", "reference", "rewarddance", "rewarddance_group",
     "self_certainty", "thinking", "unifiedreward", "unifiedreward_pair", "videoreward", "videoscore2",
     "visionreward", "visionreward_video", "vqascore",
 })

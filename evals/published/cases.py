@@ -137,6 +137,12 @@ CASES = (
         {"open_clip": PIL},
     ),
     Case("d2_align", "", lambda folder: tiny.save_map(folder, "d2-align"), second=PIL),
+    Case(
+        "head",
+        "",
+        lambda folder: tiny.save_head(folder / "head", tiny.save_clip(folder / "clip")),
+        second={},
+    ),
     Case("pisces", "", lambda folder: tiny.save_map(folder, "pisces"), second=PIL),
     Case(
         "harmonic",

@@ -1,4 +1,4 @@
-"""Commands that score and look at scores: score, check, pairs, report, compare."""
+"""Commands that score and look at scores: score, check, questions, pairs, report, compare."""
 
 from pathlib import Path
 from shlex import quote
@@ -170,6 +170,42 @@ def check(
         raise typer.Exit(BUDGET)
 
 
+@app.command(epilog=CODES)
+def questions(
+    data: Annotated[Path, typer.Argument(help="Rows with prompts, as `mmreward score` reads them.")],
+    out: Annotated[Path, typer.Option(help="The new .jsonl file.")],
+    writer: Annotated[
+        str | None,
+        typer.Option(help="A VLM by name, or MODEL@URL, that writes them; default: a grammar of captions."),
+    ] = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="By the grammar: a and an ask for exactly one.")
+    ] = False,
+    ask_back: Annotated[
+        bool, typer.Option(help="Ask the writer its questions about the prompt, and drop what fails.")
+    ] = True,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto: CUDA if any.")] = "auto",
+    max_failures: Annotated[str, typer.Option(help="Prompts without questions that are tolerated.")] = "5%",
+    mapped: Mapped = None,
+) -> None:
+    """Write what each prompt asks of its picture into the rows: for checklist, probes and evidence."""
+    present(data, "no data at {}")
+    columns = parse_columns(mapped or (), data) or None
+    budget = parse_share(max_failures)
+    from .. import models
+    from ..data.question_writer import write_questions
+    from ..engine.devices import check_device
+    from ..engine.engine import Engine
+
+    check_device(device)
+    vlm = None if writer is None else models.vlm(writer)
+    with Engine(device) as engine:
+        done = write_questions(data, out, engine, writer=vlm, exact=exact, ask_back=ask_back, columns=columns)
+    typer.echo(str(done))
+    if done.failure_rate > budget:
+        raise typer.Exit(BUDGET)
+
+
 @app.command()
 def pairs(
     data: Annotated[Path, typer.Argument(help="What was scored: several pictures or clips per prompt.")],
@@ -187,6 +223,9 @@ def pairs(
         list[str] | None,
         typer.Option(help="A reward that must not prefer the rejected one; may be given several times."),
     ] = None,
+    ties: Annotated[
+        bool, typer.Option("--ties", help="Equal scores make pairs too, marked as ties.")
+    ] = False,
     config: Annotated[Path | None, typer.Option(help="The YAML file of the scores, for its limits.")] = None,
     mapped: Mapped = None,
 ) -> None:
@@ -199,7 +238,7 @@ def pairs(
 
     if config is not None:
         set_limits(load_config(config).limits)
-    rules = Rules(choose=choose, margin=margin, per_prompt=per_prompt)
+    rules = Rules(choose=choose, margin=margin, per_prompt=per_prompt, ties=ties)
     typer.echo(pair_file(data, results, out, reward=reward, agree=agree or (), rules=rules, columns=columns))
 
 

@@ -75,7 +75,9 @@ class Pin:
         for literal in literals(source) if self.symbol else [Literal(source, source)]:
             if hashlib.sha256(literal.hashed.encode()).hexdigest() == self.sha256:
                 return literal.text
-        raise ValueError(f"{place} has no text with the SHA-256 {self.sha256[:12]}..., which {self.title} has")
+        raise ValueError(
+            f"{place} has no text with the SHA-256 {self.sha256[:12]}..., which {self.title} has"
+        )
 
 
 class Literal(NamedTuple):

@@ -40,6 +40,7 @@ NAMED = {
     "embedder": ("weights",),
     "head": ("weights", "encoder"),
     "_mapped": ("encoder",),
+    "_preference_head": ("encoder",),
     "classifier": ("weights",),
     "blip_head": ("weights", "vocabulary"),
     "detector": ("weights",),

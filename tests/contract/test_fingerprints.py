@@ -26,6 +26,7 @@ FITTED = (
     "dreamsim",
     "editreward",
     "hpsv3",
+    "head",
     "imagereward",
     "mps",
     "pisces",

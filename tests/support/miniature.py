@@ -19,7 +19,7 @@ from support.tiny_blip import save_tokenizer
 
 from mmreward import Media, Sample, list_rewards, load, models
 from mmreward.evals.published import scalars
-from mmreward.evals.published.checkpoints import save_blip, save_mps
+from mmreward.evals.published.checkpoints import save_blip, save_head, save_mps
 from mmreward.evals.published.owl import save_owl
 from mmreward.evals.published.vits import dino_folder, dreamsim_folder
 from mmreward.mini.world import describe, render, sample_scene
@@ -54,6 +54,9 @@ TOKENIZER = save_tokenizer(_vqa)
 for _file, _map in FITTED.values():
     write_map(_file, _map, models.clip("mini-clip"), rows=1)
 
+PREFERENCES = str(Path(_folder.name) / "preferences")
+"""Preference head on mini-clip."""
+save_head(Path(PREFERENCES), "mini-clip")
 PUBLISHED = {
     "cyclereward": save_blip(Path(_folder.name) / "cycle", "CycleReward-Combo.pth", indices=(0, 2, 4, 6, 8)),
     "deqa": save_owl(Path(_folder.name) / "owl"),
@@ -87,6 +90,8 @@ def variants(name):
         args["judge"] = SCRIPTED.name + "?clips=2"
     if name in FITTED:
         args["fitted"] = str(FITTED[name][0])
+    if name == "head":
+        args = {"fitted": PREFERENCES}
     if "head" in known:
         args["head"] = str(HEAD)
     if name in VITS:
