@@ -13,7 +13,7 @@ import json
 import os
 from collections import OrderedDict, deque
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -23,6 +23,7 @@ from ..isolation.protocol import WireError
 from ..limits import most
 from .vtriune import Payload
 
+M = TypeVar("M", bound=BaseModel)
 COMMAS = 1 << 14
 """Commas of a body that is read where it is, in a few milliseconds at most: no value is without one, but for
 the first of a list or object, and lists inside one another end at a depth."""
@@ -56,7 +57,7 @@ class Refused(Exception):  # noqa: N818 - reads as what it says at the raise
         self.status, self.reason = status, reason[:2000]
 
 
-def read(data: bytes, model: type[BaseModel], rows: int) -> BaseModel:
+def read(data: bytes, model: type[M], rows: int) -> M:
     """A body as its model.
 
     Args:
@@ -102,7 +103,7 @@ class Bodies:
         self._process: Killable | None = None
         self._turn = Turn()
 
-    async def read(self, data: bytes, model: type[BaseModel], client: str) -> BaseModel:
+    async def read(self, data: bytes, model: type[M], client: str) -> M:
         """A body as its model; `client` is whoever takes turns with the others.
 
         Raises:
@@ -114,7 +115,7 @@ class Bodies:
         # A client that goes meanwhile ends neither the process nor the turn: to start one costs more.
         return await asyncio.shield(asyncio.ensure_future(self._aside(data, model)))
 
-    async def _aside(self, data: bytes, model: type[BaseModel]) -> BaseModel:
+    async def _aside(self, data: bytes, model: type[M]) -> M:
         if self._process is None:
             self._process = Killable(__spec__.name, workers=1, memory=self._memory)
         job = {"model": model.__name__, "rows": self._rows}
@@ -123,6 +124,8 @@ class Bodies:
         except TimeoutError:
             reason = f"the body takes more than {most('body_seconds', 's')} to read"
             raise Refused(413, reason) from None
+        except RecursionError as error:
+            raise Refused(422, str(error)) from None
         except (RuntimeError, WireError) as error:  # Killed, or closed at the server's end
             raise Refused(503, f"a large body could not be read: {error}") from None
         finally:
@@ -130,10 +133,14 @@ class Bodies:
         match answer:
             case {"read": fields}:
                 return model.model_construct(**fields)
+            case {"text": str(text)}:
+                return model.model_construct(**json.loads(text))
             case {"refused": [int(status), str(reason)]}:
                 raise Refused(status, reason)
+            case {"raised": "RecursionError"}:
+                raise Refused(422, "the body's lists and objects are too deep inside one another")
             case _:  # MemoryError, or more than a message may hold
-                raise Refused(413, f"the body holds too much to be read: {answer.get('raised')}")
+                raise Refused(413, f"the body holds too much to be read: {answer}")
 
     def close(self) -> None:
         """End the process. Closing twice is harmless."""
@@ -182,7 +189,12 @@ def _answer(job: dict[str, Any], body: bytes) -> dict[str, Any]:
         payload = read(body, MODELS[job["model"]], job["rows"])
     except Refused as refused:
         return {"refused": [refused.status, refused.reason]}
-    return {"read": {name: getattr(payload, name) for name in type(payload).model_fields}}
+    fields = {name: getattr(payload, name) for name in type(payload).model_fields}
+    try:
+        json.dumps([field for field in fields.values() if not isinstance(field, str)], allow_nan=False)
+    except ValueError:  # 1e999 is a number in JSON, and infinity here, which no message holds
+        return {"text": json.dumps(fields)}
+    return {"read": fields}
 
 
 if __name__ == "__main__":
