@@ -13,7 +13,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
-from itertools import islice
 from os.path import relpath
 from pathlib import Path
 from typing import Any, NoReturn
@@ -28,7 +27,7 @@ from .columns import Columns
 from .failures import Group, grouped
 from .inputs import Inputs
 from .results import TOTAL, Result, Results
-from .rows import Row, read_rows, unit_of
+from .rows import Row, chunked, read_rows, unit_of
 
 CHUNK = 4096
 """Rows that are read ahead; a shard is written every few seconds whatever this is."""
@@ -108,7 +107,7 @@ def score_file(
     rows = read_rows(data, columns)
     # A reward that compares samples must see each group whole, so then everything is one chunk.
     whole = any(reward.info.arity != "point" for reward in rewards.values())
-    chunks = _chunks(rows, None if whole else CHUNK)
+    chunks = _at_once(rows) if whole else chunked(rows, CHUNK)
     out.parent.mkdir(parents=True, exist_ok=True)
     with _terminable(), sole_writer(out):
         results = Results(out, about_run(data, rewards, out, title, columns))
@@ -337,7 +336,7 @@ def _finite(bound: float) -> float | None:
     return bound if abs(bound) < float("inf") else None
 
 
-def _chunks(rows: Iterable[Row], size: int | None) -> Iterator[list[Row]]:
-    iterator = iter(rows)
-    while chunk := list(islice(iterator, size)):
+def _at_once(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """All rows, once they are asked for."""
+    if chunk := list(rows):
         yield chunk
