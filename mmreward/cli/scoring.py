@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from .app import app
-from .arguments import Bar, chosen_rewards, parse_columns, parse_share, present
+from .arguments import chosen_rewards, parse_columns, parse_share, present
 from .exits import BUDGET, CODES
 from .explaining import explained
 
@@ -49,6 +49,7 @@ def score(
     max_failures: Annotated[str, typer.Option(help="Failed scores that are tolerated: 5% or 0.05.")] = "5%",
     timeout: Annotated[float | None, typer.Option(help="Seconds one score may take.")] = None,
     retry_failed: Annotated[bool, typer.Option(help="Compute failed scores again.")] = False,
+    stats: Annotated[bool, typer.Option("--stats", help="Print the engine's counters too.")] = False,
     explain: Annotated[
         str | None, typer.Option(help="Only the row of this id: show why it earns what it earns.")
     ] = None,
@@ -71,6 +72,7 @@ def score(
     from ..limits import set_limits
     from ..loading import resolve
     from ..monitor.tables import score_table, source_table, unit_note
+    from ..progress import Display
     from .tables import alone_table
 
     settings = overruled(load_config(config), columns) if config is not None else Config(rewards={})
@@ -103,7 +105,8 @@ def score(
         if sum(group.number for group in alone.failures) > budget * len(rewards):
             raise typer.Exit(BUDGET)
         return
-    with Engine.from_config(engine_config) as engine, Bar() as bar:
+    with Engine.from_config(engine_config) as engine, Display() as shown:
+        shown.phase("scoring", "scores")
         summary = score_file(
             data,
             rewards,
@@ -114,8 +117,9 @@ def score(
             retry_failed=retry_failed,
             title=data.name,
             columns=columns,
-            progress=bar.update,
+            progress=shown.scored,
         )
+        counters = str(engine.stats()) if stats else ""
     typer.echo(score_table(summary.values, summary.statuses, summary.units))
     if note := unit_note(summary.units):
         typer.echo(note)
@@ -123,6 +127,8 @@ def score(
         typer.echo(by_source)
     stayed = f", {summary.stayed} other scores stay" if summary.stayed else ""
     typer.echo(f"{summary.rows} rows, {summary.fresh} new scores{stayed} -> {out}")
+    if counters:
+        typer.echo(counters)
     if summary.skipped:
         typer.echo(f"files that are no rows: {summary.skipped}")
     for line in lines(summary.failures):
