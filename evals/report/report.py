@@ -7,6 +7,7 @@ Tells the three apart by what lies at a path, and writes the file atomically. Th
 from pathlib import Path
 
 from mmreward.data.columns import Columns
+from mmreward.data.results import ENDINGS
 from mmreward.monitor.by_source import is_metrics_log
 
 from .html import write_page
@@ -28,8 +29,8 @@ def write_report(
     """Write the page about a run and return where it is.
 
     Args:
-        run: a results file (.parquet or .jsonl), a folder with scores.parquet, the folder of a training, or
-            a log of metrics (.jsonl).
+        run: a results file (.parquet, .jsonl, .csv or .tsv), a folder with scores.parquet, the folder of a
+            training, or a log of metrics (.jsonl).
         out: the page; default report.html in the folder of a run, else beside the results under their name:
             A.html for A.parquet.
         data: the data set, when it is not where the results say; without one there are no pictures. Of
@@ -81,7 +82,7 @@ def _page_of(results: Path) -> Path:
     """The usual place of the page about results: no two results have the same."""
     if results.name in FILES and find_results(results.parent) == results:
         return results.with_name("report.html")
-    twins = [results.with_suffix(suffix) for suffix in (".parquet", ".jsonl") if suffix != results.suffix]
+    twins = [results.with_suffix(suffix) for suffix in ENDINGS if suffix != results.suffix]
     if any(twin.exists() for twin in twins):
         return results.with_name(f"{results.name}.html")
     return results.with_suffix(".html")

@@ -26,7 +26,7 @@ from mmreward.types import Score
 from .stats import Array, totals, unit_ranks
 
 PartForm = Literal["share", "number", "zero"]
-FILES = ("scores.parquet", "scores.jsonl")
+FILES = tuple(f"scores{ending}" for ending in results.ENDINGS)
 NOT_SCORED = "not scored"
 
 
@@ -135,8 +135,8 @@ def find_results(path: Path) -> Path:
         unfinished = path.with_name(path.name + ".parts").exists()
         fix = "the run was not finished: start it again" if unfinished else "run `mmreward score` first"
         raise ValueError(f"no results at {path}; {fix}")
-    if path.suffix not in (".parquet", ".jsonl"):
-        raise ValueError(f"{path} is no results file; expected .parquet or .jsonl")
+    if path.suffix not in results.ENDINGS:
+        raise ValueError(f"{path} is no results file; expected {', '.join(results.ENDINGS)}")
     return path
 
 

@@ -32,7 +32,8 @@ def score(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Where the scores go: .parquet or .jsonl. One picture needs none.", show_default=False
+            help="Where the scores go: .parquet, .jsonl, .csv or .tsv. One picture needs none.",
+            show_default=False,
         ),
     ] = None,
     reward: Annotated[
@@ -57,6 +58,11 @@ def score(
 ) -> None:
     """Score a data set; run it again to go on where it stopped. Scores of other data in the file stay."""
     present(data, "no data at {}")
+    budget = parse_share(max_failures)
+    if out is not None:
+        from ..data.results import check_ending
+
+        check_ending(out)
     columns = parse_columns(mapped or (), data)
     from ..adapters.notebook import score as score_samples
     from ..config import Config, EngineConfig, load_config
@@ -87,7 +93,6 @@ def score(
         raise ValueError(
             "no rewards: give --reward NAME or --config FILE; `mmreward list` shows what there is"
         )
-    budget = parse_share(max_failures)
     if out is None and (settings.routes or settings.compose is not None or not is_media(data)):
         raise ValueError("no place for the scores: give --out scores.parquet (one picture alone needs none)")
     rewards = resolve(chosen)
