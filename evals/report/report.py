@@ -11,7 +11,7 @@ from mmreward.data.results import ENDINGS
 from mmreward.monitor.by_source import is_metrics_log
 
 from .html import write_page
-from .page import NUM_EXTREME, page
+from .page import NUM_EXTREME, named_on, page
 from .scored import FILES, find_results, load_run, reference_column, with_data
 from .sources import sources_page
 from .training import training_page
@@ -74,7 +74,7 @@ def _scores(
     scored = load_run(results, data, columns)
     compared = reference_column(scored, reference)
     extremes = scored.extremes(NUM_EXTREME)
-    wanted = {*scored.ids[:limit], *extremes[0], *extremes[1]}
+    wanted = named_on(scored, extremes, limit)
     return _page_of(results), page(with_data(scored, data, wanted, columns), compared, extremes, limit)
 
 

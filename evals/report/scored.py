@@ -109,6 +109,25 @@ class ScoredRun:
         ranks = [unit_ranks(c.values, c.higher_is_better) for c in self.columns if not c.combined]
         return totals(np.stack(ranks, axis=1))
 
+    @cached_property
+    def contested(self) -> tuple[str, str, str] | None:
+        """The sample on which two rewards disagree most by rank, and their names: the one that likes it, and
+        the one that does not; None where nobody does."""
+        columns = [column for column in self.columns if not column.combined]
+        if len(columns) < 2 or len(self.ids) < 4:
+            return None
+        ranks = np.stack([unit_ranks(c.values, c.higher_is_better) for c in columns], axis=1)
+        known = np.isfinite(ranks).sum(axis=1) >= 2
+        if not known.any():
+            return None
+        high = np.where(np.isfinite(ranks), ranks, -np.inf)
+        low = np.where(np.isfinite(ranks), ranks, np.inf)
+        apart = np.where(known, high.max(axis=1) - low.min(axis=1), -np.inf)
+        at = int(apart.argmax())
+        if not apart[at] > 0.5:
+            return None
+        return self.ids[at], columns[int(high[at].argmax())].name, columns[int(low[at].argmin())].name
+
     def extremes(self, number: int) -> tuple[list[str], list[str]]:
         """The ids with the highest totals, best first, and as many with the lowest, worst first."""
         ranked = [i for i in np.argsort(-self.totals, kind="stable") if math.isfinite(self.totals[i])]
