@@ -50,6 +50,10 @@ def score(
     max_failures: Annotated[str, typer.Option(help="Failed scores that are tolerated: 5% or 0.05.")] = "5%",
     timeout: Annotated[float | None, typer.Option(help="Seconds one score may take.")] = None,
     retry_failed: Annotated[bool, typer.Option(help="Compute failed scores again.")] = False,
+    tracker: Annotated[
+        list[str] | None,
+        typer.Option(help="Log the run there too: tensorboard, wandb, trackio; may be given several times."),
+    ] = None,
     stats: Annotated[bool, typer.Option("--stats", help="Print the engine's counters too.")] = False,
     explain: Annotated[
         str | None, typer.Option(help="Only the row of this id: show why it earns what it earns.")
@@ -78,11 +82,14 @@ def score(
     from ..limits import set_limits
     from ..loading import resolve
     from ..monitor.tables import score_table, source_table, unit_note
+    from ..monitor.trackers import check_trackers, track
     from ..progress import Display
     from .tables import alone_table
 
     settings = overruled(load_config(config), columns) if config is not None else Config(rewards={})
     set_limits(settings.limits)
+    trackers = tuple(dict.fromkeys((*settings.trackers, *(tracker or ()))))
+    check_trackers(trackers)
     if explain is not None:
         explained(settings, reward or (), data, explain, columns, device)
         return
@@ -138,6 +145,7 @@ def score(
         typer.echo(f"files that are no rows: {summary.skipped}")
     for line in lines(summary.failures):
         typer.echo(line, err=True)
+    track(trackers, summary, data, out, columns=columns, most_failures=budget)
     if summary.failure_rate > budget:
         typer.echo(
             f"failed: {summary.failed} scores ({summary.failure_rate:.1%}), above {budget:.1%}", err=True

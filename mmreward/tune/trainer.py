@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from accelerate import Accelerator, PartialState
 from PIL import Image
 from pydantic import ValidationError
@@ -53,6 +54,8 @@ from .policy_gradient import D3po, PolicyGradient
 
 Report = Callable[[str], None]
 
+LEVELS = ("ok", "warn", "alarm")
+"""Verdicts of an evaluation, as trackers see them: 0, 1, 2."""
 LENGTH = ("rounds", "minutes", "checkpoint_every")
 """Settings that may differ when a run goes on."""
 
@@ -277,7 +280,9 @@ class Trainer:
             line["prompts"] = evaluated.shared
         self._journal.write("evaluations", line)
         if self._config.trackers:
-            self._accelerator.log({f"evaluation/{k}": v["mean"] for k, v in summary.items()}, step=done)
+            logged = {f"evaluation/{k}": v["mean"] for k, v in summary.items()}
+            alarm = LEVELS.index(str(verdict["verdict"])) if verdict["verdict"] in LEVELS else 0
+            self._accelerator.log({**logged, "evaluation/alarm": alarm}, step=done)
         self._show(done, evaluated)
         if self._watch.improved or not self._best:
             self._best = self._candidate()
@@ -291,6 +296,11 @@ class Trainer:
         shown = self._config.evaluation.shown
         pictures: list[Image.Image] = [one.picture() for one in media(evaluated.pixels[:shown])]
         self._journal.write_grid(done, pictures)
+        for tracker in self._accelerator.trackers if pictures else ():
+            if hasattr(tracker, "log_images"):  # not all can
+                shape = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
+                shown_as = {"evaluation/pictures": np.stack([np.asarray(one) for one in pictures])}
+                tracker.log_images(shown_as, step=done, **shape)
         if done == 0:
             self._journal.write_json("prompts", [sample.prompt for sample in self._evaluated[:shown]])
 
