@@ -136,27 +136,31 @@ class ScoredRun:
         return [self.ids[i] for i in best], [self.ids[i] for i in worst]
 
 
-def find_results(path: Path) -> Path:
-    """The results file at a path, or in a folder.
+def find_results(path: Path, so_far: bool = False) -> Path:
+    """The results file at a path, or in a folder; with `so_far` also one whose run has not ended.
 
     Raises:
         ValueError: there is none.
     """
     if path.is_dir():
-        found = [path / name for name in FILES if (path / name).exists()]
+        found = [path / name for name in FILES if _is_there(path / name, so_far)]
         if not found:
             raise ValueError(
                 f"{path} holds no {' or '.join(FILES)}, and no training run with rounds.jsonl and "
                 "evaluations.jsonl; name the results file itself, or the folder of the run"
             )
         return found[0]
-    if not path.exists():
+    if not _is_there(path, so_far):
         unfinished = path.with_name(path.name + ".parts").exists()
         fix = "the run was not finished: start it again" if unfinished else "run `mmreward score` first"
         raise ValueError(f"no results at {path}; {fix}")
     if path.suffix not in results.ENDINGS:
         raise ValueError(f"{path} is no results file; expected {', '.join(results.ENDINGS)}")
     return path
+
+
+def _is_there(path: Path, so_far: bool) -> bool:
+    return path.exists() or (so_far and results.parts_of(path).exists())
 
 
 Reader = Callable[[Path], Iterable[Row]]
@@ -174,20 +178,22 @@ def _reader(path: Path, about: Mapping[str, Any], data: Path | None, columns: Co
     return rows_in
 
 
-def load_run(path: Path, data: Path | None = None, columns: Columns | None = None) -> ScoredRun:
+def load_run(
+    path: Path, data: Path | None = None, columns: Columns | None = None, so_far: bool = False
+) -> ScoredRun:
     """Read a results file, without the scores whose row has changed since.
 
     Args:
         path: of the results. Their data sets are read, where they can be, for what has changed.
         data: overrides where the results say that the data set is; other data sets are left out then.
         columns: as the data set is read, see `read_rows`; default: what the results say.
+        so_far: also what a run that has not ended has put on disk.
 
     Raises:
         ValueError: no results file, one without rows, or with none whose row is as it was.
     """
     try:
-        about = results.about(path)
-        stored = results.read(path)
+        about, stored = results.so_far(path) if so_far else (results.about(path), results.read(path))
     except (OSError, TypeError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as results: {error}") from None
     if not stored:
@@ -204,7 +210,8 @@ def load_run(path: Path, data: Path | None = None, columns: Columns | None = Non
     for name, row in kept:
         by_reward.setdefault(row.reward, {})[named[name, row.id]] = row
     scored = tuple(_column(name, rows, ids, about) for name, rows in by_reward.items())
-    modified = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
+    written = path if path.exists() else results.parts_of(path)
+    modified = datetime.fromtimestamp(written.stat().st_mtime, UTC).isoformat(timespec="seconds")
     created = str(about.get("created") or modified)
     trouble = "no data set was given"
     return ScoredRun(path, about, created, ids, scored, {}, trouble, changed, elsewhere, places)

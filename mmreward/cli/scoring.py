@@ -1,5 +1,6 @@
 """Commands that score and look at scores: score, check, pairs, report, compare."""
 
+from collections.abc import Callable
 from pathlib import Path
 from shlex import quote
 from typing import Annotated, Literal
@@ -234,17 +235,38 @@ def report(
         str | None,
         typer.Option(help="The reward that the others are compared with; default: oracle, if there is one."),
     ] = None,
+    serve: Annotated[
+        bool,
+        typer.Option("--serve", help="Show the page in a browser instead, and follow a run that goes on."),
+    ] = False,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Of --serve; 0: any that is free.")] = 8193,
     mapped: Mapped = None,
 ) -> None:
     """Write one self-contained HTML page about a run: of scores, a search, a training, or metrics."""
-    if not run.with_name(run.name + ".parts").exists():  # an unfinished run has a message of its own
+    if serve and out is not None:
+        raise ValueError("--serve writes no page: leave --out away, or --serve")
+    if (
+        not serve and not run.with_name(run.name + ".parts").exists()
+    ):  # an unfinished run has a message of its own
         present(run, "no results at {}; run `mmreward score` first")
-    from mmreward.evals.report.report import write_report
+    from mmreward.evals.report.report import made, write_report
 
     if mapped and data is None:
         raise ValueError("--map says how a data set is read: name it with --data")
     columns = parse_columns(mapped, data) if mapped and data is not None else None
-    typer.echo(write_report(run, out, data, limit, reference, columns=columns))
+    if serve:
+        _followed(run, lambda: made(run, data, limit, reference, columns, so_far=True)[1], port)
+    else:
+        typer.echo(write_report(run, out, data, limit, reference, columns=columns))
+
+
+def _followed(run: Path, make: Callable[[], str], port: int) -> None:
+    """Serve the page of a run until Ctrl-C."""
+    from mmreward.evals.report.serving import Live, server_of
+
+    with server_of(Live(run, make), port) as server:
+        typer.echo(f"http://127.0.0.1:{server.server_port}/ follows {run}; Ctrl-C ends it")
+        server.serve_forever()
 
 
 @app.command()

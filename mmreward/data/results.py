@@ -104,7 +104,7 @@ class Results:
     def __init__(self, out: Path, about: Mapping[str, Any], every: float = EVERY) -> None:
         check_ending(out)
         self.out = out
-        self.parts = out.with_name(out.name + ".parts")
+        self.parts = parts_of(out)
         if self.parts.is_symlink():
             raise ValueError(f"{self.parts} is a symbolic link, and none is followed: remove it")
         self.about = dict(about)
@@ -284,6 +284,24 @@ def read(path: Path) -> list[Result]:
         rows = (row for shard in shards for row in _read(shard))
         return list({(row.id, row.reward, row.data): row for row in rows}.values())
     return list(_read(path))
+
+
+def parts_of(out: Path) -> Path:
+    """The folder of the shards of a run that has not ended."""
+    return out.with_name(out.name + ".parts")
+
+
+def so_far(out: Path) -> tuple[dict[str, Any], list[Result]]:
+    """The facts and rows of a results file with those of the shards beside it, which a run may be writing.
+
+    Raises:
+        ValueError, OSError: as `read`; a shard that goes away meanwhile is part of the file by then.
+    """
+    parts = parts_of(out)
+    shards = sorted(parts.glob(f"[0-9]*{_shards(out)}"))
+    facts = about(shards[-1]) if shards else about(out)
+    rows = {(row.id, row.reward, row.data): row for row in _existing(out, parts)}
+    return facts, list(rows.values())
 
 
 def about(path: Path) -> dict[str, Any]:
