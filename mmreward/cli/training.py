@@ -31,7 +31,11 @@ def tune(
     if dry_run:
         typer.echo(plan(described, footprint))
     else:
-        train(described, load, typer.echo)
+        from ..progress import Display
+
+        with Display() as shown:
+            shown.phase("starting")
+            train(described, load, shown.line, shown)
 
 
 @app.command()
@@ -112,9 +116,12 @@ def search(
     config = config_at(config)
     from mmreward.generators.loading import load
 
+    from ..progress import Display
     from ..search.run import search_file
 
-    typer.echo(search_file(config, load))
+    with Display() as shown:
+        found = search_file(config, load, shown)
+    typer.echo(found)
 
 
 @app.command()
@@ -127,6 +134,9 @@ def refine(
     config = config_at(config)
     from mmreward.generators.loading import load
 
+    from ..progress import Display
     from ..search.run import refine_file
 
-    typer.echo(refine_file(config, load))
+    with Display() as shown:
+        found = refine_file(config, load, shown)
+    typer.echo(found)
