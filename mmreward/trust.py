@@ -33,9 +33,9 @@ JUDGED = frozenset({
     "aesthetic", "artifact", "blip_vqa", "checklist", "clip_i", "clipscore", "confidence", "consistency",
     "critique", "cyclereward", "d2_align", "dino_i", "dreamsim", "editscore", "evidence", "followup",
     "geneval", "geneval2", "harmonic", "hpsv2", "imagereward", "listener", "mps", "nsfw", "ocr_image",
-    "pickscore", "pisces", "preference", "prm", "rationalrewards", "rationalrewards_pair", "reference",
-    "rewarddance", "rewarddance_group", "self_certainty", "thinking", "unifiedreward", "unifiedreward_pair",
-    "videoscore2", "vqascore",
+    "pickscore", "pisces", "preference", "prm", "r1_reward", "rationalrewards", "rationalrewards_pair",
+    "reference", "rewarddance", "rewarddance_group", "self_certainty", "thinking", "unifiedreward",
+    "unifiedreward_answer", "unifiedreward_answers", "unifiedreward_pair", "videoscore2", "vqascore",
 })
 """Rewards that load weights or ask a server: a row may choose one that is declared, with its arguments."""
 

@@ -16,7 +16,7 @@ from mmreward.models.base import locate
 from mmreward.models.pinned import Pin, literals
 from mmreward.models.wants import collecting
 from mmreward.rewards.published import rationalrewards as rr
-from mmreward.rewards.published.declaring import Prompt, Wording, worded
+from mmreward.rewards.published.wording import Prompt, Wording, worded
 
 COMPARE = (
     "Two pictures were made for the request: {prompt}\n"

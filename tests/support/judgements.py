@@ -62,6 +62,9 @@ def scripted(request):
     if request.path != "/v1/chat/completions":
         return Reply({"object": "list", "data": []})
     numbers, text = numbers_of(request)
+    for mark, write in CHOOSERS.items():
+        if mark in text:
+            return Reply(completion(write(_of_answers(text))))
     words = next((write(numbers) for mark, write in WRITERS.items() if mark in text), "I cannot say.")
     return Reply(completion(words))
 
@@ -153,6 +156,7 @@ def _shares(numbers):
 
 
 WRITERS["Alignment Score (1-5): a number"] = lambda numbers: ur_axes(*(round(1 + 4 * numbers[0], 4),) * 3)
+WRITERS["mark from 0 to 100"] = lambda numbers: "It is right.\nFinal Score: 85"
 WRITERS["`Final Score: `"] = lambda numbers: ur_final(round(1 + 4 * numbers[0], 1))
 WRITERS["and a final one from 1 to 10"] = lambda numbers: ur_clip(6, 4, 4, 3, 1, 2)
 WRITERS["between <answer>"] = _think
@@ -181,3 +185,22 @@ def video2(*marks, thought="It is sharp. visual quality: 2"):
 
 WRITERS["two numbers from 0 to 10"] = lambda numbers: vie(round(10 * numbers[-1], 1), 9)
 WRITERS["whole marks"] = lambda numbers: video2(*(1 + round(4 * numbers[0]),) * 3)
+
+
+def _of_answers(text):
+    """A choice of two by their lengths, then by their words: the same in both orders."""
+    lines = [
+        line.partition(": ")[2] for line in text.splitlines() if line.startswith(("Answer ", "Response "))
+    ]
+    first, second = lines[-2:]
+    return "1" if (len(first), first) > (len(second), second) else "2"
+
+
+CHOOSERS = {
+    "<answer>1</answer> or": lambda place: f"<think>The first says less.</think><answer>{place}</answer>",
+    "Write `Answer 1 is better.`": lambda place: f"Answer {place} is better.",
+    "Compare two answers": lambda place: ur_think(
+        *(((9, 8), (7, 8)) if place == "1" else ((7, 8), (9, 8))), f"Answer {place} is better", noun="Answer"
+    ),
+}
+"""Words that occur in a prompt of ours about two answers -> what a judge writes that prefers this one."""

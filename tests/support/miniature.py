@@ -113,7 +113,13 @@ def samples_for(name, scenes):
     inputs = (scenes[0][1], scenes[1][1]) if "inputs" in info.needs else ()
     if info.arity != "point":
         return [
-            Sample(id=str(row), prompt=scenes[row - row % 2][0], image=image, group=str(row // 2))
+            Sample(
+                id=str(row),
+                prompt=scenes[row - row % 2][0],
+                image=image,
+                group=str(row // 2),
+                response=f"There are {row} shapes.",
+            )
             for row, (_, image) in enumerate(scenes)
         ]
     return [

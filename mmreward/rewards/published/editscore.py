@@ -18,8 +18,18 @@ from ...models.pinned import Pin
 from ...registry import reward
 from ...tracing import noted
 from ...types import Sample, Score
-from .declaring import Judge, Marks, Options, Prompt, counted, picture, shown, source, worded, written
+from .declaring import (
+    Judge,
+    Marks,
+    Options,
+    counted,
+    picture,
+    shown,
+    source,
+    written,
+)
 from .unifiedreward import OWN_VIE, read_vie
+from .wording import Prompt, worded
 
 TOP = 10.0
 REPOSITORY, COMMIT, PATH = (

@@ -22,15 +22,14 @@ from .declaring import (
     Marks,
     Options,
     PairMarks,
-    Prompt,
     by_sum,
     judged,
     mean_between,
     picture,
     source,
-    worded,
 )
 from .grammar import body_of, mark_of
+from .wording import Prompt, worded
 
 LOW, HIGH = 1.0, 4.0
 FAITHFUL, KEPT, QUALITY, RENDERING = (
@@ -270,7 +269,7 @@ def rationalrewards(
             "TIGER-Lab/RationalRewards-8B-Edit" for edits.
         task: "t2i", or "edit", where the source picture is the first of `inputs`.
         aspects: those of which the mean is taken; all by default.
-        words: "published", "own", or a file; see `published.declaring.worded`.
+        words: "published", "own", or a file; see `published.wording.worded`.
         max_tokens: length at which a judgement is cut off.
         temperature: of the sampling; 0 is greedy.
         seed: of the sampling; that of the first vote.

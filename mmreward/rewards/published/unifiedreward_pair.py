@@ -24,8 +24,6 @@ from .declaring import (
     Look,
     Options,
     PairMarks,
-    Prompt,
-    Wording,
     by_share,
     by_sum,
     by_verdict,
@@ -34,19 +32,19 @@ from .declaring import (
     judged,
     picture,
     source,
-    worded,
 )
 from .grammar import LONGEST, body_of, mark_of, verdict_in
 from .unifiedreward import COMMIT, CONTENT, EDIT, IMAGE_AXES, REPOSITORY, V1, V2
+from .wording import Prompt, Wording, worded
 
 NEAR = 0.01
 """Largest distance of two shares' sum from 1: they are written with float noise, or with two digits."""
 AXIS = re.compile(r"[\s#*]*(alignment|coherence|style)\s+score[\s*]*:?[\s*]*")
 CANDIDATE = re.compile(r"[\s#*\-]*(?:edited\s+)?(image|video)\s+([12])(?:\s+score)?[\s*]*:(.*)")
 TOTAL = re.compile(
-    r"[\s*\-]*(image|video)\s+([12])[\s*]*:\s*([\d.+\s]{1,200})=\s*([\d.]{1,12})[\s*]*(?:/\s*\d{1,4})?[\s.*]*"
+    r"[\s*\-]*(image|video|answer)\s+([12])[\s*]*:\s*([\d.+\s]{1,200})=\s*([\d.]{1,12})[\s*]*(?:/\s*\d{1,4})?[\s.*]*"
 )
-OF_TEN = re.compile(r"(image|video)\s+([12])\s*\(\s*([\d.]{1,6})\s*/\s*10\s*\)")
+OF_TEN = re.compile(r"(image|video|answer)\s+([12])\s*\(\s*([\d.]{1,6})\s*/\s*10\s*\)")
 
 
 def read_rank(text: str, noun: str) -> PairMarks:
@@ -266,7 +264,7 @@ def unifiedreward_pair(
         form: "rank", "shares", "think", or of edits, whose source is the first of `inputs`, "edit" and
             "edit_marks".
         words: "published", "own", or a folder with FORM_image.txt and FORM_video.txt (a file for edits); see
-            `published.declaring.worded`.
+            `published.wording.worded`.
         contradictions: "fail" where shares have another sum than 1, a total is not that of its marks, or the
             verdict is against the totals ("unparsable"); "keep" takes the verdict and says so in
             `parts["contradiction"]`.
