@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from ..errors import nearest
 from .served.http import is_served
 from .sharing import dual_encoder, need_package, shared
-from .wants import Want, address_of, note, noting
+from .wants import Want, adapted, address_of, note, noting
 
 if TYPE_CHECKING:
     from .blip import BlipScorer
@@ -336,10 +336,10 @@ def blip_vqa(file: str, tokenizer: str, *, dtype: str = "float32") -> "BlipVQA":
 
 
 @shared
-def _qwen(weights: str, dtype: str) -> "QwenVL":
+def _qwen(weights: str, dtype: str, adapter: str = "") -> "QwenVL":
     from .vlms.qwen import QwenVL
 
-    return QwenVL(weights, dtype=dtype)
+    return QwenVL(weights, dtype=dtype, adapter=adapter)
 
 
 @shared
@@ -369,6 +369,10 @@ def vlm(
             second (Qwen3-VL's processor reads them all, and the last one twice; qwen-vl-utils one less), and
             in all clips of Qwen2.5-VL. Frames are resized alike, as with `cap_pixels_per_frame=True`.
 
+    A LoRA adapter in peft's format, as some judges are published, stands behind its base:
+    "Qwen/Qwen2.5-VL-7B-Instruct?adapter=EditScore/EditScore-7B"; it is added to the weights. A server has
+    its own name for it.
+
     The four last can also stand behind the name, which is how a reward's `judge` says them: in YAML, on the
     command line or in Python, as in "Qwen/Qwen3-VL-8B-Instruct?max_frames=32&do_sample_frames=true".
 
@@ -389,8 +393,9 @@ def vlm(
     from .vlms.handle import LocalVLM
     from .vlms.vision import View, named
 
-    weights, view = named(weights, View(min_pixels, max_pixels, max_frames, do_sample_frames))
-    return LocalVLM(_qwen(weights, dtype), view)
+    base, adapter = adapted(weights)
+    base, view = named(base, View(min_pixels, max_pixels, max_frames, do_sample_frames))
+    return LocalVLM(_qwen(base, dtype, adapter), view)
 
 
 @shared
