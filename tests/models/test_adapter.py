@@ -59,7 +59,7 @@ def test_settings_stand_beside_it(adapter):
 
 @pytest.mark.parametrize("query", ["adapter=", "adapter=a/b&adapter=c/d", "adapter=./nowhere", "adaptor=a/b"])
 def test_a_mistake_is_one_line(query):
-    with pytest.raises(ValueError, match="adapter|nowhere"):
+    with pytest.raises(ValueError, match=r"adapter|nowhere"):
         models.vlm(f"mini-vlm?{query}")
 
 

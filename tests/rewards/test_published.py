@@ -10,7 +10,7 @@ from support.chatserver import ChatServer, Reply, completion
 from support.emulated import EmulatedVLLM
 from support.judgements import ScriptedJudge, rational, rational_pair, ur_think
 
-from mmreward import Engine, Media, Sample, load
+from mmreward import Engine, Media, Sample, load, models
 from mmreward.mini.world import describe, render, sample_scene
 from mmreward.models.base import locate
 from mmreward.models.pinned import Pin, literals
@@ -299,3 +299,31 @@ def test_scores_are_equal_here_there_and_in_a_child(engine, samples, words):
         with ChatServer(emulated) as server:
             equal(engine.score(samples, load(name, judge=f"judge@{server.url}", **args))[name], here)
         assert any(score.ok for score in here) == (name == "unifiedreward_pair"), here
+
+
+@pytest.mark.usefixtures("small_heap")
+def test_votes_share_their_prompt(engine, samples):
+    """Four votes read picture and prompt once, as one does; upstream's passes read them four times."""
+    language = models.vlm("mini-vlm").network.module.model.language_model
+    reads: list[int] = []
+
+    def count(module, args, kwargs):
+        reads.append(kwargs["inputs_embeds"].shape[:2].numel())
+
+    for votes, temperature in ((1, 0.0), (4, 1.0)):
+        judge = load(
+            "rationalrewards",
+            judge="mini-vlm",
+            words="own",
+            max_tokens=4,
+            votes=votes,
+            temperature=temperature,
+        )
+        engine.cache.clear()
+        reads.append(-1)
+        hook = language.register_forward_pre_hook(count, with_kwargs=True)
+        engine.score(samples[:1], judge)
+        hook.remove()
+    one, four = reads[1 : reads.index(-1, 1)], reads[reads.index(-1, 1) + 1 :]
+    assert one[0] == four[0] > 50, "the prompt"
+    assert sum(four) <= 1.3 * one[0] + 4 * sum(one[1:]), "and what is written"
