@@ -16,6 +16,7 @@ from mmreward.models.base import locate
 from mmreward.models.pinned import Pin, literals
 from mmreward.models.wants import collecting
 from mmreward.rewards.published import rationalrewards as rr
+from mmreward.rewards.published.declaring import frames
 from mmreward.rewards.published.wording import Prompt, Wording, worded
 
 COMPARE = (
@@ -243,7 +244,7 @@ def test_an_answer_that_is_cut_off_costs_its_row(engine, samples):
 
 POINTS = [("rationalrewards", {"task": "edit"}), ("rationalrewards", {}), *(
     ("unifiedreward", {"form": form}) for form in ("final", "axes", "edit", "quality"))]  # fmt: skip
-FORMS = ("rank", "shares", "think", "edit", "edit_marks")
+FORMS = ("rank", "shares", "think", "flex", "edit", "edit_marks")
 PAIRS = [("rationalrewards_pair", {"task": "edit"}), ("rationalrewards_pair", {}), *(
     ("unifiedreward_pair", {"form": form}) for form in FORMS)]  # fmt: skip
 
@@ -267,6 +268,15 @@ def test_an_edit_without_its_source_is_missing(engine, samples, scripted):
     other = [samples[0], replace(samples[1], inputs=samples[2].inputs)]
     scores = engine.score(other, load("rationalrewards_pair", judge=scripted, words="own", task="edit"))
     assert all("different sources" in score.note for score in scores["rationalrewards_pair"])
+
+
+@pytest.mark.parametrize("total", [1, 2, 5, 8, 9, 30])
+def test_frames_are_those_that_the_publishers_take(total):
+    """Second writings of their two rules."""
+    clip = Sample(video=Media(np.zeros((total, 8, 8, 3), np.uint8), "video", fps=2.0))
+    floor, ends = (frames(8, rule)([clip]) for rule in ("floor", "ends"))
+    assert [shot.number for shot in floor] == [int(i * total / 8) for i in range(8)]
+    assert [shot.number for shot in ends] == np.linspace(0, total - 1, 8).astype(int).tolist()
 
 
 # --- equal wherever they run ------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ Each function is one grammar as its family's prompt lays it out, without a line 
 """
 
 import hashlib
+import json
 
 from support.chatserver import ChatServer, Reply, completion
 
@@ -140,6 +141,22 @@ def ur_think(first, second, verdict, noun="Image", totals=None):
     return f"<think>\n{blocks}Total score:\n{added}\n</think>\n<answer>{verdict}</answer>"
 
 
+def ur_flex(*categories, winner="Image 1", noun="Image"):
+    """Flex: each category is a list of (first, second) marks, or (marks, winner)."""
+    shown = []
+    for number, category in enumerate(categories):
+        marks, said = category if isinstance(category, tuple) else (category, "")
+        first, second = (sum(column) for column in zip(*marks, strict=True))
+        dims = [
+            {"name": f"d{n}", "reason_1": "a dog", "reason_2": "none", "score_1": a, "score_2": b}
+            for n, (a, b) in enumerate(marks)
+        ]
+        best = said or f"{noun} {1 if first >= second else 2}"
+        shown.append({"name": f"c{number}", "dims": dims, "cat_reason": "so", "cat_winner": best})
+    body = {"prompt": "a dog", "categories": shown, "reason": "so", "winner": winner}
+    return f"```json\n{json.dumps(body, indent=2)}\n```"
+
+
 def vie(*marks, reasoning="The hat is red, as asked."):
     """VIEScore, EditScore and UnifiedReward-Edit of one picture."""
     return f'{{\n"reasoning" : "{reasoning}",\n"score" : [{", ".join(map(str, marks))}]\n}}'
@@ -168,6 +185,9 @@ WRITERS["Compare two edits for the request"] = lambda numbers: rational_pair(
 )
 WRITERS["Answer with `Image 1 is better.`"] = lambda n: f"Image {1 if n[-2] > n[-1] else 2} is better."
 WRITERS["which may be below 0"] = lambda numbers: f"Image 1: {numbers[1] - 0.5}\nImage 2: {numbers[2] - 0.5}"
+WRITERS["with the sum 10"] = lambda numbers: (
+    ur_flex([(6, 4)]) if numbers[0] > numbers[1] else ur_flex([(4, 6)], winner="Image 2")
+)
 WRITERS["a share"] = _shares
 WRITERS["two numbers from 0 to 25"] = lambda numbers: vie(round(25 * numbers[-1]), 20)
 
