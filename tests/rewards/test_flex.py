@@ -41,7 +41,8 @@ def test_a_majority_of_the_categories_may_win_with_the_smaller_sum():
 @pytest.mark.parametrize(
     ("text", "status"),
     [(GOOD[:200], "unparsable"), ("Image 1 is better.", "unparsable"), (GOOD + GOOD, "unparsable"),
-     (ur_flex([(8, 2)], winner="Image 1/2"), "unparsable"), (ur_flex([(8, 2)], winner="Video 1"), "unparsable"),
+     (ur_flex([(8, 2)], winner="Image 1/2"), "unparsable"),
+     (ur_flex([(8, 2)], winner="Video 1"), "unparsable"),
      (ur_flex([(8, 2)], winner="both images"), "unparsable"), (ur_flex([(12, -2)]), "out_of_range"),
      (ur_flex(([(8, 2)], "Image 1 or 2")), "unparsable"), ('{"winner": "Image 1"}', "missing"),
      ('{"categories": [], "winner": "Image 1"}', "missing"), (GOOD.replace('"winner"', '"loser"'), "missing"),
@@ -49,7 +50,8 @@ def test_a_majority_of_the_categories_may_win_with_the_smaller_sum():
      (GOOD.replace('"score_1": 8', '"x": 8'), "missing"),
      (GOOD.replace('"score_1": 8', '"score_1": 2, "score_1": 8'), "unparsable"),
      ("[1]", "unparsable"),
-     (GOOD.replace('"score_1": 8', '"score_1": NaN'), "unparsable"), ("", "missing"), ("[" * 9000, "unparsable")],
+     (GOOD.replace('"score_1": 8', '"score_1": NaN'), "unparsable"), ("", "missing"),
+     ("[" * 9000, "unparsable")],
 )  # fmt: skip
 def test_what_is_no_judgement(text, status):
     with pytest.raises(Unscorable) as raised:
