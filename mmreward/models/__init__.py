@@ -378,7 +378,7 @@ def vlm(
 
     Raises:
         ValueError: a setting behind the name that does not exist, stands there twice or has no such value;
-            fewer than two frames; frames of a served model, which is shown no clips.
+            fewer than two frames; frames of a served model, whose address says `?clips=8`.
 
     Answers are written with the checkpoint's `repetition_penalty` (1.05 for Qwen2.5-VL), locally and by a
     server; temperature and length are the caller's.
@@ -388,7 +388,9 @@ def vlm(
 
         for name, given in (("max_frames", max_frames is not None), ("do_sample_frames", do_sample_frames)):
             if given:
-                raise ValueError(f"{name} does not apply to {weights}: served models are shown no clips")
+                raise ValueError(
+                    f"{name} does not apply to {weights}: say ?clips=8 behind the address"
+                )
         return ServedVLM(weights, dtype=dtype, min_pixels=min_pixels, max_pixels=max_pixels)
     from .vlms.handle import LocalVLM
     from .vlms.vision import View, named

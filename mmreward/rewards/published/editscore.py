@@ -107,8 +107,12 @@ def judges_of(top: int) -> tuple[Judge[Marks], Judge[Marks]]:
     )
 
 
+LICENCE = "Apache-2.0 (EditScore's prompts); the judge's own"
+
+
 @reward("editscore", needs=("prompt", "image", "inputs"), range=(0.0, TOP),
-        paper="arXiv:2509.23909, arXiv:2312.14867")  # fmt: skip
+        paper="arXiv:2509.23909, arXiv:2312.14867",
+        licence=LICENCE)  # fmt: skip
 def editscore(
     judge: str = "Qwen/Qwen2.5-VL-7B-Instruct?adapter=EditScore/EditScore-7B",
     top: Literal[25, 10] = 25,

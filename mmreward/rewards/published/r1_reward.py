@@ -59,7 +59,17 @@ JUDGE = Judge(
 )  # fmt: skip
 
 
-@reward("r1_reward", needs=("prompt", "response"), range=(0.0, 1.0), arity="pair", paper="arXiv:2505.02835")
+LICENCE = "Apache-2.0 (R1-Reward's prompt); the judge's own"
+
+
+@reward(
+    "r1_reward",
+    needs=("prompt", "response"),
+    range=(0.0, 1.0),
+    arity="pair",
+    paper="arXiv:2505.02835",
+    licence=LICENCE,
+)
 def r1_reward(
     judge: str = "yifanzhang114/R1-Reward",
     words: str = "published",

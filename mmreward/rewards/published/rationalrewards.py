@@ -242,7 +242,12 @@ PAIR = {
 Task = Literal["t2i", "edit"]
 
 
-@reward("rationalrewards", needs=("prompt", "image"), range=(0.0, 1.0), paper="arXiv:2604.11626")
+LICENCE = "none stated for the prompts of pairs, Apache-2.0 for the others; the judge's own"
+
+
+@reward(
+    "rationalrewards", needs=("prompt", "image"), range=(0.0, 1.0), paper="arXiv:2604.11626", licence=LICENCE
+)
 def rationalrewards(
     judge: str = "TIGER-Lab/RationalRewards-8B-T2I",
     task: Task = "t2i",
@@ -298,7 +303,8 @@ def rationalrewards(
 
 
 @reward("rationalrewards_pair", needs=("prompt", "image"), range=(0.0, 1.0), arity="pair",
-        paper="arXiv:2604.11626")  # fmt: skip
+        paper="arXiv:2604.11626",
+        licence=LICENCE)  # fmt: skip
 def rationalrewards_pair(
     judge: str = "TIGER-Lab/RationalRewards-8B-T2I",
     task: Task = "t2i",

@@ -208,7 +208,12 @@ CLIPS = {
 Form = Literal["final", "axes", "edit", "quality"]
 
 
-@reward("unifiedreward", needs=("prompt", "shown"), range=(0.0, 1.0), paper="arXiv:2503.05236")
+LICENCE = "MIT (UnifiedReward's prompts); the judge's own"
+
+
+@reward(
+    "unifiedreward", needs=("prompt", "shown"), range=(0.0, 1.0), paper="arXiv:2503.05236", licence=LICENCE
+)
 def unifiedreward(
     judge: str = "CodeGoat24/UnifiedReward-2.0-qwen3vl-8b",
     form: Form = "axes",

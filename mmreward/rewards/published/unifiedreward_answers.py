@@ -87,7 +87,11 @@ BOTH: dict[str, Judge[PairMarks]] = {
 Form = Literal["rank", "think"]
 
 
+LICENCE = "MIT (UnifiedReward's prompts); the judge's own"
+
+
 @reward("unifiedreward_answer", needs=("prompt", "response"), range=(0.0, 1.0), paper="arXiv:2503.05236",
+        licence=LICENCE,
         example={"prompt": "What is shown?", "response": "A red circle."})  # fmt: skip
 def unifiedreward_answer(
     judge: str = "CodeGoat24/UnifiedReward-qwen-7b",
@@ -122,7 +126,8 @@ def unifiedreward_answer(
 
 
 @reward("unifiedreward_answers", needs=("prompt", "response"), range=(0.0, 1.0), arity="pair",
-        paper="arXiv:2503.05236, arXiv:2505.03318")  # fmt: skip
+        paper="arXiv:2503.05236, arXiv:2505.03318",
+        licence=LICENCE)  # fmt: skip
 def unifiedreward_answers(
     judge: str = "CodeGoat24/UnifiedReward-Think-qwen3vl-8b",
     form: Form = "think",

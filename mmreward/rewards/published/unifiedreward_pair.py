@@ -253,8 +253,12 @@ CLIPS: dict[str, Judge[PairMarks]] = {
 Form = Literal["rank", "shares", "think", "flex", "edit", "edit_marks"]
 
 
+LICENCE = "MIT (UnifiedReward's prompts); the judge's own"
+
+
 @reward("unifiedreward_pair", needs=("prompt", "shown"), range=(0.0, 1.0), arity="pair",
-        paper="arXiv:2503.05236, arXiv:2505.03318")  # fmt: skip
+        paper="arXiv:2503.05236, arXiv:2505.03318",
+        licence=LICENCE)  # fmt: skip
 def unifiedreward_pair(
     judge: str = "CodeGoat24/UnifiedReward-Think-qwen3vl-8b",
     form: Form = "think",
