@@ -37,6 +37,21 @@ async def score_one(sample: Sample, reward: Reward, name: str = "") -> Score:
         return score
 
 
+async def judge_both(reward: Reward, first: Sample, second: Sample) -> tuple[Score, Score]:
+    """Scores that a pair reward gives the first of two samples, and the second, each when it is shown first.
+
+    A sample that cannot be judged fails both, as in `evaluate`.
+    """
+    members = [shortened(reward.view(sample)) for sample in (first, second)]
+    refused = next((found for one in members if (found := _refusal(one, reward)) is not None), None)
+    if refused is not None:
+        return refused, refused
+    forth, back = await asyncio.gather(
+        _guarded(reward, (members[0], members[1]), None), _guarded(reward, (members[1], members[0]), None)
+    )
+    return forth, back
+
+
 async def evaluate(reward: Reward, samples: list[Sample], timeout: float | None) -> list[Score]:
     """One score per sample. A sample that cannot be scored is set aside before the reward sees the others."""
     refused = {

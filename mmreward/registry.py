@@ -289,6 +289,9 @@ ELSEWHERE = {
     "textrendering": "ocr_image",
     "videoalign": "videoreward",
     "klingvideoreward": "videoreward",
+    "unifiedrewardflex": "unifiedreward_pair",
+    "unifiedrewardthink": "unifiedreward_pair",
+    "viescore": "editscore",
 }
 """Names that other suites and papers have, without case and signs -> ours. They are told to whoever asks for
 one, and never stand for it: two suites mean two numbers by one name."""

@@ -34,9 +34,10 @@ JUDGED = frozenset({
     "critique", "cyclereward", "d2_align", "deqa", "dino_i", "dreamsim", "editreward", "editscore",
     "evidence", "followup", "geneval", "geneval2", "goal", "harmonic", "head", "hpsv2", "hpsv3",
     "imagereward", "listener", "mps", "nsfw", "ocr_image", "pickscore", "pisces", "preference", "prm",
-    "qalign", "rationalrewards", "rationalrewards_pair", "reference", "rewarddance", "rewarddance_group",
-    "self_certainty", "thinking", "unifiedreward", "unifiedreward_pair", "videoreward", "videoscore2",
-    "visionreward", "visionreward_video", "vqascore",
+    "qalign", "r1_reward", "rationalrewards", "rationalrewards_pair", "reference", "rewarddance",
+    "rewarddance_group", "self_certainty", "thinking", "unifiedreward", "unifiedreward_answer",
+    "unifiedreward_answers", "unifiedreward_pair", "videoreward", "videoscore2", "visionreward",
+    "visionreward_video", "vqascore",
 })
 """Rewards that load weights or ask a server: a row may choose one that is declared, with its arguments."""
 

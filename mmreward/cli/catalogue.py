@@ -105,7 +105,7 @@ def group_of(entry: Entry) -> str:
     if not _room(entry).startswith(f"{OWN}."):
         return entry.factory.__module__.split(".")[0]
     needs = _read(entry.info)
-    if room_of(entry) == "judged":
+    if room_of(entry) in ("judged", "published"):
         return "judges"
     if room_of(entry) == "robot":
         return "robots"

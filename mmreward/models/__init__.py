@@ -27,7 +27,7 @@ from .scalars import scalar_vlm as scalar_vlm
 from .scalars import video_reward as video_reward
 from .served.http import is_served
 from .sharing import dual_encoder, need_package, shared
-from .wants import Want, address_of, note, noting
+from .wants import Want, adapted, address_of, note, noting
 
 if TYPE_CHECKING:
     from .blip import BlipScorer
@@ -383,10 +383,10 @@ def grader(weights: str, *, dtype: str = "float32") -> "Owl":
 
 
 @shared
-def _qwen(weights: str, dtype: str) -> "QwenVL":
+def _qwen(weights: str, dtype: str, adapter: str = "") -> "QwenVL":
     from .vlms.qwen import QwenVL
 
-    return QwenVL(weights, dtype=dtype)
+    return QwenVL(weights, dtype=dtype, adapter=adapter)
 
 
 @shared
@@ -416,12 +416,16 @@ def vlm(
             second (Qwen3-VL's processor reads them all, and the last one twice; qwen-vl-utils one less), and
             in all clips of Qwen2.5-VL. Frames are resized alike, as with `cap_pixels_per_frame=True`.
 
+    A LoRA adapter in peft's format, as some judges are published, stands behind its base:
+    "Qwen/Qwen2.5-VL-7B-Instruct?adapter=EditScore/EditScore-7B"; it is added to the weights. A server has
+    its own name for it.
+
     The four last can also stand behind the name, which is how a reward's `judge` says them: in YAML, on the
     command line or in Python, as in "Qwen/Qwen3-VL-8B-Instruct?max_frames=32&do_sample_frames=true".
 
     Raises:
         ValueError: a setting behind the name that does not exist, stands there twice or has no such value;
-            fewer than two frames; frames of a served model, which is shown no clips.
+            fewer than two frames; frames of a served model, whose address says `?clips=8`.
 
     Answers are written with the checkpoint's `repetition_penalty` (1.05 for Qwen2.5-VL), locally and by a
     server; temperature and length are the caller's.
@@ -431,13 +435,14 @@ def vlm(
 
         for name, given in (("max_frames", max_frames is not None), ("do_sample_frames", do_sample_frames)):
             if given:
-                raise ValueError(f"{name} does not apply to {weights}: served models are shown no clips")
+                raise ValueError(f"{name} does not apply to {weights}: say ?clips=8 behind the address")
         return ServedVLM(weights, dtype=dtype, min_pixels=min_pixels, max_pixels=max_pixels)
     from .vlms.handle import LocalVLM
     from .vlms.vision import View, named
 
-    weights, view = named(weights, View(min_pixels, max_pixels, max_frames, do_sample_frames))
-    return LocalVLM(_qwen(weights, dtype), view)
+    base, adapter = adapted(weights)
+    base, view = named(base, View(min_pixels, max_pixels, max_frames, do_sample_frames))
+    return LocalVLM(_qwen(base, dtype, adapter), view)
 
 
 @shared

@@ -244,17 +244,17 @@ def folder_of(source: str, file: str = "config.json") -> Path | None:
 
 
 def _snapshot(source: str, file: str = "config.json") -> Path | None:
-    """The folder of a hub id in the local cache."""
+    """The folder of a hub id in the local cache: of weights, or of an adapter."""
     if source.count("/") > 1 or ":" in source:
         return None
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
     try:
-        found = try_to_load_from_cache(source, file)
+        found = [try_to_load_from_cache(source, name) for name in (file, "adapter_config.json")]
     except HFValidationError:
         raise ValueError(f"{source!r} is neither a folder that is there nor the id of a hub") from None
-    return Path(found).parent if isinstance(found, str) else None
+    return next((Path(one).parent for one in found if isinstance(one, str)), None)
 
 
 def _bytes_of(file: Path) -> bytes:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 
 from ..assets import ASSETS
 from .served.http import is_served
@@ -130,6 +130,9 @@ def note_call(function: str, arguments: Mapping[str, Any]) -> None:
     """Note what a call of a function of `mmreward.models` would read."""
     if function in PACKAGES:
         note(Want("package", PACKAGES[function], function))
+    if function == "vlm":
+        _note_vlm(str(arguments["weights"]))
+        return
     for argument in NAMED.get(function, ()):
         want = want_of(str(arguments[argument]), function)
         if function == "video_reward" and want.kind == "hub":
@@ -141,6 +144,37 @@ def note_call(function: str, arguments: Mapping[str, Any]) -> None:
     if function == "clip_t5" and str(arguments["weights"]) in CLIP_T5:
         for name, parts in CLIP_T5_BESIDE.items():
             note(Want("hub", name, function, parts=parts))
+
+
+def _note_vlm(weights: str) -> None:
+    base, adapter = adapted(weights)
+    settled = is_served(weights) or Path(base).exists()
+    note(want_of(base if settled else base.partition("?")[0], "vlm"))
+    if adapter:
+        there = Path(adapter).exists() or adapter.startswith((".", "/", "~"))
+        note(want_of(adapter, "vlm") if there else Want("hub", adapter, "vlm", parts=ADAPTER))
+
+
+ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
+"""Files of a LoRA adapter in peft's format."""
+
+
+def adapted(weights: str) -> tuple[str, str]:
+    """A model's name without the setting `adapter=NAME` behind it, and that adapter; empty where there is
+    none.
+
+    Raises:
+        ValueError: two adapters, or an empty name.
+    """
+    name, mark, query = weights.partition("?")
+    if not mark or is_served(weights) or Path(weights).exists():
+        return weights, ""
+    settings = parse_qsl(query, keep_blank_values=True)
+    adapters = [value for setting, value in settings if setting == "adapter"]
+    if len(adapters) > 1 or adapters == [""]:
+        raise ValueError(f"adapter= of {name} is one hub id or folder, not {adapters}")
+    rest = "&".join(f"{setting}={value}" for setting, value in settings if setting != "adapter")
+    return (f"{name}?{rest}" if rest else name), "".join(adapters)
 
 
 def want_of(weights: str, use: str) -> Want:

@@ -10,13 +10,14 @@ from support.chatserver import ChatServer, Reply, completion
 from support.emulated import EmulatedVLLM
 from support.judgements import ScriptedJudge, rational, rational_pair, ur_think
 
-from mmreward import Engine, Media, Sample, load
+from mmreward import Engine, Media, Sample, load, models
 from mmreward.mini.world import describe, render, sample_scene
 from mmreward.models.base import locate
 from mmreward.models.pinned import Pin, literals
 from mmreward.models.wants import collecting
 from mmreward.rewards.published import rationalrewards as rr
-from mmreward.rewards.published.declaring import Prompt, Wording, worded
+from mmreward.rewards.published.declaring import frames
+from mmreward.rewards.published.wording import Prompt, Wording, worded
 
 COMPARE = (
     "Two pictures were made for the request: {prompt}\n"
@@ -243,7 +244,7 @@ def test_an_answer_that_is_cut_off_costs_its_row(engine, samples):
 
 POINTS = [("rationalrewards", {"task": "edit"}), ("rationalrewards", {}), *(
     ("unifiedreward", {"form": form}) for form in ("final", "axes", "edit", "quality"))]  # fmt: skip
-FORMS = ("rank", "shares", "think", "edit", "edit_marks")
+FORMS = ("rank", "shares", "think", "flex", "edit", "edit_marks")
 PAIRS = [("rationalrewards_pair", {"task": "edit"}), ("rationalrewards_pair", {}), *(
     ("unifiedreward_pair", {"form": form}) for form in FORMS)]  # fmt: skip
 
@@ -267,6 +268,15 @@ def test_an_edit_without_its_source_is_missing(engine, samples, scripted):
     other = [samples[0], replace(samples[1], inputs=samples[2].inputs)]
     scores = engine.score(other, load("rationalrewards_pair", judge=scripted, words="own", task="edit"))
     assert all("different sources" in score.note for score in scores["rationalrewards_pair"])
+
+
+@pytest.mark.parametrize("total", [1, 2, 5, 8, 9, 30])
+def test_frames_are_those_that_the_publishers_take(total):
+    """Second writings of their two rules."""
+    clip = Sample(video=Media(np.zeros((total, 8, 8, 3), np.uint8), "video", fps=2.0))
+    floor, ends = (frames(8, rule)([clip]) for rule in ("floor", "ends"))
+    assert [shot.number for shot in floor] == [int(i * total / 8) for i in range(8)]
+    assert [shot.number for shot in ends] == np.linspace(0, total - 1, 8).astype(int).tolist()
 
 
 # --- equal wherever they run ------------------------------------------------------------------------------
@@ -299,3 +309,31 @@ def test_scores_are_equal_here_there_and_in_a_child(engine, samples, words):
         with ChatServer(emulated) as server:
             equal(engine.score(samples, load(name, judge=f"judge@{server.url}", **args))[name], here)
         assert any(score.ok for score in here) == (name == "unifiedreward_pair"), here
+
+
+@pytest.mark.usefixtures("small_heap")
+def test_votes_share_their_prompt(engine, samples):
+    """Four votes read picture and prompt once, as one does; upstream's passes read them four times."""
+    language = models.vlm("mini-vlm").network.module.model.language_model
+    reads: list[int] = []
+
+    def count(module, args, kwargs):
+        reads.append(kwargs["inputs_embeds"].shape[:2].numel())
+
+    for votes, temperature in ((1, 0.0), (4, 1.0)):
+        judge = load(
+            "rationalrewards",
+            judge="mini-vlm",
+            words="own",
+            max_tokens=4,
+            votes=votes,
+            temperature=temperature,
+        )
+        engine.cache.clear()
+        reads.append(-1)
+        hook = language.register_forward_pre_hook(count, with_kwargs=True)
+        engine.score(samples[:1], judge)
+        hook.remove()
+    one, four = reads[1 : reads.index(-1, 1)], reads[reads.index(-1, 1) + 1 :]
+    assert one[0] == four[0] > 50, "the prompt"
+    assert sum(four) <= 1.3 * one[0] + 4 * sum(one[1:]), "and what is written"

@@ -95,7 +95,7 @@ def test_the_smaller_mark_of_an_edit():
      ("Image 1 shows a dog. Therefore, Image 2 is better.", 0.0), ("**Image 2 is better.**", 0.0),
      ("<think>Image 1 is better.</think>Image 2 is better.", 0.0), ("Conclusion: Image 1 is better.", 1.0),
      ("Image 1 is better, as it has the dog.\nOverall, Image 1 is better.", 1.0),
-     ('Final judgment: "Image 1 is better."', 1.0),
+     ('Final judgment: "Image 1 is better."', 1.0), ("Image 2 is better, as Image 1 is not red.", 0.0),
      ("I first thought that Image 1 is better. Image 2 is better.", 0.0)],
 )  # fmt: skip
 def test_a_verdict_in_words(text, want):
@@ -107,7 +107,7 @@ def test_a_verdict_in_words(text, want):
     [("Image 1 is better or Image 2 is better.", "unparsable"),
      ("Image 1 is better.\nImage 2 is better.", "unparsable"),
      ("Image 1 is better, but maybe not.", "unparsable"),
-     ("Image 1 is better if the hat counts.", "unparsable"),
+     ("Image 1 is better if the hat counts.", "unparsable"), ("Image 1 is better, not.", "unparsable"),
      ("I cannot say whether Image 1 is better.", "missing"), ("Image 1 is not better.", "missing"),
      ("Video 1 is better.", "missing"), ("Image 3 is better.", "missing"), ("I'm sorry, but no.", "missing"),
      ("Image 1 is better. Both images are equally good.", "unparsable"), ("Bild 1 ist besser.", "missing"),

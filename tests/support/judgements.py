@@ -4,6 +4,7 @@ Each function is one grammar as its family's prompt lays it out, without a line 
 """
 
 import hashlib
+import json
 
 from support.chatserver import ChatServer, Reply, completion
 
@@ -62,8 +63,18 @@ def scripted(request):
     if request.path != "/v1/chat/completions":
         return Reply({"object": "list", "data": []})
     numbers, text = numbers_of(request)
-    words = next((write(numbers) for mark, write in WRITERS.items() if mark in text), "I cannot say.")
+    try:
+        words = _answer(numbers, text)
+    except (IndexError, ValueError):  # a prompt that lacks a picture or an answer: no judge would know
+        words = "I cannot say."
     return Reply(completion(words))
+
+
+def _answer(numbers, text):
+    for mark, write in CHOOSERS.items():
+        if mark in text:
+            return write(_of_answers(text))
+    return next((write(numbers) for mark, write in WRITERS.items() if mark in text), "I cannot say.")
 
 
 def _rr(numbers):
@@ -137,6 +148,22 @@ def ur_think(first, second, verdict, noun="Image", totals=None):
     return f"<think>\n{blocks}Total score:\n{added}\n</think>\n<answer>{verdict}</answer>"
 
 
+def ur_flex(*categories, winner="Image 1", noun="Image"):
+    """Flex: each category is a list of (first, second) marks, or (marks, winner)."""
+    shown = []
+    for number, category in enumerate(categories):
+        marks, said = category if isinstance(category, tuple) else (category, "")
+        first, second = (sum(column) for column in zip(*marks, strict=True))
+        dims = [
+            {"name": f"d{n}", "reason_1": "a dog", "reason_2": "none", "score_1": a, "score_2": b}
+            for n, (a, b) in enumerate(marks)
+        ]
+        best = said or f"{noun} {1 if first >= second else 2}"
+        shown.append({"name": f"c{number}", "dims": dims, "cat_reason": "so", "cat_winner": best})
+    body = {"prompt": "a dog", "categories": shown, "reason": "so", "winner": winner}
+    return f"```json\n{json.dumps(body, indent=2)}\n```"
+
+
 def vie(*marks, reasoning="The hat is red, as asked."):
     """VIEScore, EditScore and UnifiedReward-Edit of one picture."""
     return f'{{\n"reasoning" : "{reasoning}",\n"score" : [{", ".join(map(str, marks))}]\n}}'
@@ -153,6 +180,7 @@ def _shares(numbers):
 
 
 WRITERS["Alignment Score (1-5): a number"] = lambda numbers: ur_axes(*(round(1 + 4 * numbers[0], 4),) * 3)
+WRITERS["mark from 0 to 100"] = lambda numbers: "It is right.\nFinal Score: 85"
 WRITERS["`Final Score: `"] = lambda numbers: ur_final(round(1 + 4 * numbers[0], 1))
 WRITERS["and a final one from 1 to 10"] = lambda numbers: ur_clip(6, 4, 4, 3, 1, 2)
 WRITERS["between <answer>"] = _think
@@ -164,6 +192,9 @@ WRITERS["Compare two edits for the request"] = lambda numbers: rational_pair(
 )
 WRITERS["Answer with `Image 1 is better.`"] = lambda n: f"Image {1 if n[-2] > n[-1] else 2} is better."
 WRITERS["which may be below 0"] = lambda numbers: f"Image 1: {numbers[1] - 0.5}\nImage 2: {numbers[2] - 0.5}"
+WRITERS["with the sum 10"] = lambda numbers: (
+    ur_flex([(6, 4)]) if numbers[0] > numbers[1] else ur_flex([(4, 6)], winner="Image 2")
+)
 WRITERS["a share"] = _shares
 WRITERS["two numbers from 0 to 25"] = lambda numbers: vie(round(25 * numbers[-1]), 20)
 
@@ -181,3 +212,22 @@ def video2(*marks, thought="It is sharp. visual quality: 2"):
 
 WRITERS["two numbers from 0 to 10"] = lambda numbers: vie(round(10 * numbers[-1], 1), 9)
 WRITERS["whole marks"] = lambda numbers: video2(*(1 + round(4 * numbers[0]),) * 3)
+
+
+def _of_answers(text):
+    """A choice of two by their lengths, then by their words: the same in both orders."""
+    lines = [
+        line.partition(": ")[2] for line in text.splitlines() if line.startswith(("Answer ", "Response "))
+    ]
+    first, second = lines[-2:]
+    return "1" if (len(first), first) > (len(second), second) else "2"
+
+
+CHOOSERS = {
+    "<answer>1</answer> or": lambda place: f"<think>The first says less.</think><answer>{place}</answer>",
+    "Write `Answer 1 is better.`": lambda place: f"Answer {place} is better.",
+    "Compare two answers": lambda place: ur_think(
+        *(((9, 8), (7, 8)) if place == "1" else ((7, 8), (9, 8))), f"Answer {place} is better", noun="Answer"
+    ),
+}
+"""Words that occur in a prompt of ours about two answers -> what a judge writes that prefers this one."""

@@ -133,7 +133,13 @@ def samples_for(name, scenes):
     inputs = inputs[:1] if name == "editreward" else inputs  # an edit has one source
     if info.arity != "point":
         return [
-            Sample(id=str(row), prompt=scenes[row - row % 2][0], image=image, group=str(row // 2))
+            Sample(
+                id=str(row),
+                prompt=scenes[row - row % 2][0],
+                image=image,
+                group=str(row // 2),
+                response=f"There are {row} shapes.",
+            )
             for row, (_, image) in enumerate(scenes)
         ]
     return [

@@ -18,7 +18,7 @@ import torch
 from ...engine.batching import Cost
 from ...errors import Unscorable
 from ...media import Media
-from ..base import TorchNetwork, fingerprint_of, folder_of, loading
+from ..base import TorchNetwork, content_of, fingerprint_of, folder_of, loading, locate
 from .answers import Ask, LogProb, Read, Written, continuation_span, label_logprobs, label_sets, messages
 from .decoding import CACHE, Forking, Start, decode, forked
 from .prompts import Grove, Prompt, encoder_outputs, tokenized
@@ -63,10 +63,16 @@ class QwenVL(TorchNetwork):
     Args:
         weights: a hub id or folder.
         dtype: of the weights; label probabilities are computed in float32 whatever it is.
+        adapter: a LoRA adapter in peft's format (hub id or folder) that is added to the weights; empty for
+            none.
+
+    Raises:
+        ValueError: no such folder of an adapter.
     """
 
-    def __init__(self, weights: str, *, dtype: str = "float32") -> None:
+    def __init__(self, weights: str, *, dtype: str = "float32", adapter: str = "") -> None:
         super().__init__(weights, dtype=dtype)
+        self.adapter = locate(adapter) if adapter else ""
         self._label_sets: dict[tuple[str, ...], list[list[int]]] = {}
         self._renderer = Renderer(weights)
 
@@ -115,12 +121,15 @@ class QwenVL(TorchNetwork):
     def build(self) -> torch.nn.Module:
         from transformers import AutoModelForImageTextToText
 
-        return cast(
-            torch.nn.Module,
-            AutoModelForImageTextToText.from_pretrained(
-                self.source, config=self.config, dtype=self.dtype, attn_implementation="sdpa"
-            ),
+        module = AutoModelForImageTextToText.from_pretrained(
+            self.source, config=self.config, dtype=self.dtype, attn_implementation="sdpa"
         )
+        if self.adapter:
+            from peft import PeftModel
+
+            with loading(f"the adapter {self.adapter} of {self.name}"):
+                module = PeftModel.from_pretrained(module, self.adapter).merge_and_unload()
+        return cast(torch.nn.Module, module)
 
     def unload(self) -> None:
         self.vision.forget()
@@ -346,9 +355,11 @@ class QwenVL(TorchNetwork):
 
     @cached_property
     def fingerprint(self) -> str:
-        """See `TorchNetwork`; with the repetition penalty of answers where the checkpoint has one."""
+        """See `TorchNetwork`; with the repetition penalty of answers where the checkpoint has one, and the
+        adapter where there is one."""
         penalty = penalty_of(self.source)
         options = self.options | ({} if penalty == 1 else {"repetition_penalty": penalty})
+        options |= {"adapter": content_of(self.adapter)} if self.adapter else {}
         return fingerprint_of(type(self).__name__, self.content, self.dtype, options)
 
     @cached_property

@@ -98,7 +98,8 @@ def named(weights: str, view: View = View()) -> tuple[str, View]:  # noqa: B008 
     if mark and not Path(weights).exists():
         for setting, text in parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)):
             if setting not in SETTINGS:
-                raise ValueError(f"{name} has no setting {setting!r}: {nearest(setting, SETTINGS)}")
+                known = nearest(setting, (*SETTINGS, "adapter"))
+                raise ValueError(f"{name} has no setting {setting!r}: {known}")
             field = SETTINGS[setting]
             if getattr(view, field) not in (None, False):
                 raise ValueError(f"{setting} of {name} is given twice")

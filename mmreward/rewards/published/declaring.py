@@ -7,144 +7,23 @@ raises `Unscorable` for everything else; it never guesses. Several votes are sev
 their prefix is computed once, and their spread is `parts["uncertainty"]`.
 """
 
-import hashlib
-import re
 from asyncio import gather
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from ...engine.clips import chosen
 from ...errors import Unscorable
 from ...media import Media
-from ...models.pinned import Pin, needed
-from ...models.vlms.answers import VLM, Turn
+from ...models.vlms.answers import VLM, Turn, shown_to
 from ...reading import aside
-from ...registry import record_network
 from ...tracing import noted
 from ...types import Sample, Score
+from .wording import Prompt, Wording, values_of
 
 M = TypeVar("M", "Marks", "PairMarks")
-PICTURE = "<image>"
-"""Mark of a picture's place in a template."""
-
-# --- words ------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prompt:
-    """Prompt of one form of a judge.
-
-    Args:
-        pins: the published text's pieces.
-        own: our words for the same form, in the same grammar.
-        fields: placeholder in the published text -> what stands there, a key of `values_of`. Ours has the
-            same keys in braces.
-        make: the text from its pieces; by default they follow each other.
-        system: the published system message's pieces, if there is one.
-        own_system: ours.
-    """
-
-    pins: tuple[Pin, ...] = ()
-    own: str
-    fields: Mapping[str, str] = field(default_factory=lambda: {"{prompt}": "prompt"})
-    make: Callable[[Sequence[str]], str] = "".join
-    system: tuple[Pin, ...] = ()
-    own_system: str = ""
-
-
-class Wording(NamedTuple):
-    """A template and its system message, with placeholder -> key of `values_of`. Hashed into the
-    fingerprint."""
-
-    text: str
-    system: str
-    fields: tuple[tuple[str, str], ...]
-    facts: str
-
-    @property
-    def name(self) -> str:
-        return "words"
-
-    @property
-    def fingerprint(self) -> str:
-        return hashlib.blake2b(self.facts.encode(), digest_size=8).hexdigest()
-
-    def filled(self, values: Mapping[str, str]) -> tuple[str, tuple[int, ...]]:
-        """The text with all values at once, so that none is read as a placeholder, and the places of its
-        pictures."""
-        known = dict(self.fields)
-        marks = re.compile("|".join(re.escape(mark) for mark in (*known, PICTURE)))
-        text, places, end = "", [], 0
-        for mark in marks.finditer(self.text):
-            text += self.text[end : mark.start()]
-            end = mark.end()
-            if mark[0] == PICTURE:
-                places.append(len(text))
-            else:
-                text += values[known[mark[0]]]
-        return text + self.text[end:], tuple(places)
-
-
-def worded(words: str, prompt: Prompt, name: str = "") -> Wording:
-    """Words of a judge, noted in the fingerprint of the reward that is being loaded.
-
-    Args:
-        words: "published", "own", a file with the prompt (or a copy of the publisher's Python file), or a
-            folder: the publisher's repository, or one with NAME.txt, which judges with several prompts need.
-        prompt: what is published, and ours.
-        name: of the prompt in such a folder; empty for a judge's only one.
-
-    Raises:
-        ValueError: the text is not on this machine, is not the pinned one, or was never published.
-    """
-    own_fields = tuple((f"{{{key}}}", key) for key in dict.fromkeys(prompt.fields.values()))
-    if words == "own":
-        found = Wording(prompt.own, prompt.own_system, own_fields, f"own {prompt.own_system} {prompt.own}")
-    elif words == "published":
-        if not prompt.pins:
-            raise ValueError("the words of this judge were never published: say words=own, or words=FILE")
-        pins = (*prompt.system, *prompt.pins)
-        there = [needed(pin) for pin in pins]
-        text = prompt.make([pin.text() for pin in prompt.pins]) if all(there) else ""
-        system = "".join(pin.text() for pin in prompt.system) if all(there) else ""
-        found = Wording(text, system, tuple(prompt.fields.items()), " ".join(pin.sha256 for pin in pins))
-    else:
-        found = _from_file(Path(words), prompt, name, own_fields)
-    record_network(found)
-    return found
-
-
-def _from_file(path: Path, prompt: Prompt, name: str, own_fields: tuple[tuple[str, str], ...]) -> Wording:
-    pins = (*prompt.system, *prompt.pins)
-    copies = {pin: path / pin.path if path.is_dir() else path for pin in pins}
-    if pins and all(copy.suffix == ".py" and copy.is_file() for copy in copies.values()):
-        text = prompt.make([pin.text(copies[pin]) for pin in prompt.pins])
-        system = "".join(pin.text(copies[pin]) for pin in prompt.system)
-        return Wording(text, system, tuple(prompt.fields.items()), " ".join(pin.sha256 for pin in pins))
-    if name and path.is_file():
-        raise ValueError(f"this judge has several prompts: words={str(path)!r} is no folder with {name}.txt")
-    file = path / f"{name or 'prompt'}.txt" if path.is_dir() else path
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"words={str(path)!r} is neither published, own nor a file that can be read ({error})"
-        ) from None
-    if absent := [mark for mark, _ in own_fields if mark not in text]:
-        raise ValueError(f"{file} has no {absent[0]}, which stands for what the judge is told")
-    return Wording(text, prompt.own_system, own_fields, f"file {prompt.own_system} {text}")
-
-
-def values_of(samples: Sequence[Sample]) -> dict[str, str]:
-    """Texts that a prompt can hold: `prompt`, and `response` or `first` and `second`."""
-    texts = [sample.response or "" for sample in samples]
-    names = ("response",) if len(samples) == 1 else ("first", "second")
-    return {"prompt": samples[0].prompt, **dict(zip(names, texts, strict=True))}
-
 
 # --- what is shown ----------------------------------------------------------------------------------------
 
@@ -172,6 +51,18 @@ def source() -> Look:
         if any(sample.inputs[0].key != first.key for sample in samples):
             raise Unscorable("the two pictures of a pair were edited from different sources")
         return (first,)
+
+    return look
+
+
+def answered() -> Look:
+    """Pictures or clip of the question that was answered, the same for both of a pair; there may be none."""
+
+    def look(samples: Sequence[Sample]) -> Sequence[Media]:
+        first, *others = [shown_to(sample) for sample in samples]
+        if any([media.key for media in other] != [media.key for media in first] for other in others):
+            raise Unscorable("the two responses of a pair are to different pictures")
+        return first
 
     return look
 

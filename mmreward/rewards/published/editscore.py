@@ -18,8 +18,18 @@ from ...models.pinned import Pin
 from ...registry import reward
 from ...tracing import noted
 from ...types import Sample, Score
-from .declaring import Judge, Marks, Options, Prompt, counted, picture, shown, source, worded, written
+from .declaring import (
+    Judge,
+    Marks,
+    Options,
+    counted,
+    picture,
+    shown,
+    source,
+    written,
+)
 from .unifiedreward import OWN_VIE, read_vie
+from .wording import Prompt, worded
 
 TOP = 10.0
 REPOSITORY, COMMIT, PATH = (
@@ -97,10 +107,14 @@ def judges_of(top: int) -> tuple[Judge[Marks], Judge[Marks]]:
     )
 
 
+LICENCE = "Apache-2.0 (EditScore's prompts); the judge's own"
+
+
 @reward("editscore", needs=("prompt", "image", "inputs"), range=(0.0, TOP),
-        paper="arXiv:2509.23909, arXiv:2312.14867")  # fmt: skip
+        paper="arXiv:2509.23909, arXiv:2312.14867",
+        licence=LICENCE)  # fmt: skip
 def editscore(
-    judge: str = "EditScore/EditScore-7B",
+    judge: str = "Qwen/Qwen2.5-VL-7B-Instruct?adapter=EditScore/EditScore-7B",
     top: Literal[25, 10] = 25,
     words: str = "published",
     max_tokens: int = 1024,
@@ -116,8 +130,8 @@ def editscore(
     several, the mean of the votes' values is taken, as upstream's `num_pass` does (at temperature 0.7).
 
     Args:
-        judge: a VLM (hub id, folder, "mini-vlm", or MODEL@URL for a served one) with EditScore's adapter
-            merged; any strong one for VIEScore.
+        judge: a VLM (hub id, folder, "mini-vlm", or MODEL@URL for a served one) with EditScore's LoRA
+            adapter; any strong one for VIEScore.
         top: the largest mark: 25, or 10, which is VIEScore.
         words: "published", "own", or a folder with following.txt and quality.txt.
         max_tokens: length at which a judgement is cut off.

@@ -109,7 +109,7 @@ LEAD = (
     r"|final (?:conclusion|judge?ment|verdict|answer|decision)|my (?:judge?ment|verdict))"
     r"\s*[:,]?\s+(?:is\s*:?\s*)?){0,3}"
 )
-REST = re.compile(r"\b(?:or|if|unless|maybe|perhaps|possibly|although|though|but|however|not)\b")
+REST = re.compile(r"\b(?:or|if|unless|maybe|perhaps|possibly|although|though|but|however)\b|\bnot\W*$")
 
 
 def verdict_in(text: str, noun: str) -> str:

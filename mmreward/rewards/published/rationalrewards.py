@@ -22,15 +22,14 @@ from .declaring import (
     Marks,
     Options,
     PairMarks,
-    Prompt,
     by_sum,
     judged,
     mean_between,
     picture,
     source,
-    worded,
 )
 from .grammar import body_of, mark_of
+from .wording import Prompt, worded
 
 LOW, HIGH = 1.0, 4.0
 FAITHFUL, KEPT, QUALITY, RENDERING = (
@@ -243,7 +242,12 @@ PAIR = {
 Task = Literal["t2i", "edit"]
 
 
-@reward("rationalrewards", needs=("prompt", "image"), range=(0.0, 1.0), paper="arXiv:2604.11626")
+LICENCE = "none stated for the prompts of pairs, Apache-2.0 for the others; the judge's own"
+
+
+@reward(
+    "rationalrewards", needs=("prompt", "image"), range=(0.0, 1.0), paper="arXiv:2604.11626", licence=LICENCE
+)
 def rationalrewards(
     judge: str = "TIGER-Lab/RationalRewards-8B-T2I",
     task: Task = "t2i",
@@ -270,7 +274,7 @@ def rationalrewards(
             "TIGER-Lab/RationalRewards-8B-Edit" for edits.
         task: "t2i", or "edit", where the source picture is the first of `inputs`.
         aspects: those of which the mean is taken; all by default.
-        words: "published", "own", or a file; see `published.declaring.worded`.
+        words: "published", "own", or a file; see `published.wording.worded`.
         max_tokens: length at which a judgement is cut off.
         temperature: of the sampling; 0 is greedy.
         seed: of the sampling; that of the first vote.
@@ -299,7 +303,8 @@ def rationalrewards(
 
 
 @reward("rationalrewards_pair", needs=("prompt", "image"), range=(0.0, 1.0), arity="pair",
-        paper="arXiv:2604.11626")  # fmt: skip
+        paper="arXiv:2604.11626",
+        licence=LICENCE)  # fmt: skip
 def rationalrewards_pair(
     judge: str = "TIGER-Lab/RationalRewards-8B-T2I",
     task: Task = "t2i",

@@ -17,7 +17,8 @@ from ...models.vlms.answers import YES_NO, check_mass
 from ...registry import reward
 from ...tracing import noted
 from ...types import Sample, Score
-from .declaring import Prompt, Wording, picture, source, values_of, worded
+from .declaring import picture, source
+from .wording import Prompt, Wording, values_of, worded
 
 AGAINST = Prompt(
     own="Two pictures were made for the request: {prompt}\nThe first is the reference. Judge the request, "

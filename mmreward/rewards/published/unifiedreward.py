@@ -20,8 +20,6 @@ from .declaring import (
     Judge,
     Marks,
     Options,
-    Prompt,
-    Wording,
     clip,
     final_between,
     frames,
@@ -29,9 +27,9 @@ from .declaring import (
     mean_between,
     picture,
     source,
-    worded,
 )
 from .grammar import body_of, json_marks, labelled, mark_of
+from .wording import Prompt, Wording, worded
 
 REPOSITORY, COMMIT = "CodeGoat24/UnifiedReward", "ff6f520247a2d36e2aff7b2ba53a935afd437f66"
 CONTENT = "messages.['content'].['text']"
@@ -51,14 +49,16 @@ VIE = {"edit": ("success", "restraint"), "quality": ("naturalness", "artifacts")
 SCALE = 25.0
 
 
-def read_final(text: str, high: float) -> float:
-    """The mark after `Final Score:`, from 1 to `high`.
+def read_final(text: str, high: float, low: float = 1) -> float:
+    """The mark after `Final Score:`, from `low` to `high`.
 
     Raises:
         Unscorable: "missing" without one, "unparsable" for two that differ; see also `grammar.mark_of`.
     """
     lines = [nfkc(line[:400]).casefold() for line in body_of(text).splitlines()]
-    found = {mark_of(match[1], 1, high, "Final Score") for line in lines if (match := FINAL.fullmatch(line))}
+    found = {
+        mark_of(match[1], low, high, "Final Score") for line in lines if (match := FINAL.fullmatch(line))
+    }
     if not found:
         raise Unscorable(f"no final score in: {text[:200]}", "missing")
     if len(found) > 1:
@@ -208,7 +208,12 @@ CLIPS = {
 Form = Literal["final", "axes", "edit", "quality"]
 
 
-@reward("unifiedreward", needs=("prompt", "shown"), range=(0.0, 1.0), paper="arXiv:2503.05236")
+LICENCE = "MIT (UnifiedReward's prompts); the judge's own"
+
+
+@reward(
+    "unifiedreward", needs=("prompt", "shown"), range=(0.0, 1.0), paper="arXiv:2503.05236", licence=LICENCE
+)
 def unifiedreward(
     judge: str = "CodeGoat24/UnifiedReward-2.0-qwen3vl-8b",
     form: Form = "axes",
@@ -234,7 +239,7 @@ def unifiedreward(
             qwen-7b" for "final", "CodeGoat24/UnifiedReward-Edit-qwen3vl-8b" for the last two.
         form: "final" (version 1), "axes" (2.0), "edit" (the source is the first of `inputs`) or "quality".
         words: "published", "own", or a folder with FORM_image.txt and FORM_video.txt (a file for edits); see
-            `published.declaring.worded`.
+            `published.wording.worded`.
         max_tokens: length at which a judgement is cut off.
         temperature: of the sampling; 0 is greedy.
         seed: of the sampling; that of the first vote.

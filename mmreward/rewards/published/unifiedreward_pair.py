@@ -4,7 +4,7 @@ Forms: "rank" is version 1 ("Image 2 is better.", "Both images are equally good.
 (for each of three axes two marks whose sum is 1); "think" is UnifiedReward-Think, which marks both from 1 to
 10 by dimension, adds the marks up in writing (`Image 1: 9+8+8=25`) and answers; "edit" and "edit_marks" are
 UnifiedReward-Edit. What does not add up contradicts itself: shares with another sum, a total that is not that
-of its summands, a verdict for the candidate with the smaller total.
+of its summands, a verdict for the candidate with the smaller total. "flex" is UnifiedReward-Flex, see `flex`.
 """
 
 import re
@@ -24,8 +24,6 @@ from .declaring import (
     Look,
     Options,
     PairMarks,
-    Prompt,
-    Wording,
     by_share,
     by_sum,
     by_verdict,
@@ -34,19 +32,20 @@ from .declaring import (
     judged,
     picture,
     source,
-    worded,
 )
+from .flex import read_flex
 from .grammar import LONGEST, body_of, mark_of, verdict_in
 from .unifiedreward import COMMIT, CONTENT, EDIT, IMAGE_AXES, REPOSITORY, V1, V2
+from .wording import Prompt, Wording, worded
 
 NEAR = 0.01
 """Largest distance of two shares' sum from 1: they are written with float noise, or with two digits."""
 AXIS = re.compile(r"[\s#*]*(alignment|coherence|style)\s+score[\s*]*:?[\s*]*")
 CANDIDATE = re.compile(r"[\s#*\-]*(?:edited\s+)?(image|video)\s+([12])(?:\s+score)?[\s*]*:(.*)")
 TOTAL = re.compile(
-    r"[\s*\-]*(image|video)\s+([12])[\s*]*:\s*([\d.+\s]{1,200})=\s*([\d.]{1,12})[\s*]*(?:/\s*\d{1,4})?[\s.*]*"
+    r"[\s*\-]*(image|video|answer)\s+([12])[\s*]*:\s*([\d.+\s]{1,200})=\s*([\d.]{1,12})[\s*]*(?:/\s*\d{1,4})?[\s.*]*"
 )
-OF_TEN = re.compile(r"(image|video)\s+([12])\s*\(\s*([\d.]{1,6})\s*/\s*10\s*\)")
+OF_TEN = re.compile(r"(image|video|answer)\s+([12])\s*\(\s*([\d.]{1,6})\s*/\s*10\s*\)")
 
 
 def read_rank(text: str, noun: str) -> PairMarks:
@@ -172,12 +171,18 @@ ANSWER = (
     "`{noun} 1: 8+7=15`, then write `{noun} 1 is better` or `{noun} 2 is better` between <answer> and "
     "</answer>."
 )
+FLEX = (
+    '{{"categories": [{{"name": "", "dims": [{{"name": "", "reason_1": "", "reason_2": "", '
+    '"score_1": 0, "score_2": 10}}], "cat_winner": "{noun} 2"}}], "reason": "", "winner": "{noun} 2"}}'
+)
 SHARES = "\n".join(f"{label}:\n {{noun}} 1: a share\n {{noun}} 2: the rest to 1" for label in IMAGE_AXES)
 OWN = {
     "rank": "Which of two {nouns} made for the caption is better?\nCaption: {{prompt}}\nAnswer with "
     "`{noun} 1 is better.`, `{noun} 2 is better.` or `Both {nouns} are equally good.`",
     "shares": "Compare two {nouns} made for the caption: {{prompt}}\nWrite exactly:\n" + SHARES,
     "think": "Compare two {nouns} made for the caption: {{prompt}}\n" + ANSWER,
+    "flex": "Compare two {nouns} made for the caption: {{prompt}}\nChoose categories and dimensions, and "
+    "give the two marks of each with the sum 10. Write one JSON object: " + FLEX,
 }
 
 
@@ -208,6 +213,9 @@ PICTURES: dict[str, Judge[PairMarks]] = {
                     "qwen3_infer_cot_image_generation.py", "problem",
                     "edbc1f4bf7acdcc4320296a989084edb1df2c31860df51a84be5534653a121cd"),
                     BOTH, read_think, by_verdict),
+    "flex": _judge("flex", "image", ("UnifiedReward-Flex/flex_pair_rank_image_generation.py", "problem",
+                   "c52d1b6c9d29cc6aa2f243284701f7efefe13d89f28427ea44bd176c2471974a"),
+                   BOTH, read_flex, by_verdict),
     "edit": Judge(
         prompt=Prompt(
             pins=(Pin(REPOSITORY, COMMIT, EDIT + "edit_pairwise_rank.py", "problem",
@@ -238,12 +246,19 @@ CLIPS: dict[str, Judge[PairMarks]] = {
                     "qwen3_infer_cot_video_generation.py", "problem",
                     "0c3e7a92fc6db99552a5481297153645a4baa001a30538c5860f31ee1bad6c21"),
                     (frames(8, "ends", 0), frames(8, "ends", 1)), read_think, by_verdict),
+    "flex": _judge("flex", "video", ("UnifiedReward-Flex/flex_pair_rank_video_generation.py", "problem",
+                   "0ddcd59a40067e61ceac69ba7925c7d7a9af3a3840031c9ea7a4d9997fa19498"),
+                   (frames(8, "ends", 0), frames(8, "ends", 1)), read_flex, by_verdict),
 }  # fmt: skip
-Form = Literal["rank", "shares", "think", "edit", "edit_marks"]
+Form = Literal["rank", "shares", "think", "flex", "edit", "edit_marks"]
+
+
+LICENCE = "MIT (UnifiedReward's prompts); the judge's own"
 
 
 @reward("unifiedreward_pair", needs=("prompt", "shown"), range=(0.0, 1.0), arity="pair",
-        paper="arXiv:2503.05236, arXiv:2505.03318")  # fmt: skip
+        paper="arXiv:2503.05236, arXiv:2505.03318",
+        licence=LICENCE)  # fmt: skip
 def unifiedreward_pair(
     judge: str = "CodeGoat24/UnifiedReward-Think-qwen3vl-8b",
     form: Form = "think",
@@ -262,11 +277,11 @@ def unifiedreward_pair(
 
     Args:
         judge: a VLM (hub id, folder, "mini-vlm", or MODEL@URL for a served one): of version 1 for "rank", 2.0
-            for "shares", Think for "think", "CodeGoat24/UnifiedReward-Edit-qwen3vl-8b" for edits.
-        form: "rank", "shares", "think", or of edits, whose source is the first of `inputs`, "edit" and
-            "edit_marks".
+            for "shares", Think and Flex for those, "CodeGoat24/UnifiedReward-Edit-qwen3vl-8b" for edits.
+        form: "rank", "shares", "think", "flex", or of edits, whose source is the first of `inputs`, "edit"
+            and "edit_marks".
         words: "published", "own", or a folder with FORM_image.txt and FORM_video.txt (a file for edits); see
-            `published.declaring.worded`.
+            `published.wording.worded`.
         contradictions: "fail" where shares have another sum than 1, a total is not that of its marks, or the
             verdict is against the totals ("unparsable"); "keep" takes the verdict and says so in
             `parts["contradiction"]`.

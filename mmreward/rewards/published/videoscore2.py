@@ -21,8 +21,17 @@ from ...models.vlms.answers import VLM
 from ...registry import reward
 from ...tracing import noted
 from ...types import Sample, Score
-from .declaring import Judge, Marks, Options, Prompt, clip, counted, shown, worded, written
+from .declaring import (
+    Judge,
+    Marks,
+    Options,
+    clip,
+    counted,
+    shown,
+    written,
+)
 from .grammar import body_of
+from .wording import Prompt, worded
 
 LOW, HIGH = 1, 5
 DIGITS = tuple(str(digit) for digit in range(LOW, HIGH + 1))
@@ -149,7 +158,7 @@ def videoscore2(
     Args:
         judge: a VLM (hub id, folder, "mini-vlm", or MODEL@URL for a served one).
         how: "marks" as written, "float" or "expected".
-        words: "published", "own", or a file; see `published.declaring.worded`.
+        words: "published", "own", or a file; see `published.wording.worded`.
         max_tokens: length at which a judgement is cut off.
         temperature: of the sampling; 0 is greedy, upstream samples at 0.7.
         seed: of the sampling; that of the first vote.
