@@ -33,8 +33,8 @@ JUDGED = frozenset({
     "aesthetic", "artifact", "blip_vqa", "checklist", "clip_i", "clipscore", "confidence", "consistency",
     "critique", "cyclereward", "d2_align", "deqa", "dino_i", "dreamsim", "evidence", "followup", "geneval",
     "geneval2", "harmonic", "hpsv2", "imagereward", "listener", "mps", "nsfw", "ocr_image", "pickscore",
-    "pisces", "preference", "prm", "qalign", "reference", "self_certainty", "thinking", "visionreward",
-    "visionreward_video", "vqascore",
+    "pisces", "preference", "prm", "qalign", "qwen_image_bench", "reference", "self_certainty", "thinking",
+    "visionreward", "visionreward_video", "vqascore",
 })
 """Rewards that load weights or ask a server: a row may choose one that is declared, with its arguments."""
 
@@ -49,8 +49,8 @@ DATA_SAFE = frozenset({
 """Arguments of `RULES` that a row may set: thresholds, spaces, units, modes."""
 OPERATOR_ONLY = frozenset({
     "alignment", "architecture", "aspects", "balance", "classes", "classifier", "clean_label",
-    "coefficients", "counting", "deadline",
-    "detector", "dtype", "encoder", "file", "fitted", "frames", "head", "helped", "high", "how", "judge",
+    "coefficients", "counting", "deadline", "detector", "dimensions", "dtype", "encoder", "file", "fitted",
+    "frames", "head", "helped", "high", "how", "judge",
     "let_down", "lines", "listener", "low", "max_steps", "max_tokens", "min_confidence", "min_mass",
     "order", "placeholder", "processing", "processor", "prompt_file", "protocol", "python", "question",
     "questions", "reduce", "references", "relative", "resize", "scale", "seed", "soft", "suffix", "system",

@@ -229,6 +229,7 @@ ELSEWHERE = {
     "blip_vqa": "tests/models/test_blip_vqa.py",
     "geneval": "tests/rewards/test_geneval.py",
     "geneval2": "tests/rewards/test_geneval2.py",
+    "qwen_image_bench": "tests/rewards/test_qwen_image_bench.py",
     "visionreward": "tests/rewards/test_visionreward.py",
     "visionreward_video": "tests/rewards/test_visionreward.py",
 }

@@ -28,6 +28,7 @@ FITTED = (
     "mps",
     "pisces",
     "qalign",
+    "qwen_image_bench",
     "visionreward",
     "visionreward_video",
 )

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from support.stand_ins import write_questions
+from support.stand_ins import MarkingJudge, write_bench, write_questions
 from support.tiny_blip import save_blip as save_blip_vqa
 from support.tiny_blip import save_tokenizer
 
@@ -64,6 +64,7 @@ dino_folder(Path(VITS["dino_i"]))
 dreamsim_folder(Path(VITS["dreamsim"]))
 
 FILES = dict(zip(("visionreward", "visionreward_video"), write_questions(Path(_folder.name)), strict=True))
+FILES["qwen_image_bench"] = write_bench(Path(_folder.name)) | {"judge": MarkingJudge().name}
 """Files of our own in place of published texts, which are fetched."""
 
 NAMES = [info.name for info in list_rewards()]

@@ -6,5 +6,6 @@ of the file) and `guards` (sharpness, colours, edges, darkness) are measures of 
 that sees only text or only beauty, and held out, a sign that a run goes wrong.
 
 `blip_vqa`, `geneval` and `geneval2` ask whether a picture holds what its prompt names, by published rules;
-`visionreward` asks a list of questions about how good a picture or a clip is.
+`visionreward` asks a list of questions about how good a picture or a clip is, and `qwen_image_bench` has a
+judge mark checklists.
 """
