@@ -26,15 +26,15 @@ RULES = frozenset({
     "answer", "choice", "colour_entropy", "count", "dark_share", "detection_f1", "dynamic_iou",
     "edge_density", "format", "grounding", "iou", "jpeg_compressibility", "jpeg_incompressibility", "label",
     "length", "math", "ocr", "oracle", "pointing", "probes", "repetition", "saturation", "sharpness",
-    "temporal", "time_series", "two_turns", "v_triune", "verdict", "vlm_r1", "yes_no",
+    "temporal", "temporal_flickering", "time_series", "two_turns", "v_triune", "verdict", "vlm_r1", "yes_no",
 })
 """Rewards that a row may name though nobody declared them: rules, without a network, a program or a file."""
 JUDGED = frozenset({
-    "aesthetic", "artifact", "blip_vqa", "checklist", "clip_i", "clipscore", "confidence", "consistency",
-    "critique", "cyclereward", "d2_align", "deqa", "dino_i", "dreamsim", "evidence", "followup", "geneval",
+    "aesthetic", "artifact", "background_consistency", "blip_vqa", "checklist", "clip_i", "clipscore",
+    "confidence", "consistency", "critique", "cyclereward", "d2_align", "deqa", "dino_i", "dreamsim", "evidence", "followup", "geneval",
     "geneval2", "harmonic", "hpsv2", "imagereward", "listener", "mps", "nsfw", "ocr_image", "pickscore",
-    "pisces", "preference", "prm", "qalign", "qwen_image_bench", "reference", "self_certainty", "thinking",
-    "visionreward", "visionreward_video", "vqascore",
+    "pisces", "preference", "prm", "qalign", "qwen_image_bench", "reference", "self_certainty",
+    "subject_consistency", "thinking", "visionreward", "visionreward_video", "vqascore",
 })
 """Rewards that load weights or ask a server: a row may choose one that is declared, with its arguments."""
 

@@ -226,10 +226,13 @@ CASES = (
 )
 """Every scorer of `rewards/learned` and `rewards/pictures` has at least one, or stands in `ELSEWHERE`."""
 ELSEWHERE = {
+    "background_consistency": "tests/rewards/test_consistency.py",
     "blip_vqa": "tests/models/test_blip_vqa.py",
     "geneval": "tests/rewards/test_geneval.py",
     "geneval2": "tests/rewards/test_geneval2.py",
     "qwen_image_bench": "tests/rewards/test_qwen_image_bench.py",
+    "subject_consistency": "tests/rewards/test_consistency.py",
+    "temporal_flickering": "tests/rewards/test_consistency.py",
     "visionreward": "tests/rewards/test_visionreward.py",
     "visionreward_video": "tests/rewards/test_visionreward.py",
 }

@@ -47,6 +47,7 @@ NAMED = {
     "crossed": ("weights", "processor"),
     "blip_vqa": ("file", "tokenizer"),
     "grader": ("weights",),
+    "frame_embedder": ("weights",),
     "vlm": ("weights",),
 }
 """Function of `mmreward.models` -> its arguments that name weights."""

@@ -18,6 +18,7 @@ from mmreward.registry import find
 
 FITTED = (
     "aesthetic",
+    "background_consistency",
     "blip_vqa",
     "cyclereward",
     "d2_align",
@@ -29,6 +30,7 @@ FITTED = (
     "pisces",
     "qalign",
     "qwen_image_bench",
+    "subject_consistency",
     "visionreward",
     "visionreward_video",
 )

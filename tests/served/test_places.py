@@ -103,7 +103,7 @@ def test_a_clip_goes_as_so_many_frames(serve, gather):
 
 
 def test_frames_of_a_clip_score_as_they_do_in_this_process(serve, gather, emulated):
-    server, there = serve(emulated, "?clips=2")
+    _, there = serve(emulated, "?clips=2")
     here = models.vlm("mini-vlm")
     shown = clip()
     (mine,) = gather(here.write(spread(shown, 2), "Is it red?", max_tokens=8))

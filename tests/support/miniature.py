@@ -17,7 +17,7 @@ from support.tiny_blip import save_blip as save_blip_vqa
 from support.tiny_blip import save_tokenizer
 
 from mmreward import Media, Sample, list_rewards, load, models
-from mmreward.evals.published.checkpoints import save_blip, save_mps
+from mmreward.evals.published.checkpoints import save_blip, save_clip, save_mps
 from mmreward.evals.published.owl import save_owl
 from mmreward.evals.published.vits import dino_folder, dreamsim_folder
 from mmreward.mini.world import describe, render, sample_scene
@@ -57,7 +57,12 @@ PUBLISHED = {
 }
 PUBLISHED["qalign"] = PUBLISHED["deqa"]
 """Tiny checkpoints for rewards that take one format alone, which the miniature has not."""
-VITS = {"dino_i": _folder.name + "/dino", "dreamsim": _folder.name + "/dreamsim"}
+VITS = {
+    "background_consistency": save_clip(Path(_folder.name) / "clip"),
+    "subject_consistency": _folder.name + "/dino",
+    "dino_i": _folder.name + "/dino",
+    "dreamsim": _folder.name + "/dreamsim",
+}
 """Tiny networks of rewards that the miniature has none for."""
 Path(VITS["dreamsim"]).mkdir()
 dino_folder(Path(VITS["dino_i"]))
