@@ -31,10 +31,11 @@ RULES = frozenset({
 """Rewards that a row may name though nobody declared them: rules, without a network, a program or a file."""
 JUDGED = frozenset({
     "aesthetic", "artifact", "background_consistency", "blip_vqa", "checklist", "clip_i", "clipscore",
-    "confidence", "consistency", "critique", "cyclereward", "d2_align", "deqa", "dino_i", "dreamsim", "evidence", "followup", "geneval",
-    "geneval2", "harmonic", "hpsv2", "imagereward", "listener", "mps", "nsfw", "ocr_image", "pickscore",
-    "pisces", "preference", "prm", "qalign", "qwen_image_bench", "reference", "self_certainty",
-    "subject_consistency", "thinking", "visionreward", "visionreward_video", "vqascore",
+    "confidence", "consistency", "critique", "cyclereward", "d2_align", "deqa", "dino_i", "dpg", "dreamsim",
+    "evidence", "followup", "geneval", "geneval2", "harmonic", "hpsv2", "imagereward", "listener", "mps",
+    "nsfw", "ocr_image", "pickscore", "pisces", "preference", "prm", "qalign", "qwen_image_bench",
+    "reference", "self_certainty", "subject_consistency", "thinking", "visionreward", "visionreward_video",
+    "vqascore",
 })
 """Rewards that load weights or ask a server: a row may choose one that is declared, with its arguments."""
 

@@ -228,6 +228,7 @@ CASES = (
 ELSEWHERE = {
     "background_consistency": "tests/rewards/test_consistency.py",
     "blip_vqa": "tests/models/test_blip_vqa.py",
+    "dpg": "tests/rewards/test_dpg.py",
     "geneval": "tests/rewards/test_geneval.py",
     "geneval2": "tests/rewards/test_geneval2.py",
     "qwen_image_bench": "tests/rewards/test_qwen_image_bench.py",

@@ -66,7 +66,8 @@ def marked(request):
         else:
             number = number * 7 + 3
             heading[line[2:].partition(":")[0]] = {"score": (0, 1, 2, "N/A")[number // 4 % 4]}
-    answer[next(iter(answer))].update(dict.fromkeys([next(iter(next(iter(answer.values()))))], {"score": 1}))
+    first = next(iter(answer.values()))
+    first[next(iter(first))] = {"score": 1}  # something always applies
     return Reply(completion(f"<think>{{}} hm</think>\n{json.dumps(answer)}"))
 
 
