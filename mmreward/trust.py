@@ -34,8 +34,8 @@ JUDGED = frozenset({
     "confidence", "consistency", "critique", "cyclereward", "d2_align", "deqa", "dino_i", "dpg", "dreamsim",
     "evidence", "followup", "geneval", "geneval2", "harmonic", "hpsv2", "imagereward", "listener", "mps",
     "nsfw", "ocr_image", "pickscore", "pisces", "preference", "prm", "qalign", "qwen_image_bench",
-    "reference", "self_certainty", "subject_consistency", "thinking", "visionreward", "visionreward_video",
-    "vqascore",
+    "reference", "self_certainty", "subject_consistency", "t2i_compbench_spatial", "thinking",
+    "visionreward", "visionreward_video", "vqascore",
 })
 """Rewards that load weights or ask a server: a row may choose one that is declared, with its arguments."""
 
@@ -50,12 +50,12 @@ DATA_SAFE = frozenset({
 """Arguments of `RULES` that a row may set: thresholds, spaces, units, modes."""
 OPERATOR_ONLY = frozenset({
     "alignment", "architecture", "aspects", "balance", "classes", "classifier", "clean_label",
-    "coefficients", "counting", "deadline", "detector", "dimensions", "dtype", "encoder", "file", "fitted",
-    "frames", "head", "helped", "high", "how", "judge",
-    "let_down", "lines", "listener", "low", "max_steps", "max_tokens", "min_confidence", "min_mass",
-    "order", "placeholder", "processing", "processor", "prompt_file", "protocol", "python", "question",
-    "questions", "reduce", "references", "relative", "resize", "scale", "seed", "soft", "suffix", "system",
-    "task", "temperature", "text", "tokenizer", "turns", "variant", "vocabulary", "weights", "workers",
+    "coefficients", "counting", "deadline", "detector", "dimensions", "distance", "dtype", "encoder", "file",
+    "fitted", "frames", "head", "helped", "high", "how", "judge", "let_down", "lines", "listener", "low",
+    "max_steps", "max_tokens", "min_confidence", "min_mass", "order", "placeholder", "processing",
+    "processor", "prompt_file", "protocol", "python", "question", "questions", "reduce", "references",
+    "relative", "resize", "scale", "seed", "soft", "suffix", "system", "task", "temperature", "text",
+    "tokenizer", "turns", "variant", "vocabulary", "weights", "workers",
 })
 """Arguments that only the operator may set: they name programs, hosts, keys and weights, take time or memory,
 or belong to `JUDGED`."""
