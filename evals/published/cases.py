@@ -233,6 +233,7 @@ ELSEWHERE = {
     "geneval2": "tests/rewards/test_geneval2.py",
     "qwen_image_bench": "tests/rewards/test_qwen_image_bench.py",
     "subject_consistency": "tests/rewards/test_consistency.py",
+    "t2i_compbench_3in1": "tests/rewards/test_t2i_compbench.py",
     "t2i_compbench_spatial": "tests/rewards/test_t2i_compbench.py",
     "temporal_flickering": "tests/rewards/test_consistency.py",
     "visionreward": "tests/rewards/test_visionreward.py",

@@ -31,6 +31,7 @@ FITTED = (
     "qalign",
     "qwen_image_bench",
     "subject_consistency",
+    "t2i_compbench_3in1",
     "visionreward",
     "visionreward_video",
 )

@@ -2,8 +2,10 @@
 
 import itertools
 import random
+from dataclasses import replace
 
 import pytest
+from support.tiny_blip import save_blip, save_tokenizer
 
 from mmreward import Engine, Media, Sample, Unscorable, load
 from mmreward.mini.world import Scene, Thing, render
@@ -171,3 +173,50 @@ def test_a_class_that_the_detector_does_not_know(engine):
 def test_numbers_out_of_range_are_refused(args):
     with pytest.raises(ValueError, match=next(iter(args))):
         load("t2i_compbench_spatial", detector="oracle", **args)
+
+
+# --- 3-in-1 -------------------------------------------------------------------------------------------------
+
+META = {"phrases": ["a red circle", "a square"], "action": "a circle beside a square"}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("blip")
+    return {"file": save_blip(folder)[0], "tokenizer": save_tokenizer(folder)}
+
+
+@pytest.mark.parametrize("kind", ["spatial", "action", "both"])
+def test_three_in_one_is_the_mean_of_what_a_prompt_has(engine, files, kind):
+    prompt = "a circle on the left of a square"
+    sample = Sample(prompt=prompt, image=Media(LEFT), meta=META | {"kind": kind})
+    reward = load("t2i_compbench_3in1", **files, detector="oracle", encoder="mini-clip")
+    (score,) = engine.score([sample], reward)["t2i_compbench_3in1"]
+    alone = {
+        "attribute": load("blip_vqa", **files),
+        "spatial": load("t2i_compbench_spatial", detector="oracle"),
+        "action": load("clipscore", weights="mini-clip", resize="pil"),
+    }
+    named = {"spatial": ("attribute", "spatial"), "action": ("attribute", "action"), "both": tuple(alone)}
+    values = {}
+    for name in named[kind]:
+        row = replace(sample, prompt=META["action"]) if name == "action" else sample
+        values[name] = engine.score([row], {name: alone[name]})[name][0].value
+    assert score.parts == pytest.approx(values)
+    assert score.value == pytest.approx(sum(values.values()) / len(values))
+
+
+@pytest.mark.parametrize(
+    ("meta", "said"),
+    [
+        ({}, "has no `kind`"),
+        ({"kind": "three"}, "kind is 'three'"),
+        ({"kind": "action", "phrases": ["a"]}, "has no `action`"),
+        ({"kind": "spatial", "phrases": []}, "no phrases to ask about"),
+    ],
+)
+def test_a_row_that_lacks_a_part_says_which(engine, files, meta, said):
+    reward = load("t2i_compbench_3in1", **files, detector="oracle", encoder="mini-clip")
+    sample = Sample(prompt="a circle near a square", image=Media(LEFT), meta=meta)
+    (score,) = engine.score([sample], reward)["t2i_compbench_3in1"]
+    assert not score.ok and said in score.note

@@ -88,7 +88,7 @@ def variants(name):
     if name in VITS:
         args["weights"] = VITS[name]
     args |= FILES.get(name, {})
-    if name == "blip_vqa":
+    if name in ("blip_vqa", "t2i_compbench_3in1"):
         args |= {"file": BLIP, "tokenizer": TOKENIZER}
     try:
         load(name, **args)

@@ -103,7 +103,7 @@ def qwen_image_bench(
             another form.
     """
     found = _lists(questions)
-    asked = tuple(dimensions) or tuple(DIMENSIONS)
+    asked: tuple[str, ...] = dimensions or tuple(DIMENSIONS)
     vlm = models.vlm(judge, dtype=dtype)
 
     async def score(sample: Sample) -> Score:
