@@ -35,7 +35,7 @@ JUDGED = frozenset({
     "evidence", "followup", "geneval", "geneval2", "harmonic", "hpsv2", "imagereward", "listener", "mps",
     "nsfw", "ocr_image", "pickscore", "pisces", "preference", "prm", "qalign", "qwen_image_bench",
     "reference", "self_certainty", "subject_consistency", "t2i_compbench_3in1", "t2i_compbench_spatial",
-    "thinking", "visionreward", "visionreward_video", "vqascore",
+    "thinking", "viclip", "visionreward", "visionreward_video", "vqascore",
 })
 """Rewards that load weights or ask a server: a row may choose one that is declared, with its arguments."""
 

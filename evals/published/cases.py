@@ -236,6 +236,7 @@ ELSEWHERE = {
     "t2i_compbench_3in1": "tests/rewards/test_t2i_compbench.py",
     "t2i_compbench_spatial": "tests/rewards/test_t2i_compbench.py",
     "temporal_flickering": "tests/rewards/test_consistency.py",
+    "viclip": "tests/rewards/test_viclip.py",
     "visionreward": "tests/rewards/test_visionreward.py",
     "visionreward_video": "tests/rewards/test_visionreward.py",
 }

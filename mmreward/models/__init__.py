@@ -10,11 +10,12 @@ Equal arguments give the same network, so rewards that name the same weights sha
 miniature's names ("mini-clip", "mini-vlm", "mini-artifact") stand where a hub id or a folder would.
 
 In the room: `base` (torch modules behind the engine's `Network` protocol), `encoders`, `features`,
-`frames` and `perceptual` (of pictures alone), `heads`, `maps`, `paired`, `blip`, `blip_answers`, `mps`,
-`flan` and `owl` (a picture with a text), `pieces` (Llama's tokenizer), `detectors`, `pictures` and `pixels`
-(decoded pictures and a network's input), `sharing` (one network per arguments), `wants` and `fetching`
-(weights that are needed), `pinned` and `published` (texts of others), `onnx`, `texts` and `bodies` (out of
-wheels), `vlms/` (in this process) and `served/` (over HTTP). Knows nothing of samples, rewards or scores.
+`frames`, `perceptual` (of pictures alone), `heads`, `maps`, `paired`, `blip`, `blip_answers`, `mps`,
+`flan`, `owl` (a picture with a text), `viclip` (a clip), `pieces` (Llama's tokenizer), `detectors`,
+`pictures` and `pixels` (decoded pictures and a network's input), `sharing` (one network per arguments),
+`wants` and `fetching` (weights that are needed), `pinned` and `published` (texts of others), `onnx`, `texts`
+and `bodies` (out of wheels), `vlms/` (in this process) and `served/` (over HTTP). Knows nothing of samples,
+rewards or scores.
 """
 
 from pathlib import Path
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from .owl import Owl
     from .perceptual import DreamSim
     from .texts import TextReader
+    from .viclip import ViClip
     from .vlms.answers import VLM
     from .vlms.qwen import QwenVL
 
@@ -339,11 +341,7 @@ def blip_vqa(file: str, tokenizer: str, *, dtype: str = "float32") -> "BlipVQA":
 
 @shared
 def grader(weights: str, *, dtype: str = "float32") -> "Owl":
-    """mPLUG-Owl2 in its published format (DeQA-Score, Q-Align): a picture's grade by five words.
-
-    Raises:
-        ValueError: the weights are neither here nor within reach.
-    """
+    """mPLUG-Owl2 in its published format (DeQA-Score, Q-Align): a picture's grade by five words."""
     needed(weights)
     from .owl import Owl
 
@@ -356,6 +354,14 @@ def frame_embedder(weights: str, by: str, *, dtype: str = "float32") -> "FrameEm
     from .frames import ClipFrames, DinoFrames
 
     return (DinoFrames if by == "dino" else ClipFrames)(weights, dtype=dtype)
+
+
+@shared
+def video_encoder(file: str, *, dtype: str = "float32") -> "ViClip":
+    """ViCLIP, a dual encoder of clips and prompts, from its published file."""
+    from .viclip import ViClip
+
+    return ViClip(file, dtype=dtype)
 
 
 @shared

@@ -48,6 +48,7 @@ NAMED = {
     "blip_vqa": ("file", "tokenizer"),
     "grader": ("weights",),
     "frame_embedder": ("weights",),
+    "video_encoder": ("file",),
     "vlm": ("weights",),
 }
 """Function of `mmreward.models` -> its arguments that name weights."""

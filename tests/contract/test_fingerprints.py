@@ -32,6 +32,7 @@ FITTED = (
     "qwen_image_bench",
     "subject_consistency",
     "t2i_compbench_3in1",
+    "viclip",
     "visionreward",
     "visionreward_video",
 )

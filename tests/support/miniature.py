@@ -19,6 +19,7 @@ from support.tiny_blip import save_tokenizer
 from mmreward import Media, Sample, list_rewards, load, models
 from mmreward.evals.published.checkpoints import save_blip, save_clip, save_mps
 from mmreward.evals.published.owl import save_owl
+from mmreward.evals.published.viclips import save_viclip
 from mmreward.evals.published.vits import dino_folder, dreamsim_folder
 from mmreward.mini.world import describe, render, sample_scene
 from mmreward.models.maps import Shift, Transport, write_map
@@ -56,6 +57,7 @@ PUBLISHED = {
     "mps": save_mps(Path(_folder.name) / "mps"),
 }
 PUBLISHED["qalign"] = PUBLISHED["deqa"]
+PUBLISHED["viclip"] = {"file": save_viclip(Path(_folder.name) / "viclip.pth")}
 """Tiny checkpoints for rewards that take one format alone, which the miniature has not."""
 VITS = {
     "background_consistency": save_clip(Path(_folder.name) / "clip"),
