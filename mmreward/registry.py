@@ -252,8 +252,8 @@ def find(name: str) -> Entry:
 
 
 ELSEWHERE = {
-    "aesthetics": "aesthetic",
     "aestheticpredictor": "aesthetic",
+    "aesthetics": "aesthetic",
     "aestheticscore": "aesthetic",
     "clip": "clipscore",
     "clipimage": "clip_i",
@@ -261,9 +261,12 @@ ELSEWHERE = {
     "clipt": "clipscore",
     "cliptext": "clipscore",
     "compressibility": "jpeg_compressibility",
+    "deqascore": "deqa",
     "dino": "dino_i",
     "dinoscore": "dino_i",
     "dinov2": "dino_i",
+    "dpgbench": "dpg",
+    "flicker": "temporal_flickering",
     "hps": "hpsv2",
     "hpsv20": "hpsv2",
     "hpsv21": "hpsv2",
@@ -277,11 +280,17 @@ ELSEWHERE = {
     "laionaesthetics": "aesthetic",
     "nudenet": "nsfw",
     "nudity": "nsfw",
+    "onealign": "qalign",
+    "overallconsistency": "viclip",
     "paddleocr": "ocr_image",
     "pick": "pickscore",
     "pickapic": "pickscore",
+    "qjudger": "qwen_image_bench",
+    "qwenimagebenchmark": "qwen_image_bench",
     "rapidocr": "ocr_image",
     "safety": "nsfw",
+    "t2icompbench": "t2i_compbench_spatial",
+    "temporalflicker": "temporal_flickering",
     "textrendering": "ocr_image",
 }
 """Names that other suites and papers have, without case and signs -> ours. They are told to whoever asks for
