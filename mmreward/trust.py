@@ -26,18 +26,19 @@ RULES = frozenset({
     "answer", "choice", "colour_entropy", "count", "dark_share", "detection_f1", "dynamic_iou",
     "edge_density", "format", "grounding", "iou", "jpeg_compressibility", "jpeg_incompressibility", "label",
     "length", "math", "ocr", "oracle", "pointing", "probes", "repetition", "saturation", "sharpness",
-    "temporal", "time_series", "two_turns", "v_triune", "verdict", "vlm_r1", "yes_no",
+    "temporal", "temporal_flickering", "time_series", "two_turns", "v_triune", "verdict", "vlm_r1", "yes_no",
 })
 """Rewards that a row may name though nobody declared them: rules, without a network, a program or a file."""
 JUDGED = frozenset({
-    "aesthetic", "artifact", "blip_vqa", "checklist", "clip_i", "clipscore", "confidence", "consistency",
-    "critique", "cyclereward", "d2_align", "deqa", "dino_i", "dreamsim", "editreward", "editscore",
-    "evidence", "followup", "geneval", "geneval2", "goal", "harmonic", "head", "hpsv2", "hpsv3",
-    "imagereward", "listener", "mps", "nsfw", "ocr_image", "pickscore", "pisces", "preference", "prm",
-    "qalign", "r1_reward", "rationalrewards", "rationalrewards_pair", "reference", "rewarddance",
-    "rewarddance_group", "self_certainty", "thinking", "unifiedreward", "unifiedreward_answer",
-    "unifiedreward_answers", "unifiedreward_pair", "videoreward", "videoscore2", "visionreward",
-    "visionreward_video", "vqascore",
+    "aesthetic", "artifact", "background_consistency", "blip_vqa", "checklist", "clip_i", "clipscore",
+    "confidence", "consistency", "critique", "cyclereward", "d2_align", "deqa", "dino_i", "dpg", "dreamsim",
+    "editreward", "editscore", "evidence", "followup", "geneval", "geneval2", "goal", "harmonic", "head",
+    "hpsv2", "hpsv3", "imagereward", "listener", "mps", "nsfw", "ocr_image", "pickscore", "pisces",
+    "preference", "prm", "qalign", "qwen_image_bench", "r1_reward", "rationalrewards",
+    "rationalrewards_pair", "reference", "rewarddance", "rewarddance_group", "self_certainty",
+    "subject_consistency", "t2i_compbench_3in1", "t2i_compbench_spatial", "thinking", "unifiedreward",
+    "unifiedreward_answer", "unifiedreward_answers", "unifiedreward_pair", "viclip", "videoreward",
+    "videoscore2", "visionreward", "visionreward_video", "vqascore",
 })
 """Rewards that load weights or ask a server: a row may choose one that is declared, with its arguments."""
 
@@ -53,12 +54,12 @@ DATA_SAFE = frozenset({
 OPERATOR_ONLY = frozenset({
     "absolute", "alignment", "alpha", "architecture", "aspects", "balance", "base", "baseline",
     "checkpoint", "classes", "classifier", "clean_label", "coefficients", "contradictions", "counting",
-    "deadline", "detector", "dimension", "dtype", "encoder", "file", "fitted", "form", "frames", "goal",
-    "head", "helped", "high", "how", "judge", "let_down", "lines", "listener", "low", "max_steps",
-    "max_tokens", "min_confidence", "min_mass", "order", "placeholder", "pooling", "processing",
-    "processor", "prompt", "prompt_file", "prompts", "protocol", "python", "question", "questions",
-    "reduce", "references", "relative", "resize", "scale", "seed", "soft", "suffix", "system", "task",
-    "temperature", "text", "tokenizer", "top", "turns", "variant", "vocabulary", "votes", "weights",
+    "deadline", "detector", "dimension", "dimensions", "distance", "dtype", "encoder", "file", "fitted",
+    "form", "frames", "goal", "head", "helped", "high", "how", "judge", "let_down", "lines", "listener",
+    "low", "max_steps", "max_tokens", "min_confidence", "min_mass", "order", "placeholder", "pooling",
+    "processing", "processor", "prompt", "prompt_file", "prompts", "protocol", "python", "question",
+    "questions", "reduce", "references", "relative", "resize", "scale", "seed", "soft", "suffix", "system",
+    "task", "temperature", "text", "tokenizer", "top", "turns", "variant", "vocabulary", "votes", "weights",
     "words", "workers",
 })
 """Arguments that only the operator may set: they name programs, hosts, keys and weights, take time or memory,

@@ -232,10 +232,18 @@ CASES = (
 )
 """Every scorer of `rewards/learned` and `rewards/pictures` has at least one, or stands in `ELSEWHERE`."""
 ELSEWHERE = {
+    "background_consistency": "tests/rewards/test_consistency.py",
     "blip_vqa": "tests/models/test_blip_vqa.py",
     "editreward": "tests/models/test_editreward.py",
+    "dpg": "tests/rewards/test_dpg.py",
     "geneval": "tests/rewards/test_geneval.py",
     "geneval2": "tests/rewards/test_geneval2.py",
+    "qwen_image_bench": "tests/rewards/test_qwen_image_bench.py",
+    "subject_consistency": "tests/rewards/test_consistency.py",
+    "t2i_compbench_3in1": "tests/rewards/test_t2i_compbench.py",
+    "t2i_compbench_spatial": "tests/rewards/test_t2i_compbench.py",
+    "temporal_flickering": "tests/rewards/test_consistency.py",
+    "viclip": "tests/rewards/test_viclip.py",
     "visionreward": "tests/rewards/test_visionreward.py",
     "visionreward_video": "tests/rewards/test_visionreward.py",
     "hpsv3": "tests/models/test_hpsv3.py",

@@ -99,7 +99,12 @@ def save_owl(folder: Path, seed: int = 28) -> dict[str, Any]:
         "visual_config": {"visual_model": VISION, "visual_abstractor": GATHERER},
     }
     (folder / "config.json").write_text(json.dumps(config))
-    processor = {"do_resize": True, "do_center_crop": True, "do_normalize": True, "resample": 3}
+    processor: dict[str, Any] = {
+        "do_resize": True,
+        "do_center_crop": True,
+        "do_normalize": True,
+        "resample": 3,
+    }
     processor |= {"feature_extractor_type": "CLIPFeatureExtractor", "size": SIDE, "crop_size": SIDE}
     processor |= {"image_mean": MEAN, "image_std": STD}
     (folder / "preprocessor_config.json").write_text(json.dumps(processor))
@@ -218,7 +223,7 @@ class _Owl:
             size = x.shape[1] // heads
             out = []
             for head in range(heads):
-                q, k, v = mixed[:, head * 3 * size : (head + 1) * 3 * size].split(size, dim=1)
+                q, k, v = mixed[:, head * 3 * size : (head + 1) * 3 * size].chunk(3, dim=1)
                 out.append((q @ k.T * size**-0.5).softmax(-1) @ v)
             x = x + self.linear(f"{block}.self_attn.dense", torch.cat(out, 1))
             y = self.linear(f"{block}.mlp.fc1", self.norm(f"{block}.post_attention_layernorm", x, 1e-6))

@@ -9,13 +9,13 @@ Importing this package imports no torch; calling one of its functions does.
 Equal arguments give the same network, so rewards that name the same weights share one copy of them. The
 miniature's names ("mini-clip", "mini-vlm", "mini-artifact") stand where a hub id or a folder would.
 
-In the room: `base` (torch modules behind the engine's `Network` protocol), `encoders`, `features` and
-`perceptual` (of pictures alone), `heads`, `maps`, `preferences` (with the light `head_facts`), `paired`,
-`blip`, `blip_answers`, `mps`, `flan` and `owl` (a picture with a text), `pieces` (Llama's tokenizer),
-`scalars` (reward models on a VLM's body), `detectors`, `pictures` and `pixels` (decoded pictures and a
-network's input), `sharing` (one network per arguments), `wants` and `fetching` (weights that are needed),
-`pinned` and `published` (texts of others), `onnx`, `texts` and `bodies` (out of wheels), `vlms/` (in this
-process) and `served/` (over HTTP). Knows nothing of samples, rewards or scores.
+In the room: `base` (torch modules behind the engine's `Network` protocol), `encoders`, `features`,
+`frames` and `perceptual` (of pictures alone), `heads`, `maps`, `preferences` (with the light `head_facts`),
+`paired`, `blip`, `blip_answers`, `mps`, `flan` and `owl` (a picture with a text), `viclip` (a clip), `pieces`
+(Llama's tokenizer), `scalars` (reward models on a VLM's body), `detectors`, `pictures` and `pixels` (decoded
+pictures and a network's input), `sharing` (one network per arguments), `wants` and `fetching` (weights that
+are needed), `pinned` and `published` (texts of others), `onnx`, `texts` and `bodies` (out of wheels), `vlms/`
+(in this process) and `served/` (over HTTP). Knows nothing of samples, rewards or scores.
 """
 
 from pathlib import Path
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .encoders import Encoder
     from .features import VisionTransformer
     from .flan import ClipT5
+    from .frames import FrameEmbedder
     from .heads import Classifier, Head
     from .maps import MappedEncoder
     from .mps import MpsScorer
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from .perceptual import DreamSim
     from .preferences import FittedHead
     from .texts import TextReader
+    from .viclip import ViClip
     from .vlms.answers import VLM
     from .vlms.qwen import QwenVL
 
@@ -371,15 +373,27 @@ def blip_vqa(file: str, tokenizer: str, *, dtype: str = "float32") -> "BlipVQA":
 
 @shared
 def grader(weights: str, *, dtype: str = "float32") -> "Owl":
-    """mPLUG-Owl2 in its published format (DeQA-Score, Q-Align): a picture's grade by five words.
-
-    Raises:
-        ValueError: the weights are neither here nor within reach.
-    """
+    """mPLUG-Owl2 in its published format (DeQA-Score, Q-Align): a picture's grade by five words."""
     needed(weights)
     from .owl import Owl
 
     return Owl(weights, dtype=dtype)
+
+
+@shared
+def frame_embedder(weights: str, by: str, *, dtype: str = "float32") -> "FrameEmbedder":
+    """A DINO or the image tower of a CLIP (`by`), of a clip's frames as VBench prepares them."""
+    from .frames import ClipFrames, DinoFrames
+
+    return (DinoFrames if by == "dino" else ClipFrames)(weights, dtype=dtype)
+
+
+@shared
+def video_encoder(file: str, *, dtype: str = "float32") -> "ViClip":
+    """ViCLIP, a dual encoder of clips and prompts, from its published file."""
+    from .viclip import ViClip
+
+    return ViClip(file, dtype=dtype)
 
 
 @shared

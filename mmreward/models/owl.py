@@ -215,7 +215,7 @@ class _Whole(nn.Module):
 
 def _heads(states: torch.Tensor, count: int) -> torch.Tensor:
     """(N, T, H x D) -> (N, H, T, D)."""
-    return states.unflatten(-1, (count, -1)).transpose(1, 2)
+    return states.reshape(*states.shape[:2], count, -1).transpose(1, 2)
 
 
 def _merged(states: torch.Tensor) -> torch.Tensor:
@@ -284,6 +284,9 @@ class _Vision(nn.Module):
 class _Gathering(nn.Module):
     """Attention of the queries to themselves and to the patches."""
 
+    q_pos_embed: torch.Tensor
+    k_pos_embed: torch.Tensor
+
     def __init__(self, c: dict[str, Any]) -> None:
         super().__init__()
         self.heads, width = c["num_attention_heads"], c["hidden_size"]
@@ -297,7 +300,8 @@ class _Gathering(nn.Module):
         places = torch.cat([self.q_pos_embed, self.k_pos_embed])
         q = self.query(queries + self.q_pos_embed)
         k, v = self.key(everything + places), self.value(everything)
-        return _merged(F.scaled_dot_product_attention(*(_heads(each, self.heads) for each in (q, k, v))))
+        q, k, v = (_heads(each, self.heads) for each in (q, k, v))
+        return _merged(F.scaled_dot_product_attention(q, k, v))
 
 
 class _GathererLayer(nn.Module):

@@ -50,6 +50,8 @@ NAMED = {
     "grader": ("weights",),
     "scalar_vlm": ("weights",),
     "video_reward": ("weights",),
+    "frame_embedder": ("weights",),
+    "video_encoder": ("file",),
     "vlm": ("weights",),
 }
 """Function of `mmreward.models` -> its arguments that name weights."""

@@ -18,6 +18,7 @@ from mmreward.registry import find
 
 FITTED = (
     "aesthetic",
+    "background_consistency",
     "blip_vqa",
     "cyclereward",
     "d2_align",
@@ -31,6 +32,10 @@ FITTED = (
     "mps",
     "pisces",
     "qalign",
+    "qwen_image_bench",
+    "subject_consistency",
+    "t2i_compbench_3in1",
+    "viclip",
     "visionreward",
     "visionreward_video",
     "videoreward",

@@ -13,14 +13,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from support.judgements import ScriptedJudge
-from support.stand_ins import write_questions
+from support.stand_ins import MarkingJudge, write_bench, write_questions
 from support.tiny_blip import save_blip as save_blip_vqa
 from support.tiny_blip import save_tokenizer
 
 from mmreward import Media, Sample, list_rewards, load, models
 from mmreward.evals.published import scalars
-from mmreward.evals.published.checkpoints import save_blip, save_head, save_mps
+from mmreward.evals.published.checkpoints import save_blip, save_clip, save_head, save_mps
 from mmreward.evals.published.owl import save_owl
+from mmreward.evals.published.viclips import save_viclip
 from mmreward.evals.published.vits import dino_folder, dreamsim_folder
 from mmreward.mini.world import describe, render, sample_scene
 from mmreward.models.maps import Shift, Transport, write_map
@@ -67,14 +68,21 @@ PUBLISHED = {
     "videoreward": scalars.save_videoreward(Path(_folder.name) / "videoreward"),
 }
 PUBLISHED["qalign"] = PUBLISHED["deqa"]
+PUBLISHED["viclip"] = {"file": save_viclip(Path(_folder.name) / "viclip.pth")}
 """Tiny checkpoints for rewards that take one format alone, which the miniature has not."""
-VITS = {"dino_i": _folder.name + "/dino", "dreamsim": _folder.name + "/dreamsim"}
+VITS = {
+    "background_consistency": save_clip(Path(_folder.name) / "clip"),
+    "subject_consistency": _folder.name + "/dino",
+    "dino_i": _folder.name + "/dino",
+    "dreamsim": _folder.name + "/dreamsim",
+}
 """Tiny networks of rewards that the miniature has none for."""
 Path(VITS["dreamsim"]).mkdir()
 dino_folder(Path(VITS["dino_i"]))
 dreamsim_folder(Path(VITS["dreamsim"]))
 
 FILES = dict(zip(("visionreward", "visionreward_video"), write_questions(Path(_folder.name)), strict=True))
+FILES["qwen_image_bench"] = write_bench(Path(_folder.name)) | {"judge": MarkingJudge().name}
 """Files of our own in place of published texts, which are fetched."""
 
 NAMES = [info.name for info in list_rewards()]
@@ -97,7 +105,7 @@ def variants(name):
     if name in VITS:
         args["weights"] = VITS[name]
     args |= FILES.get(name, {})
-    if name == "blip_vqa":
+    if name in ("blip_vqa", "t2i_compbench_3in1"):
         args |= {"file": BLIP, "tokenizer": TOKENIZER}
     try:
         load(name, **args)

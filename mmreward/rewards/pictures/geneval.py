@@ -68,8 +68,8 @@ Eyes = Callable[[Media, float], Awaitable[View]]
 """Finds the objects of a picture that have a score above a number."""
 
 
-def networks(detector: "Detector", encoder: "Encoder") -> Eyes:
-    """Eyes of a detector in transformers format and a CLIP."""
+def networks(detector: "Detector", encoder: "Encoder | None") -> Eyes:
+    """Eyes of a detector in transformers format and a CLIP, without which no colours can be asked for."""
 
     async def look(media: Media, least: float) -> View:
         seen = await detector.objects(media, least)
@@ -79,7 +79,7 @@ def networks(detector: "Detector", encoder: "Encoder") -> Eyes:
         ]
 
         async def colours(wanted: Sequence[Detection]) -> dict[int, str]:
-            if not wanted:
+            if not wanted or encoder is None:
                 return {}
             names = sorted({one.name for one in wanted})
             classifiers = dict(zip(names, await gather(*map(classifier, names)), strict=True))
@@ -95,6 +95,7 @@ def networks(detector: "Detector", encoder: "Encoder") -> Eyes:
 
     async def classifier(name: str) -> "np.ndarray[Any, Any]":
         """One unit vector per colour: the mean of its prompts' unit vectors, brought to length 1."""
+        assert encoder is not None
         prompts = [form.format(colour=colour, name=name) for colour in COLOURS for form in COLOUR_PROMPTS]
         texts = np.stack([text.vector for text in await gather(*map(encoder.text, prompts))])
         means = texts.reshape(len(COLOURS), len(COLOUR_PROMPTS), -1).mean(1)
@@ -211,7 +212,7 @@ def geneval(
             raise ValueError(f"{name} is a score that an object must be above, 0 to below 1, not {value}")
     rules = OFFICIAL._replace(threshold=threshold, counting=counting)
     least = min(threshold, counting)
-    look = _eyes(detector, encoder, dtype)
+    look = eyes(detector, encoder, dtype)
 
     async def score(sample: Sample) -> Score:
         assert sample.image is not None
@@ -236,9 +237,16 @@ def geneval(
     return score
 
 
-def _eyes(detector: str, encoder: str, dtype: str) -> Eyes:
+def eyes(detector: str, encoder: str, dtype: str) -> Eyes:
+    """Eyes of a detector by its name, with a CLIP for colours; without one ("") no colours can be asked for.
+
+    Raises:
+        ValueError: weights that are not on this machine and cannot be reached.
+    """
     if detector == "oracle":
         return miniature
     for weights in (detector, encoder):
-        models.needed(weights)
-    return networks(models.detector(detector, dtype=dtype), models.clip(encoder, dtype=dtype, resize="pil"))
+        if weights:
+            models.needed(weights)
+    naming = models.clip(encoder, dtype=dtype, resize="pil") if encoder else None
+    return networks(models.detector(detector, dtype=dtype), naming)
