@@ -33,8 +33,8 @@ JUDGED = frozenset({
     "aesthetic", "artifact", "blip_vqa", "checklist", "clip_i", "clipscore", "confidence", "consistency",
     "critique", "cyclereward", "d2_align", "dino_i", "dreamsim", "editreward", "evidence", "followup",
     "geneval", "geneval2", "harmonic", "hpsv2", "hpsv3", "imagereward", "listener", "mps", "nsfw",
-    "ocr_image", "pickscore", "pisces", "preference", "prm", "reference", "self_certainty", "thinking",
-    "videoreward", "vqascore",
+    "ocr_image", "pickscore", "pisces", "preference", "prm", "reference", "self_certainty", "skywork_vl",
+    "thinking", "videoreward", "vqascore",
 })
 """Rewards that load weights or ask a server: a row may choose one that is declared, with its arguments."""
 
@@ -50,11 +50,11 @@ DATA_SAFE = frozenset({
 OPERATOR_ONLY = frozenset({
     "architecture", "aspects", "balance", "base", "checkpoint", "classes", "classifier", "clean_label",
     "counting", "deadline", "detector", "dimension", "dtype", "encoder", "file", "fitted", "frames",
-    "head", "helped", "high", "how", "judge", "let_down", "lines", "listener", "low", "max_steps",
-    "max_tokens", "min_confidence", "min_mass", "order", "placeholder", "pooling", "processing",
-    "processor", "prompt", "prompt_file", "prompts", "protocol", "python", "question", "questions",
-    "reduce", "references", "relative", "resize", "scale", "seed", "soft", "system", "temperature",
-    "text", "tokenizer", "turns", "variant", "vocabulary", "weights", "workers",
+    "head", "helped", "high", "how", "judge", "let_down", "lines", "listener", "low", "max_pixels",
+    "max_steps", "max_tokens", "min_confidence", "min_mass", "order", "placeholder", "pooling",
+    "processing", "processor", "prompt", "prompt_file", "prompts", "protocol", "python", "question",
+    "questions", "reduce", "references", "relative", "resize", "scale", "seed", "soft", "system",
+    "temperature", "text", "tokenizer", "turns", "variant", "vocabulary", "weights", "workers",
 })
 """Arguments that only the operator may set: they name programs, hosts, keys and weights, take time or memory,
 or belong to `JUDGED`."""

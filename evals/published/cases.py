@@ -229,6 +229,7 @@ ELSEWHERE = {
     "geneval": "tests/rewards/test_geneval.py",
     "geneval2": "tests/rewards/test_geneval2.py",
     "hpsv3": "tests/models/test_hpsv3.py",
+    "skywork_vl": "tests/models/test_skywork_vl.py",
     "videoreward": "tests/models/test_videoreward.py",
 }
 """Scorers without a case, and the tests that hold them against a second writing or known scenes."""

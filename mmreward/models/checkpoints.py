@@ -7,6 +7,7 @@ containers and refuses all else.
 Knows nothing of what the weights are for.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,18 @@ def fetched(file: str) -> Path:
     if not path.is_file():
         raise ValueError(f"no file at {file}")
     return path
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Weight files of a folder in transformers format, by its index where it has one."""
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        index = folder / f"{name}.index.json"
+        if index.is_file():
+            names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+            return [folder / shard for shard in sorted(set(names))]
+        if (folder / name).is_file():
+            return [folder / name]
+    return []
 
 
 def state_of(weights: str, key: str = "") -> dict[str, torch.Tensor]:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from .wants import FILES, WEIGHTS, Want, hub_file
 
-SAFE = re.compile(r"model(-\d+-of-\d+)?\.safetensors(\.index\.json)?")
+SAFE = re.compile(r"(model(-\d+-of-\d+)?|value_head)\.safetensors(\.index\.json)?")
 BIN = re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin(\.index\.json)?")
 BESIDE = (".json", ".txt", ".model", ".jinja")
 """Suffixes of what is read beside the weights: configuration, tokenizer, processor."""

@@ -26,7 +26,7 @@ from ..errors import Unscorable
 from ..limits import limits, most
 from ..media import Media
 from .base import TorchNetwork, folder_of, loading
-from .checkpoints import state_of
+from .checkpoints import files_of, state_of
 from .encoders import recipe_of
 from .pictures import decoded, distinct, in_turn
 from .pixels import Recipe, normalise, resize
@@ -123,7 +123,7 @@ class ClipT5(TorchNetwork):
     @cached_property
     def folder(self) -> Path:
         """Folder of the weights, which are fetched if they are not there yet."""
-        if (there := folder_of(self.source)) is not None and any(_files_of(there)):
+        if (there := folder_of(self.source)) is not None and any(files_of(there)):
             return there
         from huggingface_hub import snapshot_download
 
@@ -180,7 +180,7 @@ class ClipT5(TorchNetwork):
 
     def _tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Tensors of all files, by our names."""
-        for file in _files_of(self.folder):
+        for file in files_of(self.folder):
             for name, tensor in state_of(str(file)).items():
                 if LEFT_OUT.search(name):
                     continue
@@ -303,15 +303,3 @@ def _filled(module: torch.nn.Module, state: dict[str, torch.Tensor], name: str) 
     said = [f"{len(keys)} tensors {fault} ({keys[0]})" for fault, keys in faults.items() if keys]
     if said:
         raise ValueError(f"{name} is no CLIP-FlanT5: {', '.join(said)}")
-
-
-def _files_of(folder: Path) -> list[Path]:
-    """Weight files of a folder, by its index where it has one."""
-    for name in ("model.safetensors", "pytorch_model.bin"):
-        index = folder / f"{name}.index.json"
-        if index.is_file():
-            names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-            return [folder / shard for shard in sorted(set(names))]
-        if (folder / name).is_file():
-            return [folder / name]
-    return []

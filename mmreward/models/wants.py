@@ -132,7 +132,7 @@ def note_call(function: str, arguments: Mapping[str, Any]) -> None:
         if function == "video_reward" and want.kind == "hub":
             want = want._replace(parts=("model_config.json", f"{arguments['checkpoint']}/model.pth"))
         note(want)
-    if function in BASED:
+    if function in BASED and arguments[BASED[function]] != arguments["weights"]:
         base = want_of(str(arguments[BASED[function]]), function)
         note(base._replace(parts=PROCESSOR) if base.kind == "hub" else base)
     if function == "clip_t5" and str(arguments["weights"]) in CLIP_T5:

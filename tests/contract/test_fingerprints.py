@@ -28,6 +28,7 @@ FITTED = (
     "imagereward",
     "mps",
     "pisces",
+    "skywork_vl",
     "videoreward",
 )
 """These name files of the user's, whose place on the machine is part of their fingerprint."""

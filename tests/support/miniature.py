@@ -54,6 +54,7 @@ PUBLISHED = {
     "hpsv3": scalars.save_hpsv3(Path(_folder.name) / "hpsv3"),
     "imagereward": save_blip(Path(_folder.name) / "blip", "ImageReward.pt"),
     "mps": save_mps(Path(_folder.name) / "mps"),
+    "skywork_vl": scalars.save_skywork(Path(_folder.name) / "skywork"),
     "videoreward": scalars.save_videoreward(Path(_folder.name) / "videoreward"),
 }
 """Tiny checkpoints for rewards that take one format alone, which the miniature has not."""

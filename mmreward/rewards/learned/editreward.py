@@ -89,7 +89,8 @@ def editreward(
         base or VARIANTS[variant][1],
         tokens=(TOKEN,),
         heads=len(ASPECTS),
-        pixels=PIXELS,
+        low=PIXELS,
+        high=PIXELS,
         dtype=dtype,
     )
 

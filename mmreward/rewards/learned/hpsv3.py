@@ -63,7 +63,7 @@ def hpsv3(
             without the published prompt, or a prompt without its two places.
     """
     template = models.prompt_of(("hpsv3", "hpsv3 end"), prompt, prompt_file, (TOKEN, "{text_prompt}"))
-    net = models.scalar_vlm(weights, base, tokens=(TOKEN,), pixels=PIXELS, dtype=dtype)
+    net = models.scalar_vlm(weights, base, tokens=(TOKEN,), low=PIXELS, high=PIXELS, dtype=dtype)
 
     def asked(text: str) -> str:
         return template.replace("{text_prompt}", text)
