@@ -110,6 +110,12 @@ def test_a_response_that_ends_its_turn_is_a_typed_failure(engine, args, token):
         assert "begins or ends a turn" in score.note or "stands for a picture" in score.note
 
 
+def test_a_response_that_says_nothing_has_no_score(engine, args):
+    rows = [Sample(prompt="x", response=text) for text in ("", " \n", "<think>two and", "<think>a</think>b")]
+    found = engine.score(rows, load("skywork_vl", **args))["skywork_vl"]
+    assert [score.status for score in found] == ["unparsable"] * 3 + ["ok"]
+
+
 def test_fewer_pixels_are_another_score(engine, args):
     large = [Sample(prompt="x", response="yes", image=Media(noise(96, 96, 5)))]
     whole, small = (

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from ... import models
+from ...errors import Unscorable
 from ...models.vlms.answers import shown_to
 from ...registry import reward
 from ...tracing import noted
@@ -34,7 +35,8 @@ def skywork_vl(
 
     Where other code disagrees: trl's value head is read at the number of tokens less one, which with padding
     on the left is another token than the last. Here a batch gives each row its own. A prompt or response
-    with a token that ends a turn is a failure and no score, for it could write its own praise.
+    with a token that ends a turn is a failure and no score, for it could write its own praise; so is a
+    response that is empty or ends within its <think>.
 
     Args:
         weights: a hub id or folder: a Qwen2.5-VL in transformers format with a `value_head.safetensors`, as
@@ -50,8 +52,13 @@ def skywork_vl(
     net = models.scalar_vlm(weights, weights, flat=False, high=max_pixels, dtype=dtype)
 
     async def score(sample: Sample) -> Score:
+        response = str(sample.response)
+        if not response.strip():
+            raise Unscorable("the response is empty", "unparsable")
+        if response.count("<think>") > response.count("</think>"):
+            raise Unscorable("the response ends within its reasoning", "unparsable")
         media = shown_to(sample)
-        ((value,),) = await net.score(media, sample.prompt, answer=str(sample.response))
+        ((value,),) = await net.score(media, sample.prompt, answer=response)
         noted("read", "{} at the end of the response, after {} pictures", value, len(media))
         return Score(value)
 
