@@ -68,6 +68,8 @@ PROCESSOR = (
     "merges.txt",
 )
 """What is read of a Qwen-VL's repository beside its weights, as far as it has it."""
+WORDS = ("--include '*.json'", "--include '*.jinja'", "--include '*.txt'")
+"""What brings `PROCESSOR` by hand: the names of files that a repository lacks would be errors."""
 BASED = {"scalar_vlm": "base", "video_reward": "base"}
 """Function -> its argument of which the configuration, the tokenizer and the processor alone are read."""
 PACKAGES = {"text_reader": "rapidocr", "nudity": "nudenet"}
