@@ -11,7 +11,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from mmreward.generators.mini_flow import MiniFlow
 from mmreward.loading import resolve
 from mmreward.mini import oracle, tasks, world
 from mmreward.monitor.intervals import Array, Interval, Measured, agreement, mean_of
+from mmreward.progress import Display, duration
 from mmreward.sampling import media as media_of
 from mmreward.sampling import sample
 from mmreward.tune.config import TuneConfig, load_tune_config
@@ -41,6 +41,8 @@ from .report.training_run import TrainingRun, change, load_training_run
 
 NUM_PROMPTS = 16
 PER_PROMPT = 2
+ROUND_SECONDS = 6
+"""Of a round of the training on two cores, its share of the evaluations included."""
 REWARDS: Mapping[str, Mapping[str, Any]] = {
     "clipscore": {"weights": "mini-clip"},
     "artifact": {"classifier": "mini-artifact"},
@@ -55,21 +57,23 @@ REWARDS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def demo(out: Path, seed: int, rounds: int = 0) -> None:
+def demo(out: Path, seed: int, rounds: int = 0, *, stats: bool = False) -> None:
     """Write pictures, samples.jsonl, scores.parquet and report.html into `out`, and print a table.
 
     Args:
         out: the folder.
         seed: of the pictures.
         rounds: of the training that follows, in `out`/training; 0 trains nothing.
+        stats: print the engine's counters too.
     """
     console = Console()
-    _grade(out, seed, console)
+    console.print(f"takes about {duration(30 + rounds * ROUND_SECONDS)} on two cores")
+    _grade(out, seed, console, stats=stats)
     if rounds:
         console.print(f"page: {train(out / 'training', Size(rounds=rounds), console)}")
 
 
-def _grade(out: Path, seed: int, console: Console) -> None:
+def _grade(out: Path, seed: int, console: Console, *, stats: bool = False) -> None:
     prompts = draw_prompts(NUM_PROMPTS, seed)
     console.print(f"drawing {PER_PROMPT} pictures for each of {NUM_PROMPTS} prompts with mini-flow")
     repeated = [prompt for prompt in prompts for _ in range(PER_PROMPT)]
@@ -82,10 +86,18 @@ def _grade(out: Path, seed: int, console: Console) -> None:
         answers = engine.run(answer_all(pictures, repeated))
         write_samples(out, pictures, repeated, answers)
         console.print("scoring with six rewards and the oracle")
-        score_file(
-            out / "samples.jsonl", resolve(REWARDS), out / "scores.parquet", engine, title="mmreward demo"
-        )
-        console.print(str(engine.stats()), highlight=False, style="dim", soft_wrap=True)
+        with Display() as shown:
+            shown.phase("scoring", "scores")
+            score_file(
+                out / "samples.jsonl",
+                resolve(REWARDS),
+                out / "scores.parquet",
+                engine,
+                title="mmreward demo",
+                progress=shown.scored,
+            )
+        if stats:
+            console.print(str(engine.stats()), highlight=False, style="dim", soft_wrap=True)
     results = read(out / "scores.parquet")
     console.print(summary_table(results))
     page = write_report(out / "scores.parquet", out / "report.html", out / "samples.jsonl")
@@ -219,7 +231,9 @@ def train(out: Path, size: Size, console: Console) -> Path:
         "training mini-flow by Flow-GRPO on a checklist that mini-vlm answers and, a little, on "
         f"mini-artifact: {size.rounds} rounds of {number} samples; the oracle is never optimised"
     )
-    tune(config_of(out, size), load, partial(console.print, style="dim", highlight=False, markup=False))
+    with Display() as shown:
+        shown.phase("starting")
+        tune(config_of(out, size), load, shown.line, shown)
     run = load_training_run(out)
     console.print(before_after(run))
     console.print(conclusion(run), soft_wrap=True, highlight=False, markup=False)

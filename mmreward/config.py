@@ -157,13 +157,15 @@ class Config(Strict):
     """One run. `rewards` maps your name to arguments; the keys `reward`, `columns` and `python` among them
     name the reward if it differs, its columns, and the interpreter it runs in (see `resolve`). `routes` maps
     a source, or a glob of sources, to how its samples are scored; the first that matches is taken. `limits`
-    says how much a row may hold, see `limits.Limits`."""
+    says how much a row may hold, see `limits.Limits`. `trackers` log a run of `mmreward score`: tensorboard,
+    wandb, trackio."""
 
     rewards: RewardArgs = {}
     routes: dict[str, RouteConfig] = {}
     compose: ComposeConfig | None = None
     engine: EngineConfig = EngineConfig()
     limits: LimitsGiven = {}
+    trackers: tuple[str, ...] = ()
 
 
 def load_config(path: str | Path) -> Config:

@@ -86,7 +86,8 @@ async def _tournament(reward: Reward, samples: list[Sample], timeout: float | No
     """Every pair in both orders; a sample's value is its mean over the pairs that could be judged.
 
     A judge that prefers whatever comes first gives both orders opposite verdicts, which average to a tie;
-    `swing` (mean disagreement between the orders) shows it.
+    `swing` (mean disagreement between the orders) shows it. Where a judge says how uncertain it is, the
+    spread of the two orders is added as variances are; `PASSED_ON` are means over its judgements.
     """
     if len(samples) < 2:
         return [Score.failed("na", "alone in its group: nothing to compare with")]
@@ -98,6 +99,7 @@ async def _tournament(reward: Reward, samples: list[Sample], timeout: float | No
     )
     wins: list[list[float]] = [[] for _ in samples]
     swings: list[list[float]] = [[] for _ in samples]
+    said: list[list[Mapping[str, float]]] = [[] for _ in samples]
     failures: list[list[Score]] = [[] for _ in samples]
     for (a, b), forth, back in zip(pairs, both, both[len(pairs) :], strict=False):
         for index in (a, b):
@@ -108,10 +110,27 @@ async def _tournament(reward: Reward, samples: list[Sample], timeout: float | No
             wins[b].append(low + high - first)
             for index in (a, b):
                 swings[index].append(abs(forth.value - (low + high - back.value)))
+                said[index] += [forth.parts, back.parts]
     return [
-        Score(fmean(won), {"judged": float(len(won)), "swing": fmean(swing)}) if won else failed[0]
-        for won, swing, failed in zip(wins, swings, failures, strict=True)
+        Score(fmean(won), _tally(swing, parts)) if won else failed[0]
+        for won, swing, parts, failed in zip(wins, swings, said, failures, strict=True)
     ]
+
+
+PASSED_ON = ("contradiction", "votes")
+"""Parts of a judgement of a pair that hold for both of it."""
+
+
+def _tally(swings: list[float], said: list[Mapping[str, float]]) -> dict[str, float]:
+    parts = {"judged": float(len(swings)), "swing": fmean(swings)}
+    for name in PASSED_ON:
+        if all(name in one for one in said):
+            parts[name] = fmean(one[name] for one in said)
+    if all("uncertainty" in one for one in said):
+        # The variance within the orders and that between two values, which is their distance halved.
+        within = fmean(one["uncertainty"] ** 2 for one in said)
+        parts["uncertainty"] = math.sqrt(within + fmean((swing / 2) ** 2 for swing in swings))
+    return parts
 
 
 async def _guarded(reward: Reward, samples: Sample | tuple[Sample, ...], timeout: float | None) -> Score:

@@ -32,6 +32,9 @@ class Limits:
             those, and may be given longer clips.
         clip_frames: in a clip altogether, whether they are looked at or not: half an hour at 60 a second.
         row_bytes: of one line of JSONL, and of one caption.
+        rows_bytes: of rows that are held at once, with the pictures that stand in them: those that are read
+            ahead are fewer where they are large; of a Parquet file a quarter is decoded at once, and one row
+            that has more is refused.
         file_bytes: of one picture or clip, or of one data URL's content.
         text_characters: of prompt or response that are read, so that one row cannot stall the rest: a longer
             prompt is refused, and of a longer response the end is taken.
@@ -73,6 +76,7 @@ class Limits:
     frames: int = 4096
     clip_frames: int = 108_000
     row_bytes: int = 1 << 26
+    rows_bytes: int = 1 << 29
     file_bytes: int = 1 << 29
     text_characters: int = 65_536
     target_characters: int = 262_144

@@ -31,10 +31,12 @@ RULES = frozenset({
 """Rewards that a row may name though nobody declared them: rules, without a network, a program or a file."""
 JUDGED = frozenset({
     "aesthetic", "artifact", "blip_vqa", "checklist", "clip_i", "clipscore", "confidence", "consistency",
-    "critique", "cyclereward", "d2_align", "dino_i", "dreamsim", "editreward", "evidence", "followup",
-    "geneval", "geneval2", "harmonic", "hpsv2", "hpsv3", "imagereward", "listener", "mps", "nsfw",
-    "ocr_image", "pickscore", "pisces", "preference", "prm", "reference", "self_certainty", "skywork_vl",
-    "thinking", "videoreward", "vqascore",
+    "critique", "cyclereward", "d2_align", "deqa", "dino_i", "dreamsim", "editreward", "editscore",
+    "evidence", "followup", "geneval", "geneval2", "goal", "harmonic", "head", "hpsv2", "hpsv3",
+    "imagereward", "listener", "mps", "nsfw", "ocr_image", "pickscore", "pisces", "preference", "prm",
+    "qalign", "rationalrewards", "rationalrewards_pair", "reference", "rewarddance", "rewarddance_group",
+    "self_certainty", "skywork_vl", "thinking", "unifiedreward", "unifiedreward_pair", "videoreward",
+    "videoscore2", "visionreward", "visionreward_video", "vqascore",
 })
 """Rewards that load weights or ask a server: a row may choose one that is declared, with its arguments."""
 
@@ -48,13 +50,15 @@ DATA_SAFE = frozenset({
 })
 """Arguments of `RULES` that a row may set: thresholds, spaces, units, modes."""
 OPERATOR_ONLY = frozenset({
-    "architecture", "aspects", "balance", "base", "checkpoint", "classes", "classifier", "clean_label",
-    "counting", "deadline", "detector", "dimension", "dtype", "encoder", "file", "fitted", "frames",
+    "absolute", "alignment", "alpha", "architecture", "aspects", "balance", "base", "baseline",
+    "checkpoint", "classes", "classifier", "clean_label", "coefficients", "contradictions", "counting",
+    "deadline", "detector", "dimension", "dtype", "encoder", "file", "fitted", "form", "frames", "goal",
     "head", "helped", "high", "how", "judge", "let_down", "lines", "listener", "low", "max_pixels",
     "max_steps", "max_tokens", "min_confidence", "min_mass", "order", "placeholder", "pooling",
     "processing", "processor", "prompt", "prompt_file", "prompts", "protocol", "python", "question",
-    "questions", "reduce", "references", "relative", "resize", "scale", "seed", "soft", "system",
-    "temperature", "text", "tokenizer", "turns", "variant", "vocabulary", "weights", "workers",
+    "questions", "reduce", "references", "relative", "resize", "scale", "seed", "soft", "suffix",
+    "system", "task", "temperature", "text", "tokenizer", "top", "turns", "variant", "vocabulary",
+    "votes", "weights", "words", "workers",
 })
 """Arguments that only the operator may set: they name programs, hosts, keys and weights, take time or memory,
 or belong to `JUDGED`."""

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from mmreward import Media, Sample
 
 from . import checkpoints as tiny
-from . import vits
+from . import owl, vits
 
 Args = dict[str, Any]
 SIZES = ((32, 32), (33, 32), (31, 47), (97, 31), (211, 50), (640, 427), (224, 100), (61, 333), (1023, 767))
@@ -137,6 +137,12 @@ CASES = (
         {"open_clip": PIL},
     ),
     Case("d2_align", "", lambda folder: tiny.save_map(folder, "d2-align"), second=PIL),
+    Case(
+        "head",
+        "",
+        lambda folder: tiny.save_head(folder / "head", tiny.save_clip(folder / "clip")),
+        second={},
+    ),
     Case("pisces", "", lambda folder: tiny.save_map(folder, "pisces"), second=PIL),
     Case(
         "harmonic",
@@ -206,6 +212,8 @@ CASES = (
         {"aesthetic_predictor_v2_5": {}},
         {},
     ),
+    Case("deqa", "Mix3", lambda folder: owl.save_owl(folder / "owl"), second={}),
+    Case("qalign", "quality", lambda folder: owl.save_owl(folder / "owl", 30), second={}),
     Case(
         "artifact",
         "classifier",
@@ -228,6 +236,8 @@ ELSEWHERE = {
     "editreward": "tests/models/test_editreward.py",
     "geneval": "tests/rewards/test_geneval.py",
     "geneval2": "tests/rewards/test_geneval2.py",
+    "visionreward": "tests/rewards/test_visionreward.py",
+    "visionreward_video": "tests/rewards/test_visionreward.py",
     "hpsv3": "tests/models/test_hpsv3.py",
     "skywork_vl": "tests/models/test_skywork_vl.py",
     "videoreward": "tests/models/test_videoreward.py",

@@ -29,7 +29,10 @@ from transformers import (
 )
 
 from mmreward import models
+from mmreward.models.base import content_of
+from mmreward.models.head_facts import HeadFacts
 from mmreward.models.maps import Map, Shift, Transport, write_map
+from mmreward.models.preferences import PreferenceHead, write_head
 
 from ..speed.inputs import save_byte_tokenizer
 
@@ -160,6 +163,27 @@ def save_map(folder: Path, kind: str, seed: int = 5) -> dict[str, Any]:
     moved: Map = Shift(0.3 * torch.randn(24)) if kind == Shift.kind else drawn(Transport(24, 16), seed)
     write_map(folder / "map.safetensors", moved, models.clip(weights), rows=8)
     return {"fitted": str(folder / "map.safetensors"), "weights": weights}
+
+
+def save_head(folder: Path, weights: str, seed: int = 5) -> dict[str, Any]:
+    """The folder that `mmreward fit head` writes of a head on a CLIP; arguments of the reward."""
+    encoder = models.clip(weights)
+    width = encoder.embed_texts(["a"]).shape[1]
+    head = drawn(PreferenceHead(width, 16, normal=True, scale=2.0), seed)
+    write_head(
+        folder,
+        head,
+        HeadFacts(
+            encoder=encoder.name,
+            content=content_of(encoder.network.source),
+            dtype="float32",
+            resize="pil",
+            loss="integrated",
+            width=width,
+            hidden=16,
+        ),
+    )
+    return {"fitted": str(folder)}
 
 
 # --- BLIP with a head ---------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from safetensors.torch import save_file
 from mmreward.mini import vlm_build
 from mmreward.models import pins
 from mmreward.models.building import building
+from mmreward.models.pinned import Pin
 
 WIDTH = 64
 PATCH = 8
@@ -42,13 +44,13 @@ TEXTS = {
 
 
 @contextmanager
-def stand_ins() -> Iterator[Mapping[str, pins.Pin]]:
+def stand_ins() -> Iterator[Mapping[str, Pin]]:
     """Block in which the hashes of published texts are those of our own, see `prompt_file`."""
     published = dict(pins.PINS)
     try:
         for name, text in TEXTS.items():
             digest = hashlib.sha256(text.encode()).hexdigest()
-            pins.PINS[name] = published[name]._replace(sha256=digest)
+            pins.PINS[name] = replace(published[name], sha256=digest)
         yield published
     finally:
         pins.PINS.update(published)
@@ -56,7 +58,7 @@ def stand_ins() -> Iterator[Mapping[str, pins.Pin]]:
 
 def prompt_file(folder: Path, *names: str) -> str:
     """A Python file that assigns our texts to the publisher's names."""
-    file = folder / (pins.PINS[names[0]].place.name if names else "prompts.py")
+    file = folder / (Path(pins.PINS[names[0]].path).name if names else "prompts.py")
     lines = [f"{pins.PINS[name].symbol} = {TEXTS[name]!r}" for name in names]
     file.write_text("\n".join(["import os, sys", *lines, "raise SystemExit('nobody runs this')"]))
     return str(file)

@@ -5,6 +5,7 @@ nothing with ours. Those of networks also resize in float, so that their gradien
 pictures of any size.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tf
 
-from . import likeness
+from . import likeness, owl
 from .checkpoints import SIDE
 from .second_pixels import PIXELS
 from .upstream import Reference, pixels_of
@@ -124,6 +125,32 @@ def pisces(args: Args) -> Reference:
         return F.normalize(text + hidden, dim=-1)
 
     return _of_text(args["weights"], moved)
+
+
+def head(args: Args) -> Reference:
+    """s cos + w . MLP(sqrt(D) i, sqrt(D) t, D i t) of two layers with SiLU: the first of its numbers."""
+    from safetensors.torch import load_file
+
+    folder = Path(args["fitted"])
+    state = load_file(folder / "head.safetensors")
+    net = _Clip(json.loads((folder / "head.json").read_text(encoding="utf-8"))["encoder"])
+
+    def rated(seen: torch.Tensor, said: torch.Tensor) -> torch.Tensor:
+        width = seen.shape[-1]
+        said = said.expand_as(seen)
+        hidden = torch.cat([width**0.5 * seen, width**0.5 * said, width * seen * said], dim=-1)
+        for layer in ("body.0", "body.2"):
+            hidden = hidden @ state[f"{layer}.weight"].T + state[f"{layer}.bias"]
+            hidden = hidden * torch.sigmoid(hidden)
+        last = hidden @ state["last.weight"][0] + state["last.bias"][0]
+        value: torch.Tensor = state["scale"] * (seen * said).sum(-1) + last
+        return value
+
+    return Reference(
+        lambda picture, prompt: rated(net.picture(picture), net.text(prompt)).item(),
+        lambda pixels, prompt: rated(net.pixels(pixels), net.text(prompt)),
+        resizes=True,
+    )
 
 
 def harmonic(args: Args) -> Reference:
@@ -392,13 +419,16 @@ SECOND: dict[str, Callable[[Args], Reference]] = {
     "clipscore": clipscore,
     "cyclereward": cyclereward,
     "d2_align": d2_align,
+    "deqa": owl.graded,
     "dino_i": likeness.dino_i,
     "dreamsim": likeness.dreamsim,
     "harmonic": harmonic,
+    "head": head,
     "hpsv2": hpsv2,
     "imagereward": imagereward,
     "mps": mps,
     "pickscore": pickscore,
     "pisces": pisces,
+    "qalign": owl.graded,
 }
 """Scorer -> its second writing, from the arguments of ours."""

@@ -58,6 +58,8 @@ class Chart(NamedTuple):
     title: str
     lead: str
     figures: list[Markup]
+    folded: list[Markup]
+    """Of what never changed."""
 
 
 class RoundTimes(NamedTuple):
@@ -235,7 +237,15 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _chart(name: str, title: str, lead: str, curves: Sequence[Curve]) -> Chart:
-    return Chart(name, title, lead, [figure(curve) for curve in curves])
+    still = [curve for curve in curves if _still(curve)]
+    moving = [curve for curve in curves if curve not in still]
+    return Chart(name, title, lead, list(map(figure, moving)), list(map(figure, still)))
+
+
+def _still(curve: Curve) -> bool:
+    """True of three points or more that all have one value."""
+    known = [value for value in curve.y if math.isfinite(value)]
+    return len(known) > 2 and min(known) == max(known) and not curve.css.startswith(("optimised", "held"))
 
 
 # --- lanes: activities of a round over one clock -----------------------------------------------------------

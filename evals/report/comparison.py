@@ -22,13 +22,9 @@ from mmreward.types import Sample
 
 from .compare import Comparison, Meeting, change_of, compared, comparisons, meetings
 from .html import page_at, render, whisker, write_page
-from .pictures import MAX_SIDE, Spaces, pictures
+from .pictures import SIDES, WEIGHT, Spaces, pictures
 from .scored import FILES, NOT_SCORED, Column, ScoredRun
 
-WEIGHT = 8_000_000
-"""Characters that the pictures of a page may take together; the rest of it is text, and stays below 2 MB."""
-SIDES = (MAX_SIDE, 256, 160, 96)
-"""Longest sides of its pictures, tried in turn until they fit."""
 MOST_CARDS = 96
 MOST_SOURCES = 40
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"

@@ -179,7 +179,26 @@ _PAGES.globals["made_by"] = f"Page by mmreward {version('mmreward')}"
 def render(template: str, styles: Sequence[str] = ("report.css",), **shown: Any) -> str:
     """The document that a template makes of these values; the style sheets lie beside the template."""
     style = Markup("\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in styles))
-    return _PAGES.get_template(template).render(style=style, **shown)
+    document = _PAGES.get_template(template).render(style=style, contents=CONTENTS, **shown)
+    return document.replace(CONTENTS, _contents(document), 1)
+
+
+CONTENTS = Markup("<!--contents-->")
+"""The place of the list of contents; no text from outside can hold it, as it is escaped."""
+HEADING = re.compile(r'<h2 id="([\w-]+)">(.*?)</h2>', re.DOTALL)
+
+
+def _contents(document: str) -> str:
+    """Links to the sections of a page that has some."""
+    found = [(name, " ".join(TAGS.sub(" ", title).split())) for name, title in HEADING.findall(document)]
+    if len(found) < LEAST_SECTIONS:
+        return ""
+    links = "".join(f'<a href="#{name}">{title}</a>' for name, title in found)
+    return f'<nav class="contents" aria-label="contents">{links}</nav>'
+
+
+TAGS = re.compile(r"<[^>]*>")
+LEAST_SECTIONS = 3
 
 
 def write_page(out: Path | None, usual: Path, document: str) -> Path:

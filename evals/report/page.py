@@ -1,4 +1,5 @@
-"""The page of a run of scores: figures per reward, agreement with a reference, extremes, a card per sample.
+"""The page of a run of scores: what matters at a glance, figures per reward, failures by reason, gains of a
+search, extremes, agreement with a reference, a card per sample.
 
 Computes what templates/scores.html shows. A sample's card has its pictures, prompt, a bar or a typed failure
 per reward, the parts of each score, and what was written.
@@ -13,24 +14,41 @@ from typing import Any, NamedTuple
 import numpy as np
 from markupsafe import Markup
 
+from mmreward.data.failures import Group, grouped
 from mmreward.errors import FINE
 from mmreward.monitor.intervals import agreement, mean_of
 from mmreward.rewards.judged.critique import critique
 from mmreward.types import Sample, Score
 
 from .html import NAME_CHARS, count, histogram, interval, number, render, status_words, text
-from .pictures import Spaces, pictures, thumbnail
+from .pictures import SIDES, WEIGHT, Spaces, pictures, thumbnail
 from .scored import NOT_SCORED, Column, ScoredRun
+from .searched import Chain, search_of
 
 SHORT_NOTE = 100
+SHORT_PROMPT = 90
+MOST_REASONS = 20
+LINK_SIDE = 192
+LEFT_OUT = Markup('<p class="absent">left out, as the page would be too heavy: give a smaller --limit</p>')
 MAX_PARTS = 24
 MAX_FIELDS = 8
 NUM_EXTREME = 4
 
 
+def named_on(run: ScoredRun, extremes: tuple[list[str], list[str]], limit: int) -> set[str]:
+    """The samples of which the page shows more than figures."""
+    contested = run.contested
+    search = search_of(run)
+    links = [link.name for chain in search.chains(limit) for link in chain.links] if search else []
+    return {*run.ids[:limit], *extremes[0], *extremes[1], *links, *([contested[0]] if contested else [])}
+
+
 def page(run: ScoredRun, reference: Column | None, extremes: tuple[list[str], list[str]], limit: int) -> str:
-    """One HTML document. `run.rows` must hold what the first `limit` samples and the extremes show."""
+    """One HTML document. `run.rows` must hold what `named_on` says."""
     shown = min(limit, len(run.ids))
+    search = search_of(run)
+    places = {name: f"sample-{index}" for index, name in enumerate(run.ids)}
+    failures = _failures(run)
     absent = sum(column.failures["na"] for column in run.columns)
     prompts = run.prompts
     others = [column for column in run.columns if column is not reference]
@@ -50,7 +68,15 @@ def page(run: ScoredRun, reference: Column | None, extremes: tuple[list[str], li
         reference=reference,
         agreements=[(c, agreement(c.values, reference.values, prompts)) for c in others] if reference else [],
         extremes=[(called, [_small_card(run, name) for name in ids]) for called, ids in rows if ids],
-        cards=[_card(run, index) for index in range(shown)],
+        cards=_cards(run, shown),
+        glance=_glance(run, extremes, failures, places, shown),
+        failures=failures[:MOST_REASONS],
+        more_failures=max(0, len(failures) - MOST_REASONS),
+        shown_ids=set(run.ids[:shown]),
+        anchor=places.__getitem__,
+        gains=search.gains(run) if search else [],
+        forwards=search.forwards if search else 0.0,
+        chains=[_drawn_chain(run, chain) for chain in search.chains(limit)] if search else [],
         hidden=len(run.ids) - shown,
         limit=limit,
         command=" ".join(map(str, command)) if isinstance(command, list | tuple) else command,
@@ -60,6 +86,13 @@ def page(run: ScoredRun, reference: Column | None, extremes: tuple[list[str], li
         not_scored=NOT_SCORED,
         short_note=SHORT_NOTE,
     )
+
+
+def _failures(run: ScoredRun) -> list[Group]:
+    """Failures by reason; what is combined of other scores fails with them."""
+    none = Score.failed("na", NOT_SCORED)
+    columns = [column for column in run.columns if not column.combined]
+    return grouped(run.ids, {c.name: [c.scores.get(name, none) for name in run.ids] for c in columns})
 
 
 def _summary(column: Column, prompts: Sequence[Hashable] | None) -> dict[str, Any]:
@@ -82,10 +115,100 @@ def _summary(column: Column, prompts: Sequence[Hashable] | None) -> dict[str, An
     }
 
 
+# --- at a glance --------------------------------------------------------------------------------------------
+
+
+class Tile(NamedTuple):
+    """One thing that matters: a figure, a line or two about it, a picture, and where more of it stands."""
+
+    kind: str
+    figure: str
+    words: list[str]
+    picture: Markup | str = ""
+    link: str = ""
+    link_words: str = ""
+    css: str = ""
+
+
+def _glance(
+    run: ScoredRun,
+    extremes: tuple[list[str], list[str]],
+    failures: Sequence[Group],
+    places: Mapping[str, str],
+    shown: int,
+) -> list[Tile]:
+    """The best and the worst sample, the failures, and the sample that rewards disagree about."""
+    tiles = []
+    for kind, ids in zip(("best", "worst"), extremes, strict=True):
+        if ids:
+            total = number(float(run.totals[run.ids.index(ids[0])]))
+            tiles.append(_tile(run, kind, f"{total} by rank", ids[0], [], places, shown))
+    failed = sum(group.number for group in failures)
+    reasons = [f"{group.number:,} x {group.reward}: {_short(group.reason)}" for group in failures[:2]]
+    words = reasons or ["no score failed"]
+    link, css = ("failures-by-reason", "failed-tile") if failed else ("", "")
+    tiles.append(Tile("failed", f"{failed:,}", words, "", link, "all reasons" if failed else "", css))
+    if run.contested is not None:
+        name, high, low = run.contested
+        tiles.append(
+            _tile(
+                run,
+                "worth a look",
+                "rewards disagree",
+                name,
+                [f"{high} likes it, {low} does not"],
+                places,
+                shown,
+            )
+        )
+    return tiles
+
+
+def _tile(
+    run: ScoredRun, kind: str, figure: str, name: str, words: list[str], places: Mapping[str, str], shown: int
+) -> Tile:
+    sample = _sample(run, name)
+    prompt = _short(sample.prompt) if sample is not None else ""
+    linked = name in run.ids[:shown]
+    lines = [*words, *([prompt] if prompt else []), *([] if linked else [name])]
+    picture = thumbnail(sample, LINK_SIDE) if sample is not None else ""
+    return Tile(kind, figure, lines, picture, places[name] if linked else "", name)
+
+
+def _short(words: str) -> str:
+    flat = " ".join(words.split())
+    return flat if len(flat) <= SHORT_PROMPT else flat[: SHORT_PROMPT - 1] + "\u2026"
+
+
+def _drawn_chain(run: ScoredRun, chain: Chain) -> dict[str, Any]:
+    drawn = []
+    for link in chain.links:
+        sample = _sample(run, link.name)
+        drawn.append(
+            {**link._asdict(), "picture": thumbnail(sample, LINK_SIDE) if sample is not None else ""}
+        )
+    return {"prompt": chain.prompt, "stopped": chain.stopped, "links": drawn}
+
+
 # --- cards --------------------------------------------------------------------------------------------------
 
 
-def _card(run: ScoredRun, index: int) -> dict[str, Any]:
+def _cards(run: ScoredRun, shown: int) -> list[dict[str, Any]]:
+    """The gallery; pictures that would make the page too heavy are drawn smaller."""
+    cards: list[dict[str, Any]] = []
+    for side in SIDES:
+        cards = [_card(run, index, side) for index in range(shown)]
+        if sum(len(card["pictures"]) for card in cards) <= WEIGHT:
+            return cards
+    weight = 0
+    for card in cards:
+        weight += len(card["pictures"])
+        if weight > WEIGHT:
+            card["pictures"] = LEFT_OUT
+    return cards
+
+
+def _card(run: ScoredRun, index: int, side: int) -> dict[str, Any]:
     """The sample at this position of the run, for the gallery."""
     name = run.ids[index]
     sample = _sample(run, name)
@@ -94,7 +217,7 @@ def _card(run: ScoredRun, index: int) -> dict[str, Any]:
     keys = [run.totals[index], *(column.values[index] for column in run.columns)]
     return {
         "name": name,
-        "pictures": pictures(sample, _spaces(run), expects_boxes) if sample is not None else "",
+        "pictures": pictures(sample, _spaces(run), expects_boxes, side) if sample is not None else "",
         "response": sample.response if sample is not None else "",
         "fields": _other_fields(sample) if sample is not None else "",
         "sorting": json.dumps([float(key) if math.isfinite(key) else None for key in keys]),

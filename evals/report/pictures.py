@@ -22,6 +22,10 @@ from mmreward.verifiers.spaces import Named, extent, space_of
 from .html import count, text
 
 MAX_SIDE = 384
+WEIGHT = 8_000_000
+"""Characters that the pictures of a page may take together; the rest of it is text, and stays below 2 MB."""
+SIDES = (MAX_SIDE, 256, 160, 96)
+"""Longest sides of its pictures, tried in turn until they fit."""
 INPUT_SIDE = 96
 SMALL_SIDE = 128
 """Pictures up to this side stay PNG and are enlarged without smoothing."""
@@ -63,12 +67,12 @@ def pictures(sample: Sample, spaces: Spaces, expects_boxes: bool, side: int = MA
     return Markup(f"<figure>{frame}{caption}</figure>{inputs}")
 
 
-def thumbnail(sample: Sample) -> Markup | str:
+def thumbnail(sample: Sample, side: int = MAX_SIDE) -> Markup | str:
     """The picture alone; empty without any."""
     media = sample.image or sample.video or next(iter(sample.inputs), None)
     if media is None:
         return ""
-    return Markup(f"<figure>{_framed(media, f'picture of sample {sample.id}', '')}</figure>")
+    return Markup(f"<figure>{_framed(media, f'picture of sample {sample.id}', '', side)}</figure>")
 
 
 def embedded(media: Media, side: int, alt: str = "") -> Markup:

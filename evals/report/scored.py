@@ -26,7 +26,7 @@ from mmreward.types import Score
 from .stats import Array, totals, unit_ranks
 
 PartForm = Literal["share", "number", "zero"]
-FILES = ("scores.parquet", "scores.jsonl")
+FILES = tuple(f"scores{ending}" for ending in results.ENDINGS)
 NOT_SCORED = "not scored"
 
 
@@ -109,6 +109,25 @@ class ScoredRun:
         ranks = [unit_ranks(c.values, c.higher_is_better) for c in self.columns if not c.combined]
         return totals(np.stack(ranks, axis=1))
 
+    @cached_property
+    def contested(self) -> tuple[str, str, str] | None:
+        """The sample on which two rewards disagree most by rank, and their names: the one that likes it, and
+        the one that does not; None where nobody does."""
+        columns = [column for column in self.columns if not column.combined]
+        if len(columns) < 2 or len(self.ids) < 4:
+            return None
+        ranks = np.stack([unit_ranks(c.values, c.higher_is_better) for c in columns], axis=1)
+        known = np.isfinite(ranks).sum(axis=1) >= 2
+        if not known.any():
+            return None
+        high = np.where(np.isfinite(ranks), ranks, -np.inf)
+        low = np.where(np.isfinite(ranks), ranks, np.inf)
+        apart = np.where(known, high.max(axis=1) - low.min(axis=1), -np.inf)
+        at = int(apart.argmax())
+        if not apart[at] > 0.5:
+            return None
+        return self.ids[at], columns[int(high[at].argmax())].name, columns[int(low[at].argmin())].name
+
     def extremes(self, number: int) -> tuple[list[str], list[str]]:
         """The ids with the highest totals, best first, and as many with the lowest, worst first."""
         ranked = [i for i in np.argsort(-self.totals, kind="stable") if math.isfinite(self.totals[i])]
@@ -117,27 +136,31 @@ class ScoredRun:
         return [self.ids[i] for i in best], [self.ids[i] for i in worst]
 
 
-def find_results(path: Path) -> Path:
-    """The results file at a path, or in a folder.
+def find_results(path: Path, so_far: bool = False) -> Path:
+    """The results file at a path, or in a folder; with `so_far` also one whose run has not ended.
 
     Raises:
         ValueError: there is none.
     """
     if path.is_dir():
-        found = [path / name for name in FILES if (path / name).exists()]
+        found = [path / name for name in FILES if _is_there(path / name, so_far)]
         if not found:
             raise ValueError(
                 f"{path} holds no {' or '.join(FILES)}, and no training run with rounds.jsonl and "
                 "evaluations.jsonl; name the results file itself, or the folder of the run"
             )
         return found[0]
-    if not path.exists():
+    if not _is_there(path, so_far):
         unfinished = path.with_name(path.name + ".parts").exists()
         fix = "the run was not finished: start it again" if unfinished else "run `mmreward score` first"
         raise ValueError(f"no results at {path}; {fix}")
-    if path.suffix not in (".parquet", ".jsonl"):
-        raise ValueError(f"{path} is no results file; expected .parquet or .jsonl")
+    if path.suffix not in results.ENDINGS:
+        raise ValueError(f"{path} is no results file; expected {', '.join(results.ENDINGS)}")
     return path
+
+
+def _is_there(path: Path, so_far: bool) -> bool:
+    return path.exists() or (so_far and results.parts_of(path).exists())
 
 
 Reader = Callable[[Path], Iterable[Row]]
@@ -155,20 +178,22 @@ def _reader(path: Path, about: Mapping[str, Any], data: Path | None, columns: Co
     return rows_in
 
 
-def load_run(path: Path, data: Path | None = None, columns: Columns | None = None) -> ScoredRun:
+def load_run(
+    path: Path, data: Path | None = None, columns: Columns | None = None, so_far: bool = False
+) -> ScoredRun:
     """Read a results file, without the scores whose row has changed since.
 
     Args:
         path: of the results. Their data sets are read, where they can be, for what has changed.
         data: overrides where the results say that the data set is; other data sets are left out then.
         columns: as the data set is read, see `read_rows`; default: what the results say.
+        so_far: also what a run that has not ended has put on disk.
 
     Raises:
         ValueError: no results file, one without rows, or with none whose row is as it was.
     """
     try:
-        about = results.about(path)
-        stored = results.read(path)
+        about, stored = results.so_far(path) if so_far else (results.about(path), results.read(path))
     except (OSError, TypeError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as results: {error}") from None
     if not stored:
@@ -185,7 +210,8 @@ def load_run(path: Path, data: Path | None = None, columns: Columns | None = Non
     for name, row in kept:
         by_reward.setdefault(row.reward, {})[named[name, row.id]] = row
     scored = tuple(_column(name, rows, ids, about) for name, rows in by_reward.items())
-    modified = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
+    written = path if path.exists() else results.parts_of(path)
+    modified = datetime.fromtimestamp(written.stat().st_mtime, UTC).isoformat(timespec="seconds")
     created = str(about.get("created") or modified)
     trouble = "no data set was given"
     return ScoredRun(path, about, created, ids, scored, {}, trouble, changed, elsewhere, places)

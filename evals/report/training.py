@@ -45,7 +45,7 @@ def training_page(run: TrainingRun, limit: int) -> str:
         hidden=len(run.prompts) - len(prompts),
         pairs=_pairs(run) if prompts else None,
         embedded=lambda picture, alt: embedded(Media(picture), MAX_SIDE, alt),
-        charts=[chart for chart in charts if chart.figures],
+        charts=[chart for chart in charts if chart.figures or chart.folded],
         time=round_times(run) if run.rounds else None,
         config=json.dumps(run.config, indent=1, ensure_ascii=False),
         settings=_settings,
@@ -66,8 +66,17 @@ def _reward(run: TrainingRun, name: str) -> dict[str, Any]:
         "after": after,
         "change": moved,
         "by_chance": _by_chance(moved.interval),
+        "direction": _direction(run, name, moved.interval),
         "n": " to ".join(f"{n:,}" for n in sorted({before.n, after.n})),
     }
+
+
+def _direction(run: TrainingRun, name: str, between: Interval | None) -> str:
+    """ "better" or "worse" beyond chance, by the weight of an optimised reward; empty else."""
+    if between is None or _by_chance(between):
+        return ""
+    wanted = math.copysign(1.0, _weights(run).get(name, 1.0))
+    return "better" if between.low * wanted > 0 else "worse"
 
 
 def _by_chance(between: Interval | None) -> bool:

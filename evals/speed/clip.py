@@ -1,6 +1,6 @@
 """CLIP task of the speed comparison: five rewards over one set.
 
-A score from each of two dual encoders, and three heads on the first one's image embedding.
+A score from each of two or three dual encoders, and heads on the first one's image embedding.
 """
 
 from collections.abc import Mapping, Sequence
@@ -82,9 +82,9 @@ class Linear:
 
 @dataclass(frozen=True)
 class ClipFamily:
-    """Two similarities and three heads for each sample."""
+    """A similarity by each encoder and the heads on the first, for each sample."""
 
-    encoders: tuple[Encoder, Encoder]
+    encoders: tuple[Encoder, ...]
     heads: tuple[Linear, ...]
     rewards: Mapping[str, Reward]
 
@@ -137,18 +137,21 @@ class ClipFamily:
         return pixels, [dict(some.to(encoder.device)) for some in tokens]
 
 
-def clip_family(places: Checkpoints, device: torch.device, dtype: str) -> ClipFamily:
-    """Load both encoders for the contenders without an engine, and the five rewards for the one with it."""
-    folders = (places.first, places.second)
-    first, second = (Encoder.load(folder, device, getattr(torch, dtype)) for folder in folders)
-    heads = [{k: v.to(device) for k, v in load_file(path).items()} for path in places.heads]
+REWARDS = 5
+
+
+def clip_family(places: Checkpoints, device: torch.device, dtype: str, towers: int = 2) -> ClipFamily:
+    """Load the encoders for the contenders without an engine, and the five rewards for the one with it."""
+    folders, files = places.encoders[:towers], places.heads[: REWARDS - towers]
+    encoders = tuple(Encoder.load(folder, device, getattr(torch, dtype)) for folder in folders)
+    heads = [{k: v.to(device) for k, v in load_file(path).items()} for path in files]
     rewards = {
         f"clipscore {number}": load("clipscore", weights=str(folder), dtype=dtype, resize=RESIZE)
         for number, folder in enumerate(folders, start=1)
     }
-    for number, path in enumerate(places.heads, start=1):
-        rewards[f"head {number}"] = _headed(path, places.first, dtype)
-    return ClipFamily((first, second), tuple(Linear(h["weight"], h["bias"]) for h in heads), rewards)
+    for number, path in enumerate(files, start=1):
+        rewards[f"head {number}"] = _headed(path, folders[0], dtype)
+    return ClipFamily(encoders, tuple(Linear(h["weight"], h["bias"]) for h in heads), rewards)
 
 
 def _headed(path: Path, encoder: Path, dtype: str) -> Reward:

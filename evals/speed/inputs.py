@@ -79,7 +79,8 @@ FPS = 2.0
 def texts() -> list[str]:
     """Everything a judge will read, for its tokenizer."""
     fixed = [listener.PROMPT, critique.PROMPT, *critique.ASPECTS, *critique.ASPECTS.values()]
-    return [*PROMPTS, *QUESTIONS, *THOUGHTS, *fixed, "Answer yes or no. take user assistant system seconds"]
+    words = "Answer Yes yes or No no. take user assistant system seconds Is it so in the left right half"
+    return [*PROMPTS, *QUESTIONS, *THOUGHTS, *fixed, words]
 
 
 def draw_pictures(folder: Path, sizes: Sequence[tuple[int, int]], seed: int) -> list[Path]:
@@ -232,24 +233,24 @@ MAX_PIXELS = 1 << 24
 
 
 class Checkpoints(NamedTuple):
-    """Paths of the weights: one judge, two dual encoders, and heads on the first of these."""
+    """Paths of the weights: one judge, dual encoders, and heads on the first of these."""
 
     judge: Path
-    first: Path
-    second: Path
+    encoders: tuple[Path, ...]
     heads: tuple[Path, ...]
 
 
 def save_all(folder: Path, scale: Scale, texts: Iterable[str], dtype: torch.dtype) -> Checkpoints:
     """Draw and save every checkpoint; the judge's tokenizer knows the words of `texts`."""
     _save_judge(folder / "judge", scale, texts, dtype)
-    for seed, name in enumerate(("first", "second")):
-        save_dual_encoder(folder / name, scale, seed, dtype)
+    encoders = tuple(folder / name for name in ("first", "second", "third"))
+    for seed, path in enumerate(encoders):
+        save_dual_encoder(path, scale, seed, dtype)
     heads = tuple(folder / f"head-{number}.safetensors" for number in range(NUM_HEADS))
     for seed, path in enumerate(heads):
         drawn = torch.randn(1, scale.embedding, generator=torch.Generator().manual_seed(seed))
         save_file({"weight": drawn, "bias": torch.zeros(1)}, path)
-    return Checkpoints(folder / "judge", folder / "first", folder / "second", heads)
+    return Checkpoints(folder / "judge", encoders, heads)
 
 
 def judge_config(scale: Scale, tokenizer: Any) -> Qwen3VLConfig:

@@ -20,6 +20,7 @@ from PIL import Image
 
 from mmreward import Sample, Score, models
 from mmreward.models.vlms.answers import YES_NO, label_sets
+from mmreward.models.vlms.decoding import CACHE
 from mmreward.registry import Reward
 from mmreward.rewards.judged import critique
 from mmreward.types import RewardInfo
@@ -292,7 +293,7 @@ class Writing:
                 input_ids=chosen[-1][:, None],
                 attention_mask=mask,
                 position_ids=positions,
-                past_key_values=output.past_key_values,
+                **{CACHE: getattr(output, CACHE)},
                 use_cache=True,
             )
             chosen.append(output.logits[:, -1].argmax(-1))

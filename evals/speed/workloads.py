@@ -18,9 +18,12 @@ from mmreward.verifiers.response import segment
 from .clip import clip_family
 from .contest import Task, Workload
 from .inputs import GROUP, Checkpoints, Scale, draw_pictures, draw_samples
+from .lists import COUNT, listing
 from .vlm import Judge, Question, Reading, source_of, writing
 
 NUM_QUESTIONS = (1, 4, 8, 16)
+TOWERS_PROMPTS = 8
+"""Prompts of the workload of three towers: with GROUP pictures each, 64 files."""
 MIXED_QUESTIONS = 4
 
 
@@ -73,6 +76,14 @@ class Workloads:
         return clip_family(self._places, self._device, self._dtype)
 
     @cached_property
+    def _listed(self) -> Task:
+        return listing(self.judge, self._judge, self._folder.parent / "lists", self._dtype)
+
+    @cached_property
+    def _towers(self) -> Task:
+        return clip_family(self._places, self._device, self._dtype, towers=3)
+
+    @cached_property
     def _writing(self) -> Task:
         return writing(self.judge, self._judge, self._scale.words, self._dtype)
 
@@ -100,6 +111,16 @@ class Workloads:
             return draw_samples(paths, per_prompt=GROUP)
 
         return Workload(name, (self._family,), draw)
+
+    def _three_towers(self, name: str) -> Workload:
+        def draw(number: int) -> list[Sample]:
+            paths = self._pictures(name, number, TOWERS_PROMPTS * GROUP)
+            return draw_samples(paths, per_prompt=GROUP)
+
+        return Workload(name, (self._towers,), draw)
+
+    def _list(self, name: str) -> Workload:
+        return Workload(name, (self._listed,), lambda number: draw_samples(self._pictures(name, number)))
 
     def _critique(self, name: str) -> Workload:
         return Workload(name, (self._writing,), lambda number: draw_samples(self._pictures(name, number)))
@@ -133,7 +154,9 @@ class Workloads:
 _MAKERS: dict[str, Callable[[Workloads, str], Workload]] = {
     **{f"checklist K={k}": partial(Workloads._checklist, questions=k) for k in NUM_QUESTIONS},
     f"listener G={GROUP}": Workloads._listener,
+    f"visionreward K={COUNT}": Workloads._list,
     "five CLIP rewards": Workloads._clips,
+    "five rewards, three towers": Workloads._three_towers,
     "critique": Workloads._critique,
     "mixed": Workloads._mixed,
     "video": Workloads._video,

@@ -25,6 +25,7 @@ from mmreward.judges.miniature import sample_comparisons
 from mmreward.judges.rationales import RationaleSampling
 from mmreward.judges.training import RejectionStage, Role, Stage, TrainingRun, load_judge
 from mmreward.monitor.intervals import paired_change
+from mmreward.progress import Display
 from mmreward.rewards.judged.asking import Asking
 
 from .vlm_exam import weaken
@@ -80,8 +81,8 @@ class Sitting(NamedTuple):
     minutes: float
 
 
-def train(config: JudgeConfig) -> list[Sitting]:
-    """The exams of a training, which is run as its config says.
+def train(config: JudgeConfig, display: Display | None = None) -> list[Sitting]:
+    """The exams of a training, which is run as its config says; `display` shows how far it is.
 
     Raises:
         ValueError: there is something in the output folder, or a folder of too few pairs.
@@ -99,9 +100,16 @@ def train(config: JudgeConfig) -> list[Sitting]:
     sittings = []
     with Engine() as engine:
         weights: dict[Role, str] = {"student": student, "teacher": config.teacher}
-        run = TrainingRun(engine, weights, learned, asking, listener, config.max_tokens, out, config.seed)
+        run = TrainingRun(
+            engine, weights, learned, asking, listener, config.max_tokens, out, config.seed, display=display
+        )
+
+        def phase(name: str) -> None:
+            if display is not None:
+                display.phase(name)
 
         def sit(after: str, sampling: RationaleSampling) -> None:
+            phase(f"examining after {after}")
             judge = models.vlm(run.weights["student"])
             exam = examine(engine, judge, listener, held_out, sampling)
             sittings.append(Sitting(after, exam, (time.perf_counter() - begun) / 60))
@@ -109,10 +117,11 @@ def train(config: JudgeConfig) -> list[Sitting]:
             with (out / "exams.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"after": after, **columns}) + "\n")
             means = ", ".join(f"{name} {getattr(exam, name).mean():.3f}" for name in FIGURES)
-            print(f"after {after}: {means}", flush=True)
+            run.say(f"after {after}: {means}")
 
         sit("nothing", replace(greedy, asking=replace(asking, turns=1)))
-        for stage in config.stages:
+        for number, stage in enumerate(config.stages, 1):
+            phase(f"stage {number} of {len(config.stages)}, {stage.kind}")
             before = run.weights["student"]
             stage.run(run)
             if run.weights["student"] != before:
@@ -165,7 +174,8 @@ def main() -> None:
         config = load_yaml(path, JudgeConfig)
         if given.out is not None:
             config = config.model_copy(update={"out": str(given.out / path.stem)})
-        tables.append(table(path.stem, train(config)))
+        with Display() as shown:
+            tables.append(table(path.stem, train(config, shown)))
     print("\n\n".join(tables))
 
 

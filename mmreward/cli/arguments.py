@@ -1,42 +1,10 @@
-"""Arguments of the command line: rewards, shares and paths as they are typed, and a run's progress bar."""
+"""Arguments of the command line: rewards, shares, columns and paths as they are typed."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..specs import parse_reward
-
-
-class Bar:
-    """A progress bar with rate and failures; on a pipe, a line now and then."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-        self._progress = Progress(
-            TextColumn("scoring"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[failures]}"),
-            console=Console(stderr=True),
-        )
-        self._task = self._progress.add_task("", total=None, rate="", failures="")
-
-    def update(self, done: int, failed: int, total: int) -> None:
-        speed = self._progress.tasks[0].speed
-        rate = f"{speed:.1f}/s" if speed else ""
-        failures = f"{failed} failed" if failed else ""
-        self._progress.update(self._task, completed=done, total=total, rate=rate, failures=failures)
-
-    def __enter__(self) -> "Bar":
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
 
 
 def present(path: Path, message: str) -> None:

@@ -23,7 +23,7 @@ from ..scales import scales_of
 from ..types import RewardInfo, Sample
 
 OWN = "mmreward.rewards"
-GROUPS = ("pictures", "clips", "edits", "responses", "verifiers", "judges")
+GROUPS = ("pictures", "clips", "edits", "responses", "verifiers", "judges", "robots")
 LONGEST = 60
 """Characters of a default that are shown; prompts are longer."""
 OPENING = """# Rewards
@@ -100,13 +100,15 @@ def group_of(entry: Entry) -> str:
 
     "pictures" and "clips" are generated ones, by themselves or with their prompt; "edits" look at source or
     reference pictures as well. "verifiers" hold a model's answer against the truth or a rule, "responses"
-    score it without either. "judges" ask a VLM.
+    score it without either. "judges" ask a VLM. "robots" look at what an agent's camera sees.
     """
     if not _room(entry).startswith(f"{OWN}."):
         return entry.factory.__module__.split(".")[0]
     needs = _read(entry.info)
     if room_of(entry) == "judged":
         return "judges"
+    if room_of(entry) == "robot":
+        return "robots"
     if room_of(entry) in ("rules", "peers"):
         return "verifiers"
     if "inputs" in needs:

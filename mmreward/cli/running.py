@@ -39,11 +39,12 @@ def demo(
     rounds: Annotated[
         int, typer.Option(min=0, help="Of the training that follows, about 5 seconds each; 0: none.")
     ] = 24,
+    stats: Annotated[bool, typer.Option("--stats", help="Print the engine's counters too.")] = False,
 ) -> None:
     """Generate pictures, grade them with six kinds of reward and an oracle, train on one, and write pages."""
     from mmreward.evals.demo import demo as run
 
-    run(out, seed, rounds)
+    run(out, seed, rounds, stats=stats)
 
 
 @app.command()

@@ -1,5 +1,6 @@
-"""Commands that score and look at scores: score, check, pairs, report, compare."""
+"""Commands that score and look at scores: score, check, questions, pairs, report, compare."""
 
+from collections.abc import Callable
 from pathlib import Path
 from shlex import quote
 from typing import Annotated, Literal
@@ -7,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from .app import app
-from .arguments import Bar, chosen_rewards, parse_columns, parse_share, present
+from .arguments import chosen_rewards, parse_columns, parse_share, present
 from .exits import BUDGET, CODES
 from .explaining import explained
 
@@ -32,7 +33,8 @@ def score(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Where the scores go: .parquet or .jsonl. One picture needs none.", show_default=False
+            help="Where the scores go: .parquet, .jsonl, .csv or .tsv. One picture needs none.",
+            show_default=False,
         ),
     ] = None,
     reward: Annotated[
@@ -49,6 +51,11 @@ def score(
     max_failures: Annotated[str, typer.Option(help="Failed scores that are tolerated: 5% or 0.05.")] = "5%",
     timeout: Annotated[float | None, typer.Option(help="Seconds one score may take.")] = None,
     retry_failed: Annotated[bool, typer.Option(help="Compute failed scores again.")] = False,
+    tracker: Annotated[
+        list[str] | None,
+        typer.Option(help="Log the run there too: tensorboard, wandb, trackio; may be given several times."),
+    ] = None,
+    stats: Annotated[bool, typer.Option("--stats", help="Print the engine's counters too.")] = False,
     explain: Annotated[
         str | None, typer.Option(help="Only the row of this id: show why it earns what it earns.")
     ] = None,
@@ -56,6 +63,11 @@ def score(
 ) -> None:
     """Score a data set; run it again to go on where it stopped. Scores of other data in the file stay."""
     present(data, "no data at {}")
+    budget = parse_share(max_failures)
+    if out is not None:
+        from ..data.results import check_ending
+
+        check_ending(out)
     columns = parse_columns(mapped or (), data)
     from ..adapters.notebook import score as score_samples
     from ..config import Config, EngineConfig, load_config
@@ -71,10 +83,14 @@ def score(
     from ..limits import set_limits
     from ..loading import resolve
     from ..monitor.tables import score_table, source_table, unit_note
+    from ..monitor.trackers import check_trackers, track
+    from ..progress import Display
     from .tables import alone_table
 
     settings = overruled(load_config(config), columns) if config is not None else Config(rewards={})
     set_limits(settings.limits)
+    trackers = tuple(dict.fromkeys((*settings.trackers, *(tracker or ()))))
+    check_trackers(trackers)
     if explain is not None:
         explained(settings, reward or (), data, explain, columns, device)
         return
@@ -85,7 +101,6 @@ def score(
         raise ValueError(
             "no rewards: give --reward NAME or --config FILE; `mmreward list` shows what there is"
         )
-    budget = parse_share(max_failures)
     if out is None and (settings.routes or settings.compose is not None or not is_media(data)):
         raise ValueError("no place for the scores: give --out scores.parquet (one picture alone needs none)")
     rewards = resolve(chosen)
@@ -103,7 +118,8 @@ def score(
         if sum(group.number for group in alone.failures) > budget * len(rewards):
             raise typer.Exit(BUDGET)
         return
-    with Engine.from_config(engine_config) as engine, Bar() as bar:
+    with Engine.from_config(engine_config) as engine, Display() as shown:
+        shown.phase("scoring", "scores")
         summary = score_file(
             data,
             rewards,
@@ -114,8 +130,9 @@ def score(
             retry_failed=retry_failed,
             title=data.name,
             columns=columns,
-            progress=bar.update,
+            progress=shown.scored,
         )
+        counters = str(engine.stats()) if stats else ""
     typer.echo(score_table(summary.values, summary.statuses, summary.units))
     if note := unit_note(summary.units):
         typer.echo(note)
@@ -123,10 +140,13 @@ def score(
         typer.echo(by_source)
     stayed = f", {summary.stayed} other scores stay" if summary.stayed else ""
     typer.echo(f"{summary.rows} rows, {summary.fresh} new scores{stayed} -> {out}")
+    if counters:
+        typer.echo(counters)
     if summary.skipped:
         typer.echo(f"files that are no rows: {summary.skipped}")
     for line in lines(summary.failures):
         typer.echo(line, err=True)
+    track(trackers, summary, data, out, columns=columns, most_failures=budget)
     if summary.failure_rate > budget:
         typer.echo(
             f"failed: {summary.failed} scores ({summary.failure_rate:.1%}), above {budget:.1%}", err=True
@@ -170,6 +190,42 @@ def check(
         raise typer.Exit(BUDGET)
 
 
+@app.command(epilog=CODES)
+def questions(
+    data: Annotated[Path, typer.Argument(help="Rows with prompts, as `mmreward score` reads them.")],
+    out: Annotated[Path, typer.Option(help="The new .jsonl file.")],
+    writer: Annotated[
+        str | None,
+        typer.Option(help="A VLM by name, or MODEL@URL, that writes them; default: a grammar of captions."),
+    ] = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="By the grammar: a and an ask for exactly one.")
+    ] = False,
+    ask_back: Annotated[
+        bool, typer.Option(help="Ask the writer its questions about the prompt, and drop what fails.")
+    ] = True,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto: CUDA if any.")] = "auto",
+    max_failures: Annotated[str, typer.Option(help="Prompts without questions that are tolerated.")] = "5%",
+    mapped: Mapped = None,
+) -> None:
+    """Write what each prompt asks of its picture into the rows: for checklist, probes and evidence."""
+    present(data, "no data at {}")
+    columns = parse_columns(mapped or (), data) or None
+    budget = parse_share(max_failures)
+    from .. import models
+    from ..data.question_writer import write_questions
+    from ..engine.devices import check_device
+    from ..engine.engine import Engine
+
+    check_device(device)
+    vlm = None if writer is None else models.vlm(writer)
+    with Engine(device) as engine:
+        done = write_questions(data, out, engine, writer=vlm, exact=exact, ask_back=ask_back, columns=columns)
+    typer.echo(str(done))
+    if done.failure_rate > budget:
+        raise typer.Exit(BUDGET)
+
+
 @app.command()
 def pairs(
     data: Annotated[Path, typer.Argument(help="What was scored: several pictures or clips per prompt.")],
@@ -187,6 +243,9 @@ def pairs(
         list[str] | None,
         typer.Option(help="A reward that must not prefer the rejected one; may be given several times."),
     ] = None,
+    ties: Annotated[
+        bool, typer.Option("--ties", help="Equal scores make pairs too, marked as ties.")
+    ] = False,
     config: Annotated[Path | None, typer.Option(help="The YAML file of the scores, for its limits.")] = None,
     mapped: Mapped = None,
 ) -> None:
@@ -199,7 +258,7 @@ def pairs(
 
     if config is not None:
         set_limits(load_config(config).limits)
-    rules = Rules(choose=choose, margin=margin, per_prompt=per_prompt)
+    rules = Rules(choose=choose, margin=margin, per_prompt=per_prompt, ties=ties)
     typer.echo(pair_file(data, results, out, reward=reward, agree=agree or (), rules=rules, columns=columns))
 
 
@@ -215,17 +274,38 @@ def report(
         str | None,
         typer.Option(help="The reward that the others are compared with; default: oracle, if there is one."),
     ] = None,
+    serve: Annotated[
+        bool,
+        typer.Option("--serve", help="Show the page in a browser instead, and follow a run that goes on."),
+    ] = False,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Of --serve; 0: any that is free.")] = 8193,
     mapped: Mapped = None,
 ) -> None:
     """Write one self-contained HTML page about a run: of scores, a search, a training, or metrics."""
-    if not run.with_name(run.name + ".parts").exists():  # an unfinished run has a message of its own
+    if serve and out is not None:
+        raise ValueError("--serve writes no page: leave --out away, or --serve")
+    if (
+        not serve and not run.with_name(run.name + ".parts").exists()
+    ):  # an unfinished run has a message of its own
         present(run, "no results at {}; run `mmreward score` first")
-    from mmreward.evals.report.report import write_report
+    from mmreward.evals.report.report import made, write_report
 
     if mapped and data is None:
         raise ValueError("--map says how a data set is read: name it with --data")
     columns = parse_columns(mapped, data) if mapped and data is not None else None
-    typer.echo(write_report(run, out, data, limit, reference, columns=columns))
+    if serve:
+        _followed(run, lambda: made(run, data, limit, reference, columns, so_far=True)[1], port)
+    else:
+        typer.echo(write_report(run, out, data, limit, reference, columns=columns))
+
+
+def _followed(run: Path, make: Callable[[], str], port: int) -> None:
+    """Serve the page of a run until Ctrl-C."""
+    from mmreward.evals.report.serving import Live, server_of
+
+    with server_of(Live(run, make), port) as server:
+        typer.echo(f"http://127.0.0.1:{server.server_port}/ follows {run}; Ctrl-C ends it")
+        server.serve_forever()
 
 
 @app.command()

@@ -31,38 +31,79 @@ def tune(
     if dry_run:
         typer.echo(plan(described, footprint))
     else:
-        train(described, load, typer.echo)
+        from ..progress import Display
+
+        with Display() as shown:
+            shown.phase("starting")
+            train(described, load, shown.line, shown)
 
 
 @app.command()
 def fit(
     kind: Annotated[
-        Literal["d2-align", "pisces"], typer.Argument(help="For the reward d2_align, or for pisces.")
+        Literal["d2-align", "pisces", "head"],
+        typer.Argument(help="For the reward d2_align, for pisces, or for head."),
     ],
     data: Annotated[
         Path,
         typer.Argument(
-            help="Pictures with prompts. d2-align: drawn by the untuned generator; pisces: real ones."
+            help="Pictures with prompts. d2-align: drawn by the untuned generator; pisces: real ones. "
+            "head: the folder of pairs that `mmreward pairs` wrote."
         ),
     ],
-    weights: Annotated[str, typer.Option(help="The dual encoder, as the reward will name it.")],
-    out: Annotated[Path, typer.Option(help="The new .safetensors file.")],
-    steps: Annotated[int | None, typer.Option(help="Default: 2000 for d2-align, 1000 for pisces.")] = None,
+    weights: Annotated[
+        str, typer.Option("--weights", "--backbone", help="The dual encoder, as the reward will name it.")
+    ],
+    out: Annotated[Path, typer.Option(help="The new .safetensors file; for head, the new folder.")],
+    steps: Annotated[
+        int | None, typer.Option(help="Default: 2000 for d2-align and (at most) head, 1000 for pisces.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the fit, and of which prompts are held out.")] = 0,
     push: Annotated[
         float | None, typer.Option(help="How far d2-align moves prompts along the bias; default: 1.5.")
     ] = None,
+    loss: Annotated[
+        Literal["bt", "btt", "margin", "uncertainty", "integrated"] | None,
+        typer.Option(help="Of a head: Bradley-Terry, with ties, with a margin, or rewards with a sigma."),
+    ] = None,
+    margin: Annotated[
+        str | None, typer.Option(help="Of the loss margin: a number, or pairs for each pair's own.")
+    ] = None,
+    ties: Annotated[float | None, typer.Option(help="k of the loss btt; default: 5.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto: CUDA if any.")] = "auto",
 ) -> None:
-    """Fit the file that a d2_align or pisces reward reads, and say what it does to held-out prompts."""
+    """Fit what a d2_align, pisces or head reward reads, and say what it does to held-out prompts."""
     present(data, "no data at {}")
     from ..engine.devices import check_device
     from ..engine.engine import Engine
-    from ..tune.fit import fit_file
 
     check_device(device)
+    if kind == "head":
+        if push is not None:
+            raise ValueError(f"push {push} belongs to d2-align; leave it out for head")
+        from ..tune.fit_head import HeadSettings, fit_head
+
+        most = 2000 if steps is None else steps
+        settings = HeadSettings(loss=loss or "bt", margin=_margin(margin), ties=ties, steps=most, seed=seed)
+        with Engine(device) as engine:
+            typer.echo(fit_head(data, weights, out, engine, settings))
+        return
+    for name, value in (("loss", loss), ("margin", margin), ("ties", ties)):
+        if value is not None:
+            raise ValueError(f"{name} {value} belongs to head; leave it out for {kind}")
+    from ..tune.fit import fit_file
+
     with Engine(device) as engine:
         typer.echo(fit_file(kind, data, weights, out, engine, steps=steps, seed=seed, push=push))
+
+
+def _margin(given: str | None) -> float | Literal["pairs"] | None:
+    if given is None or given == "pairs":
+        return "pairs" if given else None
+    try:
+        return float(given)
+    except ValueError:
+        raise ValueError(f"margin is a number or pairs, not {given!r}") from None
 
 
 @app.command()
@@ -75,9 +116,12 @@ def search(
     config = config_at(config)
     from mmreward.generators.loading import load
 
+    from ..progress import Display
     from ..search.run import search_file
 
-    typer.echo(search_file(config, load))
+    with Display() as shown:
+        found = search_file(config, load, shown)
+    typer.echo(found)
 
 
 @app.command()
@@ -90,6 +134,9 @@ def refine(
     config = config_at(config)
     from mmreward.generators.loading import load
 
+    from ..progress import Display
     from ..search.run import refine_file
 
-    typer.echo(refine_file(config, load))
+    with Display() as shown:
+        found = refine_file(config, load, shown)
+    typer.echo(found)

@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
 from math import ceil
 from pathlib import Path
 from typing import Any, get_args
@@ -22,7 +21,7 @@ import numpy as np
 from ..data.inputs import Inputs
 from ..data.parquet import batches_of, rows_of_batch
 from ..data.results import Result, write
-from ..data.rows import Row, rows_of
+from ..data.rows import Row, chunked, rows_of
 from ..data.run import Summary, about_run
 from ..engine.engine import DEATHS, Engine
 from ..errors import FINE, STATUSES, UNAVAILABLE, Status, Unavailable
@@ -208,15 +207,13 @@ def parts_of(data: Path, actors: int) -> list[Part]:
 
 
 def chunks_of(part: Part, size: int) -> Iterator[list[Row]]:
-    """The part's rows, `size` at a time, no more of which are in memory at once."""
-    rows = rows_of(_part_records(part), Path(part.file).parent, part.first)
-    while chunk := list(islice(rows, size)):
-        yield chunk
+    """The part's rows, `size` at a time or fewer (see `chunked`), no more of which are in memory at once."""
+    return chunked(rows_of(_part_records(part), Path(part.file).parent, part.first), size)
 
 
 def _part_records(part: Part) -> Iterator[object]:
     position = 0
-    for batch in batches_of(Path(part.file), groups=[part.group], batch=64):
+    for batch in batches_of(Path(part.file), groups=[part.group]):
         low, high = max(part.start - position, 0), min(part.stop - position, len(batch))
         if low < high:
             yield from rows_of_batch(batch.slice(low, high - low))

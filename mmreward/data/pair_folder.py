@@ -56,6 +56,26 @@ class PreferencePair:
     inputs: tuple[Media, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def tie(self) -> bool:
+        """True where neither is better, whichever is called chosen: the column tie says so."""
+        return self.facts.get("tie") is True
+
+
+def without_ties(pairs: Sequence[PreferencePair], use: str) -> Sequence[PreferencePair]:
+    """The same pairs, for a use that learns from the better one.
+
+    Raises:
+        ValueError: one is a tie.
+    """
+    for number, pair in enumerate(pairs):
+        if pair.tie:
+            raise ValueError(
+                f"pair {number} is a tie, from which {use} would learn a preference: write the pairs again "
+                "without --ties"
+            )
+    return pairs
+
 
 def write_pairs(folder: Path, pairs: Sequence[PreferencePair]) -> None:
     """Write the folder, which appears whole or not at all.
@@ -81,7 +101,8 @@ def refuse_present(folder: Path) -> None:
 def read_pairs(folder: str | Path) -> list[PreferencePair]:
     """The pairs of a folder; pictures are read when they are looked at, but must be there.
 
-    Of the columns only prompt, chosen_file_name and rejected_file_name are needed.
+    Of the columns only prompt, chosen_file_name and rejected_file_name are needed; tie, where it is there, is
+    true or false.
 
     Raises:
         ValueError: no such folder, a line that is no pair, a pair without a prompt, or a file that is
@@ -155,6 +176,8 @@ def _pair(folder: Path, line: str, where: str) -> PreferencePair:
     inputs = tuple(
         _media(folder, name, "image", where) for name in record.pop("inputs_file_names", None) or ()
     )
+    if not isinstance(record.get("tie", False), bool):
+        raise ValueError(f"{where}: tie is {record['tie']!r}, not true or false")
     return PreferencePair(prompt=prompt, inputs=inputs, facts=record, **halves)
 
 

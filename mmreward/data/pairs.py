@@ -52,8 +52,10 @@ class Rules:
     Args:
         choose: "best_worst" takes the best against the worst sample of a group; "ends" goes on with the
             second best against the second worst and so on; "all" takes any two, those farthest apart first.
-        margin: the smallest difference that counts, in units of the score. Equal scores never make a pair.
+        margin: the smallest difference that counts, in units of the score. Equal scores make no preference.
         per_prompt: pairs of one group at most; None for no limit.
+        ties: take equal scores as well, as pairs whose column tie is true; `mmreward fit head --loss btt`
+            learns from them, and DPO refuses them.
 
     Raises:
         ValueError: an unknown choice, a margin that is negative or no number, or a limit below 1.
@@ -62,6 +64,7 @@ class Rules:
     choose: Choice = "best_worst"
     margin: float = 0.0
     per_prompt: int | None = None
+    ties: bool = False
 
     def __post_init__(self) -> None:
         if self.choose not in CHOICES:
@@ -76,7 +79,7 @@ BEST_AGAINST_WORST = Rules()
 
 
 class Pair(NamedTuple):
-    """Two samples of one group, the first of which has the higher score."""
+    """Two samples of one group, the first of which has the higher score, or an equal one."""
 
     chosen: Candidate
     rejected: Candidate
@@ -128,9 +131,9 @@ def _choose_within(members: Sequence[Candidate], rules: Rules) -> tuple[list[Pai
     counts = Counts(groups=1, failed=len(members) - len(usable), duplicates=len(usable) - len(ranked))
     found: list[Pair] = []
     for pair in _proposed(ranked, rules.choose):
-        if pair.margin == 0:
+        if pair.margin == 0 and not rules.ties:
             counts.ties += 1
-        elif pair.margin < rules.margin:
+        elif 0 < pair.margin < rules.margin:
             counts.close += 1
         elif any(r > c for c, r in zip(pair.chosen.others, pair.rejected.others, strict=True)):
             counts.disagreements += 1
@@ -256,7 +259,7 @@ def pair_file(
     summary = PairSummary(name, len(rows), len(rows) - len(candidates), counts, margin, out, changed)
     if not pairs:
         raise ValueError(f"no pairs, so nothing was written:\n{summary}")
-    write_pairs(out, [_described(pair, samples, name, scored[name].values) for pair in pairs])
+    write_pairs(out, [_described(pair, samples, name, scored[name].values, rules) for pair in pairs])
     return summary
 
 
@@ -340,7 +343,7 @@ def _group(sample: Sample) -> tuple[str, ...]:
 
 
 def _described(
-    pair: Pair, samples: Mapping[str, Sample], reward: str, values: Mapping[str, float]
+    pair: Pair, samples: Mapping[str, Sample], reward: str, values: Mapping[str, float], rules: Rules
 ) -> PreferencePair:
     chosen, rejected = samples[pair.chosen.id], samples[pair.rejected.id]
     assert chosen.shown is not None and rejected.shown is not None
@@ -353,6 +356,8 @@ def _described(
         "chosen_id": pair.chosen.id,
         "rejected_id": pair.rejected.id,
     }
+    if rules.ties:  # of every pair: every row has the same columns
+        facts["tie"] = pair.margin == 0
     return PreferencePair(
         prompt=chosen.prompt,
         chosen=chosen.shown,

@@ -24,6 +24,8 @@ METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 TABLES = (".parquet", ".pq")
 SEPARATED = (".csv", ".tsv")
 TARS = (".tar",)
+COUNTED = 256 << 20
+"""Bytes of a text file whose lines are counted, for the display of how far a run is."""
 READ = (".jsonl", ".jsonl.gz", ".parquet", ".csv", ".tsv", ".tar")
 
 
@@ -42,6 +44,16 @@ def records_of(path: Path, skipped: Skipped, columns: Columns) -> Iterator[Any]:
     if columns:
         check_columns(lambda through: _records(path, Skipped(), through), columns)
     return _records(path, skipped, lambda records: renamed(records, columns))
+
+
+def number_of(path: Path) -> int | None:
+    """The number of records in a file, where it can be told at once; None for other data, or large text."""
+    if path.suffix.lower() in TABLES and path.is_file():
+        return parquet.number_of(path)
+    if path.suffix.lower() != ".jsonl" or not path.is_file() or path.stat().st_size > COUNTED:
+        return None
+    with path.open("rb") as file:
+        return sum(1 for line in file if line.strip())
 
 
 def _records(path: Path, skipped: Skipped, through: Through) -> Iterator[Any]:

@@ -1,5 +1,5 @@
-"""Scores on disk: one row per (id, reward, data set), in Parquet or JSONL; a killed run loses what the
-last `EVERY` seconds brought at most.
+"""Scores on disk: one row per (id, reward, data set), in Parquet, JSONL, CSV or TSV; a killed run loses what
+the last `EVERY` seconds brought at most.
 
 While a run goes on, finished rows lie in small shards in `OUT.parts/`, each put there by an atomic rename. At
 the end they become the one file OUT, again by a rename. A later run reads both and scores only what is
@@ -7,6 +7,7 @@ missing. What it does not score itself stays: other rewards, other data sets, an
 set. Two runs must not write one file at once: see `files.sole_writer`.
 """
 
+import csv
 import json
 import math
 import os
@@ -26,8 +27,13 @@ from .parquet import metadata_of, records_of
 
 TOTAL = "total"
 """The name under which a combined score is stored."""
+ENDINGS = (".parquet", ".jsonl", ".csv", ".tsv")
+"""Of files of results. Parquet alone keeps the facts about the run, such as the ranges of its rewards."""
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
 ABOUT = b"mmreward"
 """Key of the facts about the run in a Parquet file's schema metadata."""
+LONGEST_CELL = 1 << 24
+"""Characters of a note or of the parts of a score."""
 EVERY = 2.0
 """Seconds after which a score is on disk: what kill -9 costs at most. Each shard is a small file, which a
 run after a kill reads."""
@@ -86,7 +92,7 @@ class Results:
     """The results of one run, on their way to a file. `rows` are those of the run's own data set.
 
     Args:
-        out: where they go: a name ending in .parquet or .jsonl.
+        out: where they go: a name with one of `ENDINGS`.
         about: facts about the run, stored with it; `data` among them is the data set of its rows.
         every: seconds after which a result is on disk, whether another has come or not.
 
@@ -96,10 +102,9 @@ class Results:
     """
 
     def __init__(self, out: Path, about: Mapping[str, Any], every: float = EVERY) -> None:
-        if out.suffix not in (".parquet", ".jsonl"):
-            raise ValueError(f"results go to a .parquet or .jsonl file, not {out.name!r}")
+        check_ending(out)
         self.out = out
-        self.parts = out.with_name(out.name + ".parts")
+        self.parts = parts_of(out)
         if self.parts.is_symlink():
             raise ValueError(f"{self.parts} is a symbolic link, and none is followed: remove it")
         self.about = dict(about)
@@ -200,7 +205,7 @@ class Results:
         with self._writing:
             self._stop_timer()
             if self._fresh:
-                shard = self.parts / f"{time.time_ns():020d}-{os.getpid()}{self.out.suffix}"
+                shard = self.parts / f"{time.time_ns():020d}-{os.getpid()}{_shards(self.out)}"
                 try:
                     self.parts.mkdir(parents=True, exist_ok=True)
                     write(shard, self._fresh, self.about)
@@ -227,6 +232,21 @@ class Results:
         return rows
 
 
+def check_ending(out: Path) -> None:
+    """Refuse a file that results cannot be written to, by its name.
+
+    Raises:
+        ValueError: it says which endings there are.
+    """
+    if out.suffix not in ENDINGS:
+        raise ValueError(f"results go to a {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]} file, not {out.name!r}")
+
+
+def _shards(out: Path) -> str:
+    """Ending of the shards of a results file; tables of text, which are for readers, have JSONL."""
+    return ".jsonl" if out.suffix in SEPARATORS else out.suffix
+
+
 def write(path: Path, rows: Iterable[Result], about: Mapping[str, Any]) -> None:
     """Write rows to a file that appears whole or not at all."""
     records = [asdict(row) for row in rows]
@@ -234,6 +254,11 @@ def write(path: Path, rows: Iterable[Result], about: Mapping[str, Any]) -> None:
         if path.suffix == ".jsonl":
             lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
             part.write_text(lines, encoding="utf-8", errors="replace")
+        elif path.suffix in SEPARATORS:
+            with part.open("w", encoding="utf-8", errors="replace", newline="") as file:
+                table = csv.DictWriter(file, COLUMNS, delimiter=SEPARATORS[path.suffix])
+                table.writeheader()
+                table.writerows(records)
         else:
             import pyarrow as pa
             import pyarrow.parquet as pq
@@ -241,8 +266,8 @@ def write(path: Path, rows: Iterable[Result], about: Mapping[str, Any]) -> None:
             types = {"value": pa.float64()}
             schema = pa.schema([(name, types.get(name, pa.string())) for name in COLUMNS])
             clean = [{k: _utf8(v) for k, v in record.items()} for record in records]
-            table = pa.Table.from_pylist(clean, schema=schema.with_metadata({ABOUT: json.dumps(about)}))
-            pq.write_table(table, part)
+            whole = pa.Table.from_pylist(clean, schema=schema.with_metadata({ABOUT: json.dumps(about)}))
+            pq.write_table(whole, part)
 
 
 def read(path: Path) -> list[Result]:
@@ -261,8 +286,26 @@ def read(path: Path) -> list[Result]:
     return list(_read(path))
 
 
+def parts_of(out: Path) -> Path:
+    """The folder of the shards of a run that has not ended."""
+    return out.with_name(out.name + ".parts")
+
+
+def so_far(out: Path) -> tuple[dict[str, Any], list[Result]]:
+    """The facts and rows of a results file with those of the shards beside it, which a run may be writing.
+
+    Raises:
+        ValueError, OSError: as `read`; a shard that goes away meanwhile is part of the file by then.
+    """
+    parts = parts_of(out)
+    shards = sorted(parts.glob(f"[0-9]*{_shards(out)}"))
+    facts = about(shards[-1]) if shards else about(out)
+    rows = {(row.id, row.reward, row.data): row for row in _existing(out, parts)}
+    return facts, list(rows.values())
+
+
 def about(path: Path) -> dict[str, Any]:
-    """The facts stored with a Parquet results file; empty for JSONL."""
+    """The facts stored with a Parquet results file; empty for the others."""
     if path.suffix != ".parquet":
         return {}
     try:
@@ -279,7 +322,7 @@ def _existing(out: Path, parts: Path) -> Iterator[Result]:
     """Earlier rows, oldest first; shards come after the file, so that of two the newer wins."""
     if out.exists():
         yield from _read(out)
-    for shard in sorted(parts.glob(f"[0-9]*{out.suffix}")):
+    for shard in sorted(parts.glob(f"[0-9]*{_shards(out)}")):
         yield from _read(shard)
 
 
@@ -297,6 +340,9 @@ def _read(path: Path) -> Iterator[Result]:
 
 
 def _records(path: Path) -> Iterator[Any]:
+    if path.suffix in SEPARATORS:
+        yield from _cells(path)
+        return
     if path.suffix != ".jsonl":
         yield from records_of(path)
         return
@@ -313,6 +359,17 @@ def _records(path: Path) -> Iterator[Any]:
                 yield json.loads(line)
             except (ValueError, RecursionError) as error:
                 yield ValueError(f"not JSON: {error}")
+
+
+def _cells(path: Path) -> Iterator[Any]:
+    """Rows of a table of text; an empty cell is no value, and a text is never None."""
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_CELL))
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file, delimiter=SEPARATORS[path.suffix]):
+                yield {**row, "value": float(row["value"]) if row.get("value") else None}
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{path} is no results file: {error}") from None
 
 
 def _utf8(value: Any) -> Any:

@@ -7,10 +7,12 @@ are relative to the file they stand in (or to the folder).
 import hashlib
 import json
 from collections.abc import Hashable, Iterable, Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import Unscorable
+from ..limits import limits
 from ..media import Media
 from ..reading import Span
 from ..types import Sample
@@ -43,6 +45,43 @@ class Rows(Iterator[Row]):
 
     def __next__(self) -> Row:
         return next(self._rows)
+
+
+def chunked(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
+    """Rows, `size` at a time, or fewer where these hold `Limits.rows_bytes`; at least one."""
+    chunk: list[Row] = []
+    held = 0
+    for row in rows:
+        more = 0 if row.sample is None else _bytes_of(row.sample)
+        if chunk and held + more > limits().rows_bytes:
+            yield chunk
+            chunk, held = [], 0
+        chunk.append(row)
+        held += more
+        if len(chunk) == size:
+            yield chunk
+            chunk, held = [], 0
+    if chunk:
+        yield chunk
+
+
+def _bytes_of(sample: Sample) -> int:
+    """Bytes of the texts, pictures and arrays that a sample holds, wherever they stand; the rest is small."""
+    total = 0
+    left: list[Any] = [getattr(sample, field.name) for field in fields(Sample)]
+    while left:
+        match left.pop():
+            case Media(source=source):
+                left.append(source)
+            case str() | bytes() as text:
+                total += len(text)
+            case Mapping() as mapping:
+                left += [*mapping, *mapping.values()]
+            case list() | tuple() as several:
+                left += several
+            case one:
+                total += getattr(one, "nbytes", 8)
+    return total
 
 
 def read_rows(path: str | Path, columns: Columns | None = None) -> Rows:

@@ -13,7 +13,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
-from itertools import islice
 from os.path import relpath
 from pathlib import Path
 from typing import Any, NoReturn
@@ -27,9 +26,13 @@ from ..types import Score
 from .columns import Columns
 from .failures import Group, grouped
 from .inputs import Inputs
+from .records import number_of
 from .results import TOTAL, Result, Results
-from .rows import Row, read_rows, unit_of
+from .rows import Row, chunked, read_rows, unit_of
 
+Progress = Callable[[int, int, int, int | None], None]
+"""`progress(done, failed, fresh, total)`: scores that are there, those of them that failed and that were
+computed now, and how many there will be (None where nobody knows before the data are read)."""
 CHUNK = 4096
 """Rows that are read ahead; a shard is written every few seconds whatever this is."""
 
@@ -77,7 +80,7 @@ def score_file(
     retry_failed: bool = False,
     title: str = "",
     columns: Columns | None = None,
-    progress: Callable[[int, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Summary:
     """Score every row of `data` with every reward and leave one row per (id, reward) in `out`.
 
@@ -93,7 +96,7 @@ def score_file(
         retry_failed: compute failed scores again.
         title: stored with the results.
         columns: see `data.read_rows`; stored with the results, for `report` and `pairs`.
-        progress: called as `progress(done, failed, total)`, total being the scores of the rows read so far.
+        progress: told of every score, see `Progress`.
 
     Raises:
         ValueError: data or out in a form that cannot be read or written, a total that cannot be made, a
@@ -108,13 +111,16 @@ def score_file(
     rows = read_rows(data, columns)
     # A reward that compares samples must see each group whole, so then everything is one chunk.
     whole = any(reward.info.arity != "point" for reward in rewards.values())
-    chunks = _chunks(rows, None if whole else CHUNK)
+    chunks = _at_once(rows) if whole else chunked(rows, CHUNK)
     out.parent.mkdir(parents=True, exist_ok=True)
     with _terminable(), sole_writer(out):
         results = Results(out, about_run(data, rewards, out, title, columns))
-        job = _Job(rewards, recipe, results, engine, timeout, retry_failed, _Tally(progress))
+        rows_in = number_of(data) if progress is not None else None
+        tally = _Tally(progress, expected=None if rows_in is None else rows_in * len(rewards))
+        job = _Job(rewards, recipe, results, engine, timeout, retry_failed, tally)
         try:
             for chunk in chunks:
+                tally.ended = whole or len(chunk) < CHUNK
                 job.score(chunk)
             return job.finish(str(rows.skipped))
         except OSError:  # of the data, or of the file itself, which then cannot take more
@@ -148,18 +154,24 @@ def _terminable() -> Iterator[None]:
 class _Tally:
     """Counts for the progress bar."""
 
-    report: Callable[[int, int, int], None] | None
+    report: Progress | None
+    expected: int | None = None
+    """Scores of the whole data set, as far as its file says."""
     done: int = 0
     failed: int = 0
     total: int = 0
     fresh: int = 0
+    ended: bool = False
+    """True once all rows have been read, so that `total` is all there are."""
 
     def count(self, score: Score, fresh: bool) -> None:
         self.done += 1
         self.fresh += fresh
         self.failed += score.status not in FINE
         if self.report is not None:
-            self.report(self.done, self.failed, self.total)
+            total = self.total if self.expected is None else max(self.total, self.expected)
+            known = self.ended or self.expected is not None
+            self.report(self.done, self.failed, self.fresh, total if known else None)
 
 
 @dataclass
@@ -337,7 +349,7 @@ def _finite(bound: float) -> float | None:
     return bound if abs(bound) < float("inf") else None
 
 
-def _chunks(rows: Iterable[Row], size: int | None) -> Iterator[list[Row]]:
-    iterator = iter(rows)
-    while chunk := list(islice(iterator, size)):
+def _at_once(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """All rows, once they are asked for."""
+    if chunk := list(rows):
         yield chunk

@@ -86,7 +86,7 @@ def _count_of(name: str, frames: object) -> int:
 async def _over(reward: Reward, sample: Sample, clip: Media, count: int, *, lowest: bool) -> Score:
     """Score of a clip by its frames, chosen anew where decoding finds fewer than the clip's index counts."""
     while True:
-        shots = await aside(partial(_shots, clip, count))
+        shots = await aside(partial(spread, clip, count))
         scores = await asyncio.gather(
             *(
                 score_one(replace(sample, image=shot, video=None), reward, f"frame {shot.number + 1}")
@@ -134,9 +134,26 @@ def numbers(total: int, count: int) -> list[int]:
     return [(2 * place * (total - 1) + count - 1) // (2 * (count - 1)) for place in range(count)]
 
 
-def _shots(clip: Media, count: int) -> "list[Shot]":
+def spread(clip: Media, count: int) -> "list[Shot]":
+    """Evenly spaced frames of a clip, as pictures.
+
+    Raises:
+        Unscorable: the clip has no frame, or cannot be opened.
+    """
+    return chosen(clip, lambda total: numbers(total, count))
+
+
+def chosen(clip: Media, rule: Callable[[int], Sequence[int]]) -> "list[Shot]":
+    """Frames of a clip as pictures.
+
+    Args:
+        rule: numbers of the frames, in rising order, of a clip of so many.
+
+    Raises:
+        Unscorable: as `spread`.
+    """
     total = _recounted.get(clip.key, clip.frames)
-    reel = _reel_of(clip, tuple(numbers(total, count)))
+    reel = _reel_of(clip, tuple(rule(total)))
     return [Shot(reel, place, total) for place in range(len(reel.numbers))]
 
 

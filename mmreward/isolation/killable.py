@@ -24,7 +24,7 @@ import signal
 import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -32,7 +32,7 @@ from functools import partial
 from typing import Any
 
 from .process import Process, inherited
-from .protocol import Message, hello, pack, read_blocking
+from .protocol import Largest, Message, hello, pack, read_blocking
 
 START = 120.0
 """Seconds that a worker may take to import what it needs; not counted against any job."""
@@ -70,8 +70,8 @@ class Killable:
         self._reset()
         _pools.add(self)
 
-    def submit(self, job: Any, seconds: float) -> "Future[Any]":
-        """Queue a job, anything that JSON can hold; the future is its answer.
+    def submit(self, job: Any, seconds: float, blobs: Sequence[bytes] = ()) -> "Future[Any]":
+        """Queue a job, anything that JSON can hold, and bytes beside it; the future is its answer.
 
         The deadline counts from when a worker takes the job. A job that is cancelled while it waits is never
         begun; one that is cancelled while it runs ends with its worker. The future's exception is
@@ -83,7 +83,7 @@ class Killable:
         """
         if not seconds > 0:
             raise ValueError(f"a deadline of {seconds} s leaves no time; give one above 0")
-        task = _Task(job, seconds)
+        task = _Task(job, seconds, list(blobs))
         with self._lock:  # so that nothing is queued behind the end of the loop
             if self._closed:
                 raise RuntimeError("these workers have been closed")
@@ -218,6 +218,7 @@ class Killable:
 class _Task:
     job: Any
     seconds: float
+    blobs: list[bytes]
     answer: "Future[Any]" = field(default_factory=Future)
     given_up: asyncio.Event = field(default_factory=asyncio.Event)
     """Set on the loop when the answer was cancelled."""
@@ -242,7 +243,7 @@ async def _answer_of(process: Process, task: _Task) -> Any:
         WireError: the job cannot be sent.
     """
     late = TimeoutError(f"no answer within {task.seconds:g} s")
-    message = Message({"job": task.job, "seconds": task.seconds + SLACK}, [])
+    message = Message({"job": task.job, "seconds": task.seconds + SLACK}, task.blobs)
     exchange = asyncio.create_task(_exchange(process, message))
     given_up = asyncio.create_task(task.given_up.wait())
     both = (exchange, given_up)
@@ -268,14 +269,15 @@ async def _exchange(process: Process, message: Message) -> dict[str, Any] | None
 # --- the worker's side ----------------------------------------------------------------------------
 
 
-def answer_jobs(answer: Callable[[Any], Any], warm: Callable[[], object]) -> None:
+def answer_jobs(answer: Callable[..., Any], warm: Callable[[], object]) -> None:
     """Answer jobs until the parent is gone; the main function of a worker's module.
 
     The arguments of the command line are the socket's number and the limit of the address space in bytes. An
     exception of `answer` becomes the answer {"raised": the exception's name}.
 
     Args:
-        answer: from a job to its answer, both what JSON can hold.
+        answer: from a job, and the bytes that came beside it, to its answer; jobs and answers are what JSON
+            can hold.
         warm: called once before the first job, so that no deadline pays for imports.
     """
     sock, memory = inherited(), int(sys.argv[2])
@@ -289,10 +291,10 @@ def answer_jobs(answer: Callable[[Any], Any], warm: Callable[[], object]) -> Non
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the kernel ends us, whatever holds the interpreter
     sock.sendall(pack(hello()))
     stream = sock.makefile("rb")
-    while (message := read_blocking(stream)) is not None:
+    while (message := read_blocking(stream, Largest())) is not None:
         signal.setitimer(signal.ITIMER_REAL, message.header["seconds"])
         try:
-            reply = pack(Message({"answer": answer(message.header["job"])}, []))
+            reply = pack(Message({"answer": answer(message.header["job"], *message.blobs)}, []))
         except Exception as error:  # MemoryError and RecursionError are answers too
             reply = pack(Message({"answer": {"raised": type(error).__name__}}, []))
         signal.setitimer(signal.ITIMER_REAL, 0)

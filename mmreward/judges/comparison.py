@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from ..data.pair_folder import PreferencePair
+from ..data.pair_folder import PreferencePair, without_ties
 from ..media import Media
 from ..types import Sample
 
@@ -58,11 +58,11 @@ def comparisons(pairs: Iterable[PreferencePair]) -> list[Comparison]:
     does the same cannot tell (R1-Reward's does).
 
     Raises:
-        ValueError: a pair of clips.
+        ValueError: a pair of clips, or a tie.
         Unscorable: a picture that cannot be read.
     """
     found = []
-    for number, pair in enumerate(pairs):
+    for number, pair in enumerate(without_ties(list(pairs), "a judge")):
         if "video" in (pair.chosen.kind, pair.rejected.kind):
             raise ValueError(f"pair {number} is of clips; a comparison is of two pictures")
         chosen, rejected = pair.chosen.digest, pair.rejected.digest

@@ -20,6 +20,7 @@ from ..config import Positive, RouteConfig, Strict
 from ..data.routing import Router
 from ..engine.engine import Engine
 from ..models.base import locate
+from ..progress import Display
 from ..registry import Reward
 from ..rewards.judged.asking import Asking
 from .comparison import Comparison, both_orders
@@ -57,6 +58,7 @@ class TrainingRun:
         seed: of samples and trainers.
         unsolved: comparisons for which the latest rejection stage found wrong answers.
         trained: trainings so far; numbers the folders of weights.
+        display: shows the steps of trainers, in the place of their own bars.
     """
 
     engine: Engine
@@ -69,6 +71,14 @@ class TrainingRun:
     seed: int
     unsolved: list[Comparison] = field(default_factory=list)
     trained: int = 0
+    display: Display | None = None
+
+    def say(self, line: str) -> None:
+        """Print a line, above what is shown."""
+        if self.display is None:
+            print(line, flush=True)
+        else:
+            self.display.line(line)
 
     def sample(
         self, role: Role, draws: int, temperature: float, *, hint: str = "", least: float | None = None
@@ -88,7 +98,7 @@ class TrainingRun:
         counts = ", ".join(
             f"{number} {outcome}" for outcome, number in count_outcomes(written).items() if number
         )
-        print(f"rationales: {counts}", flush=True)
+        self.say(f"rationales: {counts}")
         return written
 
     def finetune_student(self, written: Sequence[Rationale], arguments: dict[str, Any]) -> None:
@@ -144,15 +154,32 @@ class TrainingRun:
         self._train("student", trainer)
 
     def _common(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        return {"output_dir": str(self.out / "trainer"), "seed": self.seed, **arguments}
+        shown: dict[str, Any] = {"disable_tqdm": True} if self.display is not None else {}
+        return {"output_dir": str(self.out / "trainer"), "seed": self.seed, **shown, **arguments}
 
     def _train(self, role: Role, trainer: Any) -> None:
         """Train, and leave the new weights in a folder of their own."""
+        if self.display is not None:
+            trainer.add_callback(_shown_steps(self.display, f"training the {role}"))
         trainer.train()
         self.trained += 1
         folder = self.out / f"{self.trained}-{role}"
         trainer.save_model(str(folder))
         self.weights[role] = str(folder)
+
+
+def _shown_steps(display: Display, name: str) -> Any:
+    """A trainer's callback that shows its steps."""
+    from transformers import TrainerCallback
+
+    class Steps(TrainerCallback):  # type: ignore[misc]
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            display.phase(name, "steps", state.max_steps)
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            display.update(state.global_step)
+
+    return Steps()
 
 
 def load_judge(folder: str) -> tuple[Any, Any]:
@@ -260,7 +287,7 @@ class RejectionStage(Strict):
     def run(self, training: TrainingRun) -> None:
         written = training.sample("student", self.draws, self.temperature, least=self.least)
         training.unsolved = unsolved(written)
-        print(f"hard comparisons: {len(training.unsolved)}", flush=True)
+        training.say(f"hard comparisons: {len(training.unsolved)}")
         training.finetune_student(written, self.trainer)
 
 

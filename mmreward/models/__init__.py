@@ -10,11 +10,12 @@ Equal arguments give the same network, so rewards that name the same weights sha
 miniature's names ("mini-clip", "mini-vlm", "mini-artifact") stand where a hub id or a folder would.
 
 In the room: `base` (torch modules behind the engine's `Network` protocol), `encoders`, `features` and
-`perceptual` (of pictures alone), `heads`, `maps`, `paired`, `blip`, `blip_answers`, `mps` and `flan` (a
-picture with its prompt), `detectors`, `pictures` and `pixels` (decoded pictures and a network's input),
-`sharing` (one network per arguments), `wants` and `fetching` (weights that are needed), `onnx`, `texts` and
-`bodies` (out of wheels), `scalars` (reward models on a VLM's body), `pins` (published prompts), `vlms/` (in
-this process) and `served/` (over HTTP). Knows nothing of samples, rewards or scores.
+`perceptual` (of pictures alone), `heads`, `maps`, `preferences` (with the light `head_facts`), `paired`,
+`blip`, `blip_answers`, `mps`, `flan` and `owl` (a picture with a text), `pieces` (Llama's tokenizer),
+`scalars` (reward models on a VLM's body), `detectors`, `pictures` and `pixels` (decoded pictures and a
+network's input), `sharing` (one network per arguments), `wants` and `fetching` (weights that are needed),
+`pinned` and `published` (texts of others), `onnx`, `texts` and `bodies` (out of wheels), `vlms/` (in this
+process) and `served/` (over HTTP). Knows nothing of samples, rewards or scores.
 """
 
 from pathlib import Path
@@ -39,7 +40,9 @@ if TYPE_CHECKING:
     from .heads import Classifier, Head
     from .maps import MappedEncoder
     from .mps import MpsScorer
+    from .owl import Owl
     from .perceptual import DreamSim
+    from .preferences import FittedHead
     from .texts import TextReader
     from .vlms.answers import VLM
     from .vlms.qwen import QwenVL
@@ -282,6 +285,34 @@ def _mapped(file: str, content: str, kind: str, encoder: str, dtype: str, resize
     return MappedEncoder(file, kind, clip(encoder, dtype=dtype, resize=resize))
 
 
+def preference_head(folder: str, encoder: str = "", *, dtype: str = "", resize: str = "") -> "FittedHead":
+    """A preference head that `mmreward fit head` fitted on a dual encoder: a reward of picture and prompt.
+
+    Args:
+        folder: the head's; one that was fitted again under the same name is another network.
+        encoder, dtype, resize: the dual encoder, as for `clip`; "" for those that the head was fitted with.
+
+    Raises:
+        ValueError: no such folder, or a head that was fitted on other weights.
+    """
+    from .head_facts import handle_of, read_facts
+
+    path = str(Path(folder).absolute())  # also of a folder called "mini-...", which is no miniature
+    handle = handle_of(read_facts(path), encoder, dtype, resize)
+    if noting():
+        return _preference_head(path, "", *handle)
+    from .base import content_of
+
+    return _preference_head(path, content_of(path), *handle)
+
+
+@shared
+def _preference_head(folder: str, content: str, encoder: str, dtype: str, resize: str) -> "FittedHead":
+    from .preferences import FittedHead
+
+    return FittedHead(folder, clip(encoder, dtype=dtype, resize=resize))
+
+
 @shared
 def classifier(weights: str, *, dtype: str = "float32") -> "Classifier":
     """An image classifier in transformers format (`AutoModelForImageClassification`)."""
@@ -336,6 +367,19 @@ def blip_vqa(file: str, tokenizer: str, *, dtype: str = "float32") -> "BlipVQA":
     from .blip_answers import BlipVQA
 
     return BlipVQA(file, tokenizer, dtype=dtype)
+
+
+@shared
+def grader(weights: str, *, dtype: str = "float32") -> "Owl":
+    """mPLUG-Owl2 in its published format (DeQA-Score, Q-Align): a picture's grade by five words.
+
+    Raises:
+        ValueError: the weights are neither here nor within reach.
+    """
+    needed(weights)
+    from .owl import Owl
+
+    return Owl(weights, dtype=dtype)
 
 
 @shared

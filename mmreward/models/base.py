@@ -20,6 +20,7 @@ import torch
 
 from ..assets import ASSETS
 from ..errors import Unavailable, words
+from ..progress import loading as shown_loading
 from .building import building
 
 WHOLE = 64 << 20
@@ -149,7 +150,8 @@ def loading(name: str) -> Iterator[None]:
         Unavailable: with the reason; a lack of memory is raised as it is.
     """
     try:
-        yield
+        with shown_loading(name):
+            yield
     except (Unavailable, MemoryError):
         raise
     except Exception as error:

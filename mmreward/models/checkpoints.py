@@ -90,7 +90,7 @@ def fetched(file: str) -> Path:
 
 
 def files_of(folder: Path) -> list[Path]:
-    """Weight files of a folder in transformers format, by its index where it has one."""
+    """Weight files of a folder, by its index where it has one."""
     for name in ("model.safetensors", "pytorch_model.bin"):
         index = folder / f"{name}.index.json"
         if index.is_file():

@@ -1,41 +1,12 @@
-"""Published texts by name: prompts that a released model was trained on, each by address, symbol and hash.
-
-Such a text is its publisher's data and is not kept here: one file of the publisher's repository, at a fixed
-commit, is brought to this machine (`mmreward fetch REWARD`, or the command that the message names), the
-literal is taken out of it without running anything, and its hash is checked. A copy of the file somewhere
-else will do (`prompt_file`), as long as the text in it is the same.
+"""Prompts that released scalar reward models were trained on, by name: see `pinned`.
 
 Imports no torch.
 """
 
-import ast
-import hashlib
-import os
 from pathlib import Path
-from typing import NamedTuple
 
-from .wants import Want, note, noting
-
-
-class Pin(NamedTuple):
-    """A string literal of a file in a repository of GitHub: the value of `symbol`, with its SHA-256."""
-
-    repository: str
-    commit: str
-    path: str
-    symbol: str
-    sha256: str
-
-    @property
-    def url(self) -> str:
-        return f"https://raw.githubusercontent.com/{self.repository}/{self.commit}/{self.path}"
-
-    @property
-    def place(self) -> Path:
-        """Where the file belongs on this machine."""
-        cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
-        return cache / "mmreward" / "published" / self.commit / Path(self.path).name
-
+from .pinned import Pin, needed
+from .wants import noting
 
 _EDITREWARD = ("TIGER-AI-Lab/EditReward", "edb027edde6080b8a9521ef8e87049b3797f8374")
 _VIDEOALIGN = ("KwaiVGI/VideoAlign", "219ab9db64c045e5181a2202d11f686439351292")
@@ -82,40 +53,6 @@ PINS = {
 """Name -> text. What stands in several repositories is taken where it has the publisher's hash."""
 
 
-def pinned(name: str, file: str | None = None) -> str:
-    """A published text.
-
-    Args:
-        name: in `PINS`.
-        file: a copy of the publisher's file, or a folder with it under its own name; None takes the one that
-            `mmreward fetch` brings.
-
-    Raises:
-        ValueError: the file is not there (with the command that fetches it), has no such literal, or another
-            text.
-    """
-    pin = PINS[name]
-    if noting():
-        if file is None:
-            note(Want("url", pin.url, "pinned", to=str(pin.place)))
-        return ""
-    path = pin.place if file is None else Path(file)
-    path = path / pin.place.name if path.is_dir() else path
-    if not path.is_file():
-        if file is not None:
-            raise ValueError(f"no file at {path}")
-        command = f"curl -fL --create-dirs -o '{path}' '{pin.url}'"
-        raise ValueError(f"the published text {name!r} is not on this machine: fetch it with `{command}`")
-    text = literal_of(path, pin.symbol)
-    found = hashlib.sha256(text.encode()).hexdigest()
-    if found != pin.sha256:
-        raise ValueError(
-            f"{pin.symbol} in {path} is not the published text: its SHA-256 is {found[:12]}..., and not "
-            f"{pin.sha256[:12]}...; take the file of {pin.url}"
-        )
-    return text
-
-
 def prompt_of(
     names: tuple[str, ...], own: str | None = None, file: str | None = None, places: tuple[str, ...] = ()
 ) -> str:
@@ -124,13 +61,14 @@ def prompt_of(
     Args:
         names: of the pieces in `PINS`, in their order.
         own: a text instead.
-        file: as for `pinned`.
+        file: a copy of the publisher's file, or a folder with it under its own name; None takes the one that
+            `mmreward fetch` brings.
         places: what must stand in the prompt once each.
 
     Raises:
-        ValueError: as for `pinned`; a place that is missing, or there twice.
+        ValueError: as `Pin.text`; a place that is missing, or there twice.
     """
-    text = own if own is not None else "".join(pinned(name, file) for name in names)
+    text = own if own is not None else "".join(_text(PINS[name], file) for name in names)
     for place in () if noting() and own is None else places:
         if text.count(place) != 1:
             raise ValueError(
@@ -139,21 +77,8 @@ def prompt_of(
     return text
 
 
-def literal_of(path: Path, symbol: str) -> str:
-    """The string that a Python file assigns to a name at its top level; the file is not run.
-
-    Raises:
-        ValueError: the file is no Python, or assigns no string to the name.
-    """
-    try:
-        body = ast.parse(path.read_text(encoding="utf-8")).body
-    except (SyntaxError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} cannot be read as Python ({type(error).__name__})") from None
-    for statement in body:
-        if isinstance(statement, ast.Assign) and any(
-            isinstance(target, ast.Name) and target.id == symbol for target in statement.targets
-        ):
-            value = statement.value
-            if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                return value.value
-    raise ValueError(f"{path} assigns no text to {symbol}: is it the publisher's file?")
+def _text(pin: Pin, file: str | None) -> str:
+    if file is not None:
+        path = Path(file)
+        return pin.text(path / Path(pin.path).name if path.is_dir() else path)
+    return pin.text() if needed(pin) else ""

@@ -40,12 +40,14 @@ NAMED = {
     "embedder": ("weights",),
     "head": ("weights", "encoder"),
     "_mapped": ("encoder",),
+    "_preference_head": ("encoder",),
     "classifier": ("weights",),
     "blip_head": ("weights", "vocabulary"),
     "detector": ("weights",),
     "clip_t5": ("weights",),
     "crossed": ("weights", "processor"),
     "blip_vqa": ("file", "tokenizer"),
+    "grader": ("weights",),
     "scalar_vlm": ("weights",),
     "video_reward": ("weights",),
     "vlm": ("weights",),
@@ -72,6 +74,8 @@ WORDS = ("--include '*.json'", "--include '*.jinja'", "--include '*.txt'")
 """What brings `PROCESSOR` by hand: the names of files that a repository lacks would be errors."""
 BASED = {"scalar_vlm": "base", "video_reward": "base"}
 """Function -> its argument of which the configuration, the tokenizer and the processor alone are read."""
+VLMS = ("vlm", "clip_t5", "grader", *BASED)
+"""Functions that load a language model which sees."""
 PACKAGES = {"text_reader": "rapidocr", "nudity": "nudenet"}
 """Function -> the package whose wheel has the weights."""
 
@@ -119,9 +123,8 @@ SPEEDS = ("no network", "a small network on the CPU", "a pass of an encoder", "a
 
 def speed_of(wants: Iterable[Want]) -> str:
     """Class of a reward's speed, one of `SPEEDS`, by the slowest of what it reads."""
-    ranks = [
-        3 if want.use in ("vlm", "clip_t5", *BASED) else 1 if want.kind == "package" else 2 for want in wants
-    ]
+    read = [want for want in wants if want.use != "published"]  # texts
+    ranks = [3 if want.use in VLMS else 1 if want.kind == "package" else 2 for want in read]
     return SPEEDS[max(ranks, default=0)]
 
 

@@ -7,7 +7,8 @@ generators is handed in, as this package knows no family of them.
 
 import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -27,6 +28,7 @@ from ..limits import set_limits
 from ..loading import resolve
 from ..media import Media
 from ..monitor.intervals import paired_change
+from ..progress import Display, loading
 from ..registry import Reward
 from ..types import Sample, Score
 from .config import RefineConfig, RunConfig, SearchConfig, construct, entry, read_prompts, split
@@ -44,8 +46,8 @@ WRITERS: Mapping[str, Callable[..., Writer | None]] = {
 }
 
 
-def search_file(path: Path, load: Loader) -> str:
-    """Run `mmreward search` and return what to print.
+def search_file(path: Path, load: Loader, display: Display | None = None) -> str:
+    """Run `mmreward search` and return what to print; `display` shows how far it is.
 
     Raises:
         ValueError: a mistake in the file, with its place; or its folder holds a run already.
@@ -62,11 +64,11 @@ def search_file(path: Path, load: Loader) -> str:
         complete: Method = replace(method, **{key: getattr(job, key) for key in of_the_job})
         return complete.search(job)
 
-    return _Search(config, name).finish(load, run)
+    return _Search(config, name, display=display).finish(load, run)
 
 
-def refine_file(path: Path, load: Loader) -> str:
-    """Run `mmreward refine` and return what to print; raises as `search_file`."""
+def refine_file(path: Path, load: Loader, display: Display | None = None) -> str:
+    """Run `mmreward refine` and return what to print; arguments and errors as of `search_file`."""
     config = load_yaml(path, RefineConfig)
     set_limits(config.limits)
     critics = critics_of(resolve(config.critics), config.thresholds)
@@ -78,7 +80,8 @@ def refine_file(path: Path, load: Loader) -> str:
         histories = refine(job.generator, job.samples, job.seeds, job.selection, critics, writer, settings)
         return [found_of(history) for history in histories]
 
-    search = _Search(config, "refine", {name: critic.reward for name, critic in critics.items()})
+    every = {name: critic.reward for name, critic in critics.items()}
+    search = _Search(config, "refine", every, display)
     return search.finish(load, run)
 
 
@@ -113,9 +116,13 @@ class _Search:
     """A run of either command: everything is checked before the generator is loaded."""
 
     def __init__(
-        self, config: RunConfig, title: str, critics: Mapping[str, Reward] = MappingProxyType({})
+        self,
+        config: RunConfig,
+        title: str,
+        critics: Mapping[str, Reward] = MappingProxyType({}),
+        display: Display | None = None,
     ) -> None:
-        self.config, self.title = config, title
+        self.config, self.title, self._display = config, title, display
         self.rewards = resolve(config.rewards)
         self.held_out = resolve(config.held_out) if config.held_out else {}
         self.recipe = Recipe(weights=weights_of(self.rewards, config.weights), shaping=config.shaping)
@@ -134,7 +141,8 @@ class _Search:
     def _write(self, load: Loader, run: Callable[[Job], list[Found]]) -> str:
         config, out = self.config, self.config.out
         name, options = split(config.generator)
-        generator = load(name, **options)
+        with loading(name):
+            generator = load(name, **options)
         with Engine.from_config(config.engine) as engine:
             job = Job(
                 generator,
@@ -146,8 +154,11 @@ class _Search:
                 generator.guidance if config.guidance is None else config.guidance,
                 config.batch,
             )
-            found = numbered(run(job))
+            with _counted(generator, self._display, f"{self.title}: drawing and scoring"):
+                found = numbered(run(job))
             write_samples(out, found)
+            if self._display is not None:
+                self._display.phase("scoring by every reward")
             columns = write_scores(out, found, self.every, job.selection, self.title)
         write_history(out, found, self.prompts.problems)
         table = gain_table(found, columns, self.title)
@@ -155,6 +166,28 @@ class _Search:
         return "\n".join(
             [table, *curve_lines(found), *skipped, f"pictures, samples, scores and history -> {out}"]
         )
+
+
+@contextmanager
+def _counted(generator: Generator, display: Display | None, name: str) -> Iterator[None]:
+    """Block in which a display counts the rows that go through the generator's network."""
+    if display is None:
+        yield
+        return
+    shown, rows = display, 0
+
+    def count(module: Any, given: Any, named: Mapping[str, Any], made: Any) -> None:
+        nonlocal rows
+        first = next((one for one in (*given, *named.values()) if hasattr(one, "shape")), None)
+        rows += len(first) if first is not None and len(first.shape) else 1
+        shown.update(rows)
+
+    display.phase(name, "passes of the network")
+    hook = generator.network.register_forward_hook(count, with_kwargs=True)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _check_names(

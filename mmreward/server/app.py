@@ -1,10 +1,11 @@
 """The HTTP application: V-Triune's GET / and POST /judge, and OpenRLHF's POST /get_reward.
 
-Scoring runs on the engine's thread and large bodies are read on another; the event loop here only waits, so
+Scoring runs on the engine's thread and large bodies are read by a process; the event loop here only waits, so
 that the server answers while a check computes. What a client may send and hold is bounded by `guard`.
 """
 
 import asyncio
+import gc
 import json
 import os
 import socket
@@ -13,27 +14,26 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from ..adapters.openrlhf import answered, query_batch
 from ..adapters.rows import Batch
 from ..adapters.scorer import Failed, Given, Scorer, flat
-from ..config import problems
 from ..limits import limits
 from ..trust import hide
+from .bodies import Bodies, Queries, Refused
 from .guard import BodyLimit, Bounds, Key, Turns
-from .vtriune import Payload, UnknownVerifierError, refused, reply, sample_from
+from .vtriune import RELEASE, Payload, UnknownVerifierError, refused, reply, sample_from
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 ASIDE = 64 << 10
-"""Bytes of a body from which on it is read on another thread."""
+"""Bytes of a body from which on samples are made of it on another thread."""
 GRACE = 2
 """Seconds that requests get to end at SIGTERM, and then the engine."""
 SWITCH = 1e-4
@@ -45,15 +45,7 @@ KEY_ENV = "MMREWARD_KEY_ENV"
 
 
 _reader = ThreadPoolExecutor(1, "mmreward-body")
-"""Reader of large bodies, one after another: reading JSON stops every other thread."""
-
-
-class Queries(BaseModel):
-    """Body of /get_reward, as OpenRLHF posts it."""
-
-    query: list[str]
-    prompts: list[str]
-    labels: list[Any]
+"""Maker of the samples of large bodies, one body after another."""
 
 
 class Reply(JSONResponse):
@@ -64,41 +56,36 @@ class Reply(JSONResponse):
         return text.encode("utf-8", "replace")
 
 
-async def body_of(
-    request: Request, model: type[M], make: Callable[[M], T], look: Callable[[Any], None] | None = None
-) -> tuple[M, T]:
+async def body_of(request: Request, bodies: Bodies, model: type[M], make: Callable[[M], T]) -> tuple[M, T]:
     """A request's body as a model, and what is made of it; off the loop where it is large.
 
     Args:
         request: its body is JSON.
+        bodies: reads it.
         model: of the body.
         make: makes something of the model.
-        look: refuses a body before it is held against the model, which takes longer than to read it.
 
     Raises:
-        HTTPException: 422, what is wrong, key by key; or of `look`.
+        HTTPException: 422, what is wrong, key by key; others as `Bodies.read`.
     """
     data = await request.body()
+    client = request.client.host if request.client else ""
 
-    def read() -> tuple[M, T]:
+    def made(payload: M) -> tuple[M, T]:
         try:
-            given = json.loads(data, parse_constant=_no_number)
-            if look is not None:
-                look(given)
-            payload = model.model_validate(given)
             return payload, make(payload)
-        except ValidationError as error:
-            raise HTTPException(422, "; ".join(problems(error, model))[:2000]) from None
         except UnknownVerifierError as error:
             raise HTTPException(404, str(error)[:2000]) from None
         except (ValueError, RecursionError) as error:
             raise HTTPException(422, str(error)[:2000]) from None
 
-    return await asyncio.get_running_loop().run_in_executor(_reader, read) if len(data) > ASIDE else read()
-
-
-def _no_number(text: str) -> Any:
-    raise ValueError(f"the body is not JSON: {text} is no number")
+    try:
+        payload = await bodies.read(data, model, client)
+    except Refused as refusal:
+        raise HTTPException(refusal.status, refusal.reason) from None
+    if len(data) <= ASIDE:
+        return made(payload)
+    return await asyncio.get_running_loop().run_in_executor(_reader, made, payload)
 
 
 def create_app(
@@ -133,18 +120,22 @@ def create_app(
     max_bytes = bounds.body_bytes if max_bytes is None else max_bytes
     hide(key)
 
+    bodies = Bodies(max_bytes, bounds.rows, bounds.body_seconds)
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if leave:  # what is there by now stays: to go through it for garbage stops every thread
+            gc.collect()
+            gc.freeze()
         yield
+        bodies.close()
         if leave:
             overdue = threading.Timer(GRACE, os._exit, (0,))
             overdue.daemon = True
             overdue.start()
         scorer.close()
 
-    app = FastAPI(
-        title="mmreward", version=version("mmreward"), lifespan=lifespan, default_response_class=Reply
-    )
+    app = FastAPI(title="mmreward", version=RELEASE, lifespan=lifespan, default_response_class=Reply)
     # The last one that is added is the first that sees a request.
     app.add_middleware(Turns, concurrency=bounds.concurrency, waiting=bounds.waiting)
     app.add_middleware(
@@ -159,19 +150,13 @@ def create_app(
 
     @app.get("/")
     async def health() -> dict[str, str]:
-        return {"message": "Reward Judge Server", "version": version("mmreward")}
+        return {"message": "Reward Judge Server", "version": RELEASE}
 
     @app.post("/judge")
     async def judge(request: Request) -> Reply:
-        payload, sample = await body_of(request, Payload, sample_from)
+        payload, sample = await body_of(request, bodies, Payload, sample_from)
         routed = await scorer.ascore(Batch([sample], {}))
         return Reply(reply(payload, routed.totals[0], routed.scores[0]))
-
-    def few_rows(given: Any) -> None:
-        query = given.get("query") if isinstance(given, dict) else None
-        if isinstance(query, list) and len(query) > bounds.rows:
-            reason = f"{len(query)} rows; the limit of one request is {bounds.rows} (limits.request_rows)"
-            raise HTTPException(413, reason)
 
     def batch_from(queries: Queries) -> Batch:
         batch = query_batch(queries.query, queries.prompts, queries.labels)
@@ -182,7 +167,7 @@ def create_app(
 
     @app.post("/get_reward")
     async def get_reward(request: Request) -> Reply:
-        _, batch = await body_of(request, Queries, batch_from, few_rows)
+        _, batch = await body_of(request, bodies, Queries, batch_from)
         routed = await scorer.ascore(batch)
         try:
             return Reply(answered(flat(scorer, routed, failed, late=None)))

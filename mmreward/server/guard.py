@@ -116,15 +116,11 @@ class BodyLimit:
                         return
                     body += message.get("body", b"")
                     if len(body) > self._max_bytes:
-                        await refuse(
-                            send, 413, f"the body has more than {self._max_bytes} bytes (limits.body_bytes)"
-                        )
+                        await refuse(send, 413, self._too_long)
                         return
                     more = max(0, len(body) - SMALL - held)
                     if self._held + more > self._held_bytes:
-                        await refuse(
-                            send, 503, "other large bodies are being read: come again (limits.bodies_bytes)"
-                        )
+                        await refuse(send, 503, FULL)
                         return
                     held += more
                     self._held += more

@@ -20,7 +20,8 @@ from ..types import Sample, Score
 OWN_ROUTES = ("", "routes")
 """Verifiers that mean: as this server's routes say for the data source."""
 VERIFIERS = ("mathverify", "detection")
-
+RELEASE = version("mmreward")
+"""Read once: to find it takes longer than most scores."""
 
 PARAMETERS = tuple(vtriune.VerifierParameters.model_fields)
 
@@ -121,7 +122,7 @@ def reply(payload: Payload, total: Score, scores: Mapping[str, Score]) -> dict[s
             for percent in vtriune.THRESHOLDS
             for part in ("precision", "recall")
         }
-    return {"rewards": rewards, "status": total.status, "note": total.note, "version": version("mmreward")}
+    return {"rewards": rewards, "status": total.status, "note": total.note, "version": RELEASE}
 
 
 def _part(score: Score | None, part: str) -> float:

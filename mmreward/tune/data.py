@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..data.pair_folder import PreferencePair, read_pairs
+from ..data.pair_folder import PreferencePair, read_pairs, without_ties
 from ..data.rows import read_rows
 from ..generator import Generator
 from ..media import Media
@@ -167,9 +167,9 @@ def load_pairs(config: PromptsConfig) -> list[PreferencePair]:
     """Preference pairs, the first `count` of them.
 
     Raises:
-        ValueError: as `read_pairs`.
+        ValueError: as `read_pairs`, or one of them is a tie.
     """
-    return read_pairs(config.data)[: config.count]
+    return list(without_ties(read_pairs(config.data)[: config.count], "DPO"))
 
 
 def _captions(config: PromptsConfig) -> list[Sample]:

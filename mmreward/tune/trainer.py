@@ -7,12 +7,14 @@ in, as this package knows no family of them. `Trainer` is the loop. The rounds t
 """
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from accelerate import Accelerator, PartialState
 from PIL import Image
 from pydantic import ValidationError
@@ -25,6 +27,7 @@ from ..files import sole_writer
 from ..generator import Generator
 from ..limits import set_limits
 from ..loading import resolve
+from ..progress import Display, duration, loading
 from ..registry import Reward
 from ..sampling import media
 from ..types import Sample
@@ -51,6 +54,8 @@ from .policy_gradient import D3po, PolicyGradient
 
 Report = Callable[[str], None]
 
+LEVELS = ("ok", "warn", "alarm")
+"""Verdicts of an evaluation, as trackers see them: 0, 1, 2."""
 LENGTH = ("rounds", "minutes", "checkpoint_every")
 """Settings that may differ when a run goes on."""
 
@@ -83,6 +88,7 @@ class Trainer:
         pairs: to train on instead, for offline methods.
         evaluated: prompts to evaluate on.
         report: called with one line per round and evaluation.
+        display: shows what is under way between these lines.
         accelerator: the process group; a new one unless given.
 
     Raises:
@@ -101,6 +107,7 @@ class Trainer:
         pairs: Sequence[PreferencePair] = (),
         evaluated: Sequence[Sample],
         report: Report = print,
+        display: Display | None = None,
         accelerator: Accelerator | None = None,
     ) -> None:
         check_trackers(config.trackers)
@@ -115,6 +122,8 @@ class Trainer:
         )
         self._main = self._accelerator.is_main_process
         self._report = report if self._main else _silent
+        self._display = display if self._main else None
+        self._took: list[float] = []
         lora = config.lora
         weights = TrainedWeights(
             generator,
@@ -231,8 +240,21 @@ class Trainer:
                 "`out`, or remove the folder to start anew"
             )
 
+    def _show_phase(self, words: str) -> None:
+        if self._display is not None:
+            self._display.phase(words)
+
+    def _place(self, number: int, done: int) -> str:
+        """ "round 7 of 100, 41 min left", by the rounds and evaluations of this session."""
+        rounds = self._config.rounds
+        if not self._took or done >= rounds:
+            return f"round {number} of {rounds}"
+        left = (rounds - done) * math.fsum(self._took) / len(self._took)
+        return f"round {number} of {rounds}, {duration(left)} left"
+
     def _round(self, number: int) -> None:
         begun = time.perf_counter()
+        self._show_phase(self._place(number + 1, number))
         metrics = self._rounds.round(number)
         spans = self._timeline.take()
         metrics["seconds"] = time.perf_counter() - begun
@@ -244,9 +266,11 @@ class Trainer:
             self._accelerator.log(metrics, step=number)
         shown = [name for name in metrics if name.startswith(("reward/", "preference/"))]
         figures = "  ".join(f"{name.partition('/')[2]} {metrics[name]:.4f}" for name in shown)
-        self._report(f"round {number + 1}: {figures}  ({metrics['seconds']:.1f} s)")
+        self._took.append(metrics["seconds"])
+        self._report(f"{self._place(number + 1, number + 1)}: {figures}  ({metrics['seconds']:.1f} s)")
 
     def _evaluate(self, done: int) -> None:
+        self._show_phase(f"evaluating after {done} of {self._config.rounds} rounds")
         evaluated = self._evaluation.run()
         verdict = self._watch.look(done, evaluated)
         summary = evaluated.summary()
@@ -256,7 +280,9 @@ class Trainer:
             line["prompts"] = evaluated.shared
         self._journal.write("evaluations", line)
         if self._config.trackers:
-            self._accelerator.log({f"evaluation/{k}": v["mean"] for k, v in summary.items()}, step=done)
+            logged = {f"evaluation/{k}": v["mean"] for k, v in summary.items()}
+            alarm = LEVELS.index(str(verdict["verdict"])) if verdict["verdict"] in LEVELS else 0
+            self._accelerator.log({**logged, "evaluation/alarm": alarm}, step=done)
         self._show(done, evaluated)
         if self._watch.improved or not self._best:
             self._best = self._candidate()
@@ -270,6 +296,11 @@ class Trainer:
         shown = self._config.evaluation.shown
         pictures: list[Image.Image] = [one.picture() for one in media(evaluated.pixels[:shown])]
         self._journal.write_grid(done, pictures)
+        for tracker in self._accelerator.trackers if pictures else ():
+            if hasattr(tracker, "log_images"):  # not all can
+                shape = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
+                shown_as = {"evaluation/pictures": np.stack([np.asarray(one) for one in pictures])}
+                tracker.log_images(shown_as, step=done, **shape)
         if done == 0:
             self._journal.write_json("prompts", [sample.prompt for sample in self._evaluated[:shown]])
 
@@ -329,8 +360,14 @@ Loader = Callable[..., Generator]
 """`load(name, **options)`."""
 
 
-def tune(config: TuneConfig, load: Loader, report: Callable[[str], None] = print) -> Ended:
+def tune(config: TuneConfig, load: Loader, report: Report = print, display: Display | None = None) -> Ended:
     """Train as described; `accelerate launch` starts it in several processes, whose first writes.
+
+    Args:
+        config: of the run.
+        load: makes the generator.
+        report: called with one line per round and evaluation.
+        display: shows what is under way between these lines.
 
     Raises:
         ValueError: parts of the config that do not go together, or do not exist; or another run writes to
@@ -351,7 +388,8 @@ def tune(config: TuneConfig, load: Loader, report: Callable[[str], None] = print
     prompts = [] if offline else load_prompts(config.prompts)
     evaluated = load_prompts(config.evaluation.prompts)
     device = str(PartialState().device)
-    generator = load(**{"device": device, **config.generator})
+    with loading(str(config.generator["name"])):
+        generator = load(**{"device": device, **config.generator})
     engine = config.engine
     if engine.device == "auto" and engine.ray is None:
         engine = EngineConfig(**{**engine.model_dump(), "device": device})
@@ -366,5 +404,6 @@ def tune(config: TuneConfig, load: Loader, report: Callable[[str], None] = print
             pairs=pairs,
             evaluated=evaluated,
             report=report,
+            display=display,
         )
         return trainer.run()

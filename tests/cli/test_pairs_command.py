@@ -86,6 +86,18 @@ def test_a_folder_of_pairs_and_what_became_of_the_rest(data, results, tmp_path):
     assert len(list((tmp_path / "pairs" / "media").iterdir())) == 6
 
 
+def test_ties_are_pairs_where_they_are_asked_for_and_every_row_says_which(data, results, tmp_path):
+    done = mmreward(
+        "pairs", data, results, "--reward", "clip", "--choose", "all", "--ties", "--out", tmp_path / "pairs"
+    )
+    assert "-> 6 pairs by clip" in done.stdout and "ties 0" in done.stdout
+    pairs = read_pairs(tmp_path / "pairs")
+    assert [pair.facts["tie"] for pair in pairs] == [False] * 5 + [True]
+    tie = pairs[-1]
+    assert tie.tie and (tie.facts["chosen_id"], tie.facts["rejected_id"]) == ("s4", "s5")
+    assert tie.facts["margin"] == 0
+
+
 def test_datasets_reads_the_folder(data, results, tmp_path):
     datasets = pytest.importorskip("datasets")
     pair_file(data, [results], tmp_path / "pairs", reward="clip")

@@ -222,7 +222,7 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path):
         (["score", ".", "--reward", "oracle:strikt=true", "--out", "x.parquet"], "did you mean 'strict'"),
         (["score", ".", "--reward", "oracle:strict=maybe", "--out", "x.parquet"], "strict"),
         (["score", ".", "--out", "x.parquet"], "no rewards"),
-        (["score", ".", "--reward", "oracle", "--out", "x.csv"], ".parquet or .jsonl"),
+        (["score", ".", "--reward", "oracle", "--out", "x.xls"], ".parquet, .jsonl, .csv or .tsv"),
         (
             ["score", ".", "--reward", "oracle", "--out", "x.parquet", "--max-failures", "lots"],
             "share such as 5%",

@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 
 import httpx2
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
@@ -195,12 +197,20 @@ def connections(folder):
 
 
 MASK = {"mask": [[0, 1], [1, 1]]}
+
+
+def parquet_row(folder):
+    pq.write_table(pa.table({"prompt": ["x" * 20]}), folder / "rows.parquet")
+    return next(read_rows(folder / "rows.parquet")).problem
+
+
 EXAMPLES = {
     "pixels": (31, picture),
     "clip_pixels": (95, clip),
     "frames": (2, clip),
     "clip_frames": (2, clip),
     "row_bytes": (50, row),
+    "rows_bytes": (20, parquet_row),
     "file_bytes": (20, picture),
     "text_characters": (19, text),
     "target_characters": (19, lambda _: oversized(Sample(target=[{"text": "x" * 20}]))),

@@ -11,12 +11,15 @@ import zlib
 from fractions import Fraction
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from support.pace import allowed
 
 from mmreward import Engine, Media, Sample, Unscorable
-from mmreward.limits import set_limits
+from mmreward.data.parquet import batches_of
+from mmreward.limits import limited, set_limits
 
 MB = 1 << 20
 
@@ -164,6 +167,60 @@ def special_files(folder):
     (folder / "folder.png").mkdir()
     (folder / "link.png").symlink_to("/dev/zero")
     return listening
+
+
+def pointing(*values):
+    """A column of Parquet whose rows point to values in its dictionary: a short one, then the last."""
+    rows = pa.array([0] * 16 + [len(values) - 1] * 240, pa.int32())
+    return pa.DictionaryArray.from_arrays(rows, pa.array(values))
+
+
+LARGE = MB
+POINTING = {
+    "response": lambda: pointing("x", "y" * LARGE),
+    "image": lambda: pa.StructArray.from_arrays(
+        [pointing(b"x", b"y" * LARGE), pointing("a", "b")], ["bytes", "path"]
+    ),
+    "words": lambda: pa.ListArray.from_arrays(pa.array(range(257), pa.int32()), pointing("x", "y" * LARGE)),
+}
+
+
+@pytest.mark.parametrize("name", POINTING)
+@pytest.mark.parametrize("codec", ["snappy", "zstd"])
+def test_a_parquet_file_of_one_large_value_and_many_rows_takes_a_bounded_memory(tmp_path, name, codec):
+    """Rows are decoded, and held before they are scored, as many at once as fit, whatever the file says."""
+    path = tmp_path / "rows.parquet"
+    table = pa.table({name: POINTING[name]()})
+    pq.write_table(table, path, dictionary_pagesize_limit=1 << 30, compression=codec)
+    assert path.stat().st_size < MB // 4
+    code = f"""
+        import pyarrow.parquet, numpy
+        from mmreward.data.rows import chunked, read_rows
+        from mmreward.limits import set_limits
+        set_limits(rows_bytes=16 << 20)
+        {BEFORE.strip()}
+        chunks = [len(chunk) for chunk in chunked(read_rows(sys.argv[1]), 4096)]
+        print(sum(chunks), max(chunks[1:]))
+    """
+    used, printed = peak(code, path)
+    assert printed == ["256 15"] and used < 90 * MB, used
+
+
+@pytest.mark.parametrize(
+    ("table", "rows"),
+    [
+        ({"prompt": ["a cat"] * 1000, "response": ["words"] * 1000}, [32] * 31 + [8]),
+        ({"prompt": [str(number) * 9000 for number in range(64)]}, [32] * 2),  # 2 MB that no row shares
+        ({"numbers": [[7] * 50_000] * 8}, [5, 3]),  # some bytes each on the disk
+        ({"number": range(64)}, [32] * 2),
+        ({"prompt": []}, []),
+    ],
+    ids=["texts", "long", "lists", "numbers", "empty"],
+)
+def test_only_rows_that_may_be_large_are_decoded_few_at_once(tmp_path, table, rows):
+    pq.write_table(pa.table({name: pa.array(column) for name, column in table.items()}), tmp_path / "a.pq")
+    with limited(rows_bytes=8 * MB):
+        assert [len(batch) for batch in batches_of(tmp_path / "a.pq")] == rows
 
 
 def test_only_regular_files_are_read(tmp_path, engine):

@@ -31,7 +31,7 @@ def result(name="a", value=0.5, *, reward="r", fingerprint="f", digest="d", note
     return Result.of(name, reward, Score(value, parts or {}, note=note), fingerprint, digest)
 
 
-@pytest.fixture(params=["parquet", "jsonl"])
+@pytest.fixture(params=["parquet", "jsonl", "csv", "tsv"])
 def out(request, tmp_path):
     return tmp_path / f"scores.{request.param}"
 
@@ -122,8 +122,8 @@ def test_facts_about_the_run_are_kept(tmp_path):
 
 
 def test_what_cannot_be_read_or_written_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"scores\.csv"):
-        Results(tmp_path / "scores.csv", {})
+    with pytest.raises(ValueError, match=r"scores\.xls"):
+        Results(tmp_path / "scores.xls", {})
     with pytest.raises(ValueError, match="no results"):
         read(tmp_path / "nowhere.parquet")
     (tmp_path / "other.jsonl").write_text('{"id": "a"}\n')

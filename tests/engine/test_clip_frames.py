@@ -191,7 +191,7 @@ def test_a_clip_whose_index_counts_too_many_is_scored_by_what_is_there(engine, m
 
 
 def test_a_frame_travels_as_its_pixels_under_its_name():
-    shot = clips._shots(Media(ramp(9), "video"), 3)[1]
+    shot = clips.spread(Media(ramp(9), "video"), 3)[1]
     again = pickle.loads(pickle.dumps(shot))
     assert type(again) is Media and again.key == shot.key and again.size == shot.size == (8, 8)
     assert np.array_equal(again.array(), shot.array()) and shot.array()[0, 0, 0] == 4

@@ -3,15 +3,14 @@
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from scipy.stats import spearmanr
 from support.pages import Page, read
+from support.scored_runs import make_run, oks, picture
 
 from mmreward.data import results
 from mmreward.evals.report.html import number
@@ -21,47 +20,8 @@ from mmreward.evals.report.stats import totals, unit_ranks
 from mmreward.monitor.intervals import agreement, mean_of
 from mmreward.types import Score
 
-RANGES = {"quality": [0.0, 1.0], "oracle": [0.0, 1.0], "free": [None, None]}
 ATTACK = '<script>alert("x")</script><img src=http://evil.example/x onerror=alert(1)>'
 PICTURE = [[255, 0, 0], [0, 255, 0]]
-
-
-def make_run(
-    folder: Path,
-    columns: Mapping[str, Sequence[Score]],
-    rows: Sequence[Mapping[str, Any]] | None = None,
-    suffix: str = ".parquet",
-    **about: Any,
-) -> Path:
-    """A results file and its data set, with one sample per score."""
-    number_of = len(next(iter(columns.values())))
-    given = rows or [{} for _ in range(number_of)]
-    data = [{"id": f"s{i}", "prompt": f"prompt {i}", **row} for i, row in enumerate(given)]
-    (folder / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in data))
-    stored = [
-        results.Result.of(str(data[i]["id"]), name, score, f"print-{name}", "")
-        for name, scores in columns.items()
-        for i, score in enumerate(scores)
-    ]
-    rewards = {
-        name: {"reward": name, "args": {}, "range": RANGES.get(name, [0.0, 1.0]), "higher_is_better": True}
-        for name in columns
-    }
-    facts = {"title": "A run", "data": "samples.jsonl", "rewards": rewards, **about}
-    results.write(folder / f"scores{suffix}", stored, facts)
-    return folder / f"scores{suffix}"
-
-
-def picture(folder: Path, size: tuple[int, int] = (64, 64)) -> str:
-    name = f"{size[0]}x{size[1]}.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)).save(
-        folder / name
-    )
-    return name
-
-
-def oks(*values: float) -> list[Score]:
-    return [Score(value) for value in values]
 
 
 def test_page_holds_prompts_pictures_and_figures(tmp_path: Path) -> None:
@@ -74,7 +34,7 @@ def test_page_holds_prompts_pictures_and_figures(tmp_path: Path) -> None:
     assert all(f"prompt {i}" in page.words for i in range(3))
     assert "0.500" in page.words and "0.400" in page.words and "3 of 3" in page.words
     images = page.having("img")
-    assert [image["src"][:15] for image in images if int(image["width"]) == 64] == ["data:image/png;"] * 2
+    assert [image["src"][:15] for image in images if int(image["width"]) == 64] == ["data:image/png;"] * 3
     assert {(int(i["width"]), int(i["height"])) for i in images if "jpeg" in i["src"]} == {(384, 192)}
 
 
@@ -83,7 +43,7 @@ def test_nothing_is_fetched(tmp_path: Path) -> None:
     run = make_run(tmp_path, {"quality": oks(0.1, 0.9)}, [{"image": picture(tmp_path)}, {}])
     out = write_report(run)
     for _, attrs in read(out).tags:
-        assert attrs.get("src", "data:").startswith("data:") and "href" not in attrs
+        assert attrs.get("src", "data:").startswith("data:") and attrs.get("href", "#").startswith("#")
     assert not re.search(r"https?://|@import|url\(", out.read_text(encoding="utf-8"))
 
 

@@ -27,6 +27,8 @@ NAMES = {
     *(f"checklist K={k}" for k in (1, 4, 8, 16)),
     "listener G=8",
     "five CLIP rewards",
+    "five rewards, three towers",
+    "visionreward K=30",
     "critique",
     "mixed",
     "video",
@@ -94,6 +96,7 @@ def test_contenders_agree(workshop, engine, name):
     numbers = [value for value in found["loop"] if not isinstance(value, str)]
     assert not numbers or np.std(numbers) > 1e-2, "equal values would prove nothing"
     expected = {"checklist K=4": 8, "listener G=8": 8, "five CLIP rewards": 40, "critique": 2, "video": 8}
+    expected |= {"visionreward K=30": 54, "five rewards, three towers": 320}
     assert len(found["loop"]) == expected.get(name, len(found["loop"]))
 
 

@@ -72,7 +72,7 @@ def train(engine: Engine, config: TuneConfig, report: Any = lambda line: None) -
 
 def die_after(number: int) -> Any:
     def report(line: str) -> None:
-        if line.startswith(f"round {number}:"):
+        if line.startswith(f"round {number} of "):
             raise KeyboardInterrupt
 
     return report

@@ -165,22 +165,22 @@ def test_weights_of_another_body_are_refused(engine, args, tmp_path):
 def test_the_published_prompt_is_pinned(engine, args, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     rest = {key: value for key, value in args.items() if key != "prompt"}
-    with pytest.raises(ValueError, match=r"'hpsv3' is not on this machine: fetch it with `curl .*hpsv3\.py"):
+    with pytest.raises(ValueError, match=r"is not on this machine .*: fetch it with `curl .*hpsv3\.py"):
         load("hpsv3", **rest)
     with scalars.stand_ins() as real:
         file = scalars.prompt_file(tmp_path, "hpsv3", "hpsv3 end")
         ours = scored(engine, load("hpsv3", **rest, prompt_file=file), SAMPLES[:2])
-        place = pins.PINS["hpsv3"].place
+        place = pins.PINS["hpsv3"].file
         place.parent.mkdir(parents=True)
         place.write_text((tmp_path / "hpsv3.py").read_text())
         fetched = scored(engine, load("hpsv3", **rest), SAMPLES[:2])
     want = scored(engine, load("hpsv3", **args), SAMPLES[:2])
     assert [s.value for s in ours] == [s.value for s in fetched] == [s.value for s in want]
     assert len(real["hpsv3"].commit) == 40 and len(real["hpsv3"].sha256) == 64
-    with pytest.raises(ValueError, match="is not the published text: its SHA-256 is"):
+    with pytest.raises(ValueError, match="has no text with the SHA-256"):
         load("hpsv3", **rest, prompt_file=file)  # of our words
     (tmp_path / "other.py").write_text("x = 1")
-    with pytest.raises(ValueError, match="assigns no text to HPSV3_INSTRUCTION"):
+    with pytest.raises(ValueError, match="has no text with the SHA-256"):
         load("hpsv3", **rest, prompt_file=str(tmp_path / "other.py"))
     with pytest.raises(ValueError, match=r"prompt has \{text_prompt\} 0 times"):
         load("hpsv3", **{**args, "prompt": f"rate it {TOKEN}"})

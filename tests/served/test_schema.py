@@ -6,7 +6,7 @@ import pytest
 from support.chatserver import ChatServer, Reply, completion
 
 from mmreward import Unscorable
-from mmreward.models.vlms.answers import check_answer
+from mmreward.models.vlms.constrained import check_answer
 
 SCHEMA = {
     "type": "object",

@@ -11,14 +11,16 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import save_file
+from support.judgements import ScriptedJudge
+from support.stand_ins import write_questions
 from support.tiny_blip import save_blip as save_blip_vqa
 from support.tiny_blip import save_tokenizer
 
 from mmreward import Media, Sample, list_rewards, load, models
 from mmreward.evals.published import scalars
-from mmreward.evals.published.checkpoints import save_blip, save_mps
+from mmreward.evals.published.checkpoints import save_blip, save_head, save_mps
+from mmreward.evals.published.owl import save_owl
 from mmreward.evals.published.vits import dino_folder, dreamsim_folder
 from mmreward.mini.world import describe, render, sample_scene
 from mmreward.models.maps import Shift, Transport, write_map
@@ -28,10 +30,14 @@ MINIATURE = {
     "weights": "mini-clip",
     "encoder": "mini-clip",
     "judge": "mini-vlm",
+    "alignment": "mini-vlm",
     "listener": "mini-vlm",
     "classifier": "mini-artifact",
     "detector": "oracle",
+    "words": "own",
 }
+SCRIPTED = ScriptedJudge()
+"""A judge for published judges' grammars, which the miniature does not write."""
 _folder = TemporaryDirectory()
 FITTED = {
     "d2_align": (Path(_folder.name) / "bias.safetensors", Shift(torch.linspace(-0.05, 0.05, 128))),
@@ -48,8 +54,12 @@ TOKENIZER = save_tokenizer(_vqa)
 for _file, _map in FITTED.values():
     write_map(_file, _map, models.clip("mini-clip"), rows=1)
 
+PREFERENCES = str(Path(_folder.name) / "preferences")
+"""Preference head on mini-clip."""
+save_head(Path(PREFERENCES), "mini-clip")
 PUBLISHED = {
     "cyclereward": save_blip(Path(_folder.name) / "cycle", "CycleReward-Combo.pth", indices=(0, 2, 4, 6, 8)),
+    "deqa": save_owl(Path(_folder.name) / "owl"),
     "editreward": scalars.save_editreward(Path(_folder.name) / "editreward"),
     "hpsv3": scalars.save_hpsv3(Path(_folder.name) / "hpsv3"),
     "imagereward": save_blip(Path(_folder.name) / "blip", "ImageReward.pt"),
@@ -57,12 +67,16 @@ PUBLISHED = {
     "skywork_vl": scalars.save_skywork(Path(_folder.name) / "skywork"),
     "videoreward": scalars.save_videoreward(Path(_folder.name) / "videoreward"),
 }
+PUBLISHED["qalign"] = PUBLISHED["deqa"]
 """Tiny checkpoints for rewards that take one format alone, which the miniature has not."""
 VITS = {"dino_i": _folder.name + "/dino", "dreamsim": _folder.name + "/dreamsim"}
 """Tiny networks of rewards that the miniature has none for."""
 Path(VITS["dreamsim"]).mkdir()
 dino_folder(Path(VITS["dino_i"]))
 dreamsim_folder(Path(VITS["dreamsim"]))
+
+FILES = dict(zip(("visionreward", "visionreward_video"), write_questions(Path(_folder.name)), strict=True))
+"""Files of our own in place of published texts, which are fetched."""
 
 NAMES = [info.name for info in list_rewards()]
 
@@ -73,12 +87,17 @@ def variants(name):
         return [PUBLISHED[name]]
     known = inspect.signature(find(name).factory).parameters
     args = {argument: weights for argument, weights in MINIATURE.items() if argument in known}
+    if "words" in known and "min_mass" not in known:
+        args["judge"] = SCRIPTED.name + "?clips=2"
     if name in FITTED:
         args["fitted"] = str(FITTED[name][0])
+    if name == "head":
+        args = {"fitted": PREFERENCES}
     if "head" in known:
         args["head"] = str(HEAD)
     if name in VITS:
         args["weights"] = VITS[name]
+    args |= FILES.get(name, {})
     if name == "blip_vqa":
         args |= {"file": BLIP, "tokenizer": TOKENIZER}
     try:
@@ -111,25 +130,28 @@ def samples_for(name, scenes):
     """One sample per scene; for a reward that compares, two scenes each are one group with one prompt."""
     info = find(name).info
     inputs = (scenes[0][1], scenes[1][1]) if "inputs" in info.needs else ()
+    moving = "video" in info.needs
     inputs = inputs[:1] if name == "editreward" else inputs  # an edit has one source
     if info.arity != "point":
         return [
             Sample(id=str(row), prompt=scenes[row - row % 2][0], image=image, group=str(row // 2))
             for row, (_, image) in enumerate(scenes)
         ]
-    if "video" in info.needs:  # each scene fades into the one before it
-        clips = [_faded(image, scenes[row - 1][1]) for row, (_, image) in enumerate(scenes)]
-        return [Sample(prompt=prompt, video=clip) for (prompt, _), clip in zip(scenes, clips, strict=True)]
     return [
-        Sample(**{"prompt": prompt, "image": image, "inputs": inputs, **info.example})
+        Sample(
+            **{
+                "prompt": prompt,
+                "image": None if moving else image,
+                "video": clip_of(image) if moving else None,
+                "inputs": inputs,
+                **info.example,
+            }
+        )
         for prompt, image in scenes
     ]
 
 
-def _faded(first, last):
-    """A clip of five frames, two a second."""
-    one, other = (
-        np.asarray(Image.fromarray(media.array()).resize((64, 64)), float) for media in (first, last)
-    )
-    frames = [one + (other - one) * step / 4 for step in range(5)]
-    return Media(np.stack(frames).astype(np.uint8), "video", fps=2.0)
+def clip_of(image):
+    """A clip of six frames that moves a picture to the right, two pixels a frame."""
+    frames = np.stack([np.roll(image.array(), 2 * frame, axis=1) for frame in range(6)])
+    return Media(frames, "video", fps=3.0)

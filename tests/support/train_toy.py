@@ -46,7 +46,7 @@ def main(path: str, die_after: str = "") -> None:
     """Train; with `die_after`, end like a killed process when that round is reported."""
 
     def report(line: str) -> None:
-        if die_after and line.startswith(f"round {die_after}:"):
+        if die_after and line.startswith(f"round {die_after} of "):
             os._exit(9)
 
     torch.set_num_threads(1)

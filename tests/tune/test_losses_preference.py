@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from torch.nn.functional import softplus
 
 from mmreward.tune.losses import (
-    bradley_terry_ties,
     d3po,
     denoising_error,
     dgpo,
@@ -180,25 +179,6 @@ def test_rpo_is_its_cross_entropy():
     # the photo comes first: d_photo, ref_photo, d_generated, ref_generated
     found = rpo(*(t.repeat(3) for t in GOLDEN), rows(1.0, 0.0, 0.3), beta=10)
     torch.testing.assert_close(found, 0.10 + rows(win, lose, 0.3 * win + 0.7 * lose))
-
-
-def test_bradley_terry_ties_goldens():
-    assert float(bradley_terry_ties(rows(1.0))) == pytest.approx(1.043591778, abs=1e-6)
-    assert float(bradley_terry_ties(rows(1.0), "tie")) == pytest.approx(0.545970888, abs=1e-6)
-
-
-@given(st.floats(-8, 8), st.floats(1.5, 10))
-def test_bradley_terry_ties_probabilities_sum_to_one(difference, k):
-    d = rows(difference)
-    losses = (bradley_terry_ties(d, k=k), bradley_terry_ties(-d, k=k), bradley_terry_ties(d, "tie", k))
-    assert float(sum((-loss).exp() for loss in losses)) == pytest.approx(1, abs=1e-5)
-
-
-def test_bradley_terry_ties_names_bad_input():
-    with pytest.raises(ValueError, match=r"k is 1\.0"):
-        bradley_terry_ties(rows(0.0), k=1.0)
-    with pytest.raises(ValueError, match="turn the sign"):
-        bradley_terry_ties(rows(0.0), "loss")
 
 
 def test_columns_do_not_broadcast():

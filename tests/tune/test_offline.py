@@ -164,7 +164,7 @@ def test_the_command_reads_the_folder(offline, drawn, tmp_path):
     )
     said = []
     tune(config, lambda name, device: ToyGenerator(), said.append)
-    assert any(line.startswith("round 1: loss 0.6931  accuracy 0.5000") for line in said), said
+    assert any(line.startswith("round 1 of 1: loss 0.6931  accuracy 0.5000") for line in said), said
     assert Path(config.out, "weights", "pytorch_lora_weights.safetensors").exists()
     words = plan(config, lambda name, dtype: {})
     assert "8 of 16 pairs at 1 noise level(s)" in words and "2 micro-batches of 4 pairs" in words

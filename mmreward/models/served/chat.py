@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 from ...errors import Unscorable
 from ...media import Media
 from ...trust import LONG, redacted, unescaped
-from ..vlms.answers import Ask, Written, messages
+from ..vlms.answers import Ask, Parts, Written, messages
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -117,9 +117,9 @@ def written(completion: Completion) -> Written:
 # --- requests -------------------------------------------------------------------------------------
 
 
-def request_messages(ask: Ask, pictures: Sequence[str]) -> list[dict[str, Any]]:
-    """Chat messages as a server takes them; `pictures` are data URLs. Only the user shows any."""
-    chat = messages(ask, [{"type": "image_url", "image_url": {"url": url}} for url in pictures])
+def request_messages(ask: Ask, pictures: Sequence[Parts]) -> list[dict[str, Any]]:
+    """Chat messages as a server takes them. Only the user shows pictures."""
+    chat = messages(ask, pictures)
     return [
         message
         if message["role"] == "user"
@@ -149,7 +149,10 @@ def data_url(media: Media, low: int | None = None, high: int | None = None) -> s
         Unscorable: a picture that cannot be decoded; a video.
     """
     if media.kind != "image":
-        raise Unscorable("a served model is shown pictures: give it a clip's frames as pictures")
+        raise Unscorable(
+            "a served model is shown pictures: say MODEL@URL?clips=8 to send a clip as 8 of its frames, or "
+            "?clips=video to send its file, which vLLM reads"
+        )
     pixels = media.array()
     height, width = pixels.shape[:2]
     size = fitted(height, width, low, high)
@@ -166,6 +169,26 @@ def data_url(media: Media, low: int | None = None, high: int | None = None) -> s
         kind, data = "png", buffer.getvalue()
     assert isinstance(data, bytes)
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def picture_part(url: str) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
+def clip_part(media: Media) -> dict[str, Any]:
+    """Part of a message with a clip's own file, as vLLM and SGLang take it; which frames of it are looked at
+    is the server's choice.
+
+    Raises:
+        Unscorable: the clip is frames in memory or no container that servers read.
+    """
+    data = media.content()
+    kinds = {"mp4": b"ftyp", "webm": b"\x1aE\xdf\xa3"}
+    found = [kind for kind, mark in kinds.items() if isinstance(data, bytes) and mark in data[:12]]
+    if not found or not isinstance(data, bytes):
+        raise Unscorable("clips=video sends an MP4, MOV or WebM file, and this clip is none: say clips=8")
+    url = f"data:video/{found[0]};base64,{base64.b64encode(data).decode()}"
+    return {"type": "video_url", "video_url": {"url": url}}
 
 
 def fitted(height: int, width: int, low: int | None, high: int | None) -> tuple[int, int]:

@@ -19,27 +19,38 @@ from typing import Any, Literal, cast
 from pydantic import BaseModel
 
 from ...engine.cache import SingleFlight
+from ...engine.clips import spread
 from ...engine.engine import current
 from ...errors import Unscorable
 from ...media import Media
 from ..vlms.answers import (
     Ask,
     LogProb,
+    Parts,
     Pictures,
     Read,
     Sampling,
     Turn,
     Written,
+    asked,
     check_labels,
-    check_schema,
     check_sets,
-    check_written,
-    media_of,
     note_answer,
     sampling_of,
     spellings,
 )
-from .chat import Completion, Position, data_url, json_schema, parse, request_messages, written
+from ..vlms.constrained import check_schema, check_written
+from .chat import (
+    Completion,
+    Position,
+    clip_part,
+    data_url,
+    json_schema,
+    parse,
+    picture_part,
+    request_messages,
+    written,
+)
 from .http import Address, Refused, line_to, parse_address, reach
 from .tokens import Seen, chat_tail, continuation_ids, label_ids, read_of
 
@@ -167,7 +178,7 @@ class Session:
         """One chat completion; `begun` is the beginning of the answer that the model is to continue."""
 
         async def body() -> dict[str, Any]:
-            pictures = await asyncio.gather(*map(self._picture, ask.media))
+            pictures = await asyncio.gather(*map(self._parts, ask.media))
             turns = request_messages(ask, pictures) + (
                 [{"role": "assistant", "content": begun}] if begun else []
             )
@@ -183,6 +194,17 @@ class Session:
             return {"model": self._address.model, **fields}
 
         return await self._line.ask(self._address.root + path, body, deadline=self._address.deadline)
+
+    async def _parts(self, media: Media) -> Parts:
+        """A picture, or a clip as the address says: its file, or its evenly spaced frames."""
+        clips = self._address.clips
+        if media.kind == "image" or not clips:
+            return [picture_part(await self._picture(media))]
+        loop = asyncio.get_running_loop()
+        if clips == "video":
+            return [await loop.run_in_executor(self._encoders, clip_part, media)]
+        shots = await loop.run_in_executor(self._encoders, spread, media, int(clips))
+        return [picture_part(url) for url in await asyncio.gather(*map(self._picture, shots))]
 
     async def _picture(self, media: Media) -> str:
         async def encode() -> str:
@@ -245,12 +267,14 @@ class Session:
 class ServedVLM:
     """Handle of a served model: label probabilities, text and, on vLLM, log-likelihoods, all over HTTP.
 
-    Pictures are sent without loss. A video is refused: what a server makes of one differs from server to
-    server. Every method raises `Unscorable` when the server cannot or will not answer: "timeout" when the
-    deadline passed, "error" with the server's words otherwise.
+    Pictures are sent without loss. A video is refused unless the address says how to send it: as its file
+    (`?clips=video`, of which the server chooses the frames) or as so many evenly spaced frames
+    (`?clips=8`). Every method raises `Unscorable` when the server cannot or will not answer: "timeout" when
+    the deadline passed, "error" with the server's words otherwise.
 
     Args:
-        weights: MODEL@URL, optionally with ?key=ENV_NAME&deadline=SECONDS&concurrency=N (see `Address`).
+        weights: MODEL@URL, optionally with ?key=ENV_NAME&deadline=SECONDS&concurrency=N&clips=8, see
+            `Address`.
         dtype: the server decides; anything but the default is refused.
         min_pixels, max_pixels: pictures outside are resized before they are sent. The server's own limits
             apply after that.
@@ -301,9 +325,18 @@ class ServedVLM:
         cannot be known here."""
         fixed = [READING, WRITING, UNSHAPED, SCORING]
         facts = [type(self).__name__, self._address.model, self._address.url, fixed, self._limits]
+        facts += [self._address.clips] if self._address.clips else []
         return hashlib.blake2b(json.dumps(facts).encode(), digest_size=8).hexdigest()
 
-    async def read(self, media: Pictures, question: str, labels: Sequence[str], *, system: str = "") -> Read:
+    async def read(
+        self,
+        media: Pictures,
+        question: str,
+        labels: Sequence[str],
+        *,
+        system: str = "",
+        places: Sequence[int] = (),
+    ) -> Read:
         """Probabilities of the first answer token falling on each label (all one-token spellings of it).
 
         On vLLM they are exact. Other servers show the 20 likeliest tokens: then `mass` is what of the labels
@@ -315,7 +348,7 @@ class ServedVLM:
             Unscorable: "unparsable" when the visible tokens do not settle it; see also the class.
         """
         check_labels(labels)
-        ask = Ask(media_of(media), question, system)
+        ask = asked(media, question, system, places=places)
         item, key = (ask, tuple(labels)), (ask.key, tuple(labels))
         answer = cast(Read, await current().submit(self, "read", item, key=key, share=ask.share))
         note_answer(ask, answer)
@@ -332,6 +365,7 @@ class ServedVLM:
         system: str = "",
         history: Sequence[Turn] = (),
         schema: Mapping[str, Any] | None = None,
+        places: Sequence[int] = (),
     ) -> Written:
         """Generate an answer: greedily, or sampled at a temperature from a seed.
 
@@ -341,6 +375,7 @@ class ServedVLM:
         Args:
             history: what was asked and answered before about the same pictures, which come with the first
                 question.
+            places: where the pictures stand within the text, as for `answers.asked`.
             schema: a JSON schema the answer must fulfil. The server is asked to constrain the answer to it,
                 and the answer is checked here as well.
 
@@ -349,7 +384,7 @@ class ServedVLM:
             Unscorable: "unparsable" for a refusal, an empty answer, and one that breaks the schema or was cut
                 off within it; see also the class.
         """
-        ask = Ask(media_of(media), prompt, system, tuple(history))
+        ask = asked(media, prompt, system, history, places)
         sampling = sampling_of(max_tokens, temperature, seed)
         if schema is not None:
             check_schema(schema)
@@ -360,13 +395,20 @@ class ServedVLM:
         return answer
 
     async def logprob(
-        self, media: Pictures, prompt: str, continuation: str, *, given: str = "", system: str = ""
+        self,
+        media: Pictures,
+        prompt: str,
+        continuation: str,
+        *,
+        given: str = "",
+        system: str = "",
+        places: Sequence[int] = (),
     ) -> LogProb:
         """Log-probability of `continuation` as the beginning of the answer, or right after `given`.
 
         vLLM only, and without `certainty`: no server shows its whole vocabulary.
         """
-        ask = Ask(media_of(media), prompt, system)
+        ask = asked(media, prompt, system, places=places)
         item, key = (ask, given, continuation), (ask.key, given, continuation)
         answer = cast(LogProb, await current().submit(self, "logprob", item, key=key, share=ask.share))
         note_answer(ask, answer, continuation)

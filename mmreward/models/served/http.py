@@ -50,6 +50,7 @@ class Address:
         key: the environment variable that holds the bearer key; empty sends none.
         deadline: seconds one request may take with all its retries; waiting for its turn does not count.
         concurrency: requests under way at once, at most. How many there are adapts to the server.
+        clips: how clips are sent: "video" (the file), or the number of their frames; empty refuses them.
     """
 
     model: str
@@ -57,6 +58,7 @@ class Address:
     key: str = ""
     deadline: float = 300.0
     concurrency: int = 128
+    clips: str = ""
 
     @property
     def name(self) -> str:
@@ -79,7 +81,7 @@ def is_served(weights: str) -> bool:
 
 
 def parse_address(weights: str) -> Address:
-    """Address in `MODEL@URL?key=ENV_NAME&deadline=SECONDS&concurrency=N`; every setting is optional.
+    """Address in `MODEL@URL?key=ENV_NAME&deadline=SECONDS&concurrency=N&clips=8`; every setting is optional.
 
     Raises:
         ValueError: no model, credentials in the URL, a setting that does not exist or has no such value, or
@@ -117,12 +119,16 @@ def parse_address(weights: str) -> Address:
         given["deadline"] = _number(settings["deadline"], "deadline", float)
     if "concurrency" in settings:
         given["concurrency"] = _number(settings["concurrency"], "concurrency", int)
+    if (clips := settings.get("clips", "video")) != "video":
+        _number(clips, "clips", int)
+    if "clips" in settings:
+        given["clips"] = clips
     return Address(model, url, key, **given)
 
 
 def _settings(query: str) -> dict[str, str]:
     pairs = parse_qsl(query, keep_blank_values=True)
-    known = ("key", "deadline", "concurrency")
+    known = ("key", "deadline", "concurrency", "clips")
     for name, value in pairs:
         if name not in known:
             raise ValueError(f"a served model has no setting {name!r}: {nearest(name, known)}")

@@ -9,23 +9,15 @@ What both sides must do alike stands here too:
 - label reading: models differ in casing and leading space ("Yes", " yes", "YES"); taking one spelling and
   treating the others as absent turns a confident answer into a wrong number, so a label stands for all its
   one-token spellings;
-- the check of an answer against a JSON schema: a server's promise to constrain its answer is not trusted;
 - the tokens of a continuation, where a token may reach across its beginning.
 
 Imports no torch, and knows nothing of networks or sockets.
 """
 
-import json
 import math
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
-from itertools import takewhile
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol
-
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError, best_match
-from jsonschema.validators import validator_for
-from referencing import Registry
-from referencing.exceptions import Unresolvable
+from itertools import chain, takewhile
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ...errors import Unscorable
 from ...media import Media
@@ -52,17 +44,19 @@ class Turn(NamedTuple):
 
 class Ask(NamedTuple):
     """A question, and the turns before it. Pictures come first, then text, so that questions about one
-    picture share a prefix."""
+    picture share a prefix; a published prompt may have them within its text, at `places`."""
 
     media: tuple[Media, ...]
     text: str
     system: str = ""
     history: tuple[Turn, ...] = ()
+    places: tuple[int, ...] = ()
+    """Characters of the text before each picture or clip, in rising order; empty puts all of them first."""
 
     @property
     def key(self) -> tuple[Any, ...]:
         """Equal for equal questions about pictures of equal content."""
-        return (*(media.key for media in self.media), self.text, self.system, self.history)
+        return (*(media.key for media in self.media), self.text, self.system, self.history, self.places)
 
     @property
     def words(self) -> str:
@@ -72,6 +66,8 @@ class Ask(NamedTuple):
     @property
     def share(self) -> tuple[str, ...]:
         """Equal for asks that begin alike: with the same picture, or without one with the same text."""
+        if self.media and self.places and self.places[0]:
+            return (self.system, self.text[: self.places[0]])
         return (self.system, self.media[0].key if self.media else self.text)
 
 
@@ -94,6 +90,30 @@ def sampling_of(max_tokens: int, temperature: float, seed: int) -> Sampling:
     return Sampling(max_tokens, temperature, seed)
 
 
+def asked(
+    pictures: Pictures,
+    text: str,
+    system: str = "",
+    history: Sequence[Turn] = (),
+    places: Sequence[int] = (),
+) -> Ask:
+    """A question, checked.
+
+    Raises:
+        ValueError: places that are not one for each picture, not in order, outside the text, or given with a
+            history.
+    """
+    media, at = media_of(pictures), tuple(places)
+    if at and (
+        len(at) != len(media) or history or list(at) != sorted(at) or not 0 <= at[0] <= at[-1] <= len(text)
+    ):
+        raise ValueError(
+            f"places {list(at)} are no rising places of {len(media)} pictures in a first question of "
+            f"{len(text)} characters"
+        )
+    return Ask(media, text, system, tuple(history), at)
+
+
 def media_of(pictures: Pictures) -> tuple[Media, ...]:
     """One picture, several or none, as a tuple."""
     if pictures is None:
@@ -107,20 +127,40 @@ def shown_to(sample: Sample) -> tuple[Media, ...]:
     return (*(() if sample.shown is None else (sample.shown,)), *sample.inputs)
 
 
-def messages(ask: Ask, pictures: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+Parts = Sequence[Mapping[str, Any]]
+"""Parts of a message that stand for one picture or clip."""
+
+
+def messages(ask: Ask, pictures: Sequence[Parts]) -> list[dict[str, Any]]:
     """Chat messages of a question; `pictures` are the parts that stand for the media, before the first
-    text."""
+    text or at its places."""
     questions = [*(turn.question for turn in ask.history), ask.text]
     chat: list[dict[str, Any]] = []
     if ask.system:
         chat.append({"role": "system", "content": [{"type": "text", "text": ask.system}]})
     for place, question in enumerate(questions):
-        shown = list(pictures) if place == 0 else []
-        chat.append({"role": "user", "content": [*shown, {"type": "text", "text": question}]})
+        shown = pictures if place == 0 else ()
+        if shown and ask.places:
+            content = _within(ask, shown)
+        else:
+            content = [*chain.from_iterable(shown), {"type": "text", "text": question}]
+        chat.append({"role": "user", "content": content})
         if place < len(ask.history):
             answer = {"type": "text", "text": ask.history[place].answer}
             chat.append({"role": "assistant", "content": [answer]})
     return chat
+
+
+def _within(ask: Ask, pictures: Sequence[Parts]) -> list[Mapping[str, Any]]:
+    """Pictures and the pieces of text between them, none of which is empty."""
+    content: list[Mapping[str, Any]] = []
+    for start, end, picture in zip((0, *ask.places), ask.places, pictures, strict=False):
+        if end > start:
+            content.append({"type": "text", "text": ask.text[start:end]})
+        content.extend(picture)
+    if ask.places[-1] < len(ask.text):
+        content.append({"type": "text", "text": ask.text[ask.places[-1] :]})
+    return content
 
 
 # --- answers --------------------------------------------------------------------------------------
@@ -222,11 +262,19 @@ class VLM(Protocol):
         """Differentiable `read`; None where no gradient can be had."""
         ...
 
-    async def read(self, media: Pictures, question: str, labels: Sequence[str], *, system: str = "") -> Read:
+    async def read(
+        self,
+        media: Pictures,
+        question: str,
+        labels: Sequence[str],
+        *,
+        system: str = "",
+        places: Sequence[int] = (),
+    ) -> Read:
         """Probabilities of the first answer token falling on each label (all one-token spellings of it).
 
         Raises:
-            ValueError: labels that the tokenizer cannot tell apart by one token.
+            ValueError: labels that the tokenizer cannot tell apart by one token; see also `asked`.
         """
         ...
 
@@ -241,17 +289,25 @@ class VLM(Protocol):
         system: str = "",
         history: Sequence[Turn] = (),
         schema: Mapping[str, Any] | None = None,
+        places: Sequence[int] = (),
     ) -> Written:
         """Generate an answer, greedily or sampled; with `schema`, JSON that was checked against it.
 
         Raises:
-            ValueError: a limit or temperature out of range; no valid schema.
+            ValueError: a limit or temperature out of range; no valid schema; see also `asked`.
             Unscorable: "unparsable" when the answer breaks the schema, or was cut off within it.
         """
         ...
 
     async def logprob(
-        self, media: Pictures, prompt: str, continuation: str, *, given: str = "", system: str = ""
+        self,
+        media: Pictures,
+        prompt: str,
+        continuation: str,
+        *,
+        given: str = "",
+        system: str = "",
+        places: Sequence[int] = (),
     ) -> LogProb:
         """Log-probability of `continuation` as the beginning of the answer, or right after `given`.
 
@@ -366,46 +422,6 @@ def label_logprobs(logprobs: "torch.Tensor", sets: Sequence[Sequence[int]]) -> "
     # The sum of the spellings' probabilities and not their largest: a model may split "yes" between " yes"
     # and "Yes", and the larger half alone would make it look unsure.
     return torch.stack([logprobs[list(ids)].logsumexp(0) for ids in sets])
-
-
-# --- constrained JSON -----------------------------------------------------------------------------
-
-
-def check_schema(schema: Mapping[str, Any]) -> None:
-    """Raises ValueError when this is no JSON schema of the draft it names (2020-12 by default)."""
-    try:
-        validator_for(schema, Draft202012Validator).check_schema(dict(schema))
-    except SchemaError as error:
-        raise ValueError(f"no JSON schema: {error.message}") from None
-
-
-def check_written(written: Written, schema: Mapping[str, Any]) -> None:
-    """Raises Unscorable ("unparsable") when the text was cut off, is not JSON, or not of this schema."""
-    if not written.finished:
-        raise Unscorable(f"cut off after {written.tokens} tokens: {written.text[:200]}", "unparsable")
-    check_answer(written.text, schema)
-
-
-def check_answer(text: str, schema: Mapping[str, Any]) -> None:
-    """Raises Unscorable ("unparsable") when the text is not JSON, or not of this schema."""
-    try:
-        value = json.loads(text, parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
-        raise Unscorable(f"the answer is not JSON ({error}): {text[:200]}", "unparsable") from None
-    # An empty registry: a reference to another document is an error and not a download.
-    validator = validator_for(schema, Draft202012Validator)(dict(schema), registry=Registry())
-    try:
-        wrong = best_match(validator.iter_errors(value))
-    except (Unresolvable, RecursionError) as error:
-        raise Unscorable(f"the schema cannot be applied: {type(error).__name__}: {error}") from None
-    if wrong is not None:
-        raise Unscorable(
-            f"the answer breaks the schema at {wrong.json_path}: {wrong.message[:200]}", "unparsable"
-        )
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
 
 
 # --- log-likelihood of a continuation -------------------------------------------------------------

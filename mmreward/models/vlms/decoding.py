@@ -16,11 +16,14 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 from transformers.cache_utils import Cache, DynamicLayer
+from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from .answers import Sampling
 from .prompts import Grove, Prompt, encoder_outputs, shared_length
 from .vision import Sight, Vision
 
+CACHE = "cache" if hasattr(BaseModelOutputWithPast, "cache") else "past_key_values"
+"""The cache's name in calls and outputs of transformers, which has renamed it."""
 GROWTH = 128
 """Tokens by which a cache is enlarged: copying it whole for every token would cost as much as the token."""
 
@@ -164,10 +167,10 @@ def decode(
             input_ids=torch.tensor(chosen, device=device)[:, None],
             attention_mask=mask,
             position_ids=positions[..., None],
-            past_key_values=cache,
+            **{CACHE: cache},
             use_cache=True,
         )
-        cache = output.past_key_values
+        cache = getattr(output, CACHE)
         hidden = output.last_hidden_state[:, -1]
 
 
@@ -284,7 +287,7 @@ class Forking:
             attention_mask=mask,
             position_ids=positions.to(self.device),
             mm_encoder_outputs=encoder_outputs(sights, self.features),
-            past_key_values=cache,
+            **{CACHE: cache},
             use_cache=True,
         )
         return output.last_hidden_state, mask

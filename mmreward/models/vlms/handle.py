@@ -17,12 +17,11 @@ from .answers import (
     Readings,
     Turn,
     Written,
-    check_schema,
-    check_written,
-    media_of,
+    asked,
     note_answer,
     sampling_of,
 )
+from .constrained import check_schema, check_written
 from .qwen import Item, QwenVL
 from .vision import View
 
@@ -49,7 +48,15 @@ class LocalVLM:
         facts = f"{self.network.fingerprint} {self.view.facts}"
         return hashlib.blake2b(facts.encode(), digest_size=8).hexdigest()
 
-    async def read(self, media: Pictures, question: str, labels: Sequence[str], *, system: str = "") -> Read:
+    async def read(
+        self,
+        media: Pictures,
+        question: str,
+        labels: Sequence[str],
+        *,
+        system: str = "",
+        places: Sequence[int] = (),
+    ) -> Read:
         """Probabilities of the first answer token falling on each label (all one-token spellings of it).
 
         Questions about one picture or clip that run together share everything up to where they differ.
@@ -57,7 +64,7 @@ class LocalVLM:
         Raises:
             ValueError: labels that this tokenizer cannot tell apart by one token.
         """
-        ask = Ask(media_of(media), question, system)
+        ask = asked(media, question, system, places=places)
         detail = (tuple(labels), self.network.label_sets(tuple(labels)))
         read = cast(Read, await self._submit("read", ask, detail, tuple(labels)))
         note_answer(ask, read)
@@ -96,6 +103,7 @@ class LocalVLM:
         system: str = "",
         history: Sequence[Turn] = (),
         schema: Mapping[str, Any] | None = None,
+        places: Sequence[int] = (),
     ) -> Written:
         """Generate an answer: greedily, or sampled at a temperature from a seed of its own.
 
@@ -104,6 +112,7 @@ class LocalVLM:
         Args:
             history: what was asked and answered before about the same pictures, which come with the first
                 question.
+            places: where the pictures stand within the text, as for `answers.asked`.
             schema: a JSON schema the answer must fulfil. It is checked when the answer is there; only a
                 served model is held to it while it writes.
 
@@ -114,7 +123,7 @@ class LocalVLM:
         if schema is not None:
             check_schema(schema)
         sampling = sampling_of(max_tokens, temperature, seed)
-        ask = Ask(media_of(media), prompt, system, tuple(history))
+        ask = asked(media, prompt, system, history, places)
         written = cast(Written, await self._submit("write", ask, sampling, sampling))
         note_answer(ask, written)
         if schema is not None:
@@ -122,7 +131,14 @@ class LocalVLM:
         return written
 
     async def logprob(
-        self, media: Pictures, prompt: str, continuation: str, *, given: str = "", system: str = ""
+        self,
+        media: Pictures,
+        prompt: str,
+        continuation: str,
+        *,
+        given: str = "",
+        system: str = "",
+        places: Sequence[int] = (),
     ) -> LogProb:
         """Log-probability of `continuation` as the beginning of the answer, or right after `given`.
 
@@ -133,7 +149,7 @@ class LocalVLM:
             Unscorable: the continuation is empty, or its first token would merge with the prompt's last. One
                 that merges with the end of `given` is scored.
         """
-        ask = Ask(media_of(media), prompt, system)
+        ask = asked(media, prompt, system, places=places)
         detail = (given, continuation)
         scored = cast(LogProb, await self._submit("logprob", ask, detail, detail))
         note_answer(ask, scored, continuation)

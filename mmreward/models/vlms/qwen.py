@@ -20,7 +20,7 @@ from ...errors import Unscorable
 from ...media import Media
 from ..base import TorchNetwork, fingerprint_of, folder_of, loading
 from .answers import Ask, LogProb, Read, Written, continuation_span, label_logprobs, label_sets, messages
-from .decoding import Forking, Start, decode, forked
+from .decoding import CACHE, Forking, Start, decode, forked
 from .prompts import Grove, Prompt, encoder_outputs, tokenized
 from .rendering import Renderer
 from .vision import Features, View, Vision
@@ -272,7 +272,7 @@ class QwenVL(TorchNetwork):
         trees, places, mask, last = (tensor.to(self.device) for tensor in (trees, places, mask, last))
         return Start(
             hidden=output.last_hidden_state[trees, last],
-            cache=forked(output.past_key_values, trees, places),
+            cache=forked(getattr(output, CACHE), trees, places),
             mask=mask,
             positions=positions[:, trees, last],
         )
@@ -304,7 +304,7 @@ class QwenVL(TorchNetwork):
         Raises:
             Unscorable: the template does not end in time, or writes too much; see `rendering.Renderer`.
         """
-        turns = messages(ask, [{"type": media.kind} for media in ask.media])
+        turns = messages(ask, [[{"type": media.kind}] for media in ask.media])
         template = self.processor.apply_chat_template
         return self._renderer.text(
             lambda: cast(str, template(turns, tokenize=False, add_generation_prompt=True))

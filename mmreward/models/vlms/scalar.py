@@ -194,7 +194,7 @@ class ScalarVL(QwenVL):
         """See `QwenVL.chat`; with an answer the chat ends behind it."""
         if not ask.history:
             return super().chat(ask)
-        turns = messages(ask, [{"type": media.kind} for media in ask.media])[:-1]
+        turns = messages(ask, [[{"type": media.kind}] for media in ask.media])[:-1]
         template = self.processor.apply_chat_template
         return self._renderer.text(
             lambda: cast(str, template(turns, tokenize=False, add_generation_prompt=False))

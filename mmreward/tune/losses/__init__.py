@@ -3,9 +3,10 @@ network.
 
 The caller averages, so that masking rows and several processes stay exact. `policy`: one step of a
 trajectory, and KL penalties. `flow_matching`: noised finished samples. `preference`: pairs and groups.
-`uncertainty`: loss weights.
+`comparisons`: reward models from pairs. `uncertainty`: loss weights.
 """
 
+from .comparisons import bradley_terry, bradley_terry_ties, uncertain
 from .flow_matching import awm, centres, crd, implicit_reward, matching_logp, nft, rwr, sft, to_probability
 from .policy import (
     diagnostics,
@@ -19,7 +20,6 @@ from .policy import (
     velocity_mse,
 )
 from .preference import (
-    bradley_terry_ties,
     d3po,
     denoising_error,
     dgpo,
@@ -41,6 +41,7 @@ from .uncertainty import (
 __all__ = [
     "awm",
     "bandit_uncertainty",
+    "bradley_terry",
     "bradley_terry_ties",
     "centres",
     "certainty",
@@ -71,5 +72,6 @@ __all__ = [
     "rwr",
     "sft",
     "to_probability",
+    "uncertain",
     "velocity_mse",
 ]

@@ -3,12 +3,10 @@
 d is the error of the trained network on a noised clean latent, ref the same of a frozen one, both MEANS over
 dimensions: betas are made for means. Chosen (w) and rejected (l) share noise level and noise. z > 0 says that
 the network has moved towards the chosen one.
-
-Last stands a loss that trains a reward model on pairs, `bradley_terry_ties`.
 """
 
 import math
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch.nn.functional import logsigmoid, relu
@@ -214,31 +212,3 @@ def rpo(
     z = beta * margin(d_photo, ref_photo, d_generated, ref_generated)
     label = preferred.detach().float()
     return d_photo.float() - label * logsigmoid(z) - (1 - label) * logsigmoid(-z)
-
-
-# --- reward models ------------------------------------------------------------------------------------------
-
-
-Outcome = Literal["win", "tie"]
-
-
-def bradley_terry_ties(difference: torch.Tensor, outcome: Outcome = "win", k: float = 5.0) -> torch.Tensor:
-    """Bradley-Terry with ties: -log P(first wins) or -log P(tie) for rewards first - second, in their shape.
-
-    P(win) = sigmoid(d - ln k), P(loss) = sigmoid(-d - ln k), and the tie has the rest, which is
-    (k^2 - 1) times their product. Source: Bradley-Terry with ties in VideoReward,
-    https://arxiv.org/abs/2501.13918
-
-    Raises:
-        ValueError: an unknown outcome, or k not above 1, which would leave no room for ties.
-    """
-    if not k > 1:
-        raise ValueError(f"k is {k}; it is above 1, or ties have no probability")
-    if outcome not in get_args(Outcome):
-        raise ValueError(
-            f"outcome is win or tie, not {outcome!r}; for a loss turn the sign of the difference"
-        )
-    d, shift = difference.float(), math.log(k)
-    if outcome == "win":
-        return -logsigmoid(d - shift)
-    return -logsigmoid(d - shift) - logsigmoid(-d - shift) - math.log(k * k - 1)

@@ -1,0 +1,84 @@
+"""Facts of a fitted preference head, `head.json` of its folder: which encoder it belongs to, and its shape.
+
+Read before any network is made, so that a head's encoder is known without torch. The tensors beside it are
+read by `preferences`.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..errors import words
+
+FACTS, TENSORS = "head.json", "head.safetensors"
+"""Names of the two files of a folder."""
+Loss = Literal["bt", "btt", "margin", "uncertainty", "integrated"]
+NORMAL: tuple[Loss, ...] = ("uncertainty", "integrated")
+"""Losses whose head gives a mean and a standard deviation."""
+Whole = Annotated[int, Field(ge=1)]
+
+
+class HeadFacts(BaseModel):
+    """Facts of a head.
+
+    Args:
+        kind: of the file.
+        encoder: the dual encoder's name when the head was fitted.
+        content: hash of the encoder's weights, see `base.content_of`.
+        dtype, resize: of the encoder, as for `mmreward.models.clip`.
+        loss: it was fitted with.
+        width: of the embeddings.
+        hidden: width of the head's layers.
+        figures: of the fit, to read; nothing depends on them.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["preference head"] = "preference head"
+    encoder: str
+    content: str
+    dtype: str
+    resize: str
+    loss: Loss
+    width: Whole
+    hidden: Whole
+    figures: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def normal(self) -> bool:
+        """True for a head that gives a mean and a standard deviation."""
+        return self.loss in NORMAL
+
+
+class Handle(NamedTuple):
+    """Encoder of a head as a reward names it, or as the head was fitted where it names none."""
+
+    encoder: str
+    dtype: str
+    resize: str
+
+
+def read_facts(folder: str | Path) -> HeadFacts:
+    """The facts in a folder.
+
+    Raises:
+        ValueError: no such folder, or none that `mmreward fit head` wrote.
+    """
+    file = Path(folder) / FACTS
+    if not file.is_file():
+        raise ValueError(f"{folder} is no fitted head: it has no {FACTS}; `mmreward fit head` makes one")
+    try:
+        return HeadFacts.model_validate(json.loads(file.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{file} is no fitted head's: {where}: {first['msg']}") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file} is no fitted head's: {words(error)}") from None
+
+
+def handle_of(facts: HeadFacts, encoder: str, dtype: str, resize: str) -> Handle:
+    """The encoder to use; "" for any of the three is the fit's own."""
+    return Handle(encoder or facts.encoder, dtype or facts.dtype, resize or facts.resize)

@@ -1,0 +1,55 @@
+"""Scalar reward that was fitted on your own pairs: a preference head on a CLIP or SigLIP, by `mmreward fit
+head`."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ... import models
+from ...registry import reward
+from ...tracing import noted
+from ...types import Sample, Score
+
+if TYPE_CHECKING:
+    import torch
+
+
+@reward(
+    "head",
+    needs=("prompt", "image"),
+    range=(-math.inf, math.inf),
+    differentiable=True,
+    paper="arXiv:2508.03789",
+    licence="the pairs' and the encoder's; openai/clip-vit-large-patch14 is MIT",
+)
+def head(fitted: str, weights: str = "", dtype: str = "", resize: str = "") -> tuple[Any, Any]:
+    """Reward of a picture and its prompt by a head that `mmreward fit head` fitted on compared pairs.
+
+    scale * cosine + MLP on the embeddings of a frozen dual encoder. Values are Bradley-Terry's: a difference
+    d says that the better one wins with probability sigmoid(d); 0 is the mean of the pictures it was fitted
+    on, and no bound is set. `parts["uncertainty"]` is the standard deviation of a head fitted with
+    `--loss uncertainty` or `integrated`, and PrefPaint's || V^-1 f || of any other; `tune`'s `uncertainty:`
+    reads it. A prompt longer than the encoder's context is cut, and `parts["truncated"]` is 1.
+
+    Args:
+        fitted: the folder that `mmreward fit head` wrote.
+        weights: the dual encoder, as for `clipscore`, where it lies under another name than at the fit.
+        dtype: of the towers; "" for the fit's.
+        resize: as for `clipscore`; "" for the fit's. `score_tensor` always takes "tensor".
+
+    Raises:
+        ValueError: no such folder, or one that was fitted on other weights.
+    """
+    net = models.preference_head(fitted, weights, dtype=dtype, resize=resize)
+
+    async def score(sample: Sample) -> Score:
+        assert sample.image is not None
+        rated = await net.read(sample.image, sample.prompt)
+        cut = ", of a prompt that was cut" if rated.truncated else ""
+        noted("rated", "{} with uncertainty {}" + cut, rated.value, rated.uncertainty)
+        return Score(rated.value, {"uncertainty": rated.uncertainty, "truncated": float(rated.truncated)})
+
+    def score_tensor(pixels: "torch.Tensor", prompts: Sequence[str]) -> "torch.Tensor":
+        return net.values_of(pixels, prompts)
+
+    return score, score_tensor

@@ -1,0 +1,213 @@
+"""Pieces of the grammars of published judges: a mark, a verdict, a list of marks in JSON.
+
+Every reader is strict in one direction: dress (bold, `3/4`, full-width digits, brackets, a remark without
+digits) is taken off, and whatever leaves a choice (two numbers, two verdicts, a condition) is a typed
+failure.
+Pure string work, linear in the text.
+"""
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from ...errors import Unscorable
+from ...verifiers.response import tidy_tags
+from ...verifiers.text import nfkc
+
+LONGEST = 40_000
+"""Characters of a judgement that are read: several times the longest that is asked for."""
+NUMBER = re.compile(r"([+-]?\d{1,6}(?:\.\d{1,18})?)(?:\s*(?:/|out of)\s*(\d{1,6}(?:\.\d{1,6})?))?\.?")
+NOT_APPLICABLE = ("n/a", "na", "not applicable", "none")
+MINUS = str.maketrans(dict.fromkeys("\u2212\u2010\u2011\u2012\u2013", "-"))
+ORNAMENT = "*_`\u00a0 \t"
+
+
+def body_of(text: str) -> str:
+    """Text after the thinking.
+
+    Raises:
+        Unscorable: "unparsable" when it is too long, or the thinking was never closed; "missing" when nothing
+            follows it.
+    """
+    if len(text) > LONGEST:
+        raise Unscorable(f"the judgement has {len(text)} characters; {LONGEST} are read", "unparsable")
+    _, closed, body = tidy_tags(text).rpartition("</think>")
+    if not closed and "<think>" in body:
+        raise Unscorable("the reasoning was never closed: the judgement is cut off", "unparsable")
+    if not body.strip():
+        raise Unscorable("the judgement is empty", "missing")
+    return body
+
+
+def mark_of(words: str, low: float, high: float, name: str, *, optional: bool = False) -> float | None:
+    """The one mark that these words are; None for N/A.
+
+    Args:
+        words: what stands after "Score:".
+        low, high: the scale.
+        name: of the aspect, for messages.
+        optional: the aspect may be N/A.
+
+    Raises:
+        Unscorable: "missing" for no words, "unparsable" for anything but one number, "out_of_range".
+    """
+    bare = nfkc(words[:200]).translate(MINUS).casefold().strip(ORNAMENT)
+    bare = re.sub(r"\s*\([^()\d]*\)$", "", bare).strip(ORNAMENT)
+    if bare[:1] == "[" and bare[-1:] == "]":
+        bare = bare[1:-1].strip(ORNAMENT)
+    if not bare:
+        raise Unscorable(f"{name} has no score", "missing")
+    if bare.rstrip(".") in NOT_APPLICABLE:
+        if not optional:
+            raise Unscorable(f"{name} always applies, and is {words.strip()[:20]!r}", "unparsable")
+        return None
+    found = NUMBER.fullmatch(bare)
+    if found is None or (found[2] and float(found[2]) != high):
+        raise Unscorable(f"{name} has the score {words.strip()[:40]!r}, which is no number", "unparsable")
+    mark = float(found[1])
+    if not low <= mark <= high:
+        raise Unscorable(f"{name} has the score {mark:g}, outside {low:g} to {high:g}", "out_of_range")
+    return mark
+
+
+def labelled(
+    text: str, labels: Sequence[str], low: float, high: float, *, suffix: str = ""
+) -> dict[str, float]:
+    """Marks on lines of the form LABEL SUFFIX: MARK, one for each label.
+
+    Args:
+        text: the judgement's body.
+        labels: at the beginnings of lines, with any dress before.
+        suffix: pattern between a label and its colon.
+
+    Raises:
+        Unscorable: "missing" where a label has none, "unparsable" where two differ; see also `mark_of`.
+    """
+    known = {" ".join(label.casefold().split()): label for label in labels}
+    names = "|".join(re.escape(name) for name in known)
+    line = re.compile(rf"[\s#*>\-]*(?:\(?\d+[.)]\s*)?({names})[ *]*{suffix}[ *]*[:=](.*)", re.IGNORECASE)
+    found: dict[str, float] = {}
+    for written in nfkc(text).splitlines():
+        if (match := line.fullmatch(written[:400])) is None:
+            continue
+        label = known[" ".join(match[1].casefold().split())]
+        mark = mark_of(match[2], low, high, label)
+        assert mark is not None, "N/A is refused"
+        if found.setdefault(label, mark) != mark:
+            raise Unscorable(f"{label} has two scores, {found[label]:g} and {mark:g}", "unparsable")
+    if absent := [label for label in labels if label not in found]:
+        raise Unscorable(f"no score for {', '.join(absent)} in: {text.strip()[:200]}", "missing")
+    return {label: found[label] for label in labels}
+
+
+# --- verdicts ---------------------------------------------------------------------------------------------
+
+LEAD = (
+    r"(?:(?:so|thus|therefore|hence|overall|finally|in conclusion|conclusion|answer|verdict|judge?ment"
+    r"|final (?:conclusion|judge?ment|verdict|answer|decision)|my (?:judge?ment|verdict))"
+    r"\s*[:,]?\s+(?:is\s*:?\s*)?){0,3}"
+)
+REST = re.compile(r"\b(?:or|if|unless|maybe|perhaps|possibly|although|though|but|however|not)\b")
+
+
+def verdict_in(text: str, noun: str) -> str:
+    """Verdict of a judgement in words: "1", "2", or "" for a tie, as UnifiedReward gives it.
+
+    A sentence that begins with the verdict states it ("Therefore, Image 2 is better, as ..."); verdicts
+    inside other sentences are remarks. Two different ones, or one with a condition, are none.
+
+    Args:
+        text: the judgement's body.
+        noun: "image", "video" or "answer".
+
+    Raises:
+        Unscorable: "missing" without one, "unparsable" for a hedge.
+    """
+    better = (
+        rf"(?:the\s+)?{noun}\s+([12])\s+is\s+(?:(?:slightly|much|clearly)\s+)?(?:the\s+)?better"
+        rf"(?:\s+(?:one|{noun}))?"
+    )
+    equal = rf"(?:both\s+{noun}s|they|the\s+two\s+{noun}s)\s+are\s+equally\s+good"
+    quote = r"[\s#*>\"'\u201c\u2018\-]*"
+    stated = re.compile(rf"{quote}{LEAD}{quote}(?:{better}|({equal}))\b(.*)", re.IGNORECASE | re.DOTALL)
+    plain = nfkc(text).replace("*", "")
+    found: list[str] = []
+    for sentence in re.split(r"(?<=[.!?])[\"'\u201d\u2019]?\s+|\n+", plain):
+        if (match := stated.fullmatch(sentence[:1000])) is None:
+            continue
+        rest = match[3].casefold()
+        if REST.search(rest) or re.search(rf"{better}|{equal}", rest):
+            raise Unscorable(f"the verdict {sentence.strip()[:80]!r} leaves a choice", "unparsable")
+        found.append("" if match[2] else match[1])
+    if not found:
+        raise Unscorable(f"no verdict on the two {noun}s in: {text.strip()[-200:]}", "missing")
+    if len(set(found)) > 1:
+        raise Unscorable(f"two verdicts on the {noun}s in: {text.strip()[-200:]}", "unparsable")
+    return found[0]
+
+
+# --- JSON -------------------------------------------------------------------------------------------------
+
+LISTED = re.compile(r'(?<!\\)"score"\s*:\s*(\[[^\[\]{}"]{0,200}\])')
+FENCE = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL)
+
+
+def json_marks(text: str, count: int, low: float, high: float) -> list[float]:
+    """Marks of {"reasoning": ..., "score": [...]}, the grammar of VIEScore and EditScore.
+
+    Judges break the JSON (a comma before the brace, as the prompt itself has it; bare quotes in the
+    reasoning). Then the one list after "score" is read; an escaped quote is the reasoning's.
+
+    Raises:
+        Unscorable: "missing" without a list, "unparsable" for two, another number of marks, or what is none,
+            "out_of_range".
+    """
+    body = text.strip()
+    if (fenced := FENCE.fullmatch(body)) is not None:
+        body = fenced[1]
+    listed = _whole(body)
+    if listed is None:
+        found = {match[1] for match in LISTED.finditer(body)}
+        if not found:
+            raise Unscorable(f"no list of scores in: {body[:200]}", "missing")
+        if len(found) > 1:
+            raise Unscorable(f"two lists of scores: {', '.join(sorted(found))[:80]}", "unparsable")
+        try:
+            listed = json.loads(found.pop())
+        except (ValueError, RecursionError) as error:
+            raise Unscorable(
+                f"the list of scores is no JSON ({error}): {body[-200:]}", "unparsable"
+            ) from None
+    if not isinstance(listed, list) or len(listed) != count:
+        raise Unscorable(f"the score is {str(listed)[:60]}, not a list of {count} numbers", "unparsable")
+    marks = []
+    for mark in listed:
+        if isinstance(mark, bool) or not isinstance(mark, int | float) or not math.isfinite(mark):
+            raise Unscorable(f"a score is {str(mark)[:40]!r}, which is no number", "unparsable")
+        if not low <= mark <= high:
+            raise Unscorable(f"a score is {mark:g}, outside {low:g} to {high:g}", "out_of_range")
+        marks.append(float(mark))
+    return marks
+
+
+def _whole(body: str) -> Any:
+    """The score of a body that is one JSON object; None for any other.
+
+    Raises:
+        Unscorable: "unparsable" when it has two.
+    """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if sum(name == "score" for name, _ in pairs) > 1:
+            raise Unscorable("the JSON has two scores", "unparsable")
+        return dict(pairs)
+
+    try:
+        value = json.loads(body, object_pairs_hook=once, parse_constant=str)
+    except Unscorable:
+        raise
+    except (ValueError, RecursionError):
+        return None
+    return value.get("score") if isinstance(value, dict) else None

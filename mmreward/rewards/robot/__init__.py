@@ -1,0 +1,1 @@
+"""Rewards of robots and other agents by what a camera sees."""

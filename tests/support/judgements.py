@@ -1,0 +1,183 @@
+"""Judgements in the published grammars, in our own words: golden transcripts, and a server that writes them.
+
+Each function is one grammar as its family's prompt lays it out, without a line of anybody's code.
+"""
+
+import hashlib
+
+from support.chatserver import ChatServer, Reply, completion
+
+RR_NAMES = {
+    "t2i": ("Text Faithfulness", "Physical and Visual Quality", "Text Rendering"),
+    "edit": ("Text Faithfulness", "Image Faithfulness", "Physical and Visual Quality", "Text Rendering"),
+}
+
+
+def rational(*marks, task="t2i"):
+    """RationalRewards of one picture."""
+    blocks = "".join(
+        f"{number}. {name}:\n## Justification: There is a 3 in this sentence, and a hat.\n## Score: {mark}\n"
+        for number, (name, mark) in enumerate(zip(RR_NAMES[task], marks, strict=True), 1)
+    )
+    return (
+        "# User Request Analysis\nText Rendering: nothing to write. Score: 4 would be bold.\n"
+        f"# Detailed Judgement\n{blocks}# Summary: Text Faithfulness is fine.\n\n# User Request Refinement:\n"
+        "## Refinement Comments: name the hat\n## Refined Request: a dog with a red hat\n## Score: 4.0"
+    )
+
+
+def rational_pair(*marks, winners=None, task="t2i"):
+    """RationalRewards of two pictures; `marks` are (a, b)."""
+    said = winners or [
+        "N/A" if a == "N/A" else "Image A" if a > b else "Image B" if b > a else "It's a tie"
+        for a, b in marks
+    ]
+    blocks = "".join(
+        f"{number}. {name}:\n## Justification: A has two dogs, B one.\n## Score A: {a}\n## Score B: {b}\n"
+        f"## Winner: {winner}\n"
+        for number, (name, (a, b), winner) in enumerate(zip(RR_NAMES[task], marks, said, strict=True), 1)
+    )
+    return f"# User Request Analysis\nOne dog.\n# Detailed Judgement\n{blocks}# Summary: It is close."
+
+
+# --- a server ---------------------------------------------------------------------------------------------
+
+
+def numbers_of(request):
+    """A number from 0 to 1 for each picture that a request shows, by its content, and the text."""
+    parts = [
+        part for m in request.body["messages"] if isinstance(m["content"], list) for part in m["content"]
+    ]
+    urls = [part["image_url"]["url"] for part in parts if part["type"] == "image_url"]
+    text = "".join(part["text"] for part in parts if part["type"] == "text")
+    return [hashlib.sha256(url.encode()).digest()[0] / 255 for url in urls], text
+
+
+WRITERS = {}
+"""Words that occur in a prompt of ours -> what answers it, given the pictures' numbers."""
+
+
+def scripted(request):
+    """The app of `ChatServer`: a judge that marks a picture by its content, in the grammar asked for."""
+    if request.path != "/v1/chat/completions":
+        return Reply({"object": "list", "data": []})
+    numbers, text = numbers_of(request)
+    words = next((write(numbers) for mark, write in WRITERS.items() if mark in text), "I cannot say.")
+    return Reply(completion(words))
+
+
+def _rr(numbers):
+    return rational(*(round(1 + 3 * number, 2) for number in (numbers[-1], numbers[-1] / 2)), "N/A")
+
+
+def _rr_pair(numbers):
+    a, b = (round(1 + 3 * number, 2) for number in numbers[-2:])
+    return rational_pair((a, b), (b, b), ("N/A", "N/A"))
+
+
+WRITERS[", which was made for the request"] = _rr
+WRITERS["Compare two pictures made for the request"] = _rr_pair
+
+
+class ScriptedJudge:
+    """One server for a whole test session; `name` is what a reward calls it by."""
+
+    def __init__(self):
+        self.server = ChatServer(scripted).__enter__()
+        self.name = f"judge@{self.server.url}"
+
+
+# --- UnifiedReward ----------------------------------------------------------------------------------------
+
+
+def ur_final(mark, elements=(("dog (animal)", 1), ("red hat (object)", 0))):
+    """Version 1 of a picture."""
+    return "\n".join(f"{name}: {there}" for name, there in elements) + f"\nFinal Score: {mark}"
+
+
+def ur_clip(mark, *axes):
+    """Version 1 of a clip."""
+    names = (
+        "visual quality",
+        "temporal consistency",
+        "dynamic degree",
+        "text-to-video alignment",
+        "factual consistency",
+    )
+    return (
+        "\n".join(f"{name}: {one}" for name, one in zip(names, axes, strict=True)) + f"\nFinal Score: {mark}"
+    )
+
+
+def ur_axes(*marks, names=("Alignment", "Coherence", "Style")):
+    """Version 2.0."""
+    return "\n".join(f"{name} Score (1-5): {mark}" for name, mark in zip(names, marks, strict=True)) + "\n"
+
+
+def ur_shares(*marks, noun="Image"):
+    """Version 2.0 of two: `marks` are (first, second) by axis."""
+    names = ("Alignment", "Coherence", "Style")
+    return "\n\n".join(
+        f"{name} Score:\n {noun} 1: {a}\n {noun} 2: {b}" for name, (a, b) in zip(names, marks, strict=True)
+    )
+
+
+def ur_think(first, second, verdict, noun="Image", totals=None):
+    """Think: marks of ten by dimension, totals, answer."""
+    names = ("Semantic consistency", "Aesthetics", "Authenticity", "Layout")
+    blocks = "".join(
+        f"{number}. {name}: \n    {noun} 1 ({a}/10) - it has the dog; \n    {noun} 2 ({b}/10) - no dog\n"
+        for number, (name, a, b) in enumerate(zip(names, first, second, strict=False), 1)
+    )
+    sums = totals or (sum(first), sum(second))
+    added = "\n".join(
+        f"{noun} {place}: {'+'.join(map(str, marks))}={total}"
+        for place, marks, total in zip("12", (first, second), sums, strict=True)
+    )
+    return f"<think>\n{blocks}Total score:\n{added}\n</think>\n<answer>{verdict}</answer>"
+
+
+def vie(*marks, reasoning="The hat is red, as asked."):
+    """VIEScore, EditScore and UnifiedReward-Edit of one picture."""
+    return f'{{\n"reasoning" : "{reasoning}",\n"score" : [{", ".join(map(str, marks))}]\n}}'
+
+
+def _think(numbers):
+    a, b = (1 + round(9 * number) for number in numbers[-2:])
+    return ur_think((a, 5), (b, 5), f"Image {'1' if a >= b else '2'} is better")
+
+
+def _shares(numbers):
+    share = round(numbers[0] / (sum(numbers) or 1), 4)
+    return ur_shares(*((share, round(1 - share, 4)),) * 3)
+
+
+WRITERS["Alignment Score (1-5): a number"] = lambda numbers: ur_axes(*(round(1 + 4 * numbers[0], 4),) * 3)
+WRITERS["`Final Score: `"] = lambda numbers: ur_final(round(1 + 4 * numbers[0], 1))
+WRITERS["and a final one from 1 to 10"] = lambda numbers: ur_clip(6, 4, 4, 3, 1, 2)
+WRITERS["between <answer>"] = _think
+WRITERS["Judge an edit for the request"] = lambda numbers: rational(
+    *(round(1 + 3 * number, 2) for number in numbers), 3, "N/A", task="edit"
+)
+WRITERS["Compare two edits for the request"] = lambda numbers: rational_pair(
+    tuple(round(1 + 3 * number, 2) for number in numbers[1:]), (3, 3), (2, 2), ("N/A", "N/A"), task="edit"
+)
+WRITERS["Answer with `Image 1 is better.`"] = lambda n: f"Image {1 if n[-2] > n[-1] else 2} is better."
+WRITERS["which may be below 0"] = lambda numbers: f"Image 1: {numbers[1] - 0.5}\nImage 2: {numbers[2] - 0.5}"
+WRITERS["a share"] = _shares
+WRITERS["two numbers from 0 to 25"] = lambda numbers: vie(round(25 * numbers[-1]), 20)
+
+
+def video2(*marks, thought="It is sharp. visual quality: 2"):
+    """VideoScore2, whose own model repeats the descriptors of its prompt."""
+    names = (
+        "visual quality \u2013 clarity, smoothness, artifacts",
+        "text-to-video alignment \u2013 fidelity to the prompt",
+        "physical/common-sense consistency \u2013 naturalness and physics plausibility",
+    )
+    lines = [f"({n}) {name}: {mark}" for n, (name, mark) in enumerate(zip(names, marks, strict=True), 1)]
+    return f"<think>{thought}</think>\n" + "\n".join(lines)
+
+
+WRITERS["two numbers from 0 to 10"] = lambda numbers: vie(round(10 * numbers[-1], 1), 9)
+WRITERS["whole marks"] = lambda numbers: video2(*(1 + round(4 * numbers[0]),) * 3)
