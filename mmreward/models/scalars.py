@@ -29,7 +29,8 @@ def scalar_vlm(
 
     Args:
         weights: the published file of body and heads (.safetensors, or .pth of tensors alone), by path or
-            OWNER/NAME/FILE; or a folder or hub id in transformers format with a value_head.safetensors.
+            OWNER/NAME/FILE; or a folder or hub id in transformers format, with the head among its tensors or
+            in a value_head.safetensors.
         base: hub id or folder of the body it was trained on; its weights are not read. Such a folder is its
             own.
         tokens: special tokens whose states are read; () for the last token's.

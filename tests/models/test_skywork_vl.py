@@ -130,7 +130,7 @@ def test_a_folder_without_its_head_is_refused(engine, args, tmp_path):
     for file in Path(args["weights"]).iterdir():
         if file.name != "value_head.safetensors":
             (tmp_path / file.name).write_bytes(file.read_bytes())
-    with pytest.raises(Unavailable, match=r"no file at .*value_head\.safetensors"):
+    with pytest.raises(Unavailable, match="has no head"):
         scored(engine, load("skywork_vl", weights=str(tmp_path)))
 
 

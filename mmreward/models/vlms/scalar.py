@@ -41,8 +41,9 @@ class ScalarVL(QwenVL):
     """One published scalar reward model.
 
     Args:
-        weights: its file of tensors, by path or OWNER/NAME/FILE; or a folder or hub id in transformers format
-            with the head in a file of its own (`HEAD_FILE`), as LLaMA-Factory saves it.
+        weights: its file of tensors, by path or OWNER/NAME/FILE; or a folder or hub id in transformers
+            format, with the head among its tensors or in a file of its own (`HEAD_FILE`), as LLaMA-Factory
+            saves it.
         base: hub id or folder of the body it was trained on, for configuration, tokenizer and processor.
         tokens: special tokens that are read, in their order, each once in a prompt; () reads the last token.
         heads: that the file must have.
@@ -151,7 +152,8 @@ class ScalarVL(QwenVL):
 
             folder = Path(snapshot_download(self.source))
         state: dict[str, torch.Tensor] = {}
-        for file in (*files_of(folder), folder / HEAD_FILE):
+        head = folder / HEAD_FILE
+        for file in (*files_of(folder), *([head] if head.is_file() else [])):
             state |= state_of(str(file))
         return state
 
