@@ -40,6 +40,7 @@ SCALES = {
     ),
     "clipscore/torchmetrics": Scale("clipscore", 100.0, "torchmetrics: max(100 cosine, 0)", 0.0),
     "hpsv2/100": Scale("hpsv2", 100.0, "the tables of HPSv2's papers, in which 28 is a cosine of 0.28"),
+    "hpsv3/10": Scale("hpsv3", 1 / 10, "verl-omni"),
     "jpeg_compressibility/500": Scale("jpeg_compressibility", 1 / 500, "flow_grpo"),
     "pickscore/26": Scale("pickscore", 1 / 26, "flow_grpo, Flow-Factory, UniRL"),
 }

@@ -247,6 +247,7 @@ ELSEWHERE = {
     "visionreward": "tests/rewards/test_visionreward.py",
     "visionreward_video": "tests/rewards/test_visionreward.py",
     "hpsv3": "tests/models/test_hpsv3.py",
+    "skywork_vl": "tests/models/test_skywork_vl.py",
     "videoreward": "tests/models/test_videoreward.py",
 }
 """Scorers without a case, and the tests that hold them against a second writing or known scenes."""

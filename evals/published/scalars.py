@@ -253,3 +253,22 @@ def adapted(
             wrapped[f"base_model.model.{name}"] = tensor
     head = torch.randn(len(tokens), WIDTH, generator=draw) / 4
     return {**wrapped, "base_model.model.rm_head.weight": head}
+
+
+def save_skywork(folder: Path) -> dict[str, Any]:
+    """Skywork-VL-Reward's folder: a Qwen2.5-VL in shards, and its value head in a file of its own."""
+    folder.mkdir(exist_ok=True)
+    save_base(folder, "qwen2_5_vl")
+    state = full_state(str(folder), (), 9)
+    names = sorted(state)
+    shards = (names[::2], names[1::2])
+    files = [f"model-{number:05d}-of-00002.safetensors" for number in (1, 2)]
+    for file, own in zip(files, shards, strict=True):
+        save_file({name: state[name] for name in own}, folder / file, metadata={"format": "pt"})
+    places = {name: file for file, own in zip(files, shards, strict=True) for name in own}
+    index = {"metadata": {}, "weight_map": places}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    draw = torch.Generator().manual_seed(10)
+    head = {"v_head.summary.weight": torch.randn(1, WIDTH, generator=draw) / 4}
+    save_file({**head, "v_head.summary.bias": torch.tensor([0.5])}, folder / "value_head.safetensors")
+    return {"weights": str(folder)}

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from .wants import WEIGHTS, address_of, hub_file
+from .wants import BODY, WEIGHTS, WORDS, address_of, hub_file
 
 WRAPPED = ("state_dict", "model")
 """Keys under which a pickled file may have its tensors."""
@@ -33,7 +33,8 @@ def needed(weights: str, *files: str) -> None:
     from huggingface_hub.errors import HFValidationError
 
     repository, file = hub_file(weights) or (weights, "")
-    command = " ".join(["hf download", repository, *([file] if file else files)])
+    said = WORDS if files == BODY else files
+    command = " ".join(["hf download", repository, *([file] if file else said)])
     enough = all if files else any
     try:
         names = files or _names(file)

@@ -17,9 +17,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from .wants import FILES, WEIGHTS, Want, hub_file
+from .wants import FILES, PROCESSOR, WEIGHTS, WORDS, Want, hub_file
 
-SAFE = re.compile(r"model(-\d+-of-\d+)?\.safetensors(\.index\.json)?")
+SAFE = re.compile(r"(model(-\d+-of-\d+)?|value_head)\.safetensors(\.index\.json)?")
 BIN = re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin(\.index\.json)?")
 BESIDE = (".json", ".txt", ".model", ".jinja")
 """Suffixes of what is read beside the weights: configuration, tokenizer, processor."""
@@ -105,7 +105,7 @@ def command(want: Want) -> str:
     if want.kind == "archive":
         return f"curl -fLO '{want.name}' && unzip {Path(want.name).name} -d '{want.to}'"
     repository, names = _hub_place(want)
-    files = names[:1] if want.kind == "hub file" else want.parts
+    files = names[:1] if want.kind == "hub file" else WORDS if want.parts == PROCESSOR else want.parts
     return " ".join(["hf download", repository, *files])
 
 

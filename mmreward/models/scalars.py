@@ -21,19 +21,22 @@ def scalar_vlm(
     tokens: tuple[str, ...] = (),
     heads: int = 1,
     flat: bool = True,
-    pixels: int = 0,
+    low: int = 0,
+    high: int = 0,
     dtype: str = "float32",
 ) -> "ScalarVL":
     """A scalar reward model on a Qwen-VL body: heads on the states of special tokens, or of the last one.
 
     Args:
         weights: the published file of body and heads (.safetensors, or .pth of tensors alone), by path or
-            OWNER/NAME/FILE.
-        base: hub id or folder of the body it was trained on; its weights are not read.
+            OWNER/NAME/FILE; or a folder or hub id in transformers format, with the head among its tensors or
+            in a value_head.safetensors.
+        base: hub id or folder of the body it was trained on; its weights are not read. Such a folder is its
+            own.
         tokens: special tokens whose states are read; () for the last token's.
         heads: number of heads in the file; what they say follows one another in the order of their names.
         flat: tokens of pictures are counted on like words, see `vlms.scalar`.
-        pixels: of every picture, at least and at most; 0 leaves that to the body's processor.
+        low, high: pixels of every picture, at least and at most; 0 leaves that to the body's processor.
         dtype: of the body; the heads are in float32.
 
     Raises:
@@ -43,7 +46,7 @@ def scalar_vlm(
 
     _needed(weights)
     _needed(base, *BODY)
-    return ScalarVL(weights, base, tokens=tokens, heads=heads, flat=flat, pixels=pixels, dtype=dtype)
+    return ScalarVL(weights, base, tokens=tokens, heads=heads, flat=flat, low=low, high=high, dtype=dtype)
 
 
 @shared

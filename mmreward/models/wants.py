@@ -72,6 +72,8 @@ PROCESSOR = (
     "merges.txt",
 )
 """What is read of a Qwen-VL's repository beside its weights, as far as it has it."""
+WORDS = ("--include '*.json'", "--include '*.jinja'", "--include '*.txt'")
+"""What brings `PROCESSOR` by hand: the names of files that a repository lacks would be errors."""
 BASED = {"scalar_vlm": "base", "video_reward": "base"}
 """Function -> its argument of which the configuration, the tokenizer and the processor alone are read."""
 VLMS = ("vlm", "clip_t5", "grader", *BASED)
@@ -140,7 +142,7 @@ def note_call(function: str, arguments: Mapping[str, Any]) -> None:
         if function == "video_reward" and want.kind == "hub":
             want = want._replace(parts=("model_config.json", f"{arguments['checkpoint']}/model.pth"))
         note(want)
-    if function in BASED:
+    if function in BASED and arguments[BASED[function]] != arguments["weights"]:
         base = want_of(str(arguments[BASED[function]]), function)
         note(base._replace(parts=PROCESSOR) if base.kind == "hub" else base)
     if function == "clip_t5" and str(arguments["weights"]) in CLIP_T5:

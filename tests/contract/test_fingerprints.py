@@ -36,6 +36,7 @@ FITTED = (
     "subject_consistency",
     "t2i_compbench_3in1",
     "viclip",
+    "skywork_vl",
     "visionreward",
     "visionreward_video",
     "videoreward",

@@ -3,6 +3,7 @@ publisher's lines.
 """
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -130,6 +131,10 @@ def test_what_does_not_fit_is_said(engine, args, tmp_path):
     save_file(single, tmp_path / "one.safetensors")
     with pytest.raises(Unavailable, match="has 1 heads, and 2 are read"):
         scored(engine, load("editreward", **{**args, "weights": str(tmp_path / "one.safetensors")}))
+    folder = str(Path(args["weights"]).parent)  # its model.safetensors has the heads, too
+    given = [{**args, "weights": name} for name in (folder, args["weights"])]
+    whole, file = (scored(engine, load("editreward", **one)) for one in given)
+    assert [score.value for score in whole] == [score.value for score in file]
     with pytest.raises(ValueError, match="variant 'qwen'"):
         load("editreward", **args, variant="qwen")
     with pytest.raises(ValueError, match="pooling 'max'"):

@@ -15,7 +15,7 @@ from mmreward import Media, Sample, load, models
 from mmreward.cli.fetching import wants_of
 from mmreward.errors import Unavailable, Unscorable
 from mmreward.evals.published import scalars
-from mmreward.models import pins
+from mmreward.models import fetching, pins
 from mmreward.models.vlms.published import head_of, merged
 from mmreward.registry import find
 
@@ -194,9 +194,26 @@ def test_what_is_fetched():
     (text,) = (want for want in wants.values() if want.kind == "url")
     assert text.name.startswith("https://raw.githubusercontent.com/") and text.to.endswith("hpsv3.py")
     assert len(wants) == 3
+    assert fetching.command(body).startswith("hf download Qwen/Qwen2-VL-7B-Instruct --include '*.json' ")
     for name in ("HPSv3_7B", "hps-v3", "HPS3"):
         with pytest.raises(ValueError, match="did you mean 'hpsv3'"):
             find(name)
+
+
+def test_missing_weights_are_said_before_any_row(args, monkeypatch, tmp_path):
+    import huggingface_hub.constants as hub
+
+    monkeypatch.setattr(hub, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(hub, "HF_HUB_CACHE", str(tmp_path))
+    own = {"prompt": args["prompt"]}
+    with pytest.raises(ValueError, match=r"`hf download MizzenAI/HPSv3 HPSv3\.safetensors`"):
+        load("hpsv3", **own)
+    with pytest.raises(ValueError, match=r"`hf download Qwen/Qwen2-VL-7B-Instruct --include '\*\.json' "):
+        load("hpsv3", **own, weights=args["weights"])
+    with pytest.raises(ValueError, match="KlingTeam/VideoReward model_config"):
+        load("videoreward", prompt=scalars.CLIP)
+    with pytest.raises(ValueError, match="`hf download Skywork/Skywork-VL-Reward-7B`"):
+        load("skywork_vl")
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,7 @@ PUBLISHED = {
     "hpsv3": scalars.save_hpsv3(Path(_folder.name) / "hpsv3"),
     "imagereward": save_blip(Path(_folder.name) / "blip", "ImageReward.pt"),
     "mps": save_mps(Path(_folder.name) / "mps"),
+    "skywork_vl": scalars.save_skywork(Path(_folder.name) / "skywork"),
     "videoreward": scalars.save_videoreward(Path(_folder.name) / "videoreward"),
 }
 PUBLISHED["qalign"] = PUBLISHED["deqa"]

@@ -40,10 +40,11 @@ class Naive:
         """Tensors of one request; `video` is (T, 3, H, W), of a size that is kept."""
         content = [*({"type": "image"} for _ in images)]
         content += [] if video is None else [{"type": "video"}]
-        chat = self.processor.apply_chat_template(
-            [{"role": "user", "content": [*content, {"type": "text", "text": text}]}],
-            add_generation_prompt=True,
-        )
+        turns = [{"role": "user", "content": [*content, {"type": "text", "text": text}]}]
+        return self.chat_inputs(images, turns, True, pixels, video)
+
+    def chat_inputs(self, images, turns, asks=False, pixels=None, video=None):
+        chat = self.processor.apply_chat_template(turns, add_generation_prompt=asks)
         limits = {} if pixels is None else {"min_pixels": pixels, "max_pixels": pixels}
         patch = self.processor.image_processor.patch_size
         resized = [fetch_image({"image": image, **limits}, image_patch_size=patch) for image in images]

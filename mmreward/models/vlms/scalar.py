@@ -12,6 +12,7 @@ that goes through transformers' own forward gives them rows and columns (M-RoPE)
 
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -19,8 +20,9 @@ import torch
 from ...engine.engine import current
 from ...errors import Unscorable
 from ...media import Media
-from ..base import content_of, fingerprint_of, loading, locate
-from ..checkpoints import placed, state_of
+from ..base import content_of, fingerprint_of, folder_of, loading, locate
+from ..checkpoints import files_of, placed, state_of
+from ..wants import hub_file
 from .answers import Ask, Pictures, Turn, media_of, messages
 from .prompts import Grove, Prompt, tokenized
 from .published import Body, body_of
@@ -28,6 +30,9 @@ from .qwen import Item, QwenVL
 from .vision import Features, View
 
 FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+HEAD_FILE = "value_head.safetensors"
+TURNS = ("<|im_start|>", "<|im_end|>")
+"""Tokens that begin and end a turn: an answer that has them says what nobody said."""
 Numbers = tuple[tuple[float, ...], ...]
 """For each token that is read, what the heads say of it."""
 
@@ -36,12 +41,14 @@ class ScalarVL(QwenVL):
     """One published scalar reward model.
 
     Args:
-        weights: its file of tensors, by path or OWNER/NAME/FILE.
+        weights: its file of tensors, by path or OWNER/NAME/FILE; or a folder or hub id in transformers
+            format, with the head among its tensors or in a file of its own (`HEAD_FILE`), as LLaMA-Factory
+            saves it.
         base: hub id or folder of the body it was trained on, for configuration, tokenizer and processor.
         tokens: special tokens that are read, in their order, each once in a prompt; () reads the last token.
         heads: that the file must have.
         flat: tokens of pictures are counted on like words; False gives them rows and columns.
-        pixels: of every picture, at least and at most; 0 leaves that to the body's processor.
+        low, high: pixels of every picture, at least and at most; 0 leaves that to the body's processor.
         dtype: of the body; the heads are in float32.
     """
 
@@ -53,7 +60,8 @@ class ScalarVL(QwenVL):
         tokens: tuple[str, ...] = (),
         heads: int = 1,
         flat: bool = True,
-        pixels: int = 0,
+        low: int = 0,
+        high: int = 0,
         dtype: str = "float32",
     ) -> None:
         super().__init__(weights, dtype=dtype)
@@ -62,7 +70,7 @@ class ScalarVL(QwenVL):
         self.tokens = tokens
         self.heads = heads
         self.flat = flat
-        self.view = View(pixels or None, pixels or None)
+        self.view = View(low or None, high or None)
 
     async def score(self, media: Pictures, text: str, answer: str | None = None) -> Numbers:
         """What the heads say of each token that is read.
@@ -73,9 +81,13 @@ class ScalarVL(QwenVL):
             answer: what is scored, as the assistant's turn; with it the chat ends there.
 
         Raises:
-            Unscorable: the text has a token that is read, or a picture's, in a wrong place.
+            Unscorable: the text has a token that is read, or a picture's, in a wrong place; an answer or its
+                question begins or ends a turn.
         """
         self._refuse_marks(text)
+        for token in TURNS if answer is not None else ():
+            if token in text or token in cast(str, answer):
+                raise Unscorable(f"prompt or response contain {token}, which begins or ends a turn")
         shown = media_of(media)
         ask = Ask(shown, text) if answer is None else Ask(shown, "", history=(Turn(text, answer),))
         item, share = Item(ask, self.view, None), (ask.share, self.view)
@@ -132,7 +144,18 @@ class ScalarVL(QwenVL):
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Tensors of body and heads by their published names."""
-        return state_of(self.source)
+        if hub_file(self.source) is not None or Path(self.source).is_file():
+            return state_of(self.source)
+        folder = folder_of(self.source)
+        if folder is None:
+            from huggingface_hub import snapshot_download
+
+            folder = Path(snapshot_download(self.source))
+        state: dict[str, torch.Tensor] = {}
+        head = folder / HEAD_FILE
+        for file in (*files_of(folder), *([head] if head.is_file() else [])):
+            state |= state_of(str(file))
+        return state
 
     @cached_property
     def fingerprint(self) -> str:
@@ -173,7 +196,7 @@ class ScalarVL(QwenVL):
         """See `QwenVL.chat`; with an answer the chat ends behind it."""
         if not ask.history:
             return super().chat(ask)
-        turns = messages(ask, [{"type": media.kind} for media in ask.media])[:-1]
+        turns = messages(ask, [[{"type": media.kind}] for media in ask.media])[:-1]
         template = self.processor.apply_chat_template
         return self._renderer.text(
             lambda: cast(str, template(turns, tokenize=False, add_generation_prompt=False))

@@ -46,7 +46,9 @@ def hpsv3(
 
     Where other code disagrees: the publisher's forward leaves positions out, so that tokens of the picture
     are counted on like words; ports through transformers' own forward (DiffSynth-Studio) give them rows and
-    columns, and imscore resizes twice. Here both are the publisher's. verl-omni multiplies mu by 0.1.
+    columns, and imscore resizes twice. Here both are the publisher's: beside its own class (hpsv3 1.0.0 on
+    transformers 4.45.2, float32, a tiny checkpoint of its format) mu differs by 2e-7. verl-omni multiplies
+    mu by 0.1 (`scale: hpsv3/10`).
 
     Args:
         weights: the publisher's file, or one of its format, by path or OWNER/NAME/FILE.
@@ -63,7 +65,7 @@ def hpsv3(
             without the published prompt, or a prompt without its two places.
     """
     template = models.prompt_of(("hpsv3", "hpsv3 end"), prompt, prompt_file, (TOKEN, "{text_prompt}"))
-    net = models.scalar_vlm(weights, base, tokens=(TOKEN,), pixels=PIXELS, dtype=dtype)
+    net = models.scalar_vlm(weights, base, tokens=(TOKEN,), low=PIXELS, high=PIXELS, dtype=dtype)
 
     def asked(text: str) -> str:
         return template.replace("{text_prompt}", text)

@@ -43,7 +43,8 @@ def videoreward(
     Where other code disagrees: the publisher's forward leaves positions out, as in `hpsv3`; qwen-vl-utils
     and transformers cut the number of frames where its code rounds it; ayase loads the file into another
     architecture, and scores with a head that was never trained. Here weights that do not fit the body are
-    refused.
+    refused, and beside the publisher's own class (VideoAlign on transformers 4.45.2, float32, a tiny
+    checkpoint of its format, adapters apart) values differ by 1e-6.
 
     Args:
         weights: a hub id or folder of the published format, with a `model_config.json` (the hub's was
