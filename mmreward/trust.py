@@ -32,7 +32,7 @@ RULES = frozenset({
 JUDGED = frozenset({
     "aesthetic", "artifact", "blip_vqa", "checklist", "clip_i", "clipscore", "confidence", "consistency",
     "critique", "cyclereward", "d2_align", "dino_i", "dreamsim", "evidence", "followup", "geneval",
-    "geneval2", "harmonic", "head", "hpsv2", "imagereward", "listener", "mps", "nsfw", "ocr_image",
+    "geneval2", "harmonic", "head", "hpsv2", "imagereward", "iqa", "listener", "mps", "nsfw", "ocr_image",
     "pickscore", "pisces", "preference", "prm", "reference", "self_certainty", "thinking", "vqascore",
 })
 """Rewards that load weights or ask a server: a row may choose one that is declared, with its arguments."""
@@ -49,7 +49,7 @@ DATA_SAFE = frozenset({
 OPERATOR_ONLY = frozenset({
     "architecture", "aspects", "balance", "classes", "classifier", "clean_label", "counting", "deadline",
     "detector", "dtype", "encoder", "file", "fitted", "frames", "head", "helped", "high", "how", "judge",
-    "let_down", "lines", "listener", "low", "max_steps", "max_tokens", "min_confidence", "min_mass",
+    "let_down", "lines", "listener", "low", "max_steps", "max_tokens", "metric", "min_confidence", "min_mass",
     "order", "placeholder", "processing", "processor", "protocol", "python", "question", "questions",
     "reduce", "references", "relative", "resize", "scale", "seed", "soft", "system", "temperature", "text",
     "tokenizer", "turns", "variant", "vocabulary", "weights", "workers",

@@ -233,5 +233,6 @@ ELSEWHERE = {
     "blip_vqa": "tests/models/test_blip_vqa.py",
     "geneval": "tests/rewards/test_geneval.py",
     "geneval2": "tests/rewards/test_geneval2.py",
+    "iqa": "tests/rewards/test_iqa.py",
 }
 """Scorers without a case, and the tests that hold them against a second writing or known scenes."""

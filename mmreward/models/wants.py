@@ -56,7 +56,7 @@ CLIP_T5_BESIDE = {
     "google/flan-t5-xxl": ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
 }
 """What these read besides: the vision tower that their config names, and a tokenizer."""
-PACKAGES = {"text_reader": "rapidocr", "nudity": "nudenet"}
+PACKAGES = {"text_reader": "rapidocr", "nudity": "nudenet", "measure": "pyiqa"}
 """Function -> the package whose wheel has the weights."""
 
 FILES = (".pt", ".pth", ".bin", ".safetensors")

@@ -25,10 +25,12 @@ FITTED = (
     "dreamsim",
     "head",
     "imagereward",
+    "iqa",
     "mps",
     "pisces",
 )
-"""These name files of the user's, whose place on the machine is part of their fingerprint."""
+"""These name files of the user's, whose place on the machine is part of their fingerprint, or (`iqa`) a
+package that need not be here."""
 STORED = Path(__file__).with_name("fingerprints.json")
 
 
