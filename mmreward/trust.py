@@ -48,9 +48,9 @@ DATA_SAFE = frozenset({
 """Arguments of `RULES` that a row may set: thresholds, spaces, units, modes."""
 OPERATOR_ONLY = frozenset({
     "architecture", "aspects", "balance", "classes", "classifier", "clean_label", "counting", "deadline",
-    "detector", "dtype", "encoder", "file", "fitted", "frames", "head", "helped", "high", "how", "judge",
-    "let_down", "lines", "listener", "low", "max_steps", "max_tokens", "metric", "min_confidence", "min_mass",
-    "order", "placeholder", "processing", "processor", "protocol", "python", "question", "questions",
+    "dependent", "detector", "dtype", "encoder", "file", "fitted", "frames", "head", "helped", "high", "how",
+    "judge", "let_down", "lines", "listener", "low", "max_steps", "max_tokens", "metric", "min_confidence",
+    "min_mass", "order", "placeholder", "processing", "processor", "protocol", "python", "question", "questions",
     "reduce", "references", "relative", "resize", "scale", "seed", "soft", "system", "temperature", "text",
     "tokenizer", "turns", "variant", "vocabulary", "weights", "workers",
 })

@@ -20,7 +20,7 @@ from mmreward import list_rewards, models
 from mmreward.cli.fetching import wants_of
 from mmreward.cli.weights import size_of
 from mmreward.evals.published.vits import dino_folder, dreamsim_folder
-from mmreward.models import fetching, perceptual_files
+from mmreward.models import fetching, packaged, perceptual_files
 from mmreward.models.wants import NAMED, PACKAGES, Want
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
@@ -196,13 +196,14 @@ def test_what_cannot_be_fetched_is_said_in_one_line(hub, tiny, tmp_path, argumen
 def test_every_reward_says_what_it_reads_without_reading_it():
     for info in list_rewards():
         if info.name not in ("d2_align", "head", "pisces"):  # these need a file of the user's
-            kinds = {want.kind for want in wants_of(info.name, {})}
+            needed = {"metric": "musiq"} if info.name == "iqa" else {}
+            kinds = {want.kind for want in wants_of(info.name, needed)}
             assert kinds <= {"hub", "hub file", "url", "archive", "local", "package"}, info.name
 
 
 def test_every_function_that_reads_weights_says_which():
     """One that is left out would have `fetch` say that everything is here."""
-    source = Path(models.__file__).read_text()
+    source = "".join(Path(place.__file__).read_text() for place in (models, packaged))
     shared = re.findall(r"^@shared\ndef (\w+)", source, re.MULTILINE)
     inner = {"_dreamsim", "_qwen"}  # called by functions that note by themselves
     assert len(shared) > 8 and set(shared) - inner == {*NAMED, *PACKAGES}
