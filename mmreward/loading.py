@@ -7,7 +7,7 @@ from os import PathLike
 from typing import Any
 
 from .errors import Unavailable, missing, nearest
-from .registry import Reward, find, recording_networks
+from .registry import Reward, amending, find, recording_networks
 from .types import Sample
 
 Rewards = str | Reward | Sequence[str | Reward] | Mapping[str, str | Reward | Mapping[str, Any]]
@@ -65,12 +65,12 @@ def load(
     from pydantic import ConfigDict, validate_call  # a tenth of a second that `mmreward list` does not pay
 
     try:
-        with recording_networks() as networks:
+        with recording_networks() as networks, amending() as amended:
             loaded = validate_call(config=ConfigDict(arbitrary_types_allowed=True))(entry.factory)(**args)
     except ModuleNotFoundError as error:
         raise Unavailable(f"{name}: {missing(error)}") from error
     fn, tensor_fn = loaded if entry.info.differentiable else (loaded, None)
-    info = replace(entry.info, differentiable=tensor_fn is not None)
+    info = replace(entry.info, differentiable=tensor_fn is not None, **amended)
     if args.get("references"):  # pictures that stand for those of every row
         info = replace(info, needs=tuple(need for need in info.needs if need != "inputs"))
     if not inspect.iscoroutinefunction(fn):

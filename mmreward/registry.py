@@ -210,6 +210,28 @@ def record_network(network: Fingerprinted) -> None:
         networks.append(network)
 
 
+_amended: ContextVar[dict[str, Any] | None] = ContextVar("amended", default=None)
+"""Facts of the reward that is being loaded that its arguments decide."""
+
+
+def amend(**facts: Any) -> None:
+    """Set fields of the `RewardInfo` of the reward that is being loaded, where its arguments decide them:
+    needs, range, direction; a factory calls it."""
+    if (amended := _amended.get()) is not None:
+        amended |= facts
+
+
+@contextmanager
+def amending() -> Iterator[dict[str, Any]]:
+    """Facts that a factory sets with `amend` inside the block, as a mapping that fills."""
+    facts: dict[str, Any] = {}
+    token = _amended.set(facts)
+    try:
+        yield facts
+    finally:
+        _amended.reset(token)
+
+
 @contextmanager
 def recording_networks() -> "Iterator[list[Fingerprinted]]":
     """Networks that a factory asks for inside the block, as a list that fills."""

@@ -249,5 +249,6 @@ ELSEWHERE = {
     "hpsv3": "tests/models/test_hpsv3.py",
     "skywork_vl": "tests/models/test_skywork_vl.py",
     "videoreward": "tests/models/test_videoreward.py",
+    "iqa": "tests/rewards/test_iqa.py",
 }
 """Scorers without a case, and the tests that hold them against a second writing or known scenes."""

@@ -155,15 +155,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--captions", type=int, default=CAPTIONS, help="different captions")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the fits")
     parser.add_argument("--losses", nargs="+", choices=known, default=list(known))
-    parser.add_argument(
-        "--pairs", type=Path, help="keep the pairs in this folder; those there are not redrawn"
-    )
+    parser.add_argument("--caption-seed", type=int, default=CAPTION_SEED, help="of captions and pictures")
+    parser.add_argument("--pairs", type=Path, help="keep the pairs here; what is there is not redrawn")
     options = parser.parse_args(arguments)
     with TemporaryDirectory() as folder:
         place = options.pairs or Path(folder) / "pairs"
         if not place.exists():
-            captions = sample_captions(options.captions)
-            write_pairs(place, judged_pairs(captions, pictures_of(captions)))
+            captions = sample_captions(options.captions, options.caption_seed)
+            write_pairs(place, judged_pairs(captions, pictures_of(captions, options.caption_seed)))
         pairs = read_pairs(place)
         prompts, ties = len({pair.prompt for pair in pairs}), sum(pair.tie for pair in pairs)
         print(f"{len(pairs)} pairs of {prompts} captions by the oracle, {ties} of them ties\n", flush=True)

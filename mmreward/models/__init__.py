@@ -2,8 +2,8 @@
 models.
 
 Start with the functions here: `clip`, `embedder`, `dreamsim`, `head`, `mapped`, `classifier`, `detector` and
-`vlm` return what a reward awaits one sample at a time; `text_reader` and `nudity` do so for weights that a
-package ships.
+`vlm` return what a reward awaits one sample at a time; `text_reader`, `nudity` and `measure` (in `packaged`)
+do so for what a package brings.
 Importing this package imports no torch; calling one of its functions does.
 
 Equal arguments give the same network, so rewards that name the same weights share one copy of them. The
@@ -22,17 +22,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import nearest
+from .packaged import measure as measure
+from .packaged import nudity as nudity
+from .packaged import text_reader as text_reader
 from .pins import prompt_of as prompt_of
 from .scalars import scalar_vlm as scalar_vlm
 from .scalars import video_reward as video_reward
 from .served.http import is_served
-from .sharing import dual_encoder, need_package, shared
+from .sharing import dual_encoder, shared
 from .wants import Want, adapted, address_of, note, noting
 
 if TYPE_CHECKING:
     from .blip import BlipScorer
     from .blip_answers import BlipVQA
-    from .bodies import Nudity
     from .detectors import Detector
     from .encoders import Encoder
     from .features import VisionTransformer
@@ -44,7 +46,6 @@ if TYPE_CHECKING:
     from .owl import Owl
     from .perceptual import DreamSim
     from .preferences import FittedHead
-    from .texts import TextReader
     from .viclip import ViClip
     from .vlms.answers import VLM
     from .vlms.qwen import QwenVL
@@ -457,29 +458,3 @@ def vlm(
     base, adapter = adapted(weights)
     base, view = named(base, View(min_pixels, max_pixels, max_frames, do_sample_frames))
     return LocalVLM(_qwen(base, dtype, adapter), view)
-
-
-@shared
-def text_reader() -> "TextReader":
-    """A reader of the text in a picture: RapidOCR with the models that its wheel ships.
-
-    Raises:
-        ValueError: it is not installed.
-    """
-    need_package("reading text in pictures", "ocr", "rapidocr")
-    from .texts import TextReader
-
-    return TextReader()
-
-
-@shared
-def nudity() -> "Nudity":
-    """A detector of exposed bodies: NudeNet's 320n, which its wheel ships.
-
-    Raises:
-        ValueError: it is not installed.
-    """
-    need_package("finding exposed bodies", "nsfw", "nudenet")
-    from .bodies import Nudity
-
-    return Nudity()

@@ -78,7 +78,7 @@ BASED = {"scalar_vlm": "base", "video_reward": "base"}
 """Function -> its argument of which the configuration, the tokenizer and the processor alone are read."""
 VLMS = ("vlm", "clip_t5", "grader", *BASED)
 """Functions that load a language model which sees."""
-PACKAGES = {"text_reader": "rapidocr", "nudity": "nudenet"}
+PACKAGES = {"text_reader": "rapidocr", "nudity": "nudenet", "measure": "pyiqa"}
 """Function -> the package whose wheel has the weights."""
 
 FILES = (".pt", ".pth", ".bin", ".safetensors")

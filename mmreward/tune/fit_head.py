@@ -30,10 +30,10 @@ FEWEST, PROMPTS = 32, 20
 """Usable pairs and different prompts below which nothing is fitted; a head wants thousands."""
 HELD_OUT, STOPPING = 5, 10
 """One prompt in so many is measured, and one in so many decides when to stop."""
-BATCH, EVERY, PATIENCE = 256, 25, 12
+BATCH, EVERY, PATIENCE = 128, 25, 12
 """Pairs of a step, steps between two looks at the stopping pairs, and looks without a gain before the end."""
-RATE, DECAY = 1e-3, 1e-2
-"""Of AdamW."""
+RATE, DECAY = 3e-4, 3.0
+"""Of AdamW; much decay, as a few thousand pairs do not fill a head."""
 CHUNK = 1024
 """Pairs that are embedded together."""
 
@@ -59,7 +59,7 @@ class HeadSettings:
     loss: Loss = "bt"
     margin: float | Literal["pairs"] | None = None
     ties: float | None = None
-    hidden: int = 256
+    hidden: int = 64
     steps: int = 2000
     seed: int = 0
 

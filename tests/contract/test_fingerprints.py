@@ -29,6 +29,7 @@ FITTED = (
     "hpsv3",
     "head",
     "imagereward",
+    "iqa",
     "mps",
     "pisces",
     "qalign",
@@ -41,7 +42,8 @@ FITTED = (
     "visionreward_video",
     "videoreward",
 )
-"""These name files of the user's, whose place on the machine is part of their fingerprint."""
+"""These name files of the user's, whose place on the machine is part of their fingerprint, or (`iqa`) a
+package that need not be here."""
 STORED = Path(__file__).with_name("fingerprints.json")
 
 

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-OPTIONAL = {"pandas", "tensorboard", "trackio", "wandb"}
+OPTIONAL = {"pandas", "pyiqa", "tensorboard", "trackio", "wandb"}
 """Imported only where a user asks for them by name."""
 BOUNDED = ("transformers", "diffusers", "trl", "pydantic", "httpx2", "accelerate", "peft", "ray")
 """Packages whose next major may break this one."""
