@@ -9,9 +9,13 @@ A dual encoder of one patch and one layer stands for the network; its bare forwa
 off. Everything runs on one thread per kind of work and processor time of all threads counts, so the figures
 neither depend on the number of cores nor gain by waiting. Each round has pictures that nobody has seen.
 
+Where torchmetrics or Flow-Factory is installed, their own code scores the same pictures by turns with ours,
+and a second table has the processor time of both around the network. A third has the time to the first score
+of fresh processes (`startup`).
+
 Exits with 1 when a source costs more than `BAR` times its bare calls, when floats cost more than `FLOATS`
-times the bytes of the same layout, or when the loop's thread takes more than `LOOP` microseconds per call; a
-picture makes two calls, one for itself and one for its prompt.
+times the bytes of the same layout, when a peer takes less than its bar says, or when the loop's thread takes
+more than `LOOP` microseconds per call; a picture makes two calls, one for itself and one for its prompt.
 """
 
 import argparse
@@ -19,12 +23,13 @@ import io
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,6 +43,8 @@ from mmreward import Engine, Media, Sample, load
 from mmreward.models.pixels import Recipe, normalise
 from mmreward.registry import Reward
 
+from . import startup
+from .host_peers import Peer, installed
 from .speed.inputs import PROMPTS, SCALES, Stack, save_dual_encoder
 
 SIDE = 512
@@ -191,7 +198,7 @@ class Bench:
             ours = _processor(partial(self._score, samples))
             loop = _thread_time("mmreward-loop") - loop
             if round_:
-                rows.append(HostCost(*(1e6 * t / BATCH for t in (plain, ours - self._forwards(), loop / 2))))
+                rows.append(HostCost(*(1e6 * t / BATCH for t in (plain, ours - self.forwards(), loop / 2))))
         return HostCost(*(median(column) for column in zip(*rows, strict=True)))
 
     def _score(self, samples: list[Sample]) -> None:
@@ -200,7 +207,7 @@ class Bench:
             raise RuntimeError(f"{len(failed)} pictures failed: {failed[0]}")
 
     @torch.inference_mode()
-    def _forwards(self) -> float:
+    def forwards(self) -> float:
         """Seconds of the bare network for one round: a batch of pictures, one of prompts."""
         pixels = torch.zeros(BATCH, 3, *self.towers.recipe.size)
 
@@ -209,6 +216,43 @@ class Bench:
             self.towers.text(self.towers.tokenize(list(PROMPTS))[0])
 
         return _processor(run)
+
+
+class PeerCost(NamedTuple):
+    """Microseconds per picture around the network, of somebody else's code and of ours; and the bar of their
+    ratio."""
+
+    theirs: float
+    ours: float
+    bar: float
+
+    @property
+    def ratio(self) -> float:
+        return self.theirs / self.ours
+
+
+def beside(bench: Bench, peer: Peer, number: int) -> PeerCost:
+    """Medians of the rounds in which a peer and the engine score with so many encoders, by turns."""
+    folders = [bench.folder / f"clip {seed}" for seed in range(number)]
+    for seed, folder in enumerate(folders):
+        if not folder.exists():
+            save_dual_encoder(folder, TOWER, seed, torch.float32)
+    rewards = {one.name: load("clipscore", weights=str(one), resize="uint8") for one in folders}
+    scorer, source = peer.load(folders), SOURCES[peer.source]
+    rows = []
+    for round_ in range(ROUNDS + 1):
+        samples = bench.samples(bench.pictures(source))
+        pictures = bench.pictures(source)
+        texts = [sample.prompt for sample in samples]
+        both = [
+            _processor(partial(scorer, pictures, texts)),
+            _processor(partial(bench.engine.score, samples, rewards)),
+        ]
+        network = number * bench.forwards()
+        if round_:
+            rows.append([1e6 * (seconds - network) / BATCH for seconds in both])
+    theirs, ours = (median(column) for column in zip(*rows, strict=True))
+    return PeerCost(theirs, ours, peer.rewards[number])
 
 
 def _processor(run: Callable[[], object]) -> float:
@@ -224,16 +268,29 @@ def _thread_time(name: str) -> float:
     return sum(map(time.clock_gettime, clocks))
 
 
-def measure(side: int, names: Sequence[str]) -> dict[str, HostCost]:
-    """Rows by the name of their source."""
+def measure(
+    side: int, names: Sequence[str], peers: Mapping[str, Peer] | None = None
+) -> tuple[dict[str, HostCost], dict[str, PeerCost]]:
+    """Rows by the name of their source, and of each peer with its number of rewards."""
     with TemporaryDirectory(prefix="mmreward-host-") as folder, Engine("cpu", cache_bytes=0) as engine:
         bench = Bench(engine, Path(folder), side)
-        return {name: bench.row(SOURCES[name]) for name in names}
+        rows = {name: bench.row(SOURCES[name]) for name in names}
+        return rows, {
+            f"{name} x {number}, {peer.source}": beside(bench, peer, number)
+            for name, peer in (peers or {}).items()
+            for number in peer.rewards
+        }
 
 
-def complaints(rows: dict[str, HostCost]) -> list[str]:
+def complaints(
+    rows: Mapping[str, HostCost], others: Mapping[str, PeerCost] = MappingProxyType({})
+) -> list[str]:
     """The bars that are missed, in words; empty when all are met."""
-    found = []
+    found = [
+        f"{name}: {row.ratio:.2f} times ours, bar {row.bar:g}"
+        for name, row in others.items()
+        if row.ratio < row.bar
+    ]
     for name, row in rows.items():
         if row.ratio > BAR:
             found.append(f"{name}: {row.ratio:.2f} times the bare calls, bar {BAR}")
@@ -254,16 +311,31 @@ def table(rows: dict[str, HostCost]) -> Table:
     return shown
 
 
+def peer_table(rows: dict[str, PeerCost]) -> Table:
+    """The rows of other projects' code for a terminal."""
+    shown = Table("beside", "theirs us", "ours us", "times ours")
+    for name, row in rows.items():
+        shown.add_row(name, f"{row.theirs:.0f}", f"{row.ours:.0f}", f"{row.ratio:.2f}")
+    return shown
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--side", type=int, default=SIDE, help="pixels of a side")
     parser.add_argument("--source", action="append", choices=SOURCES, help="only this; several times")
+    parser.add_argument("--only", choices=("sources", "peers", "startup"), help="one of the tables")
     given = parser.parse_args()
     torch.set_num_threads(1)  # threads that spin for work would count as cost
-    rows = measure(given.side, given.source or list(SOURCES))
     console = Console()
-    console.print(table(rows))
-    found = complaints(rows)
+    names = (given.source or list(SOURCES)) if given.only in (None, "sources") else []
+    peers = installed() if given.only in (None, "peers") else {}
+    rows, others = measure(given.side, names, peers)
+    for shown in (*([table(rows)] if rows else []), *([peer_table(others)] if others else [])):
+        console.print(shown)
+    if given.only in (None, "startup"):
+        with TemporaryDirectory(prefix="mmreward-startup-") as folder:
+            console.print(startup.table(startup.measure(startup.commands(Path(folder)))))
+    found = complaints(rows, others)
     for text in found or ["within the bars"]:
         console.print(text, highlight=False)
     sys.exit(1 if found else 0)

@@ -199,6 +199,8 @@ class Media:
                 return stills.upright_size(picture)
         if _is_tensor(self.source):
             shape = tuple(self.source.shape[-2:])
+        elif hasattr(self.source, "getexif"):
+            return stills.upright_size(cast("Image.Image", self.source))
         else:
             whole = self._array()
             shape = whole.shape[:2] if self.kind == "image" else whole.shape[1:3]
@@ -375,6 +377,10 @@ LARGE = 8 << 20
 """Bytes of pixels that are hashed on another thread: up to here it takes less than to hand them over."""
 
 
+LOOKED_AT = ("size", "key", "timeline")
+"""What is known of a file once it has been read."""
+
+
 async def examined(medias: Iterable[Media]) -> None:
     """Have files read, hashed and measured on worker threads, so that `key` and `size` are known on the loop.
 
@@ -395,7 +401,12 @@ async def examined(medias: Iterable[Media]) -> None:
 
 def _examine(media: Media) -> None:
     with suppress(Unscorable):
-        _ = media.size, media.key
+        if not isinstance(media.source, Path | Span):
+            _ = media.size, media.key
+            return
+        read = Media(media._encoded(), media.kind, fps=media.given_fps)  # once, for both
+        _ = read.size, read.key
+        media.__dict__.update((name, read.__dict__[name]) for name in LOOKED_AT if name in read.__dict__)
 
 
 def _is_tensor(source: Any) -> "TypeGuard[torch.Tensor]":

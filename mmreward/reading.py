@@ -10,11 +10,14 @@ import os
 import queue
 import stat
 import threading
+from collections import deque
 from collections.abc import Callable
 from contextvars import copy_context
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from .errors import Unscorable
 from .limits import limits, most
@@ -80,7 +83,11 @@ def _read(path: Path, limit: str, span: Span | None) -> bytes:
                 if span is not None:
                     file.seek(span.start)
                     return file.read(span.size)
-                data = file.read(allowed + 1)
+                # As much as there is, for room is made for what is asked: for 512 MB it takes longer than to
+                # read a picture. What says that it is shorter than it is, is read on.
+                data = file.read(min(allowed, about.st_size) + 1)
+                if about.st_size < len(data) <= allowed:
+                    data += file.read(allowed + 1 - len(data))
         finally:
             os.close(descriptor)
     except FileNotFoundError:
@@ -176,6 +183,36 @@ _readers: dict[int, _Readers] = {}
 """By process."""
 
 
+class _Home:
+    """Results on their way to one loop, which is woken once for all that come before it looks: to wake it
+    takes longer than most of what is done with a result."""
+
+    def __init__(self) -> None:
+        self._results: deque[Callable[[], None]] = deque()
+        self._lock = threading.Lock()
+        self._woken = False
+
+    def bring(self, loop: asyncio.AbstractEventLoop, settle: Callable[[], None]) -> None:
+        """Have the loop call it; from any thread."""
+        self._results.append(settle)
+        with self._lock:
+            woken, self._woken = self._woken, True
+        if not woken:
+            try:
+                loop.call_soon_threadsafe(self._settle)
+            except RuntimeError:  # the loop has been closed meanwhile
+                return
+
+    def _settle(self) -> None:
+        with self._lock:  # what is brought from now on wakes it again
+            self._woken = False
+        while self._results:
+            self._results.popleft()()
+
+
+_homes: "WeakKeyDictionary[asyncio.AbstractEventLoop, _Home]" = WeakKeyDictionary()
+
+
 async def aside(work: Callable[[], T]) -> T:
     """What `work` returns, called on a thread of its own kind in the context of its caller, while the loop
     goes on.
@@ -188,6 +225,8 @@ async def aside(work: Callable[[], T]) -> T:
     if (process := os.getpid()) not in _readers:  # a fork has none of its parent's threads
         _readers[process] = _Readers()
     loop, context = asyncio.get_running_loop(), copy_context()
+    if (home := _homes.get(loop)) is None:
+        home = _homes[loop] = _Home()
     done: asyncio.Future[T] = loop.create_future()
 
     def settle(result: Any, error: BaseException | None) -> None:
@@ -204,10 +243,7 @@ async def aside(work: Callable[[], T]) -> T:
             result = context.run(work)
         except BaseException as raised:  # delivered to the coroutine that waits
             error = raised
-        try:
-            loop.call_soon_threadsafe(settle, result, error)
-        except RuntimeError:  # the loop has been closed meanwhile
-            return
+        home.bring(loop, partial(settle, result, error))
 
     _readers[process].put(run)
     return await done

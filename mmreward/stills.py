@@ -219,7 +219,8 @@ def _strip(picture: "Image.Image", scale: float) -> "np.ndarray[Any, np.dtype[np
     if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
         over = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)
-    return np.asarray(picture.convert("RGB"))
+    # Of a picture that is RGB, `convert` is a copy.
+    return np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 
 # --- animations -----------------------------------------------------------------------------------

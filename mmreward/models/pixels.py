@@ -153,7 +153,10 @@ def to_input(
     done: dict[int, torch.Tensor] = {}
     for rows, pixels, ready in groups:
         there = pixels if device is None else pixels.to(device, non_blocking=True)
-        done.update(zip(rows, _unit(there) if ready else resize_float(there, recipe), strict=True))
+        made = _unit(there) if ready else resize_float(there, recipe)
+        if len(groups) == 1 and rows == list(range(len(rows))):  # as they are, without a copy of each
+            return normalise(made, recipe)
+        done.update(zip(rows, made, strict=True))
     return normalise(torch.stack([done[row] for row in range(len(done))]), recipe)
 
 
@@ -233,7 +236,7 @@ def _middle(pixels: torch.Tensor, recipe: Recipe, backend: str = "tensor") -> to
 
 
 def _unit(pixels: torch.Tensor) -> torch.Tensor:
-    return pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels.float()
+    return pixels.float().div_(255) if pixels.dtype == torch.uint8 else pixels.float()
 
 
 def _kernel(recipe: Recipe) -> Any:

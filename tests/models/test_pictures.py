@@ -16,7 +16,7 @@ from PIL import Image
 from mmreward import Engine, Media, Sample, Unscorable, models
 from mmreward.models import pictures as memo
 from mmreward.models.pictures import ThreadSingleFlight, distinct
-from mmreward.models.pixels import BACKENDS, Recipe, grouped, resize, to_input
+from mmreward.models.pixels import BACKENDS, Group, Recipe, grouped, resize, to_input
 
 WAIT = 20
 RECIPE = Recipe(size=(16, 16), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
@@ -247,6 +247,23 @@ def test_a_picture_is_the_same_whether_a_worker_or_the_network_resizes_it(fit):
     want = to_input(grouped(whole), recipe)
     for pictures in (small, mixed):
         torch.testing.assert_close(to_input(grouped(pictures), recipe), want, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.float32])
+@pytest.mark.parametrize("ready", [True, False])
+def test_one_stack_is_what_its_pictures_are_one_by_one(kind, ready):
+    """To the bit, in the order of the rows, and what came in is left as it was."""
+    recipe = Recipe(size=(16, 16), mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+    noise = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8, generator=torch.manual_seed(0))
+    pictures = noise if kind == torch.uint8 else noise / 255
+    before = pictures.clone()
+    whole = to_input([Group([0, 1, 2, 3], pictures, ready)], recipe)
+    alone = [to_input([Group([0], one[None], ready)], recipe)[0] for one in pictures]
+    split = to_input([Group([3, 1], pictures[[3, 1]], ready), Group([0, 2], pictures[[0, 2]], ready)], recipe)
+    turned = to_input([Group([3, 2, 1, 0], pictures.flip(0), ready)], recipe)
+    for other in (torch.stack(alone), split, turned):
+        assert torch.equal(whole, other)
+    assert torch.equal(pictures, before)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
