@@ -3,11 +3,22 @@
 Only what a command needs is imported, so `mmreward list` answers at once.
 """
 
-from . import explaining, fetching, listing, recipes, running, scoring, training
+from . import checkpoints, explaining, fetching, listing, recipes, running, scoring, training
 from .app import app
 from .exits import run
 
-__all__ = ["app", "explaining", "fetching", "listing", "main", "recipes", "running", "scoring", "training"]
+__all__ = [
+    "app",
+    "checkpoints",
+    "explaining",
+    "fetching",
+    "listing",
+    "main",
+    "recipes",
+    "running",
+    "scoring",
+    "training",
+]
 
 
 def main() -> None:
