@@ -14,8 +14,9 @@ from .html import write_page
 from .page import NUM_EXTREME, named_on, page
 from .scored import FILES, find_results, load_run, reference_column, with_data
 from .sources import sources_page
-from .training import training_page
-from .training_run import is_training_run, load_training_run
+
+TRAINING = ("rounds.jsonl", "evaluations.jsonl")
+"""Files by which the folder of a training is known."""
 
 
 def write_report(
@@ -66,13 +67,16 @@ def made(
     if is_metrics_log(run):
         _takes_neither("log of metrics", run, data, reference)
         return run.with_suffix(".html"), sources_page(run)
-    if is_training_run(run):
+    if run.is_dir() and any((run / name).exists() for name in TRAINING):
         return _training(run, data, limit, reference)
     return _scores(run, data, limit, reference, columns, so_far)
 
 
 def _training(folder: Path, data: Path | None, limit: int, reference: str | None) -> tuple[Path, str]:
     """The default place of the page, and the page."""
+    from .training import training_page  # which reads what trainers write, and so imports torch
+    from .training_run import load_training_run
+
     _takes_neither("training run", folder, data, reference)
     return folder / "report.html", training_page(load_training_run(folder), limit)
 

@@ -91,11 +91,6 @@ def column(rounds: Sequence[Line], key: str, absent: float = math.nan) -> list[f
     return [_number(line.get(key, absent)) for line in rounds]
 
 
-def is_training_run(path: Path) -> bool:
-    """True for a folder in which a training has begun to write."""
-    return path.is_dir() and any((path / name).exists() for name in NEEDED[1:])
-
-
 def load_training_run(folder: Path) -> TrainingRun:
     """Read the folder of a run, finished or not.
 

@@ -3,12 +3,13 @@
 Only what a command needs is imported, so `mmreward list` answers at once.
 """
 
-from . import explaining, fetching, judging, listing, recipes, running, scoring, training
+from . import checkpoints, explaining, fetching, judging, listing, recipes, running, scoring, training
 from .app import app
 from .exits import run
 
 __all__ = [
     "app",
+    "checkpoints",
     "explaining",
     "fetching",
     "judging",

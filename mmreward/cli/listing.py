@@ -144,8 +144,10 @@ def declared() -> list[str]:
 
 def _device() -> str:
     """CUDA devices with their memory, as torch sees them."""
-    import torch
-
+    try:
+        import torch
+    except ModuleNotFoundError:
+        return "torch is not installed: verifiers, rules and the server alone"
     if not torch.cuda.is_available():
         return f"no CUDA ({torch.get_num_threads()} threads of torch)"
     found = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]

@@ -30,6 +30,13 @@ os.register_at_fork(after_in_child=_Turn.free)
 
 
 @contextmanager
+def turn() -> Iterator[None]:
+    """Block that imports what building imports as well: half-imported modules are seen by no other thread."""
+    with _Turn.lock:
+        yield
+
+
+@contextmanager
 def building() -> Iterator[None]:
     """Block that builds a network: one at a time in the process, and torch's default dtype stays what it is
     for all other threads. A thread may enter again."""

@@ -8,23 +8,25 @@ vectorised kernel, ten times as fast. They differ by rounding: `evals/drift.md` 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torchvision.transforms.v2 import functional as tv
 
+from .building import turn
 from .middles import WHOLE, resized_middle
 
 BACKENDS = ("tensor", "pil", "uint8")
 
 KERNELS = {
-    "nearest": (Image.Resampling.NEAREST, tv.InterpolationMode.NEAREST_EXACT),
-    "bilinear": (Image.Resampling.BILINEAR, tv.InterpolationMode.BILINEAR),
-    "bicubic": (Image.Resampling.BICUBIC, tv.InterpolationMode.BICUBIC),
+    "nearest": (Image.Resampling.NEAREST, "nearest-exact"),
+    "bilinear": (Image.Resampling.BILINEAR, "bilinear"),
+    "bicubic": (Image.Resampling.BICUBIC, "bicubic"),
 }
+"""Name -> Pillow's kernel, and torchvision's name of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +177,9 @@ def resize(picture: torch.Tensor, recipe: Recipe, backend: str = "tensor") -> to
     if backend == "pil":
         return resize_pil(picture.permute(1, 2, 0).numpy(), recipe)
     if backend == "uint8":
-        pixels = tv.resize(picture, list(recipe.scaled(*picture.shape[1:])), _kernel(recipe), antialias=True)
+        pixels = _torchvision().resize(
+            picture, list(recipe.scaled(*picture.shape[1:])), _kernel(recipe), antialias=True
+        )
         return _middle(pixels, recipe, backend).clone(memory_format=torch.contiguous_format)
     if backend == "tensor":
         # One channel at a time stays in the processor's cache; a whole float picture does not.
@@ -192,7 +196,7 @@ def resize_float(pixels: torch.Tensor, recipe: Recipe) -> torch.Tensor:
     pixels = _unit(pixels)
     size = recipe.scaled(*pixels.shape[-2:])
     if size != tuple(pixels.shape[-2:]):
-        pixels = tv.resize(pixels, list(size), _kernel(recipe), antialias=True)
+        pixels = _torchvision().resize(pixels, list(size), _kernel(recipe), antialias=True)
         pixels = pixels if recipe.fit == "letterbox" else pixels.clamp(0, 1)
     return _middle(pixels, recipe)
 
@@ -219,7 +223,7 @@ def _middle_of(pixels: torch.Tensor, recipe: Recipe) -> torch.Tensor:
 def normalise(pixels: torch.Tensor, recipe: Recipe) -> torch.Tensor:
     """(N, 3, H, W), uint8 or float in [0, 1] -> (pixels - mean) / std in float32."""
     scaled = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
-    return cast(torch.Tensor, tv.normalize(scaled, list(recipe.mean), list(recipe.std)))
+    return cast(torch.Tensor, _torchvision().normalize(scaled, list(recipe.mean), list(recipe.std)))
 
 
 def _middle(pixels: torch.Tensor, recipe: Recipe, backend: str = "tensor") -> torch.Tensor:
@@ -240,7 +244,17 @@ def _unit(pixels: torch.Tensor) -> torch.Tensor:
 
 
 def _kernel(recipe: Recipe) -> Any:
-    return KERNELS[recipe.kernel][1]
+    return _torchvision().InterpolationMode(KERNELS[recipe.kernel][1])
+
+
+@cache
+def _torchvision() -> Any:
+    """torchvision's functions on tensors, imported with the first picture: they drag in torch's compiler,
+    which takes as long to import as the rest of torch, and a run that has nothing to do needs neither."""
+    with turn():
+        from torchvision.transforms.v2 import functional
+
+        return functional
 
 
 def _stacked(pictures: list[torch.Tensor], pinned: bool) -> torch.Tensor:
