@@ -1,5 +1,4 @@
-"""Networks by the name of their weights: dual encoders, heads, classifiers, detectors, vision-language
-models.
+"""Networks by the name of their weights: dual encoders, heads, detectors, vision-language models, others.
 
 Start with the functions here: `clip`, `embedder`, `dreamsim`, `head`, `mapped`, `classifier`, `detector` and
 `vlm` return what a reward awaits one sample at a time; `text_reader`, `nudity` and `measure` (in `packaged`)
@@ -26,6 +25,7 @@ from .packaged import measure as measure
 from .packaged import nudity as nudity
 from .packaged import text_reader as text_reader
 from .pins import prompt_of as prompt_of
+from .scalars import grader as grader
 from .scalars import scalar_vlm as scalar_vlm
 from .scalars import video_reward as video_reward
 from .served.http import is_served
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from .heads import Classifier, Head
     from .maps import MappedEncoder
     from .mps import MpsScorer
-    from .owl import Owl
     from .perceptual import DreamSim
     from .preferences import FittedHead
     from .viclip import ViClip
@@ -370,15 +369,6 @@ def blip_vqa(file: str, tokenizer: str, *, dtype: str = "float32") -> "BlipVQA":
     from .blip_answers import BlipVQA
 
     return BlipVQA(file, tokenizer, dtype=dtype)
-
-
-@shared
-def grader(weights: str, *, dtype: str = "float32") -> "Owl":
-    """mPLUG-Owl2 in its published format (DeQA-Score, Q-Align): a picture's grade by five words."""
-    needed(weights)
-    from .owl import Owl
-
-    return Owl(weights, dtype=dtype)
 
 
 @shared

@@ -9,6 +9,7 @@ from .sharing import shared
 from .wants import BODY, noting
 
 if TYPE_CHECKING:
+    from .owl import Owl
     from .vlms.scalar import ScalarVL
     from .vlms.videoalign import VideoAlign
 
@@ -67,6 +68,15 @@ def video_reward(weights: str, base: str, checkpoint: str, *, dtype: str = "floa
     _needed(weights, CONFIG, f"{checkpoint}/model.pth")
     _needed(base, *BODY)
     return VideoAlign(weights, base, checkpoint, dtype=dtype)
+
+
+@shared
+def grader(weights: str, *, dtype: str = "float32") -> "Owl":
+    """mPLUG-Owl2 in its published format (DeQA-Score, Q-Align): a picture's grade by five words."""
+    _needed(weights)
+    from .owl import Owl
+
+    return Owl(weights, dtype=dtype)
 
 
 def _needed(weights: str, *files: str) -> None:
