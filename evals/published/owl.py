@@ -110,7 +110,7 @@ def save_owl(folder: Path, seed: int = 28) -> dict[str, Any]:
     (folder / "preprocessor_config.json").write_text(json.dumps(processor))
     save_tokenizer(folder / "tokenizer.model")
     (folder.parent / "prompt.txt").write_text(PROMPT)
-    return {"weights": str(folder), "prompt_file": str(folder.parent / "prompt.txt")}
+    return {"weights": str(folder), "words": str(folder.parent / "prompt.txt")}
 
 
 def _shapes() -> dict[str, tuple[int, ...]]:
@@ -317,9 +317,7 @@ def _padded(picture: Image.Image) -> Image.Image:
 def graded(args: Args) -> Reference:
     """The publishers' scorer: five logits of the next token, softmax, and the grades' mean."""
     net = _Owl(args["weights"])
-    chunks = [
-        net.tokenizer.encode(part).ids for part in Path(args["prompt_file"]).read_text().split("<|image|>")
-    ]
+    chunks = [net.tokenizer.encode(part).ids for part in Path(args["words"]).read_text().split("<|image|>")]
     ids = [net.tokenizer.encode(level).ids[0] for level in LEVELS]
 
     def value(picture: Image.Image, prompt: str) -> float:

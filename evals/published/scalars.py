@@ -64,6 +64,15 @@ def prompt_file(folder: Path, *names: str) -> str:
     return str(file)
 
 
+def worded(folder: Path, **texts: str) -> str:
+    """A folder with texts by name, as `words` of a reward."""
+    place = folder / "words"
+    place.mkdir(exist_ok=True, parents=True)
+    for name, text in texts.items():
+        (place / f"{name}.txt").write_text(text)
+    return str(place)
+
+
 def save_base(folder: Path, family: str = "qwen2_vl", *, weights: bool = False) -> str:
     """A body's repository: configuration, tokenizer, processor; its weights where they are wanted."""
     from transformers import AutoModelForImageTextToText, Qwen2VLProcessor, Qwen2VLVideoProcessor
@@ -166,7 +175,7 @@ def save_hpsv3(folder: Path) -> dict[str, Any]:
     base = save_base(folder)
     file = folder / "HPSv3.safetensors"
     save_file({**full_state(base, ("<|Reward|>",)), **ranknet("rm_head", 1)}, file)
-    return {"weights": str(file), "base": base, "prompt": INSTRUCTION + END}
+    return {"weights": str(file), "base": base, "words": worded(folder, prompt=INSTRUCTION + END)}
 
 
 def save_editreward(folder: Path) -> dict[str, Any]:
@@ -176,7 +185,11 @@ def save_editreward(folder: Path) -> dict[str, Any]:
     file = folder / "model.safetensors"
     heads = {**ranknet("rm_heads.head_0", 5), **ranknet("rm_heads.head_1", 6)}
     save_file({**full_state(base, ("<|Reward|>",), 4), **heads}, file)
-    return {"weights": str(file), "base": base, "prompts": tuple(text + END for text in EDITS)}
+    return {
+        "weights": str(file),
+        "base": base,
+        "words": worded(folder, following=EDITS[0] + END, quality=EDITS[1] + END),
+    }
 
 
 DIMENSIONS = ("VQ", "MQ", "TA")
@@ -219,7 +232,7 @@ def save_videoreward(folder: Path, *, adapters: bool = False, pixels: int = 200_
         torch.save(rest, place / "non_lora_state_dict.pth")
     else:
         torch.save(state, place / "model.pth")
-    return {"weights": str(folder / "VideoReward"), "base": base, "prompt": CLIP}
+    return {"weights": str(folder / "VideoReward"), "base": base, "words": worded(folder, prompt=CLIP)}
 
 
 def adapted(

@@ -3,9 +3,13 @@
 Imports no torch.
 """
 
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
+from ..registry import record_network
 from .pinned import Pin, needed
+from .published import Text
 from .wants import noting
 
 _EDITREWARD = ("TIGER-AI-Lab/EditReward", "edb027edde6080b8a9521ef8e87049b3797f8374")
@@ -53,32 +57,46 @@ PINS = {
 """Name -> text. What stands in several repositories is taken where it has the publisher's hash."""
 
 
-def prompt_of(
-    names: tuple[str, ...], own: str | None = None, file: str | None = None, places: tuple[str, ...] = ()
-) -> str:
-    """A published prompt, put together of its pieces; or one of the user's own.
+def prompt_of(names: tuple[str, ...], words: str, places: tuple[str, ...] = (), name: str = "prompt") -> str:
+    """A published prompt, put together of its pieces, or one of the user's own; its hash becomes part of the
+    reward's fingerprint.
 
     Args:
         names: of the pieces in `PINS`, in their order.
-        own: a text instead.
-        file: a copy of the publisher's file, or a folder with it under its own name; None takes the one that
-            `mmreward fetch` brings.
+        words: "published", the text that `mmreward fetch` brings; a copy of the publisher's Python file; a
+            file with a text of your own; or a folder with NAME.txt, or with the publisher's files.
         places: what must stand in the prompt once each.
+        name: of the text in such a folder.
 
     Raises:
-        ValueError: as `Pin.text`; a place that is missing, or there twice.
+        ValueError: as `Pin.text`; a file that cannot be read; a place that is missing, or there twice.
     """
-    text = own if own is not None else "".join(_text(PINS[name], file) for name in names)
-    for place in () if noting() and own is None else places:
+    text = _text([PINS[piece] for piece in names], words, name)
+    for place in () if noting() and words == "published" else places:
         if text.count(place) != 1:
-            raise ValueError(
-                f"prompt has {place} {text.count(place)} times, and needs it once: {text[:80]!r}"
-            )
+            said = f"{text.count(place)} times, and needs it once: {text[:80]!r}"
+            raise ValueError(f"the prompt has {place} {said}")
+    record_network(Text(name, hashlib.sha256(text.encode()).hexdigest()[:16]))
     return text
 
 
-def _text(pin: Pin, file: str | None) -> str:
-    if file is not None:
-        path = Path(file)
-        return pin.text(path / Path(pin.path).name if path.is_dir() else path)
-    return pin.text() if needed(pin) else ""
+def _text(pins: Sequence[Pin], words: str, name: str) -> str:
+    if words == "published":
+        return "".join([pin.text() if needed(pin) else "" for pin in pins])
+    path = Path(words).expanduser()
+    own = path / f"{name}.txt" if path.is_dir() else path
+    if path.suffix == ".py" or (path.is_dir() and not own.exists()):
+        return "".join(pin.text(_copy(pin, path)) for pin in pins)
+    try:
+        return own.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"words={words!r} is neither published nor a text that can be read: {error}"
+        ) from None
+
+
+def _copy(pin: Pin, path: Path) -> Path:
+    """Place of a pin's file: the file itself, or one in a folder, as in the repository or beside others."""
+    if not path.is_dir():
+        return path
+    return path / pin.path if (path / pin.path).exists() else path / Path(pin.path).name

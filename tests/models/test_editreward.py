@@ -93,7 +93,7 @@ def test_any_batch_gives_the_same_numbers(engine, args):
 
 def test_a_source_of_several_edits_and_both_prompts_is_looked_at_once(engine, args):
     reward = load("editreward", **args)
-    (network,) = reward.networks
+    *_, network = reward.networks  # the words come first
     engine.cache.clear()
     network.vision.forget()
     seen = []
@@ -139,18 +139,16 @@ def test_what_does_not_fit_is_said(engine, args, tmp_path):
         load("editreward", **args, variant="qwen")
     with pytest.raises(ValueError, match="pooling 'max'"):
         load("editreward", **args, pooling="max")
-    with pytest.raises(ValueError, match="prompts are two texts"):
-        load("editreward", **{**args, "prompts": [scalars.EDITS[0]]})
 
 
 def test_published_prompts_lie_in_two_files(engine, args, tmp_path):
-    rest = {key: value for key, value in args.items() if key != "prompts"}
+    rest = {key: value for key, value in args.items() if key != "words"}
     with scalars.stand_ins():
         scalars.prompt_file(tmp_path, "editreward following", "editreward quality")
         with pytest.raises(ValueError, match=r"no file at .*data_collator_qwen_edit\.py"):
-            load("editreward", **rest, prompt_file=str(tmp_path))
+            load("editreward", **rest, words=str(tmp_path))
         scalars.prompt_file(tmp_path, "editreward end")
-        found = scored(engine, load("editreward", **rest, prompt_file=str(tmp_path)))
+        found = scored(engine, load("editreward", **rest, words=str(tmp_path)))
     want = scored(engine, load("editreward", **args))
     assert [score.value for score in found] == [score.value for score in want]
 

@@ -91,7 +91,7 @@ def test_any_batch_gives_the_same_numbers(engine, args):
 
 def test_prompts_of_one_picture_look_at_it_once(engine, args):
     reward = load("hpsv3", **args)
-    (network,) = reward.networks
+    *_, network = reward.networks  # the words come first
     samples = [Sample(prompt=prompt, image=Media(PICTURES[1].copy())) for prompt in PROMPTS]
     engine.cache.clear()
     network.vision.forget()
@@ -164,12 +164,12 @@ def test_weights_of_another_body_are_refused(engine, args, tmp_path):
 
 def test_the_published_prompt_is_pinned(engine, args, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    rest = {key: value for key, value in args.items() if key != "prompt"}
+    rest = {key: value for key, value in args.items() if key != "words"}
     with pytest.raises(ValueError, match=r"is not on this machine .*: fetch it with `curl .*hpsv3\.py"):
         load("hpsv3", **rest)
     with scalars.stand_ins() as real:
         file = scalars.prompt_file(tmp_path, "hpsv3", "hpsv3 end")
-        ours = scored(engine, load("hpsv3", **rest, prompt_file=file), SAMPLES[:2])
+        ours = scored(engine, load("hpsv3", **rest, words=file), SAMPLES[:2])
         place = pins.PINS["hpsv3"].file
         place.parent.mkdir(parents=True)
         place.write_text((tmp_path / "hpsv3.py").read_text())
@@ -178,12 +178,15 @@ def test_the_published_prompt_is_pinned(engine, args, tmp_path, monkeypatch):
     assert [s.value for s in ours] == [s.value for s in fetched] == [s.value for s in want]
     assert len(real["hpsv3"].commit) == 40 and len(real["hpsv3"].sha256) == 64
     with pytest.raises(ValueError, match="has no text with the SHA-256"):
-        load("hpsv3", **rest, prompt_file=file)  # of our words
+        load("hpsv3", **rest, words=file)  # of our words
     (tmp_path / "other.py").write_text("x = 1")
     with pytest.raises(ValueError, match="has no text with the SHA-256"):
-        load("hpsv3", **rest, prompt_file=str(tmp_path / "other.py"))
-    with pytest.raises(ValueError, match=r"prompt has \{text_prompt\} 0 times"):
-        load("hpsv3", **{**args, "prompt": f"rate it {TOKEN}"})
+        load("hpsv3", **rest, words=str(tmp_path / "other.py"))
+    (tmp_path / "own.txt").write_text(f"rate it {TOKEN}")
+    with pytest.raises(ValueError, match=r"the prompt has \{text_prompt\} 0 times"):
+        load("hpsv3", **rest, words=str(tmp_path / "own.txt"))
+    with pytest.raises(ValueError, match="neither published nor a text that can be read"):
+        load("hpsv3", **rest, words=str(tmp_path / "absent.txt"))
 
 
 def test_what_is_fetched():
@@ -205,13 +208,13 @@ def test_missing_weights_are_said_before_any_row(args, monkeypatch, tmp_path):
 
     monkeypatch.setattr(hub, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(hub, "HF_HUB_CACHE", str(tmp_path))
-    own = {"prompt": args["prompt"]}
+    own = {"words": args["words"]}
     with pytest.raises(ValueError, match=r"`hf download MizzenAI/HPSv3 HPSv3\.safetensors`"):
         load("hpsv3", **own)
     with pytest.raises(ValueError, match=r"`hf download Qwen/Qwen2-VL-7B-Instruct --include '\*\.json' "):
         load("hpsv3", **own, weights=args["weights"])
     with pytest.raises(ValueError, match="KlingTeam/VideoReward model_config"):
-        load("videoreward", prompt=scalars.CLIP)
+        load("videoreward", words=scalars.worded(tmp_path, prompt=scalars.CLIP))
     with pytest.raises(ValueError, match="`hf download Skywork/Skywork-VL-Reward-7B`"):
         load("skywork_vl")
 

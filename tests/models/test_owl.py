@@ -140,7 +140,7 @@ def test_another_model_is_refused_by_name(args, engine, tmp_path, config, said):
 def test_a_question_has_one_place_for_the_picture(args, tmp_path, text):
     (tmp_path / "own.txt").write_text(text)
     with pytest.raises(ValueError, match=r"places for the picture"):
-        load("deqa", **args | {"prompt_file": str(tmp_path / "own.txt")})
+        load("deqa", **args | {"words": str(tmp_path / "own.txt")})
 
 
 def test_the_question_is_fetched_and_not_kept_here(args, monkeypatch, tmp_path):

@@ -124,7 +124,7 @@ def test_any_batch_gives_the_same_numbers(engine, args):
 
 def test_the_golden_numbers_of_the_standardisation(engine, args, monkeypatch):
     reward = load("videoreward", **args)
-    (network,) = reward.networks
+    *_, network = reward.networks  # the words come first
 
     async def raw(media, text):
         return ((4.0, 9.0, 9.0), (9.0, 1.0, 9.0), (9.0, 9.0, 3.0))
@@ -199,7 +199,7 @@ def test_another_checkpoint_configuration_or_body_is_refused(engine, args, tmp_p
         load("videoreward", **args, dimension="ta")
     swapped = scalars.CLIP.replace("VQ", "x").replace("MQ", "VQ").replace("x_", "MQ_")
     with pytest.raises(ValueError, match="another order than"):
-        load("videoreward", **{**args, "prompt": swapped})
+        load("videoreward", **{**args, "words": scalars.worded(tmp_path / "swapped", prompt=swapped)})
 
 
 def test_what_is_fetched_and_names_of_other_suites():

@@ -46,7 +46,7 @@ Q_ALIGN = {
     licence="MIT (DeQA-Score's code); the weights are of a Llama 2",
 )
 def deqa(
-    weights: str = "zhiyuanyou/DeQA-Score-Mix3", prompt_file: str | None = None, dtype: str = "float32"
+    weights: str = "zhiyuanyou/DeQA-Score-Mix3", words: str = "published", dtype: str = "float32"
 ) -> Any:
     """Technical quality, 1 to 5: the mean of five grades by the probability of their words.
 
@@ -65,13 +65,13 @@ def deqa(
     Args:
         weights: a hub id, or a folder with config.json, the shards of tensors, tokenizer.model and
             preprocessor_config.json.
-        prompt_file: a file with a question of your own, with <|image|> in the place of the picture.
+        words: "published", or a file with a question of your own, with <|image|> in the place of the picture.
         dtype: of the network; the probabilities are computed in float32.
 
     Raises:
         ValueError: the weights or the question are not on this machine, with the command that fetches them.
     """
-    return _graded(weights, DEQA, prompt_file, dtype)
+    return _graded(weights, DEQA, words, dtype)
 
 
 @reward(
@@ -85,7 +85,7 @@ def deqa(
 def qalign(
     weights: str = "q-future/one-align",
     task: Literal["quality", "aesthetics"] = "quality",
-    prompt_file: str | None = None,
+    words: str = "published",
     dtype: str = "float32",
 ) -> Any:
     """Quality or beauty of a picture, 1 to 5: the mean of five grades by the probability of their words.
@@ -99,17 +99,17 @@ def qalign(
     Args:
         weights: as for `deqa`.
         task: "quality" or "aesthetics".
-        prompt_file: as for `deqa`.
+        words: as for `deqa`.
         dtype: of the network; the probabilities are computed in float32.
 
     Raises:
         ValueError: as for `deqa`.
     """
-    return _graded(weights, Q_ALIGN[task], prompt_file, dtype)
+    return _graded(weights, Q_ALIGN[task], words, dtype)
 
 
-def _graded(weights: str, pin: Pin, prompt_file: str | None, dtype: str) -> Any:
-    prompt = published(pin, _asking, prompt_file)
+def _graded(weights: str, pin: Pin, words: str, dtype: str) -> Any:
+    prompt = published(pin, _asking, None if words == "published" else words)
     network = models.grader(weights, dtype=dtype)
 
     async def score(sample: Sample) -> Score:

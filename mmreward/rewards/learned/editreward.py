@@ -38,8 +38,7 @@ def editreward(
     pooling: str = "mean",
     weights: str | None = None,
     base: str | None = None,
-    prompts: Sequence[str] | None = None,
-    prompt_file: str | None = None,
+    words: str = "published",
     dtype: str = "float32",
 ) -> Any:
     """Preference for an edit of a source picture: mu pooled over two aspects, without bounds or a unit.
@@ -63,10 +62,8 @@ def editreward(
         pooling: of the heads: "mean" as in the released configurations, "min" or "sum".
         weights: a file of the published format, by path or OWNER/NAME/FILE; None takes the variant's.
         base: hub id or folder of its body, as for `hpsv3`; None takes the variant's.
-        prompts: two texts of your own in the place of the published ones (following, quality), each as
-            `prompt` of `hpsv3`.
-        prompt_file: a folder with copies of the publisher's prompts.py and data_collator_qwen_edit.py, where
-            they cannot be fetched; their texts' hashes are checked.
+        words: as for `hpsv3`; a folder, with the publisher's prompts.py and data_collator_qwen_edit.py, or
+            with following.txt and quality.txt of your own.
         dtype: of the body; the heads are in float32.
 
     Raises:
@@ -75,16 +72,10 @@ def editreward(
     for name, value, known in (("variant", variant, VARIANTS), ("pooling", pooling, POOLINGS)):
         if value not in known:
             raise ValueError(f"{name} {value!r}: {nearest(value, known)}")
-    if prompts is not None and len(prompts) != len(ASPECTS):
-        raise ValueError("prompts are two texts, one for following and one for quality")
+    places = (TOKEN, "{text_prompt}")
     templates = [
-        models.prompt_of(
-            (f"editreward {aspect}", "editreward end"),
-            None if prompts is None else prompts[place],
-            prompt_file,
-            (TOKEN, "{text_prompt}"),
-        )
-        for place, aspect in enumerate(ASPECTS)
+        models.prompt_of((f"editreward {aspect}", "editreward end"), words, places, aspect)
+        for aspect in ASPECTS
     ]
     net = models.scalar_vlm(
         weights or VARIANTS[variant][0],

@@ -30,8 +30,7 @@ PIXELS = 256 * 28 * 28
 def hpsv3(
     weights: str = "MizzenAI/HPSv3/HPSv3.safetensors",
     base: str = "Qwen/Qwen2-VL-7B-Instruct",
-    prompt: str | None = None,
-    prompt_file: str | None = None,
+    words: str = "published",
     dtype: str = "float32",
 ) -> tuple[Any, Any]:
     """Preference for a picture given its prompt: mu of HPSv3, about -5 to 15, without bounds or a unit.
@@ -54,17 +53,16 @@ def hpsv3(
         weights: the publisher's file, or one of its format, by path or OWNER/NAME/FILE.
         base: hub id or folder of the body; its configuration, tokenizer and processor are read, its weights
             are not.
-        prompt: a text of your own in the place of the published one, with {text_prompt} for the row's and
-            <|Reward|> once: for weights that were trained on it. The published ones mean nothing with it.
-        prompt_file: a copy of the file in which the published prompt stands, where it cannot be fetched; its
-            hash is checked.
+        words: "published", the prompt that `mmreward fetch hpsv3` brings; a copy of the publisher's file,
+            whose text is checked; or a file with a text of your own, with {text_prompt} for the row's and
+            <|Reward|> once, for weights that were trained on it: the published ones mean nothing with it.
         dtype: of the body; the head is in float32.
 
     Raises:
-        ValueError: a file is not on this machine and the hub cannot be reached; a prompt_file
-            without the published prompt, or a prompt without its two places.
+        ValueError: a file is not on this machine and the hub cannot be reached; a copy without the published
+            prompt, or a prompt without its two places.
     """
-    template = models.prompt_of(("hpsv3", "hpsv3 end"), prompt, prompt_file, (TOKEN, "{text_prompt}"))
+    template = models.prompt_of(("hpsv3", "hpsv3 end"), words, (TOKEN, "{text_prompt}"))
     net = models.scalar_vlm(weights, base, tokens=(TOKEN,), low=PIXELS, high=PIXELS, dtype=dtype)
 
     def asked(text: str) -> str:

@@ -24,8 +24,7 @@ def videoreward(
     base: str = "Qwen/Qwen2-VL-2B-Instruct",
     checkpoint: str = "checkpoint-11352",
     dimension: str = "overall",
-    prompt: str | None = None,
-    prompt_file: str | None = None,
+    words: str = "published",
     dtype: str = "float32",
 ) -> Any:
     """Preference for a clip given its prompt: the sum of VQ, MQ and TA, each in deviations from its mean.
@@ -53,8 +52,7 @@ def videoreward(
             for a checkpoint that has adapters alone.
         checkpoint: the folder in it; there is no falling back to another.
         dimension: "overall", or the one that is the value: "VQ", "MQ" or "TA".
-        prompt: as for `hpsv3`, with <|VQ_reward|>, <|MQ_reward|> and <|TA_reward|> once each, in this order.
-        prompt_file: as for `hpsv3`.
+        words: as for `hpsv3`, with <|VQ_reward|>, <|MQ_reward|> and <|TA_reward|> once each, in this order.
         dtype: of the body; the head is in float32.
 
     Raises:
@@ -63,7 +61,7 @@ def videoreward(
     if dimension not in ("overall", *DIMENSIONS):
         raise ValueError(f"dimension {dimension!r}: {nearest(dimension, ('overall', *DIMENSIONS))}")
     marks = tuple(f"<|{name}_reward|>" for name in DIMENSIONS)
-    template = models.prompt_of(("videoreward",), prompt, prompt_file, (*marks, "{text_prompt}"))
+    template = models.prompt_of(("videoreward",), words, (*marks, "{text_prompt}"))
     places = [template.find(mark) for mark in marks]
     if places != sorted(places):
         raise ValueError(f"prompt has its tokens in another order than {', '.join(marks)}")
