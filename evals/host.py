@@ -329,7 +329,7 @@ def main() -> None:
     console = Console()
     names = (given.source or list(SOURCES)) if given.only in (None, "sources") else []
     peers = installed() if given.only in (None, "peers") else {}
-    rows, others = measure(given.side, names, peers)
+    rows, others = measure(given.side, names, peers) if names or peers else ({}, {})
     for shown in (*([table(rows)] if rows else []), *([peer_table(others)] if others else [])):
         console.print(shown)
     if given.only in (None, "startup"):

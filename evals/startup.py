@@ -40,6 +40,7 @@ def commands(folder: Path) -> dict[str, Sequence[str]]:
     pictures.mkdir()
     for number in range(PICTURES):
         Image.fromarray(drawn(number, 0, 512)).save(pictures / f"{number}.png")
+        (pictures / f"{number}.txt").write_text("a red circle")
     rows = folder / "rows.jsonl"
     rows.write_text(json.dumps({"response": "<answer>4</answer>", "target": "4"}) + "\n")
     scored = ("-m", "mmreward", "score")
@@ -112,7 +113,7 @@ def longest(timed: str) -> tuple[tuple[str, float], ...]:
         head, *columns = line.split("|")
         if head.startswith("import time:") and len(columns) == 2 and columns[0].strip().isdigit():
             name = columns[1].strip()
-            if "." not in name and name not in ("mmreward", "site"):
+            if "." not in name and not name.startswith("_") and name not in ("mmreward", "site"):
                 seconds[name] = max(seconds.get(name, 0.0), int(columns[0]) / 1e6)
     return tuple(sorted(seconds.items(), key=lambda item: -item[1])[:SHOWN])
 

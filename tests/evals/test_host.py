@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from mmreward.data.rows import read_rows
 from mmreward.evals import host, host_peers, startup
 from mmreward.evals.host import HostCost, PeerCost, complaints
 from mmreward.evals.host_peers import PEERS, Peer, installed
@@ -105,6 +106,7 @@ import time:     9000 |    2000000 |   torch
 import time:      500 |     300000 |   numpy
 import time:       50 |        900 |   mmreward
 something else
+import time:        5 |      90000 | __editable___finder
 import time:        5 |       4000 | json
 import time:        5 |         40 | enum
 """
@@ -113,6 +115,7 @@ import time:        5 |         40 | enum
 
 def test_the_commands_have_their_data(tmp_path):
     given = startup.commands(tmp_path)
-    assert len(list((tmp_path / "pictures").iterdir())) == startup.PICTURES
+    rows = list(read_rows(tmp_path / "pictures"))
+    assert len(rows) == startup.PICTURES and all(row.sample.image and row.sample.prompt for row in rows)
     one = {"score one answer": given["score one answer"]}
     assert startup.measure(one, runs=2)["score one answer"].wall > 0  # the second run computes it again
