@@ -50,9 +50,9 @@ OPERATOR_ONLY = frozenset({
     "architecture", "aspects", "balance", "classes", "classifier", "clean_label", "counting", "deadline",
     "dependent", "detector", "dtype", "encoder", "file", "fitted", "frames", "head", "helped", "high", "how",
     "judge", "let_down", "lines", "listener", "low", "max_steps", "max_tokens", "metric", "min_confidence",
-    "min_mass", "order", "placeholder", "processing", "processor", "protocol", "python", "question", "questions",
-    "reduce", "references", "relative", "resize", "scale", "seed", "soft", "system", "temperature", "text",
-    "tokenizer", "turns", "variant", "vocabulary", "weights", "workers",
+    "min_mass", "order", "placeholder", "processing", "processor", "protocol", "python", "question",
+    "questions", "reduce", "references", "relative", "resize", "scale", "seed", "soft", "system",
+    "temperature", "text", "tokenizer", "turns", "variant", "vocabulary", "weights", "workers",
 })
 """Arguments that only the operator may set: they name programs, hosts, keys and weights, take time or memory,
 or belong to `JUDGED`."""
