@@ -57,10 +57,10 @@ OPERATOR_ONLY = frozenset({
     "deadline", "dependent", "detector", "dimension", "dimensions", "distance", "dtype", "encoder", "file",
     "fitted", "form", "frames", "goal", "head", "helped", "high", "how", "judge", "let_down", "lines",
     "listener", "low", "max_pixels", "max_steps", "max_tokens", "metric", "min_confidence", "min_mass",
-    "order", "placeholder", "pooling", "processing", "processor", "prompt", 
-    "protocol", "python", "question", "questions", "reduce", "references", "relative", "resize", "scale",
-    "seed", "soft", "suffix", "system", "task", "temperature", "text", "tokenizer", "top", "turns",
-    "variant", "vocabulary", "votes", "weights", "words", "workers",
+    "order", "placeholder", "pooling", "processing", "processor", "prompt", "protocol", "python",
+    "question", "questions", "reduce", "references", "relative", "resize", "scale", "seed", "soft",
+    "suffix", "system", "task", "temperature", "text", "tokenizer", "top", "turns", "variant", "vocabulary",
+    "votes", "weights", "words", "workers",
 })
 """Arguments that only the operator may set: they name programs, hosts, keys and weights, take time or memory,
 or belong to `JUDGED`."""

@@ -64,9 +64,9 @@ def uncertain(
 
     "published" is -E[log sigmoid(z)], as the code of HPSv3 and EditReward has it, there by 1000 draws in
     half precision, here by quadrature. Its sigma only ever shrinks: -log sigmoid is convex, so a wider z
-    always costs more (Jensen), and what is left of it says little. "integrated" is -log E[sigmoid(z)], the
-    likelihood of a comparison whose rewards are unknown: where pairs contradict the means, a wider z is
-    likelier, and sigma says so. Source: https://arxiv.org/abs/2508.03789
+    always costs more (Jensen); evals/heads.md has what is left of it. "integrated" is -log E[sigmoid(z)], the
+    likelihood of a comparison whose rewards are unknown, where a pair that contradicts the means widens z.
+    Source: https://arxiv.org/abs/2508.03789
 
     Args:
         chosen, rejected: means.
