@@ -388,9 +388,7 @@ def vlm(
 
         for name, given in (("max_frames", max_frames is not None), ("do_sample_frames", do_sample_frames)):
             if given:
-                raise ValueError(
-                    f"{name} does not apply to {weights}: say ?clips=8 behind the address"
-                )
+                raise ValueError(f"{name} does not apply to {weights}: say ?clips=8 behind the address")
         return ServedVLM(weights, dtype=dtype, min_pixels=min_pixels, max_pixels=max_pixels)
     from .vlms.handle import LocalVLM
     from .vlms.vision import View, named
