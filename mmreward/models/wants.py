@@ -175,6 +175,8 @@ def adapted(weights: str) -> tuple[str, str]:
         return weights, ""
     settings = parse_qsl(query, keep_blank_values=True)
     adapters = [value for setting, value in settings if setting == "adapter"]
+    if not adapters:
+        return weights, ""
     if len(adapters) > 1 or adapters == [""]:
         raise ValueError(f"adapter= of {name} is one hub id or folder, not {adapters}")
     rest = "&".join(f"{setting}={value}" for setting, value in settings if setting != "adapter")

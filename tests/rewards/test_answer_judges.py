@@ -87,7 +87,27 @@ def test_one_answer_is_marked(engine, judge):
     (score,) = engine.score(pair()[:1], load("unifiedreward_answer", judge=judge, words="own"))[
         "unifiedreward_answer"
     ]
-    assert score.value == pytest.approx(0.85) and score.parts == {"final": 85}
+    assert score.value == pytest.approx(0.85) and score.parts == {"parsed": 1, "final": 85}
+
+
+@pytest.mark.parametrize("bad", ["", "  ", "<think>never closed", "<think>only this</think>"])
+def test_a_response_that_says_nothing_earns_nothing(engine, judge, bad):
+    one = load("unifiedreward_answer", judge=judge, words="own")
+    (score,) = engine.score([replace(pair()[0], response=bad)], one)["unifiedreward_answer"]
+    assert score.value == 0 and score.parts["parsed"] == 0
+    for name in ("r1_reward", "unifiedreward_answers"):
+        loaded = load(name, judge=judge, words="own")
+        scores = engine.score(pair(bad, "A circle."), loaded)[name]
+        assert [one.value for one in scores] == [0.0, 1.0]
+        both = engine.score(pair(bad, ""), loaded)[name]
+        assert {one.status for one in both} <= {"unparsable", "missing"}
+
+
+def test_the_judge_reads_what_follows_the_reasoning(engine, judge):
+    """A chain of thought is neither shown nor counted: the longer answer wins with the scripted judge."""
+    thought = pair("<think>" + "so long " * 40 + "</think><answer>A dot.</answer>", "A red circle.")
+    scores = engine.score(thought, load("r1_reward", judge=judge, words="own"))["r1_reward"]
+    assert [one.value for one in scores] == [0.0, 1.0]
 
 
 def test_a_verdict_inside_an_answer_is_none_of_the_judge_s(engine, judge):

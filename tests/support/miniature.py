@@ -145,7 +145,7 @@ def samples_for(name, scenes):
             Sample(
                 id=str(row),
                 prompt=scenes[row - row % 2][0],
-                image=image,
+                image=scenes[row - row % 2][1] if "response" in info.needs else image,
                 group=str(row // 2),
                 response=f"There are {row} shapes.",
             )

@@ -21,6 +21,7 @@ from ...models.vlms.answers import VLM, Turn, shown_to
 from ...reading import aside
 from ...tracing import noted
 from ...types import Sample, Score
+from ..judged.likelihood import reply_of
 from .wording import Prompt, Wording, values_of
 
 M = TypeVar("M", "Marks", "PairMarks")
@@ -204,6 +205,32 @@ async def judged(
     score = counted(cast, options)
     # One vote on a pair says nothing of itself; the engine adds what the other order says.
     return replace(score, parts={"uncertainty": 0.0, **score.parts}) if len(samples) > 1 else score
+
+
+async def judged_answers(
+    vlm: VLM, judge: Judge[PairMarks], wording: Wording, samples: Sequence[Sample], options: Options
+) -> Score:
+    """Score of the first of two responses, of which the judge reads what follows the reasoning.
+
+    A response that is empty or was cut off loses to one that is not, without a question to the judge.
+
+    Raises:
+        Unscorable: "unparsable" where both are so; see also `judged`.
+    """
+    replies = [_reply(sample) for sample in samples]
+    if not any(replies):
+        raise Unscorable("both responses are empty or cut off", "unparsable")
+    if not all(replies):
+        return Score(float(bool(replies[0])), {"uncertainty": 0.0}, note="the other is empty or cut off")
+    shown_ = [replace(one, response=reply) for one, reply in zip(samples, replies, strict=True)]
+    return await judged(vlm, judge, wording, shown_, options)
+
+
+def _reply(sample: Sample) -> str:
+    try:
+        return reply_of(sample.response or "")
+    except Unscorable:
+        return ""
 
 
 def counted(cast: Sequence[Any], options: Options) -> Score:

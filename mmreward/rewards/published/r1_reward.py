@@ -18,7 +18,7 @@ from .declaring import (
     PairMarks,
     answered,
     by_verdict,
-    judged,
+    judged_answers,
 )
 from .grammar import LONGEST
 from .wording import Prompt, worded
@@ -82,7 +82,8 @@ def r1_reward(
     """1 where the judge prefers the first of two responses to one question, 0 where the second.
 
     Both orders are asked, and `parts["swing"]` is their disagreement: 1, and a value of 0.5, for a judge that
-    goes by the place. The pictures or the clip of the question are shown. With several votes the value is
+    goes by the place. The pictures or the clip of the question are shown; of a response, what follows its
+    reasoning. One that is empty or cut off loses to one that is not. With several votes the value is
     their mean; upstream takes the majority of 5 or 15.
 
     Args:
@@ -99,6 +100,6 @@ def r1_reward(
     vlm = models.vlm(judge, dtype=dtype)
 
     async def score(first: Sample, second: Sample) -> Score:
-        return await judged(vlm, JUDGE, wording, (first, second), options)
+        return await judged_answers(vlm, JUDGE, wording, (first, second), options)
 
     return score

@@ -5,12 +5,15 @@ two, "rank" names the better in words and "think" marks both by dimension, adds 
 `unifiedreward_pair`).
 """
 
+from dataclasses import replace
 from typing import Any, Literal
 
 from ... import models
 from ...models.pinned import Pin
 from ...registry import reward
 from ...types import Sample, Score
+from ...verifiers.response import read_or_wrong
+from ..judged.likelihood import reply_of
 from .declaring import (
     Judge,
     Marks,
@@ -20,12 +23,14 @@ from .declaring import (
     by_verdict,
     final_between,
     judged,
+    judged_answers,
 )
 from .unifiedreward import COMMIT, REPOSITORY, V1, read_final
 from .unifiedreward_pair import ANSWER, THINK, read_rank, read_think
 from .wording import Prompt, worded
 
 TOP = 100.0
+PARTS = ("final",)
 TWO = {"{Query}": "prompt", "{R1}": "first", "{R2}": "second"}
 OWN_TWO = "Question: {prompt}\nAnswer 1: {first}\nAnswer 2: {second}"
 
@@ -104,7 +109,8 @@ def unifiedreward_answer(
 ) -> Any:
     """The judge's mark of a response, mapped from [0, 100] to [0, 1]; its words are in the note.
 
-    The pictures or the clip of the question are shown.
+    The pictures or the clip of the question are shown; of the response, what follows its reasoning. An empty
+    response, or one that was cut off, is worth 0 with `parts["parsed"]` 0.
 
     Args:
         judge: a VLM (hub id, folder, "mini-vlm", or MODEL@URL for a served one).
@@ -120,7 +126,11 @@ def unifiedreward_answer(
     vlm = models.vlm(judge, dtype=dtype)
 
     async def score(sample: Sample) -> Score:
-        return await judged(vlm, ONE, wording, (sample,), options)
+        found = read_or_wrong(lambda: reply_of(sample.response or ""), PARTS)
+        if isinstance(found, Score):
+            return found
+        marked = await judged(vlm, ONE, wording, (replace(sample, response=found),), options)
+        return replace(marked, parts={"parsed": 1.0, **marked.parts})
 
     return score
 
@@ -153,6 +163,6 @@ def unifiedreward_answers(
     vlm = models.vlm(judge, dtype=dtype)
 
     async def score(first: Sample, second: Sample) -> Score:
-        return await judged(vlm, declared, wording, (first, second), options)
+        return await judged_answers(vlm, declared, wording, (first, second), options)
 
     return score
