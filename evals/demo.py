@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -233,7 +234,8 @@ def train(out: Path, size: Size, console: Console) -> Path:
     )
     with Display() as shown:
         shown.phase("starting")
-        tune(config_of(out, size), load, shown.line, shown)
+        said = partial(console.print, style="dim", highlight=False, markup=False)
+        tune(config_of(out, size), load, said, shown)
     run = load_training_run(out)
     console.print(before_after(run))
     console.print(conclusion(run), soft_wrap=True, highlight=False, markup=False)

@@ -39,10 +39,12 @@ __all__ = [
 ]
 DOOR = ("Scored", "score")
 """Names that are imported when they are asked for, as they stand above the rest."""
+ROOMS = ("adapters", "compose", "data", "models", "monitor", "shaping")
+"""Modules that are imported when asked for, so that `mmreward.compose.combine` works as it stands."""
 
 
 def __getattr__(name: str) -> Any:
-    """`mmreward.__version__` and the names of `DOOR`, read when they are asked for."""
+    """`mmreward.__version__`, and the names of `DOOR` and `ROOMS`, read when they are asked for."""
     if name == "__version__":
         from importlib.metadata import version
 
@@ -51,8 +53,12 @@ def __getattr__(name: str) -> Any:
         from .adapters import notebook
 
         return getattr(notebook, name)
+    if name in ROOMS:
+        from importlib import import_module
+
+        return import_module(f"mmreward.{name}")
     raise AttributeError(f"module 'mmreward' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, "__version__"})
+    return sorted({*globals(), *__all__, *ROOMS, "__version__"})

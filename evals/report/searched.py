@@ -120,7 +120,7 @@ def _chain(line: Mapping[str, Any]) -> Chain:
     for number, (index, attempt) in sorted(by_round.items()):
         name, prompt = f"{line['id']}-{index:03d}", str(attempt["prompt"])
         complaints = tuple(
-            f"{one['dimension']} {one['value']:.3g}" + (f": {one['wish']}" if one.get("wish") else "")
+            f"{one['dimension']} ({one['value']:.3g})" + (f": {one['wish']}" if one.get("wish") else "")
             for one in attempt.get("critique", {}).get("complaints", ())
         )
         revision = attempt.get("revision", {})

@@ -145,6 +145,7 @@ def test_12_from_python(folder):
         assert again[0].scores["sharpness"].ok
     nothing = mmreward.score([{"imgae": "64x64.png"}], "sharpness")
     assert "missing" in str(nothing) and "image" in nothing.failures[0].reason
+    assert callable(mmreward.compose.combine) and callable(mmreward.adapters.trl.reward)
     with pytest.raises(ValueError, match=r"did you mean 'sharpness'"):
         mmreward.score(given, "sharpnes")
 

@@ -89,7 +89,7 @@ def test_the_command_trains_after_it_has_graded(
     from mmreward.evals import demo
 
     played: list[tuple[str, int | None]] = []
-    monkeypatch.setattr(demo, "_grade", lambda out, seed, console: played.append((str(out), None)))
+    monkeypatch.setattr(demo, "_grade", lambda out, seed, console, stats: played.append((str(out), None)))
     monkeypatch.setattr(demo, "train", lambda out, size, console: played.append((str(out), size.rounds)))
     result = CliRunner().invoke(app, ["demo", "--out", str(tmp_path), *arguments])
     assert result.exit_code == 0, result.output

@@ -98,7 +98,7 @@ def test_gains_and_revisions_of_a_refinement(tmp_path: Path) -> None:
     gains = html[html.index('id="gains"') : html.index('id="revisions"')]
     assert '<b class="better">+0.467</b>' in gains and "optimised" in gains and "16 passes" in gains
     chains = html[html.index('id="revisions"') : html.index('id="summary"')]
-    assert chains.count("colours 0.2: a red circle") == 3 and chains.count("p, a red circle") == 3
+    assert chains.count("colours (0.2): a red circle") == 3 and chains.count("p, a red circle") == 3
     assert chains.count('class="kept"') == 3 and "ended: nothing to complain about" in chains
     (tmp_path / "history.jsonl").write_text("not JSON")
     assert 'id="gains"' not in write_report(run).read_text(encoding="utf-8")

@@ -13,6 +13,7 @@ from support.train_toy import PROMPTS
 
 from mmreward import Media
 from mmreward.data.pair_folder import PreferencePair, read_pairs, write_pairs
+from mmreward.progress import Display
 from mmreward.sampling import media, sample
 from mmreward.tune.config import TuneConfig
 from mmreward.tune.data import KnownLatents
@@ -153,6 +154,17 @@ def test_two_processes_do_what_one_does(offline, trainer, drawn, tmp_path):
         torch.testing.assert_close(one[name], two[name], atol=2e-4, rtol=0)
 
 
+class Shown(Display):
+    """A display that remembers its phases."""
+
+    def __init__(self):
+        super().__init__()
+        self.phases = []
+
+    def phase(self, name, unit="", total=None):
+        self.phases.append(name)
+
+
 def test_the_command_reads_the_folder(offline, drawn, tmp_path):
     write_pairs(tmp_path / "pairs", drawn)
     config = offline(
@@ -163,7 +175,10 @@ def test_the_command_reads_the_folder(offline, drawn, tmp_path):
         engine={"device": "cpu"},
     )
     said = []
-    tune(config, lambda name, device: ToyGenerator(), said.append)
+    shown = Shown()
+    tune(config, lambda name, device: ToyGenerator(), said.append, shown)
+    before, after = (f"evaluating after {done} of 1 rounds" for done in (0, 1))
+    assert shown.phases == [before, "round 1 of 1", after]
     assert any(line.startswith("round 1 of 1: loss 0.6931  accuracy 0.5000") for line in said), said
     assert Path(config.out, "weights", "pytorch_lora_weights.safetensors").exists()
     words = plan(config, lambda name, dtype: {})
