@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 
-class Shaping:
+class StepShaping:
     """Rewards of steps from the values of their states, for `n` environments.
 
     - "potential": gamma * value after - value before, 0 in the place of the value after a step that
@@ -36,7 +36,7 @@ class Shaping:
 
     Nothing is paid before the first value of an episode is known.
 
-    >>> one = Shaping(1, gamma=0.9)
+    >>> one = StepShaping(1, gamma=0.9)
     >>> one.begin(np.array([True]), np.array([0.0]))
     >>> steps = [one.step(np.array([value]), np.array([value == 0.4])) for value in (0.2, 0.5, 0.4)]
     >>> [round(float(step[0]), 6) for step in steps]

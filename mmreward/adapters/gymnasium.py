@@ -10,7 +10,7 @@ Keys of `info` (of a vector: arrays, where `info["_vision_value"]` marks the env
 - vision_value: what the judge said; there after a look that worked.
 - vision_failed: why a look did not work, "status: note".
 - vision_success: True while a success holds, if there is a `success` rule.
-- vision_looks, vision_failures, vision_residual: of the episode, at its end; see `Shaping.residual`.
+- vision_looks, vision_failures, vision_residual: of the episode, at its end; see `StepShaping.residual`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,7 +40,7 @@ class VisionReward(RecordConstructorArgs, gymnasium.Wrapper[Any, Any, Any, Any])
         goal: a picture of the goal or several, the `inputs` of each look.
         every: steps from one look to the next, or "end": the last state of an episode is looked at alone. A
             state at which an episode ends is always looked at, unless its value cannot matter.
-        shaping: "potential", "progress" or "value"; see `potentials.Shaping`.
+        shaping: "potential", "progress" or "value"; see `potentials.StepShaping`.
         gamma: the learner's discount.
         weight: of our reward.
         env_weight: of the environment's own, which is left out by default.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..engine.engine import Engine
 from ..media import Media
-from ..potentials import Flags, Floats, Kind, Shaping, Success, Threshold, Unknown
+from ..potentials import Flags, Floats, Kind, StepShaping, Success, Threshold, Unknown
 from ..types import Sample, Score
 from .rows import Batch
 from .scorer import Given, Scorer
@@ -123,7 +123,7 @@ class Watch:
         self.n, self.every, self.weight, self.bonus, self.fps = n, every, weight, bonus, fps
         self.task, self.patience, self.most = task, patience, clip
         self.raising = unknown == "raise"
-        self.shaping = Shaping(n, shaping, gamma=gamma, unknown="hold" if unknown == "raise" else unknown)
+        self.shaping = StepShaping(n, shaping, gamma=gamma, unknown="hold" if unknown == "raise" else unknown)
         self.success = Success(n, Threshold(**success)) if success is not None else None
         goals = goal if isinstance(goal, list | tuple) else [] if goal is None else [goal]
         self.goals = tuple(Media.of(one, "image", "goal") for one in goals)

@@ -8,6 +8,7 @@ Knows nothing of what the weights are for.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -139,19 +140,22 @@ def _unpickled(path: Path) -> Any:
         ) from error
 
 
+def misfits(wanted: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> str:
+    """Names that are missing, left over or of another shape, counted, with the first of each; "" for none."""
+    faults = {
+        "missing": [key for key in wanted if key not in state],
+        "unexpected": [key for key in state if key not in wanted],
+        "of another shape": [k for k in wanted if k in state and wanted[k].shape != state[k].shape],
+    }
+    return ", ".join(f"{len(keys)} tensors {fault} ({keys[0]})" for fault, keys in faults.items() if keys)
+
+
 def fill(module: torch.nn.Module, state: dict[str, torch.Tensor], name: str) -> None:
     """Copy a state dict into a module that has exactly its names and shapes.
 
     Raises:
         ValueError: names are missing or left over, or shapes differ; the first of each is named.
     """
-    wanted = module.state_dict()
-    faults = {
-        "missing": [key for key in wanted if key not in state],
-        "unexpected": [key for key in state if key not in wanted],
-        "of another shape": [k for k in wanted if k in state and wanted[k].shape != state[k].shape],
-    }
-    said = [f"{len(keys)} tensors {fault} ({keys[0]})" for fault, keys in faults.items() if keys]
-    if said:
-        raise ValueError(f"{name} does not fit the architecture: {', '.join(said)}")
+    if said := misfits(module.state_dict(), state):
+        raise ValueError(f"{name} does not fit the architecture: {said}")
     module.load_state_dict(state)

@@ -66,7 +66,7 @@ class Graded(NamedTuple):
     prompt: str
 
 
-class Batch(NamedTuple):
+class GradedBatch(NamedTuple):
     """Pictures without repetition, and of each row: its picture, and the ids before and behind it."""
 
     pixels: torch.Tensor
@@ -168,13 +168,13 @@ class Owl(TorchNetwork):
             )
         return Cost(1200 + len(item.prompt) // 3, 3 * side * side)
 
-    def prepare(self, op: str, items: list[Graded]) -> Batch:
+    def prepare(self, op: str, items: list[Graded]) -> GradedBatch:
         medias, rows = distinct([item.media for item in items])
         recipe = self.recipe
         fill = [int(mean * 255) for mean in recipe.mean]
         squares = in_turn(medias, lambda index: squared(decoded(medias[index]).cpu(), fill))
         pixels = normalise(torch.stack([resize(one, recipe, "pil") for one in squares]), recipe)
-        return Batch(pixels.to(self.dtype), rows, [self._texts(item.prompt) for item in items])
+        return GradedBatch(pixels.to(self.dtype), rows, [self._texts(item.prompt) for item in items])
 
     def _texts(self, prompt: str) -> tuple[list[int], list[int]]:
         # Both sides of the picture are tokenized apart, and the beginning is taken off the second.
@@ -184,7 +184,7 @@ class Owl(TorchNetwork):
         return self.pieces.ids(before), self.pieces.ids(after)[1:]
 
     @torch.inference_mode()
-    def forward(self, op: str, batch: Batch) -> list[Any]:
+    def forward(self, op: str, batch: GradedBatch) -> list[Any]:
         module = self.module
         seen = module.model.seen(batch.pixels.to(self.device))
         ids = torch.tensor(self.level_ids, device=self.device)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..registry import record_network
 from .pinned import Pin, needed
-from .published import Text
+from .published import PublishedText
 from .wants import noting
 
 _EDITREWARD = ("TIGER-AI-Lab/EditReward", "edb027edde6080b8a9521ef8e87049b3797f8374")
@@ -76,7 +76,7 @@ def prompt_of(names: tuple[str, ...], words: str, places: tuple[str, ...] = (), 
         if text.count(place) != 1:
             said = f"{text.count(place)} times, and needs it once: {text[:80]!r}"
             raise ValueError(f"the prompt has {place} {said}")
-    record_network(Text(name, hashlib.sha256(text.encode()).hexdigest()[:16]))
+    record_network(PublishedText(name, hashlib.sha256(text.encode()).hexdigest()[:16]))
     return text
 
 

@@ -17,7 +17,7 @@ from .wants import noting
 T = TypeVar("T")
 
 
-class Text(NamedTuple):
+class PublishedText(NamedTuple):
     """Identity of a text that a reward asks or computes by, for its fingerprint."""
 
     name: str
@@ -49,7 +49,7 @@ def published(pin: pinned.Pin, read: Callable[[str], T], file: str | None = None
         value = read(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{pin.file if file is None else file}: {error}") from None
-    record_network(Text(pin.path, hashlib.sha256(text.encode()).hexdigest()[:16]))
+    record_network(PublishedText(pin.path, hashlib.sha256(text.encode()).hexdigest()[:16]))
     return value
 
 

@@ -80,7 +80,7 @@ class HeadSettings:
             raise ValueError(f"hidden {self.hidden} and steps {self.steps} are at least 1")
 
 
-class Embedded(NamedTuple):
+class EmbeddedPairs(NamedTuple):
     """Pairs, row by row: unit embeddings (P, D) of chosen, rejected and prompt; the margins (P,), NaN where
     the folder has none; True for a tie (P,); the prompts."""
 
@@ -91,11 +91,11 @@ class Embedded(NamedTuple):
     ties: torch.Tensor
     prompts: list[str]
 
-    def of(self, kept: torch.Tensor) -> "Embedded":
+    def of(self, kept: torch.Tensor) -> "EmbeddedPairs":
         """The rows of a mask (P,) or of indices."""
         rows = torch.arange(len(self.prompts))[kept.cpu()].tolist()
         there = kept.to(self.texts.device)
-        return Embedded(
+        return EmbeddedPairs(
             self.chosen[there],
             self.rejected[there],
             self.texts[there],
@@ -247,7 +247,9 @@ def _facts(
 # --- data ---------------------------------------------------------------------------------------------------
 
 
-def embed(pairs: Sequence[PreferencePair], encoder: Encoder, engine: Engine) -> tuple[Embedded, list[str]]:
+def embed(
+    pairs: Sequence[PreferencePair], encoder: Encoder, engine: Engine
+) -> tuple[EmbeddedPairs, list[str]]:
     """Embeddings of the usable pairs, and the reason of each unusable one."""
     results: list[tuple[Vector, Vector, Vector] | str] = []
     for start in range(0, len(pairs), CHUNK):
@@ -264,7 +266,7 @@ def embed(pairs: Sequence[PreferencePair], encoder: Encoder, engine: Engine) -> 
     )
     margins = torch.tensor([_margin(pair) for pair, _ in found], device=device)
     ties = torch.tensor([pair.tie for pair, _ in found], device=device)
-    return Embedded(chosen, rejected, texts, margins, ties, [pair.prompt for pair, _ in found]), problems
+    return EmbeddedPairs(chosen, rejected, texts, margins, ties, [pair.prompt for pair, _ in found]), problems
 
 
 async def _embed_all(
@@ -313,7 +315,7 @@ def _split(prompts: Sequence[str], seed: int) -> tuple[torch.Tensor, torch.Tenso
 
 
 def fitted(
-    learned: Embedded, stopping: Embedded, settings: HeadSettings, scale: float
+    learned: EmbeddedPairs, stopping: EmbeddedPairs, settings: HeadSettings, scale: float
 ) -> tuple[PreferenceHead, int]:
     """The head with the lowest loss on the stopping pairs, and the step it was reached at.
 
@@ -352,7 +354,7 @@ def fitted(
 
 
 @torch.no_grad()
-def _calibrate(head: PreferenceHead, learned: Embedded, settings: HeadSettings) -> None:
+def _calibrate(head: PreferenceHead, learned: EmbeddedPairs, settings: HeadSettings) -> None:
     """Begin at the scale, among halvings of the encoder's own, that the pairs contradict least: a CLIP's 100
     was made for thousands of other captions, not for two pictures of one."""
     scales = [float(head.scale) / 2**power for power in range(12)]
@@ -365,12 +367,12 @@ def _calibrate(head: PreferenceHead, learned: Embedded, settings: HeadSettings) 
 
 
 @torch.no_grad()
-def _centre(head: PreferenceHead, learned: Embedded) -> None:
+def _centre(head: PreferenceHead, learned: EmbeddedPairs) -> None:
     """Move the values, of which pairs know the differences alone, to a mean of 0 over the fitted pictures."""
     head.last.bias[0] -= torch.cat([values.mean for values in _values(head, learned)]).double().mean().float()
 
 
-def losses(head: PreferenceHead, pairs: Embedded, settings: HeadSettings) -> torch.Tensor:
+def losses(head: PreferenceHead, pairs: EmbeddedPairs, settings: HeadSettings) -> torch.Tensor:
     """Loss of each pair, (P,)."""
     chosen, rejected = _values(head, pairs)
     difference = chosen.mean - rejected.mean
@@ -392,17 +394,17 @@ def losses(head: PreferenceHead, pairs: Embedded, settings: HeadSettings) -> tor
 
 
 @torch.no_grad()
-def _mean_loss(head: PreferenceHead, pairs: Embedded, settings: HeadSettings) -> float:
+def _mean_loss(head: PreferenceHead, pairs: EmbeddedPairs, settings: HeadSettings) -> float:
     return float(losses(head, pairs, settings).double().mean())
 
 
-def _values(head: PreferenceHead, pairs: Embedded) -> tuple[Values, Values]:
+def _values(head: PreferenceHead, pairs: EmbeddedPairs) -> tuple[Values, Values]:
     """Of the chosen and of the rejected ones."""
     return head(pairs.chosen, pairs.texts), head(pairs.rejected, pairs.texts)
 
 
 @torch.no_grad()
-def _precision(head: PreferenceHead, pairs: Embedded) -> torch.Tensor:
+def _precision(head: PreferenceHead, pairs: EmbeddedPairs) -> torch.Tensor:
     """Inverse of PrefPaint's design matrix of all pictures that the head was fitted on."""
     features = torch.cat([values.features for values in _values(head, pairs)])
     inverse: torch.Tensor = torch.linalg.inv(design_matrix(features))
@@ -410,7 +412,7 @@ def _precision(head: PreferenceHead, pairs: Embedded) -> torch.Tensor:
 
 
 @torch.no_grad()
-def examined(head: PreferenceHead, pairs: Embedded) -> Accuracy:
+def examined(head: PreferenceHead, pairs: EmbeddedPairs) -> Accuracy:
     """Accuracy of a head, and of the encoder's cosine, on pairs that neither was fitted on; ties are left
     out."""
     clear = pairs.of(~pairs.ties)

@@ -21,7 +21,7 @@ from mmreward.models.preferences import PreferenceHead
 from mmreward.tune.config import PromptsConfig
 from mmreward.tune.data import load_pairs
 from mmreward.tune.fit_head import (
-    Embedded,
+    EmbeddedPairs,
     HeadSettings,
     examined,
     fit_head,
@@ -171,7 +171,9 @@ def random_pairs(number=48, width=6, seed=0):
     draw = torch.Generator().manual_seed(seed)
     three = torch.nn.functional.normalize(torch.randn(3, number, width, generator=draw), dim=-1)
     ties = torch.arange(number) % 3 == 0
-    return Embedded(*three, torch.rand(number, generator=draw), ties, [f"prompt {i}" for i in range(number)])
+    return EmbeddedPairs(
+        *three, torch.rand(number, generator=draw), ties, [f"prompt {i}" for i in range(number)]
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmreward.potentials import Shaping, Success, Threshold
+from mmreward.potentials import StepShaping, Success, Threshold
 
 TRUE = np.array([True])
 
 
 def episode(values, gamma=0.9, *, terminated=True, kind="potential", unknown="hold"):
     """Rewards of one episode whose states have these values (None: nobody knows), and its residual."""
-    one = Shaping(1, kind, gamma=gamma, unknown=unknown)
+    one = StepShaping(1, kind, gamma=gamma, unknown=unknown)
     known = [np.array([math.nan if value is None else value]) for value in values]
     one.begin(TRUE, known[0])
     ends = [np.array([terminated and index == len(known) - 2]) for index in range(len(known) - 1)]
@@ -69,7 +69,7 @@ def test_side_by_side_is_as_each_alone_and_a_potential_leaves_no_residual(
     episodes, gamma, kind, unknown, terminated
 ):
     alone = [episode(one, gamma, terminated=terminated, kind=kind, unknown=unknown) for one in episodes]
-    many = Shaping(len(episodes), kind, gamma=gamma, unknown=unknown)
+    many = StepShaping(len(episodes), kind, gamma=gamma, unknown=unknown)
     rewards = [[] for _ in episodes]
     residuals = [math.nan] * len(episodes)
     rows = [[math.nan if value is None else value for value in one] for one in episodes]
@@ -118,7 +118,7 @@ def best_actions(kind, potential):
 
     def pay(state, move):
         there = after(state, move)
-        one = Shaping(1, kind, gamma=GAMMA)
+        one = StepShaping(1, kind, gamma=GAMMA)
         one.begin(TRUE, potential[[state]])
         return float(there == GOAL) + float(one.step(potential[[there]], np.array([there == GOAL]))[0])
 
@@ -163,9 +163,9 @@ def test_a_success_needs_its_hits_holds_and_counts_once():
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: Shaping(1, "dense"), "potential, progress, value"),
-        (lambda: Shaping(1, gamma=0.0), "gamma is 0.0"),
-        (lambda: Shaping(1, unknown="skip"), "'hold'"),
+        (lambda: StepShaping(1, "dense"), "potential, progress, value"),
+        (lambda: StepShaping(1, gamma=0.0), "gamma is 0.0"),
+        (lambda: StepShaping(1, unknown="skip"), "'hold'"),
         (lambda: Threshold(0.5, hits=3, window=2), "3 hits of a window of 2"),
         (lambda: Threshold(0.5, leave=0.6), "above enter"),
     ],

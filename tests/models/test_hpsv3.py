@@ -16,7 +16,7 @@ from mmreward.cli.fetching import wants_of
 from mmreward.errors import Unavailable, Unscorable
 from mmreward.evals.published import scalars
 from mmreward.models import fetching, pins
-from mmreward.models.vlms.published import head_of, merged
+from mmreward.models.vlms.scalar_files import head_of, merged
 from mmreward.registry import find
 
 PIXELS = 200_704

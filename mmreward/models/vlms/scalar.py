@@ -25,8 +25,8 @@ from ..checkpoints import files_of, placed, state_of
 from ..wants import hub_file
 from .answers import Ask, Pictures, Turn, media_of, messages
 from .prompts import Grove, Prompt, tokenized
-from .published import Body, body_of
 from .qwen import Item, QwenVL
+from .scalar_files import Body, body_of
 from .vision import Features, View
 
 FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")

@@ -22,8 +22,8 @@ from ...errors import Unscorable
 from ...media import Media
 from ..base import content_of, folder_of, loading
 from ..checkpoints import state_of
-from .published import Tensors, merged, plain_name
 from .scalar import ScalarVL
+from .scalar_files import Tensors, merged, plain_name
 from .vision import FPS, Sight, View, Vision
 
 DIMENSIONS = ("VQ", "MQ", "TA")

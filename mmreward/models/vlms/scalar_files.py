@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import torch
 
-from ..checkpoints import fill
+from ..checkpoints import fill, misfits
 
 Tensors = dict[str, torch.Tensor]
 HEAD = re.compile(r"(rm_head|rm_heads\.\w+?|v_head\.summary)\.((?:\d+\.)?(?:weight|bias))")
@@ -142,7 +142,8 @@ def body_of(config: Any, state: Mapping[str, torch.Tensor], vocabulary: int, dty
         text.vocab_size = vocabulary
     with torch.device("meta"):
         bare = AutoModel.from_config(config)
-    _check(bare.state_dict(), tensors, name, config.model_type)
+    if said := misfits(bare.state_dict(), tensors):
+        raise ValueError(f"{name} was not trained on this body, a {config.model_type}: {said}")
     model = type(bare).from_pretrained(
         None, config=config, state_dict=tensors, dtype=dtype, attn_implementation="sdpa"
     )
@@ -153,14 +154,3 @@ def body_of(config: Any, state: Mapping[str, torch.Tensor], vocabulary: int, dty
         if reads != width:
             raise ValueError(f"the head of {name} reads {reads} numbers, and its body has {width}")
     return Body(model, made)
-
-
-def _check(wanted: Mapping[str, torch.Tensor], state: Tensors, name: str, kind: str) -> None:
-    faults = {
-        "missing": [key for key in wanted if key not in state],
-        "unexpected": [key for key in state if key not in wanted],
-        "of another shape": [k for k in wanted if k in state and wanted[k].shape != state[k].shape],
-    }
-    said = [f"{len(keys)} tensors {fault} ({keys[0]})" for fault, keys in faults.items() if keys]
-    if said:
-        raise ValueError(f"{name} was not trained on this body, a {kind}: {', '.join(said)}")
