@@ -5,6 +5,8 @@ fails costs its look, never a step. Knows no environment, only frames and what e
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from importlib import import_module
 from typing import Any, Literal, TypedDict
 
 import numpy as np
@@ -116,6 +118,10 @@ class Watch:
             raise ValueError(f"patience is from 1, clip from 0, not {patience} and {clip}")
         if bonus and success is None:
             raise ValueError("a bonus is paid at success: give success={'enter': VALUE}")
+        # Mesa's software renderer brings an LLVM, and so does triton, which torch imports late: loaded in
+        # that order the process dies of a segmentation fault, in the other order both work.
+        with suppress(ImportError):
+            import_module("triton")
         self._owned = not isinstance(rewards, Scorer)
         self.scorer = (
             rewards if isinstance(rewards, Scorer) else Scorer(rewards, engine=engine, timeout=timeout)

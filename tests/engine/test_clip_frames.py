@@ -98,9 +98,12 @@ def test_every_registered_picture_reward_takes_the_option():
     assert {"clipscore", "d2_align", "pisces", "harmonic", "artifact", "saturation", "oracle"} <= {
         one.name for one in pictures
     }
-    for info in pictures:
-        args, *_ = variants(info.name)
-        loaded = load(info.name, frames="min", **args)
+    tried = [(info.name, args) for info in pictures for args in variants(info.name)[:1]]
+    assert {info.name for info in pictures} - {name for name, _ in tried} <= {
+        "iqa"
+    }  # whose package is not here
+    for name, args in tried:
+        loaded = load(name, frames="min", **args)
         assert "shown" in loaded.info.needs and "image" not in loaded.info.needs
 
 

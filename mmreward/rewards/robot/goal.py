@@ -31,7 +31,6 @@ SAME = 1e-6
     differentiable=True,
     paper="arXiv:2310.12921",
     licence="depends on the weights; openai/clip-vit-large-patch14 is MIT",
-    example={"inputs": (Media(np.full((16, 16, 3), 200, np.uint8)),)},
 )
 def goal(
     goal: Literal["prompt", "picture"] = "prompt",
