@@ -18,6 +18,7 @@ from typing import Any
 
 from mmreward import Reward, Sample, Unscorable, list_rewards, load
 from mmreward.registry import Fingerprinted
+from mmreward.trust import JUDGED
 from mmreward.types import shortened
 
 MEGABYTE = 1_000_000
@@ -69,7 +70,8 @@ def verifiers() -> dict[str, Reward]:
     """Every reward that reads a response and uses no network, with its default arguments."""
     chosen = {}
     for info in list_rewards():
-        if "response" not in info.needs or not set(info.needs) <= {"response", "target", "prompt"}:
+        reads = "response" in info.needs and set(info.needs) <= {"response", "target", "prompt"}
+        if not reads or info.name in JUDGED:
             continue
         loaded = load(info.name)
         if info.arity == "point" and not any(map(_is_network, loaded.networks)):

@@ -87,7 +87,7 @@ def dpg(
         counted = passing(graph, right)
         for one in graph:
             why = "yes" if counted[one.number] else "yes, of a failed parent" if right[one.number] else "no"
-            noted("asked", "{}: " + why, one.question)
+            noted("counted", "{}: " + why, one.question)
         parts = {"asked": fmean(right.values())}
         for category in dict.fromkeys(one.category for one in graph if one.category):
             parts[category] = fmean(right[one.number] for one in graph if one.category == category)
