@@ -1,11 +1,13 @@
 """The display of how far a command is: what its words say, when a log hears them, what counts as work."""
 
 import io
+import os
 import subprocess
 import sys
 
 import pytest
 
+from mmreward.cli.app import QUIET
 from mmreward.progress import Display, Phase, being_loaded, duration, loading
 
 
@@ -126,9 +128,15 @@ def test_other_libraries_are_quiet_unless_asked(tmp_path):
         "    list(logging.tqdm([1], desc='Loading weights'))\n"
         "app()"
     )
+    # A command that ran in this process has quietened what it starts.
+    environment = {name: value for name, value in os.environ.items() if name not in QUIET}
     said = [
         subprocess.run(
-            [sys.executable, "-c", code, *more, "noisy"], capture_output=True, text=True, check=True
+            [sys.executable, "-c", code, *more, "noisy"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
         ).stderr
         for more in ([], ["--verbose"])
     ]
