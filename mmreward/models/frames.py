@@ -8,24 +8,25 @@ For pictures `models.clip` and `models.embedder` are the right ones: without ant
 other embeddings.
 """
 
+from abc import abstractmethod
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 
 from ..engine.batching import Cost
+from ..engine.engine import current
 from ..media import Media
-from .base import pooled
+from .base import TorchNetwork, pooled
 from .checkpoints import placed
-from .features import PictureEmbedder
+from .encoders import Vector
 from .pictures import decoded, in_turn
-from .pixels import Recipe
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 OPENAI = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
 
-class FrameEmbedder(PictureEmbedder):
+class FrameEmbedder(TorchNetwork):
     """Network of one unit vector per frame.
 
     Args:
@@ -37,14 +38,17 @@ class FrameEmbedder(PictureEmbedder):
         super().__init__(placed(weights), dtype=dtype, resize="tensor")
         self.name = weights
 
-    @property
-    def recipe(self) -> Recipe:
-        """Never used by itself: frames are prepared as `sized` says."""
-        raise NotImplementedError
-
+    @abstractmethod
     def sized(self, picture: torch.Tensor) -> torch.Tensor:
         """Float pixels (3, H, W), normalised, of a uint8 picture (3, H, W)."""
-        raise NotImplementedError
+
+    @abstractmethod
+    def embedding(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(N, 3, H, W), prepared, in the weights' dtype -> (N, D); its length does not matter."""
+
+    async def image(self, media: Media) -> Vector:
+        """The unit embedding of a frame, (D,) float32."""
+        return cast(Vector, await current().submit(self, "image", media, key=media.key))
 
     def cost(self, op: str, item: Media) -> Cost:
         height, width = item.size

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from support import scalars
 from support.naive_scalar import Naive, noise
 
 from mmreward import Media, Sample, load
 from mmreward.cli.fetching import wants_of
 from mmreward.errors import Unavailable
-from mmreward.evals.published import scalars
 from mmreward.registry import find
 from mmreward.rewards.learned.editreward import pooled
 

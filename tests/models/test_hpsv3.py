@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from support import scalars
 from support.naive_scalar import Naive, noise
 
 from mmreward import Media, Sample, load, models
 from mmreward.cli.fetching import wants_of
 from mmreward.errors import Unavailable, Unscorable
-from mmreward.evals.published import scalars
 from mmreward.models import fetching, pins
 from mmreward.models.vlms.scalar_files import head_of, merged
 from mmreward.registry import find

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
+from support import scalars
 from support.naive_scalar import Naive, noise
 
 from mmreward import Media, Sample, load, models
 from mmreward.cli.fetching import wants_of
 from mmreward.errors import Unavailable
-from mmreward.evals.published import scalars
 from mmreward.models.fetching import folder_read
 from mmreward.registry import find
 

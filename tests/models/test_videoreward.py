@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 from qwen_vl_utils.vision_process import smart_resize
+from support import scalars
 from support.naive_scalar import Naive
 from torchvision import transforms
 
 from mmreward import Media, Sample, load
 from mmreward.cli.fetching import wants_of
 from mmreward.errors import Unavailable, Unscorable
-from mmreward.evals.published import scalars
 from mmreward.models.vlms.videoalign import TOKENS, Reading
 from mmreward.registry import find
 

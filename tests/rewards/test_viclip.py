@@ -7,12 +7,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from open_clip.tokenizer import SimpleTokenizer
+from support.tiny_viclip import SIDE, save_viclip
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize
 
 from mmreward import Engine, Media, Sample, load
 from mmreward.engine.batching import Budget
 from mmreward.errors import Unavailable
-from mmreward.evals.published.viclips import SIDE, save_viclip
 from mmreward.models.viclip import middles
 
 SHAPES = [(12, 40, 64), (8, 70, 33), (3, 32, 32), (1, 50, 41), (30, 36, 36)]

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from support import scalars
 from support.judgements import ScriptedJudge
 from support.stand_ins import MarkingJudge, write_bench, write_questions
 from support.tiny_blip import save_blip as save_blip_vqa
 from support.tiny_blip import save_tokenizer
+from support.tiny_viclip import save_viclip
 
 from mmreward import Media, Sample, list_rewards, load, models
-from mmreward.evals.published import scalars
 from mmreward.evals.published.checkpoints import save_blip, save_clip, save_head, save_mps
 from mmreward.evals.published.owl import save_owl
-from mmreward.evals.published.viclips import save_viclip
 from mmreward.evals.published.vits import dino_folder, dreamsim_folder
 from mmreward.mini.world import describe, render, sample_scene
 from mmreward.models.maps import Shift, Transport, write_map
