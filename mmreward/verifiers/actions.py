@@ -207,19 +207,23 @@ def _place(
     if given is None:
         return None, None
     items = items_of(given, 2, view.axes)
-    one = items[0] if len(items) == 1 else None
-    if one is None:
+    point = point_of(items[0], view.axes) if len(items) == 1 else None
+    if point is None:
         raise Unscorable(f"the place of a {kind} cannot be read: {str(given)[:80]}", "unparsable")
-    pair = (
-        (one["x"], one["y"]) if isinstance(one, Mapping) else (one[1], one[0]) if view.axes.y_first else one
-    )
-    read = [number(value) for value in pair]
-    if None in read:
-        raise Unscorable(f"the place of a {kind} cannot be read: {str(given)[:80]}", "unparsable")
-    point = Point(float(read[0] or 0) / view.axes.width, float(read[1] or 0) / view.axes.height)
-    if max(abs(point.x), abs(point.y)) > LONGEST:
-        raise Unscorable(f"the place of a {kind} is beyond any picture: {str(given)[:80]}", "unparsable")
     return point, _box(given, view)
+
+
+def point_of(item: Any, axes: Axes) -> Point | None:
+    """Point of an item of `coordinates.items_of`, in fractions and not clipped; None for one that is none, or
+    beyond any picture."""
+    if item is None:
+        return None
+    pair = [item["x"], item["y"]] if isinstance(item, Mapping) else item[::-1] if axes.y_first else item
+    x, y = (number(value) for value in pair)
+    if x is None or y is None:
+        return None
+    point = Point(x / axes.width, y / axes.height)
+    return point if max(abs(point.x), abs(point.y)) <= LONGEST else None
 
 
 def _box(given: Any, view: View) -> Box | None:
