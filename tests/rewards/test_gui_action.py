@@ -140,20 +140,6 @@ WORDS = (
     *("box", "qwen", "aitw", "ui_r1", "ui_genie", "os_genesis", "gui_r1", "btl_ui", "os_atlas", "odyssey"),
     "aitz",
 )
-    [
-        "box",
-        "qwen",
-        "aitw",
-        "ui_r1",
-        "ui_genie",
-        "os_genesis",
-        "gui_r1",
-        "btl_ui",
-        "os_atlas",
-        "odyssey",
-        "aitz",
-    ]
-)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,10 @@ def worth(response, protocol, target=BOX, **args):
     return scored("gui_grounding", response, target, protocol=protocol, **args).value
 
 
-CALL = '<tool_call>{"name": "computer_use", "arguments": {"action": "click", "coordinate": [200, 230]}}</tool_call>'
+CALL = (
+    '<tool_call>{"name": "computer_use", "arguments": {"action": "click", "coordinate": [200, 230]}}'
+    "</tool_call>"
+)
 
 # --- grounding ------------------------------------------------------------------------------------
 
