@@ -13,7 +13,9 @@ from mmreward.errors import nearest
 
 from .benchmark import Benchmark
 
-BENCHMARKS: dict[str, str] = {}
+BENCHMARKS: dict[str, str] = {
+    "roborewardbench": "roboreward",
+}
 """Name -> module of this folder, or "module:NAME" where a module holds several."""
 
 

@@ -51,16 +51,32 @@ class Rule:
         words: what is measured, with its unit.
         of: its value from the columns of some items, which may come several times; NaN where undefined.
         unit: the column that holds the rule's own units; default: those of the items.
-        higher_is_better: the direction.
-        legacy: it repeats a fault of the publisher's code, for comparison with printed numbers alone.
+        higher_is_better: the direction; None for a figure that has none, or whose best is 0.
+        legacy: it repeats a fault of the published code, for comparison with printed numbers alone.
+        worst: False where no answer is the worst there is, or the rule has its own for invalid ones: it is
+            then read once, over the valid items, or over all with `every`.
+        every: see there.
     """
 
     name: str
     words: str
     of: Callable[[Columns], float]
     unit: str = ""
-    higher_is_better: bool = True
+    higher_is_better: bool | None = True
     legacy: bool = False
+    worst: bool = True
+    every: bool = False
+
+
+Cells = tuple[str | int | float, ...]
+
+
+class Table(NamedTuple):
+    """A table that belongs to the figures: a confusion, or one rule by stratum."""
+
+    name: str
+    heads: tuple[str, ...]
+    rows: Sequence[Cells]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +98,8 @@ class Benchmark:
         rows: what a reward is given of an item, as records of `mmreward score`: paths of media relative to
             the labels, without ids. None: no reward can be measured.
         scored: the answer in the scores of these rows, all of which are values. Raises Unscorable.
+        cautions: what to mind before the figures are compared with published ones.
+        tables: what is shown beside the rules, from the columns of all items.
     """
 
     name: str
@@ -96,6 +114,8 @@ class Benchmark:
     keys: tuple[str, ...] = ("id",)
     rows: Callable[[Item, Reward], Sequence[Mapping[str, Any]]] | None = None
     scored: Callable[[Item, Sequence[Score], Reward], Any] | None = None
+    cautions: Callable[[Sequence[Item], "Answers"], Sequence[str]] | None = None
+    tables: Callable[[Sequence[Item], Columns], Sequence[Table]] | None = None
 
 
 class Failed(NamedTuple):
@@ -123,7 +143,8 @@ class Answers:
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One rule: over all items, invalid ones the worst (`strict`), and over the valid ones."""
+    """One rule: over all items, invalid ones the worst (`strict`), and over the valid ones; NaN where the
+    rule has no such reading."""
 
     rule: Rule
     strict: float
@@ -146,6 +167,8 @@ class Measurement:
     lines: tuple[Line, ...]
     seed: int
     draws: int
+    cautions: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
 
     @property
     def coverage(self) -> float:
@@ -197,6 +220,8 @@ def measured(
         lines=tuple(lines[rule.name] for rule in benchmark.rules),
         seed=seed,
         draws=draws,
+        cautions=tuple(benchmark.cautions(items, answers)) if benchmark.cautions is not None else (),
+        tables=tuple(benchmark.tables(items, columns)) if benchmark.tables is not None else (),
     )
 
 
@@ -217,7 +242,11 @@ def _lines(
         own = rows[chosen]
         readings = (own, own[valid[own]])
         parts = [{name: column[one] for name, column in columns.items()} for one in readings]
-        return [rule.of(part) if len(part[VALID]) else math.nan for part in parts for rule in rules]
+        return [
+            rule.of(part) if len(part[VALID]) and _is_read(rule, place) else math.nan
+            for place, part in enumerate(parts)
+            for rule in rules
+        ]
 
     values = both(np.arange(len(rows))) if len(rows) else [math.nan] * 2 * len(rules)
     ends = bootstrapped_all(both, kept, seed, draws) if len(rows) else [None] * len(values)
@@ -233,3 +262,8 @@ def _lines(
         )
         for place, rule in enumerate(rules)
     ]
+
+
+def _is_read(rule: Rule, reading: int) -> bool:
+    """True where a rule has the reading: 0 over all items, 1 over the valid ones."""
+    return rule.worst or (reading == 0) == rule.every

@@ -65,11 +65,18 @@ def as_text(found: Measurement) -> str:
     ]
     if found.answered < found.n:
         lines.append("`all` counts invalid and missing items as the worst answer; `valid` leaves them out")
-    return "\n".join([*lines, *_troubles(found)])
+    lines += [*_troubles(found), *(f"  caution: {words}" for words in found.cautions)]
+    for shown in found.tables:
+        lines += ["", shown.name, *aligned([shown.heads, *(tuple(map(_cell, row)) for row in shown.rows)])]
+    return "\n".join(lines)
+
+
+def _cell(value: str | int | float) -> str:
+    return _figure(value) if isinstance(value, float) else str(value)
 
 
 def _cells(line: Line) -> tuple[str, ...]:
-    down = "" if line.rule.higher_is_better else ", lower is better"
+    down = ", lower is better" if line.rule.higher_is_better is False else ""
     legacy = ", LEGACY: repeats a fault of the published code" if line.rule.legacy else ""
     return (
         line.rule.name,
@@ -141,6 +148,11 @@ def as_json(found: Measurement) -> str:
             }
             for line in found.lines
         },
+        "cautions": list(found.cautions),
+        "tables": {
+            shown.name: [dict(zip(shown.heads, map(_value, row), strict=True)) for row in shown.rows]
+            for shown in found.tables
+        },
     }
     return json.dumps(shown, indent=2, ensure_ascii=False)
 
@@ -166,6 +178,10 @@ def as_csv(found: Measurement) -> str:
 
 def _plain(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
+
+
+def _value(value: str | int | float) -> str | int | float | None:
+    return _plain(value) if isinstance(value, float) else value
 
 
 def _ends(interval: Interval | None) -> list[Any] | None:
