@@ -14,6 +14,8 @@ from mmreward.errors import nearest
 from .benchmark import Benchmark
 
 BENCHMARKS: dict[str, str] = {
+    "roboarena": "roboarena",
+    "robot-episodes": "episodes",
     "roborewardbench": "roboreward",
 }
 """Name -> module of this folder, or "module:NAME" where a module holds several."""

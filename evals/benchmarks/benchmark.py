@@ -21,8 +21,9 @@ from mmreward.types import Score
 
 Columns = Mapping[str, np.ndarray[Any, Any]]
 """Arrays with an entry for each item, by name. NaN stands for what does not apply."""
-VALID = "valid"
-"""The column of whether an item has a valid answer; there for every rule."""
+VALID, COPY = "valid", "copy"
+"""Columns that every rule has: whether an item has a valid answer, and, for a rule that compares the items of
+one unit with each other, how many times the unit was drawn before in this draw of a bootstrap."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,8 +241,11 @@ def _lines(
 
     def both(chosen: np.ndarray[Any, Any]) -> list[float]:
         own = rows[chosen]
-        readings = (own, own[valid[own]])
-        parts = [{name: column[one] for name, column in columns.items()} for one in readings]
+        parts = []
+        for one in (own, own[valid[own]]):
+            part = {name: column[one] for name, column in columns.items()}
+            part[COPY] = _copies(one)
+            parts.append(part)
         return [
             rule.of(part) if len(part[VALID]) and _is_read(rule, place) else math.nan
             for place, part in enumerate(parts)
@@ -262,6 +266,17 @@ def _lines(
         )
         for place, rule in enumerate(rules)
     ]
+
+
+def _copies(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """How many times each entry came before."""
+    order = np.argsort(rows, kind="stable")
+    ordered = rows[order]
+    places = np.arange(len(rows))
+    starts = np.maximum.accumulate(np.where(np.append(True, ordered[1:] != ordered[:-1]), places, 0))
+    copies = np.empty(len(rows), dtype=np.int64)
+    copies[order] = places - starts
+    return copies
 
 
 def _is_read(rule: Rule, reading: int) -> bool:

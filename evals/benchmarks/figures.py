@@ -18,6 +18,8 @@ from .benchmark import Columns
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Codes = np.ndarray[Any, np.dtype[np.int64]]
 Figure = Callable[[Columns], float]
+FEW = 64
+"""Values whose pairs are laid out at once."""
 
 
 # --- rules of columns ---------------------------------------------------------------------------------------
@@ -98,9 +100,20 @@ def tau_b(values: Array, reference: Array) -> float:
     one, other = rankdata(values), rankdata(reference)  # infinite values have ranks too
     if np.ptp(one) == 0 or np.ptp(other) == 0:
         return math.nan
-    if len(values) == 2:  # SciPy divides by n - 2, for a p-value
-        return float(np.sign(one[1] - one[0]) * np.sign(other[1] - other[0]))
+    if len(values) <= FEW:  # many times faster, and SciPy divides by n - 2, for a p-value
+        apart, wanted = (np.sign(side[:, None] - side[None, :]) for side in (one, other))
+        return float((apart * wanted).sum() / math.sqrt((apart != 0).sum() * (wanted != 0).sum()))
     return float(kendalltau(one, other, variant="b", method="asymptotic").statistic)
+
+
+def tau_a(values: Array, reference: Array) -> float:
+    """Kendall's tau-a, over all pairs: ties count against; NaN below two values."""
+    if len(values) < 2:
+        return math.nan
+    apart, wanted = (
+        np.sign(side[:, None] - side[None, :]) for side in (rankdata(values), rankdata(reference))
+    )
+    return float((apart * wanted).sum() / (len(values) * (len(values) - 1)))
 
 
 def within_strata(
