@@ -23,10 +23,11 @@ from .limits import limits, most
 
 # fmt: off
 RULES = frozenset({
-    "answer", "choice", "colour_entropy", "count", "dark_share", "detection_f1", "dynamic_iou",
-    "edge_density", "format", "grounding", "iou", "jpeg_compressibility", "jpeg_incompressibility", "label",
-    "length", "math", "ocr", "oracle", "pointing", "probes", "repetition", "saturation", "sharpness",
-    "temporal", "temporal_flickering", "time_series", "two_turns", "v_triune", "verdict", "vlm_r1", "yes_no",
+    "aer", "answer", "choice", "click", "colour_entropy", "count", "dark_share", "detection_f1",
+    "dynamic_iou", "edge_density", "format", "grounding", "gui_action", "gui_episode", "gui_grounding",
+    "gui_step", "iou", "jpeg_compressibility", "jpeg_incompressibility", "label", "length", "math", "ocr",
+    "oracle", "pointing", "probes", "repetition", "saturation", "sharpness", "temporal",
+    "temporal_flickering", "time_series", "two_turns", "v_triune", "verdict", "vlm_r1", "yes_no",
 })
 """Rewards that a row may name though nobody declared them: rules, without a network, a program or a file."""
 JUDGED = frozenset({
@@ -44,11 +45,12 @@ JUDGED = frozenset({
 
 DATA_SAFE = frozenset({
     "accuracy_ratio", "aliases", "allowed", "answer", "bare", "boxed", "boxes", "casefold", "criteria",
-    "curve", "divide", "empty_decay", "exceeded", "extension", "falloff", "fence", "format_ratio",
-    "formula", "fps", "graded", "kind", "labels", "limit", "measure", "min_chars", "min_think_chars",
-    "mode", "only_boxed", "percent", "pixels", "prefilled", "preset", "progress", "punctuation", "radius",
-    "ratios", "reading", "relax", "schedule", "select", "several", "size", "space", "span", "strict",
-    "target_space", "think", "thinking", "threshold", "tolerance", "unit", "units", "width",
+    "curve", "divide", "edges", "empty_decay", "exceeded", "extension", "falloff", "fence", "format_ratio",
+    "formula", "fps", "graded", "grammar", "guard", "kind", "labels", "limit", "measure", "min_chars",
+    "min_think_chars", "mode", "only_boxed", "percent", "pixels", "prefilled", "preset", "progress",
+    "punctuation", "radius", "ratios", "reading", "relax", "rule", "schedule", "select", "several", "size",
+    "space", "span", "strict", "swipe", "target_space", "think", "thinking", "threshold", "tolerance",
+    "unit", "units", "width",
 })
 """Arguments of `RULES` that a row may set: thresholds, spaces, units, modes."""
 OPERATOR_ONLY = frozenset({
