@@ -27,6 +27,8 @@ from .texts import Refused, Skipped, parsed
 
 CAPTIONS = ("caption", "text")
 """Columns that are the prompt where none is called so."""
+TASKS = ("instruction", "task")
+"""The same of a clip or a trajectory: what a robot was told to do."""
 
 
 class Row(NamedTuple):
@@ -97,6 +99,9 @@ def read_rows(path: str | Path, columns: Columns | None = None) -> Rows:
     with the prompt from a text file of the same name; or the rows of the metadata.jsonl, .csv or .parquet in
     it and its folders (column `file_name`); or, without pictures, those of its Parquet files. Hidden files
     are passed over.
+
+    A LeRobot dataset gives one row per episode (see `lerobot`), and so does a folder of RLDS's TFRecords (see
+    `rlds`). Of a clip or a trajectory, `instruction` or `task` is the prompt as well.
 
     A tar gives one row per key, as webdataset writes them (see `tars`); a folder of tars, the rows of all.
 
@@ -177,7 +182,8 @@ def sample_of(record: Any, root: Path, name: str) -> Sample:
         elif not isinstance(value, Span | Media):  # a picture that no field takes
             extra[str(column)] = value
     if "prompt" not in known:
-        captions = [extra[name] for name in CAPTIONS if isinstance(extra.get(name), str)]
+        names = (*CAPTIONS, *TASKS) if known.get("video") or known.get("steps") else CAPTIONS
+        captions = [extra[name] for name in names if isinstance(extra.get(name), str)]
         known |= {"prompt": captions[0]} if captions else {}
     for column in ("prompt", "response", "source"):
         if not isinstance(known.get(column, ""), str):

@@ -146,6 +146,10 @@ def _together(medias: Sequence[Media]) -> list[Media]:
     for media, key in zip(medias, keys, strict=True):
         if isinstance(media.source, Frame):
             clips.setdefault(key, (media.source.clip, set()))[1].add(media.source.number)
+    for clip, numbers in clips.values():
+        if max(numbers) >= clip.frames:
+            last = f"the steps show its frame {max(numbers)}"
+            raise Unscorable(f"{clip!r} has {clip.frames} frames, and {last}")
     shots = {
         (key, shot.number): shot
         for key, (clip, numbers) in clips.items()
