@@ -1,4 +1,4 @@
-"""The README as a package index shows it; everything else about the package stands in pyproject.toml.
+"""What pyproject.toml cannot say: the list of packages, and the README as a package index shows it.
 
 An index has the page alone, without the files beside it: there a relative link leads nowhere and a picture of
 the repository is broken. With an address named `Source` under [project.urls] both lead to the repository;
@@ -40,5 +40,14 @@ def page() -> str:
     return index_page((ROOT / "README.md").read_text(encoding="utf-8"), source)
 
 
+def packages() -> list[str]:
+    """Every package there is, under its name in mmreward; a list kept by hand once left out a room."""
+    found = []
+    for top in ("mmreward", "generators", "evals", "assets", "configs"):
+        parts = [file.parent.relative_to(ROOT).parts for file in sorted((ROOT / top).rglob("__init__.py"))]
+        found += [".".join(part if top == "mmreward" else ("mmreward", *part)) for part in parts]
+    return found
+
+
 if __name__ == "__main__":
-    setup(long_description=page(), long_description_content_type="text/markdown")
+    setup(packages=packages(), long_description=page(), long_description_content_type="text/markdown")

@@ -1,4 +1,4 @@
-"""The page of a package index, and what pyproject.toml says about the package there."""
+"""Things built from the repository: the page of a package index, the packages, the promises of pyproject.toml."""
 
 import importlib.util
 import re
@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT, SETUPTOOLS = PYPROJECT["project"], PYPROJECT["tool"]["setuptools"]
 
 
 @pytest.fixture(scope="module")
@@ -60,3 +61,32 @@ def test_an_address_is_one(made) -> None:
 def test_every_python_that_is_allowed_and_promised_is_named() -> None:
     named = re.findall(r"Python :: (3\.\d+)$", "\n".join(PROJECT["classifiers"]), re.MULTILINE)
     assert named == ["3.11", "3.12", "3.13"] and PROJECT["requires-python"] == ">=3.11"
+
+
+def test_every_folder_of_code_is_packaged(made) -> None:
+    there = {
+        ".".join(("mmreward", *folder.parts) if folder.parts[0] != "mmreward" else folder.parts)
+        for top in ("mmreward", "generators", "evals", "assets", "configs")
+        for folder in (file.parent.relative_to(ROOT) for file in (ROOT / top).rglob("*.py"))
+    }
+    assert set(made.packages()) == there and "mmreward.rewards.published" in there
+
+
+def test_every_file_that_is_no_code_goes_with_a_package() -> None:
+    """Templates, recipes and weights, by the patterns of package-data; READMEs are for the repository."""
+    data = SETUPTOOLS["package-data"]
+    tops = {
+        "mmreward.assets": "assets",
+        "mmreward.configs": "configs",
+        "mmreward.evals.report": "evals/report",
+    }
+    packaged = {
+        file
+        for name, globs in data.items()
+        for glob in globs
+        for file in (ROOT / tops.get(name, name)).glob(glob)
+    }
+    for top in ("mmreward", "generators", "evals", "assets", "configs"):
+        for file in (ROOT / top).rglob("*"):
+            if file.is_file() and file.suffix not in {".py", ".pyc", ".md", ".png"}:
+                assert file in packaged, f"{file.relative_to(ROOT)} is in no pattern of package-data"
