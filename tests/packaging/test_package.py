@@ -1,4 +1,4 @@
-"""Things built from the repository: the page of a package index, the packages, the promises of pyproject.toml."""
+"""Things built here: the page of a package index, the packages, the promises of pyproject.toml."""
 
 import importlib.util
 import re
