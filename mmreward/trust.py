@@ -54,15 +54,15 @@ DATA_SAFE = frozenset({
 })
 """Arguments of `RULES` that a row may set: thresholds, spaces, units, modes."""
 OPERATOR_ONLY = frozenset({
-    "absolute", "alignment", "alpha", "architecture", "aspects", "balance", "base", "baseline",
-    "checkpoint", "classes", "classifier", "clean_label", "coefficients", "contradictions", "counting",
-    "deadline", "dependent", "detector", "dimension", "dimensions", "distance", "dtype", "encoder", "file",
-    "fitted", "form", "frames", "goal", "head", "helped", "high", "how", "judge", "let_down", "lines",
-    "listener", "low", "max_pixels", "max_steps", "max_tokens", "metric", "min_confidence", "min_mass",
-    "order", "placeholder", "pooling", "processing", "processor", "prompt", "protocol", "python",
-    "question", "questions", "reduce", "references", "relative", "resize", "scale", "seed", "soft",
-    "suffix", "system", "task", "temperature", "text", "tokenizer", "top", "turns", "variant", "vocabulary",
-    "votes", "weights", "words", "workers",
+    "absolute", "alignment", "alpha", "architecture", "aspects", "balance", "base", "baseline", "checkpoint",
+    "classes", "classifier", "clean_label", "coefficients", "contradictions", "counting", "deadline",
+    "dependent", "detector", "dimension", "dimensions", "distance", "dtype", "encoder", "file", "fitted",
+    "form", "frames", "goal", "head", "helped", "high", "how", "judge", "keep", "let_down", "lines",
+    "listener", "low", "max_pixels", "max_steps", "max_tokens", "meta", "metric", "min_confidence",
+    "min_mass", "order", "placeholder", "pooling", "principle", "processing", "processor", "prompt",
+    "protocol", "python", "question", "questions", "reduce", "references", "relative", "resize", "scale",
+    "seed", "soft", "step", "suffix", "system", "task", "temperature", "text", "tokenizer", "top", "turns",
+    "variant", "vocabulary", "votes", "weights", "words", "workers", "writer",
 })
 """Arguments that only the operator may set: they name programs, hosts, keys and weights, take time or memory,
 or belong to `JUDGED`."""

@@ -95,7 +95,7 @@ def variants(name):
         return [PUBLISHED[name]]
     known = inspect.signature(find(name).factory).parameters
     args = {argument: weights for argument, weights in MINIATURE.items() if argument in known}
-    if "words" in known and "min_mass" not in known:
+    if "words" in known and not {"min_mass", "mode"} & set(known):
         args["judge"] = SCRIPTED.name + "?clips=2"
     if name in FITTED:
         args["fitted"] = str(FITTED[name][0])
