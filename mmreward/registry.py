@@ -304,6 +304,8 @@ ELSEWHERE = {
     "laion": "aesthetic",
     "laionaesthetic": "aesthetic",
     "laionaesthetics": "aesthetic",
+    "mmrlhfreward": "mm_rlhf",
+    "mmrlhfreward7b": "mm_rlhf",
     "nudenet": "nsfw",
     "nudity": "nsfw",
     "onealign": "qalign",

@@ -10,6 +10,7 @@ from .wants import BODY, noting
 
 if TYPE_CHECKING:
     from .owl import Owl
+    from .vlms.llava import Llava
     from .vlms.scalar import ScalarVL
     from .vlms.videoalign import VideoAlign
 
@@ -77,6 +78,26 @@ def grader(weights: str, *, dtype: str = "float32") -> "Owl":
     from .owl import Owl
 
     return Owl(weights, dtype=dtype)
+
+
+@shared
+def llava_reward(weights: str, *, whole: bool = True, dtype: str = "float32") -> "Llava":
+    """LLaVA-OneVision with a reward head in its published format (MM-RLHF-Reward): it writes a critique of a
+    response, and gives a number to what it has read.
+
+    Args:
+        weights: a folder or hub id.
+        whole: show it the picture as one square, as the publisher's evaluation does; False shows its tiles
+            as well, as in training.
+        dtype: of the body; the head is in float32.
+
+    Raises:
+        ValueError: the weights are neither here nor within reach.
+    """
+    _needed(weights)
+    from .vlms.llava import Llava
+
+    return Llava(weights, whole=whole, dtype=dtype)
 
 
 def _needed(weights: str, *files: str) -> None:

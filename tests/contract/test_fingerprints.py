@@ -30,6 +30,7 @@ FITTED = (
     "head",
     "imagereward",
     "iqa",
+    "mm_rlhf",
     "mps",
     "pisces",
     "qalign",

@@ -17,6 +17,7 @@ from support.judgements import ScriptedJudge
 from support.stand_ins import MarkingJudge, write_bench, write_questions
 from support.tiny_blip import save_blip as save_blip_vqa
 from support.tiny_blip import save_tokenizer
+from support.tiny_llava import save_llava
 from support.tiny_viclip import save_viclip
 
 from mmreward import Media, Sample, list_rewards, load, models
@@ -64,6 +65,7 @@ PUBLISHED = {
     "editreward": scalars.save_editreward(Path(_folder.name) / "editreward"),
     "hpsv3": scalars.save_hpsv3(Path(_folder.name) / "hpsv3"),
     "imagereward": save_blip(Path(_folder.name) / "blip", "ImageReward.pt"),
+    "mm_rlhf": save_llava(Path(_folder.name) / "llava") | {"max_tokens": 4},
     "mps": save_mps(Path(_folder.name) / "mps"),
     "skywork_vl": scalars.save_skywork(Path(_folder.name) / "skywork"),
     "videoreward": scalars.save_videoreward(Path(_folder.name) / "videoreward"),
