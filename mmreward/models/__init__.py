@@ -32,6 +32,7 @@ from .scalars import grader as grader
 from .scalars import llava_reward as llava_reward
 from .scalars import scalar_vlm as scalar_vlm
 from .scalars import video_reward as video_reward
+from .scalars import xcomposer as xcomposer
 from .served.http import is_served
 from .sharing import dual_encoder, shared
 from .wants import Want, adapted, address_of, note, noting

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .vlms.llava import Llava
     from .vlms.scalar import ScalarVL
     from .vlms.videoalign import VideoAlign
+    from .vlms.xcomposer import XComposer
 
 
 @shared
@@ -98,6 +99,24 @@ def llava_reward(weights: str, *, whole: bool = True, dtype: str = "float32") ->
     from .vlms.llava import Llava
 
     return Llava(weights, whole=whole, dtype=dtype)
+
+
+@shared
+def xcomposer(weights: str, *, tiles: int = 9, dtype: str = "float32") -> "XComposer":
+    """InternLM-XComposer2.5-Reward in its published format: a number of a question's response.
+
+    Args:
+        weights: a folder or hub id.
+        tiles: of 560 pixels that one picture may have (`hd_num`).
+        dtype: of the body; the head is in float32.
+
+    Raises:
+        ValueError: the weights are neither here nor within reach.
+    """
+    _needed(weights)
+    from .vlms.xcomposer import XComposer
+
+    return XComposer(weights, tiles=tiles, dtype=dtype)
 
 
 def _needed(weights: str, *files: str) -> None:

@@ -27,7 +27,7 @@ from ...media import Media
 from .answers import Sampling
 from .decoding import CACHE, Start, decode, forked
 from .qwen import SHAPES
-from .tiled import Chat, Embedded, TiledVLM, Tiles, left_over, linears, native, padded, taken
+from .tiled import Chat, Embedded, TiledVLM, Tiles, left_over, linear, linears, native, padded, taken
 
 HEADS = 16
 """Attention heads of SigLIP-so400m, which no tensor tells."""
@@ -154,10 +154,10 @@ class Llava(TiledVLM):
                 best, kept, wasted = size, useful, waste
         return best
 
-    def usual(self, size: tuple[int, ...]) -> int:
+    def usual(self, size: tuple[int, ...], most: int) -> int:
         return PATCHES if self.whole else PATCHES * (self.most + 1)
 
-    def measure(self, size: tuple[int, ...]) -> int:
+    def measure(self, size: tuple[int, ...], most: int) -> int:
         grid = self.grid
         if self.whole:
             return grid * grid
@@ -177,7 +177,7 @@ class Llava(TiledVLM):
         top, left = margins((height, width), size)
         return height - 2 * top, width - 2 * left
 
-    def tiles(self, picture: Image.Image) -> Tiles:
+    def tiles(self, picture: Image.Image, most: int) -> Tiles:
         side = self.side
         squares = [picture.resize((side, side))]
         sheet = self.sheet(*picture.size)
@@ -303,14 +303,12 @@ class Llava(TiledVLM):
         words = Qwen2Config(**self.config | {"model_type": "qwen2", "rope_scaling": None})
         newline = state.pop("model.image_newline").to(self.dtype)
         head = state.pop("lm_head.weight", state["model.embed_tokens.weight"])
-        speaking = nn.Linear(head.shape[1], head.shape[0], bias=False, dtype=self.dtype)
-        speaking.load_state_dict({"weight": head})
         projector = linears(state, "model.mm_projector.", self.dtype, self.name)
         parts = {
             "vision": native(SiglipVisionModel, seeing, own, self.dtype, self.name),
             "projector": nn.Sequential(projector["0"], nn.GELU(), projector["2"]),
             "rm_head": nn.ModuleDict(linears(state, "rm_head.", torch.float32, self.name)),
-            "lm_head": speaking,
+            "lm_head": linear(head, None, self.dtype),
             "language": native(Qwen2Model, words, taken(state, {"model.": ""}), self.dtype, self.name),
         }
         left_over(state, self.name)

@@ -9,7 +9,7 @@ that it has alone. What is read of the states is each network's own.
 
 import json
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -25,17 +25,19 @@ from ...errors import Unscorable
 from ...media import Media
 from ..base import TorchNetwork, folder_of, loading
 from ..checkpoints import files_of, misfits, state_of
-from ..pictures import decoded, distinct
+from ..pictures import decoded
 from .vision import KEPT
 
 Tensors = dict[str, torch.Tensor]
 
 
 class Chat(NamedTuple):
-    """Pictures and the texts round them: one text before each picture, and one behind the last."""
+    """Pictures and the texts round them: one text before each picture, and one behind the last. `tiles` is
+    what a picture may have at most; 0 leaves that to the network."""
 
     media: tuple[Media, ...]
     texts: tuple[str, ...]
+    tiles: int = 0
 
 
 class Item(NamedTuple):
@@ -62,7 +64,7 @@ class Row(NamedTuple):
 class Batch(NamedTuple):
     """Pictures without repetition, their tiles where their features are not kept, and the rows."""
 
-    media: list[Media]
+    looks: list[tuple[Media, int]]
     tiles: list[Tiles | None]
     rows: list[Row]
     details: list[Any]
@@ -92,22 +94,22 @@ class TiledVLM(TorchNetwork):
 
     async def _ask(self, op: str, chat: Chat, detail: Any = None) -> Any:
         item = Item(chat, detail)
-        key = (*(media.key for media in chat.media), chat.texts, detail)
+        key = (*(media.key for media in chat.media), chat.texts, chat.tiles, detail)
         share = chat.media[0].key if chat.media else None
         return await current().submit(self, op, item, key=key, share=share)
 
     # --- what a network is ------------------------------------------------------------------------
 
     @abstractmethod
-    def usual(self, size: tuple[int, ...]) -> int:
+    def usual(self, size: tuple[int, ...], most: int) -> int:
         """Tokens of a picture of this (height, width), about and without the weights."""
 
     @abstractmethod
-    def measure(self, size: tuple[int, ...]) -> int:
-        """Tokens of a picture of this (height, width)."""
+    def measure(self, size: tuple[int, ...], most: int) -> int:
+        """Tokens of a picture of this (height, width) in `most` tiles (see `Chat.tiles`)."""
 
     @abstractmethod
-    def tiles(self, picture: Image.Image) -> Tiles:
+    def tiles(self, picture: Image.Image, most: int) -> Tiles:
         """A picture cut into tiles, as its publisher does it."""
 
     @abstractmethod
@@ -181,7 +183,7 @@ class TiledVLM(TorchNetwork):
         super().unload()
 
     def cost(self, op: str, item: Item) -> Cost:
-        tokens = sum(self.usual(media.size) for media in item.chat.media)
+        tokens = sum(self.usual(media.size, item.chat.tiles) for media in item.chat.media)
         tokens += sum(map(len, item.chat.texts)) // 3 + 24
         pixels = sum(3 * media.size[0] * media.size[1] for media in item.chat.media)
         return Cost(tokens + self.ahead(op, item.detail), pixels)
@@ -191,28 +193,31 @@ class TiledVLM(TorchNetwork):
         return 0
 
     def prepare(self, op: str, items: list[Item]) -> Batch:
-        medias, places = distinct([media for item in items for media in item.chat.media])
-        tiles = [None if media.key in self._features else self._tiles(media) for media in medias]
-        at = iter(places)
+        looks: dict[Hashable, tuple[Media, int]] = {}
+        for item in items:
+            for media in item.chat.media:
+                looks.setdefault((media.key, item.chat.tiles), (media, item.chat.tiles))
+        places = {key: place for place, key in enumerate(looks)}
+        tiles = [None if key in self._features else self._tiles(*look) for key, look in looks.items()]
         with self.processing:
             rows = [
                 Row(
                     [self.encoded(text, not place) for place, text in enumerate(item.chat.texts)],
-                    [next(at) for _ in item.chat.media],
+                    [places[media.key, item.chat.tiles] for media in item.chat.media],
                 )
                 for item in items
             ]
-        lengths = [self.measure(media.size) for media in medias]
+        lengths = [self.measure(media.size, most) for media, most in looks.values()]
         for row in rows:
             length = sum(map(len, row.ids)) + sum(lengths[place] for place in row.pictures)
             if length > self.longest:
                 raise Unscorable(
                     f"the prompt has {length} tokens, and {self.name} reads at most {self.longest}"
                 )
-        return Batch(medias, tiles, rows, [item.detail for item in items])
+        return Batch(list(looks.values()), tiles, rows, [item.detail for item in items])
 
-    def _tiles(self, media: Media) -> Tiles:
-        return self.tiles(Image.fromarray(decoded(media).cpu().permute(1, 2, 0).numpy()))
+    def _tiles(self, media: Media, most: int) -> Tiles:
+        return self.tiles(Image.fromarray(decoded(media).cpu().permute(1, 2, 0).numpy()), most)
 
     @torch.inference_mode()
     def forward(self, op: str, batch: Batch) -> list[Any]:
@@ -230,15 +235,16 @@ class TiledVLM(TorchNetwork):
 
     def _encoded(self, batch: Batch) -> list[torch.Tensor]:
         """Features of each picture of the batch; those that are not kept go through the tower in one call."""
-        found = [self._features.get(media.key) for media in batch.media]
+        keys = [(media.key, most) for media, most in batch.looks]
+        found = [self._features.get(key) for key in keys]
         wanted = [place for place, one in enumerate(found) if one is None]
         if wanted:
-            tiles = [batch.tiles[place] or self._tiles(batch.media[place]) for place in wanted]
+            tiles = [batch.tiles[place] or self._tiles(*batch.looks[place]) for place in wanted]
             pixels = torch.cat([each.pixels for each in tiles]).to(self.device, self.dtype)
             made = self.seen(pixels, [each.layout for each in tiles])
             for place, features in zip(wanted, made, strict=True):
                 found[place] = features
-                self._features.put(batch.media[place].key, features.clone())
+                self._features.put(keys[place], features.clone())
         return found
 
     def _embedded(self, row: Row, features: list[torch.Tensor]) -> Embedded:
@@ -295,6 +301,13 @@ def native(kind: Any, config: Any, tensors: Tensors, dtype: torch.dtype, name: s
     return cast(nn.Module, module)
 
 
+def linear(weight: torch.Tensor, bias: torch.Tensor | None, dtype: torch.dtype) -> nn.Linear:
+    """A linear layer of these tensors."""
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, dtype=dtype)
+    layer.load_state_dict({"weight": weight} | ({} if bias is None else {"bias": bias}))
+    return layer
+
+
 def linears(state: Tensors, prefix: str, dtype: torch.dtype, name: str) -> dict[str, nn.Linear]:
     """Linear layers whose tensors are `prefix`, then a name without dots, then weight and bias; they leave
     the state.
@@ -306,10 +319,7 @@ def linears(state: Tensors, prefix: str, dtype: torch.dtype, name: str) -> dict[
     tensors = taken(state, {prefix: ""})
     for key in sorted(name for name in tensors if name.endswith(".weight")):
         stem = key.removesuffix(".weight")
-        weight, bias = tensors[key], tensors.get(f"{stem}.bias")
-        layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, dtype=dtype)
-        layer.load_state_dict({"weight": weight} | ({} if bias is None else {"bias": bias}))
-        found[stem] = layer
+        found[stem] = linear(tensors[key], tensors.get(f"{stem}.bias"), dtype)
     if not found:
         raise ValueError(f"{name} has no {prefix}: is it a reward model?")
     return found
