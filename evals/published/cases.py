@@ -240,6 +240,8 @@ ELSEWHERE = {
     "geneval2": "tests/rewards/test_geneval2.py",
     "hpsv3": "tests/models/test_hpsv3.py",
     "iqa": "tests/rewards/test_iqa.py",
+    "ixc": "tests/models/test_ixc.py",
+    "mm_rlhf": "tests/models/test_mm_rlhf.py",
     "qwen_image_bench": "tests/rewards/test_qwen_image_bench.py",
     "skywork_vl": "tests/models/test_skywork_vl.py",
     "subject_consistency": "tests/rewards/test_consistency.py",

@@ -10,11 +10,11 @@ miniature's names ("mini-clip", "mini-vlm", "mini-artifact") stand where a hub i
 
 In the room: `base` (torch modules behind the engine's `Network` protocol), `encoders`, `features`,
 `frames` and `perceptual` (of pictures alone), `heads`, `maps`, `preferences` (with the light `head_facts`),
-`paired`, `blip`, `blip_answers`, `mps`, `flan` and `owl` (a picture with a text), `viclip` (a clip), `pieces`
-(Llama's tokenizer), `scalars` (reward models on a VLM's body), `detectors`, `pictures` and `pixels` (decoded
-pictures and a network's input), `sharing` (one network per arguments), `wants` and `fetching` (weights that
-are needed), `pinned` and `published` (texts of others), `onnx`, `texts` and `bodies` (out of wheels), `vlms/`
-(in this process) and `served/` (over HTTP). Knows nothing of samples, rewards or scores.
+`pairs`, `paired`, `blip`, `blip_answers`, `mps`, `flan` and `owl` (a picture with a text), `viclip` (a clip),
+`pieces` (Llama's tokenizer), `scalars` (reward models on a VLM's body), `detectors`, `pictures` and `pixels`
+(decoded pictures and a network's input), `sharing` (one network per arguments), `wants` and `fetching`
+(weights that are needed), `pinned` and `published` (texts of others), `onnx`, `texts` and `bodies` (out of
+wheels), `vlms/` (in this process) and `served/` (over HTTP). Knows nothing of samples, rewards or scores.
 """
 
 from pathlib import Path
@@ -24,17 +24,20 @@ from ..errors import nearest
 from .packaged import measure as measure
 from .packaged import nudity as nudity
 from .packaged import text_reader as text_reader
+from .pairs import blip_head as blip_head
+from .pairs import blip_vqa as blip_vqa
+from .pairs import crossed as crossed
 from .pins import prompt_of as prompt_of
 from .scalars import grader as grader
+from .scalars import llava_reward as llava_reward
 from .scalars import scalar_vlm as scalar_vlm
 from .scalars import video_reward as video_reward
+from .scalars import xcomposer as xcomposer
 from .served.http import is_served
 from .sharing import dual_encoder, shared
 from .wants import Want, adapted, address_of, note, noting
 
 if TYPE_CHECKING:
-    from .blip import BlipScorer
-    from .blip_answers import BlipVQA
     from .detectors import Detector
     from .encoders import Encoder
     from .features import VisionTransformer
@@ -42,7 +45,6 @@ if TYPE_CHECKING:
     from .frames import FrameEmbedder
     from .heads import Classifier, Head
     from .maps import MappedEncoder
-    from .mps import MpsScorer
     from .perceptual import DreamSim
     from .preferences import FittedHead
     from .viclip import ViClip
@@ -104,62 +106,6 @@ def head(weights: str, encoder: str, *, dtype: str = "float32", resize: str = "t
     from .heads import Head
 
     return Head(weights, clip(encoder, dtype=dtype, resize=resize))
-
-
-@shared
-def blip_head(
-    weights: str,
-    vocabulary: str,
-    *,
-    tokens: int,
-    activation: bool = False,
-    dtype: str = "float32",
-    resize: str = "pil",
-) -> "BlipScorer":
-    """A BLIP with a scalar head, such as ImageReward: one number of a picture and a prompt.
-
-    Args:
-        weights: a published file (.pt, .pth or .safetensors) by path or OWNER/NAME/FILE, of tensors alone.
-        vocabulary: BERT's vocab.txt, by path or OWNER/NAME/FILE.
-        tokens: length that prompts are padded and cut to.
-        activation: GELU between the head's layers.
-        dtype: of both encoders; the head is in float32.
-        resize: as for `clip`.
-
-    Raises:
-        ValueError: no such dtype or resize.
-    """
-    from .blip import BlipScorer
-
-    return BlipScorer(weights, vocabulary, tokens, dtype=dtype, resize=resize, activation=activation)
-
-
-@shared
-def crossed(
-    weights: str,
-    processor: str,
-    condition: str,
-    threshold: float,
-    *,
-    dtype: str = "float32",
-    resize: str = "pil",
-) -> "MpsScorer":
-    """MPS: a CLIP whose picture attends to the tokens of the prompt that are like a condition's.
-
-    Args:
-        weights: a file of tensors alone, by path or OWNER/NAME/FILE.
-        processor: the CLIP in transformers format whose configuration, tokenizer and preprocessing it has.
-        condition: what is asked about.
-        threshold: see `mmreward.models.mps`.
-        dtype: of all of it; the cosine is in float32.
-        resize: as for `clip`.
-
-    Raises:
-        ValueError: no such dtype or resize.
-    """
-    from .mps import MpsScorer
-
-    return MpsScorer(weights, processor, condition, threshold, dtype=dtype, resize=resize)
 
 
 @shared
@@ -355,20 +301,6 @@ def clip_t5(weights: str, *, dtype: str = "float32") -> "ClipT5":
     for name, files in companions(weights, TOKENIZER):
         needed(name, *files)
     return ClipT5(weights, dtype=dtype)
-
-
-@shared
-def blip_vqa(file: str, tokenizer: str, *, dtype: str = "float32") -> "BlipVQA":
-    """BLIP's answers to questions about a picture, from the publisher's file.
-
-    Args:
-        file: the published .pth, or safetensors with its names.
-        tokenizer: hub id or folder of the BERT tokenizer.
-        dtype: of the network.
-    """
-    from .blip_answers import BlipVQA
-
-    return BlipVQA(file, tokenizer, dtype=dtype)
 
 
 @shared

@@ -17,6 +17,7 @@ from mmreward import list_rewards, load
 from mmreward.registry import find
 
 FITTED = (
+    "ixc",
     "aesthetic",
     "background_consistency",
     "blip_vqa",
@@ -30,6 +31,7 @@ FITTED = (
     "head",
     "imagereward",
     "iqa",
+    "mm_rlhf",
     "mps",
     "pisces",
     "qalign",

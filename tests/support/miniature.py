@@ -17,7 +17,9 @@ from support.judgements import ScriptedJudge
 from support.stand_ins import MarkingJudge, write_bench, write_questions
 from support.tiny_blip import save_blip as save_blip_vqa
 from support.tiny_blip import save_tokenizer
+from support.tiny_llava import save_llava
 from support.tiny_viclip import save_viclip
+from support.tiny_xcomposer import save_xcomposer
 
 from mmreward import Media, Sample, list_rewards, load, models
 from mmreward.evals.published.checkpoints import save_blip, save_clip, save_head, save_mps
@@ -59,11 +61,13 @@ PREFERENCES = str(Path(_folder.name) / "preferences")
 """Preference head on mini-clip."""
 save_head(Path(PREFERENCES), "mini-clip")
 PUBLISHED = {
+    "ixc": save_xcomposer(Path(_folder.name) / "ixc"),
     "cyclereward": save_blip(Path(_folder.name) / "cycle", "CycleReward-Combo.pth", indices=(0, 2, 4, 6, 8)),
     "deqa": save_owl(Path(_folder.name) / "owl"),
     "editreward": scalars.save_editreward(Path(_folder.name) / "editreward"),
     "hpsv3": scalars.save_hpsv3(Path(_folder.name) / "hpsv3"),
     "imagereward": save_blip(Path(_folder.name) / "blip", "ImageReward.pt"),
+    "mm_rlhf": save_llava(Path(_folder.name) / "llava") | {"max_tokens": 4},
     "mps": save_mps(Path(_folder.name) / "mps"),
     "skywork_vl": scalars.save_skywork(Path(_folder.name) / "skywork"),
     "videoreward": scalars.save_videoreward(Path(_folder.name) / "videoreward"),
