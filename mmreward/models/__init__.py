@@ -2,7 +2,7 @@
 
 Start with the functions here: `clip`, `embedder`, `dreamsim`, `head`, `mapped`, `classifier`, `detector` and
 `vlm` return what a reward awaits one sample at a time; `text_reader`, `nudity` and `measure` (in `packaged`)
-do so for what a package brings.
+do so for what a package brings, and those in `moving` for clips and their frames.
 Importing this package imports no torch; calling one of its functions does.
 
 Equal arguments give the same network, so rewards that name the same weights share one copy of them. The
@@ -10,17 +10,22 @@ miniature's names ("mini-clip", "mini-vlm", "mini-artifact") stand where a hub i
 
 In the room: `base` (torch modules behind the engine's `Network` protocol), `encoders`, `features`,
 `frames` and `perceptual` (of pictures alone), `heads`, `maps`, `preferences` (with the light `head_facts`),
-`paired`, `blip`, `blip_answers`, `mps`, `flan` and `owl` (a picture with a text), `viclip` (a clip), `pieces`
-(Llama's tokenizer), `scalars` (reward models on a VLM's body), `detectors`, `pictures` and `pixels` (decoded
-pictures and a network's input), `sharing` (one network per arguments), `wants` and `fetching` (weights that
-are needed), `pinned` and `published` (texts of others), `onnx`, `texts` and `bodies` (out of wheels), `vlms/`
-(in this process) and `served/` (over HTTP). Knows nothing of samples, rewards or scores.
+`paired`, `blip`, `blip_answers`, `mps`, `flan` and `owl` (a picture with a text), `viclip` and `flow` (a
+clip), `pieces` (Llama's tokenizer), `scalars` (reward models on a VLM's body), `detectors`, `pictures` and
+`pixels` (decoded pictures and a network's input), `sharing` (one network per arguments), `wants` and
+`fetching` (weights that are needed), `pinned` and `published` (texts of others), `onnx`, `texts` and `bodies`
+(out of wheels), `vlms/` (in this process) and `served/` (over HTTP). Knows nothing of samples, rewards or
+scores.
 """
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import nearest
+from .moving import frame_embedder as frame_embedder
+from .moving import frame_head as frame_head
+from .moving import optical_flow as optical_flow
+from .moving import video_encoder as video_encoder
 from .packaged import measure as measure
 from .packaged import nudity as nudity
 from .packaged import text_reader as text_reader
@@ -39,13 +44,11 @@ if TYPE_CHECKING:
     from .encoders import Encoder
     from .features import VisionTransformer
     from .flan import ClipT5
-    from .frames import FrameEmbedder
     from .heads import Classifier, Head
     from .maps import MappedEncoder
     from .mps import MpsScorer
     from .perceptual import DreamSim
     from .preferences import FittedHead
-    from .viclip import ViClip
     from .vlms.answers import VLM
     from .vlms.qwen import QwenVL
 
@@ -369,22 +372,6 @@ def blip_vqa(file: str, tokenizer: str, *, dtype: str = "float32") -> "BlipVQA":
     from .blip_answers import BlipVQA
 
     return BlipVQA(file, tokenizer, dtype=dtype)
-
-
-@shared
-def frame_embedder(weights: str, by: str, *, dtype: str = "float32") -> "FrameEmbedder":
-    """A DINO or the image tower of a CLIP (`by`), of a clip's frames as VBench prepares them."""
-    from .frames import ClipFrames, DinoFrames
-
-    return (DinoFrames if by == "dino" else ClipFrames)(weights, dtype=dtype)
-
-
-@shared
-def video_encoder(file: str, *, dtype: str = "float32") -> "ViClip":
-    """ViCLIP, a dual encoder of clips and prompts, from its published file."""
-    from .viclip import ViClip
-
-    return ViClip(file, dtype=dtype)
 
 
 @shared

@@ -51,6 +51,8 @@ NAMED = {
     "scalar_vlm": ("weights",),
     "video_reward": ("weights",),
     "frame_embedder": ("weights",),
+    "frame_head": ("weights", "encoder"),
+    "optical_flow": ("file",),
     "video_encoder": ("file",),
     "vlm": ("weights",),
 }

@@ -18,6 +18,7 @@ from mmreward.registry import find
 
 FITTED = (
     "aesthetic",
+    "aesthetic_quality",
     "background_consistency",
     "blip_vqa",
     "cyclereward",
@@ -25,10 +26,12 @@ FITTED = (
     "deqa",
     "dino_i",
     "dreamsim",
+    "dynamic_degree",
     "editreward",
     "hpsv3",
     "head",
     "imagereward",
+    "imaging_quality",
     "iqa",
     "mps",
     "pisces",
