@@ -211,23 +211,51 @@ class QwenVL(TorchNetwork):
         system: str = "",
     ) -> torch.Tensor:
         """See `handle.LocalVLM.read_pixels`; label log-probabilities (N, Q, labels), not renormalised."""
+        sets = self.label_sets(labels)
+        states, _ = self._pixel_states(pixels, questions, view, system)
+        logprobs = self.module.lm_head(torch.cat(states)).float().log_softmax(-1)
+        scores = torch.stack([label_logprobs(row, sets) for row in logprobs])
+        return scores.reshape(len(pixels), -1, len(labels))
+
+    def logprob_pixels(
+        self, pixels: torch.Tensor, questions: Sequence[str], view: View, continuation: str
+    ) -> list[torch.Tensor]:
+        """See `handle.LocalVLM.logprob_pixels`; log-probabilities (tokens,) for each picture."""
+        states, prompts = self._pixel_states(pixels, [[text] for text in questions], view, "", continuation)
+        found = []
+        for hidden, prompt in zip(states, prompts, strict=True):
+            ids = torch.from_numpy(prompt.ids[-prompt.span :]).to(hidden.device)
+            logprobs = self.module.lm_head(hidden).float().log_softmax(-1)
+            found.append(logprobs.gather(-1, ids[:, None])[:, 0])
+        return found
+
+    def _pixel_states(
+        self,
+        pixels: torch.Tensor,
+        questions: Sequence[Sequence[str]],
+        view: View,
+        system: str,
+        continuation: str = "",
+    ) -> tuple[list[torch.Tensor], list[Prompt]]:
+        """States that predict each answer, or each token of a continuation, picture by picture; with a
+        gradient."""
         if self.device != pixels.device:
             self.load(str(pixels.device))
-        sets = self.label_sets(labels)
         features = self.vision.encode_pixels(self.module.model, pixels, view)
         chats, sights = [], []
         for sight, picture, asked in zip(features, pixels.detach(), questions, strict=True):
             for text in asked:
-                self._refuse_placeholders(text, system)
+                self._refuse_placeholders(text, system, continuation)
                 chats.append(self.chat(Ask((Media(picture),), text, system)))
                 sights.append((sight,))
         with self.processing:
-            prompts = tokenized(self.processor, chats, sights, [seen[0].key for seen in sights])
+            texts = [chat + continuation for chat in chats]
+            prompts = tokenized(self.processor, texts, sights, [seen[0].key for seen in sights])
+            if continuation:
+                spans = [self._span(chat, "", continuation) for chat in chats]
+                prompts = [prompt._replace(span=span) for prompt, span in zip(prompts, spans, strict=True)]
         grove = Grove.of(prompts, self._pad, merge=self.branches)
-        states = torch.cat(self._states(grove, {sight.key: each for sight, each in features.items()}))
-        logprobs = self.module.lm_head(states).float().log_softmax(-1)
-        scores = torch.stack([label_logprobs(row, sets) for row in logprobs])
-        return scores.reshape(len(pixels), -1, len(labels))
+        return self._states(grove, {sight.key: each for sight, each in features.items()}), prompts
 
     # --- running a grove --------------------------------------------------------------------------
 
