@@ -38,8 +38,8 @@ JUDGED = frozenset({
     "qwen_image_bench", "r1_reward", "rationalrewards", "rationalrewards_pair", "reference",
     "rewarddance", "rewarddance_group", "self_certainty", "skywork_vl", "subject_consistency",
     "t2i_compbench_3in1", "t2i_compbench_spatial", "thinking", "unifiedreward", "unifiedreward_answer",
-    "unifiedreward_answers", "unifiedreward_pair", "viclip", "videoreward", "videoscore2", "visionreward",
-    "visionreward_video", "vqascore",
+    "unifiedreward_answers", "unifiedreward_pair", "viclip", "videoreward", "videoscore", "videoscore2",
+    "visionreward", "visionreward_video", "vqascore",
 })
 """Rewards that load weights or ask a server: a row may choose one that is declared, with its arguments."""
 

@@ -251,6 +251,7 @@ ELSEWHERE = {
     "temporal_flickering": "tests/rewards/test_consistency.py",
     "viclip": "tests/rewards/test_viclip.py",
     "videoreward": "tests/models/test_videoreward.py",
+    "videoscore": "tests/models/test_videoscore.py",
     "visionreward": "tests/rewards/test_visionreward.py",
     "visionreward_video": "tests/rewards/test_visionreward.py",
 }

@@ -33,6 +33,7 @@ from .pins import prompt_of as prompt_of
 from .scalars import grader as grader
 from .scalars import scalar_vlm as scalar_vlm
 from .scalars import video_reward as video_reward
+from .scalars import video_scorer as video_scorer
 from .served.http import is_served
 from .sharing import dual_encoder, shared
 from .wants import Want, adapted, address_of, note, noting

@@ -44,6 +44,7 @@ FITTED = (
     "visionreward",
     "visionreward_video",
     "videoreward",
+    "videoscore",
 )
 """These name files of the user's, whose place on the machine is part of their fingerprint, or (`iqa`) a
 package that need not be here."""

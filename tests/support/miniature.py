@@ -19,6 +19,7 @@ from support.tiny_blip import save_blip as save_blip_vqa
 from support.tiny_blip import save_tokenizer
 from support.tiny_raft import save_raft
 from support.tiny_viclip import save_viclip
+from support.tiny_videoscore import save_videoscore
 
 from mmreward import Media, Sample, list_rewards, load, models
 from mmreward.evals.published.checkpoints import save_blip, save_clip, save_head, save_mps
@@ -69,6 +70,7 @@ PUBLISHED = {
     "skywork_vl": scalars.save_skywork(Path(_folder.name) / "skywork"),
     "videoreward": scalars.save_videoreward(Path(_folder.name) / "videoreward"),
 }
+PUBLISHED["videoscore"] = save_videoscore(Path(_folder.name) / "videoscore")
 PUBLISHED["qalign"] = PUBLISHED["deqa"]
 PUBLISHED["dynamic_degree"] = {"file": save_raft(Path(_folder.name) / "raft-things.pth")}
 PUBLISHED["viclip"] = {"file": save_viclip(Path(_folder.name) / "viclip.pth")}
