@@ -2,7 +2,8 @@
 
 Start with the functions here: `clip`, `embedder`, `dreamsim`, `head`, `mapped`, `classifier`, `detector` and
 `vlm` return what a reward awaits one sample at a time; `text_reader`, `nudity` and `measure` (in `packaged`)
-do so for what a package brings, and those in `moving` for clips and their frames.
+do so for what a package brings, those in `moving` for clips and their frames, and those in
+`fitted` for what `mmreward fit` wrote.
 Importing this package imports no torch; calling one of its functions does.
 
 Equal arguments give the same network, so rewards that name the same weights share one copy of them. The
@@ -22,6 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import nearest
+from .fitted import mapped as mapped
+from .fitted import preference_head as preference_head
 from .moving import frame_embedder as frame_embedder
 from .moving import frame_head as frame_head
 from .moving import optical_flow as optical_flow
@@ -46,10 +49,8 @@ if TYPE_CHECKING:
     from .features import VisionTransformer
     from .flan import ClipT5
     from .heads import Classifier, Head
-    from .maps import MappedEncoder
     from .mps import MpsScorer
     from .perceptual import DreamSim
-    from .preferences import FittedHead
     from .vlms.answers import VLM
     from .vlms.qwen import QwenVL
 
@@ -260,63 +261,6 @@ def downloaded(url: str) -> str:
     from .checkpoints import downloaded
 
     return downloaded(url)
-
-
-def mapped(
-    file: str, kind: str, encoder: str, *, dtype: str = "float32", resize: str = "tensor"
-) -> "MappedEncoder":
-    """A dual encoder whose prompt embeddings are moved by a map that `mmreward fit` fitted on it.
-
-    Args:
-        file: the map's; one that was fitted again under the same name is another network.
-        kind: of the map, "d2-align" or "pisces".
-        encoder, dtype, resize: the dual encoder, as for `clip`; the map itself is float32.
-
-    Raises:
-        ValueError: no such file, or one that was fitted for something else or on other weights.
-    """
-    if noting():
-        return _mapped(file, "", kind, encoder, dtype, resize)
-    from .base import content_of
-
-    path = str(Path(file).absolute())  # also of a file called "mini-...", which is no miniature
-    content = content_of(path) if Path(path).is_file() else ""  # without it, reading the map says why
-    return _mapped(path, content, kind, encoder, dtype, resize)
-
-
-@shared
-def _mapped(file: str, content: str, kind: str, encoder: str, dtype: str, resize: str) -> "MappedEncoder":
-    from .maps import MappedEncoder
-
-    return MappedEncoder(file, kind, clip(encoder, dtype=dtype, resize=resize))
-
-
-def preference_head(folder: str, encoder: str = "", *, dtype: str = "", resize: str = "") -> "FittedHead":
-    """A preference head that `mmreward fit head` fitted on a dual encoder: a reward of picture and prompt.
-
-    Args:
-        folder: the head's; one that was fitted again under the same name is another network.
-        encoder, dtype, resize: the dual encoder, as for `clip`; "" for those that the head was fitted with.
-
-    Raises:
-        ValueError: no such folder, or a head that was fitted on other weights.
-    """
-    from .head_facts import handle_of, read_facts
-
-    path = str(Path(folder).absolute())  # also of a folder called "mini-...", which is no miniature
-    handle = handle_of(read_facts(path), encoder, dtype, resize)
-    if noting():
-        return _preference_head(path, "", *handle)
-    from .base import content_of
-
-    return _preference_head(path, content_of(path), *handle)
-
-
-@shared
-def _preference_head(folder: str, content: str, encoder: str, dtype: str, resize: str) -> "FittedHead":
-    from .preferences import FittedHead
-
-    return FittedHead(folder, clip(encoder, dtype=dtype, resize=resize))
 
 
 @shared

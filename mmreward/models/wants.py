@@ -41,6 +41,7 @@ NAMED = {
     "head": ("weights", "encoder"),
     "_mapped": ("encoder",),
     "_preference_head": ("encoder",),
+    "_state_head": ("encoder",),
     "classifier": ("weights",),
     "blip_head": ("weights", "vocabulary"),
     "detector": ("weights",),
@@ -79,7 +80,7 @@ WORDS = ("--include '*.json'", "--include '*.jinja'", "--include '*.txt'")
 """What brings `PROCESSOR` by hand: the names of files that a repository lacks would be errors."""
 BASED = {"scalar_vlm": "base", "video_reward": "base"}
 """Function -> its argument of which the configuration, the tokenizer and the processor alone are read."""
-VLMS = ("vlm", "clip_t5", "grader", "video_scorer", *BASED)
+VLMS = ("vlm", "clip_t5", "grader", "video_scorer", "_state_head", *BASED)
 """Functions that load a language model which sees."""
 PACKAGES = {"text_reader": "rapidocr", "nudity": "nudenet", "measure": "pyiqa"}
 """Function -> the package whose wheel has the weights."""
