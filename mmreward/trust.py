@@ -31,16 +31,16 @@ RULES = frozenset({
 })
 """Rewards that a row may name though nobody declared them: rules, without a network, a program or a file."""
 JUDGED = frozenset({
-    "aesthetic", "artifact", "background_consistency", "blip_vqa", "checklist", "clip_i", "clipscore",
-    "confidence", "consistency", "critique", "cyclereward", "d2_align", "deqa", "dino_i", "dpg",
-    "dreamsim", "editreward", "editscore", "evidence", "followup", "geneval", "geneval2", "goal",
-    "harmonic", "head", "hpsv2", "hpsv3", "imagereward", "iqa", "ixc", "listener", "mm_rlhf", "mps",
-    "nsfw", "ocr_image", "pickscore", "pisces", "preference", "prm", "qalign", "qwen_image_bench",
-    "r1_reward", "rationalrewards", "rationalrewards_pair", "reference", "rewarddance",
-    "rewarddance_group", "self_certainty", "skywork_vl", "subject_consistency", "t2i_compbench_3in1",
-    "t2i_compbench_spatial", "thinking", "unifiedreward", "unifiedreward_answer", "unifiedreward_answers",
-    "unifiedreward_pair", "viclip", "videoreward", "videoscore2", "visionreward", "visionreward_video",
-    "vqascore",
+    "aesthetic", "aesthetic_quality", "artifact", "background_consistency", "blip_vqa", "checklist",
+    "clip_i", "clipscore", "confidence", "consistency", "critique", "cyclereward", "d2_align", "deqa",
+    "dino_i", "dpg", "dreamsim", "dynamic_degree", "editreward", "editscore", "evidence", "followup",
+    "geneval", "geneval2", "goal", "harmonic", "head", "hpsv2", "hpsv3", "imagereward", "imaging_quality",
+    "iqa", "ixc", "listener", "mm_rlhf", "mps", "nsfw", "ocr_image", "pickscore", "pisces", "preference",
+    "prm", "qalign", "qwen_image_bench", "r1_reward", "rationalrewards", "rationalrewards_pair",
+    "reference", "rewarddance", "rewarddance_group", "self_certainty", "skywork_vl", "subject_consistency",
+    "t2i_compbench_3in1", "t2i_compbench_spatial", "thinking", "unifiedreward", "unifiedreward_answer",
+    "unifiedreward_answers", "unifiedreward_pair", "viclip", "videoreward", "videoscore", "videoscore2",
+    "visionreward", "visionreward_video", "vqascore",
 })
 """Rewards that load weights or ask a server: a row may choose one that is declared, with its arguments."""
 

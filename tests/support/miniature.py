@@ -18,7 +18,9 @@ from support.stand_ins import MarkingJudge, write_bench, write_questions
 from support.tiny_blip import save_blip as save_blip_vqa
 from support.tiny_blip import save_tokenizer
 from support.tiny_llava import save_llava
+from support.tiny_raft import save_raft
 from support.tiny_viclip import save_viclip
+from support.tiny_videoscore import save_videoscore
 from support.tiny_xcomposer import save_xcomposer
 
 from mmreward import Media, Sample, list_rewards, load, models
@@ -72,7 +74,9 @@ PUBLISHED = {
     "skywork_vl": scalars.save_skywork(Path(_folder.name) / "skywork"),
     "videoreward": scalars.save_videoreward(Path(_folder.name) / "videoreward"),
 }
+PUBLISHED["videoscore"] = save_videoscore(Path(_folder.name) / "videoscore")
 PUBLISHED["qalign"] = PUBLISHED["deqa"]
+PUBLISHED["dynamic_degree"] = {"file": save_raft(Path(_folder.name) / "raft-things.pth")}
 PUBLISHED["viclip"] = {"file": save_viclip(Path(_folder.name) / "viclip.pth")}
 """Tiny checkpoints for rewards that take one format alone, which the miniature has not."""
 VITS = {
@@ -82,6 +86,9 @@ VITS = {
     "dreamsim": _folder.name + "/dreamsim",
 }
 """Tiny networks of rewards that the miniature has none for."""
+_frames = Path(_folder.name) / "frames.safetensors"
+save_file({"weight": torch.linspace(-1, 1, 24)[None], "bias": torch.full((1,), 5.0)}, _frames)
+PUBLISHED["aesthetic_quality"] = {"head": str(_frames), "encoder": VITS["background_consistency"]}
 Path(VITS["dreamsim"]).mkdir()
 dino_folder(Path(VITS["dino_i"]))
 dreamsim_folder(Path(VITS["dreamsim"]))
@@ -160,7 +167,7 @@ def samples_for(name, scenes):
             **{
                 "prompt": prompt,
                 "image": None if moving else image,
-                "video": clip_of(image) if moving else None,
+                "video": clip_of(image, name == "dynamic_degree") if moving else None,
                 "inputs": inputs,
                 **info.example,
             }
@@ -169,7 +176,11 @@ def samples_for(name, scenes):
     ]
 
 
-def clip_of(image):
-    """A clip of six frames that moves a picture to the right, two pixels a frame."""
+def clip_of(image, large=False):
+    """A clip of six frames that moves a picture to the right, two pixels a frame; `large`: of 128 pixels at
+    least, as optical flow wants it, and three frames at eight a second."""
     frames = np.stack([np.roll(image.array(), 2 * frame, axis=1) for frame in range(6)])
-    return Media(frames, "video", fps=3.0)
+    if large:
+        times = 128 // image.size[0]
+        frames = frames.repeat(times, 1).repeat(times, 2)
+    return Media(frames, "video", fps=16.0 if large else 3.0)
