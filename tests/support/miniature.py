@@ -96,6 +96,8 @@ dreamsim_folder(Path(VITS["dreamsim"]))
 FILES = dict(zip(("visionreward", "visionreward_video"), write_questions(Path(_folder.name)), strict=True))
 FILES["qwen_image_bench"] = write_bench(Path(_folder.name)) | {"judge": MarkingJudge().name}
 """Files of our own in place of published texts, which are fetched."""
+FILES["roboreward"] = {"judge": SCRIPTED.name + "?clips=2"}
+FILES["topreward"] = {"judge": "mini-vlm"}
 
 NAMES = [info.name for info in list_rewards()]
 
@@ -149,7 +151,7 @@ def samples_for(name, scenes):
     """One sample per scene; for a reward that compares, two scenes each are one group with one prompt."""
     info = find(name).info
     inputs = (scenes[0][1], scenes[1][1]) if "inputs" in info.needs else ()
-    moving = "video" in info.needs
+    moving = bool({"video", "episode"} & set(info.needs))
     inputs = inputs[:1] if name == "editreward" else inputs  # an edit has one source
     if info.arity != "point":
         return [
