@@ -17,6 +17,9 @@ BENCHMARKS: dict[str, str] = {
     "roboarena": "roboarena",
     "robot-episodes": "episodes",
     "roborewardbench": "roboreward",
+    "screenspot": "screenspot:V1",
+    "screenspot-pro": "screenspot:PRO",
+    "screenspot-v2": "screenspot:V2",
 }
 """Name -> module of this folder, or "module:NAME" where a module holds several."""
 
