@@ -55,8 +55,8 @@ class Click(NamedTuple):
         hit: the first point lies in the target, edges in.
         strict: edges out.
         any: one of the points does.
-        kit: by VLMEvalKit, which takes the first numbers that it finds, and divides by the picture's size
-            what is above 1.
+        kit: by VLMEvalKit, which reads "x=..., y=..." and else takes (0, 0), and divides by the picture's
+            size what is above 1.
         thousand: by VLMEvalKit's OSWorld-G, which divides by 1000 always.
         off: the first point cannot be of its space: beside the picture, or within one of its pixels.
         refused: the answer says that there is nothing.
@@ -156,9 +156,8 @@ def answer(record: Mapping[str, Any], item: Item) -> Click:
     space = space_of_record(record)
     target = target_in(item, sample)
     found = clicked(text, space, sample)
-    raw = first_numbers(text)
     height, width = sample.meta["size"]
-    kit, thousand = (kit_hit(raw, target, height, width, always) for always in (False, True))
+    kit, thousand = (kit_hit(text, target, height, width, always) for always in (False, True))
     if target.refusal or found.refused:
         right = float(found.refused and target.refusal)
         return Click(right, right, right, kit, thousand, 0.0, float(found.refused))
@@ -228,25 +227,27 @@ def target_in(item: Item, sample: Sample) -> Target:
     return made[key]
 
 
-NUMBER = re.compile(r"-?\d{1,9}(?:\.\d{1,9})?")
+KIT = re.compile(r"x=([\d.]{1,32}), y=([\d.]{1,32})")
 
 
-def first_numbers(text: str) -> list[float]:
-    """The first four numbers of a text as a harness finds them, whatever they are."""
-    found = [float(match[0]) for match, _ in zip(NUMBER.finditer(text), range(4), strict=False)]
-    return found if len(found) > 1 else [0.0, 0.0]
+def kit_point(text: str) -> tuple[float, float]:
+    """Point that VLMEvalKit reads: of `pyautogui.click(x=..., y=...)`, and (0, 0) of everything else."""
+    found = KIT.search(text)
+    try:
+        return (float(found[1]), float(found[2])) if found else (0.0, 0.0)
+    except ValueError:
+        return 0.0, 0.0
 
 
-def kit_hit(raw: Sequence[float], target: Target, height: float, width: float, always: bool) -> float:
+def kit_hit(text: str, target: Target, height: float, width: float, always: bool) -> float:
     """VLMEvalKit's verdict: what is above 1 is divided by the picture's size (or all by 1000 `always`); a
-    box is its centre; a refusal is never right."""
-    x, y = ((raw[0] + raw[2]) / 2, (raw[1] + raw[3]) / 2) if len(raw) == 4 else (raw[0], raw[1])
+    refusal is never right."""
+    x, y = kit_point(text)
     if always:
         x, y = x / 1000, y / 1000
     elif x > 1 or y > 1:
         x, y = x / width, y / height
-    boxes = target.boxes
-    return float(any(box.x1 <= x <= box.x2 and box.y1 <= y <= box.y2 for box in boxes))
+    return float(any(box.x1 <= x <= box.x2 and box.y1 <= y <= box.y2 for box in target.boxes))
 
 
 # --- columns and rules --------------------------------------------------------------------------------------
@@ -323,7 +324,7 @@ def grounding_rules(kinds: Sequence[str] = (), *, kit: bool = True) -> tuple[Rul
              higher_is_better=False, worst=False),
     ]  # fmt: skip
     if kit:
-        rules.append(kit_rule("vlmevalkit", "first numbers; unread is (0, 0)", mean("kit")))
+        rules.append(kit_rule("vlmevalkit", "x=, y= as written; else (0, 0)", mean("kit")))
         rules += [
             kit_rule(f"vlmevalkit/{kind}", "the same, groups by their numbers squared", squared(kind))
             for kind in kinds

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -125,18 +126,20 @@ def test_vlmevalkit_by_a_second_writing(screens):
     texts = {}
     for number, item in enumerate(items):
         x1, y1, _, _ = item.gold
-        texts[item.id] = ["no numbers", f"[{x1 + 5}, {y1 + 5}]", "(0.11, 0.12)", f"[{x1 * 2.5}, 120]"][
-            number % 4
-        ]
+        forms = (
+            "no numbers",
+            f"pyautogui.click(x={x1 + 5}, y={y1 + 5})",
+            "click(x=0.11, y=0.12)",
+            f"click(x={x1 * 2.5}, y=120)",
+        )
+        texts[item.id] = forms[number % 4]
     path = predicted(screens, items, lambda item, at: texts[item.id], space="norm_1000")
     result = found("screenspot", items, path)
 
     stats = {}
     for item in items:
-        import re
-
-        numbers = [float(x) for x in re.findall(r"-?\d+(?:\.\d+)?", texts[item.id])] or [0.0, 0.0]
-        x, y = numbers[:2]
+        seen = re.search(r"x=([\d.]+), y=([\d.]+)", texts[item.id])
+        x, y = (float(seen[1]), float(seen[2])) if seen else (0.0, 0.0)
         if x > 1 or y > 1:
             x, y = x / SIZE[0], y / SIZE[1]
         x1, y1, x2, y2 = (side / whole for side, whole in zip(item.gold, SIZE * 2, strict=True))
