@@ -14,6 +14,8 @@ from mmreward.errors import nearest
 from .benchmark import Benchmark
 
 BENCHMARKS: dict[str, str] = {
+    "agentrewardbench": "agent_reward_bench",
+    "androidcontrol": "android_control",
     "mmbench-gui-l2": "grounding_sets:MMBENCH",
     "osworld-g": "osworld_g",
     "roboarena": "roboarena",
