@@ -129,15 +129,14 @@ class _Rest:
     def __await__(self) -> Generator[Any, Any, Any]:
         waits = self.waits
         while True:
+            raised: BaseException | None = None
+            given = None
             try:
                 given = yield waits
-            except BaseException as error:  # thrown where the coroutine waits, as by its cancellation
-                step = self.work.throw
-                given = error
-            else:
-                step = self.work.send
+            except BaseException as error:  # thrown in where the coroutine waits, as by its cancellation
+                raised = error
             try:
-                waits = step(given)
+                waits = self.work.send(given) if raised is None else self.work.throw(raised)
             except StopIteration as end:
                 return end.value
 
