@@ -365,7 +365,7 @@ def pair_file(
             )
         raise ValueError(f"no score of {name} is for a row of {data}: are they of another data set?")
     samples = {row.id: row.sample for row in rows if row.sample is not None}
-    candidates = [_candidate(one, used[0], used[1:]) for one in drawn]
+    candidates = [candidate_of(one, used[0], used[1:]) for one in drawn]
     pairs, counts = choose_pairs(candidates, rules, used[0].directs)
     margin = fmean(pair.margin for pair in pairs) if pairs else math.nan
     alike = dict(zip(agree, agreement(candidates, len(agree)), strict=True))
@@ -376,7 +376,8 @@ def pair_file(
     return summary
 
 
-def _candidate(one: Drawn, column: Column, agree: Sequence[Column]) -> Candidate:
+def candidate_of(one: Drawn, column: Column, agree: Sequence[Column] = ()) -> Candidate:
+    """A row with its score, and those of rewards that must not disagree."""
     others = tuple(other.worth(one.id) for other in agree)
     parts = column.parts.get(one.id, {})
     return Candidate(one.id, one.group, column.worth(one.id), content_of(one.sample), others, parts)
