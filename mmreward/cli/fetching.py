@@ -22,7 +22,7 @@ def fetch(
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option(help="A YAML file of score, tune, search, refine, synthesize or serve: all its rewards."),
+        typer.Option(help="A YAML file of score, tune, search, synthesize, serve, ...: all its rewards."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Say what would come, and fetch nothing.")] = False,
