@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -258,7 +259,7 @@ WRONG = [
     ("critique", {"aspects": {"votes": "b"}}, "is called 'votes'"),
     ("critique", {"how": "expected", "step": 0.7}, r"step 0\.7"),
     ("critique", {"votes": 3}, r"temperature=0\.7"),
-    ("critique", {"mode": "binary", "votes": 3, "temperature": 1.0}, "leave votes and meta out"),
+    ("critique", {"mode": "binary", "votes": 3, "temperature": 1.0}, "leave votes, meta and knowledge out"),
     ("critique", {"keep": 1}, "name one with meta"),
     ("critique", {"meta": "any"}, "best of several votes"),
     ("critique", {"words": "published"}, "words of the mode aspects are ours"),
@@ -273,6 +274,25 @@ WRONG = [
 def test_options_that_do_not_go_together_are_refused(loaded, name, options, words):
     with pytest.raises(ValueError, match=words):
         loaded(name, Judge(), **options)
+
+
+def test_a_judge_is_told_what_tools_say(loaded):
+    """As quoted text, beside the question; the tie of a preference is read again with the same words."""
+    known = [replace(one, meta={"seen": f"sees {n} <<circles>>"}) for n, one in enumerate((FIRST, SECOND), 1)]
+    judge = Judge([critique(4, 4)])
+    assert loaded("critique", judge, knowledge="seen")(known[0]).value == 1.0
+    assert "Tools say" in judge.asked[0][1] and "sees 1 < <circles> >" in judge.asked[0][1]
+    judge = Judge(["<think>a</think><answer>1</answer>"], chance=lambda given, text: 0.2)
+    assert loaded("preference", judge, knowledge="seen", how="expected")(*known).value == pytest.approx(0.5)
+    ((_, question, *_),) = judge.asked
+    assert question.index("Picture 1:") < question.index("sees 1") < question.index("sees 2")
+    assert {asked for asked, *_ in judge.tried} == {question}
+    judge = Judge([chain()])
+    assert loaded("preference", judge, knowledge="seen", mode="chain")(*known).value == 1.0
+    assert "sees 2" in judge.asked[0][1]
+    with pytest.raises(Unscorable, match="not what a tool says") as raised:
+        loaded("critique", Judge(), knowledge="seen")()
+    assert raised.value.status == "missing"
 
 
 # --- votes ------------------------------------------------------------------------------------------------
@@ -442,7 +462,6 @@ def test_votes_on_aspects_cost_one_prompt(engine, drawn):
 
 def test_published_words_stand_around_pictures(loaded, tmp_path, monkeypatch):
     """Stand-ins of our own words, at the places and in the form of the publishers'."""
-    from dataclasses import replace
     from hashlib import sha256
 
     from mmreward.rewards.judged import modes, pair_modes

@@ -16,7 +16,7 @@ from ... import models
 from ...errors import Unscorable
 from ...registry import reward
 from ...types import ABOUT, Sample, Score
-from ..published.declaring import Judge, ballot
+from ..published.declaring import Judge, ballot, known_of
 from ..published.expecting import Place, expected, scale_of
 from ..published.votes import Marks, Meta, Options, Vote, mean_between, voted
 from ..published.wording import Prompt, Wording, worded
@@ -53,6 +53,7 @@ def critique(
     mode: Mode = "aspects",
     principle: str = "",
     words: str = "own",
+    knowledge: str = "",
     how: How = "written",
     step: float = 1.0,
     votes: int = 1,
@@ -81,6 +82,8 @@ def critique(
             "binary", P(yes) for each aspect (RLBFF); "rubric", checks of four ranks that the judge writes.
         principle: of the mode "given".
         words: "own", or of the mode "given" "published" or a file, see `published.wording.worded`.
+        knowledge: key of `meta` where a sample has what tools say of it, in words, which the judge is told
+            (Anyprefer, `mmreward synthesize`); "" for nothing.
         how: "written" takes the marks as written, "expected" their mean by probabilities, in the modes
             "aspects" and "each"; in this process and with vLLM.
         step: granularity of "expected": marks from low to high by this step are compared.
@@ -110,8 +113,8 @@ def critique(
         raise ValueError("aspects is empty; leave it out for the two of the default")
     if taken := [name for name in wanted if name in ABOUT]:
         raise ValueError(f"an aspect is called {taken[0]!r}, as a part of every score is: call it otherwise")
-    if mode == "binary" and (votes > 1 or meta):
-        raise ValueError("the mode binary reads probabilities, which are no votes: leave votes and meta out")
+    if mode == "binary" and (votes > 1 or meta or knowledge):
+        raise ValueError("the mode binary reads probabilities: leave votes, meta and knowledge out")
     vlm = models.vlm(judge, dtype=dtype)
     checker = meta_of(meta, keep, options, dtype)
     if mode == "binary":
@@ -129,7 +132,8 @@ def critique(
     asked: list[tuple[Judge[Marks], Wording]] = [(one, worded(words, one.prompt)) for one in judges]
 
     async def score(sample: Sample) -> Score:
-        made = [await ballot(vlm, one, wording, (sample,), options) for one, wording in asked]
+        hint = known_of((sample,), knowledge)
+        made = [await ballot(vlm, one, wording, (sample,), options, hint) for one, wording in asked]
         vote = made[0][0] if mode != "each" else partial(_together, [one for one, _ in made], low, high)
         return await voted(vote, options, checker, made[0][1], sample.prompt)
 
