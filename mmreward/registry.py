@@ -277,6 +277,7 @@ ELSEWHERE = {
     "aestheticpredictor": "aesthetic",
     "aesthetics": "aesthetic",
     "aestheticscore": "aesthetic",
+    "artimuseava": "artimuse",
     "clip": "clipscore",
     "clipimage": "clip_i",
     "clipsim": "clipscore",
@@ -332,6 +333,8 @@ ELSEWHERE = {
     "unifiedrewardflex": "unifiedreward_pair",
     "unifiedrewardthink": "unifiedreward_pair",
     "viescore": "editscore",
+    "visualprm8b": "visualprm",
+    "visualprm8bv11": "visualprm",
 }
 """Names that other suites and papers have, without case and signs -> ours. They are told to whoever asks for
 one, and never stand for it: two suites mean two numbers by one name."""

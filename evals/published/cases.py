@@ -232,6 +232,7 @@ CASES = (
 )
 """Every scorer of `rewards/learned` and `rewards/pictures` has at least one, or stands in `ELSEWHERE`."""
 ELSEWHERE = {
+    "artimuse": "tests/models/test_visualprm.py",
     "background_consistency": "tests/rewards/test_consistency.py",
     "blip_vqa": "tests/models/test_blip_vqa.py",
     "dpg": "tests/rewards/test_dpg.py",
@@ -252,5 +253,6 @@ ELSEWHERE = {
     "videoreward": "tests/models/test_videoreward.py",
     "visionreward": "tests/rewards/test_visionreward.py",
     "visionreward_video": "tests/rewards/test_visionreward.py",
+    "visualprm": "tests/models/test_visualprm.py",
 }
 """Scorers without a case, and the tests that hold them against a second writing or known scenes."""

@@ -29,6 +29,7 @@ from .pairs import blip_vqa as blip_vqa
 from .pairs import crossed as crossed
 from .pins import prompt_of as prompt_of
 from .scalars import grader as grader
+from .scalars import internvl as internvl
 from .scalars import llava_reward as llava_reward
 from .scalars import scalar_vlm as scalar_vlm
 from .scalars import video_reward as video_reward

@@ -17,6 +17,8 @@ from mmreward import list_rewards, load
 from mmreward.registry import find
 
 FITTED = (
+    "artimuse",
+    "visualprm",
     "ixc",
     "aesthetic",
     "background_consistency",
