@@ -295,6 +295,8 @@ ELSEWHERE = {
     "hpsv21": "hpsv2",
     "edit": "editreward",
     "editrewardbench": "editreward",
+    "evalmuse40k": "evalmuse",
+    "fgablip2": "evalmuse",
     "hps3": "hpsv3",
     "hpsv37b": "hpsv3",
     "humanpreferencescore": "hpsv2",

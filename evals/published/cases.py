@@ -9,8 +9,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mmreward import Media, Sample
 
+from . import blip2, owl, vits
 from . import checkpoints as tiny
-from . import owl, vits
 
 Args = dict[str, Any]
 SIZES = ((32, 32), (33, 32), (31, 47), (97, 31), (211, 50), (640, 427), (224, 100), (61, 333), (1023, 767))
@@ -196,6 +196,7 @@ CASES = (
         {"cyclereward": {}},
         {},
     ),
+    Case("evalmuse", "FGA-BLIP2", lambda folder: blip2.save_blip2(folder / "blip2"), second={}),
     Case(
         "mps",
         "overall",

@@ -43,6 +43,7 @@ NAMED = {
     "_preference_head": ("encoder",),
     "classifier": ("weights",),
     "blip_head": ("weights", "vocabulary"),
+    "matcher": ("weights", "vocabulary"),
     "detector": ("weights",),
     "clip_t5": ("weights",),
     "crossed": ("weights", "processor"),
