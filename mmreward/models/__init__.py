@@ -11,7 +11,7 @@ miniature's names ("mini-clip", "mini-vlm", "mini-artifact") stand where a hub i
 
 In the room: `base` (torch modules behind the engine's `Network` protocol), `encoders`, `features`,
 `frames` and `perceptual` (of pictures alone), `heads`, `maps`, `preferences` (with the light `head_facts`),
-`pairs`, `paired`, `blip`, `blip_answers`, `mps`, `flan` and `owl` (a picture with a text), `viclip` and
+`pairs`, `paired`, `blip`, `blip2`, `blip_answers`, `mps`, `flan` and `owl` (with a text), `viclip` and
 `flow` (a clip), `pieces` (Llama's tokenizer), `scalars` (reward models on a VLM's body), `detectors`,
 `pictures` and `pixels` (decoded pictures and a network's input), `sharing` (one network per arguments),
 `wants` and `fetching` (weights that are needed), `pinned` and `published` (texts of others), `onnx`, `texts`
@@ -35,8 +35,10 @@ from .packaged import text_reader as text_reader
 from .pairs import blip_head as blip_head
 from .pairs import blip_vqa as blip_vqa
 from .pairs import crossed as crossed
+from .pairs import matcher as matcher
 from .pins import prompt_of as prompt_of
 from .scalars import grader as grader
+from .scalars import internvl as internvl
 from .scalars import llava_reward as llava_reward
 from .scalars import scalar_vlm as scalar_vlm
 from .scalars import video_reward as video_reward

@@ -44,11 +44,13 @@ NAMED = {
     "_state_head": ("encoder",),
     "classifier": ("weights",),
     "blip_head": ("weights", "vocabulary"),
+    "matcher": ("weights", "vocabulary"),
     "detector": ("weights",),
     "clip_t5": ("weights",),
     "crossed": ("weights", "processor"),
     "blip_vqa": ("file", "tokenizer"),
     "grader": ("weights",),
+    "internvl": ("weights",),
     "llava_reward": ("weights",),
     "xcomposer": ("weights",),
     "scalar_vlm": ("weights",),
@@ -82,7 +84,17 @@ WORDS = ("--include '*.json'", "--include '*.jinja'", "--include '*.txt'")
 """What brings `PROCESSOR` by hand: the names of files that a repository lacks would be errors."""
 BASED = {"scalar_vlm": "base", "video_reward": "base"}
 """Function -> its argument of which the configuration, the tokenizer and the processor alone are read."""
-VLMS = ("vlm", "clip_t5", "grader", "llava_reward", "video_scorer", "xcomposer", "_state_head", *BASED)
+VLMS = (
+    "vlm",
+    "clip_t5",
+    "grader",
+    "internvl",
+    "llava_reward",
+    "video_scorer",
+    "xcomposer",
+    "_state_head",
+    *BASED,
+)
 """Functions that load a language model which sees."""
 PACKAGES = {"text_reader": "rapidocr", "nudity": "nudenet", "measure": "pyiqa"}
 """Function -> the package whose wheel has the weights."""

@@ -17,6 +17,9 @@ from mmreward import list_rewards, load
 from mmreward.registry import find
 
 FITTED = (
+    "evalmuse",
+    "artimuse",
+    "visualprm",
     "ixc",
     "aesthetic",
     "aesthetic_quality",

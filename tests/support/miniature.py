@@ -17,6 +17,7 @@ from support.judgements import ScriptedJudge
 from support.stand_ins import MarkingJudge, write_bench, write_questions
 from support.tiny_blip import save_blip as save_blip_vqa
 from support.tiny_blip import save_tokenizer
+from support.tiny_internvl import save_internvl
 from support.tiny_llava import save_llava
 from support.tiny_raft import save_raft
 from support.tiny_viclip import save_viclip
@@ -24,6 +25,7 @@ from support.tiny_videoscore import save_videoscore
 from support.tiny_xcomposer import save_xcomposer
 
 from mmreward import Media, Sample, list_rewards, load, models
+from mmreward.evals.published.blip2 import save_blip2
 from mmreward.evals.published.checkpoints import save_blip, save_clip, save_head, save_mps
 from mmreward.evals.published.owl import save_owl
 from mmreward.evals.published.vits import dino_folder, dreamsim_folder
@@ -62,7 +64,11 @@ for _file, _map in FITTED.values():
 PREFERENCES = str(Path(_folder.name) / "preferences")
 """Preference head on mini-clip."""
 save_head(Path(PREFERENCES), "mini-clip")
+INTERNVL = {kind: save_internvl(Path(_folder.name) / kind, kind) for kind in ("internlm2", "qwen2")}
 PUBLISHED = {
+    "evalmuse": save_blip2(Path(_folder.name) / "blip2"),
+    "artimuse": INTERNVL["qwen2"],
+    "visualprm": INTERNVL["internlm2"],
     "ixc": save_xcomposer(Path(_folder.name) / "ixc"),
     "cyclereward": save_blip(Path(_folder.name) / "cycle", "CycleReward-Combo.pth", indices=(0, 2, 4, 6, 8)),
     "deqa": save_owl(Path(_folder.name) / "owl"),
