@@ -1,9 +1,8 @@
 """Networks by the name of their weights: dual encoders, heads, detectors, vision-language models, others.
 
 Start with the functions here: `clip`, `embedder`, `dreamsim`, `head`, `mapped`, `classifier`, `detector` and
-`vlm` return what a reward awaits one sample at a time; `text_reader`, `nudity` and `measure` (in `packaged`)
-do so for what a package brings.
-Importing this package imports no torch; calling one of its functions does.
+`vlm` return what a reward awaits one sample at a time. Importing this package imports no torch; calling one
+of its functions does.
 
 Equal arguments give the same network, so rewards that name the same weights share one copy of them. The
 miniature's names ("mini-clip", "mini-vlm", "mini-artifact") stand where a hub id or a folder would.
@@ -11,7 +10,7 @@ miniature's names ("mini-clip", "mini-vlm", "mini-artifact") stand where a hub i
 In the room: `base` (torch modules behind the engine's `Network` protocol), `encoders`, `features`,
 `frames` and `perceptual` (of pictures alone), `heads`, `maps`, `preferences` (with the light `head_facts`),
 `paired`, `blip`, `blip_answers`, `mps`, `flan` and `owl` (a picture with a text), `viclip` (a clip), `pieces`
-(Llama's tokenizer), `scalars` (reward models on a VLM's body), `detectors`, `pictures` and `pixels` (decoded
+(Llama's tokenizer), `scalars` and `robots` (on a VLM's body), `detectors`, `pictures` and `pixels` (decoded
 pictures and a network's input), `sharing` (one network per arguments), `wants` and `fetching` (weights that
 are needed), `pinned` and `published` (texts of others), `onnx`, `texts` and `bodies` (out of wheels), `vlms/`
 (in this process) and `served/` (over HTTP). Knows nothing of samples, rewards or scores.
@@ -25,6 +24,7 @@ from .packaged import measure as measure
 from .packaged import nudity as nudity
 from .packaged import text_reader as text_reader
 from .pins import prompt_of as prompt_of
+from .robots import robometer as robometer
 from .scalars import grader as grader
 from .scalars import scalar_vlm as scalar_vlm
 from .scalars import video_reward as video_reward

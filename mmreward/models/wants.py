@@ -50,6 +50,7 @@ NAMED = {
     "grader": ("weights",),
     "scalar_vlm": ("weights",),
     "video_reward": ("weights",),
+    "robometer": ("weights",),
     "frame_embedder": ("weights",),
     "video_encoder": ("file",),
     "vlm": ("weights",),
@@ -76,7 +77,7 @@ WORDS = ("--include '*.json'", "--include '*.jinja'", "--include '*.txt'")
 """What brings `PROCESSOR` by hand: the names of files that a repository lacks would be errors."""
 BASED = {"scalar_vlm": "base", "video_reward": "base"}
 """Function -> its argument of which the configuration, the tokenizer and the processor alone are read."""
-VLMS = ("vlm", "clip_t5", "grader", *BASED)
+VLMS = ("vlm", "clip_t5", "grader", "robometer", *BASED)
 """Functions that load a language model which sees."""
 PACKAGES = {"text_reader": "rapidocr", "nudity": "nudenet", "measure": "pyiqa"}
 """Function -> the package whose wheel has the weights."""

@@ -37,6 +37,8 @@ FITTED = (
     "subject_consistency",
     "t2i_compbench_3in1",
     "viclip",
+    "robometer",
+    "robometer_pair",
     "skywork_vl",
     "visionreward",
     "visionreward_video",

@@ -17,6 +17,7 @@ from support.judgements import ScriptedJudge
 from support.stand_ins import MarkingJudge, write_bench, write_questions
 from support.tiny_blip import save_blip as save_blip_vqa
 from support.tiny_blip import save_tokenizer
+from support.tiny_robometer import save_robometer
 from support.tiny_viclip import save_viclip
 
 from mmreward import Media, Sample, list_rewards, load, models
@@ -69,6 +70,8 @@ PUBLISHED = {
     "videoreward": scalars.save_videoreward(Path(_folder.name) / "videoreward"),
 }
 PUBLISHED["qalign"] = PUBLISHED["deqa"]
+PUBLISHED["robometer"] = save_robometer(Path(_folder.name) / "robometer")
+PUBLISHED["robometer_pair"] = PUBLISHED["robometer"]
 PUBLISHED["viclip"] = {"file": save_viclip(Path(_folder.name) / "viclip.pth")}
 """Tiny checkpoints for rewards that take one format alone, which the miniature has not."""
 VITS = {

@@ -1,0 +1,35 @@
+"""Networks of robots' rewards by the names of their published files, reached through `mmreward.models`.
+
+Imports no torch; calling a function does.
+"""
+
+from typing import TYPE_CHECKING
+
+from .sharing import shared
+from .wants import BODY, noting
+
+if TYPE_CHECKING:
+    from .vlms.robometer import Robometer
+
+
+@shared
+def robometer(weights: str, base: str = "", *, dtype: str = "float32") -> "Robometer":
+    """Robometer in LeRobot's format: progress, success and preference of episodes frame by frame.
+
+    Args:
+        weights: a folder or hub id.
+        base: hub id or folder of tokenizer and processor; "" takes what the configuration names.
+        dtype: of the body; the heads are in float32.
+
+    Raises:
+        ValueError: the weights, or tokenizer and processor, are neither here nor within reach.
+    """
+    if not noting():
+        from .checkpoints import needed
+
+        needed(weights)
+        if base:
+            needed(base, *BODY)
+    from .vlms.robometer import Robometer
+
+    return Robometer(weights, base, dtype=dtype)
