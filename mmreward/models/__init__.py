@@ -8,12 +8,11 @@ Equal arguments give the same network, so rewards that name the same weights sha
 miniature's names ("mini-clip", "mini-vlm", "mini-artifact") stand where a hub id or a folder would.
 
 In the room: `base` (torch modules behind the engine's `Network` protocol), `encoders`, `features`,
-`frames` and `perceptual` (of pictures alone), `heads`, `maps`, `preferences` (with the light `head_facts`),
-`paired`, `blip`, `blip_answers`, `mps`, `flan` and `owl` (a picture with a text), `viclip` (a clip), `pieces`
-(Llama's tokenizer), `scalars` and `robots` (on a VLM's body), `detectors`, `pictures` and `pixels` (decoded
-pictures and a network's input), `sharing` (one network per arguments), `wants` and `fetching` (weights that
-are needed), `pinned` and `published` (texts of others), `onnx`, `texts` and `bodies` (out of wheels), `vlms/`
-(in this process) and `served/` (over HTTP). Knows nothing of samples, rewards or scores.
+`frames`, `resnets`, `perceptual` (of pictures alone), `heads`, `maps`, `preferences` (with `head_facts`),
+`paired`, `blip`, `blip_answers`, `mps`, `flan`, `owl` (a picture with a text), `viclip` (a clip), `pieces`
+(Llama's tokenizer), `scalars`, `robots` (on a VLM's body), `detectors`, `pictures`, `pixels` (pictures and a
+network's input), `sharing` (one network per arguments), `wants`, `fetching` (weights that are needed),
+`pinned`, `published` (texts of others), `onnx`, `texts`, `bodies` (of wheels), `vlms/` (local), `served/`.
 """
 
 from pathlib import Path
@@ -24,6 +23,7 @@ from .packaged import measure as measure
 from .packaged import nudity as nudity
 from .packaged import text_reader as text_reader
 from .pins import prompt_of as prompt_of
+from .robots import goal_resnet as goal_resnet
 from .robots import robometer as robometer
 from .scalars import grader as grader
 from .scalars import scalar_vlm as scalar_vlm

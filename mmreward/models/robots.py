@@ -9,6 +9,7 @@ from .sharing import shared
 from .wants import BODY, noting
 
 if TYPE_CHECKING:
+    from .resnets import Family, GoalResNet
     from .vlms.robometer import Robometer
 
 
@@ -33,3 +34,27 @@ def robometer(weights: str, base: str = "", *, dtype: str = "float32") -> "Robom
     from .vlms.robometer import Robometer
 
     return Robometer(weights, base, dtype=dtype)
+
+
+@shared
+def goal_resnet(
+    weights: str, family: "Family", *, dtype: str = "float32", resize: str = "pil"
+) -> "GoalResNet":
+    """VIP or R3M from its publisher's file: embeddings of pictures whose distance is that of their moments.
+
+    Args:
+        weights: the published model.pt, or safetensors with its names; a path, or OWNER/NAME/FILE of the hub.
+        family: "vip" or "r3m".
+        dtype: of the network.
+        resize: as for `clip`; "pil" is the publishers'.
+
+    Raises:
+        ValueError: no such file.
+    """
+    if not noting():
+        from .checkpoints import needed
+
+        needed(weights)
+    from .resnets import GoalResNet
+
+    return GoalResNet(weights, family, dtype=dtype, resize=resize)

@@ -51,6 +51,7 @@ NAMED = {
     "scalar_vlm": ("weights",),
     "video_reward": ("weights",),
     "robometer": ("weights",),
+    "goal_resnet": ("weights",),
     "frame_embedder": ("weights",),
     "video_encoder": ("file",),
     "vlm": ("weights",),

@@ -37,6 +37,8 @@ FITTED = (
     "subject_consistency",
     "t2i_compbench_3in1",
     "viclip",
+    "vip",
+    "r3m",
     "robometer",
     "robometer_pair",
     "skywork_vl",

@@ -17,6 +17,7 @@ from support.judgements import ScriptedJudge
 from support.stand_ins import MarkingJudge, write_bench, write_questions
 from support.tiny_blip import save_blip as save_blip_vqa
 from support.tiny_blip import save_tokenizer
+from support.tiny_resnets import save_resnet
 from support.tiny_robometer import save_robometer
 from support.tiny_viclip import save_viclip
 
@@ -70,6 +71,8 @@ PUBLISHED = {
     "videoreward": scalars.save_videoreward(Path(_folder.name) / "videoreward"),
 }
 PUBLISHED["qalign"] = PUBLISHED["deqa"]
+PUBLISHED["vip"] = {"weights": save_resnet(Path(_folder.name) / "vip.pt", "vip")}
+PUBLISHED["r3m"] = {"weights": save_resnet(Path(_folder.name) / "r3m.pt", "r3m")}
 PUBLISHED["robometer"] = save_robometer(Path(_folder.name) / "robometer")
 PUBLISHED["robometer_pair"] = PUBLISHED["robometer"]
 PUBLISHED["viclip"] = {"file": save_viclip(Path(_folder.name) / "viclip.pth")}
