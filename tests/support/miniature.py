@@ -20,6 +20,8 @@ from support.tiny_blip import save_tokenizer
 from support.tiny_internvl import save_internvl
 from support.tiny_llava import save_llava
 from support.tiny_raft import save_raft
+from support.tiny_resnets import save_resnet
+from support.tiny_robometer import save_robometer
 from support.tiny_viclip import save_viclip
 from support.tiny_videoscore import save_videoscore
 from support.tiny_xcomposer import save_xcomposer
@@ -83,6 +85,10 @@ PUBLISHED = {
 PUBLISHED["videoscore"] = save_videoscore(Path(_folder.name) / "videoscore")
 PUBLISHED["qalign"] = PUBLISHED["deqa"]
 PUBLISHED["dynamic_degree"] = {"file": save_raft(Path(_folder.name) / "raft-things.pth")}
+PUBLISHED["vip"] = {"weights": save_resnet(Path(_folder.name) / "vip.pt", "vip")}
+PUBLISHED["r3m"] = {"weights": save_resnet(Path(_folder.name) / "r3m.pt", "r3m")}
+PUBLISHED["robometer"] = save_robometer(Path(_folder.name) / "robometer")
+PUBLISHED["robometer_pair"] = PUBLISHED["robometer"]
 PUBLISHED["viclip"] = {"file": save_viclip(Path(_folder.name) / "viclip.pth")}
 """Tiny checkpoints for rewards that take one format alone, which the miniature has not."""
 VITS = {
