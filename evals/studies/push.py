@@ -6,6 +6,7 @@ seeds. A start is solved if the goal is reached at the end of the episode; `goal
 
 - goal: `goal` by mini-clip, the change of its value from step to step; nothing else.
 - goal as potential: the same value as a potential beside the true reward, which leaves the best policy.
+- goal as potential, zero: the same, with the value that starts have about as the potential 0.
 - sparse: 1 in every state of success, 0 elsewhere.
 - none: 0 always.
 
@@ -42,7 +43,9 @@ SCALE = 20.0
 """Weight of the visual reward: its values differ by a tenth or two between neighbours of a start and the
 goal."""
 ALPHA = 0.5
-KINDS = ("goal", "goal as potential", "sparse", "none")
+ZERO = 0.8
+"""About the value of `goal` at a start."""
+KINDS = ("goal", "goal as potential", "goal as potential, zero", "sparse", "none")
 SWEEPS = 200
 """Of value iteration: 0.9^200 is below 1e-9."""
 RATE, EXPLORING = 0.5, (1.0, 0.1)
@@ -128,6 +131,13 @@ def arguments_of(env: push.Push) -> dict[str, Any]:
     return {"weights": "mini-clip", "alpha": ALPHA, "baseline": env.opposite}
 
 
+def shaping_of(kind: str) -> dict[str, Any]:
+    """How a reward follows from the values of `goal`: arguments that a table and the environment share."""
+    if kind == "goal":
+        return {"kind": "progress"}
+    return {"kind": "potential", "zero": ZERO if kind.endswith("zero") else 0.0}
+
+
 def paid(kind: str, relation: str, world: World, engine: Engine) -> Floats:
     """The reward (S, moves) of every move in every state, as the environment of `paying` pays it."""
     true = world.won[world.after].astype(float)
@@ -139,7 +149,7 @@ def paid(kind: str, relation: str, world: World, engine: Engine) -> Floats:
     every, none = np.ones(len(seen), dtype=bool), np.zeros(len(seen), dtype=bool)
     columns = []
     for place in range(len(push.MOVES)):
-        shaping = StepShaping(len(seen), "progress" if kind == "goal" else "potential", gamma=GAMMA)
+        shaping = StepShaping(len(seen), **shaping_of(kind), gamma=GAMMA)
         shaping.begin(every, seen)
         columns.append(shaping.step(seen[world.after[:, place]], none))
     shaped: Floats = SCALE * np.stack(columns, axis=1)
@@ -201,11 +211,13 @@ def paying(kind: str, relation: str, engine: Engine) -> gymnasium.Env[Any, Any]:
         return env
     if kind == "none":
         return gymnasium.wrappers.TransformReward(env, lambda _: 0.0)
+    how = shaping_of(kind)
     return VisionReward(
         env,
         {"goal": arguments_of(env)},
         task=push.task_of,
-        shaping="progress" if kind == "goal" else "potential",
+        shaping=how["kind"],
+        zero=how.get("zero", 0.0),
         env_weight=0.0 if kind == "goal" else 1.0,
         gamma=GAMMA,
         weight=SCALE,

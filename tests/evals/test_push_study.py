@@ -40,6 +40,7 @@ def test_best_policies(world, engine):
     """A reward that sees pictures alone has a best policy that succeeds; a potential leaves what is best."""
     found = {kind: best(paid(kind, "left of", world, engine), world) for kind in push.KINDS}
     assert found["sparse"] == pytest.approx(1) == found["goal as potential"]
+    assert found["goal as potential, zero"] == pytest.approx(1)
     assert found["goal"] > 0.9 and 0.02 < found["none"] < 0.4
     wrong = best(-paid("goal", "left of", world, engine), world)
     assert wrong < found["none"], "who runs from the goal arrives less often than by chance"
