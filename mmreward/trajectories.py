@@ -174,7 +174,9 @@ def picked(total: int, rule: str, times: Sequence[float] | None = None) -> list[
     assert found is not None, "it was checked"
     if found["fps"]:
         if times is None or len(times) != total:
-            raise Unscorable(f"nothing says when the frames are shown, by which {rule!r} picks them")
+            raise Unscorable(
+                f"nothing says when the frames are shown, by which {rule!r} picks them: say a number, as '16'"
+            )
         numbers = _by_time(times, float(found["fps"]))
     elif found["every"]:
         numbers = list(range(0, total, int(found["every"])))

@@ -92,6 +92,11 @@ class Sample:
         """The image, or the video where there is no image."""
         return self.image if self.image is not None else self.video
 
+    @property
+    def episode(self) -> Media | None:
+        """What there is to see of an episode: the first picture of its steps, else the video or image."""
+        return next((seen.media for seen in seen_in(self.steps)), self.video or self.image)
+
     def media(self) -> Iterator[tuple[str, Media]]:
         """All pictures and clips with their places: "image", "inputs[0]", "step 3, view 'top'"."""
         for name, _ in FIELDS_OF_MEDIA:
@@ -101,8 +106,12 @@ class Sample:
         yield from ((seen.name, seen.media) for seen in seen_in(self.steps))
 
 
-SHOWN = {"shown": "image or video"}
+SHOWN = {"shown": "image or video", "episode": "steps with an observation, video or image"}
 """Words for a need that is no field."""
+
+
+ABOUT = ("uncertainty", "confidence", "votes", "meta", "contradiction")
+"""Parts that say something of a judgement, and are no dimension of what was judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +167,8 @@ class RewardInfo:
 
     Args:
         name: how it is loaded.
-        needs: the fields of `Sample` that must be filled; "shown" is an image or a video.
+        needs: the fields of `Sample` that must be filled; "shown" is an image or a video, "episode" one of
+            these or steps with an observation.
         range: the closed interval of its values; a value outside becomes status "out_of_range".
         higher_is_better: the direction.
         arity: "point" takes one sample, "pair" two (in both orders), "group" a whole group.
@@ -195,7 +205,7 @@ def lacking(sample: Sample, needs: Sequence[str], columns: Mapping[str, str] | N
 
     Args:
         sample: as the reward sees it.
-        needs: fields of `Sample`, or "shown".
+        needs: fields of `Sample`, or words of `SHOWN`.
         columns: field -> key of `meta` it was taken from.
     """
     values = {name: getattr(sample, name) for name in needs}

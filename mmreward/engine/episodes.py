@@ -33,12 +33,17 @@ class Episode(NamedTuple):
     times: tuple[float, ...] | None
     total: int
 
-    def doubled(self) -> "Episode":
-        """The episode with its only frame twice, for a model that wants a clip of two at least."""
-        if len(self.pictures) > 1:
+    def evened(self) -> "Episode":
+        """The episode with an even number of frames, the last twice where it is odd: as Qwen's models take a
+        list of frames, two at a time."""
+        if len(self.pictures) % 2 == 0:
             return self
-        times = None if self.times is None else self.times * 2
-        return self._replace(pictures=self.pictures * 2, numbers=self.numbers * 2, times=times)
+        times = None if self.times is None else (*self.times, self.times[-1])
+        return self._replace(
+            pictures=(*self.pictures, self.pictures[-1]),
+            numbers=(*self.numbers, self.numbers[-1]),
+            times=times,
+        )
 
     def clip(self, fps: float | None = None) -> Media:
         """The frames as one clip.

@@ -158,7 +158,8 @@ def test_frames_of_a_clip_and_of_a_picture():
     assert (levels(found), found.numbers, found.total) == ([0, 4, 8], (0, 4, 8), 9)
     assert found.times == pytest.approx((0, 4 / 3, 8 / 3))
     one = seen(Sample(image=grey(7)))
-    assert (levels(one), levels(one.doubled()), one.times) == ([7], [7, 7], (0.0,))
+    assert levels(found.evened()) == [0, 4, 8, 8]
+    assert (levels(one), levels(one.evened()), one.times) == ([7], [7, 7], (0.0,))
     with pytest.raises(Unscorable, match="no steps with an observation") as error:
         seen(Sample(prompt="x", steps=({"action": 1},)))
     assert error.value.status == "missing"
