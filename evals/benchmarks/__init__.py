@@ -16,6 +16,7 @@ from .benchmark import Benchmark
 BENCHMARKS: dict[str, str] = {
     "agentrewardbench": "agent_reward_bench",
     "androidcontrol": "android_control",
+    "gui-odyssey": "gui_odyssey",
     "mmbench-gui-l2": "grounding_sets:MMBENCH",
     "osworld-g": "osworld_g",
     "roboarena": "roboarena",

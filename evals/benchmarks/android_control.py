@@ -86,12 +86,29 @@ def _item(row: Mapping[str, Any], where: str) -> Item:
             f"{where}: a step has episode, step, size [width, height] and action: {str(row)[:80]}"
         )
     target = {key: row[key] for key in ("action", "boxes", "bbox", "nodes") if row.get(key) is not None}
+    return step_item(episode, step, size, target if len(target) > 1 else row["action"], where)
+
+
+def step_item(
+    episode: Any,
+    step: Any,
+    size: tuple[float, float],
+    target: Any,
+    where: str,
+    space: str = PIXEL,
+    group: str = "",
+) -> Item:
+    """An item of a benchmark of steps.
+
+    Raises:
+        ValueError: its right action cannot be read.
+    """
+    about = Sample(target=target, meta={"size": size})
     try:
-        about = Sample(target=target if len(target) > 1 else row["action"], meta={"size": size})
-        gold = gold_of(about.target, space_of(PIXEL), about)
+        gold = gold_of(target, space_of(space), about)
     except Unscorable as failure:
         raise ValueError(f"{where}, step {episode}/{step}: {failure}") from None
-    facts: dict[str, Any] = {"size": size, "type": gold.actions[0].type, "made": {}}
+    facts: dict[str, Any] = {"size": size, "type": gold.actions[0].type, "group": group}
     return Item(id=f"{episode}/{step}", gold=gold, unit=str(episode), facts=facts)
 
 
@@ -125,7 +142,10 @@ def columns(
     items: Sequence[Item], answers: Sequence[tuple[Matched, ...] | None]
 ) -> dict[str, np.ndarray[Any, Any]]:
     """For every rule "RULE type", "RULE grounding", "RULE given type" and "RULE step"."""
-    found: dict[str, np.ndarray[Any, Any]] = {"episode": codes([item.unit for item in items])}
+    found: dict[str, np.ndarray[Any, Any]] = {
+        "episode": codes([item.unit for item in items]),
+        "group": codes([item.facts["group"] for item in items]),
+    }
     golds: list[Gold] = [item.gold for item in items]
     pointed = np.array([gold.actions[0].type in POINTED - {"drag"} for gold in golds])
     elements = np.array([bool(gold.nodes) for gold in golds])
