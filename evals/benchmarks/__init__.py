@@ -28,6 +28,7 @@ BENCHMARKS: dict[str, str] = {
     "ui-i2e": "grounding_sets:I2E",
     "ui-vision": "grounding_sets:VISION",
     "venusbench-gd": "grounding_sets:VENUS",
+    "webprmbench": "webprmbench",
 }
 """Name -> module of this folder, or "module:NAME" where a module holds several."""
 
