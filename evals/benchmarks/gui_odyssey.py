@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from .android_control import PLACE, answer, columns, tables
 from .android_control import RULES as BY_STEP
-from .android_control import answer, columns, tables
 from .android_control import step_item as _step_item
 from .benchmark import COPY, Answers, Benchmark, Columns, Item, Rule
-from .figures import macro, mean_of_known
+from .figures import macro_mean, mean_of_known
 
 KEYS = ("KEY_HOME", "KEY_BACK", "KEY_APPSELECT")
 TYPED = ("TYPE", "TEXT")
@@ -85,11 +85,15 @@ def _right(action: str, info: Any) -> dict[str, Any]:
     return {"type": "TYPE", "text": info} if action in TYPED else {"type": action}
 
 
+def _by_category(found: Columns) -> float:
+    return macro_mean(found["step"][:, PLACE["odyssey"]], found["group"])
+
+
 def _success_by_category(found: Columns) -> float:
     """Mean over categories of the share of episodes without a wrong step."""
     key = found["episode"] * (int(found[COPY].max()) + 1) + found[COPY]
     _, first, place = np.unique(key, return_index=True, return_inverse=True)
-    wrong = np.bincount(place, weights=1 - found["odyssey step"])
+    wrong = np.bincount(place, weights=1 - found["step"][:, PLACE["odyssey"]])
     groups = found["group"][first]
     shares = [mean_of_known((wrong[groups == group] == 0).astype(float)) for group in np.unique(groups)]
     return float(np.mean(shares))
@@ -97,7 +101,7 @@ def _success_by_category(found: Columns) -> float:
 
 RULES = (
     Rule(name="AMS/categories", words="odyssey/step, mean over categories; their \"micro\"",
-         of=macro("odyssey step", "group")),
+         of=_by_category),
     Rule(name="SR/categories", words="odyssey/episode, mean over categories", of=_success_by_category),
     *BY_STEP,
 )  # fmt: skip
