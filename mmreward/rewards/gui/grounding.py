@@ -27,7 +27,7 @@ from ...verifiers.coordinates import Axes
 from ...verifiers.markup import box_items
 from ...verifiers.response import Verdict, expect_one, read_aside, segment, verified
 from ...verifiers.spaces import Named, Space, extent, space_of
-from .click import clicked, within
+from .click import answer_of, clicked, within
 from .targets import centre, target_of
 
 Parts = dict[str, float]
@@ -150,7 +150,7 @@ def read_answer(sample: Sample, space: Space) -> Answer:
     text = sample.response or ""
     parts = segment(text, bare=True)
     size = extent(space, sample)
-    box = _only_box(parts.answer, space, Axes(size.width, size.height, space.y_first))
+    box = _only_box(answer_of(text), space, Axes(size.width, size.height, space.y_first))
     if box is not None:
         unit = Box(box.x1 / size.width, box.y1 / size.height, box.x2 / size.width, box.y2 / size.height)
         if unit.x1 >= unit.x2 or unit.y1 >= unit.y2 or not (unit.x1 >= -1 and unit.x2 <= 2):
