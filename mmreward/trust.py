@@ -36,10 +36,10 @@ JUDGED = frozenset({
     "geneval2", "goal", "harmonic", "head", "hpsv2", "hpsv3", "imagereward", "iqa", "ixc", "listener",
     "mm_rlhf", "mps", "nsfw", "ocr_image", "pickscore", "pisces", "preference", "prm", "qalign",
     "qwen_image_bench", "r1_reward", "rationalrewards", "rationalrewards_pair", "reference",
-    "rewarddance", "rewarddance_group", "self_certainty", "skywork_vl", "subject_consistency",
-    "t2i_compbench_3in1", "t2i_compbench_spatial", "thinking", "unifiedreward", "unifiedreward_answer",
-    "unifiedreward_answers", "unifiedreward_pair", "viclip", "videoreward", "videoscore2", "visionreward",
-    "visionreward_video", "visualprm", "vqascore",
+    "rewarddance", "rewarddance_group", "self_certainty", "skywork_vl", "social_reward",
+    "subject_consistency", "t2i_compbench_3in1", "t2i_compbench_spatial", "thinking", "unifiedreward",
+    "unifiedreward_answer", "unifiedreward_answers", "unifiedreward_pair", "viclip", "videoreward",
+    "videoscore2", "visionreward", "visionreward_video", "visualprm", "vqascore",
 })
 """Rewards that load weights or ask a server: a row may choose one that is declared, with its arguments."""
 
