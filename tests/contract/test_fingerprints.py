@@ -17,6 +17,10 @@ from mmreward import list_rewards, load
 from mmreward.registry import find
 
 FITTED = (
+    "evalmuse",
+    "artimuse",
+    "visualprm",
+    "ixc",
     "aesthetic",
     "aesthetic_quality",
     "background_consistency",
@@ -33,6 +37,7 @@ FITTED = (
     "imagereward",
     "imaging_quality",
     "iqa",
+    "mm_rlhf",
     "mps",
     "pisces",
     "qalign",
@@ -40,6 +45,10 @@ FITTED = (
     "subject_consistency",
     "t2i_compbench_3in1",
     "viclip",
+    "vip",
+    "r3m",
+    "robometer",
+    "robometer_pair",
     "skywork_vl",
     "visionreward",
     "visionreward_video",

@@ -158,17 +158,19 @@ class LocalVLM:
         given: str = "",
         system: str = "",
         places: Sequence[int] = (),
+        open: bool = False,
     ) -> LogProb:
         """Log-probability of `continuation` as the beginning of the answer, or right after `given`.
 
         Args:
             given: what the answer begins with; it is read and not scored.
+            open: the question's turn is not ended, and the continuation follows its text there.
 
         Raises:
             Unscorable: the continuation is empty, or its first token would merge with the prompt's last. One
                 that merges with the end of `given` is scored.
         """
-        ask = asked(media, prompt, system, places=places)
+        ask = asked(media, prompt, system, places=places, open=open)
         detail = (given, continuation)
         scored = cast(LogProb, await self._submit("logprob", ask, detail, detail))
         note_answer(ask, scored, continuation)

@@ -359,16 +359,23 @@ class QwenVL(TorchNetwork):
     # --- chats ------------------------------------------------------------------------------------
 
     def chat(self, ask: Ask) -> str:
-        """The prompt in the checkpoint's own chat template, up to where the answer begins.
+        """The prompt in the checkpoint's own chat template, up to where the answer begins; of an open
+        question up to the end of its text.
 
         Raises:
             Unscorable: the template does not end in time, or writes too much; see `rendering.Renderer`.
         """
         turns = messages(ask, [[{"type": media.kind}] for media in ask.media])
         template = self.processor.apply_chat_template
-        return self._renderer.text(
-            lambda: cast(str, template(turns, tokenize=False, add_generation_prompt=True))
+        whole = self._renderer.text(
+            lambda: cast(str, template(turns, tokenize=False, add_generation_prompt=not ask.open))
         )
+        if not ask.open:
+            return whole
+        kept, ended, _ = whole.rpartition(self.processor.tokenizer.eos_token)
+        if not ended or not kept.endswith(ask.text[-1:]):
+            raise Unscorable(f"the chat template of {self.name} does not end a turn as its tokenizer does")
+        return kept
 
     def _span(self, chat: str, given: str, continuation: str) -> int:
         """Number of tokens at the end that are the continuation's."""

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ... import models
-from ...models.head_facts import read_facts
 from ...registry import amend, reward
 from ...tracing import noted
 from ...types import Sample, Score
@@ -47,6 +46,8 @@ def head(fitted: str, weights: str = "", dtype: str = "", resize: str = "") -> t
         ValueError: no such folder, or one that was fitted on other weights.
     """
     net = models.preference_head(fitted, weights, dtype=dtype, resize=resize)
+    from ...models.head_facts import read_facts  # with pydantic, which listing does not need
+
     if read_facts(fitted).question:
         amend(needs=("prompt", "shown"))
 
