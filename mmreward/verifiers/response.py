@@ -143,6 +143,20 @@ def segment(
     return Segments(thought, answer)
 
 
+def spoken(response: str | None) -> str:
+    """A whole response as a reward model reads it, which must say something behind its reasoning's end.
+
+    Raises:
+        Unscorable: "unparsable" when it is empty, or ends within `<think>`.
+    """
+    text = response or ""
+    if not text.strip():
+        raise Unscorable("the response is empty", "unparsable")
+    if text.count("<think>") > text.count("</think>"):
+        raise Unscorable("the response ends within its reasoning", "unparsable")
+    return text
+
+
 def reasoned(response: str) -> Segments:
     """Reasoning and answer of a response that must have both.
 

@@ -21,8 +21,6 @@ from mmreward.models.vlms.answers import YES_NO
 from mmreward.rewards.judged.listener import mask_verdict
 from mmreward.verifiers.response import segment
 
-pytestmark = pytest.mark.usefixtures("small_heap")
-
 NAMES = {
     *(f"checklist K={k}" for k in (1, 4, 8, 16)),
     "listener G=8",

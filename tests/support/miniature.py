@@ -17,7 +17,11 @@ from support.judgements import ScriptedJudge
 from support.stand_ins import MarkingJudge, write_bench, write_questions
 from support.tiny_blip import save_blip as save_blip_vqa
 from support.tiny_blip import save_tokenizer
+from support.tiny_llava import save_llava
+from support.tiny_raft import save_raft
 from support.tiny_viclip import save_viclip
+from support.tiny_videoscore import save_videoscore
+from support.tiny_xcomposer import save_xcomposer
 
 from mmreward import Media, Sample, list_rewards, load, models
 from mmreward.evals.published.checkpoints import save_blip, save_clip, save_head, save_mps
@@ -59,16 +63,20 @@ PREFERENCES = str(Path(_folder.name) / "preferences")
 """Preference head on mini-clip."""
 save_head(Path(PREFERENCES), "mini-clip")
 PUBLISHED = {
+    "ixc": save_xcomposer(Path(_folder.name) / "ixc"),
     "cyclereward": save_blip(Path(_folder.name) / "cycle", "CycleReward-Combo.pth", indices=(0, 2, 4, 6, 8)),
     "deqa": save_owl(Path(_folder.name) / "owl"),
     "editreward": scalars.save_editreward(Path(_folder.name) / "editreward"),
     "hpsv3": scalars.save_hpsv3(Path(_folder.name) / "hpsv3"),
     "imagereward": save_blip(Path(_folder.name) / "blip", "ImageReward.pt"),
+    "mm_rlhf": save_llava(Path(_folder.name) / "llava") | {"max_tokens": 4},
     "mps": save_mps(Path(_folder.name) / "mps"),
     "skywork_vl": scalars.save_skywork(Path(_folder.name) / "skywork"),
     "videoreward": scalars.save_videoreward(Path(_folder.name) / "videoreward"),
 }
+PUBLISHED["videoscore"] = save_videoscore(Path(_folder.name) / "videoscore")
 PUBLISHED["qalign"] = PUBLISHED["deqa"]
+PUBLISHED["dynamic_degree"] = {"file": save_raft(Path(_folder.name) / "raft-things.pth")}
 PUBLISHED["viclip"] = {"file": save_viclip(Path(_folder.name) / "viclip.pth")}
 """Tiny checkpoints for rewards that take one format alone, which the miniature has not."""
 VITS = {
@@ -78,6 +86,9 @@ VITS = {
     "dreamsim": _folder.name + "/dreamsim",
 }
 """Tiny networks of rewards that the miniature has none for."""
+_frames = Path(_folder.name) / "frames.safetensors"
+save_file({"weight": torch.linspace(-1, 1, 24)[None], "bias": torch.full((1,), 5.0)}, _frames)
+PUBLISHED["aesthetic_quality"] = {"head": str(_frames), "encoder": VITS["background_consistency"]}
 Path(VITS["dreamsim"]).mkdir()
 dino_folder(Path(VITS["dino_i"]))
 dreamsim_folder(Path(VITS["dreamsim"]))
@@ -85,6 +96,8 @@ dreamsim_folder(Path(VITS["dreamsim"]))
 FILES = dict(zip(("visionreward", "visionreward_video"), write_questions(Path(_folder.name)), strict=True))
 FILES["qwen_image_bench"] = write_bench(Path(_folder.name)) | {"judge": MarkingJudge().name}
 """Files of our own in place of published texts, which are fetched."""
+FILES["roboreward"] = {"judge": SCRIPTED.name + "?clips=2"}
+FILES["topreward"] = {"judge": "mini-vlm"}
 
 NAMES = [info.name for info in list_rewards()]
 
@@ -138,7 +151,7 @@ def samples_for(name, scenes):
     """One sample per scene; for a reward that compares, two scenes each are one group with one prompt."""
     info = find(name).info
     inputs = (scenes[0][1], scenes[1][1]) if "inputs" in info.needs else ()
-    moving = "video" in info.needs
+    moving = bool({"video", "episode"} & set(info.needs))
     inputs = inputs[:1] if name == "editreward" else inputs  # an edit has one source
     if info.arity != "point":
         return [
@@ -156,7 +169,7 @@ def samples_for(name, scenes):
             **{
                 "prompt": prompt,
                 "image": None if moving else image,
-                "video": clip_of(image) if moving else None,
+                "video": clip_of(image, name == "dynamic_degree") if moving else None,
                 "inputs": inputs,
                 **info.example,
             }
@@ -165,7 +178,11 @@ def samples_for(name, scenes):
     ]
 
 
-def clip_of(image):
-    """A clip of six frames that moves a picture to the right, two pixels a frame."""
+def clip_of(image, large=False):
+    """A clip of six frames that moves a picture to the right, two pixels a frame; `large`: of 128 pixels at
+    least, as optical flow wants it, and three frames at eight a second."""
     frames = np.stack([np.roll(image.array(), 2 * frame, axis=1) for frame in range(6)])
-    return Media(frames, "video", fps=3.0)
+    if large:
+        times = 128 // image.size[0]
+        frames = frames.repeat(times, 1).repeat(times, 2)
+    return Media(frames, "video", fps=16.0 if large else 3.0)
