@@ -5,7 +5,6 @@ Computes what templates/scores.html shows. A sample's card has its pictures, pro
 per reward, the parts of each score, and what was written.
 """
 
-import inspect
 import json
 import math
 from collections.abc import Hashable, Mapping, Sequence
@@ -17,8 +16,8 @@ from markupsafe import Markup
 from mmreward.data.failures import Group, grouped
 from mmreward.errors import FINE
 from mmreward.monitor.intervals import agreement, mean_of
-from mmreward.rewards.judged.critique import critique
-from mmreward.types import Sample, Score
+from mmreward.rewards.judged.critique import scale_of_marks
+from mmreward.types import ABOUT, Sample, Score
 
 from .agents import CLICKS, NAMED, curve, curves_in, marks, strip
 from .html import NAME_CHARS, count, histogram, interval, number, render, status_words, text
@@ -300,7 +299,7 @@ def _parts(column: Column, score: Score) -> Parts:
     scale = _aspect_scale(column.args) if column.kind == "critique" and score.ok else None
     found = Parts([], [], [], [curve(values, name) for name, values in by_frame.items()])
     for name, value in shown:
-        if scale is not None:
+        if scale is not None and name not in ABOUT:
             found.bars.append(PartBar(name, value, scale, f"{value:g} of {scale[1]:g}"))
         elif column.parts[name] == "share":
             found.bars.append(PartBar(name, value, (0.0, 1.0), number(value)))
@@ -318,9 +317,8 @@ def _is_of(name: str, by_frame: Mapping[str, Any]) -> bool:
 
 def _aspect_scale(args: Mapping[str, Any]) -> tuple[float, float] | None:
     """The judge's own scale, from the reward's arguments or their defaults."""
-    known = inspect.signature(critique).parameters
     try:
-        low, high = (float(args.get(end, known[end].default)) for end in ("low", "high"))
+        low, high = scale_of_marks(args)
     except (TypeError, ValueError):
         return None
     return (low, high) if low < high else None
