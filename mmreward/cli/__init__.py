@@ -3,7 +3,7 @@
 Only what a command needs is imported, so `mmreward list` answers at once.
 """
 
-from . import checkpoints, explaining, fetching, judging, listing, recipes, running, scoring, training
+from . import checkpoints, explaining, fetching, judging, listing, recipes, robots, running, scoring, training
 from .app import app
 from .exits import run
 
@@ -16,6 +16,7 @@ __all__ = [
     "listing",
     "main",
     "recipes",
+    "robots",
     "running",
     "scoring",
     "training",
