@@ -110,6 +110,10 @@ SHOWN = {"shown": "image or video", "episode": "steps with an observation, video
 """Words for a need that is no field."""
 
 
+ABOUT = ("uncertainty", "confidence", "votes", "meta", "contradiction")
+"""Parts that say something of a judgement, and are no dimension of what was judged."""
+
+
 @dataclass(frozen=True, slots=True)
 class Score:
     """The outcome of one reward on one sample.

@@ -12,6 +12,7 @@ shape are left out.
   last step's action and reward mean nothing; they are kept as they stand, as Open X puts its reward there.
 """
 
+import gzip
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -54,6 +55,19 @@ def records_of(path: Path, name: str) -> Iterator[Any]:
             except ValueError as error:
                 yield Refused(f"{path.name}: {error}", where)
             number += 1
+
+
+def examples_in(path: Path) -> Iterator[dict[str, Value]]:
+    """The examples of a TFRecord file, plain or in GZIP, as lists by their names.
+
+    Raises:
+        ValueError: the file is damaged, or an example is none.
+    """
+    with path.open("rb") as file:
+        zipped = file.read(2) == b"\x1f\x8b"
+    with gzip.open(path, "rb") if zipped else path.open("rb") as file:
+        while (data := _next(file)) is not None:  # type: ignore[arg-type]
+            yield parsed_example(data)
 
 
 class Broken(ValueError):  # noqa: N818 - reads as what it says at the raise

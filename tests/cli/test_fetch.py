@@ -204,7 +204,7 @@ def test_every_reward_says_what_it_reads_without_reading_it():
 def test_every_function_that_reads_weights_says_which():
     """One that is left out would have `fetch` say that everything is here."""
     room = Path(models.__file__).parent
-    names = ("__init__.py", "packaged.py", "robots.py", "scalars.py")
+    names = ("__init__.py", "fitted.py", "moving.py", "packaged.py", "pairs.py", "robots.py", "scalars.py")
     source = "".join((room / name).read_text() for name in names)
     shared = re.findall(r"^@shared\ndef (\w+)", source, re.MULTILINE)
     inner = {"_dreamsim", "_qwen"}  # called by functions that note by themselves
