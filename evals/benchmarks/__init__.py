@@ -14,9 +14,21 @@ from mmreward.errors import nearest
 from .benchmark import Benchmark
 
 BENCHMARKS: dict[str, str] = {
+    "agentrewardbench": "agent_reward_bench",
+    "androidcontrol": "android_control",
+    "gui-odyssey": "gui_odyssey",
+    "mmbench-gui-l2": "grounding_sets:MMBENCH",
+    "osworld-g": "osworld_g",
     "roboarena": "roboarena",
     "robot-episodes": "episodes",
     "roborewardbench": "roboreward",
+    "screenspot": "screenspot:V1",
+    "screenspot-pro": "screenspot:PRO",
+    "screenspot-v2": "screenspot:V2",
+    "ui-i2e": "grounding_sets:I2E",
+    "ui-vision": "grounding_sets:VISION",
+    "venusbench-gd": "grounding_sets:VENUS",
+    "webprmbench": "webprmbench",
 }
 """Name -> module of this folder, or "module:NAME" where a module holds several."""
 

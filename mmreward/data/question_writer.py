@@ -18,6 +18,7 @@ from ..errors import Unscorable
 from ..files import whole_file
 from ..media import Media
 from ..models.vlms.answers import YES_NO
+from ..trajectories import with_media
 from ..types import Sample, lacking, oversized
 from .captions import parse_scene
 from .columns import Columns
@@ -153,8 +154,6 @@ def write_questions(
 def _refuse(sample: Sample) -> None:
     if there := [name for name in COLUMNS if name in sample.meta]:
         raise ValueError(f"row {sample.id} has {there[0]} already: take it out of the data first")
-    if sample.steps:
-        raise ValueError(f"row {sample.id} has steps, which are not written as JSONL")
 
 
 def _unusable(sample: Sample) -> str:
@@ -234,6 +233,7 @@ def _record(sample: Sample, folder: Path, columns: Mapping[str, Any]) -> dict[st
         "video": placed(sample.video, folder),
         "response": sample.response,
         "inputs": [placed(media, folder) for media in sample.inputs] or None,
+        "steps": with_media(sample.steps, lambda media, _: placed(media, folder)) or None,
         "target": sample.target,
         "source": sample.source or None,
         "group": sample.group,
