@@ -18,9 +18,10 @@ from mmreward.evals.benchmarks.benchmark import measured
 from mmreward.evals.benchmarks.predictions import read_predictions
 from mmreward.evals.browsing.browser import Browser, BrowserError, chromium, page_address
 from mmreward.evals.browsing.recording import record
-from mmreward.evals.browsing.tasks import read_tasks, run_task
+from mmreward.evals.browsing.tasks import Seen, read_tasks, run_task
 from mmreward.evaluation import score_one
-from mmreward.verifiers.actions import Action, Point
+from mmreward.verifiers.actions import Action, Point, View, read_actions
+from mmreward.verifiers.coordinates import Axes
 
 pytestmark = pytest.mark.skipif(chromium() is None, reason="no Chromium on this machine")
 SITE = Path(__file__).parents[1] / "cases/site"
@@ -268,6 +269,23 @@ def test_tasks_that_are_none(tmp_path):
     path.write_text(json.dumps([{"task_id": 1}]))
     with pytest.raises(ValueError, match="has no task_id, intent"):
         read_tasks(path)
+
+
+def test_dialogs_and_other_windows_do_not_stop_it(browser, site, tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text(
+        "<button id='a' onclick=\"alert('stop'); document.title = 'went on'\">a</button>"
+        f"<a id='b' target='_blank' href='{site}/about.html'>b</a>"
+    )
+    browser.open(page_address(str(page)))
+    click = agent_of(browser, ["#a", "#b"])
+    for _ in range(2):
+        said = click(Seen(intent="", screenshot=b"", width=WIDTH, height=HEIGHT, said=()))
+        view = View(Axes(WIDTH, HEIGHT))
+        browser.perform(read_actions(said, view)[0])
+        if browser.url.startswith("file"):
+            assert browser.evaluate("document.title") == "went on"
+    assert browser.url.endswith("about.html")
 
 
 def test_a_browser_does_no_juggling(browser, site):
