@@ -19,6 +19,8 @@ LEAST = 200
 CUT = " [{} characters are left out] "
 LEFT_OUT = "[{} earlier steps are left out]\n"
 RULER = re.compile(r"-{5,}")
+ALWAYS = ("think", "image", "video", "img", "IMG_CONTEXT")
+"""Tags that end a judge's thinking, or that a processor takes for a picture's place."""
 ANGLES = re.compile(r"<(?=<)|>(?=>)")
 
 
@@ -72,7 +74,7 @@ def plain(value: Any, tags: Sequence[str] = ()) -> str:
     else:
         text = json.dumps(value, ensure_ascii=False, default=str)
     text = RULER.sub("----", ANGLES.sub(r"\g<0> ", escaped(text)))
-    names = "|".join(re.escape(tag) for tag in (*tags, "think"))
+    names = "|".join(re.escape(tag) for tag in (*tags, *ALWAYS))
     return re.sub(rf"<(?=\s*/?\s*(?:{names})\b)", "< ", text, flags=re.IGNORECASE)
 
 
