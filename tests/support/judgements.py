@@ -243,3 +243,15 @@ CHOOSERS = {
     ),
 }
 """Words that occur in a prompt of ours about two answers -> what a judge writes that prefers this one."""
+
+
+def _agent(numbers):
+    """AgentRewardBench's judge, by the last screenshot."""
+    well = numbers[-1] > 0.5
+    return (
+        f"<reasoning>It ends so.</reasoning>\n<success>{'Successful' if well else 'Unsuccessful'}</success>\n"
+        f"<side>{'No' if well else 'Yes'}</side>\n<optimal>{3 if well else 2}</optimal>\n<loop>No</loop>"
+    )
+
+
+WRITERS["A web agent was asked"] = _agent
