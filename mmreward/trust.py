@@ -30,15 +30,16 @@ RULES = frozenset({
 })
 """Rewards that a row may name though nobody declared them: rules, without a network, a program or a file."""
 JUDGED = frozenset({
-    "aesthetic", "artifact", "background_consistency", "blip_vqa", "checklist", "clip_i", "clipscore",
-    "confidence", "consistency", "critique", "cyclereward", "d2_align", "deqa", "dino_i", "dpg", "dreamsim",
-    "editreward", "editscore", "evidence", "followup", "geneval", "geneval2", "goal", "harmonic", "head",
-    "hpsv2", "hpsv3", "imagereward", "iqa", "listener", "mps", "nsfw", "ocr_image", "pickscore", "pisces",
-    "preference", "prm", "qalign", "qwen_image_bench", "r1_reward", "rationalrewards",
-    "rationalrewards_pair", "reference", "rewarddance", "rewarddance_group", "self_certainty", "skywork_vl",
-    "subject_consistency", "t2i_compbench_3in1", "t2i_compbench_spatial", "thinking", "unifiedreward",
-    "unifiedreward_answer", "unifiedreward_answers", "unifiedreward_pair", "viclip", "videoreward",
-    "videoscore2", "visionreward", "visionreward_video", "vqascore",
+    "aesthetic", "arm_thinker", "arm_thinker_pair", "artifact", "background_consistency", "blip_vqa",
+    "checklist", "clip_i", "clipscore", "confidence", "consistency", "critique", "cyclereward", "d2_align",
+    "deqa", "dino_i", "dpg", "dreamsim", "editreward", "editscore", "evidence", "followup", "geneval",
+    "geneval2", "goal", "harmonic", "head", "hpsv2", "hpsv3", "imagereward", "iqa", "listener", "mps",
+    "nsfw", "ocr_image", "pickscore", "pisces", "preference", "prm", "qalign", "qwen_image_bench",
+    "r1_reward", "rationalrewards", "rationalrewards_pair", "reference", "rewarddance",
+    "rewarddance_group", "self_certainty", "skywork_vl", "subject_consistency", "t2i_compbench_3in1",
+    "t2i_compbench_spatial", "thinking", "unifiedreward", "unifiedreward_answer", "unifiedreward_answers",
+    "unifiedreward_pair", "viclip", "videoreward", "videoscore2", "visionreward", "visionreward_video",
+    "vqascore",
 })
 """Rewards that load weights or ask a server: a row may choose one that is declared, with its arguments."""
 
@@ -52,15 +53,15 @@ DATA_SAFE = frozenset({
 })
 """Arguments of `RULES` that a row may set: thresholds, spaces, units, modes."""
 OPERATOR_ONLY = frozenset({
-    "absolute", "alignment", "alpha", "architecture", "aspects", "balance", "base", "baseline",
+    "absolute", "alignment", "alpha", "architecture", "aspects", "balance", "base", "baseline", "calls",
     "checkpoint", "classes", "classifier", "clean_label", "coefficients", "contradictions", "counting",
     "deadline", "dependent", "detector", "dimension", "dimensions", "distance", "dtype", "encoder", "file",
     "fitted", "form", "frames", "goal", "head", "helped", "high", "how", "judge", "let_down", "lines",
     "listener", "low", "max_pixels", "max_steps", "max_tokens", "metric", "min_confidence", "min_mass",
     "order", "placeholder", "pooling", "processing", "processor", "prompt", "protocol", "python",
-    "question", "questions", "reduce", "references", "relative", "resize", "scale", "seed", "soft",
-    "suffix", "system", "task", "temperature", "text", "tokenizer", "top", "turns", "variant", "vocabulary",
-    "votes", "weights", "words", "workers",
+    "question", "questions", "reduce", "references", "relative", "resize", "scale", "seconds", "seed",
+    "soft", "suffix", "system", "task", "temperature", "text", "tokenizer", "tokens", "tools", "top",
+    "turns", "variant", "vocabulary", "votes", "weights", "words", "workers",
 })
 """Arguments that only the operator may set: they name programs, hosts, keys and weights, take time or memory,
 or belong to `JUDGED`."""

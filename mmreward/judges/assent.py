@@ -1,4 +1,4 @@
-"""Training of a judge whose verdict is its probability of "yes", in RewardDance's two forms (arXiv:2509.08826).
+"""Training of a judge whose verdict is its probability of "yes": RewardDance's two forms (arXiv:2509.08826).
 
 Against a reference, "is the second picture better?" is fitted by cross-entropy of the first token, in both
 orders of every comparison, so that neither place is right more often. Alone, "is it a good picture?", the
@@ -46,8 +46,8 @@ class AssentPlan(Strict):
         seed: of the order of the comparisons.
     """
 
-    steps: Positive = 200
-    batch: Positive = 16
+    steps: Positive = 120
+    batch: Positive = 8
     lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 3e-4
     alone: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
     small: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.1
@@ -113,7 +113,7 @@ def loss_against(logs: torch.Tensor, compared: Sequence[Comparison]) -> torch.Te
 
 
 def loss_alone(logs: torch.Tensor, small: float) -> torch.Tensor:
-    """Bradley-Terry on P(yes) of the better and the worse, with `small` times the cross-entropy of yes and no.
+    """Bradley-Terry on P(yes) of the better and the worse, with `small` times the cross-entropy of the words.
 
     `logs` are (2 N, 2), better and worse in turn.
     """

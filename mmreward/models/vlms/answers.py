@@ -134,6 +134,25 @@ def note_answer(ask: Ask, answer: Read | Written | LogProb, continuation: str = 
         noted("replied", "{}: {} tokens of mean probability {}", continuation, answer.tokens, each)
 
 
+class Writer(Protocol):
+    """What writes answers: a VLM, or one that uses tools before it answers."""
+
+    async def write(
+        self,
+        media: Pictures,
+        prompt: str,
+        *,
+        max_tokens: int = 512,
+        temperature: float = 0.0,
+        seed: int = 0,
+        system: str = "",
+        history: Sequence[Turn] = (),
+        places: Sequence[int] = (),
+    ) -> Written:
+        """See `VLM.write`."""
+        ...
+
+
 class VLM(Protocol):
     """A vision-language model as rewards use it, in this process or behind a server.
 

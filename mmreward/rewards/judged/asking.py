@@ -24,7 +24,7 @@ from ...tracing import noted
 from ...verifiers.response import reasoned
 
 if TYPE_CHECKING:
-    from ...models.vlms.answers import VLM
+    from ...models.vlms.answers import Writer
 
 
 # --- the first of two turns -----------------------------------------------------------------------
@@ -200,7 +200,7 @@ class Asking:
 
     async def ask(
         self,
-        judge: "VLM",
+        judge: "Writer",
         request: str,
         pictures: tuple[Media, ...],
         sampling: Sampling = Sampling(),  # noqa: B008 - immutable

@@ -12,9 +12,12 @@ from typing import Any
 
 from ... import models
 from ...errors import Unscorable
+from ...models.vlms.answers import media_of
 from ...registry import reward
 from ...types import Sample, Score
 from ...verifiers.text import nfkc
+from .looking import equipment
+from .tools import case_of
 
 VALUE = re.compile(r"([+-]?\d{1,6}(?:\.\d{1,6})?)(?:\s*(?:/|out of)\s*(\d{1,6}(?:\.\d{1,6})?))?\.?")
 NOT_APPLICABLE = ("n/a", "na", "not applicable", "none")
@@ -109,6 +112,10 @@ def critique(
     max_tokens: int = 1024,
     temperature: float = 0.0,
     seed: int = 0,
+    tools: tuple[str, ...] = (),
+    calls: int = 8,
+    tokens: int = 8192,
+    seconds: float = 300.0,
     dtype: str = "float32",
 ) -> Any:
     """Mean score over the aspects that apply, mapped from [low, high] to [0, 1]; the critique is in the note.
@@ -125,18 +132,25 @@ def critique(
         max_tokens: length at which a critique is cut off.
         temperature: of the sampling; 0 is greedy.
         seed: of the sampling.
+        tools: that the judge may use before it writes: crop, frames, search and page (of the texts in
+            `meta["pages"]`), calculate, ocr; see `judged.tools`. Every call stands in the note.
+        calls: most calls of tools.
+        tokens: most that a judge with tools writes in all its turns.
+        seconds: most that a judge with tools takes.
         dtype: of the judge.
     """
     if not low < high:
         raise ValueError(f"low {low} must be below high {high}")
     wanted = dict(aspects or ASPECTS)
     vlm = models.vlm(judge, dtype=dtype)
+    equipped = equipment(tools, calls, tokens, seconds)
     listing = "\n".join(f"- {name}: {text}" for name, text in wanted.items())
 
     async def score(sample: Sample) -> Score:
         fields = {"prompt": sample.prompt, "low": f"{low:g}", "high": f"{high:g}", "aspects": listing}
         prompt = PROMPT.format(**fields)
-        written = await vlm.write(
+        looking = equipped and equipped.on(vlm, case_of(sample, media_of(sample.shown)))
+        written = await (looking or vlm).write(
             sample.shown, prompt, max_tokens=max_tokens, temperature=temperature, seed=seed
         )
         if not written.finished:
@@ -145,6 +159,7 @@ def critique(
         if not parts:
             raise Unscorable(f"no aspect applies: {written.text[:200]}", "na")
         mean = sum(parts.values()) / len(parts)
-        return Score((mean - low) / (high - low), parts, note=written.text)
+        note = f"{looking.note}{written.text}" if looking else written.text
+        return Score((mean - low) / (high - low), parts, note=note)
 
     return score

@@ -27,6 +27,8 @@ from .asking import (
     read_branch,
     read_judgement,
 )
+from .looking import equipment
+from .tools import case_of
 
 
 @reward("preference", needs=("prompt", "image"), range=(0.0, 1.0), arity="pair", paper="arXiv:2503.05236")
@@ -39,6 +41,10 @@ def preference(
     max_tokens: int = 1024,
     temperature: float = 0.0,
     seed: int = 0,
+    tools: tuple[str, ...] = (),
+    calls: int = 8,
+    tokens: int = 8192,
+    seconds: float = 300.0,
     dtype: str = "float32",
 ) -> Any:
     """1 where the first of two pictures fits the request better, 0 where the second does, 0.5 for a tie.
@@ -57,19 +63,23 @@ def preference(
         max_tokens: length at which each turn is cut off.
         temperature: of the sampling; 0 is greedy.
         seed: of the sampling.
+        tools, calls, tokens, seconds: see `critique`; a budget is of one turn.
         dtype: of the judge.
     """
     asking = Asking(turns=turns, question=question, system=system, criteria=criteria)
     vlm = models.vlm(judge, dtype=dtype)
     sampling = Sampling(max_tokens, temperature, seed)
+    equipped = equipment(tools, calls, tokens, seconds)
 
     async def score(first: Sample, second: Sample) -> Score:
         if first.prompt != second.prompt:
             raise Unscorable(f"two requests in one group: {first.prompt[:60]!r} and {second.prompt[:60]!r}")
         pictures = tuple(sample.image for sample in (first, second) if sample.image is not None)
-        judged = await asking.ask(vlm, first.prompt, pictures, sampling)
+        looking = equipped and equipped.on(vlm, case_of(first, pictures, "picture"))
+        judged = await asking.ask(looking or vlm, first.prompt, pictures, sampling)
         value = 0.5 if judged.verdict == TIE else float(judged.verdict == "1")
-        return Score(value, note="\n\n".join(judged.turns))
+        note = "\n\n".join(judged.turns)
+        return Score(value, note=f"{looking.note}{note}" if looking else note)
 
     return score
 

@@ -17,7 +17,7 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar
 from ...engine.clips import chosen
 from ...errors import Unscorable
 from ...media import Media
-from ...models.vlms.answers import VLM, Turn, shown_to
+from ...models.vlms.answers import Turn, Writer, shown_to
 from ...reading import aside
 from ...tracing import noted
 from ...types import Sample, Score
@@ -181,7 +181,7 @@ class Options(NamedTuple):
 
 
 async def judged(
-    vlm: VLM, judge: Judge[M], wording: Wording, samples: Sequence[Sample], options: Options
+    vlm: Writer, judge: Judge[M], wording: Wording, samples: Sequence[Sample], options: Options
 ) -> Score:
     """Score of a sample, or of the first of a pair, by a judge's votes.
 
@@ -208,7 +208,7 @@ async def judged(
 
 
 async def judged_answers(
-    vlm: VLM, judge: Judge[PairMarks], wording: Wording, samples: Sequence[Sample], options: Options
+    vlm: Writer, judge: Judge[PairMarks], wording: Wording, samples: Sequence[Sample], options: Options
 ) -> Score:
     """Score of the first of two responses, of which the judge reads what follows the reasoning.
 
@@ -278,7 +278,7 @@ def _looked(shows: Sequence[Look], samples: Sequence[Sample]) -> tuple[Media, ..
 
 
 async def written(
-    vlm: VLM,
+    vlm: Writer,
     media: Sequence[Media],
     text: str,
     wording: Wording,

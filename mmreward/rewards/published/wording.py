@@ -14,6 +14,7 @@ from typing import NamedTuple
 from ...models.pinned import Pin, needed
 from ...registry import record_network
 from ...types import Sample
+from ..judged.tools import document_of
 
 PICTURE = "<image>"
 """Mark of a picture's place in a template."""
@@ -130,7 +131,8 @@ def _from_file(path: Path, prompt: Prompt, name: str, own_fields: tuple[tuple[st
 
 
 def values_of(samples: Sequence[Sample]) -> dict[str, str]:
-    """Texts that a prompt can hold: `prompt`, and `response` or `first` and `second`."""
+    """Texts that a prompt can hold: `prompt`, `document`, and `response` or `first` and `second`."""
     texts = [sample.response or "" for sample in samples]
     names = ("response",) if len(samples) == 1 else ("first", "second")
-    return {"prompt": samples[0].prompt, **dict(zip(names, texts, strict=True))}
+    document = document_of(samples[0])
+    return {"prompt": samples[0].prompt, "document": document, **dict(zip(names, texts, strict=True))}
