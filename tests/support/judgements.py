@@ -223,7 +223,22 @@ def _of_answers(text):
     return "1" if (len(first), first) > (len(second), second) else "2"
 
 
+def _armed(numbers):
+    """ARM-Thinker of one answer: a look at the upper half, then a judgement."""
+    if len(numbers) == 1:
+        arguments = {"image": "original_image", "bbox_2d": [0, 0, 1000, 500]}
+        named = {"name": "image_zoom_in_tool", "arguments": arguments}
+        return f"<think>Let me see.</think><tool_call>{json.dumps(named)}</tool_call>"
+    said = numbers[0] > 0.5
+    return f"<think>The half shows it.</think><answer>Overall Judgment: {said}</answer>"
+
+
+WRITERS["Judgment: True</answer> or False"] = _armed
+
 CHOOSERS = {
+    "Judgment: Answer 1 is better</answer> or": lambda place: (
+        f"<think>One says more.</think><answer>Overall Judgment: Answer {place} is better</answer>"
+    ),
     "<answer>1</answer> or": lambda place: f"<think>The first says less.</think><answer>{place}</answer>",
     "Write `Answer 1 is better.`": lambda place: f"Answer {place} is better.",
     "Compare two answers": lambda place: ur_think(

@@ -212,7 +212,7 @@ LICENCE = "Apache-2.0 (ARM-Thinker's code and prompts; its data are CC BY-NC 4.0
 
 
 @reward("arm_thinker", needs=("prompt", "response"), range=(0.0, 1.0), paper="arXiv:2512.05111",
-        licence=LICENCE)  # fmt: skip
+        licence=LICENCE, example={"prompt": "What is shown?", "response": "A red circle."})  # fmt: skip
 def arm_thinker(
     judge: str = "Qwen/Qwen2.5-VL-7B-Instruct",
     words: str = "published",
