@@ -59,9 +59,11 @@ class Assent:
 
     Args:
         folder: name or folder of the weights, of a Qwen family.
+        half: multiply in bfloat16, as is done in training; the weights stay in float32.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, *, half: bool = True) -> None:
+        self.half = half
         self.model, self.processor = load_judge(folder)
         self.model.float()
         chat = self._chat(Ask((), "?"), 0)
@@ -77,7 +79,7 @@ class Assent:
             return_tensors="pt",
         )
         inputs = inputs.to(self.model.device)
-        with torch.autocast(self.model.device.type, torch.bfloat16):
+        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.half):
             logits = self.model(**inputs, use_cache=False, logits_to_keep=1).logits[:, -1]
         return torch.stack([label_logprobs(row, self._sets) for row in logits.float().log_softmax(-1)])
 
