@@ -19,6 +19,7 @@ from ..adapters import trl as adapter
 from ..config import Positive, RouteConfig, Strict
 from ..data.routing import Router
 from ..engine.engine import Engine
+from ..loading import load
 from ..models.base import locate
 from ..progress import Display
 from ..registry import Reward
@@ -81,9 +82,17 @@ class TrainingRun:
             self.display.line(line)
 
     def sample(
-        self, role: Role, draws: int, temperature: float, *, hint: str = "", least: float | None = None
+        self,
+        role: Role,
+        draws: int,
+        temperature: float,
+        *,
+        hint: str = "",
+        least: float | None = None,
+        again: bool = False,
     ) -> list[Rationale]:
-        """Rationales for all training comparisons; with `least`, the listener filters them."""
+        """Rationales for all training comparisons; with `least`, the listener filters them, or, `again`,
+        their own writer, who is not told the verdict any more."""
         sampling = RationaleSampling(
             asking=self.asking,
             hint=hint,
@@ -93,7 +102,10 @@ class TrainingRun:
             seed=self.seed,
         )
         writer = models.vlm(self.weights[role])
-        filtered: dict[str, Any] = {} if least is None else {"listener": self.listener, "least": least}
+        filtered: dict[str, Any] = {}
+        if least is not None:
+            own: dict[str, Any] = {"listener": self.weights[role], "labels": ("1", "2")}
+            filtered = {"listener": load("listener", **own) if again else self.listener, "least": least}
         written = self.engine.run(sample_rationales(writer, self.comparisons, sampling, **filtered))
         counts = ", ".join(
             f"{number} {outcome}" for outcome, number in count_outcomes(written).items() if number
@@ -243,24 +255,30 @@ class TaughtStage(Strict):
 
 
 class ParrotStage(Strict):
-    """PARROT (arXiv:2604.11626): the teacher writes rationales for known verdicts, a listener filters them,
-    the student learns.
+    """PARROT (arXiv:2604.11626): the teacher writes rationales for known verdicts, a filter keeps those that
+    lead to the verdict by themselves, the student learns them.
 
     Args:
         draws: rationales per comparison, of which the most convincing is learned.
-        least: the listener's probability of the right verdict above which a rationale is kept.
+        filter: "teacher", as published: the teacher reads pictures and rationale without having been told,
+            and must predict the verdict again. "listener": the frozen model of the config must.
+        least: probability of the right verdict above which a rationale is kept; at 0.5 it is the prediction.
         temperature: of the teacher.
         trainer: arguments of `trl.SFTConfig`.
     """
 
     kind: Literal["parrot"]
     draws: Positive = 1
+    filter: Literal["teacher", "listener"] = "listener"
     least: Annotated[float, Field(ge=0, lt=1)] = 0.5
     temperature: Temperature = 1.0
     trainer: dict[str, Any] = Field(default_factory=dict)
 
     def run(self, training: TrainingRun) -> None:
-        written = training.sample("teacher", self.draws, self.temperature, hint=HINT, least=self.least)
+        again = self.filter == "teacher"
+        written = training.sample(
+            "teacher", self.draws, self.temperature, hint=HINT, least=self.least, again=again
+        )
         training.finetune_student(written, self.trainer)
 
 
