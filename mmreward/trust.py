@@ -31,11 +31,11 @@ RULES = frozenset({
 """Rewards that a row may name though nobody declared them: rules, without a network, a program or a file."""
 JUDGED = frozenset({
     "aesthetic", "arm_thinker", "arm_thinker_pair", "artifact", "background_consistency", "blip_vqa",
-    "checklist", "clip_i", "clipscore", "confidence", "consistency", "critique", "cyclereward", "d2_align",
-    "deqa", "dino_i", "dpg", "dreamsim", "editreward", "editscore", "evidence", "followup", "geneval",
-    "geneval2", "goal", "harmonic", "head", "hpsv2", "hpsv3", "imagereward", "iqa", "listener", "mps",
-    "nsfw", "ocr_image", "pickscore", "pisces", "preference", "prm", "qalign", "qwen_image_bench",
-    "r1_reward", "rationalrewards", "rationalrewards_pair", "reference", "rewarddance",
+    "br_rm", "checklist", "clip_i", "clipscore", "confidence", "consistency", "critique", "cyclereward",
+    "d2_align", "deqa", "dino_i", "dpg", "dreamsim", "editreward", "editscore", "evidence", "followup",
+    "geneval", "geneval2", "goal", "harmonic", "head", "hpsv2", "hpsv3", "imagereward", "iqa", "listener",
+    "llava_critic", "mps", "nsfw", "ocr_image", "pickscore", "pisces", "preference", "prm", "qalign",
+    "qwen_image_bench", "r1_reward", "rationalrewards", "rationalrewards_pair", "reference", "rewarddance",
     "rewarddance_group", "self_certainty", "skywork_vl", "subject_consistency", "t2i_compbench_3in1",
     "t2i_compbench_spatial", "thinking", "unifiedreward", "unifiedreward_answer", "unifiedreward_answers",
     "unifiedreward_pair", "viclip", "videoreward", "videoscore2", "visionreward", "visionreward_video",

@@ -235,7 +235,32 @@ def _armed(numbers):
 
 WRITERS["Judgment: True</answer> or False"] = _armed
 
+
+def brrm(*abilities, first="None identified", second="it counts wrongly"):
+    """First turn of BR-RM."""
+    focus = ", ".join(abilities or ("Logical Reasoning",))
+    blocks = "\n".join(
+        f"[Quality Analysis for Response {n}]\n- Critical Issues: {issue}\n"
+        f"[End of Quality Analysis for Response {n}]"
+        for n, issue in ((1, first), (2, second))
+    )
+    return f"[Quality Assessment Focus]\n{focus}\n[End of Quality Assessment Focus]\n{blocks}"
+
+
+def brrm_ranking(place):
+    """Second turn of BR-RM."""
+    analysis = "".join(
+        f"[The Begin of Analysis on Response {n}]\nIt says \\boxed{{3}}.\n"
+        f"[The End of Analysis on Response {n}]\n"
+        for n in (1, 2)
+    )
+    return f"{analysis}[The Begin of Ranking Score]\n\\boxed{{{place}}}\n[The End of Ranking Score]"
+
+
 CHOOSERS = {
+    "Look again at what you found": brrm_ranking,
+    "between [Quality Assessment Focus] and": lambda place: brrm(),
+    "Compare two answers to a question": lambda place: f"<think>So.</think>\\boxed{{Answer {place}}}",
     "Judgment: Answer 1 is better</answer> or": lambda place: (
         f"<think>One says more.</think><answer>Overall Judgment: Answer {place} is better</answer>"
     ),
