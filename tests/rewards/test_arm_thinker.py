@@ -13,7 +13,7 @@ from support.tool_judges import PAGES, Scripted, call, picture
 from mmreward import Engine, Media, Sample, Unscorable, load
 from mmreward.rewards.published import arm_thinker as module
 from mmreward.rewards.published.arm_thinker import ALL_TOOLS, read_pair, read_point
-from mmreward.rewards.published.declaring import by_verdict, final_between
+from mmreward.rewards.published.votes import by_verdict, final_between
 
 
 @pytest.fixture(scope="module")

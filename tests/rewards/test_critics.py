@@ -12,8 +12,8 @@ from support.tool_judges import Scripted
 from mmreward import Engine, Media, Sample, Unscorable, load
 from mmreward.rewards.published import br_rm, llava_critic
 from mmreward.rewards.published.br_rm import read_branch, read_ranking
-from mmreward.rewards.published.declaring import by_verdict
 from mmreward.rewards.published.llava_critic import read_boxed, read_stated
+from mmreward.rewards.published.votes import by_verdict
 
 
 @pytest.fixture(scope="module")

@@ -163,17 +163,14 @@ class VLM(Protocol):
     @property
     def name(self) -> str:
         """The weights' name; MODEL@URL of a served model."""
-        ...
 
     @property
     def fingerprint(self) -> str:
         """Hash of all that changes the answers and can be known here."""
-        ...
 
     @property
     def read_pixels(self) -> PixelReader | None:
         """Differentiable `read`; None where no gradient can be had."""
-        ...
 
     async def read(
         self,
@@ -189,7 +186,6 @@ class VLM(Protocol):
         Raises:
             ValueError: labels that the tokenizer cannot tell apart by one token; see also `asked`.
         """
-        ...
 
     async def write(
         self,
@@ -211,7 +207,6 @@ class VLM(Protocol):
             ValueError: a limit or temperature out of range; no valid schema; see also `asked`.
             Unscorable: "unparsable" when the answer breaks the schema, or was cut off within it.
         """
-        ...
 
     async def logprob(
         self,
@@ -222,13 +217,14 @@ class VLM(Protocol):
         given: str = "",
         system: str = "",
         places: Sequence[int] = (),
+        open: bool = False,
     ) -> LogProb:
-        """Log-probability of `continuation` as the beginning of the answer, or right after `given`.
+        """Log-probability of `continuation` as the beginning of the answer, or right after `given`; of an
+        `open` question, as what follows its text in the same turn.
 
         Raises:
             Unscorable: the continuation is empty or has no token of its own.
         """
-        ...
 
 
 def check_mass(

@@ -35,6 +35,8 @@ class Ask(NamedTuple):
     history: tuple[Turn, ...] = ()
     places: tuple[int, ...] = ()
     """Characters of the text before each picture or clip, in rising order; empty puts all of them first."""
+    open: bool = False
+    """True where the text is left open, so that what follows is in the person's own words."""
     later: tuple[tuple[int, int], ...] = ()
     """For each turn of the history, how many of the last of `media` the question after it shows, and after
     how many characters; empty where the first question shows all."""
@@ -42,8 +44,8 @@ class Ask(NamedTuple):
     @property
     def key(self) -> tuple[Any, ...]:
         """Equal for equal questions about pictures of equal content."""
-        return (*(media.key for media in self.media), self.text, self.system, self.history, self.places,
-                self.later)  # fmt: skip
+        own = (*(media.key for media in self.media), self.text, self.system, self.history, self.places)
+        return (*own, *self.later, *(["open"] if self.open else []))
 
     @property
     def words(self) -> str:
@@ -64,6 +66,7 @@ def asked(
     system: str = "",
     history: Sequence[Turn] = (),
     places: Sequence[int] = (),
+    open: bool = False,
 ) -> Ask:
     """A question, checked.
 
@@ -80,14 +83,15 @@ def asked(
             f"{len(text)} characters"
         )
     if not any(turn.shown for turn in history):
-        return Ask(media, text, system, tuple(history), at)
+        return Ask(media, text, system, tuple(history), at, open)
     following = [*(turn.question for turn in history[1:]), text]
     for turn, question in zip(history, following, strict=True):
         if not 0 <= turn.at <= len(question):
             raise ValueError(f"a picture after {turn.at} characters of a question of {len(question)}")
     later = tuple((len(turn.shown), turn.at) for turn in history)
     media += tuple(picture for turn in history for picture in turn.shown)
-    return Ask(media, text, system, tuple(Turn(turn.question, turn.answer) for turn in history), at, later)
+    said = tuple(Turn(turn.question, turn.answer) for turn in history)
+    return Ask(media, text, system, said, at, open, later)
 
 
 def media_of(pictures: Pictures) -> tuple[Media, ...]:

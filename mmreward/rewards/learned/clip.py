@@ -8,12 +8,12 @@ prompt, so that neither pays for the other. The encoders, and the maps that `mmr
 `mmreward.models`.
 """
 
-from asyncio import gather
 from collections.abc import Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from ... import models
+from ...engine.together import together
 from ...errors import Unscorable
 from ...registry import reward
 from ...tracing import noted
@@ -57,7 +57,7 @@ def cosine_of(net: "Encoder | MappedEncoder") -> tuple[Any, Any]:
 
     async def score(sample: Sample) -> Score:
         assert sample.image is not None
-        image, text = await gather(net.image(sample.image), net.text(sample.prompt))
+        image, text = await together(net.image(sample.image), net.text(sample.prompt))
         cosine = float(image @ text.vector)
         noted("cosine", "{} of picture and prompt" + (", which was cut" if text.truncated else ""), cosine)
         return Score(cosine, {"truncated": float(text.truncated)})
@@ -175,8 +175,8 @@ def harmonic(
     async def score(sample: Sample) -> Score:
         assert sample.image is not None
         prompt = _without(placeholder, sample.prompt)
-        pictures = gather(*(net.image(media) for media in (sample.image, *sample.inputs)))
-        (image, *references), text = await gather(pictures, net.text(prompt))
+        pictures = [net.image(media) for media in (sample.image, *sample.inputs)]
+        image, *references, text = await together(*pictures, net.text(prompt))
         likeness = (1 + fmean(float(image @ other) for other in references)) / 2
         match = (1 + float(image @ text.vector)) / 2
         noted(

@@ -22,13 +22,12 @@ from ...models.pinned import Pin, needed
 from ...models.vlms.answers import Writer, shown_to
 from ...registry import reward
 from ...types import Sample, Score
-from ...verifiers.response import read_or_wrong, segment
-from ..judged.likelihood import reply_of
+from ...verifiers.response import read_or_wrong, reply_of, segment
 from ..judged.looking import Budget, Equipment, Terms
 from ..judged.tools import CROP, PAGE, PAGES, SEARCH, Tool, case_of, renamed
-from .declaring import Judge, Look, Marks, Options, PairMarks, answered, by_verdict, final_between, judged
-from .declaring import judged_answers as judged_pair
+from .declaring import Judge, Look, answered, judged, judged_answers
 from .grammar import LONGEST
+from .votes import Marks, Options, PairMarks, by_verdict, final_between
 from .wording import Prompt, Wording, worded
 
 # --- what is published ------------------------------------------------------------------------------------
@@ -202,8 +201,8 @@ class Armed:
         case = case_of(first, shown()(samples) if first.meta.get(PAGES) else shown_to(first))
         looking = self.equipped.on(self.vlm, case)
         writer: Writer = looking if self.equipped.tools else self.vlm
-        run = judged if len(samples) == 1 else judged_pair
-        score = await run(writer, judge, wording, samples, self.options)
+        run = judged if len(samples) == 1 else judged_answers
+        score = await run(self.vlm, judge, wording, samples, self.options, writer=writer)
         return replace(score, note=looking.note + score.note)
 
 

@@ -21,8 +21,9 @@ from ...registry import reward
 from ...tracing import noted
 from ...types import Sample, Score
 from ...verifiers.response import inside_box
-from .declaring import Judge, Options, PairMarks, answered, by_verdict, judged_answers
+from .declaring import Judge, answered, judged_answers
 from .grammar import body_of
+from .votes import Options, PairMarks, by_verdict
 from .wording import Prompt, worded
 
 ABILITIES = (
@@ -186,7 +187,7 @@ def br_rm(
 
     async def score(first: Sample, second: Sample) -> Score:
         writer = Rethinking(vlm, again.text)
-        found = await judged_answers(writer, JUDGE, wording, (first, second), options)
+        found = await judged_answers(vlm, JUDGE, wording, (first, second), options, writer)
         note = "\n\n".join([*writer.first[:1], found.note])
         return Score(found.value, found.parts, found.status, note)
 

@@ -15,8 +15,9 @@ from ...registry import reward
 from ...types import Sample, Score
 from ...verifiers.response import inside_box
 from ...verifiers.text import nfkc
-from .declaring import Judge, Options, PairMarks, answered, by_verdict, judged_answers
+from .declaring import Judge, answered, judged_answers
 from .grammar import body_of, verdict_in
+from .votes import Options, PairMarks, by_verdict
 from .wording import Prompt, worded
 
 
