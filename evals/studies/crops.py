@@ -2,7 +2,7 @@
 
 mini-vlm is asked what shape the red (or any) object of a picture is, where the objects are a third of the
 smallest size it was trained on. Once it answers at once; once it answers after calls of the tool `crop` in
-the loop that judges with tools run in (`rewards.judged.looking`).
+the loop that judges with tools run in (`rewards.published.looking`).
 
 mini-vlm cannot write calls. A fixed rule writes them from what it says of what it has seen: it crops the
 four corners, then the four corners of the one for which "is there a red shape?" is likeliest, and answers
@@ -23,8 +23,8 @@ from mmreward.mini import tasks, world
 from mmreward.mini.world import Scene, Thing
 from mmreward.models.vlms.answers import VLM, YES_NO, Turn, Written
 from mmreward.monitor.intervals import mean_of, paired_change
-from mmreward.rewards.judged.looking import equipment
-from mmreward.rewards.judged.tools import case_of
+from mmreward.rewards.published.looking import equipment
+from mmreward.rewards.published.tools import case_of
 
 CORNERS = ((0, 0, 600, 600), (400, 0, 1000, 600), (0, 400, 600, 1000), (400, 400, 1000, 1000))
 SIDE = 512

@@ -11,9 +11,9 @@ from mmreward import Engine, Media, Sample, Unscorable, load
 from mmreward.models.texts import Line
 from mmreward.models.vlms.answers import Turn, Written
 from mmreward.rewards.judged import critique as critique_module
-from mmreward.rewards.judged import tools as module
-from mmreward.rewards.judged.looking import Budget, Equipment, called, equipment, filled, plain, shortened
-from mmreward.rewards.judged.tools import BY_NAME, Refused, case_of, crop_box, ranked, tools_of
+from mmreward.rewards.published import tools as module
+from mmreward.rewards.published.looking import Budget, Equipment, called, equipment, filled, plain, shortened
+from mmreward.rewards.published.tools import BY_NAME, Refused, case_of, crop_box, ranked, tools_of
 
 
 @pytest.fixture(scope="module")

@@ -20,12 +20,12 @@ from ...registry import reward
 from ...types import ABOUT, Sample, Score
 from ..published.declaring import Judge, ballot, known_of
 from ..published.expecting import Place, expected, scale_of
+from ..published.looking import equipment
+from ..published.tools import case_of
 from ..published.votes import Marks, Meta, Options, Vote, mean_between, voted
 from ..published.wording import Prompt, Wording, worded
 from .aspects import read_aspects
-from .looking import equipment
 from .modes import MODES, binary, whole
-from .tools import case_of
 
 PROMPT = """Judge how well this picture answers the request.
 Request: {prompt}
@@ -104,7 +104,7 @@ def critique(
         temperature: of the sampling; 0 is greedy.
         seed: of the sampling; that of the first vote.
         tools: that the judge may use before it writes: crop, frames, search and page (of the texts in
-            `meta["pages"]`), calculate, ocr; see `judged.tools`. Every call stands in the note.
+            `meta["pages"]`), calculate, ocr; see `published.tools`. Every call stands in the note.
         calls: most calls of tools, of each text.
         tokens: most that a judge with tools writes in all turns of a text.
         seconds: most that a judge with tools takes for one.

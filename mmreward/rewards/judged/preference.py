@@ -25,6 +25,8 @@ from ...verifiers.response import Reading, Verdict, verified
 from ..published.declaring import ballot, known_of, of_pair
 from ..published.expecting import Place
 from ..published.grammar import TIE, preferred
+from ..published.looking import Looking, equipment
+from ..published.tools import case_of
 from ..published.votes import Options, PairMarks, Vote, by_verdict, voted
 from ..published.wording import worded
 from .asking import (
@@ -39,9 +41,7 @@ from .asking import (
     read_judgement,
 )
 from .critique import meta_of
-from .looking import Looking, equipment
 from .pair_modes import PAIR_MODES, WRITING, contrast_ballot
-from .tools import case_of
 
 Mode = Literal["verdict", "principles", "given", "chain", "contrast"]
 How = Literal["written", "expected"]

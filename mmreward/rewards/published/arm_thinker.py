@@ -23,10 +23,10 @@ from ...models.vlms.answers import Writer, shown_to
 from ...registry import reward
 from ...types import Sample, Score
 from ...verifiers.response import read_or_wrong, reply_of, segment
-from ..judged.looking import Budget, Equipment, Terms
-from ..judged.tools import CROP, PAGE, PAGES, SEARCH, Tool, case_of, renamed
 from .declaring import Judge, Look, answered, judged, judged_answers
 from .grammar import LONGEST
+from .looking import Budget, Equipment, Terms
+from .tools import CROP, PAGE, PAGES, SEARCH, Tool, case_of, renamed
 from .votes import Marks, Options, PairMarks, by_verdict, final_between
 from .wording import Prompt, Wording, worded
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from ...models.pinned import Pin, needed
 from ...registry import record_network
 from ...types import Sample
-from ..judged.tools import document_of
+from .tools import document_of
 
 PICTURE = "<image>"
 """Mark of a picture's place in a template."""
