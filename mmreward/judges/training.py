@@ -1,12 +1,13 @@
 """Training of a judge in stages: the run that stages share, TRL's trainers, and the stages a recipe names.
 
 Stages are `taught` (true rationales of shapes world), `parrot` (a teacher's rationales for known verdicts,
-kept where a listener is convinced), `rejection` (the student's own rationales) and `grpo` (reinforcement
-learning). Roles are the student, the teacher and the frozen listener.
+kept where a filter is convinced), `projected` (its critiques of each picture, for the reward `critique`),
+`rejection` (the student's own rationales) and `grpo` (reinforcement learning). Roles are the student, the teacher and the frozen listener.
 
 Needs TRL, which is imported when a trainer is made. Knows nothing of exams.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,8 +27,10 @@ from ..registry import Reward
 from ..rewards.judged.asking import Asking
 from .comparison import Comparison, both_orders
 from .miniature import sample_comparisons
+from .projection import projected_rows, sample_critiques
 from .rationales import (
     HINT,
+    OUTCOMES,
     SOURCE,
     Rationale,
     RationaleSampling,
@@ -282,6 +285,43 @@ class ParrotStage(Strict):
         training.finetune_student(written, self.trainer)
 
 
+class ProjectedStage(Strict):
+    """PARROT's pointwise samples: the teacher, told the verdict, criticises both pictures, aspect by aspect;
+    what it stands by without having been told is learned as a critique of each picture, see `projection`.
+
+    The student then serves the reward `critique`.
+
+    Args:
+        temperature: of the teacher.
+        max_tokens: of its text.
+        refined: learn the refined request at the end of each critique, too.
+        trainer: arguments of `trl.SFTConfig`.
+    """
+
+    kind: Literal["projected"]
+    temperature: Temperature = 1.0
+    max_tokens: Positive = 1024
+    refined: bool = True
+    trainer: dict[str, Any] = Field(default_factory=dict)
+
+    def run(self, training: TrainingRun) -> None:
+        teacher = training.weights["teacher"]
+        checker = load("listener", listener=teacher, labels=("1", "2"))
+        written = training.engine.run(
+            sample_critiques(
+                models.vlm(teacher), training.comparisons, checker, temperature=self.temperature,
+                max_tokens=self.max_tokens, seed=training.seed,
+            )
+        )  # fmt: skip
+        counts = Counter(one.outcome for one in written)
+        said = ", ".join(f"{counts[outcome]} {outcome}" for outcome in OUTCOMES if counts[outcome])
+        training.say(f"critiques: {said}")
+        rows = projected_rows(written, refined=self.refined)
+        if not rows:
+            raise ValueError(f"nothing to learn from in {len(written)} critiques; the counts above say why")
+        training.finetune("student", rows, self.trainer)
+
+
 class RejectionStage(Strict):
     """Rejection sampling (UnifiedReward-Think, arXiv:2505.03318): the student learns its own rationales that
     reach the right verdict.
@@ -332,7 +372,9 @@ class GrpoStage(Strict):
         training.reinforce(compared, self.route, self.trainer, stable=self.stable)
 
 
-Stage = Annotated[TaughtStage | ParrotStage | RejectionStage | GrpoStage, Field(discriminator="kind")]
+Stage = Annotated[
+    TaughtStage | ParrotStage | ProjectedStage | RejectionStage | GrpoStage, Field(discriminator="kind")
+]
 
 
 def _hinted(row: Row, one: Comparison) -> Row:
