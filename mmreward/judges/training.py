@@ -2,7 +2,8 @@
 
 Stages are `taught` (true rationales of shapes world), `parrot` (a teacher's rationales for known verdicts,
 kept where a filter is convinced), `projected` (its critiques of each picture, for the reward `critique`),
-`rejection` (the student's own rationales) and `grpo` (reinforcement learning). Roles are the student, the teacher and the frozen listener.
+`rejection` (the student's own rationales) and `grpo` (reinforcement learning). Roles are the student, the
+teacher and the frozen listener.
 
 Needs TRL, which is imported when a trainer is made. Knows nothing of exams.
 """
