@@ -332,4 +332,6 @@ BENCHMARK = Benchmark(
     scored=scored,
     cautions=cautions,
     tables=tables,
+    strata="subset",
+    headline="mae/micro",
 )

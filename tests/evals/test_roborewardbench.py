@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from mmreward import Score, Unscorable, load
 from mmreward.cli import app
 from mmreward.evals.benchmarks import benchmark
+from mmreward.evals.benchmarks.against import against
 from mmreward.evals.benchmarks.benchmark import Answers, Item, measured
 from mmreward.evals.benchmarks.figures import (
     auprc,
@@ -203,6 +204,33 @@ def test_full_size_files_are_measured(tmp_path):
     )
     assert not [c for c in shown["cautions"] if "are published" in c]
     assert len(shown["tables"]["by subset"]) == 23
+
+
+def test_several_files_are_compared_on_the_same_draws(folder):
+    """The second is nearer by one in every row of one subset and equal in the other."""
+    items = BENCH.read(folder)
+    for name, off in (("a", 2), ("b", 1)):
+        rows = [
+            {"id": one.id, "label": one.gold + (off if n < 6 else 1) * (1 if one.gold < 4 else -1)}
+            for n, one in enumerate(items)
+        ]
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    words = ["benchmark", "roborewardbench", folder / "a.jsonl", folder / "b.jsonl", "--data", folder]
+    run = CliRunner().invoke(app, [*map(str, words), "--json", "--draws", "200"])
+    shown = json.loads(run.stdout)
+    assert [one["source"] for one in shown["runs"]] == ["a.jsonl", "b.jsonl"]
+    change = {one["rule"]: one for one in shown["differences"]}
+    assert change["mae/macro"]["change"] == pytest.approx(-0.5) and change["mae/macro"]["verdict"] == "better"
+    assert change["mae/micro"]["change"] == pytest.approx(-0.6) and "bias" not in change
+    assert change["accuracy"]["change"] == 0 and change["accuracy"]["verdict"] is None
+    assert shown["win_rates"] == {"a.jsonl": 0.25, "b.jsonl": 0.75}, "ahead in one subset, a tie in the other"
+    text = CliRunner().invoke(app, [*map(str, words), "--draws", "100"]).stdout
+    assert "less a.jsonl" in text and "win rate" in text
+    table = CliRunner().invoke(app, [*map(str, words), "--draws", "100", "--csv"]).stdout.splitlines()
+    assert len(table) == 1 + 2 * len(BENCH.rules) and table[1].split(",")[1] == "a.jsonl"
+    with pytest.raises(ValueError, match="each of its own name"):
+        found = read_predictions(folder / "a.jsonl", BENCH, items)
+        against(BENCH, items, [found, found])
 
 
 # --- figures ------------------------------------------------------------------------------------------------
