@@ -131,7 +131,9 @@ def _opened(data: bytes) -> Iterator[tuple[Any, Any]]:
         raise Unscorable(f"the video names another file, {url[:80]!r}, which is not opened")
 
     # A title that is no UTF-8 is no damage; from 19 on av escapes it by itself and takes no such argument.
-    titles = {"metadata_errors": "ignore"} if int(av.__version__.partition(".")[0]) < 19 else {}
+    titles: dict[str, Any] = (
+        {"metadata_errors": "ignore"} if int(av.__version__.partition(".")[0]) < 19 else {}
+    )
     options = {"format_whitelist": ",".join(CONTAINERS)}
     try:
         with av.open(
