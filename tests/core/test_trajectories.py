@@ -9,8 +9,7 @@ import pytest
 
 from mmreward import Media, Sample, Unscorable
 from mmreward.engine.episodes import frames_of, views
-from mmreward.media import Frame
-from mmreward.streams import Cut
+from mmreward.streams import Cut, Frame
 from mmreward.tracing import listening
 from mmreward.trajectories import check_rule, column, picked, seen_in, told, views_of
 from mmreward.types import oversized
