@@ -92,7 +92,7 @@ def mixed(hops: Sequence[float | None]) -> Walked:
 def vlac(
     judge: str = "InternRobotics/VLAC",
     update: Update = "share",
-    frames: str = "every 5",
+    frames: str | int = "every 5",
     max_frames: int = 32,
     view: str = "",
     most_gaps: float = 0.2,
@@ -123,12 +123,12 @@ def vlac(
     """
     if update not in get_args(Update):
         raise ValueError(f"update is {update!r}: one of {', '.join(get_args(Update))}")
-    check_rule(frames)
+    rule = check_rule(frames)
     wording = worded(words, PROMPT)
     vlm = models.vlm(judge, dtype=dtype)
 
     async def score(sample: Sample) -> Score:
-        seen = await frames_of(sample, frames, view=view, at_most=max_frames)
+        seen = await frames_of(sample, rule, view=view, at_most=max_frames)
         if len(seen.pictures) < 2:
             raise Unscorable("one frame is compared with nothing: an episode has two at least", "na")
         text, places = wording.filled(values_of((sample,)))
