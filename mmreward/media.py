@@ -14,7 +14,6 @@ import math
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -27,7 +26,7 @@ from . import stills, streams
 from .errors import Unscorable
 from .limits import checked_layout, checked_size, limits, most
 from .reading import Span, aside, data_of_url, read_regular
-from .streams import Cut, Timeline
+from .streams import Cut, Frame, Timeline
 
 if TYPE_CHECKING:
     import torch
@@ -55,19 +54,6 @@ class remembered(Generic[T]):  # noqa: N801 - a decorator, as `functools.cached_
             return cast(T, self)
         value = media.__dict__[self.name] = self.compute(media)
         return value
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """One frame of a clip, as the source of a picture; `engine.episodes` decodes several at once."""
-
-    clip: "Media"
-    number: int
-
-    @property
-    def name(self) -> str:
-        """The frame and its clip, for messages."""
-        return f"frame {self.number} of {self.clip!r}"
 
 
 class Media:
