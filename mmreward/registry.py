@@ -332,6 +332,7 @@ ELSEWHERE = {
     "skyworkvlreward7b": "skywork_vl",
     "textrendering": "ocr_image",
     "videoalign": "videoreward",
+    "videoscorev11": "videoscore",
     "klingvideoreward": "videoreward",
     "unifiedrewardflex": "unifiedreward_pair",
     "unifiedrewardthink": "unifiedreward_pair",

@@ -2,8 +2,8 @@
 
 Runs configs/tune/hack-mini-CASE.yaml (the alarm only watches) and its -guarded twin (with mini-artifact as a
 regulariser; the alarm stops) for every case. Prints what every evaluation found, and writes one picture for
-each: the same prompts from the same seeds, untrained, gamed and guarded, row by row. Figures:
-evals/hacking.md.
+each: the same prompts from the same seeds, untrained, gamed and guarded, row by row, each row with its name
+and the means of its evaluation. Figures: evals/hacking.md.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from mmreward.tune.config import TuneConfig
 from mmreward.tune.journal import lines, read_grid
@@ -20,9 +20,9 @@ from ..report.training_run import TrainingRun, change, load_training_run
 from ..studies.tuning import shipped, train
 
 CASES = ("saturation", "clip")
-SHOWN, ENLARGED = 8, 2
-GAP = 4
-"""Pixels between rows of pictures."""
+SHOWN, ENLARGED = 8, 3
+GAP, LABEL, LETTERS = 4, 150, 13
+"""Pixels: between rows of pictures, width of a row's label, height of its letters."""
 
 
 def table(run: TrainingRun) -> str:
@@ -60,13 +60,26 @@ def pictures(run: TrainingRun, at: int) -> list[Image.Image]:
     return read_grid(run.folder, run.evaluations[at].after, len(run.prompts))[:SHOWN]
 
 
-def sheet(rows: Sequence[Sequence[Image.Image]]) -> Image.Image:
-    """Pictures in rows, enlarged."""
+def label(name: str, run: TrainingRun, at: int) -> str:
+    """A row's name, its round, and the means of what was paid for and of the judge nobody paid."""
+    one = run.evaluations[at]
+    shown = [*(reward for reward in run.optimised if reward != "artifact"), "oracle"]
+    return "\n".join(
+        [f"{name} (round {one.after})", *(f"{r} {run.measured(one, r).mean:.2f}" for r in shown)]
+    )
+
+
+def sheet(rows: Sequence[Sequence[Image.Image]], labels: Sequence[str]) -> Image.Image:
+    """Pictures in rows, enlarged, each row behind its label."""
     side = rows[0][0].width * ENLARGED
-    whole = Image.new("RGB", (side * len(rows[0]), (side + GAP) * len(rows) - GAP), "white")
-    for y, row in enumerate(rows):
+    size = (LABEL + side * len(rows[0]), (side + GAP) * len(rows) - GAP)
+    whole = Image.new("RGB", size, "white")
+    letters = ImageFont.load_default(LETTERS)
+    for y, (row, text) in enumerate(zip(rows, labels, strict=True)):
+        ImageDraw.Draw(whole).text((4, y * (side + GAP) + 4), text, fill="black", font=letters, spacing=6)
         for x, picture in enumerate(row):
-            whole.paste(picture.resize((side, side), Image.Resampling.NEAREST), (x * side, y * (side + GAP)))
+            place = (LABEL + x * side, y * (side + GAP))
+            whole.paste(picture.resize((side, side), Image.Resampling.NEAREST), place)
     return whole
 
 
@@ -90,10 +103,14 @@ def main() -> None:
     given = parser.parse_args()
     for case in given.only or CASES:
         gamed, guarded = (run(f"hack-mini-{case}{guard}", given.out) for guard in ("", "-guarded"))
-        ends = [(gamed, 0), (gamed, len(gamed.evaluations) - 1), (guarded, kept(guarded))]
-        rows = [pictures(done, at) for done, at in ends]
+        ends = [
+            ("untrained", gamed, 0),
+            ("gamed", gamed, len(gamed.evaluations) - 1),
+            ("guarded", guarded, kept(guarded)),
+        ]
+        rows = [pictures(done, at) for _, done, at in ends]
         picture = given.out / f"{case}.png"
-        sheet(rows).save(picture)
+        sheet(rows, [label(*end) for end in ends]).save(picture)
         print(f"pictures -> {picture}\n")
 
 

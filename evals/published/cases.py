@@ -234,14 +234,17 @@ CASES = (
 )
 """Every scorer of `rewards/learned` and `rewards/pictures` has at least one, or stands in `ELSEWHERE`."""
 ELSEWHERE = {
+    "aesthetic_quality": "tests/rewards/test_vbench.py",
     "artimuse": "tests/models/test_visualprm.py",
     "background_consistency": "tests/rewards/test_consistency.py",
     "blip_vqa": "tests/models/test_blip_vqa.py",
     "dpg": "tests/rewards/test_dpg.py",
+    "dynamic_degree": "tests/rewards/test_vbench.py",
     "editreward": "tests/models/test_editreward.py",
     "geneval": "tests/rewards/test_geneval.py",
     "geneval2": "tests/rewards/test_geneval2.py",
     "hpsv3": "tests/models/test_hpsv3.py",
+    "imaging_quality": "tests/rewards/test_iqa.py",
     "iqa": "tests/rewards/test_iqa.py",
     "ixc": "tests/models/test_ixc.py",
     "mm_rlhf": "tests/models/test_mm_rlhf.py",
@@ -253,6 +256,7 @@ ELSEWHERE = {
     "temporal_flickering": "tests/rewards/test_consistency.py",
     "viclip": "tests/rewards/test_viclip.py",
     "videoreward": "tests/models/test_videoreward.py",
+    "videoscore": "tests/models/test_videoscore.py",
     "visionreward": "tests/rewards/test_visionreward.py",
     "visionreward_video": "tests/rewards/test_visionreward.py",
     "visualprm": "tests/models/test_visualprm.py",

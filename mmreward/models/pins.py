@@ -69,6 +69,13 @@ PINS = {
         "critic_prompt",
         "7a824ae727d143f84cad78bb31ee2a8710e5682e34dc41f2a8a1d0d430450b94",
     ),
+    "videoscore": Pin(
+        "TIGER-AI-Lab/VideoScore",
+        "8e449734bbeb4aba327b82f2269e7247633a7abc",
+        "examples/run_videoscore.py",
+        "REGRESSION_QUERY_PROMPT",
+        "49b386d9ea3003760c983cc258cf4211faf858d58191f95fcfacdf68a8fed2c0",
+    ),
     "videoreward": Pin(
         *_VIDEOALIGN,
         "prompt_template.py",

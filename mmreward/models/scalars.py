@@ -10,6 +10,7 @@ from .wants import BODY, noting
 
 if TYPE_CHECKING:
     from .owl import Owl
+    from .vlms.idefics import IdeficsScorer
     from .vlms.internvl import InternVL
     from .vlms.llava import Llava
     from .vlms.scalar import ScalarVL
@@ -71,6 +72,15 @@ def video_reward(weights: str, base: str, checkpoint: str, *, dtype: str = "floa
     _needed(weights, CONFIG, f"{checkpoint}/model.pth")
     _needed(base, *BODY)
     return VideoAlign(weights, base, checkpoint, dtype=dtype)
+
+
+@shared
+def video_scorer(weights: str, *, dtype: str = "float32") -> "IdeficsScorer":
+    """VideoScore in its published format (an Idefics2): numbers of a clip's frames behind a text."""
+    _needed(weights)
+    from .vlms.idefics import IdeficsScorer
+
+    return IdeficsScorer(weights, dtype=dtype)
 
 
 @shared

@@ -41,6 +41,7 @@ NAMED = {
     "head": ("weights", "encoder"),
     "_mapped": ("encoder",),
     "_preference_head": ("encoder",),
+    "_state_head": ("encoder",),
     "classifier": ("weights",),
     "blip_head": ("weights", "vocabulary"),
     "matcher": ("weights", "base", "vocabulary"),
@@ -54,7 +55,12 @@ NAMED = {
     "xcomposer": ("weights",),
     "scalar_vlm": ("weights",),
     "video_reward": ("weights",),
+    "video_scorer": ("weights",),
+    "robometer": ("weights",),
+    "goal_resnet": ("weights",),
     "frame_embedder": ("weights",),
+    "frame_head": ("weights", "encoder"),
+    "optical_flow": ("file",),
     "video_encoder": ("file",),
     "vlm": ("weights",),
 }
@@ -80,7 +86,18 @@ WORDS = ("--include '*.json'", "--include '*.jinja'", "--include '*.txt'")
 """What brings `PROCESSOR` by hand: the names of files that a repository lacks would be errors."""
 BASED = {"scalar_vlm": "base", "video_reward": "base"}
 """Function -> its argument of which the configuration, the tokenizer and the processor alone are read."""
-VLMS = ("vlm", "clip_t5", "grader", "internvl", "llava_reward", "xcomposer", *BASED)
+VLMS = (
+    "vlm",
+    "clip_t5",
+    "grader",
+    "internvl",
+    "llava_reward",
+    "robometer",
+    "video_scorer",
+    "xcomposer",
+    "_state_head",
+    *BASED,
+)
 """Functions that load a language model which sees."""
 PACKAGES = {"text_reader": "rapidocr", "nudity": "nudenet", "measure": "pyiqa"}
 """Function -> the package whose wheel has the weights."""

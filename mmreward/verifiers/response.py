@@ -279,6 +279,18 @@ def quoted(text: str) -> str:
     return f"{OPENED}\n{inner.strip()}\n{CLOSED}"
 
 
+def reply_of(response: str) -> str:
+    """Reply as its reader sees it: the answer in its tags, or all that follows the thinking.
+
+    Raises:
+        Unscorable: "unparsable" when that is empty; see also `segment`.
+    """
+    reply = segment(response, bare=True).answer
+    if not reply:
+        raise Unscorable("the reply is empty", "unparsable")
+    return reply
+
+
 # --- the score of a response ----------------------------------------------------------------------
 
 

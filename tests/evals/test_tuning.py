@@ -98,4 +98,7 @@ def test_the_gamed_and_the_guarded_run_are_printed_and_shown(monkeypatch, tmp_pa
     assert "| rounds | clipscore | saturation | artifact | oracle | alarm |" in said
     assert said.count('"reason": "all rounds done"') == 2
     with Image.open(tmp_path / "saturation.png") as picture:
-        assert picture.size == (4 * 64, 3 * 64 + 2 * 4)
+        assert picture.size == (150 + 4 * 96, 3 * 96 + 2 * 4)
+        labels = picture.crop((0, 0, 150, picture.height)).convert("L")
+        for row in range(3):  # each row is named
+            assert labels.crop((0, row * 100, 150, row * 100 + 96)).getextrema()[0] < 64
