@@ -146,6 +146,16 @@ def test_another_model_is_refused_by_name(engine, args, tmp_path, config, said):
         engine.score(SAMPLES[:1], load("mm_rlhf", **args | {"weights": str(tmp_path / "other")}))
 
 
+def test_tiles_are_cut_by_one_rule(engine, args, tmp_path):
+    shutil.copytree(args["weights"], tmp_path / "pad")
+    file = tmp_path / "pad" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"image_aspect_ratio": "pad"}))
+    pad = args | {"weights": str(tmp_path / "pad"), "critique": "none"}
+    scored(engine, load("mm_rlhf", **pad), SAMPLES[:1])
+    with pytest.raises(Unavailable, match="image_aspect_ratio: pad"):
+        engine.score(SAMPLES[:1], load("mm_rlhf", **pad, whole=False))
+
+
 def test_a_base_model_has_no_head(engine, args, tmp_path):
     shutil.copytree(args["weights"], tmp_path / "base")
     for file in (tmp_path / "base").glob("*.safetensors"):
