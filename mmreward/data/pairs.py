@@ -9,7 +9,7 @@ its scores, or has it judged (`pair_columns`), and writes what was chosen as a f
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal, NamedTuple
@@ -49,6 +49,7 @@ class Candidate:
         content: hash of the picture; samples of a group that share it are one.
         others: scores of the rewards that must not disagree, higher is better, NaN where they failed.
         parts: of its score: how sure the judge is of it.
+        direct: its comparison with the other half of its pair, where a judge of pairs made one.
     """
 
     id: str
@@ -57,6 +58,7 @@ class Candidate:
     content: str
     others: tuple[float, ...] = ()
     parts: Mapping[str, float] = field(default_factory=dict)
+    direct: Direct | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,23 +118,22 @@ Directs = Mapping[tuple[str, str], Direct]
 
 
 class Pair(NamedTuple):
-    """Two samples of one group, the first of which has the higher score, or an equal one; with the comparison
-    of the two where a judge of pairs made it."""
+    """Two samples of one group, the first of which has the higher score, or an equal one."""
 
     chosen: Candidate
     rejected: Candidate
-    direct: Direct | None = None
 
     @property
     def margin(self) -> float:
-        return self.chosen.score - self.rejected.score if self.direct is None else self.direct.lead
+        direct = self.chosen.direct
+        return self.chosen.score - self.rejected.score if direct is None else direct.lead
 
     @property
     def parts(self) -> dict[str, float]:
         """How sure the judge is: of two scores, by the less sure one, and their uncertainties as variances
         add up."""
-        if self.direct is not None:
-            said = dict(self.direct.parts)
+        if self.chosen.direct is not None:
+            said = dict(self.chosen.direct.parts)
             if "uncertainty" in said:  # of the value, half of whose range is that of the lead
                 said["uncertainty"] *= 2
             return said
@@ -198,7 +199,7 @@ def _choose_within(
     counts = Counts(groups=1, failed=len(members) - len(usable), duplicates=len(usable) - len(ranked))
     found: list[Pair] = []
     for proposed in _proposed(ranked, rules.choose):
-        pair = proposed if directs is None else proposed._replace(direct=_direct(proposed, directs))
+        pair = proposed if directs is None else _compared(proposed, directs)
         if math.isnan(pair.margin):
             counts.unsure += 1
         elif pair.margin == 0 and not rules.ties:
@@ -217,11 +218,14 @@ def _choose_within(
     return found, counts
 
 
-def _direct(pair: Pair, directs: Directs) -> Direct:
+def _compared(pair: Pair, directs: Directs) -> Pair:
+    """The pair with its own comparison."""
     ids = pair.chosen.id, pair.rejected.id
     if ids in directs:
-        return directs[ids]
-    return directs[ids[::-1]].turned if ids[::-1] in directs else Direct(math.nan)
+        direct = directs[ids]
+    else:
+        direct = directs[ids[::-1]].turned if ids[::-1] in directs else Direct(math.nan)
+    return pair._replace(chosen=replace(pair.chosen, direct=direct))
 
 
 def _is_unsure(pair: Pair, rules: Rules) -> bool:

@@ -357,14 +357,7 @@ def test_responses_to_one_question_meet_and_their_words_are_kept(tmp_path, engin
     toy(longer, "longer", arity="pair", needs=("prompt", "response"))
     for name in ("a", "b"):
         picture(tmp_path / f"{name}.png", ord(name))
-    answers = [
-        ("a", "two"),
-        ("a", "two cats"),
-        ("a", "two"),
-        ("b", "none at all, none"),
-        ("a", " "),
-        ("b", "one"),
-    ]
+    answers = [("a", "two"), ("a", "two cats"), ("a", "two"), ("b", "none at all"), ("a", " "), ("b", "one")]
     rows = [
         {"id": str(row), "prompt": "How many cats?", "image": f"{shown}.png", "response": said}
         for row, (shown, said) in enumerate(answers)
