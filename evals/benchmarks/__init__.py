@@ -16,6 +16,7 @@ from .benchmark import Benchmark
 BENCHMARKS: dict[str, str] = {
     "agentrewardbench": "agent_reward_bench",
     "androidcontrol": "android_control",
+    "gui-odyssey": "gui_odyssey",
     "mmbench-gui-l2": "grounding_sets:MMBENCH",
     "osworld-g": "osworld_g",
     "roboarena": "roboarena",
@@ -27,6 +28,7 @@ BENCHMARKS: dict[str, str] = {
     "ui-i2e": "grounding_sets:I2E",
     "ui-vision": "grounding_sets:VISION",
     "venusbench-gd": "grounding_sets:VENUS",
+    "webprmbench": "webprmbench",
 }
 """Name -> module of this folder, or "module:NAME" where a module holds several."""
 

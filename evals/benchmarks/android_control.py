@@ -33,10 +33,11 @@ from mmreward.verifiers.spaces import Size, space_of
 
 from .benchmark import COPY, Answers, Benchmark, Cells, Columns, Item, Rule, Table
 from .clicks import PIXEL, meta_of, rows_of, sized, space_of_record, text_of
-from .figures import codes, mean, mean_of_known
+from .figures import codes, mean_of_known
 
 NODES = ("a11y", "aitz")
 """Rules that look at the elements of the screen."""
+WRONG = Matched(False, False, False, False)
 
 
 # --- labels -------------------------------------------------------------------------------------------------
@@ -86,12 +87,29 @@ def _item(row: Mapping[str, Any], where: str) -> Item:
             f"{where}: a step has episode, step, size [width, height] and action: {str(row)[:80]}"
         )
     target = {key: row[key] for key in ("action", "boxes", "bbox", "nodes") if row.get(key) is not None}
+    return step_item(episode, step, size, target if len(target) > 1 else row["action"], where)
+
+
+def step_item(
+    episode: Any,
+    step: Any,
+    size: tuple[float, float],
+    target: Any,
+    where: str,
+    space: str = PIXEL,
+    group: str = "",
+) -> Item:
+    """An item of a benchmark of steps.
+
+    Raises:
+        ValueError: its right action cannot be read.
+    """
+    about = Sample(target=target, meta={"size": size})
     try:
-        about = Sample(target=target if len(target) > 1 else row["action"], meta={"size": size})
-        gold = gold_of(about.target, space_of(PIXEL), about)
+        gold = gold_of(target, space_of(space), about)
     except Unscorable as failure:
         raise ValueError(f"{where}, step {episode}/{step}: {failure}") from None
-    facts: dict[str, Any] = {"size": size, "type": gold.actions[0].type, "made": {}}
+    facts: dict[str, Any] = {"size": size, "type": gold.actions[0].type, "group": group}
     return Item(id=f"{episode}/{step}", gold=gold, unit=str(episode), facts=facts)
 
 
@@ -124,31 +142,41 @@ def answer(record: Mapping[str, Any], item: Item) -> tuple[Matched, ...]:
 def columns(
     items: Sequence[Item], answers: Sequence[tuple[Matched, ...] | None]
 ) -> dict[str, np.ndarray[Any, Any]]:
-    """For every rule "RULE type", "RULE grounding", "RULE given type" and "RULE step"."""
-    found: dict[str, np.ndarray[Any, Any]] = {"episode": codes([item.unit for item in items])}
+    """Tables with a column for each rule of `rules.RULES`: "type", "grounding", "given type" and "step"."""
     golds: list[Gold] = [item.gold for item in items]
-    pointed = np.array([gold.actions[0].type in POINTED - {"drag"} for gold in golds])
-    elements = np.array([bool(gold.nodes) for gold in golds])
-    there = np.array([one is not None for one in answers])
-    for place, name in enumerate(MATCHES):
-        own = [None if one is None else one[place] for one in answers]
-        typed = np.array([one is not None and one.type for one in own], dtype=np.float64)
-        placed = np.array([one is not None and one.type and one.place for one in own], dtype=np.float64)
-        right = np.array([one is not None and one.right for one in own], dtype=np.float64)
-        known = elements if name in NODES else np.ones(len(items), dtype=bool)
-        found[f"{name} type"] = np.where(known, typed, math.nan)
-        found[f"{name} grounding"] = np.where(known & pointed, placed, math.nan)
-        given = known & pointed & there & (typed == 1)
-        found[f"{name} given type"] = np.where(given, placed, math.nan)
-        found[f"{name} step"] = np.where(known, right, math.nan)
-    return found
+    pointed = np.array([gold.actions[0].type in POINTED - {"drag"} for gold in golds])[:, None]
+    elements = np.array([bool(gold.nodes) for gold in golds])[:, None]
+    there = np.array([one is not None for one in answers])[:, None]
+    known = elements | ~np.isin(list(MATCHES), NODES)[None]
+    lost = (WRONG,) * len(MATCHES)
+    rows = [lost if one is None else one for one in answers]
+    typed = np.array([[one.type for one in row] for row in rows])
+    placed = np.array([[one.type and one.place for one in row] for row in rows], dtype=np.float64)
+    right = np.array([[one.right for one in row] for row in rows], dtype=np.float64)
+    return {
+        "episode": codes([item.unit for item in items]),
+        "group": codes([item.facts["group"] for item in items]),
+        "type": np.where(known, typed, math.nan),
+        "grounding": np.where(known & pointed, placed, math.nan),
+        "given type": np.where(known & pointed & there & typed, placed, math.nan),
+        "step": np.where(known, right, math.nan),
+    }
 
 
-def episodes(column: str) -> Callable[[Columns], float]:
+PLACE = {name: place for place, name in enumerate(MATCHES)}
+"""Column of a rule."""
+
+
+def of_rule(table: str, name: str) -> Callable[[Columns], float]:
+    """The mean of a rule's column."""
+    return lambda found: mean_of_known(found[table][:, PLACE[name]])
+
+
+def episodes(name: str) -> Callable[[Columns], float]:
     """The share of episodes all of whose steps are right; NaN where a step is undefined."""
 
     def of(found: Columns) -> float:
-        right = found[column]
+        right = found["step"][:, PLACE[name]]
         if np.isnan(right).any():
             return math.nan
         copies = found[COPY]
@@ -164,9 +192,11 @@ RULES = tuple(
     rule
     for name in MATCHES
     for rule in (
-        Rule(name=f"{name}/step", words="steps that are right altogether", of=mean(f"{name} step")),
-        Rule(name=f"{name}/grounding", words="of steps at a place, right ones", of=mean(f"{name} grounding")),
-        Rule(name=f"{name}/episode", words="episodes without a wrong step", of=episodes(f"{name} step")),
+        Rule(name=f"{name}/step", words="steps that are right altogether", of=of_rule("step", name)),
+        Rule(
+            name=f"{name}/grounding", words="of steps at a place, right ones", of=of_rule("grounding", name)
+        ),
+        Rule(name=f"{name}/episode", words="episodes without a wrong step", of=episodes(name)),
     )
 )
 
@@ -176,15 +206,15 @@ def tables(items: Sequence[Item], found: Columns) -> list[Table]:
     shares: list[Cells] = [
         (
             name,
-            *(mean_of_known(found[f"{name} {one}"]) for one in ("type", "grounding", "given type", "step")),
-            episodes(f"{name} step")({**found, COPY: np.zeros(len(items), dtype=np.int64)}),
+            *(of_rule(one, name)(found) for one in ("type", "grounding", "given type", "step")),
+            episodes(name)({**found, COPY: np.zeros(len(items), dtype=np.int64)}),
             rule.note,
         )
         for name, rule in MATCHES.items()
     ]
     kinds = np.array([item.facts["type"] for item in items])
     by_type: list[Cells] = [
-        (str(kind), int((kinds == kind).sum()), float(found["box step"][kinds == kind].mean()))
+        (str(kind), int((kinds == kind).sum()), float(found["step"][kinds == kind, PLACE["box"]].mean()))
         for kind in sorted(set(kinds.tolist()))
     ]
     heads = ("rule", "type", "grounding", "grounding given type", "step", "episode", "of")

@@ -25,7 +25,8 @@ from mmreward.media import Media
 from mmreward.rewards.gui.click import clicked, hits, off_note
 from mmreward.rewards.gui.targets import Target, target_of
 from mmreward.types import Sample
-from mmreward.verifiers.spaces import space_of
+from mmreward.verifiers.actions import Point
+from mmreward.verifiers.spaces import Space, extent, space_of
 
 from .benchmark import VALID, Answers, Cells, Columns, Item, Rule, Table
 from .figures import codes, macro, mean, mean_of_known
@@ -45,6 +46,8 @@ FRAMES = {
 """Names of frames in other records."""
 SUSPECT = 0.2
 """Share of clicks beside the picture, or within one pixel, from which the declared space is doubted."""
+ENOUGH = 5
+"""Clicks from which another space is named."""
 PIXEL = "pixel"
 
 
@@ -60,6 +63,8 @@ class Click(NamedTuple):
         thousand: by VLMEvalKit's OSWorld-G, which divides by 1000 always.
         off: the first point cannot be of its space: beside the picture, or within one of its pixels.
         refused: the answer says that there is nothing.
+        pixel, norm_1, norm_1000, swapped: the first point's numbers would hit in another space, or with y
+            first; they are told, and never applied.
     """
 
     hit: float
@@ -69,6 +74,13 @@ class Click(NamedTuple):
     thousand: float
     off: float
     refused: float
+    pixel: float = 0.0
+    norm_1: float = 0.0
+    norm_1000: float = 0.0
+    swapped: float = 0.0
+
+
+OTHERS = ("pixel", "norm_1", "norm_1000", "swapped")
 
 
 # --- labels -------------------------------------------------------------------------------------------------
@@ -172,7 +184,21 @@ def answer(record: Mapping[str, Any], item: Item) -> Click:
         thousand=thousand,
         off=float(bool(off_note(points[0], space, sample))),
         refused=0.0,
+        **_elsewhere(points[0], space, sample, target),
     )
+
+
+def _elsewhere(point: Point, space: Space, sample: Sample, target: Target) -> dict[str, float]:
+    """What the numbers of a point would hit in other spaces."""
+    own, (height, width) = extent(space, sample), sample.meta["size"]
+    x, y = point.x * own.width, point.y * own.height
+    places = {
+        "pixel": Point(x / width, y / height),
+        "norm_1": Point(x, y),
+        "norm_1000": Point(x / 1000, y / 1000),
+        "swapped": Point(y / own.width, x / own.height),
+    }
+    return {name: float(hits(place, target)) for name, place in places.items()}
 
 
 def text_of(record: Mapping[str, Any]) -> str:
@@ -340,10 +366,19 @@ def kit_rule(name: str, words: str, of: Callable[[Columns], float]) -> Rule:
 def doubts(answers: Answers) -> list[str]:
     """What the clicks say about their declared space."""
     clicks = [one for one in answers.valid.values() if not one.refused]
-    share = sum(one.off for one in clicks) / len(clicks) if clicks else 0.0
+    if not clicks:
+        return []
+    found = []
+    share = sum(one.off for one in clicks) / len(clicks)
     if share >= SUSPECT:
-        return [f"{share:.0%} of the clicks cannot be of the declared space: is it the model's?"]
-    return []
+        found.append(f"{share:.0%} of the clicks cannot be of the declared space: is it the model's?")
+    hit = sum(one.hit for one in clicks) / len(clicks)
+    shares = {name: sum(getattr(one, name) for one in clicks) / len(clicks) for name in OTHERS}
+    better = max(shares, key=lambda name: shares[name])
+    if shares[better] >= hit + SUSPECT and len(clicks) >= ENOUGH:
+        words = "with y first" if better == "swapped" else f"as {better}"
+        found.append(f"the same numbers would hit {shares[better]:.0%} {words}, and {hit:.0%} as declared")
+    return found
 
 
 def expected(items: Sequence[Item], rows: int, what: str = "items") -> list[str]:

@@ -105,8 +105,9 @@ def _of_lines(text: str) -> Iterator[Mapping[str, Any]]:
             yield {"action": rest}  # GUI-Odyssey writes system keys as clicks
         elif pointed and rest:
             yield {"action": name, "point": inner}
-        else:
-            yield {"action": name, "text": inner, "direction": inner}
+        else:  # "SCROLL: UP" is GUI-Odyssey's finger, "SCROLL [UP]" OS-Atlas's content
+            finger = kind == "scroll" and line["colon"]
+            yield {"action": "swipe" if finger else name, "text": inner, "direction": inner}
 
 
 def of_call(call: Call) -> dict[str, Any]:

@@ -103,6 +103,19 @@ def test_a_wrong_unit_is_wrong_and_doubted(screens):
     )
 
 
+def test_the_space_that_fits_is_named_and_not_taken(screens):
+    """Pixels that were declared as thousandths, and points with y first."""
+    items = benchmark("screenspot").read(screens)
+    pixels = predicted(screens, items, lambda item, at: f"[{at[0] * 400}, {at[1] * 300}]", space="norm_1000")
+    result = found("screenspot", items, pixels)
+    assert result.line("accuracy").strict < 0.2 and any(
+        "would hit 100% as pixel" in one for one in result.cautions
+    )
+    turned = predicted(screens, items, lambda item, at: f"[{at[1]}, {at[0]}]", space="norm_1")
+    result = found("screenspot", items, turned)
+    assert result.line("accuracy").strict < 0.5 and any("with y first" in one for one in result.cautions)
+
+
 def test_cells_and_averages(screens):
     """Mobile icons right alone: 2 of 8, one cell of five that there are."""
     items = benchmark("screenspot").read(screens)

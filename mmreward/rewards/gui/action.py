@@ -217,7 +217,7 @@ def _golds(sample: Sample, space: Any) -> list[Gold]:
 
 def _step(step: Mapping[str, Any] | None, view: View) -> Action | None:
     """Action of a step; None where it has none, several, or one that cannot be read."""
-    given = step.get("action") if step is not None else None
+    given = step.get("action") if isinstance(step, Mapping) else None
     try:
         if isinstance(given, Mapping):
             return action_of(given, view)

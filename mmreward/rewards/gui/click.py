@@ -36,13 +36,29 @@ class Clicked(NamedTuple):
     refused: bool
 
 
+MAX_ANSWER = 50_000
+"""Characters of an answer that names places."""
+
+
+def answer_of(response: str) -> str:
+    """Answer of a response.
+
+    Raises:
+        Unscorable: "unparsable" as `response.segment`, and where it is longer than places need.
+    """
+    answer = segment(response, bare=True).answer
+    if len(answer) > MAX_ANSWER:
+        raise Unscorable(f"the answer has {len(answer)} characters, more than {MAX_ANSWER}", "unparsable")
+    return answer
+
+
 def clicked(response: str, space: Space, sample: Sample) -> Clicked:
     """Read the points of a response: coordinates in any form that `pointing` reads, or an action.
 
     Raises:
         Unscorable: "unparsable" when it holds neither a point nor a refusal.
     """
-    answer = segment(response, bare=True).answer
+    answer = answer_of(response)
     if says_nothing(plain(answer)):
         return Clicked([], refused=True)
     size = extent(space, sample)
