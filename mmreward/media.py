@@ -396,8 +396,7 @@ SMALL = 1 << 20
 LARGE = 8 << 20
 """Bytes of pixels that are hashed on another thread: up to here it takes less than to hand them over."""
 
-LOOKED_AT = ("size", "key", "timeline")
-"""What is known of a file once it has been read."""
+LOOKED_AT = ("size", "key", "timeline")  # what is known of a file once it has been read
 
 
 async def examined(medias: Iterable[Media]) -> None:
@@ -419,14 +418,14 @@ async def examined(medias: Iterable[Media]) -> None:
 
 
 def examine_at_hand(medias: Iterable[Media]) -> None:
-    """Hash and measure the pictures among these that are in memory and of which `examined` leaves that to the
-    loop's thread: for a caller who would only wait for it."""
+    """Hash and measure those pictures in memory of which `examined` leaves that to the loop's thread."""
     for media in medias:
-        source = media.source
-        size = len(source) if isinstance(source, bytes) else getattr(source, "nbytes", LARGE + 1)
-        large = size > SMALL if isinstance(source, bytes) else size > LARGE
+        source: Any = media.source
+        size, bound = getattr(source, "nbytes", LARGE + 1), LARGE
+        if isinstance(source, bytes):
+            size, bound = len(source), SMALL
         elsewhere = _is_tensor(source) and source.device.type != "cpu"
-        if media.kind == "image" and not large and not elsewhere:
+        if media.kind == "image" and size <= bound and not elsewhere:
             with suppress(Exception):  # raised again where its row looks at it
                 _ = media.size, media.key
 

@@ -33,15 +33,16 @@ RULES = frozenset({
 JUDGED = frozenset({
     "aesthetic", "aesthetic_quality", "artifact", "artimuse", "background_consistency", "blip_vqa",
     "checklist", "clip_i", "clipscore", "confidence", "consistency", "critique", "cyclereward", "d2_align",
-    "deqa", "dino_i", "dopamine", "dpg", "dreamsim", "dynamic_degree", "editreward", "editscore", "evalmuse",
-    "evidence", "followup", "geneval", "geneval2", "goal", "gvl", "harmonic", "head", "hpsv2", "hpsv3",
-    "imagereward", "imaging_quality", "iqa", "ixc", "listener", "liv", "mm_rlhf", "mps", "nsfw", "ocr_image",
-    "pickscore", "pisces", "preference", "prm", "qalign", "qwen_image_bench", "r1_reward", "r3m",
-    "rationalrewards", "rationalrewards_pair", "reference", "rewarddance", "rewarddance_group", "robometer",
-    "robometer_pair", "roboreward", "self_certainty", "skywork_vl", "subject_consistency",
-    "t2i_compbench_3in1", "t2i_compbench_spatial", "thinking", "topreward", "unifiedreward",
-    "unifiedreward_answer", "unifiedreward_answers", "unifiedreward_pair", "viclip", "videoreward",
-    "videoscore", "videoscore2", "vip", "visionreward", "visionreward_video", "visualprm", "vlac", "vqascore",
+    "deqa", "dino_i", "dopamine", "dpg", "dreamsim", "dynamic_degree", "editreward", "editscore",
+    "evalmuse", "evidence", "followup", "geneval", "geneval2", "goal", "gvl", "harmonic", "head", "hpsv2",
+    "hpsv3", "imagereward", "imaging_quality", "iqa", "ixc", "listener", "liv", "mm_rlhf", "mps", "nsfw",
+    "ocr_image", "pickscore", "pisces", "preference", "prm", "qalign", "qwen_image_bench", "r1_reward",
+    "r3m", "rationalrewards", "rationalrewards_pair", "reference", "rewarddance", "rewarddance_group",
+    "robometer", "robometer_pair", "roboreward", "self_certainty", "skywork_vl", "social_reward",
+    "subject_consistency", "t2i_compbench_3in1", "t2i_compbench_spatial", "thinking", "topreward",
+    "unifiedreward", "unifiedreward_answer", "unifiedreward_answers", "unifiedreward_pair", "viclip",
+    "videoreward", "videoscore", "videoscore2", "vip", "visionreward", "visionreward_video", "visualprm",
+    "vlac", "vqascore",
 })
 """Rewards that load weights or ask a server: a row may choose one that is declared, with its arguments."""
 
