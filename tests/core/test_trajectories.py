@@ -9,6 +9,7 @@ import pytest
 
 from mmreward import Media, Sample, Unscorable
 from mmreward.engine.episodes import frames_of, views
+from mmreward.isolation.protocol import pack_sample, unpack_sample
 from mmreward.streams import Cut, Frame
 from mmreward.tracing import listening
 from mmreward.trajectories import check_rule, column, picked, seen_in, told, views_of
@@ -224,3 +225,19 @@ def test_a_part_of_a_file_travels_as_its_frames(film):
     clip = Media(Cut(film, 0.0, 0.3), "video")
     again = pickle.loads(pickle.dumps(clip))
     assert np.array_equal(again.array(), clip.array())
+
+
+def test_a_trajectory_is_sent_to_another_process_as_its_pictures(film):
+    clip = Media(Cut(film, 1.0, 1.5), "video")
+    steps = [{"observation": {"top": Media(Frame(clip, n))}, "action": [n], "time": n / 10} for n in range(5)]
+    blobs = []
+    again = unpack_sample(pack_sample(Sample(prompt="push", steps=steps), blobs), blobs)
+    assert column(again.steps, "action") == [[n] for n in range(5)]
+    for one, other in zip(seen_in(again.steps), seen_in(steps), strict=True):
+        assert one.view == "top" and np.array_equal(one.media.still(), other.media.still())
+
+
+def test_a_notebook_shows_the_first_and_the_last_step():
+    steps = [{"observation": {"top": grey(9 * n), "wrist": grey(n)}} for n in range(5)]
+    html = Sample(prompt="push", steps=steps)._repr_html_()
+    assert html.count("<img") == 4 and "5 steps, seen in top, wrist" in html

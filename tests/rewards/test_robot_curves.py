@@ -410,3 +410,24 @@ def test_a_critic_is_asked_of_neighbours_in_their_order(engine, monkeypatch):
     pairs = [[round(250 * one) for one in seen] for seen, *_ in judge.calls]
     assert pairs == [list(pair) for pair in pairwise(CLIPS["failed"])]
     assert score.parts["negative"] == pytest.approx(2 / 5) and len(judge.calls[0][2]["places"]) == 2
+
+
+# --- batches ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_episode_of_a_batch_is_asked_about_its_own_task(engine, monkeypatch, name):
+    """Robo-Dopamine's evaluation asks all of a batch about the first one's task, others about a default."""
+    judge = use(monkeypatch, Judge(SAID.get(name), believed))
+    goal = (Media(grey(250)),)
+    samples = [
+        Sample(id=task, prompt=task, video=film(0, 125, 250), inputs=goal) for task in ("push", "lift")
+    ]
+    args = {"frames": "all"} if name != "roboreward" else {}
+    scores = engine.score(samples, load(name, words="own", **args))[name]
+    asked = [sum(task in prompt for _, prompt, _ in judge.calls) for task in ("push", "lift")]
+    assert asked[0] == asked[1] == len(judge.calls) / 2 and all(score.ok for score in scores)
+
+
+def test_a_percentage_that_is_null_is_unknown_and_shifts_nothing():
+    assert read_percentages(items((1, 10), (2, None), (3, 30)).replace("[x]", ""), 3) == [10, None, 30]
