@@ -42,7 +42,7 @@ JUDGED = frozenset({
     "subject_consistency", "t2i_compbench_3in1", "t2i_compbench_spatial", "thinking", "topreward",
     "unifiedreward", "unifiedreward_answer", "unifiedreward_answers", "unifiedreward_pair", "viclip",
     "videoreward", "videoscore", "videoscore2", "vip", "visionreward", "visionreward_video", "visualprm",
-    "vqascore",
+    "vlac", "vqascore",
 })
 """Rewards that load weights or ask a server: a row may choose one that is declared, with its arguments."""
 
@@ -57,17 +57,16 @@ DATA_SAFE = frozenset({
 })
 """Arguments of `RULES` that a row may set: thresholds, spaces, units, modes."""
 OPERATOR_ONLY = frozenset({
-    "absolute", "alignment", "alpha", "architecture", "aspects", "balance", "base", "baseline",
-    "beginnings", "cameras", "chat", "checkpoint", "classes", "classifier", "clean_label", "coefficients",
-    "contradictions", "counting", "critique", "deadline", "dependent", "detector", "dimension",
-    "dimensions", "distance", "dtype", "encoder", "file", "fitted", "form", "frames", "goal", "hd_num",
-    "head", "helped", "high", "how", "judge", "keep", "knowledge", "least", "lenient", "let_down", "lines",
-    "listener", "low", "max_frames", "max_num", "max_pixels", "max_steps", "max_tokens", "meta", "metric",
-    "min_confidence", "min_mass", "most_gaps", "order", "placeholder", "pooling", "principle", "probe",
-    "processing", "processor", "prompt", "protocol", "python", "question", "questions", "reduce",
-    "references", "relative", "resize", "scale", "seed", "soft", "step", "suffix", "system", "task",
-    "temperature", "text", "tokenizer", "top", "turns", "variant", "view", "vocabulary", "votes", "weights",
-    "whole", "words", "workers", "writer",
+    "absolute", "alignment", "alpha", "architecture", "aspects", "balance", "base", "baseline", "beginnings",
+    "cameras", "chat", "checkpoint", "classes", "classifier", "clean_label", "coefficients", "contradictions",
+    "counting", "critique", "deadline", "dependent", "detector", "dimension", "dimensions", "distance",
+    "dtype", "encoder", "file", "fitted", "form", "frames", "goal", "hd_num", "head", "helped", "high", "how",
+    "judge", "keep", "knowledge", "least", "lenient", "let_down", "lines", "listener", "low", "max_frames",
+    "max_num", "max_pixels", "max_steps", "max_tokens", "meta", "metric", "min_confidence", "min_mass",
+    "most_gaps", "order", "placeholder", "pooling", "principle", "probe", "processing", "processor", "prompt",
+    "protocol", "python", "question", "questions", "reduce", "references", "relative", "resize", "scale",
+    "seed", "soft", "step", "suffix", "system", "task", "temperature", "text", "tokenizer", "top", "turns",
+    "update", "variant", "view", "vocabulary", "votes", "weights", "whole", "words", "workers", "writer",
 })
 """Arguments that only the operator may set: they name programs, hosts, keys and weights, take time or memory,
 or belong to `JUDGED`."""

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 from ..errors import Unscorable
 from ..limits import limits
-from ..media import Frame, Media
+from ..media import Media
 from ..reading import Span
-from ..streams import Cut
+from ..streams import Cut, Frame
 from ..trajectories import with_media
 from ..types import Sample
 from . import vtriune
