@@ -132,7 +132,7 @@ async def _tournament(reward: Reward, samples: list[Sample], timeout: float | No
     ]
 
 
-PASSED_ON = ("contradiction", "votes")
+PASSED_ON = ("confidence", "contradiction", "meta", "votes")
 """Parts of a judgement of a pair that hold for both of it."""
 
 

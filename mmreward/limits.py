@@ -31,6 +31,7 @@ class Limits:
         frames: of one clip that are held at once. A model that looks at some of a clip's frames decodes only
             those, and may be given longer clips.
         clip_frames: in a clip altogether, whether they are looked at or not: half an hour at 60 a second.
+        steps: of one trajectory: nine minutes at 30 a second.
         row_bytes: of one line of JSONL, and of one caption.
         rows_bytes: of rows that are held at once, with the pictures that stand in them: those that are read
             ahead are fewer where they are large; of a Parquet file a quarter is decoded at once, and one row
@@ -75,6 +76,7 @@ class Limits:
     clip_pixels: int = 1 << 28
     frames: int = 4096
     clip_frames: int = 108_000
+    steps: int = 16_384
     row_bytes: int = 1 << 26
     rows_bytes: int = 1 << 29
     file_bytes: int = 1 << 29

@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeGuard, TypeVar, cas
 import numpy as np
 import xxhash
 
-from . import errors, stills, streams
+from . import stills, streams
 from .errors import Unscorable
 from .limits import checked_layout, checked_size, limits, most
 from .reading import Span, aside, data_of_url, read_regular
-from .streams import Timeline
+from .streams import Cut, Frame, Timeline
 
 if TYPE_CHECKING:
     import torch
@@ -64,10 +64,10 @@ class Media:
     (4, 6)
 
     Args:
-        source: a path of a regular file, a `reading.Span` of one, encoded bytes, a PIL image, an array (HWC,
-            HW or THWC) or a tensor (CHW, HW or TCHW). Arrays and tensors are uint8, or floats in [0, 1]. A
-            list of any of these is a video, frame by frame. An `Unscorable` stands for what could not be
-            read elsewhere, and is raised when the picture is looked at.
+        source: a path of a regular file, a `reading.Span` or `streams.Cut` of one, a `Frame`, encoded bytes,
+            a PIL image, an array (HWC, HW or THWC) or a tensor (CHW, HW or TCHW). Arrays and tensors are
+            uint8, or floats in [0, 1]. A list of any of these is a video, frame by frame. An `Unscorable`
+            stands for what could not be read elsewhere, and is raised when the picture is looked at.
         kind: "image" or "video". An animation (GIF, APNG, WebP, AVIF) is both: as an image, its first frame.
         fps: frames per second of a video, before what its file says; needed for an array of frames only.
 
@@ -107,7 +107,7 @@ class Media:
         if isinstance(value, bytearray | memoryview):
             value = bytes(value)
         several = isinstance(value, list | tuple) and kind == "video"
-        if isinstance(value, str | Path | Span | bytes | np.ndarray | Unscorable) or several:
+        if isinstance(value, str | Path | Span | Cut | Frame | bytes | np.ndarray | Unscorable) or several:
             return cls(value, kind)
         if _is_tensor(value) or hasattr(value, "getexif"):
             return cls(value, kind)
@@ -119,7 +119,7 @@ class Media:
 
     def __repr__(self) -> str:
         source = self.source
-        named = source.name if isinstance(source, Span) else type(source).__name__
+        named = source.name if isinstance(source, Span | Cut | Frame) else type(source).__name__
         what = source if isinstance(source, Path) else named
         return f"Media({what!s}, {self.kind!r})"
 
@@ -161,7 +161,7 @@ class Media:
             hashed.update(f"channels first, {self.source.dtype}".encode())
             self._feed(hashed.update, self.source.detach().view(torch.uint8).numpy())
         else:
-            self._feed(hashed.update, self.content())
+            self._feed_source(hashed.update, "key")
         return str(hashed.hexdigest())
 
     @property
@@ -169,8 +169,18 @@ class Media:
         """Cryptographic hash of the content, the same in every process: for what is stored. Not remembered:
         it costs a hundred times what `key` does."""
         hashed = hashlib.blake2b(self._named_kind.encode(), digest_size=16)
-        self._feed(hashed.update, self.content())
+        self._feed_source(hashed.update, "digest")
         return hashed.hexdigest()
+
+    def _feed_source(self, update: Callable[[Any], None], name: str) -> None:
+        """Feed what names the content: of a part of a clip, the clip and which part."""
+        if isinstance(self.source, Frame):
+            update(f"frame {self.source.number} of {getattr(self.source.clip, name)}".encode())
+        elif isinstance(self.source, Cut):
+            update(f"{self.source.start!r} to {self.source.stop!r}".encode())
+            self._feed(update, self.source.read())
+        else:
+            self._feed(update, self.content())
 
     @property
     def _named_kind(self) -> str:
@@ -197,6 +207,8 @@ class Media:
                 return self.timeline.size
             with self._opened() as picture:
                 return stills.upright_size(picture)
+        if isinstance(self.source, Frame | Cut):
+            return self.source.clip.size if isinstance(self.source, Frame) else self.timeline.size
         if _is_tensor(self.source):
             shape = tuple(self.source.shape[-2:])
         elif hasattr(self.source, "getexif"):
@@ -215,7 +227,9 @@ class Media:
         Raises:
             Unscorable: damage, or more frames than `Limits.clip_frames`.
         """
-        if self.kind == "image" or not isinstance(self.source, ENCODED):
+        if isinstance(self.source, Cut):
+            found = streams.timeline(self.source.read(), cut=self.source)
+        elif self.kind == "image" or not isinstance(self.source, ENCODED):
             count = (
                 1 if self.kind == "image" else len(self.source if _is_tensor(self.source) else self._array())
             )
@@ -237,7 +251,7 @@ class Media:
     def fps(self) -> float | None:
         """Frames per second of a video: as given, else as the file says, of a varying rate the mean; None
         where nothing does."""
-        known = self.given_fps is not None or not isinstance(self.source, ENCODED)
+        known = self.given_fps is not None or not isinstance(self.source, (*ENCODED, Cut))
         return self.given_fps if self.kind == "image" or known else self.timeline.fps
 
     @property
@@ -267,7 +281,7 @@ class Media:
             Unscorable: damage, or more pixels or frames than `Limits` has: they are never dropped.
         """
         if not isinstance(self.source, ENCODED):
-            return _as_rgb(self._array(), self.kind, not _is_tensor(self.source))
+            return stills.rgb_of(self._array(), self.kind, not _is_tensor(self.source))
         if self.kind == "video":
             return self.frames_at(range(self.frames))
         with self._opened() as picture:
@@ -279,7 +293,7 @@ class Media:
         Raises:
             Unscorable: damage, or more frames or pixels at once than `Limits` has.
         """
-        if not isinstance(self.source, ENCODED):
+        if not isinstance(self.source, (*ENCODED, Cut)):
             return self.array()[list(numbers)]
         (height, width), allowed = self.size, limits()
         if len(numbers) > allowed.frames:
@@ -289,18 +303,20 @@ class Media:
             raise Unscorable(
                 f"{size} at once are above the limit of {most('clip_pixels', 'pixels')}: use fewer"
             )
-        data = self._encoded()
+        cut = self.source if isinstance(self.source, Cut) else None
+        data = self._encoded() if cut is None else cut.read()
         if stills.is_picture(data[:16]):
             with stills.opened(data, repr(self)) as picture:
                 return stills.frames(picture, numbers)
         try:
-            return streams.frames(data, numbers, self.size)
+            return streams.frames(data, numbers, self.size, cut)
         except (
             streams.Shorter
         ):  # the index counts frames that cannot be shown, as after a cut without decoding
-            found = streams.timeline(data, counted=True)
+            found = streams.timeline(data, counted=True, cut=cut)
             self.__dict__["timeline"] = found if self.given_fps is None else self._at(found, self.given_fps)
-            return streams.frames(data, [min(number, found.frames - 1) for number in numbers], found.size)
+            held = [min(number, found.frames - 1) for number in numbers]
+            return streams.frames(data, held, found.size, cut)
 
     def pixels(self) -> "torch.Tensor":
         """uint8 tensor, CHW or TCHW; a tensor's on its own device, and itself when it is uint8 with three
@@ -354,6 +370,10 @@ class Media:
         source = self.source
         if isinstance(source, np.ndarray):
             return source
+        if isinstance(source, Frame):
+            return cast("np.ndarray[Any, Any]", source.clip.frames_at([source.number])[0])
+        if isinstance(source, Cut):
+            return self.frames_at(range(self.frames))
         if _is_tensor(source):
             moved = source.detach().cpu()
             if moved.dtype.is_floating_point:
@@ -389,7 +409,7 @@ async def examined(medias: Iterable[Media]) -> None:
             continue
         source = media.source
         if (
-            isinstance(source, Path | Span)
+            isinstance(source, Path | Span | Cut | Frame)
             or (isinstance(source, bytes) and (media.kind == "video" or len(source) > SMALL))
             or getattr(source, "nbytes", 0) > LARGE
             or hasattr(source, "getexif")  # a PIL image, of which all pixels are converted
@@ -422,29 +442,3 @@ def _examine(media: Media) -> None:
 
 def _is_tensor(source: Any) -> "TypeGuard[torch.Tensor]":
     return hasattr(source, "detach")  # torch may not be imported
-
-
-def _as_rgb(
-    array: "np.ndarray[Any, Any]", kind: str, channels_last: bool
-) -> "np.ndarray[Any, np.dtype[np.uint8]]":
-    dims = 3 if kind == "image" else 4
-    if channels_last:
-        checked_layout(array.shape, kind, channels_last=True)
-    if array.ndim == dims - 1:
-        array = array[..., None]
-    if array.size == 0 or math.prod(array.shape[-3:-1]) > limits().pixels:
-        raise Unscorable(f"shape {array.shape}: empty, or above {most('pixels', 'pixels')}")
-    if array.dtype != np.uint8:
-        if not np.issubdtype(array.dtype, np.floating):
-            raise Unscorable(f"pixels of type {array.dtype}: expected uint8 or floats in [0, 1]")
-        low, high = float(array.min()), float(array.max())  # NaN wins in both
-        if not (math.isfinite(low) and math.isfinite(high)):
-            raise Unscorable("the pixels contain NaN or infinity")
-        if low < -errors.TOLERANCE or high > 1 + errors.TOLERANCE:
-            raise Unscorable(f"float pixels span {low:.3g} to {high:.3g}: expected [0, 1]")
-        scaled = (array.clip(0, 1) if low < 0 or high > 1 else array) * array.dtype.type(255)
-        array = np.rint(scaled, out=scaled).astype(np.uint8)
-    if array.shape[-1] == 4:
-        alpha = array[..., 3:].astype(np.float32) / 255
-        array = np.rint(array[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
-    return np.repeat(array, 3, axis=-1) if array.shape[-1] == 1 else array

@@ -247,7 +247,9 @@ def consistent(
 # --- Hybrids ---
 
 
-def hybrid(rule: Sequence[Score], model: Sequence[Score], confidence: Sequence[float]) -> list[Score]:
+def hybrid(
+    rule: Sequence[Score], model: Sequence[Score], confidence: Sequence[float], *, sure: str = ""
+) -> list[Score]:
     """confidence * rule + (1 - confidence) * model, per sample; both in the same range, which it keeps.
 
     A score of weight 0 is not looked at, so its failure makes no difference; any other failure fails the
@@ -257,6 +259,9 @@ def hybrid(rule: Sequence[Score], model: Sequence[Score], confidence: Sequence[f
         rule: of a verifier.
         model: of a reward model or judge.
         confidence: how far the rule can decide this question, from 0 (open-ended) to 1 (verifiable).
+        sure: the model's part that says how sure it is of this score, 0 to 1, such as `confidence` of a judge
+            that votes; its weight is times that, and the two weights are put to 1. A question that the rule
+            cannot decide at all, and of which the model is not sure at all, is "na".
 
     Raises:
         ValueError: columns of unequal length, or a confidence outside [0, 1].
@@ -265,6 +270,15 @@ def hybrid(rule: Sequence[Score], model: Sequence[Score], confidence: Sequence[f
     for row, (ruled, judged, share) in enumerate(zip(rule, model, confidence, strict=True)):
         if not 0 <= share <= 1:
             raise ValueError(f"the confidence of sample {row} is {share}; it lies in [0, 1]")
+        trust = _sureness(judged, sure) if sure and share < 1 else 1.0
+        if isinstance(trust, Score):
+            results.append(trust)
+            continue
+        whole = share + (1 - share) * trust
+        if whole == 0:
+            results.append(Score.failed("na", "the rule cannot decide it, and the model is not sure at all"))
+            continue
+        share = share / whole
         needed = {"rule": (ruled, share), "model": (judged, 1 - share)}
         broken = {name: score for name, (score, weight) in needed.items() if weight and not score.ok}
         if broken:
@@ -274,6 +288,17 @@ def hybrid(rule: Sequence[Score], model: Sequence[Score], confidence: Sequence[f
         parts = {name: weight * score.value if weight else 0.0 for name, (score, weight) in needed.items()}
         results.append(Score(sum(parts.values()), {**parts, "confidence": share}))
     return results
+
+
+def _sureness(judged: Score, part: str) -> float | Score:
+    """How sure the model is; a failure where it does not say so. A failed model is left to its weight."""
+    if not judged.ok:
+        return 1.0
+    said = judged.parts.get(part)
+    if said is None or not 0 <= said <= 1:
+        there = ", ".join(judged.parts) or "none"
+        return Score.failed("missing", f"model: the part {part!r} is {said}, not 0 to 1; there are {there}")
+    return said
 
 
 # --- Brevity ---

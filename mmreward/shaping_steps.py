@@ -224,6 +224,8 @@ class Hybrid(Step):
         rule, model: rewards in one range.
         confidence: how far the rule can decide, 0 to 1: a number for all samples, or the key of `Sample.meta`
             that holds each question's.
+        sure: the model's part that says how sure it is, such as "confidence" of a judge that votes: its
+            weight is times that; "" takes every score of it for sure.
 
     Raises:
         ValueError: a number outside [0, 1].
@@ -236,6 +238,7 @@ class Hybrid(Step):
     model: str
     name: Literal["hybrid"] = "hybrid"
     confidence: float | str = "confidence"
+    sure: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.confidence, str) and not 0 <= self.confidence <= 1:
@@ -261,7 +264,7 @@ class Hybrid(Step):
 
     def apply(self, *columns: Column, groups: Sequence[str], facts: Sequence[float]) -> list[Score]:
         rule, model = columns
-        return hybrid(rule, model, facts)
+        return hybrid(rule, model, facts, sure=self.sure)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from .errors import Unscorable
+from .trajectories import seen_in, told
 
 if TYPE_CHECKING:
     from .media import Media
@@ -68,12 +69,18 @@ def media_html(media: "Media") -> str:
 
 def sample_html(sample: "Sample") -> str:
     """The pictures of a sample above its other fields."""
-    media = [each for each in (sample.image, sample.video, *sample.inputs) if each is not None]
+    # Of a trajectory the first step's pictures and the last one's; the fields say how many there are.
+    seen = list(seen_in(sample.steps))
+    ends = [one for one in seen if one.step in (seen[0].step, seen[-1].step)]
+    media = [*(each for each in (sample.image, sample.video) if each is not None), *sample.inputs]
+    media += [one.media for one in ends]
     fields: Mapping[str, Any] = {
         name: getattr(sample, name)
         for name in ("id", "prompt", "response", "target", "source", "group", "steps", "meta")
         if getattr(sample, name) not in ("", None, (), {})
     }
+    if sample.steps:
+        fields = {**fields, "steps": told(sample.steps, str)}
     return "".join(map(media_html, media)) + table(("field", "value"), list(fields.items()))
 
 

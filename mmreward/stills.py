@@ -5,6 +5,7 @@ file's name says.
 """
 
 import io
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import TOLERANCE, Unscorable
-from .limits import checked_size, limits, most
+from .limits import checked_layout, checked_size, limits, most
 from .streams import Timeline, timeline_of
 
 if TYPE_CHECKING:
@@ -270,3 +271,34 @@ def frames(picture: "Image.Image", wanted: Sequence[int]) -> "np.ndarray[Any, np
 def _first(picture: "Image.Image") -> int:
     """Number of the first frame: an APNG may begin with a picture for readers without animation."""
     return int(picture.format == "PNG" and bool(picture.info.get("default_image")))
+
+
+def rgb_of(
+    array: "np.ndarray[Any, Any]", kind: str, channels_last: bool
+) -> "np.ndarray[Any, np.dtype[np.uint8]]":
+    """uint8 RGB of pixels in memory, channels last: floats are scaled, alpha is laid over white.
+
+    Raises:
+        Unscorable: another layout or type, values outside [0, 1], or more pixels than `Limits` has.
+    """
+    dims = 3 if kind == "image" else 4
+    if channels_last:
+        checked_layout(array.shape, kind, channels_last=True)
+    if array.ndim == dims - 1:
+        array = array[..., None]
+    if array.size == 0 or math.prod(array.shape[-3:-1]) > limits().pixels:
+        raise Unscorable(f"shape {array.shape}: empty, or above {most('pixels', 'pixels')}")
+    if array.dtype != np.uint8:
+        if not np.issubdtype(array.dtype, np.floating):
+            raise Unscorable(f"pixels of type {array.dtype}: expected uint8 or floats in [0, 1]")
+        low, high = float(array.min()), float(array.max())  # NaN wins in both
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise Unscorable("the pixels contain NaN or infinity")
+        if low < -TOLERANCE or high > 1 + TOLERANCE:
+            raise Unscorable(f"float pixels span {low:.3g} to {high:.3g}: expected [0, 1]")
+        scaled = (array.clip(0, 1) if low < 0 or high > 1 else array) * array.dtype.type(255)
+        array = np.rint(scaled, out=scaled).astype(np.uint8)
+    if array.shape[-1] == 4:
+        alpha = array[..., 3:].astype(np.float32) / 255
+        array = np.rint(array[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
+    return np.repeat(array, 3, axis=-1) if array.shape[-1] == 1 else array

@@ -7,12 +7,18 @@ at and not the clip's length. The display matrix of a phone's clip and pixels th
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from .errors import Unscorable
 from .limits import checked_size, limits, most
+from .reading import read_regular
+
+if TYPE_CHECKING:
+    from .media import Media
 
 CONTAINERS = ("mov", "matroska", "webm", "avi", "mpegts", "mpeg", "flv", "asf", "ogg", "ivf", "m4v")
 """Demuxers that are used. Playlists, which name other files and hosts, are none of them."""
@@ -23,6 +29,42 @@ SUFFIXES = (
 """Endings of these containers' files."""
 ONE_EACH = ("h264", "hevc", "vp9", "av1", "libdav1d", "libaom-av1", "mpeg4", "prores", "mjpeg")
 """Codecs of which every packet in MP4 or Matroska is one frame that is shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Part of a video file that holds several clips, such as the episodes of a LeRobot dataset.
+
+    Args:
+        path: of the file.
+        start, stop: seconds from the file's first frame; the frame at `stop` is the next clip's.
+    """
+
+    path: Path
+    start: float
+    stop: float
+
+    def read(self) -> bytes:
+        """The whole file's bytes; raises as `reading.read_regular`."""
+        return read_regular(self.path, "file_bytes")
+
+    @property
+    def name(self) -> str:
+        """The file and the seconds, for messages."""
+        return f"{self.path} {self.start:g}-{self.stop:g} s"
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame of a clip, as the source of a picture; `engine.episodes` decodes several at once."""
+
+    clip: "Media"
+    number: int
+
+    @property
+    def name(self) -> str:
+        """The frame and its clip, for messages."""
+        return f"frame {self.number} of {self.clip!r}"
 
 
 class Timeline(NamedTuple):
@@ -62,12 +104,13 @@ class Shorter(Exception):  # noqa: N818 - reads as what it says at the raise
     """Raised where fewer frames could be decoded than the container's index names."""
 
 
-def timeline(data: bytes, *, counted: bool = False) -> Timeline:
+def timeline(data: bytes, *, counted: bool = False, cut: Cut | None = None) -> Timeline:
     """Size and times of all frames, without decoding more than the first where the container's index will do.
 
     Args:
         data: the whole file.
         counted: decode all frames to count them, whatever the index says.
+        cut: count the frames of this part alone.
 
     Raises:
         Unscorable: damage, no pictures in it, or more frames than `Limits.clip_frames`.
@@ -77,21 +120,21 @@ def timeline(data: bytes, *, counted: bool = False) -> Timeline:
         indexed = container.format.name.startswith(("mov", "matroska"))
         trusted = indexed and stream.codec_context.name in ONE_EACH and not counted
         size, times = (0, 0), []
-        for number, frame in enumerate(_decoded(container, stream)):
+        for number, frame in enumerate(_decoded(container, stream, cut)):
             _few(number + 1)
             size = size if number else _upright_size(stream, frame)
             times.append(frame.time if frame.time is not None else number / (rate or 1.0))
             if trusted:
                 break
     if not times:
-        raise Unscorable("the video has no frames")
+        raise Unscorable("the video has no frames" if cut is None else f"there are no frames in {cut.name}")
     if trusted:
-        times = _packet_times(data) or times
+        times = _packet_times(data, cut) or times
     return timeline_of(size, sorted(times), rate)
 
 
 def frames(
-    data: bytes, wanted: Sequence[int], size: tuple[int, int]
+    data: bytes, wanted: Sequence[int], size: tuple[int, int], cut: Cut | None = None
 ) -> "np.ndarray[Any, np.dtype[np.uint8]]":
     """The frames of these numbers, uint8 RGB (T, H, W, 3), upright, in that order.
 
@@ -99,6 +142,7 @@ def frames(
         data: the whole file.
         wanted: numbers of frames in the order in which they are shown; one may come twice.
         size: (height, width) from `timeline`.
+        cut: count the frames of this part alone.
 
     Raises:
         Unscorable: damage up to the last wanted frame, or a size that changes within the clip.
@@ -110,7 +154,7 @@ def frames(
         places.setdefault(number, []).append(place)
     left = set(places)
     with _opened(data) as (container, stream):
-        for number, frame in enumerate(_decoded(container, stream)):
+        for number, frame in enumerate(_decoded(container, stream, cut)):
             if number in left:
                 left.discard(number)
                 picture = _upright(stream, frame)
@@ -162,22 +206,41 @@ def _is_cover(stream: Any) -> bool:
     return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
-def _decoded(container: Any, stream: Any) -> Iterator[Any]:
-    """Frames in the order in which they are shown.
+def _decoded(container: Any, stream: Any, cut: Cut | None = None) -> Iterator[Any]:
+    """Frames in the order in which they are shown, of a cut from its first to its last.
 
     Raises:
         Unscorable: a frame that the decoder had to make up in part, or a packet that is cut off.
     """
     number = 0
+    begin, end = _window(container, stream, cut)
     for packet in _packets(container, stream):
         if packet.is_corrupt:
             raise Unscorable(f"the video is damaged after frame {number}: data is missing")
         for frame in packet.decode():
             if frame.is_corrupt:
                 raise Unscorable(f"the video is damaged: frame {number} could be decoded in part only")
-            checked_size(frame.height, frame.width)
-            yield frame
-            number += 1
+            if cut is not None and frame.time is None:
+                raise Unscorable(f"frames of {cut.path} have no times, so that no part of it can be cut out")
+            if cut is not None and frame.time >= end:
+                return
+            if cut is None or frame.time >= begin:
+                checked_size(frame.height, frame.width)
+                yield frame
+                number += 1
+
+
+def _window(container: Any, stream: Any, cut: Cut | None) -> tuple[float, float]:
+    """Times of a cut's first frame and of the next clip's, a quarter of a frame early, on the stream's clock;
+    the container stands at the key frame before."""
+    if cut is None:
+        return 0.0, 0.0
+    offset = float((stream.start_time or 0) * stream.time_base)
+    slack = 0.25 / float(stream.average_rate) if stream.average_rate else 0.0
+    begin, end = cut.start + offset - slack, cut.stop + offset - slack
+    if begin > offset:
+        container.seek(int(begin / stream.time_base), stream=stream, backward=True)
+    return begin, end
 
 
 def _packets(container: Any, stream: Any) -> Iterator[Any]:
@@ -189,17 +252,23 @@ def _packets(container: Any, stream: Any) -> Iterator[Any]:
             yield packet
 
 
-def _packet_times(data: bytes) -> list[float] | None:
+def _packet_times(data: bytes, cut: Cut | None) -> list[float] | None:
     """Seconds of all frames that are shown, from the packets; None where one does not say."""
     times: list[float] = []
     with _opened(data) as (container, stream):
+        begin, end = _window(container, stream, cut)
         for packet in _packets(container, stream):
+            # Packets come in the order of decoding: what follows is shown later still.
+            if cut is not None and packet.dts is not None and packet.dts * packet.time_base >= end:
+                break
             if packet.size and packet.is_corrupt:
                 raise Unscorable(f"the video is damaged after packet {len(times)}: data is missing")
             if packet.size and not packet.is_discard:
                 if packet.pts is None:
                     return None
-                times.append(float(packet.pts * packet.time_base))
+                time = float(packet.pts * packet.time_base)
+                if cut is None or begin <= time < end:
+                    times.append(time)
                 _few(len(times))
     return times
 

@@ -23,44 +23,50 @@ from .limits import limits, most
 
 # fmt: off
 RULES = frozenset({
-    "answer", "choice", "colour_entropy", "count", "dark_share", "detection_f1", "dynamic_iou",
-    "edge_density", "format", "grounding", "iou", "jpeg_compressibility", "jpeg_incompressibility", "label",
-    "length", "math", "ocr", "oracle", "pointing", "probes", "repetition", "saturation", "sharpness",
-    "temporal", "temporal_flickering", "time_series", "two_turns", "v_triune", "verdict", "vlm_r1", "yes_no",
+    "aer", "answer", "choice", "click", "colour_entropy", "count", "dark_share", "detection_f1",
+    "dynamic_iou", "edge_density", "format", "grounding", "gui_action", "gui_episode", "gui_grounding",
+    "gui_step", "iou", "jpeg_compressibility", "jpeg_incompressibility", "label", "length", "math", "ocr",
+    "oracle", "pointing", "probes", "repetition", "saturation", "sharpness", "temporal",
+    "temporal_flickering", "time_series", "two_turns", "v_triune", "verdict", "vlm_r1", "yes_no",
 })
 """Rewards that a row may name though nobody declared them: rules, without a network, a program or a file."""
 JUDGED = frozenset({
-    "aesthetic", "artifact", "background_consistency", "blip_vqa", "checklist", "clip_i", "clipscore",
-    "confidence", "consistency", "critique", "cyclereward", "d2_align", "deqa", "dino_i", "dpg", "dreamsim",
-    "editreward", "editscore", "evidence", "followup", "geneval", "geneval2", "goal", "harmonic", "head",
-    "hpsv2", "hpsv3", "imagereward", "iqa", "listener", "mps", "nsfw", "ocr_image", "pickscore", "pisces",
-    "preference", "prm", "qalign", "qwen_image_bench", "r1_reward", "rationalrewards",
-    "rationalrewards_pair", "reference", "rewarddance", "rewarddance_group", "self_certainty", "skywork_vl",
-    "subject_consistency", "t2i_compbench_3in1", "t2i_compbench_spatial", "thinking", "unifiedreward",
-    "unifiedreward_answer", "unifiedreward_answers", "unifiedreward_pair", "viclip", "videoreward",
-    "videoscore2", "visionreward", "visionreward_video", "vqascore",
+    "aesthetic", "aesthetic_quality", "artifact", "artimuse", "background_consistency", "blip_vqa",
+    "checklist", "clip_i", "clipscore", "confidence", "consistency", "critique", "cyclereward", "d2_align",
+    "deqa", "dino_i", "dopamine", "dpg", "dreamsim", "dynamic_degree", "editreward", "editscore",
+    "evalmuse", "evidence", "followup", "geneval", "geneval2", "goal", "gvl", "harmonic", "head", "hpsv2",
+    "hpsv3", "imagereward", "imaging_quality", "iqa", "ixc", "listener", "liv", "mm_rlhf", "mps", "nsfw",
+    "ocr_image", "pickscore", "pisces", "preference", "prm", "qalign", "qwen_image_bench", "r1_reward",
+    "r3m", "rationalrewards", "rationalrewards_pair", "reference", "rewarddance", "rewarddance_group",
+    "robometer", "robometer_pair", "roboreward", "self_certainty", "skywork_vl", "social_reward",
+    "subject_consistency", "t2i_compbench_3in1", "t2i_compbench_spatial", "thinking", "topreward",
+    "unifiedreward", "unifiedreward_answer", "unifiedreward_answers", "unifiedreward_pair", "viclip",
+    "videoreward", "videoscore", "videoscore2", "vip", "visionreward", "visionreward_video", "visualprm",
+    "vlac", "vqascore",
 })
 """Rewards that load weights or ask a server: a row may choose one that is declared, with its arguments."""
 
 DATA_SAFE = frozenset({
     "accuracy_ratio", "aliases", "allowed", "answer", "bare", "boxed", "boxes", "casefold", "criteria",
-    "curve", "divide", "empty_decay", "exceeded", "extension", "falloff", "fence", "format_ratio",
-    "formula", "fps", "graded", "kind", "labels", "limit", "measure", "min_chars", "min_think_chars",
-    "mode", "only_boxed", "percent", "pixels", "prefilled", "preset", "progress", "punctuation", "radius",
-    "ratios", "reading", "relax", "schedule", "select", "several", "size", "space", "span", "strict",
-    "target_space", "think", "thinking", "threshold", "tolerance", "unit", "units", "width",
+    "curve", "divide", "edges", "empty_decay", "exceeded", "extension", "falloff", "fence", "format_ratio",
+    "formula", "fps", "graded", "grammar", "guard", "kind", "labels", "limit", "measure", "min_chars",
+    "min_think_chars", "mode", "only_boxed", "percent", "pixels", "prefilled", "preset", "progress",
+    "punctuation", "radius", "ratios", "reading", "relax", "rule", "schedule", "select", "several", "size",
+    "space", "span", "strict", "swipe", "target_space", "think", "thinking", "threshold", "tolerance",
+    "unit", "units", "width",
 })
 """Arguments of `RULES` that a row may set: thresholds, spaces, units, modes."""
 OPERATOR_ONLY = frozenset({
-    "absolute", "alignment", "alpha", "architecture", "aspects", "balance", "base", "baseline",
-    "checkpoint", "classes", "classifier", "clean_label", "coefficients", "contradictions", "counting",
-    "deadline", "dependent", "detector", "dimension", "dimensions", "distance", "dtype", "encoder", "file",
-    "fitted", "form", "frames", "goal", "head", "helped", "high", "how", "judge", "let_down", "lines",
-    "listener", "low", "max_pixels", "max_steps", "max_tokens", "metric", "min_confidence", "min_mass",
-    "order", "placeholder", "pooling", "processing", "processor", "prompt", "protocol", "python",
-    "question", "questions", "reduce", "references", "relative", "resize", "scale", "seed", "soft",
-    "suffix", "system", "task", "temperature", "text", "tokenizer", "top", "turns", "variant", "vocabulary",
-    "votes", "weights", "words", "workers",
+    "absolute", "alignment", "alpha", "architecture", "aspects", "balance", "base", "baseline", "beginnings",
+    "cameras", "chat", "checkpoint", "classes", "classifier", "clean_label", "coefficients", "contradictions",
+    "counting", "critique", "deadline", "dependent", "detector", "dimension", "dimensions", "distance",
+    "dtype", "encoder", "file", "fitted", "form", "frames", "goal", "hd_num", "head", "helped", "high", "how",
+    "judge", "keep", "knowledge", "least", "lenient", "let_down", "lines", "listener", "low", "max_frames",
+    "max_num", "max_pixels", "max_steps", "max_tokens", "meta", "metric", "min_confidence", "min_mass",
+    "most_gaps", "order", "placeholder", "pooling", "principle", "probe", "processing", "processor", "prompt",
+    "protocol", "python", "question", "questions", "reduce", "references", "relative", "resize", "scale",
+    "seed", "soft", "step", "suffix", "system", "task", "temperature", "text", "tokenizer", "top", "turns",
+    "update", "variant", "view", "vocabulary", "votes", "weights", "whole", "words", "workers", "writer",
 })
 """Arguments that only the operator may set: they name programs, hosts, keys and weights, take time or memory,
 or belong to `JUDGED`."""

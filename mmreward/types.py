@@ -4,7 +4,7 @@ Knows nothing of networks, batches or files' contents.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any, Literal
@@ -12,6 +12,7 @@ from typing import Any, Literal
 from .errors import STATUSES, Status
 from .limits import limits, most
 from .media import Kind, Media
+from .trajectories import excessive, seen_in, with_media
 
 Arity = Literal["point", "pair", "group"]
 FIELDS_OF_MEDIA: tuple[tuple[str, Kind], ...] = (("image", "image"), ("video", "video"))
@@ -33,14 +34,15 @@ class Sample:
         video: the clip to score, in the same way.
         response: text a model wrote.
         inputs: condition, reference or question media, in the same way.
-        steps: a trajectory (observation, action, thought), for robots, GUIs and step rewards.
+        steps: a trajectory, for robots, GUIs and step rewards; see `trajectories` for what a step holds. Its
+            pictures are given as the image is.
         target: the ground truth; its form is stated by each reward that needs it.
         source: where the row comes from, for metrics by source.
         group: the GRPO group it belongs to.
         meta: anything else, handed through.
 
     Raises:
-        ValueError: an image, video or input that is none, such as a number or another sample.
+        ValueError: an image, video, input or observation that is none, such as a number or another sample.
     """
 
     id: str = ""
@@ -72,6 +74,13 @@ class Sample:
             object.__setattr__(self, "inputs", inputs)
         elif not isinstance(self.inputs, tuple):
             object.__setattr__(self, "inputs", tuple(self.inputs))
+        if isinstance(self.steps, str | bytes | Mapping) or not isinstance(self.steps, Iterable):
+            raise ValueError(f"steps is {type(self.steps).__name__}, not a list of steps")
+        if not isinstance(self.steps, tuple) or not all(
+            isinstance(one.media, Media) for one in seen_in(self.steps)
+        ):
+            steps = with_media(tuple(self.steps), lambda value, name: Media.of(value, "image", name))
+            object.__setattr__(self, "steps", steps)
 
     def _repr_html_(self) -> str:
         from .shown import sample_html
@@ -83,9 +92,26 @@ class Sample:
         """The image, or the video where there is no image."""
         return self.image if self.image is not None else self.video
 
+    @property
+    def episode(self) -> Media | None:
+        """What there is to see of an episode: the first picture of its steps, else the video or image."""
+        return next((seen.media for seen in seen_in(self.steps)), self.video or self.image)
 
-SHOWN = {"shown": "image or video"}
+    def media(self) -> Iterator[tuple[str, Media]]:
+        """All pictures and clips with their places: "image", "inputs[0]", "step 3, view 'top'"."""
+        for name, _ in FIELDS_OF_MEDIA:
+            if (media := getattr(self, name)) is not None:
+                yield name, media
+        yield from ((f"inputs[{number}]", media) for number, media in enumerate(self.inputs))
+        yield from ((seen.name, seen.media) for seen in seen_in(self.steps))
+
+
+SHOWN = {"shown": "image or video", "episode": "steps with an observation, video or image"}
 """Words for a need that is no field."""
+
+
+ABOUT = ("uncertainty", "confidence", "votes", "meta", "contradiction")
+"""Parts that say something of a judgement, and are no dimension of what was judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +167,8 @@ class RewardInfo:
 
     Args:
         name: how it is loaded.
-        needs: the fields of `Sample` that must be filled; "shown" is an image or a video.
+        needs: the fields of `Sample` that must be filled; "shown" is an image or a video, "episode" one of
+            these or steps with an observation.
         range: the closed interval of its values; a value outside becomes status "out_of_range".
         higher_is_better: the direction.
         arity: "point" takes one sample, "pair" two (in both orders), "group" a whole group.
@@ -178,7 +205,7 @@ def lacking(sample: Sample, needs: Sequence[str], columns: Mapping[str, str] | N
 
     Args:
         sample: as the reward sees it.
-        needs: fields of `Sample`, or "shown".
+        needs: fields of `Sample`, or words of `SHOWN`.
         columns: field -> key of `meta` it was taken from.
     """
     values = {name: getattr(sample, name) for name in needs}
@@ -215,13 +242,13 @@ def _meant(sample: Sample, empty: Sequence[str], columns: Mapping[str, str]) -> 
 
 
 def oversized(sample: Sample) -> str:
-    """Reason why the sample's prompt or target is refused; empty when it is not."""
+    """Reason why the sample's prompt, target or steps are refused; empty when they are not."""
     if isinstance(sample.prompt, str) and len(sample.prompt) > limits().text_characters:
         return f"prompt has {len(sample.prompt)} characters; the limit is {most('text_characters')}"
     allowed = limits().target_characters
     if _characters(sample.target, allowed) > allowed:
         return f"target holds more characters of text than the limit of {most('target_characters')}"
-    return ""
+    return excessive(sample.steps)
 
 
 def _characters(target: Any, allowed: int) -> int:

@@ -39,13 +39,12 @@ def engine() -> Iterator[Engine]:
         yield engine
 
 
-@pytest.fixture(scope="module")
-def small_heap() -> Iterator[None]:
-    """Hide what other tests have imported from the garbage collector, which engines call when they close."""
+@pytest.fixture(scope="module", autouse=True)
+def small_heap() -> None:
+    """What other modules' tests have imported is not gone through again: engines collect garbage when they
+    close, which takes half a second where every library is there."""
     gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

@@ -1,11 +1,12 @@
-"""Preference heads on mini-clip, before and after a fit on pairs by the oracle: `python -m
+"""Preference heads on mini-clip or mini-vlm, before and after a fit on pairs by the oracle: `python -m
 mmreward.evals.studies.heads`.
 
 Four pictures of a caption: two that mini-flow drew, one of them again with an artifact, and the rendering of
 a caption that differs in a colour, a shape or a count, with an artifact or without. The oracle, which shares
 no code with a network, says which of two is the better one, and where neither is. The pairs are written as
 `mmreward pairs --ties` writes them, and `mmreward fit head` is run on them with every loss, from several
-seeds of the split, the weights and the batches. Prints a table. Figures: evals/heads.md.
+seeds of the split, the weights and the batches. `--backbone mini-vlm` takes its states, and `--rank` trains a
+LoRA adapter along. Prints a table. Figures: evals/heads.md.
 """
 
 import argparse
@@ -25,7 +26,8 @@ from mmreward.mini.clip import negatives
 from mmreward.mini.corrupt import corrupt
 from mmreward.models.head_facts import Loss
 from mmreward.monitor.intervals import Measured
-from mmreward.tune.fit_head import HeadSettings, HeadSummary, fit_head
+from mmreward.tune.fit_head import HeadSummary, fit_head
+from mmreward.tune.fit_loop import HeadSettings
 
 CAPTIONS, CAPTION_SEED = 800, 30_011
 DRAWN, STEPS = 2, 8
@@ -103,25 +105,31 @@ def judged_pairs(
     ]
 
 
-def fits(folder: Path, pairs: Path, losses: Sequence[Loss], seeds: Sequence[int]) -> list[Row]:
+def fits(
+    folder: Path,
+    pairs: Path,
+    losses: Sequence[Loss],
+    seeds: Sequence[int],
+    backbone: str = "mini-clip",
+    rank: int = 0,
+    steps: int = 2000,
+) -> list[Row]:
     """A fit with every loss from every seed."""
+    rows = []
     with Engine("cpu") as engine:
-        return [
-            Row(
-                seed,
-                fit_head(
-                    pairs, "mini-clip", folder / f"{loss}-{seed}", engine, HeadSettings(loss=loss, seed=seed)
-                ),
-            )
-            for loss in losses
-            for seed in seeds
-        ]
+        for loss in losses:
+            for seed in seeds:
+                settings = HeadSettings(loss=loss, seed=seed, rank=rank, steps=steps)
+                out = folder / f"{loss}-{seed}"
+                rows.append(Row(seed, fit_head(pairs, backbone, out, engine, settings)))
+    return rows
 
 
 def table(rows: Sequence[Row]) -> str:
     """Markdown table of held-out accuracies with their intervals."""
+    own = rows[0].summary.own.partition(" of ")[0]
     lines = [
-        "| loss | seed | pairs fitted, held out | prompts held out | cosine | head | gain in points "
+        f"| loss | seed | pairs fitted, held out | prompts held out | {own} | head | gain in points "
         "| surer half | other half | best step |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
@@ -156,6 +164,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the fits")
     parser.add_argument("--losses", nargs="+", choices=known, default=list(known))
     parser.add_argument("--caption-seed", type=int, default=CAPTION_SEED, help="of captions and pictures")
+    parser.add_argument("--backbone", default="mini-clip", help="mini-clip or mini-vlm")
+    parser.add_argument("--rank", type=int, default=0, help="of a LoRA adapter of mini-vlm")
+    parser.add_argument("--steps", type=int, default=2000, help="of a fit, at most")
     parser.add_argument("--pairs", type=Path, help="keep the pairs here; what is there is not redrawn")
     options = parser.parse_args(arguments)
     with TemporaryDirectory() as folder:
@@ -166,7 +177,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         pairs = read_pairs(place)
         prompts, ties = len({pair.prompt for pair in pairs}), sum(pair.tie for pair in pairs)
         print(f"{len(pairs)} pairs of {prompts} captions by the oracle, {ties} of them ties\n", flush=True)
-        print(table(fits(Path(folder), place, options.losses, options.seeds)))
+        how = (options.backbone, options.rank, options.steps)
+        print(table(fits(Path(folder), place, options.losses, options.seeds, *how)))
     return 0
 
 

@@ -49,6 +49,11 @@ class Composed:
     recipe: Recipe
 
     @property
+    def loaded(self) -> list[Reward]:
+        """The rewards."""
+        return list(self.rewards.values())
+
+    @property
     def compares(self) -> bool:
         """True where the total of a sample depends on the others of its group."""
         return self.recipe.compares or any(one.info.arity != "point" for one in self.rewards.values())
@@ -148,6 +153,11 @@ class Scorer:
     def compares(self) -> bool:
         """True where a reward, or the shaping of a total, looks at a whole group."""
         return self._plan.compares
+
+    @property
+    def light(self) -> bool:
+        """True where no reward loads a network or runs in another interpreter."""
+        return not any(one.networks or one.release for one in self._plan.loaded)
 
     def check_single(self) -> None:
         """Refuse a total that compares responses, of a trainer that hands over one at a time.

@@ -3,19 +3,37 @@
 Only what a command needs is imported, so `mmreward list` answers at once.
 """
 
-from . import checkpoints, explaining, fetching, judging, listing, recipes, running, scoring, training
+from . import (
+    benchmarks,
+    checkpoints,
+    explaining,
+    fetching,
+    gui,
+    judging,
+    listing,
+    negatives,
+    recipes,
+    robots,
+    running,
+    scoring,
+    training,
+)
 from .app import app
 from .exits import run
 
 __all__ = [
     "app",
+    "benchmarks",
     "checkpoints",
     "explaining",
     "fetching",
+    "gui",
     "judging",
     "listing",
     "main",
+    "negatives",
     "recipes",
+    "robots",
     "running",
     "scoring",
     "training",

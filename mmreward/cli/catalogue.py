@@ -90,8 +90,10 @@ def _place(entry: Entry) -> tuple[int, str, str]:
 
 
 def _read(info: RewardInfo) -> set[str]:
-    """Fields of a sample that a reward needs; one that needs something shown takes a picture or a clip."""
-    shown = {"image", "video"} if "shown" in info.needs else set[str]()
+    """Fields of a sample that a reward needs; one that needs something shown takes a picture or a clip, and
+    one that needs an episode steps too."""
+    shown = {"image", "video"} if {"shown", "episode"} & set(info.needs) else set[str]()
+    shown |= {"steps"} if "episode" in info.needs else set()
     return shown | set(info.needs)
 
 

@@ -1,6 +1,8 @@
 """Commands that score and look at scores: score, check, questions, pairs, report, compare."""
 
+import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import Annotated, Literal
@@ -229,10 +231,21 @@ def questions(
 @app.command()
 def pairs(
     data: Annotated[Path, typer.Argument(help="What was scored: several pictures or clips per prompt.")],
-    results: Annotated[list[Path], typer.Argument(help="The scores: files that `mmreward score` wrote.")],
-    out: Annotated[Path, typer.Option(help="The folder of pairs it writes.")],
+    results: Annotated[
+        list[Path] | None,
+        typer.Argument(help="The scores: files that `mmreward score` wrote; none with --from."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder of pairs it writes.")] = None,
+    judges: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--from",
+            help="NAME or NAME:ARGUMENT=VALUE,...: a reward that judges now, of one sample or of two; may be "
+            "given several times, for --agree.",
+        ),
+    ] = None,
     reward: Annotated[
-        str | None, typer.Option(help="By whose scores; default: total, or the only reward.")
+        str | None, typer.Option(help="By whose scores; default: the first --from, total, or the only one.")
     ] = None,
     choose: Annotated[
         Literal["best_worst", "ends", "all"], typer.Option(help="Which samples of a prompt meet.")
@@ -243,23 +256,73 @@ def pairs(
         list[str] | None,
         typer.Option(help="A reward that must not prefer the rejected one; may be given several times."),
     ] = None,
+    confidence: Annotated[
+        float, typer.Option(help="Least confidence of the judge (of votes or probabilities), 0 to 1.")
+    ] = 0.0,
+    swing: Annotated[
+        float | None, typer.Option(help="Largest disagreement of both orders of a judge of pairs; 0: none.")
+    ] = None,
+    sure: Annotated[
+        float, typer.Option(help="The margin is at least so many of its standard deviations.")
+    ] = 0.0,
     ties: Annotated[
         bool, typer.Option("--ties", help="Equal scores make pairs too, marked as ties.")
     ] = False,
+    responses: Annotated[
+        bool, typer.Option("--responses", help="Compare the responses to one question, for DPO of a VLM.")
+    ] = False,
     config: Annotated[Path | None, typer.Option(help="The YAML file of the scores, for its limits.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Of --from: cpu, cuda, ...; default: CUDA if any.")
+    ] = None,
+    timeout: Annotated[float | None, typer.Option(help="Of --from: seconds one score may take.")] = None,
     mapped: Mapped = None,
 ) -> None:
     """Build preference pairs from scored samples, for DPO; `datasets` and `mmreward tune` read them."""
     present(data, "no data at {}")
+    if out is None:
+        raise ValueError("no place for the pairs: give --out FOLDER")
+    if not results and not judges:
+        raise ValueError("no scores: give files that `mmreward score` wrote, or a judge with --from NAME")
     columns = parse_columns(mapped or (), data) or None
     from ..config import load_config
+    from ..data.pair_columns import Judging
     from ..data.pairs import Rules, pair_file
     from ..limits import set_limits
 
     if config is not None:
         set_limits(load_config(config).limits)
-    rules = Rules(choose=choose, margin=margin, per_prompt=per_prompt, ties=ties)
-    typer.echo(pair_file(data, results, out, reward=reward, agree=agree or (), rules=rules, columns=columns))
+    rules = Rules(
+        choose=choose,
+        margin=margin,
+        per_prompt=per_prompt,
+        ties=ties,
+        confidence=confidence,
+        swing=math.inf if swing is None else swing,
+        sure=sure,
+    )
+    made = partial(
+        pair_file,
+        data,
+        results or (),
+        out,
+        reward=reward,
+        agree=agree or (),
+        rules=rules,
+        columns=columns,
+        responses=responses,
+    )
+    if not judges:
+        typer.echo(made())
+        return
+    from ..engine.engine import Engine
+    from ..engine.preconditions import check_rewards
+    from ..loading import resolve
+
+    rewards = resolve(chosen_rewards({}, judges))
+    check_rewards(rewards)
+    with Engine(device) if device is not None else Engine() as engine:
+        typer.echo(made(judge=Judging(engine, rewards, timeout)))
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Commands that train or search: tune, fit, search, refine."""
+"""Commands that train or search: tune, fit, search, refine, synthesize."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -52,7 +52,12 @@ def fit(
         ),
     ],
     weights: Annotated[
-        str, typer.Option("--weights", "--backbone", help="The dual encoder, as the reward will name it.")
+        str,
+        typer.Option(
+            "--weights",
+            "--backbone",
+            help="The dual encoder, as the reward will name it; for head also a Qwen-VL.",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="The new .safetensors file; for head, the new folder.")],
     steps: Annotated[
@@ -70,6 +75,14 @@ def fit(
         str | None, typer.Option(help="Of the loss margin: a number, or pairs for each pair's own.")
     ] = None,
     ties: Annotated[float | None, typer.Option(help="k of the loss btt; default: 5.")] = None,
+    lora_rank: Annotated[
+        int | None,
+        typer.Option(help="Of a head on a Qwen-VL: train a LoRA adapter along, of this rank."),
+    ] = None,
+    question: Annotated[
+        str | None,
+        typer.Option(help="Of a head on a Qwen-VL: what it is asked, with {prompt}, to answer yes or no."),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto: CUDA if any.")] = "auto",
 ) -> None:
     """Fit what a d2_align, pisces or head reward reads, and say what it does to held-out prompts."""
@@ -81,14 +94,22 @@ def fit(
     if kind == "head":
         if push is not None:
             raise ValueError(f"push {push} belongs to d2-align; leave it out for head")
-        from ..tune.fit_head import HeadSettings, fit_head
+        from ..tune.fit_head import fit_head
+        from ..tune.fit_loop import HeadSettings
 
-        most = 2000 if steps is None else steps
-        settings = HeadSettings(loss=loss or "bt", margin=_margin(margin), ties=ties, steps=most, seed=seed)
+        settings = HeadSettings(
+            loss=loss or "bt",
+            margin=_margin(margin),
+            ties=ties,
+            steps=2000 if steps is None else steps,
+            seed=seed,
+            rank=lora_rank or 0,
+        )
         with Engine(device) as engine:
-            typer.echo(fit_head(data, weights, out, engine, settings))
+            typer.echo(fit_head(data, weights, out, engine, settings, question=question or ""))
         return
-    for name, value in (("loss", loss), ("margin", margin), ("ties", ties)):
+    of_heads = {"loss": loss, "margin": margin, "ties": ties, "lora_rank": lora_rank, "question": question}
+    for name, value in of_heads.items():
         if value is not None:
             raise ValueError(f"{name} {value} belongs to head; leave it out for {kind}")
     from ..tune.fit import fit_file
@@ -140,3 +161,20 @@ def refine(
     with Display() as shown:
         found = refine_file(config, load, shown)
     typer.echo(found)
+
+
+@app.command()
+def synthesize(
+    config: Annotated[
+        Path, typer.Argument(help="A YAML file, or a recipe such as synthesize/mini-anyprefer.")
+    ],
+) -> None:
+    """Make preference pairs with a generator, a judge and its tools. Writes a folder of pairs."""
+    from ..config import config_at
+
+    config = config_at(config)
+    from mmreward.generators.loading import load
+
+    from ..search.synthesize import synthesize_file
+
+    typer.echo(synthesize_file(config, load))

@@ -18,6 +18,7 @@ from ..engine.engine import Engine
 from ..loading import load
 from ..registry import Reward, find
 from ..tracing import Note, listening, shown, within
+from ..trajectories import told
 from ..types import RewardInfo, Sample, Score
 from .columns import Columns
 from .results import TOTAL
@@ -115,7 +116,7 @@ class Explanation:
         for name in GIVEN:
             value = getattr(self.sample, name)
             if value or (name in ("target", "response") and value is not None):
-                yield name, shown(value)
+                yield name, told(value, shown) if name == "steps" else shown(value)
 
 
 def _columns(pairs: Iterable[tuple[str, str]], indent: int = 2) -> Iterator[str]:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +19,11 @@ from typing import Any, NamedTuple
 from ..errors import Unscorable
 from ..media import Media
 from ..reading import Span
+from ..streams import Cut, Frame
+from ..trajectories import with_media
 from ..types import Sample
 from .results import TOTAL, Result
-from .rows import Row
+from .rows import Row, file_of
 
 READ_WHOLE = 32 << 20
 """Bytes up to which a file is read whole; of a larger one its length, beginning, middle and end count."""
@@ -134,19 +136,25 @@ class Inputs:
         return self._joined[group, read]
 
     def _content_of(self, sample: Sample) -> str:
-        facts = replace(sample, id="", image=None, video=None, inputs=(), group=None)
-        digest = hashlib.blake2b(_text(facts).encode("utf-8", "replace"), digest_size=16)
-        named = [("image", sample.image), ("video", sample.video)]
-        for kind, media in [*named, *(("input", one) for one in sample.inputs)]:
-            if media is not None:
-                found = self._of_media(media)
-                if not found:
-                    return ""
-                digest.update(f"{kind} {media.kind} {media.given_fps} {found}".encode())
+        steps = with_media(sample.steps, lambda *_: True)
+        facts = replace(sample, id="", image=None, video=None, inputs=(), steps=(), group=None)
+        digest = hashlib.blake2b(_text(facts, steps).encode("utf-8", "replace"), digest_size=16)
+        for place, media in sample.media():
+            found = self._of_media(media)
+            if not found:
+                return ""
+            kind = "input" if place.startswith("inputs") else place
+            digest.update(f"{kind} {media.kind} {media.given_fps} {found}".encode())
         return digest.hexdigest()
 
     def _of_media(self, media: Media) -> str:
         source = media.source
+        if isinstance(source, Frame):
+            clip = self._of_media(source.clip)
+            return f"{source.number} of {clip}" if clip else ""
+        if isinstance(source, Cut):
+            file = self._of_media(Media(source.path))
+            return f"{source.start!r} to {source.stop!r} of {file}" if file else ""
         if isinstance(source, bytes):
             return hashlib.blake2b(source, digest_size=16).hexdigest()
         if isinstance(source, Path | Span):
@@ -161,10 +169,7 @@ class Inputs:
 
 def _is_held(sample: Sample) -> bool:
     """True where media lie in memory: their row's quick digest covers them, and they need not be kept."""
-    return any(
-        media is not None and not isinstance(media.source, Path | Span)
-        for media in (sample.image, sample.video, *sample.inputs)
-    )
+    return any(file_of(media) is None for _, media in sample.media())
 
 
 def _of_file(path: Path) -> str:
@@ -193,8 +198,8 @@ def _of_span(span: Span) -> str:
         return ""
 
 
-def _text(sample: Sample) -> str:
-    facts = [sample.prompt, sample.response, sample.source, sample.target, sample.steps, sample.meta]
+def _text(sample: Sample, steps: Sequence[Any]) -> str:
+    facts = [sample.prompt, sample.response, sample.source, sample.target, steps, sample.meta]
     try:
         return json.dumps(facts, sort_keys=True, default=_named)
     except (TypeError, ValueError, RecursionError):  # keys of several types, or a circle

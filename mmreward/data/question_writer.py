@@ -18,6 +18,7 @@ from ..errors import Unscorable
 from ..files import whole_file
 from ..media import Media
 from ..models.vlms.answers import YES_NO
+from ..trajectories import with_media
 from ..types import Sample, lacking, oversized
 from .captions import parse_scene
 from .columns import Columns
@@ -153,8 +154,6 @@ def write_questions(
 def _refuse(sample: Sample) -> None:
     if there := [name for name in COLUMNS if name in sample.meta]:
         raise ValueError(f"row {sample.id} has {there[0]} already: take it out of the data first")
-    if sample.steps:
-        raise ValueError(f"row {sample.id} has steps, which are not written as JSONL")
 
 
 def _unusable(sample: Sample) -> str:
@@ -230,10 +229,11 @@ def _record(sample: Sample, folder: Path, columns: Mapping[str, Any]) -> dict[st
     fields: dict[str, Any] = {
         "id": sample.id,
         "prompt": sample.prompt,
-        "image": _placed(sample.image, folder),
-        "video": _placed(sample.video, folder),
+        "image": placed(sample.image, folder),
+        "video": placed(sample.video, folder),
         "response": sample.response,
-        "inputs": [_placed(media, folder) for media in sample.inputs] or None,
+        "inputs": [placed(media, folder) for media in sample.inputs] or None,
+        "steps": with_media(sample.steps, lambda media, _: placed(media, folder)) or None,
         "target": sample.target,
         "source": sample.source or None,
         "group": sample.group,
@@ -242,7 +242,7 @@ def _record(sample: Sample, folder: Path, columns: Mapping[str, Any]) -> dict[st
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _placed(media: Media | None, folder: Path) -> str | None:
+def placed(media: Media | None, folder: Path) -> str | None:
     """Path of a file as seen from a folder; a data URL of what is in no file of its own."""
     if media is None:
         return None

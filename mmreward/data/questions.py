@@ -9,7 +9,7 @@ circle (after DSG, arXiv:2310.18235). `columns_of` puts them where rewards look:
 import json
 from collections.abc import Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -18,6 +18,7 @@ from ..limits import limits, most
 from ..verifiers.numerals import UNITS
 from .captions import COLOURS, Entity, SceneGraph, plural
 
+Form = TypeVar("Form", bound=BaseModel)
 Kind = Literal["object", "attribute", "count", "relation", "other"]
 PRESENT = "Is there {noun}? Answer yes or no."
 COUNT = "How many {nouns} are there? Answer with one number."
@@ -175,18 +176,26 @@ def read_questions(text: str) -> list[Question]:
     Raises:
         Unscorable: "unparsable" for anything else, and as `check_questions`.
     """
+    return check_questions(json_answer(text, Written).questions)
+
+
+def json_answer(text: str, form: type[Form]) -> Form:
+    """What a writer answered as one JSON object, alone or in one code fence.
+
+    Raises:
+        Unscorable: "unparsable" for anything else.
+    """
     body = text.rpartition("</think>")[2].strip()
     if body.startswith("```") and body.endswith("```") and body.count("```") == 2:
         body = body.removeprefix("```").removesuffix("```").strip().removeprefix("json")
     try:
-        written = Written.model_validate(json.loads(body, parse_constant=_no_number), strict=False)
+        return form.model_validate(json.loads(body, parse_constant=_no_number), strict=False)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the answer"
         raise Unscorable(f"the writer's {where}: {first['msg']}", "unparsable") from None
     except (ValueError, RecursionError) as error:
         raise Unscorable(f"the writer's answer is not JSON: {error}", "unparsable") from None
-    return check_questions(written.questions)
 
 
 def _no_number(name: str) -> float:

@@ -4,6 +4,7 @@ A line or file that cannot be read stands in its place as a ValueError, and cost
 replaced to make it readable.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from .. import stills, streams
 from ..errors import Unscorable
 from ..reading import decoded_text, read_regular
-from . import parquet, tars
+from . import lerobot, parquet, rlds, tars
 from .columns import Columns, Through, check_columns, renamed
 from .texts import LINES, Refused, Skipped, json_lines, separated
 
@@ -26,7 +27,9 @@ SEPARATED = (".csv", ".tsv")
 TARS = (".tar",)
 COUNTED = 256 << 20
 """Bytes of a text file whose lines are counted, for the display of how far a run is."""
-READ = (".jsonl", ".jsonl.gz", ".parquet", ".csv", ".tsv", ".tar")
+RECORDED = re.compile(r"(.*-)(episode|step)-(\d+)")
+"""Names of the clips that gymnasium's `RecordVideo` writes."""
+READ = (".jsonl", ".jsonl.gz", ".parquet", ".csv", ".tsv", ".tar", ".tfrecord")
 
 
 def records_of(path: Path, skipped: Skipped, columns: Columns) -> Iterator[Any]:
@@ -60,9 +63,13 @@ def _records(path: Path, skipped: Skipped, through: Through) -> Iterator[Any]:
     if path.is_dir():
         if any((path / marker).exists() for marker in SAVED):
             return through(_saved_dataset(path))
+        if lerobot.is_lerobot(path):
+            return through(lerobot.records_of(path))
         return _folder(path, skipped, through)
     if path.suffix.lower() in PICTURES + CLIPS:
         return through(_undescribed(path.parent, [path], [path, path.with_suffix(".txt")], skipped))
+    if rlds.is_tfrecord(path):
+        return through(rlds.records_of(path, path.name))
     if path.suffix.lower() in TARS:
         return through(tars.records_of(path, path.stem, skipped))
     if (found := _reader(path)) is None:
@@ -123,6 +130,13 @@ def _folder(path: Path, skipped: Skipped, through: Through) -> Iterator[Any]:
                 tars.records_of(file, file.relative_to(path).with_suffix("").as_posix(), skipped)
             )
         )
+    episodes = [file for file in files if rlds.is_tfrecord(file)]
+    if episodes:
+        return (
+            record
+            for file in episodes
+            for record in through(rlds.records_of(file, file.relative_to(path).as_posix()))
+        )
     seen = f"; there is {files[0].name}: name it" if files and _reader(files[0]) is not None else ""
     raise ValueError(f"no pictures or clips in {path}{seen}")
 
@@ -159,7 +173,7 @@ def _undescribed(path: Path, media: list[Path], files: list[Path], skipped: Skip
     used = {file.with_suffix(".txt") for file in media}
     others = [file for file in files if file not in media and file not in used]
     skipped.update(f"of another kind ({file.suffix or 'no ending'})" for file in others)
-    for file in media:
+    for file in sorted(media, key=_in_order):
         relative = file.relative_to(path).as_posix()
         if file.suffix.lower() == ".ts" and not _begins(file, b"G"):  # TypeScript
             skipped["of another kind (.ts)"] += 1
@@ -171,7 +185,19 @@ def _undescribed(path: Path, media: list[Path], files: list[Path], skipped: Skip
         except Unscorable as error:
             yield Refused(str(error), relative)
         else:
-            yield {"id": relative, "prompt": prompt.strip(), kind_of(file): relative}
+            yield {"id": relative, "prompt": prompt.strip(), kind_of(file): relative, **_recorded(file)}
+
+
+def _in_order(file: Path) -> tuple[str, ...]:
+    """Order of the files of a folder: by name, recorded episodes by their number."""
+    found = RECORDED.fullmatch(file.stem)
+    return (*file.parent.parts, f"{found[1]}{found[3]:>012}" if found else file.name)
+
+
+def _recorded(file: Path) -> dict[str, Any]:
+    """The number of a recorded episode, or of the step at which it began."""
+    found = RECORDED.fullmatch(file.stem)
+    return {"meta": {found[2]: int(found[3])}} if found and file.suffix.lower() in CLIPS else {}
 
 
 def _begins(file: Path, start: bytes) -> bool:

@@ -240,6 +240,11 @@ class Router:
         return any(route.roles.compares for route in self._routes.values())
 
     @property
+    def loaded(self) -> list[Reward]:
+        """Rewards of all declared routes."""
+        return [reward for route in self._routes.values() for reward in route.rewards.values()]
+
+    @property
     def reward(self) -> Reward:
         """The router as a reward, whose parts are `compose.PARTS` for every sample."""
         return self._as_reward({})
@@ -319,9 +324,7 @@ class Router:
         )
         described = {source: _described(route) for source, route in self._routes.items()}
         # So that other weights behind a route are another fingerprint, as for a reward of its own.
-        networks = [
-            one for route in self._routes.values() for r in route.rewards.values() for one in r.networks
-        ]
+        networks = [network for reward in self.loaded for network in reward.networks]
         fn = score_group if self.compares else score
         return Reward(info, {"routes": described}, fn, networks=tuple(networks))
 

@@ -15,6 +15,8 @@ from ..errors import Unscorable
 from ..limits import limits
 from ..media import Media
 from ..reading import Span
+from ..streams import Cut, Frame
+from ..trajectories import with_media
 from ..types import Sample
 from . import vtriune
 from .columns import FIELDS, Columns
@@ -25,6 +27,8 @@ from .texts import Refused, Skipped, parsed
 
 CAPTIONS = ("caption", "text")
 """Columns that are the prompt where none is called so."""
+TASKS = ("instruction", "task")
+"""The same of a clip or a trajectory: what a robot was told to do."""
 
 
 class Row(NamedTuple):
@@ -96,9 +100,13 @@ def read_rows(path: str | Path, columns: Columns | None = None) -> Rows:
     it and its folders (column `file_name`); or, without pictures, those of its Parquet files. Hidden files
     are passed over.
 
+    A LeRobot dataset gives one row per episode (see `lerobot`), and so does a folder of RLDS's TFRecords (see
+    `rlds`). Of a clip or a trajectory, `instruction` or `task` is the prompt as well.
+
     A tar gives one row per key, as webdataset writes them (see `tars`); a folder of tars, the rows of all.
 
     A picture is a path, a data URL, or {"bytes": ...} as in `datasets`; nothing is fetched from a network.
+    So is what a step of `steps` has under `observation`, or has there by view.
 
     Args:
         path: of the file or folder.
@@ -171,10 +179,11 @@ def sample_of(record: Any, root: Path, name: str) -> Sample:
         if column in FIELDS:
             if value is not None:
                 known[column] = value
-        elif not isinstance(value, Span):  # a picture that no field takes
+        elif not isinstance(value, Span | Media):  # a picture that no field takes
             extra[str(column)] = value
     if "prompt" not in known:
-        captions = [extra[name] for name in CAPTIONS if isinstance(extra.get(name), str)]
+        names = (*CAPTIONS, *TASKS) if known.get("video") or known.get("steps") else CAPTIONS
+        captions = [extra[name] for name in names if isinstance(extra.get(name), str)]
         known |= {"prompt": captions[0]} if captions else {}
     for column in ("prompt", "response", "source"):
         if not isinstance(known.get(column, ""), str):
@@ -191,24 +200,26 @@ def sample_of(record: Any, root: Path, name: str) -> Sample:
         if not isinstance(known.get(column, ()), list | tuple):
             raise ValueError(f"{column} is {type(known[column]).__name__}, not a list")
     known["inputs"] = tuple(_media(item, root, "image") for item in known.get("inputs", ()))
-    known["steps"] = tuple(known.get("steps", ()))
+    known["steps"] = with_media(
+        known.get("steps", ()), lambda value, name: _media(value, root, "image", name)
+    )
     known["group"] = str(known["group"]) if "group" in known else None
     return Sample(**{**known, "id": name, "meta": {**extra, **meta}})
 
 
-def _media(value: Any, root: Path, kind: Any) -> Media:
+def _media(value: Any, root: Path, kind: Any, name: str = "") -> Media:
     if kind == "video" and isinstance(value, list):
         return Media.of([_media(frame, root, "image") for frame in value], kind)
     if isinstance(value, Mapping) and value.get("bytes") is None:  # as `datasets` stores a picture in Parquet
         value = value.get("path")
     if isinstance(value, str) and not value.startswith("data:"):
         if value.startswith(("http://", "https://")):
-            raise ValueError(f"{kind} is at {value[:80]!r}: nothing is fetched, so download it first")
+            raise ValueError(f"{name or kind} is at {value[:80]!r}: nothing is fetched, so download it first")
         path = root / value
         if "\\" in value and _stamp(path) is None:
             path = root / value.replace("\\", "/")
         return Media(path, kind)
-    return Media.of(value, kind)
+    return Media.of(value, kind, name)
 
 
 def unit_of(sample: Sample | None) -> Hashable:
@@ -228,17 +239,27 @@ def unit_of(sample: Sample | None) -> Hashable:
 
 
 def _place(media: Media) -> Hashable:
-    return str(media.source) if isinstance(media.source, Path) else media.key
+    return str(media.source) if isinstance(media.source, Path | Cut) else media.key
+
+
+def file_of(media: Media) -> Path | None:
+    """The file that a picture or clip is, or is a part of; None for one in memory."""
+    source = media.source
+    if isinstance(source, Frame):
+        return file_of(source.clip)
+    return source.path if isinstance(source, Span | Cut) else source if isinstance(source, Path) else None
 
 
 def _digest(record: Mapping[str, Any], sample: Sample) -> str:
     digest = hashlib.blake2b(digest_size=8)
     digest.update(json.dumps(record, sort_keys=True, default=_named).encode())
-    for media in (sample.image, sample.video, *sample.inputs):
-        if media is not None and isinstance(media.source, Path):
-            digest.update(repr(_stamp(media.source)).encode())
-        elif media is not None and isinstance(media.source, Span):
-            digest.update(repr(_stamp(media.source.path)).encode())
+    # Of each file once in a row: the frames of an episode are in one.
+    stamps: dict[Path, bytes] = {}
+    for _, media in sample.media():
+        if (file := file_of(media)) is not None:
+            if file not in stamps:
+                stamps[file] = repr(_stamp(file)).encode()
+            digest.update(stamps[file])
     return digest.hexdigest()
 
 
@@ -257,6 +278,8 @@ def _named(value: Any) -> str:
         return hashlib.blake2b(value, digest_size=8).hexdigest()
     if isinstance(value, Span):
         return f"{value.name} {value.start}+{value.size}"
+    if isinstance(value, Media):
+        return repr(value) if file_of(value) is not None else value.key
     try:
         return Media(value).key
     except (Unscorable, OSError):

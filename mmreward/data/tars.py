@@ -21,6 +21,7 @@ from typing import IO, Any, NamedTuple
 from .. import stills, streams
 from ..errors import Unscorable
 from ..reading import Span, decoded_text
+from ..trajectories import with_media
 from .texts import Refused, Skipped, parsed
 
 BLOCK = tarfile.BLOCKSIZE
@@ -228,14 +229,21 @@ def _record(held: list[Member], skipped: Skipped) -> dict[str, Any]:
     if inputs:
         ordered = sorted(inputs, key=lambda one: (re.sub(r"\d", "", one), int("0" + re.sub(r"\D", "", one))))
         _put(columns, "inputs", [inputs[one] for one in ordered], held[0].span.name)
+    record = {**described, **columns}
     for field in MEDIA:
-        values = described.get(field) if field not in columns else None
+        values = record.get(field)
         for value in values if isinstance(values, list) else [values]:
-            if value is not None and not (isinstance(value, str) and value.startswith("data:")):
-                raise ValueError(
-                    f"the JSON of {held[0].key} names a file as {field}: in a tar it is a member"
-                )
-    return {**described, **columns}
+            _check_held(value, held[0].key, field)
+    if isinstance(record.get("steps"), list):
+        with_media(record["steps"], lambda value, name: _check_held(value, held[0].key, name))
+    return record
+
+
+def _check_held(value: Any, key: str, field: str) -> None:
+    """Refuse a picture that is neither a member of the tar nor in the row itself: a path, above all."""
+    held = value is None or isinstance(value, Span)
+    if not held and not (isinstance(value, str) and value.startswith("data:")):
+        raise ValueError(f"the JSON of {key} names a file as {field}: in a tar it is a member")
 
 
 def _put(columns: dict[str, Any], column: str, value: Any, name: str) -> None:

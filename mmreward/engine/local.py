@@ -137,7 +137,9 @@ class Residency:
 
     def sleep(self) -> None:
         """Unload everything, and remember it for `wake`."""
-        self._asleep = list(self._resident.values()) or self._asleep
+        if not self._resident:
+            return
+        self._asleep = list(self._resident.values())
         while self._resident:
             self._evict()
         release_memory()

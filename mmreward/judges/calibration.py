@@ -24,13 +24,12 @@ import numpy as np
 
 from ..data.rows import unit_of
 from ..evaluation import judge_both, score_one
-from ..monitor.intervals import Array, Interval, agreement, mean_of
+from ..monitor.intervals import Array, Interval, agreement, bootstrapped, mean_of
 from ..registry import Reward
 from ..types import Sample, Score
 
 BINS = 10
 """Bins of confidence from 0.5 to 1 of the calibration error."""
-DRAWS = 1000
 MOST = 32
 """Samples of a group at most: above, the comparisons of a group are too many to ask for."""
 
@@ -333,31 +332,3 @@ def weighted_kappa(marks: Array, labels: Array) -> float:
     """
     expected = float(marks.var() + labels.var() + (marks.mean() - labels.mean()) ** 2)
     return 1 - float(((marks - labels) ** 2).mean()) / expected if expected > 0 else math.nan
-
-
-def bootstrapped(
-    figure: Callable[[Sequence[int]], float], units: Sequence[Hashable], seed: int
-) -> Interval | None:
-    """The 2.5 and 97.5 % ends of a figure over prompts drawn with replacement; None below two prompts.
-
-    Args:
-        figure: of these rows, which may come several times.
-        units: the prompt of each row.
-    """
-    rows: dict[Hashable, list[int]] = {}
-    for row, unit in enumerate(units):
-        rows.setdefault(unit, []).append(row)
-    if len(rows) < 2:
-        return None
-    members = list(rows.values())
-    rng = np.random.default_rng(seed)
-    drawn = []
-    for _ in range(DRAWS):
-        chosen = rng.integers(len(members), size=len(members))
-        value = figure([row for unit in chosen for row in members[unit]])
-        if math.isfinite(value):
-            drawn.append(value)
-    if len(drawn) < DRAWS / 2:
-        return None
-    low, high = np.percentile(drawn, (2.5, 97.5))
-    return Interval(float(low), float(high))

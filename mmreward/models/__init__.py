@@ -2,50 +2,63 @@
 
 Start with the functions here: `clip`, `embedder`, `dreamsim`, `head`, `mapped`, `classifier`, `detector` and
 `vlm` return what a reward awaits one sample at a time; `text_reader`, `nudity` and `measure` (in `packaged`)
-do so for what a package brings.
-Importing this package imports no torch; calling one of its functions does.
+do so for what a package brings, those in `moving` for clips and their frames, in `robots` for episodes, in
+`pairs` for a picture with a text, and in `fitted` for what `mmreward fit` wrote. Importing this package
+imports no torch; calling one of its functions does.
 
 Equal arguments give the same network, so rewards that name the same weights share one copy of them. The
 miniature's names ("mini-clip", "mini-vlm", "mini-artifact") stand where a hub id or a folder would.
 
-In the room: `base` (torch modules behind the engine's `Network` protocol), `encoders`, `features`,
-`frames` and `perceptual` (of pictures alone), `heads`, `maps`, `preferences` (with the light `head_facts`),
-`paired`, `blip`, `blip_answers`, `mps`, `flan` and `owl` (a picture with a text), `viclip` (a clip), `pieces`
-(Llama's tokenizer), `scalars` (reward models on a VLM's body), `detectors`, `pictures` and `pixels` (decoded
-pictures and a network's input), `sharing` (one network per arguments), `wants` and `fetching` (weights that
-are needed), `pinned` and `published` (texts of others), `onnx`, `texts` and `bodies` (out of wheels), `vlms/`
-(in this process) and `served/` (over HTTP). Knows nothing of samples, rewards or scores.
+In the room: `base` (torch modules behind the engine's `Network` protocol), `encoders`, `features`, `frames`,
+`resnets` and `perceptual` (of pictures alone), `heads`, `maps`, `preferences` (with the light `head_facts`),
+`paired`, `blip`, `blip2`, `blip_answers`, `mps`, `flan` and `owl` (with a text), `viclip` and `flow` (a
+clip), `pieces` (Llama's tokenizer), `scalars` (reward models on a VLM's body), `detectors`, `pictures` and
+`pixels` (decoded pictures and a network's input), `sharing` (one network per arguments), `wants` and
+`fetching` (weights that are needed), `pinned` and `published` (texts of others), `onnx`, `texts` and `bodies`
+(out of wheels), `vlms/` (in this process) and `served/` (over HTTP). Knows nothing of samples, rewards or
+scores.
 """
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import nearest
+from .fitted import mapped as mapped
+from .fitted import preference_head as preference_head
+from .moving import clip_encoder as clip_encoder
+from .moving import frame_embedder as frame_embedder
+from .moving import frame_head as frame_head
+from .moving import optical_flow as optical_flow
+from .moving import reads_clips as reads_clips
+from .moving import video_encoder as video_encoder
 from .packaged import measure as measure
 from .packaged import nudity as nudity
 from .packaged import text_reader as text_reader
+from .pairs import blip_head as blip_head
+from .pairs import blip_vqa as blip_vqa
+from .pairs import crossed as crossed
+from .pairs import matcher as matcher
 from .pins import prompt_of as prompt_of
+from .robots import goal_resnet as goal_resnet
+from .robots import robometer as robometer
 from .scalars import grader as grader
+from .scalars import internvl as internvl
+from .scalars import llava_reward as llava_reward
 from .scalars import scalar_vlm as scalar_vlm
 from .scalars import video_reward as video_reward
+from .scalars import video_scorer as video_scorer
+from .scalars import xcomposer as xcomposer
 from .served.http import is_served
 from .sharing import dual_encoder, shared
 from .wants import Want, adapted, address_of, note, noting
 
 if TYPE_CHECKING:
-    from .blip import BlipScorer
-    from .blip_answers import BlipVQA
     from .detectors import Detector
     from .encoders import Encoder
     from .features import VisionTransformer
     from .flan import ClipT5
-    from .frames import FrameEmbedder
     from .heads import Classifier, Head
-    from .maps import MappedEncoder
-    from .mps import MpsScorer
     from .perceptual import DreamSim
-    from .preferences import FittedHead
-    from .viclip import ViClip
     from .vlms.answers import VLM
     from .vlms.qwen import QwenVL
 
@@ -104,62 +117,6 @@ def head(weights: str, encoder: str, *, dtype: str = "float32", resize: str = "t
     from .heads import Head
 
     return Head(weights, clip(encoder, dtype=dtype, resize=resize))
-
-
-@shared
-def blip_head(
-    weights: str,
-    vocabulary: str,
-    *,
-    tokens: int,
-    activation: bool = False,
-    dtype: str = "float32",
-    resize: str = "pil",
-) -> "BlipScorer":
-    """A BLIP with a scalar head, such as ImageReward: one number of a picture and a prompt.
-
-    Args:
-        weights: a published file (.pt, .pth or .safetensors) by path or OWNER/NAME/FILE, of tensors alone.
-        vocabulary: BERT's vocab.txt, by path or OWNER/NAME/FILE.
-        tokens: length that prompts are padded and cut to.
-        activation: GELU between the head's layers.
-        dtype: of both encoders; the head is in float32.
-        resize: as for `clip`.
-
-    Raises:
-        ValueError: no such dtype or resize.
-    """
-    from .blip import BlipScorer
-
-    return BlipScorer(weights, vocabulary, tokens, dtype=dtype, resize=resize, activation=activation)
-
-
-@shared
-def crossed(
-    weights: str,
-    processor: str,
-    condition: str,
-    threshold: float,
-    *,
-    dtype: str = "float32",
-    resize: str = "pil",
-) -> "MpsScorer":
-    """MPS: a CLIP whose picture attends to the tokens of the prompt that are like a condition's.
-
-    Args:
-        weights: a file of tensors alone, by path or OWNER/NAME/FILE.
-        processor: the CLIP in transformers format whose configuration, tokenizer and preprocessing it has.
-        condition: what is asked about.
-        threshold: see `mmreward.models.mps`.
-        dtype: of all of it; the cosine is in float32.
-        resize: as for `clip`.
-
-    Raises:
-        ValueError: no such dtype or resize.
-    """
-    from .mps import MpsScorer
-
-    return MpsScorer(weights, processor, condition, threshold, dtype=dtype, resize=resize)
 
 
 @shared
@@ -258,63 +215,6 @@ def downloaded(url: str) -> str:
     return downloaded(url)
 
 
-def mapped(
-    file: str, kind: str, encoder: str, *, dtype: str = "float32", resize: str = "tensor"
-) -> "MappedEncoder":
-    """A dual encoder whose prompt embeddings are moved by a map that `mmreward fit` fitted on it.
-
-    Args:
-        file: the map's; one that was fitted again under the same name is another network.
-        kind: of the map, "d2-align" or "pisces".
-        encoder, dtype, resize: the dual encoder, as for `clip`; the map itself is float32.
-
-    Raises:
-        ValueError: no such file, or one that was fitted for something else or on other weights.
-    """
-    if noting():
-        return _mapped(file, "", kind, encoder, dtype, resize)
-    from .base import content_of
-
-    path = str(Path(file).absolute())  # also of a file called "mini-...", which is no miniature
-    content = content_of(path) if Path(path).is_file() else ""  # without it, reading the map says why
-    return _mapped(path, content, kind, encoder, dtype, resize)
-
-
-@shared
-def _mapped(file: str, content: str, kind: str, encoder: str, dtype: str, resize: str) -> "MappedEncoder":
-    from .maps import MappedEncoder
-
-    return MappedEncoder(file, kind, clip(encoder, dtype=dtype, resize=resize))
-
-
-def preference_head(folder: str, encoder: str = "", *, dtype: str = "", resize: str = "") -> "FittedHead":
-    """A preference head that `mmreward fit head` fitted on a dual encoder: a reward of picture and prompt.
-
-    Args:
-        folder: the head's; one that was fitted again under the same name is another network.
-        encoder, dtype, resize: the dual encoder, as for `clip`; "" for those that the head was fitted with.
-
-    Raises:
-        ValueError: no such folder, or a head that was fitted on other weights.
-    """
-    from .head_facts import handle_of, read_facts
-
-    path = str(Path(folder).absolute())  # also of a folder called "mini-...", which is no miniature
-    handle = handle_of(read_facts(path), encoder, dtype, resize)
-    if noting():
-        return _preference_head(path, "", *handle)
-    from .base import content_of
-
-    return _preference_head(path, content_of(path), *handle)
-
-
-@shared
-def _preference_head(folder: str, content: str, encoder: str, dtype: str, resize: str) -> "FittedHead":
-    from .preferences import FittedHead
-
-    return FittedHead(folder, clip(encoder, dtype=dtype, resize=resize))
-
-
 @shared
 def classifier(weights: str, *, dtype: str = "float32") -> "Classifier":
     """An image classifier in transformers format (`AutoModelForImageClassification`)."""
@@ -358,35 +258,6 @@ def clip_t5(weights: str, *, dtype: str = "float32") -> "ClipT5":
 
 
 @shared
-def blip_vqa(file: str, tokenizer: str, *, dtype: str = "float32") -> "BlipVQA":
-    """BLIP's answers to questions about a picture, from the publisher's file.
-
-    Args:
-        file: the published .pth, or safetensors with its names.
-        tokenizer: hub id or folder of the BERT tokenizer.
-        dtype: of the network.
-    """
-    from .blip_answers import BlipVQA
-
-    return BlipVQA(file, tokenizer, dtype=dtype)
-
-
-@shared
-def frame_embedder(weights: str, by: str, *, dtype: str = "float32") -> "FrameEmbedder":
-    """A DINO or the image tower of a CLIP (`by`), of a clip's frames as VBench prepares them."""
-    from .frames import ClipFrames, DinoFrames
-
-    return (DinoFrames if by == "dino" else ClipFrames)(weights, dtype=dtype)
-
-
-@shared
-def video_encoder(file: str, *, dtype: str = "float32") -> "ViClip":
-    """ViCLIP, a dual encoder of clips and prompts, from its published file."""
-    from .viclip import ViClip
-
-    return ViClip(file, dtype=dtype)
-
-
 @shared
 def _qwen(weights: str, dtype: str, adapter: str = "") -> "QwenVL":
     from .vlms.qwen import QwenVL

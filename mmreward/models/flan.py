@@ -12,7 +12,7 @@ token; the answer's end token is part of the answer.
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -29,7 +29,7 @@ from .base import TorchNetwork, folder_of, loading
 from .checkpoints import files_of, state_of
 from .encoders import recipe_of
 from .pictures import decoded, distinct, in_turn
-from .pixels import Recipe, normalise, resize
+from .pixels import Group, Recipe, normalise, resize, to_input
 
 TOKENIZER = "google/flan-t5-xxl"
 """Of all sizes; used where the weights' folder has none."""
@@ -206,24 +206,53 @@ class ClipT5(TorchNetwork):
         fill = [int(mean * 255) for mean in recipe.mean]
         squares = in_turn(medias, lambda index: squared(decoded(medias[index]).cpu(), fill))
         pixels = normalise(torch.stack([resize(one, recipe, "pil") for one in squares]), recipe)
-        texts = [AFTER.replace("{question}", item.question) for item in items]
+        texts = self._worded([item.question for item in items], [item.answer for item in items])
+        return Batch(pixels.to(self.dtype), rows, *texts)
+
+    def _worded(self, questions: Sequence[str], answers: Sequence[str]) -> tuple[Any, ...]:
+        """Tokens before and after each picture and of each answer, and whether a question was cut."""
+        texts = [AFTER.replace("{question}", question) for question in questions]
         with self.processing:
             tokenize = self.tokenizer
             (before,) = tokenize([BEFORE]).input_ids
             after = tokenize(texts).input_ids
-            answers = tokenize([item.answer for item in items]).input_ids
+            answered = tokenize(list(answers)).input_ids
         room = max(0, MOST - len(before) - 1)
-        return Batch(
-            pixels.to(self.dtype),
-            rows,
-            [before] * len(items),
+        return (
+            [before] * len(texts),
             [ids[:room] for ids in after],
-            [ids[:MOST] for ids in answers],
+            [ids[:MOST] for ids in answered],
             [len(ids) > room for ids in after],
         )
 
+    def likelihood_pixels(
+        self, pixels: torch.Tensor, questions: Sequence[str], answer: str
+    ) -> list[torch.Tensor]:
+        """Log-probabilities of the answer's tokens as `likelihood` has them, one vector per picture,
+        differentiable in float pixels (N, 3, H, W) in [0, 1].
+
+        Runs where the pixels are: the weights are moved there. Resizes in float where `likelihood` resizes
+        8-bit values: equal for squares of the tower's own size.
+        """
+        if self.device != pixels.device:
+            self.load(str(pixels.device))
+        recipe = self.recipe
+        fill = torch.tensor([int(mean * 255) / 255 for mean in recipe.mean], device=pixels.device)
+        whole = _in_square(pixels.float(), fill)
+        given = to_input([Group(list(range(len(whole))), whole)], recipe).to(self.dtype)
+        texts = self._worded(questions, [answer] * len(pixels))
+        return self._logprobs(Batch(given, list(range(len(pixels))), *texts))
+
     @torch.inference_mode()
     def forward(self, op: str, batch: Batch) -> list[Any]:
+        found = self._logprobs(batch)
+        return [
+            Answered(tuple(each.cpu().tolist()), cut)
+            for each, cut in zip(found, batch.truncated, strict=True)
+        ]
+
+    def _logprobs(self, batch: Batch) -> list[torch.Tensor]:
+        """Log-probability of each token of each answer."""
         t5 = self.module["t5"]
         patches = self._patches(batch.pixels.to(self.device))
         rows = [
@@ -239,12 +268,10 @@ class ClipT5(TorchNetwork):
         shifted = [torch.tensor([start, *ids[:-1]], device=self.device) for ids in batch.answers]
         given = torch.nn.utils.rnn.pad_sequence(shifted, batch_first=True)
         out = t5(inputs_embeds=padded, attention_mask=mask.long(), decoder_input_ids=given, use_cache=False)
-        results = []
-        for logits, ids, cut in zip(out.logits, answers, batch.truncated, strict=True):
-            logprobs = F.log_softmax(logits[: len(ids)].float(), dim=-1)
-            each = logprobs.gather(1, ids[:, None])[:, 0].cpu().tolist()
-            results.append(Answered(tuple(each), cut))
-        return results
+        return [
+            F.log_softmax(logits[: len(ids)].float(), dim=-1).gather(1, ids[:, None])[:, 0]
+            for logits, ids in zip(out.logits, answers, strict=True)
+        ]
 
     def _embedded(self, ids: list[int]) -> torch.Tensor:
         return cast(torch.Tensor, self.module["t5"].shared(torch.tensor(ids, device=self.device)))
@@ -268,6 +295,19 @@ def squared(picture: torch.Tensor, fill: list[int]) -> torch.Tensor:
     top, left = (side - height) // 2, (side - width) // 2
     square[:, top : top + height, left : left + width] = picture
     return square
+
+
+def _in_square(pixels: torch.Tensor, fill: torch.Tensor) -> torch.Tensor:
+    """`squared` of float pictures (N, 3, H, W) of one shape, differentiable."""
+    height, width = pixels.shape[2:]
+    if height == width:
+        return pixels
+    side = max(height, width)
+    top, left = (side - height) // 2, (side - width) // 2
+    edges = (left, side - width - left, top, side - height - top)
+    padded = F.pad(pixels, edges)
+    inside = F.pad(torch.ones_like(pixels[:1, :1]), edges)
+    return padded + (1 - inside) * fill[:, None, None]
 
 
 def _projector(config: Mapping[str, Any], width: int) -> torch.nn.Module:

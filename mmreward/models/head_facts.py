@@ -14,6 +14,8 @@ from ..errors import words
 
 FACTS, TENSORS = "head.json", "head.safetensors"
 """Names of the two files of a folder."""
+ADAPTER = "adapter"
+"""Folder of a LoRA adapter in a head's folder, in peft's format."""
 Loss = Literal["bt", "btt", "margin", "uncertainty", "integrated"]
 NORMAL: tuple[Loss, ...] = ("uncertainty", "integrated")
 """Losses whose head gives a mean and a standard deviation."""
@@ -25,12 +27,15 @@ class HeadFacts(BaseModel):
 
     Args:
         kind: of the file.
-        encoder: the dual encoder's name when the head was fitted.
+        encoder: name, when the head was fitted, of the dual encoder, or of the Qwen-VL where there is a
+            question.
         content: hash of the encoder's weights, see `base.content_of`.
-        dtype, resize: of the encoder, as for `mmreward.models.clip`.
+        dtype, resize: of the encoder, as for `mmreward.models.clip`; a Qwen-VL has no resize.
         loss: it was fitted with.
-        width: of the embeddings.
+        width: of the embeddings, or of the Qwen-VL's states.
         hidden: width of the head's layers.
+        question: that the Qwen-VL is asked, with {prompt}; "" of a dual encoder.
+        adapted: True where the folder has a LoRA adapter of the Qwen-VL (`ADAPTER`).
         figures: of the fit, to read; nothing depends on them.
     """
 
@@ -44,6 +49,8 @@ class HeadFacts(BaseModel):
     loss: Loss
     width: Whole
     hidden: Whole
+    question: str = ""
+    adapted: bool = False
     figures: dict[str, Any] = Field(default_factory=dict)
 
     @property

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -22,14 +22,25 @@ from ..errors import Unavailable
 from ..media import Media
 from .base import TorchNetwork, loading
 from .checkpoints import state_of
-from .encoders import Encoder, recipe_of
+from .encoders import Encoder, Vector, recipe_of
 from .pictures import decoded, in_turn
 from .pixels import Recipe, normalise, resize_float
 
 # --- scalar heads ---------------------------------------------------------------------------------
 
 
-class Head(TorchNetwork):
+class Embeds(Protocol):
+    """What gives a picture its unit embedding: a dual encoder, or an embedder of frames."""
+
+    name: str
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    async def image(self, media: Media) -> Vector: ...
+
+
+class EmbeddingHead(TorchNetwork):
     """Affine head: value = w . (unit image embedding) + b, in float32, unbounded.
 
     Args:
@@ -42,28 +53,20 @@ class Head(TorchNetwork):
         ValueError: layer indices that mean there are activations in between, or shapes that do not chain.
     """
 
-    def __init__(self, weights: str, encoder: Encoder) -> None:
+    def __init__(self, weights: str, encoder: Embeds) -> None:
         super().__init__(weights, encoder=encoder.fingerprint)
-        self.encoder = encoder
+        self.embeds = encoder
 
     async def value(self, media: Media) -> float:
         """The head's output for one picture."""
-        vector = await self.encoder.image(media)
+        vector = await self.embeds.image(media)
         return cast(float, await current().submit(self, "embedding", vector, key=media.key))
-
-    def values_of(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Differentiable outputs (N,) of float pixels (N, 3, H, W) in [0, 1], run where the pixels are;
-        resizes as `Encoder.embed_pixels` does."""
-        vectors = self.encoder.embed_pixels(pixels)
-        if self.device != vectors.device:
-            self.load(str(vectors.device))
-        return self._applied(vectors)
 
     def _applied(self, vectors: torch.Tensor) -> torch.Tensor:
         wanted, given = self.module.in_features, vectors.shape[1]
         if wanted != given:
             raise Unavailable(
-                f"{self.name} takes {wanted} numbers and {self.encoder.name} gives {given}: name the encoder "
+                f"{self.name} takes {wanted} numbers and {self.embeds.name} gives {given}: name the encoder "
                 "that the head was trained on"
             )
         return cast(torch.Tensor, self.module(vectors)[:, 0])
@@ -85,6 +88,22 @@ class Head(TorchNetwork):
     @torch.inference_mode()
     def forward(self, op: str, batch: Any) -> list[Any]:
         return self._applied(batch.to(self.device)).cpu().tolist()
+
+
+class Head(EmbeddingHead):
+    """A head on a dual encoder's image embedding, differentiable in the picture."""
+
+    def __init__(self, weights: str, encoder: Encoder) -> None:
+        super().__init__(weights, encoder)
+        self.encoder = encoder
+
+    def values_of(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Differentiable outputs (N,) of float pixels (N, 3, H, W) in [0, 1], run where the pixels are;
+        resizes as `Encoder.embed_pixels` does."""
+        vectors = self.encoder.embed_pixels(pixels)
+        if self.device != vectors.device:
+            self.load(str(vectors.device))
+        return self._applied(vectors)
 
 
 def fold(state: Mapping[str, np.ndarray[Any, Any]]) -> tuple[np.ndarray[Any, Any], float]:

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple, cast
 
 import torch
+import torch.nn.functional as F
 
 from ..engine.batching import Cost
 from ..engine.engine import current
@@ -58,14 +59,17 @@ class Measure(TorchNetwork):
 
     Args:
         metric: its name there.
+        longest: pixels of the longer side that larger pictures are scaled to, in float without antialiasing,
+            as VBench does; 0 leaves them.
 
     Raises:
         ValueError: no such measure, or one of sets of pictures or of a caption.
     """
 
-    def __init__(self, metric: str) -> None:
-        self.metric, self.facts = metric, facts_of(metric)
-        super().__init__(f"pyiqa:{metric}", version=_version())
+    def __init__(self, metric: str, longest: int = 0) -> None:
+        self.metric, self.facts, self.longest = metric, facts_of(metric), longest
+        scaled: dict[str, Any] = {"longest": longest} if longest else {}
+        super().__init__(f"pyiqa:{metric}", version=_version(), **scaled)
 
     async def value(self, media: Media, reference: Media | None = None) -> float:
         """Its number of a picture, of one with a reference where it needs one.
@@ -87,7 +91,7 @@ class Measure(TorchNetwork):
         return Cost(sum(height * width for height, width in sides) // 256 + 1, 12 * sides[0][0] * sides[0][1])
 
     def prepare(self, op: str, items: list[Any]) -> Any:
-        return [_ready(item) for item in items]
+        return [_ready(item, self.longest) for item in items]
 
     @torch.inference_mode()
     def forward(self, op: str, batch: Any) -> list[Any]:
@@ -114,16 +118,26 @@ class Measure(TorchNetwork):
         return value
 
 
-def _ready(item: tuple[Media, ...]) -> tuple[torch.Tensor, ...] | Unscorable:
+def _ready(item: tuple[Media, ...], longest: int) -> tuple[torch.Tensor, ...] | Unscorable:
     """Pixels (1, 3, H, W) in [0, 1] of a picture and its reference."""
     try:
-        pixels = tuple(decoded(media)[None].float() / 255 for media in item)
+        pixels = tuple(_within(decoded(media)[None].float(), longest) / 255 for media in item)
     except Unscorable as error:
         return error
     shapes = [f"{one.shape[3]} x {one.shape[2]}" for one in pixels]
     if len(set(shapes)) > 1:
         return Unscorable(f"the picture is {shapes[0]} and its reference {shapes[1]}: give equal sizes")
     return pixels
+
+
+def _within(pixels: torch.Tensor, longest: int) -> torch.Tensor:
+    """Pixels whose longer side has so many at most; each side is truncated, as upstream."""
+    height, width = pixels.shape[2:]
+    if not longest or max(height, width) <= longest:
+        return pixels
+    scale = float(longest) / max(height, width)
+    size = (int(scale * height), int(scale * width))
+    return F.interpolate(pixels, size=size, mode="bilinear", align_corners=False)
 
 
 def facts_of(metric: str) -> Facts:

@@ -17,8 +17,12 @@ if TYPE_CHECKING:
 
 
 @shared
-def measure(metric: str) -> "Measure":
+def measure(metric: str, *, longest: int = 0) -> "Measure":
     """A quality measure of pyiqa (IQA-PyTorch), by its name there.
+
+    Args:
+        metric: the name.
+        longest: pixels of the longer side that larger pictures are scaled to; 0 leaves them.
 
     Raises:
         ValueError: pyiqa is not installed, has no such measure, or one that is not of a single picture.
@@ -30,7 +34,7 @@ def measure(metric: str) -> "Measure":
         )
     from .iqa import Measure
 
-    return Measure(metric)
+    return Measure(metric, longest)
 
 
 @shared

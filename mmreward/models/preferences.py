@@ -9,7 +9,7 @@ encoder's own scaled cosine, to which an MLP adds what the pairs teach. Its fold
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -72,13 +72,20 @@ class PreferenceHead(nn.Module):
 
     def forward(self, images: torch.Tensor, texts: torch.Tensor) -> Values:
         """Embeddings (N, D) of pictures and of their prompts to `Values`."""
-        product = images * texts
+        features = self.body(self.given(images, texts))
+        last = self.last(features)
+        mean = self.scale * self.start(images, texts) + last[:, 0]
+        return Values(mean, last[:, 1].clamp(max=WIDEST) if self.normal else None, features)
+
+    def start(self, images: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
+        """Ranking of the backbone as it is, (N,): the cosine."""
+        return (images * texts).sum(-1)
+
+    def given(self, images: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
+        """What the MLP reads."""
         # Numbers of a unit vector are about 1 / sqrt(D); layers are initialised for numbers about 1.
         root = math.sqrt(self.width)
-        features = self.body(torch.cat([root * images, root * texts, self.width * product], dim=-1))
-        last = self.last(features)
-        mean = self.scale * product.sum(-1) + last[:, 0]
-        return Values(mean, last[:, 1].clamp(max=WIDEST) if self.normal else None, features)
+        return torch.cat([root * images, root * texts, self.width * (images * texts)], dim=-1)
 
     def uncertainty(self, values: Values) -> torch.Tensor:
         """Uncertainty (N,): the standard deviation, or PrefPaint's || V^-1 f || (arXiv:2410.21966), large in
@@ -89,11 +96,36 @@ class PreferenceHead(nn.Module):
         return lengths
 
 
+class StateHead(PreferenceHead):
+    """Head of a Qwen-VL's reading of a picture and its prompt: scale * odds + MLP(state).
+
+    A reading is the state where the answer begins and, behind it, the odds: log P("yes") - log P("no") of
+    the question whether the picture shows the prompt. An unfitted head ranks by them. In place of the images
+    it takes readings (N, D + 1), and no texts.
+    """
+
+    def __init__(self, width: int, hidden: int = 256, *, normal: bool = False, scale: float = 1.0) -> None:
+        super().__init__(width, hidden, normal=normal, scale=scale)
+        self.body[0] = nn.Linear(width, hidden)
+
+    def start(self, images: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
+        return images[:, -1]
+
+    def given(self, images: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
+        # States have a few numbers in the hundreds beside others below 1, and no common length.
+        return nn.functional.layer_norm(images[:, :-1], (self.width,))
+
+
 # --- its folder ---------------------------------------------------------------------------------------------
 
 
-def write_head(folder: Path, head: PreferenceHead, facts: HeadFacts) -> None:
+def write_head(
+    folder: Path, head: PreferenceHead, facts: HeadFacts, beside: Callable[[Path], None] | None = None
+) -> None:
     """Write a head and its facts; the folder appears whole or not at all.
+
+    Args:
+        beside: writes what else belongs into the folder.
 
     Raises:
         ValueError: something is there already, or the head holds numbers that are not finite.
@@ -104,6 +136,8 @@ def write_head(folder: Path, head: PreferenceHead, facts: HeadFacts) -> None:
         raise ValueError("the head is not finite: fit it with a smaller rate, or with more pairs")
     with whole_folder(folder) as part:
         save_file(tensors, part / TENSORS)
+        if beside is not None:
+            beside(part)
         (part / FACTS).write_text(json.dumps(facts.model_dump(), indent=1) + "\n", encoding="utf-8")
 
 
@@ -121,7 +155,8 @@ def read_head(folder: Path) -> tuple[PreferenceHead, HeadFacts]:
         state = load_file(file)
     except SafetensorError as error:
         raise ValueError(f"{file} holds no tensors: {error}") from None
-    head = PreferenceHead(facts.width, facts.hidden, normal=facts.normal)
+    kind = StateHead if facts.question else PreferenceHead
+    head = kind(facts.width, facts.hidden, normal=facts.normal)
     fill(head, state, str(file))
     return head, facts
 
@@ -136,19 +171,18 @@ def check_new(folder: Path) -> None:
         raise ValueError(f"{folder} is there already, and rewards may read it: give the head another name")
 
 
-def check_encoder(facts: HeadFacts, folder: str, encoder: Encoder) -> None:
-    """Refuse an encoder of other weights than the head was fitted on.
+def check_encoder(facts: HeadFacts, folder: str, name: str, source: str) -> None:
+    """Refuse a backbone of other weights than the head was fitted on.
 
     Raises:
-        ValueError: its weights, dtype or width are others.
+        ValueError: its weights are others.
     """
-    source = encoder.network.source
     content = content_of(source)
-    unknown = content == source and encoder.name == facts.encoder  # a hub id that is not here yet
+    unknown = content == source and name == facts.encoder  # a hub id that is not here yet
     if content != facts.content and not unknown:
         raise ValueError(
-            f"{folder} was fitted on {facts.encoder}, and {encoder.name} has other weights: "
-            f"run `mmreward fit head` with --backbone {encoder.name}"
+            f"{folder} was fitted on {facts.encoder}, and {name} has other weights: "
+            f"run `mmreward fit head` with --backbone {name}"
         )
 
 
@@ -181,11 +215,11 @@ class FittedHead(TorchNetwork):
         self.encoder = encoder
         self.content = content_of(self.source)  # now, as it is read: the folder may be written again
         self._head, self.facts = read_head(Path(self.source))
-        check_encoder(self.facts, self.source, encoder)
+        check_encoder(self.facts, self.source, encoder.name, encoder.network.source)
 
     def build(self) -> torch.nn.Module:
         # Again: of an encoder on the hub, the content was not known before it had been downloaded.
-        check_encoder(self.facts, self.source, self.encoder)
+        check_encoder(self.facts, self.source, self.encoder.name, self.encoder.network.source)
         return self._head
 
     async def read(self, media: Media, prompt: str) -> Rated:

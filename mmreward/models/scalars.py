@@ -10,8 +10,12 @@ from .wants import BODY, noting
 
 if TYPE_CHECKING:
     from .owl import Owl
+    from .vlms.idefics import IdeficsScorer
+    from .vlms.internvl import InternVL
+    from .vlms.llava import Llava
     from .vlms.scalar import ScalarVL
     from .vlms.videoalign import VideoAlign
+    from .vlms.xcomposer import XComposer
 
 
 @shared
@@ -71,12 +75,76 @@ def video_reward(weights: str, base: str, checkpoint: str, *, dtype: str = "floa
 
 
 @shared
+def video_scorer(weights: str, *, dtype: str = "float32") -> "IdeficsScorer":
+    """VideoScore in its published format (an Idefics2): numbers of a clip's frames behind a text."""
+    _needed(weights)
+    from .vlms.idefics import IdeficsScorer
+
+    return IdeficsScorer(weights, dtype=dtype)
+
+
+@shared
 def grader(weights: str, *, dtype: str = "float32") -> "Owl":
     """mPLUG-Owl2 in its published format (DeQA-Score, Q-Align): a picture's grade by five words."""
     _needed(weights)
     from .owl import Owl
 
     return Owl(weights, dtype=dtype)
+
+
+@shared
+def llava_reward(weights: str, *, whole: bool = True, dtype: str = "float32") -> "Llava":
+    """LLaVA-OneVision with a reward head in its published format (MM-RLHF-Reward): it writes a critique of a
+    response, and gives a number to what it has read.
+
+    Args:
+        weights: a folder or hub id.
+        whole: show it the picture as one square, as the publisher's evaluation does; False shows its tiles
+            as well, as in training.
+        dtype: of the body; the head is in float32.
+
+    Raises:
+        ValueError: the weights are neither here nor within reach.
+    """
+    _needed(weights)
+    from .vlms.llava import Llava
+
+    return Llava(weights, whole=whole, dtype=dtype)
+
+
+@shared
+def internvl(weights: str, *, dtype: str = "float32") -> "InternVL":
+    """InternVL 2.5 or 3 in its publisher's format (VisualPRM, ArtiMuse): probabilities of a few tokens.
+
+    Args:
+        weights: a folder or hub id.
+        dtype: of all parts.
+
+    Raises:
+        ValueError: the weights are neither here nor within reach.
+    """
+    _needed(weights)
+    from .vlms.internvl import InternVL
+
+    return InternVL(weights, dtype=dtype)
+
+
+@shared
+def xcomposer(weights: str, *, tiles: int = 9, dtype: str = "float32") -> "XComposer":
+    """InternLM-XComposer2.5-Reward in its published format: a number of a question's response.
+
+    Args:
+        weights: a folder or hub id.
+        tiles: of 560 pixels that one picture may have (`hd_num`).
+        dtype: of the body; the head is in float32.
+
+    Raises:
+        ValueError: the weights are neither here nor within reach.
+    """
+    _needed(weights)
+    from .vlms.xcomposer import XComposer
+
+    return XComposer(weights, tiles=tiles, dtype=dtype)
 
 
 def _needed(weights: str, *files: str) -> None:

@@ -3,6 +3,7 @@
 - The mean of scores, and the mean of paired changes: Student's t over independent units.
 - The share of right answers (values 0 and 1 only): Wilson's score interval.
 - The rank correlation of two columns: Fisher's z with the standard error of Bonett and Wright (2000).
+- Any other figure: percentiles of a bootstrap over the units (`bootstrapped`).
 
 The units are prompts. Pictures of one prompt resemble each other: where several samples share a prompt, give
 their prompts, and the error is that between prompts (cluster-robust; a jackknife over prompts for the
@@ -15,7 +16,7 @@ other prompts, another seed or another training would give.
 """
 
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +25,8 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 
 BLOCKS = 200
 """Jackknife blocks at most: above as many prompts, several leave together."""
+DRAWS = 1000
+"""Draws of a bootstrap."""
 LARGEST_Z = 18.0
 """Fisher's z of a perfect rank correlation, whose own is infinite."""
 
@@ -232,3 +235,58 @@ def _jackknifed(x: Array, y: Array, groups: np.ndarray[Any, Any]) -> float:
     without = np.array([_fisher(_rho(x[blocks != one], y[blocks != one])) for one in range(number)])
     error = math.sqrt((number - 1) / number * float(((without - without.mean()) ** 2).sum()))
     return quantile(number - 1) * error
+
+
+# --- bootstrap ----------------------------------------------------------------------------------------------
+
+
+def bootstrapped(
+    figure: Callable[[Sequence[int]], float], units: Sequence[Hashable], seed: int
+) -> Interval | None:
+    """The 2.5 and 97.5 % ends of a figure over units drawn with replacement; None below two units.
+
+    Args:
+        figure: of these rows, which may come several times.
+        units: the independent unit of each row, such as its prompt.
+        seed: of the draws.
+    """
+    if len(set(units)) < 2:
+        return None
+    return bootstrapped_all(lambda chosen: [figure(chosen)], units, seed)[0]
+
+
+def bootstrapped_all(
+    figures: Callable[[Any], Sequence[float]], units: Sequence[Hashable], seed: int, draws: int = DRAWS
+) -> list[Interval | None]:
+    """`bootstrapped` for several figures on the same draws.
+
+    A figure that is undefined (NaN) in a draw leaves it out, and has no interval where half of them are.
+
+    Args:
+        figures: of the rows of one draw, an array of their numbers.
+        units, seed: as there.
+        draws: how many.
+    """
+    groups = _groups(units, np.ones(len(units), dtype=bool))
+    number = int(groups.max(initial=-1)) + 1
+    if number < 2:
+        return [None] * len(figures(np.arange(len(units))))
+    order = np.argsort(groups, kind="stable")
+    sizes = np.bincount(groups)
+    starts = np.cumsum(sizes) - sizes
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for _ in range(draws):
+        chosen = rng.integers(number, size=number)
+        taken = sizes[chosen]
+        # The rows of each chosen unit: its start among the sorted rows, and a count from there.
+        shift = np.repeat(starts[chosen] - (np.cumsum(taken) - taken), taken)
+        drawn.append(figures(order[shift + np.arange(len(shift))]))
+    return [_percentiles(column[np.isfinite(column)], draws) for column in np.array(drawn, dtype=float).T]
+
+
+def _percentiles(values: Array, draws: int) -> Interval | None:
+    if len(values) < draws / 2:
+        return None
+    low, high = np.percentile(values, (2.5, 97.5))
+    return Interval(float(low), float(high))

@@ -21,7 +21,7 @@ from ..errors import Unscorable
 from ..media import Media
 from ..registry import Reward
 from ..rewards.judged.checklist import checks_of
-from ..types import Sample, Score
+from ..types import ABOUT, Sample, Score
 
 # --- critics ------------------------------------------------------------------------------------------------
 
@@ -89,7 +89,8 @@ def critique_of(sample: Sample, scores: Mapping[str, Score], critics: Mapping[st
     complaints = []
     for name, critic in critics.items():
         if scores[name].ok:
-            dimensions = scores[name].parts or {name: scores[name].value}
+            marks = {part: mark for part, mark in scores[name].parts.items() if part not in ABOUT}
+            dimensions = marks or {name: scores[name].value}
             complaints += [
                 Complaint(dimension, value, wishes.get(dimension, ""))
                 for dimension, value in dimensions.items()

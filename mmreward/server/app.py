@@ -21,19 +21,15 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
-from ..adapters.openrlhf import answered, query_batch
-from ..adapters.rows import Batch
-from ..adapters.scorer import Failed, Given, Scorer, flat
+from ..adapters.scorer import Failed, Given, Scorer
 from ..limits import limits
 from ..trust import hide
-from .bodies import Bodies, Queries, Refused
+from .bodies import LARGE, Bodies, Scoring
+from .calls import GET_REWARD, JUDGE, Call, Refused
 from .guard import BodyLimit, Bounds, Key, Turns
-from .vtriune import RELEASE, Payload, UnknownVerifierError, refused, reply, sample_from
+from .vtriune import RELEASE
 
-T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
-ASIDE = 64 << 10
-"""Bytes of a body from which on samples are made of it on another thread."""
 GRACE = 2
 """Seconds that requests get to end at SIGTERM, and then the engine."""
 SWITCH = 1e-4
@@ -45,7 +41,7 @@ KEY_ENV = "MMREWARD_KEY_ENV"
 
 
 _reader = ThreadPoolExecutor(1, "mmreward-body")
-"""Maker of the samples of large bodies, one body after another."""
+"""Maker of the samples of bodies above `LARGE`, one body after another."""
 
 
 class Reply(JSONResponse):
@@ -54,38 +50,6 @@ class Reply(JSONResponse):
     def render(self, content: Any) -> bytes:
         text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         return text.encode("utf-8", "replace")
-
-
-async def body_of(request: Request, bodies: Bodies, model: type[M], make: Callable[[M], T]) -> tuple[M, T]:
-    """A request's body as a model, and what is made of it; off the loop where it is large.
-
-    Args:
-        request: its body is JSON.
-        bodies: reads it.
-        model: of the body.
-        make: makes something of the model.
-
-    Raises:
-        HTTPException: 422, what is wrong, key by key; others as `Bodies.read`.
-    """
-    data = await request.body()
-    client = request.client.host if request.client else ""
-
-    def made(payload: M) -> tuple[M, T]:
-        try:
-            return payload, make(payload)
-        except UnknownVerifierError as error:
-            raise HTTPException(404, str(error)[:2000]) from None
-        except (ValueError, RecursionError) as error:
-            raise HTTPException(422, str(error)[:2000]) from None
-
-    try:
-        payload = await bodies.read(data, model, client)
-    except Refused as refusal:
-        raise HTTPException(refusal.status, refusal.reason) from None
-    if len(data) <= ASIDE:
-        return made(payload)
-    return await asyncio.get_running_loop().run_in_executor(_reader, made, payload)
 
 
 def create_app(
@@ -120,7 +84,10 @@ def create_app(
     max_bytes = bounds.body_bytes if max_bytes is None else max_bytes
     hide(key)
 
-    bodies = Bodies(max_bytes, bounds.rows, bounds.body_seconds)
+    scoring = None
+    if isinstance(rewards, Path) and scorer.light and timeout is not None:
+        scoring = Scoring(rewards, timeout, failed)
+    bodies = Bodies(max_bytes, bounds.rows, bounds.body_seconds, scoring)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -152,27 +119,28 @@ def create_app(
     async def health() -> dict[str, str]:
         return {"message": "Reward Judge Server", "version": RELEASE}
 
+    async def answer(request: Request, call: Call[M]) -> Reply:
+        data = await request.body()
+        client = request.client.host if request.client else ""
+        try:
+            if bodies.scores(data):
+                return Reply(await bodies.answer(data, call, client))
+            body = await bodies.read(data, call, client)
+            if len(data) <= LARGE:
+                batch = call.batch(body)
+            else:
+                batch = await asyncio.get_running_loop().run_in_executor(_reader, call.batch, body)
+            return Reply(call.answer(scorer, body, await scorer.ascore(batch), failed))
+        except Refused as refusal:
+            raise HTTPException(refusal.status, refusal.reason) from None
+
     @app.post("/judge")
     async def judge(request: Request) -> Reply:
-        payload, sample = await body_of(request, bodies, Payload, sample_from)
-        routed = await scorer.ascore(Batch([sample], {}))
-        return Reply(reply(payload, routed.totals[0], routed.scores[0]))
-
-    def batch_from(queries: Queries) -> Batch:
-        batch = query_batch(queries.query, queries.prompts, queries.labels)
-        for row, sample in enumerate(batch.samples):
-            if why := refused(sample):
-                batch.problems[row] = why
-        return batch
+        return await answer(request, JUDGE)
 
     @app.post("/get_reward")
     async def get_reward(request: Request) -> Reply:
-        _, batch = await body_of(request, bodies, Queries, batch_from)
-        routed = await scorer.ascore(batch)
-        try:
-            return Reply(answered(flat(scorer, routed, failed, late=None)))
-        except RuntimeError as error:
-            raise HTTPException(503, str(error)) from None
+        return await answer(request, GET_REWARD)
 
     return app
 

@@ -5,6 +5,9 @@ second, in which the server answers nobody. What takes long is values, not text,
 commas first, and one with many is read, counted and held against its model in a killable process (`Bodies`),
 one at a time; clients that wait for it take turns. What comes back is what the model asks for.
 
+Where no reward loads a network the process also scores what it has read: a verifier that computes for a tenth
+of a second would else take Python's lock from every request that is being answered meanwhile.
+
 Run as `python -m mmreward.server.bodies FD BYTES` by `killable.Killable`, this is that process.
 """
 
@@ -12,49 +15,39 @@ import asyncio
 import json
 import os
 from collections import OrderedDict, deque
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from ..config import problems
+from ..adapters.scorer import Failed, Scorer
+from ..config import EngineConfig, problems
 from ..isolation.killable import Killable, answer_jobs
 from ..isolation.protocol import WireError
 from ..limits import most
-from .vtriune import Payload
+from .calls import CALLS, Call, Queries, Refused
 
 M = TypeVar("M", bound=BaseModel)
 COMMAS = 1 << 14
 """Commas of a body that is read where it is, in a few milliseconds at most: no value is without one, but for
 the first of a list or object, and lists inside one another end at a depth."""
+LARGE = 64 << 10
+"""Bytes of a body that is scored where it is."""
 MEMORY, TIMES = 1 << 30, 32
 """Bytes of address space of the process, and as many times a body more."""
 NICE = 5
 """Niceness of the process: an answer that others wait for comes first."""
+LATEST = 10
+"""Timeouts of a score that all scores of one body may take together."""
 
 
-class Queries(BaseModel):
-    """Body of /get_reward, as OpenRLHF posts it."""
+class Scoring(NamedTuple):
+    """What the process scores by: the file of the routes, seconds of one score, and pay of a failed one."""
 
-    query: list[str]
-    prompts: list[str]
-    labels: list[Any]
-
-
-MODELS: Mapping[str, type[BaseModel]] = {model.__name__: model for model in (Payload, Queries)}
-
-
-class Refused(Exception):  # noqa: N818 - reads as what it says at the raise
-    """A body that is refused.
-
-    Args:
-        status: of the answer.
-        reason: in words.
-    """
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status, self.reason = status, reason[:2000]
+    routes: Path
+    timeout: float
+    failed: Failed
 
 
 def read(data: bytes, model: type[M], rows: int) -> M:
@@ -62,7 +55,7 @@ def read(data: bytes, model: type[M], rows: int) -> M:
 
     Args:
         data: JSON.
-        model: `Payload` or `Queries`.
+        model: of the call.
         rows: that a batch may have; more are refused before they are held against the model, which takes
             longer than to read them.
 
@@ -95,34 +88,56 @@ class Bodies:
         max_bytes: of one body.
         rows: that a batch may have.
         seconds: that a large body may take to be read.
+        scoring: by which large bodies are scored; None where they are only read.
     """
 
-    def __init__(self, max_bytes: int, rows: int, seconds: float) -> None:
-        self._rows, self._seconds = rows, seconds
+    def __init__(self, max_bytes: int, rows: int, seconds: float, scoring: Scoring | None = None) -> None:
+        self._rows, self._seconds, self._scoring = rows, seconds, scoring
         self._memory = MEMORY + TIMES * max_bytes
         self._process: Killable | None = None
         self._turn = Turn()
 
-    async def read(self, data: bytes, model: type[M], client: str) -> M:
+    def scores(self, data: bytes) -> bool:
+        """True for a body that `answer` takes."""
+        return self._scoring is not None and (len(data) > LARGE or data.count(b",") > COMMAS)
+
+    async def answer(self, data: bytes, call: Call[Any], client: str) -> Any:
+        """The content of the answer to a body; `client` is whoever takes turns with the others.
+
+        Raises:
+            Refused: as `read` and `Call`.
+        """
+        assert self._scoring is not None, "asked before: `scores`"
+        routes, timeout, failed = self._scoring
+        job = {"routes": str(routes), "timeout": timeout, "failed": failed}
+        return await self._in_turn(data, call, client, job, self._seconds + LATEST * timeout)
+
+    async def read(self, data: bytes, call: Call[M], client: str) -> M:
         """A body as its model; `client` is whoever takes turns with the others.
 
         Raises:
             Refused: as `read`; 413, it takes too long or too much memory; 503, the process died.
         """
         if data.count(b",") <= COMMAS:
-            return read(data, model, self._rows)
-        await self._turn.take(client)
-        # A client that goes meanwhile ends neither the process nor the turn: to start one costs more.
-        return await asyncio.shield(asyncio.ensure_future(self._aside(data, model)))
+            return read(data, call.model, self._rows)
+        fields = await self._in_turn(data, call, client, {}, self._seconds)
+        return call.model.model_construct(**fields)
 
-    async def _aside(self, data: bytes, model: type[M]) -> M:
+    async def _in_turn(self, data: bytes, call: Call[Any], client: str, job: Any, seconds: float) -> Any:
+        await self._turn.take(client)
+        job = {"call": call.name, "rows": self._rows, **job}
+        # A client that goes meanwhile ends neither the process nor the turn: to start one costs more.
+        return await asyncio.shield(asyncio.ensure_future(self._aside(data, job, seconds)))
+
+    async def _aside(self, data: bytes, job: Any, seconds: float) -> Any:
         if self._process is None:
             self._process = Killable(__spec__.name, workers=1, memory=self._memory)
-        job = {"model": model.__name__, "rows": self._rows}
         try:
-            answer = await asyncio.wrap_future(self._process.submit(job, self._seconds, [data]))
+            answer = await asyncio.wrap_future(self._process.submit(job, seconds, [data]))
         except TimeoutError:
             reason = f"the body takes more than {most('body_seconds', 's')} to read"
+            if "routes" in job:
+                reason += f", or {LATEST} timeouts of a score to be scored"
             raise Refused(413, reason) from None
         except RecursionError as error:
             raise Refused(422, str(error)) from None
@@ -131,10 +146,10 @@ class Bodies:
         finally:
             self._turn.give()
         match answer:
-            case {"read": fields}:
-                return model.model_construct(**fields)
+            case {"made": made}:
+                return made
             case {"text": str(text)}:
-                return model.model_construct(**json.loads(text))
+                return json.loads(text)
             case {"refused": [int(status), str(reason)]}:
                 raise Refused(status, reason)
             case {"raised": "RecursionError"}:
@@ -183,18 +198,27 @@ class Turn:
         self._taken = False
 
 
-def _answer(job: dict[str, Any], body: bytes) -> dict[str, Any]:
-    """The process's side: fields of the model, or why there are none."""
+@cache
+def _scorer(routes: str, timeout: float) -> Scorer:
+    return Scorer(Path(routes), engine=EngineConfig(device="cpu"), timeout=timeout)
+
+
+def _answer(job: dict[str, Any], data: bytes) -> dict[str, Any]:
+    """The process's side: fields of the model, or content of the answer, or why there are none."""
+    call = CALLS[job["call"]]
     try:
-        payload = read(body, MODELS[job["model"]], job["rows"])
+        body = read(data, call.model, job["rows"])
+        if "routes" in job:
+            scorer = _scorer(job["routes"], job["timeout"])
+            return {"made": call.answer(scorer, body, scorer.score(call.batch(body)), job["failed"])}
     except Refused as refused:
         return {"refused": [refused.status, refused.reason]}
-    fields = {name: getattr(payload, name) for name in type(payload).model_fields}
+    fields = {name: getattr(body, name) for name in type(body).model_fields}
     try:
         json.dumps([field for field in fields.values() if not isinstance(field, str)], allow_nan=False)
     except ValueError:  # 1e999 is a number in JSON, and infinity here, which no message holds
         return {"text": json.dumps(fields)}
-    return {"read": fields}
+    return {"made": fields}
 
 
 if __name__ == "__main__":

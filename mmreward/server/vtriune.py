@@ -98,7 +98,7 @@ def refused(sample: Sample) -> str:
         return (
             "a label may not bring its own verifier, params or route to a server; the server's routes decide"
         )
-    if sample.shown is not None or sample.inputs:
+    if any(True for _ in sample.media()):
         return "a label may not bring pictures to a server"
     return ""
 

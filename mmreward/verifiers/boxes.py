@@ -59,7 +59,7 @@ def ramp(value: Any, threshold: Any, width: float) -> Any:
 
 KEYS = ("bbox_2d", "bbox", "box", "Position", "position")
 LABELS = ("label", "class", "name", "category")
-NUMERIC = re.compile(r"-?\d{1,9}(\.\d{1,9})?")
+NUMERIC = re.compile(r"-?\d{1,9}(\.\d{1,20})?")
 MAX_COORDINATE = 1e7
 BOX_PARTS = ("precision", "recall", "mean_iou", "found", "true")
 """Names of the parts of an F1 of boxes."""

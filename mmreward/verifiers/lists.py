@@ -1,7 +1,7 @@
 """Lists of objects in a model's answer, read whatever quotes, fences, commas or cut-off tail they came with.
 
-One linear pass rewrites the text from an opening bracket on as strict JSON, which `json` then reads; nothing
-is evaluated, no text is tried twice. Tuples are lists, names without quotes are keys, leading zeros are
+What is JSON is read as such. Anything else is rewritten as JSON by one linear pass from an opening bracket
+on, and then read; nothing is evaluated. Tuples are lists, names without quotes are keys, leading zeros are
 dropped, and where nothing but the last brackets is missing they are put there. Where the whole does not
 parse, its items are parsed one by one, so one broken object costs one object, and the tail that a token limit
 cut off counts as dropped. Deep nesting and endless numbers are refused. Box and point tags are in `markup`,
@@ -11,6 +11,7 @@ what coordinates a parsed value holds in `coordinates`.
 import json
 import re
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any, NamedTuple
 
 from ..errors import Unscorable
@@ -20,6 +21,9 @@ MAX_DEPTH = 8
 MAX_DIGITS = 32
 MAX_LISTS = 64
 """Lists of numbers or words that are skipped before the first list of objects."""
+MISSES = 4
+"""Lists that are no JSON until that is no longer tried: each error of `json` counts the lines of the text
+before it, which for many lists is quadratic."""
 OPEN, CLOSE = {"[": "[", "{": "{", "(": "["}, {"]": "]", "}": "}", ")": "]"}
 """Brackets as JSON writes them; a tuple counts as a list inside one, and opens none in prose."""
 PARTNERS = {"[": "]", "{": "}", "(": "]"}
@@ -27,6 +31,17 @@ OPENING = re.compile(r"[\[{]")
 WORDS = {"true": "true", "false": "false", "null": "null", "none": "null"}
 NUMBERS = frozenset({"nan", "inf", "infinity"})
 NUMBER = re.compile(r"([+-]?)0*(\d*\.?\d*(?:[eE][+-]?\d{1,4})?)")
+
+
+ENDLESS = re.compile(rf"[0-9.eE+-]{{{MAX_DIGITS + 1}}}|[eE][+-]?[0-9]{{5}}")
+"""Numbers that JSON has, and an answer may not."""
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(f"{name} is not a number")
+
+
+STRICT = json.JSONDecoder(parse_constant=_refuse)
 
 
 class Parsed(NamedTuple):
@@ -88,14 +103,39 @@ def found_lists(text: str) -> Iterator[Found]:
     Raises:
         Unscorable: "unparsable" where brackets nest deeper than `MAX_DEPTH`.
     """
-    opening = OPENING.search(text)
+    opening, misses = OPENING.search(text), 0
     while opening:
-        scan = _scan(text, opening.start())
-        loaded = _load(scan)
-        if loaded is not None:
-            value, dropped = loaded
-            yield Found(value, dropped, opening.start(), scan.end)
-        opening = OPENING.search(text, scan.end)  # behind it, never inside it again: linear all together
+        found = read_json(text, opening.start()) if misses < MISSES else None
+        if found is None:
+            misses += 1
+            found = read_leniently(text, opening.start())
+        if found.value is not None:
+            yield found
+        opening = OPENING.search(text, found.end)  # behind it, never inside it again: linear all together
+
+
+def read_json(text: str, start: int) -> Found | None:
+    """JSON as it stands, in a fraction of the time; None where `read_leniently` might read something else."""
+    try:
+        value, end = STRICT.raw_decode(text, start)
+    except (ValueError, RecursionError):
+        return None
+    if ENDLESS.search(text, start, end):
+        return None
+    inside = [value]
+    for _ in range(MAX_DEPTH):
+        members = chain.from_iterable(one.values() if isinstance(one, dict) else one for one in inside)
+        inside = [one for one in members if isinstance(one, dict | list)]
+        if not inside:
+            return Found(value, 0, start, end)
+    return None
+
+
+def read_leniently(text: str, start: int) -> Found:
+    """Whatever can be read of the list; its value is None where nothing can."""
+    scan = _scan(text, start)
+    value, dropped = _load(scan) or (None, 0)
+    return Found(value, dropped, start, scan.end)
 
 
 def _load(scan: _Scan) -> tuple[Any, int] | None:
@@ -126,10 +166,6 @@ def _loads(text: str) -> Any:
         return json.loads(text, parse_constant=_refuse)
     except ValueError:
         return None
-
-
-def _refuse(name: str) -> Any:
-    raise ValueError(f"{name} is not a number")
 
 
 def _unwrap(value: Any) -> list[Any]:

@@ -12,7 +12,7 @@ from .coordinates import Axes, Size, flat_item, named_item, number, plain_key
 from .wording import NOT, OR, label_in
 
 TOKEN = re.compile(
-    r"(?P<number>(?<![A-Za-z0-9_.])[-+]?\d{1,9}(?:\.\d{1,9})?(?: ?%| ?px\b)?(?!\.?[A-Za-z0-9_]))"
+    r"(?P<number>(?<![A-Za-z0-9_.])[-+]?\d{1,9}(?:\.\d{1,20})?(?: ?%| ?px\b)?(?!\.?[A-Za-z0-9_]))"
     r"|(?P<comma>[,\s|]|and\b|\u548c|>\s{0,3}<(?=\s{0,3}\d))|(?P<open>[\[({<])|(?P<close>[\])}>])|(?P<end>;)"
     r"|(?P<word>[A-Za-z_][A-Za-z0-9_]*|.)",
     re.DOTALL,
@@ -24,7 +24,7 @@ JOINT = re.compile(
 """Text between the two corners of one box."""
 NAMED = re.compile(
     r"(?<![A-Za-z0-9_])([xy][012]?|[xy][_ ]?(?:min|max)|left|top|right|bottom|width|height|[wh])"
-    r"[\"'* ]{0,3}[=:>]\s{0,3}[\"']?([-+]?\d{1,9}(?:\.\d{1,9})?(?: ?%)?)(?!\.?[A-Za-z0-9_])",
+    r"[\"'* ]{0,3}[=:>]\s{0,3}[\"']?([-+]?\d{1,9}(?:\.\d{1,20})?(?: ?%)?)(?!\.?[A-Za-z0-9_])",
     re.IGNORECASE,
 )
 MAX_JOINT = 80

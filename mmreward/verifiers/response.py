@@ -143,6 +143,20 @@ def segment(
     return Segments(thought, answer)
 
 
+def spoken(response: str | None) -> str:
+    """A whole response as a reward model reads it, which must say something behind its reasoning's end.
+
+    Raises:
+        Unscorable: "unparsable" when it is empty, or ends within `<think>`.
+    """
+    text = response or ""
+    if not text.strip():
+        raise Unscorable("the response is empty", "unparsable")
+    if text.count("<think>") > text.count("</think>"):
+        raise Unscorable("the response ends within its reasoning", "unparsable")
+    return text
+
+
 def reasoned(response: str) -> Segments:
     """Reasoning and answer of a response that must have both.
 
@@ -263,6 +277,18 @@ def quoted(text: str) -> str:
         escaped(text).replace("<<", "< <").replace(">>", "> >")
     )  # two at a time: replacing three leaves three of five
     return f"{OPENED}\n{inner.strip()}\n{CLOSED}"
+
+
+def reply_of(response: str) -> str:
+    """Reply as its reader sees it: the answer in its tags, or all that follows the thinking.
+
+    Raises:
+        Unscorable: "unparsable" when that is empty; see also `segment`.
+    """
+    reply = segment(response, bare=True).answer
+    if not reply:
+        raise Unscorable("the reply is empty", "unparsable")
+    return reply
 
 
 # --- the score of a response ----------------------------------------------------------------------

@@ -28,8 +28,9 @@ class Space:
     """A convention for writing coordinates.
 
     Args:
-        unit: "fraction" of the picture's sides, "pixel" of the picture itself, or "resized", pixels of the
-            picture as `smart_resize` made it for the model.
+        unit: "fraction" of the picture's sides, "pixel" of the picture itself, "resized", pixels of the
+            picture as `smart_resize` made it for the model, or "sent", pixels of the picture as it was sent,
+            whose size no rule says.
         scale: length of a whole side, for fractions.
         grid: steps a side is written in, for fractions; 1000 is three decimals of 1. Only the schedule of
             `dynamic_iou` looks at it, for the IoU that is attainable.
@@ -37,7 +38,7 @@ class Space:
         factor, min_pixels, max_pixels: of `smart_resize`; they must be those of the model's processor.
     """
 
-    unit: Literal["fraction", "pixel", "resized"]
+    unit: Literal["fraction", "pixel", "resized", "sent"]
     scale: float = 1.0
     grid: float = 1000.0
     y_first: bool = False
@@ -49,6 +50,7 @@ class Space:
 THOUSAND = Space(unit="fraction", scale=1000.0)
 PERCENT = Space(unit="fraction", scale=100.0)
 FRACTION = Space(unit="fraction")
+SENT = Space(unit="sent")
 SPACES: Mapping[str, Space] = {
     "pixel": Space(unit="pixel"),
     "norm_1": FRACTION,
@@ -63,8 +65,28 @@ SPACES: Mapping[str, Space] = {
     "molmo": PERCENT,
     "griffon": FRACTION,
     "gemini": replace(THOUSAND, y_first=True),
+    "norm_999": Space(unit="fraction", scale=999.0, grid=999.0),
+    "qwen-vl": THOUSAND,
+    "cogagent": THOUSAND,
+    "minicpm-v": THOUSAND,
+    "os-atlas": THOUSAND,
+    "uground-qwen": THOUSAND,
+    "aria-ui": THOUSAND,
+    "ui-tars": THOUSAND,
+    "ui-tars-1.5": Space(unit="resized", min_pixels=100 * 28 * 28),
+    "holo1.5": Space(unit="resized"),
+    "paligemma": Space(unit="fraction", scale=1024.0, grid=1024.0, y_first=True),
+    "showui": FRACTION,
+    "seeclick": FRACTION,
+    "kimi-vl": FRACTION,
+    "points-gui": FRACTION,
+    "aguvis": FRACTION,
+    "uground-v1": SENT,
+    "claude": SENT,
+    "openai-cua": SENT,
 }
-"""By model family. Qwen3-VL answers on 0..1000 though its picture is resized in steps of 32 pixels."""
+"""By model family. Qwen3-VL answers on 0..1000 though its picture is resized in steps of 32 pixels; its
+cookbook divides by 999. UI-TARS changed its unit from 1.0 to 1.5."""
 
 Named = str | Mapping[str, Any]
 """A name out of `SPACES`, or {"name": ..., and the fields of `Space` that differ}."""
@@ -105,7 +127,11 @@ def extent(space: Space, sample: Sample) -> Size:
     """
     if space.unit == "fraction":
         return Size(space.scale, space.scale)
-    if space.unit == "resized":
+    if space.unit == "sent" and sample.meta.get("input_size") is None:
+        raise Unscorable(
+            'pixels of the picture that was sent need meta["input_size"] = (height, width)', "missing"
+        )
+    if space.unit in ("resized", "sent"):
         if sample.meta.get("input_size") is not None:
             return _size(sample.meta["input_size"], "input_size")
         height, width = _original(sample)

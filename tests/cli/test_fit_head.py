@@ -20,14 +20,8 @@ from mmreward.mini.world import describe, render, sample_scene
 from mmreward.models.preferences import PreferenceHead
 from mmreward.tune.config import PromptsConfig
 from mmreward.tune.data import load_pairs
-from mmreward.tune.fit_head import (
-    EmbeddedPairs,
-    HeadSettings,
-    examined,
-    fit_head,
-    fitted,
-    losses,
-)
+from mmreward.tune.fit_head import fit_head
+from mmreward.tune.fit_loop import EmbeddedPairs, HeadSettings, examined, fitted, losses
 from mmreward.tune.grading import Grading
 from mmreward.tune.journal import Timeline
 from mmreward.tune.losses import bandit_uncertainty, design_matrix

@@ -7,11 +7,14 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
+from support.toys import toy
 
-from mmreward import Score
+from mmreward import Engine, Score
+from mmreward.data.pair_columns import Judging
 from mmreward.data.pair_folder import read_pairs
 from mmreward.data.pairs import Rules, pair_file
 from mmreward.data.results import Result, write
+from mmreward.loading import resolve
 from mmreward.search.config import read_prompts
 from mmreward.tune.config import PromptsConfig
 
@@ -225,3 +228,152 @@ def test_a_search_can_draw_for_the_prompts_of_a_training_run():
 def test_another_folder_is_no_folder_of_pairs(tmp_path):
     with pytest.raises(ValueError, match="`mmreward pairs` makes one"):
         read_pairs(tmp_path)
+
+
+# --- judged now -------------------------------------------------------------------------------------------
+
+BRIGHT = {f"s{index}": index for index in range(8)}
+
+
+def place_of(sample):
+    """Number of the picture's file, which stands for how good it is."""
+    return int(sample.image.source.stem)
+
+
+@pytest.fixture
+def judges():
+    """`better` is sure of what lies two apart; `placed` goes by the place; `graded` marks one picture."""
+
+    async def better(first, second):
+        gap = place_of(first) - place_of(second)
+        value = 0.5 + 0.5 * (gap > 0) - 0.5 * (gap < 0) if abs(gap) > 1 else 0.5 + 0.1 * gap
+        return Score(
+            value, {"uncertainty": 0.0 if abs(gap) > 1 else 0.3, "confidence": max(value, 1 - value)}
+        )
+
+    async def placed(first, second):
+        return Score(1.0, {"uncertainty": 0.0})
+
+    async def graded(sample):
+        return Score(-place_of(sample), {"confidence": 0.5 + place_of(sample) / 20})
+
+    toy(better, "better", arity="pair")
+    toy(placed, "placed", arity="pair")
+    toy(graded, "graded", higher_is_better=False, range=(-9.0, 0.0))
+
+
+@pytest.fixture(scope="module")
+def engine():
+    with Engine("cpu") as engine:
+        yield engine
+
+
+def paired(data, tmp_path, engine, names, **options):
+    folder = tmp_path / f"pairs{len(list(tmp_path.iterdir()))}"
+    rules = Rules(**{"choose": "all", **options.pop("rules", {})})
+    judge = Judging(engine, resolve(list(names)))
+    summary = pair_file(data, [], folder, judge=judge, rules=rules, **options)
+    return summary, [(p.facts["chosen_id"], p.facts["rejected_id"]) for p in read_pairs(folder)]
+
+
+def test_a_judge_of_pairs_is_asked_about_every_two_in_both_orders(judges, data, tmp_path, engine):
+    summary, found = paired(data, tmp_path, engine, ["better"])
+    assert found[0] == ("s3", "s0") and len(found) == 6 + 3 and summary.reward == "better"
+    assert all(BRIGHT[chosen] > BRIGHT[rejected] for chosen, rejected in found)
+
+
+def test_what_the_judge_is_not_sure_of_is_left_out(judges, data, tmp_path, engine):
+    for rules in ({"confidence": 0.9}, {"sure": 2.0}, {"margin": 0.5}):
+        summary, found = paired(data, tmp_path, engine, ["better"], rules=rules)
+        assert sorted(found) == [("s2", "s0"), ("s3", "s0"), ("s3", "s1"), ("s6", "s4")]
+        assert summary.counts.unsure + summary.counts.close == 5
+    with pytest.raises(ValueError, match="ties 9"):
+        paired(data, tmp_path, engine, ["placed"])
+    with pytest.raises(ValueError, match="unsure 9"):
+        paired(data, tmp_path, engine, ["placed"], rules={"swing": 0.5, "ties": True})
+    summary, found = paired(data, tmp_path, engine, ["graded"], rules={"confidence": 0.6})
+    assert sorted(found) == [
+        ("s3", "s2"),
+        *((f"s{high}", f"s{low}") for high, low in ((5, 4), (6, 4), (6, 5))),
+    ]
+
+
+def test_a_second_judge_agrees_and_a_part_that_is_missing_is_named(judges, data, tmp_path, engine, results):
+    summary, found = paired(data, tmp_path, engine, ["better", "graded"], agree=["graded"])
+    assert len(found) == 9 and summary.counts.disagreements == 0
+    with pytest.raises(ValueError, match="do not have confidence among their parts"):
+        paired(data, tmp_path, engine, ["placed"], rules={"confidence": 0.5, "ties": True})
+    with pytest.raises(ValueError, match="clip has scores in a file"):
+        judge = Judging(engine, {"clip": resolve(["better"])["better"]})
+        pair_file(data, [results], tmp_path / "x", judge=judge)
+
+
+def test_the_command_judges(data, tmp_path):
+    arguments = (
+        "--from",
+        "saturation",
+        "--from",
+        "edge_density",
+        "--choose",
+        "all",
+        "--out",
+        tmp_path / "now",
+    )
+    done = mmreward("pairs", data, *arguments)
+    assert done.returncode == 0 and "pairs by saturation" in done.stdout, done.stderr
+    assert read_pairs(tmp_path / "now")[0].facts["reward"] == "saturation"
+    done = mmreward("pairs", data, "--out", tmp_path / "none")
+    assert done.returncode == 2 and "a judge with --from NAME" in done.stderr
+
+
+def test_a_part_of_a_reward_makes_pairs_of_its_own(data, tmp_path):
+    """Two axes that disagree about a cat: each has its pairs, and those that are better in both are fewer."""
+    motion, sharp = [1, 2, 3, 4, 1, 2, 3, 3], [4, 1, 2, 3, 1, 2, 3, 3]
+    made = [
+        Result.of(f"s{row}", "critic", Score(0.5, {"Motion": m, "Sharp": q}), "print", "digest")
+        for row, (m, q) in enumerate(zip(motion, sharp, strict=True))
+    ]
+    write(tmp_path / "scores.parquet", made, {"rewards": {}})
+    rules = Rules(choose="all")
+    folders = [tmp_path / name for name in ("motion", "both")]
+    one = pair_file(data, [tmp_path / "scores.parquet"], folders[0], reward="critic/Motion", rules=rules)
+    both = pair_file(
+        data, [tmp_path / "scores.parquet"], folders[1],
+        reward="critic/Motion", agree=["critic/Sharp"], rules=rules,
+    )  # fmt: skip
+    assert (one.counts.pairs, both.counts.pairs, both.counts.disagreements) == (9, 6, 3)
+    assert both.agreement == {"critic/Sharp": pytest.approx(6 / 9)} and "67%" in str(both)
+    with pytest.raises(ValueError, match="there are Motion, Sharp"):
+        pair_file(data, [tmp_path / "scores.parquet"], tmp_path / "x", reward="critic/Sound")
+
+
+def test_responses_to_one_question_meet_and_their_words_are_kept(tmp_path, engine):
+    """A judge of two answers; rows about another picture, without an answer or with an equal one stay out."""
+
+    async def longer(first, second):
+        gap = len(first.response) - len(second.response)
+        return Score(0.5 + 0.5 * (gap > 0) - 0.5 * (gap < 0), {"uncertainty": 0.0})
+
+    toy(longer, "longer", arity="pair", needs=("prompt", "response"))
+    for name in ("a", "b"):
+        picture(tmp_path / f"{name}.png", ord(name))
+    answers = [("a", "two"), ("a", "two cats"), ("a", "two"), ("b", "none at all"), ("a", " "), ("b", "one")]
+    rows = [
+        {"id": str(row), "prompt": "How many cats?", "image": f"{shown}.png", "response": said}
+        for row, (shown, said) in enumerate(answers)
+    ]
+    data = tmp_path / "answers.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    judge = Judging(engine, resolve(["longer"]))
+    summary = pair_file(data, [], tmp_path / "pairs", judge=judge, responses=True)
+    assert (summary.counts.pairs, summary.counts.duplicates, summary.unusable) == (2, 1, 1)
+    lines = [json.loads(line) for line in (tmp_path / "pairs" / "metadata.jsonl").read_text().splitlines()]
+    found = sorted((line["chosen"], line["rejected"]) for line in lines)
+    assert found == [("none at all", "one"), ("two cats", "two")]
+    assert all(len(line["images_file_names"]) == 1 and line["kind"] == "text" for line in lines)
+    with pytest.raises(ValueError, match="is a pair of responses"):
+        read_pairs(tmp_path / "pairs")
+    datasets = pytest.importorskip("datasets")
+    loaded = datasets.load_dataset(str(tmp_path / "pairs"), split="train", cache_dir=str(tmp_path / "cache"))
+    assert {"prompt", "images", "chosen", "rejected"} <= set(loaded.column_names)
+    assert loaded[0]["images"][0].size == (8, 8)

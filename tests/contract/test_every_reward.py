@@ -106,6 +106,13 @@ def test_a_bad_row_fails_alone_and_says_why(engine, scenes, tmp_path, name, args
             {"image": Media(tmp_path / "absent.png")},
             {"image": None},
         ]
+    if "episode" in reward.info.needs:
+        absent = {"observation": Media(tmp_path / "absent.png")}
+        bad += [
+            {"video": Media(tmp_path / "torn.png", "video")},
+            {"video": None},
+            {"steps": (absent, absent)},
+        ]
     if "inputs" in reward.info.needs:
         bad += [{"inputs": ()}, {"inputs": (Media(tmp_path / "absent.png"),)}]
     if "prompt" in reward.info.needs:

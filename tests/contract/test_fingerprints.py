@@ -17,7 +17,13 @@ from mmreward import list_rewards, load
 from mmreward.registry import find
 
 FITTED = (
+    "social_reward",
+    "evalmuse",
+    "artimuse",
+    "visualprm",
+    "ixc",
     "aesthetic",
+    "aesthetic_quality",
     "background_consistency",
     "blip_vqa",
     "cyclereward",
@@ -25,11 +31,14 @@ FITTED = (
     "deqa",
     "dino_i",
     "dreamsim",
+    "dynamic_degree",
     "editreward",
     "hpsv3",
     "head",
     "imagereward",
+    "imaging_quality",
     "iqa",
+    "mm_rlhf",
     "mps",
     "pisces",
     "qalign",
@@ -37,10 +46,15 @@ FITTED = (
     "subject_consistency",
     "t2i_compbench_3in1",
     "viclip",
+    "vip",
+    "r3m",
+    "robometer",
+    "robometer_pair",
     "skywork_vl",
     "visionreward",
     "visionreward_video",
     "videoreward",
+    "videoscore",
 )
 """These name files of the user's, whose place on the machine is part of their fingerprint, or (`iqa`) a
 package that need not be here."""

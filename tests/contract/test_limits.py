@@ -209,6 +209,7 @@ EXAMPLES = {
     "clip_pixels": (95, clip),
     "frames": (2, clip),
     "clip_frames": (2, clip),
+    "steps": (1, lambda _: oversized(Sample(steps=({"action": 0}, {"action": 1})))),
     "row_bytes": (50, row),
     "rows_bytes": (20, parquet_row),
     "file_bytes": (20, picture),

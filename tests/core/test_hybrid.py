@@ -57,3 +57,21 @@ def test_a_longer_response_never_gains(rows):
 def test_a_length_is_a_number_from_zero_up(length):
     with pytest.raises(ValueError, match="length of sample 0"):
         length_shares([length], scores(1), ["a"])
+
+
+def sure(value, certainty):
+    return Score(value, {"confidence": certainty})
+
+
+def test_a_model_counts_as_far_as_it_is_sure():
+    model = [sure(0.0, 1.0), sure(0.0, 0.5), sure(0.2, 0.25), sure(0.0, 0.0)]
+    got = hybrid(scores(1, 1, None, 1), model, [0.5, 0.5, 0.0, 0.5], sure="confidence")
+    assert [score.value for score in got] == pytest.approx([0.5, 2 / 3, 0.2, 1.0])
+    (neither,) = hybrid(scores(1), [sure(0.5, 0.0)], [0.0], sure="confidence")
+    assert neither.status == "na"
+
+
+def test_a_model_that_does_not_say_how_sure_it_is_fails_where_it_is_needed():
+    got = hybrid(scores(1, 1, 1), [Score(0.0), Score(0.0), FAILED], [1.0, 0.5, 0.5], sure="confidence")
+    assert [score.status for score in got] == ["ok", "missing", "timeout"]
+    assert "the part 'confidence' is None" in got[1].note

@@ -187,6 +187,12 @@ def test_names_are_ids_and_no_paths(tmp_path, png):
         ([("1.json", b"{")], "a.tar/1.json is not JSON"),
         ([("1.json", b'{"image": "/etc/passwd"}')], "names a file as image: in a tar it is a member"),
         ([("1.json", b'{"inputs": ["x.png"]}')], "names a file as inputs"),
+        ([("1.image.txt", b"/etc/passwd")], "names a file as image"),
+        (
+            [("1.json", b'{"steps": [{"observation": "x.png"}]}')],
+            "step 0: the JSON of 1 names a file as observation",
+        ),
+        ([("1.steps.json", b'[{}, {"observation": {"top": "x.png"}}]')], "step 1, view 'top': the JSON of"),
         ([("1.txt", b"\xff\xfe\xfd")], "a.tar/1.txt is not UTF-16"),
         ([(f"1.{n}.txt", b"") for n in range(MEMBERS + 1)], f"more than {MEMBERS} members"),
     ],

@@ -15,8 +15,6 @@ from mmreward.engine.batching import Budget, Call, Cost
 from mmreward.engine.engine import current
 from mmreward.engine.queues import STAGED
 
-pytestmark = pytest.mark.usefixtures("small_heap")
-
 
 def ask(engine, network, items, *, key=None):
     """Submit all items at once; results and exceptions in the items' order."""

@@ -3,7 +3,6 @@
 import asyncio
 from collections import Counter
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.toys import FakeNetwork, Item
@@ -14,8 +13,6 @@ from mmreward.engine.batching import Budget
 STAGES = ("", "", "", "", "", "cost", "prepare", "forward", "result")
 pools = st.lists(st.tuples(st.integers(1, 40), st.sampled_from(STAGES)), min_size=1, max_size=40)
 budgets = st.builds(Budget, tokens=st.integers(1, 120), items=st.integers(1, 16), bytes=st.integers(1, 200))
-
-pytestmark = pytest.mark.usefixtures("small_heap")
 
 
 class Checked(FakeNetwork):

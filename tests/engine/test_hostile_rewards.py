@@ -15,7 +15,7 @@ from support.toys import FakeNetwork, Item, network_reward, toy
 from mmreward import Engine, Sample, Score, Unscorable
 from mmreward.engine import loop as loops
 
-pytestmark = [pytest.mark.usefixtures("small_heap"), pytest.mark.timeout(60)]
+pytestmark = pytest.mark.timeout(60)
 
 
 class MuteError(Exception):

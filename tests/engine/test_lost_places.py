@@ -13,7 +13,7 @@ from mmreward import Engine, Unscorable
 from mmreward.engine.batching import Budget
 from mmreward.engine.engine import DEATHS
 
-pytestmark = [pytest.mark.usefixtures("small_heap"), pytest.mark.timeout(60)]
+pytestmark = pytest.mark.timeout(60)
 
 
 class Room:

@@ -12,8 +12,6 @@ from mmreward.evals import host, host_peers, startup
 from mmreward.evals.host import HostCost, PeerCost, complaints
 from mmreward.evals.host_peers import PEERS, Peer, installed
 
-pytestmark = pytest.mark.usefixtures("small_heap")
-
 
 @pytest.fixture
 def small(monkeypatch):

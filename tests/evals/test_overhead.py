@@ -5,8 +5,6 @@ import pytest
 from mmreward.evals import overhead
 from mmreward.evals.overhead import Generated, ScalingRow, complaints
 
-pytestmark = pytest.mark.usefixtures("small_heap")
-
 
 def rows(each_20=1e-3, peak_20=1_000):
     made = [ScalingRow(n, n * 1e-3, n * 1e-3, 1_000, 10) for n in (1000, 2000, 5000, 10_000)]

@@ -26,7 +26,6 @@ def adapter(tmp_path_factory):
     return str(folder)
 
 
-@pytest.mark.usefixtures("small_heap")
 def test_it_answers_as_peft_s_own_model(adapter):
     """Against the unmerged model of peft behind a server that shares no code with ours."""
     emulated = EmulatedVLLM(locate("mini-vlm"))

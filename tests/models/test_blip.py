@@ -91,7 +91,8 @@ def test_what_stands_behind_35_tokens_is_not_read_and_that_is_said(engine, args)
     samples = [Sample(id=str(n), prompt=p, image=Media(PICTURES[1])) for n, p in enumerate(prompts)]
     scores = engine.score(samples, load("imagereward", **args))["imagereward"]
     assert [score.parts["truncated"] for score in scores] == [1, 1, 0]  # 33 words and both ends are 35
-    assert scores[0].value == scores[1].value != scores[2].value
+    assert scores[0].value == pytest.approx(scores[1].value, abs=1e-5)
+    assert abs(scores[0].value - scores[2].value) > 1e-4
 
 
 def test_equal_arguments_share_one_network_and_a_resize_is_another_fingerprint(args):
@@ -106,7 +107,7 @@ def test_safetensors_of_the_same_tensors_do_as_well(engine, args, tmp_path):
     state = torch.load(args["weights"], weights_only=True)
     save_file({name: tensor.contiguous() for name, tensor in state.items()}, tmp_path / "own.safetensors")
     other = load("imagereward", **args | {"weights": str(tmp_path / "own.safetensors")})
-    assert np.array_equal(values(engine, other), values(engine, load("imagereward", **args)))
+    np.testing.assert_allclose(values(engine, other), values(engine, load("imagereward", **args)), atol=1e-5)
 
 
 def test_half_precision_keeps_the_head_in_float32(args):

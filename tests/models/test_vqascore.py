@@ -267,3 +267,52 @@ def test_a_vlm_is_read_at_its_first_token_over_the_whole_vocabulary(engine):
     question = 'Does this figure show "a red circle"? Please answer Yes or No.'
     read = engine.run(models.vlm("mini-vlm").logprob(media, question, "Yes"))
     assert score.value == pytest.approx(math.exp(read.each[0]), rel=1e-5)
+
+
+# --- the gradient -------------------------------------------------------------------------------------------
+
+
+def smooth(count, height, width):
+    """Pictures without sharp edges, on whole 8-bit values."""
+    coarse = torch.rand((count, 3, 4, 4), generator=torch.Generator().manual_seed(5))
+    fine = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bicubic").clamp(0, 1)
+    return (fine * 255).round() / 255
+
+
+@pytest.mark.parametrize(("judge", "shape"), [("flan", (32, 32)), ("mini-vlm", (64, 64))])
+def test_score_tensor_is_the_score_and_its_gradient_the_slope(engine, request, judge, shape):
+    """At the judge's own size, where neither resizes."""
+    name = request.getfixturevalue("flan") if judge == "flan" else judge
+    reward = load("vqascore", judge=name)
+    pixels, prompts = smooth(3, *shape).requires_grad_(), ["a red circle", "x", "two blue squares"]
+    found = reward.score_tensor(pixels, prompts)
+    arrays = (pixels.detach() * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    samples = [
+        Sample(prompt=prompt, image=Media(array)) for prompt, array in zip(prompts, arrays, strict=True)
+    ]
+    scores = values(engine, reward, samples)
+    assert found.tolist() == pytest.approx([score.value for score in scores], rel=1e-4)
+    total = found.log().sum()
+    (slope,) = torch.autograd.grad(total, pixels)
+    assert all(each.abs().max() > 0 for each in slope)
+    along = slope / slope.norm()
+    with torch.no_grad():
+        ends = [reward.score_tensor(pixels + step * along, prompts).log().sum() for step in (-0.02, 0.02)]
+    assert float(ends[1] - ends[0]) / 0.04 == pytest.approx(float(slope.norm()), rel=0.05)
+
+
+def test_score_tensor_pads_to_a_square_as_score_does(engine, flan):
+    """Within what rounding to 8 bits does before a resize."""
+    reward, pixels = load("vqascore", judge=flan), smooth(2, 40, 56)
+    found = reward.score_tensor(pixels, ["a red circle", "x"])
+    arrays = (pixels * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    samples = [Sample(prompt=p, image=Media(a)) for p, a in zip(["a red circle", "x"], arrays, strict=True)]
+    assert found.tolist() == pytest.approx(
+        [score.value for score in values(engine, reward, samples)], rel=0.03
+    )
+    bare = reward.score_tensor(pixels[:, :, :, 8:48], ["a red circle", "x"])
+    assert not torch.allclose(bare, found, rtol=0.03)
+
+
+def test_a_served_judge_has_no_gradient():
+    assert load("vqascore", judge="m@http://localhost:1/v1").tensor_fn is None

@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 from support.growth import assert_linear
 
 from mmreward import Unscorable
-from mmreward.rewards.judged.critique import ASPECTS, parse_aspects
+from mmreward.rewards.judged.aspects import read_aspects
+from mmreward.rewards.judged.critique import ASPECTS
 
 NAMES = ["Text faithfulness", "Visual quality"]
 
 
 def parse(text, low=1.0, high=4.0):
-    return parse_aspects(text, NAMES, low, high)
+    return read_aspects(text, NAMES, low, high).parts
 
 
 def critique(first="3", second="2"):
@@ -63,7 +64,7 @@ def test_every_heading_that_the_prompt_asks_for_is_found(name):
     text = "\n".join(
         f"## {one}\nJustification: {ASPECTS[one]}.\nScore: {2 if one == name else 3}" for one in ASPECTS
     )
-    assert parse_aspects(text, list(ASPECTS), 1, 4)[name] == 2.0
+    assert read_aspects(text, list(ASPECTS), 1, 4).parts[name] == 2.0
 
 
 @pytest.mark.parametrize("word", ["N/A", "n/a", "NA", "Not applicable", "**N/A**", "none", "N/A."])

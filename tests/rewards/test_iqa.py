@@ -6,9 +6,12 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
+import torch
+from torchvision.transforms import Resize
 
 from mmreward import Engine, Media, Sample, load
 from mmreward.models import packaged
+from mmreward.models.iqa import Measure
 
 STAND_IN = {
     "__init__.py": "from .api_helpers import create_metric",
@@ -176,3 +179,22 @@ def test_numbers_are_pyiqas_own(engine, metric):
     sample = Sample(image=one, inputs=(other,) if net.metric_mode == "FR" else ())
     (score,) = scores(engine, metric, [sample])
     assert score.value == pytest.approx(expected, rel=1e-6)
+
+
+def test_imaging_quality_scales_as_the_publisher(stand_in, engine, monkeypatch):
+    """`brightness` for MUSIQ: what it is given is what counts."""
+    monkeypatch.setattr(
+        "mmreward.models.measure", lambda metric, longest: Measure("brightness", longest), raising=True
+    )
+    draw = np.random.default_rng(3)
+    clip = draw.integers(0, 256, (2, 700, 401, 3), dtype=np.uint8)
+    (score,) = engine.score([Sample(video=Media(clip, "video", fps=8.0))], load("imaging_quality"))[
+        "imaging_quality"
+    ]
+    images = torch.Tensor(clip).permute(0, 3, 1, 2)
+    scale = 512.0 / 700
+    small = Resize(size=(int(scale * 700), int(scale * 401)), antialias=False)(images) / 255.0
+    each = small.mean((1, 2, 3))
+    assert score.value == pytest.approx(float(each.mean()) / 100, rel=1e-5)
+    assert score.parts["least"] == pytest.approx(float(each.min()) / 100, rel=1e-5)
+    assert Measure("brightness").fingerprint != Measure("brightness", 512).fingerprint

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from support.growth import assert_linear
 
 from mmreward import Unscorable
-from mmreward.rewards.judged.asking import CRITERIA, TIE, preferred, read_branch
+from mmreward.rewards.judged.asking import CRITERIA, read_branch
+from mmreward.rewards.published.grammar import TIE, preferred
 
 SAID = {
     "1": "1",

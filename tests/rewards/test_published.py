@@ -296,7 +296,6 @@ def equal(mine, theirs):
         assert one.value == pytest.approx(other.value, abs=1e-4, nan_ok=True)
 
 
-@pytest.mark.usefixtures("small_heap")
 def test_scores_are_equal_here_there_and_in_a_child(engine, samples, words):
     asked = [("unifiedreward_pair", {"words": words, "max_tokens": 300}),
              ("rationalrewards_pair", {"words": "own", "max_tokens": 64})]  # fmt: skip
@@ -311,7 +310,6 @@ def test_scores_are_equal_here_there_and_in_a_child(engine, samples, words):
         assert any(score.ok for score in here) == (name == "unifiedreward_pair"), here
 
 
-@pytest.mark.usefixtures("small_heap")
 def test_votes_share_their_prompt(engine, samples):
     """Four votes read picture and prompt once, as one does; upstream's passes read them four times."""
     language = models.vlm("mini-vlm").network.module.model.language_model

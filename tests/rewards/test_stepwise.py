@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmreward.rewards.judged.steps import aggregate, soft_min_credit
+from mmreward.rewards.judged.steps import aggregate
+from mmreward.step_credit import soft_min_credit
 
 MARKS = (0.9, 0.2, 0.5)
 

@@ -149,7 +149,7 @@ def test_a_random_crop_can_be_had_again(file, engine):
     for seed in (0, 0, 1, 2, 3):
         reward = load("viclip", file=file, protocol="t2v_turbo", seed=seed)
         (score,) = engine.score(SAMPLES[:1], reward)["viclip"]
-        assert values.setdefault(seed, score.value) == score.value
+        assert values.setdefault(seed, score.value) == pytest.approx(score.value, abs=1e-5)
     assert len(set(values.values())) > 1
     (middle,) = engine.score(SAMPLES[:1], load("viclip", file=file))["viclip"]
     assert middle.value not in values.values()

@@ -13,8 +13,6 @@ QUESTION = "Is there a red circle? Answer yes or no."
 COUNT = "How many shapes are there? Answer with one number."
 DIGITS = tuple("0123456789")
 
-pytestmark = pytest.mark.usefixtures("small_heap")
-
 
 @pytest.fixture(scope="module")
 def scenes():

@@ -18,8 +18,6 @@ from mmreward.models.vlms.answers import asked, messages
 TEXT = "First: \nSecond: \nWhich one fits a red circle better? Answer 1 or 2."
 PLACES = (7, 16)
 
-pytestmark = pytest.mark.usefixtures("small_heap")
-
 
 @pytest.fixture(scope="module")
 def pictures():

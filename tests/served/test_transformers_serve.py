@@ -18,7 +18,6 @@ from mmreward.models.base import locate
 LACKING = [name for name in ("openai", "fastapi", "uvicorn") if importlib.util.find_spec(name) is None]
 pytestmark = [
     pytest.mark.skipif(bool(LACKING), reason=f"`transformers serve` needs {', '.join(LACKING)}"),
-    pytest.mark.usefixtures("small_heap"),
 ]
 
 SERVE = "import sys; from transformers.cli.transformers import main; sys.argv[0] = 'transformers'; main()"

@@ -8,10 +8,12 @@ import signal
 import pytest
 from fastapi.testclient import TestClient
 
-from mmreward.server import bodies
+from mmreward.adapters.scorer import Scorer
+from mmreward.data.routing import Router
+from mmreward.server import app, bodies
 from mmreward.server.app import create_app
-from mmreward.server.bodies import Bodies, Queries, Refused, Turn
-from mmreward.server.vtriune import Payload
+from mmreward.server.bodies import Bodies, Scoring, Turn
+from mmreward.server.calls import GET_REWARD, JUDGE, Refused
 
 BRACKETS = b'{"response": "x", "more": [' + b"[]," * 20_000 + b"[]]}"
 """A body of next to no text and many values."""
@@ -44,30 +46,30 @@ def batch(**columns):
 
 
 ODD = [
-    (Payload, '{"response": "first", "response": "last"}'),
-    (Payload, '{"response": "x", "of a fork": {"response": "y"}}'),
-    (Payload, '{"response": "\\ud800 \\u0000 \u00e4 \U0001f642", "format_ratio": 0.1}'),
-    (Payload, '{"response": "x", "accuracy_ratio": 1e999}'),
-    (Payload, '{"response": "x", "accuracy_ratio": ' + "1" * 400 + "}"),
-    (Payload, '{"response": "x", "accuracy_ratio": ' + "1" * 5000 + "}"),
-    (Payload, '{"response": "x", "accuracy_ratio": NaN}'),
-    (Payload, '{"response": -Infinity}'),
-    (Payload, '{"response": 3, "answer": null}'),
-    (Payload, '{"response": "x"'),
-    (Payload, '{"response": "x"} {}'),
-    (Payload, "[" * 100_000),
-    (Payload, '"' + "x" * 100_000),
-    (Payload, "\\ud800"),
-    (Payload, "[]"),
-    (Payload, ""),
-    (Queries, batch()),
-    (Queries, batch(labels=[{"a": [1, 2.5, True, None, 10**30, -0.0, {"b": []}]}])),
-    (Queries, '{"query": ["pq"], "prompts": ["p"], "labels": [{"a": 1e999}]}'),
-    (Queries, batch(query=["q"] * 5)),
-    (Queries, batch(prompts=[7] * 5)),
-    (Queries, batch(labels=["l"] * 5)),
-    (Queries, batch(query="pq", prompts=[3])),
-    (Queries, '{"query": [], "prompts": []}'),
+    (JUDGE, '{"response": "first", "response": "last"}'),
+    (JUDGE, '{"response": "x", "of a fork": {"response": "y"}}'),
+    (JUDGE, '{"response": "\\ud800 \\u0000 \u00e4 \U0001f642", "format_ratio": 0.1}'),
+    (JUDGE, '{"response": "x", "accuracy_ratio": 1e999}'),
+    (JUDGE, '{"response": "x", "accuracy_ratio": ' + "1" * 400 + "}"),
+    (JUDGE, '{"response": "x", "accuracy_ratio": ' + "1" * 5000 + "}"),
+    (JUDGE, '{"response": "x", "accuracy_ratio": NaN}'),
+    (JUDGE, '{"response": -Infinity}'),
+    (JUDGE, '{"response": 3, "answer": null}'),
+    (JUDGE, '{"response": "x"'),
+    (JUDGE, '{"response": "x"} {}'),
+    (JUDGE, "[" * 100_000),
+    (JUDGE, '"' + "x" * 100_000),
+    (JUDGE, "\\ud800"),
+    (JUDGE, "[]"),
+    (JUDGE, ""),
+    (GET_REWARD, batch()),
+    (GET_REWARD, batch(labels=[{"a": [1, 2.5, True, None, 10**30, -0.0, {"b": []}]}])),
+    (GET_REWARD, '{"query": ["pq"], "prompts": ["p"], "labels": [{"a": 1e999}]}'),
+    (GET_REWARD, batch(query=["q"] * 5)),
+    (GET_REWARD, batch(prompts=[7] * 5)),
+    (GET_REWARD, batch(labels=["l"] * 5)),
+    (GET_REWARD, batch(query="pq", prompts=[3])),
+    (GET_REWARD, '{"query": [], "prompts": []}'),
 ]
 
 
@@ -75,11 +77,11 @@ def test_what_is_read_aside_is_what_is_read_in_place(aside):
     one = aside()
 
     async def compare():
-        for model, text in ODD:
+        for call, text in ODD:
             data = text.encode()
-            here = outcome(lambda data=data, model=model: bodies.read(data, model, 4))
+            here = outcome(lambda data=data, call=call: bodies.read(data, call.model, 4))
             try:
-                there = dict(await one.read(data, model, ""))
+                there = dict(await one.read(data, call, ""))
             except Refused as refused:
                 there = (refused.status, refused.reason)
             assert repr(there) == repr(here), text[:80]
@@ -89,9 +91,9 @@ def test_what_is_read_aside_is_what_is_read_in_place(aside):
 
 def test_bytes_that_are_no_text_are_refused_alike(aside):
     with pytest.raises(Refused) as here:
-        bodies.read(b'{"response": "\xff"}', Payload, 4)
+        bodies.read(b'{"response": "\xff"}', JUDGE.model, 4)
     with pytest.raises(Refused) as there:
-        asyncio.run(aside().read(b'{"response": "\xff"}', Payload, ""))
+        asyncio.run(aside().read(b'{"response": "\xff"}', JUDGE, ""))
     assert (here.value.status, here.value.reason) == (there.value.status, there.value.reason)
 
 
@@ -122,7 +124,7 @@ def test_long_texts_are_read_in_place(monkeypatch):
 
     monkeypatch.setattr(bodies, "Killable", started)
     payload = asyncio.run(
-        Bodies(1 << 23, 4, 30.0).read(json.dumps({"response": "word " * 10**6}).encode(), Payload, "")
+        Bodies(1 << 23, 4, 30.0).read(json.dumps({"response": "word " * 10**6}).encode(), JUDGE, "")
     )
     assert payload.response == "word " * 10**6
 
@@ -138,12 +140,94 @@ def test_a_batch_that_is_read_aside_is_scored(monkeypatch):
     assert answers[0] == answers[1] and answers[0]["rewards"][:2] == [1.0, 0.5]
 
 
+ROUTES = "routes: {boxes: {rewards: {iou: {}}}, sums: {rewards: {count: {}}}}\nengine: {device: cuda}\n"
+CROWD = json.dumps([{"bbox_2d": [i, 1, i + 9, 9], "label": "cat"} for i in range(40)])
+JUDGED = {"response": f"<answer>{CROWD}</answer>", "answer": CROWD, "data_source": "boxes"}
+LABEL = json.dumps({"v": 1, "answer": "12", "source": "sums"})
+ASKED = [
+    ("/judge", JUDGED),
+    ("/judge", {**JUDGED, "data_source": "nowhere"}),
+    ("/judge", {**JUDGED, "reward_verifier": "detection"}),
+    ("/judge", {**JUDGED, "reward_verifier": "none such"}),
+    ("/judge", {**JUDGED, "reward_verifier_parm": "{"}),
+    ("/judge", {"answer": ""}),
+    (
+        "/get_reward",
+        {"query": ["p<answer>12</answer>", "p", "q"], "prompts": ["p"] * 3, "labels": [LABEL] * 3},
+    ),
+    ("/get_reward", {"query": ["p"], "prompts": ["p"], "labels": []}),
+    ("/get_reward", {"query": ["p"] * 5000, "prompts": ["p"], "labels": []}),
+]
+
+
+@pytest.mark.parametrize("failed", ["raise", 0.5])
+def test_what_is_scored_aside_has_the_answer_of_what_is_scored_in_place(tmp_path, monkeypatch, failed):
+    routes = tmp_path / "routes.yaml"
+    routes.write_text(ROUTES.replace("cuda", "cpu"))
+    answers = []
+    for large in (1 << 30, -1):
+        monkeypatch.setattr(bodies, "LARGE", large)
+        monkeypatch.setattr(app, "LARGE", large)
+        with TestClient(create_app(routes, failed=failed)) as client:
+            given = [client.post(path, json=told) for path, told in ASKED]
+            answers.append([(one.status_code, one.json()) for one in given])
+    assert answers[0] == answers[1]
+    assert [status for status, _ in answers[0]] == [
+        200,
+        200,
+        200,
+        404,
+        422,
+        422,
+        503 if failed == "raise" else 200,
+        422,
+        413,
+    ]
+
+
+def test_a_large_body_is_scored_where_it_takes_no_turn_from_others(tmp_path, monkeypatch):
+    """The server's process computes none of it: no reward there loads a network."""
+    (tmp_path / "routes.yaml").write_text(ROUTES)  # the process needs no device
+    monkeypatch.setattr(Scorer, "ascore", None)
+    filled = {**JUDGED, "prompt": "x" * bodies.LARGE}
+    with TestClient(create_app(tmp_path / "routes.yaml")) as client:
+        assert client.post("/judge", json=filled).json()["rewards"]["final_reward"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("rewards", "light"), [({"iou": {}}, True), ({"clipscore": {"weights": "mini-clip"}}, False)]
+)
+def test_a_reward_with_a_network_is_not_loaded_a_second_time(rewards, light):
+    assert Scorer(rewards).light is light
+    assert Scorer(Router({"a": {"rewards": rewards}})).light is light
+
+
+def test_what_is_scored_for_too_long_is_refused_and_the_next_one_scored(tmp_path):
+    (tmp_path / "routes.yaml").write_text(ROUTES)
+    crowd = json.dumps(
+        [{"bbox_2d": [i % 900, i % 37, i % 900 + 50, 90], "label": "cat"} for i in range(1024)]
+    )
+    slow = json.dumps({"response": f"<answer>{crowd}</answer>", "answer": crowd, "data_source": "boxes"})
+    quick = json.dumps(JUDGED)
+
+    async def run():
+        one = Bodies(1 << 23, 4, 1e-3, Scoring(tmp_path / "routes.yaml", 1e-3, "raise"))
+        with pytest.raises(Refused) as refused:
+            await one.answer(slow.encode(), JUDGE, "")
+        assert refused.value.status == 413 and "10 timeouts" in refused.value.reason
+        one._seconds = 60.0
+        assert (await one.answer(quick.encode(), JUDGE, ""))["status"] in ("ok", "timeout")
+        one.close()
+
+    asyncio.run(run())
+
+
 def test_what_takes_too_long_or_too_much_is_refused_and_the_next_one_read(aside, monkeypatch):
     good = b'{"response": "x"}'
 
     async def told(one, data):
         try:
-            return (await one.read(data, Payload, "")).response
+            return (await one.read(data, JUDGE, "")).response
         except Refused as refused:
             return refused.status, refused.reason
 
@@ -164,11 +248,11 @@ def test_a_process_that_dies_costs_its_own_body(aside):
     one = aside()
 
     async def run():
-        await one.read(b'{"response": "x"}', Payload, "")
+        await one.read(b'{"response": "x"}', JUDGE, "")
         [process] = one._process.processes
         os.kill(process, signal.SIGSTOP)
-        waiting = asyncio.ensure_future(one.read(b'{"response": "y"}', Payload, "a"))
-        behind = asyncio.ensure_future(one.read(b'{"response": "z"}', Payload, "b"))
+        waiting = asyncio.ensure_future(one.read(b'{"response": "y"}', JUDGE, "a"))
+        behind = asyncio.ensure_future(one.read(b'{"response": "z"}', JUDGE, "b"))
         await asyncio.sleep(0.05)
         os.kill(process, signal.SIGKILL)
         with pytest.raises(Refused) as refused:
@@ -183,13 +267,13 @@ def test_a_client_that_goes_costs_no_process(aside):
     one = aside()
 
     async def run():
-        await one.read(b'{"response": "x"}', Payload, "")
+        await one.read(b'{"response": "x"}', JUDGE, "")
         before = one._process.processes
-        leaving = asyncio.ensure_future(one.read(BRACKETS * 4, Payload, "a"))
+        leaving = asyncio.ensure_future(one.read(BRACKETS * 4, JUDGE, "a"))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         leaving.cancel()
-        assert (await one.read(b'{"response": "z"}', Payload, "b")).response == "z"
+        assert (await one.read(b'{"response": "z"}', JUDGE, "b")).response == "z"
         assert one._process.processes == before
 
     asyncio.run(run())

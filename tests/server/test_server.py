@@ -168,6 +168,7 @@ ROUTE = {"rewards": {"iou": {"python": "/bin/sh"}}}
         {"meta": {"route": ROUTE}},
         {"image": "/etc/passwd"},
         {"images": ["/etc/passwd"]},
+        {"steps": [{"observation": {"top": "/etc/passwd"}}]},
     ],
 )
 def test_a_client_names_no_rewards_and_no_files(server, smuggled):

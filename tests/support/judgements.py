@@ -214,6 +214,19 @@ WRITERS["two numbers from 0 to 10"] = lambda numbers: vie(round(10 * numbers[-1]
 WRITERS["whole marks"] = lambda numbers: video2(*(1 + round(4 * numbers[0]),) * 3)
 
 
+WRITERS["Mark how the episode ends"] = lambda numbers: f"ANSWER: {1 + round(4 * numbers[-1])}"
+WRITERS["It begins like this, at 0 percent"] = lambda numbers: json.dumps(
+    [
+        {"frame_number": number, "task_completion_percentage": round(100 * far)}
+        for number, far in enumerate(numbers[1:], 1)
+    ]
+)
+WRITERS["By how many percent of the way"] = lambda numbers: str(round(100 * (numbers[1] - numbers[0])))
+WRITERS["How much further is it after"] = lambda numbers: (
+    f"<score>{round(100 * (numbers[-1] - numbers[2])):+d}%</score>"
+)
+
+
 def _of_answers(text):
     """A choice of two by their lengths, then by their words: the same in both orders."""
     lines = [

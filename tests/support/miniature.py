@@ -17,10 +17,18 @@ from support.judgements import ScriptedJudge
 from support.stand_ins import MarkingJudge, write_bench, write_questions
 from support.tiny_blip import save_blip as save_blip_vqa
 from support.tiny_blip import save_tokenizer
+from support.tiny_internvl import save_internvl
+from support.tiny_llava import save_llava
+from support.tiny_raft import save_raft
+from support.tiny_resnets import save_resnet
+from support.tiny_robometer import save_robometer
 from support.tiny_viclip import save_viclip
+from support.tiny_videoscore import save_videoscore
+from support.tiny_xcomposer import save_xcomposer
 
 from mmreward import Media, Sample, list_rewards, load, models
-from mmreward.evals.published.checkpoints import save_blip, save_clip, save_head, save_mps
+from mmreward.evals.published.blip2 import save_blip2
+from mmreward.evals.published.checkpoints import save_blip, save_clip, save_head, save_mps, save_social
 from mmreward.evals.published.owl import save_owl
 from mmreward.evals.published.vits import dino_folder, dreamsim_folder
 from mmreward.mini.world import describe, render, sample_scene
@@ -58,17 +66,30 @@ for _file, _map in FITTED.values():
 PREFERENCES = str(Path(_folder.name) / "preferences")
 """Preference head on mini-clip."""
 save_head(Path(PREFERENCES), "mini-clip")
+INTERNVL = {kind: save_internvl(Path(_folder.name) / kind, kind) for kind in ("internlm2", "qwen2")}
 PUBLISHED = {
+    "social_reward": save_social(Path(_folder.name) / "social"),
+    "evalmuse": save_blip2(Path(_folder.name) / "blip2"),
+    "artimuse": INTERNVL["qwen2"],
+    "visualprm": INTERNVL["internlm2"],
+    "ixc": save_xcomposer(Path(_folder.name) / "ixc"),
     "cyclereward": save_blip(Path(_folder.name) / "cycle", "CycleReward-Combo.pth", indices=(0, 2, 4, 6, 8)),
     "deqa": save_owl(Path(_folder.name) / "owl"),
     "editreward": scalars.save_editreward(Path(_folder.name) / "editreward"),
     "hpsv3": scalars.save_hpsv3(Path(_folder.name) / "hpsv3"),
     "imagereward": save_blip(Path(_folder.name) / "blip", "ImageReward.pt"),
+    "mm_rlhf": save_llava(Path(_folder.name) / "llava") | {"max_tokens": 4},
     "mps": save_mps(Path(_folder.name) / "mps"),
     "skywork_vl": scalars.save_skywork(Path(_folder.name) / "skywork"),
     "videoreward": scalars.save_videoreward(Path(_folder.name) / "videoreward"),
 }
+PUBLISHED["videoscore"] = save_videoscore(Path(_folder.name) / "videoscore")
 PUBLISHED["qalign"] = PUBLISHED["deqa"]
+PUBLISHED["dynamic_degree"] = {"file": save_raft(Path(_folder.name) / "raft-things.pth")}
+PUBLISHED["vip"] = {"weights": save_resnet(Path(_folder.name) / "vip.pt", "vip")}
+PUBLISHED["r3m"] = {"weights": save_resnet(Path(_folder.name) / "r3m.pt", "r3m")}
+PUBLISHED["robometer"] = save_robometer(Path(_folder.name) / "robometer")
+PUBLISHED["robometer_pair"] = PUBLISHED["robometer"]
 PUBLISHED["viclip"] = {"file": save_viclip(Path(_folder.name) / "viclip.pth")}
 """Tiny checkpoints for rewards that take one format alone, which the miniature has not."""
 VITS = {
@@ -78,6 +99,9 @@ VITS = {
     "dreamsim": _folder.name + "/dreamsim",
 }
 """Tiny networks of rewards that the miniature has none for."""
+_frames = Path(_folder.name) / "frames.safetensors"
+save_file({"weight": torch.linspace(-1, 1, 24)[None], "bias": torch.full((1,), 5.0)}, _frames)
+PUBLISHED["aesthetic_quality"] = {"head": str(_frames), "encoder": VITS["background_consistency"]}
 Path(VITS["dreamsim"]).mkdir()
 dino_folder(Path(VITS["dino_i"]))
 dreamsim_folder(Path(VITS["dreamsim"]))
@@ -85,6 +109,8 @@ dreamsim_folder(Path(VITS["dreamsim"]))
 FILES = dict(zip(("visionreward", "visionreward_video"), write_questions(Path(_folder.name)), strict=True))
 FILES["qwen_image_bench"] = write_bench(Path(_folder.name)) | {"judge": MarkingJudge().name}
 """Files of our own in place of published texts, which are fetched."""
+FILES["roboreward"] = {"judge": SCRIPTED.name + "?clips=2"}
+FILES["topreward"] = {"judge": "mini-vlm"}
 
 NAMES = [info.name for info in list_rewards()]
 
@@ -95,7 +121,7 @@ def variants(name):
         return [PUBLISHED[name]]
     known = inspect.signature(find(name).factory).parameters
     args = {argument: weights for argument, weights in MINIATURE.items() if argument in known}
-    if "words" in known and "min_mass" not in known:
+    if "words" in known and not {"min_mass", "mode"} & set(known):
         args["judge"] = SCRIPTED.name + "?clips=2"
     if name in FITTED:
         args["fitted"] = str(FITTED[name][0])
@@ -138,7 +164,7 @@ def samples_for(name, scenes):
     """One sample per scene; for a reward that compares, two scenes each are one group with one prompt."""
     info = find(name).info
     inputs = (scenes[0][1], scenes[1][1]) if "inputs" in info.needs else ()
-    moving = "video" in info.needs
+    moving = bool({"video", "episode"} & set(info.needs))
     inputs = inputs[:1] if name == "editreward" else inputs  # an edit has one source
     if info.arity != "point":
         return [
@@ -156,7 +182,7 @@ def samples_for(name, scenes):
             **{
                 "prompt": prompt,
                 "image": None if moving else image,
-                "video": clip_of(image) if moving else None,
+                "video": clip_of(image, name == "dynamic_degree") if moving else None,
                 "inputs": inputs,
                 **info.example,
             }
@@ -165,7 +191,11 @@ def samples_for(name, scenes):
     ]
 
 
-def clip_of(image):
-    """A clip of six frames that moves a picture to the right, two pixels a frame."""
+def clip_of(image, large=False):
+    """A clip of six frames that moves a picture to the right, two pixels a frame; `large`: of 128 pixels at
+    least, as optical flow wants it, and three frames at eight a second."""
     frames = np.stack([np.roll(image.array(), 2 * frame, axis=1) for frame in range(6)])
-    return Media(frames, "video", fps=3.0)
+    if large:
+        times = 128 // image.size[0]
+        frames = frames.repeat(times, 1).repeat(times, 2)
+    return Media(frames, "video", fps=16.0 if large else 3.0)

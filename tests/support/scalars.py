@@ -31,6 +31,7 @@ CLIP = (
     "\nIs it the shape?\nRate it: <|VQ_reward|>\nEND\nhow many: <|MQ_reward|>\nEND\n"
     "Textual prompt - {text_prompt}\nyes or no: <|TA_reward|>\nEND\n"
 )
+FRAMES = 'Rate this in five ways.\nThe text is "{text_prompt}", the frames are:\n'
 EDITS = (
     "\nIs it the colour?\nTextual prompt - {text_prompt}\nyes\n",
     "\nIs it the shape, the place?\nhow many: {text_prompt}\nno\n",
@@ -39,7 +40,7 @@ TEXTS = {
     "editreward following": EDITS[0],
     "editreward quality": EDITS[1],
     "editreward end": END,
-} | {"hpsv3": INSTRUCTION, "hpsv3 end": END, "videoreward": CLIP}
+} | {"hpsv3": INSTRUCTION, "hpsv3 end": END, "videoreward": CLIP, "videoscore": FRAMES}
 """Name of a published text -> what stands for it."""
 
 

@@ -5,13 +5,13 @@ import json
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.growth import assert_linear
 
 from mmreward import Unscorable
 from mmreward.verifiers.boxes import boxes_of
-from mmreward.verifiers.lists import parse_list
+from mmreward.verifiers.lists import parse_list, read_json, read_leniently
 
 BOX = {"bbox_2d": [1, 2, 3, 4], "label": "cat"}
 
@@ -111,6 +111,35 @@ values = st.recursive(
 @given(st.lists(st.dictionaries(st.text(max_size=5), values, min_size=2, max_size=4), max_size=4))
 def test_valid_json_is_read_as_it_is(items):
     assert parse_list(json.dumps(items)).items == items
+
+
+numbers = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(10**40), 10**40)
+trees = st.recursive(
+    numbers | st.text(max_size=8) | st.booleans() | st.none(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(st.lists(trees, max_size=4), st.booleans(), st.sampled_from([None, 1, "\t"]))
+@example([[[[[[[[]]]]]]]], True, None)  # as deep as may be
+@example([[[[[[[[[]]]]]]]]], True, None)
+@example([1e-30, 1e300, -0.0, 10**31, 10**32], True, None)
+def test_json_is_read_as_the_lenient_pass_reads_it(items, ascii_only, indent):
+    text = f"so: {json.dumps(items, ensure_ascii=ascii_only, indent=indent)} and [so on]"
+    quick = read_json(text, 4)
+    with contextlib.suppress(Unscorable):  # deeper than may be
+        slow = read_leniently(text, 4)
+        assert quick is None or (repr(quick) == repr(slow) and quick.value == items)
+        return
+    assert quick is None
+
+
+@pytest.mark.parametrize(
+    "text", ["[1e99999]", "[1E-12345]", "[NaN]", f"[{'1' * 33}]", "[" * 5000, "[" * 9 + "]" * 9]
+)
+def test_what_the_lenient_pass_refuses_is_not_read_as_json(text):
+    assert read_json(text, 0) is None
 
 
 @settings(max_examples=300)

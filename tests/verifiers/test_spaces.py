@@ -80,10 +80,11 @@ def written(space, sample, swapped=False):
 
 @pytest.mark.parametrize("name", sorted(SPACES))
 def test_every_family_s_box_is_the_same_box(engine, name):
-    sample = Sample(meta={"size": [480, 640]})
+    sent = {"input_size": [240, 320]} if space_of(name).unit == "sent" else {}
+    sample = Sample(meta={"size": [480, 640], **sent})
     target = [part * 1000 for part in BOX]
     text = f"<answer>{written(space_of(name), sample)}</answer>"
-    sample = Sample(response=text, target=[target], meta={"size": [480, 640]})
+    sample = Sample(response=text, target=[target], meta=sample.meta)
     (score,) = engine.score([sample], load("iou", space=name))["iou"]
     assert score.value == pytest.approx(1.0, abs=1e-9), score.note
     wrong = Sample(
@@ -98,6 +99,12 @@ def test_y_comes_first_once_whatever_the_key(engine):
     sample = Sample(response=y_first, target=[[100, 200, 500, 900]])
     for space in ("gemini", "norm_1000"):
         assert engine.score([sample], load("iou", space=space))["iou"][0].value == pytest.approx(1.0)
+
+
+def test_no_rule_says_the_size_of_a_picture_that_was_sent():
+    with pytest.raises(Unscorable, match="input_size") as failure:
+        extent(space_of("claude"), Sample(meta={"size": [480, 640]}))
+    assert failure.value.status == "missing"
 
 
 def test_the_size_the_model_saw_comes_first():

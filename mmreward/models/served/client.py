@@ -403,11 +403,16 @@ class ServedVLM:
         given: str = "",
         system: str = "",
         places: Sequence[int] = (),
+        open: bool = False,
     ) -> LogProb:
         """Log-probability of `continuation` as the beginning of the answer, or right after `given`.
 
-        vLLM only, and without `certainty`: no server shows its whole vocabulary.
+        vLLM only, without `certainty` (no server shows its whole vocabulary), and for no `open` question.
         """
+        if open:
+            raise Unscorable(
+                f"{self.name} is served, and a chat server ends the turn that is to be left open"
+            )
         ask = asked(media, prompt, system, places=places)
         item, key = (ask, given, continuation), (ask.key, given, continuation)
         answer = cast(LogProb, await current().submit(self, "logprob", item, key=key, share=ask.share))

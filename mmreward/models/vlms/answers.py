@@ -52,11 +52,14 @@ class Ask(NamedTuple):
     history: tuple[Turn, ...] = ()
     places: tuple[int, ...] = ()
     """Characters of the text before each picture or clip, in rising order; empty puts all of them first."""
+    open: bool = False
+    """True where the text is left open, so that what follows is in the person's own words."""
 
     @property
     def key(self) -> tuple[Any, ...]:
         """Equal for equal questions about pictures of equal content."""
-        return (*(media.key for media in self.media), self.text, self.system, self.history, self.places)
+        own = (*(media.key for media in self.media), self.text, self.system, self.history, self.places)
+        return (*own, "open") if self.open else own
 
     @property
     def words(self) -> str:
@@ -96,6 +99,7 @@ def asked(
     system: str = "",
     history: Sequence[Turn] = (),
     places: Sequence[int] = (),
+    open: bool = False,
 ) -> Ask:
     """A question, checked.
 
@@ -111,7 +115,7 @@ def asked(
             f"places {list(at)} are no rising places of {len(media)} pictures in a first question of "
             f"{len(text)} characters"
         )
-    return Ask(media, text, system, tuple(history), at)
+    return Ask(media, text, system, tuple(history), at, open)
 
 
 def media_of(pictures: Pictures) -> tuple[Media, ...]:
@@ -250,17 +254,14 @@ class VLM(Protocol):
     @property
     def name(self) -> str:
         """The weights' name; MODEL@URL of a served model."""
-        ...
 
     @property
     def fingerprint(self) -> str:
         """Hash of all that changes the answers and can be known here."""
-        ...
 
     @property
     def read_pixels(self) -> PixelReader | None:
         """Differentiable `read`; None where no gradient can be had."""
-        ...
 
     async def read(
         self,
@@ -276,7 +277,6 @@ class VLM(Protocol):
         Raises:
             ValueError: labels that the tokenizer cannot tell apart by one token; see also `asked`.
         """
-        ...
 
     async def write(
         self,
@@ -297,7 +297,6 @@ class VLM(Protocol):
             ValueError: a limit or temperature out of range; no valid schema; see also `asked`.
             Unscorable: "unparsable" when the answer breaks the schema, or was cut off within it.
         """
-        ...
 
     async def logprob(
         self,
@@ -308,13 +307,14 @@ class VLM(Protocol):
         given: str = "",
         system: str = "",
         places: Sequence[int] = (),
+        open: bool = False,
     ) -> LogProb:
-        """Log-probability of `continuation` as the beginning of the answer, or right after `given`.
+        """Log-probability of `continuation` as the beginning of the answer, or right after `given`; of an
+        `open` question, as what follows its text in the same turn.
 
         Raises:
             Unscorable: the continuation is empty or has no token of its own.
         """
-        ...
 
 
 def check_mass(

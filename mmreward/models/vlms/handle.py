@@ -92,6 +92,25 @@ class LocalVLM:
         scores = self.network.read_pixels(pixels, questions, self.view, tuple(labels))
         return Readings(scores.softmax(-1), scores.logsumexp(-1).exp())
 
+    def logprob_pixels(
+        self, pixels: "torch.Tensor", questions: Sequence[str], continuation: str
+    ) -> "list[torch.Tensor]":
+        """Log-probabilities of a continuation's tokens as `logprob` gives them, one vector per picture,
+        differentiable with respect to the pictures.
+
+        Args:
+            pixels: as for `read_pixels`, where they run and resize as well.
+            questions: one for each picture.
+            continuation: as for `logprob`.
+
+        Raises:
+            ValueError: not one question per picture.
+            Unscorable: as `logprob`.
+        """
+        if len(questions) != len(pixels):
+            raise ValueError(f"{len(pixels)} pictures need as many questions, not {len(questions)}")
+        return self.network.logprob_pixels(pixels, questions, self.view, continuation)
+
     async def write(
         self,
         media: Pictures,
@@ -139,17 +158,19 @@ class LocalVLM:
         given: str = "",
         system: str = "",
         places: Sequence[int] = (),
+        open: bool = False,
     ) -> LogProb:
         """Log-probability of `continuation` as the beginning of the answer, or right after `given`.
 
         Args:
             given: what the answer begins with; it is read and not scored.
+            open: the question's turn is not ended, and the continuation follows its text there.
 
         Raises:
             Unscorable: the continuation is empty, or its first token would merge with the prompt's last. One
                 that merges with the end of `given` is scored.
         """
-        ask = asked(media, prompt, system, places=places)
+        ask = asked(media, prompt, system, places=places, open=open)
         detail = (given, continuation)
         scored = cast(LogProb, await self._submit("logprob", ask, detail, detail))
         note_answer(ask, scored, continuation)

@@ -1,4 +1,5 @@
-"""Qwen2-VL, Qwen2.5-VL, Qwen3-VL and Qwen3.5 as networks. Ops "read", "write" and "logprob".
+"""Qwen2-VL, Qwen2.5-VL, Qwen3-VL and Qwen3.5 as networks. Ops "read", "write",
+"logprob" and "state".
 
 A batch is a few trees of prompts (`prompts.Grove`): questions about one picture share their beginning, and
 every picture is encoded once. Nothing is ever left to state on the module (transformers keeps `rope_deltas`
@@ -29,8 +30,8 @@ FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qw
 
 
 class Item(NamedTuple):
-    """One call. `detail` by op: labels and their tokens ("read"), a Sampling ("write"), or the beginning of
-    the answer and the continuation ("logprob")."""
+    """One call. `detail` by op: labels and their tokens ("read" and "state"), a Sampling ("write"), or the
+    beginning of the answer and the continuation ("logprob")."""
 
     ask: Ask
     view: View
@@ -211,23 +212,71 @@ class QwenVL(TorchNetwork):
         system: str = "",
     ) -> torch.Tensor:
         """See `handle.LocalVLM.read_pixels`; label log-probabilities (N, Q, labels), not renormalised."""
+        sets = self.label_sets(labels)
+        states, _ = self._pixel_states(pixels, questions, view, system)
+        logprobs = self.module.lm_head(torch.cat(states)).float().log_softmax(-1)
+        scores = torch.stack([label_logprobs(row, sets) for row in logprobs])
+        return scores.reshape(len(pixels), -1, len(labels))
+
+    def logprob_pixels(
+        self, pixels: torch.Tensor, questions: Sequence[str], view: View, continuation: str
+    ) -> list[torch.Tensor]:
+        """See `handle.LocalVLM.logprob_pixels`; log-probabilities (tokens,) for each picture."""
+        states, prompts = self._pixel_states(pixels, [[text] for text in questions], view, "", continuation)
+        found = []
+        for hidden, prompt in zip(states, prompts, strict=True):
+            ids = torch.from_numpy(prompt.ids[-prompt.span :]).to(hidden.device)
+            logprobs = self.module.lm_head(hidden).float().log_softmax(-1)
+            found.append(logprobs.gather(-1, ids[:, None])[:, 0])
+        return found
+
+    def readings(self, items: list[Item]) -> torch.Tensor:
+        """State where each answer begins, and behind it the odds of two labels, (N, D + 1), with a gradient
+        in those weights of the language model that take one."""
+        grove, _ = self.prepare("state", items)
+        with torch.no_grad():
+            features = self.vision.encode(self.module.model, grove.sights, self.device)
+        return self._with_odds(torch.cat(self._states(grove, features)), items[0].detail[1])
+
+    def state_pixels(
+        self, pixels: torch.Tensor, questions: Sequence[str], view: View, labels: tuple[str, str]
+    ) -> torch.Tensor:
+        """`readings` of float pictures, one question each, differentiable in the pictures."""
+        states, _ = self._pixel_states(pixels, [[text] for text in questions], view, "")
+        return self._with_odds(torch.cat(states), self.label_sets(labels))
+
+    def _with_odds(self, states: torch.Tensor, sets: list[list[int]]) -> torch.Tensor:
+        logprobs = self.module.lm_head(states).float().log_softmax(-1)
+        scores = torch.stack([label_logprobs(row, sets) for row in logprobs])
+        return torch.cat([states.float(), scores[:, :1] - scores[:, 1:]], dim=-1)
+
+    def _pixel_states(
+        self,
+        pixels: torch.Tensor,
+        questions: Sequence[Sequence[str]],
+        view: View,
+        system: str,
+        continuation: str = "",
+    ) -> tuple[list[torch.Tensor], list[Prompt]]:
+        """States that predict each answer, or each token of a continuation, picture by picture; with a
+        gradient."""
         if self.device != pixels.device:
             self.load(str(pixels.device))
-        sets = self.label_sets(labels)
         features = self.vision.encode_pixels(self.module.model, pixels, view)
         chats, sights = [], []
         for sight, picture, asked in zip(features, pixels.detach(), questions, strict=True):
             for text in asked:
-                self._refuse_placeholders(text, system)
+                self._refuse_placeholders(text, system, continuation)
                 chats.append(self.chat(Ask((Media(picture),), text, system)))
                 sights.append((sight,))
         with self.processing:
-            prompts = tokenized(self.processor, chats, sights, [seen[0].key for seen in sights])
+            texts = [chat + continuation for chat in chats]
+            prompts = tokenized(self.processor, texts, sights, [seen[0].key for seen in sights])
+            if continuation:
+                spans = [self._span(chat, "", continuation) for chat in chats]
+                prompts = [prompt._replace(span=span) for prompt, span in zip(prompts, spans, strict=True)]
         grove = Grove.of(prompts, self._pad, merge=self.branches)
-        states = torch.cat(self._states(grove, {sight.key: each for sight, each in features.items()}))
-        logprobs = self.module.lm_head(states).float().log_softmax(-1)
-        scores = torch.stack([label_logprobs(row, sets) for row in logprobs])
-        return scores.reshape(len(pixels), -1, len(labels))
+        return self._states(grove, {sight.key: each for sight, each in features.items()}), prompts
 
     # --- running a grove --------------------------------------------------------------------------
 
@@ -288,7 +337,7 @@ class QwenVL(TorchNetwork):
 
     # --- from states to answers -------------------------------------------------------------------
 
-    def _scored(self, op: str, hidden: torch.Tensor, prompt: Prompt, item: Item) -> Read | LogProb:
+    def _scored(self, op: str, hidden: torch.Tensor, prompt: Prompt, item: Item) -> Any:
         logprobs = self.module.lm_head(hidden).float().log_softmax(-1)
         if op == "logprob":
             ids = torch.from_numpy(prompt.ids[-prompt.span :]).to(logprobs.device)
@@ -297,6 +346,8 @@ class QwenVL(TorchNetwork):
             return LogProb(float(each.sum()), prompt.span, tuple(each.tolist()), certainty)
         labels, sets = item.detail
         scores = label_logprobs(logprobs[0].cpu(), sets)
+        if op == "state":
+            return torch.cat([hidden[0].float().cpu(), scores[:1] - scores[1:]]).numpy()
         probs = dict(zip(labels, scores.softmax(0).tolist(), strict=True))
         return Read(probs, float(scores.logsumexp(0).exp()))
 
@@ -308,16 +359,23 @@ class QwenVL(TorchNetwork):
     # --- chats ------------------------------------------------------------------------------------
 
     def chat(self, ask: Ask) -> str:
-        """The prompt in the checkpoint's own chat template, up to where the answer begins.
+        """The prompt in the checkpoint's own chat template, up to where the answer begins; of an open
+        question up to the end of its text.
 
         Raises:
             Unscorable: the template does not end in time, or writes too much; see `rendering.Renderer`.
         """
         turns = messages(ask, [[{"type": media.kind}] for media in ask.media])
         template = self.processor.apply_chat_template
-        return self._renderer.text(
-            lambda: cast(str, template(turns, tokenize=False, add_generation_prompt=True))
+        whole = self._renderer.text(
+            lambda: cast(str, template(turns, tokenize=False, add_generation_prompt=not ask.open))
         )
+        if not ask.open:
+            return whole
+        kept, ended, _ = whole.rpartition(self.processor.tokenizer.eos_token)
+        if not ended or not kept.endswith(ask.text[-1:]):
+            raise Unscorable(f"the chat template of {self.name} does not end a turn as its tokenizer does")
+        return kept
 
     def _span(self, chat: str, given: str, continuation: str) -> int:
         """Number of tokens at the end that are the continuation's."""

@@ -1,8 +1,8 @@
 """Pairwise judgement of two pictures by a vision-language model, in one turn or two: questions and readers.
 
-`Asking` puts the questions and returns a `Judgement`; `preferred` reads a verdict and `read_branch` the first
-of two turns (BR-RM, arXiv:2510.23596), which names the criteria that matter and what is wrong with each
-picture:
+`Asking` puts the questions and returns a `Judgement`; `grammar.preferred` reads a verdict and `read_branch`
+the first of two turns (BR-RM, arXiv:2510.23596), which names the criteria that matter and what is wrong with
+each picture:
 
     Look at: number, colour
     Picture 1: ...
@@ -22,6 +22,7 @@ from ...media import Media
 from ...models.vlms.answers import Turn
 from ...tracing import noted
 from ...verifiers.response import reasoned
+from ..published.grammar import preferred
 
 if TYPE_CHECKING:
     from ...models.vlms.answers import VLM
@@ -81,39 +82,6 @@ def _chosen(named: str, criteria: Sequence[str]) -> tuple[str, ...]:
             "unparsable",
         )
     return tuple(known[name] for name in chosen)
-
-
-# --- the verdict ----------------------------------------------------------------------------------
-
-TIE = ""
-"""Verdict that neither is better."""
-FIRST, SECOND = ("1", "one", "first", "a"), ("2", "two", "second", "b")
-NOUNS = "image|picture|video|clip|answer|response|candidate|option"
-PLACES = "|".join((*FIRST, *SECOND))
-NAMED = re.compile(
-    rf"(?:overall judge?ment ?:? )?(?:the )?(?:(?:{NOUNS}) )?({PLACES})(?: (?:{NOUNS}|one))?"
-    r"(?: (?:is|fits|wins)(?: it)?(?: the)?(?: better| best)?(?: one)?)?"
-)
-TIED = re.compile(rf"tie|equal|a=b|both (?:{NOUNS})s are equally good|(?:they|both|the two) are equally good")
-
-
-def preferred(answer: str) -> str:
-    """Verdict of a final answer: "1", "2", or TIE where it says that neither is better.
-
-    The answer must say that and nothing else: "2", "B", "the second image", "Image 2 is better"
-    (UnifiedReward), "Overall Judgment: Answer 2 is better" (ARM-Thinker), "Both images are equally good".
-    Upper and lower case, markdown and a final stop make no difference.
-
-    Raises:
-        Unscorable: "unparsable" for anything else, such as both, a hedge or a negation.
-    """
-    bare = " ".join(answer[:200].replace("*", " ").replace("`", " ").lower().split()).strip(" .!:\"'()")
-    if len(answer) <= 200:
-        if found := NAMED.fullmatch(bare):
-            return "1" if found[1] in FIRST else "2"
-        if TIED.fullmatch(bare):
-            return TIE
-    raise Unscorable(f"the answer {bare[:60]!r} does not name one of the two", "unparsable")
 
 
 # --- the questions --------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from ...errors import Unscorable
 from ...models.vlms.answers import LogProb, shown_to
 from ...registry import reward
 from ...types import Sample, Score
-from ...verifiers.response import escaped, quoted, read_or_wrong, reasoned, segment
+from ...verifiers.response import escaped, quoted, read_or_wrong, reasoned, reply_of, segment
 
 OPENING = "<answer>\n"
 """A line break, so that no token holds the tag's end and the reference's first letter."""
@@ -204,18 +204,6 @@ def followup(
         return Score(value, {"parsed": 1.0, "helped": good, "let_down": bad})
 
     return score
-
-
-def reply_of(response: str) -> str:
-    """Reply as its reader sees it: the answer in its tags, or all that follows the thinking.
-
-    Raises:
-        Unscorable: "unparsable" when that is empty; see also `segment`.
-    """
-    reply = segment(response, bare=True).answer
-    if not reply:
-        raise Unscorable("the reply is empty", "unparsable")
-    return reply
 
 
 def per_token(read: list[LogProb]) -> float:

@@ -3,21 +3,21 @@ response.
 
 Sums of step marks are gamed by taking more steps. The min form (PURE, arXiv:2504.15275) holds a response to
 its worst step; which aggregation picks the better response differs from model to model (ViLBench,
-arXiv:2503.20271), so it is an option. `soft_min_credit` gives the mark back to the steps as credit. The
-aggregations are pure functions.
+arXiv:2503.20271), so it is an option. `step_credit.soft_min_credit` gives the mark back to the steps as
+credit. The aggregations are pure functions.
 """
 
-import math
 from asyncio import gather
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ... import models
 from ...models.vlms.answers import probability_of_yes, shown_to
 from ...registry import reward
+from ...step_credit import marks_of, soft_min_credit
 from ...types import Sample, Score
 from ...verifiers.response import quoted, read_or_wrong, reasoned
 
@@ -31,13 +31,6 @@ _AGGREGATES: dict[str, Callable[[Floats], float]] = {
     "last": lambda steps: float(steps[-1]),
     "soft_min": lambda steps: float(soft_min_credit(steps).rewards.sum()),
 }
-
-
-class Credit(NamedTuple):
-    """Credit of each step, (T,): `rewards` = `weights` * marks, and the weights add up to 1."""
-
-    weights: Floats
-    rewards: Floats
 
 
 def check_aggregate(how: str) -> None:
@@ -61,46 +54,10 @@ def aggregate(marks: Sequence[float] | Floats, how: Aggregate = "min") -> float:
             outside [0, 1].
     """
     check_aggregate(how)
-    steps = _steps(marks)
+    steps = marks_of(marks)
     if how == "product" and (steps.min() < 0 or steps.max() > 1):
         raise ValueError(f"a product takes probabilities; the marks go from {steps.min()} to {steps.max()}")
     return _AGGREGATES[how](steps)
-
-
-def soft_min_credit(
-    marks: ArrayLike, *, temperature: float = 0.1, is_step: ArrayLike | None = None
-) -> Credit:
-    """PURE's credit: weights softmax(-marks / temperature), so that the rewards add up to about the minimum.
-
-    Args:
-        marks: (T,) per step or per token, for instance P(good) - P(bad).
-        temperature: from 0 up, in units of the marks; towards 0 the worst step takes all.
-        is_step: (T,) which entries are marks; the others get weight and reward 0, whatever they hold.
-
-    Raises:
-        ValueError: no step, a mark of a step that is not finite, or a temperature not above 0.
-    """
-    if not (math.isfinite(temperature) and temperature > 0):
-        raise ValueError(f"temperature is {temperature}; it is above 0")
-    given = np.asarray(marks, dtype=np.float64)
-    mask = np.ones(given.shape, bool) if is_step is None else np.asarray(is_step, dtype=bool)
-    if mask.shape != given.shape:
-        raise ValueError(f"is_step has shape {mask.shape} and marks {given.shape}")
-    steps = _steps(given[mask])
-    exponents = np.exp((steps.min() - steps) / temperature)
-    weights, rewards = np.zeros(given.shape), np.zeros(given.shape)
-    weights[mask] = exponents / exponents.sum()
-    rewards[mask] = weights[mask] * steps
-    return Credit(weights, rewards)
-
-
-def _steps(marks: ArrayLike) -> Floats:
-    steps = np.asarray(marks, dtype=np.float64)
-    if steps.ndim != 1 or not len(steps):
-        raise ValueError(f"marks have shape {steps.shape}; give one per step, (T,), and at least one")
-    if not np.isfinite(steps).all():
-        raise ValueError(f"step {int(np.flatnonzero(~np.isfinite(steps))[0])} has a mark that is not finite")
-    return steps
 
 
 PROMPT = """Someone reasons about the question below, step by step, between the marks. It is to be judged \

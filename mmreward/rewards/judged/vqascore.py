@@ -7,12 +7,16 @@ token.
 """
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from ... import models
 from ...errors import Unscorable
 from ...registry import reward
 from ...types import Sample, Score
+
+if TYPE_CHECKING:
+    import torch
 
 ANSWER = "Yes"
 FLAN_T5 = 'Does this figure show "{prompt}"? Please answer yes or no.'
@@ -24,13 +28,14 @@ VLM = 'Does this figure show "{prompt}"? Please answer Yes or No.'
     "vqascore",
     needs=("prompt", "shown"),
     range=(0.0, 1.0),
+    differentiable=True,
     paper="arXiv:2404.01291",
     licence="Apache-2.0 (zhiqiulin/clip-flant5-xxl, t2v_metrics); a judge's own",
     example={"prompt": "a red circle"},
 )
 def vqascore(
     judge: str = "zhiqiulin/clip-flant5-xxl", question: str | None = None, dtype: str = "float32"
-) -> Any:
+) -> tuple[Any, Any]:
     """Probability, 0 to 1, that the judge answers "Yes" to: Does this figure show "PROMPT"?
 
     With CLIP-FlanT5 it is the publisher's number, the geometric mean of P("Yes") and P(end of text): the
@@ -49,6 +54,9 @@ def vqascore(
     and 44 GB in float32. It reads pictures: for clips say `frames`, or take a judge that reads clips. A
     question above 2,048 tokens is cut at the end, and `parts["truncated"]` is 1.
 
+    `score_tensor` is there for a judge in this process, and resizes in float where `score` resizes 8-bit
+    values: equal at the judge's own picture size.
+
     Args:
         judge: a CLIP-FlanT5 (zhiqiulin/clip-flant5-xxl, zhiqiulin/clip-flant5-xl or a folder of their
             format), or a VLM (hub id, folder, "mini-vlm", or MODEL@URL for a served one).
@@ -66,7 +74,7 @@ def vqascore(
     return _vlm(judge, question or VLM, dtype)
 
 
-def _vlm(judge: str, question: str, dtype: str) -> Any:
+def _vlm(judge: str, question: str, dtype: str) -> tuple[Any, Any]:
     vlm = models.vlm(judge, dtype=dtype)
 
     async def score(sample: Sample) -> Score:
@@ -74,10 +82,20 @@ def _vlm(judge: str, question: str, dtype: str) -> Any:
         yes = math.exp(read.each[0])
         return Score(yes, {"yes": yes})
 
-    return score
+    reader = getattr(vlm, "logprob_pixels", None)  # a served judge returns no gradient
+    if reader is None:
+        return score, None
+
+    def score_tensor(pixels: "torch.Tensor", prompts: Sequence[str]) -> "torch.Tensor":
+        import torch
+
+        asked = [question.replace("{prompt}", prompt) for prompt in prompts]
+        return torch.stack([each[0] for each in reader(pixels, asked, ANSWER)]).exp()
+
+    return score, score_tensor
 
 
-def _flan_t5(judge: str, question: str, dtype: str) -> Any:
+def _flan_t5(judge: str, question: str, dtype: str) -> tuple[Any, Any]:
     network = models.clip_t5(judge, dtype=dtype)
 
     async def score(sample: Sample) -> Score:
@@ -88,4 +106,10 @@ def _flan_t5(judge: str, question: str, dtype: str) -> Any:
         yes, end = math.exp(read.each[0]), math.exp(read.each[-1])
         return Score(value, {"yes": yes, "end": end, "truncated": float(read.truncated)})
 
-    return score
+    def score_tensor(pixels: "torch.Tensor", prompts: Sequence[str]) -> "torch.Tensor":
+        import torch
+
+        asked = [question.replace("{prompt}", prompt) for prompt in prompts]
+        return torch.stack([each.mean() for each in network.likelihood_pixels(pixels, asked, ANSWER)]).exp()
+
+    return score, score_tensor

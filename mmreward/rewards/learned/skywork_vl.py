@@ -4,11 +4,11 @@ import math
 from typing import Any
 
 from ... import models
-from ...errors import Unscorable
 from ...models.vlms.answers import shown_to
 from ...registry import reward
 from ...tracing import noted
 from ...types import Sample, Score
+from ...verifiers.response import spoken
 
 
 @reward(
@@ -52,11 +52,7 @@ def skywork_vl(
     net = models.scalar_vlm(weights, weights, flat=False, high=max_pixels, dtype=dtype)
 
     async def score(sample: Sample) -> Score:
-        response = str(sample.response)
-        if not response.strip():
-            raise Unscorable("the response is empty", "unparsable")
-        if response.count("<think>") > response.count("</think>"):
-            raise Unscorable("the response ends within its reasoning", "unparsable")
+        response = spoken(sample.response)
         media = shown_to(sample)
         ((value,),) = await net.score(media, sample.prompt, answer=response)
         noted("read", "{} at the end of the response, after {} pictures", value, len(media))

@@ -9,15 +9,12 @@ larger sum of all or most of the categories: what does not is a contradiction. T
 `unifiedreward_pair`, form "flex".
 """
 
-import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...errors import Unscorable
-from ..judged.asking import preferred
 from .declaring import PairMarks
-from .grammar import FENCE, body_of
+from .grammar import body_of, json_mark, object_in, preferred
 
 SUM = 10.0
 NEAR = 1e-6
@@ -32,7 +29,7 @@ def read_flex(text: str, noun: str) -> PairMarks:
         Unscorable: "unparsable" for anything but one such object; "missing" without a winner or categories;
             "out_of_range" for a mark below 0 or above 10.
     """
-    found = _object(body_of(text))
+    found = object_in(body_of(text))
     winner = _winner(found, "winner", noun)
     sums: list[tuple[float, float]] = []
     wrong = ""
@@ -53,27 +50,6 @@ def read_flex(text: str, noun: str) -> PairMarks:
 
 def _against(verdict: str, difference: float) -> bool:
     return (verdict == "1" and difference < -NEAR) or (verdict == "2" and difference > NEAR)
-
-
-def _object(body: str) -> Mapping[str, Any]:
-    bare = body.strip()
-    if (fenced := FENCE.fullmatch(bare)) is not None:
-        bare = fenced[1]
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len({name for name, _ in pairs}) < len(pairs):
-            raise Unscorable("the JSON has a field twice", "unparsable")
-        return dict(pairs)
-
-    try:
-        found = json.loads(bare, object_pairs_hook=once, parse_constant=str)
-    except Unscorable:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise Unscorable(f"the judgement is no JSON ({error}): {bare[:200]}", "unparsable") from None
-    if not isinstance(found, Mapping):
-        raise Unscorable(f"the judgement is {bare[:40]!r}, no object", "unparsable")
-    return found
 
 
 def _listed(found: Mapping[str, Any], name: str) -> Sequence[Mapping[str, Any]]:
@@ -100,11 +76,7 @@ def _mark(dimension: Mapping[str, Any], field: str) -> float:
     mark = dimension.get(field)
     if mark is None:
         raise Unscorable(f"{_name(dimension)!r} has no {field}", "missing")
-    if isinstance(mark, bool) or not isinstance(mark, int | float) or not math.isfinite(mark):
-        raise Unscorable(f"{field} of {_name(dimension)!r} is {str(mark)[:20]!r}, no number", "unparsable")
-    if not 0 <= mark <= SUM:
-        raise Unscorable(f"{field} of {_name(dimension)!r} is {mark:g}, outside 0 to 10", "out_of_range")
-    return float(mark)
+    return json_mark(mark, 0.0, SUM, f"{field} of {_name(dimension)!r}")
 
 
 def _winner(found: Mapping[str, Any], field: str, noun: str) -> str:

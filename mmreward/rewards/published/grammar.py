@@ -9,7 +9,7 @@ Pure string work, linear in the text.
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...errors import Unscorable
@@ -148,6 +148,37 @@ def verdict_in(text: str, noun: str) -> str:
     return found[0]
 
 
+TIE = ""
+"""Verdict that neither is better."""
+FIRST, SECOND = ("1", "one", "first", "a"), ("2", "two", "second", "b")
+NOUNS = "image|picture|video|clip|answer|response|candidate|option"
+PLACES = "|".join((*FIRST, *SECOND))
+NAMED = re.compile(
+    rf"(?:overall judge?ment ?:? )?(?:the )?(?:(?:{NOUNS}) )?({PLACES})(?: (?:{NOUNS}|one))?"
+    r"(?: (?:is|fits|wins)(?: it)?(?: the)?(?: better| best)?(?: one)?)?"
+)
+TIED = re.compile(rf"tie|equal|a=b|both (?:{NOUNS})s are equally good|(?:they|both|the two) are equally good")
+
+
+def preferred(answer: str) -> str:
+    """Verdict of a final answer: "1", "2", or TIE where it says that neither is better.
+
+    The answer must say that and nothing else: "2", "B", "the second image", "Image 2 is better"
+    (UnifiedReward), "Overall Judgment: Answer 2 is better" (ARM-Thinker), "Both images are equally good".
+    Upper and lower case, markdown and a final stop make no difference.
+
+    Raises:
+        Unscorable: "unparsable" for anything else, such as both, a hedge or a negation.
+    """
+    bare = " ".join(answer[:200].replace("*", " ").replace("`", " ").lower().split()).strip(" .!:\"'()")
+    if len(answer) <= 200:
+        if found := NAMED.fullmatch(bare):
+            return "1" if found[1] in FIRST else "2"
+        if TIED.fullmatch(bare):
+            return TIE
+    raise Unscorable(f"the answer {bare[:60]!r} does not name one of the two", "unparsable")
+
+
 # --- JSON -------------------------------------------------------------------------------------------------
 
 LISTED = re.compile(r'(?<!\\)"score"\s*:\s*(\[[^\[\]{}"]{0,200}\])')
@@ -182,14 +213,20 @@ def json_marks(text: str, count: int, low: float, high: float) -> list[float]:
             ) from None
     if not isinstance(listed, list) or len(listed) != count:
         raise Unscorable(f"the score is {str(listed)[:60]}, not a list of {count} numbers", "unparsable")
-    marks = []
-    for mark in listed:
-        if isinstance(mark, bool) or not isinstance(mark, int | float) or not math.isfinite(mark):
-            raise Unscorable(f"a score is {str(mark)[:40]!r}, which is no number", "unparsable")
-        if not low <= mark <= high:
-            raise Unscorable(f"a score is {mark:g}, outside {low:g} to {high:g}", "out_of_range")
-        marks.append(float(mark))
-    return marks
+    return [json_mark(mark, low, high, "a score") for mark in listed]
+
+
+def json_mark(mark: Any, low: float, high: float, name: str) -> float:
+    """A mark that JSON has as a number.
+
+    Raises:
+        Unscorable: "unparsable" for anything else, "out_of_range".
+    """
+    if type(mark) is not int and not (type(mark) is float and math.isfinite(mark)):
+        raise Unscorable(f"{name} is {str(mark)[:40]!r}, which is no number", "unparsable")
+    if not low <= mark <= high:  # before it is made a float, which a whole number may be too large for
+        raise Unscorable(f"{name} is {str(mark)[:20]}, outside {low:g} to {high:g}", "out_of_range")
+    return float(mark)
 
 
 def _whole(body: str) -> Any:
@@ -211,3 +248,28 @@ def _whole(body: str) -> Any:
     except (ValueError, RecursionError):
         return None
     return value.get("score") if isinstance(value, dict) else None
+
+
+def object_in(body: str) -> Mapping[str, Any]:
+    """The one JSON object that a judgement is, in a fence or without.
+
+    Raises:
+        Unscorable: "unparsable" for anything else, or an object with a field twice.
+    """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len({name for name, _ in pairs}) < len(pairs):
+            raise Unscorable("the JSON has a field twice", "unparsable")
+        return dict(pairs)
+
+    if (fenced := FENCE.fullmatch(bare := body.strip())) is not None:
+        bare = fenced[1]
+    try:
+        found = json.loads(bare, object_pairs_hook=once, parse_constant=str)
+    except Unscorable:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise Unscorable(f"the judgement is no JSON ({error}): {bare[:200]}", "unparsable") from None
+    if not isinstance(found, Mapping):
+        raise Unscorable(f"the judgement is {bare[:40]!r}, no object", "unparsable")
+    return found

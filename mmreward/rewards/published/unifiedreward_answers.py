@@ -12,8 +12,7 @@ from ... import models
 from ...models.pinned import Pin
 from ...registry import reward
 from ...types import Sample, Score
-from ...verifiers.response import read_or_wrong
-from ..judged.likelihood import reply_of
+from ...verifiers.response import read_or_wrong, reply_of
 from .declaring import (
     Judge,
     Marks,

@@ -18,7 +18,6 @@ from ...registry import reward
 from ...types import Sample, Score
 from ...verifiers.response import segment
 from ...verifiers.text import nfkc
-from ..judged.asking import preferred
 from .declaring import (
     Judge,
     Look,
@@ -34,7 +33,7 @@ from .declaring import (
     source,
 )
 from .flex import read_flex
-from .grammar import LONGEST, body_of, mark_of, verdict_in
+from .grammar import LONGEST, body_of, mark_of, preferred, verdict_in
 from .unifiedreward import COMMIT, CONTENT, EDIT, IMAGE_AXES, REPOSITORY, V1, V2
 from .wording import Prompt, Wording, worded
 

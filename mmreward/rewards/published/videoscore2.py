@@ -21,16 +21,10 @@ from ...models.vlms.answers import VLM
 from ...registry import reward
 from ...tracing import noted
 from ...types import Sample, Score
-from .declaring import (
-    Judge,
-    Marks,
-    Options,
-    clip,
-    counted,
-    shown,
-    written,
-)
+from .declaring import Judge, clip, shown, written
+from .expecting import Place
 from .grammar import body_of
+from .votes import Marks, Options, Vote, voted
 from .wording import Prompt, worded
 
 LOW, HIGH = 1, 5
@@ -112,16 +106,10 @@ async def digits(
         Unscorable: as `VLM.logprob`.
     """
 
-    async def one(key: str) -> dict[str, float]:
-        given = words[: marks.spans[key][0]]
-        read = await gather(*(vlm.logprob(media, text, d, given=given, system=system) for d in DIGITS))
-        weights = [math.exp(found.total) for found in read]
-        total = sum(weights)
-        if total <= 0:
-            raise Unscorable(f"no digit has a probability in the place of {key}", "unparsable")
-        return {digit: weight / total for digit, weight in zip(DIGITS, weights, strict=True)}
-
-    found = await gather(*(one(key) for key in marks.spans))
+    place = Place(vlm, tuple(media), text, system)
+    found = await gather(
+        *(place.chances(words[:start], DIGITS, name=key) for key, (start, _) in marks.spans.items())
+    )
     return dict(zip(marks.spans, found, strict=True))
 
 
@@ -175,7 +163,7 @@ def videoscore2(
         media, text, places = await shown(JUDGE, wording, (sample,))
         entropies: list[float] = []
 
-        async def vote(number: int) -> tuple[Marks, float, str]:
+        async def vote(number: int) -> Vote[Marks]:
             said = await written(vlm, media, text, wording, options, options.seed + number, places)
             marks = JUDGE.grammar(said)
             if how != "marks":
@@ -183,10 +171,9 @@ def videoscore2(
                 marks = weighed(marks, probs, how)
                 entropies.append(fmean(entropy(each) for each in probs.values()))
             noted("marks", "{}", marks.parts)
-            return marks, JUDGE.aggregate(marks), said
+            return Vote(marks, JUDGE.aggregate(marks), said)
 
-        cast = await gather(*(vote(number) for number in range(options.votes)), return_exceptions=True)
-        found = counted(cast, options)
+        found = await voted(vote, options)
         more = {"entropy": fmean(entropies)} if entropies else {}
         return replace(found, parts={**found.parts, **more})
 

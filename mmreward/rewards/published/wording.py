@@ -5,6 +5,7 @@ all are filled at once, so that a request is never read as a template.
 """
 
 import hashlib
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -90,7 +91,7 @@ def worded(words: str, prompt: Prompt, name: str = "") -> Wording:
     if words == "own":
         found = Wording(prompt.own, prompt.own_system, own_fields, f"own {prompt.own_system} {prompt.own}")
     elif words == "published":
-        if not prompt.pins:
+        if not (prompt.pins or prompt.system):
             raise ValueError("the words of this judge were never published: say words=own, or words=FILE")
         pins = (*prompt.system, *prompt.pins)
         there = [needed(pin) for pin in pins]
@@ -130,7 +131,9 @@ def _from_file(path: Path, prompt: Prompt, name: str, own_fields: tuple[tuple[st
 
 
 def values_of(samples: Sequence[Sample]) -> dict[str, str]:
-    """Texts that a prompt can hold: `prompt`, and `response` or `first` and `second`."""
+    """Texts that a prompt can hold: `prompt`, `json` (the prompt as it stands within JSON's quotes), and
+    `response` or `first` and `second`."""
     texts = [sample.response or "" for sample in samples]
     names = ("response",) if len(samples) == 1 else ("first", "second")
-    return {"prompt": samples[0].prompt, **dict(zip(names, texts, strict=True))}
+    inside = json.dumps(samples[0].prompt, ensure_ascii=False)[1:-1]
+    return {"prompt": samples[0].prompt, "json": inside, **dict(zip(names, texts, strict=True))}

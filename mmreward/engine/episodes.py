@@ -1,0 +1,172 @@
+"""Frames of an episode, whatever it was given as: pictures of `Sample.steps`, a clip, or one picture.
+
+`frames_of` picks by a named rule (see `trajectories`) and opens no frame that is not picked; those of one
+clip are decoded together when a network first looks at one of them.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from itertools import pairwise
+from typing import NamedTuple
+
+from ..errors import Unscorable
+from ..media import Media, examined
+from ..reading import aside
+from ..streams import Frame
+from ..tracing import noted
+from ..trajectories import check_rule, column, picked, seen_in, views_of
+from ..types import Sample
+from .clips import chosen
+
+
+class Episode(NamedTuple):
+    """Frames that were picked of an episode.
+
+    Args:
+        pictures: in order.
+        numbers: of the frames among all that the view has; of steps, those of the steps.
+        times: seconds from the start of each; None where nothing says.
+        total: frames that there were to pick from.
+    """
+
+    pictures: tuple[Media, ...]
+    numbers: tuple[int, ...]
+    times: tuple[float, ...] | None
+    total: int
+
+    def evened(self) -> "Episode":
+        """The episode with an even number of frames, the last twice where it is odd: as Qwen's models take a
+        list of frames, two at a time."""
+        if len(self.pictures) % 2 == 0:
+            return self
+        times = None if self.times is None else (*self.times, self.times[-1])
+        return self._replace(
+            pictures=(*self.pictures, self.pictures[-1]),
+            numbers=(*self.numbers, self.numbers[-1]),
+            times=times,
+        )
+
+    def clip(self, fps: float | None = None) -> Media:
+        """The frames as one clip.
+
+        Args:
+            fps: its rate; default: the mean by the frames' times, and none where nothing says.
+        """
+        if fps is None and self.times is not None and len(self.times) > 1 and self.times[-1] > self.times[0]:
+            fps = (len(self.times) - 1) / (self.times[-1] - self.times[0])
+        return Media(list(self.pictures), "video", fps=fps)
+
+
+def views(sample: Sample) -> tuple[str, ...]:
+    """Names of an episode's views; ("",) for a clip, a picture, or steps with one view without a name."""
+    found = views_of(sample.steps)
+    return found or (() if sample.shown is None else ("",))
+
+
+async def frames_of(sample: Sample, rule: str = "all", *, view: str = "", at_most: int = 0) -> Episode:
+    """Frames of one view of an episode.
+
+    Args:
+        sample: its steps' pictures are taken where it has some, else its video, else its image.
+        rule: which; see `trajectories`.
+        view: whose; "" where there is one alone.
+        at_most: evenly spaced ones of those that the rule picks, where they are more; 0 for no bound.
+
+    Raises:
+        ValueError: no such rule.
+        Unscorable: "missing" where there is nothing to see, no such view, or several and none was named;
+            fewer frames, or none whose time is known, where the rule wants it.
+    """
+    check_rule(rule)
+    if not any(True for _ in seen_in(sample.steps)):
+        return await aside(partial(_of_clip, sample, rule, view, at_most))
+    found = _view_of(sample, view)
+    times = _times([column(sample.steps, "time")[number] for number, _ in found])
+    at = _bounded(picked(len(found), rule, times), at_most)
+    medias = [found[place][1] for place in at]
+    episode = Episode(
+        tuple(await aside(partial(_together, medias))),
+        tuple(found[place][0] for place in at),
+        None if times is None else tuple(times[place] for place in at),
+        len(found),
+    )
+    await examined(episode.pictures)
+    _note(episode, rule, view)
+    return episode
+
+
+def _view_of(sample: Sample, view: str) -> list[tuple[int, Media]]:
+    """Numbers of steps, and what they have of a view."""
+    there = views_of(sample.steps)
+    if not view and len(there) > 1:
+        raise Unscorable(f"the steps are seen in {', '.join(there)}: name one view", "missing")
+    wanted = view or there[0]
+    if wanted not in there:
+        raise Unscorable(f"no step has a view {view!r}; there is {', '.join(map(repr, there))}", "missing")
+    return [(seen.step, seen.media) for seen in seen_in(sample.steps) if seen.view == wanted]
+
+
+def _of_clip(sample: Sample, rule: str, view: str, at_most: int) -> Episode:
+    if view:
+        raise Unscorable(f"there is no view {view!r}: the episode is one clip without steps", "missing")
+    if sample.video is None:
+        if sample.image is None:
+            raise Unscorable("the sample has no steps with an observation, no video and no image", "missing")
+        episode = Episode((sample.image,), (0,), (0.0,), 1)
+        _note(episode, rule, view)
+        return episode
+    clip = sample.video
+
+    def rule_of(total: int) -> Sequence[int]:
+        times = clip.times if clip.times is not None and len(clip.times) == total else None
+        return _bounded(picked(total, rule, times), at_most)
+
+    shots = chosen(clip, rule_of)
+    numbers = tuple(shot.number for shot in shots)
+    known = clip.times
+    times = None if known is None or numbers[-1] >= len(known) else tuple(known[n] for n in numbers)
+    if times is None and clip.fps:
+        times = tuple(number / clip.fps for number in numbers)
+    episode = Episode(tuple(shots), numbers, times, shots[0].total)
+    _note(episode, rule, view)
+    return episode
+
+
+def _bounded(numbers: list[int], at_most: int) -> list[int]:
+    if not at_most or len(numbers) <= at_most:
+        return numbers
+    return [numbers[place] for place in picked(len(numbers), str(at_most))]
+
+
+def _times(given: Sequence[object]) -> list[float] | None:
+    """Times of steps; None where one has none, or they do not rise."""
+    times = [float(one) for one in given if isinstance(one, int | float) and not isinstance(one, bool)]
+    rising = all(before <= after for before, after in pairwise(times))
+    return times if len(times) == len(given) and rising else None
+
+
+def _together(medias: Sequence[Media]) -> list[Media]:
+    """The pictures, those that are frames of one clip as frames that are decoded together."""
+    clips: dict[str, tuple[Media, set[int]]] = {}
+    keys = [media.source.clip.key if isinstance(media.source, Frame) else "" for media in medias]
+    for media, key in zip(medias, keys, strict=True):
+        if isinstance(media.source, Frame):
+            clips.setdefault(key, (media.source.clip, set()))[1].add(media.source.number)
+    for clip, numbers in clips.values():
+        if max(numbers) >= clip.frames:
+            last = f"the steps show its frame {max(numbers)}"
+            raise Unscorable(f"{clip!r} has {clip.frames} frames, and {last}")
+    shots = {
+        (key, shot.number): shot
+        for key, (clip, numbers) in clips.items()
+        for shot in chosen(clip, lambda _, numbers=numbers: sorted(numbers))  # type: ignore[misc]
+    }
+    return [
+        shots[key, media.source.number] if isinstance(media.source, Frame) else media
+        for media, key in zip(medias, keys, strict=True)
+    ]
+
+
+def _note(episode: Episode, rule: str, view: str) -> None:
+    of = f" of the view {view!r}" if view else ""
+    noted("frames", "{} by the rule {}, of {}" + of, list(episode.numbers), rule, episode.total)

@@ -1,0 +1,233 @@
+"""Curves of an episode's value and what they are worth: order by time, recurrences of hops, and numbers that
+a judge wrote.
+
+What cannot be read is None in a curve and is never taken for a number. Pure functions.
+"""
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ...errors import Unscorable
+from ...verifiers.text import nfkc
+from ..published.grammar import LONGEST, MINUS
+
+Curve = Sequence[float | None]
+SIGNED = re.compile(r"[+-]?\d{1,9}(?:\.\d{1,9})?")
+SCORED = re.compile(r"<\s*score\s*>(.{0,80}?)<\s*/\s*score\s*>", re.DOTALL | re.IGNORECASE)
+
+
+# --- order ------------------------------------------------------------------------------------------------
+
+
+def voc(values: Curve) -> float | None:
+    """Value-order correlation: Spearman's correlation of values and their order in time, -1 to 1, ties by
+    their mean rank; None where it is undefined, of fewer than two values or of equal ones.
+
+    >>> voc([0, 10, 20, 15, 50]), voc([5, 4, 3, 2, 1]), voc([7, 7, 7])
+    (0.9, -1.0, None)
+    >>> round(voc([0, 20, 20, 50]), 6)
+    0.948683
+
+    Raises:
+        ValueError: a value that is not finite.
+    """
+    known = [(place, float(value)) for place, value in enumerate(values) if value is not None]
+    if not all(math.isfinite(value) for _, value in known):
+        raise ValueError("a value is not finite: leave it out as None")
+    if len(known) < 2 or len({value for _, value in known}) < 2:
+        return None
+    ranks, mean = _ranks([value for _, value in known]), (len(known) - 1) / 2
+    above = math.fsum((rank - mean) * (place - mean) for place, rank in enumerate(ranks))
+    spread = math.fsum((rank - mean) ** 2 for rank in ranks)
+    times = math.fsum((place - mean) ** 2 for place in range(len(known)))
+    return max(-1.0, min(1.0, round(above / math.sqrt(spread * times), 12)))
+
+
+def _ranks(values: Sequence[float]) -> list[float]:
+    """Ranks from 0, equal values by the mean of theirs."""
+    order = sorted(range(len(values)), key=values.__getitem__)
+    ranks = [0.0] * len(values)
+    start = 0
+    while start < len(order):
+        end = start
+        while end + 1 < len(order) and values[order[end + 1]] == values[order[start]]:
+            end += 1
+        for place in order[start : end + 1]:
+            ranks[place] = (start + end) / 2
+        start = end + 1
+    return ranks
+
+
+def covered(values: Curve) -> float:
+    """Share of values that are known."""
+    return sum(value is not None for value in values) / len(values) if values else 0.0
+
+
+# --- hops -------------------------------------------------------------------------------------------------
+
+
+class Walked(NamedTuple):
+    """A curve of progress, how many of its hops were not known (it holds there), and how many of its values
+    had to be brought into 0 to 1."""
+
+    progress: tuple[float, ...]
+    gaps: int
+    clamps: int = 0
+
+
+def walked(hops: Curve, start: float = 0.0) -> Walked:
+    """Progress from hops, each a share of what remains (above 0) or of what was made (below 0): from 0, and
+    always within 0 to 1; Robo-Dopamine's incremental curve, and VLAC's value / 100.
+
+    >>> walked([0.5, 0.5, -0.5]).progress
+    (0.0, 0.5, 0.75, 0.375)
+    """
+    progress, gaps = [start], 0
+    for hop in hops:
+        before = progress[-1]
+        if hop is None:
+            gaps += 1
+            progress.append(before)
+        else:
+            progress.append(before + (1 - before) * hop if hop >= 0 else before + before * hop)
+    return Walked(tuple(progress), gaps)
+
+
+def anchored(hops: Curve, *, end: bool) -> Walked:
+    """Progress from hops between an anchor and each frame: the hop itself from the start, where progress is
+    0; 1 + hop from the end of the task, where it is 1. What is not known holds the value before.
+
+    Args:
+        hops: of the frames after the first.
+        end: the anchor is the finished task.
+    """
+    progress, gaps, clamps = [0.0], 0, 0
+    for hop in hops:
+        if hop is None:
+            gaps += 1
+            progress.append(progress[-1])
+            continue
+        value = 1 + hop if end else hop
+        clamps += not 0 <= value <= 1
+        progress.append(min(1.0, max(0.0, value)))
+    return Walked(tuple(progress), gaps, clamps)
+
+
+def fused(curves: Sequence[Walked]) -> Walked:
+    """Mean of several curves of the same frames."""
+    together = zip(*(one.progress for one in curves), strict=True)
+    progress = tuple(math.fsum(values) / len(values) for values in together)
+    return Walked(progress, sum(one.gaps for one in curves), sum(one.clamps for one in curves))
+
+
+# --- what judges write ------------------------------------------------------------------------------------
+
+
+def read_hop(text: Any) -> float:
+    """A hop from -1 to 1: the one signed number in the last <score>, a percentage from -100 to 100 whatever
+    its size. 0.4 is 0.4 %: no scale is guessed.
+
+    Raises:
+        Unscorable: "missing" without a score, "unparsable" for what is no one number, "out_of_range".
+    """
+    if not isinstance(text, str) or len(text) > LONGEST:
+        raise Unscorable(f"no_score: {'no text' if not isinstance(text, str) else 'too long'}", "unparsable")
+    plain = nfkc(text).translate(MINUS)
+    found = SCORED.findall(plain)
+    if not found:
+        raise Unscorable(f"no_score: no <score> in {text.strip()[-80:]!r}", "missing")
+    bare = found[-1].strip().removesuffix("%").strip()
+    if SIGNED.fullmatch(bare) is None:
+        raise Unscorable(f"no_number: the score is {found[-1].strip()[:40]!r}", "unparsable")
+    percent = float(bare)
+    if not -100 <= percent <= 100:
+        raise Unscorable(f"out_of_range: the score is {percent:g} %, outside -100 to 100", "out_of_range")
+    return percent / 100
+
+
+LISTS = re.compile(r"\[[^\[\]]*\]", re.DOTALL)
+TRAILING = re.compile(r",(\s*[}\]])")
+
+
+def read_percentages(text: Any, count: int, key: str = "task_completion_percentage") -> list[float | None]:
+    """Percentages of frames 1 to `count` from the last list of JSON objects; None for a frame without one.
+
+    Commas before a closing bracket are let pass.
+
+    Args:
+        text: of the judge.
+        count: of frames that were shown.
+        key: of the percentage, beside `frame_number`.
+
+    Raises:
+        Unscorable: "missing" without a list, "unparsable" for one that is no JSON, has a frame twice or one
+            that was not shown, or a percentage that is no number; "out_of_range".
+    """
+    if not isinstance(text, str) or len(text) > LONGEST:
+        raise Unscorable(f"no_list: {'no text' if not isinstance(text, str) else 'too long'}", "unparsable")
+    lists = LISTS.findall(text)
+    if not lists:
+        raise Unscorable(f"no_list: no list of frames in {text.strip()[-80:]!r}", "missing")
+    try:
+        items = json.loads(TRAILING.sub(r"\1", lists[-1]))
+    except (ValueError, RecursionError) as error:
+        raise Unscorable(f"no_list: the last list is no JSON ({error})", "unparsable") from None
+    found: list[float | None] = [None] * count
+    for item in items:
+        number = item.get("frame_number") if isinstance(item, dict) else None
+        if isinstance(number, bool) or not isinstance(number, int):
+            raise Unscorable(f"no_frame: an item without a frame_number: {str(item)[:60]}", "unparsable")
+        if not 1 <= number <= count:
+            raise Unscorable(f"extra_frame: frame {number} was not shown, of {count}", "unparsable")
+        if found[number - 1] is not None:
+            raise Unscorable(f"frame_twice: frame {number} stands there twice", "unparsable")
+        value = item.get(key)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise Unscorable(f"no_number: frame {number} has {str(value)[:40]!r}", "unparsable")
+        if not 0 <= value <= 100:
+            raise Unscorable(f"out_of_range: frame {number} has {value:g} %", "out_of_range")
+        found[number - 1] = float(value)
+    return found
+
+
+def curve_parts(numbers: Sequence[int], values: Curve) -> dict[str, float]:
+    """The values of frames as parts of a score, `frame_N` by the frames' numbers; unknown ones left out."""
+    pairs = zip(numbers, values, strict=True)
+    return {f"frame_{number}": float(value) for number, value in pairs if value is not None}
+
+
+def cloning_weights(
+    gains: Sequence[float], *, kappa: float = 0.01, mean: float | None = None, deviation: float | None = None
+) -> list[float]:
+    """Weights of samples for behaviour cloning by what each gains (SARM's RA-BC), 0 to 1: 1 above `kappa`, 0
+    below 0, and between them by the place among all gains. A gain that is not known (NaN) has 1.
+
+    >>> gains = [-0.01, 0, 0.005, 0.01, 0.02]
+    >>> [round(one, 6) for one in cloning_weights(gains, mean=0.005, deviation=0.01)]
+    [0.0, 0.374991, 0.499988, 0.624984, 1.0]
+
+    Args:
+        gains: progress of a sample's last step less that of its first.
+        kappa: gain from which a sample counts in full.
+        mean, deviation: of all gains; default: of these, the mean at least 0 and the deviation at least 1e-6.
+    """
+    known = [gain for gain in gains if not math.isnan(gain)]
+    if mean is None:
+        mean = max(math.fsum(known) / len(known), 0.0) if known else 0.0
+    if deviation is None:
+        centre = math.fsum(known) / len(known) if known else 0.0
+        spread = math.fsum((gain - centre) ** 2 for gain in known) / max(1, len(known))
+        deviation = max(math.sqrt(spread), 1e-6)
+
+    def weight(gain: float) -> float:
+        if math.isnan(gain) or gain > kappa:
+            return 1.0
+        soft = (gain - (mean - 2 * deviation)) / (4 * deviation + 1e-6)
+        return min(1.0, max(0.0, soft)) if gain >= 0 else 0.0
+
+    return [weight(gain) for gain in gains]
