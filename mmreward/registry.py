@@ -326,6 +326,7 @@ ELSEWHERE = {
     "safety": "nsfw",
     "t2icompbench": "t2i_compbench_spatial",
     "temporalflicker": "temporal_flickering",
+    "picsart": "social_reward",
     "skywork": "skywork_vl",
     "skyworkvlreward": "skywork_vl",
     "skyworkvlreward7b": "skywork_vl",

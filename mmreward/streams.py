@@ -9,13 +9,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from .errors import Unscorable
 from .limits import checked_size, limits, most
 from .reading import read_regular
+
+if TYPE_CHECKING:
+    from .media import Media
 
 CONTAINERS = ("mov", "matroska", "webm", "avi", "mpegts", "mpeg", "flv", "asf", "ogg", "ivf", "m4v")
 """Demuxers that are used. Playlists, which name other files and hosts, are none of them."""
@@ -49,6 +52,19 @@ class Cut:
     def name(self) -> str:
         """The file and the seconds, for messages."""
         return f"{self.path} {self.start:g}-{self.stop:g} s"
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame of a clip, as the source of a picture; `engine.episodes` decodes several at once."""
+
+    clip: "Media"
+    number: int
+
+    @property
+    def name(self) -> str:
+        """The frame and its clip, for messages."""
+        return f"frame {self.number} of {self.clip!r}"
 
 
 class Timeline(NamedTuple):
@@ -158,10 +174,14 @@ def _opened(data: bytes) -> Iterator[tuple[Any, Any]]:
     def refused(url: str, *_: Any) -> Any:
         raise Unscorable(f"the video names another file, {url[:80]!r}, which is not opened")
 
+    # A title that is no UTF-8 is no damage; from 19 on av escapes it by itself and takes no such argument.
+    titles: dict[str, Any] = (
+        {"metadata_errors": "ignore"} if int(av.__version__.partition(".")[0]) < 19 else {}
+    )
     options = {"format_whitelist": ",".join(CONTAINERS)}
     try:
         with av.open(
-            io.BytesIO(data), mode="r", container_options=options, metadata_errors="ignore", io_open=refused
+            io.BytesIO(data), mode="r", container_options=options, io_open=refused, **titles
         ) as container:
             streams = [stream for stream in container.streams.video if not _is_cover(stream)]
             if not streams:

@@ -39,10 +39,11 @@ JUDGED = frozenset({
     "listener", "liv", "llava_critic", "mm_rlhf", "mps", "nsfw", "ocr_image", "pickscore", "pisces",
     "preference", "prm", "qalign", "qwen_image_bench", "r1_reward", "r3m", "rationalrewards",
     "rationalrewards_pair", "reference", "rewarddance", "rewarddance_group", "robometer", "robometer_pair",
-    "roboreward", "self_certainty", "skywork_vl", "subject_consistency", "t2i_compbench_3in1",
-    "t2i_compbench_spatial", "thinking", "topreward", "unifiedreward", "unifiedreward_answer",
-    "unifiedreward_answers", "unifiedreward_pair", "viclip", "videoreward", "videoscore", "videoscore2",
-    "vip", "visionreward", "visionreward_video", "visualprm", "vqascore",
+    "roboreward", "self_certainty", "skywork_vl", "social_reward", "subject_consistency",
+    "t2i_compbench_3in1", "t2i_compbench_spatial", "thinking", "topreward", "unifiedreward",
+    "unifiedreward_answer", "unifiedreward_answers", "unifiedreward_pair", "viclip", "videoreward",
+    "videoscore", "videoscore2", "vip", "visionreward", "visionreward_video", "visualprm", "vlac",
+    "vqascore",
 })
 """Rewards that load weights or ask a server: a row may choose one that is declared, with its arguments."""
 
@@ -67,7 +68,7 @@ OPERATOR_ONLY = frozenset({
     "pooling", "principle", "probe", "processing", "processor", "prompt", "protocol", "python", "question",
     "questions", "reduce", "references", "relative", "resize", "scale", "seconds", "seed", "soft", "step",
     "suffix", "system", "task", "temperature", "text", "tokenizer", "tokens", "tools", "top", "turns",
-    "variant", "view", "vocabulary", "votes", "weights", "whole", "words", "workers", "writer",
+    "update", "variant", "view", "vocabulary", "votes", "weights", "whole", "words", "workers", "writer",
 })
 """Arguments that only the operator may set: they name programs, hosts, keys and weights, take time or memory,
 or belong to `JUDGED`."""

@@ -16,6 +16,7 @@ from mmreward.engine.engine import Engine
 from mmreward.errors import Unscorable
 from mmreward.files import whole_file
 from mmreward.registry import Reward
+from mmreward.trajectories import OBSERVATION
 from mmreward.types import FIELDS_OF_MEDIA, Score
 
 from .benchmark import Answers, Benchmark, Failed, Item
@@ -100,12 +101,19 @@ def _moved(record: Mapping[str, Any], root: Path, here: Path) -> dict[str, Any]:
     for field in (*MEDIA, "inputs"):
         if field in moved:
             moved[field] = _placed(moved[field], root, here)
+    if "steps" in moved:
+        moved["steps"] = [
+            {**step, OBSERVATION: _placed(step[OBSERVATION], root, here)} if OBSERVATION in step else step
+            for step in moved["steps"]
+        ]
     return moved
 
 
 def _placed(value: Any, root: Path, here: Path) -> Any:
     if isinstance(value, list | tuple):
         return [_placed(one, root, here) for one in value]
+    if isinstance(value, Mapping):  # by view
+        return {name: _placed(one, root, here) for name, one in value.items()}
     if isinstance(value, str) and not value.startswith("data:"):
         return Path(relpath(root / value, here)).as_posix()
     return value

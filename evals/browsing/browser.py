@@ -136,6 +136,7 @@ class Browser:
             page = self._call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self._call("Target.attachToTarget", targetId=page, flatten=True)["sessionId"]
         self._call("Page.enable")
+        self._call("Page.addScriptToEvaluateOnNewDocument", source=ONE_PAGE)
         self._call(
             "Emulation.setDeviceMetricsOverride",
             width=self.width, height=self.height, deviceScaleFactor=1, mobile=False,
@@ -185,6 +186,9 @@ class Browser:
             answer = self._read(end, method)
             if answer.get("id") == self._number:
                 break
+            if answer.get("method") == "Page.javascriptDialogOpening":  # nobody is there to close it
+                close = {"id": 0, "method": "Page.handleJavaScriptDialog", "params": {"accept": True}}
+                _write(self._to, json.dumps({**close, "sessionId": self._session}).encode() + b"\0")
         if "error" in answer:
             raise BrowserError(f"{method}: {answer['error'].get('message', answer['error'])}")
         result: dict[str, Any] = answer["result"]
@@ -313,6 +317,14 @@ class Browser:
             self._call("Input.dispatchKeyEvent", type="keyUp", **about)
 
 
+ONE_PAGE = """
+window.open = address => { if (address) location.href = address; return null; };
+addEventListener('click', event => {
+  const link = event.target.closest && event.target.closest('a[target]');
+  if (link) link.target = '_self';
+}, true);
+"""
+"""JavaScript by which what would open another window opens in this one."""
 DRAWN = (
     "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done("
     "document.readyState === 'complete'))))"

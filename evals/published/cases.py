@@ -196,6 +196,7 @@ CASES = (
         {"cyclereward": {}},
         {},
     ),
+    Case("social_reward", "", lambda folder: tiny.save_social(folder / "social"), second={}),
     Case("evalmuse", "FGA-BLIP2", lambda folder: blip2.save_blip2(folder / "blip2"), second={}),
     Case(
         "mps",

@@ -77,8 +77,9 @@ class Row(NamedTuple):
 
     @property
     def interval(self) -> Interval | None:
-        """Of the mean over seeds."""
-        return mean_of(self.learned).interval
+        """Of the mean over seeds, within what a share can be."""
+        found = mean_of(self.learned).interval
+        return None if found is None else Interval(max(0.0, found.low), min(1.0, found.high))
 
 
 class World(NamedTuple):

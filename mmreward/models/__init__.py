@@ -25,9 +25,11 @@ from typing import TYPE_CHECKING
 from ..errors import nearest
 from .fitted import mapped as mapped
 from .fitted import preference_head as preference_head
+from .moving import clip_encoder as clip_encoder
 from .moving import frame_embedder as frame_embedder
 from .moving import frame_head as frame_head
 from .moving import optical_flow as optical_flow
+from .moving import reads_clips as reads_clips
 from .moving import video_encoder as video_encoder
 from .packaged import measure as measure
 from .packaged import nudity as nudity

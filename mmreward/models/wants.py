@@ -44,7 +44,7 @@ NAMED = {
     "_state_head": ("encoder",),
     "classifier": ("weights",),
     "blip_head": ("weights", "vocabulary"),
-    "matcher": ("weights", "vocabulary"),
+    "matcher": ("weights", "base", "vocabulary"),
     "detector": ("weights",),
     "clip_t5": ("weights",),
     "crossed": ("weights", "processor"),
@@ -159,6 +159,8 @@ def note_call(function: str, arguments: Mapping[str, Any]) -> None:
         _note_vlm(str(arguments["weights"]))
         return
     for argument in NAMED.get(function, ()):
+        if not arguments[argument]:
+            continue  # a file that is not asked for
         want = want_of(str(arguments[argument]), function)
         if function == "video_reward" and want.kind == "hub":
             want = want._replace(parts=("model_config.json", f"{arguments['checkpoint']}/model.pth"))

@@ -26,12 +26,17 @@ NUMBER = re.compile(r"[+-]?(?:\d{1,15}(?:\.\d{0,15})?|\.\d{1,15})(?:[eE][+-]?\d{
 WORD = re.compile(r"[\w.]{1,64}")
 WORDS = {"True": True, "False": False, "None": None, "true": True, "false": False, "null": None}
 ENDS = re.compile(
-    r"\s{0,64}(?:,\s{0,64}(?:[A-Za-z_]\w{0,63}\s{0,8}=|['\"\[({\d+-])|\)\s{0,64}(?:\Z|[;\n`<#]))", re.ASCII
+    r"\s{0,64}(?:,\s{0,64}(?:[A-Za-z_]\w{0,63}\s{0,8}=|['\"\[({\d+-])|\)\s{0,64}\.?\s{0,64}(?:\Z|[;\n`<#]))",
+    re.ASCII,
 )
 """What follows the quote that closes an argument: the next one, or the end of the statement."""
 INSIDE = re.compile(r"\s{0,64}[,\])}:]")
 """What follows a quote that closes a text inside a list."""
-TAIL = re.compile(r"[ \t]{0,64}(?:\Z|[;\n`<#\r])")
+TAIL = re.compile(r"[ \t]{0,64}\.?[ \t]{0,64}(?:\Z|[;\n`<#\r])")
+QUOTES = {"'": "'", '"': '"', "\u2018": "\u2019"}
+"""Marks that open and close a text."""
+PADDED = re.compile(r"[+-]?0\d")
+"""Beginning of a number that is more likely the end of "1,000"."""
 ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "'": "'", '"': '"', "\\": "\\", "(": "(", ")": ")"}
 
 
@@ -98,13 +103,15 @@ def _skip(text: str, at: int) -> int:
 
 def _value(text: str, at: int, name: str, depth: int) -> tuple[Any, int]:
     char = text[at : at + 1]
-    if char in ("'", '"'):
+    if char in QUOTES and char:
         return _quoted(text, at, name, depth)
     if char in ("r", "R") and text[at + 1 : at + 2] in ("'", '"'):
         return _quoted(text, at + 1, name, depth)
     if char in ("[", "(", "{") and char:
         return _bracket(text, at, name, depth)
     number = NUMBER.match(text, at)
+    if number and PADDED.match(number[0]):
+        raise Unscorable(f"{name}: the number {number[0]!r} has leading zeros", "unparsable")
     if number:
         value = float(number[0])
         return (int(value) if value.is_integer() else value), number.end()
@@ -150,7 +157,7 @@ def _bracket(text: str, at: int, name: str, depth: int) -> tuple[Any, int]:
 
 def _quoted(text: str, at: int, name: str, depth: int) -> tuple[str, int]:
     """Quoted text from its first quote on, and the position after it."""
-    quote = text[at]
+    quote = QUOTES[text[at]]
     if text.startswith(quote * 3, at):
         end = text.find(quote * 3, at + 3)
         if end < 0:

@@ -17,6 +17,7 @@ from mmreward import list_rewards, load
 from mmreward.registry import find
 
 FITTED = (
+    "social_reward",
     "evalmuse",
     "artimuse",
     "visualprm",

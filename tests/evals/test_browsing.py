@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+from contextlib import nullcontext
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,9 +19,10 @@ from mmreward.evals.benchmarks.benchmark import measured
 from mmreward.evals.benchmarks.predictions import read_predictions
 from mmreward.evals.browsing.browser import Browser, BrowserError, chromium, page_address
 from mmreward.evals.browsing.recording import record
-from mmreward.evals.browsing.tasks import read_tasks, run_task
+from mmreward.evals.browsing.tasks import Seen, read_tasks, run_task
 from mmreward.evaluation import score_one
-from mmreward.verifiers.actions import Action, Point
+from mmreward.verifiers.actions import Action, Point, View, read_actions
+from mmreward.verifiers.coordinates import Axes
 
 pytestmark = pytest.mark.skipif(chromium() is None, reason="no Chromium on this machine")
 SITE = Path(__file__).parents[1] / "cases/site"
@@ -110,22 +112,20 @@ def test_clicks_on_it_are_rewarded_and_measured(recorded, tmp_path):
     assert result.line("accuracy").strict == pytest.approx(1 - 1 / len(items))
 
 
-def test_the_command_records_a_file(tmp_path):
+def test_the_command_records_a_file(browser, tmp_path, monkeypatch):
+    """On the browser of the other tests: starting one takes longer than all of this."""
+    started = []
+
+    def shared(width, height):
+        started.append((width, height))
+        return nullcontext(browser)
+
+    monkeypatch.setattr("mmreward.evals.browsing.browser.Browser", shared)
     out = tmp_path / "set"
-    words = [
-        "gui",
-        "record",
-        str(SITE / "contact.html"),
-        "--out",
-        str(out),
-        "--width",
-        "700",
-        "--height",
-        "500",
-    ]
+    words = ["gui", "record", str(SITE / "contact.html"), "--out", str(out), "--width", "700"]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
-    assert "2 left out that share their name" in done.output
+    assert started == [(700, 800)] and "2 left out that share their name" in done.output
     names = {row["instruction"] for row in json.loads((out / "screenspot_web.json").read_text())}
     assert {
         'the field "Name"',
@@ -152,7 +152,6 @@ SCRIPTS = {
     "add-one": ["#add-green", "done"],
     "add-two": ["#add-mint", "#add-black", "done"],
     "search": ["#words", "type:mint\\n", "done"],
-    "about": ["a[href='about.html']", "done"],
     "price": ["answer:4.50"],
     "founded": ["a[href='about.html']", "answer:In 1987."],
     "message": ["#name", "type:Ada", "#send", "done"],
@@ -268,6 +267,23 @@ def test_tasks_that_are_none(tmp_path):
     path.write_text(json.dumps([{"task_id": 1}]))
     with pytest.raises(ValueError, match="has no task_id, intent"):
         read_tasks(path)
+
+
+def test_dialogs_and_other_windows_do_not_stop_it(browser, site, tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text(
+        "<button id='a' onclick=\"alert('stop'); document.title = 'went on'\">a</button>"
+        f"<a id='b' target='_blank' href='{site}/about.html'>b</a>"
+    )
+    browser.open(page_address(str(page)))
+    click = agent_of(browser, ["#a", "#b"])
+    for _ in range(2):
+        said = click(Seen(intent="", screenshot=b"", width=WIDTH, height=HEIGHT, said=()))
+        view = View(Axes(WIDTH, HEIGHT))
+        browser.perform(read_actions(said, view)[0])
+        if browser.url.startswith("file"):
+            assert browser.evaluate("document.title") == "went on"
+    assert browser.url.endswith("about.html")
 
 
 def test_a_browser_does_no_juggling(browser, site):

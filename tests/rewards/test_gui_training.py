@@ -103,6 +103,9 @@ def test_the_dense_part_of_se_gui_stays_high_far_away():
     assert worth("[900, 500]", "se_gui", centred) == pytest.approx(1 - (0.4 / far) ** 2)
     assert worth("[0, 0]", "se_gui", centred) == pytest.approx(0.0)
     assert worth("[-1, 500]", "se_gui", centred) == 0.0
+    assert worth("[1000, 900]", "se_gui", [0, 0, 40, 40]) == 0.0, (
+        "farther than a side: the authors pay nothing"
+    )
 
 
 def test_edges_of_gui_g1_by_the_harmonic_mean():

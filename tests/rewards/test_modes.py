@@ -17,6 +17,8 @@ from mmreward.rewards.judged.modes import read_principles, read_ranked, read_rub
 from mmreward.rewards.judged.pair_modes import read_both, read_chain, read_decided, read_order, read_rubrics
 from mmreward.rewards.published.expecting import exact, scale_of
 from mmreward.rewards.published.votes import Marks, Options, PairMarks, Vote, by_sum, counted
+from mmreward.search.run import critics_of
+from mmreward.search.writers import critique_of
 
 
 def picture(shade):
@@ -293,6 +295,22 @@ def test_a_judge_is_told_what_tools_say(loaded):
     with pytest.raises(Unscorable, match="not what a tool says") as raised:
         loaded("critique", Judge(), knowledge="seen")()
     assert raised.value.status == "missing"
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [({}, critique(4, 4)), ({"high": 9}, critique(9, 9)), ({"mode": "given", "principle": "x"}, ranked(5)),
+     ({"mode": "rubric"}, rubric(("essential", True)))],
+)  # fmt: skip
+def test_the_best_critique_has_nothing_to_complain_of(loaded, monkeypatch, options, text):
+    """By the threshold that a search takes where none is given; what says how sure it is, is no complaint."""
+    monkeypatch.setattr(models, "vlm", lambda *_, **__: Judge([text] * 2))
+    reward = load("critique", judge="any", votes=2, temperature=1.0, **options)
+    critics = critics_of({"critique": reward}, {})
+    found = critique_of(FIRST, {"critique": asyncio.run(reward(FIRST))}, critics)
+    assert found.satisfied and found.scores["critique"].value == 1.0
+    worse = replace(critics["critique"], threshold=critics["critique"].threshold + 0.1)
+    assert not critique_of(FIRST, found.scores, {"critique": worse}).satisfied
 
 
 # --- votes ------------------------------------------------------------------------------------------------

@@ -9,11 +9,14 @@ from support.painter import Painter
 from support.toys import toy
 
 from mmreward import Engine, Sample, Score, Unscorable, load, models
+from mmreward.config import config_at, load_config, load_yaml, recipes
 from mmreward.data.pair_folder import read_pairs
 from mmreward.loading import resolve
 from mmreward.models.vlms.answers import Written
+from mmreward.models.wants import collecting
+from mmreward.search.config import SynthesisConfig, construct, split
 from mmreward.search.contrasts import contrasts_of, read_contrast, read_taxonomy, written_contrasts
-from mmreward.search.synthesis import KNOWLEDGE, Anyprefer, Instruct, Work
+from mmreward.search.synthesis import KNOWLEDGE, METHODS, Anyprefer, Instruct, Work
 from mmreward.search.synthesize import synthesize_file
 from mmreward.search.writers import Critic
 
@@ -252,3 +255,19 @@ def test_a_mistake_in_the_file_is_named_before_anything_is_drawn(rewards, tmp_pa
     with pytest.raises(ValueError, match=words):
         typed(tmp_path, **changes)
     assert not (tmp_path / "pairs").exists()
+
+
+@pytest.mark.parametrize("name", [name for name in recipes() if name.startswith("synthesize/")])
+def test_a_recipe_is_what_the_command_reads(name):
+    config = load_yaml(recipes()[name], SynthesisConfig)
+    method, options = split(config.method)
+    construct(METHODS[method], options, "method").check(config.rater)
+    with collecting():
+        resolve({**config.judge, **config.rater} if config.rater else config.judge)
+
+
+def test_talking_critics_axes_are_aspects_of_their_own():
+    with collecting():
+        (critic,) = resolve(load_config(config_at("score/talking-critic")).rewards).values()
+    assert list(critic.args["aspects"]) == ["Motion", "Lip sync", "Visual quality"]
+    assert critic.args["mode"] == "each" and critic.args["votes"] == 4

@@ -221,6 +221,7 @@ WRITERS["It begins like this, at 0 percent"] = lambda numbers: json.dumps(
         for number, far in enumerate(numbers[1:], 1)
     ]
 )
+WRITERS["By how many percent of the way"] = lambda numbers: str(round(100 * (numbers[1] - numbers[0])))
 WRITERS["How much further is it after"] = lambda numbers: (
     f"<score>{round(100 * (numbers[-1] - numbers[2])):+d}%</score>"
 )

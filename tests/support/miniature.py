@@ -28,7 +28,7 @@ from support.tiny_xcomposer import save_xcomposer
 
 from mmreward import Media, Sample, list_rewards, load, models
 from mmreward.evals.published.blip2 import save_blip2
-from mmreward.evals.published.checkpoints import save_blip, save_clip, save_head, save_mps
+from mmreward.evals.published.checkpoints import save_blip, save_clip, save_head, save_mps, save_social
 from mmreward.evals.published.owl import save_owl
 from mmreward.evals.published.vits import dino_folder, dreamsim_folder
 from mmreward.mini.world import describe, render, sample_scene
@@ -68,6 +68,7 @@ PREFERENCES = str(Path(_folder.name) / "preferences")
 save_head(Path(PREFERENCES), "mini-clip")
 INTERNVL = {kind: save_internvl(Path(_folder.name) / kind, kind) for kind in ("internlm2", "qwen2")}
 PUBLISHED = {
+    "social_reward": save_social(Path(_folder.name) / "social"),
     "evalmuse": save_blip2(Path(_folder.name) / "blip2"),
     "artimuse": INTERNVL["qwen2"],
     "visualprm": INTERNVL["internlm2"],

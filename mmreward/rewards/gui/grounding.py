@@ -91,7 +91,7 @@ def _se_gui(answer: Answer, true: Box) -> Parts:
     middle = centre(true)
     farthest = math.hypot(max(middle.x, 1 - middle.x), max(middle.y, 1 - middle.y))
     away = math.hypot(answer.point.x - middle.x, answer.point.y - middle.y)
-    dense = 1 - (away / farthest) ** 2 if answer.point.inside else 0.0
+    dense = 1 - (away / farthest) ** 2 if answer.point.inside and away <= 1 else 0.0
     call = answer.text.partition("<tool_call>")[2].partition("</tool_call>")
     called = call[1] and PAIR.search(call[0], max(0, call[0].find("{")), call[0].rfind("}") + 1)
     return {"hit": float(within(answer.point, true)), "dense": max(0.0, dense), "format": float(bool(called))}
@@ -195,7 +195,8 @@ def gui_grounding(
 
     - "gui_g2" (0 to 3): a Gaussian of the centre, the overlap of two Gaussians, and 1 for four bare integers.
     - "gui_g1" (to 1.375): hit, IoU / 4, and the mean nearness of the edges / 8.
-    - "se_gui" (to 3): hit, 1 - (distance / the largest possible)^2, and 1 for a tool call.
+    - "se_gui" (to 3): hit, 1 - (distance / the largest possible)^2 up to a distance of 1, and 1 for a tool
+      call.
     - "ui_agile" (to 4): 1 + exp(-4 d^2) in the box, d the larger of the distances in half sides (a box: twice
       its IoU); for a hit, up to 1 for thinking of about 150 characters; 1 for the tags of thought and answer.
     - "infigui_r1" (to 1): a point in the box, or a box's IoU, in full from 0.5.

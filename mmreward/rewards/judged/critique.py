@@ -25,7 +25,7 @@ from ..published.tools import case_of
 from ..published.votes import Marks, Meta, Options, Vote, mean_between, voted
 from ..published.wording import Prompt, Wording, worded
 from .aspects import read_aspects
-from .modes import MODES, binary, whole
+from .modes import BEST, MODES, WORST, binary, whole
 
 PROMPT = """Judge how well this picture answers the request.
 Request: {prompt}
@@ -41,6 +41,7 @@ ASPECTS = {
     "Visual quality": "the picture is clean and free of artifacts",
 }
 
+LOW, HIGH = 1.0, 4.0
 Mode = Literal["aspects", "each", "principles", "given", "binary", "rubric"]
 How = Literal["written", "expected"]
 
@@ -63,8 +64,8 @@ def critique(
     votes: int = 1,
     meta: str = "",
     keep: int = 0,
-    low: float = 1.0,
-    high: float = 4.0,
+    low: float = LOW,
+    high: float = HIGH,
     max_tokens: int = 1024,
     temperature: float = 0.0,
     seed: int = 0,
@@ -156,6 +157,18 @@ def critique(
         return replace(score, note=looking.note + score.note) if looking else score
 
     return score
+
+
+def scale_of_marks(args: Mapping[str, Any]) -> tuple[float, float]:
+    """Worst and best mark that `parts` can have, by the arguments of a critique.
+
+    Raises:
+        TypeError, ValueError: a low or a high that is no number.
+    """
+    fixed = {"given": (WORST, BEST), "rubric": (0.0, 1.0), "binary": (0.0, 1.0)}
+    if (mode := args.get("mode")) in fixed:
+        return fixed[mode]
+    return float(args.get("low", LOW)), float(args.get("high", HIGH))
 
 
 def meta_of(meta: str, keep: int, options: Options, dtype: str) -> Meta | None:
