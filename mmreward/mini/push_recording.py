@@ -60,7 +60,9 @@ def episode(env: Push, seed: int, frames: Path, *, expert: bool) -> dict[str, An
     while True:
         name = f"{seed:04}-{len(steps):02}.png"
         Image.fromarray(np.asarray(env.render())).save(frames / name)
-        steps.append({"observation": f"{frames.name}/{name}", "time": len(steps) / env.metadata["render_fps"]})
+        steps.append(
+            {"observation": f"{frames.name}/{name}", "time": len(steps) / env.metadata["render_fps"]}
+        )
         if over:
             break
         action = best_move(env) if expert else int(rng.integers(len(MOVES)))
