@@ -4,8 +4,8 @@ A policy that is asked for an answer that its reward cannot read, or cannot reco
 row, and nothing in its curves says so. Every rule reward of a row (one that needs a response and a target
 alone) is asked about the row's target in two ways. A reward with a reader of targets (`target_problem`, as
 `math` has) says why it cannot read this one. Then the target itself is dressed as the ideal answer, as the
-reward's own example shows the dress, and must earn what an ideal answer earns: nine tenths of the range, or of
-`right_value`, what the reward says that a right answer earns, its form aside.
+reward's own example shows the dress, and must earn what an ideal answer earns: nine tenths of the range, or
+of `right_value`, what the reward says that a right answer earns, its form aside.
 """
 
 import json

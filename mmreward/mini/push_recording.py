@@ -1,4 +1,4 @@
-"""Recordings of the push world: episodes step by step with their pictures, in a file that every command reads.
+"""Recordings of the push world: episodes step by step with their pictures, in a file that `score` reads.
 
     python -m mmreward.mini.push_recording runs/push
 
@@ -21,7 +21,7 @@ from .push import MOVES, Push
 from .world import RELATIONS
 
 MAX_STEPS = 10
-"""Of an episode. A start that is farther from success is drawn again, so that the shortest way always arrives."""
+"""Of an episode. A start that is farther from success is drawn again: the shortest way always arrives."""
 TABLE = "episodes.jsonl"
 
 
