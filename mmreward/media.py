@@ -14,7 +14,6 @@ import math
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -27,7 +26,7 @@ from . import stills, streams
 from .errors import Unscorable
 from .limits import checked_layout, checked_size, limits, most
 from .reading import Span, aside, data_of_url, read_regular
-from .streams import Cut, Timeline
+from .streams import Cut, Frame, Timeline
 
 if TYPE_CHECKING:
     import torch
@@ -55,19 +54,6 @@ class remembered(Generic[T]):  # noqa: N801 - a decorator, as `functools.cached_
             return cast(T, self)
         value = media.__dict__[self.name] = self.compute(media)
         return value
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """One frame of a clip, as the source of a picture; `engine.episodes` decodes several at once."""
-
-    clip: "Media"
-    number: int
-
-    @property
-    def name(self) -> str:
-        """The frame and its clip, for messages."""
-        return f"frame {self.number} of {self.clip!r}"
 
 
 class Media:
@@ -410,8 +396,7 @@ SMALL = 1 << 20
 LARGE = 8 << 20
 """Bytes of pixels that are hashed on another thread: up to here it takes less than to hand them over."""
 
-LOOKED_AT = ("size", "key", "timeline")
-"""What is known of a file once it has been read."""
+LOOKED_AT = ("size", "key", "timeline")  # what is known of a file once it has been read
 
 
 async def examined(medias: Iterable[Media]) -> None:
@@ -433,14 +418,14 @@ async def examined(medias: Iterable[Media]) -> None:
 
 
 def examine_at_hand(medias: Iterable[Media]) -> None:
-    """Hash and measure the pictures among these that are in memory and of which `examined` leaves that to the
-    loop's thread: for a caller who would only wait for it."""
+    """Hash and measure those pictures in memory of which `examined` leaves that to the loop's thread."""
     for media in medias:
-        source = media.source
-        size = len(source) if isinstance(source, bytes) else getattr(source, "nbytes", LARGE + 1)
-        large = size > SMALL if isinstance(source, bytes) else size > LARGE
+        source: Any = media.source
+        size, bound = getattr(source, "nbytes", LARGE + 1), LARGE
+        if isinstance(source, bytes):
+            size, bound = len(source), SMALL
         elsewhere = _is_tensor(source) and source.device.type != "cpu"
-        if media.kind == "image" and not large and not elsewhere:
+        if media.kind == "image" and size <= bound and not elsewhere:
             with suppress(Exception):  # raised again where its row looks at it
                 _ = media.size, media.key
 

@@ -9,13 +9,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from .errors import Unscorable
 from .limits import checked_size, limits, most
 from .reading import read_regular
+
+if TYPE_CHECKING:
+    from .media import Media
 
 CONTAINERS = ("mov", "matroska", "webm", "avi", "mpegts", "mpeg", "flv", "asf", "ogg", "ivf", "m4v")
 """Demuxers that are used. Playlists, which name other files and hosts, are none of them."""
@@ -49,6 +52,19 @@ class Cut:
     def name(self) -> str:
         """The file and the seconds, for messages."""
         return f"{self.path} {self.start:g}-{self.stop:g} s"
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame of a clip, as the source of a picture; `engine.episodes` decodes several at once."""
+
+    clip: "Media"
+    number: int
+
+    @property
+    def name(self) -> str:
+        """The frame and its clip, for messages."""
+        return f"frame {self.number} of {self.clip!r}"
 
 
 class Timeline(NamedTuple):

@@ -19,6 +19,7 @@ numbers, and rules of one name differ between programs. Knows no model and decod
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ import numpy as np
 from .errors import Unscorable
 from .limits import limits, most
 from .media import Media
+from .streams import Cut, Frame
 
 OBSERVATION = "observation"
 RULE = re.compile(r"(?:(?P<count>\d+)(?P<floor> floor)?|every (?P<every>\d+)|(?P<fps>\d+(?:\.\d+)?) fps)")
@@ -126,23 +128,40 @@ def told(steps: Sequence[Any], shown: Callable[[Any], str]) -> str:
         if place and number - few[place - 1] > 1:
             lines.append("...")
         step = steps[number]
-        named = [f"{key}: {shown(value)}" for key, value in step.items()] if isinstance(step, Mapping) else []
+        named = (
+            [f"{key}: {_seen(value) if key == OBSERVATION else shown(value)}" for key, value in step.items()]
+            if isinstance(step, Mapping)
+            else []
+        )
         lines.append(f"{number}  {', '.join(named) or shown(step)}")
     return "\n".join(lines)
+
+
+def _seen(observation: Any) -> str:
+    """What was seen in a few words: the file without its folders, and the frame."""
+    if isinstance(observation, Mapping):
+        return ", ".join(f"{view} ({_seen(media)})" for view, media in observation.items())
+    source = observation.source if isinstance(observation, Media) else observation
+    if isinstance(source, Frame):
+        return f"frame {source.number} of {_seen(source.clip)}"
+    if isinstance(source, Cut):
+        return f"{source.path.name}, {source.start:g}-{source.stop:g} s"
+    return source.name if isinstance(source, Path) else type(source).__name__
 
 
 # --- rules that pick frames -------------------------------------------------------------------------------
 
 
-def check_rule(rule: str) -> None:
-    """Check the form of a rule.
+def check_rule(given: str | int) -> str:
+    """Check the form of a rule, and give it as text: 8 is "8".
 
     Raises:
         ValueError: it is none; names those there are.
     """
+    rule = str(given) if isinstance(given, int) and not isinstance(given, bool) else given
     found = RULE.fullmatch(rule) if isinstance(rule, str) else None
     if rule in ("all", "last") or (found and float(found["count"] or found["every"] or found["fps"]) > 0):
-        return
+        return str(rule)
     raise ValueError(f"{rule!r} picks no frames: say all, last, 8, '8 floor', 'every 5' or '2 fps'")
 
 

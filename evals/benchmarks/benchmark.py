@@ -101,6 +101,8 @@ class Benchmark:
         scored: the answer in the scores of these rows, all of which are values. Raises Unscorable.
         cautions: what to mind before the figures are compared with published ones.
         tables: what is shown beside the rules, from the columns of all items.
+        strata: the fact of an item by which win rates are counted, such as its subset; "" for none.
+        headline: the rule that they are counted by.
     """
 
     name: str
@@ -117,6 +119,8 @@ class Benchmark:
     scored: Callable[[Item, Sequence[Score], Reward], Any] | None = None
     cautions: Callable[[Sequence[Item], "Answers"], Sequence[str]] | None = None
     tables: Callable[[Sequence[Item], Columns], Sequence[Table]] | None = None
+    strata: str = ""
+    headline: str = ""
 
 
 class Failed(NamedTuple):
@@ -198,9 +202,8 @@ def measured(
     """
     if not items:
         raise ValueError(f"{benchmark.name} has no items to measure by")
-    given = [answers.valid.get(item.id) for item in items]
-    columns = benchmark.columns(items, given)
-    columns[VALID] = valid = np.array([one is not None for one in given])
+    columns = columns_for(benchmark, items, answers)
+    valid = columns[VALID]
     missing = tuple(
         item.id for item in items if item.id not in answers.valid and item.id not in answers.invalid
     )
@@ -226,6 +229,18 @@ def measured(
     )
 
 
+def columns_for(benchmark: Benchmark, items: Sequence[Item], answers: Answers) -> Columns:
+    """The columns of all items, `VALID` among them."""
+    given = [answers.valid.get(item.id) for item in items]
+    columns = benchmark.columns(items, given)
+    return columns | {VALID: np.array([one is not None for one in given])}
+
+
+def part_of(columns: Columns, rows: np.ndarray[Any, Any]) -> Columns:
+    """The columns of some items, which may come several times: `COPY` counts them."""
+    return {name: column[rows] for name, column in columns.items()} | {COPY: _copies(rows)}
+
+
 def _lines(
     rules: Sequence[Rule],
     columns: Columns,
@@ -241,11 +256,7 @@ def _lines(
 
     def both(chosen: np.ndarray[Any, Any]) -> list[float]:
         own = rows[chosen]
-        parts = []
-        for one in (own, own[valid[own]]):
-            part = {name: column[one] for name, column in columns.items()}
-            part[COPY] = _copies(one)
-            parts.append(part)
+        parts = [part_of(columns, one) for one in (own, own[valid[own]])]
         return [
             rule.of(part) if len(part[VALID]) and _is_read(rule, place) else math.nan
             for place, part in enumerate(parts)

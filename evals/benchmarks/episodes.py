@@ -19,6 +19,7 @@ The unit is the episode (`cluster`); of what compares the episodes of a task it 
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +30,7 @@ from mmreward.data.records import records_of
 from mmreward.data.texts import Skipped
 from mmreward.errors import Unscorable
 from mmreward.registry import Reward
+from mmreward.rewards.robot.values import covered, voc
 from mmreward.types import Score
 
 from .benchmark import COPY, VALID, Answers, Benchmark, Cells, Columns, Item, Rule, Table
@@ -48,7 +50,6 @@ from .figures import (
     shares_at,
     tau_a,
     tau_b,
-    voc,
     within_strata,
 )
 from .predictions import normal, number_in
@@ -62,6 +63,8 @@ LOOKS = 8
 """Places of an episode at which a reward is asked, the last frame among them."""
 SUSPECT = 0.5
 """VOC of failures from which it is said that it is high."""
+FRAME = re.compile(r"frame_\d+")
+"""The part of a score that is the value at a frame of this number."""
 MANY = 1 << 20
 """Above the number of tasks; a task of another draw has another number."""
 
@@ -183,8 +186,12 @@ def _scaled(value: float, most: float, what: str) -> float:
 
 
 def rows(item: Item, reward: Reward) -> list[dict[str, Any]]:
-    """What a reward is given: the pictures at `LOOKS` places, or the clips that end there; a video whole."""
+    """What a reward is given: a reward of episodes the whole of it; others the pictures at `LOOKS` places, or
+    the clips that end there, and a video whole."""
     prompt, frames = item.facts.get("prompt", item.facts["task"]), item.facts["frames"]
+    whole = "episode" in reward.info.needs
+    if isinstance(frames, list | tuple) and frames and whole:
+        return [{"prompt": prompt, "steps": [{"observation": frame} for frame in frames]}]
     if isinstance(frames, list | tuple) and frames:
         ends = sorted({round(one) for one in np.linspace(0, len(frames) - 1, min(LOOKS, len(frames)))})
         if "video" in reward.info.needs:
@@ -196,15 +203,29 @@ def rows(item: Item, reward: Reward) -> list[dict[str, Any]]:
 
 
 def scored(item: Item, scores: Sequence[Score], reward: Reward) -> Answer:
-    """The answer of a reward: its values in the direction of better, as shares of its range if that ends."""
+    """The answer of a reward: its values in the direction of better, as shares of its range if that ends.
+
+    Of a whole episode in one score, the curve is what `parts` has as `frame_N`, and the last value `progress`
+    or `last`, shares both, where it has them; `success` is the probability of success.
+    """
+    parts = scores[-1].parts
+    frames = sorted((int(name[6:]), value) for name, value in parts.items() if FRAME.fullmatch(name))
+    final = parts.get("progress", parts.get("last"))
+    success = parts.get("success", math.nan)
+    if final is not None:
+        return Answer(tuple(value for _, value in frames), final, success, (), True)
     low, high = reward.info.range
     share = math.isfinite(low) and math.isfinite(high)
     sign = 1.0 if reward.info.higher_is_better else -1.0
     values = [sign * one.value for one in scores]
+    curve = [sign * value for _, value in frames] or values
     if share:
         start = low if sign > 0 else -high
-        values = [min(1.0, max(0.0, (value - start) / (high - low))) for value in values]
-    return Answer(tuple(values), values[-1], math.nan, (), share)
+        values, curve = (
+            [min(1.0, max(0.0, (value - start) / (high - low))) for value in column]
+            for column in (values, curve)
+        )
+    return Answer(tuple(curve), values[-1], success, (), share)
 
 
 # --- columns ------------------------------------------------------------------------------------------------
@@ -212,8 +233,9 @@ def scored(item: Item, scores: Sequence[Score], reward: Reward) -> Answer:
 
 def order_of(curve: Sequence[float]) -> float:
     """VOC of a curve; NaN where it is undefined or too little of it is known."""
-    known = sum(not math.isnan(one) for one in curve)
-    return voc(curve) if curve and known >= LEAST * len(curve) else math.nan
+    known = [None if math.isnan(one) else one for one in curve]
+    found = voc(known) if covered(known) >= LEAST else None
+    return math.nan if found is None else found
 
 
 def columns(items: Sequence[Item], answers: Sequence[Answer | None]) -> dict[str, np.ndarray[Any, Any]]:

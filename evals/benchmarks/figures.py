@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 from scipy.stats import kendalltau, rankdata
 
-from mmreward.monitor.intervals import spearman
-
 from .benchmark import Columns
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -76,21 +74,6 @@ def macro_mean(values: Array, strata: Codes) -> float:
 
 
 # --- order --------------------------------------------------------------------------------------------------
-
-
-def voc(values: Sequence[float] | Array) -> float:
-    """Value-order correlation: Spearman's rho of values and time, on the values that are known.
-
-    NaN for fewer than two values, and for constant ones.
-
-    >>> round(voc([0, 10, 20, 15, 50]), 6), round(voc([0, 20, 20, 50]), 6), voc([3, 3, 3])
-    (0.9, 0.948683, nan)
-    """
-    column = np.asarray(values, dtype=np.float64)
-    known = ~np.isnan(column)
-    if known.sum() < 2:
-        return math.nan
-    return spearman(column[known], np.flatnonzero(known).astype(np.float64))
 
 
 def tau_b(values: Array, reference: Array) -> float:

@@ -13,7 +13,6 @@ and 0.875, each of the upper cell.
 
 import hashlib
 import math
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +24,7 @@ from mmreward.data.texts import Skipped
 from mmreward.errors import Unscorable
 from mmreward.judges.calibration import weighted_kappa
 from mmreward.registry import Reward
+from mmreward.rewards.robot.roboreward import CUTS, label_of, read_label
 from mmreward.types import Score
 
 from .benchmark import VALID, Answers, Benchmark, Cells, Columns, Item, Rule, Table
@@ -45,7 +45,6 @@ from .predictions import normal, number_in, within
 ROWS, SUBSETS = 2831, 23
 """Of the published test split."""
 LABELS = (1, 2, 3, 4, 5)
-CUTS = (0.125, 0.375, 0.625, 0.875)
 LEAST_MASS = 0.5
 """Probability that must lie on the labels for an expectation over them."""
 
@@ -119,7 +118,7 @@ def answer(record: Mapping[str, Any], item: Item) -> Answer:
     if record.get("score_distribution") is not None:
         return of_distribution(record["score_distribution"])
     if record.get("raw_text") is not None:
-        return of_label(label_in(record["raw_text"]))
+        return of_label(read_label(record["raw_text"]).value)
     raise Unscorable(
         "the prediction has no parsed, label, progress, score_distribution or raw_text", "missing"
     )
@@ -146,7 +145,7 @@ def of_progress(value: float) -> Answer:
         Unscorable: it lies outside.
     """
     within(value, 0, 1, "progress")
-    return Answer(1 + sum(value >= cut for cut in CUTS), 1 + 4 * value, value)
+    return Answer(label_of(value), 1 + 4 * value, value)
 
 
 def of_distribution(given: Any) -> Answer:
@@ -170,43 +169,17 @@ def of_distribution(given: Any) -> Answer:
     return of_progress((sum(label * share for label, share in shares.items()) / mass - 1) / 4)
 
 
-_ANSWER = re.compile(r"answer[\s*]*:[\s*_`\[(]*([-+]?\d+)([.,]\d+)?(?:\s*/\s*(\d+))?", re.IGNORECASE)
-_LONGEST = 9
-"""Digits of a number that is looked at."""
-
-
-def label_in(text: Any) -> float:
-    """The label that a model's words end with: "ANSWER: 4", also marked up, or as "4/5".
-
-    Raises:
-        Unscorable: none, one that is not whole or outside 1 to 5, or reasoning that was cut off.
-    """
-    if not isinstance(text, str):
-        raise Unscorable(f"raw_text is {type(text).__name__}, not text", "unparsable")
-    said = re.split("</think>", text, flags=re.IGNORECASE)[-1]
-    if "<think>" in said.lower():
-        raise Unscorable("truncated_reasoning: a thought that does not end", "unparsable")
-    found = _ANSWER.findall(said)
-    if not found:
-        raise Unscorable("no_answer: no `ANSWER:` with a number", "unparsable")
-    whole, decimals, of = found[-1]
-    if decimals:
-        raise Unscorable(f"non_integer: {whole}{decimals}", "unparsable")
-    if (of and of != "5") or len(whole) > _LONGEST:
-        raise Unscorable(f"out_of_range: {f'{whole}/{of}'.strip('/')[:40]}", "out_of_range")
-    return within(float(int(whole)), 1, 5, "out_of_range: the label")
-
-
 def rows(item: Item, reward: Reward) -> list[dict[str, Any]]:
     """The clip and what was to be done."""
     return [{"prompt": item.facts["task"], "video": item.id, "source": item.facts["subset"]}]
 
 
 def scored(item: Item, scores: Sequence[Score], reward: Reward) -> Answer:
-    """The answer of a reward: its part `label` where it has one, else its value as the share of its range."""
+    """The answer of a reward: its part `progress` where it has one, else its value as the share of its
+    range."""
     (score,) = scores
-    if "label" in score.parts:
-        return of_label(score.parts["label"])
+    if "progress" in score.parts:
+        return of_progress(score.parts["progress"])
     low, high = reward.info.range
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError(
@@ -359,4 +332,6 @@ BENCHMARK = Benchmark(
     scored=scored,
     cautions=cautions,
     tables=tables,
+    strata="subset",
+    headline="mae/micro",
 )

@@ -110,6 +110,8 @@ def _moved(record: Mapping[str, Any], root: Path, here: Path) -> dict[str, Any]:
 def _placed(value: Any, root: Path, here: Path) -> Any:
     if isinstance(value, list | tuple):
         return [_placed(one, root, here) for one in value]
+    if isinstance(value, Mapping):  # by view
+        return {name: _placed(one, root, here) for name, one in value.items()}
     if isinstance(value, str) and not value.startswith("data:"):
         return Path(relpath(root / value, here)).as_posix()
     return value

@@ -1,5 +1,5 @@
 """Gymnasium: rewards of what a camera sees, for one environment (`VisionReward`) and for a vector of them
-(`VisionRewardVector`). Needs gymnasium 1.1 or newer (`pip install "mmreward[robot]"`).
+(`VisionRewardVector`). Needs gymnasium 1.4 or newer (`pip install "mmreward[robot]"`).
 
 All environments that are looked at after a step are scored together. A judge that fails costs its look, never
 a step: what the learner gets then is said by `unknown`, what happened by `info`.

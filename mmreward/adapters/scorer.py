@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from ..compose import PARTS, Recipe, total_of, weights_of
-from ..config import Config, EngineConfig, load_config
+from ..config import Config, EngineConfig, config_at, load_config
 from ..data.routing import Routed, Router
 from ..engine.engine import Engine
 from ..errors import FINE
@@ -112,7 +112,7 @@ class Scorer:
         timeout: float | None = None,
     ) -> None:
         if isinstance(rewards, Path) or (isinstance(rewards, str) and rewards.endswith(YAML)):
-            rewards = Path(str(rewards)).resolve()  # a worker of Ray has another working directory
+            rewards = config_at(str(rewards)).resolve()  # a worker of Ray has another working directory
         self._described = partial(Scorer, rewards, weights=weights, engine=engine, timeout=timeout)
         config = Config()
         if isinstance(rewards, Path):

@@ -14,7 +14,11 @@ from .exits import CODES
 def benchmark(
     name: Annotated[str | None, typer.Argument(help="Of the benchmark; without one, all are listed.")] = None,
     predictions: Annotated[
-        Path | None, typer.Argument(help="A .jsonl, .csv, .tsv or .parquet file of predictions.")
+        list[Path] | None,
+        typer.Argument(
+            help="A .jsonl, .csv, .tsv or .parquet file of predictions; of several, each is compared with "
+            "the first."
+        ),
     ] = None,
     data: Annotated[
         Path | None, typer.Option(help="The benchmark's labels, as they are published; nothing is fetched.")
@@ -40,6 +44,9 @@ def benchmark(
     """
     from mmreward.evals import benchmarks
     from mmreward.evals.benchmarks import show
+    from mmreward.evals.benchmarks.against import against
+    from mmreward.evals.benchmarks.against import as_json as compared_json
+    from mmreward.evals.benchmarks.against import as_text as compared_text
     from mmreward.evals.benchmarks.benchmark import measured
     from mmreward.evals.benchmarks.predictions import read_predictions
     from mmreward.evals.benchmarks.scored import scored_answers
@@ -51,15 +58,16 @@ def benchmark(
         typer.echo(show.listed_json(every) if machine else show.listed(every))
         return
     chosen = benchmarks.benchmark(name)
-    if (predictions is None) == (reward is None):
+    if (not predictions) == (reward is None):
         raise ValueError("give a file of predictions or --reward NAME, one of them")
     if data is None:
         raise ValueError(f"give the labels with --data: {chosen.labels}")
     present(data, "no labels at {}")
     items = chosen.read(data)
-    if predictions is not None:
-        present(predictions, "no predictions at {}")
-        answers = read_predictions(predictions, chosen, items)
+    if predictions:
+        for path in predictions:
+            present(path, "no predictions at {}")
+        several = [read_predictions(path, chosen, items) for path in predictions]
     else:
         from ..engine.engine import Engine
         from ..engine.preconditions import check_rewards
@@ -77,5 +85,15 @@ def benchmark(
                 timeout=timeout, retry_failed=retry_failed, progress=shown.scored,
             )  # fmt: skip
         typer.echo(f"scores -> {out}", err=True)
-    found = measured(chosen, items, answers, seed=seed, draws=draws)
-    typer.echo(show.as_json(found) if machine else show.as_csv(found) if table else show.as_text(found))
+        several = [answers]
+    found = [measured(chosen, items, one, seed=seed, draws=draws) for one in several]
+    compared = against(chosen, items, several, seed=seed, draws=draws) if len(several) > 1 else None
+    if machine:
+        runs = [show.as_json(one) for one in found]
+        typer.echo(runs[0] if compared is None else compared_json(compared, runs))
+    elif table:
+        head, *_ = show.as_csv(found[0]).split("\n", 1)
+        typer.echo("\n".join([head, *(show.as_csv(one).split("\n", 1)[1] for one in found)]))
+    else:
+        texts = [show.as_text(one) for one in found]
+        typer.echo("\n\n".join(texts if compared is None else [*texts, compared_text(compared)]))

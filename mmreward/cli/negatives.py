@@ -13,7 +13,9 @@ from .scoring import Mapped
 
 @app.command(epilog=CODES)
 def negatives(
-    data: Annotated[Path, typer.Argument(help="Rows with videos and prompts, what was to be done.")],
+    data: Annotated[
+        Path, typer.Argument(help="Rows with videos or steps, and prompts, what was to be done.")
+    ],
     out: Annotated[Path, typer.Option(help="The folder of negatives; a second run goes on there.")],
     verifier: Annotated[str, typer.Option(help="A VLM by name, or MODEL@URL, that confirms every label.")],
     writer: Annotated[
@@ -27,6 +29,7 @@ def negatives(
     label: Annotated[
         str, typer.Option(help="Column of the rows' own labels, 5 for success; default: ask the verifier.")
     ] = "",
+    view: Annotated[str, typer.Option(help="Of steps that several cameras see, the one to take.")] = "",
     tries: Annotated[int, typer.Option(help="Of each label before it is given up.")] = 3,
     threshold: Annotated[float, typer.Option(help="The verifier's probability that is enough.")] = 0.5,
     fps: Annotated[float, typer.Option(help="Pictures a second that models see, and the last frame.")] = 1.0,
@@ -51,7 +54,7 @@ def negatives(
     given: Any = tuple(dict.fromkeys(kind or KINDS))
     plan = Plan(
         kinds=given, labels=_labels(labels), tries=tries, threshold=threshold, fps=fps, frames=frames,
-        label=label, seed=seed,
+        label=label, view=view, seed=seed,
     )  # fmt: skip
     check_device(device)
     judge = models.vlm(verifier)

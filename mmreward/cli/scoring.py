@@ -268,6 +268,9 @@ def pairs(
     ties: Annotated[
         bool, typer.Option("--ties", help="Equal scores make pairs too, marked as ties.")
     ] = False,
+    responses: Annotated[
+        bool, typer.Option("--responses", help="Compare the responses to one question, for DPO of a VLM.")
+    ] = False,
     config: Annotated[Path | None, typer.Option(help="The YAML file of the scores, for its limits.")] = None,
     device: Annotated[
         str | None, typer.Option(help="Of --from: cpu, cuda, ...; default: CUDA if any.")
@@ -299,7 +302,15 @@ def pairs(
         sure=sure,
     )
     made = partial(
-        pair_file, data, results or (), out, reward=reward, agree=agree or (), rules=rules, columns=columns
+        pair_file,
+        data,
+        results or (),
+        out,
+        reward=reward,
+        agree=agree or (),
+        rules=rules,
+        columns=columns,
+        responses=responses,
     )
     if not judges:
         typer.echo(made())

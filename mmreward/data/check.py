@@ -4,7 +4,8 @@ A policy that is asked for an answer that its reward cannot read, or cannot reco
 row, and nothing in its curves says so. Every rule reward of a row (one that needs a response and a target
 alone) is asked about the row's target in two ways. A reward with a reader of targets (`target_problem`, as
 `math` has) says why it cannot read this one. Then the target itself is dressed as the ideal answer, as the
-reward's own example shows the dress, and must earn what an ideal answer earns.
+reward's own example shows the dress, and must earn what an ideal answer earns: nine tenths of the range, or
+of `right_value`, what the reward says that a right answer earns, its form aside.
 """
 
 import json
@@ -169,6 +170,7 @@ def _probe(reward: Reward) -> Reward:
 
 def _ideal(reward: Reward, score: Score | None) -> bool:
     low, high = reward.info.range
+    high = getattr(reward.fn, "right_value", high)  # of one formula among several that share a range
     return score is not None and score.ok and score.value >= low + IDEAL * (high - low)
 
 
@@ -208,6 +210,7 @@ def _answers(target: Any) -> Iterator[str]:
     elif isinstance(target, Mapping):
         yield from _answers(target.get("answer"))
         yield json.dumps(target, default=str)
+        yield from _placed(target)
         box = target.get("bbox_2d")
         if isinstance(box, list | tuple) and len(box) == 4 and all(isinstance(x, int | float) for x in box):
             yield f"[{(box[0] + box[2]) / 2:g}, {(box[1] + box[3]) / 2:g}]"
@@ -220,6 +223,15 @@ def _answers(target: Any) -> Iterator[str]:
             yield f"{target[0]}s - {target[1]}s"
         if target and isinstance(target[0], Mapping):
             yield json.dumps([point for box in target for point in _centres(box)])
+
+
+def _placed(target: Mapping[str, Any]) -> Iterator[str]:
+    """An action beside its boxes, done in the middle of the first where it says no place itself."""
+    action, boxes = target.get("action"), target.get("boxes")
+    if isinstance(action, Mapping):
+        yield json.dumps(action, default=str)
+        if isinstance(boxes, list | tuple) and boxes:
+            yield from (json.dumps({**action, "point": at}) for at in _centres({"bbox_2d": boxes[0]}))
 
 
 def _within_tags(target: str) -> Iterator[str]:

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import Unscorable
-from ..media import Frame, Media
+from ..media import Media
 from ..reading import Span
-from ..streams import Cut
+from ..streams import Cut, Frame
 from ..trajectories import with_media
 from ..types import Sample
 from .results import TOTAL, Result

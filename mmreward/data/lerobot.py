@@ -13,9 +13,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import nearest
-from ..media import Frame, Media
+from ..media import Media
 from ..reading import decoded_text, read_regular
-from ..streams import Cut
+from ..streams import Cut, Frame
 from . import parquet
 from .texts import Refused, json_lines
 

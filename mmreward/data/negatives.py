@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from ..engine.clips import chosen
 from ..engine.engine import Engine
+from ..engine.episodes import frames_of
 from ..errors import Unscorable
 from ..files import sole_writer, whole_file
 from ..media import Media
@@ -57,6 +58,7 @@ class Plan:
         frames: most of them.
         label: column of the rows' labels, 5 for a success; "" where every clip is one as far as the verifier
             confirms it.
+        view: of steps that are seen in several, the one that is taken.
         seed: of the writer's sampling, and of where clips are cut.
 
     Raises:
@@ -70,6 +72,7 @@ class Plan:
     fps: float = 1.0
     frames: int = 16
     label: str = ""
+    view: str = ""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -138,7 +141,8 @@ def make_negatives(
     A clip whose row, settings or models have changed since is done anew.
 
     Args:
-        data: rows with a video and a prompt, what was to be done, as `mmreward score` reads them.
+        data: rows with a video, or steps with pictures, and a prompt, what was to be done, as `mmreward
+            score` reads them.
         out: the folder.
         engine: runs the models.
         writer: sees each clip once and writes commands.
@@ -250,10 +254,12 @@ async def _one(sample: Sample, out: Path, writer: "VLM", verifier: "VLM", plan: 
     """Negatives of one clip; what fails is its own."""
     wanted = [(kind, label) for kind in plan.kinds for label in plan.labels]
     try:
-        if reason := lacking(sample, ("video", "prompt")) or oversized(sample):
+        if reason := lacking(sample, ("episode", "prompt")) or oversized(sample):
             raise Unscorable(reason, "missing")
-        assert sample.video is not None
-        parent = await aside(partial(_parent, sample, sample.video, plan))
+        clip = sample.video
+        if clip is None or plan.view:
+            clip = (await frames_of(sample, view=plan.view)).clip()
+        parent = await aside(partial(_parent, sample, clip, plan))
         if not await _is_success(parent, verifier, plan):
             return Done([], [], skipped=True)
     except Unscorable as error:
@@ -298,7 +304,7 @@ async def _commands(
             parent.frames, parent.sample.prompt, plan.labels, writer, verifier,
             tries=plan.tries, threshold=plan.threshold, seed=plan.seed,
         )  # fmt: skip
-        video = placed(parent.clip, out.absolute())
+        video = await aside(partial(_whole, parent, out))
     except Unscorable as error:
         return Done([], [f"{label}: {error.status}, {error}" for label in plan.labels])
     rows = [
@@ -306,6 +312,21 @@ async def _commands(
         for _, one in sorted(found.accepted.items())
     ]
     return Done(rows, [f"{label}: {reason}" for label, reason in sorted(found.rejected.items())])
+
+
+def _whole(parent: Parent, out: Path) -> str | None:
+    """The path of the clip as it is; one that lies in no file of its own, such as the pictures of steps or
+    a part of a longer file, is written anew."""
+    if isinstance(parent.clip.source, Path):
+        return placed(parent.clip, out.absolute())
+    name = f"{CLIPS}/{_stem(parent)}.mp4"
+    if not (out / name).exists():
+        cut(parent.clip, parent.clip.frames - 1, out / name)
+    return name
+
+
+def _stem(parent: Parent) -> str:
+    return hashlib.blake2b(f"{parent.sample.id} {parent.digest}".encode(), digest_size=6).hexdigest()
 
 
 async def _cuts(
@@ -351,8 +372,7 @@ async def _cut(
         frames = chosen(parent.clip, lambda _, at=(*kept, last): at)  # type: ignore[misc]
         deserved = await deserves(frames, parent.sample.prompt, label, verifier)
         if deserved >= plan.threshold:
-            stem = hashlib.blake2b(parent.sample.id.encode(), digest_size=6).hexdigest()
-            name = f"{CLIPS}/{stem}_attempt_{attempt}_score_{label}.mp4"
+            name = f"{CLIPS}/{_stem(parent)}_attempt_{attempt}_score_{label}.mp4"
             await aside(partial(cut, parent.clip, last, out / name))
             facts = {"attempt": attempt, "deserved": round(deserved, 6), "last": last, "of": total}
             return name, facts

@@ -4,6 +4,7 @@ A reward of one sample gives each row a score and, where it says so, how sure it
 compares every two rows of a group in both orders. Knows nothing of which pairs are taken.
 """
 
+import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from typing import NamedTuple
 
 from ..engine.engine import Engine
 from ..errors import Unscorable
+from ..models.vlms.answers import shown_to
 from ..registry import Reward
 from ..types import Sample, Score
 from .columns import Columns
@@ -121,8 +123,11 @@ def others_of(columns: Mapping[str, Column], name: str) -> str:
     return ", ".join(other for other in columns if other != name) or "none"
 
 
-def content_of(sample: Sample | None) -> str:
-    """Hash of what is shown; empty where a sample cannot be part of a pair."""
+def content_of(sample: Sample | None, responses: bool = False) -> str:
+    """Hash of what is compared, the picture or clip or else the response; empty where a sample cannot be part
+    of a pair."""
+    if responses:
+        return _response_of(sample)
     if sample is None or sample.shown is None or not sample.prompt.strip():
         return ""
     try:
@@ -132,8 +137,21 @@ def content_of(sample: Sample | None) -> str:
         return ""
 
 
-def group_of(sample: Sample) -> tuple[str, ...]:
+def _response_of(sample: Sample | None) -> str:
+    if sample is None or not (sample.response or "").strip() or not sample.prompt.strip():
+        return ""
+    try:
+        _ = [media.size for media in shown_to(sample)]
+    except Unscorable:
+        return ""
+    return hashlib.blake2b(str(sample.response).encode("utf-8", "replace"), digest_size=16).hexdigest()
+
+
+def group_of(sample: Sample, responses: bool = False) -> tuple[str, ...]:
+    """What the samples that meet have in common; of responses also the pictures that they are about."""
     named = sample.prompt if sample.group is None else sample.group
+    if responses:
+        return (named, sample.prompt, "text", *(media.key for media in shown_to(sample)))
     kind = sample.shown.kind if sample.shown is not None else ""
     return (named, sample.prompt, kind, *(media.key for media in sample.inputs))
 

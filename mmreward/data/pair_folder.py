@@ -16,6 +16,8 @@ from ..media import Media
 
 METADATA = "metadata.jsonl"
 HALVES = ("chosen", "rejected")
+TEXT = "text"
+"""Kind of a pair of responses, see `response_pairs`."""
 PICTURE_MARKS: tuple[tuple[str, int, tuple[bytes, ...]], ...] = (
     (".png", 0, (b"\x89PNG",)),
     (".jpg", 0, (b"\xff\xd8\xff",)),
@@ -121,13 +123,13 @@ def read_pairs(folder: str | Path) -> list[PreferencePair]:
 
 def _record(folder: Path, pair: PreferencePair, inputs: bool) -> dict[str, Any]:
     row: dict[str, Any] = {"prompt": pair.prompt, "kind": pair.chosen.kind}
-    row |= {f"{half}_file_name": _stored(folder, getattr(pair, half)) for half in HALVES}
+    row |= {f"{half}_file_name": stored(folder, getattr(pair, half)) for half in HALVES}
     if inputs:  # of some pair: every row has the same columns
-        row["inputs_file_names"] = [_stored(folder, media) for media in pair.inputs]
+        row["inputs_file_names"] = [stored(folder, media) for media in pair.inputs]
     return row | dict(pair.facts)
 
 
-def _stored(folder: Path, media: Media) -> str:
+def stored(folder: Path, media: Media) -> str:
     """Path of a picture, relative to the folder; it is put there if it is not yet."""
     data, suffix = _encoded(media)
     place = Path("media") / f"{media.key}{suffix}"
@@ -172,6 +174,10 @@ def _pair(folder: Path, line: str, where: str) -> PreferencePair:
     prompt, kind = record.pop("prompt", None), record.pop("kind", "image")
     if not isinstance(prompt, str) or not prompt.strip():
         raise ValueError(f"{where} has no prompt")
+    if kind == TEXT:
+        raise ValueError(
+            f"{where} is a pair of responses: pictures or clips are needed here; TRL's DPO takes it"
+        )
     halves = {half: _media(folder, record.pop(f"{half}_file_name", None), kind, where) for half in HALVES}
     inputs = tuple(
         _media(folder, name, "image", where) for name in record.pop("inputs_file_names", None) or ()

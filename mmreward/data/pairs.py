@@ -9,10 +9,10 @@ its scores, or has it judged (`pair_columns`), and writes what was chosen as a f
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ..types import Sample
 from .columns import Columns
@@ -31,6 +31,7 @@ from .pair_columns import (
     read_columns,
 )
 from .pair_folder import PreferencePair, refuse_present, write_pairs
+from .response_pairs import write_response_pairs
 from .rows import read_rows
 
 Choice = Literal["best_worst", "ends", "all"]
@@ -48,6 +49,7 @@ class Candidate:
         content: hash of the picture; samples of a group that share it are one.
         others: scores of the rewards that must not disagree, higher is better, NaN where they failed.
         parts: of its score: how sure the judge is of it.
+        direct: its comparison with the other half of its pair, where a judge of pairs made one.
     """
 
     id: str
@@ -56,6 +58,7 @@ class Candidate:
     content: str
     others: tuple[float, ...] = ()
     parts: Mapping[str, float] = field(default_factory=dict)
+    direct: Direct | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,23 +118,22 @@ Directs = Mapping[tuple[str, str], Direct]
 
 
 class Pair(NamedTuple):
-    """Two samples of one group, the first of which has the higher score, or an equal one; with the comparison
-    of the two where a judge of pairs made it."""
+    """Two samples of one group, the first of which has the higher score, or an equal one."""
 
     chosen: Candidate
     rejected: Candidate
-    direct: Direct | None = None
 
     @property
     def margin(self) -> float:
-        return self.chosen.score - self.rejected.score if self.direct is None else self.direct.lead
+        direct = self.chosen.direct
+        return self.chosen.score - self.rejected.score if direct is None else direct.lead
 
     @property
     def parts(self) -> dict[str, float]:
         """How sure the judge is: of two scores, by the less sure one, and their uncertainties as variances
         add up."""
-        if self.direct is not None:
-            said = dict(self.direct.parts)
+        if self.chosen.direct is not None:
+            said = dict(self.chosen.direct.parts)
             if "uncertainty" in said:  # of the value, half of whose range is that of the lead
                 said["uncertainty"] *= 2
             return said
@@ -197,7 +199,7 @@ def _choose_within(
     counts = Counts(groups=1, failed=len(members) - len(usable), duplicates=len(usable) - len(ranked))
     found: list[Pair] = []
     for proposed in _proposed(ranked, rules.choose):
-        pair = proposed if directs is None else proposed._replace(direct=_direct(proposed, directs))
+        pair = proposed if directs is None else _compared(proposed, directs)
         if math.isnan(pair.margin):
             counts.unsure += 1
         elif pair.margin == 0 and not rules.ties:
@@ -216,11 +218,14 @@ def _choose_within(
     return found, counts
 
 
-def _direct(pair: Pair, directs: Directs) -> Direct:
+def _compared(pair: Pair, directs: Directs) -> Pair:
+    """The pair with its own comparison."""
     ids = pair.chosen.id, pair.rejected.id
     if ids in directs:
-        return directs[ids]
-    return directs[ids[::-1]].turned if ids[::-1] in directs else Direct(math.nan)
+        direct = directs[ids]
+    else:
+        direct = directs[ids[::-1]].turned if ids[::-1] in directs else Direct(math.nan)
+    return pair._replace(chosen=replace(pair.chosen, direct=direct))
 
 
 def _is_unsure(pair: Pair, rules: Rules) -> bool:
@@ -229,7 +234,8 @@ def _is_unsure(pair: Pair, rules: Rules) -> bool:
         there = ", ".join(parts) or "none"
         raise ValueError(
             f"the scores of {pair.chosen.id!r} and {pair.rejected.id!r} do not have {absent[0]} among their "
-            f"parts ({there}): ask the judge with several votes, or how=expected"
+            f"parts ({there}): confidence and uncertainty come of several votes or how=expected, swing of a "
+            "judge of pairs"
         )
     return (
         parts.get("confidence", 1.0) < rules.confidence
@@ -312,6 +318,7 @@ def pair_file(
     rules: Rules = BEST_AGAINST_WORST,
     columns: Columns | None = None,
     judge: Judging | None = None,
+    responses: bool = False,
 ) -> PairSummary:
     """Build preference pairs and write them to the folder `out`.
 
@@ -332,6 +339,8 @@ def pair_file(
         judge: rewards that judge the rows now, beside the scores of `results`; the first of them is the
             default of `reward`. Judges of pairs compare every two of a group in both orders: their score of a
             sample is the share of the others it leads, and a pair is taken by its own comparison.
+        responses: compare the responses to one question about the same pictures, and write their texts, see
+            `response_pairs`.
 
     Raises:
         ValueError: files that cannot be read, no such reward, a score that two files have, no score that
@@ -341,8 +350,11 @@ def pair_file(
     refuse_present(out)
     rows = list(read_rows(data, columns if columns is not None else mapping_of(data, results)))
     scored = read_columns(results, Inputs(rows))
-    drawn = [Drawn(row.id, row.sample, group_of(row.sample)) for row in rows
-             if row.sample is not None and content_of(row.sample)]  # fmt: skip
+    drawn = [
+        Drawn(row.id, row.sample, group_of(row.sample, responses))
+        for row in rows
+        if row.sample is not None and content_of(row.sample, responses)
+    ]
     if judge is not None:
         if both := [name for name in judge.rewards if name in scored]:
             raise ValueError(f"{both[0]} has scores in a file, and is to judge now: give it another name")
@@ -365,30 +377,33 @@ def pair_file(
             )
         raise ValueError(f"no score of {name} is for a row of {data}: are they of another data set?")
     samples = {row.id: row.sample for row in rows if row.sample is not None}
-    candidates = [candidate_of(one, used[0], used[1:]) for one in drawn]
+    candidates = [candidate_of(one, used[0], used[1:], responses) for one in drawn]
     pairs, counts = choose_pairs(candidates, rules, used[0].directs)
     margin = fmean(pair.margin for pair in pairs) if pairs else math.nan
     alike = dict(zip(agree, agreement(candidates, len(agree)), strict=True))
     summary = PairSummary(name, len(rows), len(rows) - len(candidates), counts, margin, out, changed, alike)
     if not pairs:
         raise ValueError(f"no pairs, so nothing was written:\n{summary}")
-    write_pairs(out, [_described(pair, samples, name, scored[name].values, rules) for pair in pairs])
+    facts = [_facts(pair, name, scored[name].values, rules) for pair in pairs]
+    halves = [(samples[pair.chosen.id], samples[pair.rejected.id]) for pair in pairs]
+    if responses:
+        write_response_pairs(out, halves, facts)
+    else:
+        write_pairs(out, [_described(*both, told) for both, told in zip(halves, facts, strict=True)])
     return summary
 
 
-def candidate_of(one: Drawn, column: Column, agree: Sequence[Column] = ()) -> Candidate:
+def candidate_of(
+    one: Drawn, column: Column, agree: Sequence[Column] = (), responses: bool = False
+) -> Candidate:
     """A row with its score, and those of rewards that must not disagree."""
     others = tuple(other.worth(one.id) for other in agree)
-    parts = column.parts.get(one.id, {})
-    return Candidate(one.id, one.group, column.worth(one.id), content_of(one.sample), others, parts)
+    content, parts = content_of(one.sample, responses), column.parts.get(one.id, {})
+    return Candidate(one.id, one.group, column.worth(one.id), content, others, parts)
 
 
-def _described(
-    pair: Pair, samples: Mapping[str, Sample], reward: str, values: Mapping[str, float], rules: Rules
-) -> PreferencePair:
-    chosen, rejected = samples[pair.chosen.id], samples[pair.rejected.id]
-    assert chosen.shown is not None and rejected.shown is not None
-    facts = {
+def _facts(pair: Pair, reward: str, values: Mapping[str, float], rules: Rules) -> dict[str, Any]:
+    facts: dict[str, Any] = {
         "chosen_score": values[pair.chosen.id],
         "rejected_score": values[pair.rejected.id],
         "margin": pair.margin,
@@ -399,7 +414,11 @@ def _described(
     }
     if rules.ties:  # of every pair: every row has the same columns
         facts["tie"] = pair.margin == 0
-    facts |= {part: pair.parts[part] for part in rules.asks_for}
+    return facts | {part: pair.parts[part] for part in rules.asks_for}
+
+
+def _described(chosen: Sample, rejected: Sample, facts: Mapping[str, Any]) -> PreferencePair:
+    assert chosen.shown is not None and rejected.shown is not None
     return PreferencePair(
         prompt=chosen.prompt,
         chosen=chosen.shown,

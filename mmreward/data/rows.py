@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 from ..errors import Unscorable
 from ..limits import limits
-from ..media import Frame, Media
+from ..media import Media
 from ..reading import Span
-from ..streams import Cut
+from ..streams import Cut, Frame
 from ..trajectories import with_media
 from ..types import Sample
 from . import vtriune
@@ -27,6 +27,8 @@ from .texts import Refused, Skipped, parsed
 
 CAPTIONS = ("caption", "text")
 """Columns that are the prompt where none is called so."""
+STEP = 1024
+"""Bytes of a step beside what stands in it: a mapping, and pictures of two views that are not opened."""
 TASKS = ("instruction", "task")
 """The same of a clip or a trajectory: what a robot was told to do."""
 
@@ -70,8 +72,9 @@ def chunked(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
 
 
 def _bytes_of(sample: Sample) -> int:
-    """Bytes of the texts, pictures and arrays that a sample holds, wherever they stand; the rest is small."""
-    total = 0
+    """Bytes of the texts, pictures and arrays that a sample holds, wherever they stand, and of its steps: an
+    episode has thousands of these, which are small one by one."""
+    total = STEP * len(sample.steps)
     left: list[Any] = [getattr(sample, field.name) for field in fields(Sample)]
     while left:
         match left.pop():

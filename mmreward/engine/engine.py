@@ -7,9 +7,8 @@ one ("quiescence flush"), which in-process means that batches are as full as the
 `Engine.score` is for callers, `Engine.submit` for models. Calls and their results are settled in `loop`;
 batches are planned in `batching` and `queues` and run in `local` or `cluster`.
 
-Life: threads start with the first work, also in a process that was forked from one that used the engine. They
-end with `close`, or when nothing refers to the engine any more. A reward that blocks the thread beyond its
-deadline costs its own row; the others go on on another thread.
+Life: threads start with the first work, also in a fork of a process that used the engine. They end with
+`close`, or when nothing refers to the engine. A reward that blocks the thread for long costs its row.
 """
 
 import asyncio

@@ -10,8 +10,9 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from ..errors import Unscorable
-from ..media import Frame, Media, examined
+from ..media import Media, examined
 from ..reading import aside
+from ..streams import Frame
 from ..tracing import noted
 from ..trajectories import check_rule, column, picked, seen_in, views_of
 from ..types import Sample

@@ -162,7 +162,7 @@ def agreement(
     both = np.isfinite(x) & np.isfinite(y)
     x, y = x[both], y[both]
     n = len(x)
-    rho = spearman(x, y) if n >= 3 else math.nan
+    rho = _rho(x, y) if n >= 3 else math.nan
     if math.isnan(rho):
         return Agreement(n, None, None)
     groups = _groups(prompts, both)
@@ -214,7 +214,7 @@ def _groups(prompts: Sequence[Hashable] | None, kept: np.ndarray[Any, Any]) -> n
     return np.array([numbers.setdefault(prompt, len(numbers)) for prompt in used], dtype=np.int64)
 
 
-def spearman(x: Array, y: Array) -> float:
+def _rho(x: Array, y: Array) -> float:
     """Spearman's rho; NaN where either side is constant."""
     from scipy.stats import rankdata
 
@@ -232,7 +232,7 @@ def _jackknifed(x: Array, y: Array, groups: np.ndarray[Any, Any]) -> float:
     """Margin of Fisher's z: the correlation without each prompt in turn, or without each block of prompts."""
     blocks = groups % BLOCKS
     number = int(blocks.max()) + 1
-    without = np.array([_fisher(spearman(x[blocks != one], y[blocks != one])) for one in range(number)])
+    without = np.array([_fisher(_rho(x[blocks != one], y[blocks != one])) for one in range(number)])
     error = math.sqrt((number - 1) / number * float(((without - without.mean()) ** 2).sum()))
     return quantile(number - 1) * error
 

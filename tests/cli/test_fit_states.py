@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from mmreward import Engine, Media, Sample, load, models
 from mmreward.assets import ASSETS
 from mmreward.cli import app
-from mmreward.data.pair_folder import PreferencePair, write_pairs
+from mmreward.data.pair_folder import PreferencePair, read_pairs, write_pairs
 from mmreward.engine.batching import Budget
 from mmreward.mini.world import describe, render, sample_scene
 from mmreward.tune.fit_head import QUESTION, fit_head
@@ -60,8 +60,13 @@ def heads(folder, engine, tmp_path_factory):
     for loss in LOSSES:
         settings = HeadSettings(loss=loss, steps=75)
         done[loss] = str(out / loss), fit_head(folder, "mini-vlm", out / loss, engine, settings)
-    settings = HeadSettings(rank=RANK, steps=5)
-    done["lora"] = str(out / "lora"), fit_head(folder, "mini-vlm", out / "lora", engine, settings)
+    few = [pair for pair in read_pairs(folder) if not pair.tie][:12]
+    write_pairs(out / "few", few)
+    settings = HeadSettings(rank=RANK, steps=4)
+    with pytest.MonkeyPatch.context() as patch:  # which would be minutes of training with enough of them
+        patch.setattr("mmreward.tune.fit_head.FEWEST", 8)
+        patch.setattr("mmreward.tune.fit_loop.PROMPTS", 8)
+        done["lora"] = str(out / "lora"), fit_head(out / "few", "mini-vlm", out / "lora", engine, settings)
     return done
 
 

@@ -1,12 +1,11 @@
 """`mmreward pairs`: from scored files to a folder that `datasets` reads."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
+from support import forked
 from support.toys import toy
 
 from mmreward import Engine, Score
@@ -64,8 +63,7 @@ def results(tmp_path):
 
 
 def mmreward(*arguments):
-    command = [sys.executable, "-m", "mmreward.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return forked.python("-m", "mmreward.cli", *arguments)
 
 
 def test_a_folder_of_pairs_and_what_became_of_the_rest(data, results, tmp_path):
@@ -345,3 +343,35 @@ def test_a_part_of_a_reward_makes_pairs_of_its_own(data, tmp_path):
     assert both.agreement == {"critic/Sharp": pytest.approx(6 / 9)} and "67%" in str(both)
     with pytest.raises(ValueError, match="there are Motion, Sharp"):
         pair_file(data, [tmp_path / "scores.parquet"], tmp_path / "x", reward="critic/Sound")
+
+
+def test_responses_to_one_question_meet_and_their_words_are_kept(tmp_path, engine):
+    """A judge of two answers; rows about another picture, without an answer or with an equal one stay out."""
+
+    async def longer(first, second):
+        gap = len(first.response) - len(second.response)
+        return Score(0.5 + 0.5 * (gap > 0) - 0.5 * (gap < 0), {"uncertainty": 0.0})
+
+    toy(longer, "longer", arity="pair", needs=("prompt", "response"))
+    for name in ("a", "b"):
+        picture(tmp_path / f"{name}.png", ord(name))
+    answers = [("a", "two"), ("a", "two cats"), ("a", "two"), ("b", "none at all"), ("a", " "), ("b", "one")]
+    rows = [
+        {"id": str(row), "prompt": "How many cats?", "image": f"{shown}.png", "response": said}
+        for row, (shown, said) in enumerate(answers)
+    ]
+    data = tmp_path / "answers.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    judge = Judging(engine, resolve(["longer"]))
+    summary = pair_file(data, [], tmp_path / "pairs", judge=judge, responses=True)
+    assert (summary.counts.pairs, summary.counts.duplicates, summary.unusable) == (2, 1, 1)
+    lines = [json.loads(line) for line in (tmp_path / "pairs" / "metadata.jsonl").read_text().splitlines()]
+    found = sorted((line["chosen"], line["rejected"]) for line in lines)
+    assert found == [("none at all", "one"), ("two cats", "two")]
+    assert all(len(line["images_file_names"]) == 1 and line["kind"] == "text" for line in lines)
+    with pytest.raises(ValueError, match="is a pair of responses"):
+        read_pairs(tmp_path / "pairs")
+    datasets = pytest.importorskip("datasets")
+    loaded = datasets.load_dataset(str(tmp_path / "pairs"), split="train", cache_dir=str(tmp_path / "cache"))
+    assert {"prompt", "images", "chosen", "rejected"} <= set(loaded.column_names)
+    assert loaded[0]["images"][0].size == (8, 8)

@@ -9,8 +9,8 @@ import pytest
 
 from mmreward import Media, Sample, Unscorable
 from mmreward.engine.episodes import frames_of, views
-from mmreward.media import Frame
-from mmreward.streams import Cut
+from mmreward.isolation.protocol import pack_sample, unpack_sample
+from mmreward.streams import Cut, Frame
 from mmreward.tracing import listening
 from mmreward.trajectories import check_rule, column, picked, seen_in, told, views_of
 from mmreward.types import oversized
@@ -75,10 +75,16 @@ def test_a_rate_picks_by_the_times_and_not_by_the_numbers():
         picked(6, "1 fps")
 
 
-@pytest.mark.parametrize("rule", ["", "0", "-1", "8.5", "every 0", "0 fps", "first", None, 8, "8 ceil"])
+@pytest.mark.parametrize(
+    "rule", ["", "0", "-1", "8.5", "every 0", "0 fps", "first", None, 0, True, 1.5, "8 ceil"]
+)
 def test_what_is_no_rule_is_refused_with_those_there_are(rule):
     with pytest.raises(ValueError, match="'every 5'"):
         check_rule(rule)
+
+
+def test_a_number_is_a_rule_too():
+    assert check_rule(8) == check_rule("8") == "8"
 
 
 def test_no_frames_are_no_pick():
@@ -126,7 +132,7 @@ def test_a_trajectory_of_too_many_steps_is_refused():
 def test_long_trajectories_are_told_by_their_ends():
     sample = Sample(steps=[{"observation": grey(0), "action": number} for number in range(40)])
     words = told(sample.steps, str)
-    assert words.startswith("40 steps, seen in one view\n0  observation: Media(")
+    assert words.startswith("40 steps, seen in one view\n0  observation: ndarray, action: 0")
     assert words.count("\n") == 6 and "\n...\n38  " in words and "\n39  " in words
 
 
@@ -219,3 +225,19 @@ def test_a_part_of_a_file_travels_as_its_frames(film):
     clip = Media(Cut(film, 0.0, 0.3), "video")
     again = pickle.loads(pickle.dumps(clip))
     assert np.array_equal(again.array(), clip.array())
+
+
+def test_a_trajectory_is_sent_to_another_process_as_its_pictures(film):
+    clip = Media(Cut(film, 1.0, 1.5), "video")
+    steps = [{"observation": {"top": Media(Frame(clip, n))}, "action": [n], "time": n / 10} for n in range(5)]
+    blobs = []
+    again = unpack_sample(pack_sample(Sample(prompt="push", steps=steps), blobs), blobs)
+    assert column(again.steps, "action") == [[n] for n in range(5)]
+    for one, other in zip(seen_in(again.steps), seen_in(steps), strict=True):
+        assert one.view == "top" and np.array_equal(one.media.still(), other.media.still())
+
+
+def test_a_notebook_shows_the_first_and_the_last_step():
+    steps = [{"observation": {"top": grey(9 * n), "wrist": grey(n)}} for n in range(5)]
+    html = Sample(prompt="push", steps=steps)._repr_html_()
+    assert html.count("<img") == 4 and "5 steps, seen in top, wrist" in html

@@ -83,3 +83,27 @@ def test_the_target_of_every_rule_rewards_example_is_paid(info, tmp_path):
     with Engine("cpu") as engine:
         found = check_targets(path, engine, rewards={info.name: load(info.name)})
     assert not found.unpaid and not found.problems
+
+
+@pytest.mark.parametrize(
+    ("name", "protocol"),
+    [
+        ("gui_grounding", one)
+        for one in ("gui_g2", "gui_g1", "se_gui", "ui_agile", "infigui_r1", "points_gui_g")
+    ]
+    + [("gui_step", one) for one in ("gui_r1", "ui_r1", "infigui_r1", "btl_ui")],
+)
+def test_a_formula_is_held_to_what_it_pays_itself_and_not_to_the_range_of_all(name, protocol, tmp_path):
+    """A whole answer earns 1 of gui_grounding's 4 by most formulas, and an action may have boxes alone."""
+    box = [100, 100, 400, 400]
+    good, bad = (
+        {"bbox_2d": one} if name == "gui_grounding" else {"action": {"type": "click"}, "boxes": [one]}
+        for one in (box, [100, 100, 4000, 400])
+    )
+    path = tmp_path / "rows.jsonl"
+    path.write_text(
+        "".join(json.dumps({"id": k, "target": v}) + "\n" for k, v in {"a": good, "b": bad}.items())
+    )
+    with Engine("cpu") as engine:
+        found = check_targets(path, engine, rewards={name: load(name, protocol=protocol)})
+    assert [one.row for one in found.unpaid] == ["b"]

@@ -115,6 +115,30 @@ def test_a_success_becomes_eight_negatives_with_where_they_come_from(clips, tmp_
     assert seen == [5], "one picture a second of four seconds, the first and the last among them"
 
 
+def test_steps_that_cameras_see_become_clips(tmp_path):
+    from PIL import Image
+
+    steps = []
+    for number in range(6):
+        for view in ("top", "hand"):
+            shade = 30 * number + (5 if view == "hand" else 0)
+            Image.new("RGB", (32, 16), (shade,) * 3).save(tmp_path / f"{view}{number}.png")
+        seen = {view: f"{view}{number}.png" for view in ("top", "hand")}
+        steps.append({"observation": seen, "time": number / 2})
+    row = {"id": "e", "prompt": TASK, "steps": steps, "score": 5}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
+    data, out = tmp_path / "rows.jsonl", tmp_path / "n"
+    with ChatServer(Models()) as server:
+        lost = run(data, tmp_path / "lost", server, "--label", "score")
+        assert lost.exit_code == 3 and "name one view" in lost.output
+        run(data, out, server, "--label", "score", "--view", "top", "--labels", "1,4")
+    rows = {found.id: found.sample for found in read_rows(out / "negatives.jsonl")}
+    assert list(rows) == [f"e#{kind}-{label}" for kind in ("counterfactual", "clip") for label in (1, 4)]
+    whole, early = rows["e#counterfactual-1"].video, rows["e#clip-1"].video
+    assert whole.frames == 6 and whole.times == pytest.approx([n / 2 for n in range(6)], abs=1e-3)
+    assert early.frames < 6 and np.abs(whole.array()[:, 0, 0, 0].astype(int) - 30 * np.arange(6)).max() < 4
+
+
 def test_what_the_verifier_refuses_goes_back_and_is_given_up(clips, tmp_path):
     models = Models(refuse=lambda text: "upside down" in text or "Is it true that nearly" in text)
     with ChatServer(models) as server:

@@ -121,7 +121,7 @@ def test_an_explanation_tells_the_steps_a_line_each(data, engine):
     (row,) = read_rows(data)
     told = explain(row.sample, "how_many", engine=engine)
     assert "  steps   3 steps, seen in top\n" in str(told) and told.score.value == 3
-    assert "2  observation: {top: Media(" in str(told) and "action: [2], time: 0.2" in str(told)
+    assert "2  observation: top (2.png), action" in str(told) and "action: [2], time: 0.2" in str(told)
     json.dumps(told.record())
 
 

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from mmreward import Score, Unscorable, load
 from mmreward.cli import app
 from mmreward.evals.benchmarks import benchmark
+from mmreward.evals.benchmarks.against import against
 from mmreward.evals.benchmarks.benchmark import Answers, Item, measured
 from mmreward.evals.benchmarks.figures import (
     auprc,
@@ -22,11 +23,10 @@ from mmreward.evals.benchmarks.figures import (
     pairwise,
     shares_at,
     tau_b,
-    voc,
     within_strata,
 )
 from mmreward.evals.benchmarks.predictions import read_predictions
-from mmreward.evals.benchmarks.roboreward import LABELS, label_in, of_distribution, of_label, of_progress
+from mmreward.evals.benchmarks.roboreward import LABELS, of_distribution, of_label, of_progress
 
 BENCH = benchmark("roborewardbench")
 
@@ -80,35 +80,6 @@ def test_a_label_that_is_none_is_one_line(folder, change, words):
         BENCH.read(folder / "bridge")
 
 
-@pytest.mark.parametrize(
-    ("text", "label"),
-    [
-        ("ANSWER: 5.", 5), ("**ANSWER:** 3", 3), ("answer : 2", 2), ("ANSWER: 4/5", 4), ("ANSWER: [1]", 1),
-        ("It moved.\nANSWER: 2\nno, ANSWER: 3", 3), ("<think>ANSWER: 1</think> ANSWER: 4", 4),
-        ("**Answer**: `2`", 2),
-    ],
-)  # fmt: skip
-def test_a_label_in_words(text, label):
-    assert label_in(text) == label
-
-
-@pytest.mark.parametrize(
-    ("text", "status"),
-    [
-        ("ANSWER: 10", "out_of_range"), ("ANSWER: five", "unparsable"), ("", "unparsable"),
-        ("<think>ANSWER: 5", "unparsable"), ("ANSWER: 3.5", "unparsable"), ("ANSWER: 4/10", "out_of_range"),
-        ("ANSWER: 0", "out_of_range"), ("ANSWER: -3", "out_of_range"), ("5", "unparsable"), (4, "unparsable"),
-        ("ANSWER: " + "5" * 100_000, "out_of_range"), ("<think>" * 100_000, "unparsable"),
-        ("answer" + " " * 500_000, "unparsable"),
-    ],
-)  # fmt: skip
-def test_words_without_a_label_are_no_number(text, status):
-    """The peers take 1 for all of these."""
-    with pytest.raises(Unscorable) as caught:
-        label_in(text)
-    assert caught.value.status == status
-
-
 def test_the_cuts_of_progress_are_not_rounded_half_to_even():
     at = [0, 0.1249, 0.125, 0.3749, 0.375, 0.6249, 0.625, 0.8749, 0.875, 1]
     assert [of_progress(p).label for p in at] == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
@@ -134,7 +105,7 @@ def test_answers_of_every_form(folder):
     found = read_predictions(path, BENCH, items)
     assert [found.valid[item.id].label for item in items[:6]] == [2, 5, 3, 3, 4, 5]
     statuses = [found.invalid[item.id].status for item in items[6:]]
-    assert statuses == ["unparsable", "unparsable", "unparsable", "missing"]
+    assert statuses == ["missing", "unparsable", "unparsable", "missing"], "a peer takes the first for 1"
 
 
 def figures_of(gold, answers, subsets=None):
@@ -197,7 +168,7 @@ def test_a_reward_is_progress_as_the_share_of_its_range():
     item = Item(id="a/b", gold=3, unit=0)
     iou = load("iou")
     assert BENCH.scored(item, [Score(0.5)], iou).label == 3
-    assert BENCH.scored(item, [Score(0.2, {"label": 5.0})], iou).label == 5
+    assert BENCH.scored(item, [Score(0.2, {"progress": 1.0})], iou).label == 5
     info = replace(iou.info, range=(-math.inf, math.inf))
     with pytest.raises(ValueError, match="no finite range"):
         BENCH.scored(item, [Score(0.5)], replace(iou, info=info))
@@ -235,15 +206,34 @@ def test_full_size_files_are_measured(tmp_path):
     assert len(shown["tables"]["by subset"]) == 23
 
 
+def test_several_files_are_compared_on_the_same_draws(folder):
+    """The second is nearer by one in every row of one subset and equal in the other."""
+    items = BENCH.read(folder)
+    for name, off in (("a", 2), ("b", 1)):
+        rows = [
+            {"id": one.id, "label": one.gold + (off if n < 6 else 1) * (1 if one.gold < 4 else -1)}
+            for n, one in enumerate(items)
+        ]
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    words = ["benchmark", "roborewardbench", folder / "a.jsonl", folder / "b.jsonl", "--data", folder]
+    run = CliRunner().invoke(app, [*map(str, words), "--json", "--draws", "200"])
+    shown = json.loads(run.stdout)
+    assert [one["source"] for one in shown["runs"]] == ["a.jsonl", "b.jsonl"]
+    change = {one["rule"]: one for one in shown["differences"]}
+    assert change["mae/macro"]["change"] == pytest.approx(-0.5) and change["mae/macro"]["verdict"] == "better"
+    assert change["mae/micro"]["change"] == pytest.approx(-0.6) and "bias" not in change
+    assert change["accuracy"]["change"] == 0 and change["accuracy"]["verdict"] is None
+    assert shown["win_rates"] == {"a.jsonl": 0.25, "b.jsonl": 0.75}, "ahead in one subset, a tie in the other"
+    text = CliRunner().invoke(app, [*map(str, words), "--draws", "100"]).stdout
+    assert "less a.jsonl" in text and "win rate" in text
+    table = CliRunner().invoke(app, [*map(str, words), "--draws", "100", "--csv"]).stdout.splitlines()
+    assert len(table) == 1 + 2 * len(BENCH.rules) and table[1].split(",")[1] == "a.jsonl"
+    with pytest.raises(ValueError, match="each of its own name"):
+        found = read_predictions(folder / "a.jsonl", BENCH, items)
+        against(BENCH, items, [found, found])
+
+
 # --- figures ------------------------------------------------------------------------------------------------
-
-
-def test_golden_value_order():
-    assert voc([0, 10, 20, 15, 50]) == pytest.approx(0.9) and voc([5, 4, 3, 2, 1]) == -1
-    assert voc([0, 20, 20, 50]) == pytest.approx(0.948683, abs=1e-6)
-    for none in ([3, 3, 3], [1], [], [math.nan, 2]):
-        assert math.isnan(voc(none))
-    assert voc([0, math.nan, 1]) == 1
 
 
 def test_tau_b_is_not_tau_a():

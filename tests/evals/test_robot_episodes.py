@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from mmreward import Score, load
 from mmreward.cli import app
 from mmreward.evals.benchmarks import benchmark
 from mmreward.evals.benchmarks.benchmark import Answers, Benchmark, Item, Rule, measured
@@ -181,10 +182,10 @@ def test_roboarena_is_read_as_it_is_published(tmp_path):
     assert items == arena.read(tmp_path / "evaluation_sessions") or len(items) == 4
     assert [one.id for one in items] == ["s1/A", "s1/B", "s2/A", "s2/B"] and items[0].gold == 1
     assert items[0].facts["policy"] == "pi0" and len({one.unit for one in items}) == 2
-    (row,) = arena.rows(items[0], None)
+    (row,) = arena.rows(items[0], load("iou"))
     assert row == {"prompt": "close the drawer", "video": "evaluation_sessions/s1/A_pi0/x_left.mp4"}
     with pytest.raises(ValueError, match="no frames and no video"):
-        arena.rows(items[1], None)
+        arena.rows(items[1], load("iou"))
     values = {"s1/A": 0.9, "s1/B": 0.1, "s2/A": 0.3, "s2/B": 0.3}
     valid = {name: arena.answer({"value": one}, items[0]) for name, one in values.items()}
     found = measured(arena, items, Answers(source="t", valid=valid, invalid={}), draws=100)
@@ -199,3 +200,26 @@ def test_roboarena_is_read_as_it_is_published(tmp_path):
             arena.read(tmp_path)
     with pytest.raises(ValueError, match="holds no"):
         arena.read(tmp_path / "evaluation_sessions" / "s1")
+
+
+def test_a_reward_of_episodes_brings_its_own_curve():
+    from dataclasses import replace
+
+    item = Item(id="e", gold=1.0, unit=0, facts={"task": "t", "policy": None, "frames": ["0.png", "1.png"]})
+    whole = replace(load("iou"), info=replace(load("iou").info, needs=("prompt", "episode"), range=(-1, 1)))
+    (row,) = BENCH.rows(item, whole)
+    assert row == {"prompt": "t", "steps": [{"observation": "0.png"}, {"observation": "1.png"}]}
+    named = {
+        "frame_0": 0.0,
+        "frame_12": 0.9,
+        "frame_5": 0.4,
+        "last": 0.9,
+        "success": 0.7,
+        "success_frame_5": 0.1,
+    }
+    found = BENCH.scored(item, [Score(0.3, named)], whole)
+    assert found.curve == (0.0, 0.4, 0.9) and found.final == 0.9 and found.success == 0.7 and found.share
+    own = BENCH.scored(item, [Score(0.0, {"frame_1": 1.0, "frame_0": -1.0})], whole)
+    assert own.curve == (0.0, 1.0) and own.final == 0.5
+    raw = replace(whole, info=replace(whole.info, range=(-math.inf, 0.0)))
+    assert BENCH.scored(item, [Score(-3.0, {"frame_0": -4.0})], raw)[:2] == ((-4.0,), -3.0)

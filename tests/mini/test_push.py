@@ -119,21 +119,29 @@ def test_episodes_end_by_time_and_go_on_at_success_where_asked():
     assert steps[len(way) - 1][1] == 1.0
 
 
-def test_a_visual_reward_rises_on_the_way_to_the_goal():
+@pytest.mark.parametrize("goal", ["text", "picture"])
+def test_a_visual_reward_rises_on_the_way_to_the_goal(goal):
     """`goal` by mini-clip is told of no place; over episodes that are solved it ends higher than it began."""
     from mmreward import Engine
     from mmreward.adapters.gymnasium import VisionReward
 
+    layouts = range(6) if goal == "picture" else [None] * 6
+    gained = []
     with Engine("cpu") as engine:
-        inner = gymnasium.make(push.ID, terminate=False)
-        arguments = {"weights": "mini-clip", "alpha": 0.5, "baseline": inner.unwrapped.opposite}
-        env = VisionReward(
-            inner, {"goal": arguments}, task=push.task_of, shaping="progress", gamma=1.0, engine=engine
-        )
-        gained = []
-        for seed in range(6):
+        for seed, layout in enumerate(layouts):
+            inner = made(terminate=False, goal=goal, layout=layout)
+            arguments = {"weights": "mini-clip"}
+            if goal == "picture":
+                arguments["goal"] = "picture"
+            else:
+                arguments |= {"alpha": 0.5, "baseline": inner.opposite}
+            shown = inner.goal_picture if goal == "picture" else None
+            env = VisionReward(
+                inner, {"goal": arguments}, task=push.task_of, goal=shown, shaping="progress", gamma=1.0,
+                engine=engine,
+            )  # fmt: skip
             env.reset(seed=seed)
-            gained.append(sum(float(env.step(a)[1]) for a in walk_there(inner.unwrapped)))
+            gained.append(sum(float(env.step(a)[1]) for a in walk_there(inner)))
     assert np.mean(gained) > 0.02 and np.mean(np.array(gained) > 0) >= 0.8
 
 

@@ -90,7 +90,7 @@ def test_frames_without_times_are_asked_for_by_number(engine, monkeypatch):
     steps = Sample(prompt="push", steps=[{"observation": grey(50 * n)} for n in range(6)])
     score = scored(engine, steps)
     assert score.status == "error" and "say a number" in score.note
-    assert scored(engine, steps, frames="4").value == 5
+    assert scored(engine, steps, frames=4).value == 5
     assert scored(engine, Sample(prompt="push", steps=[{"action": 1}]), frames="4").status == "missing"
 
 

@@ -4,6 +4,7 @@ value, and what each reward does with reversed, shuffled, frozen and empty episo
 
 import json
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -23,9 +24,17 @@ from mmreward.rewards.robot.values import (
     voc,
     walked,
 )
+from mmreward.rewards.robot.vlac import mixed, read_critique
 
-NAMES = ("roboreward", "gvl", "dopamine", "topreward")
-SAID = {"roboreward": marked, "gvl": listed, "dopamine": hopped}
+NAMES = ("roboreward", "gvl", "dopamine", "vlac", "topreward")
+
+
+def criticised(seen, prompt):
+    """VLAC's answer, in which a step is a share of what was left, or of what had been made."""
+    return hopped([0, 0, *seen], prompt).removesuffix("%</score>").removeprefix("<score>")
+
+
+SAID = {"roboreward": marked, "gvl": listed, "dopamine": hopped, "vlac": criticised}
 
 
 def scored(engine, name, sample, **args):
@@ -160,12 +169,12 @@ def test_a_list_that_does_not_name_the_frames_is_a_failure(text, status):
 # --- every reward on every kind of episode ----------------------------------------------------------------
 
 TABLE = {
-    # kind: roboreward, gvl, dopamine, topreward's probability of True
-    "good": (5, 1.0, 1.0, 0.95),
-    "failed": (1, -0.527046, 0.08, 0.122),
-    "reversed": (1, -1.0, 0.0, 0.05),
-    "frozen": (1, "na", 0.0, 0.05),
-    "shuffled": (3, -0.1, 0.6, 0.59),
+    # kind: roboreward, gvl, dopamine, vlac, topreward's probability of True
+    "good": (5, 1.0, 1.0, 1.0, 0.95),
+    "failed": (1, -0.527046, 0.08, 0.08, 0.122),
+    "reversed": (1, -1.0, 0.0, 0.0, 0.05),
+    "frozen": (1, "na", 0.0, 0.0, 0.05),
+    "shuffled": (3, -0.1, 0.6, 0.6, 0.59),
 }
 
 
@@ -191,7 +200,7 @@ def test_an_empty_episode_is_a_failure(engine, monkeypatch, name, fields):
     assert not score.ok and score.note and not judge.calls
 
 
-@pytest.mark.parametrize("name", NAMES[:3])
+@pytest.mark.parametrize("name", NAMES[:4])
 def test_a_judge_that_says_nothing_of_use_pays_nothing(engine, monkeypatch, name):
     for said in ("I cannot help with that.", "", Written("ANSWER: 5 <score>+100%", False, 9)):
         use(monkeypatch, Judge(lambda *_, said=said: said))
@@ -353,3 +362,72 @@ def test_cloning_weights_are_the_golden_ones_and_an_unknown_gain_counts_in_full(
     sigma = math.sqrt(0.02 / 3)
     assert own == pytest.approx([2 / 4, min(1.0, (0.1 + 2 * sigma) / (4 * sigma)), 0, 1], abs=1e-4)
     assert cloning_weights([]) == [] and cloning_weights([math.nan]) == [1.0]
+
+
+# --- VLAC -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("30", 0.3), ("<score> -12.5 </score>", -0.125), ("\u221240%", -0.4), ("0.4", 0.004), ("+100", 1.0)],
+)
+def test_a_critique_is_a_percentage_whatever_its_size(text, value):
+    assert read_critique(text) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("text", ["", "better", "3 or 4", "101", "-250", None, "1e3", "nan"])
+def test_what_is_no_critique_is_a_failure(text):
+    with pytest.raises(Unscorable):
+        read_critique(text)
+
+
+def published_values(critiques, simple):
+    """VLAC's `critic_to_value_simple`, a second writing, from 0 to 100."""
+    values = [0.0]
+    for c in critiques:
+        v = values[-1]
+        if c > 0 or simple:
+            values.append(v + (100 - v) * c / 100)
+        elif v > 50:
+            values.append(max(10, 100 - max(100 - v, 1.0) / (100 + c) * 100))
+        else:
+            values.append(v + v * c / 100)
+    return values
+
+
+def test_values_are_the_published_ones_and_never_below_0():
+    critiques = [60, 40, -20, 10, -70, -50, 30]
+    ours = mixed([c / 100 for c in critiques]).progress
+    assert ours == pytest.approx([v / 100 for v in published_values(critiques, False)])
+    assert min(published_values([-50], True)) == -50, "the published default takes a step back from nothing"
+    assert walked([-0.5]).progress[-1] == 0 and mixed([0.8, -1.0]).progress[-1] == 0.1
+    assert mixed([0.5, None, 0.5]) == ((0.0, 0.5, 0.5, 0.75), 1, 0)
+
+
+def test_a_critic_is_asked_of_neighbours_in_their_order(engine, monkeypatch):
+    judge = use(monkeypatch, Judge(criticised))
+    score = scored(engine, "vlac", episode("failed"), frames="all")
+    pairs = [[round(250 * one) for one in seen] for seen, *_ in judge.calls]
+    assert pairs == [list(pair) for pair in pairwise(CLIPS["failed"])]
+    assert score.parts["negative"] == pytest.approx(2 / 5) and len(judge.calls[0][2]["places"]) == 2
+
+
+# --- batches ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_episode_of_a_batch_is_asked_about_its_own_task(engine, monkeypatch, name):
+    """Robo-Dopamine's evaluation asks all of a batch about the first one's task, others about a default."""
+    judge = use(monkeypatch, Judge(SAID.get(name), believed))
+    goal = (Media(grey(250)),)
+    samples = [
+        Sample(id=task, prompt=task, video=film(0, 125, 250), inputs=goal) for task in ("push", "lift")
+    ]
+    args = {"frames": "all"} if name != "roboreward" else {}
+    scores = engine.score(samples, load(name, words="own", **args))[name]
+    asked = [sum(task in prompt for _, prompt, _ in judge.calls) for task in ("push", "lift")]
+    assert asked[0] == asked[1] == len(judge.calls) / 2 and all(score.ok for score in scores)
+
+
+def test_a_percentage_that_is_null_is_unknown_and_shifts_nothing():
+    assert read_percentages(items((1, 10), (2, None), (3, 30)).replace("[x]", ""), 3) == [10, None, 30]

@@ -149,6 +149,7 @@ def test_dynamic_degree_is_the_publishers(engine, raft):
         assert score.parts["moving"] == sum(speed > 1 for speed in speeds)
         assert score.value == moves
     assert np.std([score.parts["flow"] for score in scores]) > 0.01, "equal values would prove nothing"
+    assert {score.value for score in scores} == {0, 1}
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ def save_pieces(file, own=(), prefix=False, rules=True):
         kind = 2 if number == 0 else 3 if number < 3 else 6 if number < 259 else 4 if piece in own else 1
         score = struct.pack("<f", -float(ranks.get(piece, 5000 + number)))
         data += _message(1, _message(1, piece.encode()) + b"\x15" + score + b"\x18" + bytes([kind]))
+    data += _message(2, b"\x18\x02\x98\x02\x01")  # a trainer's settings: BPE, bytes for what is no piece
     if rules:
         data += _message(3, _message(1, b"identity") + b"\x18" + bytes([prefix]) + b"\x20\x00")
     file.write_bytes(data)

@@ -2,5 +2,7 @@
 
 Start with `answers` (the `VLM` protocol: what can be asked and what is answered), then `handle` (what
 `mmreward.models.vlm` returns) and `qwen` (the network). `vision` encodes pictures and clips once, `prompts`
-merges common beginnings into trees, `decoding` writes text and serves models with recurrent layers.
+merges common beginnings into trees, `decoding` writes text and serves models with recurrent layers. `scalar`
+and `videoalign` are reward models on a Qwen-VL; `tiled` is what those share that see a picture as tiles:
+`llava`, `internvl` and `xcomposer`.
 """

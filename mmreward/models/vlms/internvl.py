@@ -84,6 +84,10 @@ class InternVL(TiledVLM):
 
     kind = "internvl_chat"
 
+    def __init__(self, weights: str, *, dtype: str = "float32") -> None:
+        super().__init__(weights, dtype=dtype)
+        self._label_ids: dict[tuple[str, ...], list[int]] = {}
+
     async def marks(
         self,
         text: str,
@@ -148,15 +152,18 @@ class InternVL(TiledVLM):
         Raises:
             Unscorable: one is not.
         """
-        if self.pieces is not None:
-            found = [self.pieces.id_of(label) for label in labels]
-        else:
-            found = [self.tokenizer.get_vocab().get(label) for label in labels]
-        known = [number for number in found if number is not None]
-        if len(known) < len(labels):
-            lacking = labels[found.index(None)]
-            raise Unscorable(f"{self.name} has no token {lacking!r}, which its publisher's code reads")
-        return known
+        if labels not in self._label_ids:
+            if self.pieces is not None:
+                found = [self.pieces.id_of(label) for label in labels]
+            else:
+                vocabulary = self.tokenizer.get_vocab()
+                found = [vocabulary.get(label) for label in labels]
+            known = [number for number in found if number is not None]
+            if len(known) < len(labels):
+                lacking = labels[found.index(None)]
+                raise Unscorable(f"{self.name} has no token {lacking!r}, which its publisher's code reads")
+            self._label_ids[labels] = known
+        return self._label_ids[labels]
 
     @property
     def _words(self) -> dict[str, Any]:

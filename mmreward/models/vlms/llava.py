@@ -24,6 +24,7 @@ from PIL import Image
 from torch import nn
 
 from ...media import Media
+from ..base import loading
 from .answers import Sampling
 from .decoding import CACHE, Start, decode, forked
 from .qwen import SHAPES
@@ -124,13 +125,11 @@ class Llava(TiledVLM):
     @cached_property
     def most(self) -> int:
         """Tiles' worth of tokens that a picture has at most: 9 of "anyres_max_9"."""
-        found = re.fullmatch(r"anyres_max_(\d+)", str(self.config.get("image_aspect_ratio")))
-        if found is None:
-            raise ValueError(
-                f"{self.name} says image_aspect_ratio: {self.config.get('image_aspect_ratio')}, and "
-                "anyres_max_N is read here"
-            )
-        return int(found[1])
+        said = str(self.config.get("image_aspect_ratio"))
+        with loading(self.name):
+            if (found := re.fullmatch(r"anyres_max_(\d+)", said)) is None:
+                raise ValueError(f"its config says image_aspect_ratio: {said}; anyres_max_N is read here")
+            return int(found[1])
 
     @cached_property
     def sheets(self) -> list[tuple[int, int]]:

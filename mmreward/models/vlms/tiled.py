@@ -255,7 +255,7 @@ class TiledVLM(TorchNetwork):
             ids.append(known)
             if place < len(row.pictures):
                 picture = features[row.pictures[place]]
-                vectors.append(picture.to(vectors[-1].dtype))
+                vectors.append(picture.to(vectors[-1]))  # it may have been kept before the weights moved
                 ids.append(known.new_full((len(picture),), -1))
         return Embedded(torch.cat(vectors), torch.cat(ids))
 

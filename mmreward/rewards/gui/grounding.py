@@ -138,6 +138,15 @@ PROTOCOLS: Mapping[str, tuple[Callable[[Answer, Box], Parts], tuple[str, ...]]] 
     "points_gui_g": (_points, ("hit",)),
 }
 """Name -> formula and the parts whose sum it is."""
+RIGHT = {
+    "gui_g2": 2.0,
+    "gui_g1": 1.375,
+    "se_gui": 2.0,
+    "ui_agile": 2.0,
+    "infigui_r1": 1.0,
+    "points_gui_g": 1.0,
+}
+"""Name -> what the best point or box earns, its form aside."""
 Protocol = Literal["gui_g2", "gui_g1", "se_gui", "ui_agile", "infigui_r1", "points_gui_g"]
 
 
@@ -227,6 +236,7 @@ def gui_grounding(
 
         return verified(check, names)
 
+    score.right_value = RIGHT[protocol]  # type: ignore[attr-defined]  # for `mmreward check`
     return score
 
 

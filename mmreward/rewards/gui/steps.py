@@ -148,6 +148,8 @@ PROTOCOLS: Mapping[str, tuple[Callable[[Step], Parts], tuple[str, ...]]] = {
     "btl_ui": (_btl_ui, ("format", "blink", "link")),
 }
 """Name -> formula and the parts whose sum it is."""
+RIGHT = {"gui_r1": 0.8, "ui_r1": 2.0, "infigui_r1": 1.0, "btl_ui": 0.6}
+"""Name -> what the right action earns, its form aside; that of InfiGUI-R1 is a condition."""
 
 
 @reward(
@@ -198,6 +200,7 @@ def gui_step(
 
         return verified(check, names)
 
+    score.right_value = RIGHT[protocol]  # type: ignore[attr-defined]  # for `mmreward check`
     return score
 
 

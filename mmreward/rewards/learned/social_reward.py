@@ -22,7 +22,7 @@ ARCHITECTURE = "ViT-L-14-quickgelu"
 def social_reward(
     fitted: str, architecture: str = ARCHITECTURE, dtype: str = "float32", resize: str = "pil"
 ) -> tuple[Any, Any]:
-    """Popularity of a picture with its prompt: the cosine of a tuned CLIP ViT-L/14, about 0.1 to 0.4.
+    """Popularity of a picture with its prompt: the cosine, -1 to 1, of a CLIP ViT-L/14 tuned on communities.
 
     The publisher gave the code and no weights. This reads what its training script saves
     (`clip_epoch_N_global_step_N.pth`), and gives the number that its validation compares; values of two such

@@ -35,9 +35,9 @@ def closeness(values: Sequence[float], seen: Episode) -> Score:
     return Score(values[-1], parts)
 
 
-def _by_distance(net: Any, frames: str, view: str) -> Callable[[Sample], Awaitable[Score]]:
+def _by_distance(net: Any, rule: str, view: str) -> Callable[[Sample], Awaitable[Score]]:
     async def score(sample: Sample) -> Score:
-        seen = await frames_of(sample, frames, view=view)
+        seen = await frames_of(sample, rule, view=view)
         goal, *states = await gather(*(net.image(media) for media in (sample.inputs[0], *seen.pictures)))
         return closeness([-float(np.linalg.norm(state - goal)) for state in states], seen)
 
@@ -46,7 +46,9 @@ def _by_distance(net: Any, frames: str, view: str) -> Callable[[Sample], Awaitab
 
 @reward("vip", needs=("episode", "inputs"), range=(-math.inf, 0.0), uses_prompt=False,
         paper="arXiv:2210.00030", licence="CC BY-NC 4.0 (VIP): no commercial use")  # fmt: skip
-def vip(weights: str, frames: str = "8", view: str = "", resize: str = "pil", dtype: str = "float32") -> Any:
+def vip(
+    weights: str, frames: str | int = "8", view: str = "", resize: str = "pil", dtype: str = "float32"
+) -> Any:
     """Minus the distance of an episode's last frame to the goal picture in VIP's embedding; 0 at the goal.
 
     The first of `inputs` is the goal. `parts` holds the value of each frame as `frame_N`, their `voc`, and
@@ -61,13 +63,15 @@ def vip(weights: str, frames: str = "8", view: str = "", resize: str = "pil", dt
     Raises:
         ValueError: `frames` is something else, or no such file.
     """
-    check_rule(frames)
-    return _by_distance(models.goal_resnet(weights, "vip", dtype=dtype, resize=resize), frames, view)
+    rule = check_rule(frames)
+    return _by_distance(models.goal_resnet(weights, "vip", dtype=dtype, resize=resize), rule, view)
 
 
 @reward("r3m", needs=("episode", "inputs"), range=(-math.inf, 0.0), uses_prompt=False,
         paper="arXiv:2203.12601", licence="MIT (R3M)")  # fmt: skip
-def r3m(weights: str, frames: str = "8", view: str = "", resize: str = "pil", dtype: str = "float32") -> Any:
+def r3m(
+    weights: str, frames: str | int = "8", view: str = "", resize: str = "pil", dtype: str = "float32"
+) -> Any:
     """Minus the distance of an episode's last frame to the goal picture in R3M's embedding; 0 at the goal.
 
     As `vip`. R3M's reward of a language goal is another number, which its authors switch off in use; its
@@ -82,8 +86,8 @@ def r3m(weights: str, frames: str = "8", view: str = "", resize: str = "pil", dt
     Raises:
         ValueError: `frames` is something else, or no such file.
     """
-    check_rule(frames)
-    return _by_distance(models.goal_resnet(weights, "r3m", dtype=dtype, resize=resize), frames, view)
+    rule = check_rule(frames)
+    return _by_distance(models.goal_resnet(weights, "r3m", dtype=dtype, resize=resize), rule, view)
 
 
 @reward("liv", needs=("episode",), range=(-1.0, 1.0), paper="arXiv:2306.00958", licence="MIT (LIV)")
@@ -91,7 +95,7 @@ def liv(
     goal: Literal["prompt", "picture"] = "prompt",
     weights: str = "jasonyma/LIV/model.pt",
     architecture: str = "RN50-quickgelu",
-    frames: str = "8",
+    frames: str | int = "8",
     view: str = "",
     resize: str = "pil",
     dtype: str = "float32",
@@ -113,7 +117,7 @@ def liv(
     """
     if goal not in ("prompt", "picture"):
         raise ValueError(f"goal is {goal!r}: prompt or picture")
-    check_rule(frames)
+    rule = check_rule(frames)
     net = models.clip(weights, dtype=dtype, resize=resize, architecture=architecture)
 
     async def wanted(sample: Sample) -> Vector:
@@ -126,7 +130,7 @@ def liv(
         return await net.image(sample.inputs[0])
 
     async def score(sample: Sample) -> Score:
-        seen = await frames_of(sample, frames, view=view)
+        seen = await frames_of(sample, rule, view=view)
         target, *states = await gather(wanted(sample), *map(net.image, seen.pictures))
         return closeness([float(np.clip(state @ target, -1, 1)) for state in states], seen)
 

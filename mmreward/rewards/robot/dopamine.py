@@ -59,7 +59,7 @@ OF_ONE = Prompt(own=_own(1))
 def dopamine(
     judge: str = "tanhuajie2001/Robo-Dopamine-GRM-3B",
     how: Curves = "fused",
-    frames: str = "every 30",
+    frames: str | int = "every 30",
     max_frames: int = 32,
     cameras: tuple[str, ...] = (),
     most_gaps: float = 0.2,
@@ -98,7 +98,7 @@ def dopamine(
         raise ValueError(f"how is {how!r}: one of {', '.join(get_args(Curves))}")
     if isinstance(cameras, str) or len(cameras) not in (0, 1, CAMERAS):
         raise ValueError(f"cameras are {cameras!r}: name one, or three (one may stand there twice)")
-    check_rule(frames)
+    rule = check_rule(frames)
     wordings = {CAMERAS: worded(words, PROMPT)}
     if words == "own":
         wordings[1] = worded(words, OF_ONE)
@@ -113,7 +113,7 @@ def dopamine(
                 "name cameras (one may stand there twice), or say words=own for one",
                 "missing",
             )
-        looked = [await frames_of(sample, frames, view=view, at_most=max_frames) for view in there]
+        looked = [await frames_of(sample, rule, view=view, at_most=max_frames) for view in there]
         if len({episode.numbers for episode in looked}) > 1:
             raise Unscorable(f"the cameras {', '.join(there)} do not show the same steps")
         return looked

@@ -50,7 +50,7 @@ def shuffled(count: int, seed: int, name: str) -> list[int]:
 def gvl(
     judge: str = "Qwen/Qwen3-VL-8B-Instruct",
     how: Literal["voc", "last"] = "voc",
-    frames: str = "16",
+    frames: str | int = "16",
     view: str = "",
     seed: int = 0,
     least: float = 0.8,
@@ -79,12 +79,12 @@ def gvl(
     """
     if how not in ("voc", "last"):
         raise ValueError(f"how is {how!r}: voc or last")
-    check_rule(frames)
+    rule = check_rule(frames)
     wording = worded(words, PROMPT)
     vlm = models.vlm(judge, dtype=dtype)
 
     async def score(sample: Sample) -> Score:
-        seen = await frames_of(sample, frames, view=view)
+        seen = await frames_of(sample, rule, view=view)
         count = len(seen.pictures) - 1
         if count < 2:
             raise Unscorable(f"{count + 1} frames have no order: the first is the anchor", "na")

@@ -59,7 +59,7 @@ def robometer(
     weights: str = WEIGHTS,
     base: str = "",
     how: Literal["progress", "success"] = "progress",
-    frames: str = "8",
+    frames: str | int = "8",
     view: str = "",
     words: str = "published",
     dtype: str = "float32",
@@ -84,12 +84,12 @@ def robometer(
     """
     if how not in ("progress", "success"):
         raise ValueError(f"how is {how!r}: progress or success")
-    check_rule(frames)
+    rule = check_rule(frames)
     wording = worded(words, PROGRESS)
     net = models.robometer(weights, base, dtype=dtype)
 
     async def score(sample: Sample) -> Score:
-        seen = await frames_of(sample, frames, view=view)
+        seen = await frames_of(sample, rule, view=view)
         text, _ = wording.filled(values_of((sample,)))
         found = await net.progress(seen.pictures, text)
         noted("progress", "{} at the frames", list(found.progress))
@@ -110,7 +110,7 @@ def robometer(
 def robometer_pair(
     weights: str = WEIGHTS,
     base: str = "",
-    frames: str = "8",
+    frames: str | int = "8",
     view: str = "",
     words: str = "published",
     dtype: str = "float32",
@@ -126,7 +126,7 @@ def robometer_pair(
     Raises:
         ValueError: `frames` is something else, or words without the two places of the episodes.
     """
-    check_rule(frames)
+    rule = check_rule(frames)
     wording = worded(words, COMPARED, "preference")
     if wording.text and wording.text.count(EPISODE) != 2:  # there is no text where it is asked what to fetch
         raise ValueError(f"the words have {EPISODE} {wording.text.count(EPISODE)} times, for two episodes")
@@ -135,7 +135,7 @@ def robometer_pair(
     async def score(first: Sample, second: Sample) -> Score:
         if first.prompt != second.prompt:
             raise Unscorable("the two episodes have different tasks, and are not compared")
-        one, other = [await frames_of(sample, frames, view=view) for sample in (first, second)]
+        one, other = [await frames_of(sample, rule, view=view) for sample in (first, second)]
         pieces = (wording._replace(text=piece) for piece in wording.text.split(EPISODE))
         texts = [piece.filled(values_of((first, second)))[0] for piece in pieces]
         found = await net.compared(one.pictures, other.pictures, texts)

@@ -148,7 +148,7 @@ async def expected(vlm: VLM, media: Media, text: str, before: str, system: str) 
 def roboreward(
     judge: str = "teetone/RoboReward-8B",
     how: Literal["label", "expected"] = "label",
-    frames: str = "1 fps",
+    frames: str | int = "1 fps",
     max_frames: int = 16,
     view: str = "",
     lenient: bool = False,
@@ -182,12 +182,12 @@ def roboreward(
         raise ValueError(f"how is {how!r}: label or expected")
     if max_frames < 2:
         raise ValueError(f"max_frames is {max_frames}: a clip has two frames at least")
-    check_rule(frames)
+    rule = check_rule(frames)
     wording = worded(words, PROMPT)
     vlm = models.vlm(judge, dtype=dtype)
 
     async def score(sample: Sample) -> Score:
-        seen = await frames_of(sample, frames, view=view, at_most=max_frames)
+        seen = await frames_of(sample, rule, view=view, at_most=max_frames)
         clip = seen.evened().clip(1.0)  # as the judge was trained, whatever the distance of the frames
         text, _ = wording.filled(values_of((sample,)))
         said = await vlm.write(clip, text, max_tokens=max_tokens, system=wording.system)

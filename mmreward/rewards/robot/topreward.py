@@ -75,7 +75,7 @@ def log_sum(values: Sequence[float]) -> float:
 def topreward(
     judge: str = "Qwen/Qwen3-VL-8B-Instruct",
     how: How = "published",
-    frames: str = "2 fps",
+    frames: str | int = "2 fps",
     max_frames: int = 16,
     beginnings: int = 0,
     view: str = "",
@@ -113,7 +113,7 @@ def topreward(
         raise ValueError(f"how is {how!r}: one of {', '.join(get_args(How))}")
     if max_frames < 2 or beginnings < 0:
         raise ValueError(f"max_frames is {max_frames} and beginnings {beginnings}: at least 2 and 0")
-    check_rule(frames)
+    rule = check_rule(frames)
     wording = worded(words, PROMPT)
     if probe and wording.text and ASSERTED not in wording.text:
         raise ValueError(f"the words have no {ASSERTED!r}, in whose place a probe says {DENIED!r}")
@@ -145,7 +145,7 @@ def topreward(
         return sure - await read(clip, text, FALSE) if how == "log_odds" else sure
 
     async def score(sample: Sample) -> Score:
-        seen = await frames_of(sample, frames, view=view)
+        seen = await frames_of(sample, rule, view=view)
         text, _ = wording.filled(values_of((sample,)))
         count = len(seen.pictures)
         lengths = prefixes(count, beginnings) if beginnings else [count]

@@ -78,14 +78,14 @@ class Walked(NamedTuple):
     clamps: int = 0
 
 
-def walked(hops: Curve) -> Walked:
+def walked(hops: Curve, start: float = 0.0) -> Walked:
     """Progress from hops, each a share of what remains (above 0) or of what was made (below 0): from 0, and
     always within 0 to 1; Robo-Dopamine's incremental curve, and VLAC's value / 100.
 
     >>> walked([0.5, 0.5, -0.5]).progress
     (0.0, 0.5, 0.75, 0.375)
     """
-    progress, gaps = [0.0], 0
+    progress, gaps = [start], 0
     for hop in hops:
         before = progress[-1]
         if hop is None:

@@ -1,0 +1,50 @@
+"""A folder of pairs of responses, for DPO of a vision-language model: `mmreward pairs --responses`.
+
+metadata.jsonl has one line per pair with prompt, chosen and rejected in words, and `images_file_names`; the
+pictures lie in media/, each once. `datasets.load_dataset(FOLDER)` gives the columns prompt, images, chosen
+and rejected, which TRL's DPOTrainer takes. Clips have `videos_file_names` in the same way, which `datasets`
+gives as names.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..files import whole_folder
+from ..models.vlms.answers import shown_to
+from ..types import Sample
+from .pair_folder import METADATA, TEXT, refuse_present, stored
+
+
+def write_response_pairs(
+    folder: Path, pairs: Sequence[tuple[Sample, Sample]], facts: Sequence[Mapping[str, Any]]
+) -> None:
+    """Write the folder, which appears whole or not at all.
+
+    Args:
+        folder: a new one.
+        pairs: chosen and rejected, which answer one question about the same pictures.
+        facts: further columns of each.
+
+    Raises:
+        ValueError: there is something at this place already.
+        Unscorable: a picture cannot be read.
+    """
+    refuse_present(folder)
+    kinds = {media.kind for chosen, _ in pairs for media in shown_to(chosen)}
+    with whole_folder(folder) as part:
+        (part / "media").mkdir()
+        lines = [
+            json.dumps(_record(part, chosen, rejected, sorted(kinds)) | dict(told), ensure_ascii=False)
+            for (chosen, rejected), told in zip(pairs, facts, strict=True)
+        ]
+        (part / METADATA).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def _record(folder: Path, chosen: Sample, rejected: Sample, kinds: Sequence[str]) -> dict[str, Any]:
+    row: dict[str, Any] = {"prompt": chosen.prompt, "kind": TEXT}
+    for kind in kinds:  # of some pair: every row has the same columns
+        names = [stored(folder, media) for media in shown_to(chosen) if media.kind == kind]
+        row[f"{kind}s_file_names"] = names
+    return row | {"chosen": chosen.response, "rejected": rejected.response}
