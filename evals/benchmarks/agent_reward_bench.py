@@ -10,8 +10,14 @@ fields success, side_effect, optimality and looping. The headline is the precisi
 successes are what training is hurt by. By the published code a missing verdict is a failure, which nobody
 would notice in a precision; here it is the wrong verdict in the strict reading, and the published number
 stands beside it.
+
+A reward is given the published trajectories where they lie below the labels' folder, as they were downloaded:
+`cleaned/BENCHMARK/MODEL/**/TASK.json`, and `screenshots/` beside `cleaned/`. A step has `action`, `thought`,
+`url`, `axtree` and its screenshot; `agent_judge` answers with its four verdicts, any other reward with a
+success from the middle of its range up.
 """
 
+import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +27,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmreward.errors import Unscorable
+from mmreward.registry import Reward
+from mmreward.types import Score
 
 from .benchmark import VALID, Answers, Benchmark, Cells, Columns, Item, Rule, Table
 from .clicks import expected, files_of, rows_of
@@ -69,6 +77,7 @@ def read(path: Path) -> list[Item]:
         ValueError: no such file, or a row that is not of its form.
     """
     (file, *_) = files_of(path, "**/annotations.csv", "annotations.csv")
+    there = trajectories(path if path.is_dir() else path.parent)
     items: dict[str, Item] = {}
     for number, row in rows_of(file):
         try:
@@ -80,8 +89,81 @@ def read(path: Path) -> list[Item]:
             raise ValueError(f"{file}, row {number + 1}: {error}") from None
         if name not in items:
             facts = {"benchmark": str(row["benchmark"]), "task": str(row["task_id"])}
+            place = (facts["benchmark"], str(row["model_name"]), _plain(facts["task"]))
+            facts |= {"file": str(there[place])} if place in there else {}
             items[name] = Item(id=name, gold=gold, unit=facts["task"], facts=facts)
     return list(items.values())
+
+
+# --- trajectories for a reward ------------------------------------------------------------------------------
+
+
+def trajectories(folder: Path) -> dict[tuple[str, str, str], Path]:
+    """Files of trajectories below a folder, by benchmark, model and task."""
+    found: dict[tuple[str, str, str], Path] = {}
+    for cleaned in sorted(folder.glob("**/cleaned")):
+        for file in sorted(cleaned.glob("*/*/**/*.json")):
+            bench, model, *_ = file.relative_to(cleaned).parts
+            found.setdefault((bench, model, _plain(file.stem)), file)
+    return found
+
+
+def _plain(task: str) -> str:
+    """A task's name without what upstream adds where it was run anew."""
+    return task.replace(".resized", "").replace(".improved", "")
+
+
+def rows(item: Item, reward: Reward) -> list[dict[str, Any]]:
+    """A trajectory as a record with steps.
+
+    Raises:
+        ValueError: its file is not there, or not of the published form.
+    """
+    if "file" not in item.facts:
+        raise ValueError(
+            f"{item.id} has no trajectory: put the published cleaned/ and screenshots/ below the labels"
+        )
+    file = Path(item.facts["file"]).resolve()
+    base = next(parent for parent in file.parents if parent.name == "cleaned").parent
+    try:
+        held = json.loads(file.read_text(encoding="utf-8"))
+        steps = [_step(step, base) for step in held["steps"]]
+        return [{"prompt": str(held["goal"]), "steps": steps}]
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{file} is no trajectory with a goal and steps: {error!r}") from None
+
+
+def _step(step: Mapping[str, Any], base: Path) -> dict[str, Any]:
+    made = {"action": step["action"], "thought": step.get("reasoning"), "url": step.get("url")}
+    made["axtree"] = step.get("axtree")
+    _, there, place = str(step.get("screenshot_path") or "").replace("\\", "/").rpartition("screenshots/")
+    return {"observation": str(base / there / place), **made} if place else made
+
+
+def scored(item: Item, scores: Sequence[Score], reward: Reward) -> Verdict:
+    """The verdicts of a reward; of several votes what most say.
+
+    Raises:
+        Unscorable: success is undecided, or the reward has no range to say what the middle is.
+    """
+    (score,) = scores
+    parts = score.parts
+    if "success" in parts:
+        share = parts["success"]
+    else:
+        low, high = reward.info.range
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise Unscorable("the reward has no range, whose upper half would be success", "unparsable")
+        share = (score.value - low) / (high - low)
+        share = share if reward.info.higher_is_better else 1 - share
+    if share == 0.5 and "success" in parts:
+        raise Unscorable("as many votes are for success as against it", "unparsable")
+    others = [parts.get(name, math.nan) for name in FIELDS[1:]]
+    said = [math.nan if math.isnan(one) else math.floor(one + 0.5) for one in others]
+    return Verdict(float(share >= 0.5), *map(float, said))
+
+
+# --- answers ------------------------------------------------------------------------------------------------
 
 
 def answer(record: Mapping[str, Any], item: Item) -> Verdict:
@@ -233,6 +315,8 @@ BENCHMARK = Benchmark(
     answer=answer,
     columns=columns,
     rules=RULES,
+    rows=rows,
+    scored=scored,
     cautions=cautions,
     tables=tables,
 )

@@ -16,7 +16,7 @@ from mmreward.engine.engine import Engine
 from mmreward.errors import Unscorable
 from mmreward.files import whole_file
 from mmreward.registry import Reward
-from mmreward.trajectories import OBSERVATION
+from mmreward.trajectories import with_media
 from mmreward.types import FIELDS_OF_MEDIA, Score
 
 from .benchmark import Answers, Benchmark, Failed, Item
@@ -102,10 +102,8 @@ def _moved(record: Mapping[str, Any], root: Path, here: Path) -> dict[str, Any]:
         if field in moved:
             moved[field] = _placed(moved[field], root, here)
     if "steps" in moved:
-        moved["steps"] = [
-            {**step, OBSERVATION: _placed(step[OBSERVATION], root, here)} if OBSERVATION in step else step
-            for step in moved["steps"]
-        ]
+        steps = with_media(moved["steps"], lambda value, _: _placed(value, root, here))
+        moved["steps"] = list(steps)
     return moved
 
 

@@ -1,12 +1,14 @@
 """Training of a judge in stages: the run that stages share, TRL's trainers, and the stages a recipe names.
 
 Stages are `taught` (true rationales of shapes world), `parrot` (a teacher's rationales for known verdicts,
-kept where a listener is convinced), `rejection` (the student's own rationales) and `grpo` (reinforcement
-learning). Roles are the student, the teacher and the frozen listener.
+kept where a filter is convinced), `projected` (its critiques of each picture, for the reward `critique`),
+`rejection` (the student's own rationales) and `grpo` (reinforcement learning). Roles are the student, the
+teacher and the frozen listener.
 
 Needs TRL, which is imported when a trainer is made. Knows nothing of exams.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,14 +21,17 @@ from ..adapters import trl as adapter
 from ..config import Positive, RouteConfig, Strict
 from ..data.routing import Router
 from ..engine.engine import Engine
+from ..loading import load
 from ..models.base import locate
 from ..progress import Display
 from ..registry import Reward
 from ..rewards.judged.asking import Asking
 from .comparison import Comparison, both_orders
 from .miniature import sample_comparisons
+from .projection import projected_rows, sample_critiques
 from .rationales import (
     HINT,
+    OUTCOMES,
     SOURCE,
     Rationale,
     RationaleSampling,
@@ -81,9 +86,17 @@ class TrainingRun:
             self.display.line(line)
 
     def sample(
-        self, role: Role, draws: int, temperature: float, *, hint: str = "", least: float | None = None
+        self,
+        role: Role,
+        draws: int,
+        temperature: float,
+        *,
+        hint: str = "",
+        least: float | None = None,
+        again: bool = False,
     ) -> list[Rationale]:
-        """Rationales for all training comparisons; with `least`, the listener filters them."""
+        """Rationales for all training comparisons; with `least`, the listener filters them, or, `again`,
+        their own writer, who is not told the verdict any more."""
         sampling = RationaleSampling(
             asking=self.asking,
             hint=hint,
@@ -93,7 +106,10 @@ class TrainingRun:
             seed=self.seed,
         )
         writer = models.vlm(self.weights[role])
-        filtered: dict[str, Any] = {} if least is None else {"listener": self.listener, "least": least}
+        filtered: dict[str, Any] = {}
+        if least is not None:
+            own: dict[str, Any] = {"listener": self.weights[role], "labels": ("1", "2")}
+            filtered = {"listener": load("listener", **own) if again else self.listener, "least": least}
         written = self.engine.run(sample_rationales(writer, self.comparisons, sampling, **filtered))
         counts = ", ".join(
             f"{number} {outcome}" for outcome, number in count_outcomes(written).items() if number
@@ -243,25 +259,68 @@ class TaughtStage(Strict):
 
 
 class ParrotStage(Strict):
-    """PARROT (arXiv:2604.11626): the teacher writes rationales for known verdicts, a listener filters them,
-    the student learns.
+    """PARROT (arXiv:2604.11626): the teacher writes rationales for known verdicts, a filter keeps those that
+    lead to the verdict by themselves, the student learns them.
 
     Args:
         draws: rationales per comparison, of which the most convincing is learned.
-        least: the listener's probability of the right verdict above which a rationale is kept.
+        filter: "teacher", as published: the teacher reads pictures and rationale without having been told,
+            and must predict the verdict again. "listener": the frozen model of the config must.
+        least: probability of the right verdict above which a rationale is kept; at 0.5 it is the prediction.
         temperature: of the teacher.
         trainer: arguments of `trl.SFTConfig`.
     """
 
     kind: Literal["parrot"]
     draws: Positive = 1
+    filter: Literal["teacher", "listener"] = "listener"
     least: Annotated[float, Field(ge=0, lt=1)] = 0.5
     temperature: Temperature = 1.0
     trainer: dict[str, Any] = Field(default_factory=dict)
 
     def run(self, training: TrainingRun) -> None:
-        written = training.sample("teacher", self.draws, self.temperature, hint=HINT, least=self.least)
+        again = self.filter == "teacher"
+        written = training.sample(
+            "teacher", self.draws, self.temperature, hint=HINT, least=self.least, again=again
+        )
         training.finetune_student(written, self.trainer)
+
+
+class ProjectedStage(Strict):
+    """PARROT's pointwise samples: the teacher, told the verdict, criticises both pictures, aspect by aspect;
+    what it stands by without having been told is learned as a critique of each picture, see `projection`.
+
+    The student then serves the reward `critique`.
+
+    Args:
+        temperature: of the teacher.
+        max_tokens: of its text.
+        refined: learn the refined request at the end of each critique, too.
+        trainer: arguments of `trl.SFTConfig`.
+    """
+
+    kind: Literal["projected"]
+    temperature: Temperature = 1.0
+    max_tokens: Positive = 1024
+    refined: bool = True
+    trainer: dict[str, Any] = Field(default_factory=dict)
+
+    def run(self, training: TrainingRun) -> None:
+        teacher = training.weights["teacher"]
+        checker = load("listener", listener=teacher, labels=("1", "2"))
+        written = training.engine.run(
+            sample_critiques(
+                models.vlm(teacher), training.comparisons, checker, temperature=self.temperature,
+                max_tokens=self.max_tokens, seed=training.seed,
+            )
+        )  # fmt: skip
+        counts = Counter(one.outcome for one in written)
+        said = ", ".join(f"{counts[outcome]} {outcome}" for outcome in OUTCOMES if counts[outcome])
+        training.say(f"critiques: {said}")
+        rows = projected_rows(written, refined=self.refined)
+        if not rows:
+            raise ValueError(f"nothing to learn from in {len(written)} critiques; the counts above say why")
+        training.finetune("student", rows, self.trainer)
 
 
 class RejectionStage(Strict):
@@ -314,7 +373,9 @@ class GrpoStage(Strict):
         training.reinforce(compared, self.route, self.trainer, stable=self.stable)
 
 
-Stage = Annotated[TaughtStage | ParrotStage | RejectionStage | GrpoStage, Field(discriminator="kind")]
+Stage = Annotated[
+    TaughtStage | ParrotStage | ProjectedStage | RejectionStage | GrpoStage, Field(discriminator="kind")
+]
 
 
 def _hinted(row: Row, one: Comparison) -> Row:

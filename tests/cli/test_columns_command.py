@@ -3,13 +3,12 @@
 import io
 import json
 import os
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support import forked
 
 from mmreward.data.results import about, read
 from mmreward.mini.world import describe, render, sample_scene
@@ -18,8 +17,7 @@ MAP = ("--map", "prompt=says", "--map", "image=pic")
 
 
 def mmreward(*arguments):
-    command = [sys.executable, "-m", "mmreward.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return forked.python("-m", "mmreward.cli", *arguments)
 
 
 @pytest.fixture

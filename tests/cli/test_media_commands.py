@@ -6,11 +6,10 @@ say the same of it as the engine, in one row each.
 
 import importlib.util
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from support import forked
 
 from mmreward import Engine, Sample
 
@@ -19,8 +18,7 @@ REWARD = {"reward": "saturation", "frames": "mean"}
 
 
 def mmreward(*arguments):
-    command = [sys.executable, "-m", "mmreward.cli", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = forked.python("-m", "mmreward.cli", *arguments)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout

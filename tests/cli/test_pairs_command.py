@@ -1,12 +1,11 @@
 """`mmreward pairs`: from scored files to a folder that `datasets` reads."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
+from support import forked
 from support.toys import toy
 
 from mmreward import Engine, Score
@@ -64,8 +63,7 @@ def results(tmp_path):
 
 
 def mmreward(*arguments):
-    command = [sys.executable, "-m", "mmreward.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return forked.python("-m", "mmreward.cli", *arguments)
 
 
 def test_a_folder_of_pairs_and_what_became_of_the_rest(data, results, tmp_path):

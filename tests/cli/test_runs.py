@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from support import forked
 from support.pace import allowed
 from support.processes import heeding_interrupts
 
@@ -28,6 +29,8 @@ LABEL = ("--reward", "label", "--max-failures", "1")
 
 
 def mmreward(*arguments, **options):
+    if not options:
+        return forked.python("-m", "mmreward.cli", *arguments)
     command = [sys.executable, "-m", "mmreward.cli", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, **options)
 

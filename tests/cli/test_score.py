@@ -12,14 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support import forked
 
 from mmreward.data.results import about, read
 from mmreward.mini.world import describe, render, sample_scene
 
 
 def mmreward(*arguments, cwd=None):
-    command = [sys.executable, "-m", "mmreward.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+    return forked.python("-m", "mmreward.cli", *arguments, cwd=cwd)
 
 
 @pytest.fixture

@@ -4,12 +4,15 @@ import json
 import math
 
 import pytest
+from PIL import Image
+from support.robot_judges import Judge, grey, use
 
-from mmreward import Unscorable
+from mmreward import Score, Unscorable, load
 from mmreward.evals.benchmarks import benchmark
 from mmreward.evals.benchmarks.agent_reward_bench import f1, negative_value, precision, verdict_in
 from mmreward.evals.benchmarks.benchmark import measured
 from mmreward.evals.benchmarks.predictions import read_predictions
+from mmreward.evals.benchmarks.scored import scored_answers
 
 BENCH = benchmark("agentrewardbench")
 HEAD = "annotator_name,benchmark,task_id,model_name,exp_name,trajectory_success,trajectory_side_effect," \
@@ -112,3 +115,66 @@ def test_undefined_figures_are_not_zero():
     true, said_ = np.array([1.0, 0.0]), np.array([0.0, 0.0])
     assert math.isnan(precision(true, said_)) and f1(true, said_) == 0.0
     assert negative_value(true, said_) == 0.5
+
+
+# --- rewards ------------------------------------------------------------------------------------------------
+
+
+def lay_trajectories(folder, tasks):
+    """Trajectories as published: the screenshot's grey is the outcome."""
+    for name, (bench, task, level) in tasks.items():
+        file = folder / "trajectories" / "cleaned" / bench / "M" / f"M_on_{bench}" / f"{name}.json"
+        shots = folder / "trajectories" / "screenshots" / bench / "M" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        shots.mkdir(parents=True)
+        steps = []
+        for number in range(2):
+            shot = shots / f"screenshot_step_{number}.png"
+            Image.fromarray(grey(level if number else 0)).save(shot)
+            place = f"trajectories/screenshots/{bench}/M/{name}/{shot.name}"
+            step = {"action": "click('1')", "reasoning": "go", "url": "http://x", "axtree": f"tree {task}"}
+            steps.append({**step, "screenshot_path": place})
+        file.write_text(json.dumps({"goal": f"do {task}", "steps": steps, "valid": True}))
+
+
+def test_a_reward_is_measured_on_the_published_trajectories(labels, engine, monkeypatch):
+    tasks = {
+        "webarena.1": ("webarena", "webarena.1", 250),
+        "webarena.resized.2": ("webarena", "webarena.2", 0),
+        "w.3": ("workarena", "w.3", 0),
+        "w.4": ("workarena", "w.4", 0),
+        "w.5": ("workarena", "w.5", 100),
+    }
+    lay_trajectories(labels, tasks)
+
+    def verdict(seen, prompt):
+        if "do w.5" in prompt:
+            return "I cannot say."
+        optimal = "4. Completely Optimal" if seen[-1] > 0.5 else "2. Suboptimal"
+        return said("Successful" if seen[-1] > 0.5 else "Unsuccessful", optimal=optimal)
+
+    judge = use(monkeypatch, Judge(verdict))
+    reward = load("agent_judge", words="own", tree="axtree")
+    items = BENCH.read(labels)
+    answers = scored_answers(BENCH, items, labels, "judge", reward, labels / "out" / "scores.jsonl", engine)
+    assert answers.valid["webarena/M/webarena.1"] == (1, 0, 4, 0)
+    assert answers.valid["webarena/M/webarena.2"] == (0, 0, 2, 0)
+    assert answers.invalid["workarena/M/w.5"].status == "missing"
+    assert any("tree webarena.2" in prompt and seen == [0] for seen, prompt, _ in judge.calls)
+    result = measured(BENCH, items, answers, draws=50)
+    assert result.line("success/precision").strict == 1.0 and result.line("success/recall").strict == 0.5
+
+
+def test_votes_and_other_rewards_give_verdicts(labels):
+    (item, *_) = BENCH.read(labels)
+    reward = load("agent_judge", words="own", judge="mini-vlm")
+    parts = {"success": 0.75, "side_effect": 0.25, "optimality": 2.5, "looping": 0.5}
+    assert BENCH.scored(item, [Score(0.75, parts)], reward) == (1, 0, 3, 1)
+    with pytest.raises(Unscorable, match="as many votes"):
+        BENCH.scored(item, [Score(0.5, {**parts, "success": 0.5})], reward)
+
+
+def test_trajectories_that_are_not_there_are_said(labels):
+    (item, *_) = BENCH.read(labels)
+    with pytest.raises(ValueError, match=r"no trajectory: put the published cleaned/"):
+        BENCH.rows(item, None)

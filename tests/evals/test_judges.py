@@ -158,6 +158,33 @@ def test_every_kind_of_stage_on_pairs_of_a_folder(tmp_path):
         train(config)
 
 
+async def convinced(sample):
+    return Score(1.0)
+
+
+def test_a_teacher_predicts_again_what_it_was_told(monkeypatch, tmp_path):
+    """Published: of what it wrote, the teacher itself must reach the verdict, without the hint."""
+    heard = []
+
+    def load_listener(name, **args):
+        heard.append((name, args))
+        return toy(convinced, "convinced")
+
+    monkeypatch.setattr(training, "load", load_listener)
+    compared = [one.comparison for one in miniature.sample_comparisons(2, seed=3)]
+    listener = toy(hears, "hears")
+    with Engine("cpu") as engine:
+        run = training.TrainingRun(
+            engine, {"student": "a", "teacher": "mini-vlm"}, compared, Asking(system=""), listener, 60,
+            tmp_path, 0,
+        )  # fmt: skip
+        learned = []
+        monkeypatch.setattr(run, "finetune_student", lambda written, arguments: learned.extend(written))
+        training.ParrotStage(kind="parrot", filter="teacher").run(run)
+    assert heard == [("listener", {"listener": "mini-vlm", "labels": ("1", "2")})]
+    assert len(learned) == 2 and {one.outcome for one in learned} <= {"kept", "wrong", "unreadable"}
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_two_turns_are_reinforced(tmp_path):
     config = JudgeConfig(

@@ -100,24 +100,28 @@ def test_greedy_writing_matches_generate(engine, vlm_folder, naive, pictures):
     assert want.startswith(got.text) and (got.finished or got.tokens == 12)
 
 
-def test_what_was_said_before_is_read(engine, vlm_folder, naive, pictures):
-    """Two pictures, a question answered and a second one: as the chat template puts it."""
+@pytest.mark.parametrize("at", [None, 0, 8])
+def test_what_was_said_before_is_read(engine, vlm_folder, naive, pictures, at):
+    """Two pictures, a question answered and a second one, with a picture of its own or without: as the chat
+    template puts it."""
     model, processor, _ = naive
     model.model.rope_deltas = None
+    later = [SHORT] if at is None else [text for text in (SHORT[:at], None, SHORT[at:]) if text != ""]
     said = [
         ("user", [*({"type": "image"} for _ in range(2)), {"type": "text", "text": LONG}]),
         ("assistant", [{"type": "text", "text": "I see noise."}]),
-        ("user", [{"type": "text", "text": SHORT}]),
+        ("user", [{"type": "image"} if one is None else {"type": "text", "text": one} for one in later]),
     ]
     messages = [{"role": role, "content": content} for role, content in said]
     text = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     shown = [pictures[0], pictures[3]]
-    inputs = processor(text=[text], images=shown, return_tensors="pt")
+    extra = [] if at is None else [pictures[2]]
+    inputs = processor(text=[text], images=shown + extra, return_tensors="pt")
     with torch.no_grad():
         ids = model.generate(**inputs, max_new_tokens=12, do_sample=False)
     want = processor.tokenizer.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=False)
     vlm, media = models.vlm(vlm_folder), tuple(map(Media, shown))
-    history = [Turn(LONG, "I see noise.")]
+    history = [Turn(LONG, "I see noise.", tuple(map(Media, extra)), at or 0)]
     got = engine.run(vlm.write(media, SHORT, max_tokens=12, history=history))
     assert want.startswith(got.text) and (got.finished or got.tokens == 12)
     asks = [

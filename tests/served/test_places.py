@@ -13,7 +13,7 @@ from mmreward.engine.clips import spread
 from mmreward.errors import Unscorable
 from mmreward.mini.world import render, sample_scene
 from mmreward.models.base import locate
-from mmreward.models.vlms.answers import asked, messages
+from mmreward.models.vlms.answers import Turn, asked, messages
 
 TEXT = "First: \nSecond: \nWhich one fits a red circle better? Answer 1 or 2."
 PLACES = (7, 16)
@@ -55,6 +55,23 @@ def test_places_that_are_none_are_refused(places):
 def test_a_picture_in_another_place_is_another_question(pictures):
     first, second = asked(pictures, TEXT), asked(pictures, TEXT, places=PLACES)
     assert first.key != second.key and first.share != second.share
+
+
+def test_a_later_question_shows_what_its_turn_brought(pictures, serve, gather, emulated):
+    turns = [Turn("Look.", "Closer.", tuple(pictures[1:]), 6)]
+    ask = asked(pictures[:1], TEXT, "", turns)
+    first, _, last = messages(ask, [[{"type": "image", "n": 0}], [{"type": "image", "n": 1}]])
+    assert [part.get("n", part.get("text")) for part in first["content"]] == [0, "Look."]
+    assert [part.get("n", part.get("text")) for part in last["content"]] == ["First:", 1, TEXT[6:]]
+    at_once = asked(pictures, TEXT, "", [Turn("Look.", "Closer.")])
+    assert at_once.media == ask.media and at_once.key != ask.key
+    with pytest.raises(ValueError, match="after 99 characters of a question of"):
+        asked(pictures[:1], TEXT, "", [turns[0]._replace(at=99)])
+    _, there = serve(emulated)
+    here = models.vlm("mini-vlm")
+    calls = [vlm.write(pictures[:1], TEXT, max_tokens=12, history=turns) for vlm in (here, there)]
+    mine, theirs = gather(*calls)
+    assert mine == theirs
 
 
 def test_interleaved_answers_are_equal_here_and_there(serve, gather, emulated, pictures):

@@ -236,7 +236,47 @@ def _of_answers(text):
     return "1" if (len(first), first) > (len(second), second) else "2"
 
 
+def _armed(numbers):
+    """ARM-Thinker of one answer: a look at the upper half, then a judgement."""
+    if len(numbers) == 1:
+        arguments = {"image": "original_image", "bbox_2d": [0, 0, 1000, 500]}
+        named = {"name": "image_zoom_in_tool", "arguments": arguments}
+        return f"<think>Let me see.</think><tool_call>{json.dumps(named)}</tool_call>"
+    said = numbers[0] > 0.5
+    return f"<think>The half shows it.</think><answer>Overall Judgment: {said}</answer>"
+
+
+WRITERS["Judgment: True</answer> or False"] = _armed
+
+
+def brrm(*abilities, first="None identified", second="it counts wrongly"):
+    """First turn of BR-RM."""
+    focus = ", ".join(abilities or ("Logical Reasoning",))
+    blocks = "\n".join(
+        f"[Quality Analysis for Response {n}]\n- Critical Issues: {issue}\n"
+        f"[End of Quality Analysis for Response {n}]"
+        for n, issue in ((1, first), (2, second))
+    )
+    return f"[Quality Assessment Focus]\n{focus}\n[End of Quality Assessment Focus]\n{blocks}"
+
+
+def brrm_ranking(place):
+    """Second turn of BR-RM."""
+    analysis = "".join(
+        f"[The Begin of Analysis on Response {n}]\nIt says \\boxed{{3}}.\n"
+        f"[The End of Analysis on Response {n}]\n"
+        for n in (1, 2)
+    )
+    return f"{analysis}[The Begin of Ranking Score]\n\\boxed{{{place}}}\n[The End of Ranking Score]"
+
+
 CHOOSERS = {
+    "Look again at what you found": brrm_ranking,
+    "between [Quality Assessment Focus] and": lambda place: brrm(),
+    "Compare two answers to a question": lambda place: f"<think>So.</think>\\boxed{{Answer {place}}}",
+    "Judgment: Answer 1 is better</answer> or": lambda place: (
+        f"<think>One says more.</think><answer>Overall Judgment: Answer {place} is better</answer>"
+    ),
     "<answer>1</answer> or": lambda place: f"<think>The first says less.</think><answer>{place}</answer>",
     "Write `Answer 1 is better.`": lambda place: f"Answer {place} is better.",
     "Compare two answers": lambda place: ur_think(

@@ -184,6 +184,7 @@ def samples_for(name, scenes):
                 "image": None if moving else image,
                 "video": clip_of(image, name == "dynamic_degree") if moving else None,
                 "inputs": inputs,
+                "steps": [{"observation": image, "action": "look"}] if "steps" in info.needs else (),
                 **info.example,
             }
         )

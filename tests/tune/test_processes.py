@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support import forked
 from support.chatserver import ChatServer
 from support.emulated import EmulatedVLLM
 
@@ -28,6 +29,8 @@ pytestmark = pytest.mark.timeout(240)
 
 def start(*arguments):
     environment = {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
+    if arguments[0] != "-m":
+        return forked.python(*arguments, env=environment)
     command = [sys.executable, *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)
 

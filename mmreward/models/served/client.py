@@ -374,7 +374,7 @@ class ServedVLM:
 
         Args:
             history: what was asked and answered before about the same pictures, which come with the first
-                question.
+                question; a turn may bring more for the question after it.
             places: where the pictures stand within the text, as for `answers.asked`.
             schema: a JSON schema the answer must fulfil. The server is asked to constrain the answer to it,
                 and the answer is checked here as well.

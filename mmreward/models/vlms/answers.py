@@ -1,8 +1,9 @@
 """Questions to a vision-language model, and its answers: label probabilities, text, log-likelihoods, JSON.
 
 `VLM` is the protocol that rewards program against; `handle.LocalVLM` (in this process) and
-`served.client.ServedVLM` (over HTTP) satisfy it. A question is an `Ask`; an answer is a `Read` (probabilities
-of labels as the first word, and their mass), a `Written` (text) or a `LogProb` (of a given continuation).
+`served.client.ServedVLM` (over HTTP) satisfy it. A question is an `asks.Ask`; an answer is a `Read`
+(probabilities of labels as the first word, and their mass), a `Written` (text) or a `LogProb` (of a given
+continuation).
 
 What both sides must do alike stands here too:
 
@@ -16,62 +17,28 @@ Imports no torch, and knows nothing of networks or sockets.
 
 import math
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
-from itertools import chain, takewhile
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ...errors import Unscorable
-from ...media import Media
 from ...tracing import heard, noted
-from ...types import Sample
+from .asks import Ask as Ask
+from .asks import Parts as Parts
+from .asks import Pictures as Pictures
+from .asks import Turn as Turn
+from .asks import asked as asked
+from .asks import media_of as media_of
+from .asks import messages as messages
+from .asks import shown_to as shown_to
 
 if TYPE_CHECKING:
     import torch
 
-Pictures = Media | Sequence[Media] | None
 YES_NO = ("yes", "no")
 MAX_NOTED = 4000
 """Characters of a question and of an answer that an explanation shows."""
 
-# --- questions ------------------------------------------------------------------------------------
-
-
-class Turn(NamedTuple):
-    """An earlier question and its answer."""
-
-    question: str
-    answer: str
-
-
-class Ask(NamedTuple):
-    """A question, and the turns before it. Pictures come first, then text, so that questions about one
-    picture share a prefix; a published prompt may have them within its text, at `places`."""
-
-    media: tuple[Media, ...]
-    text: str
-    system: str = ""
-    history: tuple[Turn, ...] = ()
-    places: tuple[int, ...] = ()
-    """Characters of the text before each picture or clip, in rising order; empty puts all of them first."""
-    open: bool = False
-    """True where the text is left open, so that what follows is in the person's own words."""
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        """Equal for equal questions about pictures of equal content."""
-        own = (*(media.key for media in self.media), self.text, self.system, self.history, self.places)
-        return (*own, "open") if self.open else own
-
-    @property
-    def words(self) -> str:
-        """System message, history and question as one text, to be measured and searched."""
-        return "\n".join([self.system, *(text for turn in self.history for text in turn), self.text])
-
-    @property
-    def share(self) -> tuple[str, ...]:
-        """Equal for asks that begin alike: with the same picture, or without one with the same text."""
-        if self.media and self.places and self.places[0]:
-            return (self.system, self.text[: self.places[0]])
-        return (self.system, self.media[0].key if self.media else self.text)
+# --- answers --------------------------------------------------------------------------------------
 
 
 class Sampling(NamedTuple):
@@ -91,83 +58,6 @@ def sampling_of(max_tokens: int, temperature: float, seed: int) -> Sampling:
     if max_tokens < 1 or temperature < 0:
         raise ValueError(f"max_tokens {max_tokens} must be at least 1, temperature {temperature} at least 0")
     return Sampling(max_tokens, temperature, seed)
-
-
-def asked(
-    pictures: Pictures,
-    text: str,
-    system: str = "",
-    history: Sequence[Turn] = (),
-    places: Sequence[int] = (),
-    open: bool = False,
-) -> Ask:
-    """A question, checked.
-
-    Raises:
-        ValueError: places that are not one for each picture, not in order, outside the text, or given with a
-            history.
-    """
-    media, at = media_of(pictures), tuple(places)
-    if at and (
-        len(at) != len(media) or history or list(at) != sorted(at) or not 0 <= at[0] <= at[-1] <= len(text)
-    ):
-        raise ValueError(
-            f"places {list(at)} are no rising places of {len(media)} pictures in a first question of "
-            f"{len(text)} characters"
-        )
-    return Ask(media, text, system, tuple(history), at, open)
-
-
-def media_of(pictures: Pictures) -> tuple[Media, ...]:
-    """One picture, several or none, as a tuple."""
-    if pictures is None:
-        return ()
-    return (pictures,) if isinstance(pictures, Media) else tuple(pictures)
-
-
-def shown_to(sample: Sample) -> tuple[Media, ...]:
-    """The media that policy and judge see: the image or clip, then the inputs. Adapters put a prompt's first
-    picture into the image and the others into the inputs."""
-    return (*(() if sample.shown is None else (sample.shown,)), *sample.inputs)
-
-
-Parts = Sequence[Mapping[str, Any]]
-"""Parts of a message that stand for one picture or clip."""
-
-
-def messages(ask: Ask, pictures: Sequence[Parts]) -> list[dict[str, Any]]:
-    """Chat messages of a question; `pictures` are the parts that stand for the media, before the first
-    text or at its places."""
-    questions = [*(turn.question for turn in ask.history), ask.text]
-    chat: list[dict[str, Any]] = []
-    if ask.system:
-        chat.append({"role": "system", "content": [{"type": "text", "text": ask.system}]})
-    for place, question in enumerate(questions):
-        shown = pictures if place == 0 else ()
-        if shown and ask.places:
-            content = _within(ask, shown)
-        else:
-            content = [*chain.from_iterable(shown), {"type": "text", "text": question}]
-        chat.append({"role": "user", "content": content})
-        if place < len(ask.history):
-            answer = {"type": "text", "text": ask.history[place].answer}
-            chat.append({"role": "assistant", "content": [answer]})
-    return chat
-
-
-def _within(ask: Ask, pictures: Sequence[Parts]) -> list[Mapping[str, Any]]:
-    """Pictures and the pieces of text between them, none of which is empty."""
-    content: list[Mapping[str, Any]] = []
-    for start, end, picture in zip((0, *ask.places), ask.places, pictures, strict=False):
-        if end > start:
-            content.append({"type": "text", "text": ask.text[start:end]})
-        content.extend(picture)
-    if ask.places[-1] < len(ask.text):
-        content.append({"type": "text", "text": ask.text[ask.places[-1] :]})
-    return content
-
-
-# --- answers --------------------------------------------------------------------------------------
 
 
 class Read(NamedTuple):
@@ -244,6 +134,25 @@ def note_answer(ask: Ask, answer: Read | Written | LogProb, continuation: str = 
         noted("replied", "{}: {} tokens of mean probability {}", continuation, answer.tokens, each)
 
 
+class Writer(Protocol):
+    """What writes answers: a VLM, or one that uses tools before it answers."""
+
+    async def write(
+        self,
+        media: Pictures,
+        prompt: str,
+        *,
+        max_tokens: int = 512,
+        temperature: float = 0.0,
+        seed: int = 0,
+        system: str = "",
+        history: Sequence[Turn] = (),
+        places: Sequence[int] = (),
+    ) -> Written:
+        """See `VLM.write`."""
+        ...
+
+
 class VLM(Protocol):
     """A vision-language model as rewards use it, in this process or behind a server.
 
@@ -291,7 +200,8 @@ class VLM(Protocol):
         schema: Mapping[str, Any] | None = None,
         places: Sequence[int] = (),
     ) -> Written:
-        """Generate an answer, greedily or sampled; with `schema`, JSON that was checked against it.
+        """Generate an answer, greedily or sampled; with `schema`, JSON that was checked against it. A turn of
+        the history may have shown pictures of its own, see `asks.Turn`.
 
         Raises:
             ValueError: a limit or temperature out of range; no valid schema; see also `asked`.

@@ -130,7 +130,7 @@ class LocalVLM:
 
         Args:
             history: what was asked and answered before about the same pictures, which come with the first
-                question.
+                question; a turn may bring more for the question after it.
             places: where the pictures stand within the text, as for `answers.asked`.
             schema: a JSON schema the answer must fulfil. It is checked when the answer is there; only a
                 served model is held to it while it writes.

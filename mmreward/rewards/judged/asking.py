@@ -25,7 +25,7 @@ from ...verifiers.response import reasoned
 from ..published.grammar import preferred
 
 if TYPE_CHECKING:
-    from ...models.vlms.answers import VLM
+    from ...models.vlms.answers import Writer
 
 
 # --- the first of two turns -----------------------------------------------------------------------
@@ -168,7 +168,7 @@ class Asking:
 
     async def ask(
         self,
-        judge: "VLM",
+        judge: "Writer",
         request: str,
         pictures: tuple[Media, ...],
         sampling: Sampling = Sampling(),  # noqa: B008 - immutable

@@ -8,16 +8,20 @@ modes of asking are in `modes`. Votes share the picture and the prompt, as do as
 import math
 from asyncio import gather
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from statistics import fmean
 from typing import Any, Literal
 
 from ... import models
 from ...errors import Unscorable
+from ...models.vlms.answers import media_of
 from ...registry import reward
 from ...types import ABOUT, Sample, Score
 from ..published.declaring import Judge, ballot, known_of
 from ..published.expecting import Place, expected, scale_of
+from ..published.looking import equipment
+from ..published.tools import case_of
 from ..published.votes import Marks, Meta, Options, Vote, mean_between, voted
 from ..published.wording import Prompt, Wording, worded
 from .aspects import read_aspects
@@ -65,6 +69,10 @@ def critique(
     max_tokens: int = 1024,
     temperature: float = 0.0,
     seed: int = 0,
+    tools: tuple[str, ...] = (),
+    calls: int = 8,
+    tokens: int = 8192,
+    seconds: float = 300.0,
     dtype: str = "float32",
 ) -> Any:
     """Mean score over the aspects that apply, mapped from [low, high] to [0, 1]; the critique is in the note.
@@ -96,6 +104,11 @@ def critique(
         max_tokens: length at which a critique is cut off.
         temperature: of the sampling; 0 is greedy.
         seed: of the sampling; that of the first vote.
+        tools: that the judge may use before it writes: crop, frames, search and page (of the texts in
+            `meta["pages"]`), calculate, ocr; see `published.tools`. Every call stands in the note.
+        calls: most calls of tools, of each text.
+        tokens: most that a judge with tools writes in all turns of a text.
+        seconds: most that a judge with tools takes for one.
         dtype: of the judge.
     """
     if not low < high:
@@ -108,7 +121,10 @@ def critique(
         raise ValueError(f"the words of the mode {mode} are ours: leave words out")
     if aspects is not None and mode in MODES:
         raise ValueError(f"in the mode {mode} the judge has no aspects from you: leave aspects out")
+    if tools and (mode == "binary" or how == "expected"):
+        raise ValueError("tools are for what is written: leave them out with how=expected and mode=binary")
     options = Options(max_tokens, temperature, seed, votes).checked()
+    equipped = equipment(tools, calls, tokens, seconds)
     wanted = dict(ASPECTS if aspects is None else aspects)
     if not wanted:
         raise ValueError("aspects is empty; leave it out for the two of the default")
@@ -134,9 +150,11 @@ def critique(
 
     async def score(sample: Sample) -> Score:
         hint = known_of((sample,), knowledge)
-        made = [await ballot(vlm, one, wording, (sample,), options, hint) for one, wording in asked]
+        looking = equipped and equipped.on(vlm, case_of(sample, media_of(sample.shown)))
+        made = [await ballot(vlm, one, wording, (sample,), options, hint, looking) for one, wording in asked]
         vote = made[0][0] if mode != "each" else partial(_together, [one for one, _ in made], low, high)
-        return await voted(vote, options, checker, made[0][1], sample.prompt)
+        score = await voted(vote, options, checker, made[0][1], sample.prompt)
+        return replace(score, note=looking.note + score.note) if looking else score
 
     return score
 

@@ -9,13 +9,14 @@ right picture, and both turns in their form. The questions and their readers are
 import math
 import re
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
 from ... import models
 from ...errors import Unscorable
 from ...media import Media
-from ...models.vlms.answers import VLM
+from ...models.vlms.answers import VLM, Writer
 from ...registry import record_network, reward
 from ...tracing import noted
 from ...types import Sample, Score
@@ -24,6 +25,8 @@ from ...verifiers.response import Reading, Verdict, verified
 from ..published.declaring import ballot, known_of, of_pair
 from ..published.expecting import Place
 from ..published.grammar import TIE, preferred
+from ..published.looking import Looking, equipment
+from ..published.tools import case_of
 from ..published.votes import Options, PairMarks, Vote, by_verdict, voted
 from ..published.wording import worded
 from .asking import (
@@ -76,6 +79,10 @@ def preference(
     max_tokens: int = 1024,
     temperature: float = 0.0,
     seed: int = 0,
+    tools: tuple[str, ...] = (),
+    calls: int = 8,
+    tokens: int = 8192,
+    seconds: float = 300.0,
     dtype: str = "float32",
 ) -> Any:
     """1 where the first of two pictures fits the request better, 0 where the second does, 0.5 for a tie.
@@ -113,6 +120,7 @@ def preference(
         max_tokens: length at which each turn is cut off.
         temperature: of the sampling; 0 is greedy.
         seed: of the sampling; that of the first vote.
+        tools, calls, tokens, seconds: see `critique`; not in the mode "contrast".
         dtype: of the judge.
     """
     if how == "expected" and (mode != "verdict" or turns != 1):
@@ -125,34 +133,53 @@ def preference(
         raise ValueError("the rubrics of the mode contrast are of the pictures alone: leave knowledge out")
     if writer and mode != "contrast":
         raise ValueError("writer writes the rubrics of the mode contrast: leave it out in others")
+    if tools and (mode == "contrast" or how == "expected"):
+        raise ValueError("tools are for what is written: leave them out with how=expected and mode=contrast")
     asking = Asking(turns=turns, question=question, system=system, criteria=criteria)
     if mode != "verdict" and asking != Asking():
         raise ValueError("turns, question, system and criteria are of the mode verdict: leave them out")
     options = Options(max_tokens, temperature, seed, votes, contradictions).checked()
     vlm = models.vlm(judge, dtype=dtype)
     checker = meta_of(meta, keep, options, dtype)
-    making: Callable[[tuple[Sample, Sample]], Awaitable[Callable[[int], Awaitable[Vote[PairMarks]]]]]
+    equipped = equipment(tools, calls, tokens, seconds)
+    making: Callable[
+        [tuple[Sample, Sample], Looking | None], Awaitable[Callable[[int], Awaitable[Vote[PairMarks]]]]
+    ]
     if mode in PAIR_MODES:
         declared = PAIR_MODES[mode](LOW, HIGH, principle)
         wording = worded(words, declared.prompt)
 
-        async def making(pair: tuple[Sample, Sample]) -> Callable[[int], Awaitable[Vote[PairMarks]]]:
-            return (await ballot(vlm, declared, wording, pair, options, known_of(pair, knowledge)))[0]
+        async def making(
+            pair: tuple[Sample, Sample], looking: Looking | None
+        ) -> Callable[[int], Awaitable[Vote[PairMarks]]]:
+            hint = known_of(pair, knowledge)
+            return (await ballot(vlm, declared, wording, pair, options, hint, looking))[0]
 
     elif mode == "contrast":
         record_network(WRITING)
-        making = partial(contrast_ballot, vlm, models.vlm(writer, dtype=dtype) if writer else vlm, options)
+        contrast = partial(contrast_ballot, vlm, models.vlm(writer, dtype=dtype) if writer else vlm, options)
+
+        async def making(
+            pair: tuple[Sample, Sample], looking: Looking | None
+        ) -> Callable[[int], Awaitable[Vote[PairMarks]]]:
+            return await contrast(pair)
+
     else:
 
-        async def making(pair: tuple[Sample, Sample]) -> Callable[[int], Awaitable[Vote[PairMarks]]]:
-            return partial(_verdict, vlm, asking, how, pair, options, known_of(pair, knowledge))
+        async def making(
+            pair: tuple[Sample, Sample], looking: Looking | None
+        ) -> Callable[[int], Awaitable[Vote[PairMarks]]]:
+            hint = known_of(pair, knowledge)
+            return partial(_verdict, vlm, looking or vlm, asking, how, pair, options, hint)
 
     async def score(first: Sample, second: Sample) -> Score:
         if first.prompt != second.prompt:
             raise Unscorable(f"two requests in one group: {first.prompt[:60]!r} and {second.prompt[:60]!r}")
-        vote = await making((first, second))
         pictures = _pictures((first, second))
-        return of_pair(await voted(vote, options, checker, pictures, first.prompt), (first, second))
+        looking = equipped and equipped.on(vlm, case_of(first, pictures, "picture"))
+        vote = await making((first, second), looking)
+        score = of_pair(await voted(vote, options, checker, pictures, first.prompt), (first, second))
+        return replace(score, note=looking.note + score.note) if looking else score
 
     return score
 
@@ -167,6 +194,7 @@ def _pictures(pair: tuple[Sample, Sample]) -> tuple[Media, ...]:
 
 async def _verdict(
     vlm: VLM,
+    writer: Writer,
     asking: Asking,
     how: str,
     pair: tuple[Sample, Sample],
@@ -176,7 +204,7 @@ async def _verdict(
 ) -> Vote[PairMarks]:
     """Vote of a number in the mode "verdict"."""
     sampling = Sampling(options.max_tokens, options.temperature, options.seed + number)
-    judged = await asking.ask(vlm, pair[0].prompt, _pictures(pair), sampling, hint=hint)
+    judged = await asking.ask(writer, pair[0].prompt, _pictures(pair), sampling, hint=hint)
     words = "\n\n".join(judged.turns)
     marks = PairMarks({}, {}, judged.verdict)
     vote = Vote(marks, by_verdict(marks), words)

@@ -15,7 +15,7 @@ from typing import Generic, Literal
 from ...engine.clips import chosen
 from ...errors import Unscorable
 from ...media import Media
-from ...models.vlms.answers import VLM, Turn, shown_to
+from ...models.vlms.answers import VLM, Turn, Writer, shown_to
 from ...reading import aside
 from ...tracing import noted
 from ...types import Sample, Score
@@ -142,14 +142,16 @@ async def judged(
     samples: Sequence[Sample],
     options: Options,
     meta: Meta | None = None,
+    writer: Writer | None = None,
 ) -> Score:
-    """Score of a sample, or of the first of a pair, by a judge's votes.
+    """Score of a sample, or of the first of a pair, by a judge's votes; `writer` writes in the judge's place,
+    such as one that uses tools before it answers.
 
     Raises:
         Unscorable: "missing" without what the judge is shown; with the status of the first that failed where
             half of the votes or more did.
     """
-    vote, media = await ballot(vlm, judge, wording, samples, options)
+    vote, media = await ballot(vlm, judge, wording, samples, options, writer=writer)
     return of_pair(await voted(vote, options, meta, media, samples[0].prompt), samples)
 
 
@@ -160,9 +162,16 @@ def of_pair(score: Score, samples: Sequence[Sample]) -> Score:
 
 
 async def ballot(
-    vlm: VLM, judge: Judge[M], wording: Wording, samples: Sequence[Sample], options: Options, hint: str = ""
+    vlm: VLM,
+    judge: Judge[M],
+    wording: Wording,
+    samples: Sequence[Sample],
+    options: Options,
+    hint: str = "",
+    writer: Writer | None = None,
 ) -> tuple[Callable[[int], Awaitable[Vote[M]]], tuple[Media, ...]]:
-    """Maker of the vote of a number, and what it looks at; `hint` is added to the question.
+    """Maker of the vote of a number, and what it looks at; `hint` is added to the question, and `writer`
+    writes in the judge's place.
 
     Raises:
         Unscorable: "missing" without what the judge is shown.
@@ -172,7 +181,7 @@ async def ballot(
     place = Place(vlm, media, text, wording.system, places)
 
     async def vote(number: int) -> Vote[M]:
-        words = await written(vlm, media, text, wording, options, options.seed + number, places)
+        words = await written(writer or vlm, media, text, wording, options, options.seed + number, places)
         return await read_vote(judge, words, options, place)
 
     return vote, media
@@ -217,7 +226,12 @@ async def read_vote(judge: Judge[M], words: str, options: Options, place: Place)
 
 
 async def judged_answers(
-    vlm: VLM, judge: Judge[PairMarks], wording: Wording, samples: Sequence[Sample], options: Options
+    vlm: VLM,
+    judge: Judge[PairMarks],
+    wording: Wording,
+    samples: Sequence[Sample],
+    options: Options,
+    writer: Writer | None = None,
 ) -> Score:
     """Score of the first of two responses, of which the judge reads what follows the reasoning.
 
@@ -232,7 +246,7 @@ async def judged_answers(
     if not all(replies):
         return Score(float(bool(replies[0])), {"uncertainty": 0.0}, note="the other is empty or cut off")
     shown_ = [replace(one, response=reply) for one, reply in zip(samples, replies, strict=True)]
-    return await judged(vlm, judge, wording, shown_, options)
+    return await judged(vlm, judge, wording, shown_, options, writer=writer)
 
 
 def _reply(sample: Sample) -> str:
@@ -265,7 +279,7 @@ def _looked(shows: Sequence[Look], samples: Sequence[Sample]) -> tuple[Media, ..
 
 
 async def written(
-    vlm: VLM,
+    vlm: Writer,
     media: Sequence[Media],
     text: str,
     wording: Wording,

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from ...models.pinned import Pin, needed
 from ...registry import record_network
 from ...types import Sample
+from .tools import document_of
 
 PICTURE = "<image>"
 """Mark of a picture's place in a template."""
@@ -131,9 +132,13 @@ def _from_file(path: Path, prompt: Prompt, name: str, own_fields: tuple[tuple[st
 
 
 def values_of(samples: Sequence[Sample]) -> dict[str, str]:
-    """Texts that a prompt can hold: `prompt`, `json` (the prompt as it stands within JSON's quotes), and
-    `response` or `first` and `second`."""
+    """Texts that a prompt can hold: `prompt`, `json` (the prompt as it stands within JSON's quotes),
+    `document`, and `response` or `first` and `second`."""
     texts = [sample.response or "" for sample in samples]
     names = ("response",) if len(samples) == 1 else ("first", "second")
-    inside = json.dumps(samples[0].prompt, ensure_ascii=False)[1:-1]
-    return {"prompt": samples[0].prompt, "json": inside, **dict(zip(names, texts, strict=True))}
+    told = {
+        "prompt": samples[0].prompt,
+        "json": json.dumps(samples[0].prompt, ensure_ascii=False)[1:-1],
+        "document": document_of(samples[0]),
+    }
+    return {**told, **dict(zip(names, texts, strict=True))}
