@@ -163,6 +163,16 @@ def test_success_pays_once_and_may_end_the_episode(engine):
     assert len(rewards) == 4
 
 
+def test_labels_of_success_alone(engine):
+    """As the classifiers of SERL give them: 1 at the step that succeeds, which ends the episode, else 0."""
+    rule = {"enter": 0.6, "hits": 2, "window": 3}
+    env = VisionReward(
+        Track(), Judge().reward, success=rule, bonus=1.0, weight=0.0, terminate=True, engine=engine
+    )
+    rewards, infos = run(env, [1] * 5)
+    assert rewards == [0, 0, 0, 1] and [info["vision_success"] for info in infos] == [False] * 3 + [True]
+
+
 def test_the_task_may_come_from_the_reset_and_a_look_counts_for_nothing(engine):
     judge = Judge()
     env = VisionReward(Track(), judge.reward, task=lambda index, info: info["task"], engine=engine)
