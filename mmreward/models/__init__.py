@@ -48,7 +48,7 @@ from .scalars import scalar_vlm as scalar_vlm
 from .scalars import video_reward as video_reward
 from .scalars import video_scorer as video_scorer
 from .scalars import xcomposer as xcomposer
-from .served.http import is_served
+from .served.address import is_served
 from .sharing import dual_encoder, shared
 from .wants import Want, adapted, address_of, note, noting
 
@@ -279,7 +279,7 @@ def vlm(
 
     Args:
         weights: a hub id or folder; or MODEL@URL for a model behind an OpenAI-compatible server, such as
-            "Qwen/Qwen3-VL-8B-Instruct@http://localhost:8000/v1" (its settings: see `served.http.Address`).
+            "Qwen/Qwen3-VL-8B-Instruct@http://localhost:8000/v1" (its settings: see `served.address.Address`).
         dtype: of the weights; label probabilities are computed in float32 whatever it is. A served model's is
             its server's, so only the default is accepted there.
         min_pixels: pictures with fewer pixels are enlarged; None takes the checkpoint's own limit.

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
 from ..assets import ASSETS
-from .served.http import is_served
+from .served.address import is_served
 
 Kind = Literal["hub", "hub file", "url", "archive", "open_clip", "server", "package", "local", "absent"]
 

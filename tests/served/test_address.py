@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from mmreward import load, models
-from mmreward.models.served.http import parse_address
+from mmreward.models.served.address import parse_address
 
 NAME = "Qwen/Qwen3-VL-8B-Instruct@http://localhost:8000/v1"
 

@@ -40,6 +40,7 @@ from ..vlms.answers import (
     spellings,
 )
 from ..vlms.constrained import check_schema, check_written
+from .address import Address, parse_address
 from .chat import (
     Completion,
     Position,
@@ -51,7 +52,7 @@ from .chat import (
     request_messages,
     written,
 )
-from .http import Address, Refused, line_to, parse_address, reach
+from .http import Refused, line_to, reach
 from .tokens import Seen, chat_tail, continuation_ids, label_ids, read_of
 
 TOP = 20
