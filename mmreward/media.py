@@ -410,7 +410,6 @@ SMALL = 1 << 20
 LARGE = 8 << 20
 """Bytes of pixels that are hashed on another thread: up to here it takes less than to hand them over."""
 
-
 LOOKED_AT = ("size", "key", "timeline")
 """What is known of a file once it has been read."""
 
@@ -431,6 +430,19 @@ async def examined(medias: Iterable[Media]) -> None:
             or hasattr(source, "getexif")  # a PIL image, of which all pixels are converted
         ):
             await aside(partial(_examine, media))
+
+
+def examine_at_hand(medias: Iterable[Media]) -> None:
+    """Hash and measure the pictures among these that are in memory and of which `examined` leaves that to the
+    loop's thread: for a caller who would only wait for it."""
+    for media in medias:
+        source = media.source
+        size = len(source) if isinstance(source, bytes) else getattr(source, "nbytes", LARGE + 1)
+        large = size > SMALL if isinstance(source, bytes) else size > LARGE
+        elsewhere = _is_tensor(source) and source.device.type != "cpu"
+        if media.kind == "image" and not large and not elsewhere:
+            with suppress(Exception):  # raised again where its row looks at it
+                _ = media.size, media.key
 
 
 def _examine(media: Media) -> None:

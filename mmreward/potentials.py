@@ -48,13 +48,22 @@ class StepShaping:
         gamma: the learner's discount, above 0 and at most 1.
         unknown: a value that was looked for and is not known: "hold" takes the one before, "zero" pays
             nothing for the step, which costs neutrality and shows in `residual`.
+        zero: the value that is a potential of 0. What all values have in common pays (gamma - 1) of itself
+            in every step, which changes no best policy but how long it takes to be learned: give about the
+            value of a start, where it is far from 0.
 
     Raises:
-        ValueError: an unknown kind, or a gamma outside.
+        ValueError: an unknown kind, a gamma outside, or a zero that is not finite or of no potential.
     """
 
     def __init__(
-        self, n: int, kind: Kind = "potential", *, gamma: float = 0.99, unknown: Unknown = "hold"
+        self,
+        n: int,
+        kind: Kind = "potential",
+        *,
+        gamma: float = 0.99,
+        unknown: Unknown = "hold",
+        zero: float = 0.0,
     ) -> None:
         if kind not in KINDS:
             raise ValueError(f"shaping is one of {', '.join(KINDS)}, not {kind!r}")
@@ -62,15 +71,17 @@ class StepShaping:
             raise ValueError(f"gamma is {gamma}: above 0 and at most 1, and the learner's own")
         if unknown not in ("hold", "zero"):
             raise ValueError(f"an unknown value may 'hold' or be 'zero', not {unknown!r}")
-        self.kind, self.gamma, self.unknown = kind, gamma, unknown
+        if not np.isfinite(zero) or (zero and kind != "potential"):
+            raise ValueError(f"zero is {zero}: a finite value, of a potential alone")
+        self.kind, self.gamma, self.unknown, self.zero = kind, gamma, unknown, zero
         self.value: Floats = np.full(n, np.nan)
-        """Value of the state each environment is in; NaN until one is known."""
+        """Value, less `zero`, of the state each environment is in; NaN until one is known."""
         self._first: Floats = np.full(n, np.nan)
         self._paid, self._discount = np.zeros(n), np.ones(n)
 
     def begin(self, which: Flags, values: Floats) -> None:
         """Start an episode in the environments of `which`, at states of these values (n,)."""
-        self.value[which] = self._first[which] = values[which]
+        self.value[which] = self._first[which] = values[which] - self.zero
         self._paid[which], self._discount[which] = 0.0, 1.0
 
     def step(
@@ -87,6 +98,7 @@ class StepShaping:
         live = np.ones(len(values), dtype=bool) if live is None else live
         looked = live if looked is None else looked & live
         known = ~np.isnan(values)
+        values = values - self.zero
         after = np.where(known, values, self.value)
         if self.kind == "value":
             seen = looked if self.unknown == "hold" else looked & known

@@ -277,6 +277,7 @@ ELSEWHERE = {
     "aestheticpredictor": "aesthetic",
     "aesthetics": "aesthetic",
     "aestheticscore": "aesthetic",
+    "artimuseava": "artimuse",
     "clip": "clipscore",
     "clipimage": "clip_i",
     "clipsim": "clipscore",
@@ -294,6 +295,8 @@ ELSEWHERE = {
     "hpsv21": "hpsv2",
     "edit": "editreward",
     "editrewardbench": "editreward",
+    "evalmuse40k": "evalmuse",
+    "fgablip2": "evalmuse",
     "hps3": "hpsv3",
     "hpsv37b": "hpsv3",
     "humanpreferencescore": "hpsv2",
@@ -323,6 +326,7 @@ ELSEWHERE = {
     "safety": "nsfw",
     "t2icompbench": "t2i_compbench_spatial",
     "temporalflicker": "temporal_flickering",
+    "picsart": "social_reward",
     "skywork": "skywork_vl",
     "skyworkvlreward": "skywork_vl",
     "skyworkvlreward7b": "skywork_vl",
@@ -333,6 +337,8 @@ ELSEWHERE = {
     "unifiedrewardflex": "unifiedreward_pair",
     "unifiedrewardthink": "unifiedreward_pair",
     "viescore": "editscore",
+    "visualprm8b": "visualprm",
+    "visualprm8bv11": "visualprm",
 }
 """Names that other suites and papers have, without case and signs -> ours. They are told to whoever asks for
 one, and never stand for it: two suites mean two numbers by one name."""

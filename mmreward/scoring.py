@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .evaluation import evaluate, failure, its_own
+from .media import examine_at_hand
 from .registry import Reward
 from .types import Sample, Score
 
@@ -241,6 +242,17 @@ class Scoring:
             )
         late = f"no score within {one.timeout} s: it ignores its cancellation"
         self._settle(worker, Score.failed("timeout", late))
+
+
+def examine_ahead(samples: Sequence[Sample], rewards: Mapping[str, Reward]) -> None:
+    """Name and measure on this thread, which waits for the scores anyway, those pictures in memory that the
+    loop's thread would name before the first batch: the loop is every caller's."""
+    needs = {need for reward in rewards.values() for need in reward.info.needs}
+    if not needs & {"image", "shown", "inputs"} or not isinstance(samples, list | tuple):
+        return  # a sequence that makes its samples when asked makes them anew for the loop
+    for sample in samples[:WINDOW]:
+        pictures = [sample.image] if sample.image is not None and needs & {"image", "shown"} else []
+        examine_at_hand([*pictures, *(sample.inputs if "inputs" in needs else ())])
 
 
 def refuse_others(samples: Any) -> None:

@@ -158,10 +158,12 @@ def _opened(data: bytes) -> Iterator[tuple[Any, Any]]:
     def refused(url: str, *_: Any) -> Any:
         raise Unscorable(f"the video names another file, {url[:80]!r}, which is not opened")
 
+    # A title that is no UTF-8 is no damage; from 19 on av escapes it by itself and takes no such argument.
+    titles = {"metadata_errors": "ignore"} if int(av.__version__.partition(".")[0]) < 19 else {}
     options = {"format_whitelist": ",".join(CONTAINERS)}
     try:
         with av.open(
-            io.BytesIO(data), mode="r", container_options=options, metadata_errors="ignore", io_open=refused
+            io.BytesIO(data), mode="r", container_options=options, io_open=refused, **titles
         ) as container:
             streams = [stream for stream in container.streams.video if not _is_cover(stream)]
             if not streams:

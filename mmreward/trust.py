@@ -31,16 +31,18 @@ RULES = frozenset({
 })
 """Rewards that a row may name though nobody declared them: rules, without a network, a program or a file."""
 JUDGED = frozenset({
-    "aesthetic", "aesthetic_quality", "artifact", "background_consistency", "blip_vqa", "checklist",
-    "clip_i", "clipscore", "confidence", "consistency", "critique", "cyclereward", "d2_align", "deqa",
-    "dino_i", "dopamine", "dpg", "dreamsim", "dynamic_degree", "editreward", "editscore", "evidence",
-    "followup", "geneval", "geneval2", "goal", "gvl", "harmonic", "head", "hpsv2", "hpsv3", "imagereward",
-    "imaging_quality", "iqa", "ixc", "listener", "mm_rlhf", "mps", "nsfw", "ocr_image", "pickscore",
-    "pisces", "preference", "prm", "qalign", "qwen_image_bench", "r1_reward", "rationalrewards",
-    "rationalrewards_pair", "reference", "rewarddance", "rewarddance_group", "roboreward", "self_certainty",
-    "skywork_vl", "subject_consistency", "t2i_compbench_3in1", "t2i_compbench_spatial", "thinking",
-    "topreward", "unifiedreward", "unifiedreward_answer", "unifiedreward_answers", "unifiedreward_pair",
-    "viclip", "videoreward", "videoscore", "videoscore2", "visionreward", "visionreward_video", "vqascore",
+    "aesthetic", "aesthetic_quality", "artifact", "artimuse", "background_consistency", "blip_vqa",
+    "checklist", "clip_i", "clipscore", "confidence", "consistency", "critique", "cyclereward", "d2_align",
+    "deqa", "dino_i", "dopamine", "dpg", "dreamsim", "dynamic_degree", "editreward", "editscore",
+    "evalmuse", "evidence", "followup", "geneval", "geneval2", "goal", "gvl", "harmonic", "head", "hpsv2",
+    "hpsv3", "imagereward", "imaging_quality", "iqa", "ixc", "listener", "liv", "mm_rlhf", "mps", "nsfw",
+    "ocr_image", "pickscore", "pisces", "preference", "prm", "qalign", "qwen_image_bench", "r1_reward",
+    "r3m", "rationalrewards", "rationalrewards_pair", "reference", "rewarddance", "rewarddance_group",
+    "robometer", "robometer_pair", "roboreward", "self_certainty", "skywork_vl", "social_reward",
+    "subject_consistency", "t2i_compbench_3in1", "t2i_compbench_spatial", "thinking", "topreward",
+    "unifiedreward", "unifiedreward_answer", "unifiedreward_answers", "unifiedreward_pair", "viclip",
+    "videoreward", "videoscore", "videoscore2", "vip", "visionreward", "visionreward_video", "visualprm",
+    "vqascore",
 })
 """Rewards that load weights or ask a server: a row may choose one that is declared, with its arguments."""
 
@@ -59,13 +61,13 @@ OPERATOR_ONLY = frozenset({
     "beginnings", "cameras", "chat", "checkpoint", "classes", "classifier", "clean_label", "coefficients",
     "contradictions", "counting", "critique", "deadline", "dependent", "detector", "dimension",
     "dimensions", "distance", "dtype", "encoder", "file", "fitted", "form", "frames", "goal", "hd_num",
-    "head", "helped", "high", "how", "judge", "keep", "least", "lenient", "let_down", "lines", "listener",
-    "low", "max_frames", "max_pixels", "max_steps", "max_tokens", "meta", "metric", "min_confidence",
-    "min_mass", "most_gaps", "order", "placeholder", "pooling", "principle", "probe", "processing",
-    "processor", "prompt", "protocol", "python", "question", "questions", "reduce", "references",
-    "relative", "resize", "scale", "seed", "soft", "step", "suffix", "system", "task", "temperature",
-    "text", "tokenizer", "top", "turns", "variant", "view", "vocabulary", "votes", "weights", "whole",
-    "words", "workers", "writer",
+    "head", "helped", "high", "how", "judge", "keep", "knowledge", "least", "lenient", "let_down", "lines",
+    "listener", "low", "max_frames", "max_num", "max_pixels", "max_steps", "max_tokens", "meta", "metric",
+    "min_confidence", "min_mass", "most_gaps", "order", "placeholder", "pooling", "principle", "probe",
+    "processing", "processor", "prompt", "protocol", "python", "question", "questions", "reduce",
+    "references", "relative", "resize", "scale", "seed", "soft", "step", "suffix", "system", "task",
+    "temperature", "text", "tokenizer", "top", "turns", "variant", "view", "vocabulary", "votes", "weights",
+    "whole", "words", "workers", "writer",
 })
 """Arguments that only the operator may set: they name programs, hosts, keys and weights, take time or memory,
 or belong to `JUDGED`."""

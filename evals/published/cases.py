@@ -9,8 +9,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mmreward import Media, Sample
 
+from . import blip2, owl, vits
 from . import checkpoints as tiny
-from . import owl, vits
 
 Args = dict[str, Any]
 SIZES = ((32, 32), (33, 32), (31, 47), (97, 31), (211, 50), (640, 427), (224, 100), (61, 333), (1023, 767))
@@ -196,6 +196,8 @@ CASES = (
         {"cyclereward": {}},
         {},
     ),
+    Case("social_reward", "", lambda folder: tiny.save_social(folder / "social"), second={}),
+    Case("evalmuse", "FGA-BLIP2", lambda folder: blip2.save_blip2(folder / "blip2"), second={}),
     Case(
         "mps",
         "overall",
@@ -233,6 +235,7 @@ CASES = (
 """Every scorer of `rewards/learned` and `rewards/pictures` has at least one, or stands in `ELSEWHERE`."""
 ELSEWHERE = {
     "aesthetic_quality": "tests/rewards/test_vbench.py",
+    "artimuse": "tests/models/test_visualprm.py",
     "background_consistency": "tests/rewards/test_consistency.py",
     "blip_vqa": "tests/models/test_blip_vqa.py",
     "dpg": "tests/rewards/test_dpg.py",
@@ -256,5 +259,6 @@ ELSEWHERE = {
     "videoscore": "tests/models/test_videoscore.py",
     "visionreward": "tests/rewards/test_visionreward.py",
     "visionreward_video": "tests/rewards/test_visionreward.py",
+    "visualprm": "tests/models/test_visualprm.py",
 }
 """Scorers without a case, and the tests that hold them against a second writing or known scenes."""

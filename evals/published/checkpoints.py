@@ -127,6 +127,26 @@ def save_hps(folder: Path, file: str, seed: int = 3) -> dict[str, Any]:
     return {"weights": str(folder / file), "architecture": "tiny-H"}
 
 
+def save_social(folder: Path, seed: int = 9) -> dict[str, Any]:
+    """What Social Reward's training saves: OpenAI's tensors by name, of an architecture with the quick GELU.
+
+    Returns:
+        Arguments of `social_reward`.
+    """
+    import open_clip
+
+    folder.mkdir(parents=True)
+    config = OPEN_CLIP | {"quick_gelu": True}
+    (folder / "tiny-L-quickgelu.json").write_text(json.dumps(config))
+    open_clip.add_model_config(folder / "tiny-L-quickgelu.json")
+    model = drawn(open_clip.CLIP(**config), seed)
+    torch.save(model.state_dict(), folder / "clip_epoch_9_global_step_final.pth")
+    return {
+        "fitted": str(folder / "clip_epoch_9_global_step_final.pth"),
+        "architecture": "tiny-L-quickgelu",
+    }
+
+
 def save_layers(file: Path, name: str, indices: Sequence[int], seed: int, width: int) -> str:
     """A pickled chain of linear layers, NAME.0.weight, NAME.0.bias and so on; "" for one layer without a
     name."""

@@ -17,7 +17,7 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tf
 
-from . import likeness, owl
+from . import blip2, likeness, owl, social
 from .checkpoints import SIDE
 from .second_pixels import PIXELS
 from .upstream import Reference, pixels_of
@@ -422,6 +422,7 @@ SECOND: dict[str, Callable[[Args], Reference]] = {
     "deqa": owl.graded,
     "dino_i": likeness.dino_i,
     "dreamsim": likeness.dreamsim,
+    "evalmuse": blip2.matched,
     "harmonic": harmonic,
     "head": head,
     "hpsv2": hpsv2,
@@ -430,5 +431,6 @@ SECOND: dict[str, Callable[[Args], Reference]] = {
     "pickscore": pickscore,
     "pisces": pisces,
     "qalign": owl.graded,
+    "social_reward": social.social,
 }
 """Scorer -> its second writing, from the arguments of ours."""

@@ -5,7 +5,6 @@ Computes what templates/scores.html shows. A sample's card has its pictures, pro
 per reward, the parts of each score, and what was written.
 """
 
-import inspect
 import json
 import math
 from collections.abc import Hashable, Mapping, Sequence
@@ -17,9 +16,10 @@ from markupsafe import Markup
 from mmreward.data.failures import Group, grouped
 from mmreward.errors import FINE
 from mmreward.monitor.intervals import agreement, mean_of
-from mmreward.rewards.judged.critique import critique
-from mmreward.types import Sample, Score
+from mmreward.rewards.judged.critique import scale_of_marks
+from mmreward.types import ABOUT, Sample, Score
 
+from .agents import CLICKS, NAMED, curve, curves_in, marks, strip
 from .html import NAME_CHARS, count, histogram, interval, number, render, status_words, text
 from .pictures import SIDES, WEIGHT, Spaces, pictures, thumbnail
 from .scored import NOT_SCORED, Column, ScoredRun
@@ -198,14 +198,18 @@ def _cards(run: ScoredRun, shown: int) -> list[dict[str, Any]]:
     cards: list[dict[str, Any]] = []
     for side in SIDES:
         cards = [_card(run, index, side) for index in range(shown)]
-        if sum(len(card["pictures"]) for card in cards) <= WEIGHT:
+        if sum(map(_weight, cards)) <= WEIGHT:
             return cards
     weight = 0
     for card in cards:
-        weight += len(card["pictures"])
+        weight += _weight(card)
         if weight > WEIGHT:
-            card["pictures"] = LEFT_OUT
+            card["pictures"], card["strip"] = LEFT_OUT, ""
     return cards
+
+
+def _weight(card: Mapping[str, Any]) -> int:
+    return len(card["pictures"]) + len(card["strip"])
 
 
 def _card(run: ScoredRun, index: int, side: int) -> dict[str, Any]:
@@ -215,14 +219,27 @@ def _card(run: ScoredRun, index: int, side: int) -> dict[str, Any]:
     expects_boxes = any(column.kind == "iou" for column in run.columns)
     statuses = {column.scores[name].status for column in run.columns if name in column.scores}
     keys = [run.totals[index], *(column.values[index] for column in run.columns)]
+    acts = next((column for column in run.columns if column.kind in CLICKS), None)
+    drawn, frames = "", ""
+    if sample is not None:
+        places = marks(sample, acts.kind, acts.args) if acts is not None else None
+        drawn = pictures(sample, _spaces(run), expects_boxes, side, places)
+        frames = strip(sample, _frames(run, name), side)
     return {
         "name": name,
-        "pictures": pictures(sample, _spaces(run), expects_boxes, side) if sample is not None else "",
+        "pictures": drawn,
+        "strip": frames,
         "response": sample.response if sample is not None else "",
         "fields": _other_fields(sample) if sample is not None else "",
         "sorting": json.dumps([float(key) if math.isfinite(key) else None for key in keys]),
         "failed": int(bool(statuses.difference(FINE))),
     }
+
+
+def _frames(run: ScoredRun, name: str) -> list[int]:
+    """Frames of a sample that a reward has a value for."""
+    scores = [column.scores[name] for column in run.columns if name in column.scores]
+    return sorted({at for score in scores for values in curves_in(score.parts).values() for at in values})
 
 
 def _small_card(run: ScoredRun, name: str) -> dict[str, Any]:
@@ -264,36 +281,44 @@ class PartBar(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """The parts of a score: ticks for a checklist, bars for aspects and for shares, plain numbers else."""
+    """The parts of a score: ticks for a checklist, bars for aspects and for shares, curves for frames, plain
+    numbers else."""
 
     checks: list[tuple[str, float]]
     bars: list[PartBar]
     numbers: list[Markup | str]
+    curves: list[Markup]
 
 
 def _parts(column: Column, score: Score) -> Parts:
-    shown = list(score.parts.items())[:MAX_PARTS]
+    by_frame = {name: values for name, values in curves_in(score.parts).items() if len(values) > 1}
+    rest = {name: value for name, value in score.parts.items() if not _is_of(name, by_frame)}
+    shown = list(rest.items())[:MAX_PARTS]
     if column.kind == "checklist":
-        return Parts(shown, [], [])
+        return Parts(shown, [], [], [])
     scale = _aspect_scale(column.args) if column.kind == "critique" and score.ok else None
-    found = Parts([], [], [])
+    found = Parts([], [], [], [curve(values, name) for name, values in by_frame.items()])
     for name, value in shown:
-        if scale is not None:
+        if scale is not None and name not in ABOUT:
             found.bars.append(PartBar(name, value, scale, f"{value:g} of {scale[1]:g}"))
         elif column.parts[name] == "share":
             found.bars.append(PartBar(name, value, (0.0, 1.0), number(value)))
         elif column.parts[name] == "number":  # what is 0 for every sample, such as "truncated", says nothing
             found.numbers.append(text(name, NAME_CHARS) + f" {value:g}")
-    if more := len(score.parts) - len(shown):
+    if more := len(rest) - len(shown):
         found.numbers.append(f"{more} more parts")
     return found
 
 
+def _is_of(name: str, by_frame: Mapping[str, Any]) -> bool:
+    match = NAMED.fullmatch(name)
+    return match is not None and match["of"] in by_frame
+
+
 def _aspect_scale(args: Mapping[str, Any]) -> tuple[float, float] | None:
     """The judge's own scale, from the reward's arguments or their defaults."""
-    known = inspect.signature(critique).parameters
     try:
-        low, high = (float(args.get(end, known[end].default)) for end in ("low", "high"))
+        low, high = scale_of_marks(args)
     except (TypeError, ValueError):
         return None
     return (low, high) if low < high else None

@@ -5,7 +5,7 @@ Knows nothing of scores; the space of the boxes comes from the arguments of the 
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from markupsafe import Markup
@@ -13,7 +13,9 @@ from PIL import Image
 
 from mmreward.errors import Unscorable
 from mmreward.media import Media
+from mmreward.trajectories import seen_in
 from mmreward.types import Sample
+from mmreward.verifiers.actions import Point
 from mmreward.verifiers.boxes import Box, boxes_of, to_unit
 from mmreward.verifiers.markup import box_items
 from mmreward.verifiers.response import segment
@@ -51,25 +53,49 @@ class Boxes(NamedTuple):
     problem: str = ""
 
 
-def pictures(sample: Sample, spaces: Spaces, expects_boxes: bool, side: int = MAX_SIDE) -> Markup | str:
-    """The picture or first frame with its boxes, the other inputs small beneath it; empty without any."""
+class Marks(NamedTuple):
+    """Places of a GUI step in fractions of the picture, and sentences about what was read and what not."""
+
+    points: Sequence[Point] = ()
+    boxes: Sequence[Box] = ()
+    words: Sequence[str] = ()
+
+
+def pictures(
+    sample: Sample, spaces: Spaces, expects_boxes: bool, side: int = MAX_SIDE, marks: Marks | None = None
+) -> Markup | str:
+    """The picture or first frame with its boxes, the other inputs small beneath it; empty without any.
+
+    Args:
+        sample: whose.
+        spaces: of the boxes in its response and target.
+        expects_boxes: a response without any is worth a line.
+        side: longest, of the picture.
+        marks: drawn in place of boxes.
+    """
     shown = [media for media in (sample.image, sample.video, *sample.inputs) if media is not None]
     if not shown:
         return ""
     main, others = shown[0], shown[1:]
     size = _size(main)
-    true = _true_boxes(sample, spaces.true, size)
-    found = _found_boxes(sample, spaces.found, size, expects_boxes or bool(true.boxes))
-    caption = _legend(found, true)
+    if marks is None:
+        true = _true_boxes(sample, spaces.true, size)
+        found = _found_boxes(sample, spaces.found, size, expects_boxes or bool(true.boxes))
+    else:
+        true, found = Boxes(list(marks.boxes)), Boxes([])
+    points, words = (marks.points, marks.words) if marks is not None else ((), ())
+    caption = _legend(found, true, len(points), words)
     small = "".join(f'<div class="input">{embedded(media, min(side, INPUT_SIDE))}</div>' for media in others)
     inputs = f'<div class="inputs"><span class="small">inputs</span>{small}</div>' if small else ""
-    frame = _framed(main, f"picture of sample {sample.id}", _overlay(found, true, size), side)
+    frame = _framed(main, f"picture of sample {sample.id}", _overlay(found, true, size, points), side)
     return Markup(f"<figure>{frame}{caption}</figure>{inputs}")
 
 
 def thumbnail(sample: Sample, side: int = MAX_SIDE) -> Markup | str:
     """The picture alone; empty without any."""
     media = sample.image or sample.video or next(iter(sample.inputs), None)
+    if media is None:  # of an episode its end, where the outcome is
+        media = next((seen.media for seen in reversed([*seen_in(sample.steps)])), None)
     if media is None:
         return ""
     return Markup(f"<figure>{_framed(media, f'picture of sample {sample.id}', '', side)}</figure>")
@@ -138,13 +164,19 @@ def _in_picture(
     return Boxes(boxes, len(units) - len(boxes))
 
 
-def _overlay(found: Boxes, true: Boxes, size: tuple[int, int] | None) -> str:
-    if size is None or not (found.boxes or true.boxes):
+def _overlay(found: Boxes, true: Boxes, size: tuple[int, int] | None, points: Sequence[Point] = ()) -> str:
+    if size is None or not (found.boxes or true.boxes or points):
         return ""
     height, width = (CANVAS * side / max(size) for side in size)
     drawn = "".join(_drawn(box, "true", width, height) for box in true.boxes[:MAX_BOXES])
     drawn += "".join(_drawn(box, "found", width, height) for box in found.boxes[:MAX_BOXES])
+    drawn += "".join(_cross(point.x * width, point.y * height) for point in points[:MAX_BOXES])
     return f'<svg class="boxes" viewBox="0 0 {width:.1f} {height:.1f}" aria-hidden="true">{drawn}</svg>'
+
+
+def _cross(x: float, y: float) -> str:
+    lines = f"M{x - 9:.1f} {y:.1f}h18M{x:.1f} {y - 9:.1f}v18"
+    return f'<path class="under" d="{lines}"/><path class="found" d="{lines}"/>'
 
 
 def _drawn(box: Box, kind: str, width: float, height: float) -> str:
@@ -160,13 +192,15 @@ def _drawn(box: Box, kind: str, width: float, height: float) -> str:
     return f"{rects}<text {where}>{text(label)}</text>"
 
 
-def _legend(found: Boxes, true: Boxes) -> str:
+def _legend(found: Boxes, true: Boxes, points: int = 0, words: Sequence[str] = ()) -> str:
     """Numbers of the boxes that are drawn, and reasons for those that are not."""
     entries = []
     if found.boxes:
         entries.append(
             f'<span class="key found"></span>{count(len(found.boxes), "box", "boxes")} in the response'
         )
+    if points:
+        entries.append(f'<span class="key found"></span>{count(points, "place")} in the response')
     if true.boxes:
         entries.append(f'<span class="key true"></span>{len(true.boxes)} true')
     unreadable = found.unreadable + true.unreadable
@@ -176,5 +210,6 @@ def _legend(found: Boxes, true: Boxes) -> str:
         entries.append(f"only the first {MAX_BOXES} are drawn")
     if found.problem:
         entries.append(f"boxes of the response not drawn: {text(found.problem)}")
+    entries += [str(text(one)) for one in words]
     items = "".join(f"<li>{entry}</li>" for entry in entries)
     return f'<figcaption><ul class="legend">{items}</ul></figcaption>' if items else ""

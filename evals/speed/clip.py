@@ -89,7 +89,8 @@ class ClipFamily:
     rewards: Mapping[str, Reward]
 
     def values(self, scores: Mapping[str, list[Score]]) -> Values:
-        return [score.value for name in self.rewards for score in scores[name] if score.ok]
+        rows = zip(*(scores[name] for name in self.rewards), strict=True)
+        return [score.value for row in rows for score in row if score.ok]
 
     def loop(self, samples: Sequence[Sample]) -> Values:
         return self.batches(samples, 1)
@@ -97,7 +98,7 @@ class ClipFamily:
     @torch.inference_mode()
     def batches(self, samples: Sequence[Sample], size: int) -> Values:
         """Reward by reward: each opens the files, preprocesses and embeds again."""
-        values: Values = []
+        values: Values = []  # reward by reward
         for encoder in self.encoders:
             for some in chunks(samples, size):
                 values += encoder.similarities(encoder.inputs(some, texts=True)).tolist()
@@ -105,7 +106,7 @@ class ClipFamily:
             for some in chunks(samples, size):
                 pixels = self.encoders[0].inputs(some, texts=False)["pixel_values"]
                 values += head(self.encoders[0].image(pixels)).tolist()
-        return values
+        return by_sample(values, len(samples))
 
     def bare(self, samples: Sequence[Sample], size: int) -> Work:
         """Every picture once through each image tower, every different prompt once through each text one."""
@@ -124,7 +125,7 @@ class ClipFamily:
                 embedded.append(images)
             for head in self.heads:
                 values += head(embedded[0]).tolist()
-            return values
+            return by_sample(values, len(samples))
 
         return run
 
@@ -137,12 +138,17 @@ class ClipFamily:
         return pixels, [dict(some.to(encoder.device)) for some in tokens]
 
 
+def by_sample(values: Values, samples: int) -> Values:
+    """Values that stand reward by reward, sample by sample."""
+    return [value for row in range(samples) for value in values[row::samples]]
+
+
 REWARDS = 5
 
 
 def clip_family(places: Checkpoints, device: torch.device, dtype: str, towers: int = 2) -> ClipFamily:
     """Load the encoders for the contenders without an engine, and the five rewards for the one with it."""
-    folders, files = places.encoders[:towers], places.heads[: REWARDS - towers]
+    folders, files = places.encoders(towers), places.heads(REWARDS - towers)
     encoders = tuple(Encoder.load(folder, device, getattr(torch, dtype)) for folder in folders)
     heads = [{k: v.to(device) for k, v in load_file(path).items()} for path in files]
     rewards = {

@@ -58,6 +58,7 @@ Prepare = Callable[[int], Work]
 """Given the round, everything that is not timed; returns what is."""
 Variants = Mapping[str, Prepare]
 """Ways to do the same, such as batch sizes; the fastest in the warm-up competes."""
+NOBODY: Mapping[str, int] = {}
 
 
 @dataclass(slots=True)
@@ -82,6 +83,8 @@ def contest(
     *,
     reference: str,
     settle: Callable[[], None] = lambda: None,
+    shares: Mapping[str, int] = NOBODY,
+    once: bool = False,
 ) -> dict[str, Timing]:
     """Times of all contenders: warm them up in round 0, then time rounds 1 to `repeats`, in turn.
 
@@ -90,30 +93,54 @@ def contest(
         repeats: timed rounds.
         reference: the contender that the others' values are compared with.
         settle: waits until the device has finished; called before and after each timed part.
+        shares: contenders that do one part in so many of the work, from its beginning, and whose seconds
+            are multiplied by that; the reference is one of them. The others are compared with it as far as
+            it goes, and with one another.
+        once: those are timed in round 1 alone.
     """
     with _small_heap():
-        return _contest(contenders, repeats, reference, settle)
+        return _contest(contenders, repeats, reference, settle, shares, once)
 
 
 def _contest(
-    contenders: Mapping[str, Sequence[Variants]], repeats: int, reference: str, settle: Callable[[], None]
+    contenders: Mapping[str, Sequence[Variants]],
+    repeats: int,
+    reference: str,
+    settle: Callable[[], None],
+    shares: Mapping[str, int],
+    once: bool,
 ) -> dict[str, Timing]:
     timings = {name: Timing() for name in contenders}
     picked = {name: [_fastest(part, settle) for part in parts] for name, parts in contenders.items()}
     for name, parts in picked.items():
         timings[name].chosen = [variant for variant, _ in parts]
+    values: dict[str, Values] = {}
     for number in range(1, repeats + 1):
-        values: dict[str, Values] = {}
-        for name, parts in picked.items():
+        running = [name for name in picked if not (once and number > 1 and name in shares)]
+        for name in running:
             seconds, values[name] = 0.0, []
-            for _, prepare in parts:
+            for _, prepare in picked[name]:
                 taken, found = _timed(prepare(number), settle)
                 seconds += taken
                 values[name] += found
-            timings[name].seconds.append(seconds)
-        for name, timing in timings.items():
-            timing.difference = max(timing.difference, difference(values[name], values[reference]))
+            timings[name].seconds.append(seconds * shares.get(name, 1))
+        for name, apart in _differences({name: values[name] for name in running}, reference, shares).items():
+            timings[name].difference = max(timings[name].difference, apart)
     return timings
+
+
+def _differences(values: Mapping[str, Values], reference: str, shares: Mapping[str, int]) -> dict[str, float]:
+    """Each contender's largest difference from the reference, and from the first that does the whole work."""
+    known = values.get(reference)
+    found = dict.fromkeys(values, 0.0)
+    first = next((name for name in values if name not in shares), reference)
+    for name, own in values.items():
+        if known is not None:
+            begun = own if name in shares or not shares else own[: len(known)]
+            found[name] = difference(begun, known)
+        if shares and name not in shares:
+            found[name] = max(found[name], difference(own, values[first]))
+    return found
 
 
 def difference(values: Values, reference: Values) -> float:
@@ -209,34 +236,63 @@ Draw = Callable[[int], list[Sample]]
 
 @dataclass(frozen=True)
 class Workload:
-    """Tasks over the samples of a round."""
+    """Tasks over the samples of a round.
+
+    `share` above 1 is for work that the loop would be minutes at: loop and batches do one part in so many, in
+    the larger batches alone, and the warm-up is as short for all; `once` times them in one round. See
+    `contest`.
+    """
 
     name: str
     tasks: tuple[Task, ...]
     draw: Draw
+    share: int = 1
+    once: bool = False
+
+    @property
+    def shares(self) -> Mapping[str, int]:
+        return {"loop": self.share, "batches": self.share} if self.share > 1 else NOBODY
 
     def contenders(self, engine: Engine) -> dict[str, Sequence[Variants]]:
         """name -> parts for `contest`; the engine gets all tasks in one call."""
-        most = len(self.draw(0))
+        most = len(self._begun(0))
+        bare = [size for size in BARE if size <= most]
+        batches: Sequence[int] = BATCHES
+        if self.share > 1:
+            bare, batches = bare[-2:], BATCHES[-1:]
         return {
             "loop": [{"one by one": partial(self._loop, task)} for task in self.tasks],
-            "batches": [_sizes(self._batches, task, BATCHES) for task in self.tasks],
-            "bare": [_sizes(self._bare, task, [s for s in BARE if s <= most]) for task in self.tasks],
+            "batches": [_sizes(self._batches, task, batches) for task in self.tasks],
+            "bare": [_sizes(self._bare, task, bare) for task in self.tasks],
             "engine": [{"engine": partial(self._engine, engine)}],
         }
 
+    def counted(self) -> int:
+        """FLOPs of a round's bare forwards; of work whose parts are alike, a part's, multiplied."""
+        alike = self.share > 1 and not self.once
+        samples, times = (self._begun(0), self.share) if alike else (self.draw(0), 1)
+        return times * sum(count(task.bare(samples, 1)) for task in self.tasks)
+
+    def _begun(self, number: int) -> list[Sample]:
+        """The part of a round's samples that loop and batches look at."""
+        samples = self.draw(number)
+        return samples[: max(1, len(samples) // self.share)]
+
+    def _samples(self, number: int) -> list[Sample]:
+        return self.draw(number) if number else self._begun(number)
+
     def _loop(self, task: Task, number: int) -> Work:
-        return partial(task.loop, self.draw(number))
+        return partial(task.loop, self._begun(number))
 
     def _batches(self, task: Task, size: int, number: int) -> Work:
-        return partial(task.batches, self.draw(number), size)
+        return partial(task.batches, self._begun(number), size)
 
     def _bare(self, task: Task, size: int, number: int) -> Work:
-        return task.bare(self.draw(number), size)
+        return task.bare(self._samples(number), size)
 
     def _engine(self, engine: Engine, number: int) -> Work:
         engine.run(_clear(engine))
-        samples = self.draw(number)
+        samples = self._samples(number)
         rewards = {name: reward for task in self.tasks for name, reward in task.rewards.items()}
 
         def run() -> Values:

@@ -11,6 +11,7 @@ Qwen3-VL-2B and CLIP ViT-L/14; "toy" only shows that everything fits together. K
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -227,30 +228,46 @@ SCALES = {
 }
 
 
-NUM_HEADS = 3
 PATCH = 16
 MAX_PIXELS = 1 << 24
 
 
-class Checkpoints(NamedTuple):
-    """Paths of the weights: one judge, dual encoders, and heads on the first of these."""
+class Checkpoints:
+    """Random weights of a scale, each drawn and saved when a workload first needs it.
 
-    judge: Path
-    encoders: tuple[Path, ...]
-    heads: tuple[Path, ...]
+    Args:
+        folder: for them.
+        scale: sizes.
+        texts: whose words the judge's tokenizer knows.
+        dtype: of the networks.
+    """
 
+    def __init__(self, folder: Path, scale: Scale, texts: Iterable[str], dtype: torch.dtype) -> None:
+        self._folder, self._scale, self._texts, self._dtype = folder, scale, texts, dtype
 
-def save_all(folder: Path, scale: Scale, texts: Iterable[str], dtype: torch.dtype) -> Checkpoints:
-    """Draw and save every checkpoint; the judge's tokenizer knows the words of `texts`."""
-    _save_judge(folder / "judge", scale, texts, dtype)
-    encoders = tuple(folder / name for name in ("first", "second", "third"))
-    for seed, path in enumerate(encoders):
-        save_dual_encoder(path, scale, seed, dtype)
-    heads = tuple(folder / f"head-{number}.safetensors" for number in range(NUM_HEADS))
-    for seed, path in enumerate(heads):
-        drawn = torch.randn(1, scale.embedding, generator=torch.Generator().manual_seed(seed))
-        save_file({"weight": drawn, "bias": torch.zeros(1)}, path)
-    return Checkpoints(folder / "judge", encoders, heads)
+    @cached_property
+    def judge(self) -> Path:
+        """A Qwen3-VL."""
+        folder = self._folder / "judge"
+        _save_judge(folder, self._scale, self._texts, self._dtype)
+        return folder
+
+    def encoders(self, count: int) -> tuple[Path, ...]:
+        """Different dual encoders, so many of three."""
+        places = tuple(self._folder / name for name in ("first", "second", "third")[:count])
+        for seed, path in enumerate(places):
+            if not path.exists():
+                save_dual_encoder(path, self._scale, seed, self._dtype)
+        return places
+
+    def heads(self, count: int) -> tuple[Path, ...]:
+        """Heads on the first dual encoder."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        places = tuple(self._folder / f"head-{number}.safetensors" for number in range(count))
+        for seed, path in enumerate(places):
+            drawn = torch.randn(1, self._scale.embedding, generator=torch.Generator().manual_seed(seed))
+            save_file({"weight": drawn, "bias": torch.zeros(1)}, path)
+        return places
 
 
 def judge_config(scale: Scale, tokenizer: Any) -> Qwen3VLConfig:

@@ -24,8 +24,8 @@ from transformers.utils.logging import disable_progress_bar
 
 from mmreward import Engine
 
-from .contest import Timing, Workload, contest, count, device_of, limit
-from .inputs import SCALES, save_all, texts
+from .contest import Timing, Workload, contest, device_of, limit
+from .inputs import SCALES, Checkpoints, texts
 from .workloads import NAMES, Workloads
 
 Rival = Literal["loop", "batches", "bare"]
@@ -236,8 +236,8 @@ def bench(
     setting = _setting(scale, place, dtype)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="mmreward-bench-")))
-        console.print(f"drawing random weights of scale {scale}")
-        places = save_all(folder, SCALES[scale], texts(), getattr(torch, dtype))
+        console.print(f"random weights of scale {scale}")
+        places = Checkpoints(folder, SCALES[scale], texts(), getattr(torch, dtype))
         workloads = Workloads(folder / "media", places, SCALES[scale], place, dtype)
         engine = stack.enter_context(Engine(str(place)))
         lines: list[WorkloadResult] = []
@@ -260,8 +260,15 @@ def _timed(
     workload: Workload, engine: Engine, repeats: int, device: torch.device, dtype: str
 ) -> WorkloadResult:
     settle = _settler(device)
-    timings = contest(workload.contenders(engine), repeats, reference="loop", settle=settle)
-    flops = sum(count(task.bare(workload.draw(0), 1)) for task in workload.tasks)
+    timings = contest(
+        workload.contenders(engine),
+        repeats,
+        reference="loop",
+        settle=settle,
+        shares=workload.shares,
+        once=workload.once,
+    )
+    flops = workload.counted()
     return WorkloadResult(workload.name, timings, flops, limit(flops, device, dtype))
 
 

@@ -117,10 +117,13 @@ class Workloads:
             paths = self._pictures(name, number, TOWERS_PROMPTS * GROUP)
             return draw_samples(paths, per_prompt=GROUP)
 
-        return Workload(name, (self._towers,), draw)
+        return Workload(name, (self._towers,), draw, share=TOWERS_PROMPTS)
 
     def _list(self, name: str) -> Workload:
-        return Workload(name, (self._listed,), lambda number: draw_samples(self._pictures(name, number)))
+        def draw(number: int) -> list[Sample]:
+            return draw_samples(self._pictures(name, number))
+
+        return Workload(name, (self._listed,), draw, share=self._scale.pictures, once=True)
 
     def _critique(self, name: str) -> Workload:
         return Workload(name, (self._writing,), lambda number: draw_samples(self._pictures(name, number)))

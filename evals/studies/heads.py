@@ -127,8 +127,9 @@ def fits(
 
 def table(rows: Sequence[Row]) -> str:
     """Markdown table of held-out accuracies with their intervals."""
+    own = rows[0].summary.own.partition(" of ")[0]
     lines = [
-        "| loss | seed | pairs fitted, held out | prompts held out | cosine | head | gain in points "
+        f"| loss | seed | pairs fitted, held out | prompts held out | {own} | head | gain in points "
         "| surer half | other half | best step |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]

@@ -42,6 +42,7 @@ class VisionReward(RecordConstructorArgs, gymnasium.Wrapper[Any, Any, Any, Any])
             state at which an episode ends is always looked at, unless its value cannot matter.
         shaping: "potential", "progress" or "value"; see `potentials.StepShaping`.
         gamma: the learner's discount.
+        zero: the value that is a potential of 0, about that of a start; see `potentials.StepShaping`.
         weight: of our reward.
         env_weight: of the environment's own, which is left out by default.
         unknown: what a look that failed does: "hold" the last value, pay "zero", or "raise".

@@ -34,6 +34,7 @@ class Options(TypedDict, total=False):
     every: int | Literal["end"]
     shaping: Kind
     gamma: float
+    zero: float
     weight: float
     unknown: Unknown | Literal["raise"]
     patience: int
@@ -98,6 +99,7 @@ class Watch:
         every: int | Literal["end"] = 1,
         shaping: Kind = "potential",
         gamma: float = 0.99,
+        zero: float = 0.0,
         weight: float = 1.0,
         unknown: Unknown | Literal["raise"] = "hold",
         patience: int = 50,
@@ -129,7 +131,9 @@ class Watch:
         self.n, self.every, self.weight, self.bonus, self.fps = n, every, weight, bonus, fps
         self.task, self.patience, self.most = task, patience, clip
         self.raising = unknown == "raise"
-        self.shaping = StepShaping(n, shaping, gamma=gamma, unknown="hold" if unknown == "raise" else unknown)
+        self.shaping = StepShaping(
+            n, shaping, gamma=gamma, unknown="hold" if unknown == "raise" else unknown, zero=zero
+        )
         self.success = Success(n, Threshold(**success)) if success is not None else None
         goals = goal if isinstance(goal, list | tuple) else [] if goal is None else [goal]
         self.goals = tuple(Media.of(one, "image", "goal") for one in goals)

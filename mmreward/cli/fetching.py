@@ -22,7 +22,7 @@ def fetch(
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option(help="A YAML file of score, tune, search, refine or serve: all its rewards."),
+        typer.Option(help="A YAML file of score, tune, search, synthesize, serve, ...: all its rewards."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Say what would come, and fetch nothing.")] = False,
@@ -106,7 +106,7 @@ def rewards_in(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
     raw = read_yaml(config_at(path))
     file: Mapping[Any, Any] = raw if isinstance(raw, Mapping) else {}
-    sections = [file.get(key) for key in ("rewards", "held_out", "critics")]
+    sections = [file.get(key) for key in ("rewards", "held_out", "critics", "judge", "tools", "rater")]
     routes = file.get("routes")
     if isinstance(routes, Mapping):
         sections += [route.get("rewards") for route in routes.values() if isinstance(route, Mapping)]

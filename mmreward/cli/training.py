@@ -1,4 +1,4 @@
-"""Commands that train or search: tune, fit, search, refine."""
+"""Commands that train or search: tune, fit, search, refine, synthesize."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -161,3 +161,20 @@ def refine(
     with Display() as shown:
         found = refine_file(config, load, shown)
     typer.echo(found)
+
+
+@app.command()
+def synthesize(
+    config: Annotated[
+        Path, typer.Argument(help="A YAML file, or a recipe such as synthesize/mini-anyprefer.")
+    ],
+) -> None:
+    """Make preference pairs with a generator, a judge and its tools. Writes a folder of pairs."""
+    from ..config import config_at
+
+    config = config_at(config)
+    from mmreward.generators.loading import load
+
+    from ..search.synthesize import synthesize_file
+
+    typer.echo(synthesize_file(config, load))

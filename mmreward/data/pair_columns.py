@@ -138,6 +138,25 @@ def group_of(sample: Sample) -> tuple[str, ...]:
     return (named, sample.prompt, kind, *(media.key for media in sample.inputs))
 
 
+def axis_of(name: str, columns: Mapping[str, Column]) -> Column | None:
+    """Column of one part of a reward, REWARD/PART: a dimension that pairs are made by; None for other names.
+
+    Raises:
+        ValueError: no score of the reward has such a part.
+    """
+    reward, slash, part = name.partition("/")
+    if not slash or reward not in columns:
+        return None
+    whole = columns[reward]
+    values = {row: parts[part] for row, parts in whole.parts.items() if part in parts}
+    if not values:
+        there = sorted({each for parts in whole.parts.values() for each in parts})
+        raise ValueError(
+            f"no score of {reward} has the part {part!r}; there are {', '.join(there) or 'none'}"
+        )
+    return Column(whole.sign, values, whole.parts, stale=whole.stale)
+
+
 # --- judged now -------------------------------------------------------------------------------------------
 
 

@@ -22,6 +22,7 @@ from .pair_columns import (
     Direct,
     Drawn,
     Judging,
+    axis_of,
     content_of,
     group_of,
     mapping_of,
@@ -237,6 +238,22 @@ def _is_unsure(pair: Pair, rules: Rules) -> bool:
     )
 
 
+def agreement(candidates: Iterable[Candidate], others: int) -> list[float]:
+    """Share of the twos of one group, told apart by the score and by another one, that both order alike; NaN
+    where there are none. Rewards that disagree are not to be summed."""
+    groups: dict[tuple[str, ...], list[Candidate]] = {}
+    for candidate in candidates:
+        groups.setdefault(candidate.group, []).append(candidate)
+    alike: list[list[bool]] = [[] for _ in range(others)]
+    for members in groups.values():
+        for one, two in itertools.combinations(_distinct(members), 2):
+            for column, mine, theirs in zip(alike, one.others, two.others, strict=True):
+                product = (one.score - two.score) * (mine - theirs)
+                if product > 0 or product < 0:  # neither a tie nor a score that failed
+                    column.append(product > 0)
+    return [fmean(column) if column else math.nan for column in alike]
+
+
 def _distinct(members: Iterable[Candidate]) -> list[Candidate]:
     """One sample per picture."""
     first: dict[str, Candidate] = {}
@@ -268,6 +285,8 @@ class PairSummary:
     mean_margin: float
     out: Path
     changed: int = 0
+    agreement: Mapping[str, float] = field(default_factory=dict)
+    """Share of the twos of one prompt that another reward orders alike, of those that both tell apart."""
 
     def __str__(self) -> str:
         counts = self.counts
@@ -278,7 +297,8 @@ class PairSummary:
             f"duplicates {counts.duplicates}  changed since they were scored {self.changed}\n"
             f"pairs left out  ties {counts.ties}  below the margin {counts.close}  "
             f"disagreements {counts.disagreements}  unsure {counts.unsure}\n"
-            f"-> {self.out}"
+            + "".join(f"orders twos as {name} does: {share:.0%}\n" for name, share in self.agreement.items())
+            + f"-> {self.out}"
         )
 
 
@@ -303,9 +323,10 @@ def pair_file(
         results: files that `mmreward score` (or a search) wrote for it. Scores of other data sets in them,
             and of rows that have changed since, are left out; the latter are counted.
         out: a new folder; see `pair_folder`.
-        reward: by whose scores; default "total" where there is one, else the only reward.
-        agree: rewards that must not score the rejected one higher. A row where one of them failed takes no
-            part.
+        reward: by whose scores; default "total" where there is one, else the only reward. REWARD/PART is one
+            part of its scores, such as an aspect of `critique`.
+        agree: rewards, or parts, that must not score the rejected one higher. A row where one of them failed
+            takes no part.
         rules: how pairs are chosen.
         columns: as they were scored by, see `read_rows`; default: what a Parquet file of `results` says.
         judge: rewards that judge the rows now, beside the scores of `results`; the first of them is the
@@ -327,6 +348,9 @@ def pair_file(
             raise ValueError(f"{both[0]} has scores in a file, and is to judge now: give it another name")
         scored |= judge.judged(drawn)
         reward = next(iter(judge.rewards)) if reward is None else reward
+    for axis in (reward, *agree):
+        if axis is not None and axis not in scored and (column := axis_of(axis, scored)) is not None:
+            scored[axis] = column
     name = picked(reward, scored)
     for other in agree:
         if other not in scored or other == name:
@@ -341,17 +365,19 @@ def pair_file(
             )
         raise ValueError(f"no score of {name} is for a row of {data}: are they of another data set?")
     samples = {row.id: row.sample for row in rows if row.sample is not None}
-    candidates = [_candidate(one, used[0], used[1:]) for one in drawn]
+    candidates = [candidate_of(one, used[0], used[1:]) for one in drawn]
     pairs, counts = choose_pairs(candidates, rules, used[0].directs)
     margin = fmean(pair.margin for pair in pairs) if pairs else math.nan
-    summary = PairSummary(name, len(rows), len(rows) - len(candidates), counts, margin, out, changed)
+    alike = dict(zip(agree, agreement(candidates, len(agree)), strict=True))
+    summary = PairSummary(name, len(rows), len(rows) - len(candidates), counts, margin, out, changed, alike)
     if not pairs:
         raise ValueError(f"no pairs, so nothing was written:\n{summary}")
     write_pairs(out, [_described(pair, samples, name, scored[name].values, rules) for pair in pairs])
     return summary
 
 
-def _candidate(one: Drawn, column: Column, agree: Sequence[Column]) -> Candidate:
+def candidate_of(one: Drawn, column: Column, agree: Sequence[Column] = ()) -> Candidate:
+    """A row with its score, and those of rewards that must not disagree."""
     others = tuple(other.worth(one.id) for other in agree)
     parts = column.parts.get(one.id, {})
     return Candidate(one.id, one.group, column.worth(one.id), content_of(one.sample), others, parts)

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..limits import limits
 from ..loading import Rewards, resolve
-from ..scoring import Progress, Scoring
+from ..scoring import Progress, Scoring, examine_ahead
 from ..types import Sample, Score
 from .batching import Budget, Network, Service
 from .cache import ByteLRU
@@ -184,6 +184,7 @@ class Engine:
         resolved = resolve(rewards)
         trial = self._known.begin(samples, resolved, progress) if check else None
         scoring = Scoring(samples, resolved, timeout=timeout, progress=trial or progress)
+        examine_ahead(samples, resolved)  # not in `begin` and `ascore`, whose callers do not wait
         while True:
             loop, done = self._score(scoring)
             try:

@@ -23,6 +23,7 @@ from .batching import Budget, Call, Cost, Load, Network, Service, halves
 from .cache import ByteLRU
 from .local import Place, Placement, deliverable, is_out_of_memory
 from .queues import PlaceQueues, QuiescenceFlush, Stats
+from .together import Waiter
 from .watchdog import Watchdog, task_with_parent
 from .workers import STALL, Workers
 
@@ -233,7 +234,7 @@ class Loop:
             self._settle_call(call, result)
 
     async def _wait(self, call: Call) -> Any:
-        waiter = self.events.create_future()
+        waiter = Waiter(loop=self.events)
         call.waiters.append(waiter)
         try:
             return await waiter
@@ -348,12 +349,8 @@ class Loop:
         failed = isinstance(result, BaseException)
         self._stats.failed += failed
         for waiter in call.waiters:
-            if waiter.done():
-                continue
-            if failed:
-                waiter.set_exception(deliverable(result))
-            else:
-                waiter.set_result(result)
+            if not waiter.done():
+                waiter.deliver(None, deliverable(result)) if failed else waiter.deliver(result)
         if call.key is not None and not failed:
             self.cache.put(call.key, result)
 

@@ -2,21 +2,21 @@
 
 Start with the functions here: `clip`, `embedder`, `dreamsim`, `head`, `mapped`, `classifier`, `detector` and
 `vlm` return what a reward awaits one sample at a time; `text_reader`, `nudity` and `measure` (in `packaged`)
-do so for what a package brings, those in `moving` for clips and their frames, and those in
-`fitted` for what `mmreward fit` wrote.
-Importing this package imports no torch; calling one of its functions does.
+do so for what a package brings, those in `moving` for clips and their frames, in `robots` for episodes, in
+`pairs` for a picture with a text, and in `fitted` for what `mmreward fit` wrote. Importing this package
+imports no torch; calling one of its functions does.
 
 Equal arguments give the same network, so rewards that name the same weights share one copy of them. The
 miniature's names ("mini-clip", "mini-vlm", "mini-artifact") stand where a hub id or a folder would.
 
-In the room: `base` (torch modules behind the engine's `Network` protocol), `encoders`, `features`,
-`frames` and `perceptual` (of pictures alone), `heads`, `maps`, `preferences` (with the light `head_facts`),
-`pairs`, `paired`, `blip`, `blip_answers`, `mps`, `flan` and `owl` (a picture with a text), `viclip` and
-`flow` (a clip), `pieces` (Llama's tokenizer), `scalars` (reward models on a VLM's body), `detectors`,
-`pictures` and `pixels` (decoded pictures and a network's input), `sharing` (one network per arguments),
-`wants` and `fetching` (weights that are needed), `pinned` and `published` (texts of others), `onnx`, `texts`
-and `bodies` (out of wheels), `vlms/` (in this process) and `served/` (over HTTP). Knows nothing of samples,
-rewards or scores.
+In the room: `base` (torch modules behind the engine's `Network` protocol), `encoders`, `features`, `frames`,
+`resnets` and `perceptual` (of pictures alone), `heads`, `maps`, `preferences` (with the light `head_facts`),
+`paired`, `blip`, `blip2`, `blip_answers`, `mps`, `flan` and `owl` (with a text), `viclip` and `flow` (a
+clip), `pieces` (Llama's tokenizer), `scalars` (reward models on a VLM's body), `detectors`, `pictures` and
+`pixels` (decoded pictures and a network's input), `sharing` (one network per arguments), `wants` and
+`fetching` (weights that are needed), `pinned` and `published` (texts of others), `onnx`, `texts` and `bodies`
+(out of wheels), `vlms/` (in this process) and `served/` (over HTTP). Knows nothing of samples, rewards or
+scores.
 """
 
 from pathlib import Path
@@ -25,9 +25,11 @@ from typing import TYPE_CHECKING
 from ..errors import nearest
 from .fitted import mapped as mapped
 from .fitted import preference_head as preference_head
+from .moving import clip_encoder as clip_encoder
 from .moving import frame_embedder as frame_embedder
 from .moving import frame_head as frame_head
 from .moving import optical_flow as optical_flow
+from .moving import reads_clips as reads_clips
 from .moving import video_encoder as video_encoder
 from .packaged import measure as measure
 from .packaged import nudity as nudity
@@ -35,8 +37,12 @@ from .packaged import text_reader as text_reader
 from .pairs import blip_head as blip_head
 from .pairs import blip_vqa as blip_vqa
 from .pairs import crossed as crossed
+from .pairs import matcher as matcher
 from .pins import prompt_of as prompt_of
+from .robots import goal_resnet as goal_resnet
+from .robots import robometer as robometer
 from .scalars import grader as grader
+from .scalars import internvl as internvl
 from .scalars import llava_reward as llava_reward
 from .scalars import scalar_vlm as scalar_vlm
 from .scalars import video_reward as video_reward

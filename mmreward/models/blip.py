@@ -102,7 +102,7 @@ class _Projections(nn.Module):
         self.key, self.value = nn.Linear(context, width), nn.Linear(context, width)
 
 
-class _Added(nn.Module):
+class Added(nn.Module):
     """Linear layer, added to what came before it, and normalised."""
 
     def __init__(self, given: int, width: int) -> None:
@@ -113,10 +113,12 @@ class _Added(nn.Module):
         return cast(torch.Tensor, self.LayerNorm(self.dense(hidden) + before))
 
 
-class _Attention(nn.Module):
+class Attention(nn.Module):
+    """BERT's attention to a context, added to the tokens and normalised."""
+
     def __init__(self, width: int, context: int) -> None:
         super().__init__()
-        self.self, self.output = _Projections(width, context), _Added(width, width)
+        self.self, self.output = _Projections(width, context), Added(width, width)
 
     def forward(self, tokens: torch.Tensor, context: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         query, key = _split(self.self.query(tokens)), _split(self.self.key(context))
@@ -128,9 +130,9 @@ class _Attention(nn.Module):
 class _Layer(nn.Module):
     def __init__(self, width: int, context: int, inner: int) -> None:
         super().__init__()
-        self.attention, self.crossattention = _Attention(width, width), _Attention(width, context)
+        self.attention, self.crossattention = Attention(width, width), Attention(width, context)
         self.intermediate = nn.ModuleDict({"dense": nn.Linear(width, inner)})
-        self.output = _Added(inner, width)
+        self.output = Added(inner, width)
 
     def forward(self, tokens: torch.Tensor, mask: torch.Tensor, picture: torch.Tensor) -> torch.Tensor:
         tokens = self.attention(tokens, tokens, mask)

@@ -6,6 +6,7 @@ They are functions of `mmreward.models`, as all others. Imports no torch; callin
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .moving import clip_encoder, reads_clips
 from .sharing import shared
 from .wants import noting
 
@@ -23,11 +24,15 @@ def mapped(
     Args:
         file: the map's; one that was fitted again under the same name is another network.
         kind: of the map, "d2-align" or "pisces".
-        encoder, dtype, resize: the dual encoder, as for `clip`; the map itself is float32.
+        encoder, dtype, resize: the dual encoder, as for `clip`; or the file of a ViCLIP, whose pictures are
+            clips. The map itself is float32.
 
     Raises:
-        ValueError: no such file, or one that was fitted for something else or on other weights.
+        ValueError: no such file, or one that was fitted for something else or on other weights; a resize of
+            a ViCLIP.
     """
+    if reads_clips(encoder) and resize != "tensor":
+        raise ValueError(f"resize {resize!r}: {encoder} is a ViCLIP, whose frames have one way to be resized")
     if noting():
         return _mapped(file, "", kind, encoder, dtype, resize)
     from .base import content_of
@@ -42,6 +47,8 @@ def _mapped(file: str, content: str, kind: str, encoder: str, dtype: str, resize
     from . import clip
     from .maps import MappedEncoder
 
+    if reads_clips(encoder):
+        return MappedEncoder(file, kind, clip_encoder(encoder, dtype=dtype))
     return MappedEncoder(file, kind, clip(encoder, dtype=dtype, resize=resize))
 
 

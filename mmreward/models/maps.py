@@ -11,7 +11,7 @@ are fitted.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -26,6 +26,9 @@ from ..files import whole_file
 from ..media import Media
 from .base import TorchNetwork, content_of
 from .encoders import Encoder, Text, Vector
+
+if TYPE_CHECKING:
+    from .viclip import ClipEncoder
 
 # --- forms of maps --------------------------------------------------------------------------------
 
@@ -118,7 +121,7 @@ class Origin(NamedTuple):
     rows: int
     """Pictures with prompts it was fitted on."""
 
-    def check(self, file: str, kind: str, encoder: Encoder) -> None:
+    def check(self, file: str, kind: str, encoder: "Encoder | ClipEncoder") -> None:
         """Refuse a map of another kind or other weights.
 
         Raises:
@@ -136,7 +139,7 @@ class Origin(NamedTuple):
             )
 
 
-def write_map(file: Path, moved: Map, encoder: Encoder, rows: int) -> None:
+def write_map(file: Path, moved: Map, encoder: "Encoder | ClipEncoder", rows: int) -> None:
     """Write a map that was fitted on `rows` pictures and prompts of this encoder.
 
     Raises:
@@ -228,7 +231,7 @@ class MappedEncoder(TorchNetwork):
         ValueError: no such file, no map in it, one of another kind, or one that was fitted on other weights.
     """
 
-    def __init__(self, file: str, kind: str, encoder: Encoder) -> None:
+    def __init__(self, file: str, kind: str, encoder: "Encoder | ClipEncoder") -> None:
         _check_map(Path(file))
         super().__init__(file, kind=kind, encoder=encoder.fingerprint)
         self.encoder = encoder
@@ -243,7 +246,7 @@ class MappedEncoder(TorchNetwork):
         return self._map
 
     async def image(self, media: Media) -> Vector:
-        """The encoder's unit embedding of a picture, (D,)."""
+        """The encoder's unit embedding of a picture, or of a clip by a ViCLIP, (D,)."""
         return await self.encoder.image(media)
 
     async def text(self, text: str) -> Text:
@@ -255,6 +258,7 @@ class MappedEncoder(TorchNetwork):
     def similarity(self, pixels: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
         """Differentiable cosines (N,) of float pixels (N, 3, H, W) in [0, 1] with N moved prompts, where the
         pixels are; see `Encoder.similarity`."""
+        assert isinstance(self.encoder, Encoder), "a ViCLIP has no pixels with a gradient"
         images = self.encoder.embed_pixels(pixels)
         if self.device != images.device:
             self.load(str(images.device))

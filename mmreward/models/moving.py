@@ -3,15 +3,17 @@
 They are functions of `mmreward.models`, as all others. Imports no torch; calling one does.
 """
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .sharing import shared
+from .wants import FILES, hub_file
 
 if TYPE_CHECKING:
     from .flow import Raft
     from .frames import FrameEmbedder
     from .heads import EmbeddingHead
-    from .viclip import ViClip
+    from .viclip import ClipEncoder, ViClip
 
 
 @shared
@@ -44,3 +46,16 @@ def video_encoder(file: str, *, dtype: str = "float32") -> "ViClip":
     from .viclip import ViClip
 
     return ViClip(file, dtype=dtype)
+
+
+def clip_encoder(file: str, *, dtype: str = "float32") -> "ClipEncoder":
+    """ViCLIP as a dual encoder, on which a map of its prompts can be fitted."""
+    from .viclip import ClipEncoder
+
+    return ClipEncoder(video_encoder(file, dtype=dtype))
+
+
+def reads_clips(weights: str) -> bool:
+    """True for one published file, which is a ViCLIP where a dual encoder is named; False for all else."""
+    named = weights.endswith(FILES) and Path(weights).is_file()
+    return named or hub_file(weights) is not None

@@ -9,6 +9,7 @@ from .sharing import shared
 
 if TYPE_CHECKING:
     from .blip import BlipScorer
+    from .blip2 import Matcher
     from .blip_answers import BlipVQA
     from .mps import MpsScorer
 
@@ -39,6 +40,27 @@ def blip_head(
     from .blip import BlipScorer
 
     return BlipScorer(weights, vocabulary, tokens, dtype=dtype, resize=resize, activation=activation)
+
+
+@shared
+def matcher(
+    weights: str, base: str, vocabulary: str, *, dtype: str = "float32", resize: str = "pil"
+) -> "Matcher":
+    """FGA-BLIP2: how well a picture matches a prompt and each of its words, by a BLIP-2's queries.
+
+    Args:
+        weights: a file of tensors alone, by path or OWNER/NAME/FILE.
+        base: the file that has what these leave out, as for `weights`; "" for none.
+        vocabulary: BERT's vocab.txt, by path or OWNER/NAME/FILE.
+        dtype: of the picture's encoder; the rest is in float32.
+        resize: as for `clip`.
+
+    Raises:
+        ValueError: no such dtype or resize.
+    """
+    from .blip2 import Matcher
+
+    return Matcher(weights, base, vocabulary, dtype=dtype, resize=resize)
 
 
 @shared

@@ -47,6 +47,21 @@ PINS = {
         "HPSV3_PROMPT_WITH_SPECIAL_TOKEN",
         "2471faca094ae5bd6fe17b71dce20c3d7583625545e235889f7e74e7eeb69d0a",
     ),
+    "artimuse": Pin(
+        "thunderbolt215/ArtiMuse",
+        "750d980b6b7e9d99da60a302dcdbcab14e01003f",
+        "src/artimuse/internvl/model/internvl_chat/modeling_artimuse.py",
+        "question",
+        "44add3d4d8e19034638648cf932161dde5dbc191851afac8e6d019cef7d5d6ad",
+    ),
+    # The template "internvl2_5", which InternVL 2.5 and 3, VisualPRM and ArtiMuse have.
+    "internvl system": Pin(
+        "OpenGVLab/InternVL",
+        "2410d1dbf208f0e799459aff9376e5747dbf41a2",
+        "internvl_chat/internvl/conversation.py",
+        "system_message",
+        "bdb4d179c4c458dd9bd365588d3fd15aba0f2b755b4b192383416f610ad3396e",
+    ),
     "mm_rlhf": Pin(
         "yfzhang114/MM-RLHF",
         "7c8af1d2cacc252e4310881d2af4f90eacf2a5f0",

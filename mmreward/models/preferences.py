@@ -9,7 +9,6 @@ encoder's own scaled cosine, to which an MLP adds what the pairs teach. Its fold
 
 import json
 import math
-from asyncio import gather
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -22,6 +21,7 @@ from torch import nn
 
 from ..engine.batching import Cost
 from ..engine.engine import current
+from ..engine.together import together
 from ..files import whole_folder
 from ..media import Media
 from .base import TorchNetwork, content_of
@@ -224,7 +224,7 @@ class FittedHead(TorchNetwork):
 
     async def read(self, media: Media, prompt: str) -> Rated:
         """The reward of one picture and prompt."""
-        image, text = await gather(self.encoder.image(media), self.encoder.text(prompt))
+        image, text = await together(self.encoder.image(media), self.encoder.text(prompt))
         item = np.stack([image, text.vector])
         value, doubt = await current().submit(self, "pair", item, key=(media.key, prompt))
         return Rated(value, doubt, text.truncated)

@@ -11,6 +11,7 @@ from .wants import BODY, noting
 if TYPE_CHECKING:
     from .owl import Owl
     from .vlms.idefics import IdeficsScorer
+    from .vlms.internvl import InternVL
     from .vlms.llava import Llava
     from .vlms.scalar import ScalarVL
     from .vlms.videoalign import VideoAlign
@@ -109,6 +110,23 @@ def llava_reward(weights: str, *, whole: bool = True, dtype: str = "float32") ->
     from .vlms.llava import Llava
 
     return Llava(weights, whole=whole, dtype=dtype)
+
+
+@shared
+def internvl(weights: str, *, dtype: str = "float32") -> "InternVL":
+    """InternVL 2.5 or 3 in its publisher's format (VisualPRM, ArtiMuse): probabilities of a few tokens.
+
+    Args:
+        weights: a folder or hub id.
+        dtype: of all parts.
+
+    Raises:
+        ValueError: the weights are neither here nor within reach.
+    """
+    _needed(weights)
+    from .vlms.internvl import InternVL
+
+    return InternVL(weights, dtype=dtype)
 
 
 @shared

@@ -8,7 +8,7 @@ the approximate GELU, 32 tokens of text by its positions) is the publisher's.
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any, NamedTuple, cast
 
@@ -19,10 +19,13 @@ from torch import nn
 from torchvision.transforms.v2 import functional as tv
 
 from ..engine.batching import Cost
+from ..engine.clips import chosen
 from ..engine.engine import current
 from ..media import Media
+from ..reading import aside
 from .base import TorchNetwork, loading
 from .checkpoints import fill, placed, state_of
+from .encoders import Text
 from .pictures import decoded, in_turn
 
 HEAD = 64
@@ -145,6 +148,50 @@ class ViClip(TorchNetwork):
             units = _unit(self.module.text_encoder(ids.to(self.device)))
             return list(zip(units, cut, strict=True))
         return list(_unit(self.module.vision_encoder(batch.to(self.device))))
+
+
+class ClipEncoder:
+    """Handle of a ViCLIP as a dual encoder of clips and prompts, prepared as VBench does: what a fitted map
+    is put on (`maps.MappedEncoder`).
+
+    Args:
+        network: the weights.
+    """
+
+    def __init__(self, network: ViClip) -> None:
+        self.network = network
+        self.name = network.name
+
+    @property
+    def fingerprint(self) -> str:
+        return self.network.fingerprint
+
+    async def image(self, media: Media) -> "np.ndarray[Any, Any]":
+        """The unit embedding of a clip, (D,) float32."""
+        return await self.network.clip(Frames(await aside(partial(shown, media)), "vbench", None))
+
+    async def text(self, text: str) -> Text:
+        """The unit embedding of a text; the end token is kept where it is cut."""
+        return Text(*await self.network.text(text))
+
+
+SHOWN = 8
+"""Frames that the published file reads."""
+
+
+def shown(clip: Media) -> tuple[Media, ...]:
+    """Frames of a clip that ViCLIP reads, as pictures.
+
+    Raises:
+        Unscorable: the clip has none, or cannot be decoded.
+    """
+    wanted = middles(max(1, clip.frames), SHOWN)
+    numbers = sorted(set(wanted))
+    shots = chosen(clip, lambda total: sorted(set(middles(total, SHOWN))))
+    if len(shots) != len(numbers):  # the index counted frames that are not there
+        wanted = middles(shots[0].total, SHOWN)
+        numbers = sorted(set(wanted))
+    return pictures_of(shots, numbers, wanted)
 
 
 def middles(total: int, count: int) -> list[int]:

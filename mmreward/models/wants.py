@@ -44,16 +44,20 @@ NAMED = {
     "_state_head": ("encoder",),
     "classifier": ("weights",),
     "blip_head": ("weights", "vocabulary"),
+    "matcher": ("weights", "base", "vocabulary"),
     "detector": ("weights",),
     "clip_t5": ("weights",),
     "crossed": ("weights", "processor"),
     "blip_vqa": ("file", "tokenizer"),
     "grader": ("weights",),
+    "internvl": ("weights",),
     "llava_reward": ("weights",),
     "xcomposer": ("weights",),
     "scalar_vlm": ("weights",),
     "video_reward": ("weights",),
     "video_scorer": ("weights",),
+    "robometer": ("weights",),
+    "goal_resnet": ("weights",),
     "frame_embedder": ("weights",),
     "frame_head": ("weights", "encoder"),
     "optical_flow": ("file",),
@@ -82,7 +86,18 @@ WORDS = ("--include '*.json'", "--include '*.jinja'", "--include '*.txt'")
 """What brings `PROCESSOR` by hand: the names of files that a repository lacks would be errors."""
 BASED = {"scalar_vlm": "base", "video_reward": "base"}
 """Function -> its argument of which the configuration, the tokenizer and the processor alone are read."""
-VLMS = ("vlm", "clip_t5", "grader", "llava_reward", "video_scorer", "xcomposer", "_state_head", *BASED)
+VLMS = (
+    "vlm",
+    "clip_t5",
+    "grader",
+    "internvl",
+    "llava_reward",
+    "robometer",
+    "video_scorer",
+    "xcomposer",
+    "_state_head",
+    *BASED,
+)
 """Functions that load a language model which sees."""
 PACKAGES = {"text_reader": "rapidocr", "nudity": "nudenet", "measure": "pyiqa"}
 """Function -> the package whose wheel has the weights."""
@@ -144,6 +159,8 @@ def note_call(function: str, arguments: Mapping[str, Any]) -> None:
         _note_vlm(str(arguments["weights"]))
         return
     for argument in NAMED.get(function, ()):
+        if not arguments[argument]:
+            continue  # a file that is not asked for
         want = want_of(str(arguments[argument]), function)
         if function == "video_reward" and want.kind == "hub":
             want = want._replace(parts=("model_config.json", f"{arguments['checkpoint']}/model.pth"))

@@ -129,6 +129,41 @@ class SearchConfig(RunConfig):
     method: Named
 
 
+class SynthesisConfig(Strict):
+    """`mmreward synthesize`: preference pairs that a generator, a judge and its tools make together.
+
+    Args:
+        generator: as of a search.
+        prompts: the same; left out where the method has a taxonomy.
+        judge: the reward that chooses, of one picture or of two; name -> arguments. It is told what the tools
+            say with the argument `knowledge: knowledge` (`critique`, `preference`).
+        tools: rewards whose notes, or parts, are told.
+        rater: the reward of one picture that says how good a pair is; of the method anyprefer.
+        method: "anyprefer" or "instruct", or a mapping with `name` and the method's options, see `synthesis`.
+        writer: a name in `run.WRITERS`, or a mapping with `name` and options: it revises prompts.
+        thresholds: of the rater's parts, below which the writer is told of them, as of `mmreward refine`.
+        seed, steps, guidance, batch, timeout, engine, limits: as of a search.
+        out: the folder of pairs, with a record of every prompt in history.jsonl.
+    """
+
+    generator: Named
+    prompts: str | Annotated[list[str | dict[str, Any]], Field(min_length=1)] | PromptsConfig | None = None
+    judge: SomeRewards
+    tools: SharedRewards = Field(default_factory=dict)
+    rater: SharedRewards = Field(default_factory=dict)
+    method: Named
+    writer: Named = "emphasise"
+    thresholds: dict[str, float] = Field(default_factory=dict)
+    seed: int = 0
+    steps: Positive | None = None
+    guidance: float | None = None
+    batch: Positive = 16
+    timeout: float | None = None
+    out: Path
+    engine: EngineConfig = EngineConfig()
+    limits: LimitsGiven = Field(default_factory=dict)
+
+
 class RefineConfig(RunConfig):
     """`mmreward refine`.
 

@@ -30,6 +30,7 @@ from ..media import Media
 from ..monitor.intervals import paired_change
 from ..progress import Display, loading
 from ..registry import Reward
+from ..rewards.judged.critique import scale_of_marks
 from ..types import Sample, Score
 from .config import RefineConfig, RunConfig, SearchConfig, construct, entry, read_prompts, split
 from .job import Found, Job, Method, Selection
@@ -96,10 +97,14 @@ def critics_of(rewards: Mapping[str, Reward], thresholds: Mapping[str, float]) -
     """
     if unknown := [name for name in thresholds if name not in rewards]:
         raise ValueError(f"thresholds of {', '.join(unknown)}: the critics are {', '.join(rewards)}")
-    return {
-        name: Critic(reward, thresholds.get(name, float(reward.args.get("high", reward.info.range[1]))))
-        for name, reward in rewards.items()
-    }
+    return {name: Critic(reward, thresholds.get(name, _best_of(reward))) for name, reward in rewards.items()}
+
+
+def _best_of(reward: Reward) -> float:
+    """The best that a part of its scores can have."""
+    if reward.info.name == "critique":
+        return scale_of_marks(reward.args)[1]
+    return float(reward.args.get("high", reward.info.range[1]))
 
 
 def writer_of(given: str | Mapping[str, Any]) -> Writer | None:

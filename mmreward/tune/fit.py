@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -25,6 +25,10 @@ from ..models.maps import Map, Shift, check_new, write_map
 from ..types import lacking, oversized
 from .fit_maps import Draw, learn_bias, learn_transport
 
+if TYPE_CHECKING:
+    from ..models.viclip import ClipEncoder
+
+Either: TypeAlias = "Encoder | ClipEncoder"
 Kind = Literal["d2-align", "pisces"]
 STEPS: dict[Kind, int] = {"d2-align": 2000, "pisces": 1000}
 PUSH = 1.5
@@ -95,9 +99,11 @@ def fit_file(
     Args:
         kind: "d2-align" learns what moving all prompts alike earns; "pisces" carries prompts to where
             pictures lie.
-        data: as `mmreward score` reads it; rows need a prompt and a picture. For d2-align, pictures that the
-            untuned generator drew for their prompts; for pisces, real pictures and any prompts.
-        weights: the dual encoder, as for `clipscore`; float32, pictures resized as "tensor" does.
+        data: as `mmreward score` reads it; rows need a prompt and a picture, or a clip for a ViCLIP. For
+            d2-align, pictures that the untuned generator drew for their prompts; for pisces, real pictures
+            and any prompts.
+        weights: the dual encoder, as for `clipscore`, float32, pictures resized as "tensor" does; or the
+            file of a ViCLIP.
         out: ends in .safetensors.
         engine: runs the encoder.
         steps: of the fit; see `STEPS` unless given.
@@ -110,7 +116,7 @@ def fit_file(
     """
     check_new(out)
     steps, push = _settled(kind, steps, push)
-    encoder = models.clip(weights)
+    encoder = models.clip_encoder(weights) if models.reads_clips(weights) else models.clip(weights)
     embedded, problems = _embed(read_rows(data), encoder, engine)
     measured = _held_out(embedded.prompts, seed)
     texts, images = embedded.texts[~measured], embedded.images[~measured]
@@ -137,7 +143,7 @@ def _settled(kind: Kind, steps: int | None, push: float | None) -> tuple[int, fl
 # --- data ---------------------------------------------------------------------------------------------------
 
 
-def _embed(rows: Iterable[Row], encoder: Encoder, engine: Engine) -> tuple[Embedded, list[str]]:
+def _embed(rows: Iterable[Row], encoder: Either, engine: Engine) -> tuple[Embedded, list[str]]:
     """Embeddings of the usable rows, and the reason of each unusable one."""
     results = [one for chunk in _chunks(rows) for one in engine.run(_embed_all(chunk, encoder))]
     problems = [result for result in results if isinstance(result, str)]
@@ -155,19 +161,21 @@ def _chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
         yield chunk
 
 
-async def _embed_all(rows: Sequence[Row], encoder: Encoder) -> list[tuple[str, Vector, Vector] | str]:
+async def _embed_all(rows: Sequence[Row], encoder: Either) -> list[tuple[str, Vector, Vector] | str]:
     return await gather(*(_embed_one(row, encoder) for row in rows))
 
 
-async def _embed_one(row: Row, encoder: Encoder) -> tuple[str, Vector, Vector] | str:
+async def _embed_one(row: Row, encoder: Either) -> tuple[str, Vector, Vector] | str:
     """Prompt, its embedding and the picture's; or the reason why the row is unusable."""
     if row.sample is None:
         return row.problem
-    if reason := lacking(row.sample, ("prompt", "image")) or oversized(row.sample):
+    kind = "image" if isinstance(encoder, Encoder) else "video"
+    if reason := lacking(row.sample, ("prompt", kind)) or oversized(row.sample):
         return reason
-    assert row.sample.image is not None
+    seen = row.sample.image if isinstance(encoder, Encoder) else row.sample.video
+    assert seen is not None
     try:
-        image, text = await gather(encoder.image(row.sample.image), encoder.text(row.sample.prompt))
+        image, text = await gather(encoder.image(seen), encoder.text(row.sample.prompt))
     except Unscorable as error:
         return str(error)
     return row.sample.prompt, text.vector, image

@@ -9,7 +9,7 @@ import json
 import math
 from asyncio import gather
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +35,8 @@ FEWEST = 32
 """Usable pairs below which nothing is fitted; a head wants thousands."""
 CHUNK = 1024
 """Pairs that are embedded together."""
+BEFORE = 500
+"""Steps, at least, that a head is fitted by on the frozen backbone before an adapter is trained along."""
 QUESTION = "Does this picture match the prompt: {prompt}? Answer yes or no."
 """What a Qwen-VL is asked, in words of our own."""
 
@@ -152,7 +154,8 @@ def fit_head(
     masks = split(embedded.prompts, settings.seed)
     learned, stopping, measured = (embedded.of(mask) for mask in masks)
     scale = engine.run(body.network.factor()) if isinstance(body.network, Encoder) else 1.0
-    head, step = fitted(learned, stopping, settings, scale)
+    alone = replace(settings, steps=max(BEFORE, settings.steps)) if settings.rank else settings
+    head, step = fitted(learned, stopping, alone, scale)
     adapter = None
     if isinstance(body.network, QwenVL) and settings.rank:
         parts = [[usable[row] for row in mask.nonzero()[:, 0].tolist()] for mask in masks]

@@ -38,7 +38,7 @@ class HeadSettings:
         margin: of "margin"; a number, or "pairs" for each pair's own column margin; default 0.57, HPSv3's.
         ties: k of "btt", above 1, the larger the likelier ties are; default 5, VideoReward's.
         hidden: width of the head's layers.
-        steps: at most.
+        steps: at most; with a rank, of head and adapter together.
         seed: of the weights, the batches and the split.
         rank: of a LoRA adapter of a Qwen-VL that is trained along; 0 leaves the backbone as it is.
 

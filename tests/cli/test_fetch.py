@@ -195,7 +195,8 @@ def test_what_cannot_be_fetched_is_said_in_one_line(hub, tiny, tmp_path, argumen
 
 def test_every_reward_says_what_it_reads_without_reading_it():
     for info in list_rewards():
-        if info.name not in ("d2_align", "head", "pisces"):  # these need a file of the user's
+        # these need a file of the user's
+        if info.name not in ("d2_align", "head", "pisces", "r3m", "social_reward", "vip"):
             needed = {"metric": "musiq"} if info.name == "iqa" else {}
             kinds = {want.kind for want in wants_of(info.name, needed)}
             assert kinds <= {"hub", "hub file", "url", "archive", "local", "package"}, info.name
@@ -204,7 +205,7 @@ def test_every_reward_says_what_it_reads_without_reading_it():
 def test_every_function_that_reads_weights_says_which():
     """One that is left out would have `fetch` say that everything is here."""
     room = Path(models.__file__).parent
-    names = ("__init__.py", "fitted.py", "moving.py", "packaged.py", "scalars.py")
+    names = ("__init__.py", "fitted.py", "moving.py", "packaged.py", "pairs.py", "robots.py", "scalars.py")
     source = "".join((room / name).read_text() for name in names)
     shared = re.findall(r"^@shared\ndef (\w+)", source, re.MULTILINE)
     inner = {"_dreamsim", "_qwen"}  # called by functions that note by themselves

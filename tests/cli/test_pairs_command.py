@@ -324,3 +324,24 @@ def test_the_command_judges(data, tmp_path):
     assert read_pairs(tmp_path / "now")[0].facts["reward"] == "saturation"
     done = mmreward("pairs", data, "--out", tmp_path / "none")
     assert done.returncode == 2 and "a judge with --from NAME" in done.stderr
+
+
+def test_a_part_of_a_reward_makes_pairs_of_its_own(data, tmp_path):
+    """Two axes that disagree about a cat: each has its pairs, and those that are better in both are fewer."""
+    motion, sharp = [1, 2, 3, 4, 1, 2, 3, 3], [4, 1, 2, 3, 1, 2, 3, 3]
+    made = [
+        Result.of(f"s{row}", "critic", Score(0.5, {"Motion": m, "Sharp": q}), "print", "digest")
+        for row, (m, q) in enumerate(zip(motion, sharp, strict=True))
+    ]
+    write(tmp_path / "scores.parquet", made, {"rewards": {}})
+    rules = Rules(choose="all")
+    folders = [tmp_path / name for name in ("motion", "both")]
+    one = pair_file(data, [tmp_path / "scores.parquet"], folders[0], reward="critic/Motion", rules=rules)
+    both = pair_file(
+        data, [tmp_path / "scores.parquet"], folders[1],
+        reward="critic/Motion", agree=["critic/Sharp"], rules=rules,
+    )  # fmt: skip
+    assert (one.counts.pairs, both.counts.pairs, both.counts.disagreements) == (9, 6, 3)
+    assert both.agreement == {"critic/Sharp": pytest.approx(6 / 9)} and "67%" in str(both)
+    with pytest.raises(ValueError, match="there are Motion, Sharp"):
+        pair_file(data, [tmp_path / "scores.parquet"], tmp_path / "x", reward="critic/Sound")

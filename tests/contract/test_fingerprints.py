@@ -17,6 +17,10 @@ from mmreward import list_rewards, load
 from mmreward.registry import find
 
 FITTED = (
+    "social_reward",
+    "evalmuse",
+    "artimuse",
+    "visualprm",
     "ixc",
     "aesthetic",
     "aesthetic_quality",
@@ -42,6 +46,10 @@ FITTED = (
     "subject_consistency",
     "t2i_compbench_3in1",
     "viclip",
+    "vip",
+    "r3m",
+    "robometer",
+    "robometer_pair",
     "skywork_vl",
     "visionreward",
     "visionreward_video",

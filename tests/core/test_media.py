@@ -269,10 +269,11 @@ def test_floats_are_quantised_as_by_the_slow_rule(values):
 # --- clips ----------------------------------------------------------------------------------------
 
 
-def clip_bytes(form="mp4", codec="mpeg4", frames=5):
+def clip_bytes(form="mp4", codec="mpeg4", frames=5, title=""):
     av = pytest.importorskip("av")
     buffer = io.BytesIO()
     with av.open(buffer, mode="w", format=form) as container:
+        container.metadata["title"] = title
         stream = container.add_stream(codec, rate=5)
         stream.width, stream.height, stream.pix_fmt = 32, 16, "yuv420p"
         for index in range(frames):
@@ -293,6 +294,12 @@ def test_a_clip_gives_its_frames_in_order(form, tmp_path):
         assert frames.shape == (5, 16, 32, 3) and media.size == (16, 32)
         assert np.abs(frames.mean((1, 2, 3)) - np.arange(5) * 50).max() < 6
         assert media.picture().size == (32, 16)
+
+
+def test_a_title_that_is_no_utf8_is_no_damage():
+    data = clip_bytes("matroska", title="caf\u00e9").replace(b"caf\xc3\xa9", b"caf\xe9\xff")
+    assert b"caf\xe9\xff" in data
+    assert Media(data, "video").array().shape == (5, 16, 32, 3)
 
 
 def test_animated_pictures_are_clips_or_their_first_frame():

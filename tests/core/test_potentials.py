@@ -46,6 +46,21 @@ def test_nothing_is_paid_before_the_first_value():
     assert rewards == [0, 0] and math.isnan(residual)
 
 
+def test_a_zero_moves_every_step_alike_and_no_residual():
+    """What values have in common pays (gamma - 1) of itself; where an episode ends the potential is 0."""
+    values = [0.8, 0.85, None, 0.9, 0.95]
+    plain, _ = episode(values)
+    one = StepShaping(1, gamma=0.9, zero=0.8)
+    one.begin(TRUE, np.array([0.8]))
+    moved = []
+    for number, value in enumerate(values[1:]):
+        seen, ends = np.array([math.nan if value is None else value]), np.array([number == 3])
+        moved.append(float(one.step(seen, ends)[0]))
+    assert np.array(moved) - plain == pytest.approx([0.1 * 0.8] * 3 + [0.8])
+    assert float(one.residual(np.array([True]))[0]) == pytest.approx(0)
+    assert best_actions("potential", np.zeros(GOAL + 1)) == best_actions("potential", np.full(GOAL + 1, 5.0))
+
+
 def test_other_kinds():
     assert episode([0.1, 0.4, 0.3, 0.9], kind="progress")[0] == pytest.approx([0.3, -0.1, 0.6])
     assert episode([0.1, 0.4, None, 0.9], kind="value")[0] == pytest.approx([0.4, 0.4, 0.9])
@@ -166,6 +181,8 @@ def test_a_success_needs_its_hits_holds_and_counts_once():
         (lambda: StepShaping(1, "dense"), "potential, progress, value"),
         (lambda: StepShaping(1, gamma=0.0), "gamma is 0.0"),
         (lambda: StepShaping(1, unknown="skip"), "'hold'"),
+        (lambda: StepShaping(1, "value", zero=0.5), "of a potential alone"),
+        (lambda: StepShaping(1, zero=math.inf), "zero is inf"),
         (lambda: Threshold(0.5, hits=3, window=2), "3 hits of a window of 2"),
         (lambda: Threshold(0.5, leave=0.6), "above enter"),
     ],

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.toys import FakeNetwork
 
-from mmreward.engine.batching import Budget, Call, Cost, Load, plan, take
+from mmreward.engine.batching import Budget, Call, Cost, Load, _rows, plan, take
 
 
 class Waiter:
@@ -90,6 +90,36 @@ def test_taking_until_empty_serves_every_live_call_in_order(specs, budget):
         assert len(window) <= budget.lookahead * budget.items
         served += window
     assert served == [c for c in calls if c.live]
+
+
+def planned_row_by_row(calls, budget):
+    """Second writing of `plan`, without its short way for families of one."""
+    families = {}
+    for index, one in enumerate(calls):
+        families.setdefault((one.op, index if one.share is None else (one.share,)), []).append(one)
+    for family in families.values():
+        family.sort(key=lambda one: -one.cost.tokens)
+    staged = {op: max(f[0].cost.bytes for f in families.values() if f[0].op == op) for op, _ in families}
+    order = sorted(families.values(), key=lambda f: (staged[f[0].op], f[0].op, -Load.all(f).longest))
+    batches, load = [], Load()
+    for family in order:
+        ragged, whole = family[0].network.ragged, Load.all(family)
+        apart = not (load + whole).fits(budget, ragged) and whole.fits(budget, ragged)
+        if not batches or apart or batches[-1][0].op != family[0].op:
+            batches, load = [*batches, []], Load()
+        for row in _rows(family, budget):
+            more = load + Load.row(row)
+            if batches[-1] and not more.fits(budget, ragged):
+                batches, more = [*batches, []], Load.row(row)
+            batches[-1].extend(row)
+            load = more
+    return batches
+
+
+@given(specs, budgets, st.booleans())
+def test_a_family_of_one_is_packed_as_any_other(specs, budget, ragged):
+    calls = calls_of(specs, ragged_network(ragged))
+    assert plan(calls, budget) == planned_row_by_row(calls, budget)
 
 
 def test_the_largest_batch_comes_first_and_pads_little():

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 from PIL import Image
+from support import browser
 from support.chatserver import ChatServer, Reply, completion
 from typer.testing import CliRunner
 
@@ -192,6 +193,8 @@ def test_the_command_writes_figures_and_a_page(data, tmp_path):
     assert found["figures"]["accuracy, no ties"] == {"value": 0.5, "interval": [0.5, 0.5], "n": 4}
     shown = page.read_text()
     assert "Calibration of unifiedreward_pair" in shown and "<meter" in shown and "http://127" in shown
+    if browser.CHROMIUM is not None:
+        assert browser.audited(page, tmp_path) == []
 
 
 @pytest.mark.parametrize(

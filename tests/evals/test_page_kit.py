@@ -117,12 +117,13 @@ def test_the_audit_finds_what_is_wrong(tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     page.write_text(
         "<html><body style='background: #fff'><h1>a</h1><h3>b</h3><p style='color: #bbb'>pale</p>"
-        "<a href='#gone'>link</a><button></button></body></html>"
+        "<a href='#gone'>link</a><button></button><table><tr><th></th></tr></table></body></html>"
     )
     found = browser.audited(page, tmp_path)
     assert [one.split(":")[0] for one in found] == [
         "a link to nowhere",
         "a heading of level 3 after 1",
+        "without a name",
         "without a name",
         "contrast 1.92",
     ]

@@ -13,7 +13,7 @@ from mmreward.cli import app
 from mmreward.evals.speed import contest as contest_module
 from mmreward.evals.speed import inputs, speed, workloads
 from mmreward.evals.speed.contest import Timing, contest, difference
-from mmreward.evals.speed.inputs import SCALES, save_all
+from mmreward.evals.speed.inputs import SCALES, Checkpoints
 from mmreward.evals.speed.speed import COLUMNS, Bar, WorkloadResult, bar_results, cells, notes
 from mmreward.evals.speed.vlm import Reading
 from mmreward.evals.speed.workloads import Workloads
@@ -38,7 +38,7 @@ CONTENDERS = {"loop", "batches", "bare", "engine"}
 def workshop(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bench")
     scale = SCALES["toy"]
-    places = save_all(folder, scale, inputs.texts(), torch.float32)
+    places = Checkpoints(folder, scale, inputs.texts(), torch.float32)
     return Workloads(folder / "media", places, scale, torch.device("cpu"), "float32")
 
 
@@ -85,7 +85,7 @@ def test_contenders_agree(workshop, engine, name):
     parts = workload.contenders(engine)
     assert set(parts) == CONTENDERS
     found = {}
-    for contender, variants in parts.items():
+    for contender, variants in parts.items():  # the warm-up of long work is short for all alike
         runs = [[prepare(0)() for prepare in part.values()] for part in variants]
         for part in runs:
             assert all(difference(values, part[0]) <= 1e-5 for values in part), contender
@@ -94,7 +94,7 @@ def test_contenders_agree(workshop, engine, name):
     numbers = [value for value in found["loop"] if not isinstance(value, str)]
     assert not numbers or np.std(numbers) > 1e-2, "equal values would prove nothing"
     expected = {"checklist K=4": 8, "listener G=8": 8, "five CLIP rewards": 40, "critique": 2, "video": 8}
-    expected |= {"visionreward K=30": 54, "five rewards, three towers": 320}
+    expected |= {"visionreward K=30": 27, "five rewards, three towers": 40}
     assert len(found["loop"]) == expected.get(name, len(found["loop"]))
 
 
@@ -177,6 +177,54 @@ def test_contenders_take_turns_in_every_round():
     found = contest(contenders, 2, reference="a")
     assert log == [("a", 0), ("b", 0), ("a", 1), ("b", 1), ("a", 2), ("b", 2)]
     assert [len(outcome.seconds) for outcome in found.values()] == [2, 2]
+
+
+def test_of_long_work_the_slow_ones_do_a_part_whose_seconds_are_multiplied(monkeypatch):
+    clock, log = [0.0], []
+
+    def taking(name, seconds, values):
+        def prepare(number):
+            def run():
+                log.append((name, number))
+                clock[0] += seconds
+                return list(values)
+
+            return run
+
+        return [{"only": prepare}]
+
+    monkeypatch.setattr(contest_module.time, "perf_counter", lambda: clock[0])
+    contenders = {
+        "loop": taking("loop", 2.0, [1.0]),
+        "bare": taking("bare", 1.0, [1.0, 2.0]),
+        "engine": taking("engine", 1.5, [1.25, 2.5]),
+    }
+    found = contest(contenders, 2, reference="loop", shares={"loop": 2}, once=True)
+    assert [found[name].seconds for name in contenders] == [[4.0], [1.0] * 2, [1.5] * 2]
+    assert [found[name].difference for name in contenders] == [0.0, 0.0, 0.5]  # beyond the part as well
+    assert [name for name, number in log if number == 2] == ["bare", "engine"]
+    short = contenders | {"engine": taking("engine", 1.0, [1.0])}
+    assert contest(short, 1, reference="loop", shares={"loop": 2})["engine"].difference == math.inf
+
+
+def test_long_workloads_have_a_part_and_the_engine_does_all(workshop, engine):
+    workload = workshop.make("five rewards, three towers")
+    assert len(workload.draw(1)) == 64 and workload.shares == {"loop": 8, "batches": 8}
+    parts = workload.contenders(engine)
+    begun, whole = (next(iter(parts[name][0].values()))(1)() for name in ("loop", "engine"))
+    assert len(begun) == 40 and len(whole) == 320 and difference(whole[:40], begun) <= 1e-5
+    listed = workshop.make("visionreward K=30")
+    assert listed.once and listed.shares == {"loop": 2, "batches": 2}
+
+
+def test_weights_are_drawn_when_they_are_needed(tmp_path):
+    places = Checkpoints(tmp_path, SCALES["toy"], inputs.texts(), torch.float32)
+    assert len(places.encoders(1)) == 1 and len(places.heads(2)) == 2
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "first",
+        "head-0.safetensors",
+        "head-1.safetensors",
+    }
 
 
 def test_the_fastest_variant_competes(monkeypatch):

@@ -13,7 +13,16 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-OPTIONAL = {"flow_factory", "pandas", "pyiqa", "tensorboard", "torchmetrics", "trackio", "wandb"}
+OPTIONAL = {
+    "flow_factory",
+    "pandas",
+    "pyiqa",
+    "stable_baselines3",
+    "tensorboard",
+    "torchmetrics",
+    "trackio",
+    "wandb",
+}
 """Imported only where a user asks for them by name, or measured where they are installed."""
 
 

@@ -206,3 +206,45 @@ def test_siglip_text_is_padded_to_full_length(engine, siglip_folder):
         features = pooled(model.get_text_features(input_ids=tokens["input_ids"]))
     got = engine.run(models.clip(siglip_folder).text("red circle"))
     np.testing.assert_allclose(got.vector, F.normalize(features, dim=-1)[0].numpy(), atol=1e-5)
+
+
+# --- a CPU's caches -----------------------------------------------------------------------------------------
+
+
+def test_on_a_cpu_a_batch_goes_through_the_tower_in_parts_of_the_same_embeddings(
+    clip_folder, open_clip_folder, monkeypatch
+):
+    from mmreward.models import encoders
+
+    draw = np.random.default_rng(0)
+    pixels = torch.from_numpy(draw.integers(0, 256, (7, 3, 48, 48), dtype=np.uint8))
+    for folder in (clip_folder, open_clip_folder):
+        network = models.clip(folder).network
+        tower, calls = network.towers, []
+
+        def counted(some, tower=tower, calls=calls):
+            calls.append(len(some))
+            return tower.image(some)
+
+        batch = [encoders.Group(list(range(7)), pixels)]
+        whole = np.stack(network.forward("image", batch))
+        monkeypatch.setattr(network, "_towers", tower._replace(image=counted))
+        per_picture = tower.widest * 4 // torch.get_num_threads()
+        monkeypatch.setattr(encoders, "CACHED", 3 * per_picture)
+        parts = np.stack(network.forward("image", batch))
+        assert tower.widest > 0 and calls == [3, 3, 1]
+        np.testing.assert_allclose(parts, whole, atol=1e-5)
+
+
+def test_the_widest_layer_of_the_published_towers():
+    """ViT-B/32: 49 patches of 3072 numbers. A convolutional tower goes whole."""
+    from transformers import CLIPVisionConfig, CLIPVisionModel
+
+    from mmreward.models.encoders import widest_of
+
+    with torch.device("meta"):
+        given = {"intermediate_size": 3072, "hidden_size": 768, "image_size": 224, "patch_size": 32}
+        tower = CLIPVisionModel(CLIPVisionConfig(num_hidden_layers=1, **given))
+        convolutions = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(8, 8, 3))
+    assert widest_of(tower, (224, 224)) == 49 * 3072
+    assert widest_of(convolutions, (224, 224)) == 0

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -16,6 +17,8 @@ from mmreward.rewards.judged.modes import read_principles, read_ranked, read_rub
 from mmreward.rewards.judged.pair_modes import read_both, read_chain, read_decided, read_order, read_rubrics
 from mmreward.rewards.published.expecting import exact, scale_of
 from mmreward.rewards.published.votes import Marks, Options, PairMarks, Vote, by_sum, counted
+from mmreward.search.run import critics_of
+from mmreward.search.writers import critique_of
 
 
 def picture(shade):
@@ -258,7 +261,7 @@ WRONG = [
     ("critique", {"aspects": {"votes": "b"}}, "is called 'votes'"),
     ("critique", {"how": "expected", "step": 0.7}, r"step 0\.7"),
     ("critique", {"votes": 3}, r"temperature=0\.7"),
-    ("critique", {"mode": "binary", "votes": 3, "temperature": 1.0}, "leave votes and meta out"),
+    ("critique", {"mode": "binary", "votes": 3, "temperature": 1.0}, "leave votes, meta and knowledge out"),
     ("critique", {"keep": 1}, "name one with meta"),
     ("critique", {"meta": "any"}, "best of several votes"),
     ("critique", {"words": "published"}, "words of the mode aspects are ours"),
@@ -273,6 +276,41 @@ WRONG = [
 def test_options_that_do_not_go_together_are_refused(loaded, name, options, words):
     with pytest.raises(ValueError, match=words):
         loaded(name, Judge(), **options)
+
+
+def test_a_judge_is_told_what_tools_say(loaded):
+    """As quoted text, beside the question; the tie of a preference is read again with the same words."""
+    known = [replace(one, meta={"seen": f"sees {n} <<circles>>"}) for n, one in enumerate((FIRST, SECOND), 1)]
+    judge = Judge([critique(4, 4)])
+    assert loaded("critique", judge, knowledge="seen")(known[0]).value == 1.0
+    assert "Tools say" in judge.asked[0][1] and "sees 1 < <circles> >" in judge.asked[0][1]
+    judge = Judge(["<think>a</think><answer>1</answer>"], chance=lambda given, text: 0.2)
+    assert loaded("preference", judge, knowledge="seen", how="expected")(*known).value == pytest.approx(0.5)
+    ((_, question, *_),) = judge.asked
+    assert question.index("Picture 1:") < question.index("sees 1") < question.index("sees 2")
+    assert {asked for asked, *_ in judge.tried} == {question}
+    judge = Judge([chain()])
+    assert loaded("preference", judge, knowledge="seen", mode="chain")(*known).value == 1.0
+    assert "sees 2" in judge.asked[0][1]
+    with pytest.raises(Unscorable, match="not what a tool says") as raised:
+        loaded("critique", Judge(), knowledge="seen")()
+    assert raised.value.status == "missing"
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [({}, critique(4, 4)), ({"high": 9}, critique(9, 9)), ({"mode": "given", "principle": "x"}, ranked(5)),
+     ({"mode": "rubric"}, rubric(("essential", True)))],
+)  # fmt: skip
+def test_the_best_critique_has_nothing_to_complain_of(loaded, monkeypatch, options, text):
+    """By the threshold that a search takes where none is given; what says how sure it is, is no complaint."""
+    monkeypatch.setattr(models, "vlm", lambda *_, **__: Judge([text] * 2))
+    reward = load("critique", judge="any", votes=2, temperature=1.0, **options)
+    critics = critics_of({"critique": reward}, {})
+    found = critique_of(FIRST, {"critique": asyncio.run(reward(FIRST))}, critics)
+    assert found.satisfied and found.scores["critique"].value == 1.0
+    worse = replace(critics["critique"], threshold=critics["critique"].threshold + 0.1)
+    assert not critique_of(FIRST, found.scores, {"critique": worse}).satisfied
 
 
 # --- votes ------------------------------------------------------------------------------------------------
@@ -442,7 +480,6 @@ def test_votes_on_aspects_cost_one_prompt(engine, drawn):
 
 def test_published_words_stand_around_pictures(loaded, tmp_path, monkeypatch):
     """Stand-ins of our own words, at the places and in the form of the publishers'."""
-    from dataclasses import replace
     from hashlib import sha256
 
     from mmreward.rewards.judged import modes, pair_modes

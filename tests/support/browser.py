@@ -81,7 +81,8 @@ addEventListener("load", function () {
     if (next > level + 1) found.push("a heading of level " + next + " after " + level);
     level = next;
   });
-  document.querySelectorAll("img, input, select, button, a, [role=button], [role=img], dialog, nav").forEach(
+  var named_ones = "img, input, select, button, meter, th, a, [role=button], [role=img], dialog, nav";
+  document.querySelectorAll(named_ones).forEach(
     function (one) { if (!named(one)) found.push("without a name: " + one.outerHTML.slice(0, 80)); });
   document.querySelectorAll(".words, .scroll").forEach(function (one) {
     if (one.tabIndex < 0) found.push("cannot be scrolled by keyboard: " + one.className);

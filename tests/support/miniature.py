@@ -17,14 +17,18 @@ from support.judgements import ScriptedJudge
 from support.stand_ins import MarkingJudge, write_bench, write_questions
 from support.tiny_blip import save_blip as save_blip_vqa
 from support.tiny_blip import save_tokenizer
+from support.tiny_internvl import save_internvl
 from support.tiny_llava import save_llava
 from support.tiny_raft import save_raft
+from support.tiny_resnets import save_resnet
+from support.tiny_robometer import save_robometer
 from support.tiny_viclip import save_viclip
 from support.tiny_videoscore import save_videoscore
 from support.tiny_xcomposer import save_xcomposer
 
 from mmreward import Media, Sample, list_rewards, load, models
-from mmreward.evals.published.checkpoints import save_blip, save_clip, save_head, save_mps
+from mmreward.evals.published.blip2 import save_blip2
+from mmreward.evals.published.checkpoints import save_blip, save_clip, save_head, save_mps, save_social
 from mmreward.evals.published.owl import save_owl
 from mmreward.evals.published.vits import dino_folder, dreamsim_folder
 from mmreward.mini.world import describe, render, sample_scene
@@ -62,7 +66,12 @@ for _file, _map in FITTED.values():
 PREFERENCES = str(Path(_folder.name) / "preferences")
 """Preference head on mini-clip."""
 save_head(Path(PREFERENCES), "mini-clip")
+INTERNVL = {kind: save_internvl(Path(_folder.name) / kind, kind) for kind in ("internlm2", "qwen2")}
 PUBLISHED = {
+    "social_reward": save_social(Path(_folder.name) / "social"),
+    "evalmuse": save_blip2(Path(_folder.name) / "blip2"),
+    "artimuse": INTERNVL["qwen2"],
+    "visualprm": INTERNVL["internlm2"],
     "ixc": save_xcomposer(Path(_folder.name) / "ixc"),
     "cyclereward": save_blip(Path(_folder.name) / "cycle", "CycleReward-Combo.pth", indices=(0, 2, 4, 6, 8)),
     "deqa": save_owl(Path(_folder.name) / "owl"),
@@ -77,6 +86,10 @@ PUBLISHED = {
 PUBLISHED["videoscore"] = save_videoscore(Path(_folder.name) / "videoscore")
 PUBLISHED["qalign"] = PUBLISHED["deqa"]
 PUBLISHED["dynamic_degree"] = {"file": save_raft(Path(_folder.name) / "raft-things.pth")}
+PUBLISHED["vip"] = {"weights": save_resnet(Path(_folder.name) / "vip.pt", "vip")}
+PUBLISHED["r3m"] = {"weights": save_resnet(Path(_folder.name) / "r3m.pt", "r3m")}
+PUBLISHED["robometer"] = save_robometer(Path(_folder.name) / "robometer")
+PUBLISHED["robometer_pair"] = PUBLISHED["robometer"]
 PUBLISHED["viclip"] = {"file": save_viclip(Path(_folder.name) / "viclip.pth")}
 """Tiny checkpoints for rewards that take one format alone, which the miniature has not."""
 VITS = {

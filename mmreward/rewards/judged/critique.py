@@ -16,12 +16,12 @@ from ... import models
 from ...errors import Unscorable
 from ...registry import reward
 from ...types import ABOUT, Sample, Score
-from ..published.declaring import Judge, ballot
+from ..published.declaring import Judge, ballot, known_of
 from ..published.expecting import Place, expected, scale_of
 from ..published.votes import Marks, Meta, Options, Vote, mean_between, voted
 from ..published.wording import Prompt, Wording, worded
 from .aspects import read_aspects
-from .modes import MODES, binary, whole
+from .modes import BEST, MODES, WORST, binary, whole
 
 PROMPT = """Judge how well this picture answers the request.
 Request: {prompt}
@@ -37,6 +37,7 @@ ASPECTS = {
     "Visual quality": "the picture is clean and free of artifacts",
 }
 
+LOW, HIGH = 1.0, 4.0
 Mode = Literal["aspects", "each", "principles", "given", "binary", "rubric"]
 How = Literal["written", "expected"]
 
@@ -53,13 +54,14 @@ def critique(
     mode: Mode = "aspects",
     principle: str = "",
     words: str = "own",
+    knowledge: str = "",
     how: How = "written",
     step: float = 1.0,
     votes: int = 1,
     meta: str = "",
     keep: int = 0,
-    low: float = 1.0,
-    high: float = 4.0,
+    low: float = LOW,
+    high: float = HIGH,
     max_tokens: int = 1024,
     temperature: float = 0.0,
     seed: int = 0,
@@ -81,6 +83,8 @@ def critique(
             "binary", P(yes) for each aspect (RLBFF); "rubric", checks of four ranks that the judge writes.
         principle: of the mode "given".
         words: "own", or of the mode "given" "published" or a file, see `published.wording.worded`.
+        knowledge: key of `meta` where a sample has what tools say of it, in words, which the judge is told
+            (Anyprefer, `mmreward synthesize`); "" for nothing.
         how: "written" takes the marks as written, "expected" their mean by probabilities, in the modes
             "aspects" and "each"; in this process and with vLLM.
         step: granularity of "expected": marks from low to high by this step are compared.
@@ -110,8 +114,8 @@ def critique(
         raise ValueError("aspects is empty; leave it out for the two of the default")
     if taken := [name for name in wanted if name in ABOUT]:
         raise ValueError(f"an aspect is called {taken[0]!r}, as a part of every score is: call it otherwise")
-    if mode == "binary" and (votes > 1 or meta):
-        raise ValueError("the mode binary reads probabilities, which are no votes: leave votes and meta out")
+    if mode == "binary" and (votes > 1 or meta or knowledge):
+        raise ValueError("the mode binary reads probabilities: leave votes, meta and knowledge out")
     vlm = models.vlm(judge, dtype=dtype)
     checker = meta_of(meta, keep, options, dtype)
     if mode == "binary":
@@ -129,11 +133,24 @@ def critique(
     asked: list[tuple[Judge[Marks], Wording]] = [(one, worded(words, one.prompt)) for one in judges]
 
     async def score(sample: Sample) -> Score:
-        made = [await ballot(vlm, one, wording, (sample,), options) for one, wording in asked]
+        hint = known_of((sample,), knowledge)
+        made = [await ballot(vlm, one, wording, (sample,), options, hint) for one, wording in asked]
         vote = made[0][0] if mode != "each" else partial(_together, [one for one, _ in made], low, high)
         return await voted(vote, options, checker, made[0][1], sample.prompt)
 
     return score
+
+
+def scale_of_marks(args: Mapping[str, Any]) -> tuple[float, float]:
+    """Worst and best mark that `parts` can have, by the arguments of a critique.
+
+    Raises:
+        TypeError, ValueError: a low or a high that is no number.
+    """
+    fixed = {"given": (WORST, BEST), "rubric": (0.0, 1.0), "binary": (0.0, 1.0)}
+    if (mode := args.get("mode")) in fixed:
+        return fixed[mode]
+    return float(args.get("low", LOW)), float(args.get("high", HIGH))
 
 
 def meta_of(meta: str, keep: int, options: Options, dtype: str) -> Meta | None:

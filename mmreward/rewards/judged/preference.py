@@ -21,7 +21,7 @@ from ...tracing import noted
 from ...types import Sample, Score
 from ...verifiers.reading import agreed, plain, read_answer, without_lead
 from ...verifiers.response import Reading, Verdict, verified
-from ..published.declaring import ballot, of_pair
+from ..published.declaring import ballot, known_of, of_pair
 from ..published.expecting import Place
 from ..published.grammar import TIE, preferred
 from ..published.votes import Options, PairMarks, Vote, by_verdict, voted
@@ -67,6 +67,7 @@ def preference(
     principle: str = "",
     words: str = "own",
     writer: str = "",
+    knowledge: str = "",
     how: How = "written",
     votes: int = 1,
     meta: str = "",
@@ -100,6 +101,8 @@ def preference(
         words: "own", or of the modes "given" and "chain" "published" or a file, see
             `published.wording.worded`.
         writer: of the mode "contrast": the VLM that writes the rubrics; the judge by default.
+        knowledge: key of `meta` where each has what tools say of it, in words, which the judge is told
+            (Anyprefer, `mmreward synthesize`); "" for nothing.
         how: "written" takes the verdict as written, "expected" its probability in the place where it stands,
             in one turn of the mode "verdict"; in this process and with vLLM.
         votes: samples whose mean is taken, at a temperature above 0, with seeds from `seed` on.
@@ -118,6 +121,8 @@ def preference(
         raise ValueError("principle is the words that the mode given judges by: give both, or neither")
     if words != "own" and mode not in ("given", "chain"):
         raise ValueError(f"the words of the mode {mode} are ours: leave words out")
+    if knowledge and mode == "contrast":
+        raise ValueError("the rubrics of the mode contrast are of the pictures alone: leave knowledge out")
     if writer and mode != "contrast":
         raise ValueError("writer writes the rubrics of the mode contrast: leave it out in others")
     asking = Asking(turns=turns, question=question, system=system, criteria=criteria)
@@ -132,7 +137,7 @@ def preference(
         wording = worded(words, declared.prompt)
 
         async def making(pair: tuple[Sample, Sample]) -> Callable[[int], Awaitable[Vote[PairMarks]]]:
-            return (await ballot(vlm, declared, wording, pair, options))[0]
+            return (await ballot(vlm, declared, wording, pair, options, known_of(pair, knowledge)))[0]
 
     elif mode == "contrast":
         record_network(WRITING)
@@ -140,7 +145,7 @@ def preference(
     else:
 
         async def making(pair: tuple[Sample, Sample]) -> Callable[[int], Awaitable[Vote[PairMarks]]]:
-            return partial(_verdict, vlm, asking, how, pair, options)
+            return partial(_verdict, vlm, asking, how, pair, options, known_of(pair, knowledge))
 
     async def score(first: Sample, second: Sample) -> Score:
         if first.prompt != second.prompt:
@@ -161,17 +166,23 @@ def _pictures(pair: tuple[Sample, Sample]) -> tuple[Media, ...]:
 
 
 async def _verdict(
-    vlm: VLM, asking: Asking, how: str, pair: tuple[Sample, Sample], options: Options, number: int
+    vlm: VLM,
+    asking: Asking,
+    how: str,
+    pair: tuple[Sample, Sample],
+    options: Options,
+    hint: str,
+    number: int,
 ) -> Vote[PairMarks]:
     """Vote of a number in the mode "verdict"."""
     sampling = Sampling(options.max_tokens, options.temperature, options.seed + number)
-    judged = await asking.ask(vlm, pair[0].prompt, _pictures(pair), sampling)
+    judged = await asking.ask(vlm, pair[0].prompt, _pictures(pair), sampling, hint=hint)
     words = "\n\n".join(judged.turns)
     marks = PairMarks({}, {}, judged.verdict)
     vote = Vote(marks, by_verdict(marks), words)
     if how == "written" or judged.verdict == TIE:
         return vote
-    text = asking.opening(pair[0].prompt)
+    text = asking.opening(pair[0].prompt) + hint
     return await _by_probability(Place(vlm, _pictures(pair), text, asking.system), judged, vote)
 
 

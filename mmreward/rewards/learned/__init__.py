@@ -5,5 +5,6 @@ under (`pickscore`, `hpsv2`, `aesthetic`), a head that you fit on your own pairs
 artifacts (`artifact`), and the saturation of colours (`saturation`), which has no network and shows whether
 one is gamed. Most are differentiable. Heads on the body of a Qwen-VL: of pictures (`hpsv3`), clips
 (`videoreward`), edits (`editreward`), responses (`skywork_vl`). Bodies of
-other makers: responses (`ixc`), and after a critique (`mm_rlhf`).
+other makers: responses (`ixc`), their steps (`visualprm`) and after a critique (`mm_rlhf`), pictures
+(`artimuse`, `deqa`).
 """

@@ -8,14 +8,15 @@ prompt, so that neither pays for the other. The encoders, and the maps that `mmr
 `mmreward.models`.
 """
 
-from asyncio import gather
 from collections.abc import Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from ... import models
+from ...engine.together import together
 from ...errors import Unscorable
-from ...registry import reward
+from ...media import Media
+from ...registry import amend, reward
 from ...tracing import noted
 from ...types import Sample, Score
 
@@ -51,13 +52,19 @@ def clipscore(
     return cosine_of(models.clip(weights, dtype=dtype, resize=resize))
 
 
+def _seen(sample: Sample) -> Media:
+    """The picture; of an encoder of clips, which needs no picture, the clip."""
+    seen = sample.image if sample.image is not None else sample.video
+    assert seen is not None
+    return seen
+
+
 def cosine_of(net: "Encoder | MappedEncoder") -> tuple[Any, Any]:
     """Functions `score` and `score_tensor` of an encoder of pictures and prompts, by the cosine of the
     two."""
 
     async def score(sample: Sample) -> Score:
-        assert sample.image is not None
-        image, text = await gather(net.image(sample.image), net.text(sample.prompt))
+        image, text = await together(net.image(_seen(sample)), net.text(sample.prompt))
         cosine = float(image @ text.vector)
         noted("cosine", "{} of picture and prompt" + (", which was cut" if text.truncated else ""), cosine)
         return Score(cosine, {"truncated": float(text.truncated)})
@@ -97,7 +104,7 @@ def d2_align(
     Raises:
         ValueError: no such file, or one that was fitted for something else or on other weights.
     """
-    return cosine_of(models.mapped(fitted, "d2-align", weights, dtype=dtype, resize=resize))
+    return _moved(fitted, "d2-align", weights, dtype, resize)
 
 
 @reward(
@@ -122,16 +129,31 @@ def pisces(
     their own, it has learned to forget them. This is the reward of a sample as a whole; the one by token,
     which needs a video-text matching head, is not part of it.
 
+    With the file of a ViCLIP for weights it scores clips, as in the paper, whose encoder is InternVideo2; the
+    map is then fitted on real clips with that file (`mmreward fit pisces CLIPS --weights FILE`).
+
     A prompt longer than the encoder's context is cut, and `parts["truncated"]` is 1.
 
     Args:
         fitted: the file that `mmreward fit pisces` wrote, for the same weights.
-        weights, dtype, resize: the dual encoder, as for `clipscore`.
+        weights: the dual encoder, as for `clipscore`, or ViClip-InternVid-10M-FLT.pth by path or
+            OWNER/NAME/FILE.
+        dtype: of the encoder.
+        resize: as for `clipscore`; a ViCLIP has one way.
 
     Raises:
         ValueError: no such file, or one that was fitted for something else or on other weights.
     """
-    return cosine_of(models.mapped(fitted, "pisces", weights, dtype=dtype, resize=resize))
+    return _moved(fitted, "pisces", weights, dtype, resize)
+
+
+def _moved(fitted: str, kind: str, weights: str, dtype: str, resize: str) -> tuple[Any, Any]:
+    """Functions of a dual encoder whose prompts a fitted map moves; by a ViCLIP without a gradient."""
+    net = models.mapped(fitted, kind, weights, dtype=dtype, resize=resize)
+    if not models.reads_clips(weights):
+        return cosine_of(net)
+    amend(needs=("prompt", "video"))
+    return cosine_of(net)[0], None
 
 
 TINY = 1e-8
@@ -175,8 +197,8 @@ def harmonic(
     async def score(sample: Sample) -> Score:
         assert sample.image is not None
         prompt = _without(placeholder, sample.prompt)
-        pictures = gather(*(net.image(media) for media in (sample.image, *sample.inputs)))
-        (image, *references), text = await gather(pictures, net.text(prompt))
+        pictures = [net.image(media) for media in (sample.image, *sample.inputs)]
+        image, *references, text = await together(*pictures, net.text(prompt))
         likeness = (1 + fmean(float(image @ other) for other in references)) / 2
         match = (1 + float(image @ text.vector)) / 2
         noted(

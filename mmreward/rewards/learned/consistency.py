@@ -5,7 +5,6 @@ All three are highest for a clip in which nothing moves: beside one of them a ge
 wants motion. Every frame is looked at, as published; say less with a shorter clip.
 """
 
-from asyncio import gather
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ import numpy as np
 
 from ... import models
 from ...engine.clips import chosen
+from ...engine.together import together
 from ...errors import Unscorable
 from ...media import Media
 from ...reading import aside
@@ -133,7 +133,7 @@ def _consistent(network: "FrameEmbedder") -> Any:
     async def score(sample: Sample) -> Score:
         assert sample.video is not None
         frames = await aside(partial(frames_of, sample.video))
-        units = np.stack(await gather(*(network.image(frame) for frame in frames)))
+        units = np.stack(await together(*(network.image(frame) for frame in frames)))
         before, first = likenesses(units)
         each = (before + first) / 2
         noted("compared", "{} frames with the one before and the first", len(each))

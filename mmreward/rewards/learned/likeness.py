@@ -6,12 +6,12 @@ highest for a copy of the reference, so tuning against one alone unlearns the pr
 it with a reward that reads the prompt, such as `clipscore`, or take `harmonic`.
 """
 
-from asyncio import gather
 from collections.abc import Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ... import models
+from ...engine.together import together
 from ...errors import Unscorable
 from ...media import Media
 from ...registry import record_network, reward
@@ -163,7 +163,7 @@ def _likeness(
         for number, other in enumerate(others):
             if other.kind != "image":
                 raise Unscorable(f"inputs[{number}] is a clip: a reference is a picture")
-        image, *known = await gather(*(net.image(media) for media in (sample.image, *others)))
+        image, *known = await together(*(net.image(media) for media in (sample.image, *others)))
         # Of a copy the cosine may come out above 1 by rounding.
         cosines = [max(-1.0, min(1.0, float(image @ vector))) for vector in known]
         values = [1 - cosine for cosine in cosines] if distance else cosines

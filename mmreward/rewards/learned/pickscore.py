@@ -1,10 +1,10 @@
 """PickScore (Pick-a-Pic, arXiv:2305.01569): a CLIP-H that was tuned on which of two pictures users chose."""
 
-from asyncio import gather
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ... import models
+from ...engine.together import together
 from ...registry import reward
 from ...tracing import noted
 from ...types import Sample, Score
@@ -48,7 +48,7 @@ def pickscore(
 
     async def score(sample: Sample) -> Score:
         assert sample.image is not None
-        seen, read, factor = await gather(net.image(sample.image), net.text(sample.prompt), net.factor())
+        seen, read, factor = await together(net.image(sample.image), net.text(sample.prompt), net.factor())
         cosine = float(seen @ read.vector)
         cut = ", which was cut" if read.truncated else ""
         noted("cosine", "{} of picture and prompt" + cut + ", times {}", cosine, factor)

@@ -4,16 +4,12 @@ from functools import partial
 from typing import Any, Literal
 
 from ... import models
-from ...engine.clips import chosen
-from ...media import Media
 from ...reading import aside
 from ...registry import reward
 from ...tracing import noted
 from ...types import Sample, Score
 
 URL = "https://pjlab-gvm-data.oss-cn-shanghai.aliyuncs.com/internvideo/viclip/ViClip-InternVid-10M-FLT.pth"
-FRAMES = 8
-"""Frames that the published file reads."""
 
 
 @reward(
@@ -54,9 +50,9 @@ def viclip(
 
     async def score(sample: Sample) -> Score:
         assert sample.video is not None
-        from ...models.viclip import Frames
+        from ...models.viclip import Frames, shown
 
-        pictures = await aside(partial(_shown, sample.video))
+        pictures = await aside(partial(shown, sample.video))
         crop = seed if protocol == "t2v_turbo" else None
         text, cut = await network.text(sample.prompt)
         value = float(await network.clip(Frames(pictures, protocol, crop)) @ text)
@@ -64,15 +60,3 @@ def viclip(
         return Score(value, {"truncated": float(cut)})
 
     return score
-
-
-def _shown(clip: Media) -> tuple[Media, ...]:
-    from ...models.viclip import middles, pictures_of
-
-    wanted = middles(max(1, clip.frames), FRAMES)
-    numbers = sorted(set(wanted))
-    shots = chosen(clip, lambda total: sorted(set(middles(total, FRAMES))))
-    if len(shots) != len(numbers):  # the index counted frames that are not there
-        wanted = middles(shots[0].total, FRAMES)
-        numbers = sorted(set(wanted))
-    return pictures_of(shots, numbers, wanted)

@@ -112,7 +112,8 @@ def visionreward(
     ask = published(IMAGE_QUESTIONS, lambda text: _questions(text, IMAGE_COUNT), questions)
     weights = published(IMAGE_WEIGHTS, _image_weights, coefficients)
     vlm = models.vlm(judge, dtype=dtype)
-    aligned: Callable[[Sample], Awaitable[Score]] = vqascore(judge=alignment, dtype=dtype)
+    aligned: Callable[[Sample], Awaitable[Score]]
+    aligned, _ = vqascore(judge=alignment, dtype=dtype)
 
     async def score(sample: Sample) -> Score:
         asked = _answers(vlm, sample.image, sample.prompt, ask, suffix, soft, min_mass)

@@ -115,7 +115,7 @@ def topreward(
         raise ValueError(f"max_frames is {max_frames} and beginnings {beginnings}: at least 2 and 0")
     check_rule(frames)
     wording = worded(words, PROMPT)
-    if probe and ASSERTED not in wording.text:
+    if probe and wording.text and ASSERTED not in wording.text:
         raise ValueError(f"the words have no {ASSERTED!r}, in whose place a probe says {DENIED!r}")
     vlm = models.vlm(judge, dtype=dtype)
     spellings = (" True",) if how == "published" and not chat else ("True",) if how == "published" else TRUE

@@ -1,0 +1,60 @@
+"""Networks of robots' rewards by the names of their published files, reached through `mmreward.models`.
+
+Imports no torch; calling a function does.
+"""
+
+from typing import TYPE_CHECKING
+
+from .sharing import shared
+from .wants import BODY, noting
+
+if TYPE_CHECKING:
+    from .resnets import Family, GoalResNet
+    from .vlms.robometer import Robometer
+
+
+@shared
+def robometer(weights: str, base: str = "", *, dtype: str = "float32") -> "Robometer":
+    """Robometer in LeRobot's format: progress, success and preference of episodes frame by frame.
+
+    Args:
+        weights: a folder or hub id.
+        base: hub id or folder of tokenizer and processor; "" takes what the configuration names.
+        dtype: of the body; the heads are in float32.
+
+    Raises:
+        ValueError: the weights, or tokenizer and processor, are neither here nor within reach.
+    """
+    if not noting():
+        from .checkpoints import needed
+
+        needed(weights)
+        if base:
+            needed(base, *BODY)
+    from .vlms.robometer import Robometer
+
+    return Robometer(weights, base, dtype=dtype)
+
+
+@shared
+def goal_resnet(
+    weights: str, family: "Family", *, dtype: str = "float32", resize: str = "pil"
+) -> "GoalResNet":
+    """VIP or R3M from its publisher's file: embeddings of pictures whose distance is that of their moments.
+
+    Args:
+        weights: the published model.pt, or safetensors with its names; a path, or OWNER/NAME/FILE of the hub.
+        family: "vip" or "r3m".
+        dtype: of the network.
+        resize: as for `clip`; "pil" is the publishers'.
+
+    Raises:
+        ValueError: no such file.
+    """
+    if not noting():
+        from .checkpoints import needed
+
+        needed(weights)
+    from .resnets import GoalResNet
+
+    return GoalResNet(weights, family, dtype=dtype, resize=resize)

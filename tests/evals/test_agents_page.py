@@ -1,0 +1,109 @@
+"""Episodes and GUI steps on the report page: strips, curves and clicks."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.pages import read
+from support.scored_runs import make_run
+
+from mmreward import Engine, Media, Sample
+from mmreward.evals.report.agents import curve, curves_in, marks, strips
+from mmreward.evals.report.report import write_report
+from mmreward.types import Score
+
+
+def frame(folder: Path, name: str, level: int, size: tuple[int, int] = (48, 32)) -> str:
+    Image.new("RGB", size, (level, 40, 90)).save(folder / name)
+    return name
+
+
+def test_values_of_frames_are_curves() -> None:
+    parts = {
+        "frame_0": 0.0,
+        "frame_9": 0.5,
+        "success_frame_9": 1.0,
+        "voc": 0.9,
+        "frames": 2.0,
+        "last_frame": 3,
+    }
+    assert curves_in(parts) == {"": {0: 0.0, 9: 0.5}, "success": {9: 1.0}}
+    drawn = curve({0: 0.0, 9: 0.5, 20: 1.0}, "progress")
+    assert "progress by frame: 0 at frame 0, 1.000 at 20" in drawn.replace("0.000", "0")
+    assert drawn.count("<circle") == 3
+
+
+@pytest.mark.parametrize("values", [{0: 3.0, 1: 3.0}, {5: -7.0, 9: 2.0}, {0: 0.0, 1: 0.0}])
+def test_a_curve_stays_within_its_drawing(values) -> None:
+    heights = [float(y) for y in re.findall(r'cy="([-\d.]+)"', curve(values))]
+    assert all(0 <= y <= 96 for y in heights)
+
+
+def test_a_strip_has_the_first_and_the_last_frame_of_each_view() -> None:
+    pixels = [Media(np.full((8, 8, 3), level, np.uint8)) for level in range(20)]
+    steps = tuple(
+        {"observation": {"top": one, "wrist": one}, "action": [level]} for level, one in enumerate(pixels)
+    )
+    rows = strips(Sample(id="e", steps=steps))
+    assert [view for view, _ in rows] == ["top", "wrist"]
+    numbers = [shot.number for shot in rows[0][1]]
+    assert numbers[0] == 0 and numbers[-1] == 19 and len(numbers) == 8
+    assert rows[0][1][-1].words == "[19]"
+
+
+def test_a_clip_shows_the_frames_that_a_reward_looked_at() -> None:
+    clip = Media(np.zeros((12, 8, 8, 3), np.uint8), "video")
+    [(_, shots)] = strips(Sample(video=clip), (0, 4, 11))
+    assert [shot.number for shot in shots] == [0, 4, 11]
+    assert strips(Sample(video=clip)) == []
+
+
+def test_a_page_of_an_episode(tmp_path: Path) -> None:
+    steps = [
+        {"observation": frame(tmp_path, f"{at}.png", 20 * at), "action": {"move": at}, "thought": "<b>on</b>"}
+        for at in range(3)
+    ]
+    ok = Score(0.8, {"frame_0": 0.0, "frame_1": 0.4, "frame_2": 1.0, "voc": 1.0})
+    failed = Score.failed("missing", "no frames")
+    out = make_run(tmp_path, {"gvl": [ok, failed]}, [{"steps": steps}, {"steps": []}])
+    page = read(write_report(out))
+    assert len(page.having("img")) >= 3
+    assert '{"move": 2} \u00b7 <b>on</b>' in page.words and "by frame" in page.words
+    assert "frame_1" not in page.words and "voc" in page.words
+
+
+CLICK = {"space": "pixel", "target_space": "pixel"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "response", "target", "points", "words"),
+    [
+        ("click", "click(24, 16)", {"bbox_2d": [20, 10, 30, 20]}, 1, []),
+        ("click", "none", {"bbox_2d": [20, 10, 30, 20]}, 0, ["read as a refusal"]),
+        ("click", "(500, 16)", {"kind": "refusal"}, 0, ["nothing is to be clicked", "1 beside the picture"]),
+        ("click", "what?", "none such", 0, ["no place in the response", "the target is not drawn"]),
+        ("gui_action", "click(24, 16)", {"type": "click", "point": [25, 15]}, 1, ['"click"', "right: "]),
+        ("gui_action", "type('tea')", {"type": "type", "text": "tea"}, 0, ['"tea"', "right: "]),
+    ],
+)
+def test_what_a_gui_step_clicks_and_should(kind, response, target, points, words) -> None:
+    image = Media(np.zeros((32, 48, 3), np.uint8))
+    found = marks(Sample(image=image, response=response, target=target), kind, CLICK)
+    assert len(found.points) == points
+    for expected in words:
+        assert any(expected in one for one in found.words), found.words
+
+
+def test_the_page_draws_what_the_reward_read(tmp_path: Path) -> None:
+    row = {"id": "s", "image": frame(tmp_path, "screen.png", 200), "response": "click(24, 16)"}
+    row |= {"prompt": "Save", "target": {"bbox_2d": [20, 10, 30, 20]}}
+    with Engine("cpu") as engine:
+        sample = Sample(image=Media(tmp_path / "screen.png"), response=row["response"], target=row["target"])
+        [score] = engine.score([sample], {"click": CLICK})["click"]
+    assert score.value == 1
+    facts = {"click": {"reward": "click", "args": CLICK}}
+    out = make_run(tmp_path, {"click": [score]}, [row], rewards=facts)
+    page = write_report(out).read_text()
+    assert 'class="found" d="M151.0 106.7h18M160.0 97.7v18"' in page and "1 place in the response" in page
