@@ -13,12 +13,14 @@ a step.
 """
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mmreward.errors import Unscorable
+from mmreward.files import whole_file
 from mmreward.rewards.gui.targets import view_of
 from mmreward.types import Sample
 from mmreward.verifiers.actions import read_actions
@@ -86,14 +88,21 @@ class Outcome:
     answer: str
     steps: tuple[Mapping[str, Any], ...]
 
-    def row(self) -> dict[str, Any]:
-        """As a row of data: `gui_episode` and judges of trajectories read it."""
-        return {
-            "id": self.task.id,
-            "prompt": self.task.intent,
-            "steps": [dict(step) for step in self.steps],
-            "meta": {"success": self.success, "holds": self.holds, "done": self.done, "answer": self.answer},
-        }
+
+def write_rows(outcomes: Sequence[Outcome], path: Path) -> None:
+    """Write trajectories as JSONL rows that `mmreward score` reads, pictures relative to the file.
+
+    `success`, `holds`, `done` and `answer` go into `meta`, as columns of their own.
+    """
+    with whole_file(path) as part, part.open("w", encoding="utf-8") as file:
+        for one in outcomes:
+            steps = [
+                {**step, "observation": Path(os.path.relpath(step["observation"], path.parent)).as_posix()}
+                for step in one.steps
+            ]
+            facts = {"success": one.success, "holds": one.holds, "done": one.done, "answer": one.answer}
+            row = {"id": one.task.id, "prompt": one.task.intent, "steps": steps, **facts}
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 def read_tasks(path: Path, site: str = "") -> list[Task]:

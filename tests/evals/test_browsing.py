@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,12 +15,13 @@ from typer.testing import CliRunner
 
 from mmreward import Sample, Unscorable, load
 from mmreward.cli import app
+from mmreward.data.rows import read_rows
 from mmreward.evals.benchmarks import benchmark
 from mmreward.evals.benchmarks.benchmark import measured
 from mmreward.evals.benchmarks.predictions import read_predictions
 from mmreward.evals.browsing.browser import Browser, BrowserError, chromium, page_address
 from mmreward.evals.browsing.recording import record
-from mmreward.evals.browsing.tasks import Seen, read_tasks, run_task
+from mmreward.evals.browsing.tasks import Seen, read_tasks, run_task, write_rows
 from mmreward.evaluation import score_one
 from mmreward.verifiers.actions import Action, Point, View, read_actions
 from mmreward.verifiers.coordinates import Axes
@@ -242,14 +244,19 @@ def test_dishonest_steps_do_nothing(tasks, browser, tmp_path):
     assert not outcome.success and not outcome.done
 
 
-def test_a_trajectory_is_a_row_that_episode_rewards_read(tasks, browser, tmp_path):
-    outcome = run_task(browser, tasks["message"], agent_of(browser, SCRIPTS["message"]), tmp_path)
-    steps = tuple(outcome.row()["steps"])
-    gold = [dict(step["action"]) for step in steps]
+def test_a_trajectory_is_a_row_that_rewards_read(tasks, browser, tmp_path):
+    """Through a file: pictures beside it, the outcome in meta, and the steps under a rule of actions."""
+    outcome = run_task(browser, tasks["message"], agent_of(browser, SCRIPTS["message"]), tmp_path / "shots")
+    write_rows([outcome], tmp_path / "rows.jsonl")
+    (row,) = read_rows(tmp_path / "rows.jsonl")
+    sample = row.sample
+    assert sample.prompt == "Send a message as Ada." and sample.meta["success"] is True
+    assert [tuple(map(int, step["observation"].size)) for step in sample.steps] == [(HEIGHT, WIDTH)] * 4
+    gold = [dict(step["action"]) for step in sample.steps]
     reward = load("gui_episode", space="norm_1", target_space="norm_1")
-    assert asyncio.run(score_one(Sample(steps=steps, target=gold), reward)).value == 1.0
-    shuffled = Sample(steps=steps[::-1], target=gold)
-    assert asyncio.run(score_one(shuffled, reward)).value == 0.0
+    assert asyncio.run(score_one(replace(sample, target=gold), reward)).value == 1.0
+    backwards = replace(sample, target=gold, steps=sample.steps[::-1])
+    assert asyncio.run(score_one(backwards, reward)).value == 0.0
 
 
 def test_tasks_that_are_none(tmp_path):
