@@ -4,7 +4,7 @@ Imports nothing of ours, so that every other module may.
 """
 
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 from typing import Literal, get_args
 
 Status = Literal["ok", "na", "missing", "unparsable", "out_of_range", "timeout", "error"]
@@ -81,6 +81,10 @@ def reason_of(error: BaseException) -> str:
     return UNAVAILABLE + reason if circumstances else reason
 
 
+FAR = 0.8
+"""Likeness, as a share of that of the nearest name, from which on another name is offered beside it."""
+
+
 def nearest(given: str, known: Iterable[str], *, otherwise: str = "there are", limit: int = 1) -> str:
     """Ending of a message about an unknown name: "did you mean 'iou'?", or all names where none is near.
 
@@ -92,5 +96,7 @@ def nearest(given: str, known: Iterable[str], *, otherwise: str = "there are", l
     """
     names = list(known)
     if near := get_close_matches(given, names, n=limit):
+        least = FAR * SequenceMatcher(None, near[0], given).ratio()
+        near = [name for name in near if SequenceMatcher(None, name, given).ratio() >= least]
         return f"did you mean {' or '.join(map(repr, near))}?"
     return f"{otherwise} {', '.join(names) or 'none'}"

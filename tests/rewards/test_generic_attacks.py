@@ -150,7 +150,7 @@ def test_no_attack_earns_more_than_the_example(name):
         if name in ANSWERED or attack in FORMLESS:
             assert score.value <= honest.value + 1e-9, attack
         if name in ANSWERED and attack in WORTHLESS:
-            assert score.value == 0, attack
+            assert score.value <= 0, attack
 
 
 # --- hedging --------------------------------------------------------------------------------------
@@ -158,11 +158,27 @@ def test_no_attack_earns_more_than_the_example(name):
 NAMES = {"labels": ["cat", "dog", "a cow"]}
 CLASSES = ("cat", "dog", "a cow")
 SPOTS = ([0, 0, 100, 100], [400, 400, 500, 500], [800, 0, 900, 100])
+MIDDLES = [[(x + z) // 2, (y + w) // 2] for x, y, z, w in SPOTS]
+CLICKS = [f'{{"action": "click", "coordinate": {middle}}}' for middle in MIDDLES]
 TRUTHS = {
     "answer": [(text, text, None) for text in ("54", "1950", "-3.5")],
     "choice": [(letter, letter, {"options": list(CLASSES)}) for letter in "ABC"],
+    "click": [({"bbox_2d": spot}, click, None) for spot, click in zip(SPOTS, CLICKS, strict=True)],
     "count": [(number, word, None) for number, word in ((3, "three"), (4, "4"), (20, "twenty"))],
     "grounding": [({"bbox_2d": spot}, str(spot), None) for spot in SPOTS],
+    "gui_action": [
+        ({"action": {"type": "click", "point": middle}, "boxes": [spot]}, click, None)
+        for spot, middle, click in zip(SPOTS, MIDDLES, CLICKS, strict=True)
+    ],
+    "gui_grounding": [({"bbox_2d": spot}, str(spot), None) for spot in SPOTS],
+    "gui_step": [
+        (
+            {"action": {"type": "click"}, "boxes": [spot]},
+            f"[{{'action': 'click', 'point': {middle}, 'input_text': 'no input text'}}]",
+            None,
+        )
+        for spot, middle in zip(SPOTS, MIDDLES, strict=True)
+    ],
     "label": [(name, name, NAMES) for name in CLASSES],
     "math": [(number, number, None) for number in ("5", r"\frac{1}{2}", "x")],
     "ocr": [(text, text, None) for text in ("EXIT", "42", "no way")],
@@ -173,8 +189,8 @@ TRUTHS = {
     "yes_no": [(word, word, None) for word in ("yes", "no")],
 }
 """Mutually exclusive (target, answer, meta) of the verifiers that have one right answer."""
-SETS = {"detection_f1", "dynamic_iou", "iou", "probes"}
-"""Here several boxes, or several answers, are a legitimate response."""
+SETS = {"aer", "detection_f1", "dynamic_iou", "iou", "probes"}
+"""Here several boxes, points or answers are a legitimate response; `aer` even pays for several misses."""
 GLUE = (", ", " or ", " and ", "not ", "\n", "the answer is ", ". ", "(", ")", "[", "]", r"\boxed{", "}")
 TAGS = ("<answer>", "</answer>", "<think>", "</think>", "<class>", "</class>")
 
