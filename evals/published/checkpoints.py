@@ -138,12 +138,11 @@ def save_social(folder: Path, seed: int = 9) -> dict[str, Any]:
     folder.mkdir(parents=True)
     config = OPEN_CLIP | {"quick_gelu": True}
     (folder / "tiny-L-quickgelu.json").write_text(json.dumps(config))
-    open_clip.add_model_config(folder / "tiny-L-quickgelu.json")
     model = drawn(open_clip.CLIP(**config), seed)
     torch.save(model.state_dict(), folder / "clip_epoch_9_global_step_final.pth")
     return {
         "fitted": str(folder / "clip_epoch_9_global_step_final.pth"),
-        "architecture": "tiny-L-quickgelu",
+        "architecture": str(folder / "tiny-L-quickgelu.json"),
     }
 
 

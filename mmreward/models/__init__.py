@@ -93,8 +93,9 @@ def clip(
         resize: "tensor" in float; "pil" with Pillow on 8-bit values, as the published preprocessing does;
             "uint8" on 8-bit values with torchvision, the quickest on a CPU. "tensor" runs on the device, the
             others on the CPU. `evals/drift.md` has what each does to the scores.
-        architecture: open_clip's name of it, where weights are one published file (.pt, .pth or .safetensors;
-            a path, or OWNER/NAME/FILE of the hub); not looked at for a folder.
+        architecture: open_clip's name of it, or a .json file of its configuration, where weights are one
+            published file (.pt, .pth or .safetensors; a path, or OWNER/NAME/FILE of the hub); not looked at
+            for a folder.
         letterbox: scale the longer side to the input and pad with black, as HPSv2 does, whatever the
             checkpoint's own preprocessing is.
 

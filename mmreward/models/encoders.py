@@ -311,6 +311,9 @@ def file_towers(file: str, architecture: str, dtype: torch.dtype) -> Towers:
     state = state_of(file, "liv")
     if state and all(name.startswith("model.") for name in state):  # LIV's class holds a CLIP of that name
         state = {name.removeprefix("model."): tensor for name, tensor in state.items()}
+    if architecture.endswith(".json"):  # of your own, as open_clip's training writes it
+        open_clip.add_model_config(Path(architecture))
+        architecture = Path(architecture).stem
     model: Any = open_clip.create_model(architecture, precision="fp32")
     fill(model, state, f"{file} of {architecture}")
     return _towers_of(model.to(dtype), architecture)

@@ -34,7 +34,7 @@ def social_reward(
     Args:
         fitted: the script's file, by path or OWNER/NAME/FILE; it is read without running what a pickle may
             say.
-        architecture: open_clip's name of it; "ViT-L-14-quickgelu" is the script's.
+        architecture: open_clip's name of it, or its .json; "ViT-L-14-quickgelu" is the script's.
         dtype: of the towers; the cosine is in float32 whatever it is.
         resize: as for `clipscore`; "pil" is the publisher's.
 
