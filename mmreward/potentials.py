@@ -127,7 +127,7 @@ class StepShaping:
         return self._paid - (self._discount * last - self._first)
 
 
-class Seen(NamedTuple):
+class Looked(NamedTuple):
     """State of a `Success` after a look: `on` (n,), and `now` (n,), which is True once in an episode."""
 
     on: Flags
@@ -168,7 +168,7 @@ class Success:
         """Start an episode in the environments of `which`."""
         self._latest[which], self.on[which], self._ever[which] = np.nan, False, False
 
-    def look(self, values: Floats) -> Seen:
+    def look(self, values: Floats) -> Looked:
         """Take in the values (n,) of one look; NaN is no look and changes nothing."""
         known = ~np.isnan(values)
         self._latest[known] = np.roll(self._latest, -1, axis=1)[known]
@@ -180,4 +180,4 @@ class Success:
         self.on = np.where(known, high | (self.on & ~low), self.on)
         now = self.on & ~self._ever
         self._ever |= self.on
-        return Seen(self.on.copy(), now)
+        return Looked(self.on.copy(), now)

@@ -1,4 +1,4 @@
-"""What a benchmark is, and the measuring of answers by its rules, with intervals over independent units.
+"""A benchmark and the measuring of answers by its rules, with intervals over independent units.
 
 Every rule is measured twice: over all items, where an item without a valid answer counts as the worst there
 is, and over the items with a valid answer. Intervals are percentiles of a bootstrap that draws whole units

@@ -69,7 +69,7 @@ MANY = 1 << 20
 """Above the number of tasks; a task of another draw has another number."""
 
 
-class Answer(NamedTuple):
+class Curved(NamedTuple):
     """Curve of an episode (NaN where unknown), its last value, and a probability of success if there is one;
     `share` is True where values are from 0 to 1."""
 
@@ -134,7 +134,7 @@ def _gold(record: Mapping[str, Any], where: str) -> float:
 # --- answers ------------------------------------------------------------------------------------------------
 
 
-def answer(record: Mapping[str, Any], item: Item) -> Answer:
+def answer(record: Mapping[str, Any], item: Item) -> Curved:
     """The answer in a prediction; see the module."""
     unit = record.get("unit", "fraction")
     if unit not in UNITS:
@@ -149,7 +149,7 @@ def answer(record: Mapping[str, Any], item: Item) -> Answer:
         final = known[-1]
     else:
         raise Unscorable("the prediction has no progress with a known value, and no value", "missing")
-    return Answer(curve, final, success, backwards, unit != "raw")
+    return Curved(curve, final, success, backwards, unit != "raw")
 
 
 def _success(record: Mapping[str, Any]) -> float:
@@ -202,7 +202,7 @@ def rows(item: Item, reward: Reward) -> list[dict[str, Any]]:
     raise ValueError(f"episode {item.id!r} has no frames and no video for a reward to look at")
 
 
-def scored(item: Item, scores: Sequence[Score], reward: Reward) -> Answer:
+def scored(item: Item, scores: Sequence[Score], reward: Reward) -> Curved:
     """The answer of a reward: its values in the direction of better, as shares of its range if that ends.
 
     Of a whole episode in one score, the curve is what `parts` has as `frame_N`, and the last value `progress`
@@ -213,7 +213,7 @@ def scored(item: Item, scores: Sequence[Score], reward: Reward) -> Answer:
     final = parts.get("progress", parts.get("last"))
     success = parts.get("success", math.nan)
     if final is not None:
-        return Answer(tuple(value for _, value in frames), final, success, (), True)
+        return Curved(tuple(value for _, value in frames), final, success, (), True)
     low, high = reward.info.range
     share = math.isfinite(low) and math.isfinite(high)
     sign = 1.0 if reward.info.higher_is_better else -1.0
@@ -225,7 +225,7 @@ def scored(item: Item, scores: Sequence[Score], reward: Reward) -> Answer:
             [min(1.0, max(0.0, (value - start) / (high - low))) for value in column]
             for column in (values, curve)
         )
-    return Answer(tuple(curve), values[-1], success, (), share)
+    return Curved(tuple(curve), values[-1], success, (), share)
 
 
 # --- columns ------------------------------------------------------------------------------------------------
@@ -238,12 +238,12 @@ def order_of(curve: Sequence[float]) -> float:
     return math.nan if found is None else found
 
 
-def columns(items: Sequence[Item], answers: Sequence[Answer | None]) -> dict[str, np.ndarray[Any, Any]]:
+def columns(items: Sequence[Item], answers: Sequence[Curved | None]) -> dict[str, np.ndarray[Any, Any]]:
     """Arrays for the rules; where there is no answer, a success is at the bottom and a failure at the top."""
     gold = np.array([item.gold for item in items])
     success = (gold == 1).astype(np.float64)
     there = np.array([one is not None for one in answers])
-    empty = Answer((), math.nan, math.nan, (), True)
+    empty = Curved((), math.nan, math.nan, (), True)
     given = [empty if one is None else one for one in answers]
     final = np.array([one.final for one in given])
     chance = np.array([one.success if not math.isnan(one.success) else one.final for one in given])

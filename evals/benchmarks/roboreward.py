@@ -49,7 +49,7 @@ LEAST_MASS = 0.5
 """Probability that must lie on the labels for an expectation over them."""
 
 
-class Answer(NamedTuple):
+class Mark(NamedTuple):
     """A label, and the same before it was rounded, from 1 to 5; `progress` where that is what was said."""
 
     label: int
@@ -102,7 +102,7 @@ def _digest(clip: Path) -> str:
 # --- answers ------------------------------------------------------------------------------------------------
 
 
-def answer(record: Mapping[str, Any], item: Item) -> Answer:
+def answer(record: Mapping[str, Any], item: Item) -> Mark:
     """The answer in a prediction; see the module."""
     parsed = record.get("parsed")
     if parsed is not None:
@@ -124,7 +124,7 @@ def answer(record: Mapping[str, Any], item: Item) -> Answer:
     )
 
 
-def of_label(value: float) -> Answer:
+def of_label(value: float) -> Mark:
     """The answer of a label.
 
     Raises:
@@ -132,10 +132,10 @@ def of_label(value: float) -> Answer:
     """
     if value != int(value):
         raise Unscorable(f"the label is {value:g}, not a whole number", "unparsable")
-    return Answer(int(within(value, 1, 5, "the label")), value)
+    return Mark(int(within(value, 1, 5, "the label")), value)
 
 
-def of_progress(value: float) -> Answer:
+def of_progress(value: float) -> Mark:
     """The answer of a progress from 0 to 1.
 
     >>> [of_progress(one).label for one in (0, 0.124, 0.125, 0.375, 0.625, 0.875, 1)]
@@ -145,10 +145,10 @@ def of_progress(value: float) -> Answer:
         Unscorable: it lies outside.
     """
     within(value, 0, 1, "progress")
-    return Answer(label_of(value), 1 + 4 * value, value)
+    return Mark(label_of(value), 1 + 4 * value, value)
 
 
-def of_distribution(given: Any) -> Answer:
+def of_distribution(given: Any) -> Mark:
     """The expected label under probabilities by label, of which half at least must lie on labels.
 
     Raises:
@@ -174,7 +174,7 @@ def rows(item: Item, reward: Reward) -> list[dict[str, Any]]:
     return [{"prompt": item.facts["task"], "video": item.id, "source": item.facts["subset"]}]
 
 
-def scored(item: Item, scores: Sequence[Score], reward: Reward) -> Answer:
+def scored(item: Item, scores: Sequence[Score], reward: Reward) -> Mark:
     """The answer of a reward: its part `progress` where it has one, else its value as the share of its
     range."""
     (score,) = scores
@@ -193,7 +193,7 @@ def scored(item: Item, scores: Sequence[Score], reward: Reward) -> Answer:
 # --- columns ------------------------------------------------------------------------------------------------
 
 
-def columns(items: Sequence[Item], answers: Sequence[Answer | None]) -> dict[str, np.ndarray[Any, Any]]:
+def columns(items: Sequence[Item], answers: Sequence[Mark | None]) -> dict[str, np.ndarray[Any, Any]]:
     """Arrays for the rules; where there is no answer, the label that is furthest off."""
     gold = np.array([item.gold for item in items], dtype=np.float64)
     furthest = np.where(gold >= 3, 1.0, 5.0)

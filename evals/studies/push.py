@@ -68,7 +68,7 @@ Floats = NDArray[np.float64]
 Learner = Literal["table", "dqn"]
 
 
-class Row(NamedTuple):
+class Learned(NamedTuple):
     """One reward: what its best policy solves, and what was learned by each seed."""
 
     kind: str
@@ -256,7 +256,7 @@ def examined(act: Callable[[NDArray[Any]], int], relation: str, exams: int) -> f
 # --- the command --------------------------------------------------------------------------------------------
 
 
-def table(rows: Sequence[Row]) -> list[str]:
+def table(rows: Sequence[Learned]) -> list[str]:
     """The rows as text: learned figures are means over seeds with Student's intervals."""
     cells = [("reward", "best policy solves", "learned", "95 % interval", "by seed")]
     for row in rows:
@@ -288,7 +288,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 else:
                     scores.append(learned_dqn(kind, relation, seed, steps, options.exams, engine))
                     print(f"{kind}, seed {seed}: {scores[-1]:.3f}", flush=True)
-            rows.append(Row(kind, best(rewards, world), tuple(scores)))
+            rows.append(Learned(kind, best(rewards, world), tuple(scores)))
     print(
         f"{relation}: {len(world.won)} states, {len(world.starts)} starts; {options.learner}, {steps} steps"
     )

@@ -4,16 +4,15 @@ Only what a command needs is imported, so `mmreward list` answers at once.
 """
 
 from . import (
+    agents,
     benchmarks,
     checkpoints,
     explaining,
     fetching,
-    gui,
     judging,
     listing,
     negatives,
     recipes,
-    robots,
     running,
     scoring,
     training,
@@ -22,18 +21,17 @@ from .app import app
 from .exits import run
 
 __all__ = [
+    "agents",
     "app",
     "benchmarks",
     "checkpoints",
     "explaining",
     "fetching",
-    "gui",
     "judging",
     "listing",
     "main",
     "negatives",
     "recipes",
-    "robots",
     "running",
     "scoring",
     "training",

@@ -47,12 +47,12 @@ def negatives(
     columns = parse_columns(mapped or (), data) or None
     budget = parse_share(max_failures)
     from .. import models
-    from ..data.negatives import KINDS, Plan, make_negatives
+    from ..data.negatives import KINDS, Making, make_negatives
     from ..engine.devices import check_device
     from ..engine.engine import Engine
 
     given: Any = tuple(dict.fromkeys(kind or KINDS))
-    plan = Plan(
+    plan = Making(
         kinds=given, labels=_labels(labels), tries=tries, threshold=threshold, fps=fps, frames=frames,
         label=label, view=view, seed=seed,
     )  # fmt: skip

@@ -36,7 +36,7 @@ HUGGINGFACE = b"huggingface"
 """Key of the schema's metadata under which `datasets` keeps its own types."""
 
 
-class Written(NamedTuple):
+class Copied(NamedTuple):
     """Episodes that were written: with a score, and without one."""
 
     scored: int
@@ -109,7 +109,7 @@ def write_back(
     kind: Kind = "curve",
     replace: bool = False,
     link: bool = False,
-) -> Written:
+) -> Copied:
     """Copy a dataset with a reward as a column, and write `progress.parquet` beside its data.
 
     Args:
@@ -159,7 +159,7 @@ def write_back(
         }
         _write_progress(part, episodes, progress, reward)
     missing = sum(bool(np.isnan(one).all()) for one in values.values())
-    return Written(len(values) - missing, missing)
+    return Copied(len(values) - missing, missing)
 
 
 # --- files ------------------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ ROWS, JOURNAL, CLIPS = "negatives.jsonl", "journal.jsonl", "clips"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Making:
     """How negatives are made.
 
     Args:
@@ -132,7 +132,7 @@ def make_negatives(
     engine: Engine,
     writer: "VLM",
     verifier: "VLM",
-    plan: Plan | None = None,
+    plan: Making | None = None,
     *,
     columns: Columns | None = None,
 ) -> NegativeSummary:
@@ -153,7 +153,7 @@ def make_negatives(
     Raises:
         ValueError: data that cannot be read, or a file where the folder should be.
     """
-    plan = plan if plan is not None else Plan()
+    plan = plan if plan is not None else Making()
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file: negatives go into a folder")
     (out / CLIPS).mkdir(parents=True, exist_ok=True)
@@ -184,7 +184,7 @@ def make_negatives(
 
 
 def _summary(
-    done: Mapping[str, Done], plan: Plan, before: int, problems: Sequence[str], out: Path
+    done: Mapping[str, Done], plan: Making, before: int, problems: Sequence[str], out: Path
 ) -> NegativeSummary:
     made: dict[tuple[str, int], int] = {}
     for one in done.values():
@@ -204,7 +204,7 @@ def _summary(
     )
 
 
-def _fingerprint(plan: Plan, writer: "VLM", verifier: "VLM") -> str:
+def _fingerprint(plan: Making, writer: "VLM", verifier: "VLM") -> str:
     facts = repr((plan, writer.fingerprint, verifier.fingerprint, prompts_digest()))
     return hashlib.blake2b(facts.encode(), digest_size=8).hexdigest()
 
@@ -245,12 +245,12 @@ class Parent(NamedTuple):
     digest: str
 
 
-async def _all(rows: Sequence[Row], out: Path, writer: "VLM", verifier: "VLM", plan: Plan) -> list[Done]:
+async def _all(rows: Sequence[Row], out: Path, writer: "VLM", verifier: "VLM", plan: Making) -> list[Done]:
     samples = [row.sample for row in rows if row.sample is not None]
     return await gather(*(_one(sample, out, writer, verifier, plan) for sample in samples))
 
 
-async def _one(sample: Sample, out: Path, writer: "VLM", verifier: "VLM", plan: Plan) -> Done:
+async def _one(sample: Sample, out: Path, writer: "VLM", verifier: "VLM", plan: Making) -> Done:
     """Negatives of one clip; what fails is its own."""
     wanted = [(kind, label) for kind in plan.kinds for label in plan.labels]
     try:
@@ -274,12 +274,12 @@ async def _one(sample: Sample, out: Path, writer: "VLM", verifier: "VLM", plan: 
     return done
 
 
-def _parent(sample: Sample, clip: Media, plan: Plan) -> Parent:
+def _parent(sample: Sample, clip: Media, plan: Making) -> Parent:
     at = looks(clip, plan.fps, plan.frames)
     return Parent(sample, clip, chosen(clip, lambda _: at), at, clip.digest)
 
 
-async def _is_success(parent: Parent, verifier: "VLM", plan: Plan) -> bool:
+async def _is_success(parent: Parent, verifier: "VLM", plan: Making) -> bool:
     """True for a clip that its label says is one, or the verifier where there are no labels.
 
     Raises:
@@ -296,7 +296,7 @@ async def _is_success(parent: Parent, verifier: "VLM", plan: Plan) -> bool:
 
 
 async def _commands(
-    parent: Parent, out: Path, writer: "VLM", verifier: "VLM", plan: Plan, made_by: Mapping[str, Any]
+    parent: Parent, out: Path, writer: "VLM", verifier: "VLM", plan: Making, made_by: Mapping[str, Any]
 ) -> Done:
     """The clip under other commands."""
     try:
@@ -330,7 +330,7 @@ def _stem(parent: Parent) -> str:
 
 
 async def _cuts(
-    parent: Parent, out: Path, writer: "VLM", verifier: "VLM", plan: Plan, made_by: Mapping[str, Any]
+    parent: Parent, out: Path, writer: "VLM", verifier: "VLM", plan: Making, made_by: Mapping[str, Any]
 ) -> Done:
     """The beginnings of the clip under its own command."""
     done = Done([], [])
@@ -351,7 +351,7 @@ async def _cuts(
 
 
 async def _cut(
-    parent: Parent, label: int, out: Path, verifier: "VLM", plan: Plan
+    parent: Parent, label: int, out: Path, verifier: "VLM", plan: Making
 ) -> tuple[str, dict[str, Any]] | None:
     """The path of a clip that ends where the verifier confirms the label, and its facts; None without one.
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from mmreward import Media, Unscorable
 from mmreward.cli import app
 from mmreward.data.cuts import cut, looks
-from mmreward.data.negatives import Plan
+from mmreward.data.negatives import Making
 from mmreward.data.relabel import Command, checked_plan, rule_broken
 from mmreward.data.relabel import Plan as Scene
 from mmreward.data.rows import read_rows
@@ -255,4 +255,4 @@ def test_looks_are_one_a_second_and_the_last(tmp_path):
 )
 def test_arguments_that_make_no_sense(change, words):
     with pytest.raises(ValueError, match=words):
-        Plan(**change)
+        Making(**change)

@@ -5,7 +5,7 @@ import pytest
 
 from mmreward import Engine
 from mmreward.evals.studies import push
-from mmreward.evals.studies.push import Row, best, examined, learned_table, paid, paying, table, tabled
+from mmreward.evals.studies.push import Learned, best, examined, learned_table, paid, paying, table, tabled
 
 MARK = (2, 1)
 
@@ -56,7 +56,7 @@ def test_a_table_is_learned_and_nothing_is_learned_of_nothing(world, engine):
 
 def test_exams_and_the_table():
     assert examined(lambda seen: 0, "left of", 10) < 0.5
-    lines = table([Row("sparse", 1.0, (0.5, 0.7)), Row("none", 0.16)])
+    lines = table([Learned("sparse", 1.0, (0.5, 0.7)), Learned("none", 0.16)])
     assert "100.0%" in lines[1] and "0.600" in lines[1] and "0.500 0.700" in lines[1]
     assert lines[2].split()[-3:] == ["-", "-", "-"]
 

@@ -40,7 +40,7 @@ class Chat(NamedTuple):
     tiles: int = 0
 
 
-class Item(NamedTuple):
+class Question(NamedTuple):
     """One call; `detail` is the network's own, and hashable."""
 
     chat: Chat
@@ -93,7 +93,7 @@ class TiledVLM(TorchNetwork):
         self._features = ByteLRU(KEPT)
 
     async def _ask(self, op: str, chat: Chat, detail: Any = None) -> Any:
-        item = Item(chat, detail)
+        item = Question(chat, detail)
         key = (*(media.key for media in chat.media), chat.texts, chat.tiles, detail)
         share = chat.media[0].key if chat.media else None
         return await current().submit(self, op, item, key=key, share=share)
@@ -182,7 +182,7 @@ class TiledVLM(TorchNetwork):
         self._features.clear()
         super().unload()
 
-    def cost(self, op: str, item: Item) -> Cost:
+    def cost(self, op: str, item: Question) -> Cost:
         tokens = sum(self.usual(media.size, item.chat.tiles) for media in item.chat.media)
         tokens += sum(map(len, item.chat.texts)) // 3 + 24
         pixels = sum(3 * media.size[0] * media.size[1] for media in item.chat.media)
@@ -192,7 +192,7 @@ class TiledVLM(TorchNetwork):
         """Tokens that a call writes, at most."""
         return 0
 
-    def prepare(self, op: str, items: list[Item]) -> Batch:
+    def prepare(self, op: str, items: list[Question]) -> Batch:
         looks: dict[Hashable, tuple[Media, int]] = {}
         for item in items:
             for media in item.chat.media:
