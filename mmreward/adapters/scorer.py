@@ -156,7 +156,8 @@ class Scorer:
 
     @property
     def light(self) -> bool:
-        """True where no reward loads a network or runs in another interpreter."""
+        """True where all rewards are rules: none has a network, a judge, another interpreter, or a package
+        whose release counts (`math` has math-verify, and processes of its own)."""
         return not any(one.networks or one.release for one in self._plan.loaded)
 
     def check_single(self) -> None:

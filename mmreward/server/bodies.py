@@ -5,8 +5,8 @@ second, in which the server answers nobody. What takes long is values, not text,
 commas first, and one with many is read, counted and held against its model in a killable process (`Bodies`),
 one at a time; clients that wait for it take turns. What comes back is what the model asks for.
 
-Where no reward loads a network the process also scores what it has read: a verifier that computes for a tenth
-of a second would else take Python's lock from every request that is being answered meanwhile.
+Where all rewards are rules (`Scorer.light`) the process also scores what it has read: a verifier that takes a
+tenth of a second would else keep Python's lock from every request that is being answered meanwhile.
 
 Run as `python -m mmreward.server.bodies FD BYTES` by `killable.Killable`, this is that process.
 """

@@ -17,7 +17,6 @@ from mmreward.rewards.robot.gvl import shuffled
 from mmreward.rewards.robot.topreward import log_sum, normalised, prefixes
 from mmreward.rewards.robot.values import (
     anchored,
-    cloning_weights,
     fused,
     read_hop,
     read_percentages,
@@ -350,18 +349,6 @@ def test_the_last_frames_are_seen_in_the_open_turn(engine, monkeypatch):
     judge.calls.clear()
     scored(engine, "topreward", episode("good"), frames="all", chat=True)
     assert judge.calls[0][2]["open"] is False and judge.calls[0][2]["continuation"] == "True"
-
-
-# --- weights of samples -----------------------------------------------------------------------------------
-
-
-def test_cloning_weights_are_the_golden_ones_and_an_unknown_gain_counts_in_full():
-    golden = cloning_weights([-0.01, 0, 0.005, 0.01, 0.02, math.nan], mean=0.005, deviation=0.01)
-    assert golden == pytest.approx([0, 0.374991, 0.499988, 0.624984, 1, 1], abs=1e-6)
-    own = cloning_weights([0.0, 0.1, -0.1, math.nan], kappa=0.2)
-    sigma = math.sqrt(0.02 / 3)
-    assert own == pytest.approx([2 / 4, min(1.0, (0.1 + 2 * sigma) / (4 * sigma)), 0, 1], abs=1e-4)
-    assert cloning_weights([]) == [] and cloning_weights([math.nan]) == [1.0]
 
 
 # --- VLAC -------------------------------------------------------------------------------------------------

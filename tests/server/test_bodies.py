@@ -143,11 +143,13 @@ def test_a_batch_that_is_read_aside_is_scored(monkeypatch):
 ROUTES = "routes: {boxes: {rewards: {iou: {}}}, sums: {rewards: {count: {}}}}\nengine: {device: cuda}\n"
 CROWD = json.dumps([{"bbox_2d": [i, 1, i + 9, 9], "label": "cat"} for i in range(40)])
 JUDGED = {"response": f"<answer>{CROWD}</answer>", "answer": CROWD, "data_source": "boxes"}
+FORMULA = "<think>It is long.</think><answer>\\boxed{\\sqrt{12}}</answer>"
 LABEL = json.dumps({"v": 1, "answer": "12", "source": "sums"})
 ASKED = [
     ("/judge", JUDGED),
     ("/judge", {**JUDGED, "data_source": "nowhere"}),
     ("/judge", {**JUDGED, "reward_verifier": "detection"}),
+    ("/judge", {**JUDGED, "reward_verifier": "mathverify", "answer": "2\\sqrt{3}", "response": FORMULA}),
     ("/judge", {**JUDGED, "reward_verifier": "none such"}),
     ("/judge", {**JUDGED, "reward_verifier_parm": "{"}),
     ("/judge", {"answer": ""}),
@@ -176,6 +178,7 @@ def test_what_is_scored_aside_has_the_answer_of_what_is_scored_in_place(tmp_path
         200,
         200,
         200,
+        200,
         404,
         422,
         422,
@@ -186,7 +189,7 @@ def test_what_is_scored_aside_has_the_answer_of_what_is_scored_in_place(tmp_path
 
 
 def test_a_large_body_is_scored_where_it_takes_no_turn_from_others(tmp_path, monkeypatch):
-    """The server's process computes none of it: no reward there loads a network."""
+    """The server's process computes none of it: all rewards there are rules."""
     (tmp_path / "routes.yaml").write_text(ROUTES)  # the process needs no device
     monkeypatch.setattr(Scorer, "ascore", None)
     filled = {**JUDGED, "prompt": "x" * bodies.LARGE}
@@ -195,7 +198,8 @@ def test_a_large_body_is_scored_where_it_takes_no_turn_from_others(tmp_path, mon
 
 
 @pytest.mark.parametrize(
-    ("rewards", "light"), [({"iou": {}}, True), ({"clipscore": {"weights": "mini-clip"}}, False)]
+    ("rewards", "light"),
+    [({"iou": {}}, True), ({"clipscore": {"weights": "mini-clip"}}, False), ({"math": {}}, False)],
 )
 def test_a_reward_with_a_network_is_not_loaded_a_second_time(rewards, light):
     assert Scorer(rewards).light is light

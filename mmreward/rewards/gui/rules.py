@@ -87,10 +87,6 @@ def near(share: float) -> Click:
     return lambda place: at_most(place.apart(), share)
 
 
-def near_pixels(limit: Callable[[Size], float]) -> Click:
-    return lambda place: at_most(place.pixels(), limit(place.known()))
-
-
 def in_boxes(place: Place, factor: float = 1.0) -> bool:
     return any(within(place.found, grown(box, factor)) for box in place.gold.boxes)
 

@@ -199,35 +199,3 @@ def curve_parts(numbers: Sequence[int], values: Curve) -> dict[str, float]:
     """The values of frames as parts of a score, `frame_N` by the frames' numbers; unknown ones left out."""
     pairs = zip(numbers, values, strict=True)
     return {f"frame_{number}": float(value) for number, value in pairs if value is not None}
-
-
-def cloning_weights(
-    gains: Sequence[float], *, kappa: float = 0.01, mean: float | None = None, deviation: float | None = None
-) -> list[float]:
-    """Weights of samples for behaviour cloning by what each gains (SARM's RA-BC), 0 to 1: 1 above `kappa`, 0
-    below 0, and between them by the place among all gains. A gain that is not known (NaN) has 1.
-
-    >>> gains = [-0.01, 0, 0.005, 0.01, 0.02]
-    >>> [round(one, 6) for one in cloning_weights(gains, mean=0.005, deviation=0.01)]
-    [0.0, 0.374991, 0.499988, 0.624984, 1.0]
-
-    Args:
-        gains: progress of a sample's last step less that of its first.
-        kappa: gain from which a sample counts in full.
-        mean, deviation: of all gains; default: of these, the mean at least 0 and the deviation at least 1e-6.
-    """
-    known = [gain for gain in gains if not math.isnan(gain)]
-    if mean is None:
-        mean = max(math.fsum(known) / len(known), 0.0) if known else 0.0
-    if deviation is None:
-        centre = math.fsum(known) / len(known) if known else 0.0
-        spread = math.fsum((gain - centre) ** 2 for gain in known) / max(1, len(known))
-        deviation = max(math.sqrt(spread), 1e-6)
-
-    def weight(gain: float) -> float:
-        if math.isnan(gain) or gain > kappa:
-            return 1.0
-        soft = (gain - (mean - 2 * deviation)) / (4 * deviation + 1e-6)
-        return min(1.0, max(0.0, soft)) if gain >= 0 else 0.0
-
-    return [weight(gain) for gain in gains]
