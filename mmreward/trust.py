@@ -66,8 +66,8 @@ OPERATOR_ONLY = frozenset({
     "lenient", "let_down", "lines", "listener", "low", "max_frames", "max_num", "max_pixels", "max_steps",
     "max_tokens", "meta", "metric", "min_confidence", "min_mass", "most_gaps", "order", "placeholder",
     "pooling", "principle", "probe", "processing", "processor", "prompt", "protocol", "python", "question",
-    "questions", "reduce", "references", "relative", "resize", "scale", "screenshot", "seconds", "seed",
-    "soft", "step", "suffix", "system", "task", "temperature", "text", "tokenizer", "tokens", "tools",
+    "questions", "reduce", "references", "relative", "resize", "rubric", "scale", "screenshot", "seconds",
+    "seed", "soft", "step", "suffix", "system", "task", "temperature", "text", "tokenizer", "tokens", "tools",
     "top", "tree", "turns", "update", "variant", "view", "vocabulary", "votes", "weights", "whole", "words",
     "workers", "writer",
 })

@@ -214,7 +214,7 @@ def test_intervals_of_several_seeds_are_over_seeds():
 
 
 async def brightness(sample):
-    level = float(sample.image.pixels.mean()) / 255
+    level = float(np.asarray(sample.image.picture()).mean()) / 255
     return Score(level) if level < 0.9 else Score.failed("unparsable", "too bright")
 
 

@@ -6,14 +6,11 @@ hedge where the mark or the verdict belongs. A family that is registered without
 
 import inspect
 import random
-import sys
 from dataclasses import dataclass, field
 from typing import Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
-from support.chatserver import ChatServer
-from support.emulated import EmulatedVLLM
 from support.judgements import (
     brrm,
     brrm_ranking,
@@ -32,7 +29,6 @@ from support.mutations import mutated
 
 from mmreward import Engine, Media, Sample, Unscorable, load, models
 from mmreward.errors import STATUSES
-from mmreward.models.base import locate
 from mmreward.models.vlms.answers import Written
 from mmreward.registry import find, list_rewards
 
@@ -129,9 +125,11 @@ ROWS = [
     Row("videoscore2", (video2(3, 4, 5),), 4.0, video2("3 or 4", 4, 5), "3 or 4", of="video"),
     Row("r1_reward", (chosen(1),), 1.0, chosen(EITHER), EITHER, of="text"),
     Row("br_rm", (brrm(), brrm_ranking(2)), 0.0, brrm_ranking(EITHER), EITHER, of="text"),
-    Row("llava_critic", (boxed(1),), 1.0, boxed(EITHER), EITHER, of="text"),
+    Row("llava_critic", (boxed(1),), 1.0, f"<think>One says more.</think> So \\boxed{{{EITHER}}}.", EITHER,
+        of="text"),
     Row("llava_critic", ("It has the dog.\nOverall Judgment: Answer 2 is better.",), 0.0,
-        "Overall Judgment: Answer 1 or Answer 2 is better.", "Answer 1 or Answer 2", {"think": False}, "text"),
+        "Overall Judgment: Answer 1 or Answer 2 is better.", "Answer 1 or Answer 2", {"think": False},
+        "text"),
     Row("arm_thinker", (armed("True"),), 1.0, armed("True or False"), "True or False", of="text"),
     Row("arm_thinker_pair", (armed("Answer 2 is better"),), 0.0, armed("Answer 1 or 2 is better"), EITHER,
         of="text"),
@@ -226,26 +224,34 @@ def test_a_golden_judgement_is_worth_what_it_says_and_a_hedge_nothing(engine, mo
     assert engine.run(scored(loaded, samples)) in (("unparsable", None), ("missing", None))
 
 
-@pytest.mark.parametrize("name", sorted({row.name for row in ROWS}))
-def test_mutated_judgements_never_raise_and_never_pay_a_hedge(engine, monkeypatch, name):
-    """Through the whole reward; all turns but one are as they should be."""
-    rows = [row for row in ROWS if row.name == name and (row.of != "video" or name == "videoscore2")]
-    rng = random.Random(name)
+FAMILIES = sorted({made.__module__.removeprefix(ROOM) for made in published().values()} - {"rewarddance"})
+HELD = "\ue000"
+"""Stands for a hedge while the text round it is mutated, so that it stays whole or goes."""
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_mutated_judgements_never_raise_and_never_pay_a_hedge(engine, monkeypatch, family):
+    """10,000 of each family, through the whole reward; all turns but one are as they should be."""
+    names = {name for name, made in published().items() if made.__module__ == ROOM + family}
+    rows = [row for row in ROWS if row.name in names and (row.of != "video" or family == "videoscore2")]
+    rng = random.Random(family)
 
     async def attack(row, count):
         writes, loaded, samples = judge_of(monkeypatch, row)
         low, high = loaded.info.range
         paid = 0
         for number in range(count):
-            texts = [*row.texts[:-1], row.hedged if number % 4 == 0 else row.texts[-1]]
-            place = len(texts) - 1 if number % 4 == 0 else rng.randrange(len(texts))
-            texts[place] = mutated(texts[place], rng)
+            texts, hedged = list(row.texts), number % 4 == 0
+            place = len(texts) - 1 if hedged else rng.randrange(len(texts))
+            told = row.hedged.replace(row.hedge, HELD) if hedged else texts[place]
+            told = mutated(told, rng)
+            texts[place] = told.replace(HELD, row.hedge)
             writes.says(*texts)
             status, value = await scored(loaded, samples)
             if value is None:
                 continue
             assert low <= value <= high, texts[place]
-            assert number % 4 or row.hedge not in texts[place], (status, value, texts[place])
+            assert HELD not in told, (status, value, texts[place])
             paid += 1
         return paid
 
