@@ -11,6 +11,8 @@ from typing import Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
+from support.chatserver import ChatServer
+from support.emulated import EmulatedVLLM
 from support.judgements import (
     brrm,
     brrm_ranking,
@@ -29,6 +31,7 @@ from support.mutations import mutated
 
 from mmreward import Engine, Media, Sample, Unscorable, load, models
 from mmreward.errors import STATUSES
+from mmreward.models.base import locate
 from mmreward.models.vlms.answers import Written
 from mmreward.registry import find, list_rewards
 
@@ -257,3 +260,22 @@ def test_mutated_judgements_never_raise_and_never_pay_a_hedge(engine, monkeypatc
 
     for row in rows:
         assert engine.run(attack(row, MUTATED // len(rows))) > 0, "nothing was read: the attack shows nothing"
+
+
+FIRST = {row.name: row for row in reversed(ROWS) if row.of != "video"}
+"""A form of every family that is shown pictures: how clips are served is `tests/served`'s."""
+
+
+def test_a_served_judge_is_asked_and_read_as_one_of_this_process(engine):
+    """The same weights behind an emulated vLLM write the same words to the same questions, in both orders."""
+    with ChatServer(EmulatedVLLM(locate("mini-vlm"))) as server:
+        for name, row in FIRST.items():
+            here, there = (
+                engine.score(
+                    samples_of(row, 2), load(name, judge=judge, words="own", max_tokens=3, **row.args)
+                )[name]
+                for judge in ("mini-vlm", f"judge@{server.url}")
+            )
+            for one, other in zip(here, there, strict=True):
+                assert (one.status, one.note, one.parts) == (other.status, other.note, other.parts), name
+                assert one.value == pytest.approx(other.value, abs=1e-4, nan_ok=True)
