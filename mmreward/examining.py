@@ -1,19 +1,22 @@
 """Media looked at before a reward sees them: named, measured and where need be read, off the engine's loop.
 
 `examined` is for the loop, which others share: files and large pictures go to worker threads. A caller who
-waits for scores anyway does what needs no reading on its own thread (`examine_at_hand`), so that the loop
-finds it done.
+waits for scores anyway does what needs no reading on its own thread, and has the first files read before the
+loop begins (`examine_at_hand`): a loop that is woken for one file after another spends most of its time on
+being woken, and forms its batches of those few that have come.
 
 A PIL picture holds its pixels in a form of its own. To name it they are converted, which is most of what it
 costs before the network, so they are kept for the one who asks for them next, up to `KEPT` bytes. Knows
 nothing of models.
 """
 
+import asyncio
 import os
 import threading
 import weakref
 from collections import deque
 from collections.abc import Iterable
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -24,7 +27,7 @@ import numpy as np
 from . import stills
 from .errors import Unscorable
 from .media import Media, is_tensor
-from .reading import Span, aside
+from .reading import Span, aside, begun_aside
 from .streams import Cut, Frame
 
 if TYPE_CHECKING:
@@ -36,6 +39,10 @@ LARGE = 8 << 20
 """Bytes of pixels that are hashed on another thread: up to here it takes less than to hand them over."""
 KEPT = 256 << 20
 """Bytes of converted PIL pictures that wait for their first use: 340 of 512 x 512."""
+AHEAD = 256
+"""Files that a caller has read before the loop begins, as many as a batch has."""
+PATIENCE = 0.1
+"""Seconds that it waits for them: a mount may have stalled, and then the loop goes on without."""
 LOOKED_AT = ("size", "key", "timeline")  # what is known of a file once it has been read
 
 
@@ -45,7 +52,10 @@ async def examined(medias: Iterable[Media]) -> None:
     What cannot be read is left for the reward that looks at it, and raises there.
     """
     for media in medias:
-        if {"key", "size"} <= media.__dict__.keys():
+        if _known(media):
+            continue
+        if (begun := _under_way(media)) is not None:
+            await asyncio.wrap_future(begun)
             continue
         source = media.source
         if (
@@ -59,12 +69,18 @@ async def examined(medias: Iterable[Media]) -> None:
 
 def examine_at_hand(medias: Iterable[Media]) -> None:
     """Hash and measure those pictures in memory of which the loop's thread, or one that the loop has to wake,
-    would do it; PIL pictures as far as their pixels are kept."""
+    would do it, PIL pictures as far as their pixels are kept; and wait a moment for the first files."""
     converted = 0
+    reading: list[Future[None]] = []
     for media in medias:
-        if media.kind != "image" or {"key", "size"} <= media.__dict__.keys():
+        if media.kind != "image" or _known(media):
             continue
         source: Any = media.source
+        if isinstance(source, Path | Span):
+            if len(reading) < AHEAD and _under_way(media) is None:
+                reading.append(begun := begun_aside(partial(_examine, media)))
+                media.__dict__["_examining"] = os.getpid(), begun
+            continue
         size, bound = getattr(source, "nbytes", LARGE + 1), LARGE
         if isinstance(source, bytes):
             size, bound = len(source), SMALL
@@ -78,6 +94,18 @@ def examine_at_hand(medias: Iterable[Media]) -> None:
         if size <= bound and not (is_tensor(source) and source.device.type != "cpu"):
             with suppress(Exception):  # raised again where its row looks at it
                 _name(media, oldest_leave=True)
+    if reading:
+        wait(reading, PATIENCE)
+
+
+def _known(media: Media) -> bool:
+    return {"key", "size"} <= media.__dict__.keys()
+
+
+def _under_way(media: Media) -> "Future[None] | None":
+    """The reading of a file that a caller of this process has begun, and that has not ended."""
+    process, begun = media.__dict__.get("_examining", (0, None))
+    return begun if begun is not None and process == os.getpid() and not begun.done() else None
 
 
 def _examine(media: Media) -> None:

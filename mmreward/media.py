@@ -37,7 +37,7 @@ SEED = secrets.randbits(64)
 """Of this process's keys. A fork has its parent's, and what travels keeps the key it was given."""
 ENCODED = (Path, bytes, Span)
 """Sources that are a file's bytes, or say where these are."""
-TRANSIENT = ("_stack", "_converted")
+TRANSIENT = ("_stack", "_converted", "_examining")
 """What a `Media` keeps beside its source for a while, and leaves behind when it travels."""
 
 

@@ -101,4 +101,5 @@ def _quantised(pixels: torch.Tensor) -> torch.Tensor:
     if low < -errors.TOLERANCE or high > 1 + errors.TOLERANCE:
         raise Unscorable(f"float pixels span {low:.3g} to {high:.3g}: expected [0, 1]")
     scaled = (wide.clamp(0, 1) if low < 0 or high > 1 else wide) * 255
-    return scaled.round_().to(torch.uint8)
+    # By way of 16 bits: on a CPU floats become bytes one at a time, and both of these steps are vectorised.
+    return scaled.round_().to(torch.int16).to(torch.uint8)

@@ -1,5 +1,6 @@
 """Pictures in memory are named by the caller of `Engine.score`, who waits anyway, and not by the loop."""
 
+import asyncio
 import io
 import pickle
 import threading
@@ -11,6 +12,7 @@ from PIL import Image
 from support.toys import toy
 
 from mmreward import Media, Sample, Score, examining, media, stills
+from mmreward.examining import examined
 from mmreward.scoring import examine_ahead
 
 
@@ -110,6 +112,75 @@ def test_what_is_large_made_when_asked_or_not_looked_at_is_left(monkeypatch, nam
     examine_ahead([Sample(image=Media(pixels()[None], "video"))], {"named": named})
     examine_ahead(range(3), {"named": named})  # would have no pictures at all
     assert not threads
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """Four files, the readings so far by name, and an event without which those named "slow" do not end."""
+    found, go, usual = [], threading.Event(), media.read_regular
+
+    def read(path, limit):
+        found.append(path.name)
+        if path.name.startswith("slow"):
+            assert go.wait(20)
+        return usual(path, limit)
+
+    monkeypatch.setattr(media, "read_regular", read)
+    names = ["a.png", "slow.png", "b.png", "gone.png"]
+    for number, name in enumerate(names[:3]):
+        (tmp_path / name).write_bytes(encoded(number))
+    return [Media(tmp_path / name) for name in names], found, go
+
+
+def test_the_loop_begins_with_files_read_and_waits_for_one_that_stalls_alone(files, monkeypatch):
+    medias, found, go = files
+    monkeypatch.setattr(examining, "PATIENCE", 0.3)
+    examining.examine_at_hand(medias)
+    assert [examining._known(media) for media in medias] == [True, False, True, False]
+    examining.examine_at_hand(medias)  # another caller: what is under way is not begun again
+    assert sorted(found) == ["a.png", "b.png", "gone.png", "gone.png", "slow.png"]
+    assert set(pickle.loads(pickle.dumps(medias[0])).__dict__) == {
+        "source",
+        "kind",
+        "given_fps",
+        "key",
+        "size",
+    }
+
+    async def looked():
+        waits = asyncio.ensure_future(examined([medias[0], medias[1]]))
+        await asyncio.sleep(0.01)
+        assert not waits.done()
+        cancelled = asyncio.ensure_future(examined([medias[1]]))
+        await asyncio.sleep(0)
+        cancelled.cancel()  # a deadline of another row ends nobody's reading
+        go.set()
+        await waits
+
+    asyncio.run(looked())
+    assert examining._known(medias[1]) and found.count("slow.png") == 1
+
+
+def test_a_fork_reads_what_its_parent_was_reading(files, monkeypatch):
+    (_, slow, *_), _, go = files
+    monkeypatch.setattr(examining, "PATIENCE", 0.0)
+    examining.examine_at_hand([slow])
+    monkeypatch.setattr(examining.os, "getpid", lambda: -1)
+    assert examining._under_way(slow) is None
+    go.set()
+    asyncio.run(examined([slow]))
+    assert examining._known(slow)
+
+
+def test_so_many_files_are_read_ahead(tmp_path, monkeypatch, threads):
+    monkeypatch.setattr(examining, "AHEAD", 2)
+    (tmp_path / "a.png").write_bytes(encoded())
+    medias = [Media(tmp_path / "a.png") for _ in range(3)]
+    examining.examine_at_hand(medias)
+    assert [examining._known(media) for media in medias] == [True, True, False]
 
 
 # --- PIL pictures ---------------------------------------------------------------------------------
