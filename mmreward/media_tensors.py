@@ -9,7 +9,7 @@ import math
 
 import torch
 
-from . import errors
+from . import errors, stills
 from .errors import Unscorable
 from .limits import checked_layout, limits, most
 
@@ -95,11 +95,12 @@ def _quantised(pixels: torch.Tensor) -> torch.Tensor:
     if not pixels.dtype.is_floating_point:
         raise Unscorable(f"pixels of type {pixels.dtype}: expected uint8 or floats in [0, 1]")
     wide = pixels.detach().float()
+    if wide.device.type == "cpu":  # where torch makes bytes of floats one at a time
+        return torch.from_numpy(stills.quantised(wide.numpy()))
     low, high = torch.stack(torch.aminmax(wide)).tolist()  # NaN wins in both
     if not (math.isfinite(low) and math.isfinite(high)):
         raise Unscorable("the pixels contain NaN or infinity")
     if low < -errors.TOLERANCE or high > 1 + errors.TOLERANCE:
         raise Unscorable(f"float pixels span {low:.3g} to {high:.3g}: expected [0, 1]")
     scaled = (wide.clamp(0, 1) if low < 0 or high > 1 else wide) * 255
-    # By way of 16 bits: on a CPU floats become bytes one at a time, and both of these steps are vectorised.
-    return scaled.round_().to(torch.int16).to(torch.uint8)
+    return scaled.round_().to(torch.uint8)
