@@ -40,10 +40,10 @@ JUDGED = frozenset({
     "pisces", "preference", "prm", "qalign", "qwen_image_bench", "r1_reward", "r3m", "rationalrewards",
     "rationalrewards_pair", "reference", "rewarddance", "rewarddance_group", "robometer", "robometer_pair",
     "roboreward", "self_certainty", "skywork_vl", "social_reward", "subject_consistency",
-    "t2i_compbench_3in1", "t2i_compbench_spatial", "thinking", "topreward", "unifiedreward",
+    "t2i_compbench_3in1", "t2i_compbench_spatial", "thinking", "topreward", "ui_genie", "unifiedreward",
     "unifiedreward_answer", "unifiedreward_answers", "unifiedreward_pair", "viclip", "videoreward",
     "videoscore", "videoscore2", "vip", "visionreward", "visionreward_video", "visualprm", "vlac",
-    "vqascore",
+    "vqascore", "webarbiter",
 })
 """Rewards that load weights or ask a server: a row may choose one that is declared, with its arguments."""
 
@@ -58,16 +58,16 @@ DATA_SAFE = frozenset({
 })
 """Arguments of `RULES` that a row may set: thresholds, spaces, units, modes."""
 OPERATOR_ONLY = frozenset({
-    "absolute", "alignment", "alpha", "architecture", "aspects", "balance", "base", "baseline",
-    "beginnings", "by", "calls", "cameras", "chat", "checkpoint", "classes", "classifier", "clean_label",
-    "coefficients", "contradictions", "counting", "critique", "deadline", "dependent", "detector",
-    "dimension", "dimensions", "distance", "dtype", "encoder", "file", "fitted", "form", "frames", "goal",
-    "hd_num", "head", "helped", "high", "history", "how", "inverted", "judge", "keep", "knowledge", "least",
-    "lenient", "let_down", "lines", "listener", "low", "max_frames", "max_num", "max_pixels", "max_steps",
-    "max_tokens", "meta", "metric", "min_confidence", "min_mass", "most_gaps", "order", "placeholder",
+    "absolute", "alignment", "alpha", "architecture", "aspects", "balance", "base", "baseline", "beginnings",
+    "by", "calls", "cameras", "chat", "checkpoint", "classes", "classifier", "clean_label", "coefficients",
+    "contradictions", "counting", "critique", "deadline", "dependent", "detector", "dimension", "dimensions",
+    "distance", "dtype", "encoder", "file", "fitted", "form", "frames", "goal", "hd_num", "head", "helped",
+    "high", "history", "how", "inverted", "judge", "keep", "knowledge", "last", "least", "lenient",
+    "let_down", "level", "lines", "listener", "low", "max_frames", "max_num", "max_pixels", "max_steps",
+    "max_tokens", "meta", "metric", "min_confidence", "min_mass", "most_gaps", "order", "page", "placeholder",
     "pooling", "principle", "probe", "processing", "processor", "prompt", "protocol", "python", "question",
-    "questions", "reduce", "references", "relative", "resize", "scale", "screenshot", "seconds", "seed",
-    "soft", "step", "suffix", "system", "task", "temperature", "text", "tokenizer", "tokens", "tools",
+    "questions", "reduce", "references", "relative", "resize", "scale", "screens", "screenshot", "seconds",
+    "seed", "soft", "step", "suffix", "system", "task", "temperature", "text", "tokenizer", "tokens", "tools",
     "top", "tree", "turns", "update", "variant", "view", "vocabulary", "votes", "weights", "whole", "words",
     "workers", "writer",
 })

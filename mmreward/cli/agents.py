@@ -1,4 +1,5 @@
-"""Commands for agents: `lerobot` writes scores into recordings, `gui record` makes grounding sets."""
+"""Commands for agents: `lerobot` writes scores into recordings; `gui record` makes grounding sets, and `gui
+choose` takes the best of k candidates of a step."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,16 +7,12 @@ from typing import Annotated
 import typer
 
 from .app import app
-from .arguments import present
+from .arguments import chosen_rewards, parse_columns, present
 from .exits import CODES
+from .scoring import Mapped
 
-gui = typer.Typer(help="Pages in a real browser, for GUI agents.", no_args_is_help=True)
+gui = typer.Typer(help="For GUI agents: pages in a real browser, and the best of k.", no_args_is_help=True)
 app.add_typer(gui, name="gui")
-
-
-@gui.callback()
-def options() -> None:
-    """Keeps `record` a command of its own name."""
 
 
 @gui.command(epilog=CODES)
@@ -42,6 +39,42 @@ def record(
         typer.echo(f"not recorded: {page}: {reason}", err=True)
     lost = f", {found.ambiguous} left out that share their name with another" if found.ambiguous else ""
     typer.echo(f"{found.rows} elements on {found.screens} screens{lost} -> {found.labels}")
+
+
+@gui.command(epilog=CODES)
+def choose(
+    data: Annotated[Path, typer.Argument(help="Rows of candidates: prompt, steps, response, group, ...")],
+    judge: Annotated[
+        str, typer.Option("--from", help="NAME or NAME:ARGUMENT=VALUE,...: a reward of one sample or of two.")
+    ],
+    out: Annotated[Path, typer.Option(help="A JSONL file with a line for each step.")],
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; default: CUDA if any.")] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds one score may take.")] = None,
+    mapped: Mapped = None,
+) -> None:
+    """Take the best of the candidates for each step, by any reward: a judge of steps, or a rule.
+
+    Candidates are of one step where group, goal, screens and history are the same. A judge of pairs compares
+    every two in both orders. A line has the row's id, its response, the margin to the next, and whether the
+    two were equal; a step of which nothing could be judged has no id.
+    """
+    present(data, "no data at {}")
+    from ..data.choosing import choose_file
+    from ..data.pair_columns import Judging
+    from ..engine.engine import Engine
+    from ..engine.preconditions import check_rewards
+    from ..loading import resolve
+
+    rewards = resolve(chosen_rewards({}, [judge]))
+    check_rewards(rewards)
+    with Engine(device) if device is not None else Engine() as engine:
+        found = choose_file(
+            data, out, Judging(engine, rewards, timeout), parse_columns(mapped or (), data) or None
+        )
+    without = sum(not one.id for one in found)
+    tied = sum(one.tied for one in found)
+    said = [f"{without} of which nothing could be judged"] * bool(without) + [f"{tied} tied"] * bool(tied)
+    typer.echo(f"{', '.join([f'{len(found)} steps', *said])} -> {out}")
 
 
 @app.command()

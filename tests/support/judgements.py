@@ -236,6 +236,14 @@ def _of_answers(text):
     return "1" if (len(first), first) > (len(second), second) else "2"
 
 
+def arbitrated(place, criteria="The element exists (0.6); progress (0.4).", analysis="1 is a detour."):
+    """WebArbiter."""
+    return (
+        f"<think>Let me see.</think>\n<Criteria>{criteria}</Criteria>\n<Analysis>{analysis}</Analysis>\n"
+        f"<Answer>Response {place}</Answer>"
+    )
+
+
 def _armed(numbers):
     """ARM-Thinker of one answer: a look at the upper half, then a judgement."""
     if len(numbers) == 1:
@@ -272,6 +280,7 @@ def brrm_ranking(place):
 
 CHOOSERS = {
     "Look again at what you found": brrm_ranking,
+    "Which of two next actions": arbitrated,
     "between [Quality Assessment Focus] and": lambda place: brrm(),
     "Compare two answers to a question": lambda place: f"<think>So.</think>\\boxed{{Answer {place}}}",
     "Judgment: Answer 1 is better</answer> or": lambda place: (
