@@ -1,8 +1,10 @@
-"""Commands for agents: `lerobot` writes scores into recordings; `gui record` makes grounding sets, and `gui
-choose` takes the best of k candidates of a step."""
+"""Commands for agents: `lerobot` writes scores into recordings; `gui record` makes grounding sets, `gui run`
+lets an agent do tasks, and `gui choose` takes the best of k candidates of a step."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -39,6 +41,84 @@ def record(
         typer.echo(f"not recorded: {page}: {reason}", err=True)
     lost = f", {found.ambiguous} left out that share their name with another" if found.ambiguous else ""
     typer.echo(f"{found.rows} elements on {found.screens} screens{lost} -> {found.labels}")
+
+
+@gui.command(epilog=CODES)
+def run(
+    tasks: Annotated[Path, typer.Argument(help="A JSON list of tasks in WebArena's form.")],
+    agent: Annotated[
+        str, typer.Option(help="MODULE:NAME of a callable, or http://..., which is sent JSON for each step.")
+    ],
+    out: Annotated[Path, typer.Option(help="A new folder, for trajectories.jsonl and the screenshots.")],
+    site: Annotated[
+        str, typer.Option(help="What __SITE__ stands for: an address, or a folder; default: that of TASKS.")
+    ] = "",
+    space: Annotated[
+        str, typer.Option(help="Of the agent's coordinates: pixel, norm_1000, qwen2.5-vl, ...")
+    ] = "pixel",
+    best_of: Annotated[
+        int, typer.Option(min=1, help="Candidates for each step, of which --from takes one.")
+    ] = 1,
+    judge: Annotated[
+        str, typer.Option("--from", help="NAME or NAME:ARGUMENT=VALUE,...: the judge of candidates.")
+    ] = "",
+    width: Annotated[int, typer.Option(min=100, max=8000, help="Of the screen, in pixels.")] = 1280,
+    height: Annotated[int, typer.Option(min=100, max=8000, help="Of the screen, in pixels.")] = 800,
+    max_steps: Annotated[int, typer.Option(min=1, help="After which a task ends.")] = 15,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds within which a server, or a score, is there.")
+    ] = 120.0,
+    device: Annotated[
+        str | None, typer.Option(help="Of --from: cpu, cuda, ...; default: CUDA if any.")
+    ] = None,
+) -> None:
+    """Let an agent do tasks in a real browser; what the pages say in the end decides.
+
+    Success is that all checks hold, that the agent said it is done, and that they did not hold before. The
+    rows of trajectories.jsonl are what judges of trajectories score, as in `mmreward score
+    OUT/trajectories.jsonl --reward agent_judge:tree=axtree`. Needs a Chromium or Chrome on the PATH, or named
+    in MMREWARD_CHROMIUM.
+    """
+    present(tasks, "no tasks at {}")
+    if (best_of > 1) != bool(judge):
+        raise ValueError("the best of k needs both: --best-of K, and the judge of the k with --from")
+    from ..evals.browsing.agents import agent_of
+    from ..evals.browsing.browser import Browser
+    from ..evals.browsing.running import run_tasks
+    from ..evals.browsing.sites import served
+
+    acting = agent_of(agent, timeout=timeout)
+    with (
+        served(site or tasks.parent) as address,
+        _best_of(acting, best_of, judge, device, timeout) as chosen,
+        Browser(width, height) as browser,
+    ):
+        outcomes = run_tasks(
+            browser, tasks, address, chosen, out, space=space, max_steps=max_steps,
+            told=lambda line: typer.echo(line, err=True),
+        )  # fmt: skip
+    succeeded = sum(one.success for one in outcomes)
+    troubled = sum(bool(one.trouble) for one in outcomes)
+    said = f", {troubled} in which the agent gave no words" if troubled else ""
+    typer.echo(f"{succeeded} of {len(outcomes)} tasks succeeded{said} -> {out / 'trajectories.jsonl'}")
+
+
+@contextmanager
+def _best_of(agent: Any, count: int, judge: str, device: str | None, timeout: float) -> Iterator[Any]:
+    """The agent, or of several candidates the one that a judge ranks first."""
+    if not judge:
+        yield agent
+        return
+    from ..engine.engine import Engine
+    from ..engine.preconditions import check_rewards
+    from ..evals.browsing.agents import BestOf
+    from ..loading import resolve
+
+    rewards = resolve(chosen_rewards({}, [judge]))
+    check_rewards(rewards)
+    (reward,) = rewards.values()
+    with Engine(device) if device is not None else Engine() as engine:
+        yield BestOf(agent, count, reward, engine, timeout)
 
 
 @gui.command(epilog=CODES)
