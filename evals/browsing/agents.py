@@ -151,7 +151,7 @@ class BestOf:
             [candidate(seen, words) for words in said], self.reward, self.engine, timeout=self.timeout
         )
         number = int(found.id) if found.id else 0
-        self.chosen.append({"candidates": said, "chosen": number, **found.record()})
+        self.chosen.append({**found.record(), "candidates": said, "chosen": number})
         return said[number]
 
 

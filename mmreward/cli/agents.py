@@ -1,5 +1,5 @@
-"""Commands for agents: `lerobot` writes scores into recordings; `gui record` makes grounding sets, `gui run`
-lets an agent do tasks, and `gui choose` takes the best of k candidates of a step."""
+"""Commands for agents: `lerobot` writes scores into recordings; `gui` makes grounding sets of pages, lets an
+agent do tasks, takes the best of k candidates of a step, and makes pairs of corrections."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -155,6 +155,36 @@ def choose(
     tied = sum(one.tied for one in found)
     said = [f"{without} of which nothing could be judged"] * bool(without) + [f"{tied} tied"] * bool(tied)
     typer.echo(f"{', '.join([f'{len(found)} steps', *said])} -> {out}")
+
+
+@gui.command(epilog=CODES)
+def correct(
+    data: Annotated[Path, typer.Argument(help="Rows of proposed actions: prompt, steps, image, response.")],
+    out: Annotated[Path, typer.Option(help="The folder of pairs it writes.")],
+    judge: Annotated[
+        str, typer.Option("--from", help="NAME or NAME:ARGUMENT=VALUE,...: a reward that corrects.")
+    ] = "magicgui",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; default: CUDA if any.")] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds one score may take.")] = None,
+    mapped: Mapped = None,
+) -> None:
+    """Pairs for DPO of a judge's corrections against the actions that were proposed, where it marks its own
+    higher; in the form of `mmreward pairs --responses`.
+    """
+    present(data, "no data at {}")
+    from ..data.correcting import correct_file
+    from ..engine.engine import Engine
+    from ..engine.preconditions import check_rewards
+    from ..loading import resolve
+
+    rewards = resolve(chosen_rewards({}, [judge]))
+    check_rewards(rewards)
+    (reward,) = rewards.values()
+    columns = parse_columns(mapped or (), data) or None
+    with Engine(device) if device is not None else Engine() as engine:
+        found = correct_file(data, out, reward, engine, timeout=timeout, columns=columns)
+    failed = f", {found.failed} could not be judged" if found.failed else ""
+    typer.echo(f"{found.pairs} of {found.rows} actions corrected, {found.kept} kept{failed} -> {out}")
 
 
 @app.command()

@@ -173,7 +173,8 @@ def samples_for(name, scenes):
             Sample(
                 id=str(row),
                 prompt=scenes[row - row % 2][0],
-                image=scenes[row - row % 2][1] if "response" in info.needs else image,
+                image=scenes[row - row % 2][1] if {"response", "steps"} & set(info.needs) else image,
+                steps=[{"action": f"look at {row} shapes"}] if "steps" in info.needs else (),
                 group=str(row // 2),
                 response=f"There are {row} shapes.",
                 meta=info.example.get("meta", {}),

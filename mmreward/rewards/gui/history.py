@@ -68,15 +68,15 @@ def plain(value: Any, tags: Sequence[str] = (), frames: re.Pattern[str] | None =
     Args:
         value: text, or JSON; None is "None", as publishers' templates print it.
         tags: names of tags of the judge's answer.
-        frames: what the prompt itself sets its sections apart with; wherever it stands it is spaced out.
+        frames: what the prompt itself sets its sections apart with, which is spaced out wherever it stands;
+            None for lines of five dashes and more.
     """
     if isinstance(value, str) or value is None:
         text = str(value)
     else:
         text = json.dumps(value, ensure_ascii=False, default=str)
-    text = RULER.sub("----", ANGLES.sub(r"\g<0> ", escaped(text)))
-    if frames is not None:
-        text = frames.sub(lambda found: _apart(found[0]), text)
+    text = ANGLES.sub(r"\g<0> ", escaped(text))
+    text = RULER.sub("----", text) if frames is None else frames.sub(lambda found: _apart(found[0]), text)
     names = "|".join(re.escape(tag) for tag in (*tags, *ALWAYS))
     # Not by a space, which readers of tags forgive.
     return re.sub(rf"<(?=\s*/?\s*(?:{names})\b)", "<_", text, flags=re.IGNORECASE)
@@ -84,9 +84,12 @@ def plain(value: Any, tags: Sequence[str] = (), frames: re.Pattern[str] | None =
 
 def _apart(mark: str) -> str:
     """The mark with a space in it, where it no longer sets anything apart."""
-    if len(set(mark)) == 1:
-        return " ".join(mark)
-    return f"{mark[:-1]} :" if mark.endswith(":") else f"{mark[0]} {mark[1:]}"
+    bare = mark.lstrip()
+    if len(set(bare)) == 1:
+        return " ".join(bare)
+    if bare[0] in "[{" or not bare.endswith(":"):
+        return f"{bare[0]} {bare[1:]}"
+    return f"{bare[:-1]} :"
 
 
 def clipped(text: str, most: int) -> str:
