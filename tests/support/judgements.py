@@ -330,3 +330,20 @@ def preferred_by(score, valid=True, complete=False):
 
 WRITERS["You know this device"] = lambda numbers: corrected()
 WRITERS["Judge this next action"] = lambda numbers: preferred_by(round(10 * numbers[-1], 1))
+
+
+# --- ReAgent-V --------------------------------------------------------------------------------------------
+
+
+def criticised(*marks):
+    """Its critic: five marks from 0 to 5."""
+    names = ("visual_alignment", "temporal_accuracy", "option_disambiguation", "reasoning_specificity",
+             "linguistic_precision")  # fmt: skip
+    scores = {name: {"value": mark, "reason": "so"} for name, mark in zip(names, marks, strict=True)}
+    total = sum(mark for mark in marks if isinstance(mark, int | float))
+    return json.dumps(
+        {"structured_feedback": "fine", "scores": scores, "total_score": total, "scalar_reward": total / 25}
+    )
+
+
+WRITERS["on five dimensions from 0 to 5"] = lambda numbers: criticised(round(5 * numbers[-1], 1), 4, 3, 2, 1)
