@@ -32,7 +32,7 @@ RULES = frozenset({
 """Rewards that a row may name though nobody declared them: rules, without a network, a program or a file."""
 JUDGED = frozenset({
     "aesthetic", "aesthetic_quality", "agent_judge", "arm_thinker", "arm_thinker_pair", "artifact",
-    "artimuse", "background_consistency", "blip_vqa", "br_rm", "checklist", "clip_i", "clipscore",
+    "artimuse", "background_consistency", "blip_vqa", "br_rm", "checklist", "clip_i", "clipscore", "code",
     "confidence", "consistency", "critique", "cyclereward", "d2_align", "deqa", "dino_i", "dopamine", "dpg",
     "dreamsim", "dynamic_degree", "editreward", "editscore", "evalmuse", "evidence", "followup", "geneval",
     "geneval2", "goal", "gvl", "harmonic", "head", "hpsv2", "hpsv3", "imagereward", "imaging_quality", "iqa",
@@ -64,12 +64,12 @@ OPERATOR_ONLY = frozenset({
     "distance", "dtype", "encoder", "file", "fitted", "form", "frames", "gap", "goal", "hd_num", "head",
     "helped", "high", "history", "how", "inverted", "judge", "keep", "knowledge", "least", "lenient",
     "let_down", "lines", "listener", "low", "max_frames", "max_num", "max_pixels", "max_steps", "max_tokens",
-    "meta", "metric", "min_confidence", "min_mass", "most_gaps", "order", "placeholder", "pooling",
+    "memory", "meta", "metric", "min_confidence", "min_mass", "most_gaps", "order", "placeholder", "pooling",
     "principle", "probe", "processing", "processor", "prompt", "protocol", "python", "question", "questions",
-    "reduce", "references", "relative", "resize", "scale", "screenshot", "seconds", "seed", "soft", "states",
-    "step", "suffix", "system", "task", "temperature", "text", "tokenizer", "tokens", "tools", "top", "tree",
-    "turns", "update", "variant", "view", "vocabulary", "votes", "weights", "whole", "words", "workers",
-    "writer",
+    "reduce", "references", "relative", "resize", "scale", "screenshot", "seconds", "seed", "side", "soft",
+    "states", "step", "suffix", "system", "task", "temperature", "text", "tokenizer", "tokens", "tools",
+    "top", "tree", "turns", "update", "variant", "view", "vocabulary", "votes", "weights", "whole", "words",
+    "workers", "writer",
 })
 """Arguments that only the operator may set: they name programs, hosts, keys and weights, take time or memory,
 or belong to `JUDGED`."""

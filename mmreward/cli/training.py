@@ -1,5 +1,6 @@
 """Commands that train or search: tune, fit, search, refine, synthesize."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -142,7 +143,7 @@ def fit(
         typer.echo(fit_file(kind, data, weights, out, engine, steps=steps, seed=seed, push=push))
 
 
-def _left_out(kind: str, owner: str, given: dict[str, object]) -> None:
+def _left_out(kind: str, owner: str, given: Mapping[str, object]) -> None:
     """Refuse options of another kind."""
     for name, value in given.items():
         if value is not None and kind != owner:

@@ -190,10 +190,14 @@ def _embedded(
             return f"{sample.id}: {len(vectors)} frames, for {wanted}"
         return np.stack(vectors).astype(np.float64), seen.numbers
 
-    found, problems = [], []
+    found: list[tuple[Floats, tuple[int, ...]]] = []
+    problems: list[str] = []
     for row in read_rows(data):
         result = row.problem if row.sample is None else engine.run(embedded(row.sample))
-        (problems if isinstance(result, str) else found).append(result)  # type: ignore[arg-type]
+        if isinstance(result, str):
+            problems.append(result)
+        else:
+            found.append(result)
     if not found:
         reason = f", such as: {problems[0]}" if problems else ""
         raise ValueError(f"{data} has no demonstration that can be used{reason}")

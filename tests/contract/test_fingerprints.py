@@ -26,6 +26,7 @@ FITTED = (
     "aesthetic_quality",
     "background_consistency",
     "blip_vqa",
+    "code",
     "cyclereward",
     "d2_align",
     "deqa",
