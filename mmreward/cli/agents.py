@@ -54,8 +54,14 @@ def lerobot(
     reward: Annotated[str, typer.Option(help="Whose scores; default: the only one that is there.")] = "",
     column: Annotated[str, typer.Option(help="Name of the column; default: reward.NAME.")] = "",
     kind: Annotated[
-        str, typer.Option("--as", help="curve: the value at each frame; gain: what the next one is above it.")
+        str,
+        typer.Option(
+            "--as",
+            help="curve: the value at each frame; gain: what the next one is above it; "
+            "weight: of behaviour cloning by the progress after it (RA-BC).",
+        ),
     ] = "curve",
+    chunk: Annotated[int, typer.Option(help="Of weight: frames ahead over which progress is.")] = 50,
     replace: Annotated[
         bool, typer.Option("--replace", help="Take the place of a column that is there, such as next.reward.")
     ] = False,
@@ -72,9 +78,17 @@ def lerobot(
     if not reward and len(names) != 1:
         raise ValueError(f"{scores} has scores of {', '.join(names) or 'no reward'}: name one with --reward")
     if kind not in KINDS:
-        raise ValueError(f"--as {kind!r}: {' or '.join(KINDS)}")
+        raise ValueError(f"--as {kind!r}: {', '.join(KINDS[:-1])} or {KINDS[-1]}")
     written = write_back(
-        data, results, reward or names[0], out, column=column, kind=kind, replace=replace, link=link
+        data,
+        results,
+        reward or names[0],
+        out,
+        column=column,
+        kind=kind,
+        chunk=chunk,
+        replace=replace,
+        link=link,
     )
     missing = f", {written.missing} without a score are NaN" if written.missing else ""
     typer.echo(f"{out}: {written.scored} episodes with {reward or names[0]}{missing}")

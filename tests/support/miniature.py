@@ -103,7 +103,7 @@ _step = {"features": (3, 5), "means": (0.0, 0.1), "deviations": (0.1, 0.2)}
 _facts = {"encoder": "mini-clip", "content": content_of(locate("mini-clip")), "dtype": "float32"}
 _steps = Steps(**_facts, resize="pil", width=128, steps=(_step, _step))
 Path(PUBLISHED["perceptual"]["fitted"]).write_text(_steps.model_dump_json())
-PUBLISHED["code"] = {"file": str(Path(_folder.name) / "reward.py"), "side": 4}
+PUBLISHED["code"] = {"file": str(Path(_folder.name) / "reward.py")}
 Path(PUBLISHED["code"]["file"]).write_text("def reward(steps, task):\n    return len(steps) / 10\n")
 PUBLISHED["viclip"] = {"file": save_viclip(Path(_folder.name) / "viclip.pth")}
 """Tiny checkpoints for rewards that take one format alone, which the miniature has not."""
