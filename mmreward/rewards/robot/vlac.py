@@ -1,16 +1,19 @@
 """VLAC (InternRobotics/VLAC): a critic of two moments of an episode, and the value that its critiques add up
 to.
 
-The published model is an InternVL2 with InternLM2, which transformers has only as the model's own code: it is
-asked behind a server, and any other VLM can stand for it. A critique is a percentage from -100 to 100 of how
-much closer the second picture is. The published update takes a step back as a share of what remains, so that
-values fall below 0; here it is a share of what was made ("share"), or the authors' other form ("mix").
+The published model is an InternVL2 with InternLM2 in its publisher's format, which is read here without its
+code; it may be asked behind a server too, and any other VLM can stand for it. A critique is a percentage from
+-100 to 100 of how much closer the second picture is. The published update takes a step back as a share of
+what remains, so that values fall below 0; here it is a share of what was made ("share"), or the authors'
+other form ("mix").
 """
 
+import json
 import re
 from asyncio import gather
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -69,6 +72,14 @@ def read_critique(text: Any) -> float:
     return percent / 100
 
 
+def _is_own(judge: str) -> bool:
+    """True for VLAC in its publisher's format, by a folder's configuration or by its name on the hub."""
+    file = Path(judge) / "config.json"
+    if file.is_file():
+        return bool(json.loads(file.read_text(encoding="utf-8")).get("model_type") == "internvl_chat")
+    return "@" not in judge and judge.startswith("InternRobotics/VLAC")
+
+
 def stretched(media: Media, side: int) -> Media:
     """A picture of side by side pixels, whatever its shape was; itself where the side is 0."""
     if not side:
@@ -122,8 +133,8 @@ def vlac(
     authors count a value of 0.9 as done.
 
     Args:
-        judge: VLAC behind a server, "InternRobotics/VLAC@http://localhost:8000/v1", or another VLM (hub id,
-            folder); VLAC itself does not load in this process.
+        judge: VLAC (hub id, or a folder in its format), one behind a server,
+            "InternRobotics/VLAC@http://localhost:8000/v1", or another VLM.
         update: "share", or the authors' "mix"; see `mixed`.
         frames: which frames are looked at, see `trajectories`; two at least.
         max_frames: evenly spaced ones of those, where they are more.
@@ -144,7 +155,9 @@ def vlac(
         raise ValueError(f"update is {update!r}: one of {', '.join(get_args(Update))}")
     rule = check_rule(frames)
     wording = worded(words, PROMPT)
-    vlm = models.vlm(judge, dtype=dtype)
+    vlm: Any = (
+        models.internvl(judge, writes=True, dtype=dtype) if _is_own(judge) else models.vlm(judge, dtype=dtype)
+    )
 
     async def score(sample: Sample) -> Score:
         seen = await frames_of(sample, rule, view=view, at_most=max_frames)
