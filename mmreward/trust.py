@@ -67,10 +67,10 @@ OPERATOR_ONLY = frozenset({
     "low", "max_frames", "max_num", "max_pixels", "max_steps", "max_tokens", "memory", "meta", "metric",
     "min_confidence", "min_mass", "most_gaps", "order", "page", "placeholder", "pooling", "principle",
     "probe", "processing", "processor", "prompt", "protocol", "python", "question", "questions", "reduce",
-    "references", "relative", "resize", "scale", "screens", "screenshot", "seconds", "seed", "side", "soft",
-    "states", "step", "suffix", "system", "task", "temperature", "text", "tokenizer", "tokens", "tools",
-    "top", "tree", "turns", "update", "variant", "view", "vocabulary", "votes", "weights", "whole", "words",
-    "workers", "writer",
+    "references", "relative", "resize", "rubric", "scale", "screens", "screenshot", "seconds", "seed",
+    "side", "soft", "states", "step", "suffix", "system", "task", "temperature", "text", "tokenizer",
+    "tokens", "tools", "top", "tree", "turns", "update", "variant", "view", "vocabulary", "votes",
+    "weights", "whole", "words", "workers", "writer",
 })
 """Arguments that only the operator may set: they name programs, hosts, keys and weights, take time or memory,
 or belong to `JUDGED`."""
