@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -118,7 +119,7 @@ def member(seed: int) -> gymnasium.Env[Any, Any]:
 def measured(rewards: Mapping[str, Any], network: str, members: int, steps: int) -> Cost:
     """Costs of `steps` steps after some that warm up."""
     clock = Clock()
-    vector: Any = SyncVectorEnv([lambda seed=seed: member(seed) for seed in range(members)])
+    vector: Any = SyncVectorEnv([partial(member, seed) for seed in range(members)])
     rng = np.random.default_rng(0)
     told: list[Mapping[str, float]] = []
     with Engine("cpu") as engine, timed_networks(clock):

@@ -193,17 +193,23 @@ class Watch:
         shaped = self.shaping.step(values, terminated, live=live, looked=due)
         earned = np.where(live, earned + self.weight * shaped, 0.0)
         known = ~np.isnan(values)
-        infos |= {"vision_value": values, "_vision_value": known}
-        infos |= {"vision_reward": earned, "_vision_reward": live}
-        infos |= {"vision_failed": notes, "_vision_failed": due & ~known}
-        ended = done & live
-        at_end = {
-            "vision_looks": self.looks,
-            "vision_failures": self.failures,
-            "vision_residual": self.shaping.residual(terminated),
+        infos |= {
+            "vision_value": values,
+            "_vision_value": known,
+            "vision_reward": earned,
+            "_vision_reward": live,
+            "vision_failed": notes,
+            "_vision_failed": due & ~known,
         }
-        for name, column in at_end.items():
-            infos |= {name: column.copy(), f"_{name}": ended}
+        ended = done & live
+        if ended.any():
+            at_end = {
+                "vision_looks": self.looks,
+                "vision_failures": self.failures,
+                "vision_residual": self.shaping.residual(terminated),
+            }
+            for name, column in at_end.items():
+                infos |= {name: column.copy(), f"_{name}": ended}
         return earned, infos
 
     def look(self, index: int) -> Score:
