@@ -66,8 +66,7 @@ class Measured(NamedTuple):
         return Interval(self.mean - margin, self.mean + margin)
 
     def within(self, low: float, high: float) -> Interval | None:
-        """The interval, cut at the ends of what the mean can be, such as 0 and 1 of a win rate; Student's knows
-        of no ends."""
+        """The interval, cut at the ends of what the mean can be (0 and 1 of a win rate): Student's has none."""
         found = self.interval
         return found and Interval(max(found.low, low), min(found.high, high))
 
