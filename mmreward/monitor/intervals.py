@@ -66,7 +66,7 @@ class Measured(NamedTuple):
         return Interval(self.mean - margin, self.mean + margin)
 
     def within(self, low: float, high: float) -> Interval | None:
-        """The interval, cut at the ends of what the mean can be (0 and 1 of a win rate): Student's has none."""
+        """The interval, cut at the ends of what the mean can be, as 0 and 1 of a win rate."""
         found = self.interval
         return found and Interval(max(found.low, low), min(found.high, high))
 
