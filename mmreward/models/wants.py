@@ -58,6 +58,7 @@ NAMED = {
     "video_scorer": ("weights",),
     "robometer": ("weights",),
     "goal_resnet": ("weights",),
+    "sarm": ("weights", "encoder"),
     "frame_embedder": ("weights",),
     "frame_head": ("weights", "encoder"),
     "optical_flow": ("file",),

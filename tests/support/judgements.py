@@ -221,6 +221,16 @@ WRITERS["It begins like this, at 0 percent"] = lambda numbers: json.dumps(
         for number, far in enumerate(numbers[1:], 1)
     ]
 )
+
+
+def _reagent(numbers):
+    mark = round(10 * numbers[-1], 1)
+    return {"success_or_failure": {"score": int(mark > 5)}, "overall_assessment": {"score": mark}}
+
+
+for _stance in ("Keep the answer unless", "Correct the answer where", "Doubt the answer"):
+    WRITERS[_stance] = lambda numbers: json.dumps({"final_answer": _reagent(numbers), "confidence": 0.9})
+WRITERS["Did it succeed, and how well did it go?"] = lambda numbers: json.dumps(_reagent(numbers))
 WRITERS["By how many percent of the way"] = lambda numbers: str(round(100 * (numbers[1] - numbers[0])))
 WRITERS["How much further is it after"] = lambda numbers: (
     f"<score>{round(100 * (numbers[-1] - numbers[2])):+d}%</score>"

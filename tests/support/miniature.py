@@ -22,6 +22,7 @@ from support.tiny_llava import save_llava
 from support.tiny_raft import save_raft
 from support.tiny_resnets import save_resnet
 from support.tiny_robometer import save_robometer
+from support.tiny_sarm import save_sarm
 from support.tiny_ui_genie import save_ui_genie
 from support.tiny_viclip import save_viclip
 from support.tiny_videoscore import save_videoscore
@@ -33,7 +34,9 @@ from mmreward.evals.published.checkpoints import save_blip, save_clip, save_head
 from mmreward.evals.published.owl import save_owl
 from mmreward.evals.published.vits import dino_folder, dreamsim_folder
 from mmreward.mini.world import describe, render, sample_scene
+from mmreward.models.base import content_of, locate
 from mmreward.models.maps import Shift, Transport, write_map
+from mmreward.models.step_facts import Steps
 from mmreward.registry import find
 
 MINIATURE = {
@@ -92,6 +95,18 @@ PUBLISHED["r3m"] = {"weights": save_resnet(Path(_folder.name) / "r3m.pt", "r3m")
 PUBLISHED["ui_genie"] = save_ui_genie(Path(_folder.name) / "ui_genie")
 PUBLISHED["robometer"] = save_robometer(Path(_folder.name) / "robometer")
 PUBLISHED["robometer_pair"] = PUBLISHED["robometer"]
+PUBLISHED["sarm"] = {
+    "weights": save_sarm(Path(_folder.name) / "sarm", 128),
+    "encoder": "mini-clip",
+    "states": "zeros",
+}
+PUBLISHED["perceptual"] = {"fitted": str(Path(_folder.name) / "steps.json")}
+_step = {"features": (3, 5), "means": (0.0, 0.1), "deviations": (0.1, 0.2)}
+_facts = {"encoder": "mini-clip", "content": content_of(locate("mini-clip")), "dtype": "float32"}
+_steps = Steps(**_facts, resize="pil", width=128, steps=(_step, _step))
+Path(PUBLISHED["perceptual"]["fitted"]).write_text(_steps.model_dump_json())
+PUBLISHED["code"] = {"file": str(Path(_folder.name) / "reward.py")}
+Path(PUBLISHED["code"]["file"]).write_text("def reward(steps, task):\n    return len(steps) / 10\n")
 PUBLISHED["viclip"] = {"file": save_viclip(Path(_folder.name) / "viclip.pth")}
 """Tiny checkpoints for rewards that take one format alone, which the miniature has not."""
 VITS = {
