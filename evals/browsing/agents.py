@@ -160,7 +160,7 @@ def candidate(seen: Seen, words: str) -> Sample:
     return Sample(
         prompt=seen.intent,
         image=Media(seen.screenshot),
-        steps=[dict(step) for step in seen.steps],
+        steps=tuple(dict(step) for step in seen.steps),
         response=words,
         meta={
             "axtree": seen.tree,

@@ -63,8 +63,11 @@ def surroundings(screen: Image.Image, words: str) -> Image.Image | None:
     x, y = action.point
     width, height = screen.size
     left, top = (min(max(v - AROUND, 0.0), 1 - 2 * AROUND) for v in (x, y))
-    part = (left * width, top * height, (left + 2 * AROUND) * width, (top + 2 * AROUND) * height)
-    return screen.crop(tuple(round(side) for side in part)).resize(screen.size, Image.Resampling.BICUBIC)
+    right, bottom = left + 2 * AROUND, top + 2 * AROUND
+    part = screen.crop(
+        (round(left * width), round(top * height), round(right * width), round(bottom * height))
+    )
+    return part.resize(screen.size, Image.Resampling.BICUBIC)
 
 
 def step_judge(vlm: VLM) -> Reward:
@@ -99,7 +102,9 @@ def run_task(engine: Engine, vlm: VLM, task: ScreenTask, count: int, seed: int) 
             elif way == "judge":
                 question = tasks.PRESENT.format(noun=noun)
                 found = choose(
-                    [Sample(prompt=question, image=screen, response=one) for one in said], judge, engine
+                    [Sample(prompt=question, image=Media(screen), response=one) for one in said],
+                    judge,
+                    engine,
                 )
                 words = said[int(found.id)] if found.id else said[0]
             elif way == "any":

@@ -135,7 +135,8 @@ def rows(tasks: Sequence[ScreenTask], size: int = SIZE) -> list[dict[str, Any]]:
     coordinates 0 to 1000; `steps` are the right presses before it."""
     found: list[dict[str, Any]] = []
     for number, task in enumerate(tasks):
-        device, before = Device(task), []
+        device = Device(task)
+        before: list[dict[str, Any]] = []
         for step in range(len(task.wanted)):
             thing = task.thing(step)
             box = [round(1000 * side, 1) for side in thing.box]
