@@ -315,4 +315,5 @@ def quantised(array: "np.ndarray[Any, Any]") -> "np.ndarray[Any, np.dtype[np.uin
     if low < -TOLERANCE or high > 1 + TOLERANCE:
         raise Unscorable(f"float pixels span {low:.3g} to {high:.3g}: expected [0, 1]")
     scaled = (array.clip(0, 1) if low < 0 or high > 1 else array) * array.dtype.type(255)
-    return np.rint(scaled, out=scaled).astype(np.uint8)
+    whole: np.ndarray[Any, np.dtype[np.uint8]] = np.rint(scaled, out=scaled).astype(np.uint8)
+    return whole
