@@ -31,6 +31,9 @@ def _tower(dim: int, streams: int, outputs: dict[str, int], draw: torch.Generato
         found[f"{name}.weight"] = torch.randn(shape, generator=draw) * 0.5
         found[f"{name}.bias"] = torch.randn(shape[0], generator=draw) * 0.2
     found["visual_proj.weight"] *= 4  # else every frame has nearly the same progress
+    for name, count in outputs.items():
+        if count == 1:
+            found[f"heads.{name}.weight"] *= 0.2  # progress within a stage, which is not to be 0 or 1
     for name, width in norms.items():
         found[f"{name}.weight"] = 1 + 0.1 * torch.randn(width, generator=draw)
         found[f"{name}.bias"] = 0.1 * torch.randn(width, generator=draw)
