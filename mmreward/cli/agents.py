@@ -1,23 +1,21 @@
-"""Commands for agents: `lerobot` writes scores into recordings, `gui record` makes grounding sets, `design`
-lets a language model write reward code, `credit` credits the steps of trajectories."""
+"""Commands for agents: `lerobot` writes scores into recordings, `design` lets a language model write reward
+code, `credit` credits the steps of trajectories; `gui` makes grounding sets of pages, lets an agent do tasks,
+takes the best of k candidates of a step, and makes pairs of corrections."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from .app import app
-from .arguments import parse_columns, parse_share, present
+from .arguments import chosen_rewards, parse_columns, parse_share, present
 from .exits import BUDGET, CODES
 from .scoring import Mapped
 
-gui = typer.Typer(help="Pages in a real browser, for GUI agents.", no_args_is_help=True)
+gui = typer.Typer(help="For GUI agents: pages in a real browser, and the best of k.", no_args_is_help=True)
 app.add_typer(gui, name="gui")
-
-
-@gui.callback()
-def options() -> None:
-    """Keeps `record` a command of its own name."""
 
 
 @gui.command(epilog=CODES)
@@ -44,6 +42,150 @@ def record(
         typer.echo(f"not recorded: {page}: {reason}", err=True)
     lost = f", {found.ambiguous} left out that share their name with another" if found.ambiguous else ""
     typer.echo(f"{found.rows} elements on {found.screens} screens{lost} -> {found.labels}")
+
+
+@gui.command(epilog=CODES)
+def run(
+    tasks: Annotated[Path, typer.Argument(help="A JSON list of tasks in WebArena's form.")],
+    agent: Annotated[
+        str, typer.Option(help="MODULE:NAME of a callable, or http://..., which is sent JSON for each step.")
+    ],
+    out: Annotated[Path, typer.Option(help="A new folder, for trajectories.jsonl and the screenshots.")],
+    site: Annotated[
+        str, typer.Option(help="What __SITE__ stands for: an address, or a folder; default: that of TASKS.")
+    ] = "",
+    space: Annotated[
+        str, typer.Option(help="Of the agent's coordinates: pixel, norm_1000, qwen2.5-vl, ...")
+    ] = "pixel",
+    best_of: Annotated[
+        int, typer.Option(min=1, help="Candidates for each step, of which --from takes one.")
+    ] = 1,
+    judge: Annotated[
+        str, typer.Option("--from", help="NAME or NAME:ARGUMENT=VALUE,...: the judge of candidates.")
+    ] = "",
+    width: Annotated[int, typer.Option(min=100, max=8000, help="Of the screen, in pixels.")] = 1280,
+    height: Annotated[int, typer.Option(min=100, max=8000, help="Of the screen, in pixels.")] = 800,
+    max_steps: Annotated[int, typer.Option(min=1, help="After which a task ends.")] = 15,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds within which a server, or a score, is there.")
+    ] = 120.0,
+    device: Annotated[
+        str | None, typer.Option(help="Of --from: cpu, cuda, ...; default: CUDA if any.")
+    ] = None,
+) -> None:
+    """Let an agent do tasks in a real browser; what the pages say in the end decides.
+
+    Success is that all checks hold, that the agent said it is done, and that they did not hold before. The
+    rows of trajectories.jsonl are what judges of trajectories score, as in `mmreward score
+    OUT/trajectories.jsonl --reward agent_judge:tree=axtree`. Needs a Chromium or Chrome on the PATH, or named
+    in MMREWARD_CHROMIUM.
+    """
+    present(tasks, "no tasks at {}")
+    if (best_of > 1) != bool(judge):
+        raise ValueError("the best of k needs both: --best-of K, and the judge of the k with --from")
+    from ..evals.browsing.agents import agent_of
+    from ..evals.browsing.browser import Browser
+    from ..evals.browsing.running import run_tasks
+    from ..evals.browsing.sites import served
+
+    acting = agent_of(agent, timeout=timeout)
+    with (
+        served(site or tasks.parent) as address,
+        _best_of(acting, best_of, judge, device, timeout) as chosen,
+        Browser(width, height) as browser,
+    ):
+        outcomes = run_tasks(
+            browser, tasks, address, chosen, out, space=space, max_steps=max_steps,
+            told=lambda line: typer.echo(line, err=True),
+        )  # fmt: skip
+    succeeded = sum(one.success for one in outcomes)
+    troubled = sum(bool(one.trouble) for one in outcomes)
+    said = f", {troubled} in which the agent gave no words" if troubled else ""
+    typer.echo(f"{succeeded} of {len(outcomes)} tasks succeeded{said} -> {out / 'trajectories.jsonl'}")
+
+
+@contextmanager
+def _best_of(agent: Any, count: int, judge: str, device: str | None, timeout: float) -> Iterator[Any]:
+    """The agent, or of several candidates the one that a judge ranks first."""
+    if not judge:
+        yield agent
+        return
+    from ..engine.engine import Engine
+    from ..engine.preconditions import check_rewards
+    from ..evals.browsing.agents import BestOf
+    from ..loading import resolve
+
+    rewards = resolve(chosen_rewards({}, [judge]))
+    check_rewards(rewards)
+    (reward,) = rewards.values()
+    with Engine(device) if device is not None else Engine() as engine:
+        yield BestOf(agent, count, reward, engine, timeout)
+
+
+@gui.command(epilog=CODES)
+def choose(
+    data: Annotated[Path, typer.Argument(help="Rows of candidates: prompt, steps, response, group, ...")],
+    judge: Annotated[
+        str, typer.Option("--from", help="NAME or NAME:ARGUMENT=VALUE,...: a reward of one sample or of two.")
+    ],
+    out: Annotated[Path, typer.Option(help="A JSONL file with a line for each step.")],
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; default: CUDA if any.")] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds one score may take.")] = None,
+    mapped: Mapped = None,
+) -> None:
+    """Take the best of the candidates for each step, by any reward: a judge of steps, or a rule.
+
+    Candidates are of one step where group, goal, screens and history are the same. A judge of pairs compares
+    every two in both orders. A line has the row's id, its response, the margin to the next, and whether the
+    two were equal; a step of which nothing could be judged has no id.
+    """
+    present(data, "no data at {}")
+    from ..data.choosing import choose_file
+    from ..data.pair_columns import Judging
+    from ..engine.engine import Engine
+    from ..engine.preconditions import check_rewards
+    from ..loading import resolve
+
+    rewards = resolve(chosen_rewards({}, [judge]))
+    check_rewards(rewards)
+    with Engine(device) if device is not None else Engine() as engine:
+        found = choose_file(
+            data, out, Judging(engine, rewards, timeout), parse_columns(mapped or (), data) or None
+        )
+    without = sum(not one.id for one in found)
+    tied = sum(one.tied for one in found)
+    said = [f"{without} of which nothing could be judged"] * bool(without) + [f"{tied} tied"] * bool(tied)
+    typer.echo(f"{', '.join([f'{len(found)} steps', *said])} -> {out}")
+
+
+@gui.command(epilog=CODES)
+def correct(
+    data: Annotated[Path, typer.Argument(help="Rows of proposed actions: prompt, steps, image, response.")],
+    out: Annotated[Path, typer.Option(help="The folder of pairs it writes.")],
+    judge: Annotated[
+        str, typer.Option("--from", help="NAME or NAME:ARGUMENT=VALUE,...: a reward that corrects.")
+    ] = "magicgui",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; default: CUDA if any.")] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds one score may take.")] = None,
+    mapped: Mapped = None,
+) -> None:
+    """Pairs for DPO of a judge's corrections against the actions that were proposed, where it marks its own
+    higher; in the form of `mmreward pairs --responses`.
+    """
+    present(data, "no data at {}")
+    from ..data.correcting import correct_file
+    from ..engine.engine import Engine
+    from ..engine.preconditions import check_rewards
+    from ..loading import resolve
+
+    rewards = resolve(chosen_rewards({}, [judge]))
+    check_rewards(rewards)
+    (reward,) = rewards.values()
+    columns = parse_columns(mapped or (), data) or None
+    with Engine(device) if device is not None else Engine() as engine:
+        found = correct_file(data, out, reward, engine, timeout=timeout, columns=columns)
+    failed = f", {found.failed} could not be judged" if found.failed else ""
+    typer.echo(f"{found.pairs} of {found.rows} actions corrected, {found.kept} kept{failed} -> {out}")
 
 
 @app.command()

@@ -10,7 +10,8 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from ..errors import Unscorable
-from ..media import Media, examined
+from ..examining import examined
+from ..media import Media
 from ..reading import aside
 from ..streams import Frame
 from ..tracing import noted

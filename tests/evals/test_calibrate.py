@@ -217,7 +217,9 @@ def test_the_command_writes_figures_and_a_page(data, tmp_path):
     assert found["figures"]["first place"]["value"] == -0.5 and found["figures"]["ties"]["value"] == 1
     assert found["figures"]["accuracy, no ties"] == {"value": 0.5, "interval": [0.5, 0.5], "n": 4}
     shown = page.read_text()
-    assert "Calibration of unifiedreward_pair" in shown and "<meter" in shown and "http://127" in shown
+    assert "Calibration of unifiedreward_pair" in shown and "http://127" in shown
+    assert 'data-label="95 % interval"' in shown, "on a phone every cell says what it is"
+    assert '<i class="mean" style="left:50.0%">' in shown, "the tick at the judge's confidence"
     if browser.CHROMIUM is not None:
         assert browser.audited(page, tmp_path) == []
 

@@ -23,6 +23,7 @@ from support.tiny_raft import save_raft
 from support.tiny_resnets import save_resnet
 from support.tiny_robometer import save_robometer
 from support.tiny_sarm import save_sarm
+from support.tiny_ui_genie import save_ui_genie
 from support.tiny_viclip import save_viclip
 from support.tiny_videoscore import save_videoscore
 from support.tiny_xcomposer import save_xcomposer
@@ -91,6 +92,7 @@ PUBLISHED["qalign"] = PUBLISHED["deqa"]
 PUBLISHED["dynamic_degree"] = {"file": save_raft(Path(_folder.name) / "raft-things.pth")}
 PUBLISHED["vip"] = {"weights": save_resnet(Path(_folder.name) / "vip.pt", "vip")}
 PUBLISHED["r3m"] = {"weights": save_resnet(Path(_folder.name) / "r3m.pt", "r3m")}
+PUBLISHED["ui_genie"] = save_ui_genie(Path(_folder.name) / "ui_genie")
 PUBLISHED["robometer"] = save_robometer(Path(_folder.name) / "robometer")
 PUBLISHED["robometer_pair"] = PUBLISHED["robometer"]
 PUBLISHED["sarm"] = {
@@ -186,9 +188,11 @@ def samples_for(name, scenes):
             Sample(
                 id=str(row),
                 prompt=scenes[row - row % 2][0],
-                image=scenes[row - row % 2][1] if "response" in info.needs else image,
+                image=scenes[row - row % 2][1] if {"response", "steps"} & set(info.needs) else image,
+                steps=[{"action": f"look at {row} shapes"}] if "steps" in info.needs else (),
                 group=str(row // 2),
                 response=f"There are {row} shapes.",
+                meta=info.example.get("meta", {}),
             )
             for row, (_, image) in enumerate(scenes)
         ]
