@@ -43,8 +43,8 @@ CLIP_TIMES = ("<0.5 seconds>", "<0.2 seconds>")
 """What the processor puts before a clip of two frames, at 1 and at 2 frames per second."""
 HELD_OUT = (("red", "circle"), ("blue", "square"))
 """Pair that agents learn with."""
-PLAN = Plan(steps=220, lr=1.2e-3, warmup=20, ema=0.98, log_every=20)
-CLIPS, HOPS, PAIRS = 8, 5, 3
+PLAN = Plan(steps=240, lr=1.5e-3, warmup=15, ema=0.97, log_every=20)
+CLIPS, HOPS, PAIRS = 12, 2, 1
 """Rows of a step, by the number of pictures in them: one, four, two."""
 ASKED = 3
 """Relations asked about in a row of one picture."""
