@@ -311,6 +311,8 @@ ELSEWHERE = {
     "laion": "aesthetic",
     "laionaesthetic": "aesthetic",
     "laionaesthetics": "aesthetic",
+    "amt": "motion_smoothness",
+    "amts": "motion_smoothness",
     "mmrlhfreward": "mm_rlhf",
     "mmrlhfreward7b": "mm_rlhf",
     "nudenet": "nsfw",

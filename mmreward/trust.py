@@ -36,7 +36,7 @@ JUDGED = frozenset({
     "confidence", "consistency", "critique", "cyclereward", "d2_align", "deqa", "dino_i", "dopamine", "dpg",
     "dreamsim", "dynamic_degree", "editreward", "editscore", "evalmuse", "evidence", "followup", "geneval",
     "geneval2", "goal", "gvl", "harmonic", "head", "hpsv2", "hpsv3", "imagereward", "imaging_quality",
-    "iqa", "ixc", "listener", "liv", "llava_critic", "mm_rlhf", "mps", "nsfw", "ocr_image", "pickscore",
+    "iqa", "ixc", "listener", "liv", "llava_critic", "mm_rlhf", "motion_smoothness", "mps", "nsfw", "ocr_image", "pickscore",
     "pisces", "preference", "prm", "qalign", "qwen_image_bench", "r1_reward", "r3m", "rationalrewards",
     "rationalrewards_pair", "reference", "rewarddance", "rewarddance_group", "robometer", "robometer_pair",
     "roboreward", "self_certainty", "skywork_vl", "social_reward", "subject_consistency",

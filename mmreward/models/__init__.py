@@ -11,7 +11,7 @@ miniature's names ("mini-clip", "mini-vlm", "mini-artifact") stand where a hub i
 
 In the room: `base` (torch modules behind the engine's `Network` protocol), `encoders`, `features`, `frames`,
 `resnets` and `perceptual` (of pictures alone), `heads`, `maps`, `preferences` (with the light `head_facts`),
-`paired`, `blip`, `blip2`, `blip_answers`, `mps`, `flan` and `owl` (with a text), `viclip` and `flow` (a
+`paired`, `blip`, `blip2`, `blip_answers`, `mps`, `flan` and `owl` (with a text), `viclip`, `flow` and `amt` (a
 clip), `pieces` (Llama's tokenizer), `scalars` (reward models on a VLM's body), `detectors`, `pictures` and
 `pixels` (decoded pictures and a network's input), `sharing` (one network per arguments), `wants` and
 `fetching` (weights that are needed), `pinned` and `published` (texts of others), `onnx`, `texts` and `bodies`
@@ -28,6 +28,7 @@ from .fitted import preference_head as preference_head
 from .moving import clip_encoder as clip_encoder
 from .moving import frame_embedder as frame_embedder
 from .moving import frame_head as frame_head
+from .moving import interpolator as interpolator
 from .moving import optical_flow as optical_flow
 from .moving import reads_clips as reads_clips
 from .moving import video_encoder as video_encoder

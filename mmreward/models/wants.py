@@ -61,6 +61,7 @@ NAMED = {
     "frame_embedder": ("weights",),
     "frame_head": ("weights", "encoder"),
     "optical_flow": ("file",),
+    "interpolator": ("file",),
     "video_encoder": ("file",),
     "vlm": ("weights",),
 }

@@ -39,6 +39,7 @@ FITTED = (
     "imaging_quality",
     "iqa",
     "mm_rlhf",
+    "motion_smoothness",
     "mps",
     "pisces",
     "qalign",

@@ -4,29 +4,20 @@ publisher's script by transformers' own processor and model.
 
 import numpy as np
 import pytest
-import torch
-from PIL import Image
 from safetensors.torch import load_file, save_file
-from support import scalars
-from support.tiny_videoscore import save_videoscore
 
 from mmreward import Engine, Media, Sample, load
 from mmreward.engine.batching import Budget
 from mmreward.errors import Unavailable
+from mmreward.evals.published import readers
+from mmreward.evals.published.videoscore import save_videoscore
 from mmreward.rewards.learned.videoscore import DIMENSIONS
 
 SHAPES = [(3, 40, 48), (7, 30, 90), (1, 64, 33), (5, 40, 48)]
 PROMPTS = ["a red circle", 'two "blue" {squares}', "x", "a fox " * 20]
 
 
-def clip(shape, seed):
-    count, height, width = shape
-    draw = np.random.default_rng(seed)
-    small = draw.integers(0, 256, (count, -(-height // 8), -(-width // 8), 3), dtype=np.uint8)
-    return small.repeat(8, 1).repeat(8, 2)[:, :height, :width]
-
-
-CLIPS = [clip(shape, seed) for seed, shape in enumerate(SHAPES)]
+CLIPS = [readers.coarse(*shape, seed) for seed, shape in enumerate(SHAPES)]
 SAMPLES = [
     Sample(id=str(n), prompt=prompt, video=Media(frames, "video", fps=8.0))
     for n, (frames, prompt) in enumerate(zip(CLIPS, PROMPTS, strict=True))
@@ -46,31 +37,7 @@ def engine():
 
 @pytest.fixture(scope="module")
 def published(args):
-    """`run_videoscore.py`: the processor on all frames behind the text, the head on the last token."""
-    from transformers import AutoTokenizer, Idefics2Config, Idefics2Model, Idefics2Processor
-    from transformers.models.idefics2.image_processing_pil_idefics2 import Idefics2ImageProcessorPil
-
-    folder = args["weights"]
-    processor = Idefics2Processor(
-        Idefics2ImageProcessorPil.from_pretrained(folder), AutoTokenizer.from_pretrained(folder), 4
-    )
-    state = {}
-    for number in (1, 2):
-        state |= load_file(f"{folder}/model-{number:05d}-of-00002.safetensors")
-    model = Idefics2Model(Idefics2Config.from_pretrained(folder)).eval()
-    model.load_state_dict({k.removeprefix("model."): v for k, v in state.items() if k[:6] == "model."})
-
-    @torch.no_grad()
-    def rated(frames, prompt, most=48):
-        total = len(frames)
-        indices = np.arange(0, total, total / most).astype(int) if total > most else np.arange(total)
-        pictures = [Image.fromarray(frames[index]) for index in indices]
-        text = scalars.FRAMES.format(text_prompt=prompt) + "<image> " * len(pictures)
-        inputs = processor(text=text, images=pictures, return_tensors="pt")
-        hidden = model(**inputs).last_hidden_state[0, -1]
-        return (state["score.weight"] @ hidden + state["score.bias"]).tolist()
-
-    return rated
+    return readers.videoscore_ratings(args)
 
 
 def scored(engine, reward, samples=SAMPLES):

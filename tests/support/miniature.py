@@ -12,25 +12,25 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from support import scalars
 from support.judgements import ScriptedJudge
-from support.stand_ins import MarkingJudge, write_bench, write_questions
-from support.tiny_blip import save_blip as save_blip_vqa
-from support.tiny_blip import save_tokenizer
-from support.tiny_internvl import save_internvl
-from support.tiny_llava import save_llava
-from support.tiny_raft import save_raft
+from support.stand_ins import MarkingJudge, write_bench
 from support.tiny_resnets import save_resnet
 from support.tiny_robometer import save_robometer
-from support.tiny_viclip import save_viclip
-from support.tiny_videoscore import save_videoscore
-from support.tiny_xcomposer import save_xcomposer
 
 from mmreward import Media, Sample, list_rewards, load, models
+from mmreward.evals.published import scalars, scenes
+from mmreward.evals.published.blip import save_blip as save_blip_vqa
+from mmreward.evals.published.blip import save_tokenizer
 from mmreward.evals.published.blip2 import save_blip2
 from mmreward.evals.published.checkpoints import save_blip, save_clip, save_head, save_mps, save_social
+from mmreward.evals.published.internvl import save_internvl
+from mmreward.evals.published.llava import save_llava
 from mmreward.evals.published.owl import save_owl
+from mmreward.evals.published.raft import save_raft
+from mmreward.evals.published.viclip import save_viclip
+from mmreward.evals.published.videoscore import save_videoscore
 from mmreward.evals.published.vits import dino_folder, dreamsim_folder
+from mmreward.evals.published.xcomposer import save_xcomposer
 from mmreward.mini.world import describe, render, sample_scene
 from mmreward.models.maps import Shift, Transport, write_map
 from mmreward.registry import find
@@ -106,7 +106,9 @@ Path(VITS["dreamsim"]).mkdir()
 dino_folder(Path(VITS["dino_i"]))
 dreamsim_folder(Path(VITS["dreamsim"]))
 
-FILES = dict(zip(("visionreward", "visionreward_video"), write_questions(Path(_folder.name)), strict=True))
+FILES = dict(
+    zip(("visionreward", "visionreward_video"), scenes.write_questions(Path(_folder.name)), strict=True)
+)
 FILES["qwen_image_bench"] = write_bench(Path(_folder.name)) | {"judge": MarkingJudge().name}
 """Files of our own in place of published texts, which are fetched."""
 FILES["roboreward"] = {"judge": SCRIPTED.name + "?clips=2"}
