@@ -265,6 +265,7 @@ CASES = (
             ("temporal_flickering", clips.shown),
             ("aesthetic_quality", clips.flowing),
             ("dynamic_degree", clips.flowing),
+            ("motion_smoothness", clips.flowing),
             ("viclip", clips.told),
         )
     ),

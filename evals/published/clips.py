@@ -1,7 +1,7 @@
 """VBench's dimensions and ViCLIP: moving clips of awkward shapes, and second writings of their publishers'
 lines, one clip at a time.
 
-Checkpoints are those of `raft`, `viclip`, `vits` and `checkpoints`.
+Checkpoints are those of `amt`, `raft`, `viclip`, `vits` and `checkpoints`.
 """
 
 import math
@@ -17,7 +17,7 @@ from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Lambd
 
 from mmreward import Media, Sample
 
-from . import raft, viclip, vits
+from . import amt, raft, viclip, vits
 from .checkpoints import SIDE, save_clip
 from .readers import Sampled
 from .upstream import Args
@@ -217,6 +217,12 @@ def dynamic_degree(args: Args) -> Sampled:
     return Sampled(lambda sample: float(raft.degree(naive, clip_of(sample))[1]))
 
 
+def motion_smoothness(args: Args) -> Sampled:
+    """Likeness of frames and what is interpolated."""
+    naive = amt.Naive(args["file"])
+    return Sampled(lambda sample: amt.smoothness(naive, clip_of(sample)))
+
+
 def cosines(args: Args) -> Sampled:
     """ViCLIP's cosine."""
     naive = viclip.Naive(args["file"])
@@ -227,6 +233,7 @@ SAVED: dict[str, Callable[[Path], Args]] = {
     "aesthetic_quality": save_rated,
     "background_consistency": lambda folder: {"weights": save_clip(folder)},
     "dynamic_degree": save_flow,
+    "motion_smoothness": amt.save_amt,
     "subject_consistency": lambda folder: {"weights": vits.dino_folder(folder)},
     "temporal_flickering": lambda _: {},
     "viclip": lambda folder: {"file": viclip.save_viclip(folder / "ViClip-InternVid-10M-FLT.pth")},
@@ -236,6 +243,7 @@ CLIPS: dict[str, Callable[[Args], Sampled]] = {
     "aesthetic_quality": aesthetic_quality,
     "background_consistency": background_consistency,
     "dynamic_degree": dynamic_degree,
+    "motion_smoothness": motion_smoothness,
     "subject_consistency": subject_consistency,
     "temporal_flickering": lambda _: Sampled(lambda sample: flicker(clip_of(sample))),
     "viclip": cosines,

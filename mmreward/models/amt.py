@@ -340,7 +340,8 @@ class _AmtS(nn.Module):
         mask = masks.sigmoid()[:, :, None]
         each = mask * warped[0] + (1 - mask) * warped[1] + mean[:, None]
         each = each + rest.reshape(batch, count, 3, height, width)
-        return (each.mean(1) + self.comb_block(each.flatten(1, 2))).clamp(0, 1)
+        mixed: torch.Tensor = self.comb_block(each.flatten(1, 2))
+        return (each.mean(1) + mixed).clamp(0, 1)
 
 
 class _Lookup:

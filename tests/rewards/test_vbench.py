@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from mmreward import Engine, Media, Sample, load, models
 from mmreward.engine.batching import Budget
 from mmreward.errors import Unavailable
-from mmreward.evals.published import clips
+from mmreward.evals.published import amt, clips
 from mmreward.evals.published.raft import Naive, degree, save_raft
 from mmreward.models.flow import Raft
 
@@ -105,6 +105,49 @@ def test_another_file_is_refused(engine, raft, tmp_path):
         engine.score(SAMPLES[:1], load("dynamic_degree", file=str(tmp_path / "small.pth")))
 
 
+# --- motion smoothness --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def between(tmp_path_factory):
+    return amt.save_amt(tmp_path_factory.mktemp("amt"))
+
+
+def test_motion_smoothness_is_the_publishers(engine, between):
+    reward, naive = load("motion_smoothness", **between), amt.Naive(between["file"])
+    scores = engine.score(SAMPLES, reward)["motion_smoothness"]
+    assert scores[1].value == pytest.approx(amt.smoothness(naive, CLIPS[1]), abs=1e-4)
+    assert [score.parts["frames"] for score in scores] == [2, 1, 1]
+    assert np.std([score.value for score in scores]) > 1e-3, "equal values would prove nothing"
+    assert scores[0].parts["worst"] < scores[0].value and scores[1].parts["worst"] == scores[1].value
+
+
+@pytest.mark.parametrize(
+    ("clip", "said"),
+    [
+        (CLIPS[0][:2], "2 frames have none between two others"),
+        (
+            clips.moving((3, 112, 200), 1),
+            "200 x 112 pixels are too small for AMT, whose shorter side has 113",
+        ),
+    ],
+)
+def test_clips_without_a_frame_in_between(engine, between, clip, said):
+    (score,) = engine.score(
+        [Sample(video=Media(clip, "video"))], load("motion_smoothness", **between)
+    ).values()
+    assert not score[0].ok and said in score[0].note
+
+
+def test_another_interpolator_is_refused(engine, between, raft, tmp_path):
+    with pytest.raises(Unavailable, match="no AMT-S"):
+        engine.score(SAMPLES[:1], load("motion_smoothness", file=raft))
+    state = torch.load(between["file"], weights_only=True)["state_dict"]
+    torch.save({"state_dict": state | {"synth.weight": torch.ones(1)}}, tmp_path / "large.pth")
+    with pytest.raises(Unavailable, match="does not fit"):
+        engine.score(SAMPLES[:1], load("motion_smoothness", file=str(tmp_path / "large.pth")))
+
+
 # --- aesthetic quality --------------------------------------------------------------------------------------
 
 
@@ -121,8 +164,8 @@ def test_aesthetic_quality_is_the_publishers(engine, rated):
     assert np.std(theirs) > 1e-3, "equal values would prove nothing"
 
 
-def test_values_do_not_depend_on_the_batch(engine, raft, rated):
-    rewards = {"aesthetic_quality": rated, "dynamic_degree": {"file": raft}}
+def test_values_do_not_depend_on_the_batch(engine, raft, rated, between):
+    rewards = {"aesthetic_quality": rated, "dynamic_degree": {"file": raft}, "motion_smoothness": between}
     for name, args in rewards.items():
         reward = load(name, **args)
         together = [score.parts for score in engine.score(SAMPLES, reward)[name]]

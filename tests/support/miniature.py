@@ -19,6 +19,7 @@ from support.tiny_robometer import save_robometer
 
 from mmreward import Media, Sample, list_rewards, load, models
 from mmreward.evals.published import scalars, scenes
+from mmreward.evals.published.amt import save_amt
 from mmreward.evals.published.blip import save_blip as save_blip_vqa
 from mmreward.evals.published.blip import save_tokenizer
 from mmreward.evals.published.blip2 import save_blip2
@@ -86,6 +87,7 @@ PUBLISHED = {
 PUBLISHED["videoscore"] = save_videoscore(Path(_folder.name) / "videoscore")
 PUBLISHED["qalign"] = PUBLISHED["deqa"]
 PUBLISHED["dynamic_degree"] = {"file": save_raft(Path(_folder.name) / "raft-things.pth")}
+PUBLISHED["motion_smoothness"] = save_amt(Path(_folder.name) / "amt")
 PUBLISHED["vip"] = {"weights": save_resnet(Path(_folder.name) / "vip.pt", "vip")}
 PUBLISHED["r3m"] = {"weights": save_resnet(Path(_folder.name) / "r3m.pt", "r3m")}
 PUBLISHED["robometer"] = save_robometer(Path(_folder.name) / "robometer")
@@ -184,7 +186,7 @@ def samples_for(name, scenes):
             **{
                 "prompt": prompt,
                 "image": None if moving else image,
-                "video": clip_of(image, name == "dynamic_degree") if moving else None,
+                "video": clip_of(image, name in ("dynamic_degree", "motion_smoothness")) if moving else None,
                 "inputs": inputs,
                 "steps": [{"observation": image, "action": "look"}] if "steps" in info.needs else (),
                 **info.example,
