@@ -24,9 +24,9 @@ from .limits import limits, most
 # fmt: off
 RULES = frozenset({
     "aer", "answer", "choice", "click", "colour_entropy", "count", "dark_share", "detection_f1",
-    "dynamic_iou", "edge_density", "format", "grounding", "gui_action", "gui_episode", "gui_grounding",
-    "gui_step", "iou", "jpeg_compressibility", "jpeg_incompressibility", "label", "length", "math", "ocr",
-    "oracle", "pointing", "probes", "repetition", "saturation", "sharpness", "temporal",
+    "dynamic_iou", "edge_density", "edit_change", "format", "grounding", "gui_action", "gui_episode",
+    "gui_grounding", "gui_step", "iou", "jpeg_compressibility", "jpeg_incompressibility", "label", "length",
+    "math", "ocr", "oracle", "pointing", "probes", "repetition", "saturation", "sharpness", "temporal",
     "temporal_flickering", "time_series", "two_turns", "v_triune", "verdict", "vlm_r1", "yes_no",
 })
 """Rewards that a row may name though nobody declared them: rules, without a network, a program or a file."""

@@ -275,6 +275,7 @@ CASES = (
     _read("dpg", "", lambda _: {"judge": "mini-vlm", "min_mass": 0.0}, scenes.depending),
     _read("t2i_compbench_spatial", "", lambda _: {"detector": "oracle"}, scenes.placed),
     _read("t2i_compbench_3in1", "", scenes.save_parts, scenes.mixed),
+    _read("edit_change", "", lambda _: {}, scenes.overpainted),
     _read("visionreward", "", scenes.save_list, scenes.described),
 )
 """Every scorer of `rewards/learned` and `rewards/pictures` has at least one, or stands in `ELSEWHERE`."""

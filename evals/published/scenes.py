@@ -7,10 +7,12 @@ Also the table of all second writings that take whole samples.
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from mmreward import Media, Sample
 from mmreward.assets import ASSETS
@@ -341,11 +343,53 @@ def graded(args: Args) -> Sampled:
     return Sampled(value)
 
 
+# --- edits --------------------------------------------------------------------------------------------------
+
+BOX = (0.25, 0.25, 0.75, 0.5)
+
+
+def overpainted() -> list[Sample]:
+    """Pictures over whose boxes, or round them, a scene was laid, and one that was drawn larger."""
+    sources, found = [row.image for row in described() if row.image is not None], []
+    for row, (source, other) in enumerate(pairwise(sources)):
+        edited = source.still().copy()
+        side = SIDE // 4
+        edited[side : 2 * side, side : 3 * side] = other.still()[:side, : 2 * side]
+        edited[3 * side :] //= row + 1
+        image = Image.fromarray(edited).resize((SIDE << (row == 3), SIDE << (row == 3)))
+        found.append(Sample(id=str(row), image=Media(image), inputs=(source,), meta={"region": list(BOX)}))
+    return found
+
+
+def kept(args: Args) -> Sampled:
+    """The harmonic mean of both sides' differences, with the arguments' usual values."""
+
+    def value(sample: Sample) -> float:
+        edited, source = pictures_of(sample)
+        one, other = (
+            np.asarray(p.resize((SIDE, SIDE), Image.Resampling.BICUBIC), float) for p in (edited, source)
+        )
+        inside, outside = [], []
+        for y in range(SIDE):
+            for x in range(SIDE):
+                apart = float(np.abs(one[y, x] - other[y, x]).mean()) / 255
+                if 16 <= x < 48 and 16 <= y < 32:
+                    inside.append(apart)
+                if not (15 <= x < 49 and 15 <= y < 33):
+                    outside.append(apart)
+        changed = min(1.0, float(np.mean(inside)) / 0.1)
+        stayed = max(0.0, 1 - float(np.mean(outside)) / 0.1)
+        return 2 / (1 / changed + 1 / stayed) if changed and stayed else 0.0
+
+    return Sampled(value)
+
+
 SAMPLED: dict[str, Callable[[Args], Sampled]] = {
     **readers.READERS,
     **clips.CLIPS,
     "blip_vqa": blip.assents,
     "dpg": graded,
+    "edit_change": kept,
     "geneval": lambda _: Sampled(lambda sample: evaluated(things_of(sample), sample.meta)),
     "geneval2": soft_tifa,
     "t2i_compbench_3in1": three_in_one,
