@@ -1,4 +1,4 @@
-"""Edits of a picture: inside a region and outside it are told apart, and what cannot be compared is refused."""
+"""Edits of a picture: inside a region and outside it are told apart, what cannot be compared is refused."""
 
 import numpy as np
 import pytest
