@@ -251,6 +251,7 @@ CASES = (
     _read("editreward", "", scalars.save_editreward, readers.edits),
     _read("videoreward", "", scalars.save_videoreward, readers.clips),
     _read("videoscore", "v1.1", videoscore.save_videoscore, readers.clips),
+    _read("videoscore", "Qwen2-VL", scalars.save_rater, readers.clips),
     _read("skywork_vl", "", scalars.save_skywork, readers.answered),
     _read("mm_rlhf", "", lambda folder: llava.save_llava(folder) | {"max_tokens": 6}, readers.few),
     _read("ixc", "2.5", xcomposer.save_xcomposer, readers.placed),

@@ -204,15 +204,15 @@ def videoreward_body(args: Args) -> Naive:
     return Naive(args["base"], plain, PARTS)
 
 
-def looked_at(media: Media) -> torch.Tensor:
-    """VideoAlign's `smart_nframes` and `fetch_video`, uniform sampling at two frames a second."""
+def looked_at(media: Media, rate: float = 2.0, pixels: int = PIXELS) -> torch.Tensor:
+    """qwen_vl_utils' `smart_nframes` and `fetch_video`; VideoAlign's are the same at two frames a second."""
     total = media.frames
     assert media.fps is not None
     most = math.floor(min(768, total) / 2) * 2
-    count = round(min(max(total / media.fps * 2.0, 4), most) / 2) * 2
+    count = round(min(max(total / media.fps * rate, 4), most) / 2) * 2
     indices = torch.linspace(0, total - 1, count).round().long().tolist()
     frames = torch.from_numpy(media.frames_at(range(total))).permute(0, 3, 1, 2)[indices]
-    size = smart_resize(*frames.shape[-2:], factor=16, min_pixels=128 * 28 * 28, max_pixels=PIXELS)
+    size = smart_resize(*frames.shape[-2:], factor=16, min_pixels=128 * 28 * 28, max_pixels=pixels)
     resized: torch.Tensor = tf.resize(frames, list(size), InterpolationMode.BICUBIC, antialias=True)
     return resized
 
@@ -260,8 +260,25 @@ def videoscore_ratings(args: Args) -> Callable[..., list[float]]:
     return rated
 
 
+def rater_ratings(args: Args) -> Callable[[Media, str], list[float]]:
+    """(clip, prompt) -> the five ratings of VideoScore-Qwen2-VL, of clips of 64 frames at most."""
+    state = load_file(f"{args['weights']}/model.safetensors")
+    naive = Naive(args["weights"], state | {"lm_head.weight": state["model.embed_tokens.weight"]}, ())
+
+    def rated(media: Media, prompt: str) -> list[float]:
+        shown = looked_at(media, 8.0, 768 * 28 * 28)
+        (hidden,) = naive.states(naive.inputs([], scalars.FRAMES.format(text_prompt=prompt), video=shown))
+        rating: list[float] = (state["score.weight"] @ hidden + state["score.bias"]).tolist()
+        return rating
+
+    return rated
+
+
 def videoscore(args: Args) -> Sampled:
     """Mean of the five."""
+    if (Path(args["weights"]) / "model.safetensors").is_file():
+        by_qwen = rater_ratings(args)
+        return Sampled(lambda sample: float(np.mean(by_qwen(_clip(sample), sample.prompt))))
     rated = videoscore_ratings(args)
 
     def value(sample: Sample) -> float:

@@ -45,7 +45,9 @@ from .robots import robometer as robometer
 from .scalars import grader as grader
 from .scalars import internvl as internvl
 from .scalars import llava_reward as llava_reward
+from .scalars import on_qwen as on_qwen
 from .scalars import scalar_vlm as scalar_vlm
+from .scalars import video_rater as video_rater
 from .scalars import video_reward as video_reward
 from .scalars import video_scorer as video_scorer
 from .scalars import xcomposer as xcomposer

@@ -2,6 +2,8 @@
 publisher's script by transformers' own processor and model.
 """
 
+import math
+
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
@@ -9,8 +11,10 @@ from safetensors.torch import load_file, save_file
 from mmreward import Engine, Media, Sample, load
 from mmreward.engine.batching import Budget
 from mmreward.errors import Unavailable
-from mmreward.evals.published import readers
+from mmreward.evals.published import readers, scalars
 from mmreward.evals.published.videoscore import save_videoscore
+from mmreward.models.vlms.videoalign import VideoRater
+from mmreward.models.vlms.vision import View
 from mmreward.rewards.learned.videoscore import DIMENSIONS
 
 SHAPES = [(3, 40, 48), (7, 30, 90), (1, 64, 33), (5, 40, 48)]
@@ -86,6 +90,42 @@ def test_tokens_of_the_models_own_are_refused(engine, args, token):
     sample = Sample(prompt=f"a {token} fox", video=SAMPLES[0].video)
     (score,) = engine.score([sample], load("videoscore", **args))["videoscore"]
     assert not score.ok and token in score.note
+
+
+# --- the variant on a Qwen2-VL ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def rater(tmp_path_factory):
+    return scalars.save_rater(tmp_path_factory.mktemp("rater"))
+
+
+def test_ratings_on_a_qwen_are_the_publishers(engine, rater):
+    rated, samples = readers.rater_ratings(rater), readers.clips()
+    scores = scored(engine, load("videoscore", **rater), samples)
+    for sample, score in zip(samples, scores, strict=True):
+        wanted = rated(sample.video, sample.prompt)
+        assert [score.parts[name] for name in DIMENSIONS] == pytest.approx(wanted, abs=1e-4)
+        alone = scored(engine, load("videoscore", **rater), [sample])[0]
+        assert alone.value == pytest.approx(score.value, abs=1e-5)
+    assert np.std([score.value for score in scores]) > 0.01, "equal values would prove nothing"
+
+
+def test_frames_of_long_clips_are_smaller(rater):
+    view = View(None, None)
+    sizes = {}
+    for count in (16, 64, 256):
+        media = Media(np.zeros((count, 720, 1280, 3), np.uint8), "video", fps=8.0)
+        sizes[count] = math.prod(VideoRater(rater["weights"]).vision.size(media, view))
+    assert sizes[16] == sizes[64] <= 768 * 28 * 28 and sizes[256] <= 192 * 28 * 28
+
+
+def test_what_the_variant_does_not_take(engine, rater):
+    with pytest.raises(ValueError, match="max_frames=8"):
+        load("videoscore", **rater, max_frames=8)
+    clip = Media(CLIPS[0][:1], "video", fps=8.0)
+    (score,) = engine.score([Sample(prompt="x", video=clip)], load("videoscore", **rater))["videoscore"]
+    assert not score.ok and "the clip has 1 frames, and 2 are looked at" in score.note
 
 
 def test_another_checkpoint_is_refused(engine, args, tmp_path):

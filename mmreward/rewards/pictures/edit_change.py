@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from ...errors import Unscorable
 from ...media import Media
@@ -122,6 +121,8 @@ def _change(source: Media, edited: Media, boxes: list[Box], margin: float) -> Ch
     Raises:
         Unscorable: one cannot be laid over the other, or a side of the regions is empty.
     """
+    from PIL import Image
+
     before, after = source.still(), edited.still()
     (height, width), (tall, wide) = before.shape[:2], after.shape[:2]
     if (height, width) != (tall, wide):
