@@ -83,6 +83,12 @@ def fit(
         str | None,
         typer.Option(help="Of a head on a Qwen-VL: what it is asked, with {prompt}, to answer yes or no."),
     ] = None,
+    form: Annotated[
+        Literal["usual", "basereward"] | None,
+        typer.Option(
+            help="Of a head on a Qwen-VL: basereward is BaseReward's, two layers with SiLU on the state."
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto: CUDA if any.")] = "auto",
 ) -> None:
     """Fit what a d2_align, pisces or head reward reads, and say what it does to held-out prompts."""
@@ -103,12 +109,14 @@ def fit(
             ties=ties,
             steps=2000 if steps is None else steps,
             seed=seed,
+            form=form or "usual",
             rank=lora_rank or 0,
         )
         with Engine(device) as engine:
             typer.echo(fit_head(data, weights, out, engine, settings, question=question or ""))
         return
     of_heads = {"loss": loss, "margin": margin, "ties": ties, "lora_rank": lora_rank, "question": question}
+    of_heads |= {"form": form}
     for name, value in of_heads.items():
         if value is not None:
             raise ValueError(f"{name} {value} belongs to head; leave it out for {kind}")
