@@ -12,6 +12,7 @@ import stat
 import threading
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from functools import partial
@@ -183,6 +184,30 @@ _readers: dict[int, _Readers] = {}
 """By process."""
 
 
+def _here() -> _Readers:
+    if (process := os.getpid()) not in _readers:  # a fork has none of its parent's threads
+        _readers[process] = _Readers()
+    return _readers[process]
+
+
+def begun_aside(work: Callable[[], T]) -> "Future[T]":
+    """What `work` will return, called as by `aside`, for a caller without a loop. It cannot be cancelled."""
+    done: Future[T] = Future()
+    done.set_running_or_notify_cancel()
+    context = copy_context()
+
+    def run() -> None:
+        try:
+            result = context.run(work)
+        except BaseException as raised:  # delivered to whoever looks
+            done.set_exception(raised)
+        else:
+            done.set_result(result)
+
+    _here().put(run)
+    return done
+
+
 class _Home:
     """Results on their way to one loop, which is woken once for all that come before it looks: to wake it
     takes longer than most of what is done with a result."""
@@ -222,8 +247,6 @@ async def aside(work: Callable[[], T]) -> T:
     Raises:
         Exception: whatever `work` raises.
     """
-    if (process := os.getpid()) not in _readers:  # a fork has none of its parent's threads
-        _readers[process] = _Readers()
     loop, context = asyncio.get_running_loop(), copy_context()
     if (home := _homes.get(loop)) is None:
         home = _homes[loop] = _Home()
@@ -245,5 +268,5 @@ async def aside(work: Callable[[], T]) -> T:
             error = raised
         home.bring(loop, partial(settle, result, error))
 
-    _readers[process].put(run)
+    _here().put(run)
     return await done

@@ -402,6 +402,12 @@ def list_rewards(glob: str = "*") -> list[RewardInfo]:
     return [_entries[name].info for name in sorted(_entries) if fnmatchcase(name, glob)]
 
 
+def only_own() -> bool:
+    """True where every reward is in the files of `mmreward/rewards/`: no other package offers one, and none
+    has been declared in this process."""
+    return not _entries and not entry_points(group="mmreward.rewards")
+
+
 def _discover() -> None:
     """Import every file of `mmreward/rewards/` and every entry point; one that breaks is logged, once."""
     _import_own()

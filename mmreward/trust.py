@@ -32,18 +32,19 @@ RULES = frozenset({
 """Rewards that a row may name though nobody declared them: rules, without a network, a program or a file."""
 JUDGED = frozenset({
     "aesthetic", "aesthetic_quality", "agent_judge", "arm_thinker", "arm_thinker_pair", "artifact",
-    "artimuse", "background_consistency", "blip_vqa", "br_rm", "checklist", "clip_i", "clipscore",
+    "artimuse", "background_consistency", "blip_vqa", "br_rm", "checklist", "clip_i", "clipscore", "code",
     "confidence", "consistency", "critique", "cyclereward", "d2_align", "deqa", "dino_i", "dopamine", "dpg",
     "dreamsim", "dynamic_degree", "editreward", "editscore", "evalmuse", "evidence", "followup", "geneval",
     "geneval2", "goal", "gvl", "harmonic", "head", "hpsv2", "hpsv3", "imagereward", "imaging_quality",
-    "iqa", "ixc", "listener", "liv", "llava_critic", "mm_rlhf", "motion_smoothness", "mps", "nsfw",
-    "ocr_image", "pickscore", "pisces", "preference", "prm", "qalign", "qwen_image_bench", "r1_reward", "r3m",
-    "rationalrewards", "rationalrewards_pair", "reference", "rewarddance", "rewarddance_group", "robometer",
-    "robometer_pair", "roboreward", "self_certainty", "skywork_vl", "social_reward", "subject_consistency",
-    "t2i_compbench_3in1", "t2i_compbench_spatial", "thinking", "topreward", "unifiedreward",
+    "iqa", "ixc", "listener", "liv", "llava_critic", "magicgui", "mm_rlhf", "motion_smoothness", "mps",
+    "nsfw", "ocr_image", "perceptual", "pickscore", "pisces", "plan_judge", "preference", "prm", "qalign",
+    "qwen_image_bench", "r1_reward", "r3m", "rationalrewards", "rationalrewards_pair", "reagent",
+    "reagent_v", "reference", "rewarddance", "rewarddance_group", "robometer", "robometer_pair",
+    "roboreward", "sarm", "self_certainty", "skywork_vl", "social_reward", "subject_consistency",
+    "t2i_compbench_3in1", "t2i_compbench_spatial", "thinking", "topreward", "ui_genie", "unifiedreward",
     "unifiedreward_answer", "unifiedreward_answers", "unifiedreward_pair", "viclip", "videoreward",
     "videoscore", "videoscore2", "vip", "visionreward", "visionreward_video", "visualprm", "vlac",
-    "vqascore",
+    "vqascore", "webarbiter",
 })
 """Rewards that load weights or ask a server: a row may choose one that is declared, with its arguments."""
 
@@ -53,23 +54,24 @@ DATA_SAFE = frozenset({
     "formula", "fps", "graded", "grammar", "guard", "kind", "labels", "limit", "measure", "min_chars",
     "min_think_chars", "mode", "only_boxed", "percent", "pixels", "prefilled", "preset", "progress",
     "punctuation", "radius", "ratios", "reading", "relax", "rule", "schedule", "select", "several", "size",
-    "space", "span", "strict", "swipe", "target_space", "think", "thinking", "threshold", "tolerance",
-    "unit", "units", "width",
+    "space", "span", "strict", "swipe", "target_space", "think", "thinking", "threshold", "tolerance", "unit",
+    "units", "width",
 })
 """Arguments of `RULES` that a row may set: thresholds, spaces, units, modes."""
 OPERATOR_ONLY = frozenset({
     "absolute", "alignment", "alpha", "architecture", "aspects", "balance", "base", "baseline",
     "beginnings", "by", "calls", "cameras", "chat", "checkpoint", "classes", "classifier", "clean_label",
-    "coefficients", "contradictions", "counting", "critique", "deadline", "dependent", "detector",
-    "dimension", "dimensions", "distance", "dtype", "encoder", "file", "fitted", "form", "frames", "goal",
-    "hd_num", "head", "helped", "high", "history", "how", "inverted", "judge", "keep", "knowledge", "least",
-    "lenient", "let_down", "lines", "listener", "low", "max_frames", "max_num", "max_pixels", "max_steps",
-    "max_tokens", "meta", "metric", "min_confidence", "min_mass", "most_gaps", "order", "placeholder",
-    "pooling", "principle", "probe", "processing", "processor", "prompt", "protocol", "python", "question",
-    "questions", "reduce", "references", "relative", "resize", "scale", "screenshot", "seconds", "seed",
-    "soft", "step", "suffix", "system", "task", "temperature", "text", "tokenizer", "tokens", "tools",
-    "top", "tree", "turns", "update", "variant", "view", "vocabulary", "votes", "weights", "whole", "words",
-    "workers", "writer",
+    "coefficients", "context", "contradictions", "counting", "critique", "deadline", "dependent",
+    "detector", "dimension", "dimensions", "distance", "dtype", "encoder", "file", "fitted", "form",
+    "frames", "gap", "generalist", "goal", "hd_num", "head", "helped", "high", "history", "how", "inverted",
+    "judge", "keep", "knowledge", "last", "least", "lenient", "let_down", "level", "lines", "listener",
+    "low", "max_frames", "max_num", "max_pixels", "max_steps", "max_tokens", "memory", "meta", "metric",
+    "min_confidence", "min_mass", "most_gaps", "order", "page", "placeholder", "pooling", "principle",
+    "probe", "processing", "processor", "prompt", "protocol", "python", "question", "questions", "reduce",
+    "references", "relative", "resize", "rubric", "scale", "screens", "screenshot", "seconds", "seed",
+    "side", "soft", "states", "step", "suffix", "system", "task", "temperature", "text", "tokenizer",
+    "tokens", "tools", "top", "tree", "turns", "update", "variant", "view", "vocabulary", "votes",
+    "weights", "whole", "words", "workers", "writer",
 })
 """Arguments that only the operator may set: they name programs, hosts, keys and weights, take time or memory,
 or belong to `JUDGED`."""

@@ -259,7 +259,10 @@ class Attackers:
         with log.open("wb") as file:
             command = [sys.executable, "-m", "mmreward.evals.audits.serving", "--attack", str(port)]
             self._process = subprocess.Popen(
-                [*command, "--hostile", str(clients)], stdout=file, stderr=subprocess.DEVNULL
+                [*command, "--hostile", str(clients)],
+                stdout=file,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
             )
         self._clients = clients
 
@@ -323,6 +326,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     if given.attack:
         os.nice(NICE)
+        with suppress(OSError):  # where Linux shares processors out among sessions, and nowhere else
+            Path("/proc/self/autogroup").write_text(str(NICE))
         asyncio.run(hostile(given.attack, given.hostile))
         return
     found = run(given.clients, given.hostile, given.seconds, given.rounds)

@@ -135,11 +135,12 @@ def llava_reward(weights: str, *, whole: bool = True, dtype: str = "float32") ->
 
 
 @shared
-def internvl(weights: str, *, dtype: str = "float32") -> "InternVL":
+def internvl(weights: str, *, writes: bool = False, dtype: str = "float32") -> "InternVL":
     """InternVL 2.5 or 3 in its publisher's format (VisualPRM, ArtiMuse): probabilities of a few tokens.
 
     Args:
         weights: a folder or hub id.
+        writes: it writes answers, as VLAC, and may be an InternVL 2.
         dtype: of all parts.
 
     Raises:
@@ -148,7 +149,7 @@ def internvl(weights: str, *, dtype: str = "float32") -> "InternVL":
     _needed(weights)
     from .vlms.internvl import InternVL
 
-    return InternVL(weights, dtype=dtype)
+    return InternVL(weights, writes=writes, dtype=dtype)
 
 
 @shared

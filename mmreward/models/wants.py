@@ -59,6 +59,7 @@ NAMED = {
     "video_rater": ("weights",),
     "robometer": ("weights",),
     "goal_resnet": ("weights",),
+    "sarm": ("weights", "encoder"),
     "frame_embedder": ("weights",),
     "frame_head": ("weights", "encoder"),
     "optical_flow": ("file",),

@@ -16,6 +16,8 @@ from support.judgements import ScriptedJudge
 from support.stand_ins import MarkingJudge, write_bench
 from support.tiny_resnets import save_resnet
 from support.tiny_robometer import save_robometer
+from support.tiny_sarm import save_sarm
+from support.tiny_ui_genie import save_ui_genie
 
 from mmreward import Media, Sample, list_rewards, load, models
 from mmreward.evals.published import scalars, scenes
@@ -33,7 +35,9 @@ from mmreward.evals.published.videoscore import save_videoscore
 from mmreward.evals.published.vits import dino_folder, dreamsim_folder
 from mmreward.evals.published.xcomposer import save_xcomposer
 from mmreward.mini.world import describe, render, sample_scene
+from mmreward.models.base import content_of, locate
 from mmreward.models.maps import Shift, Transport, write_map
+from mmreward.models.step_facts import Steps
 from mmreward.registry import find
 
 MINIATURE = {
@@ -90,8 +94,21 @@ PUBLISHED["dynamic_degree"] = {"file": save_raft(Path(_folder.name) / "raft-thin
 PUBLISHED["motion_smoothness"] = save_amt(Path(_folder.name) / "amt")
 PUBLISHED["vip"] = {"weights": save_resnet(Path(_folder.name) / "vip.pt", "vip")}
 PUBLISHED["r3m"] = {"weights": save_resnet(Path(_folder.name) / "r3m.pt", "r3m")}
+PUBLISHED["ui_genie"] = save_ui_genie(Path(_folder.name) / "ui_genie")
 PUBLISHED["robometer"] = save_robometer(Path(_folder.name) / "robometer")
 PUBLISHED["robometer_pair"] = PUBLISHED["robometer"]
+PUBLISHED["sarm"] = {
+    "weights": save_sarm(Path(_folder.name) / "sarm", 128),
+    "encoder": "mini-clip",
+    "states": "zeros",
+}
+PUBLISHED["perceptual"] = {"fitted": str(Path(_folder.name) / "steps.json")}
+_step = {"features": (3, 5), "means": (0.0, 0.1), "deviations": (0.1, 0.2)}
+_facts = {"encoder": "mini-clip", "content": content_of(locate("mini-clip")), "dtype": "float32"}
+_steps = Steps(**_facts, resize="pil", width=128, steps=(_step, _step))
+Path(PUBLISHED["perceptual"]["fitted"]).write_text(_steps.model_dump_json())
+PUBLISHED["code"] = {"file": str(Path(_folder.name) / "reward.py")}
+Path(PUBLISHED["code"]["file"]).write_text("def reward(steps, task):\n    return len(steps) / 10\n")
 PUBLISHED["viclip"] = {"file": save_viclip(Path(_folder.name) / "viclip.pth")}
 """Tiny checkpoints for rewards that take one format alone, which the miniature has not."""
 VITS = {
@@ -175,9 +192,11 @@ def samples_for(name, scenes):
             Sample(
                 id=str(row),
                 prompt=scenes[row - row % 2][0],
-                image=scenes[row - row % 2][1] if "response" in info.needs else image,
+                image=scenes[row - row % 2][1] if {"response", "steps"} & set(info.needs) else image,
+                steps=[{"action": f"look at {row} shapes"}] if "steps" in info.needs else (),
                 group=str(row // 2),
                 response=f"There are {row} shapes.",
+                meta=info.example.get("meta", {}),
             )
             for row, (_, image) in enumerate(scenes)
         ]
