@@ -50,12 +50,12 @@ JUDGED = frozenset({
 
 DATA_SAFE = frozenset({
     "accuracy_ratio", "aliases", "allowed", "answer", "bare", "boxed", "boxes", "casefold", "criteria",
-    "curve", "divide", "edges", "empty_decay", "exceeded", "extension", "falloff", "fence", "format_ratio",
-    "formula", "fps", "graded", "grammar", "guard", "kind", "labels", "limit", "measure", "min_chars",
-    "min_think_chars", "mode", "only_boxed", "percent", "pixels", "prefilled", "preset", "progress",
-    "punctuation", "radius", "ratios", "reading", "relax", "rule", "schedule", "select", "several", "size",
-    "space", "span", "strict", "swipe", "target_space", "think", "thinking", "threshold", "tolerance", "unit",
-    "units", "width",
+    "curve", "divide", "edges", "empty_decay", "enough", "exceeded", "extension", "falloff", "fence",
+    "format_ratio", "formula", "fps", "graded", "grammar", "guard", "kind", "labels", "limit", "margin",
+    "measure", "min_chars", "min_think_chars", "mode", "only_boxed", "percent", "pixels", "prefilled",
+    "preset", "progress", "punctuation", "radius", "ratios", "reading", "relax", "rule", "schedule",
+    "select", "several", "size", "space", "span", "spoiled", "strict", "swipe", "target_space", "think",
+    "thinking", "threshold", "tolerance", "unit", "units", "width",
 })
 """Arguments of `RULES` that a row may set: thresholds, spaces, units, modes."""
 OPERATOR_ONLY = frozenset({
