@@ -65,6 +65,11 @@ class Measured(NamedTuple):
         margin = quantile(units - 1) * self.sem
         return Interval(self.mean - margin, self.mean + margin)
 
+    def within(self, low: float, high: float) -> Interval | None:
+        """The interval, cut at the ends of what the mean can be, as 0 and 1 of a win rate."""
+        found = self.interval
+        return found and Interval(max(found.low, low), min(found.high, high))
+
     @property
     def margin(self) -> float:
         """Half the width of the interval; NaN where there is none."""
