@@ -24,9 +24,9 @@ from .limits import limits, most
 # fmt: off
 RULES = frozenset({
     "aer", "answer", "choice", "click", "colour_entropy", "count", "dark_share", "detection_f1",
-    "dynamic_iou", "edge_density", "format", "grounding", "gui_action", "gui_episode", "gui_grounding",
-    "gui_step", "iou", "jpeg_compressibility", "jpeg_incompressibility", "label", "length", "math", "ocr",
-    "oracle", "pointing", "probes", "repetition", "saturation", "sharpness", "temporal",
+    "dynamic_iou", "edge_density", "edit_change", "format", "grounding", "gui_action", "gui_episode",
+    "gui_grounding", "gui_step", "iou", "jpeg_compressibility", "jpeg_incompressibility", "label", "length",
+    "math", "ocr", "oracle", "pointing", "probes", "repetition", "saturation", "sharpness", "temporal",
     "temporal_flickering", "time_series", "two_turns", "v_triune", "verdict", "vlm_r1", "yes_no",
 })
 """Rewards that a row may name though nobody declared them: rules, without a network, a program or a file."""
@@ -36,25 +36,26 @@ JUDGED = frozenset({
     "confidence", "consistency", "critique", "cyclereward", "d2_align", "deqa", "dino_i", "dopamine", "dpg",
     "dreamsim", "dynamic_degree", "editreward", "editscore", "evalmuse", "evidence", "followup", "geneval",
     "geneval2", "goal", "gvl", "harmonic", "head", "hpsv2", "hpsv3", "imagereward", "imaging_quality",
-    "iqa", "ixc", "listener", "liv", "llava_critic", "magicgui", "mm_rlhf", "mps", "nsfw", "ocr_image",
-    "perceptual", "pickscore", "pisces", "plan_judge", "preference", "prm", "qalign", "qwen_image_bench",
-    "r1_reward", "r3m", "rationalrewards", "rationalrewards_pair", "reagent", "reagent_v", "reference",
-    "rewarddance", "rewarddance_group", "robometer", "robometer_pair", "roboreward", "sarm",
-    "self_certainty", "skywork_vl", "social_reward", "subject_consistency", "t2i_compbench_3in1",
-    "t2i_compbench_spatial", "thinking", "topreward", "ui_genie", "unifiedreward", "unifiedreward_answer",
-    "unifiedreward_answers", "unifiedreward_pair", "viclip", "videoreward", "videoscore", "videoscore2",
-    "vip", "visionreward", "visionreward_video", "visualprm", "vlac", "vqascore", "webarbiter",
+    "iqa", "ixc", "listener", "liv", "llava_critic", "magicgui", "mm_rlhf", "motion_smoothness", "mps",
+    "nsfw", "ocr_image", "perceptual", "pickscore", "pisces", "plan_judge", "preference", "prm", "qalign",
+    "qwen_image_bench", "r1_reward", "r3m", "rationalrewards", "rationalrewards_pair", "reagent",
+    "reagent_critic", "reagent_v", "reference", "rewarddance", "rewarddance_group", "robometer",
+    "robometer_pair", "roboreward", "sarm", "self_certainty", "skywork_vl", "social_reward",
+    "subject_consistency", "t2i_compbench_3in1", "t2i_compbench_spatial", "thinking", "topreward",
+    "ui_genie", "unifiedreward", "unifiedreward_answer", "unifiedreward_answers", "unifiedreward_pair",
+    "viclip", "videoreward", "videoscore", "videoscore2", "vip", "visionreward", "visionreward_video",
+    "visualprm", "vlac", "vqascore", "webarbiter",
 })
 """Rewards that load weights or ask a server: a row may choose one that is declared, with its arguments."""
 
 DATA_SAFE = frozenset({
     "accuracy_ratio", "aliases", "allowed", "answer", "bare", "boxed", "boxes", "casefold", "criteria",
-    "curve", "divide", "edges", "empty_decay", "exceeded", "extension", "falloff", "fence", "format_ratio",
-    "formula", "fps", "graded", "grammar", "guard", "kind", "labels", "limit", "measure", "min_chars",
-    "min_think_chars", "mode", "only_boxed", "percent", "pixels", "prefilled", "preset", "progress",
-    "punctuation", "radius", "ratios", "reading", "relax", "rule", "schedule", "select", "several", "size",
-    "space", "span", "strict", "swipe", "target_space", "think", "thinking", "threshold", "tolerance", "unit",
-    "units", "width",
+    "curve", "divide", "edges", "empty_decay", "enough", "exceeded", "extension", "falloff", "fence",
+    "format_ratio", "formula", "fps", "graded", "grammar", "guard", "kind", "labels", "limit", "margin",
+    "measure", "min_chars", "min_think_chars", "mode", "only_boxed", "percent", "pixels", "prefilled",
+    "preset", "progress", "punctuation", "radius", "ratios", "reading", "relax", "rule", "schedule",
+    "select", "several", "size", "space", "span", "spoiled", "strict", "swipe", "target_space", "think",
+    "thinking", "threshold", "tolerance", "unit", "units", "width",
 })
 """Arguments of `RULES` that a row may set: thresholds, spaces, units, modes."""
 OPERATOR_ONLY = frozenset({

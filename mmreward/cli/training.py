@@ -92,6 +92,12 @@ def fit(
         str | None,
         typer.Option(help="Of a head on a Qwen-VL: what it is asked, with {prompt}, to answer yes or no."),
     ] = None,
+    form: Annotated[
+        Literal["usual", "basereward"] | None,
+        typer.Option(
+            help="Of a head on a Qwen-VL: basereward is BaseReward's, two layers with SiLU on the state."
+        ),
+    ] = None,
     features: Annotated[
         int | None, typer.Option(help="Of perceptual: kept of each step; default: 32.")
     ] = None,
@@ -111,6 +117,7 @@ def fit(
     check_device(device)
     of_steps = {"features": features, "least": least, "frames": frames, "view": view}
     of_heads = {"loss": loss, "margin": margin, "ties": ties, "lora_rank": lora_rank, "question": question}
+    of_heads |= {"form": form}
     _left_out(kind, "d2-align", {"push": push})
     _left_out(kind, "head", of_heads)
     _left_out(kind, "perceptual", of_steps)
@@ -132,6 +139,7 @@ def fit(
             ties=ties,
             steps=2000 if steps is None else steps,
             seed=seed,
+            form=form or "usual",
             rank=lora_rank or 0,
         )
         with Engine(device) as engine:

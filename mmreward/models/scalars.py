@@ -3,6 +3,7 @@
 The functions here are reached through `mmreward.models`, as all others. Imports no torch; calling one does.
 """
 
+import json
 from typing import TYPE_CHECKING
 
 from .sharing import shared
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from .vlms.internvl import InternVL
     from .vlms.llava import Llava
     from .vlms.scalar import ScalarVL
-    from .vlms.videoalign import VideoAlign
+    from .vlms.videoalign import VideoAlign, VideoRater
     from .vlms.xcomposer import XComposer
 
 
@@ -81,6 +82,27 @@ def video_scorer(weights: str, *, dtype: str = "float32") -> "IdeficsScorer":
     from .vlms.idefics import IdeficsScorer
 
     return IdeficsScorer(weights, dtype=dtype)
+
+
+@shared
+def video_rater(weights: str, *, dtype: str = "float32") -> "VideoRater":
+    """VideoScore-Qwen2-VL in its published format: numbers of a clip before a text."""
+    _needed(weights)
+    from .vlms.videoalign import VideoRater
+
+    return VideoRater(weights, dtype=dtype)
+
+
+def on_qwen(weights: str) -> bool:
+    """True for a folder or hub id whose body is a Qwen2-VL: by its configuration, or by its name where that
+    is not on this machine."""
+    from .base import folder_of, locate
+
+    folder = folder_of(locate(weights))
+    file = None if folder is None else folder / "config.json"
+    if file is None or not file.is_file():
+        return "qwen" in weights.lower()
+    return bool(json.loads(file.read_text(encoding="utf-8")).get("model_type") == "qwen2_vl")
 
 
 @shared

@@ -40,6 +40,7 @@ FITTED = (
     "imaging_quality",
     "iqa",
     "mm_rlhf",
+    "motion_smoothness",
     "mps",
     "perceptual",
     "pisces",

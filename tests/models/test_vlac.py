@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from support.tiny_internvl import Naive, save_internvl
 
 from mmreward import Media, Sample, load, models
 from mmreward.errors import Unavailable, Unscorable
+from mmreward.evals.published.internvl import Naive, save_internvl
 
 SYSTEM, FIRST, SECOND = "You see shapes.", "how red is ", "two circle \n is it"
 STOPS = {"<|im_end|>", "</s>"}

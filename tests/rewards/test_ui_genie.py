@@ -5,11 +5,11 @@ import json
 import pytest
 import torch
 from PIL import Image
-from support import naive_vlm
 from support.robot_judges import Judge, grey, use
 from support.tiny_ui_genie import TOKENS, save_ui_genie
 
 from mmreward import Engine, Media, Sample, load, models
+from mmreward.evals.published import vlm as naive_vlm
 from mmreward.models.vlms.answers import Read
 from mmreward.rewards.gui.ui_genie import PROMPTS
 

@@ -3,8 +3,8 @@
 To import torch, transformers and peft takes a process five seconds, which is most of what a test of a command
 takes. `python` does what `subprocess.run([sys.executable, ...])` does, in a process of its own with its own
 environment, folder, files and exit code; `ranks` does so for processes that train together. What is about
- starting itself (which packages are imported, signals
-to a whole group, what a launcher does) uses `subprocess`.
+starting itself (which packages are imported, signals to a whole group, what a launcher does) uses
+`subprocess`.
 
 Run as `python -m support.forked SOCKET`, this is the process that is forked.
 """

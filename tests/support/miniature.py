@@ -12,27 +12,28 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from support import scalars
 from support.judgements import ScriptedJudge
-from support.stand_ins import MarkingJudge, write_bench, write_questions
-from support.tiny_blip import save_blip as save_blip_vqa
-from support.tiny_blip import save_tokenizer
-from support.tiny_internvl import save_internvl
-from support.tiny_llava import save_llava
-from support.tiny_raft import save_raft
+from support.stand_ins import MarkingJudge, write_bench
 from support.tiny_resnets import save_resnet
 from support.tiny_robometer import save_robometer
 from support.tiny_sarm import save_sarm
 from support.tiny_ui_genie import save_ui_genie
-from support.tiny_viclip import save_viclip
-from support.tiny_videoscore import save_videoscore
-from support.tiny_xcomposer import save_xcomposer
 
 from mmreward import Media, Sample, list_rewards, load, models
+from mmreward.evals.published import scalars, scenes
+from mmreward.evals.published.amt import save_amt
+from mmreward.evals.published.blip import save_blip as save_blip_vqa
+from mmreward.evals.published.blip import save_tokenizer
 from mmreward.evals.published.blip2 import save_blip2
 from mmreward.evals.published.checkpoints import save_blip, save_clip, save_head, save_mps, save_social
+from mmreward.evals.published.internvl import save_internvl
+from mmreward.evals.published.llava import save_llava
 from mmreward.evals.published.owl import save_owl
+from mmreward.evals.published.raft import save_raft
+from mmreward.evals.published.viclip import save_viclip
+from mmreward.evals.published.videoscore import save_videoscore
 from mmreward.evals.published.vits import dino_folder, dreamsim_folder
+from mmreward.evals.published.xcomposer import save_xcomposer
 from mmreward.mini.world import describe, render, sample_scene
 from mmreward.models.base import content_of, locate
 from mmreward.models.maps import Shift, Transport, write_map
@@ -90,6 +91,7 @@ PUBLISHED = {
 PUBLISHED["videoscore"] = save_videoscore(Path(_folder.name) / "videoscore")
 PUBLISHED["qalign"] = PUBLISHED["deqa"]
 PUBLISHED["dynamic_degree"] = {"file": save_raft(Path(_folder.name) / "raft-things.pth")}
+PUBLISHED["motion_smoothness"] = save_amt(Path(_folder.name) / "amt")
 PUBLISHED["vip"] = {"weights": save_resnet(Path(_folder.name) / "vip.pt", "vip")}
 PUBLISHED["r3m"] = {"weights": save_resnet(Path(_folder.name) / "r3m.pt", "r3m")}
 PUBLISHED["ui_genie"] = save_ui_genie(Path(_folder.name) / "ui_genie")
@@ -123,7 +125,9 @@ Path(VITS["dreamsim"]).mkdir()
 dino_folder(Path(VITS["dino_i"]))
 dreamsim_folder(Path(VITS["dreamsim"]))
 
-FILES = dict(zip(("visionreward", "visionreward_video"), write_questions(Path(_folder.name)), strict=True))
+FILES = dict(
+    zip(("visionreward", "visionreward_video"), scenes.write_questions(Path(_folder.name)), strict=True)
+)
 FILES["qwen_image_bench"] = write_bench(Path(_folder.name)) | {"judge": MarkingJudge().name}
 """Files of our own in place of published texts, which are fetched."""
 FILES["roboreward"] = {"judge": SCRIPTED.name + "?clips=2"}
@@ -201,7 +205,7 @@ def samples_for(name, scenes):
             **{
                 "prompt": prompt,
                 "image": None if moving else image,
-                "video": clip_of(image, name == "dynamic_degree") if moving else None,
+                "video": clip_of(image, name in ("dynamic_degree", "motion_smoothness")) if moving else None,
                 "inputs": inputs,
                 "steps": [{"observation": image, "action": "look"}] if "steps" in info.needs else (),
                 **info.example,

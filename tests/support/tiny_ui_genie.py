@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
-from support.scalars import full_state, save_base
+
+from mmreward.evals.published.scalars import full_state, save_base
 
 TOKENS = ("<|+|>", "<|-|>")
 
