@@ -34,6 +34,7 @@ from mmreward.errors import STATUSES
 from mmreward.models.base import locate
 from mmreward.models.vlms.answers import Written
 from mmreward.registry import find, list_rewards
+from mmreward.rewards.published.reagent_critic import DIMENSIONS
 
 ROOM = "mmreward.rewards.published."
 READ = {"rewarddance", "rewarddance_group"}
@@ -79,6 +80,13 @@ def chosen(said):
 
 def boxed(said):
     return f"<think>One says \\boxed{{2}}.</think> So \\boxed{{{said}}}."
+
+
+def five(*marks):
+    """ReAgent-V's critic."""
+    named = zip(DIMENSIONS, marks, strict=True)
+    scores = ", ".join(f'"{name}": {{"value": {mark}, "reason": "a dog"}}' for name, mark in named)
+    return f'{{"scores": {{{scores}}}\n}}'
 
 
 EITHER = "1 or 2"
@@ -133,6 +141,7 @@ ROWS = [
     Row("llava_critic", ("It has the dog.\nOverall Judgment: Answer 2 is better.",), 0.0,
         "Overall Judgment: Answer 1 or Answer 2 is better.", "Answer 1 or Answer 2", {"think": False},
         "text"),
+    Row("reagent_critic", (five(4, 3, 5, 4, 4),), 0.8, five(4, 3, 5, 4, "3 or 4"), "3 or 4", of="text"),
     Row("arm_thinker", (armed("True"),), 1.0, armed("True or False"), "True or False", of="text"),
     Row("arm_thinker_pair", (armed("Answer 2 is better"),), 0.0, armed("Answer 1 or 2 is better"), EITHER,
         of="text"),
