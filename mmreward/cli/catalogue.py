@@ -126,7 +126,6 @@ def record(entry: Entry) -> dict[str, Any]:
         "paper": info.paper,
         "licence": info.licence,
         "speed": speed_of(wants),
-        "parity": parities()[info.name].value if info.name in parities() else None,
         "weights": [want.name for want in wants],
         "scales": sorted(scales_of(info.name)),
         "arguments": {
@@ -137,18 +136,16 @@ def record(entry: Entry) -> dict[str, Any]:
 
 
 class Parity(NamedTuple):
-    """Largest difference of a score from its publisher's, and by the batch, over all rows of `evals/parity.md`
-    that a scorer has, and what it was held against."""
+    """Largest difference of a score from its publisher's, and by the batch, over a scorer's rows in
+    `evals/parity.md`, and what it was held against."""
 
     value: float
     batch: float
     beside: tuple[str, ...]
 
     def __str__(self) -> str:
-        beside = ", ".join(self.beside)
-        return (
-            f"{self.value:.1e} apart from {beside}; {self.batch:.1e} in any batch (tiny random checkpoints)"
-        )
+        apart = f"{self.value:.1e} apart from {', '.join(self.beside)}"
+        return f"{apart}; {self.batch:.1e} in any batch (tiny random checkpoints)"
 
 
 @cache
