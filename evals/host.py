@@ -50,7 +50,7 @@ from .speed.inputs import PROMPTS, SCALES, Stack, save_dual_encoder
 
 SIDE = 512
 BATCH = 48
-ROUNDS = 5
+ROUNDS = 4
 BAR = 1.5
 """Times the bare calls."""
 FLOATS = 2.0

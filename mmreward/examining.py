@@ -15,7 +15,7 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from functools import partial
@@ -27,7 +27,7 @@ import numpy as np
 from . import stills
 from .errors import Unscorable
 from .media import Media, is_tensor
-from .reading import Span, aside, begun_aside
+from .reading import Errands, Span, aside
 from .streams import Cut, Frame
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ KEPT = 256 << 20
 """Bytes of converted PIL pictures that wait for their first use: 340 of 512 x 512."""
 AHEAD = 256
 """Files that a caller has read before the loop begins, as many as a batch has."""
+FEW = 4
+"""Threads that read them."""
 PATIENCE = 0.1
 """Seconds that it waits for them: a mount may have stalled, and then the loop goes on without."""
 LOOKED_AT = ("size", "key", "timeline")  # what is known of a file once it has been read
@@ -71,15 +73,14 @@ def examine_at_hand(medias: Iterable[Media]) -> None:
     """Hash and measure those pictures in memory of which the loop's thread, or one that the loop has to wake,
     would do it, PIL pictures as far as their pixels are kept; and wait a moment for the first files."""
     converted = 0
-    reading: list[Future[None]] = []
+    files: list[Media] = []
     for media in medias:
         if media.kind != "image" or _known(media):
             continue
         source: Any = media.source
         if isinstance(source, Path | Span):
-            if len(reading) < AHEAD and _under_way(media) is None:
-                reading.append(begun := begun_aside(partial(_examine, media)))
-                media.__dict__["_examining"] = os.getpid(), begun
+            if len(files) < AHEAD and _under_way(media) is None:
+                files.append(media)
             continue
         size, bound = getattr(source, "nbytes", LARGE + 1), LARGE
         if isinstance(source, bytes):
@@ -94,8 +95,17 @@ def examine_at_hand(medias: Iterable[Media]) -> None:
         if size <= bound and not (is_tensor(source) and source.device.type != "cpu"):
             with suppress(Exception):  # raised again where its row looks at it
                 _name(media, oldest_leave=True)
-    if reading:
-        wait(reading, PATIENCE)
+    if files:
+        _read_ahead(files)
+
+
+def _read_ahead(files: Sequence[Media]) -> None:
+    errands = Errands([partial(_examine, media) for media in files])
+    for media, begun in zip(files, errands.results, strict=True):
+        media.__dict__["_examining"] = os.getpid(), begun
+    errands.begin(FEW)
+    wait(errands.results, PATIENCE)
+    errands.begin(len(files))  # what is left waits behind files that take long
 
 
 def _known(media: Media) -> bool:

@@ -11,13 +11,13 @@ import queue
 import stat
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 from .errors import Unscorable
@@ -190,22 +190,37 @@ def _here() -> _Readers:
     return _readers[process]
 
 
-def begun_aside(work: Callable[[], T]) -> "Future[T]":
-    """What `work` will return, called as by `aside`, for a caller without a loop. It cannot be cancelled."""
-    done: Future[T] = Future()
-    done.set_running_or_notify_cancel()
-    context = copy_context()
+class Errands(Generic[T]):
+    """Jobs for a caller without a loop, each done as by `aside`, several by one thread: to wake one for each
+    takes as long as to read a small file. They cannot be cancelled.
 
-    def run() -> None:
-        try:
-            result = context.run(work)
-        except BaseException as raised:  # delivered to whoever looks
-            done.set_exception(raised)
-        else:
-            done.set_result(result)
+    Args:
+        works: what to call.
+    """
 
-    _here().put(run)
-    return done
+    def __init__(self, works: Sequence[Callable[[], T]]) -> None:
+        self.results: list[Future[T]] = [Future() for _ in works]
+        self._left = deque(zip(works, self.results, strict=True))
+        for result in self.results:
+            result.set_running_or_notify_cancel()
+
+    def begin(self, threads: int) -> None:
+        """Have so many more threads do what nobody has begun; one of the others may hang."""
+        for _ in range(min(threads, len(self._left))):
+            _here().put(partial(copy_context().run, self._do))
+
+    def _do(self) -> None:
+        while True:
+            try:
+                work, result = self._left.popleft()
+            except IndexError:
+                return
+            try:
+                found = work()
+            except BaseException as raised:  # delivered to whoever looks
+                result.set_exception(raised)
+            else:
+                result.set_result(found)
 
 
 class _Home:

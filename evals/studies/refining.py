@@ -21,7 +21,7 @@ from mmreward.search.writers import Critic, Writer, emphasise, vlm_writer
 
 from .searching import BUDGET, SearchTask, set_up
 
-PROMPTS = 32
+PROMPTS = 16
 APART = 1_000_000
 """Between the noises of two seeds."""
 FIRST, NOISE = "the first picture", "new noise alone"

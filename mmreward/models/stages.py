@@ -185,6 +185,11 @@ class Sarm(TorchNetwork):
         half = int(self.settings["n_obs_steps"]) // 2
         return [place * (gap or int(self.settings["frame_gap"])) for place in range(-half, half + 1)]
 
+    @property
+    def view(self) -> str:
+        """The camera that it was trained on, as views are called here."""
+        return str(self.settings.get("image_key") or "").removeprefix("observation.images.")
+
     def stages(self, head: str) -> int:
         """Stages of a head.
 

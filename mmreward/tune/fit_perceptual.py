@@ -273,7 +273,8 @@ def steps_of(clips: Sequence[Floats], cuts: Sequence[Sequence[int]], features: i
         inside, outside = frames[labels == step], frames[labels != step]
         deviation = np.maximum(inside.std(0), FLOOR * spread)
         apart = np.full(len(spread), -1.0)
-        apart[varying] = (np.abs(inside.mean(0) - outside.mean(0)) / (deviation + outside.std(0)))[varying]
+        between = np.abs(inside.mean(0) - outside.mean(0))[varying]
+        apart[varying] = between / (deviation + outside.std(0))[varying]
         kept = np.argsort(-apart, kind="stable")[: min(features, int(varying.sum()))]
         found.append(
             Step(

@@ -164,6 +164,19 @@ def test_the_loop_begins_with_files_read_and_waits_for_one_that_stalls_alone(fil
     assert examining._known(medias[1]) and found.count("slow.png") == 1
 
 
+def test_a_file_that_stalls_holds_up_no_other(files, monkeypatch):
+    """One thread reads, and the first file does not end; the loop waits for the others and gets them."""
+    (good, slow, other, _), found, go = files
+    monkeypatch.setattr(examining, "FEW", 1)
+    monkeypatch.setattr(examining, "PATIENCE", 0.01)
+    examining.examine_at_hand([slow, good, other])
+    asyncio.run(examined([good, other]))
+    assert examining._known(good) and examining._known(other) and not examining._known(slow)
+    go.set()
+    asyncio.run(examined([slow]))
+    assert sorted(found) == ["a.png", "b.png", "slow.png"]
+
+
 def test_a_fork_reads_what_its_parent_was_reading(files, monkeypatch):
     (_, slow, *_), _, go = files
     monkeypatch.setattr(examining, "PATIENCE", 0.0)

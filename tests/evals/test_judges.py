@@ -268,7 +268,7 @@ def test_two_turns_are_reinforced(tmp_path):
     )
     before, after = train(config)
     assert before.exam.right.shape == (2,) and after.after == "grpo"
-    assert (tmp_path / "0-student").is_dir() and (tmp_path / "1-student").is_dir()
+    assert (config.folder(0) / "student").is_dir() and (config.folder(1) / "1-student").is_dir()
 
 
 @pytest.mark.filterwarnings("ignore")

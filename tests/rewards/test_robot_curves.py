@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import spearmanr
 from support.robot_judges import CLIPS, Judge, believed, episode, film, grey, hopped, listed, marked, use
 
-from mmreward import Media, Sample, Unscorable, load
+from mmreward import Media, Sample, Unscorable, load, models
 from mmreward.models.vlms.answers import Written
 from mmreward.rewards.robot.gvl import shuffled
 from mmreward.rewards.robot.topreward import log_sum, normalised, prefixes
@@ -411,6 +411,19 @@ def test_vlac_sees_pictures_as_its_authors_stretch_them(engine):
     assert stretched(Media(wide), 0).size == (30, 80)
     with pytest.raises(ValueError, match="side is -1"):
         load("vlac", judge="mini-vlm", words="own", side=-1)
+
+
+def test_vlac_by_its_name_or_format_is_read_here_and_all_else_is_a_vlm(monkeypatch, tmp_path):
+    made = []
+    monkeypatch.setattr(models, "vlm", lambda name, **_: made.append(("vlm", name)))
+    monkeypatch.setattr(models, "internvl", lambda name, writes, **_: made.append(("internvl", name)))
+    (tmp_path / "config.json").write_text('{"model_type": "internvl_chat"}')
+    served = "InternRobotics/VLAC@http://localhost:8000/v1"
+    names = ("InternRobotics/VLAC", served, str(tmp_path), "mini-vlm", "Qwen/Qwen3-VL-8B-Instruct")
+    for name in names:
+        load("vlac", judge=name, words="own")
+    kinds = ("internvl", "vlm", "internvl", "vlm", "vlm")
+    assert made == list(zip(kinds, names, strict=True))
 
 
 def test_the_prompt_is_the_one_that_the_model_puts_in_the_place_of_its_data_processors():

@@ -30,6 +30,10 @@ def _tower(dim: int, streams: int, outputs: dict[str, int], draw: torch.Generato
     for name, shape in shapes.items():
         found[f"{name}.weight"] = torch.randn(shape, generator=draw) * 0.5
         found[f"{name}.bias"] = torch.randn(shape[0], generator=draw) * 0.2
+    found["visual_proj.weight"] *= 4  # else every frame has nearly the same progress
+    for name, count in outputs.items():
+        if count == 1:
+            found[f"heads.{name}.weight"] *= 0.2  # progress within a stage, which is not to be 0 or 1
     for name, width in norms.items():
         found[f"{name}.weight"] = 1 + 0.1 * torch.randn(width, generator=draw)
         found[f"{name}.bias"] = 0.1 * torch.randn(width, generator=draw)
@@ -50,6 +54,7 @@ def save_sarm(folder: Path, dim: int, **changed: Any) -> str:
         "type": "sarm", "annotation_mode": "dual", "n_obs_steps": WINDOW, "frame_gap": GAP,
         "max_rewind_steps": 2, "image_dim": dim, "text_dim": dim, "hidden_dim": WIDTH, "num_heads": HEADS,
         "num_layers": LAYERS, "max_state_dim": 6, "state_key": "observation.state",
+        "image_key": "observation.images.top",
     }  # fmt: skip
     for head, count in STAGES.items():
         told |= {f"num_{head}_stages": count, f"{head}_temporal_proportions": SHARES[head]}

@@ -72,9 +72,8 @@ def read_winner(text: str) -> PairMarks:
     except Unscorable:
         found = {match[1].upper().replace(" ", "") for match in FIELD.finditer(body)}
         if len(found) != 1 or len(re.findall(r'(?<!\\)"winner"\s*:', body)) != len(FIELD.findall(body)):
-            raise Unscorable(
-                f"there is no one winner in: {body.strip()[-200:]}", "unparsable" if found else "missing"
-            ) from None
+            said = f"there is no one winner in: {body.strip()[-200:]}"
+            raise Unscorable(said, "unparsable" if found else "missing") from None
         given = {"winner": found.pop()}
     if "winner" not in given:
         raise Unscorable(f"there is no winner in: {body.strip()[-200:]}", "missing")

@@ -17,7 +17,7 @@ from ...errors import Unscorable
 from ...reading import aside
 from ...registry import reward
 from ...tracing import noted
-from ...trajectories import check_rule
+from ...trajectories import check_rule, views_of
 from ...types import Sample, Score
 from .values import curve_parts, voc
 
@@ -78,7 +78,7 @@ def sarm(
             are none. A network that was trained with states then sees what it never saw.
         frames: which frames are judged, see `trajectories`.
         gap: frames between those of a window; 0 for the configuration's, which is of its data's rate.
-        view: whose, where the steps have several.
+        view: whose, where the steps have several; "" for the one that it was trained on.
         resize, dtype: of the CLIP, as for `clipscore`.
 
     Raises:
@@ -95,7 +95,9 @@ def sarm(
 
     async def score(sample: Sample) -> Score:
         stages = await aside(partial(net.stages, head))  # which reads a file, or fetches it
-        seen = await windows_of(sample, rule, net.offsets(gap), view=view)
+        several = views_of(sample.steps)
+        camera = view or (net.view if len(several) > 1 and net.view in several else "")
+        seen = await windows_of(sample, rule, net.offsets(gap), view=camera)
         episode = seen.episode
 
         async def judged(row: tuple[int, ...]) -> Any:

@@ -1,9 +1,8 @@
 """ReAgent-V's critic (arXiv:2506.01300): an answer about a clip or a picture, marked on five dimensions.
 
-It writes JSON with a mark from 0 to 5 and a reason for each, their total and a scalar reward. The three
-reflections that follow upstream revise the answer and are no reward; trajectories are ranked by the scalar,
-see `mmreward pairs`. Upstream takes a judgement that cannot be read for one without any, which here is a
-failure, and never checks the total.
+It writes JSON with a mark from 0 to 5 and a reason for each, their total and a scalar reward. Upstream hands
+the text on to three revisers of the answer, whatever it says, and never checks the total; `reagent` has that
+whole loop for episodes of robots.
 """
 
 from collections.abc import Mapping, Sequence
@@ -90,14 +89,14 @@ JUDGE = Judge(
 
 
 @reward(
-    "reagent_v",
+    "reagent_critic",
     needs=("prompt", "response", "shown"),
     range=(0.0, 1.0),
     paper="arXiv:2506.01300",
     licence="none stated (ReAgent-V's prompt); the judge's own",
     example={"response": "There is one shape."},
 )
-def reagent_v(
+def reagent_critic(
     judge: str = "Qwen/Qwen2.5-VL-7B-Instruct",
     context: str = "",
     words: str = "published",

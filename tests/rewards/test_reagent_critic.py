@@ -10,8 +10,8 @@ from support.mutations import never_raise_nor_pay
 from support.robot_judges import Judge, film, use
 
 from mmreward import Engine, Sample, Unscorable, load
-from mmreward.rewards.published import reagent_v
-from mmreward.rewards.published.reagent_v import DIMENSIONS, read_marks
+from mmreward.rewards.published import reagent_critic
+from mmreward.rewards.published.reagent_critic import DIMENSIONS, read_marks
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def engine():
 def scored(engine, response="It is red.", meta=None, **args):
     engine.cache.clear()
     sample = Sample(prompt="What is it?", video=film(0, 250), response=response, meta=meta or {})
-    return engine.score([sample], load("reagent_v", **{"words": "own", **args}))["reagent_v"][0]
+    return engine.score([sample], load("reagent_critic", **{"words": "own", **args}))["reagent_critic"][0]
 
 
 def test_five_marks_are_read_and_their_total_is_checked():
@@ -75,10 +75,10 @@ def test_the_words_are_put_together_as_published(engine, monkeypatch, tmp_path):
     template = 'Mark.\n- Q: {question}\n- C: {context}\n- A: {initial_answer}\n{{ "scores": {{ }} }}\n'
     path = tmp_path / "prompt.py"
     path.write_text(f"eval_reward_prompt_template = {template!r}\n")
-    (pin,) = reagent_v.JUDGE.prompt.pins
+    (pin,) = reagent_critic.JUDGE.prompt.pins
     pins = (replace(pin, sha256=hashlib.sha256(template.encode()).hexdigest()),)
-    prompt = replace(reagent_v.JUDGE.prompt, pins=pins)
-    monkeypatch.setattr(reagent_v, "JUDGE", replace(reagent_v.JUDGE, prompt=prompt))
+    prompt = replace(reagent_critic.JUDGE.prompt, pins=pins)
+    monkeypatch.setattr(reagent_critic, "JUDGE", replace(reagent_critic.JUDGE, prompt=prompt))
     judge = use(monkeypatch, Judge(lambda *_: criticised(1, 1, 1, 1, 1)))
     assert scored(
         engine, "<think>hm</think><answer>{context}</answer>", words=str(path)
