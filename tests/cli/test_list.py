@@ -11,7 +11,9 @@ from typer.testing import CliRunner
 
 from mmreward import list_rewards
 from mmreward.cli import app, index
+from mmreward.cli.catalogue import parities
 from mmreward.cli.index import GROUPS
+from mmreward.evals.published.cases import CASES
 
 
 def listed(*arguments):
@@ -98,6 +100,15 @@ def test_json_has_the_facts_of_the_registry():
     assert clip["fields"] == ["image", "prompt"]
     assert "weights" in clip["arguments"] and clip["weights"] == ["openai/clip-vit-large-patch14"]
     assert records["pickscore"]["scales"] == ["pickscore/26"] and records["iou"]["speed"] == "no network"
+
+
+def test_the_parity_of_a_scorer_is_that_of_the_page():
+    said = CliRunner().invoke(app, ["show", "clipscore"]).stdout
+    line = re.search(r"^parity +(.*)$", said, re.MULTILINE)[1]
+    assert "e-07 apart from torchmetrics 1.9.0, transformers 5.24.0, open_clip 3.3.0; " in line
+    assert set(parities()) == {case.scorer for case in CASES}
+    assert max(one.value for one in parities().values()) < 1e-4
+    assert "parity" not in CliRunner().invoke(app, ["show", "iou"]).stdout
 
 
 @pytest.mark.parametrize(
