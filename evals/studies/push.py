@@ -5,15 +5,18 @@ which no learner stands in the way of. "Learned": the share that is solved after
 seeds. A start is solved if the goal is reached at the end of the episode; `goal` alone is not told of that.
 
 - goal: `goal` by mini-clip, the change of its value from step to step; nothing else.
+- roboreward, topreward, dopamine: the same of these, read from mini-robot (`mini.robot`, which was taught
+  on other shapes): the mark of the picture, the log-probability of True, and the hop from a beginning.
 - goal as potential: the same value as a potential beside the true reward, which leaves the best policy.
 - goal as potential, zero: the same, with the value that starts have about as the potential 0.
 - sparse: 1 in every state of success, 0 elsewhere.
 - none: 0 always.
 
-The reward reads the picture, the policy the places. The learner is Q-learning over a table of all states, as
-small as this world allows, and is examined at every start. `--learner dqn` is the DQN of Stable-Baselines3 in
-the environment itself, under `adapters.gymnasium.VisionReward`, examined at starts that were held out; it
-needs `pip install stable-baselines3` and a hundred times the time.
+The reward reads the picture, the policy the places; a picture that a reward cannot read pays nothing. The
+learner is Q-learning over a table of all states, as small as this world allows, and is examined at every
+start. `--learner dqn` is the DQN of Stable-Baselines3 in the environment itself, under
+`adapters.gymnasium.VisionReward`, examined at starts that were held out; it needs
+`pip install stable-baselines3` and a hundred times the time.
 """
 
 import argparse
@@ -26,7 +29,8 @@ from numpy.typing import NDArray
 
 from mmreward import Engine, Media, Sample, load
 from mmreward.adapters.gymnasium import VisionReward
-from mmreward.mini import push
+from mmreward.assets import ASSETS
+from mmreward.mini import push, robot
 from mmreward.mini.world import RELATIONS
 from mmreward.monitor.intervals import Interval, mean_of, share_interval
 from mmreward.monitor.tables import aligned, ends
@@ -39,13 +43,15 @@ STEPS = {"table": 100_000, "dqn": 15_000}
 """Of a training, by learner."""
 FIRST_EXAM = 10_000
 """Seed of the first start that is held out of a DQN's training, whose own seeds are small."""
-SCALE = 20.0
-"""Weight of the visual reward: its values differ by a tenth or two between neighbours of a start and the
-goal."""
+SCALES: Mapping[str, float] = {"goal": 20.0, "dopamine": 4.0}
+"""Weight of a visual reward, 1 where none stands here: values of `goal` differ by a tenth or two between
+neighbours of a start and the goal."""
 ALPHA = 0.5
 ZERO = 0.8
 """About the value of `goal` at a start."""
-KINDS = ("goal", "goal as potential", "goal as potential, zero", "sparse", "none")
+JUDGED = ("roboreward", "topreward", "dopamine")
+"""Rewards that are read from mini-robot."""
+KINDS = ("goal", *JUDGED, "goal as potential", "goal as potential, zero", "sparse", "none")
 SWEEPS = 200
 """Of value iteration: 0.9^200 is below 1e-9."""
 RATE, EXPLORING = 0.5, (1.0, 0.1)
@@ -86,7 +92,8 @@ class World(NamedTuple):
     """All states of the world, for every place of the mark.
 
     `after` (S, moves) is the state that a move leads to, `won` (S,) where the goal is reached, `starts` are
-    the states that an episode can begin with, `frames` the picture of each.
+    the states that an episode can begin with, `frames` the picture of each, `references` a picture of a
+    beginning and of a goal with the same mark, for rewards that compare with them.
     """
 
     task: str
@@ -94,6 +101,7 @@ class World(NamedTuple):
     won: Flags
     starts: NDArray[np.int64]
     frames: Sequence[push.Frame]
+    references: Sequence[tuple[push.Frame, push.Frame]]
     numbers: Mapping[tuple[push.Place, push.Place, push.Place], int]
 
 
@@ -116,6 +124,7 @@ def tabled(relation: str, marks: Sequence[push.Place] = push.PLACES) -> World:
     ]
     numbers = {state: number for number, state in enumerate(states)}
     after, won, starts, frames = [], [], [], []
+    ends: dict[push.Place, list[push.Frame | None]] = {mark: [None, None] for mark in marks}
     for number, (mark, agent, moved) in enumerate(states):
         env.mark, env.agent, env.moved = mark, agent, moved
         after.append([numbers[(mark, *env.after(agent, moved, move))] for move in push.MOVES])
@@ -124,17 +133,43 @@ def tabled(relation: str, marks: Sequence[push.Place] = push.PLACES) -> World:
         least = env.shortest()
         if least is not None and 0 < least <= MAX_STEPS:
             starts.append(number)
-    return World(env.task, np.array(after), np.array(won), np.array(starts), frames, numbers)
+            ends[mark][0] = frames[-1]
+        elif env.success and ends[mark][1] is None:
+            ends[mark][1] = push.drawn(env.scene(moved, None), env.size)
+    # A mark without a goal has no start either, and what is paid there is never learned from.
+    references = []
+    for (mark, _, _), one in zip(states, frames, strict=True):
+        first, goal = ends[mark]
+        references.append((one if first is None else first, one if goal is None else goal))
+    return World(env.task, np.array(after), np.array(won), np.array(starts), frames, references, numbers)
 
 
-def arguments_of(env: push.Push) -> dict[str, Any]:
-    """Arguments of `goal`: the relation is wanted, and its opposite is to be left."""
-    return {"weights": "mini-clip", "alpha": ALPHA, "baseline": env.opposite}
+def arguments_of(kind: str, env: push.Push) -> tuple[str, dict[str, Any]]:
+    """Reward and arguments: `goal` wants the relation and its opposite is to be left; the others ask
+    mini-robot in the words that it was taught."""
+    if kind not in JUDGED:
+        return "goal", {"weights": "mini-clip", "alpha": ALPHA, "baseline": env.opposite}
+    words = {"judge": robot.NAME, "words": str(ASSETS / robot.NAME / f"{kind}.txt")}
+    more: dict[str, dict[str, Any]] = {
+        "roboreward": {"max_tokens": 8},
+        "topreward": {"how": "spellings"},
+        "dopamine": {"how": "forward", "frames": "all", "max_tokens": 12, "most_gaps": 0.0},
+    }
+    return kind, {**words, **more[kind]}
+
+
+def sample_of(kind: str, number: int, world: World) -> Sample:
+    """What a reward is shown of a state: its picture, and `dopamine` an episode of a beginning and it."""
+    shown, (first, goal) = world.frames[number], world.references[number]
+    if kind != "dopamine":
+        return Sample(id=str(number), prompt=world.task, image=Media(shown))
+    steps = tuple({"observation": Media(one)} for one in (first, shown))
+    return Sample(id=str(number), prompt=world.task, steps=steps, inputs=(Media(goal),))
 
 
 def shaping_of(kind: str) -> dict[str, Any]:
     """How a reward follows from the values of `goal`: arguments that a table and the environment share."""
-    if kind == "goal":
+    if kind in ("goal", *JUDGED):
         return {"kind": "progress"}
     return {"kind": "potential", "zero": ZERO if kind.endswith("zero") else 0.0}
 
@@ -144,17 +179,23 @@ def paid(kind: str, relation: str, world: World, engine: Engine) -> Floats:
     true = world.won[world.after].astype(float)
     if kind in ("sparse", "none"):
         return true if kind == "sparse" else np.zeros_like(true)
-    reward = load("goal", **arguments_of(made_world(relation)))
-    samples = [Sample(id=str(n), prompt=world.task, image=Media(one)) for n, one in enumerate(world.frames)]
-    seen = np.array([score.value for score in engine.score(samples, {"goal": reward})["goal"]])
+    seen = valued(kind, relation, world, engine)
     every, none = np.ones(len(seen), dtype=bool), np.zeros(len(seen), dtype=bool)
     columns = []
     for place in range(len(push.MOVES)):
         shaping = StepShaping(len(seen), **shaping_of(kind), gamma=GAMMA)
         shaping.begin(every, seen)
         columns.append(shaping.step(seen[world.after[:, place]], none))
-    shaped: Floats = SCALE * np.stack(columns, axis=1)
-    return shaped if kind == "goal" else true + shaped
+    shaped: Floats = SCALES.get(arguments_of(kind, made_world(relation))[0], 1.0) * np.stack(columns, axis=1)
+    return true + shaped if kind.startswith("goal as") else shaped
+
+
+def valued(kind: str, relation: str, world: World, engine: Engine) -> Floats:
+    """The value of every state; NaN where the reward has none."""
+    name, arguments = arguments_of(kind, made_world(relation))
+    samples = [sample_of(kind, number, world) for number in range(len(world.frames))]
+    scores = engine.score(samples, {name: load(name, **arguments)})[name]
+    return np.array([score.value if score.ok else np.nan for score in scores])
 
 
 def solved(chance: Floats, world: World) -> float:
@@ -212,16 +253,18 @@ def paying(kind: str, relation: str, engine: Engine) -> gymnasium.Env[Any, Any]:
         return env
     if kind == "none":
         return gymnasium.wrappers.TransformReward(env, lambda _: 0.0)
-    how = shaping_of(kind)
+    if kind == "dopamine":
+        raise ValueError("dopamine compares with one beginning of each mark: --learner table alone")
+    how, (name, arguments) = shaping_of(kind), arguments_of(kind, env)
     return VisionReward(
         env,
-        {"goal": arguments_of(env)},
+        {name: arguments},
         task=push.task_of,
         shaping=how["kind"],
         zero=how.get("zero", 0.0),
-        env_weight=0.0 if kind == "goal" else 1.0,
+        env_weight=1.0 if kind.startswith("goal as") else 0.0,
         gamma=GAMMA,
-        weight=SCALE,
+        weight=SCALES.get(name, 1.0),
         engine=engine,
     )
 

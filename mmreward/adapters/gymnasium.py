@@ -46,7 +46,8 @@ class VisionReward(RecordConstructorArgs, gymnasium.Wrapper[Any, Any, Any, Any])
         weight: of our reward.
         env_weight: of the environment's own, which is left out by default.
         unknown: what a look that failed does: "hold" the last value, pay "zero", or "raise".
-        patience: looks that may fail one after another before RuntimeError is raised.
+        patience: looks that may fail one after another before RuntimeError is raised, those of all members
+            of a vector at one step being one. The wrapper is whole after it: the next step goes on from here.
         clip: frames of the clip that is scored, evenly spaced from the first of the episode to the last; 0
             scores the last frame alone, as a picture.
         success: a rule of success, as the arguments of `potentials.Threshold`: {"enter": 0.9, "hits": 2,

@@ -193,17 +193,23 @@ class Watch:
         shaped = self.shaping.step(values, terminated, live=live, looked=due)
         earned = np.where(live, earned + self.weight * shaped, 0.0)
         known = ~np.isnan(values)
-        infos |= {"vision_value": values, "_vision_value": known}
-        infos |= {"vision_reward": earned, "_vision_reward": live}
-        infos |= {"vision_failed": notes, "_vision_failed": due & ~known}
-        ended = done & live
-        at_end = {
-            "vision_looks": self.looks,
-            "vision_failures": self.failures,
-            "vision_residual": self.shaping.residual(terminated),
+        infos |= {
+            "vision_value": values,
+            "_vision_value": known,
+            "vision_reward": earned,
+            "_vision_reward": live,
+            "vision_failed": notes,
+            "_vision_failed": due & ~known,
         }
-        for name, column in at_end.items():
-            infos |= {name: column.copy(), f"_{name}": ended}
+        ended = done & live
+        if ended.any():
+            at_end = {
+                "vision_looks": self.looks,
+                "vision_failures": self.failures,
+                "vision_residual": self.shaping.residual(terminated),
+            }
+            for name, column in at_end.items():
+                infos |= {name: column.copy(), f"_{name}": ended}
         return earned, infos
 
     def look(self, index: int) -> Score:
@@ -223,7 +229,7 @@ class Watch:
         """Values (n,) of the environments of `which`, NaN elsewhere and where the judge failed, and why.
 
         Raises:
-            RuntimeError: `unknown` is "raise" and a look failed, or `patience` looks in a row have.
+            RuntimeError: `unknown` is "raise" and a look failed, or `patience` times in a row all have.
             Unavailable: the rewards can be computed for no picture.
         """
         values, notes = np.full(self.n, np.nan), np.full(self.n, None, dtype=object)
@@ -231,14 +237,18 @@ class Watch:
         for index, score in zip(indices, self._scores(indices), strict=True):
             self.looks[index] += 1
             if score.ok:
-                values[index], self._lost = score.value, 0
+                values[index] = score.value
                 continue
             notes[index] = f"{score.status}: {score.note}"
             self.failures[index] += 1
-            self._lost += 1
-            if self.raising or self._lost >= self.patience:
-                many = "" if self.raising else f"{self._lost} looks in a row failed, the last: "
-                raise RuntimeError(f"{many}environment {index}, step {self.steps[index]}: {notes[index]}")
+        failed = [index for index in indices if notes[index] is not None]
+        if indices:
+            # By steps and not by looks: of 32 members all fail at once when a judge is away for a moment.
+            self._lost = self._lost + 1 if len(failed) == len(indices) else 0
+        if failed and (self.raising or self._lost >= self.patience):
+            many = "" if self.raising else f"{self._lost} looks in a row failed, the last: "
+            last = failed[0] if self.raising else failed[-1]
+            raise RuntimeError(f"{many}environment {last}, step {self.steps[last]}: {notes[last]}")
         return values, notes
 
     def _scores(self, indices: list[int]) -> list[Score]:

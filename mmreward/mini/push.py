@@ -116,12 +116,12 @@ class Push(gymnasium.Env[NDArray[Any], np.int64]):
     @property
     def task(self) -> str:
         """The goal in words, as captions of this world say it."""
-        return _related(self.kinds, self.relation)
+        return related(self.kinds, self.relation)
 
     @property
     def opposite(self) -> str:
         """The task turned round: what is to be left, for a reward that takes a baseline."""
-        return _related(self.kinds, OPPOSITE[self.relation])
+        return related(self.kinds, OPPOSITE[self.relation])
 
     @property
     def goal_picture(self) -> Frame:
@@ -232,12 +232,17 @@ class Push(gymnasium.Env[NDArray[Any], np.int64]):
         things += [_thing(kind, place) for kind, place in self.others]
         if agent is None:
             return Scene(tuple(things))
-        x, y = _centre(agent)
-        strokes = ((x - ARM, y, x + ARM, y), (x, y - ARM, x, y + ARM))
-        return Scene(tuple(things), clutter=strokes)
+        return Scene(tuple(things), clutter=strokes(agent))
 
 
-def _related(kinds: Sequence[Kind], relation: str) -> str:
+def strokes(agent: Place) -> tuple[tuple[float, float, float, float], ...]:
+    """Lines of the cross that the agent is drawn as."""
+    x, y = centre(agent)
+    return (x - ARM, y, x + ARM, y), (x, y - ARM, x, y + ARM)
+
+
+def related(kinds: Sequence[Kind], relation: str) -> str:
+    """The caption of a relation between two shapes."""
     first, second = kinds
     return str(Caption(((first, 1), (second, 1)), relation))
 
@@ -247,12 +252,12 @@ def _next(place: Place, move: tuple[int, int]) -> Place | None:
     return (column, row) if 0 <= column < SIDE and 0 <= row < SIDE else None
 
 
-def _centre(place: Place) -> tuple[float, float]:
+def centre(place: Place) -> tuple[float, float]:
     return FIRST + APART * place[0], FIRST + APART * place[1]
 
 
 def _thing(kind: Kind, place: Place) -> Thing:
-    return Thing(*kind, *_centre(place), RADIUS)
+    return Thing(*kind, *centre(place), RADIUS)
 
 
 @lru_cache(maxsize=4096)

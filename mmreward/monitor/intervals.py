@@ -79,7 +79,8 @@ class Measured(NamedTuple):
     def signed(self, places: int) -> str:
         """A change with its sign and interval, such as "+14.8 (+10.5 to +19.2)"."""
         low, high = self.interval or (math.nan, math.nan)
-        return f"{self.mean:+.{places}f} ({low:+.{places}f} to {high:+.{places}f})"
+        mean, low, high = (round(one, places) + 0.0 for one in (self.mean, low, high))  # no minus before 0
+        return f"{mean:+.{places}f} ({low:+.{places}f} to {high:+.{places}f})"
 
 
 class Agreement(NamedTuple):

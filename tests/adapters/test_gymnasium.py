@@ -249,7 +249,7 @@ def alone(start, limit, engine):
     return run(env, PLANS[start])[0]
 
 
-def episodes_of(env, mode, steps):
+def episodes_of(env, mode, steps, *, telescoping=True):
     """Rewards by environment and episode, each environment repeating its plan."""
     env.reset(seed=0)
     found, at, ended = [[[]] for _ in STARTS], [0] * len(STARTS), np.zeros(len(STARTS), dtype=bool)
@@ -266,7 +266,7 @@ def episodes_of(env, mode, steps):
             at[i] += 1
             if ended[i]:
                 assert infos["_vision_residual"][i]
-                assert infos["vision_residual"][i] == pytest.approx(0, abs=1e-9)
+                assert not telescoping or infos["vision_residual"][i] == pytest.approx(0, abs=1e-9)
                 found[i].append([])
                 at[i] = 0
         if mode is AutoresetMode.DISABLED and ended.any():
@@ -301,6 +301,66 @@ def test_a_vector_is_scored_by_one_call_per_step(engine, monkeypatch):
     env.step(np.array([1, 1, 1]))  # the third ends, and is not looked at
     env.step(np.array([1, 1, 1]))  # it begins again
     assert calls == [3, 2, 2, 1]
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_a_finished_episode_is_scored_once_in_every_autoreset_mode(mode, engine):
+    """Paid by its end alone: as many looks as ends, each at the last state, whichever mode resets it."""
+    judge = Judge()
+    vector = SyncVectorEnv([lambda s=s: pixels(s, 3) for s in STARTS], autoreset_mode=mode)
+    frames = "render" if mode is not AutoresetMode.SAME_STEP else "pixels"
+    env = VisionRewardVector(
+        vector, judge.reward, every="end", shaping="value", frames=frames, unknown="raise", engine=engine
+    )
+    found = episodes_of(env, mode, 20, telescoping=False)
+    ended = [rewards for episodes in found for rewards in episodes]
+    assert len(judge.seen) == len(ended) >= 9
+    for start, episodes in zip(STARTS, found, strict=True):
+        last = min(start + sum(PLANS[start][:3]), LENGTH - 1)
+        for rewards in episodes:
+            assert rewards == pytest.approx([0] * (len(rewards) - 1) + [last / (LENGTH - 1)])
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_nothing_is_lost_when_the_judge_dies(mode, engine):
+    """Steps, true rewards and episodes go on while it is away; when it is back the pay adds up to what it
+    would have been, and gone for good it ends the run, after which the wrapper is still whole."""
+    judge = Judge()
+
+    def made(env, **given):
+        frames = "render" if mode is not AutoresetMode.SAME_STEP else "pixels"
+        return VisionRewardVector(
+            env, judge.reward, gamma=1.0, shaping="progress", frames=frames, engine=engine, **given
+        )
+
+    two = [lambda: pixels(0, 50)] * 2
+    env = made(SyncVectorEnv(two, autoreset_mode=mode), env_weight=0.0)
+    env.reset(seed=0)
+    paid, failures = np.zeros(2), 0
+    for number in range(4):
+        judge.broken = range(LENGTH) if number in (1, 2) else ()
+        _, rewards, terminated, _, infos = env.step(np.array([1, 0]))
+        paid += rewards
+        failures += int(infos["_vision_failed"].sum())
+        assert infos["_env_reward"].all() and not terminated.any()
+        assert list(rewards) == pytest.approx([[0.2, 0], [0, 0], [0, 0], [0.6, 0]][number])
+    assert failures == 4 and paid == pytest.approx([0.8, 0])
+    judge.broken = ()
+    _, rewards, terminated, _, infos = env.step(np.array([1, 0]))
+    assert terminated[0] and infos["vision_failures"][0] == 2
+    assert paid + rewards == pytest.approx([1, 0]), "what it would have been"
+
+    # Two members fail at one step, which is once: three such steps in a row end the run.
+    env = made(SyncVectorEnv(two, autoreset_mode=mode), patience=3)
+    env.reset(seed=0)
+    judge.broken = range(LENGTH)
+    env.step(np.array([1, 0]))
+    env.step(np.array([1, 0]))
+    with pytest.raises(RuntimeError, match="3 looks in a row failed, the last: environment 1, step 3"):
+        env.step(np.array([1, 0]))
+    judge.broken = ()
+    _, rewards, _, _, infos = env.step(np.array([1, 1]))
+    assert list(rewards) == pytest.approx([0.8, 0.2]) and infos["vision_value"][0] == 0.8
 
 
 def test_environments_in_processes_of_their_own(engine):

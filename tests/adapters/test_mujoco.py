@@ -4,8 +4,17 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
+from support.recordings import LENGTHS, lerobot
+
+from mmreward import Engine, load
+from mmreward.data.lerobot_copy import write_back
+from mmreward.data.results import Result
+from mmreward.data.rows import read_rows
 
 pytest.importorskip("mujoco")
 DRIVERS = ("egl", "osmesa")
@@ -40,6 +49,21 @@ with Engine("cpu") as engine:
 print(json.dumps([first, second, residual, [list(frame.shape), float(frame.std())], paid]))
 """
 
+RECORD = """
+import sys
+import gymnasium
+import numpy as np
+
+env = gymnasium.make("Pusher-v5", render_mode="rgb_array", width=32, height=32)
+frames = []
+for number, length in enumerate(json.loads(sys.argv[2])):
+    env.reset(seed=number)
+    for step in range(length):
+        frames.append(env.render())
+        env.step(np.full(7, 2.0 if step % 2 else -2.0, np.float32))
+np.save(sys.argv[1], np.stack(frames))
+"""
+
 
 @pytest.fixture(scope="module")
 def driver():
@@ -52,10 +76,10 @@ def driver():
     pytest.skip("MuJoCo can render by none of EGL and OSMesa here (Debian: libegl1 or libosmesa6)")
 
 
-def run(code, name):
+def run(code, name, *arguments):
     environment = {**os.environ, "MUJOCO_GL": name, "PYOPENGL_PLATFORM": name}
     return subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", code, *arguments],
         env=environment,
         capture_output=True,
         text=True,
@@ -76,3 +100,44 @@ def test_an_arm_is_paid_for_what_a_camera_sees(driver):
     assert first[-1][3] and residual == pytest.approx(0, abs=1e-9)  # cut by the limit of time
     assert all(own < 0 for _, _, own, _ in first)  # the simulator's own reward, which is left out
     assert all(0 < reward <= 1 for row in paid for reward in row)
+
+
+def test_a_recording_goes_into_lerobot_and_comes_back_with_its_reward(driver, tmp_path):
+    """Episodes of Pusher as a LeRobot dataset: read, scored by `goal` and `liv`, and written into a copy."""
+    done = run("import json\n" + RECORD, driver, str(tmp_path / "frames.npy"), json.dumps(LENGTHS))
+    assert done.returncode == 0, done.stderr[-2000:]
+    frames = np.load(tmp_path / "frames.npy")
+    assert frames.shape == (sum(LENGTHS), 32, 32, 3) and frames.std() > 5
+    dataset = lerobot(tmp_path / "pusher", cameras={"observation.images.top": 0}, pictures=list(frames))
+    samples = [row.sample for row in read_rows(dataset)]
+    assert [len(one.steps) for one in samples] == list(LENGTHS)
+    begun = np.cumsum([0, *LENGTHS])
+    for number, sample in enumerate(samples):
+        for step, told in enumerate(sample.steps):
+            (seen,) = told["observation"].values()
+            read = seen.array()
+            assert np.abs(read.astype(int) - frames[begun[number] + step]).mean() < 8, (number, step)
+    rewards = {
+        "goal": load("goal", weights="mini-clip"),
+        "liv": load("liv", weights="mini-clip", frames="all"),
+    }
+    # An episode has no picture of its own: `goal` is shown its last.
+    shown = [replace(one, image=one.steps[-1]["observation"]["top"]) for one in samples]
+    with Engine("cpu") as engine:
+        scores = engine.score(shown, rewards)
+    assert all(score.ok for column in scores.values() for score in column)
+    results = [
+        Result.of(one.id, "liv", score, "f", "") for one, score in zip(samples, scores["liv"], strict=True)
+    ]
+    assert write_back(dataset, results, "liv", tmp_path / "paid") == (3, 0)
+    written = [
+        value
+        for file in sorted((tmp_path / "paid" / "data").glob("*/*.parquet"))
+        for value in pq.read_table(file).column("reward.liv").to_pylist()
+    ]
+    curves = [
+        score.parts[f"frame_{step}"]
+        for score, n in zip(scores["liv"], LENGTHS, strict=True)
+        for step in range(n)
+    ]
+    assert written == pytest.approx(curves, abs=1e-6) and len({round(value, 6) for value in curves}) > 5

@@ -264,6 +264,25 @@ def test_other_work_of_a_blocked_thread_goes_on_when_it_is_free(engine, free):
     assert eventually(lambda: count_loops() == 1)
 
 
+def test_an_engine_that_sleeps_does_not_wake_with_another_loop(engine, free):
+    """A reward blocks the loop while a trainer has the device: what goes on elsewhere waits for `wake`."""
+    network = FakeNetwork()
+    asking = network_reward(network, "next")
+
+    async def blocking(sample):
+        free.wait(240)
+
+    engine.score(samples(1), asking)
+    engine.sleep()
+    assert scored(engine, blocking, count=1, timeout=0.2)[0].status == "timeout"
+    waiting = engine.begin(samples(2), asking)
+    with pytest.raises(TimeoutError):
+        waiting.result(0.3)
+    assert network.events == ["load", "unload"]
+    engine.wake()
+    assert all(score.ok for score in waiting.result(20)["next"]) and network.events[2:] == ["load"]
+
+
 def test_a_reward_that_always_blocks_takes_a_bounded_number_of_threads(engine, free, monkeypatch):
     monkeypatch.setattr(loops, "MOST_STUCK", 2)
     count_loops = loops_of(engine)

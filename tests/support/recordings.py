@@ -17,7 +17,7 @@ def grey(level: float, size: int = 32) -> np.ndarray:
 
 
 def write_clip(path: Path, levels, fps: int = 10) -> Path:
-    """An MP4 of grey frames, nearly without loss."""
+    """An MP4 of frames of 32 pixels, pictures or levels of grey, nearly without loss."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=fps)
@@ -25,7 +25,8 @@ def write_clip(path: Path, levels, fps: int = 10) -> Path:
         stream.pix_fmt = "yuv420p"
         stream.options = {"g": "5", "crf": "1"}
         for level in levels:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(grey(level), "rgb24")))
+            picture = level if isinstance(level, np.ndarray) else grey(level)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
         container.mux(stream.encode())
     return path
 
@@ -67,9 +68,9 @@ def described(root: Path, fps: int, cameras, rewards: bool) -> dict:
     }
 
 
-def lerobot(root: Path, *, fps: int = 10, cameras=CAMERAS, rewards: bool = True) -> Path:
+def lerobot(root: Path, *, fps: int = 10, cameras=CAMERAS, rewards: bool = True, pictures=None) -> Path:
     """A LeRobot v3.0 dataset of `LENGTHS`: the first two episodes in one file, the third in another. A frame
-    is grey by its number in all, 4 apart. Episode 1 is the only one without a reward."""
+    is grey by its number in all, 4 apart, or one of `pictures`. Episode 1 alone has no reward."""
     meta = root / "meta"
     (meta / "episodes" / "chunk-000").mkdir(parents=True)
     (meta / "info.json").write_text(json.dumps(described(root, fps, cameras, rewards), indent=4))
@@ -106,7 +107,9 @@ def lerobot(root: Path, *, fps: int = 10, cameras=CAMERAS, rewards: bool = True)
             table = table.set_column(at, name, table[name].cast(pa.float32()))
         pq.write_table(table, root / "data" / "chunk-000" / f"file-{file:03d}.parquet")
         for name, more in cameras.items():
-            levels = [4 * row["index"] + more for row in held_rows]
+            levels = [
+                4 * row["index"] + more if pictures is None else pictures[row["index"]] for row in held_rows
+            ]
             write_clip(root / "videos" / name / "chunk-000" / f"file-{file:03d}.mp4", levels, fps)
     return root
 

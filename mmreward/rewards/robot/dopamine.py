@@ -23,7 +23,7 @@ from ...registry import reward
 from ...tracing import noted, within
 from ...trajectories import check_rule
 from ...types import Sample, Score
-from ..published.wording import PICTURE, Prompt, values_of, worded
+from ..published.wording import PICTURE, Prompt, Wording, values_of, worded
 from .values import Walked, anchored, covered, curve_parts, fused, read_hop, voc, walked
 
 Curves = Literal["fused", "incremental", "forward", "backward"]
@@ -85,21 +85,24 @@ def dopamine(
         cameras: views in front, at the left and at the right wrist; one may stand there twice. One view alone
             is for words of one camera.
         most_gaps: largest share of hops that may be unreadable; above it the episode is a failure.
-        words: "published" (three cameras), "own", or a file; see `published.wording.worded`.
+        words: "published" (three cameras), "own", or a file; see `published.wording.worded`. A file's have
+            four pictures for one camera (beginning, goal, before, after), or eight for three.
         max_tokens: length at which an answer is cut off.
         temperature: of the sampling; 0 is greedy, upstream samples at 0.1.
         seed: of the sampling.
         dtype: of the judge.
 
     Raises:
-        ValueError: `how` or `frames` is something else, or another number of cameras than 0, 1 and 3.
+        ValueError: `how` or `frames` is something else, or another number of cameras than 0, 1 and 3, or
+            words with another number of pictures.
     """
     if how not in get_args(Curves):
         raise ValueError(f"how is {how!r}: one of {', '.join(get_args(Curves))}")
     if isinstance(cameras, str) or len(cameras) not in (0, 1, CAMERAS):
         raise ValueError(f"cameras are {cameras!r}: name one, or three (one may stand there twice)")
     rule = check_rule(frames)
-    wordings = {CAMERAS: worded(words, PROMPT)}
+    wording = worded(words, PROMPT)
+    wordings = {_cameras_of(wording, words): wording}
     if words == "own":
         wordings[1] = worded(words, OF_ONE)
     vlm = models.vlm(judge, dtype=dtype)
@@ -177,6 +180,15 @@ def dopamine(
         return Score(whole.progress[-1], parts)
 
     return score
+
+
+def _cameras_of(wording: Wording, words: str) -> int:
+    """Views that a prompt has places for, beside those of the beginning and the goal; 0 views of a prompt
+    that is not on this machine yet are the published three."""
+    marks = wording.text.count(PICTURE)
+    if wording.text and marks not in (4, 2 + 2 * CAMERAS):
+        raise ValueError(f"words={words!r} have {marks} pictures: four for one camera, eight for three")
+    return 1 if marks == 4 else CAMERAS
 
 
 def _differences(progress: Sequence[float]) -> list[float | None]:

@@ -1,0 +1,46 @@
+"""One request at a time through transformers, sharing nothing with the code under test but the weights."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from PIL import Image
+
+
+class Naive(NamedTuple):
+    """`inputs(images, text, answer)` is one request, processed as published."""
+
+    model: Any
+    processor: Any
+    inputs: Callable[..., Any]
+
+
+def load(folder: str) -> Naive:
+    """A vision-language model of transformers."""
+    from qwen_vl_utils.vision_process import fetch_image
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    model: Any = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
+    processor: Any = AutoProcessor.from_pretrained(folder)
+
+    def inputs(images: Sequence[Image.Image], text: str, answer: str = "") -> Any:
+        content = [*({"type": "image"} for _ in images), {"type": "text", "text": text}]
+        chat = processor.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True
+        )
+        size = processor.image_processor.size
+        limits = {"min_pixels": size["shortest_edge"], "max_pixels": size["longest_edge"]}
+        patch = processor.image_processor.patch_size
+        resized = [fetch_image({"image": image, **limits}, image_patch_size=patch) for image in images]
+        return processor(text=[chat + answer], images=resized or None, do_resize=False, return_tensors="pt")
+
+    return Naive(model, processor, inputs)
+
+
+def naive_logprobs(naive: Naive, images: Sequence[Image.Image], text: str, answer: str = "") -> torch.Tensor:
+    """(L, V): what the model thinks of every next token."""
+    model, _, inputs = naive
+    with torch.no_grad():
+        model.model.rope_deltas = None
+        found: torch.Tensor = model(**inputs(images, text, answer)).logits[0].log_softmax(-1)
+    return found

@@ -1,0 +1,325 @@
+"""Training of mini-robot: mini-vlm taught to judge the push world, in the forms of the robot rewards.
+
+    python -m mmreward.mini.train robot
+
+It says a mark from 1 to 5 (`roboreward`), True or False after a statement of success (`topreward`), the hop
+between two moments (`dopamine`) and which of two pictures is further (`preference`). Labels come from the
+places, never from a reward or from pixels: the mark is 5 less the pushes that are missing along the task's
+axis, success is mark 5.
+
+No start that an agent learns from is among the pictures: the push world's own pair (`push.Push`'s default
+kinds) is never drawn, in either order. The vision tower stays mini-vlm's; the layers of the language model
+are trained. Rows are packed as trees: all questions about the same pictures share them. B rows, T tokens.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import AutoProcessor, PreTrainedTokenizerFast, Qwen3VLForConditionalGeneration
+
+from ..assets import ASSETS
+from . import push
+from .loop import Plan, fit
+from .tasks import PREFER, REASONED
+from .vlm_build import CELLS, save
+from .vlm_pretrain import CELL, GRID, patchify
+from .world import RELATIONS, Scene, Thing
+
+NAME = "mini-robot"
+BEST = 5
+"""Mark of a state where the task is done."""
+MARK = "task: {prompt}. give a mark from 1 to 5."
+SUCCESS = "the task is: {prompt}. is it done, true or false? it is:"
+HOP = "<image><image><image><image>the task is: {prompt}. how much better is four than three?"
+"""Pictures: when it begins, when it is done, before, after."""
+WORDS = {"roboreward": MARK, "topreward": SUCCESS, "dopamine": HOP}
+"""Words of the rewards for this judge, written beside its weights as NAME.txt: their argument `words`."""
+CLIP_TIMES = ("<0.5 seconds>", "<0.2 seconds>")
+"""What the processor puts before a clip of two frames, at 1 and at 2 frames per second."""
+HELD_OUT = (("red", "circle"), ("blue", "square"))
+"""Pair that agents learn with."""
+PLAN = Plan(steps=240, lr=1.5e-3, warmup=15, ema=0.97, log_every=20)
+CLIPS, HOPS, PAIRS = 12, 2, 1
+"""Rows of a step, by the number of pictures in them: one, four, two."""
+ASKED = 3
+"""Relations asked about in a row of one picture."""
+FOREIGN, BLANK = 0.2, 0.05
+"""Share of the questions about one picture that ask for shapes it does not show, and of empty pictures."""
+
+
+class Moment(NamedTuple):
+    """Places in the push world, and whose they are; `agent` None for a picture of a goal."""
+
+    kinds: tuple[push.Kind, push.Kind]
+    mark: push.Place
+    moved: push.Place
+    agent: push.Place | None
+    others: tuple[tuple[push.Kind, push.Place], ...] = ()
+    blank: bool = False
+
+    @property
+    def pixels(self) -> push.Frame:
+        return push.drawn(self.scene, 64)
+
+    @property
+    def scene(self) -> Scene:
+        if self.blank:
+            return Scene(())
+        kinds = (*self.kinds, *(kind for kind, _ in self.others))
+        places = (self.moved, self.mark, *(place for _, place in self.others))
+        things = tuple(
+            Thing(*kind, *push.centre(place), push.RADIUS) for kind, place in zip(kinds, places, strict=True)
+        )
+        return Scene(things) if self.agent is None else Scene(things, clutter=push.strokes(self.agent))
+
+    def task(self, relation: str) -> str:
+        return push.related(self.kinds, relation)
+
+    def value(self, relation: str) -> int:
+        """The true mark: 5 less the pushes that are missing along the task's axis, from 1 to 5."""
+        axis = 0 if relation in ("left of", "right of") else 1
+        further = self.moved[axis] - self.mark[axis]
+        missing = 1 + (further if relation in ("left of", "above") else -further)
+        return BEST - min(BEST - 1, max(0, missing))
+
+
+def hop_of(before: int, after: int) -> int:
+    """Percentage of what was left, or below zero of what had been done, between two marks."""
+    if before == after:
+        return 0
+    return round(100 * (after - before) / (BEST - before if after > before else before - 1))
+
+
+# --- rows ---------------------------------------------------------------------------------------------------
+
+
+class Branch(NamedTuple):
+    """A question and its answer; an `open` one is answered within the question's own turn."""
+
+    question: str
+    answer: str
+    open: bool = False
+
+
+class Row(NamedTuple):
+    """Moments whose pictures come first, as one clip or one by one, and what is asked about them."""
+
+    moments: tuple[Moment, ...]
+    branches: tuple[Branch, ...]
+    clip: str = ""
+    """Before the clip, one of CLIP_TIMES; "" for pictures."""
+
+
+def draw_moment(rng: np.random.Generator, like: Moment | None = None) -> Moment:
+    """A moment of any pair but the one that is held out; `like` another: its shapes and mark stay."""
+    number = int(rng.choice([0, 0, 1, 2]))
+    while True:
+        kinds = [push.KINDS[index] for index in rng.permutation(len(push.KINDS))]
+        if {kinds[0], kinds[1]} != set(HELD_OUT):
+            break
+    places = [push.PLACES[index] for index in rng.permutation(len(push.PLACES))]
+    if like is None:
+        others = tuple(zip(kinds[2:], places[3 : 3 + number], strict=False))
+        return Moment((kinds[0], kinds[1]), places[0], places[1], places[2], others)
+    taken = {like.mark, *(place for _, place in like.others)}
+    moved, agent = [place for place in places if place not in taken][:2]
+    return like._replace(moved=moved, agent=agent)
+
+
+def one_row(moment: Moment, relations: Sequence[str], rng: np.random.Generator) -> Row:
+    """Marks and successes of one moment, which the judge sees as a clip of two equal frames. Where the task
+    is about other shapes, or nothing is to be seen, the mark is 1."""
+    moment = moment._replace(blank=bool(rng.random() < BLANK))
+    branches = []
+    for relation in relations:
+        task, mark = moment.task(relation), moment.value(relation)
+        if rng.random() < FOREIGN:
+            other = draw_moment(rng)
+            task = other.task(relation)
+            mark = 1 if set(other.kinds) - {*moment.kinds, *(kind for kind, _ in moment.others)} else 0
+        if mark:
+            mark = 1 if moment.blank else mark
+            branches.append(Branch(MARK.format(prompt=task), f"answer: {mark}"))
+            said = " true" if mark == BEST else " false"
+            branches.append(Branch(SUCCESS.format(prompt=task), said, open=True))
+    return Row((moment,), tuple(branches), clip=str(rng.choice(CLIP_TIMES)))
+
+
+def goal_of(moment: Moment, relation: str, rng: np.random.Generator) -> Moment | None:
+    """The same moment with the task done and nobody in the picture; None where there is no such place."""
+    taken = {moment.mark, *(place for _, place in moment.others)}
+    done = [moment._replace(moved=place, agent=None) for place in push.PLACES if place not in taken]
+    done = [one for one in done if one.value(relation) == BEST]
+    return done[int(rng.integers(len(done)))] if done else None
+
+
+def hop_row(rng: np.random.Generator) -> Row:
+    """One hop; before or after may be the goal's picture, as in the curves backward and forward."""
+    while True:
+        begun, relation = draw_moment(rng), str(rng.choice(RELATIONS))
+        goal = goal_of(begun, relation, rng)
+        if goal is None:
+            continue
+        before, after = draw_moment(rng, begun), draw_moment(rng, begun)
+        form = rng.random()
+        before = begun if form < 0.4 else goal if form < 0.6 else before
+        said = f"<score>{hop_of(before.value(relation), after.value(relation))}%</score>"
+        question = HOP.replace("<image>", "").format(prompt=begun.task(relation))
+        return Row((begun, goal, before, after), (Branch(question, said),))
+
+
+def pair_row(rng: np.random.Generator) -> Row:
+    """Which of two moments is further."""
+    while True:
+        first = draw_moment(rng)
+        second, relation = draw_moment(rng, first), str(rng.choice(RELATIONS))
+        marks = (first.value(relation), second.value(relation))
+        if marks[0] != marks[1]:
+            better = "1" if marks[0] > marks[1] else "2"
+            said = REASONED.format(
+                reasoning=f"the first has {marks[0]}, the second has {marks[1]}.", answer=better
+            )
+            return Row((first, second), (Branch(PREFER.format(prompt=first.task(relation)), said),))
+
+
+def draw_rows(rng: np.random.Generator) -> list[Row]:
+    """The rows of one step."""
+    rows = [
+        one_row(draw_moment(rng), [str(one) for one in rng.choice(RELATIONS, ASKED, replace=False)], rng)
+        for _ in range(CLIPS)
+    ]
+    return [*rows, *(hop_row(rng) for _ in range(HOPS)), *(pair_row(rng) for _ in range(PAIRS))]
+
+
+# --- packing ------------------------------------------------------------------------------------------------
+
+
+class Packed(NamedTuple):
+    """Rows as tensors: `ids` BT, where pictures stand in them (`seen` BT), `positions` 4BT, `mask` B1TT, and
+    the weight of predicting the next token (BT)."""
+
+    ids: Tensor
+    seen: Tensor
+    positions: Tensor
+    mask: Tensor
+    weight: Tensor
+
+
+def pack(rows: Sequence[Row], tokenizer: PreTrainedTokenizerFast) -> Packed:
+    """Rows padded on the right; a token looks back at its row's pictures and at its own branch."""
+    laid = [_laid(row, tokenizer) for row in rows]
+    length = max(len(one[0]) for one in laid)
+    ids = np.full((len(rows), length), tokenizer.pad_token_id, dtype=np.int64)
+    owner = np.full((len(rows), length), -1, dtype=np.int64)
+    weight = np.zeros((len(rows), length), dtype=np.float32)
+    positions = np.zeros((4, len(rows), length), dtype=np.int64)
+    for index, (tokens, owners, weights, places) in enumerate(laid):
+        used = slice(0, len(tokens))
+        ids[index, used], owner[index, used], weight[index, used] = tokens, owners, weights
+        positions[1:, index, used] = places
+        positions[0, index, used] = places.max(axis=0)
+    causal = np.tri(length, dtype=bool)[None]
+    mask = causal & ((owner[:, None, :] == 0) | (owner[:, :, None] == owner[:, None, :]))
+    pads = tokenizer.convert_tokens_to_ids(["<|image_pad|>", "<|video_pad|>"])
+    whole = torch.from_numpy(ids)
+    seen = (whole == pads[0]) | (whole == pads[1])
+    return Packed(
+        whole, seen, torch.from_numpy(positions), torch.from_numpy(mask)[:, None], torch.from_numpy(weight)
+    )
+
+
+def _laid(
+    row: Row, tokenizer: PreTrainedTokenizerFast
+) -> tuple[list[int], list[int], list[float], np.ndarray]:
+    """Tokens of a row, their branches (0 for the pictures), weights, and M-RoPE positions (3, T)."""
+
+    def encoded(text: str) -> list[int]:
+        found: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+        return found
+
+    pad = "<|video_pad|>" if row.clip else "<|image_pad|>"
+    ids = encoded("<|im_start|>user\n")
+    columns = [np.tile(np.arange(len(ids)), (3, 1))]
+    cell = np.arange(CELLS)
+    for _ in row.moments:
+        # A clip's frames stand within marks of their own, inside those of the chat template.
+        lead = encoded("<|vision_start|>" + (f"{row.clip}<|vision_start|>" if row.clip else ""))
+        ends = encoded("<|vision_end|>" * (2 if row.clip else 1))
+        at = int(columns[-1].max()) + 1
+        columns.append(np.tile(at + np.arange(len(lead)), (3, 1)))
+        at += len(lead)
+        columns.append(at + np.stack([0 * cell, cell // CELL, cell % CELL]))
+        columns.append(np.tile(at + CELL + np.arange(len(ends)), (3, 1)))
+        ids += lead + encoded(pad * CELLS) + ends
+    begun = int(columns[-1].max()) + 1
+    owners, weights = [0] * len(ids), [0.0] * len(ids)
+    turn, end = encoded("<|im_end|>\n<|im_start|>assistant\n"), encoded("<|im_end|>")
+    for number, branch in enumerate(row.branches, start=1):
+        question = encoded(branch.question) + ([] if branch.open else turn)
+        answer = encoded(branch.answer) + ([] if branch.open else end)
+        size = len(question) + len(answer)
+        ids += question + answer
+        owners += [number] * size
+        weights += [0.0] * (len(question) - 1) + [1 / len(answer)] * len(answer) + [0.0]
+        columns.append(np.tile(begun + np.arange(size), (3, 1)))
+    return ids, owners, weights, np.concatenate(columns, axis=1)
+
+
+def logits_of(
+    model: Qwen3VLForConditionalGeneration, rows: Sequence[Row], packed: Packed
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits (N, vocabulary) at the predicting positions, their targets and weights."""
+    pixels = patchify([moment.pixels for row in rows for moment in row.moments])
+    with torch.no_grad():
+        grid = torch.tensor([[1, GRID, GRID]] * (len(pixels) // GRID**2))
+        seen = model.model.visual(pixels, grid_thw=grid).pooler_output
+    inputs = model.get_input_embeddings()(packed.ids)
+    inputs = inputs.masked_scatter(packed.seen[..., None], seen.to(inputs.dtype))
+    hidden = model.model.language_model(
+        inputs_embeds=inputs, attention_mask=packed.mask, position_ids=packed.positions, use_cache=False
+    ).last_hidden_state
+    predicts = packed.weight > 0
+    targets = torch.roll(packed.ids, -1, dims=1)[predicts]
+    return model.lm_head(hidden[predicts]).float(), targets, packed.weight[predicts]
+
+
+def taught(
+    model: Qwen3VLForConditionalGeneration, rows: Sequence[Row], tokenizer: PreTrainedTokenizerFast
+) -> tuple[Tensor, Mapping[str, float]]:
+    """Weighted cross-entropy of the answers, and the share of answer tokens that are right."""
+    with torch.autocast("cpu", torch.bfloat16):
+        logits, targets, weights = logits_of(model, rows, pack(rows, tokenizer))
+    each = F.cross_entropy(logits, targets, reduction="none")
+    right = (logits.argmax(-1) == targets).float()
+    return (each * weights).sum() / weights.sum(), {
+        "token": (right * weights).sum().item() / weights.sum().item()
+    }
+
+
+def train(out: Path, steps_scale: float, seed: int) -> None:
+    """Teach mini-vlm and write `out`/mini-robot with the rewards' words beside it; goes on where it was cut
+    short, from `out`/.checkpoints."""
+    torch.manual_seed(seed)
+    source = ASSETS / "mini-vlm"
+    processor = AutoProcessor.from_pretrained(source)
+    model = Qwen3VLForConditionalGeneration.from_pretrained(source, dtype=torch.float32)
+    model.requires_grad_(False)
+    # With its words: "5" and "true" are no answers of mini-vlm's, whose vectors for them mean nothing.
+    model.model.language_model.requires_grad_(True)
+
+    def teach(step: int, rng: np.random.Generator) -> tuple[Tensor, Mapping[str, float]]:
+        return taught(model, draw_rows(rng), processor.tokenizer)
+
+    steps = max(1, round(PLAN.steps * steps_scale))
+    plan = Plan(
+        steps=steps, lr=PLAN.lr, warmup=PLAN.warmup, ema=PLAN.ema, seed=seed, log_every=PLAN.log_every
+    )
+    fit(model, teach, plan, out / ".checkpoints" / "robot.pt")
+    save(model, processor, out / NAME)
+    for reward, words in WORDS.items():
+        (out / NAME / f"{reward}.txt").write_text(words, encoding="utf-8")

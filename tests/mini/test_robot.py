@@ -1,0 +1,95 @@
+"""mini-robot's training: labels by places, what is held out, and rows packed as the engine asks."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
+
+from mmreward import Engine, Media, models
+from mmreward.assets import ASSETS
+from mmreward.mini import push, robot
+from mmreward.mini.robot import Branch, Moment, Row, draw_rows, hop_of, logits_of, pack
+from mmreward.models.vlms.answers import Ask
+
+PAIR = (("green", "circle"), ("cyan", "square"))
+
+
+def test_marks_are_the_pushes_that_are_missing():
+    marks = [Moment(PAIR, (1, 2), (column, 0), (3, 3)).value("left of") for column in range(4)]
+    assert marks == [5, 4, 3, 2]
+    assert [Moment(PAIR, (0, 0), (2, row), (3, 3)).value("above") for row in (1, 2, 3)] == [3, 2, 1]
+    env = push.Push()
+    for seed in range(6):
+        env.reset(seed=seed)
+        for relation in ("left of", "right of", "above", "below"):
+            other = push.Push(relation)
+            other.mark = env.mark
+            moment = Moment(env.kinds, env.mark, env.moved, env.agent)
+            assert (moment.value(relation) == robot.BEST) == other.is_goal(env.moved)
+        assert np.array_equal(moment.pixels, env.render())
+
+
+def test_hops():
+    pairs = ((1, 5), (5, 1), (3, 3), (1, 2), (4, 5), (5, 4), (3, 2))
+    assert [hop_of(*one) for one in pairs] == [100, -100, 0, 25, 100, -25, -50]
+
+
+def test_no_start_of_an_agent_is_drawn_and_all_answers_are():
+    said, moments = set(), []
+    for seed in range(40):
+        for row in draw_rows(np.random.default_rng(seed)):
+            moments += row.moments
+            said |= {branch.answer for branch in row.branches}
+    assert all(set(one.kinds) != set(robot.HELD_OUT) for one in moments)
+    assert {f"answer: {mark}" for mark in range(1, 6)} | {" true", " false"} <= said
+    assert {"<score>100%</score>", "<score>-25%</score>", "<score>0%</score>"} <= said
+    assert set(robot.HELD_OUT) == set(push.Push().kinds)
+
+
+@pytest.mark.parametrize("form", ["clip", "open", "pictures"])
+def test_a_packed_branch_is_what_the_engine_asks(form):
+    """Log-probability of an answer in a packed row, and by the judge that rewards use."""
+    first, second = (Moment(PAIR, (1, 1), place, (3, 3)) for place in ((0, 0), (2, 0)))
+    asked = {
+        "clip": Branch("give a mark from 1 to 5.", "answer: 3"),
+        "open": Branch("is it done? it is:", " true", open=True),
+        "pictures": Branch("which one fits better?", "2"),
+    }[form]
+    others = (Branch("how many circles are there?", "1"), asked)
+    clip = form != "pictures"
+    row = Row((first,) if clip else (first, second), others, clip="<0.5 seconds>" if clip else "")
+    folder = ASSETS / "mini-vlm"
+    tokenizer = AutoProcessor.from_pretrained(folder).tokenizer
+    module = Qwen3VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+    with torch.no_grad():
+        logits, targets, _ = logits_of(module, [row], pack([row], tokenizer))
+    each = logits.log_softmax(-1).gather(1, targets[:, None])[:, 0]
+    size = len(tokenizer(asked.answer)["input_ids"])
+    packed = float(each[-size:].sum() if asked.open else each[-size - 1 : -1].sum())
+
+    frames = [Media(one.pixels) for one in row.moments]
+    shown = (Media([frames[0], frames[0]], "video", fps=1.0),) if clip else tuple(frames)
+    vlm = models.vlm("mini-vlm")
+
+    async def ask():
+        return await vlm.logprob(shown, asked.question, asked.answer, open=asked.open)
+
+    assert Ask(shown, asked.question).media == shown
+    with Engine("cpu") as engine:
+        alone = engine.run(ask())
+    assert packed == pytest.approx(alone.total, abs=2e-3)
+
+
+def test_a_step_of_training_learns():
+    processor = AutoProcessor.from_pretrained(ASSETS / "mini-vlm")
+    model = Qwen3VLForConditionalGeneration.from_pretrained(ASSETS / "mini-vlm", dtype=torch.float32)
+    rows = draw_rows(np.random.default_rng(0))[-4:]
+    optimizer = torch.optim.SGD(model.model.language_model.parameters(), lr=0.02)
+    losses = []
+    for _ in range(3):
+        loss, _ = robot.taught(model, rows, processor.tokenizer)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
