@@ -198,6 +198,17 @@ def test_an_index_that_is_damaged_is_made_anew(making, tmp_path, text):
     assert [making(), making()] == [1, 1]
 
 
+def test_of_many_copies_of_the_package_the_newest_keep_theirs(making, tmp_path):
+    (tmp_path / "cache/mmreward").mkdir(parents=True)
+    for number in range(index.COPIES + 2):
+        (tmp_path / f"cache/mmreward/rewards-{number}.json").write_text("{}")
+        os.utime(tmp_path / f"cache/mmreward/rewards-{number}.json", (number, number))
+    (tmp_path / "cache/mmreward/published").mkdir()
+    assert [making(), making()] == [0, 0]
+    left = {path.name for path in (tmp_path / "cache/mmreward").iterdir()}
+    assert len(left) == index.COPIES + 1 and "published" in left and "rewards-2.json" not in left
+
+
 def test_without_a_cache_or_beside_other_packages_nothing_is_kept(making, monkeypatch, tmp_path):
     (tmp_path / "cache").write_text("no folder")
     assert [making(), making()] == [0, 1]
