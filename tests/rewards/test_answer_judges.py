@@ -130,5 +130,5 @@ def test_mutated_judgements_never_raise_and_never_pay_a_hedge():
     ]):  # fmt: skip
         hedges = ["1 or 2", "Answer 1 is better or Answer 2 is better."]
         never_raise_nor_pay(
-            read, texts, hedges, seed=20 + seed, count=3500, finite=lambda marks: [by_verdict(marks)]
+            read, texts, hedges, seed=20 + seed, count=500, finite=lambda marks: [by_verdict(marks)]
         )

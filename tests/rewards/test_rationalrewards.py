@@ -140,9 +140,9 @@ def test_winners_against_the_marks_are_a_contradiction():
 def test_mutated_judgements_never_raise_and_never_pay_a_hedge():
     hedges = ["3 or 4", "3-4", "between 2 and 4", "4?!", "3/4/4", "~4", "4 4"]
     texts = [rational(3.5, 2, "N/A"), rational(4, 4, 4), *(rational(hedge, 4, 4) for hedge in hedges)]
-    never_raise_nor_pay(lambda text: read_point(text, T2I), texts, hedges, seed=1)
+    never_raise_nor_pay(lambda text: read_point(text, T2I), texts, hedges, seed=1, count=1000)
     pairs = [
         rational_pair((4, 1), (3, 2), ("N/A", "N/A")),
         *(rational_pair((h, h), (4, 1), (4, 4)) for h in hedges),
     ]
-    never_raise_nor_pay(lambda text: read_pair(text, T2I), pairs, hedges, seed=2)
+    never_raise_nor_pay(lambda text: read_pair(text, T2I), pairs, hedges, seed=2, count=1000)

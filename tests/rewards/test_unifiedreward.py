@@ -193,9 +193,9 @@ def pair(marks):
 def test_mutated_judgements_never_raise_and_never_pay_a_hedge():
     hedges = ["3 or 4", "3-4", "~4", "4 4", "4?"]
     hedged = [ur_final(hedge) + "\n" for hedge in hedges] + [ur_axes(2, 3, hedge) for hedge in hedges]
-    never_raise_nor_pay(read_picture, [ur_final(3.5), *hedged], hedges, seed=3, count=2500)
+    never_raise_nor_pay(read_picture, [ur_final(3.5), *hedged], hedges, seed=3, count=500)
     never_raise_nor_pay(
-        lambda text: read_axes(text, IMAGE_AXES), [ur_axes(2, 3, 4), *hedged], hedges, seed=4, count=2500
+        lambda text: read_axes(text, IMAGE_AXES), [ur_axes(2, 3, 4), *hedged], hedges, seed=4, count=500
     )
     both = ["Image 1 is better or Image 2 is better.", "Image 1 is better. Image 2 is better."]
     for seed, (read, texts) in enumerate([
@@ -205,4 +205,4 @@ def test_mutated_judgements_never_raise_and_never_pay_a_hedge():
         (lambda text: read_vie(text, "edit"), [vie(20, 15), "```json\n" + vie(20, 15) + "\n```"]),
     ]):  # fmt: skip
         finite = (lambda marks: marks.parts.values()) if seed == 3 else pair
-        never_raise_nor_pay(read, texts, both, seed=10 + seed, count=2500, finite=finite)
+        never_raise_nor_pay(read, texts, both, seed=10 + seed, count=500, finite=finite)
