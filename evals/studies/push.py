@@ -20,6 +20,7 @@ start. `--learner dqn` is the DQN of Stable-Baselines3 in the environment itself
 """
 
 import argparse
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -325,6 +326,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--marks is of the table: the environment draws every mark")
     chosen = np.random.default_rng(0).permutation(len(push.PLACES))[: options.marks]
     world, rows = tabled(relation, [push.PLACES[one] for one in sorted(chosen)]), []
+    # It says of each clip of two frames that it would rather have had four.
+    logging.getLogger("qwen_vl_utils.vision_process").setLevel(logging.ERROR)
     with Engine("cpu") as engine:
         for kind in options.rewards:
             rewards = paid(kind, relation, world, engine)

@@ -13,6 +13,7 @@ scale. mini-vlm, which was taught neither words nor episodes, stands for such a 
 """
 
 import argparse
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -164,6 +165,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := set(options.rewards or ()) - set(rewards):
         parser.error(f"no reward {', '.join(sorted(unknown))}; there are {', '.join(rewards)}")
     rewards = {name: told for name, told in rewards.items() if name in (options.rewards or rewards)}
+    # It says of each clip of two frames that it would rather have had four.
+    logging.getLogger("qwen_vl_utils.vision_process").setLevel(logging.ERROR)
     with Engine("cpu") as engine:
         print("\n".join(table(valued(clips_of(options.episodes, options.seed), rewards, engine))))
     return 0
