@@ -140,7 +140,7 @@ def minor(version: str) -> int:
     return int(version.partition(".")[2])
 
 
-def passes(end: str, folder: Path, source: Path, uv: Path, tests: Sequence[str]) -> bool:
+def passes(end: str, folder: Path, source: Path, uv: Path, tests: Sequence[str], keep: bool) -> bool:
     """The suite, or the named part of it, in an environment of the oldest or the newest versions."""
     python = folder / end / "bin/python"
     listed = requirements(folder, uv, source, end)
@@ -151,7 +151,8 @@ def passes(end: str, folder: Path, source: Path, uv: Path, tests: Sequence[str])
     print(f"{end}: Python {python_of(end)},", ", ".join(f"{name} {pins[name]}" for name in NAMED), flush=True)
     command = [str(python), "-m", "pytest", *(tests or ("-n", "1", *PARTS))]
     done = subprocess.run(command, cwd=source, env={**os.environ, "HF_HUB_OFFLINE": "1"}, check=False)
-    shutil.rmtree(folder / end)
+    if not keep:
+        shutil.rmtree(folder / end)
     return done.returncode == 0
 
 
@@ -173,7 +174,9 @@ def main() -> None:
             wheel(folder, source, binaries)
         ends = [end for end in options.what if end != "wheel"]
         failed = [
-            end for end in ends if not passes(end, folder, source, binaries / "uv", sys.argv[cut + 1 :])
+            end
+            for end in ends
+            if not passes(end, folder, source, binaries / "uv", sys.argv[cut + 1 :], options.keep)
         ]
     finally:
         if not options.keep:

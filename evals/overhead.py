@@ -1,4 +1,4 @@
-"""The engine's own cost: `python -m mmreward.evals.overhead [calls|scaling]`.
+"""The engine's own cost: `python -m mmreward.evals.overhead [calls|scaling|many]`.
 
 `calls` (the default): microseconds per call over 100,000 different calls of a network that hands its items
 back: `submit` alone (queue, batch, deliver), and a whole score (sample, reward, call, range check). Exits
@@ -9,6 +9,12 @@ pictures that are drawn when the engine asks for them and never twice the same, 
 engine: its queues, its cache and what it keeps of a sample. Exits with 1 when a sample of 20,000 costs more
 than 1.15 times one of 2,000, or when the process grows by more than 15 % between 5,000 and 20,000.
 
+`many`: the same pictures by one call, by 1,000 callers at once (coroutines, then threads), by several engines
+of one process, by callers beside a trainer that has the engine give up the device again and again
+(`Engine.sleep` and `wake`), and rows sent to a server by clients that never pause: samples a second, and what
+half and 99 of 100 callers wait at most. Exits with 1 when a caller gets another value than the one call's, or
+something is left on the device of a trainer.
+
 How the engine compares with what its users would otherwise write is `mmreward bench`, in speed/.
 """
 
@@ -16,8 +22,10 @@ import argparse
 import asyncio
 import resource
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -35,6 +43,7 @@ from mmreward.engine.engine import current
 from mmreward.registry import Reward
 from mmreward.types import RewardInfo
 
+from .audits import serving
 from .speed.inputs import PROMPTS, SCALES, save_dual_encoder
 
 # --- calls: microseconds per call ---------------------------------------------------------------------------
@@ -221,7 +230,154 @@ def _peak() -> int:
     return size if sys.platform == "darwin" else size * 1024
 
 
-COMMANDS = {"calls": calls, "scaling": scaling}
+# --- many: callers, engines, a trainer and a server ---------------------------------------------------------
+
+CALLERS, ENGINES, BESIDE, CLIENTS = 1000, 4, 64, 64
+STEPS, STEP = 5, 0.2
+"""Steps of the trainer, and seconds it has the device for in each."""
+SERVED = 5.0
+"""Seconds for which the server is asked."""
+
+
+class ManyRow(NamedTuple):
+    """One way of asking: samples a second, and the wait of a caller in milliseconds."""
+
+    name: str
+    rate: float
+    waits: tuple[float, ...]
+
+    def percentile(self, percent: float) -> float:
+        return float(np.percentile(self.waits, percent))
+
+
+class Crowd:
+    """Callers with a sample each, their waits, and whether they got what one call for all of them gives.
+
+    Args:
+        reward: of a picture and a prompt.
+        number: of callers.
+    """
+
+    def __init__(self, reward: Reward, number: int) -> None:
+        self.reward = reward
+        self.samples = list(Generated(number, seed=0))
+        self.wrong = 0
+        with Engine("cpu", cache_bytes=0) as engine:
+            engine.score(self.samples[:50], reward)  # builds the network
+            begun = time.perf_counter()
+            self.wanted = [score.value for score in engine.score(self.samples, reward)["clipscore"]]
+            self.row = self._row("one call", begun, [time.perf_counter() - begun])
+
+    def coroutines(self, engines: Sequence[Engine], name: str) -> ManyRow:
+        """Every caller is a coroutine of one loop, and asks one of the engines in turn."""
+
+        async def one(number: int) -> float:
+            began = time.perf_counter()
+            found = await engines[number % len(engines)].ascore([self.samples[number]], self.reward)
+            self._check(number, found)
+            return time.perf_counter() - began
+
+        async def every() -> list[float]:
+            return await asyncio.gather(*map(one, range(len(self.samples))))
+
+        begun = time.perf_counter()
+        return self._row(name, begun, asyncio.run(every()))
+
+    def threads(self, engine: Engine) -> ManyRow:
+        """Every caller is a thread."""
+        waits = [0.0] * len(self.samples)
+
+        def one(number: int) -> None:
+            began = time.perf_counter()
+            self._check(number, engine.score([self.samples[number]], self.reward))
+            waits[number] = time.perf_counter() - began
+
+        crowd = [threading.Thread(target=one, args=(number,)) for number in range(len(self.samples))]
+        begun = time.perf_counter()
+        for thread in crowd:
+            thread.start()
+        for thread in crowd:
+            thread.join()
+        return self._row(f"{len(crowd):,} threads", begun, waits)
+
+    def beside_a_trainer(self, engine: Engine, name: str) -> ManyRow:
+        """So many threads ask one after another, while the engine sleeps for every step of a trainer."""
+        numbers = iter(range(len(self.samples)))
+        waits: list[float] = []
+        away: list[float] = []
+
+        def several() -> None:
+            for number in numbers:  # the threads share them
+                began = time.perf_counter()
+                self._check(number, engine.score([self.samples[number]], self.reward))
+                waits.append(time.perf_counter() - began)
+
+        crowd = [threading.Thread(target=several) for _ in range(BESIDE)]
+        begun = time.perf_counter()
+        for thread in crowd:
+            thread.start()
+        for _ in range(STEPS):
+            time.sleep(STEP)  # the trainer generates
+            began = time.perf_counter()
+            engine.sleep()
+            self.wrong += engine.stats().resident_bytes > 0
+            slept = time.perf_counter()
+            time.sleep(STEP)  # and has the device to itself
+            woken = time.perf_counter()
+            engine.wake()
+            away.append(slept - began + time.perf_counter() - woken)
+        for thread in crowd:
+            thread.join()
+        return self._row(f"{name}, {1000 * median(away):.0f} ms to sleep and wake", begun, waits)
+
+    def _check(self, number: int, found: dict[str, list[Score]]) -> None:
+        score = found["clipscore"][0]
+        self.wrong += not (score.ok and abs(score.value - self.wanted[number]) <= 1e-4)
+
+    def _row(self, name: str, begun: float, waits: Sequence[float]) -> ManyRow:
+        rate = len(self.samples) / (time.perf_counter() - begun)
+        return ManyRow(name, rate, tuple(1000 * wait for wait in waits))
+
+
+def crowded(number: int) -> tuple[list[ManyRow], int]:
+    """Rows of so many callers in this process, and how many got something else than one call gives."""
+    with TemporaryDirectory(prefix="mmreward-many-") as folder, ExitStack() as stack:
+        weights = Path(folder) / "clip"
+        save_dual_encoder(weights, TOWER, 0, torch.float32)
+        crowd = Crowd(load("clipscore", weights=str(weights)), number)
+        engines = [stack.enter_context(Engine("cpu", cache_bytes=0)) for _ in range(ENGINES)]
+        rows = [crowd.row, crowd.coroutines(engines[:1], f"{number:,} coroutines")]
+        rows.append(crowd.threads(engines[0]))
+        rows.append(crowd.coroutines(engines, f"{number:,} coroutines, {ENGINES} engines"))
+        rows.append(crowd.beside_a_trainer(engines[0], f"{BESIDE} threads beside a trainer"))
+        return rows, crowd.wrong
+
+
+def served(clients: int, seconds: float) -> tuple[ManyRow, int]:
+    """The row of a server that clients ask without a pause, and the number of requests that failed."""
+    phase = serving.Phase("asked")
+    with TemporaryDirectory(prefix="mmreward-many-") as folder, serving.Server(Path(folder)) as server:
+        asyncio.run(serving.measured(server.port, clients, 1.0, serving.Phase("warm"), pause=0.0))
+        asyncio.run(serving.measured(server.port, clients, seconds, phase, pause=0.0))
+    waits = tuple(1000 * wait for wait in phase.seconds)
+    return ManyRow(f"server, {clients} clients", len(waits) / seconds, waits), sum(phase.failed.values())
+
+
+def many() -> bool:
+    """Print the table; True when every caller got what it would have got alone."""
+    torch.set_num_threads(1)
+    rows, wrong = crowded(CALLERS)
+    asked, failed = served(CLIENTS, SERVED)
+    shown = Table("asked by", "samples/s", "p50 ms", "p99 ms")
+    for row in [*rows, asked]:
+        shown.add_row(row.name, f"{row.rate:.0f}", *(f"{row.percentile(p):.0f}" for p in (50, 99)))
+    console = Console()
+    console.print(shown)
+    console.print(f"{wrong} callers got another value, {failed} requests failed", highlight=False)
+    return not wrong and not failed
+
+
+COMMANDS = {"calls": calls, "scaling": scaling, "many": many}
 
 
 def main() -> None:

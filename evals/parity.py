@@ -20,13 +20,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -38,6 +39,8 @@ from mmreward.registry import Reward
 
 from .published import upstream
 from .published.cases import ANY_SIZE, CASES, ELSEWHERE, Case, rows_of
+from .published.readers import Sampled
+from .published.scenes import SAMPLED
 from .published.second import SECOND
 from .published.upstream import DISTRIBUTIONS, SCORERS, pixels_of
 
@@ -87,8 +90,8 @@ def main(words: Sequence[str] | None = None) -> int:
         figures = [_figure(number) for number in (row.value, row.gradient, row.batch)]
         table.add_row(row.scorer, row.beside, *figures, "met" if row.met else "MISSED")
         missed += [] if row.met else [row]
-    for scorer, tests in {} if options.only else ELSEWHERE.items():
-        table.add_row(scorer, tests, "-", "-", "-", "not here")
+    for scorer, (tests, reason) in {} if options.only else ELSEWHERE.items():
+        table.add_row(scorer, f"{tests}: {reason}", "-", "-", "-", "not here")
     Console(width=130).print(table)
     for row in missed:
         print(f"{row.scorer}, {row.beside}: {row.trouble or 'a bar is missed'}", file=sys.stderr)
@@ -169,7 +172,8 @@ def _run(interpreter: str, jobs: list[dict[str, Any]], file: Path) -> list[dict[
     command = [interpreter, "-W", "ignore", upstream.__file__, str(file), str(answers)]
     # Of our own environment, what names packages would be taken for theirs.
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    env |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    # Nor is a module beside theirs, such as `blip`, to be taken for a package.
+    env |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONSAFEPATH": "1"}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     if done.returncode or not answers.exists():
         last = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
@@ -195,6 +199,8 @@ def _second(case: Case, args: dict[str, Any], answers: Mapping[str, Any]) -> Par
         packages = ", ".join(DISTRIBUTIONS.get(package, package) for package in case.packages)
         raise ValueError(f"{case.name} has no second writing: install {packages}")
     ours = load(case.scorer, **args | case.second)
+    if case.rows is not None:
+        return _of_samples(case, ours, case.rows(), SAMPLED[case.scorer](args | case.second))
     pictures, prompts, samples = rows_of(case)
     values, batch = scored(ours, samples)
     reference = SECOND[case.scorer](args)
@@ -205,6 +211,21 @@ def _second(case: Case, args: dict[str, Any], answers: Mapping[str, Any]) -> Par
     slopes = [gradient(ours, pixels_of(pictures[row]), prompts[row]) for row in graded[: len(wanted)]]
     name = f"a second writing; not here: {', '.join(answers)}" if answers else "a second writing"
     return ParityRow(case.name, name, apart, _apart(slopes, wanted), batch)
+
+
+def _of_samples(case: Case, ours: Reward, samples: list[Sample], reference: Sampled) -> ParityRow:
+    values, batch = scored(ours, samples)
+    wanted = [reference.value(sample) for sample in samples]
+    apart = float(np.abs(values - np.array(wanted)).max())
+    slopes, theirs = [], []
+    for sample in samples if reference.tensor is not None else ():
+        assert reference.tensor is not None and sample.image is not None
+        pixels = pixels_of(Image.fromarray(sample.image.still()))
+        slopes.append(gradient(ours, pixels.clone(), sample.prompt))
+        theirs.append(gradient_of(reference.tensor, pixels, sample.prompt))
+    return ParityRow(
+        case.name, "a second writing", apart / case.top, _apart(slopes, theirs), batch / case.top
+    )
 
 
 def scored(reward: Reward, samples: list[Sample]) -> tuple[np.ndarray[Any, Any], float]:
@@ -231,9 +252,17 @@ def _values(reward: Reward, samples: list[Sample], items: int = 256) -> np.ndarr
 
 def gradient(reward: Reward, pixels: torch.Tensor, prompt: str) -> np.ndarray[Any, Any]:
     """Gradient (3, H, W) of our value by float pixels (1, 3, H, W)."""
-    assert reward.score_tensor is not None
+    score_tensor = reward.score_tensor
+    assert score_tensor is not None
+    return gradient_of(lambda pixels, prompt: score_tensor(pixels, [prompt]), pixels, prompt)
+
+
+def gradient_of(
+    value: Callable[[torch.Tensor, str], torch.Tensor], pixels: torch.Tensor, prompt: str
+) -> np.ndarray[Any, Any]:
+    """The same of any value."""
     pixels = pixels.requires_grad_()
-    reward.score_tensor(pixels, [prompt]).sum().backward()  # type: ignore[no-untyped-call]
+    value(pixels, prompt).sum().backward()  # type: ignore[no-untyped-call]
     assert pixels.grad is not None
     return pixels.grad[0].numpy()
 

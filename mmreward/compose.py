@@ -167,6 +167,10 @@ def combine(
     it lacks is 0 there (its gate is 1), and so are the parts of a failure. Its parts accuracy and format are
     measurements: what a response is paid on top of being right (`Shaping.measures`) is in the total alone.
 
+    >>> columns = {"math": [Score(1.0), Score(0.0)], "form": [Score(0.5), Score(1.0)]}
+    >>> [one.value for one in combine(columns, Recipe(weights={"math": 1, "form": 0.5}, gates={"math": 0.5}))]
+    [1.25, 0.0]
+
     Args:
         scores: reward -> (N,) scores.
         recipe: how the total is made.
@@ -411,11 +415,7 @@ def by_group(groups: Groups, number: int, row: str = "row") -> dict[str, list[in
 
 
 def group_means(scores: Sequence[Score], groups: Groups) -> dict[str, float]:
-    """Mean of the scores that worked by group; NaN where none did.
-
-    Raises:
-        ValueError: as `by_group`.
-    """
+    """Mean of the scores that worked by group, NaN where none did; raises as `by_group`."""
     means = {}
     for group, rows in by_group(groups, len(scores)).items():
         values = [scores[row].value for row in rows if scores[row].ok]

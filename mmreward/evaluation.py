@@ -13,8 +13,9 @@ from statistics import fmean
 from typing import Any
 
 from .errors import Unscorable, reason_of, words
+from .examining import examined
 from .limits import limits
-from .media import Media, examined
+from .media import Media
 from .registry import Reward
 from .tracing import heard, noted, within
 from .trust import redacted

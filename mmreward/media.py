@@ -12,9 +12,8 @@ import hashlib
 import io
 import math
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeGuard, TypeVar, cast
@@ -25,7 +24,7 @@ import xxhash
 from . import stills, streams
 from .errors import Unscorable
 from .limits import checked_layout, checked_size, limits, most
-from .reading import Span, aside, data_of_url, read_regular
+from .reading import Span, data_of_url, read_regular
 from .streams import Cut, Frame, Timeline
 
 if TYPE_CHECKING:
@@ -38,6 +37,8 @@ SEED = secrets.randbits(64)
 """Of this process's keys. A fork has its parent's, and what travels keeps the key it was given."""
 ENCODED = (Path, bytes, Span)
 """Sources that are a file's bytes, or say where these are."""
+TRANSIENT = ("_stack", "_converted", "_examining")
+"""What a `Media` keeps beside its source for a while, and leaves behind when it travels."""
 
 
 class remembered(Generic[T]):  # noqa: N801 - a decorator, as `functools.cached_property` is
@@ -109,7 +110,7 @@ class Media:
         several = isinstance(value, list | tuple) and kind == "video"
         if isinstance(value, str | Path | Span | Cut | Frame | bytes | np.ndarray | Unscorable) or several:
             return cls(value, kind)
-        if _is_tensor(value) or hasattr(value, "getexif"):
+        if is_tensor(value) or hasattr(value, "getexif"):
             return cls(value, kind)
         given = f"{value!r:.60}" if isinstance(value, int | float | Mapping | None) else type(value).__name__
         raise ValueError(
@@ -137,7 +138,7 @@ class Media:
             Unscorable: the file cannot be read.
         """
         whole = self._encoded() if isinstance(self.source, ENCODED) else self._array()
-        known = {name: value for name, value in self.__dict__.items() if name not in ("_stack", "_bytes")}
+        known = {name: value for name, value in self.__dict__.items() if name not in TRANSIENT}
         return {**known, "source": whole}
 
     @remembered
@@ -149,12 +150,12 @@ class Media:
         stored there is `digest`. Of a tensor on a GPU it is another hash, computed there; see
         `media_tensors.content_key`.
         """
-        if _is_tensor(self.source) and self.source.device.type != "cpu":
+        if is_tensor(self.source) and self.source.device.type != "cpu":
             from .media_tensors import content_key
 
             return content_key(self.source, self._named_kind)
         hashed = xxhash.xxh3_128(self._named_kind.encode(), seed=SEED)
-        if _is_tensor(self.source) and self.source.is_contiguous():
+        if is_tensor(self.source) and self.source.is_contiguous():
             import torch
 
             # With its channels where they are, as moving them costs more than the hash.
@@ -209,7 +210,7 @@ class Media:
                 return stills.upright_size(picture)
         if isinstance(self.source, Frame | Cut):
             return self.source.clip.size if isinstance(self.source, Frame) else self.timeline.size
-        if _is_tensor(self.source):
+        if is_tensor(self.source):
             shape = tuple(self.source.shape[-2:])
         elif hasattr(self.source, "getexif"):
             return stills.upright_size(cast("Image.Image", self.source))
@@ -231,7 +232,7 @@ class Media:
             found = streams.timeline(self.source.read(), cut=self.source)
         elif self.kind == "image" or not isinstance(self.source, ENCODED):
             count = (
-                1 if self.kind == "image" else len(self.source if _is_tensor(self.source) else self._array())
+                1 if self.kind == "image" else len(self.source if is_tensor(self.source) else self._array())
             )
             found = Timeline(self.size, count, None, None)
         else:
@@ -281,7 +282,7 @@ class Media:
             Unscorable: damage, or more pixels or frames than `Limits` has: they are never dropped.
         """
         if not isinstance(self.source, ENCODED):
-            return stills.rgb_of(self._array(), self.kind, not _is_tensor(self.source))
+            return stills.rgb_of(self._array(), self.kind, not is_tensor(self.source))
         if self.kind == "video":
             return self.frames_at(range(self.frames))
         with self._opened() as picture:
@@ -323,7 +324,7 @@ class Media:
         channels."""
         import torch
 
-        if _is_tensor(self.source):
+        if is_tensor(self.source):
             from .media_tensors import rgb
 
             return rgb(self.source, self.kind)
@@ -374,7 +375,7 @@ class Media:
             return cast("np.ndarray[Any, Any]", source.clip.frames_at([source.number])[0])
         if isinstance(source, Cut):
             return self.frames_at(range(self.frames))
-        if _is_tensor(source):
+        if is_tensor(source):
             moved = source.detach().cpu()
             if moved.dtype.is_floating_point:
                 moved = moved.float()
@@ -383,7 +384,9 @@ class Media:
             channels = array.ndim == (3 if self.kind == "image" else 4)
             return np.moveaxis(array, -3, -1) if channels else array
         if hasattr(source, "getexif"):
-            return stills.rgb(cast("Image.Image", source))
+            converted = self.__dict__.pop("_converted", None)  # once: its owner may change the picture
+            pixels = converted.pixels if converted is not None else None
+            return pixels if pixels is not None else stills.rgb(cast("Image.Image", source))
         if isinstance(source, list | tuple) and self.kind == "video" and source:
             return self._stack
         if isinstance(source, Unscorable):
@@ -391,54 +394,5 @@ class Media:
         raise Unscorable(f"{type(source).__name__} is not a path, bytes, PIL image, array or tensor")
 
 
-SMALL = 1 << 20
-"""Encoded bytes whose header is read and that are hashed at once rather than on another thread."""
-LARGE = 8 << 20
-"""Bytes of pixels that are hashed on another thread: up to here it takes less than to hand them over."""
-
-LOOKED_AT = ("size", "key", "timeline")  # what is known of a file once it has been read
-
-
-async def examined(medias: Iterable[Media]) -> None:
-    """Have files read, hashed and measured on worker threads, so that `key` and `size` are known on the loop.
-
-    What cannot be read is left for the reward that looks at it, and raises there.
-    """
-    for media in medias:
-        if {"key", "size"} <= media.__dict__.keys():
-            continue
-        source = media.source
-        if (
-            isinstance(source, Path | Span | Cut | Frame)
-            or (isinstance(source, bytes) and (media.kind == "video" or len(source) > SMALL))
-            or getattr(source, "nbytes", 0) > LARGE
-            or hasattr(source, "getexif")  # a PIL image, of which all pixels are converted
-        ):
-            await aside(partial(_examine, media))
-
-
-def examine_at_hand(medias: Iterable[Media]) -> None:
-    """Hash and measure those pictures in memory of which `examined` leaves that to the loop's thread."""
-    for media in medias:
-        source: Any = media.source
-        size, bound = getattr(source, "nbytes", LARGE + 1), LARGE
-        if isinstance(source, bytes):
-            size, bound = len(source), SMALL
-        elsewhere = _is_tensor(source) and source.device.type != "cpu"
-        if media.kind == "image" and size <= bound and not elsewhere:
-            with suppress(Exception):  # raised again where its row looks at it
-                _ = media.size, media.key
-
-
-def _examine(media: Media) -> None:
-    with suppress(Unscorable):
-        if not isinstance(media.source, Path | Span):
-            _ = media.size, media.key
-            return
-        read = Media(media._encoded(), media.kind, fps=media.given_fps)  # once, for both
-        _ = read.size, read.key
-        media.__dict__.update((name, read.__dict__[name]) for name in LOOKED_AT if name in read.__dict__)
-
-
-def _is_tensor(source: Any) -> "TypeGuard[torch.Tensor]":
+def is_tensor(source: Any) -> "TypeGuard[torch.Tensor]":
     return hasattr(source, "detach")  # torch may not be imported

@@ -9,7 +9,7 @@ import math
 
 import torch
 
-from . import errors
+from . import errors, stills
 from .errors import Unscorable
 from .limits import checked_layout, limits, most
 
@@ -95,6 +95,8 @@ def _quantised(pixels: torch.Tensor) -> torch.Tensor:
     if not pixels.dtype.is_floating_point:
         raise Unscorable(f"pixels of type {pixels.dtype}: expected uint8 or floats in [0, 1]")
     wide = pixels.detach().float()
+    if wide.device.type == "cpu":  # where torch makes bytes of floats one at a time
+        return torch.from_numpy(stills.quantised(wide.numpy()))
     low, high = torch.stack(torch.aminmax(wide)).tolist()  # NaN wins in both
     if not (math.isfinite(low) and math.isfinite(high)):
         raise Unscorable("the pixels contain NaN or infinity")

@@ -11,12 +11,13 @@ import queue
 import stat
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 from .errors import Unscorable
@@ -183,6 +184,45 @@ _readers: dict[int, _Readers] = {}
 """By process."""
 
 
+def _here() -> _Readers:
+    if (process := os.getpid()) not in _readers:  # a fork has none of its parent's threads
+        _readers[process] = _Readers()
+    return _readers[process]
+
+
+class Errands(Generic[T]):
+    """Jobs for a caller without a loop, each done as by `aside`, several by one thread: to wake one for each
+    takes as long as to read a small file. They cannot be cancelled.
+
+    Args:
+        works: what to call.
+    """
+
+    def __init__(self, works: Sequence[Callable[[], T]]) -> None:
+        self.results: list[Future[T]] = [Future() for _ in works]
+        self._left = deque(zip(works, self.results, strict=True))
+        for result in self.results:
+            result.set_running_or_notify_cancel()
+
+    def begin(self, threads: int) -> None:
+        """Have so many more threads do what nobody has begun; one of the others may hang."""
+        for _ in range(min(threads, len(self._left))):
+            _here().put(partial(copy_context().run, self._do))
+
+    def _do(self) -> None:
+        while True:
+            try:
+                work, result = self._left.popleft()
+            except IndexError:
+                return
+            try:
+                found = work()
+            except BaseException as raised:  # delivered to whoever looks
+                result.set_exception(raised)
+            else:
+                result.set_result(found)
+
+
 class _Home:
     """Results on their way to one loop, which is woken once for all that come before it looks: to wake it
     takes longer than most of what is done with a result."""
@@ -222,8 +262,6 @@ async def aside(work: Callable[[], T]) -> T:
     Raises:
         Exception: whatever `work` raises.
     """
-    if (process := os.getpid()) not in _readers:  # a fork has none of its parent's threads
-        _readers[process] = _Readers()
     loop, context = asyncio.get_running_loop(), copy_context()
     if (home := _homes.get(loop)) is None:
         home = _homes[loop] = _Home()
@@ -245,5 +283,5 @@ async def aside(work: Callable[[], T]) -> T:
             error = raised
         home.bring(loop, partial(settle, result, error))
 
-    _readers[process].put(run)
+    _here().put(run)
     return await done

@@ -273,12 +273,26 @@ def find(name: str) -> Entry:
     return _entries[name]
 
 
+MEASURES = ("brisque", "clipiqa", "dists", "hyperiqa", "liqe", "lpips", "maniqa", "musiq", "nima", "niqe",
+            "psnr", "ssim", "topiq_nr", "topiq_fr")  # fmt: skip
+"""Of pyiqa, as it spells them: those that people ask for by name."""
+SHADOW = "artifact:classifier=shadowlilac/aesthetic-shadow-v2,clean_label=hq"
 ELSEWHERE = {
+    **{"".join(each.split("_")): f"iqa:metric={each}" for each in MEASURES},
+    "3in1": "t2i_compbench_3in1",
     "aestheticpredictor": "aesthetic",
+    "aestheticpredictorv25": "aesthetic:head=v2.5",
+    "aestheticv25": "aesthetic:head=v2.5",
+    "aestheticshadow": SHADOW,
+    "aestheticshadowv2": SHADOW,
     "aesthetics": "aesthetic",
     "aestheticscore": "aesthetic",
     "artimuseava": "artimuse",
+    "basereward": "head",
     "clip": "clipscore",
+    "clipflant5": "vqascore",
+    "clipflant5xl": "vqascore",
+    "clipflant5xxl": "vqascore",
     "clipimage": "clip_i",
     "clipsim": "clipscore",
     "clipt": "clipscore",
@@ -311,6 +325,8 @@ ELSEWHERE = {
     "laion": "aesthetic",
     "laionaesthetic": "aesthetic",
     "laionaesthetics": "aesthetic",
+    "amt": "motion_smoothness",
+    "amts": "motion_smoothness",
     "mmrlhfreward": "mm_rlhf",
     "mmrlhfreward7b": "mm_rlhf",
     "nudenet": "nsfw",
@@ -324,13 +340,18 @@ ELSEWHERE = {
     "qwenimagebenchmark": "qwen_image_bench",
     "rapidocr": "ocr_image",
     "safety": "nsfw",
-    "t2icompbench": "t2i_compbench_spatial",
     "temporalflicker": "temporal_flickering",
     "picsart": "social_reward",
     "skywork": "skywork_vl",
     "skyworkvlreward": "skywork_vl",
     "skyworkvlreward7b": "skywork_vl",
+    "prefpaint": "head",
+    "shadow": SHADOW,
+    "siglip": "clipscore",
+    "softtifa": "geneval2",
+    "temporalstyle": "viclip",
     "textrendering": "ocr_image",
+    "tifa": "geneval2",
     "videoalign": "videoreward",
     "videoscorev11": "videoscore",
     "klingvideoreward": "videoreward",
@@ -341,15 +362,25 @@ ELSEWHERE = {
     "visualprm8bv11": "visualprm",
 }
 """Names that other suites and papers have, without case and signs -> ours. They are told to whoever asks for
-one, and never stand for it: two suites mean two numbers by one name."""
+one, and never stand for it: two suites mean two numbers by one name. Some need an argument."""
+
+
+SUITES = {
+    "vbench": ("subject_consistency", "background_consistency", "temporal_flickering", "motion_smoothness",
+               "dynamic_degree", "aesthetic_quality", "imaging_quality", "viclip"),
+    "t2icompbench": ("blip_vqa", "t2i_compbench_spatial", "t2i_compbench_3in1"),
+}  # fmt: skip
+"""Names of suites, spelled as in `ELSEWHERE` -> our rewards, one for each of their numbers."""
 
 
 def _hint(name: str) -> str:
     """Ending of the message about a name that nothing has: the reward that is meant, or the nearest ones."""
     plain = {_plain(own): own for own in _entries}
     meant = plain.get(_plain(name)) or ELSEWHERE.get(_plain(name), "")
-    if meant in _entries:
+    if meant.partition(":")[0] in _entries:
         return f"did you mean {meant!r}?"
+    if family := [own for own in SUITES.get(_plain(name), ()) if own in _entries]:
+        return f"its parts are {', '.join(family)}"
     return nearest(name, sorted(_entries), limit=3)
 
 
@@ -369,6 +400,12 @@ def list_rewards(glob: str = "*") -> list[RewardInfo]:
     """
     _discover()
     return [_entries[name].info for name in sorted(_entries) if fnmatchcase(name, glob)]
+
+
+def only_own() -> bool:
+    """True where every reward is in the files of `mmreward/rewards/`: no other package offers one, and none
+    has been declared in this process."""
+    return not _entries and not entry_points(group="mmreward.rewards")
 
 
 def _discover() -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .evaluation import evaluate, failure, its_own
-from .media import examine_at_hand
+from .examining import examine_at_hand
 from .registry import Reward
 from .types import Sample, Score
 
@@ -250,9 +250,14 @@ def examine_ahead(samples: Sequence[Sample], rewards: Mapping[str, Reward]) -> N
     needs = {need for reward in rewards.values() for need in reward.info.needs}
     if not needs & {"image", "shown", "inputs"} or not isinstance(samples, list | tuple):
         return  # a sequence that makes its samples when asked makes them anew for the loop
-    for sample in samples[:WINDOW]:
-        pictures = [sample.image] if sample.image is not None and needs & {"image", "shown"} else []
-        examine_at_hand([*pictures, *(sample.inputs if "inputs" in needs else ())])
+    examine_at_hand(
+        media
+        for sample in samples[:WINDOW]
+        for media in (
+            *([sample.image] if sample.image is not None and needs & {"image", "shown"} else []),
+            *(sample.inputs if "inputs" in needs else ()),
+        )
+    )
 
 
 def refuse_others(samples: Any) -> None:

@@ -7,9 +7,8 @@ Pure functions over columns of scores, one per published method; `shaping_steps`
   less and less as training goes on. To see that preference the judge must have graded wrong answers too.
 - Bonuses (Video-VER, R1-Reward): for evidence, for consistency; a wrong answer never earns any.
 - Hybrids (HARMO): a rule where it can decide and a model where it cannot. Which of the two is a property of
-the
-  question: were it one of the response, a policy could pick the softer judge by writing what the rule cannot
-      read.
+  the question: were it one of the response, a policy could pick the softer judge by writing what the rule
+  cannot read.
 - Brevity (the cosine reward, Kimi k1.5): short right answers above long ones. What is wrong stays wrong: no
   length makes it worth more than nothing.
 
@@ -57,6 +56,9 @@ def falling(length: float, limit: float, span: float, curve: Curve = "cosine") -
     Clamped, so a response beyond the limit gains nothing back. With span = limit and "cosine" it is the
     cosine of arXiv:2502.03373 on [0, 1]; with "linear" it is DAPO's soft overlong punishment
     (arXiv:2503.14476) plus 1, span being its cache.
+
+    >>> [falling(length, limit=100, span=40, curve="linear") for length in (60, 80, 120)]
+    [1.0, 0.5, 0.0]
     """
     over = min(max((length - limit + span) / span, 0.0), 1.0)
     return 1 - over if curve == "linear" else (1 + math.cos(math.pi * over)) / 2
@@ -99,6 +101,9 @@ def trust_weight(right: Sequence[float], wrong: Sequence[float]) -> float:
     """exp(min(0, mean thinking of right answers - mean thinking of wrong ones)): (0, 1] for grades of 0 to 1.
 
     1 where one side is empty: then there is nothing to compare.
+
+    >>> round(trust_weight(right=[0.2, 0.4], wrong=[0.9]), 3)
+    0.549
     """
     if not right or not wrong:
         return 1.0
@@ -107,6 +112,9 @@ def trust_weight(right: Sequence[float], wrong: Sequence[float]) -> float:
 
 def annealed(progress: float, alpha: float = ALPHA) -> float:
     """alpha * exp(-progress): from alpha at the first step down to alpha / e at the last.
+
+    >>> [round(annealed(progress), 2) for progress in (0, 0.5, 1)]
+    [0.3, 0.18, 0.11]
 
     Raises:
         ValueError: a progress outside [0, 1].
@@ -132,6 +140,11 @@ def trusted(
     Where one of the two failed the sum fails the same way, and neither enters the trust. The paper's code
     does not judge wrong answers, and counts them as a thinking reward of 0; its trust is 1 whatever the judge
     thinks of them.
+
+    >>> right, wrong = Score(1.0), Score(0.0)
+    >>> paid = trusted([right, wrong], [Score(0.5), Score(1.0)], ["a", "a"], [0.0, 0.0])
+    >>> [round(one.value, 3) for one in paid]
+    [1.091, 0.182]
 
     Args:
         accuracy: of every sample.
@@ -184,6 +197,9 @@ def evidence_bonus(
 
     Missing evidence is not punished. Range: that of the accuracy, with the bonus on top.
 
+    >>> [one.value for one in evidence_bonus([Score(1.0), Score(0.0)], [Score(0.9), Score(0.9)])]
+    [1.3, 0.0]
+
     Args:
         accuracy: of every sample; from `right` up it counts as right.
         evidence: scores of the reward `evidence`; from `grounded` up the reasoning is grounded.
@@ -218,6 +234,9 @@ def consistent(
     """accuracy * (1 + weight * c), where c is 1 for consistent, -1 for not, 0 for a judge that failed.
 
     R1-Reward's form (arXiv:2505.02835): the range is 0 to 1 + weight for an accuracy of 0 to 1.
+
+    >>> [one.value for one in consistent([Score(1.0), Score(1.0)], [Score(0.8), Score(0.1)])]
+    [1.5, 0.5]
 
     Args:
         accuracy: of every sample.
@@ -254,6 +273,9 @@ def hybrid(
 
     A score of weight 0 is not looked at, so its failure makes no difference; any other failure fails the
     outcome. `parts` holds both summands and the confidence.
+
+    >>> hybrid([Score(1.0)], [Score(0.5)], [0.5])[0].value
+    0.75
 
     Args:
         rule: of a verifier.
@@ -320,6 +342,9 @@ def length_scaled(
     wrong[0] to wrong[1]. A failed score stays failed. `parts` are the accuracy, the length and the cosine
     from 1 to 0.
 
+    >>> [one.value for one in length_scaled([Score(1.0), Score(1.0)], [0, 900], limit=500)]
+    [1.0, 0.5]
+
     Args:
         accuracy: one score per response; from `threshold` on it is right.
         lengths: of the responses, in the unit of `limit`.
@@ -360,6 +385,9 @@ def length_shares(
     It is 0.5 - (length - shortest) / (longest - shortest), and at most 0 for a wrong answer, so that short
     and wrong earns nothing (Kimi k1.5, arXiv:2501.12599). 0 where all lengths are equal, and for a failed
     accuracy. Add it with a weight below the worth of being right.
+
+    >>> length_shares([10, 20, 15], [Score(1.0), Score(1.0), Score(0.0)], ["a", "a", "a"])
+    [0.5, -0.5, 0.0]
 
     Args:
         lengths: in tokens or characters.

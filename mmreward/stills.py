@@ -289,16 +289,31 @@ def rgb_of(
     if array.size == 0 or math.prod(array.shape[-3:-1]) > limits().pixels:
         raise Unscorable(f"shape {array.shape}: empty, or above {most('pixels', 'pixels')}")
     if array.dtype != np.uint8:
-        if not np.issubdtype(array.dtype, np.floating):
-            raise Unscorable(f"pixels of type {array.dtype}: expected uint8 or floats in [0, 1]")
-        low, high = float(array.min()), float(array.max())  # NaN wins in both
-        if not (math.isfinite(low) and math.isfinite(high)):
-            raise Unscorable("the pixels contain NaN or infinity")
-        if low < -TOLERANCE or high > 1 + TOLERANCE:
-            raise Unscorable(f"float pixels span {low:.3g} to {high:.3g}: expected [0, 1]")
-        scaled = (array.clip(0, 1) if low < 0 or high > 1 else array) * array.dtype.type(255)
-        array = np.rint(scaled, out=scaled).astype(np.uint8)
+        array = quantised(array)
     if array.shape[-1] == 4:
         alpha = array[..., 3:].astype(np.float32) / 255
         array = np.rint(array[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
     return np.repeat(array, 3, axis=-1) if array.shape[-1] == 1 else array
+
+
+ONE = np.float32(1).view(np.uint32)
+"""Bits of 1.0. As whole numbers the floats in [0, 1] are those up to it; all others, NaN too, are above."""
+
+
+def quantised(array: "np.ndarray[Any, Any]") -> "np.ndarray[Any, np.dtype[np.uint8]]":
+    """uint8 of floats in [0, 1], by rounding half to even; in one layout with them.
+
+    Raises:
+        Unscorable: another type, or values outside [0, 1].
+    """
+    if not np.issubdtype(array.dtype, np.floating):
+        raise Unscorable(f"pixels of type {array.dtype}: expected uint8 or floats in [0, 1]")
+    inside = array.dtype == np.float32 and array.view(np.uint32).max() <= ONE  # one pass in place of two
+    low, high = (0.0, 1.0) if inside else (float(array.min()), float(array.max()))  # NaN wins in both
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise Unscorable("the pixels contain NaN or infinity")
+    if low < -TOLERANCE or high > 1 + TOLERANCE:
+        raise Unscorable(f"float pixels span {low:.3g} to {high:.3g}: expected [0, 1]")
+    scaled = (array.clip(0, 1) if low < 0 or high > 1 else array) * array.dtype.type(255)
+    whole: np.ndarray[Any, np.dtype[np.uint8]] = np.rint(scaled, out=scaled).astype(np.uint8)
+    return whole

@@ -1,8 +1,9 @@
-"""Strict YAML: the safe subset, without duplicate keys, and with bounds on its depth and on what its aliases
-amount to.
+"""Strict YAML: the safe subset, without duplicate keys or keys that are no names, and with bounds on its
+depth and on what its aliases amount to.
 
-Nine lines of aliases to aliases can stand for a thousand million values ("billion laughs"), and of two equal
-keys YAML keeps the last without a word. Both are refused, with line and column.
+Nine lines of aliases to aliases can stand for a thousand million values ("billion laughs"), of two equal keys
+YAML keeps the last without a word, and a key `yes` or `on` it takes for a truth value. All are refused, with
+line and column.
 """
 
 from collections.abc import Hashable
@@ -15,6 +16,12 @@ from yaml.events import AliasEvent
 from yaml.nodes import MappingNode, Node, ScalarNode
 
 from .limits import limits, most
+
+NO_NAMES = {
+    "tag:yaml.org,2002:bool": "read as a truth value, as yes, no, on, off, true and false are",
+    "tag:yaml.org,2002:null": "read as no value",
+}
+"""Tag -> what YAML makes of a key that looks like a name and is none."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -51,6 +58,12 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             if not isinstance(key, ScalarNode):
                 continue
+            if key.tag in NO_NAMES:
+                said = NO_NAMES[key.tag]
+                fix = f"write it in quotes, '{key.value}'" if key.value else "write a name, or '' in quotes"
+                raise ComposerError(
+                    None, None, f"the key {key.value or 'of nothing'} is {said}: {fix}", key.start_mark
+                )
             if (key.tag, key.value) in seen:
                 raise ComposerError(None, None, f"the key {key.value!r} is given twice", key.start_mark)
             seen.add((key.tag, key.value))
@@ -61,8 +74,8 @@ def parse_yaml(text: str) -> Any:
     """Values of a YAML text.
 
     Raises:
-        ValueError: it is not YAML, a key is given twice, it is nested too deeply, or its aliases amount to
-            too much; the message says where.
+        ValueError: it is not YAML, a key is given twice or is a truth value, it is nested too deeply, or its
+            aliases amount to too much; the message says where.
     """
     loader = None
     try:

@@ -117,11 +117,12 @@ class Server:
 # --- honest clients -------------------------------------------------------------------------------
 
 
-async def honest(port: int, until: float, phase: Phase, number: int) -> None:
-    """Ask until the time is over; a connection that breaks is counted, and made again."""
+async def honest(port: int, until: float, phase: Phase, number: int, pause: float = PAUSE) -> None:
+    """Ask until the time is over, with a pause of so many seconds on average; a connection that breaks is
+    counted, and made again."""
     rng = np.random.default_rng(number)
     wanted = request_of("/judge", json.dumps(GOOD).encode())
-    await asyncio.sleep(rng.uniform(0, PAUSE))
+    await asyncio.sleep(rng.uniform(0, pause))
     while time.monotonic() < until:
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -138,7 +139,7 @@ async def honest(port: int, until: float, phase: Phase, number: int) -> None:
                     phase.seconds.append(time.perf_counter() - begun)
                 else:
                     phase.failed[f"{status} {body[:80]!r}"] += 1
-                await asyncio.sleep(rng.exponential(PAUSE))
+                await asyncio.sleep(rng.exponential(pause))
         except (OSError, asyncio.IncompleteReadError) as error:
             phase.failed[type(error).__name__] += 1
         finally:
@@ -154,10 +155,10 @@ async def answer_from(reader: asyncio.StreamReader) -> tuple[int, bytes]:
     return int(head.split()[1]), await reader.readexactly(length)
 
 
-async def measured(port: int, clients: int, seconds: float, phase: Phase) -> None:
+async def measured(port: int, clients: int, seconds: float, phase: Phase, pause: float = PAUSE) -> None:
     """Add the answers that so many clients get in so many seconds."""
     until = time.monotonic() + seconds
-    await asyncio.gather(*(honest(port, until, phase, number) for number in range(clients)))
+    await asyncio.gather(*(honest(port, until, phase, number, pause) for number in range(clients)))
 
 
 # --- hostile clients ------------------------------------------------------------------------------
@@ -259,7 +260,10 @@ class Attackers:
         with log.open("wb") as file:
             command = [sys.executable, "-m", "mmreward.evals.audits.serving", "--attack", str(port)]
             self._process = subprocess.Popen(
-                [*command, "--hostile", str(clients)], stdout=file, stderr=subprocess.DEVNULL
+                [*command, "--hostile", str(clients)],
+                stdout=file,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
             )
         self._clients = clients
 
@@ -323,6 +327,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     if given.attack:
         os.nice(NICE)
+        with suppress(OSError):  # where Linux shares processors out among sessions, and nowhere else
+            Path("/proc/self/autogroup").write_text(str(NICE))
         asyncio.run(hostile(given.attack, given.hostile))
         return
     found = run(given.clients, given.hostile, given.seconds, given.rounds)

@@ -19,6 +19,7 @@ BENCHMARKS: dict[str, str] = {
     "gui-odyssey": "gui_odyssey",
     "mmbench-gui-l2": "grounding_sets:MMBENCH",
     "osworld-g": "osworld_g",
+    "plan-rewardbench": "plan_rewardbench",
     "roboarena": "roboarena",
     "robot-episodes": "episodes",
     "roborewardbench": "roboreward",

@@ -8,17 +8,24 @@ A prediction is `choice` (1 or 2) or `raw_text`, of which what stands in `<answe
 must name one of the two. Pairwise accuracy counts pairs; best-of-n accuracy states all of whose pairs are
 won. An undecided judge has lost. The order of the two is fixed in the labels, so how often the first is
 chosen, and what is won where the first and where the second is better, stand beside them.
+
+A reward is given the two responses as candidates of one step, taken out of the prompt by its headings
+(`#### Intent ####`, `#### AXTREE ####`, ..., `[The Begin of Response 1]`); a row without them is refused. A
+judge of pairs such as `webarbiter` is asked in both orders, and one that goes by the place is undecided; any
+other reward chooses the candidate that it scores higher.
 """
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mmreward.errors import Unscorable
+from mmreward.registry import Reward
+from mmreward.types import Score
 from mmreward.verifiers.response import tidy_tags
 
 from .benchmark import COPY, VALID, Answers, Benchmark, Cells, Columns, Item, Rule, Table
@@ -54,7 +61,7 @@ def read(path: Path) -> list[Item]:
             if name in items:
                 raise ValueError(f"{where}: the pair {name} is there twice")
             state, source = "/".join(names[:2]), names[0]
-            facts = {"source": source, "environment": environment(source)}
+            facts = {"source": source, "environment": environment(source), "prompt": row.get("prompt")}
             items[name] = Item(id=name, gold=better, unit=state, facts=facts)
     return list(items.values())
 
@@ -121,6 +128,78 @@ def best_of(by: str = "") -> Callable[[Columns], float]:
     return of
 
 
+# --- rows for a reward --------------------------------------------------------------------------------------
+
+SECTION = re.compile(
+    r"^[ \t]*####[ \t]*(intent|axtree|trajectory|start url|current url|assistant responses)[ \t]*####",
+    re.IGNORECASE | re.MULTILINE,
+)
+RESPONSE = re.compile(
+    r"\[The Begin of Response ([12])\](.*?)\[The End of Response \1\]", re.IGNORECASE | re.DOTALL
+)
+NOTE = re.compile(r"\A\s*(?:Note:|The URL provides clues)[^\n]*\n")
+"""What the prompt says of a section in its first line."""
+
+
+def rows(item: Item, reward: Reward) -> list[dict[str, Any]]:
+    """The two responses as candidates of one step.
+
+    Raises:
+        ValueError: the prompt is not of the published form.
+    """
+    prompt = _text(item.facts["prompt"])
+    heads = list(SECTION.finditer(prompt))
+    ends = [*(head.start() for head in heads), len(prompt)][1:]
+    parts = {
+        " ".join(head[1].lower().split()): NOTE.sub("", prompt[head.end() : end]).strip()
+        for head, end in zip(heads, ends, strict=True)
+    }
+    responses = {
+        number: text.strip() for number, text in RESPONSE.findall(parts.get("assistant responses", ""))
+    }
+    if absent := [name for name in ("intent", "axtree") if not parts.get(name)]:
+        raise ValueError(f"{item.id}: its prompt has no #### {absent[0]} ####")
+    if set(responses) != {"1", "2"}:
+        raise ValueError(f"{item.id}: its prompt has no [The Begin of Response 1] and 2 with their ends")
+    told = {
+        "axtree": parts["axtree"],
+        "url": parts.get("current url"),
+        "start_url": parts.get("start url"),
+        "trajectory": parts.get("trajectory"),
+    }
+    shared = {
+        "prompt": parts["intent"],
+        "group": item.id,
+        **{key: text for key, text in told.items() if text},
+    }
+    return [shared | {"response": responses[number]} for number in "12"]
+
+
+def _text(prompt: Any) -> str:
+    """A prompt that is a text, or messages, of which the parts of text follow each other."""
+    if isinstance(prompt, str):
+        return prompt
+    if isinstance(prompt, Mapping):
+        return _text(prompt.get("content", prompt.get("text", "")))
+    if isinstance(prompt, Iterable):
+        return "\n".join(map(_text, prompt))
+    return ""
+
+
+def scored(item: Item, scores: Sequence[Score], reward: Reward) -> int:
+    """The response that a reward scores higher.
+
+    Raises:
+        Unscorable: neither.
+    """
+    first, second = (score.value if reward.info.higher_is_better else -score.value for score in scores)
+    if math.isclose(first, second, abs_tol=1e-9):
+        swing = scores[0].parts.get("swing", 0.0)
+        said = "it names the same place in both orders" if swing else "both responses score alike"
+        raise Unscorable(said, "unparsable")
+    return 1 if first > second else 2
+
+
 RULES = (
     Rule(name="pairwise", words="pairs that are won, every pair alike", of=mean("won")),
     Rule(name="pairwise/sources", words="mean over the sources", of=macro("won", "source")),
@@ -162,6 +241,8 @@ BENCHMARK = Benchmark(
     answer=answer,
     columns=columns,
     rules=RULES,
+    rows=rows,
+    scored=scored,
     cautions=cautions,
     tables=tables,
 )

@@ -253,6 +253,21 @@ class Browser:
         """The screen as PNG."""
         return base64.b64decode(self._call("Page.captureScreenshot", format="png")["data"])
 
+    def tree(self) -> str:
+        """The page as text: its accessibility tree, a line each with a number, role, name and value."""
+        nodes = {node["nodeId"]: node for node in self._call("Accessibility.getFullAXTree")["nodes"]}
+        heads = [name for name, node in nodes.items() if node.get("parentId") not in nodes]
+        lines: list[str] = []
+        waiting = [(name, 0) for name in reversed(heads)]
+        while waiting and len(lines) < MAX_LINES:
+            name, depth = waiting.pop()
+            node = nodes[name]
+            line = "" if node.get("ignored") else _line(node)
+            lines += ["\t" * depth + f"[{len(lines) + 1}] {line}"] * bool(line)
+            below = [child for child in node.get("childIds", ()) if child in nodes]
+            waiting += [(child, depth + bool(line)) for child in reversed(below)]
+        return "\n".join(lines)
+
     # --- actions ------------------------------------------------------------------------------------------
 
     def perform(self, action: Action) -> None:
@@ -345,6 +360,27 @@ def _away(end: int) -> int:
     moved = fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 16)
     os.close(end)
     return moved
+
+
+SILENT = ("none", "generic", "InlineTextBox", "LineBreak", "StaticText")
+"""Roles that are told where they have words alone; those of texts within a named element say them twice."""
+MAX_LINES, LONGEST_NAME = 4000, 400
+
+
+def _line(node: Mapping[str, Any]) -> str:
+    """Role, name and value of a node of the accessibility tree; "" for one that says nothing."""
+    role, name, value = (
+        " ".join(str(node.get(key, {}).get("value", "")).split())[:LONGEST_NAME]
+        for key in ("role", "name", "value")
+    )
+    if role == "InlineTextBox" or (role in SILENT and not name):
+        return ""
+    said = f"{role} {name!r}" if name else role
+    states = [one["name"] for one in node.get("properties", ()) if one.get("value", {}).get("value") is True]
+    told = [f"value={value!r}"] * bool(value) + [
+        one for one in states if one in ("checked", "disabled", "expanded")
+    ]
+    return " ".join([said, *told])
 
 
 def _write(end: int, data: bytes) -> None:

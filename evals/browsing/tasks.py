@@ -21,6 +21,7 @@ from typing import Any
 
 from mmreward.errors import Unscorable
 from mmreward.files import whole_file
+from mmreward.rewards.gui.candidates import candidate_of
 from mmreward.rewards.gui.targets import view_of
 from mmreward.types import Sample
 from mmreward.verifiers.actions import read_actions
@@ -28,6 +29,7 @@ from mmreward.verifiers.spaces import Named, space_of
 from mmreward.verifiers.text import normalise
 
 from .browser import Browser
+from .recording import ELEMENTS
 
 SITE = "__SITE__"
 """Stands in addresses for that of the site."""
@@ -54,16 +56,35 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What an agent is given: the intent, the screen as PNG, its size, and what it said before."""
+    """What an agent is given.
+
+    Args:
+        intent: what is to be done.
+        screenshot: the screen as PNG.
+        width, height: of the screen.
+        said: what the agent said before.
+        url: address of the page.
+        tree: the page as text, its accessibility tree.
+        elements: what can be hit, as `recording` lists it: name, role, x, y, width, height.
+        steps: what was done, as `Outcome.steps`.
+    """
 
     intent: str
     screenshot: bytes
     width: int
     height: int
     said: tuple[str, ...]
+    url: str = ""
+    tree: str = ""
+    elements: tuple[Mapping[str, Any], ...] = ()
+    steps: tuple[Mapping[str, Any], ...] = ()
 
 
 Agent = Callable[[Seen], str]
+
+
+class AgentError(ValueError):
+    """Raised by an agent that gives no words: the task ends there, and failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +97,10 @@ class Outcome:
         before: they held before its first action.
         done: it said that it is done.
         answer: what it answered.
-        steps: {"observation": picture, "action": facts in fractions, "said": text, "note": why not}, as
-            `Sample.steps` has them.
+        steps: {"observation": picture, "action": facts in fractions, "thought", "url", "axtree", "said": all
+            words, "note": why nothing was done}, as `Sample.steps` has them. Words that are no one action
+            stand in its place.
+        trouble: why the agent gave no more words; "" where it always did.
     """
 
     task: Task
@@ -87,12 +110,13 @@ class Outcome:
     done: bool
     answer: str
     steps: tuple[Mapping[str, Any], ...]
+    trouble: str = ""
 
 
 def write_rows(outcomes: Sequence[Outcome], path: Path) -> None:
     """Write trajectories as JSONL rows that `mmreward score` reads, pictures relative to the file.
 
-    `success`, `holds`, `done` and `answer` go into `meta`, as columns of their own.
+    `success`, `holds`, `done`, `answer` and `trouble` go into `meta`, as columns of their own.
     """
     with whole_file(path) as part, part.open("w", encoding="utf-8") as file:
         for one in outcomes:
@@ -100,7 +124,10 @@ def write_rows(outcomes: Sequence[Outcome], path: Path) -> None:
                 {**step, "observation": Path(os.path.relpath(step["observation"], path.parent)).as_posix()}
                 for step in one.steps
             ]
-            facts = {"success": one.success, "holds": one.holds, "done": one.done, "answer": one.answer}
+            facts: dict[str, Any] = {
+                "success": one.success, "holds": one.holds, "done": one.done, "answer": one.answer,
+            }  # fmt: skip
+            facts |= {"trouble": one.trouble} if one.trouble else {}
             row = {"id": one.task.id, "prompt": one.task.intent, "steps": steps, **facts}
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
@@ -195,17 +222,22 @@ def run_task(
     folder.mkdir(parents=True, exist_ok=True)
     steps: list[dict[str, Any]] = []
     said: list[str] = []
-    done, answer = False, ""
+    done, answer, trouble = False, "", ""
     while len(steps) < max_steps and not done:
         picture = folder / f"{task.id}-{len(steps):02d}.png"
-        shot = browser.screenshot()
-        picture.write_bytes(shot)
-        words = agent(Seen(intent=task.intent, screenshot=shot, width=browser.width, height=browser.height,
-                           said=tuple(said)))  # fmt: skip
+        seen = seen_now(browser, task, said, steps)
+        picture.write_bytes(seen.screenshot)
+        try:
+            words = agent(seen)
+        except AgentError as failure:
+            trouble = str(failure)
+            break
         said.append(words)
-        step: dict[str, Any] = {"observation": str(picture), "said": words}
+        step: dict[str, Any] = {"observation": str(picture), "action": words, "url": seen.url,
+                                "axtree": seen.tree, "said": words}  # fmt: skip
         steps.append(step)
         try:
+            step["thought"] = candidate_of(words).thought
             actions = read_actions(words, view)
             if len(actions) != 1:
                 raise Unscorable(f"{len(actions)} actions in one step", "unparsable")
@@ -220,5 +252,16 @@ def run_task(
     kept = holds(browser, task, answer)
     return Outcome(
         task=task, success=kept and done and not before, holds=kept, before=before, done=done,
-        answer=answer, steps=tuple(steps),
+        answer=answer, steps=tuple(steps), trouble=trouble,
+    )  # fmt: skip
+
+
+def seen_now(
+    browser: Browser, task: Task, said: Sequence[str] = (), steps: Sequence[Mapping[str, Any]] = ()
+) -> Seen:
+    """What an agent is given of the page as it is."""
+    return Seen(
+        intent=task.intent, screenshot=browser.screenshot(), width=browser.width, height=browser.height,
+        said=tuple(said), url=browser.url, tree=browser.tree(), elements=tuple(browser.evaluate(ELEMENTS)),
+        steps=tuple(steps),
     )  # fmt: skip

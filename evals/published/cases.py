@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mmreward import Media, Sample
 
-from . import blip2, owl, vits
+from . import blip, blip2, clips, internvl, llava, owl, readers, scalars, scenes, videoscore, vits, xcomposer
 from . import checkpoints as tiny
 
 Args = dict[str, Any]
@@ -59,6 +59,11 @@ class Case(NamedTuple):
     second: Args | None = None
     """Arguments that ours takes beside the second writing; None: there is none."""
     samples: str = "pictures"
+    rows: Callable[[], list[Sample]] | None = None
+    """Samples of its own, for a scorer that reads more than a picture and its prompt; its second writing
+    takes samples."""
+    top: float = 1.0
+    """Differences are given as a part of it: for marks out of a hundred, 100."""
 
     @property
     def name(self) -> str:
@@ -112,6 +117,17 @@ def _dreamsim(variant: str) -> Callable[[Path], Args]:
 
 def _none(folder: Path) -> Args:
     return {}
+
+
+def _read(
+    scorer: str,
+    variant: str,
+    save: Callable[[Path], Args],
+    rows: Callable[[], list[Sample]],
+    top: float = 1.0,
+) -> Case:
+    """A case over samples of its own, beside a second writing."""
+    return Case(scorer, variant, lambda folder: save(folder / "weights"), second={}, rows=rows, top=top)
 
 
 PIL = {"resize": "pil"}
@@ -231,34 +247,46 @@ CASES = (
     Case("jpeg_incompressibility", "", _none, second={}),
     Case("nsfw", "320n", _none, {"nudenet": {}}),
     Case("ocr_image", "RapidOCR", lambda folder: {"text": "prompt"}, {"rapidocr": {}}, samples="signs"),
+    _read("hpsv3", "", scalars.save_hpsv3, readers.prompted),
+    _read("editreward", "", scalars.save_editreward, readers.edits),
+    _read("videoreward", "", scalars.save_videoreward, readers.clips),
+    _read("videoscore", "v1.1", videoscore.save_videoscore, readers.clips),
+    _read("videoscore", "Qwen2-VL", scalars.save_rater, readers.clips),
+    _read("skywork_vl", "", scalars.save_skywork, readers.answered),
+    _read("mm_rlhf", "", lambda folder: llava.save_llava(folder) | {"max_tokens": 6}, readers.few),
+    _read("ixc", "2.5", xcomposer.save_xcomposer, readers.placed),
+    _read("visualprm", "8B", internvl.save_internvl, readers.stepped),
+    _read("visualprm", "8B-v1_1", lambda folder: internvl.save_internvl(folder, "qwen2"), readers.stepped),
+    _read("artimuse", "", lambda folder: internvl.save_internvl(folder, "qwen2"), readers.prompted, 100),
+    *(
+        _read(name, "", clips.SAVED[name], rows)
+        for name, rows in (
+            ("subject_consistency", clips.shown),
+            ("background_consistency", clips.shown),
+            ("temporal_flickering", clips.shown),
+            ("aesthetic_quality", clips.flowing),
+            ("dynamic_degree", clips.flowing),
+            ("motion_smoothness", clips.flowing),
+            ("viclip", clips.told),
+        )
+    ),
+    _read("blip_vqa", "", blip.save_parts, blip.asked),
+    _read("geneval", "official", lambda _: {"detector": "oracle"}, scenes.prompted),
+    _read("geneval2", "GM", lambda _: {"judge": "mini-vlm", "how": "gm"}, scenes.counted),
+    _read("dpg", "", lambda _: {"judge": "mini-vlm", "min_mass": 0.0}, scenes.depending),
+    _read("t2i_compbench_spatial", "", lambda _: {"detector": "oracle"}, scenes.placed),
+    _read("t2i_compbench_3in1", "", scenes.save_parts, scenes.mixed),
+    _read("edit_change", "", lambda _: {}, scenes.overpainted),
+    _read("visionreward", "", scenes.save_list, scenes.described),
 )
 """Every scorer of `rewards/learned` and `rewards/pictures` has at least one, or stands in `ELSEWHERE`."""
 ELSEWHERE = {
-    "aesthetic_quality": "tests/rewards/test_vbench.py",
-    "artimuse": "tests/models/test_visualprm.py",
-    "background_consistency": "tests/rewards/test_consistency.py",
-    "blip_vqa": "tests/models/test_blip_vqa.py",
-    "dpg": "tests/rewards/test_dpg.py",
-    "dynamic_degree": "tests/rewards/test_vbench.py",
-    "editreward": "tests/models/test_editreward.py",
-    "geneval": "tests/rewards/test_geneval.py",
-    "geneval2": "tests/rewards/test_geneval2.py",
-    "hpsv3": "tests/models/test_hpsv3.py",
-    "imaging_quality": "tests/rewards/test_iqa.py",
-    "iqa": "tests/rewards/test_iqa.py",
-    "ixc": "tests/models/test_ixc.py",
-    "mm_rlhf": "tests/models/test_mm_rlhf.py",
-    "qwen_image_bench": "tests/rewards/test_qwen_image_bench.py",
-    "skywork_vl": "tests/models/test_skywork_vl.py",
-    "subject_consistency": "tests/rewards/test_consistency.py",
-    "t2i_compbench_3in1": "tests/rewards/test_t2i_compbench.py",
-    "t2i_compbench_spatial": "tests/rewards/test_t2i_compbench.py",
-    "temporal_flickering": "tests/rewards/test_consistency.py",
-    "viclip": "tests/rewards/test_viclip.py",
-    "videoreward": "tests/models/test_videoreward.py",
-    "videoscore": "tests/models/test_videoscore.py",
-    "visionreward": "tests/rewards/test_visionreward.py",
-    "visionreward_video": "tests/rewards/test_visionreward.py",
-    "visualprm": "tests/models/test_visualprm.py",
+    "imaging_quality": ("tests/rewards/test_iqa.py", "pyiqa's MUSIQ itself, which has no second writing"),
+    "iqa": ("tests/rewards/test_iqa.py", "runs pyiqa itself"),
+    "qwen_image_bench": ("tests/rewards/test_qwen_image_bench.py", "its judge is a server"),
+    "visionreward_video": (
+        "tests/rewards/test_visionreward.py",
+        "answers are read from our judge",
+    ),
 }
-"""Scorers without a case, and the tests that hold them against a second writing or known scenes."""
+"""Scorers without a case: the tests that hold them against a second writing, and the reason."""

@@ -72,9 +72,12 @@ def write_calibration(found: Calibration, data: str, out: Path) -> Path:
     Raises:
         ValueError: `out` is no .html file.
     """
+    name, _, arguments = found.judge.partition(":")
     document = render(
         "calibration.html",
-        title=f"Calibration of {found.judge}",
+        title=f"Calibration of {name}",
+        name=name,
+        arguments=arguments.replace(",", ", "),
         found=found,
         data=data,
         failed=failed(found),

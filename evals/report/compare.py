@@ -224,7 +224,7 @@ def compared(before: Column, after: Column, pairing: Pairing) -> Comparison:
         after=float(new[both].mean()) if both.any() else math.nan,
         change=0.0 if abs(moved.mean) <= ROUNDING * size else moved.mean,
         interval=moved.interval,
-        win_interval=mean_of(wins, pairing.units).interval,
+        win_interval=mean_of(wins, pairing.units).within(0.0, 1.0),
         better=int((gain > 0).sum()),
         worse=int((gain < 0).sum()),
         tied=int((both & (gain == 0)).sum()),

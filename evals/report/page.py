@@ -67,6 +67,7 @@ def page(run: ScoredRun, reference: Column | None, extremes: tuple[list[str], li
         summaries=[_summary(column, prompts) for column in run.columns],
         reference=reference,
         agreements=[(c, agreement(c.values, reference.values, prompts)) for c in others] if reference else [],
+        alone=len([column for column in run.columns if not column.combined]) == 1,
         extremes=[(called, [_small_card(run, name) for name in ids]) for called, ids in rows if ids],
         cards=_cards(run, shown),
         glance=_glance(run, extremes, failures, places, shown),
@@ -141,8 +142,7 @@ def _glance(
     tiles = []
     for kind, ids in zip(("best", "worst"), extremes, strict=True):
         if ids:
-            total = number(float(run.totals[run.ids.index(ids[0])]))
-            tiles.append(_tile(run, kind, f"{total} by rank", ids[0], [], places, shown))
+            tiles.append(_tile(run, kind, _standing(run, ids[0]), ids[0], [], places, shown))
     failed = sum(group.number for group in failures)
     reasons = [f"{group.number:,} x {group.reward}: {_short(group.reason)}" for group in failures[:2]]
     words = reasons or ["no score failed"]
@@ -162,6 +162,14 @@ def _glance(
             )
         )
     return tiles
+
+
+def _standing(run: ScoredRun, name: str) -> str:
+    """A sample's mean rank over the rewards, or its value by the only one."""
+    index, scored = run.ids.index(name), [column for column in run.columns if not column.combined]
+    if len(scored) == 1:
+        return f"{number(float(scored[0].values[index]))} {scored[0].name}"
+    return f"{number(float(run.totals[index]))} by rank"
 
 
 def _tile(

@@ -183,4 +183,5 @@ def picture_of(observation: Mapping[str, Any], key: str) -> NDArray[np.uint8]:
     if not (low >= 0 and high <= 1):
         raise ValueError(f"{key} has {low:.3g} to {high:.3g}: floats are from 0 to 1; put the step before "
                          "those that normalise")  # fmt: skip
-    return np.rint(array * 255).astype(np.uint8)
+    pixels: NDArray[np.uint8] = np.rint(array * 255).astype(np.uint8)
+    return pixels

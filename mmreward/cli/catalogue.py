@@ -1,4 +1,4 @@
-"""Catalogue of the rewards: the list by group for people, records for programs, and a page in Markdown with a
+"""Catalogue of the rewards: the record of each, which `index` keeps and shows, and a page in Markdown with a
 table per room of `mmreward/rewards/` and every reward's arguments.
 
 `mmreward list --markdown > mmreward/rewards/README.md` writes the page from the registry, the rooms'
@@ -9,21 +9,16 @@ that the page is the same wherever it is made. Imports no network.
 import inspect
 import re
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import fields
-from fnmatch import fnmatchcase
-from itertools import groupby
+from collections.abc import Iterator
 from typing import Any
 
-from ..errors import nearest
 from ..loading import load
 from ..models.wants import Want, collecting, speed_of
 from ..registry import Entry, find, list_rewards
 from ..scales import scales_of
-from ..types import RewardInfo, Sample
+from ..types import RewardInfo
 
 OWN = "mmreward.rewards"
-GROUPS = ("pictures", "clips", "edits", "responses", "verifiers", "judges", "robots")
 LONGEST = 60
 """Characters of a default that are shown; prompts are longer."""
 OPENING = """# Rewards
@@ -56,39 +51,6 @@ HEADER = """| reward | summary | range | needs | arity | gradient | paper |
 |---|---|---|---|---|---|---|"""
 
 
-def chosen(glob: str, group: str, needs: Sequence[str], differentiable: bool) -> list[Entry]:
-    """Rewards by name, group, fields they read and gradient, sorted by group and name.
-
-    Raises:
-        ValueError: no such group, or nothing matches.
-    """
-    entries = [find(info.name) for info in list_rewards()]
-    for given, kind, known in (
-        *((name, "field of a sample", [field.name for field in fields(Sample)]) for name in needs),
-        *([(group, "group", sorted({*map(group_of, entries), *map(room_of, entries)}))] if group else []),
-    ):
-        if given not in known:
-            raise ValueError(f"no {kind} {given!r}; {nearest(given, known)}")
-    found = [
-        entry
-        for entry in entries
-        if fnmatchcase(entry.info.name, glob)
-        and (not group or group in (group_of(entry), room_of(entry)))
-        and set(needs) <= _read(entry.info)
-        and (entry.info.differentiable or not differentiable)
-    ]
-    if not found:
-        asked = " with these options" if group or needs or differentiable else ""
-        raise ValueError(f"no reward matches {glob!r}{asked}; `mmreward list` shows them all")
-    return sorted(found, key=_place)
-
-
-def _place(entry: Entry) -> tuple[int, str, str]:
-    """Where a reward stands in the list: own groups in their order, then other packages."""
-    group = group_of(entry)
-    return (GROUPS.index(group) if group in GROUPS else len(GROUPS)), group, entry.info.name
-
-
 def _read(info: RewardInfo) -> set[str]:
     """Fields of a sample that a reward needs; one that needs something shown takes a picture or a clip, and
     one that needs an episode steps too."""
@@ -98,7 +60,7 @@ def _read(info: RewardInfo) -> set[str]:
 
 
 def group_of(entry: Entry) -> str:
-    """What an own reward scores, one of `GROUPS`, or the package that offers it.
+    """What an own reward scores, one of `index.GROUPS`, or the package that offers it.
 
     "pictures" and "clips" are generated ones, by themselves or with their prompt; "edits" look at source or
     reference pictures as well. "verifiers" hold a model's answer against the truth or a rule, "responses"
@@ -127,31 +89,6 @@ def room_of(entry: Entry) -> str:
     return room.removeprefix(f"{OWN}.") if own else entry.factory.__module__.split(".")[0]
 
 
-def listed(entries: Sequence[Entry], *, weights: bool = False) -> Iterator[str]:
-    """Lines of text: a heading for each group, three lines for each reward, and one for each of its weights
-    where they are asked for, with their size on this machine."""
-    width = max(len(entry.info.name) for entry in entries)
-    for number, (group, members) in enumerate(groupby(entries, group_of)):
-        if number:
-            yield ""
-        yield f"[{group}]"
-        for entry in members:
-            info = entry.info
-            low, high = info.range
-            gradient = "  differentiable" if info.differentiable else ""
-            yield f"{info.name:<{width}}  {info.summary}"
-            falling = "" if info.higher_is_better else "  lower is better"
-            yield (
-                f"{'':<{width}}  [{low:g}, {high:g}]{falling}  {info.arity}  needs {info.needed}{gradient}"
-            )
-            wants = wants_of(entry)
-            yield f"{'':<{width}}  {speed_of(wants)}{f'  {info.licence}' if info.licence else ''}"
-            if weights:
-                from .weights import size_here
-
-                yield from (f"{'':<{width}}  {want.name}: {size_here(want)}" for want in wants)
-
-
 def wants_of(entry: Entry) -> list[Want]:
     """Weights that a reward reads with its default arguments; a file that it cannot do without counts as
     none of them."""
@@ -172,6 +109,7 @@ def record(entry: Entry) -> dict[str, Any]:
     """Facts of a reward as JSON holds them; an open end of a range is null."""
     info = entry.info
     low, high = (bound if abs(bound) < float("inf") else None for bound in info.range)
+    wants = wants_of(entry)
     return {
         "name": info.name,
         "group": group_of(entry),
@@ -180,12 +118,13 @@ def record(entry: Entry) -> dict[str, Any]:
         "range": [low, high],
         "higher_is_better": info.higher_is_better,
         "needs": info.needed,
+        "fields": sorted(_read(info)),
         "arity": info.arity,
         "differentiable": info.differentiable,
         "paper": info.paper,
         "licence": info.licence,
-        "speed": speed_of(wants_of(entry)),
-        "weights": [want.name for want in wants_of(entry)],
+        "speed": speed_of(wants),
+        "weights": [want.name for want in wants],
         "scales": sorted(scales_of(info.name)),
         "arguments": {
             parameter.name: None if parameter.default is parameter.empty else repr(parameter.default)

@@ -40,13 +40,13 @@ def list_command(
 
         typer.echo(rewards_page(), nl=False)
         return
-    from .catalogue import chosen, listed, record
+    from .index import chosen, listed
 
     found = chosen(glob, group, needs or (), differentiable)
     if as_json:
         import json
 
-        typer.echo(json.dumps([record(entry) for entry in found], indent=2))
+        typer.echo(json.dumps(found, indent=2))
     else:
         typer.echo("\n".join(listed(found, weights=weights)))
 

@@ -271,6 +271,16 @@ def pairs(
     responses: Annotated[
         bool, typer.Option("--responses", help="Compare the responses to one question, for DPO of a VLM.")
     ] = False,
+    contrast: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="wrong=REWARD, inconsistent=REWARD, repetitive=REWARD: sound responses against those with "
+            "each flaw (VerIPO); with --responses."
+        ),
+    ] = None,
+    keep_solved: Annotated[
+        float, typer.Option(help="Share of the prompts without a wrong response that --contrast keeps.")
+    ] = 0.0,
     config: Annotated[Path | None, typer.Option(help="The YAML file of the scores, for its limits.")] = None,
     device: Annotated[
         str | None, typer.Option(help="Of --from: cpu, cuda, ...; default: CUDA if any.")
@@ -301,6 +311,18 @@ def pairs(
         swing=math.inf if swing is None else swing,
         sure=sure,
     )
+    if contrast:
+        if judges or reward is not None or agree or not responses:
+            raise ValueError("--contrast names its own rewards: give it with --responses, without the others")
+        from ..data.contrast import contrast_file, parse_axes
+
+        axes = parse_axes(contrast)
+        typer.echo(
+            contrast_file(
+                data, results or (), out, axes, rules=rules, keep_solved=keep_solved, columns=columns
+            )
+        )
+        return
     made = partial(
         pair_file,
         data,

@@ -1,5 +1,6 @@
 """Commands that train or search: tune, fit, search, refine, synthesize."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -41,14 +42,15 @@ def tune(
 @app.command()
 def fit(
     kind: Annotated[
-        Literal["d2-align", "pisces", "head"],
-        typer.Argument(help="For the reward d2_align, for pisces, or for head."),
+        Literal["d2-align", "pisces", "head", "perceptual"],
+        typer.Argument(help="For the reward d2_align, for pisces, for head, or for perceptual."),
     ],
     data: Annotated[
         Path,
         typer.Argument(
             help="Pictures with prompts. d2-align: drawn by the untuned generator; pisces: real ones. "
-            "head: the folder of pairs that `mmreward pairs` wrote."
+            "head: the folder of pairs that `mmreward pairs` wrote. perceptual: a few demonstrations of one "
+            "task, clips or episodes."
         ),
     ],
     weights: Annotated[
@@ -59,9 +61,16 @@ def fit(
             help="The dual encoder, as the reward will name it; for head also a Qwen-VL.",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="The new .safetensors file; for head, the new folder.")],
+    out: Annotated[
+        Path,
+        typer.Option(help="The new .safetensors file; for head, the new folder; for perceptual, a .json."),
+    ],
     steps: Annotated[
-        int | None, typer.Option(help="Default: 2000 for d2-align and (at most) head, 1000 for pisces.")
+        int | None,
+        typer.Option(
+            help="Of the fit: by default 2000 for d2-align and (at most) head, 1000 for pisces. Of the task "
+            "for perceptual: 3."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the fit, and of which prompts are held out.")] = 0,
     push: Annotated[
@@ -83,17 +92,44 @@ def fit(
         str | None,
         typer.Option(help="Of a head on a Qwen-VL: what it is asked, with {prompt}, to answer yes or no."),
     ] = None,
+    form: Annotated[
+        Literal["usual", "basereward"] | None,
+        typer.Option(
+            help="Of a head on a Qwen-VL: basereward is BaseReward's, two layers with SiLU on the state."
+        ),
+    ] = None,
+    features: Annotated[
+        int | None, typer.Option(help="Of perceptual: kept of each step; default: 32.")
+    ] = None,
+    least: Annotated[int | None, typer.Option(help="Of perceptual: frames of a step; default: 2.")] = None,
+    frames: Annotated[
+        str | None, typer.Option(help="Of perceptual: which frames are looked at; default: 64.")
+    ] = None,
+    view: Annotated[str | None, typer.Option(help="Of perceptual: the camera, of several.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto: CUDA if any.")] = "auto",
 ) -> None:
-    """Fit what a d2_align, pisces or head reward reads, and say what it does to held-out prompts."""
+    """Fit what a d2_align, pisces, head or perceptual reward reads, and say what it does to what was held
+    out."""
     present(data, "no data at {}")
     from ..engine.devices import check_device
     from ..engine.engine import Engine
 
     check_device(device)
+    of_steps = {"features": features, "least": least, "frames": frames, "view": view}
+    of_heads = {"loss": loss, "margin": margin, "ties": ties, "lora_rank": lora_rank, "question": question}
+    of_heads |= {"form": form}
+    _left_out(kind, "d2-align", {"push": push})
+    _left_out(kind, "head", of_heads)
+    _left_out(kind, "perceptual", of_steps)
+    if kind == "perceptual":
+        from ..tune.fit_perceptual import Finding, fit_perceptual
+
+        given = {"steps": steps, **of_steps}
+        finding = Finding(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+        with Engine(device) as engine:
+            typer.echo(fit_perceptual(data, weights, out, engine, finding))
+        return
     if kind == "head":
-        if push is not None:
-            raise ValueError(f"push {push} belongs to d2-align; leave it out for head")
         from ..tune.fit_head import fit_head
         from ..tune.fit_loop import HeadSettings
 
@@ -103,19 +139,23 @@ def fit(
             ties=ties,
             steps=2000 if steps is None else steps,
             seed=seed,
+            form=form or "usual",
             rank=lora_rank or 0,
         )
         with Engine(device) as engine:
             typer.echo(fit_head(data, weights, out, engine, settings, question=question or ""))
         return
-    of_heads = {"loss": loss, "margin": margin, "ties": ties, "lora_rank": lora_rank, "question": question}
-    for name, value in of_heads.items():
-        if value is not None:
-            raise ValueError(f"{name} {value} belongs to head; leave it out for {kind}")
     from ..tune.fit import fit_file
 
     with Engine(device) as engine:
         typer.echo(fit_file(kind, data, weights, out, engine, steps=steps, seed=seed, push=push))
+
+
+def _left_out(kind: str, owner: str, given: Mapping[str, object]) -> None:
+    """Refuse options of another kind."""
+    for name, value in given.items():
+        if value is not None and kind != owner:
+            raise ValueError(f"{name} {value} belongs to {owner}; leave it out for {kind}")
 
 
 def _margin(given: str | None) -> float | Literal["pairs"] | None:

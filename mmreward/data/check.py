@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from ..engine.engine import Engine
 from ..errors import Unscorable
+from ..loading import load
 from ..registry import Reward
 from ..types import Sample, Score
 from .columns import Columns
@@ -128,7 +129,8 @@ def check_targets(
                     checked.skipped.add(name)
                     continue
                 asked.setdefault(id(reward), (name, reward, []))[2].append(replace(row.sample, id=row.id))
-        for name, reward, samples in asked.values():
+        for name, given, samples in asked.values():
+            reward = _in_targets_space(given)
             checked.targets[name] = checked.targets.get(name, 0) + len(samples)
             checked.unpaid += _unpaid(name, reward, samples, engine)
         if progress is not None:
@@ -152,6 +154,15 @@ def _unpaid(name: str, reward: Reward, samples: list[Sample], engine: Engine) ->
     for at in left:
         target = reward.view(samples[at]).target
         yield Unpaid(name, samples[at].id, _short(target), _why(best[at]))
+
+
+def _in_targets_space(reward: Reward) -> Reward:
+    """The reward as it reads answers in the space of its targets, so that a target can be its own answer;
+    one of another interpreter as it is."""
+    args = dict(reward.args)
+    if reward.release or args.get("space") == args.get("target_space", args.get("space")):
+        return reward
+    return replace(load(reward.info.name, **{**args, "space": args["target_space"]}), columns=reward.columns)
 
 
 def _probe(reward: Reward) -> Reward:

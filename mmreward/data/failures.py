@@ -11,6 +11,8 @@ SHOWN = 160
 """Characters of a reason that are printed."""
 VARYING = re.compile(r"'[^']*'|\"[^\"]*\"|\S*[/\\]\S*|\d[\d.,]*")
 """Names, paths and numbers, in which reasons of one kind differ."""
+LACKING = re.compile(r"the sample has no (?P<name>[a-z_]+)$")
+"""The reason of `types.lacking` where one field is empty and no column is nearly called so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +32,18 @@ class Group:
 
     @property
     def remedy(self) -> str:
-        """The words that say when such a score is computed again."""
+        """The words that say what helps, and when such a score is computed again."""
         if self.status == "error" and UNAVAILABLE in self.reason:
             return "what was unavailable is tried again by the next run"
         if self.status == "timeout":
             return "give timeouts more seconds with --timeout, and --retry-failed"
+        if self.status == "missing" and (lacks := LACKING.match(self.reason)):
+            name = lacks["name"]
+            beside = ", a .txt file beside each picture or metadata.jsonl" if name == "prompt" else ""
+            return (
+                f"a row's {name} comes from a column of this name (--map {name}=COLUMN takes another)"
+                f"{beside}; it is scored again when it has changed"
+            )
         return "a row is scored again when it has changed, or with --retry-failed"
 
 

@@ -26,8 +26,12 @@ from .results import Result
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Kind = Literal["curve", "gain"]
-KINDS: tuple[Kind, ...] = ("curve", "gain")
+Kind = Literal["curve", "gain", "weight"]
+KINDS: tuple[Kind, ...] = ("curve", "gain", "weight")
+CHUNK = 50
+"""Frames ahead over which a weight measures progress, LeRobot's default."""
+KAPPA = 0.01
+"""Progress over a chunk above which a frame counts whole."""
 FRAME = re.compile(r"frame_(\d+)")
 PROGRESS = "progress.parquet"
 QUANTILES = (0.01, 0.1, 0.5, 0.9, 0.99)
@@ -76,6 +80,41 @@ class Curve:
         return curve.astype(np.float32)
 
 
+def cloning_weights(
+    gains: NDArray[np.float64], mean: float, deviation: float, kappa: float = KAPPA
+) -> NDArray[np.float32]:
+    """Weights of frames in behaviour cloning by the progress after them (RA-BC, arXiv:2509.25358).
+
+    A gain above kappa counts 1 and one below 0 nothing; between, as it lies within two deviations of the
+    mean. LeRobot gives a frame whose progress is unknown the weight 1; here it stays NaN.
+
+    >>> gains = np.array([-0.01, 0, 0.005, 0.01, 0.02, np.nan])
+    >>> [round(float(one), 4) for one in cloning_weights(gains, 0.005, 0.01)]
+    [0.0, 0.375, 0.5, 0.625, 1.0, nan]
+    """
+    soft = np.clip((gains - (mean - 2 * deviation)) / (4 * deviation + 1e-6), 0.0, 1.0)
+    found = np.where(gains > kappa, 1.0, np.where(gains < 0, 0.0, soft))
+    return found.astype(np.float32)
+
+
+def weights_of(curves: Mapping[int, NDArray[np.float32]], chunk: int) -> dict[int, NDArray[np.float32]]:
+    """`cloning_weights` of the episodes of a dataset, by the mean and deviation of all their frames' gains.
+
+    Args:
+        curves: the value at each frame of each episode; NaN where unknown.
+        chunk: frames ahead, or to the last one, over which a gain is.
+    """
+    gains = {}
+    for number, curve in curves.items():
+        ahead = np.minimum(np.arange(len(curve)) + chunk, len(curve) - 1)
+        gains[number] = curve[ahead].astype(np.float64) - curve
+    every = np.concatenate(list(gains.values()))
+    known = every[~np.isnan(every)]
+    mean = max(float(known.mean()), 0.0) if len(known) else 0.0
+    deviation = max(float(known.std()), 1e-6) if len(known) else 1e-6
+    return {number: cloning_weights(one, mean, deviation) for number, one in gains.items()}
+
+
 def curves_of(results: Iterable[Result], reward: str) -> dict[str, Curve]:
     """The curves of a reward's scores by the rows' ids; failures have no values.
 
@@ -107,6 +146,7 @@ def write_back(
     *,
     column: str = "",
     kind: Kind = "curve",
+    chunk: int = CHUNK,
     replace: bool = False,
     link: bool = False,
 ) -> Copied:
@@ -118,7 +158,9 @@ def write_back(
         reward: whose scores.
         out: of the copy; nothing may be there.
         column: its name; by default `reward.NAME`.
-        kind: "curve", the value at each frame; "gain", what the next frame's value is above it.
+        kind: "curve", the value at each frame; "gain", what the next frame's value is above it; "weight", of
+            the frame in behaviour cloning, see `cloning_weights`.
+        chunk: frames ahead over which a weight measures progress.
         replace: take the place of a column that is there, such as `next.reward`.
         link: videos are the same files under another name (hard links) and take no room; by default they are
             copied.
@@ -132,7 +174,9 @@ def write_back(
     if found.old:
         raise ValueError(f"{root} has version {found.version}, and is read only: convert it to v3.0 first")
     if kind not in KINDS:
-        raise ValueError(f"kind is {kind!r}: {' or '.join(KINDS)}")
+        raise ValueError(f"kind is {kind!r}: {', '.join(KINDS[:-1])} or {KINDS[-1]}")
+    if chunk < 1:
+        raise ValueError(f"chunk is {chunk}: frames ahead, 1 at least")
     if out.exists() or out.resolve().is_relative_to(root.resolve()):
         raise ValueError(f"{out} is there already, or within the dataset: name a new folder")
     column = column or f"reward.{reward}"
@@ -145,10 +189,14 @@ def write_back(
         raise ValueError(f"the scores are of other rows: {root} has {', '.join(list(named)[:3])}, ...")
     values: dict[int, NDArray[np.float32]] = {}
     for name, one in named.items():
+        curve = curves.get(name, Curve({}))
+        if kind == "weight" and curve.end is not None:
+            raise ValueError(f"{reward} gives one value an episode: weights are of values frame by frame")
         try:
-            values[one["episode_index"]] = curves.get(name, Curve({})).at_every(int(one["length"]), kind)
+            values[one["episode_index"]] = curve.at_every(int(one["length"]), kind)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
+    values = weights_of(values, chunk) if kind == "weight" else values
     with whole_folder(out) as part:
         _copy(found, part, link=link)
         _write_data(part, values, column)

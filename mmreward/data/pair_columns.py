@@ -5,18 +5,20 @@ compares every two rows of a group in both orders. Knows nothing of which pairs 
 """
 
 import hashlib
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..engine.engine import Engine
 from ..errors import Unscorable
 from ..models.vlms.answers import shown_to
 from ..registry import Reward
+from ..trajectories import with_media
 from ..types import Sample, Score
 from .columns import Columns
 from .inputs import Inputs
@@ -148,12 +150,21 @@ def _response_of(sample: Sample | None) -> str:
 
 
 def group_of(sample: Sample, responses: bool = False) -> tuple[str, ...]:
-    """What the samples that meet have in common; of responses also the pictures that they are about."""
+    """What the samples that meet have in common; of responses also the pictures that they are about, and what
+    was done before."""
     named = sample.prompt if sample.group is None else sample.group
     if responses:
-        return (named, sample.prompt, "text", *(media.key for media in shown_to(sample)))
+        before = (_told(sample.steps),) if sample.steps else ()
+        return (named, sample.prompt, "text", *(media.key for media in shown_to(sample)), *before)
     kind = sample.shown.kind if sample.shown is not None else ""
     return (named, sample.prompt, kind, *(media.key for media in sample.inputs))
+
+
+def _told(steps: Sequence[Any]) -> str:
+    """Hash of steps; of a picture in them its own."""
+    bare = with_media(steps, lambda media, _: media.key)
+    told = json.dumps(bare, sort_keys=True, default=str)
+    return hashlib.blake2b(told.encode("utf-8", "replace"), digest_size=16).hexdigest()
 
 
 def axis_of(name: str, columns: Mapping[str, Column]) -> Column | None:

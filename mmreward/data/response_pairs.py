@@ -3,7 +3,8 @@
 metadata.jsonl has one line per pair with prompt, chosen and rejected in words, and `images_file_names`; the
 pictures lie in media/, each once. `datasets.load_dataset(FOLDER)` gives the columns prompt, images, chosen
 and rejected, which TRL's DPOTrainer takes. Clips have `videos_file_names` in the same way, which `datasets`
-gives as names.
+gives as names. Candidates of an agent's next step have `steps` beside them, what was done before, with the
+names of its pictures.
 """
 
 import json
@@ -13,6 +14,7 @@ from typing import Any
 
 from ..files import whole_folder
 from ..models.vlms.answers import shown_to
+from ..trajectories import with_media
 from ..types import Sample
 from .pair_folder import METADATA, TEXT, refuse_present, stored
 
@@ -33,18 +35,25 @@ def write_response_pairs(
     """
     refuse_present(folder)
     kinds = {media.kind for chosen, _ in pairs for media in shown_to(chosen)}
+    before = any(chosen.steps for chosen, _ in pairs)
     with whole_folder(folder) as part:
         (part / "media").mkdir()
         lines = [
-            json.dumps(_record(part, chosen, rejected, sorted(kinds)) | dict(told), ensure_ascii=False)
+            json.dumps(
+                _record(part, chosen, rejected, sorted(kinds), before) | dict(told), ensure_ascii=False
+            )
             for (chosen, rejected), told in zip(pairs, facts, strict=True)
         ]
         (part / METADATA).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
-def _record(folder: Path, chosen: Sample, rejected: Sample, kinds: Sequence[str]) -> dict[str, Any]:
+def _record(
+    folder: Path, chosen: Sample, rejected: Sample, kinds: Sequence[str], before: bool
+) -> dict[str, Any]:
     row: dict[str, Any] = {"prompt": chosen.prompt, "kind": TEXT}
     for kind in kinds:  # of some pair: every row has the same columns
         names = [stored(folder, media) for media in shown_to(chosen) if media.kind == kind]
         row[f"{kind}s_file_names"] = names
+    if before:
+        row["steps"] = with_media(chosen.steps, lambda media, _: stored(folder, media))
     return row | {"chosen": chosen.response, "rejected": rejected.response}

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from dataclasses import MISSING, asdict, astuple, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -122,8 +122,13 @@ class Results:
         self.others: dict[tuple[str, str, str], Result] = {}
         """Rows of other data sets, by id, reward and data set."""
         self._elsewhere: dict[tuple[str, str], list[Result]] = {}
-        for row in _existing(out, self.parts):
+        stored = list(_existing(out, self.parts))
+        for row in stored:
             self._sort(replace(row, data=row.data or str(before.get("data", self.data))))
+        alike = out.suffix != ".parquet" or {**before, "created": ""} == {**self.about, "created": ""}
+        alike &= out.exists() and not self.parts.exists()
+        self._stored = [astuple(row) for row in stored] if alike else None
+        """What the file itself holds, where its facts are this run's, but for their date."""
         for other in self.others.values():
             self._elsewhere.setdefault(other.key, []).append(other)
         self._fresh: list[Result] = []
@@ -217,14 +222,16 @@ class Results:
     def finish(self, keep: Iterable[tuple[str, str]]) -> list[Result]:
         """Write the rows of these (id, reward), in this order, as the one file, and remove the shards.
 
-        All other rows were put there by other runs and stay, after these.
+        All other rows were put there by other runs and stay, after these. A file that says all this already
+        stays as it is.
         """
         keys = list(keep)
         ours = set(keys)
         rows = [self.rows[key] for key in keys]
         rows += [row for key, row in self.rows.items() if key not in ours]
         rows += self.others.values()
-        write(self.out, rows, self.about)
+        if self._stored is None or self._stored != [astuple(row) for row in rows]:
+            write(self.out, rows, self.about)
         with self._writing:  # the timer finds nothing to put beside the whole file
             self._stop_timer()
             self._fresh = []

@@ -4,13 +4,14 @@
 clip are decoded together when a network first looks at one of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
 from ..errors import Unscorable
-from ..media import Media, examined
+from ..examining import examined
+from ..media import Media
 from ..reading import aside
 from ..streams import Frame
 from ..tracing import noted
@@ -78,11 +79,64 @@ async def frames_of(sample: Sample, rule: str = "all", *, view: str = "", at_mos
             fewer frames, or none whose time is known, where the rule wants it.
     """
     check_rule(rule)
+
+    def pick(total: int, times: Sequence[float] | None) -> list[int]:
+        return _bounded(picked(total, rule, times), at_most)
+
+    episode = await _seen(sample, view, pick)
+    _note(episode, rule, view)
+    return episode
+
+
+class Windows(NamedTuple):
+    """Frames that were picked of an episode, each with those round it.
+
+    Args:
+        episode: every frame that a window has, once.
+        rows: of each window, the places of its frames in `episode`, in the order of the offsets.
+        numbers: of the frames that were picked, as `Episode.numbers`.
+    """
+
+    episode: Episode
+    rows: tuple[tuple[int, ...], ...]
+    numbers: tuple[int, ...]
+
+
+async def windows_of(sample: Sample, rule: str, offsets: Sequence[int], *, view: str = "") -> Windows:
+    """Frames of one view with the frames round each; before the first is the first, after the last the last.
+
+    Args:
+        sample, rule, view: as for `frames_of`.
+        offsets: of a window's frames from the one that is picked, in frames.
+
+    Raises:
+        ValueError, Unscorable: as `frames_of`.
+    """
+    check_rule(rule)
+    found: list[list[int]] = []
+
+    def pick(total: int, times: Sequence[float] | None) -> list[int]:
+        centres = picked(total, rule, times)
+        found[:] = [[min(max(at + one, 0), total - 1) for one in (0, *offsets)] for at in centres]
+        return sorted({at for window in found for at in window})
+
+    episode = await _seen(sample, view, pick)
+    places = {at: place for place, at in enumerate(sorted({at for window in found for at in window}))}
+    rows = [tuple(places[at] for at in window) for window in found]
+    _note(episode, rule, view)
+    return Windows(episode, tuple(row[1:] for row in rows), tuple(episode.numbers[row[0]] for row in rows))
+
+
+Pick = Callable[[int, Sequence[float] | None], list[int]]
+"""Numbers of the frames to take, rising, of so many that are shown at such times."""
+
+
+async def _seen(sample: Sample, view: str, pick: Pick) -> Episode:
     if not any(True for _ in seen_in(sample.steps)):
-        return await aside(partial(_of_clip, sample, rule, view, at_most))
+        return await aside(partial(_of_clip, sample, view, pick))
     found = _view_of(sample, view)
     times = _times([column(sample.steps, "time")[number] for number, _ in found])
-    at = _bounded(picked(len(found), rule, times), at_most)
+    at = pick(len(found), times)
     medias = [found[place][1] for place in at]
     episode = Episode(
         tuple(await aside(partial(_together, medias))),
@@ -91,7 +145,6 @@ async def frames_of(sample: Sample, rule: str = "all", *, view: str = "", at_mos
         len(found),
     )
     await examined(episode.pictures)
-    _note(episode, rule, view)
     return episode
 
 
@@ -106,20 +159,19 @@ def _view_of(sample: Sample, view: str) -> list[tuple[int, Media]]:
     return [(seen.step, seen.media) for seen in seen_in(sample.steps) if seen.view == wanted]
 
 
-def _of_clip(sample: Sample, rule: str, view: str, at_most: int) -> Episode:
+def _of_clip(sample: Sample, view: str, pick: Pick) -> Episode:
     if view:
         raise Unscorable(f"there is no view {view!r}: the episode is one clip without steps", "missing")
     if sample.video is None:
         if sample.image is None:
             raise Unscorable("the sample has no steps with an observation, no video and no image", "missing")
-        episode = Episode((sample.image,), (0,), (0.0,), 1)
-        _note(episode, rule, view)
-        return episode
+        pick(1, (0.0,))
+        return Episode((sample.image,), (0,), (0.0,), 1)
     clip = sample.video
 
     def rule_of(total: int) -> Sequence[int]:
         times = clip.times if clip.times is not None and len(clip.times) == total else None
-        return _bounded(picked(total, rule, times), at_most)
+        return pick(total, times)
 
     shots = chosen(clip, rule_of)
     numbers = tuple(shot.number for shot in shots)
@@ -127,9 +179,7 @@ def _of_clip(sample: Sample, rule: str, view: str, at_most: int) -> Episode:
     times = None if known is None or numbers[-1] >= len(known) else tuple(known[n] for n in numbers)
     if times is None and clip.fps:
         times = tuple(number / clip.fps for number in numbers)
-    episode = Episode(tuple(shots), numbers, times, shots[0].total)
-    _note(episode, rule, view)
-    return episode
+    return Episode(tuple(shots), numbers, times, shots[0].total)
 
 
 def _bounded(numbers: list[int], at_most: int) -> list[int]:

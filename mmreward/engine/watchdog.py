@@ -73,7 +73,7 @@ class Watchdog:
         return f"at {Path(frame.f_code.co_filename).name}:{frame.f_lineno}" if frame else "somewhere"
 
     def _watch(self) -> None:
-        alive, asked = threading.Event(), 0.0
+        alive, held = threading.Event(), 0.0
         alive.set()
         while self._wanted.wait() and not self._over.is_set():
             if alive.is_set():
@@ -82,11 +82,15 @@ class Watchdog:
                     if not self._loop.scores():  # none has begun since
                         continue
                 alive.clear()
-                asked = time.monotonic()
+                held = 0.0
                 self._loop.ask(alive)
+            looked = time.monotonic()
             if alive.wait(BEAT):
                 self._over.wait(BEAT)
-            elif (held := time.monotonic() - asked) > GRACE:
+                continue
+            # A look that takes longer says that this process was stopped, or asleep with its machine.
+            held += min(time.monotonic() - looked, 2 * BEAT)
+            if held > GRACE:
                 self._accuse(held)
 
     def _accuse(self, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Killable workers: processes that answer one job at a time under a hard deadline; used for algebra.
+"""Killable workers: processes that answer one job at a time under a hard deadline, for algebra and code.
 
 A thread cannot be stopped, and a signal reaches only the main one, so each job runs in a process of its own
 program. The deadline is kept twice: the parent kills the worker, and the kernel does (an alarm without a

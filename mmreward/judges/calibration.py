@@ -7,9 +7,10 @@ better by the labels, and which by the judge, in both orders. `compared` asks; t
 - agreement of the two orders, and how often the place alone decides;
 - how often it prefers the longer of two responses more than the labels do;
 - Brier score and expected calibration error of its probabilities, where it compares pairs;
+- EPIC distance of its values from the labels, as rewards of states;
 - quadratically weighted kappa of its marks with labels of the same scale, by aspect.
 
-Intervals of means are those of `monitor.intervals`; those of the calibration error and of kappa are
+Intervals of means are those of `monitor.intervals`; those of the calibration error, EPIC and kappa are
 percentiles of a bootstrap over prompts.
 """
 
@@ -300,6 +301,18 @@ def _marks(marked: Sequence[Marked], seed: int) -> list[Figure]:
     rho = math.nan if found.rho is None else found.rho
     figures = [Figure("rank correlation", rho, found.interval, found.n if found.rho is not None else 0,
                       "Spearman's rho of value and label, over all prompts")]  # fmt: skip
+    known = [one for one in marked if one.score.ok]
+    if known:
+        pairs = np.array([(one.score.value, one.label.value) for one in known], dtype=np.float64)
+        ends = bootstrapped(
+            lambda rows: epic_distance(*pairs[list(rows)].T), [one.unit for one in known], seed
+        )
+        distance = epic_distance(*pairs.T)
+        words = (
+            "EPIC of value and label as rewards of states: 0 where one is the other scaled, 1 its opposite"
+        )
+        n = 0 if math.isnan(distance) else len(known)
+        figures.append(Figure("EPIC", distance, ends, n, words))
     names = dict.fromkeys(name for one in marked for name in one.label.aspects)
     for name in names:
         both = [
@@ -318,6 +331,28 @@ def _marks(marked: Sequence[Marked], seed: int) -> list[Figure]:
 
 def _kappa_of(marks: Array, labels: Array) -> Callable[[Sequence[int]], float]:
     return lambda chosen: weighted_kappa(marks[list(chosen)], labels[list(chosen)])
+
+
+def epic_distance(first: Array, second: Array) -> float:
+    """EPIC distance (arXiv:2006.13900) of two rewards of the state alone, 0 to 1, over states that both
+    scored: sqrt((1 - rho) / 2) with Pearson's rho. NaN where one is constant.
+
+    EPIC compares rewards after taking out what potential-based shaping can add. Of a reward of the state a
+    transition reaches, r(s'), what is left is r(s') less a constant, and of one of the state it leaves
+    gamma * r(s') less a constant, so Pearson's distance over states is EPIC's, whatever gamma is. It is how
+    VLM-RM chooses its alpha. Rewards of whole transitions are not compared by it.
+
+    >>> import numpy as np
+    >>> states = np.array([0.0, 1.0, 2.0])
+    >>> epic_distance(states, 3 * states - 7), epic_distance(states, -states)
+    (0.0, 1.0)
+    """
+    one, other = first - first.mean(), second - second.mean()
+    spread = math.sqrt(float(one @ one) * float(other @ other))
+    if not spread > 0:
+        return math.nan
+    rho = max(-1.0, min(1.0, float(one @ other) / spread))
+    return math.sqrt((1 - rho) / 2)
 
 
 def weighted_kappa(marks: Array, labels: Array) -> float:

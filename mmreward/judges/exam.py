@@ -2,6 +2,7 @@
 listener's agreement with the reasoning. Trains nothing.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from ..engine.engine import Engine
 from ..models.vlms.answers import VLM
 from ..registry import Reward
-from ..types import Score
+from ..types import Sample, Score
 from .comparison import Comparison, both_orders
 from .rationales import Rationale, RationaleSampling, sample_rationales
 
@@ -30,6 +31,8 @@ class Exam:
             reasoning.
         agrees: 1 where the listener, given the reasoning, reaches the judge's own verdict, else 0.
         readable: share of judgements with reasoning and verdict.
+        marked: 1 where the mark of the better picture by itself is the higher one, 0.5 for equal marks, 0 for
+            a lower or an unreadable one; None where no marks were asked for, see `marks_of`.
     """
 
     right: Column
@@ -37,6 +40,7 @@ class Exam:
     heard: Column
     agrees: Column
     readable: Column
+    marked: Column | None = None
 
 
 FIGURES = {
@@ -45,7 +49,25 @@ FIGURES = {
     "heard": "listener's probability of the right verdict",
     "agrees": "listener agrees with the judge",
     "readable": "readable",
+    "marked": "marks of single pictures in the right order",
 }
+
+
+def marks_of(engine: Engine, critic: Reward, compared: Sequence[Comparison]) -> Column:
+    """The column `marked` of an exam, by a reward of one picture such as `critique`."""
+    samples = [
+        Sample(id=f"{one.id}-{place}", prompt=one.request, image=picture)
+        for one in compared
+        for place, picture in enumerate(one.pictures, 1)
+    ]
+    scores = [
+        score.value if score.ok else math.nan for score in engine.score(samples, critic)[critic.info.name]
+    ]
+    marked = []
+    for one, first, second in zip(compared, scores[::2], scores[1::2], strict=True):
+        better, worse = (first, second) if one.better == "1" else (second, first)
+        marked.append(0.5 if better == worse else float(better > worse))
+    return np.array(marked)
 
 
 def examine(

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..media import Media
 from ..mini import dialogues, world
-from ..mini.tasks import REASONED, compare, faithfulness, prefer_reasoning
+from ..mini.tasks import REASONED, compare, critique_answer, faithfulness, prefer_reasoning
 from ..mini.tasks import Comparison as Compared
 from ..rewards.judged.asking import Asking
 from .comparison import Comparison
@@ -35,6 +35,12 @@ class MiniatureComparison(NamedTuple):
         answer = REASONED.format(reasoning=reasoning, answer=self.comparison.better)
         turns = (answer,) if asking.turns == 1 else (self._first_turn(), answer)
         return Rationale(self.comparison, turns, self.comparison.better, "kept")
+
+    def true_critiques(self) -> str:
+        """Critiques of both pictures and the request again, in the layout of `projection.QUESTION`."""
+        parts = [critique_answer(self.caption, scene.things, 0.0) for scene in self.scenes]
+        heads = ("# Picture 1", "# Picture 2", "# Refined request")
+        return "\n".join(f"{head}\n{text}" for head, text in zip(heads, (*parts, self.caption), strict=True))
 
     def _first_turn(self) -> str:
         """Criteria that matter here, and what is wrong with each picture."""

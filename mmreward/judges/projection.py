@@ -157,6 +157,15 @@ async def sample_critiques(
     return list(await gather(*map(one, compared)))
 
 
+def critiques_row(comparison: Comparison, said: str, aspects: Mapping[str, str] = ASPECTS) -> Row:
+    """Row that teaches a teacher to write both critiques, as `sample_critiques` asks for them."""
+    return {
+        "prompt": [{"role": "user", "content": question_of(comparison.request, aspects, single=False)}],
+        "completion": [{"role": "assistant", "content": said}],
+        "images": [picture.picture() for picture in comparison.pictures],
+    }
+
+
 def projected_rows(
     written: Iterable[Projected], aspects: Mapping[str, str] = ASPECTS, *, refined: bool = True
 ) -> list[Row]:

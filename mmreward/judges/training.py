@@ -28,7 +28,7 @@ from ..registry import Reward
 from ..rewards.judged.asking import Asking
 from .comparison import Comparison, both_orders
 from .miniature import sample_comparisons
-from .projection import projected_rows, sample_critiques
+from .projection import critiques_row, projected_rows, sample_critiques
 from .rationales import (
     HINT,
     OUTCOMES,
@@ -240,6 +240,8 @@ class TaughtStage(Strict):
         number: of comparisons.
         hint: state the right verdict after the question; a teacher that is to write rationales for known
             verdicts learns to make use of it.
+        critiques: teach critiques of both pictures, as `projected` asks a teacher for, on every second
+            comparison.
         trainer: arguments of `trl.SFTConfig`.
     """
 
@@ -247,13 +249,18 @@ class TaughtStage(Strict):
     who: Role = "student"
     number: Positive = 1000
     hint: bool = False
+    critiques: bool = False
     trainer: dict[str, Any] = Field(default_factory=dict)
 
     def run(self, training: TrainingRun) -> None:
         rows = [
             _hinted(row, one.comparison) if self.hint else row
-            for one in sample_comparisons(self.number, TEACHING_SEED + training.seed)
-            for row in sft_rows([one.true_rationale(training.asking)], training.asking)
+            for place, one in enumerate(sample_comparisons(self.number, TEACHING_SEED + training.seed))
+            for row in (
+                [critiques_row(one.comparison, one.true_critiques())]
+                if self.critiques and place % 2
+                else sft_rows([one.true_rationale(training.asking)], training.asking)
+            )
         ]
         training.finetune(self.who, rows, self.trainer)
 

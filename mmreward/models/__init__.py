@@ -11,12 +11,12 @@ miniature's names ("mini-clip", "mini-vlm", "mini-artifact") stand where a hub i
 
 In the room: `base` (torch modules behind the engine's `Network` protocol), `encoders`, `features`, `frames`,
 `resnets` and `perceptual` (of pictures alone), `heads`, `maps`, `preferences` (with the light `head_facts`),
-`paired`, `blip`, `blip2`, `blip_answers`, `mps`, `flan` and `owl` (with a text), `viclip` and `flow` (a
-clip), `pieces` (Llama's tokenizer), `scalars` (reward models on a VLM's body), `detectors`, `pictures` and
-`pixels` (decoded pictures and a network's input), `sharing` (one network per arguments), `wants` and
-`fetching` (weights that are needed), `pinned` and `published` (texts of others), `onnx`, `texts` and `bodies`
-(out of wheels), `vlms/` (in this process) and `served/` (over HTTP). Knows nothing of samples, rewards or
-scores.
+`step_facts` (of demonstrations), `paired`, `blip`, `blip2`, `blip_answers`, `mps`, `flan` and `owl` (with a
+text), `viclip`, `flow` and `amt` (a clip), `stages` (windows of an episode), `pieces` (Llama's tokenizer),
+`scalars` (reward models on a VLM's body), `detectors`, `pictures` and `pixels` (decoded pictures and a
+network's input), `sharing` (one network per arguments), `wants` and `fetching` (weights that are needed),
+`pinned` and `published` (texts of others), `onnx`, `texts` and `bodies` (out of wheels), `vlms/` (in this
+process) and `served/` (over HTTP). Knows nothing of samples, rewards or scores.
 """
 
 from pathlib import Path
@@ -28,6 +28,7 @@ from .fitted import preference_head as preference_head
 from .moving import clip_encoder as clip_encoder
 from .moving import frame_embedder as frame_embedder
 from .moving import frame_head as frame_head
+from .moving import interpolator as interpolator
 from .moving import optical_flow as optical_flow
 from .moving import reads_clips as reads_clips
 from .moving import video_encoder as video_encoder
@@ -41,10 +42,13 @@ from .pairs import matcher as matcher
 from .pins import prompt_of as prompt_of
 from .robots import goal_resnet as goal_resnet
 from .robots import robometer as robometer
+from .robots import sarm as sarm
 from .scalars import grader as grader
 from .scalars import internvl as internvl
 from .scalars import llava_reward as llava_reward
+from .scalars import on_qwen as on_qwen
 from .scalars import scalar_vlm as scalar_vlm
+from .scalars import video_rater as video_rater
 from .scalars import video_reward as video_reward
 from .scalars import video_scorer as video_scorer
 from .scalars import xcomposer as xcomposer

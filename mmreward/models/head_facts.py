@@ -19,6 +19,7 @@ ADAPTER = "adapter"
 Loss = Literal["bt", "btt", "margin", "uncertainty", "integrated"]
 NORMAL: tuple[Loss, ...] = ("uncertainty", "integrated")
 """Losses whose head gives a mean and a standard deviation."""
+Form = Literal["usual", "basereward"]
 Whole = Annotated[int, Field(ge=1)]
 
 
@@ -35,6 +36,7 @@ class HeadFacts(BaseModel):
         width: of the embeddings, or of the Qwen-VL's states.
         hidden: width of the head's layers.
         question: that the Qwen-VL is asked, with {prompt}; "" of a dual encoder.
+        form: of a Qwen-VL's head; see `preferences.StateHead` and `preferences.BaseRewardHead`.
         adapted: True where the folder has a LoRA adapter of the Qwen-VL (`ADAPTER`).
         figures: of the fit, to read; nothing depends on them.
     """
@@ -50,6 +52,7 @@ class HeadFacts(BaseModel):
     width: Whole
     hidden: Whole
     question: str = ""
+    form: Form = "usual"
     adapted: bool = False
     figures: dict[str, Any] = Field(default_factory=dict)
 

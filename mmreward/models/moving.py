@@ -1,4 +1,5 @@
-"""Networks of clips and of their frames: embedders of frames, heads on them, optical flow, encoders of clips.
+"""Networks of clips and of their frames: embedders of frames, heads on them, optical flow, frames in
+between, encoders of clips.
 
 They are functions of `mmreward.models`, as all others. Imports no torch; calling one does.
 """
@@ -10,6 +11,7 @@ from .sharing import shared
 from .wants import FILES, hub_file
 
 if TYPE_CHECKING:
+    from .amt import Amt
     from .flow import Raft
     from .frames import FrameEmbedder
     from .heads import EmbeddingHead
@@ -38,6 +40,14 @@ def optical_flow(file: str, *, dtype: str = "float32") -> "Raft":
     from .flow import Raft
 
     return Raft(file, dtype=dtype)
+
+
+@shared
+def interpolator(file: str, *, dtype: str = "float32") -> "Amt":
+    """AMT-S, the frame between two frames, from its publisher's file."""
+    from .amt import Amt
+
+    return Amt(file, dtype=dtype)
 
 
 @shared

@@ -14,7 +14,8 @@ import heapq
 import json
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,22 @@ class Pieces:
             elif part:
                 found += self._plain(self._prefix + part.replace(" ", SPACE))
         return found
+
+    def text_of(self, ids: Sequence[int]) -> str:
+        """The text of ids, without special tokens; bytes that are no UTF-8 become U+FFFD."""
+        found = bytearray()
+        for number in ids:
+            piece = self._pieces.get(number, "")
+            byte = self._bytes.get(piece)
+            found += bytes([int(piece[3:5], 16)]) if byte == number else piece.replace(SPACE, " ").encode()
+        return found.decode("utf-8", errors="replace")
+
+    @cached_property
+    def _pieces(self) -> dict[int, str]:
+        scored = {number: piece for piece, (_, number) in self._scores.items()}
+        named = {number: piece for piece, number in (self._bytes | self._own).items()}
+        special = set(self._special.values())
+        return {number: piece for number, piece in (scored | named).items() if number not in special}
 
     @property
     def marks(self) -> tuple[str, ...]:

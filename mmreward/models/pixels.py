@@ -157,9 +157,9 @@ def to_input(
         there = pixels if device is None else pixels.to(device, non_blocking=True)
         made = _unit(there) if ready else resize_float(there, recipe)
         if len(groups) == 1 and rows == list(range(len(rows))):  # as they are, without a copy of each
-            return normalise(made, recipe)
+            return normalise(made, recipe, inplace=pixels.dtype == torch.uint8)  # floats may be the caller's
         done.update(zip(rows, made, strict=True))
-    return normalise(torch.stack([done[row] for row in range(len(done))]), recipe)
+    return normalise(torch.stack([done[row] for row in range(len(done))]), recipe, inplace=True)
 
 
 def resize(picture: torch.Tensor, recipe: Recipe, backend: str = "tensor") -> torch.Tensor:
@@ -220,10 +220,17 @@ def _middle_of(pixels: torch.Tensor, recipe: Recipe) -> torch.Tensor:
     return resized_middle(pixels, whole, recipe.corner(*whole), recipe.size, recipe.kernel)
 
 
-def normalise(pixels: torch.Tensor, recipe: Recipe) -> torch.Tensor:
-    """(N, 3, H, W), uint8 or float in [0, 1] -> (pixels - mean) / std in float32."""
+def normalise(pixels: torch.Tensor, recipe: Recipe, *, inplace: bool = False) -> torch.Tensor:
+    """(N, 3, H, W), uint8 or float in [0, 1] -> (pixels - mean) / std in float32.
+
+    Args:
+        pixels: of which floats are overwritten under `inplace`: a batch is larger than a processor's caches.
+        recipe: its mean and std.
+        inplace: see there.
+    """
     scaled = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
-    return cast(torch.Tensor, _torchvision().normalize(scaled, list(recipe.mean), list(recipe.std)))
+    normalised = _torchvision().normalize(scaled, list(recipe.mean), list(recipe.std), inplace)
+    return cast(torch.Tensor, normalised)
 
 
 def _middle(pixels: torch.Tensor, recipe: Recipe, backend: str = "tensor") -> torch.Tensor:

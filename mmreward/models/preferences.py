@@ -27,7 +27,7 @@ from ..media import Media
 from .base import TorchNetwork, content_of
 from .checkpoints import fill
 from .encoders import Encoder
-from .head_facts import FACTS, TENSORS, HeadFacts, read_facts
+from .head_facts import FACTS, TENSORS, Form, HeadFacts, read_facts
 
 WIDEST = 3.0
 """Largest logarithm of a standard deviation that a head gives."""
@@ -116,6 +116,20 @@ class StateHead(PreferenceHead):
         return nn.functional.layer_norm(images[:, :-1], (self.width,))
 
 
+class BaseRewardHead(StateHead):
+    """Head of BaseReward's form (arXiv:2509.16127) on a Qwen-VL's reading: two linear layers on the state,
+    SiLU between them, and nothing of the odds. An unfitted one gives every picture the same.
+    """
+
+    def __init__(self, width: int, hidden: int = 256, *, normal: bool = False, scale: float = 0.0) -> None:
+        super().__init__(width, hidden, normal=normal, scale=0.0)
+        self.body = nn.Sequential(nn.Linear(width, hidden), nn.SiLU())
+        self.scale.requires_grad_(False)
+
+
+FORMS: dict[Form, type[StateHead]] = {"usual": StateHead, "basereward": BaseRewardHead}
+
+
 # --- its folder ---------------------------------------------------------------------------------------------
 
 
@@ -155,7 +169,7 @@ def read_head(folder: Path) -> tuple[PreferenceHead, HeadFacts]:
         state = load_file(file)
     except SafetensorError as error:
         raise ValueError(f"{file} holds no tensors: {error}") from None
-    kind = StateHead if facts.question else PreferenceHead
+    kind = FORMS[facts.form] if facts.question else PreferenceHead
     head = kind(facts.width, facts.hidden, normal=facts.normal)
     fill(head, state, str(file))
     return head, facts

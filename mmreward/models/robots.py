@@ -9,7 +9,9 @@ from .sharing import shared
 from .wants import BODY, noting
 
 if TYPE_CHECKING:
+    from .encoders import Encoder
     from .resnets import Family, GoalResNet
+    from .stages import Sarm
     from .vlms.robometer import Robometer
 
 
@@ -58,3 +60,33 @@ def goal_resnet(
     from .resnets import GoalResNet
 
     return GoalResNet(weights, family, dtype=dtype, resize=resize)
+
+
+@shared
+def sarm(weights: str, encoder: str, *, dtype: str = "float32", resize: str = "uint8") -> "Sarm":
+    """SARM in LeRobot's format: stages of a task and progress within them.
+
+    Args:
+        weights: a folder or hub id.
+        encoder: the CLIP that it was trained on, as for `clip`.
+        dtype, resize: of the CLIP; SARM itself is in float32.
+
+    Raises:
+        ValueError: the weights are neither here nor within reach.
+    """
+    if not noting():
+        from .checkpoints import needed
+
+        needed(weights)
+        needed(encoder)
+    from .stages import Sarm
+
+    return Sarm(weights, _unscaled(encoder, dtype, resize))
+
+
+@shared
+def _unscaled(encoder: str, dtype: str, resize: str) -> "Encoder":
+    from .encoders import Encoder
+    from .stages import UnscaledEncoder
+
+    return Encoder(UnscaledEncoder(encoder, dtype=dtype), encoder, resize)

@@ -3,6 +3,7 @@
 The functions here are reached through `mmreward.models`, as all others. Imports no torch; calling one does.
 """
 
+import json
 from typing import TYPE_CHECKING
 
 from .sharing import shared
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from .vlms.internvl import InternVL
     from .vlms.llava import Llava
     from .vlms.scalar import ScalarVL
-    from .vlms.videoalign import VideoAlign
+    from .vlms.videoalign import VideoAlign, VideoRater
     from .vlms.xcomposer import XComposer
 
 
@@ -84,6 +85,27 @@ def video_scorer(weights: str, *, dtype: str = "float32") -> "IdeficsScorer":
 
 
 @shared
+def video_rater(weights: str, *, dtype: str = "float32") -> "VideoRater":
+    """VideoScore-Qwen2-VL in its published format: numbers of a clip before a text."""
+    _needed(weights)
+    from .vlms.videoalign import VideoRater
+
+    return VideoRater(weights, dtype=dtype)
+
+
+def on_qwen(weights: str) -> bool:
+    """True for a folder or hub id whose body is a Qwen2-VL: by its configuration, or by its name where that
+    is not on this machine."""
+    from .base import folder_of, locate
+
+    folder = folder_of(locate(weights))
+    file = None if folder is None else folder / "config.json"
+    if file is None or not file.is_file():
+        return "qwen" in weights.lower()
+    return bool(json.loads(file.read_text(encoding="utf-8")).get("model_type") == "qwen2_vl")
+
+
+@shared
 def grader(weights: str, *, dtype: str = "float32") -> "Owl":
     """mPLUG-Owl2 in its published format (DeQA-Score, Q-Align): a picture's grade by five words."""
     _needed(weights)
@@ -113,11 +135,12 @@ def llava_reward(weights: str, *, whole: bool = True, dtype: str = "float32") ->
 
 
 @shared
-def internvl(weights: str, *, dtype: str = "float32") -> "InternVL":
+def internvl(weights: str, *, writes: bool = False, dtype: str = "float32") -> "InternVL":
     """InternVL 2.5 or 3 in its publisher's format (VisualPRM, ArtiMuse): probabilities of a few tokens.
 
     Args:
         weights: a folder or hub id.
+        writes: it writes answers, as VLAC, and may be an InternVL 2.
         dtype: of all parts.
 
     Raises:
@@ -126,7 +149,7 @@ def internvl(weights: str, *, dtype: str = "float32") -> "InternVL":
     _needed(weights)
     from .vlms.internvl import InternVL
 
-    return InternVL(weights, dtype=dtype)
+    return InternVL(weights, writes=writes, dtype=dtype)
 
 
 @shared

@@ -65,6 +65,11 @@ class Measured(NamedTuple):
         margin = quantile(units - 1) * self.sem
         return Interval(self.mean - margin, self.mean + margin)
 
+    def within(self, low: float, high: float) -> Interval | None:
+        """The interval, cut at the ends of what the mean can be, as 0 and 1 of a win rate."""
+        found = self.interval
+        return found and Interval(max(found.low, low), min(found.high, high))
+
     @property
     def margin(self) -> float:
         """Half the width of the interval; NaN where there is none."""
@@ -74,7 +79,8 @@ class Measured(NamedTuple):
     def signed(self, places: int) -> str:
         """A change with its sign and interval, such as "+14.8 (+10.5 to +19.2)"."""
         low, high = self.interval or (math.nan, math.nan)
-        return f"{self.mean:+.{places}f} ({low:+.{places}f} to {high:+.{places}f})"
+        mean, low, high = (round(one, places) + 0.0 for one in (self.mean, low, high))  # no minus before 0
+        return f"{mean:+.{places}f} ({low:+.{places}f} to {high:+.{places}f})"
 
 
 class Agreement(NamedTuple):

@@ -168,9 +168,13 @@ class GradientConfig(Strict):
 
     ReFL, DRaFT-K and -LV, AlignProp, direct alignment (SRPO). `last` is K; `range` the steps that AlignProp
     and ReFL choose from; `margin` ReFL's; `copies` DRaFT-LV's.
+
+    Ctrl-U (arXiv:2410.11236) noises the pictures of `prompts.data` to a level below `highest`; the reward of
+    what one step makes of one counts less where it differs at a level `gap` higher. `cache_bytes` of latents
+    are kept.
     """
 
-    name: Literal["draft", "draft_lv", "align_prop", "refl", "srpo"]
+    name: Literal["draft", "draft_lv", "align_prop", "refl", "srpo", "ctrl_u"]
     last: Positive = 1
     range: tuple[int, int] | None = None
     margin: float = 2.0
@@ -179,6 +183,9 @@ class GradientConfig(Strict):
     kl: Amount = 0.0
     positive: str = ""
     negative: str = ""
+    highest: Annotated[float, Field(gt=0, le=0.9)] = 0.4
+    gap: Annotated[float, Field(gt=0, le=0.1)] = 1e-3
+    cache_bytes: Annotated[int, Field(ge=0)] = 4 << 30
 
 
 class PreferenceConfig(Strict):

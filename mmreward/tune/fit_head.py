@@ -131,7 +131,7 @@ def fit_head(
         backbone: the dual encoder, as for `clipscore`; or a Qwen-VL, which also reads clips.
         out: a folder that is not there yet; the reward `head` reads it.
         engine: runs the backbone.
-        settings: loss, steps, seed and the rank of an adapter.
+        settings: loss, steps, seed, the form of a Qwen-VL's head and the rank of an adapter.
         dtype, resize: of the dual encoder, as for `clipscore` (default "tensor"), and the dtype of a Qwen-VL;
             the reward takes them from the folder.
         question: that a Qwen-VL is asked, with {prompt}, to be answered by yes or no; default `QUESTION`.
@@ -143,7 +143,7 @@ def fit_head(
     """
     settings = settings or HeadSettings()
     check_new(out)
-    body = _backbone(backbone, dtype, resize, question, settings.rank)
+    body = _backbone(backbone, dtype, resize, question, settings)
     given = read_pairs(pairs)
     kept = [pair for pair in given if settings.loss == "btt" or not pair.tie]
     if settings.loss == "btt" and not any(pair.tie for pair in kept):
@@ -184,9 +184,10 @@ def fit_head(
     return summary
 
 
-def _backbone(name: str, dtype: str, resize: str, question: str, rank: int) -> Backbone:
+def _backbone(name: str, dtype: str, resize: str, question: str, settings: HeadSettings) -> Backbone:
+    rank, form = settings.rank, settings.form.removeprefix("usual")
     if not is_qwen(name):
-        for setting, value in (("question", question), ("rank", rank)):
+        for setting, value in (("question", question), ("rank", rank), ("form", form)):
             if value:
                 raise ValueError(f"{setting} {value} is for a Qwen-VL, and {name} is none")
         return Backbone(models.clip(name, dtype=dtype, resize=resize or "tensor"), "")
@@ -234,6 +235,7 @@ def _facts(
         width=head.width,
         hidden=head.hidden,
         question=body.question,
+        form=settings.form,
         adapted=adapter is not None,
         figures=figures,
     )

@@ -12,8 +12,8 @@ from typing import Literal, NamedTuple, get_args
 
 import torch
 
-from ..models.head_facts import NORMAL, Loss
-from ..models.preferences import PreferenceHead, StateHead, Values
+from ..models.head_facts import NORMAL, Form, Loss
+from ..models.preferences import FORMS, PreferenceHead, Values
 from ..monitor.intervals import Measured, mean_of, paired_change
 from .losses import bradley_terry, bradley_terry_ties, design_matrix, uncertain
 
@@ -40,6 +40,7 @@ class HeadSettings:
         hidden: width of the head's layers.
         steps: at most; with a rank, of head and adapter together.
         seed: of the weights, the batches and the split.
+        form: of a head on a Qwen-VL; "basereward" is BaseReward's, see `preferences.BaseRewardHead`.
         rank: of a LoRA adapter of a Qwen-VL that is trained along; 0 leaves the backbone as it is.
 
     Raises:
@@ -52,6 +53,7 @@ class HeadSettings:
     hidden: int = 64
     steps: int = 2000
     seed: int = 0
+    form: Form = "usual"
     rank: int = 0
 
     def __post_init__(self) -> None:
@@ -69,6 +71,8 @@ class HeadSettings:
             raise ValueError(f"ties is {self.ties}; it is above 1")
         if self.hidden < 1 or self.steps < 1:
             raise ValueError(f"hidden {self.hidden} and steps {self.steps} are at least 1")
+        if self.form not in get_args(Form):
+            raise ValueError(f"form is one of {', '.join(get_args(Form))}, not {self.form!r}")
         if self.rank < 0:
             raise ValueError(f"rank is {self.rank}; it is 0, for a frozen backbone, or more")
 
@@ -183,7 +187,8 @@ def new_head(pairs: EmbeddedPairs, settings: HeadSettings, scale: float) -> Pref
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         if not width:
-            return StateHead(pairs.chosen.shape[1] - 1, settings.hidden, normal=normal, scale=scale)
+            kind = FORMS[settings.form]
+            return kind(pairs.chosen.shape[1] - 1, settings.hidden, normal=normal, scale=scale)
         return PreferenceHead(width, settings.hidden, normal=normal, scale=scale)
 
 

@@ -1,5 +1,5 @@
 """A round of training through the gradient of a reward: ReFL, DRaFT-K and -LV, AlignProp, direct alignment
-(SRPO).
+(SRPO), Ctrl-U.
 
 Chooses the method of `backprop`, hands it conditioning and seeds, adds the KL penalty and steps the
 optimiser.
@@ -15,10 +15,10 @@ from ..generator import Conditioning
 from ..registry import Reward
 from ..sampling import encoded, solve
 from ..types import Sample
-from .backprop import align_prop, direct_align, draft, draft_lv, refl, relative
+from .backprop import align_prop, ctrl_u, direct_align, draft, draft_lv, refl, relative
 from .backprop_steps import Outcome, PixelReward
 from .config import GradientConfig, TuneConfig
-from .data import Row, draw_rows, seed_of, share_out
+from .data import KnownLatents, Row, draw_rows, seed_of, share_out
 from .grading import TooManyFailuresError
 from .journal import Timeline
 from .learner import Learner
@@ -38,7 +38,8 @@ class Gradient:
         timeline: notes when what was under way.
 
     Raises:
-        ValueError: a reward that is not differentiable, or a round that does not divide evenly.
+        ValueError: a reward that is not differentiable, a round that does not divide evenly, or ctrl_u on
+            data without pictures.
     """
 
     def __init__(
@@ -58,6 +59,13 @@ class Gradient:
                 f"{method.name} needs differentiable rewards, and {', '.join(blunt)} is none; "
                 "`mmreward list` shows which are"
             )
+        if method.name == "ctrl_u":
+            if bare := [sample.id for sample in prompts if sample.shown is None]:
+                raise ValueError(
+                    f"ctrl_u noises real pictures, and {len(bare)} rows of prompts.data have none, first "
+                    f"{bare[0]!r}: give a folder of pictures with prompts"
+                )
+            self._known = KnownLatents(learner.generator, method.cache_bytes)
         self._rewards = rewards
         self._shares(0)
 
@@ -121,6 +129,19 @@ class Gradient:
                     high=high,
                     margin=method.margin,
                     scale=1.0,  # Adam does not mind the scale, and the gradient's clip should
+                    guidance=guidance,
+                    recompute=method.checkpointing,
+                )
+            case "ctrl_u":
+                return ctrl_u(
+                    generator,
+                    conditioning,
+                    self._known.of([sample.shown for sample in samples if sample.shown is not None]),
+                    self._total,
+                    prompts,
+                    seeds=seeds,
+                    highest=method.highest,
+                    gap=method.gap,
                     guidance=guidance,
                     recompute=method.checkpointing,
                 )

@@ -10,17 +10,25 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..data.records import records_of
+from ..data.texts import Skipped
+
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
+OUTCOME = "outcome"
+"""Column of the outcomes in a file of pilot runs."""
 RIDGES = tuple(10.0**power for power in range(-6, 3))
 """Penalties that are tried."""
 LEAST_RIDGE = 1e-8
 """Below it rounding decides."""
 SATURATED = 1e-7
+PRINTED = 1e-3
+"""By how much shares in a file may: they are printed with a few digits."""
 ROUNDING = 1e-6
 """By how much a mixture's weights may miss a sum of 1."""
 
@@ -116,6 +124,39 @@ def fit_surrogate(pilots: Sequence[Pilot], ridges: Sequence[float] = RIDGES) -> 
         baseline=float(np.sqrt(np.mean(((outcomes - outcomes.mean()) * n / (n - 1)) ** 2))),
         covariance=errors[best] ** 2 * inverse,
     )
+
+
+def read_pilots(path: Path) -> tuple[list[Pilot], int]:
+    """Pilot runs of a table, and the number of its rows that have no outcome yet.
+
+    Args:
+        path: .csv, .tsv, .jsonl or .parquet; every column but `outcome` is a source with its share. Shares
+            that sum to 1 within a thousandth, as rounded ones do, are made to.
+
+    Raises:
+        ValueError: no column `outcome`, or a share or outcome that is no number, with the row's number.
+    """
+    found, left_out = [], 0
+    for number, record in enumerate(records_of(path, Skipped(), {}), 1):
+        if not isinstance(record, Mapping):
+            raise ValueError(f"{path}, row {number}: {record} has no columns")
+        row = dict(record)
+        outcome = row.pop(OUTCOME, None)
+        if outcome is None:  # an empty cell is no cell
+            left_out += 1
+            continue
+        try:
+            shares = {name: float(share) for name, share in row.items()}
+            value = float(outcome)
+        except (TypeError, ValueError):
+            raise ValueError(f"{path}, row {number}: every column is a number, not {record}") from None
+        total = math.fsum(shares.values())
+        if abs(total - 1) > PRINTED:
+            raise ValueError(f"{path}, row {number}: the shares sum to {total:g}, not to 1")
+        found.append(Pilot({name: share / total for name, share in shares.items()}, value))
+    if not found:
+        raise ValueError(f"{path}: no row has a number in a column {OUTCOME}")
+    return found, left_out
 
 
 def mixture_of(weights: Mapping[str, float], sources: Sequence[str]) -> Array:

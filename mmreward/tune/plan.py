@@ -85,7 +85,9 @@ def _round(config: TuneConfig) -> list[str]:
     rows = draw_rows(number, prompts=rollout.prompts, group=rollout.group, round=0, seed=config.seed)
     world, updates = PartialState().num_processes, getattr(method, "updates", 1)
     shares = share_out(rows, micro_batch=rollout.micro_batch, updates=updates, rank=0, world=world)
-    if isinstance(method, GradientConfig):
+    if isinstance(method, GradientConfig) and method.name == "ctrl_u":
+        trained = f"one step from each of two noise levels below {method.highest + method.gap:g}"
+    elif isinstance(method, GradientConfig):
         trained = f"the gradient of up to {method.last if method.name == 'draft' else rollout.steps} steps"
     elif isinstance(method, ForwardProcessConfig):
         trained = f"{method.times.number} noise levels of each sample"

@@ -3,7 +3,7 @@
 After the Holistic Data Scheduler (arXiv:2606.24133), whose objectives are quality, the influence of a
 source's loss on the others, and the norms of the weights. There an actor-critic chooses the weights; here
 they move by exponentiated gradient, which needs no training of its own and can be followed by hand.
-Objectives are in `source_objectives`.
+Objectives are in `source_objectives`; `adapters.trl_sources` draws by it in TRL's GRPO.
 """
 
 import math

@@ -149,3 +149,18 @@ def test_a_trainer_takes_the_routes_by_name():
     )
     first = 1 / 2**0.5
     assert told == pytest.approx([1.0, (2 + first) / 3, 1.0], abs=1e-6)
+
+
+def test_the_best_of_three_candidates_and_pairs_of_them(tmp_path):
+    """The lines of the recipe, on the rows of its page."""
+    data = tmp_path / "candidates.jsonl"
+    data.write_text(BLOCKS[2], encoding="utf-8")
+    found = scored(data, "gui/candidates")
+    assert found["total"]["a"] > found["total"]["b"] >= found["total"]["c"] == 0
+    scores, pairs, best = (tmp_path / name for name in ("scores.jsonl", "pairs", "best.jsonl"))
+    run("pairs", data, scores, "--responses", "--reward", "total", "--out", pairs)
+    (pair,) = map(json.loads, (pairs / "metadata.jsonl").read_text().splitlines())
+    assert pair["chosen_id"] == "a" and pair["steps"][0]["thought"] == "I open the shop."
+    run("gui", "choose", data, "--from", "gui_action", "--out", best)
+    (line,) = map(json.loads, best.read_text().splitlines())
+    assert (line["id"], line["candidates"], line["tied"]) == ("a", 3, False)

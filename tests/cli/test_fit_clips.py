@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support.tiny_viclip import save_viclip
 from torch.nn import functional as F
 from typer.testing import CliRunner
 
 from mmreward import Engine, Media, Sample, load, models
 from mmreward.cli import app
 from mmreward.cli.fetching import wants_of
+from mmreward.evals.published.viclip import save_viclip
 from mmreward.mini.world import describe, render, sample_scene
 from mmreward.models.maps import read_map
 

@@ -86,6 +86,43 @@ def test_a_fit_learns_what_the_pairs_say(heads, loss):
     assert summary.held_out == PROMPTS // 5 + summary.ties and (summary.ties > 0) == (loss == "btt")
 
 
+@pytest.fixture(scope="module")
+def base(folder, engine, tmp_path_factory):
+    """Folder and summary of a fit of BaseReward's form."""
+    out = tmp_path_factory.mktemp("base") / "head"
+    settings = HeadSettings(steps=75, form="basereward")
+    return str(out), fit_head(folder, "mini-vlm", out, engine, settings)
+
+
+def test_basereward_is_two_layers_with_silu_on_the_state(base, engine, samples, naive):
+    place, summary = base
+    assert summary.accuracy.after.mean > summary.accuracy.before.mean + 0.2 and summary.loss == "bt"
+    assert json.loads((Path(place) / "head.json").read_text())["form"] == "basereward"
+    found = load_file(Path(place) / "head.safetensors")
+    weights = {name: tensor.double().numpy() for name, tensor in found.items()}
+    assert sorted(weights) == [
+        "body.0.bias", "body.0.weight", "last.bias", "last.weight", "precision", "scale",
+    ]  # fmt: skip
+    assert weights["scale"] == 0 and weights["body.0.weight"].shape[0] == 64
+    scores = engine.score(samples, load("head", fitted=place))["head"]
+    for sample, score in zip(samples, scores, strict=True):
+        state, _ = reading(naive, sample, {})
+        normed = (state - state.mean()) / np.sqrt(state.var() + 1e-5)
+        hidden = weights["body.0.weight"] @ normed + weights["body.0.bias"]
+        value = weights["last.weight"][0] @ (hidden / (1 + np.exp(-hidden))) + weights["last.bias"][0]
+        assert score.value == pytest.approx(value, abs=1e-4)
+
+
+def test_basereward_is_for_a_qwen(folder, engine, tmp_path):
+    with pytest.raises(ValueError, match="form basereward is for a Qwen-VL, and mini-clip is none"):
+        fit_head(folder, "mini-clip", tmp_path / "head", engine, HeadSettings(form="basereward"))
+    with pytest.raises(ValueError, match="form is one of usual, basereward, not 'base'"):
+        HeadSettings(form="base")
+    wrong = ["fit", "d2-align", str(folder), "--weights", "mini-clip", "--out", str(tmp_path / "x"), "--form"]
+    done = CliRunner().invoke(app, [*wrong, "basereward"])
+    assert "form basereward belongs to head" in str(done.exception)
+
+
 # --- a second writing ---------------------------------------------------------------------------------------
 
 

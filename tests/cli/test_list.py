@@ -1,14 +1,17 @@
 """`mmreward list`: groups, filters, JSON."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 from typer.testing import CliRunner
 
 from mmreward import list_rewards
-from mmreward.cli import app
-from mmreward.cli.catalogue import GROUPS
+from mmreward.cli import app, index
+from mmreward.cli.index import GROUPS
 
 
 def listed(*arguments):
@@ -92,6 +95,7 @@ def test_json_has_the_facts_of_the_registry():
         and clip["range"] == [-1, 1]
         and clip["differentiable"] is True
     )
+    assert clip["fields"] == ["image", "prompt"]
     assert "weights" in clip["arguments"] and clip["weights"] == ["openai/clip-vit-large-patch14"]
     assert records["pickscore"]["scales"] == ["pickscore/26"] and records["iou"]["speed"] == "no network"
 
@@ -108,3 +112,84 @@ def test_json_has_the_facts_of_the_registry():
 def test_what_is_not_there_is_named(arguments, words):
     done = CliRunner().invoke(app, ["list", *arguments])
     assert isinstance(done.exception, ValueError) and re.search(words, str(done.exception))
+
+
+LISTED = """
+import sys
+from mmreward.cli import app
+try:
+    app(["list", *sys.argv[1:]])
+except SystemExit as end:
+    assert not end.code, end.code
+print("imported" if "mmreward.rewards" in sys.modules else "kept", file=sys.stderr)
+"""
+
+
+def test_the_second_list_is_the_first_without_importing_a_reward(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+
+    def ran(*arguments):
+        command = [sys.executable, "-c", LISTED, *arguments]
+        there = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=there)
+        return done.stdout, done.stderr.split()[-1]
+
+    first, how = ran()
+    assert how == "imported" and first == listed()
+    assert ran() == (first, "kept")
+    text, how = ran("--json", "--needs", "image", "--differentiable")
+    assert how == "kept" and text == listed("--json", "--needs", "image", "--differentiable")
+
+
+@pytest.fixture
+def making(monkeypatch, tmp_path):
+    """A package of one file whose records are numbered as they are made."""
+    made = []
+
+    def one():
+        made.append([{"name": f"number {len(made)}"}])
+        return made[-1]
+
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package/one.py").write_text("1")
+    (tmp_path / "site-packages").mkdir()
+    monkeypatch.setattr(index, "PACKAGE", tmp_path / "package")
+    monkeypatch.setattr(index, "_made", one)
+    monkeypatch.setattr(index, "only_own", lambda: True)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "site-packages")])
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return lambda: int(index.records()[0]["name"].split()[1])
+
+
+def test_kept_records_hold_until_a_file_changes(making, monkeypatch, tmp_path):
+    assert [making(), making()] == [0, 0]
+    changes = (
+        lambda: (tmp_path / "package/one.py").write_text("12"),
+        lambda: os.utime(tmp_path / "package/one.py", ns=(1, 1)),
+        lambda: monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch")),
+        lambda: ((tmp_path / "package/room").mkdir(), (tmp_path / "package/room/two.py").write_text("")),
+        (tmp_path / "package/room/two.py").unlink,
+        (tmp_path / "site-packages/other-1.0.dist-info").mkdir,
+    )
+    for number, change in enumerate(changes, start=1):
+        change()
+        assert [making(), making()] == [number, number]
+    (tmp_path / "package/__pycache__").mkdir()
+    (tmp_path / "package/README.md").write_text("words")
+    assert making() == len(changes)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"state": "another", "records": []}', "\xff"])
+def test_an_index_that_is_damaged_is_made_anew(making, tmp_path, text):
+    making()
+    [place] = (tmp_path / "cache/mmreward").iterdir()
+    place.write_bytes(text.encode("latin-1"))
+    assert [making(), making()] == [1, 1]
+
+
+def test_without_a_cache_or_beside_other_packages_nothing_is_kept(making, monkeypatch, tmp_path):
+    (tmp_path / "cache").write_text("no folder")
+    assert [making(), making()] == [0, 1]
+    (tmp_path / "cache").unlink()
+    monkeypatch.setattr(index, "only_own", lambda: False)
+    assert [making(), making()] == [2, 3] and not (tmp_path / "cache").exists()

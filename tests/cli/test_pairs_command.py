@@ -375,3 +375,59 @@ def test_responses_to_one_question_meet_and_their_words_are_kept(tmp_path, engin
     loaded = datasets.load_dataset(str(tmp_path / "pairs"), split="train", cache_dir=str(tmp_path / "cache"))
     assert {"prompt", "images", "chosen", "rejected"} <= set(loaded.column_names)
     assert loaded[0]["images"][0].size == (8, 8)
+
+
+@pytest.fixture
+def rollouts(tmp_path):
+    """Two questions; of the second all responses are right."""
+    rows = [
+        {"id": f"s{index}", "prompt": f"question {index // 4}", "response": f"answer {index}"}
+        for index in range(8)
+    ]
+    path = tmp_path / "rollouts.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    values = {
+        "math": [1, 0, 1, 1, 1, 1, 1, None],
+        "consistency": [1, 1, 0.1, 1, 1, 0, 1, 1],
+        "repetition": [1, 1, 1, 0.2, 1, 1, 1, 1],
+    }
+    return path, scored(tmp_path / "rollouts.parquet", values)
+
+
+def contrasted(rollouts, out, *more):
+    return mmreward("pairs", *rollouts, "--out", out, "--contrast", "wrong=math", *more)
+
+
+def test_sound_responses_meet_those_with_a_flaw(rollouts, tmp_path):
+    both = "--contrast", "inconsistent=consistency", "--contrast", "repetitive=repetition"
+    done = contrasted(rollouts, tmp_path / "pairs", "--responses", *both)
+    assert done.returncode == 0, done.stderr
+    assert "a reward failed on 1, unusable 0" in done.stdout
+    lines = (tmp_path / "pairs" / "metadata.jsonl").read_text().splitlines()
+    pairs = [json.loads(line) for line in lines]
+    assert [(pair["flaw"], pair["chosen"], pair["rejected"]) for pair in pairs] == [
+        ("wrong", "answer 0", "answer 1"),
+        ("inconsistent", "answer 0", "answer 2"),
+        ("repetitive", "answer 0", "answer 3"),
+    ]
+    assert (pairs[2]["reward"], pairs[2]["chosen_score"], pairs[2]["rejected_score"]) == (
+        "repetition",
+        1,
+        0.2,
+    )
+    done = contrasted(rollouts, tmp_path / "more", "--responses", *both, "--keep-solved", "1")
+    assert "sound against inconsistent: 2 pairs" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ((), "give it with --responses"),
+        (("--responses", "--contrast", "late=math"), "a flaw of wrong, inconsistent, repetitive once each"),
+        (("--responses", "--contrast", "repetitive=form"), "no scores of 'form'"),
+        (("--responses", "--reward", "math"), "names its own rewards"),
+    ],
+)
+def test_a_contrast_that_makes_no_sense_is_one_line(rollouts, tmp_path, more, message):
+    done = contrasted(rollouts, tmp_path / "pairs", *more)
+    assert done.returncode == 2 and message in done.stderr and not (tmp_path / "pairs").exists()

@@ -17,6 +17,9 @@ for name in ["", *mmreward.__all__]:
     test = doctest.DocTestParser().get_doctest(inspect.getdoc(thing), names, name or "mmreward", None, 0)
     assert test.examples, f"{name} has no example"
     runner.run(test)
+for room in (mmreward.compose, mmreward.shaping):
+    for test in doctest.DocTestFinder(exclude_empty=True).find(room):
+        runner.run(test)
 sys.exit(min(runner.failures, 1))
 """
 
@@ -30,6 +33,16 @@ def test_the_examples_run():
 @pytest.mark.parametrize("name", mmreward.__all__)
 def test_every_public_name_has_an_example(name):
     assert ">>> " in (inspect.getdoc(getattr(mmreward, name)) or "")
+
+
+FORMS = [
+    "trusted", "evidence_bonus", "consistent", "hybrid", "length_scaled", "length_shares", "falling",
+]  # fmt: skip
+
+
+def test_every_total_and_form_of_shaping_has_an_example():
+    found = [mmreward.compose.combine, *(getattr(mmreward.shaping, name) for name in FORMS)]
+    assert all(">>> " in one.__doc__ for one in found)
 
 
 def test_the_package_begins_with_the_three_lines_of_a_newcomer():

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from mmreward import Media, Unscorable, reading, stills
+from mmreward.examining import examined
 from mmreward.limits import limited
-from mmreward.media import examined
 from mmreward.reading import Span, aside, read_regular
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)

@@ -21,6 +21,10 @@ BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 1
         ("".join(" " * i + "a:\n" for i in range(2000)), f"more than {Limits().config_depth} levels"),
         ("rewards: {iou: {}}\nrewards: {math: {}}", "the key 'rewards' is given twice"),
         ("rewards:\n  iou: {threshold: 0.5, threshold: 0.9}", "line 2, column 25"),
+        ("rewards:\n  iou: {true: 1}", "the key true is read as a truth value"),
+        ("rewards: {iou: {}}\noff: 1", "write it in quotes, 'off'"),
+        ("rewards: {~: {}}", "the key ~ is read as no value"),
+        ("rewards: {? : {}}", "the key of nothing is read as no value"),
         ("a: 2024-13-45", "month"),
         ("a: " + "1" * 5000, "digits"),
         ("? [a, {b: c}]\n: 1", "unhashable"),
@@ -43,6 +47,10 @@ def test_anchors_and_merged_keys_are_read_as_ever():
     text = "base: &b {x: 1, y: 2}\none: {<<: *b, y: 3}\ntwo: *b\nthree: {<<: *b, y: 4}"
     read = parse_yaml(text)
     assert read["one"] == {"x": 1, "y": 3} and read["three"]["y"] == 4 and read["two"] == {"x": 1, "y": 2}
+
+
+def test_words_in_quotes_and_truth_values_elsewhere_are_read():
+    assert parse_yaml("'true': yes\n1: {\"on\": off, '': ~}") == {"true": True, 1: {"on": False, "": None}}
 
 
 def test_what_is_no_file_is_said(tmp_path):

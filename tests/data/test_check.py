@@ -55,6 +55,25 @@ def test_targets_that_can_never_be_paid_are_named_with_the_reason(data):
     assert (found.rows, found.targets) == (len(ROWS), {"math": 6, "choice": 2, "iou": 2})
 
 
+SPACES = [("norm_1000", "norm_1"), ("norm_1", "norm_1000"), ("qwen3-vl", "norm_1")]
+
+
+@pytest.mark.parametrize("name", ["click", "gui_grounding", "grounding"])
+@pytest.mark.parametrize(("space", "target_space"), SPACES)
+def test_targets_in_another_space_than_the_answers_are_read_in_their_own(tmp_path, name, space, target_space):
+    reach = 1 if target_space == "norm_1" else 1000
+    boxes = {"box": [0.1, 0.2, 0.3, 0.4], "turned": [0.3, 0.4, 0.1, 0.2]}
+    rows = [
+        {"id": key, "prompt": "?", "target": {"bbox_2d": [x * reach for x in box]}}
+        for key, box in boxes.items()
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    reward = load(name, space=space, target_space=target_space)
+    with Engine("cpu") as engine:
+        found = check_targets(tmp_path / "rows.jsonl", engine, rewards={name: reward})
+    assert [one.row for one in found.unpaid] == ["turned"]
+
+
 def test_the_command_says_so_by_reward_and_exits_with_3(data, tmp_path):
     routes = tmp_path / "routes.yaml"
     routes.write_text(json.dumps({"routes": ROUTES}))

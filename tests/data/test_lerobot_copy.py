@@ -11,7 +11,7 @@ from support.recordings import LENGTHS, lerobot
 from typer.testing import CliRunner
 
 from mmreward.cli import app
-from mmreward.data.lerobot_copy import Curve, statistics, write_back
+from mmreward.data.lerobot_copy import Curve, cloning_weights, statistics, write_back
 from mmreward.data.results import Result, write
 from mmreward.data.rows import read_rows
 from mmreward.trajectories import column
@@ -92,6 +92,36 @@ def test_the_progress_file_has_the_columns_that_are_read_elsewhere(dataset, tmp_
     assert gains == pytest.approx([0.3, 0.3, 0.3, 0.0], abs=1e-6), "the reward of a step is what it leads to"
 
 
+def test_golden_weights_of_behaviour_cloning():
+    """Of the specification; LeRobot's epsilon is in the width of the soft part."""
+    gains = np.array([-0.01, 0, 0.005, 0.01, 0.02])
+    found = cloning_weights(gains, 0.005, 0.01)
+    assert found == pytest.approx([0, 0.374991, 0.499988, 0.624984, 1], abs=2e-6)
+    assert np.isnan(cloning_weights(np.array([np.nan]), 0.0, 1.0)).all(), "LeRobot takes it for a whole frame"
+
+
+def test_weights_are_by_the_gains_of_all_episodes(dataset, tmp_path):
+    """Against LeRobot's lines, written again over its global indices."""
+    write_back(dataset, results(), "gvl", tmp_path / "out", kind="weight", chunk=2)
+    rows = data_of(tmp_path / "out")
+    progress = {n: row["progress_sparse"] for n, row in enumerate(
+        pq.read_table(tmp_path / "out" / "progress.parquet").to_pylist())}  # fmt: skip
+    ends, start = {}, 0
+    for length in LENGTHS:
+        ends |= dict.fromkeys(range(start, start + length), start + length - 1)
+        start += length
+    deltas = np.array([progress[min(n + 2, ends[n])] - progress[n] for n in range(len(progress))])
+    known = deltas[~np.isnan(deltas)]
+    low = max(known.mean(), 0) - 2 * max(known.std(), 1e-6)
+    soft = np.clip((deltas - low) / (4 * max(known.std(), 1e-6) + 1e-6), 0, 1)
+    wanted = np.where(deltas > 0.01, 1.0, np.where(deltas < 0, 0.0, soft))
+    assert [row["reward.gvl"] for row in rows] == pytest.approx(wanted.tolist(), abs=1e-5, nan_ok=True)
+    assert 0 < np.nanmean(wanted) < 1
+    whole = {name: Score(4.0) for name in SCORES}
+    with pytest.raises(ValueError, match="one value an episode"):
+        write_back(dataset, results(whole), "gvl", tmp_path / "other", kind="weight")
+
+
 def test_a_reward_of_the_whole_episode_stands_at_its_end(dataset, tmp_path):
     assert Curve({}, 4.0).at_every(3, "curve").tolist() == [0, 0, 4]
     whole = {name: Score(4.0) for name in SCORES}
@@ -117,7 +147,8 @@ def test_what_datasets_says_of_its_columns_is_told_too(dataset, tmp_path):
     [
         ({"reward": "gvl2"}, "no score of 'gvl2'; did you mean 'gvl'"),
         ({"column": "next.reward"}, "'next.reward' is there"),
-        ({"kind": "sum"}, "curve or gain"),
+        ({"kind": "sum"}, "curve, gain or weight"),
+        ({"chunk": 0}, "chunk is 0"),
         ({"scores": {"other": Score(1.0)}}, "the scores are of other rows"),
         ({"scores": {"episode_000000": Score(1.0, {"frame_9": 1.0})}}, "episode_000000: .* frame 9"),
     ],

@@ -115,6 +115,23 @@ def test_finishing_removes_the_shards_and_keeps_the_order(out):
     assert [p.name for p in out.parent.iterdir()] == [out.name]
 
 
+def test_a_file_that_says_it_all_stays_as_it_is(out):
+    rows = [result("a"), Result.of("b", "r", Score.failed("timeout", "slow"), "f", "d")]
+    finished(out, *rows)
+
+    def again(about, *keys):
+        """True where finishing once more, with these facts and rows, wrote another file."""
+        before = out.stat().st_ino
+        os.link(out, kept := out.with_name("kept"))  # so that its number is not given again
+        Results(out, about).finish([(key, "r") for key in keys])
+        kept.unlink()
+        return out.stat().st_ino != before
+
+    assert not again({"title": "t"}, "a", "b") and not again({"title": "t", "created": "now"}, "a", "b")
+    assert again({"title": "t"}, "b", "a") and [row.id for row in read(out)] == ["b", "a"]
+    assert again({"title": "u"}, "b", "a") == (out.suffix == ".parquet")
+
+
 def test_facts_about_the_run_are_kept(tmp_path):
     out = tmp_path / "scores.parquet"
     finished(out, result())

@@ -1,6 +1,8 @@
 """Pictures in memory are named by the caller of `Engine.score`, who waits anyway, and not by the loop."""
 
+import asyncio
 import io
+import pickle
 import threading
 
 import numpy as np
@@ -9,7 +11,8 @@ import torch
 from PIL import Image
 from support.toys import toy
 
-from mmreward import Media, Sample, Score, media
+from mmreward import Media, Sample, Score, examining, media, stills
+from mmreward.examining import examined
 from mmreward.scoring import examine_ahead
 
 
@@ -58,15 +61,24 @@ def threads(monkeypatch):
     return found
 
 
-@pytest.mark.parametrize("kind", ["array", "float array", "tensor", "bytes"])
+@pytest.mark.parametrize("kind", ["array", "float array", "tensor", "bytes", "PIL"])
 def test_what_is_in_memory_is_named_by_the_caller(engine, named, threads, tmp_path, kind):
     engine.score([Sample(image=Media(sources(tmp_path)[kind]))], named)
     assert threads == [threading.current_thread().name]
 
 
-@pytest.mark.parametrize("kind", ["file", "PIL"])
+def undecoded(folder):
+    (folder / "b.png").write_bytes(encoded())
+    return Image.open(folder / "b.png")
+
+
+@pytest.mark.parametrize("kind", ["file", "undecoded", "with alpha"])
 def test_what_must_be_read_or_converted_is_named_by_readers(engine, named, threads, tmp_path, kind):
-    engine.score([Sample(image=Media(sources(tmp_path)[kind]))], named)
+    given = sources(tmp_path) | {
+        "undecoded": undecoded(tmp_path),
+        "with alpha": Image.fromarray(pixels()).convert("RGBA"),
+    }
+    engine.score([Sample(image=Media(given[kind]))], named)
     assert threads == ["mmreward-reader"]
 
 
@@ -93,10 +105,172 @@ def test_what_is_large_made_when_asked_or_not_looked_at_is_left(monkeypatch, nam
     async def blind(sample):
         return Score(1.0)
 
-    monkeypatch.setattr(media, "LARGE", 100)
+    monkeypatch.setattr(examining, "LARGE", 100)
     examine_ahead([Sample(image=Media(pixels()))], {"named": named})
-    monkeypatch.setattr(media, "LARGE", 1 << 20)
+    monkeypatch.setattr(examining, "LARGE", 1 << 20)
     examine_ahead([Sample(image=Media(pixels()))], {"blind": toy(blind, "blind", needs=("prompt",))})
     examine_ahead([Sample(image=Media(pixels()[None], "video"))], {"named": named})
     examine_ahead(range(3), {"named": named})  # would have no pictures at all
     assert not threads
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """Four files, the readings so far by name, and an event without which those named "slow" do not end."""
+    found, go, usual = [], threading.Event(), media.read_regular
+
+    def read(path, limit):
+        found.append(path.name)
+        if path.name.startswith("slow"):
+            assert go.wait(20)
+        return usual(path, limit)
+
+    monkeypatch.setattr(media, "read_regular", read)
+    names = ["a.png", "slow.png", "b.png", "gone.png"]
+    for number, name in enumerate(names[:3]):
+        (tmp_path / name).write_bytes(encoded(number))
+    return [Media(tmp_path / name) for name in names], found, go
+
+
+def test_the_loop_begins_with_files_read_and_waits_for_one_that_stalls_alone(files, monkeypatch):
+    medias, found, go = files
+    monkeypatch.setattr(examining, "PATIENCE", 0.3)
+    examining.examine_at_hand(medias)
+    assert [examining._known(media) for media in medias] == [True, False, True, False]
+    examining.examine_at_hand(medias)  # another caller: what is under way is not begun again
+    assert sorted(found) == ["a.png", "b.png", "gone.png", "gone.png", "slow.png"]
+    assert set(pickle.loads(pickle.dumps(medias[0])).__dict__) == {
+        "source",
+        "kind",
+        "given_fps",
+        "key",
+        "size",
+    }
+
+    async def looked():
+        waits = asyncio.ensure_future(examined([medias[0], medias[1]]))
+        await asyncio.sleep(0.01)
+        assert not waits.done()
+        cancelled = asyncio.ensure_future(examined([medias[1]]))
+        await asyncio.sleep(0)
+        cancelled.cancel()  # a deadline of another row ends nobody's reading
+        go.set()
+        await waits
+
+    asyncio.run(looked())
+    assert examining._known(medias[1]) and found.count("slow.png") == 1
+
+
+def test_a_file_that_stalls_holds_up_no_other(files, monkeypatch):
+    """One thread reads, and the first file does not end; the loop waits for the others and gets them."""
+    (good, slow, other, _), found, go = files
+    monkeypatch.setattr(examining, "FEW", 1)
+    monkeypatch.setattr(examining, "PATIENCE", 0.01)
+    examining.examine_at_hand([slow, good, other])
+    asyncio.run(examined([good, other]))
+    assert examining._known(good) and examining._known(other) and not examining._known(slow)
+    go.set()
+    asyncio.run(examined([slow]))
+    assert sorted(found) == ["a.png", "b.png", "slow.png"]
+
+
+def test_a_fork_reads_what_its_parent_was_reading(files, monkeypatch):
+    (_, slow, *_), _, go = files
+    monkeypatch.setattr(examining, "PATIENCE", 0.0)
+    examining.examine_at_hand([slow])
+    monkeypatch.setattr(examining.os, "getpid", lambda: -1)
+    assert examining._under_way(slow) is None
+    go.set()
+    asyncio.run(examined([slow]))
+    assert examining._known(slow)
+
+
+def test_so_many_files_are_read_ahead(tmp_path, monkeypatch, threads):
+    monkeypatch.setattr(examining, "AHEAD", 2)
+    (tmp_path / "a.png").write_bytes(encoded())
+    medias = [Media(tmp_path / "a.png") for _ in range(3)]
+    examining.examine_at_hand(medias)
+    assert [examining._known(media) for media in medias] == [True, True, False]
+
+
+# --- PIL pictures ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def conversions(monkeypatch):
+    """Pictures that were converted, by the number drawn into their first pixel; and an empty account."""
+    found, usual = [], stills.rgb
+
+    def rgb(picture):
+        found.append(picture.getpixel((0, 0))[0])
+        return usual(picture)
+
+    monkeypatch.setattr(stills, "rgb", rgb)
+    monkeypatch.setattr(examining, "_kept", examining.Kept(examining.KEPT))
+    return found
+
+
+def numbered(number, mode="RGB"):
+    array = pixels(number)
+    array[0, 0] = number
+    return array, Image.fromarray(array).convert(mode)
+
+
+@pytest.fixture
+def looked():
+    """A reward that decodes its picture, as a network does, and says what it saw."""
+
+    async def score(sample):
+        return Score(float(sample.image.still().mean()), note=sample.image.key)
+
+    return toy(score, needs=("image",))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_a_pil_picture_is_converted_once_for_its_name_and_its_pixels(engine, looked, conversions, mode):
+    rows = [numbered(number, mode) for number in range(6)]
+    waited = engine.score([Sample(image=Media(picture)) for _, picture in rows], looked)["toy"]
+    assert sorted(conversions) == list(range(6))
+    arrays = engine.score([Sample(image=Media(array)) for array, _ in rows], looked)["toy"]
+    assert waited == arrays and examining._kept.nbytes <= 6 * rows[0][0].nbytes  # equal, names as well
+
+
+def test_pixels_are_handed_out_once_and_travel_with_nobody(conversions):
+    array, picture = numbered(3)
+    seen = Media(picture)
+    examining.examine_at_hand([seen])
+    assert np.array_equal(seen.still(), array) and "_converted" not in seen.__dict__
+    picture.putpixel((0, 0), (9, 9, 9))
+    assert seen.still()[0, 0, 0] == 9  # converted again, as the picture is now
+    examining.examine_at_hand([other := Media(numbered(4)[1])])
+    assert set(pickle.loads(pickle.dumps(other)).__dict__) == {"source", "kind", "given_fps", "key", "size"}
+
+
+def test_what_is_kept_is_bounded_whoever_converts(conversions, monkeypatch):
+    """A caller converts what fits and makes room for it; readers leave what fits not. Dropped pictures and
+    those that were looked at count no more."""
+    size = pixels().nbytes
+    monkeypatch.setattr(examining, "KEPT", 3 * size)
+    monkeypatch.setattr(examining, "_kept", examining.Kept(3 * size))
+    first, second, third = ([Media(numbered(number)[1]) for number in range(4)] for _ in range(3))
+
+    def waiting(medias):
+        held = [media.__dict__.get("_converted") for media in medias]
+        return [one is not None and one.pixels is not None for one in held]
+
+    examining.examine_at_hand(first)
+    assert waiting(first) == [True, True, True, False] and "key" not in first[3].__dict__
+    examining._examine(first[3])  # by a reader: no room
+    assert waiting(first) == [True, True, True, False] and first[3].key
+    first[0].still()
+    examining._examine(second[0])
+    assert waiting(first) == [False, True, True, False] and waiting(second)[0]
+    examining.examine_at_hand(third)
+    assert waiting(third) == [True, True, True, False] and not any(waiting(first) + waiting(second))
+    assert all(np.array_equal(media.still(), numbered(number)[0]) for number, media in enumerate(first))
+    del third
+    examining._examine(again := Media(numbered(9)[1]))
+    assert waiting([again]) == [True] and examining._kept.nbytes == size

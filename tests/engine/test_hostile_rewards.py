@@ -2,10 +2,12 @@
 
 import asyncio
 import gc
+import itertools
 import threading
 import time
 import weakref
 from concurrent.futures import CancelledError
+from types import SimpleNamespace
 
 import pytest
 from support.pace import allowed
@@ -14,6 +16,7 @@ from support.toys import FakeNetwork, Item, network_reward, toy
 
 from mmreward import Engine, Sample, Score, Unscorable
 from mmreward.engine import loop as loops
+from mmreward.engine import watchdog
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -261,6 +264,25 @@ def test_other_work_of_a_blocked_thread_goes_on_when_it_is_free(engine, free):
     assert eventually(lambda: count_loops() == 1)
 
 
+def test_an_engine_that_sleeps_does_not_wake_with_another_loop(engine, free):
+    """A reward blocks the loop while a trainer has the device: what goes on elsewhere waits for `wake`."""
+    network = FakeNetwork()
+    asking = network_reward(network, "next")
+
+    async def blocking(sample):
+        free.wait(240)
+
+    engine.score(samples(1), asking)
+    engine.sleep()
+    assert scored(engine, blocking, count=1, timeout=0.2)[0].status == "timeout"
+    waiting = engine.begin(samples(2), asking)
+    with pytest.raises(TimeoutError):
+        waiting.result(0.3)
+    assert network.events == ["load", "unload"]
+    engine.wake()
+    assert all(score.ok for score in waiting.result(20)["next"]) and network.events[2:] == ["load"]
+
+
 def test_a_reward_that_always_blocks_takes_a_bounded_number_of_threads(engine, free, monkeypatch):
     monkeypatch.setattr(loops, "MOST_STUCK", 2)
     count_loops = loops_of(engine)
@@ -306,6 +328,20 @@ def test_a_late_loop_is_not_taken_for_a_stubborn_reward(engine):
         return Score(1.0)
 
     assert not any("ignores" in one.note for one in scored(engine, slow, timeout=0.4))
+
+
+def test_seconds_in_which_the_process_was_stopped_are_no_reward_s(engine, monkeypatch, caplog):
+    """A look of the watchdog that takes 100 seconds, as where the machine slept."""
+    clock = itertools.count(step=100.0)
+    monkeypatch.setattr(watchdog, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+
+    async def brief(sample):
+        if sample.id == "0":
+            time.sleep(0.8)
+        return Score(1.0)
+
+    assert all(one.ok for one in scored(engine, brief, timeout=None))
+    assert not [record for record in caplog.records if "has held" in record.getMessage()]
 
 
 @pytest.mark.parametrize("kind", ["blocks", "ignores"])

@@ -20,6 +20,7 @@ from mmreward.judges.calibration import (
     calibration,
     calibration_error,
     compared,
+    epic_distance,
     label_of,
     reliability,
     weighted_kappa,
@@ -142,6 +143,30 @@ def test_every_two_of_a_group_are_asked_in_both_orders():
     assert math.isnan(found[1].verdict) and not marked and sum(not score.ok for score in said) == 4
 
 
+@pytest.mark.parametrize("gamma", [0.0, 0.9])
+@pytest.mark.parametrize("place", ["left", "reached"])
+def test_epic_is_that_of_the_definition_and_blind_to_shaping(gamma, place):
+    """Canonically shaped rewards of all transitions between five states, as the paper writes them."""
+    rng = np.random.default_rng(0)
+    first, second, potential = rng.normal(size=(3, 5))
+
+    def transitions(reward, shaping):
+        given = reward[:, None] if place == "left" else reward[None]
+        return np.broadcast_to(given, (5, 5)) + gamma * shaping[None] - shaping[:, None]
+
+    def canonical(table):  # (s, s'); states are drawn evenly
+        onward = table.mean(1)
+        return table + gamma * onward[None] - onward[:, None] - gamma * table.mean()
+
+    one, other = canonical(transitions(first, potential * 0)), canonical(transitions(second, potential))
+    if one.std() < 1e-9:  # without a future, leaving a state is the same wherever it is paid
+        assert place == "left" and gamma == 0
+        return
+    rho = np.corrcoef(one.ravel(), other.ravel())[0, 1]
+    assert epic_distance(first, second) == pytest.approx(np.sqrt((1 - rho) / 2))
+    assert np.isnan(epic_distance(first, np.ones(5)))
+
+
 def test_marks_of_one_sample_are_compared_and_correlated():
     async def score(sample):
         return Score(sample.target["taste"] / 5, {"taste": 5 - sample.target["taste"]})
@@ -154,7 +179,7 @@ def test_marks_of_one_sample_are_compared_and_correlated():
     ]
     found = figures(calibration("j", *asked(judge("point", score), samples)))
     assert found["accuracy"].value == 1 and found["accuracy"].n == 24
-    assert found["rank correlation"].value == 1
+    assert found["rank correlation"].value == 1 and found["EPIC"].value == pytest.approx(0, abs=1e-7)
     assert found["kappa taste"].value == pytest.approx(-1) and found["longer"].value == 0
     assert "orders agree" not in found and "ECE" not in found and "kappa other" not in found
 
@@ -192,7 +217,9 @@ def test_the_command_writes_figures_and_a_page(data, tmp_path):
     assert found["figures"]["first place"]["value"] == -0.5 and found["figures"]["ties"]["value"] == 1
     assert found["figures"]["accuracy, no ties"] == {"value": 0.5, "interval": [0.5, 0.5], "n": 4}
     shown = page.read_text()
-    assert "Calibration of unifiedreward_pair" in shown and "<meter" in shown and "http://127" in shown
+    assert "Calibration of unifiedreward_pair" in shown and "http://127" in shown
+    assert 'data-label="95 % interval"' in shown, "on a phone every cell says what it is"
+    assert '<i class="mean" style="left:50.0%">' in shown, "the tick at the judge's confidence"
     if browser.CHROMIUM is not None:
         assert browser.audited(page, tmp_path) == []
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import forked
 
 from mmreward.data.results import read
 
@@ -68,14 +69,12 @@ def test_the_documented_commands_and_examples_work_as_written(place):
     assert len(local) == 6
     (place / "configs").symlink_to(ROOT / "configs")  # they are typed in a clone of the repository
     for line in local:
-        arguments = [sys.executable, "-m", "mmreward.cli", *line.split()[1:]]
-        done = subprocess.run(arguments, cwd=place, capture_output=True, text=True, check=False)
+        done = forked.python("-m", "mmreward.cli", *line.split()[1:], cwd=place)
         assert done.returncode == 0, done.stderr
     said = ""
     for example in (block for kind, block in blocks if kind == "python"):
-        done = subprocess.run(
-            [sys.executable, "-c", example], cwd=place, capture_output=True, text=True, check=False
-        )
+        (place / "example.py").write_text(example)
+        done = forked.python(place / "example.py", cwd=place)
         assert done.returncode == 0, done.stderr
         said += done.stdout
     assert re.search(r"^clipscore  1/1 +[01]\.\d", said, re.MULTILINE) and "earned 0" in said

@@ -4,17 +4,18 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support.toys import toy
 
-from mmreward import Engine, Score, assets
+from mmreward import Engine, Media, Score, assets
 from mmreward.adapters import trl_stable
 from mmreward.config import load_yaml
 from mmreward.data.pair_folder import PreferencePair, write_pairs
-from mmreward.evals.studies.judges import JudgeConfig, Sitting, table, train
+from mmreward.evals.studies.judges import JudgeConfig, Sitting, against, main, table, train
 from mmreward.judges import miniature, training
 from mmreward.judges.comparison import Comparison
-from mmreward.judges.exam import examine
+from mmreward.judges.exam import Exam, examine, marks_of
 from mmreward.judges.rationales import RationaleSampling
 from mmreward.mini import oracle
 from mmreward.mini.tasks import compare
@@ -90,7 +91,7 @@ def test_an_exam_tells_the_right_from_the_lucky():
     assert exam.swing.tolist() == [1.0, 0.0, 0.0, 1.0]
     assert exam.heard.tolist() == pytest.approx([0.5, 0.9, 0.1, 0.0])
     assert exam.agrees.tolist() == [1.0, 1.0, 1.0, 0.0] and exam.readable.tolist() == [1.0, 1.0, 1.0, 0.0]
-    lines = table("judge", [Sitting("nothing", exam, 0.1), Sitting("grpo", exam, 2.0)]).splitlines()
+    lines = table("judge", [[Sitting("nothing", exam, 0.1), Sitting("grpo", exam, 2.0)]]).splitlines()
     assert lines[0].startswith("| judge | before | after grpo, 2.0 min |")
     assert lines[2] == "| right verdicts | 0.375 | 0.375 | +0.0 (+0.0 to +0.0) |"
 
@@ -145,17 +146,85 @@ def test_every_kind_of_stage_on_pairs_of_a_folder(tmp_path):
     )
     sittings = train(config)
     assert [one.after for one in sittings] == ["nothing", "parrot", "rejection", "grpo"]
-    assert sorted(folder.name for folder in (tmp_path / "out").glob("?-*")) == [
-        "1-teacher",
-        "2-student",
-        "3-student",
-        "4-student",
+    folders = [config.folder(number) for number in range(5)]
+    assert sorted((tmp_path / "out" / "seed-0").iterdir()) == folders
+    lefts = [json.loads((folder / "stage.json").read_text()) for folder in folders]
+    assert [left["exam"] is not None for left in lefts] == [True, False, True, True, True]
+    assert [Path(left["weights"]["student"]).parent.name for left in lefts[2:]] == [
+        folder.name for folder in folders[2:]
     ]
-    lines = [json.loads(line) for line in (tmp_path / "out" / "exams.jsonl").read_text().splitlines()]
-    assert [line["after"] for line in lines] == [one.after for one in sittings]
-    assert len(lines[0]["right"]) == 2 and sittings[0].exam.readable.mean() == 1
-    with pytest.raises(ValueError, match="not empty"):
-        train(config)
+    assert len(lefts[0]["exam"]["right"]) == 2 and sittings[0].exam.readable.mean() == 1
+    assert lefts[3]["unsolved"] == lefts[4]["unsolved"] != []
+
+
+SHIPPED = str(Path(assets.__file__).parent / "mini-vlm")
+
+
+def seeds_run(tmp_path, monkeypatch, capsys, *seeds):
+    """The command's tables, and the kinds of the stages that were run."""
+    recipe = {
+        "asking": {"system": ""},
+        "pairs": 2,
+        "examined": 2,
+        "max_tokens": 8,
+        "stages": [{"kind": "taught", "number": 2, "trainer": SFT}, BOTH],
+        "control": [{"kind": "taught", "number": 2, "trainer": SFT}],
+        "out": str(tmp_path / "out"),
+    }
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
+    ran = []
+    for name in ("TaughtStage", "GrpoStage"):
+        stage = getattr(training, name)
+
+        def run(self, state):
+            ran.append((self.kind, state.seed))
+            state.weights["student"] = SHIPPED + "/" * (self.kind == "grpo")
+
+        monkeypatch.setattr(stage, "run", run)
+    monkeypatch.setattr(sys, "argv", ["judges", str(tmp_path / "recipe.yaml"), "--seeds", *map(str, seeds)])
+    main()
+    return capsys.readouterr().out, ran
+
+
+def test_seeds_share_a_cold_start_with_their_control_and_go_on(tmp_path, monkeypatch, capsys):
+    printed, ran = seeds_run(tmp_path, monkeypatch, capsys, 1)
+    assert ran == [("taught", 1), ("grpo", 1)]
+    assert "| recipe | before | after taught, " in printed and "(95 %, 2 pairs) |" in printed
+    printed, ran = seeds_run(tmp_path, monkeypatch, capsys, 1, 2)
+    assert ran == [("taught", 2), ("grpo", 2)]
+    assert "points (95 %, 2 seeds) | seed by seed |" in printed and "against its control" in printed
+
+
+def exam(*right):
+    column = np.array(right, dtype=float)
+    return Exam(column, column, column, column, column)
+
+
+def test_intervals_of_several_seeds_are_over_seeds():
+    """Student's t over the points of each seed: +10, +20, +30 are 20 +- 4.30 * 10 / sqrt(3)."""
+    before = exam(*[0.0] * 10)
+    lasts = [exam(*[1.0] * number, *[0.0] * (10 - number)) for number in (1, 2, 3)]
+    runs = [[Sitting("nothing", before, 0.1), Sitting("grpo", one, 2.0)] for one in lasts]
+    right = table("judge", runs).splitlines()[2]
+    assert right == "| right verdicts | 0.000 | 0.200 | +20.0 (-4.8 to +44.8) | +10.0, +20.0, +30.0 |"
+    right = against("judge", runs, [[Sitting("nothing", before, 0.1), Sitting("grpo", lasts[0], 2.0)]] * 3)
+    assert right.splitlines()[2] == (
+        "| right verdicts | 0.100 | 0.200 | +10.0 (-14.8 to +34.8) | +0.0, +10.0, +20.0 |"
+    )
+
+
+async def brightness(sample):
+    level = float(np.asarray(sample.image.picture()).mean()) / 255
+    return Score(level) if level < 0.9 else Score.failed("unparsable", "too bright")
+
+
+def test_marks_of_single_pictures_are_right_equal_or_wrong():
+    bright, dark, white = (Media(np.full((8, 8, 3), level, np.uint8)) for level in (200, 10, 255))
+    shown = [((bright, dark), "1"), ((dark, bright), "1"), ((dark, dark), "2"), ((white, dark), "1")]
+    asked = [Comparison(str(place), "a", pictures, right) for place, (pictures, right) in enumerate(shown)]
+    with Engine("cpu") as engine:
+        marked = marks_of(engine, toy(brightness, "brightness"), asked)
+    assert marked.tolist() == [1.0, 0.0, 0.5, 0.0]
 
 
 async def convinced(sample):
@@ -199,7 +268,7 @@ def test_two_turns_are_reinforced(tmp_path):
     )
     before, after = train(config)
     assert before.exam.right.shape == (2,) and after.after == "grpo"
-    assert (tmp_path / "0-student").is_dir() and (tmp_path / "1-student").is_dir()
+    assert (config.folder(0) / "student").is_dir() and (config.folder(1) / "1-student").is_dir()
 
 
 @pytest.mark.filterwarnings("ignore")

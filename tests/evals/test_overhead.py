@@ -2,6 +2,7 @@
 
 import pytest
 
+from mmreward import Score
 from mmreward.evals import overhead
 from mmreward.evals.overhead import Generated, ScalingRow, complaints
 
@@ -34,3 +35,19 @@ def test_measures_wall_processor_memory_and_cache():
     assert first.cpu > 0 and first.wall > 0
     assert second.peak >= first.peak > 1 << 20
     assert 0 < second.cached <= overhead.CACHE
+
+
+def test_callers_get_what_one_call_gives_and_their_waits_are_theirs(monkeypatch):
+    for name, value in {"BESIDE": 3, "STEPS": 2, "STEP": 0.01, "ENGINES": 2}.items():
+        monkeypatch.setattr(overhead, name, value)
+    rows, wrong = overhead.crowded(12)
+    assert wrong == 0 and [len(row.waits) for row in rows] == [1, 12, 12, 12, 12]
+    assert all(row.rate > 0 and row.percentile(99) >= row.percentile(50) > 0 for row in rows)
+
+
+def test_another_value_and_a_failure_are_counted():
+    crowd = object.__new__(overhead.Crowd)
+    crowd.wanted, crowd.wrong = [0.5, 0.5, 0.5], 0
+    for number, score in enumerate((Score(0.50001), Score(0.51), Score.failed("error", "no"))):
+        crowd._check(number, {"clipscore": [score]})
+    assert crowd.wrong == 2

@@ -42,6 +42,14 @@ def test_what_matters_stands_first(run: Path) -> None:
         assert told in words, told
 
 
+def test_of_one_reward_the_best_and_the_worst_have_their_values(tmp_path: Path) -> None:
+    rows = [{"image": picture(tmp_path), "prompt": f"prompt {i}"} for i in range(4)]
+    html = write_report(make_run(tmp_path, {"quality": oks(0.5, 0.875, 0.25, 0.5)}, rows)).read_text()
+    glance = html[html.index('class="glance"') : html.index('id="summary"')]
+    assert "0.875 quality" in glance and "0.250 quality" in glance and "by rank" not in html
+    assert "By the only reward." in html and "values become ranks" not in html
+
+
 def test_failures_are_grouped_by_reason_with_their_remedy(run: Path) -> None:
     html = write_report(run).read_text(encoding="utf-8")
     section = html[html.index('id="failures-by-reason"') :]

@@ -10,6 +10,7 @@ from support.toys import toy
 from mmreward import Engine, Media, Score, Unscorable
 from mmreward.judges import training
 from mmreward.judges.comparison import Comparison
+from mmreward.judges.miniature import sample_comparisons
 from mmreward.judges.projection import (
     ASPECTS,
     Projected,
@@ -126,6 +127,34 @@ def test_each_picture_is_a_sample_of_the_reward_critique():
         assert "Picture" not in said
     plain = projected_rows([found], refined=False)
     assert plain[0]["completion"][0]["content"] == critique(4, 3)
+
+
+def test_a_teacher_of_the_miniature_is_taught_to_criticise_both(tmp_path, monkeypatch):
+    """True critiques of scenes are in the layout that is asked for, and on the side of the better picture."""
+    drawn = sample_comparisons(30, seed=6)
+    read = [(one.comparison.better, read_critiques(one.true_critiques(), NAMES)) for one in drawn]
+    assert all(found.verdict in ("", better) for better, found in read)
+    assert sum(found.verdict == better for better, found in read) > 20, "marks are rounded, few are equal"
+    taught = []
+    with Engine("cpu") as engine:
+        run = training.TrainingRun(
+            engine,
+            {"student": "a", "teacher": "b"},
+            [],
+            Asking(system=""),
+            toy(hears, "hears"),
+            60,
+            tmp_path,
+            0,
+        )
+        monkeypatch.setattr(run, "finetune", lambda role, rows, arguments: taught.extend(rows))
+        training.TaughtStage(kind="taught", who="teacher", number=4, hint=True, critiques=True).run(run)
+    said = [row["completion"][0]["content"] for row in taught]
+    assert [text.startswith("# Picture 1") for text in said] == [False, True] * 2
+    asked = taught[1]["prompt"][0]["content"]
+    request = asked.partition("request: ")[2].partition("\n")[0]
+    hint = asked.removeprefix(question_of(request, ASPECTS, single=False))
+    assert hint in ("\nPicture 1 is better.", "\nPicture 2 is better."), "as `sample_critiques` asks"
 
 
 def test_the_stage_teaches_the_student_what_was_kept(tmp_path, monkeypatch, capsys):

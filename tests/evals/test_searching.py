@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mmreward.evals.studies import searching
+from mmreward.evals.studies import refining, searching
 from mmreward.evals.studies.searching import PLAIN, SearchRow, measure, set_up, table, with_expectations
 
 
@@ -40,3 +40,32 @@ def test_wrong_arguments_are_named(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         searching.main()
     assert "--prompts must be at least 1, not 0" in capsys.readouterr().err
+
+
+# --- critics and writers ----------------------------------------------------------------------------------
+
+
+def test_critics_and_writers_are_compared_on_the_same_noise(engine, monkeypatch):
+    monkeypatch.setattr(refining, "BUDGET", 2)
+    task = set_up(engine, 2)
+    found = refining.run(task, [1], [refining.NOISE, "critique, VLM writer"])
+    noise, words = found.values()
+    assert noise.first == words.first and len(noise.right) == 2, "the first picture is nobody's doing"
+    assert noise.revised == 0 and words.revised <= words.asked <= 2
+    assert 1 <= noise.rounds <= 2 and noise.forwards == 24 * noise.rounds
+    lines = refining.table(found, task.prompts, [1]).splitlines()
+    assert lines[0].startswith("| of 2 pictures | right (95 %) | over new noise alone |")
+    assert [line.split(" | ")[0] for line in lines[2:]] == [
+        "| the first picture", "| new noise alone", "| critique, VLM writer",
+    ]  # fmt: skip
+
+
+def test_points_are_over_new_noise_with_intervals_over_captions():
+    """Two seeds of a caption are one unit: +50 points with 0 and 100 by caption."""
+    ways = [
+        refining.Way(right, [0.0] * 4, 2.0, 48.0, 4, 3)
+        for right in ([0.0, 1.0, 0.0, 1.0], [1.0, 1.0, 1.0, 1.0])
+    ]
+    lines = refining.table(dict(zip(("a", "b"), ways, strict=True)), ["x", "y"], [0, 1]).splitlines()
+    assert lines[2].startswith("| the first picture | 0.000 (") and "| 24 |" in lines[2]
+    assert "| +50.0 (-585.3 to +685.3) | 2.0 | 48 | 3 of 4 |" in lines[4]

@@ -15,6 +15,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 EXTRAS = PROJECT["optional-dependencies"]
 OPTIONAL = {
     "flow_factory",
+    "lerobot",
     "pandas",
     "pyiqa",
     "stable_baselines3",

@@ -56,6 +56,7 @@ ABOUT_TENSORS = {
     "media_tensors": "media on a device",
     "data.pair_folder": "re-encodes pictures",
     "adapters.trl_gate": "a trainer, which is a subclass of TRL's",
+    "adapters.trl_sources": "the same",
     "adapters.trl_stable": "the same",
 }
 """Modules of light rooms whose business is tensors or pictures."""

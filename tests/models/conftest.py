@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support import naive_vlm
 
 from mmreward import Engine
+from mmreward.evals.published import vlm as naive_vlm
 from mmreward.mini import vlm_build
 from mmreward.mini.world import render, sample_scene
 

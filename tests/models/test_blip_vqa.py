@@ -6,36 +6,18 @@ import math
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
-from PIL import Image
-from support.tiny_blip import DEC, HEADS, LAYERS, PATCH, SIDE, WIDTH, save_blip, save_tokenizer
-from torchvision import transforms
-from transformers import AutoTokenizer
 
-from mmreward import Media, Sample, Unscorable, load
+from mmreward import Sample, Unscorable, load
 from mmreward.errors import Unavailable
+from mmreward.evals.published import blip
+from mmreward.evals.published.blip import save_blip, save_tokenizer
+from mmreward.evals.published.readers import pictures_of
 from mmreward.models.blip_answers import renamed
 from mmreward.rewards.pictures.blip_vqa import phrases_of
 
-SIZES = [(48, 48), (90, 41), (33, 120), (640, 427)]
-PHRASES = [
-    ["a red circle"],
-    ["The Blue (square)", "a fox!"],
-    ["two squares " * 30],
-    ["a fox", "a red fox", "no"],
-]
-
-
-def picture(size, seed):
-    small = np.random.default_rng(seed).integers(0, 256, (-(-size[1] // 8), -(-size[0] // 8), 3))
-    return Image.fromarray(small.astype(np.uint8)).resize(size)
-
-
-PICTURES = [picture(size, seed) for seed, size in enumerate(SIZES)]
-SAMPLES = [
-    Sample(id=str(row), prompt="x", image=Media(image), meta={"phrases": phrases})
-    for row, (image, phrases) in enumerate(zip(PICTURES, PHRASES, strict=True))
-]
+SAMPLES = blip.asked()
+PICTURES = [pictures_of(sample)[0] for sample in SAMPLES]
+PHRASES = blip.PHRASES
 
 
 @pytest.fixture(scope="module")
@@ -46,76 +28,6 @@ def tokenizer(tmp_path_factory):
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
     return save_blip(tmp_path_factory.mktemp("blip"))
-
-
-# --- a second writing -----------------------------------------------------------------------------------
-
-
-def apply(state, name, x):
-    return F.linear(x, state[f"{name}.weight"], state[f"{name}.bias"])
-
-
-def normed(state, name, x, eps):
-    return F.layer_norm(x, (WIDTH,), state[f"{name}.weight"], state[f"{name}.bias"], eps)
-
-
-def attention(query, key, value):
-    q, k, v = (x.unflatten(-1, (HEADS, WIDTH // HEADS)).transpose(0, 1) for x in (query, key, value))
-    weights = (q @ k.transpose(1, 2) / math.sqrt(WIDTH // HEADS)).softmax(-1)
-    return (weights @ v).transpose(0, 1).flatten(1)
-
-
-def second_vision(state, image):
-    steps = [
-        transforms.Resize((SIDE, SIDE), transforms.InterpolationMode.BICUBIC),
-        transforms.ToTensor(),
-        transforms.Normalize((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
-    ]
-    pixels = transforms.Compose(steps)(image)[None]
-    own = "visual_encoder"
-    kernel = [state[f"{own}.patch_embed.proj.{part}"] for part in ("weight", "bias")]
-    x = F.conv2d(pixels, *kernel, stride=PATCH).flatten(2)[0].T
-    x = torch.cat([state[f"{own}.cls_token"][0], x]) + state[f"{own}.pos_embed"][0]
-    for layer in range(LAYERS):
-        block = f"{own}.blocks.{layer}"
-        qkv = apply(state, f"{block}.attn.qkv", normed(state, f"{block}.norm1", x, 1e-6))
-        x = x + apply(state, f"{block}.attn.proj", attention(*qkv.chunk(3, -1)))
-        wide = F.gelu(apply(state, f"{block}.mlp.fc1", normed(state, f"{block}.norm2", x, 1e-6)))
-        x = x + apply(state, f"{block}.mlp.fc2", wide)
-    return normed(state, f"{own}.norm", x, 1e-6)
-
-
-def second_bert(state, prefix, ids, seen):
-    names = "word_embeddings", "position_embeddings"
-    words, places = (state[f"{prefix}.embeddings.{name}.weight"] for name in names)
-    x = normed(state, f"{prefix}.embeddings.LayerNorm", words[ids] + places[: len(ids)], 1e-12)
-    for layer in range(LAYERS):
-        own = f"{prefix}.encoder.layer.{layer}"
-        for kind, other in (("attention", None), ("crossattention", seen)):
-            sides = [x, *([x, x] if other is None else [other, other])]
-            parts = zip(("query", "key", "value"), sides, strict=True)
-            mixed = attention(*(apply(state, f"{own}.{kind}.self.{part}", side) for part, side in parts))
-            out = apply(state, f"{own}.{kind}.output.dense", mixed)
-            x = normed(state, f"{own}.{kind}.output.LayerNorm", out + x, 1e-12)
-        wide = F.gelu(apply(state, f"{own}.intermediate.dense", x))
-        x = normed(state, f"{own}.output.LayerNorm", apply(state, f"{own}.output.dense", wide) + x, 1e-12)
-    return x
-
-
-def second(state, tokenizer, image, phrase):
-    tokens = AutoTokenizer.from_pretrained(tokenizer)
-    question = "".join(letter for letter in f"{phrase}?".lower() if letter not in '.!"()*#:;~')
-    ids = tokens(question, truncation=True, max_length=35)["input_ids"]
-    ids[0] = DEC + 1  # [ENC]
-    read = second_bert(state, "text_encoder", ids, second_vision(state, image))
-    head = "text_decoder.cls.predictions"
-    x = second_bert(state, "text_decoder.bert", [DEC], read)
-    x = normed(
-        state, f"{head}.transform.LayerNorm", F.gelu(apply(state, f"{head}.transform.dense", x)), 1e-12
-    )
-    logits = apply(state, f"{head}.decoder", x)[0]
-    yes, no = logits.softmax(-1)[tokens.convert_tokens_to_ids(["yes", "no"])].tolist()
-    return yes / (yes + no)
 
 
 def values(engine, reward, samples=SAMPLES):
@@ -129,7 +41,7 @@ def test_blip_vqa_gives_the_publishers_number(engine, published, tokenizer):
     engine.cache.clear()
     scores = values(engine, load("blip_vqa", file=file, tokenizer=tokenizer))
     for score, image, phrases in zip(scores, PICTURES, PHRASES, strict=True):
-        sure = [second(state, tokenizer, image, phrase) for phrase in phrases]
+        sure = [blip.assent(state, tokenizer, image, phrase) for phrase in phrases]
         assert score.value == pytest.approx(math.prod(sure), abs=1e-5)
         assert score.parts["least"] == pytest.approx(min(sure), abs=1e-5)
         assert score.parts["gm"] == pytest.approx(math.prod(sure) ** (1 / len(sure)), abs=1e-5)

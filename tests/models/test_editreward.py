@@ -6,29 +6,20 @@ import math
 from pathlib import Path
 
 import pytest
-import torch
 from safetensors.torch import load_file, save_file
-from support import scalars
-from support.naive_scalar import Naive, noise
 
 from mmreward import Media, Sample, load
 from mmreward.cli.fetching import wants_of
 from mmreward.errors import Unavailable
+from mmreward.evals.published import readers, scalars
 from mmreward.registry import find
 from mmreward.rewards.learned.editreward import pooled
 
 TOKEN = "<|Reward|>"
 PIXELS = 200_704
-SOURCES = [noise(60, 60, 0), noise(40, 90, 1)]
-ROWS = [
-    (SOURCES[0], noise(64, 60, 2), "a red circle"),
-    (SOURCES[0], noise(33, 200, 3), "a red circle"),
-    (SOURCES[1], noise(40, 90, 4), 'two {blue} squares "{text_prompt}"'),
-]
-SAMPLES = [
-    Sample(id=str(row), prompt=prompt, image=Media(edited), inputs=(Media(source),))
-    for row, (source, edited, prompt) in enumerate(ROWS)
-]
+SAMPLES = readers.edits()
+ROWS = [(*readers.pictures_of(sample)[::-1], sample.prompt) for sample in SAMPLES]
+SOURCES = [ROWS[0][0], ROWS[2][0]]
 
 
 @pytest.fixture(scope="module")
@@ -38,23 +29,7 @@ def args(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def naive(args):
-    return Naive(args["base"], load_file(args["weights"]), (TOKEN,))
-
-
-def published(naive, source, edited, prompt, pooling):
-    """Pooled (mu, log sigma), and mu of each head."""
-    logits = []
-    for place, text in enumerate(scalars.EDITS):
-        asked = text.format(text_prompt=prompt) + scalars.END
-        hidden = naive.states(naive.inputs([source, edited], asked, PIXELS))
-        logits.append(naive.ranknet(hidden, f"rm_heads.head_{place}"))
-    stacked = torch.stack(logits)
-    if pooling == "sum":
-        sigma = stacked[:, :, 1].exp().pow(2).sum(0).sqrt()
-        final = torch.stack([stacked[:, :, 0].sum(0), sigma.log()], dim=-1)
-    else:
-        final = stacked.mean(0) if pooling == "mean" else stacked.min(0).values
-    return final[0].tolist(), [float(each[0, 0]) for each in logits]
+    return readers.qwen(args)
 
 
 def scored(engine, reward, samples=SAMPLES):
@@ -66,7 +41,7 @@ def scored(engine, reward, samples=SAMPLES):
 @pytest.mark.parametrize("pooling", ["mean", "min", "sum"])
 def test_values_are_those_of_the_publishers_lines(engine, args, naive, pooling):
     for row, score in zip(ROWS, scored(engine, load("editreward", **args, pooling=pooling)), strict=True):
-        (mu, log_sigma), each = published(naive, *row, pooling)
+        (mu, log_sigma), each = readers.editreward_logits(naive, *row, pooling)
         assert score.value == pytest.approx(mu, abs=1e-4)
         assert score.parts["uncertainty"] == pytest.approx(math.exp(log_sigma), rel=1e-4)
         assert [score.parts["following"], score.parts["quality"]] == pytest.approx(each, abs=1e-4)

@@ -5,13 +5,13 @@ publisher's lines, elements and all.
 import numpy as np
 import pytest
 import torch
-from support.naive_scalar import noise
 
 from mmreward import Engine, Media, Sample, load
 from mmreward.cli.fetching import wants_of
 from mmreward.engine.batching import Budget
 from mmreward.errors import Unavailable
 from mmreward.evals.published import blip2
+from mmreward.evals.published.one_by_one import noise
 from mmreward.evals.published.upstream import pixels_of
 from mmreward.registry import find
 

@@ -9,31 +9,21 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from support import scalars
-from support.naive_scalar import Naive, noise
 
 from mmreward import Media, Sample, load, models
 from mmreward.cli.fetching import wants_of
 from mmreward.errors import Unavailable, Unscorable
+from mmreward.evals.published import readers, scalars
+from mmreward.evals.published.one_by_one import Naive
 from mmreward.models import fetching, pins
 from mmreward.models.vlms.scalar_files import head_of, merged
 from mmreward.registry import find
 
 PIXELS = 200_704
 TOKEN = "<|Reward|>"
-SIZES = [(60, 60), (40, 90), (33, 200), (640, 427), (448, 448)]
-PROMPTS = [
-    "a red circle",
-    'two {blue} squares "{text_prompt}"',
-    "x",
-    "how many shapes are there? " * 9,
-    "red",
-]
-PICTURES = [noise(*size, seed) for seed, size in enumerate(SIZES)]
-SAMPLES = [
-    Sample(id=str(row), prompt=prompt, image=Media(picture))
-    for row, (prompt, picture) in enumerate(zip(PROMPTS, PICTURES, strict=True))
-]
+SAMPLES = readers.prompted()
+PROMPTS = [sample.prompt for sample in SAMPLES]
+PICTURES = [readers.pictures_of(sample)[0] for sample in SAMPLES]
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +33,11 @@ def args(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def naive(args):
-    return Naive(args["base"], load_file(args["weights"]), (TOKEN,))
+    return readers.qwen(args)
 
 
 def published(naive, picture, prompt, *, flat=True):
-    text = scalars.INSTRUCTION.format(text_prompt=prompt) + scalars.END
-    hidden = naive.states(naive.inputs([picture], text, PIXELS), flat=flat)
-    return naive.ranknet(hidden, "rm_head")[0].tolist()
+    return readers.hpsv3_logits(naive, readers.hpsv3_asked(naive, picture, prompt), flat=flat).tolist()
 
 
 def scored(engine, reward, samples=SAMPLES):

@@ -12,36 +12,20 @@ import shutil
 
 import numpy as np
 import pytest
-from support.naive_scalar import noise
-from support.tiny_pieces import save_pieces, tokenizer
-from support.tiny_xcomposer import OWN, Naive, save_xcomposer
 
 from mmreward import Engine, Media, Sample, load
 from mmreward.cli.fetching import wants_of
 from mmreward.engine.batching import Budget
 from mmreward.errors import Unavailable
+from mmreward.evals.published import readers
+from mmreward.evals.published.pieces import save_pieces, tokenizer
+from mmreward.evals.published.xcomposer import OWN, Naive, save_xcomposer
 from mmreward.models.pieces import Pieces, pieces_of
 from mmreward.registry import find
 
-PICTURES = [noise(60, 60, 0), noise(40, 90, 1), noise(90, 30, 2), noise(20, 20, 3)]
-ROWS = [
-    (PICTURES[:1], "how many shapes?", "there are two."),
-    (PICTURES[1:2], "see <ImageHere>: how many?", "a red circle,\n and  nothing else"),
-    (PICTURES[2:3], "is it red?", "yes caf\u00e9 </s"),
-    ([], "is a square a shape?", "yes, it is."),
-    (PICTURES[:2], "<ImageHere>or <ImageHere>?", "the first one"),
-    (PICTURES[3:], "x " * 20, "no"),
-]
-SAMPLES = [
-    Sample(
-        id=str(row),
-        prompt=prompt,
-        response=response,
-        image=Media(pictures[0]) if pictures else None,
-        inputs=tuple(map(Media, pictures[1:])),
-    )
-    for row, (pictures, prompt, response) in enumerate(ROWS)
-]
+SAMPLES = readers.placed()
+ROWS = [(readers.pictures_of(row), row.prompt, row.response) for row in SAMPLES]
+PICTURES = [ROWS[0][0][0], ROWS[1][0][0], ROWS[2][0][0], ROWS[5][0][0]]
 
 
 @pytest.fixture(scope="module")

@@ -13,27 +13,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
-from support.naive_scalar import noise
-from support.tiny_llava import Naive, save_llava
 
 from mmreward import Engine, Media, Sample, load
 from mmreward.cli.fetching import wants_of
 from mmreward.engine.batching import Budget
 from mmreward.errors import Unavailable
+from mmreward.evals.published import readers
+from mmreward.evals.published.llava import Naive, save_llava
 from mmreward.registry import find
 
-PICTURES = [noise(60, 60, 0), noise(40, 90, 1), noise(90, 30, 2), noise(28, 28, 3)]
-ROWS = [
-    (PICTURES[0], "how many shapes?", "there are two."),
-    (PICTURES[1], "<image>\nhow many shapes?", "I see a red circle, and nothing else."),
-    (PICTURES[2], "is it {answer} or {question}?", "yes {question}"),
-    (None, "is a square a shape?", "yes, it is."),
-    (PICTURES[3], "x " * 20, "no"),
-]
-SAMPLES = [
-    Sample(id=str(row), prompt=prompt, response=response, image=None if picture is None else Media(picture))
-    for row, (picture, prompt, response) in enumerate(ROWS)
-]
+SAMPLES = readers.few()
+ROWS = [(next(iter(readers.pictures_of(row)), None), row.prompt, row.response) for row in SAMPLES]
+PICTURES = [picture for picture, _, _ in ROWS if picture is not None]
 MOST = 6
 
 

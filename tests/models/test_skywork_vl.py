@@ -6,34 +6,18 @@ import math
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
-from support import scalars
-from support.naive_scalar import Naive, noise
 
 from mmreward import Media, Sample, load, models
 from mmreward.cli.fetching import wants_of
 from mmreward.errors import Unavailable
+from mmreward.evals.published import readers, scalars
+from mmreward.evals.published.one_by_one import noise
 from mmreward.models.fetching import folder_read
 from mmreward.registry import find
 
-PICTURES = [noise(60, 60, 0), noise(40, 90, 1)]
-ROWS = [
-    (PICTURES[:1], "how many shapes?", "there are two."),
-    (PICTURES[:1], "how many shapes?", "I see a red circle, and nothing else in the picture."),
-    (PICTURES, "is it a red circle?", "yes"),
-    ([], "is a square a shape?", "yes, it is."),
-    (PICTURES[1:], "x " * 40, "no"),
-]
-SAMPLES = [
-    Sample(
-        id=str(row),
-        prompt=prompt,
-        response=response,
-        image=Media(pictures[0]) if pictures else None,
-        inputs=tuple(map(Media, pictures[1:])),
-    )
-    for row, (pictures, prompt, response) in enumerate(ROWS)
-]
+SAMPLES = readers.answered()
+ROWS = [(readers.pictures_of(row), row.prompt, row.response) for row in SAMPLES]
+PICTURES = ROWS[2][0]
 
 
 @pytest.fixture(scope="module")
@@ -43,22 +27,7 @@ def args(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def naive(args):
-    folder = Path(args["weights"])
-    state = {}
-    for file in folder.glob("model-*.safetensors"):
-        state |= load_file(file)
-    return Naive(args["weights"], {**state, **load_file(folder / "value_head.safetensors")}, ())
-
-
-def published(naive, pictures, prompt, response):
-    """The value head at the token of index `attention_mask.sum() - 1`."""
-    content = [*({"type": "image"} for _ in pictures), {"type": "text", "text": prompt}]
-    turns = [
-        {"role": "user", "content": content},
-        {"role": "assistant", "content": [{"type": "text", "text": response}]},
-    ]
-    hidden = naive.states(naive.chat_inputs(pictures, turns), flat=False)
-    return float(hidden @ naive.heads["v_head.summary.weight"].T + naive.heads["v_head.summary.bias"])
+    return readers.skywork_body(args)
 
 
 def scored(engine, reward, samples=SAMPLES):
@@ -69,7 +38,7 @@ def scored(engine, reward, samples=SAMPLES):
 
 def test_values_are_those_of_the_publishers_lines(engine, args, naive):
     for row, score in zip(ROWS, scored(engine, load("skywork_vl", **args)), strict=True):
-        assert score.value == pytest.approx(published(naive, *row), abs=1e-4)
+        assert score.value == pytest.approx(readers.skywork_value(naive, *row), abs=1e-4)
 
 
 def test_any_batch_gives_the_same_numbers(engine, args):

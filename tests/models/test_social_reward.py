@@ -5,11 +5,11 @@ import json
 import open_clip
 import pytest
 import torch
-from support.naive_scalar import noise
 
 from mmreward import Engine, Media, Sample, load
 from mmreward.engine.batching import Budget
 from mmreward.evals.published.checkpoints import OPEN_CLIP, save_social
+from mmreward.evals.published.one_by_one import noise
 from mmreward.evals.published.social import social
 from mmreward.registry import find
 

@@ -3,40 +3,22 @@ lines.
 """
 
 import json
-import math
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from qwen_vl_utils.vision_process import smart_resize
-from support import scalars
-from support.naive_scalar import Naive
-from torchvision import transforms
 
 from mmreward import Media, Sample, load
 from mmreward.cli.fetching import wants_of
 from mmreward.errors import Unavailable, Unscorable
+from mmreward.evals.published import readers, scalars
 from mmreward.models.vlms.videoalign import TOKENS, Reading
 from mmreward.registry import find
 
-CLIPS = [(9, 4.0, 60, 64), (4, 8.0, 48, 96), (21, 6.0, 64, 48)]
-"""(frames, fps, height, width)."""
-PROMPTS = ["a red circle", "x", "two {blue} squares " * 5]
-
-
-def clip(frames, fps, height, width, seed):
-    draw = np.random.default_rng(seed)
-    small = draw.integers(0, 256, (frames, height // 8, width // 8, 3), dtype=np.uint8)
-    return Media(np.repeat(np.repeat(small, 8, 1), 8, 2), "video", fps=fps)
-
-
-MEDIA = [clip(*shape, seed) for seed, shape in enumerate(CLIPS)]
-SAMPLES = [
-    Sample(id=str(row), prompt=prompt, video=media)
-    for row, (prompt, media) in enumerate(zip(PROMPTS, MEDIA, strict=True))
-]
+SAMPLES = readers.clips()
+MEDIA = [sample.video for sample in SAMPLES]
+PROMPTS = [sample.prompt for sample in SAMPLES]
 
 
 @pytest.fixture(scope="module")
@@ -46,41 +28,7 @@ def args(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def naive(args):
-    """The body with its adapters added: alpha / r times B A."""
-    state = torch.load(Path(args["weights"]) / "checkpoint-11352" / "model.pth")
-    plain = {}
-    for name, tensor in state.items():
-        own = name.removeprefix("base_model.model.")
-        if own.endswith("base_layer.weight"):
-            stem = name.removesuffix("base_layer.weight")
-            low = state[f"{stem}lora_B.default.weight"] @ state[f"{stem}lora_A.default.weight"]
-            tensor = tensor + 2.0 * low
-        if "lora_" not in own:
-            plain[own.replace("base_layer.", "")] = tensor
-    return Naive(args["base"], plain, TOKENS)
-
-
-def looked_at(media):
-    """VideoAlign's `smart_nframes` and `fetch_video`, uniform sampling at two frames a second."""
-    total = media.frames
-    most = math.floor(min(768, total) / 2) * 2
-    count = min(max(total / media.fps * 2.0, 4), most)
-    count = round(count / 2) * 2
-    indices = torch.linspace(0, total - 1, count).round().long().tolist()
-    frames = torch.from_numpy(media.frames_at(range(total))).permute(0, 3, 1, 2)[indices]
-    size = smart_resize(*frames.shape[-2:], factor=16, min_pixels=128 * 28 * 28, max_pixels=200_704)
-    bicubic = transforms.InterpolationMode.BICUBIC
-    return transforms.functional.resize(frames, list(size), interpolation=bicubic, antialias=True)
-
-
-def published(naive, media, prompt):
-    text = scalars.CLIP.format(text_prompt=prompt)
-    hidden = naive.states(naive.inputs([], text, video=looked_at(media)))
-    raw = (hidden @ naive.heads["rm_head.weight"].T).diagonal().tolist()
-    return [
-        (value - mean) / deviation
-        for value, (mean, deviation) in zip(raw, scalars.STANDARD.values(), strict=True)
-    ]
+    return readers.videoreward_body(args)
 
 
 def scored(engine, reward, samples=SAMPLES):
@@ -91,7 +39,7 @@ def scored(engine, reward, samples=SAMPLES):
 
 def test_values_are_those_of_the_publishers_lines(engine, args, naive):
     for sample, score in zip(SAMPLES, scored(engine, load("videoreward", **args)), strict=True):
-        want = published(naive, sample.video, sample.prompt)
+        want = readers.videoreward_parts(naive, sample.video, sample.prompt)
         assert [score.parts[name] for name in ("VQ", "MQ", "TA")] == pytest.approx(want, abs=1e-4)
         assert score.value == pytest.approx(sum(want), abs=2e-4) and score.parts["standardised"] == 1
 
@@ -174,7 +122,7 @@ def test_clips_that_are_too_short_and_pictures_say_so(engine, args):
     with pytest.raises(Unscorable, match="the clip has 1 frames, and VideoReward looks at 2"):
         Reading(2.0, 0, 200_704).chosen(1, 2.0)
     reward = load("videoreward", **args)
-    short = Sample(prompt="x", video=clip(1, 2.0, 48, 48, 0))
+    short = Sample(prompt="x", video=Media(readers.coarse(1, 48, 48, 0), "video", fps=2.0))
     marked = Sample(prompt="a <|TA_reward|>", video=MEDIA[0])
     found = engine.score([short, marked, Sample(prompt="x", image=MEDIA[0])], reward)["videoreward"]
     assert all(score.status == "error" or not score.ok for score in found)

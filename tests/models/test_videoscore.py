@@ -2,31 +2,26 @@
 publisher's script by transformers' own processor and model.
 """
 
+import math
+
 import numpy as np
 import pytest
-import torch
-from PIL import Image
 from safetensors.torch import load_file, save_file
-from support import scalars
-from support.tiny_videoscore import save_videoscore
 
 from mmreward import Engine, Media, Sample, load
 from mmreward.engine.batching import Budget
 from mmreward.errors import Unavailable
+from mmreward.evals.published import readers, scalars
+from mmreward.evals.published.videoscore import save_videoscore
+from mmreward.models.vlms.videoalign import VideoRater
+from mmreward.models.vlms.vision import View
 from mmreward.rewards.learned.videoscore import DIMENSIONS
 
 SHAPES = [(3, 40, 48), (7, 30, 90), (1, 64, 33), (5, 40, 48)]
 PROMPTS = ["a red circle", 'two "blue" {squares}', "x", "a fox " * 20]
 
 
-def clip(shape, seed):
-    count, height, width = shape
-    draw = np.random.default_rng(seed)
-    small = draw.integers(0, 256, (count, -(-height // 8), -(-width // 8), 3), dtype=np.uint8)
-    return small.repeat(8, 1).repeat(8, 2)[:, :height, :width]
-
-
-CLIPS = [clip(shape, seed) for seed, shape in enumerate(SHAPES)]
+CLIPS = [readers.coarse(*shape, seed) for seed, shape in enumerate(SHAPES)]
 SAMPLES = [
     Sample(id=str(n), prompt=prompt, video=Media(frames, "video", fps=8.0))
     for n, (frames, prompt) in enumerate(zip(CLIPS, PROMPTS, strict=True))
@@ -46,31 +41,7 @@ def engine():
 
 @pytest.fixture(scope="module")
 def published(args):
-    """`run_videoscore.py`: the processor on all frames behind the text, the head on the last token."""
-    from transformers import AutoTokenizer, Idefics2Config, Idefics2Model, Idefics2Processor
-    from transformers.models.idefics2.image_processing_pil_idefics2 import Idefics2ImageProcessorPil
-
-    folder = args["weights"]
-    processor = Idefics2Processor(
-        Idefics2ImageProcessorPil.from_pretrained(folder), AutoTokenizer.from_pretrained(folder), 4
-    )
-    state = {}
-    for number in (1, 2):
-        state |= load_file(f"{folder}/model-{number:05d}-of-00002.safetensors")
-    model = Idefics2Model(Idefics2Config.from_pretrained(folder)).eval()
-    model.load_state_dict({k.removeprefix("model."): v for k, v in state.items() if k[:6] == "model."})
-
-    @torch.no_grad()
-    def rated(frames, prompt, most=48):
-        total = len(frames)
-        indices = np.arange(0, total, total / most).astype(int) if total > most else np.arange(total)
-        pictures = [Image.fromarray(frames[index]) for index in indices]
-        text = scalars.FRAMES.format(text_prompt=prompt) + "<image> " * len(pictures)
-        inputs = processor(text=text, images=pictures, return_tensors="pt")
-        hidden = model(**inputs).last_hidden_state[0, -1]
-        return (state["score.weight"] @ hidden + state["score.bias"]).tolist()
-
-    return rated
+    return readers.videoscore_ratings(args)
 
 
 def scored(engine, reward, samples=SAMPLES):
@@ -119,6 +90,42 @@ def test_tokens_of_the_models_own_are_refused(engine, args, token):
     sample = Sample(prompt=f"a {token} fox", video=SAMPLES[0].video)
     (score,) = engine.score([sample], load("videoscore", **args))["videoscore"]
     assert not score.ok and token in score.note
+
+
+# --- the variant on a Qwen2-VL ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def rater(tmp_path_factory):
+    return scalars.save_rater(tmp_path_factory.mktemp("rater"))
+
+
+def test_ratings_on_a_qwen_are_the_publishers(engine, rater):
+    rated, samples = readers.rater_ratings(rater), readers.clips()
+    scores = scored(engine, load("videoscore", **rater), samples)
+    for sample, score in zip(samples, scores, strict=True):
+        wanted = rated(sample.video, sample.prompt)
+        assert [score.parts[name] for name in DIMENSIONS] == pytest.approx(wanted, abs=1e-4)
+        alone = scored(engine, load("videoscore", **rater), [sample])[0]
+        assert alone.value == pytest.approx(score.value, abs=1e-5)
+    assert np.std([score.value for score in scores]) > 0.01, "equal values would prove nothing"
+
+
+def test_frames_of_long_clips_are_smaller(rater):
+    view = View(None, None)
+    sizes = {}
+    for count in (16, 64, 256):
+        media = Media(np.zeros((count, 720, 1280, 3), np.uint8), "video", fps=8.0)
+        sizes[count] = math.prod(VideoRater(rater["weights"]).vision.size(media, view))
+    assert sizes[16] == sizes[64] <= 768 * 28 * 28 and sizes[256] <= 192 * 28 * 28
+
+
+def test_what_the_variant_does_not_take(engine, rater):
+    with pytest.raises(ValueError, match="max_frames=8"):
+        load("videoscore", **rater, max_frames=8)
+    clip = Media(CLIPS[0][:1], "video", fps=8.0)
+    (score,) = engine.score([Sample(prompt="x", video=clip)], load("videoscore", **rater))["videoscore"]
+    assert not score.ok and "the clip has 1 frames, and 2 are looked at" in score.note
 
 
 def test_another_checkpoint_is_refused(engine, args, tmp_path):

@@ -12,34 +12,20 @@ import shutil
 
 import numpy as np
 import pytest
-from support.naive_scalar import noise
-from support.tiny_internvl import SYSTEM, Naive, save_internvl
 
 from mmreward import Engine, Media, Sample, load
 from mmreward.cli.fetching import wants_of
 from mmreward.engine.batching import Budget
 from mmreward.errors import Unavailable
+from mmreward.evals.published import readers
+from mmreward.evals.published.internvl import SYSTEM, Naive, save_internvl
 from mmreward.registry import find
 from mmreward.rewards.learned.artimuse import LETTERS
 from mmreward.rewards.learned.visualprm import steps_of
 
-PICTURES = [noise(60, 60, 0), noise(40, 90, 1), noise(90, 30, 2), noise(28, 28, 3)]
-ROWS = [
-    (PICTURES[:1], "how many shapes?", "I see a circle.\n\nI see two.\n\n\n- two"),
-    (PICTURES[1:2], "see <image>: how many?", "two"),
-    ([], "is a square a shape?", "it is.\n\nyes"),
-    (PICTURES[2:4], "<image> or <image>?", "the first\n\n<image> is red\n\nyes\n\nno"),
-]
-SAMPLES = [
-    Sample(
-        id=str(row),
-        prompt=prompt,
-        response=response,
-        image=Media(pictures[0]) if pictures else None,
-        inputs=tuple(map(Media, pictures[1:])),
-    )
-    for row, (pictures, prompt, response) in enumerate(ROWS)
-]
+SAMPLES = readers.stepped()
+ROWS = [(readers.pictures_of(row), row.prompt, row.response) for row in SAMPLES]
+PICTURES = [*ROWS[0][0], *ROWS[1][0], *ROWS[3][0]]
 KINDS = ("internlm2", "qwen2")
 
 

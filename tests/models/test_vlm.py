@@ -12,9 +12,9 @@ import shutil
 
 import pytest
 import torch
-from support.naive_vlm import naive_logprobs
 
 from mmreward import Media, Unscorable, models
+from mmreward.evals.published.vlm import naive_logprobs
 from mmreward.models.vlms.answers import Ask, Turn, label_sets
 from mmreward.models.vlms.qwen import Item
 

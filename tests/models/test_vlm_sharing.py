@@ -8,9 +8,9 @@ import asyncio
 import numpy as np
 import pytest
 import torch
-from support.naive_vlm import naive_logprobs
 
 from mmreward import Media, models
+from mmreward.evals.published.vlm import naive_logprobs
 from mmreward.models.vlms.answers import label_sets
 
 LABELS = ("yes", "no")

@@ -140,6 +140,12 @@ def test_one_unit_has_no_interval():
         mean_of([0.5, 0.7], ["a"])
 
 
+def test_an_interval_can_end_where_its_mean_must():
+    wins = mean_of([1.0, 1.0, 1.0, 0.5])
+    assert wins.interval.high > 1 and wins.within(0, 1) == (wins.interval.low, 1.0)
+    assert mean_of([0.5]).within(0, 1) is None
+
+
 def test_a_change_that_never_fell_is_no_share():
     moved = paired_change([0, 0, 0, 0], [1, 0, 1, 0])
     assert not moved.share and moved.interval.low < 0 < moved.interval.high

@@ -109,5 +109,5 @@ def test_by_a_judge_that_looks(engine, sample):
 def test_mutated_judgements_never_raise_and_never_pay_a_hedge():
     texts = [vie(20, 15), "```json\n" + vie(20, 15) + "\n```", vie("20 or 25", 15), vie("20-25", 15)]
     never_raise_nor_pay(
-        lambda text: read_vie(text, "edit"), texts, ["20 or 25, 15]", "20-25, 15]"], seed=5, count=10_000
+        lambda text: read_vie(text, "edit"), texts, ["20 or 25, 15]", "20-25, 15]"], seed=5, count=1000
     )

@@ -11,6 +11,7 @@ from support.modes import Judge, chain, contrast, critique, decided, principles,
 from support.mutations import never_raise_nor_pay
 
 from mmreward import Engine, Media, Sample, Unscorable, load, models
+from mmreward.evals.speed.votes import spent, table
 from mmreward.models.pinned import Pin
 from mmreward.models.vlms.answers import LogProb
 from mmreward.rewards.judged.modes import read_principles, read_ranked, read_rubric, read_weighed
@@ -449,30 +450,13 @@ def test_the_miniature_votes_and_expects(engine, drawn):
 
 def test_votes_on_aspects_cost_one_prompt(engine, drawn):
     """Four votes on two aspects, asked one by one, read little more than one critique does."""
-    language = models.vlm("mini-vlm").network.module.model.language_model
-    reads = []
-
-    def count(module, args, kwargs):
-        if kwargs["inputs_embeds"].shape[1] > 1:
-            reads.append(kwargs["inputs_embeds"].shape[:2].numel())
-
-    def prefilled(**options):
-        engine.cache.clear()
-        reads.clear()
-        judge = load("critique", judge="mini-vlm", max_tokens=2, **options)
-        hook = language.register_forward_pre_hook(count, with_kwargs=True)
-        engine.score([Sample(prompt=drawn[0].request, image=drawn[0].pictures[0])], judge)
-        hook.remove()
-        return sum(reads)
-
-    aspects = {"Text faithfulness": "all is there", "Visual quality": "it is clean"}
-    alone = [prefilled(aspects={name: text}) for name, text in aspects.items()]
-    one = prefilled(aspects=aspects)
-    votes = {"votes": 4, "temperature": 1.0, "aspects": aspects}
-    assert prefilled(**votes) == one
-    shared = prefilled(mode="each", **votes)
-    assert shared <= 1.3 * one, (shared, one)
-    assert 4 * sum(alone) >= 3 * shared, "against a request for each"
+    sample = Sample(prompt=drawn[0].request, image=drawn[0].pictures[0])
+    found = spent(engine, sample, "mini-vlm", votes=4, max_tokens=2)
+    assert found.one.read < found.votes.read <= 1.3 * found.one.read
+    assert found.apart.read >= 3 * found.votes.read, "against a request for each"
+    assert found.one.written == 1 and found.votes.written == found.apart.written == 8
+    assert table(found, 4).count(": met") == 2 and found.met
+    assert "MISSED" in table(found._replace(votes=found.apart), 4)
 
 
 # --- published words --------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import spearmanr
 from support.robot_judges import CLIPS, Judge, believed, episode, film, grey, hopped, listed, marked, use
 
-from mmreward import Media, Sample, Unscorable, load
+from mmreward import Media, Sample, Unscorable, load, models
 from mmreward.models.vlms.answers import Written
 from mmreward.rewards.robot.gvl import shuffled
 from mmreward.rewards.robot.topreward import log_sum, normalised, prefixes
@@ -23,7 +23,8 @@ from mmreward.rewards.robot.values import (
     voc,
     walked,
 )
-from mmreward.rewards.robot.vlac import mixed, read_critique
+from mmreward.rewards.robot.vlac import PROMPT as VLAC_PROMPT
+from mmreward.rewards.robot.vlac import mixed, read_critique, stretched
 
 NAMES = ("roboreward", "gvl", "dopamine", "vlac", "topreward")
 
@@ -408,6 +409,38 @@ def test_a_critic_is_asked_of_neighbours_in_their_order(engine, monkeypatch):
     pairs = [[round(250 * one) for one in seen] for seen, *_ in judge.calls]
     assert pairs == [list(pair) for pair in pairwise(CLIPS["failed"])]
     assert score.parts["negative"] == pytest.approx(2 / 5) and len(judge.calls[0][2]["places"]) == 2
+
+
+def test_vlac_sees_pictures_as_its_authors_stretch_them(engine):
+    """One square tile of 448 pixels, by Lanczos; as they are where another VLM stands for it."""
+    from PIL import Image
+
+    wide = np.random.default_rng(0).integers(0, 256, (30, 80, 3), dtype=np.uint8)
+    square = stretched(Media(wide), 448)
+    wanted = np.asarray(Image.fromarray(wide).resize((448, 448), Image.Resampling.LANCZOS))
+    assert (square.still() == wanted).all() and stretched(square, 448) is square
+    assert stretched(Media(wide), 0).size == (30, 80)
+    with pytest.raises(ValueError, match="side is -1"):
+        load("vlac", judge="mini-vlm", words="own", side=-1)
+
+
+def test_vlac_by_its_name_or_format_is_read_here_and_all_else_is_a_vlm(monkeypatch, tmp_path):
+    made = []
+    monkeypatch.setattr(models, "vlm", lambda name, **_: made.append(("vlm", name)))
+    monkeypatch.setattr(models, "internvl", lambda name, writes, **_: made.append(("internvl", name)))
+    (tmp_path / "config.json").write_text('{"model_type": "internvl_chat"}')
+    served = "InternRobotics/VLAC@http://localhost:8000/v1"
+    names = ("InternRobotics/VLAC", served, str(tmp_path), "mini-vlm", "Qwen/Qwen3-VL-8B-Instruct")
+    for name in names:
+        load("vlac", judge=name, words="own")
+    kinds = ("internvl", "vlm", "internvl", "vlm", "vlm")
+    assert made == list(zip(kinds, names, strict=True))
+
+
+def test_the_prompt_is_the_one_that_the_model_puts_in_the_place_of_its_data_processors():
+    """`GAC_model` assigns `prompt_templete["v3"]` when it starts; the words before that are never asked."""
+    (pin,) = VLAC_PROMPT.pins
+    assert pin.path.endswith("model_utils.py") and pin.sha256.startswith("d5838085e71a")
 
 
 # --- batches ----------------------------------------------------------------------------------------------

@@ -5,9 +5,9 @@ import random
 from dataclasses import replace
 
 import pytest
-from support.tiny_blip import save_blip, save_tokenizer
 
 from mmreward import Engine, Media, Sample, Unscorable, load
+from mmreward.evals.published.blip import save_blip, save_tokenizer
 from mmreward.mini.world import Scene, Thing, render
 from mmreward.rewards.pictures import geneval
 from mmreward.rewards.pictures.t2i_compbench import (

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import naive_vlm
-from support.stand_ins import write_questions
 
 from mmreward import Engine, Media, Sample, load, models
 from mmreward.assets import ASSETS
 from mmreward.engine.batching import Budget
+from mmreward.evals.published import scenes
+from mmreward.evals.published import vlm as naive_vlm
 from mmreward.mini.world import Scene, Thing, render
 from mmreward.models.pinned import Pin
 from mmreward.models.published import published
@@ -44,7 +44,7 @@ def engine():
 
 @pytest.fixture(scope="module")
 def lists(tmp_path_factory):
-    return write_questions(tmp_path_factory.mktemp("lists"))
+    return scenes.write_questions(tmp_path_factory.mktemp("lists"))
 
 
 @pytest.fixture(scope="module")
@@ -63,30 +63,6 @@ def read(file):
     return Path(file).read_text()
 
 
-# --- a second writing ---------------------------------------------------------------------------------------
-
-
-def asked_alone(naive, picture, question):
-    """P(yes) against P(no) of one request; every spelling of both that is one token."""
-    _, processor, _ = naive
-    last = naive_vlm.naive_logprobs(naive, [picture], question)[-1].exp()
-    found = []
-    for word in ("yes", "no"):
-        forms = {space + form for form in (word, word.upper(), word.title()) for space in ("", " ")}
-        ids = [processor.tokenizer.encode(form, add_special_tokens=False) for form in forms]
-        found.append(float(sum(last[one] for one in {one[0] for one in ids if len(one) == 1})))
-    return found[0] / sum(found)
-
-
-def upstream(alignment, yes, weights):
-    """The publisher's lines: reward list, masks by index, alignment before the rest, dot and intercept."""
-    row = [1 if one else -1 for one in yes]
-    for mask, features in {0: [22, 23, 24, 28, 29], 1: [25, 26], 2: [27]}.items():
-        for feature in features:
-            row[feature] *= int(row[mask] > 0)
-    return float(np.dot([alignment, *row[3:]], weights["coef"]) + weights["intercept"][0])
-
-
 def test_a_picture_has_the_publishers_sum_of_one_request_per_question(engine, lists, naive):
     args, _ = lists
     questions = [line.strip() for line in read(args["questions"]).splitlines()]
@@ -94,12 +70,12 @@ def test_a_picture_has_the_publishers_sum_of_one_request_per_question(engine, li
     scores = engine.score(SAMPLES, loaded(args))["visionreward"]
     answers = set()
     for sample, picture, score in zip(SAMPLES, PICTURES, scores, strict=True):
-        yes = [asked_alone(naive, picture, question + SUFFIX) > 0.5 for question in questions]
+        yes = [scenes.assent(naive, sample, question + SUFFIX) > 0.5 for question in questions]
         answers.update(yes)
         row = naive_vlm.naive_logprobs(naive, [picture], ASKED.replace("{prompt}", sample.prompt))[-1]
         (token,) = naive[1].tokenizer.encode("Yes", add_special_tokens=False)
         assert score.parts["alignment"] == pytest.approx(float(row.exp()[token]), abs=1e-5)
-        assert score.value == pytest.approx(upstream(float(row.exp()[token]), yes, weights), abs=1e-4)
+        assert score.value == pytest.approx(scenes.weighed(float(row.exp()[token]), yes, weights), abs=1e-4)
     assert answers == {True, False}
 
 
@@ -108,9 +84,9 @@ def test_soft_answers_are_the_expectation(engine, lists, naive):
     questions = [line.strip() for line in read(args["questions"]).splitlines()]
     weights = json.loads(read(args["coefficients"]))
     (score,) = engine.score(SAMPLES[:1], loaded(args, soft=True))["visionreward"]
-    yes = np.array([asked_alone(naive, PICTURES[0], question + SUFFIX) for question in questions])
+    yes = np.array([scenes.assent(naive, SAMPLES[0], question + SUFFIX) for question in questions])
     draws = np.random.default_rng(0).random((20_000, 30)) < yes
-    mean = np.mean([upstream(score.parts["alignment"], draw, weights) for draw in draws[:4000]])
+    mean = np.mean([scenes.weighed(score.parts["alignment"], draw, weights) for draw in draws[:4000]])
     assert score.value == pytest.approx(mean, abs=0.05)
 
 

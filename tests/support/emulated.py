@@ -6,6 +6,7 @@ It shares nothing with the code under test but the weights. Fields and endpoints
 
 import base64
 import io
+from copy import deepcopy
 
 import torch
 from PIL import Image
@@ -46,7 +47,7 @@ class EmulatedVLLM:
 
     def rendered(self, messages, add_generation_prompt, continue_final_message=False):
         return self.processor.apply_chat_template(
-            messages,
+            deepcopy(messages),  # transformers 5.18 rewrites the pictures' addresses in place
             tokenize=False,
             add_generation_prompt=add_generation_prompt,
             continue_final_message=continue_final_message,

@@ -2,8 +2,9 @@
 
 To import torch, transformers and peft takes a process five seconds, which is most of what a test of a command
 takes. `python` does what `subprocess.run([sys.executable, ...])` does, in a process of its own with its own
-environment, folder, files and exit code. What is about starting itself (which packages are imported, signals
-to a whole group, what a launcher does) uses `subprocess`.
+environment, folder, files and exit code; `ranks` does so for processes that train together. What is about
+starting itself (which packages are imported, signals to a whole group, what a launcher does) uses
+`subprocess`.
 
 Run as `python -m support.forked SOCKET`, this is the process that is forked.
 """
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import threading
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -64,6 +66,26 @@ def python(*arguments, cwd=None, env=None, timeout=100, check=False):
     if check:
         done.check_returncode()
     return done
+
+
+def ranks(number, *arguments, env=None, timeout=100):
+    """`python` for so many processes at once, with the variables that `torchrun` gives its own; a list."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shared = {
+        "WORLD_SIZE": number,
+        "LOCAL_WORLD_SIZE": number,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+    }
+
+    def one(rank):
+        own = {name: str(value) for name, value in {**shared, "RANK": rank, "LOCAL_RANK": rank}.items()}
+        return python(*arguments, env={**(env or os.environ), **own}, timeout=timeout)
+
+    with ThreadPoolExecutor(number) as pool:
+        return list(pool.map(one, range(number)))
 
 
 @cache

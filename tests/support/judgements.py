@@ -221,6 +221,16 @@ WRITERS["It begins like this, at 0 percent"] = lambda numbers: json.dumps(
         for number, far in enumerate(numbers[1:], 1)
     ]
 )
+
+
+def _reagent(numbers):
+    mark = round(10 * numbers[-1], 1)
+    return {"success_or_failure": {"score": int(mark > 5)}, "overall_assessment": {"score": mark}}
+
+
+for _stance in ("Keep the answer unless", "Correct the answer where", "Doubt the answer"):
+    WRITERS[_stance] = lambda numbers: json.dumps({"final_answer": _reagent(numbers), "confidence": 0.9})
+WRITERS["Did it succeed, and how well did it go?"] = lambda numbers: json.dumps(_reagent(numbers))
 WRITERS["By how many percent of the way"] = lambda numbers: str(round(100 * (numbers[1] - numbers[0])))
 WRITERS["How much further is it after"] = lambda numbers: (
     f"<score>{round(100 * (numbers[-1] - numbers[2])):+d}%</score>"
@@ -230,10 +240,25 @@ WRITERS["How much further is it after"] = lambda numbers: (
 def _of_answers(text):
     """A choice of two by their lengths, then by their words: the same in both orders."""
     lines = [
-        line.partition(": ")[2] for line in text.splitlines() if line.startswith(("Answer ", "Response "))
+        line.partition(": ")[2]
+        for line in text.splitlines()
+        if line.startswith(("Answer ", "Response ", "[0] "))
     ]
     first, second = lines[-2:]
     return "1" if (len(first), first) > (len(second), second) else "2"
+
+
+def arbitrated(place, criteria="The element exists (0.6); progress (0.4).", analysis="1 is a detour."):
+    """WebArbiter."""
+    return (
+        f"<think>Let me see.</think>\n<Criteria>{criteria}</Criteria>\n<Analysis>{analysis}</Analysis>\n"
+        f"<Answer>Response {place}</Answer>"
+    )
+
+
+def planned(winner, reasoning="It uses the right tool."):
+    """Plan-RewardBench."""
+    return json.dumps({"reasoning": reasoning, "winner": f"[[{winner}]]"})
 
 
 def _armed(numbers):
@@ -272,6 +297,8 @@ def brrm_ranking(place):
 
 CHOOSERS = {
     "Look again at what you found": brrm_ranking,
+    "Which of two next actions": arbitrated,
+    "Compare two trajectories": lambda place: planned("AB"[int(place) - 1]),
     "between [Quality Assessment Focus] and": lambda place: brrm(),
     "Compare two answers to a question": lambda place: f"<think>So.</think>\\boxed{{Answer {place}}}",
     "Judgment: Answer 1 is better</answer> or": lambda place: (
@@ -296,3 +323,37 @@ def _agent(numbers):
 
 
 WRITERS["A web agent was asked"] = _agent
+
+
+# --- MagicGUI-RMS -----------------------------------------------------------------------------------------
+
+
+def corrected(correct=True, action=None, reason="It is there."):
+    """The specialist."""
+    return json.dumps({"correct": correct, "reason": reason, "corrected": action})
+
+
+def preferred_by(score, valid=True, complete=False):
+    """The generalist."""
+    return json.dumps({"valid": valid, "complete": complete, "score": score})
+
+
+WRITERS["You know this device"] = lambda numbers: corrected()
+WRITERS["Judge this next action"] = lambda numbers: preferred_by(round(10 * numbers[-1], 1))
+
+
+# --- ReAgent-V --------------------------------------------------------------------------------------------
+
+
+def criticised(*marks):
+    """Its critic: five marks from 0 to 5."""
+    names = ("visual_alignment", "temporal_accuracy", "option_disambiguation", "reasoning_specificity",
+             "linguistic_precision")  # fmt: skip
+    scores = {name: {"value": mark, "reason": "so"} for name, mark in zip(names, marks, strict=True)}
+    total = sum(mark for mark in marks if isinstance(mark, int | float))
+    return json.dumps(
+        {"structured_feedback": "fine", "scores": scores, "total_score": total, "scalar_reward": total / 25}
+    )
+
+
+WRITERS["on five dimensions from 0 to 5"] = lambda numbers: criticised(round(5 * numbers[-1], 1), 4, 3, 2, 1)

@@ -12,27 +12,32 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from support import scalars
 from support.judgements import ScriptedJudge
-from support.stand_ins import MarkingJudge, write_bench, write_questions
-from support.tiny_blip import save_blip as save_blip_vqa
-from support.tiny_blip import save_tokenizer
-from support.tiny_internvl import save_internvl
-from support.tiny_llava import save_llava
-from support.tiny_raft import save_raft
+from support.stand_ins import MarkingJudge, write_bench
 from support.tiny_resnets import save_resnet
 from support.tiny_robometer import save_robometer
-from support.tiny_viclip import save_viclip
-from support.tiny_videoscore import save_videoscore
-from support.tiny_xcomposer import save_xcomposer
+from support.tiny_sarm import save_sarm
+from support.tiny_ui_genie import save_ui_genie
 
 from mmreward import Media, Sample, list_rewards, load, models
+from mmreward.evals.published import scalars, scenes
+from mmreward.evals.published.amt import save_amt
+from mmreward.evals.published.blip import save_blip as save_blip_vqa
+from mmreward.evals.published.blip import save_tokenizer
 from mmreward.evals.published.blip2 import save_blip2
 from mmreward.evals.published.checkpoints import save_blip, save_clip, save_head, save_mps, save_social
+from mmreward.evals.published.internvl import save_internvl
+from mmreward.evals.published.llava import save_llava
 from mmreward.evals.published.owl import save_owl
+from mmreward.evals.published.raft import save_raft
+from mmreward.evals.published.viclip import save_viclip
+from mmreward.evals.published.videoscore import save_videoscore
 from mmreward.evals.published.vits import dino_folder, dreamsim_folder
+from mmreward.evals.published.xcomposer import save_xcomposer
 from mmreward.mini.world import describe, render, sample_scene
+from mmreward.models.base import content_of, locate
 from mmreward.models.maps import Shift, Transport, write_map
+from mmreward.models.step_facts import Steps
 from mmreward.registry import find
 
 MINIATURE = {
@@ -86,10 +91,24 @@ PUBLISHED = {
 PUBLISHED["videoscore"] = save_videoscore(Path(_folder.name) / "videoscore")
 PUBLISHED["qalign"] = PUBLISHED["deqa"]
 PUBLISHED["dynamic_degree"] = {"file": save_raft(Path(_folder.name) / "raft-things.pth")}
+PUBLISHED["motion_smoothness"] = save_amt(Path(_folder.name) / "amt")
 PUBLISHED["vip"] = {"weights": save_resnet(Path(_folder.name) / "vip.pt", "vip")}
 PUBLISHED["r3m"] = {"weights": save_resnet(Path(_folder.name) / "r3m.pt", "r3m")}
+PUBLISHED["ui_genie"] = save_ui_genie(Path(_folder.name) / "ui_genie")
 PUBLISHED["robometer"] = save_robometer(Path(_folder.name) / "robometer")
 PUBLISHED["robometer_pair"] = PUBLISHED["robometer"]
+PUBLISHED["sarm"] = {
+    "weights": save_sarm(Path(_folder.name) / "sarm", 128),
+    "encoder": "mini-clip",
+    "states": "zeros",
+}
+PUBLISHED["perceptual"] = {"fitted": str(Path(_folder.name) / "steps.json")}
+_step = {"features": (3, 5), "means": (0.0, 0.1), "deviations": (0.1, 0.2)}
+_facts = {"encoder": "mini-clip", "content": content_of(locate("mini-clip")), "dtype": "float32"}
+_steps = Steps(**_facts, resize="pil", width=128, steps=(_step, _step))
+Path(PUBLISHED["perceptual"]["fitted"]).write_text(_steps.model_dump_json())
+PUBLISHED["code"] = {"file": str(Path(_folder.name) / "reward.py")}
+Path(PUBLISHED["code"]["file"]).write_text("def reward(steps, task):\n    return len(steps) / 10\n")
 PUBLISHED["viclip"] = {"file": save_viclip(Path(_folder.name) / "viclip.pth")}
 """Tiny checkpoints for rewards that take one format alone, which the miniature has not."""
 VITS = {
@@ -106,7 +125,9 @@ Path(VITS["dreamsim"]).mkdir()
 dino_folder(Path(VITS["dino_i"]))
 dreamsim_folder(Path(VITS["dreamsim"]))
 
-FILES = dict(zip(("visionreward", "visionreward_video"), write_questions(Path(_folder.name)), strict=True))
+FILES = dict(
+    zip(("visionreward", "visionreward_video"), scenes.write_questions(Path(_folder.name)), strict=True)
+)
 FILES["qwen_image_bench"] = write_bench(Path(_folder.name)) | {"judge": MarkingJudge().name}
 """Files of our own in place of published texts, which are fetched."""
 FILES["roboreward"] = {"judge": SCRIPTED.name + "?clips=2"}
@@ -171,9 +192,11 @@ def samples_for(name, scenes):
             Sample(
                 id=str(row),
                 prompt=scenes[row - row % 2][0],
-                image=scenes[row - row % 2][1] if "response" in info.needs else image,
+                image=scenes[row - row % 2][1] if {"response", "steps"} & set(info.needs) else image,
+                steps=[{"action": f"look at {row} shapes"}] if "steps" in info.needs else (),
                 group=str(row // 2),
                 response=f"There are {row} shapes.",
+                meta=info.example.get("meta", {}),
             )
             for row, (_, image) in enumerate(scenes)
         ]
@@ -182,7 +205,7 @@ def samples_for(name, scenes):
             **{
                 "prompt": prompt,
                 "image": None if moving else image,
-                "video": clip_of(image, name == "dynamic_degree") if moving else None,
+                "video": clip_of(image, name in ("dynamic_degree", "motion_smoothness")) if moving else None,
                 "inputs": inputs,
                 "steps": [{"observation": image, "action": "look"}] if "steps" in info.needs else (),
                 **info.example,

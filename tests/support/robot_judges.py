@@ -76,7 +76,8 @@ class Judge:
 
 
 def use(monkeypatch, judge: Judge) -> Judge:
-    monkeypatch.setattr(models, "vlm", lambda *args, **options: judge)
+    for name in ("vlm", "internvl"):  # VLAC by its name is an InternVL in this process
+        monkeypatch.setattr(models, name, lambda *args, **options: judge)
     return judge
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from support.scalars import WIDTH, config_of
 
+from mmreward.evals.published.scalars import WIDTH, config_of
 from mmreward.mini import vlm_build
 from mmreward.models.building import building
 

@@ -1,14 +1,13 @@
 """Evaluations also look at larger pictures: the same prompts and seeds, for the monitors alone."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from support import forked
 from support.toy_generator import ToyGenerator
 from support.train_toy import PROMPTS
 
@@ -69,11 +68,9 @@ def test_processes_share_the_larger_pictures(described, tmp_path):
     )
     path = tmp_path / "two.json"
     path.write_text(config.model_dump_json())
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     environment = {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *launch, str(TESTS / "support" / "train_toy.py"), str(path)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    done = forked.ranks(2, TESTS / "support" / "train_toy.py", path, env=environment)
+    assert not any(one.returncode for one in done), done
     line = lines(tmp_path / "two" / "evaluations.jsonl")[0]
     assert line["monitors_larger"] == pytest.approx(larger(ToyGenerator(), 3), rel=1e-4)
 

@@ -2,12 +2,11 @@
 
 import math
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from support import forked
 from support.toy_generator import ToyGenerator
 from support.train_toy import PROMPTS
 
@@ -139,12 +138,10 @@ def test_two_processes_do_what_one_does(offline, trainer, drawn, tmp_path):
     one = weights_of(trainer(config, pairs=read_pairs(tmp_path / "pairs")))
     path = tmp_path / "two.json"
     path.write_text(config.model_copy(update={"out": str(tmp_path / "two")}).model_dump_json())
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command = [sys.executable, *launch, TESTS / "support" / "train_toy.py", path]
     environment = {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("one of 2 processes") == 2
+    done = forked.ranks(2, TESTS / "support" / "train_toy.py", path, env=environment)
+    assert not any(one.returncode for one in done), done
+    assert sum(one.stdout.count("one of 2 processes") for one in done) == 2
     first, second = (lines(tmp_path / name / "rounds.jsonl")[2] for name in ("one", "two"))
     for key in first:
         if not key.startswith("seconds"):

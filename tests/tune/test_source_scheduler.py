@@ -3,12 +3,11 @@
 import json
 import math
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmreward.tune.source_objectives import influence, progress, quality, stability
+from mmreward.tune.source_objectives import progress, quality
 from mmreward.tune.source_scheduler import SourceScheduler
 
 SOURCES = ("a", "b", "c")
@@ -149,19 +148,3 @@ def test_quality_and_progress_read_the_metrics_by_source():
     }
     assert quality(metrics) == pytest.approx({"a": 0.3, "b": 0.0})
     assert progress(metrics, {"sources/c/score": 0.75, "sources/a/score": 1.0}) == {"c": 0.25}
-
-
-def test_influence_by_hand():
-    """(3, 0), (1, 0), (0, 2): inner products 3, 0, 0 over the mean norm 2; opposed gradients are negative."""
-    found = influence({"a": np.array([3.0, 0.0]), "b": np.array([1.0, 0.0]), "c": np.array([0.0, 2.0])})
-    assert found == pytest.approx({"a": 1.5, "b": 1.5, "c": 0.0})
-    assert influence({"a": np.array([1.0]), "b": np.array([-1.0])}) == pytest.approx({"a": -1.0, "b": -1.0})
-    assert influence({}) == {}
-    with pytest.raises(ValueError, match=r"different lengths: \[1, 2\]"):
-        influence({"a": np.ones(1), "b": np.ones(2)})
-
-
-def test_stability_by_hand():
-    assert stability({"a": 2.0, "b": 0.1, "c": 0.0}) == pytest.approx({"a": 0.5, "b": 5.0, "c": 5.0})
-    with pytest.raises(ValueError, match="at least 0"):
-        stability({"a": -1.0})

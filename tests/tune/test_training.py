@@ -2,13 +2,15 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from support.toy_generator import ToyGenerator
+from support.train_toy import PROMPTS
 
-from mmreward import Sample, Score, load, models, reward
+from mmreward import Media, Sample, Score, load, models, reward
 from mmreward.tune.aggregate import Embeddings
 from mmreward.tune.journal import lines
 from mmreward.tune.learner import read_weights
@@ -69,6 +71,21 @@ def test_every_method_raises_its_reward(described, trainer, name):
     run.run()
     means = [e["rewards"]["redness"]["mean"] for e in lines(run._folder / "evaluations.jsonl")]
     assert means[-1] > means[0] + 0.03, means
+
+
+def test_ctrl_u_raises_its_reward_on_real_pictures(described, trainer):
+    grey = Media.of(np.full((8, 8, 3), 128, dtype=np.uint8))
+    given = {"rollout": {"prompts": 4, "group": 2, "micro_batch": 8, "steps": 6}}
+    evaluation = {"prompts": {"data": "shapes-world"}, "every": 24}
+    config = described(rounds=24, evaluation=evaluation, method={"name": "ctrl_u", "highest": 0.8}, **given)
+    run = trainer(config, prompts=[replace(sample, image=grey) for sample in PROMPTS])
+    run.run()
+    means = [e["rewards"]["redness"]["mean"] for e in lines(run._folder / "evaluations.jsonl")]
+    assert means[-1] > means[0] + 0.03, means
+    journal = lines(run._folder / "rounds.jsonl")
+    assert all(0 < line["disagreement"] < 0.1 for line in journal)
+    with pytest.raises(ValueError, match=r"ctrl_u noises real pictures, and 4 rows .* first '0'"):
+        trainer(config)
 
 
 def test_a_run_that_was_stopped_ends_with_the_same_weights(described, trainer, tmp_path):

@@ -2,8 +2,9 @@
 released: an InternViT and an InternLM2 or Qwen2, of which the probabilities of a few tokens are read.
 
 Op "marks": probabilities of labels against one another, at every place where a given answer stands, or as the
-next token. The published tensors become transformers' own InternViT, Llama and Qwen2, so that no code of the
-checkpoint runs; InternLM2 is a Llama whose query, key and value lie in one matrix, group by group.
+next token. Op "write": an answer, greedily, as VLAC (an InternVL 2) gives it. The published tensors become
+transformers' own InternViT, Llama and Qwen2, so that no code of the checkpoint runs; InternLM2 is a Llama
+whose query, key and value lie in one matrix, group by group.
 
 What a port may miss: a picture is stretched to the nearest sheet of tiles, and where sheets are equally near
 the order decides in which Python keeps a set; the thumbnail comes last, and only beside several tiles; the
@@ -13,6 +14,7 @@ system message is the config's where it has one, and else a Chinese sentence.
 import math
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, cast
 
 import numpy as np
@@ -25,6 +27,7 @@ from ...errors import Unscorable
 from ...media import Media
 from ..base import loading
 from ..pieces import Pieces, pieces_of
+from .answers import Written
 from .tiled import Chat, Embedded, Tensors, TiledVLM, Tiles, left_over, linear, native, taken
 
 BEGIN, END = "<|im_start|>", "<|im_end|>"
@@ -35,8 +38,10 @@ PICTURE = "<image>"
 MARKS = (BEGIN, END, "<img>", "</img>", "<IMG_CONTEXT>")
 """Tokens that nobody's text may have."""
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-SETTINGS = {"select_layer": -1, "ps_version": "v2", "downsample_ratio": 0.5, "template": "internvl2_5"}
+SETTINGS = {"select_layer": -1, "ps_version": "v2", "downsample_ratio": 0.5}
 """What a config must say for its network to be run as it is run here."""
+TEMPLATES = ("internvl2_5", "internlm2-chat")
+"""Chats that are known: of InternVL 2.5, and of InternVL 2 with InternLM2."""
 LAYERS = {
     "attn.proj": "attention.projection_layer",
     "attn.q_norm": "attention.q_norm",
@@ -70,6 +75,8 @@ FACTS = (
     "vocab_size",
 )
 """Sizes of a language model, by one name in every config."""
+LAST = 2
+"""Id of the end of a text in InternLM2."""
 Marks = tuple[tuple[float, ...], ...]
 """For each place that is read, the probabilities of the labels."""
 
@@ -79,13 +86,15 @@ class InternVL(TiledVLM):
 
     Args:
         weights: a folder or hub id in the published format.
+        writes: answers are written, and the older InternVL 2 is read too; else labels are read.
         dtype: of all parts; probabilities are computed in float32.
     """
 
     kind = "internvl_chat"
 
-    def __init__(self, weights: str, *, dtype: str = "float32") -> None:
-        super().__init__(weights, dtype=dtype)
+    def __init__(self, weights: str, *, writes: bool = False, dtype: str = "float32") -> None:
+        super().__init__(weights, dtype=dtype, **({"writes": True} if writes else {}))
+        self._templates = TEMPLATES if writes else TEMPLATES[:1]
         self._label_ids: dict[tuple[str, ...], list[int]] = {}
 
     async def marks(
@@ -118,6 +127,43 @@ class InternVL(TiledVLM):
             for place, part in enumerate(texts)
         ]
         return cast(Marks, await self._ask("marks", Chat(media, tuple(parts), tiles), (labels, answer)))
+
+    async def write(
+        self,
+        media: Sequence[Media],
+        prompt: str,
+        *,
+        max_tokens: int = 512,
+        system: str = "",
+        places: Sequence[int] = (),
+        tiles: int = 1,
+    ) -> Written:
+        """An answer, greedily, in the chat of ms-swift, by which VLAC was trained.
+
+        Args:
+            media: pictures.
+            prompt: of the user's turn.
+            max_tokens: at which the answer is cut off.
+            system: message; "" for none.
+            places: characters of the prompt before each picture; () shows them first.
+            tiles: of a picture, at most.
+
+        Raises:
+            Unscorable: the prompt has one of the chat's own tokens.
+        """
+        for mark in MARKS:
+            if mark in prompt + system:
+                raise Unscorable(f"the prompt has {mark}, a token of the chat's own")
+        ends = [0, *(places or [0] * len(media)), len(prompt)]
+        cut = [prompt[start:end] for start, end in pairwise(ends)]
+        before = (f"{BEGIN}system\n{system}{CLOSE}" if system else "") + USER
+        parts = [
+            ("</img>\n" if place else before)
+            + part
+            + ("<img>" if place < len(media) else f"{CLOSE}{ASSISTANT}")
+            for place, part in enumerate(cut)
+        ]
+        return cast(Written, await self._ask("write", Chat(tuple(media), tuple(parts), tiles), max_tokens))
 
     def system(self, usual: str, strictly: bool = False) -> str:
         """The system message: the config's where it has one, else the usual one.
@@ -235,7 +281,29 @@ class InternVL(TiledVLM):
         tokens = module.projector(fours)
         return [each.flatten(0, 1) for each in tokens.split([count for (count,) in layouts])]
 
-    # --- what is read -----------------------------------------------------------------------------
+    # --- what is read and written -----------------------------------------------------------------
+
+    def ahead(self, op: str, detail: Any) -> int:
+        return int(detail) if op == "write" else 0
+
+    def answers(self, op: str, rows: list[Embedded], details: list[Any]) -> list[Any]:
+        if op != "write":
+            return super().answers(op, rows, details)
+        found = self.written(rows, details, set(self.label_ids((END,))) | self._ends)
+        return [Written(self._text(ids).strip(), ended, len(ids)) for ids, ended in found]
+
+    @property
+    def _ends(self) -> set[int]:
+        """Ids that end a text, besides the end of a turn."""
+        if self.pieces is not None:
+            return {LAST}
+        end = self.tokenizer.eos_token_id
+        return set() if end is None else {int(end)}
+
+    def _text(self, ids: Sequence[int]) -> str:
+        if self.pieces is not None:
+            return self.pieces.text_of(ids)
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
 
     def read(self, op: str, states: torch.Tensor, row: Embedded, detail: Any) -> Marks:
         labels, answer = detail
@@ -257,6 +325,9 @@ class InternVL(TiledVLM):
         for key, value in SETTINGS.items():
             if (found := self.config.get(key)) != value:
                 raise ValueError(f"{self.name} says {key}: {found!r}; {value!r} is read here")
+        if (template := self.config.get("template")) not in self._templates:
+            known = ", ".join(map(repr, self._templates))
+            raise ValueError(f"{self.name} says template: {template!r}; {known} is read here")
         state = {name: value for name, value in self.state().items() if not name.endswith("inv_freq")}
         kind = self._words["architectures"][0]
         if kind not in ("InternLM2ForCausalLM", "Qwen2ForCausalLM"):

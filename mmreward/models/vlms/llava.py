@@ -15,7 +15,7 @@ import math
 import re
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -25,10 +25,8 @@ from torch import nn
 
 from ...media import Media
 from ..base import loading
-from .answers import Sampling
-from .decoding import CACHE, Start, decode, forked
 from .qwen import SHAPES
-from .tiled import Chat, Embedded, TiledVLM, Tiles, left_over, linear, linears, native, padded, taken
+from .tiled import Chat, Embedded, TiledVLM, Tiles, left_over, linear, linears, native, taken
 
 HEADS = 16
 """Attention heads of SigLIP-so400m, which no tensor tells."""
@@ -71,19 +69,6 @@ class Whole(nn.Module):
         self.projector, self.lm_head = parts["projector"], parts["lm_head"]
         self.rm_head = parts["rm_head"]
         self.image_newline = nn.Parameter(newline)
-
-
-class _Speaker(NamedTuple):
-    """The language model as `decoding.decode` calls it, whose positions have an axis more."""
-
-    whole: Whole
-
-    @property
-    def lm_head(self) -> nn.Module:
-        return self.whole.lm_head
-
-    def model(self, *, position_ids: torch.Tensor, **given: Any) -> Any:
-        return self.whole.language(position_ids=position_ids[0], **given)
 
 
 class Llava(TiledVLM):
@@ -230,19 +215,7 @@ class Llava(TiledVLM):
     def answers(self, op: str, rows: list[Embedded], details: list[Any]) -> list[Any]:
         if op != "write":
             return super().answers(op, rows, details)
-        vectors, _ = padded(rows)
-        lengths = torch.tensor([len(row.ids) for row in rows], device=self.device)
-        places = torch.arange(vectors.shape[1], device=self.device)
-        output = self.module.language(inputs_embeds=vectors, position_ids=places[None], use_cache=True)
-        numbers = torch.arange(len(rows), device=self.device)
-        cache = forked(getattr(output, CACHE), numbers, places.expand(len(rows), -1))
-        mask = (places < lengths[:, None]).long()
-        last = (lengths - 1)[None].expand(4, -1)
-        start = Start(output.last_hidden_state[numbers, lengths - 1], cache, mask, last)
-        samplings = [Sampling(most, 0.0, 0) for most in details]
-        # Generation from vectors knows no ids of the prompt, and penalises what is written alone.
-        nothing = [np.empty(0, np.int64)] * len(rows)
-        written = decode(_Speaker(self.module), start, samplings, self._stops, self._penalty, nothing)
+        written = self.written(rows, details, self._stops, self._penalty)
         texts = [self.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids, _ in written]
         return [(text, stopped) for text, (_, stopped) in zip(texts, written, strict=True)]
 

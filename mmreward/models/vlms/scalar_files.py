@@ -15,7 +15,7 @@ import torch
 from ..checkpoints import fill, misfits
 
 Tensors = dict[str, torch.Tensor]
-HEAD = re.compile(r"(rm_head|rm_heads\.\w+?|v_head\.summary)\.((?:\d+\.)?(?:weight|bias))")
+HEAD = re.compile(r"(score|rm_head|rm_heads\.\w+?|v_head\.summary)\.((?:\d+\.)?(?:weight|bias))")
 WRAPPER = "base_model.model."
 """Before every name, where peft saved it."""
 UNREAD = re.compile(r"lm_head\.weight|.*\.inv_freq")
@@ -39,7 +39,7 @@ def parted(state: Mapping[str, torch.Tensor], name: str) -> tuple[Tensors, dict[
         else:
             body[own] = tensor
     if not heads:
-        raise ValueError(f"{name} has no head (rm_head, rm_heads or v_head): is it a reward model?")
+        raise ValueError(f"{name} has no head (score, rm_head, rm_heads or v_head): is it a reward model?")
     return body, heads
 
 

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import nn
@@ -26,6 +27,8 @@ from ...media import Media
 from ..base import TorchNetwork, folder_of, loading
 from ..checkpoints import files_of, misfits, state_of
 from ..pictures import decoded
+from .answers import Sampling
+from .decoding import CACHE, Start, decode, forked
 from .vision import KEPT
 
 Tensors = dict[str, torch.Tensor]
@@ -75,6 +78,19 @@ class Embedded(NamedTuple):
 
     vectors: torch.Tensor
     ids: torch.Tensor
+
+
+class _Speaker(NamedTuple):
+    """The language model as `decoding.decode` calls it, whose positions have an axis more."""
+
+    whole: Any
+
+    @property
+    def lm_head(self) -> nn.Module:
+        return cast(nn.Module, self.whole.lm_head)
+
+    def model(self, *, position_ids: torch.Tensor, **given: Any) -> Any:
+        return self.whole.language(position_ids=position_ids[0], **given)
 
 
 class TiledVLM(TorchNetwork):
@@ -232,6 +248,32 @@ class TiledVLM(TorchNetwork):
             self.read(op, states[number, : len(row.ids)], row, detail)
             for number, (row, detail) in enumerate(zip(rows, details, strict=True))
         ]
+
+    def written(
+        self, rows: list[Embedded], most: Sequence[int], stops: set[int], penalty: float = 1.0
+    ) -> list[tuple[list[int], bool]]:
+        """What the language model writes after each row, greedily: ids, and whether it ended by itself.
+
+        Args:
+            rows: the prompts.
+            most: ids of each answer, at most.
+            stops: ids that end one.
+            penalty: of what was written before.
+        """
+        vectors, _ = padded(rows)
+        lengths = torch.tensor([len(row.ids) for row in rows], device=self.device)
+        places = torch.arange(vectors.shape[1], device=self.device)
+        output = self.module.language(inputs_embeds=vectors, position_ids=places[None], use_cache=True)
+        numbers = torch.arange(len(rows), device=self.device)
+        cache = forked(getattr(output, CACHE), numbers, places.expand(len(rows), -1))
+        mask = (places < lengths[:, None]).long()
+        last = (lengths - 1)[None].expand(4, -1)
+        start = Start(output.last_hidden_state[numbers, lengths - 1], cache, mask, last)
+        samplings = [Sampling(int(each), 0.0, 0) for each in most]
+        # Generation from vectors knows no ids of the prompt, and penalises what is written alone.
+        nothing = [np.empty(0, np.int64)] * len(rows)
+        found = decode(_Speaker(self.module), start, samplings, stops, penalty, nothing)
+        return [(list(ids), bool(ended)) for ids, ended in found]
 
     def _encoded(self, batch: Batch) -> list[torch.Tensor]:
         """Features of each picture of the batch; those that are not kept go through the tower in one call."""

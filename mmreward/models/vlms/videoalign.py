@@ -58,7 +58,7 @@ class Reading(NamedTuple):
             wanted = max(total / fps * self.fps, FEWEST_FRAMES)
             count = _even(min(wanted, min(MOST_FRAMES, total) // 2 * 2))
         if not 2 <= count <= total:
-            raise Unscorable(f"the clip has {total} frames, and VideoReward looks at {max(count, 2)}")
+            raise Unscorable(f"the clip has {total} frames, and {max(count, 2)} are looked at")
         return [int(number) for number in torch.linspace(0, total - 1, count).round().long()]
 
 
@@ -182,3 +182,37 @@ class VideoAlign(ScalarVL):
             return f"{self.source} {self.checkpoint}"
         files = [folder / CONFIG, *sorted((folder / self.checkpoint).glob("*.*"))]
         return " ".join(content_of(str(file)) for file in files if file.is_file())
+
+
+# --- VideoScore on a Qwen2-VL -------------------------------------------------------------------------------
+
+RATED_FPS = 8.0
+RATED_PIXELS, ALL_PIXELS = 768 * 28 * 28, 24_576 * 28 * 28
+"""Of a frame, and of two frames' share of a clip: qwen_vl_utils' own limits when the model was released."""
+
+
+class RatedClips(Clips):
+    """Clips as `qwen_vl_utils` reads them: of many frames, each is smaller."""
+
+    def size(self, media: Media, view: View) -> tuple[int, int]:
+        count = len(self.frames(media, view)[0])
+        most = max(min(RATED_PIXELS, ALL_PIXELS / count * 2), int(FEWEST_PIXELS * 1.05))
+        return RatedClips(self.processor, self.reading._replace(pixels=int(most)))._scaled(media.size, view)
+
+
+class VideoRater(ScalarVL):
+    """VideoScore-Qwen2-VL: a linear head's numbers at the last token of a clip and a text.
+
+    Its forward counts the tokens of frames on like words, as HPSv3's does.
+
+    Args:
+        weights: a folder or hub id in the published format, which is its own body.
+        dtype: of the body; the head is in float32.
+    """
+
+    def __init__(self, weights: str, *, dtype: str = "float32") -> None:
+        super().__init__(weights, weights, dtype=dtype)
+
+    @cached_property
+    def vision(self) -> Vision:
+        return RatedClips(self.processor, Reading(RATED_FPS, 0, RATED_PIXELS))

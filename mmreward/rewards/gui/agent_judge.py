@@ -22,10 +22,9 @@ from ...tracing import noted
 from ...types import Sample, Score
 from ...verifiers.response import CLOSED, OPENED
 from ...verifiers.text import nfkc
-from ..published.declaring import Judge, read_vote, written
-from ..published.expecting import Place
+from ..published.declaring import Judge, judged_words
 from ..published.grammar import body_of
-from ..published.votes import Marks, Options, Vote, voted
+from ..published.votes import Marks, Options
 from ..published.wording import Prompt, Wording, worded
 from .history import Told, check_budget, clipped, plain, steps_of, within
 
@@ -266,16 +265,9 @@ def agent_judge(
                 )
             values["tree"] = clipped(plain(last, OWN_TAGS), history)
         media = (await last_screenshot(sample, view),) if screenshot else ()
-        text, places = wording.filled(values)
         noted("history", "{} of {} steps, {} characters", len(sample.steps) - told.left_out,
               len(sample.steps), len(told.text))  # fmt: skip
-        place = Place(vlm, media, text, wording.system, places)
-
-        async def vote(number: int) -> Vote[Marks]:
-            said = await written(vlm, media, text, wording, options, options.seed + number, places)
-            return await read_vote(form, said, options, place)
-
-        given = await voted(vote, options, None, media, sample.prompt)
+        given = await judged_words(vlm, form, wording, values, media, options, sample.prompt)
         return replace(given, parts={**given.parts, "steps_left_out": float(told.left_out)})
 
     return score

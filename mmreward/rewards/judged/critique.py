@@ -25,7 +25,7 @@ from ..published.tools import case_of
 from ..published.votes import Marks, Meta, Options, Vote, mean_between, voted
 from ..published.wording import Prompt, Wording, worded
 from .aspects import read_aspects
-from .modes import BEST, MODES, WORST, binary, whole
+from .modes import BEST, MODES, WORST, binary, rubric_aspects, whole
 
 PROMPT = """Judge how well this picture answers the request.
 Request: {prompt}
@@ -57,6 +57,7 @@ def critique(
     judge: str = "Qwen/Qwen3-VL-8B-Instruct",
     mode: Mode = "aspects",
     principle: str = "",
+    rubric: str = "",
     words: str = "own",
     knowledge: str = "",
     how: How = "written",
@@ -90,6 +91,8 @@ def critique(
             and weighs itself (SPCT); "given", a principle in words (RewardAnything), marks from 1 to 5;
             "binary", P(yes) for each aspect (RLBFF); "rubric", checks of four ranks that the judge writes.
         principle: of the mode "given".
+        rubric: a file of rubrics in the place of aspects, as `mmreward judge rubrics` learns them from
+            labelled pairs (CDRRM), for the mode "binary", or "aspects" and "each".
         words: "own", or of the mode "given" "published" or a file, see `published.wording.worded`.
         knowledge: key of `meta` where a sample has what tools say of it, in words, which the judge is told
             (Anyprefer, `mmreward synthesize`); "" for nothing.
@@ -121,11 +124,17 @@ def critique(
         raise ValueError(f"the words of the mode {mode} are ours: leave words out")
     if aspects is not None and mode in MODES:
         raise ValueError(f"in the mode {mode} the judge has no aspects from you: leave aspects out")
+    if rubric and (aspects is not None or mode in MODES):
+        raise ValueError(
+            f"rubric={rubric} stands for aspects, in the modes aspects, each and binary: leave "
+            + ("aspects" if aspects is not None else f"mode={mode}")
+            + " out"
+        )
     if tools and (mode == "binary" or how == "expected"):
         raise ValueError("tools are for what is written: leave them out with how=expected and mode=binary")
     options = Options(max_tokens, temperature, seed, votes).checked()
     equipped = equipment(tools, calls, tokens, seconds)
-    wanted = dict(ASPECTS if aspects is None else aspects)
+    wanted = rubric_aspects(rubric) if rubric else dict(ASPECTS if aspects is None else aspects)
     if not wanted:
         raise ValueError("aspects is empty; leave it out for the two of the default")
     if taken := [name for name in wanted if name in ABOUT]:

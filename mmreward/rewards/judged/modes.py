@@ -5,24 +5,30 @@
 - "given" (RewardAnything, arXiv:2506.03637): a principle in words, marks from 1 to 5 in one JSON object. The
   published system message is pinned; it speaks of responses, and here pictures stand in their places.
 - "binary" (RLBFF, arXiv:2509.21319): the probability of yes that each of some principles holds.
+- Rubrics of a file stand for aspects or principles (`rubric_aspects`): what `mmreward judge rubrics` learned
+  from labelled pairs (CDRRM, arXiv:2603.08035), or your own.
 - "rubric": checks that the judge writes for this request, each essential, important, optional or a pitfall,
   with what it saw and whether the picture does well on it. The weights are those of Rubrics as Rewards
   (arXiv:2507.17746).
 """
 
+import hashlib
 import json
 import math
 import re
 from asyncio import gather
 from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...errors import Unscorable
 from ...media import Media
 from ...models.pinned import Pin
-from ...models.vlms.answers import VLM, probability_of_yes
+from ...models.vlms.answers import VLM, Pictures, probability_of_yes
+from ...registry import record_network
+from ...strict_yaml import read_yaml
 from ...types import ABOUT, Sample, Score
 from ..published.declaring import Judge
 from ..published.grammar import body_of, json_mark, object_in
@@ -265,6 +271,16 @@ Does this hold for it: {principle}? Answer yes or no."""
 LEAST_MASS = 0.5
 
 
+async def holds_of(vlm: VLM, media: Pictures, request: str, principle: str) -> float:
+    """Probability of yes that a principle holds for a picture.
+
+    Raises:
+        Unscorable: "unparsable" where yes and no have too little of the probability.
+    """
+    asked = HOLDS.format(prompt=request, principle=principle.strip(" .?"))
+    return await probability_of_yes(vlm, media, asked, LEAST_MASS)
+
+
 async def binary(vlm: VLM, sample: Sample, principles: Mapping[str, str]) -> Score:
     """Mean probability that principles hold, which `parts` has by name; the uncertainty is that of so many
     independent answers.
@@ -272,9 +288,54 @@ async def binary(vlm: VLM, sample: Sample, principles: Mapping[str, str]) -> Sco
     Raises:
         Unscorable: "unparsable" where yes and no have too little of the probability.
     """
-    asked = [HOLDS.format(prompt=sample.prompt, principle=text.strip(" .?")) for text in principles.values()]
-    read = await gather(*(probability_of_yes(vlm, sample.shown, text, LEAST_MASS) for text in asked))
+    read = await gather(*(holds_of(vlm, sample.shown, sample.prompt, text) for text in principles.values()))
     parts = dict(zip(principles, read, strict=True))
     spread = math.sqrt(math.fsum(p * (1 - p) for p in read)) / len(read)
     sure = fmean(max(p, 1 - p) for p in read)
     return Score(fmean(read), {**parts, "uncertainty": spread, "confidence": sure})
+
+
+# --- rubrics of a file ------------------------------------------------------------------------------------
+
+
+class RubricFile(NamedTuple):
+    """Rubrics of a file, as a part of a reward's fingerprint."""
+
+    rubrics: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return "rubrics"
+
+    @property
+    def fingerprint(self) -> str:
+        return hashlib.blake2b("\0".join(self.rubrics).encode(), digest_size=8).hexdigest()
+
+
+def rubrics_of(file: str) -> tuple[str, ...]:
+    """Rubrics of a YAML file: `rubrics:` is a list of texts, or of mappings with a text `rubric`, as
+    `mmreward judge rubrics` writes them. Noted in the fingerprint of the reward that is being loaded.
+
+    Raises:
+        ValueError: no such file, or one without rubrics; names it.
+    """
+    found = read_yaml(Path(file))
+    listed = found.get("rubrics") if isinstance(found, Mapping) else None
+    if not isinstance(listed, list) or not listed:
+        raise ValueError(f"{file} has no list `rubrics`; `mmreward judge rubrics` writes one")
+    said = []
+    for number, given in enumerate(listed, 1):
+        one = given.get("rubric") if isinstance(given, Mapping) else given
+        if not isinstance(one, str) or not one.strip():
+            raise ValueError(f"{file}: rubric {number} is {str(one)[:60]!r}, no text")
+        said.append(" ".join(one.split()))
+    rubrics = tuple(said)
+    if len(set(rubrics)) < len(rubrics):
+        raise ValueError(f"{file}: one of its {len(rubrics)} rubrics is there twice")
+    record_network(RubricFile(rubrics))
+    return rubrics
+
+
+def rubric_aspects(file: str) -> dict[str, str]:
+    """Rubrics of a file by the names that they have in `parts`."""
+    return {f"rubric {number}": text for number, text in enumerate(rubrics_of(file), 1)}

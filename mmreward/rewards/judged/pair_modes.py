@@ -6,7 +6,8 @@
   solves the task), weighs both by it, and decides. The published messages are pinned; pictures stand where
   the answers did.
 - "contrast" (CDRRM, arXiv:2603.08035): a model contrasts the two without saying which is better, and makes
-  up to five rubrics of what sets them apart; the judge sees the rubrics alone, and decides by each.
+  up to five rubrics of what sets them apart, or they were learned from labelled pairs and stand in a file;
+  the judge sees the rubrics alone, and decides by each.
 
 What a mode's form does not allow is a typed failure; a verdict against its own marks is a contradiction.
 """
@@ -24,7 +25,7 @@ from ..published.grammar import TIE, body_of, mark_of, preferred
 from ..published.votes import Options, PairMarks, Vote, by_sum, by_verdict
 from ..published.wording import PICTURE, Prompt, Wording, values_of
 from .aspects import plain_line
-from .modes import CHOOSE, by_principle, read_principles, read_ranked, refuse_others
+from .modes import CHOOSE, by_principle, read_principles, read_ranked, refuse_others, rubrics_of
 
 BOTH = (picture(0), picture(1))
 
@@ -250,10 +251,22 @@ WRITING = Wording(CONTRAST, "", (("{prompt}", "prompt"),), f"own {CONTRAST} {BY_
 """Words of the first of two questions; the second's depend on the answer."""
 
 
+def few_rubrics(file: str) -> tuple[str, ...]:
+    """Rubrics of a file, few enough for one decision.
+
+    Raises:
+        ValueError: more than five; see also `modes.rubrics_of`.
+    """
+    found = rubrics_of(file)
+    if len(found) > MOST_RUBRICS:
+        raise ValueError(f"{file} has {len(found)} rubrics; a decision is by {MOST_RUBRICS} at most")
+    return found
+
+
 async def contrast_ballot(
-    vlm: VLM, writer: VLM, options: Options, samples: Sequence[Sample]
+    vlm: VLM, writer: VLM, options: Options, samples: Sequence[Sample], rubrics: Sequence[str] = ()
 ) -> Callable[[int], Awaitable[Vote[PairMarks]]]:
-    """Maker of the vote of a number: rubrics by the writer, and what the judge decides by them.
+    """Maker of the vote of a number: rubrics, by the writer where none are given, and what the judge decides.
 
     Raises:
         Unscorable: "missing" without two pictures.
@@ -262,18 +275,20 @@ async def contrast_ballot(
     text, _ = WRITING.filled(values_of(samples))
 
     async def vote(number: int) -> Vote[PairMarks]:
-        said = await written(writer, media, text, WRITING, options, options.seed + number)
-        rubrics = read_rubrics(said)
-        listed = "\n".join(f"{place}. {rubric}" for place, rubric in enumerate(rubrics, 1))
+        said, chosen = "", rubrics
+        if not rubrics:
+            said = await written(writer, media, text, WRITING, options, options.seed + number)
+            chosen = read_rubrics(said)
+        listed = "\n".join(f"{place}. {rubric}" for place, rubric in enumerate(chosen, 1))
         words = BY_RUBRICS.replace("{rubrics}", listed.replace("{prompt}", "the request"))
         judge = Judge(
             prompt=Prompt(own=words),
             shows=BOTH,
-            grammar=lambda answer: read_decided(answer, len(rubrics)),
+            grammar=lambda answer: read_decided(answer, len(chosen)),
             aggregate=by_verdict,
         )
         decide, _ = await ballot(vlm, judge, Wording(words, "", WRITING.fields, ""), samples, options)
         decided = await decide(number)
-        return decided._replace(words=f"{said}\n\n{decided.words}")
+        return decided._replace(words="\n\n".join(filter(None, (said, decided.words))))
 
     return vote

@@ -41,7 +41,7 @@ from .asking import (
     read_judgement,
 )
 from .critique import meta_of
-from .pair_modes import PAIR_MODES, WRITING, contrast_ballot
+from .pair_modes import PAIR_MODES, WRITING, contrast_ballot, few_rubrics
 
 Mode = Literal["verdict", "principles", "given", "chain", "contrast"]
 How = Literal["written", "expected"]
@@ -68,6 +68,7 @@ def preference(
     system: str = SYSTEM,
     criteria: tuple[str, ...] = CRITERIA,
     principle: str = "",
+    rubric: str = "",
     words: str = "own",
     writer: str = "",
     knowledge: str = "",
@@ -105,6 +106,8 @@ def preference(
         system: the system message of the mode "verdict"; "" for none.
         criteria: the criteria that the first of two turns chooses from.
         principle: of the mode "given".
+        rubric: of the mode "contrast": a file of rubrics, as `mmreward judge rubrics` learns them from
+            labelled pairs, in the place of those that are written of the two pictures.
         words: "own", or of the modes "given" and "chain" "published" or a file, see
             `published.wording.worded`.
         writer: of the mode "contrast": the VLM that writes the rubrics; the judge by default.
@@ -133,6 +136,11 @@ def preference(
         raise ValueError("the rubrics of the mode contrast are of the pictures alone: leave knowledge out")
     if writer and mode != "contrast":
         raise ValueError("writer writes the rubrics of the mode contrast: leave it out in others")
+    if rubric and (mode != "contrast" or writer):
+        raise ValueError(
+            f"rubric={rubric} has the rubrics of the mode contrast: "
+            + ("leave writer out" if writer else "say mode=contrast")
+        )
     if tools and (mode == "contrast" or how == "expected"):
         raise ValueError("tools are for what is written: leave them out with how=expected and mode=contrast")
     asking = Asking(turns=turns, question=question, system=system, criteria=criteria)
@@ -157,7 +165,9 @@ def preference(
 
     elif mode == "contrast":
         record_network(WRITING)
-        contrast = partial(contrast_ballot, vlm, models.vlm(writer, dtype=dtype) if writer else vlm, options)
+        learned = few_rubrics(rubric) if rubric else ()
+        author = models.vlm(writer, dtype=dtype) if writer else vlm
+        contrast = partial(contrast_ballot, vlm, author, options, rubrics=learned)
 
         async def making(
             pair: tuple[Sample, Sample], looking: Looking | None

@@ -45,6 +45,9 @@ def artifact(
     than `min_mass` together the judge answered something else, and the score is "unparsable" rather than a
     number.
 
+    Any classifier of pictures fits: `classifier=shadowlilac/aesthetic-shadow-v2, clean_label=hq` is Aesthetic
+    Shadow, of drawn pictures.
+
     `score_tensor` resizes in float where `score` resizes 8-bit values: equal at the network's own picture
     size, else apart by that rounding. A row the judge did not answer is NaN there. A served judge has none.
 

@@ -1,4 +1,4 @@
-"""VBench's (arXiv:2311.17982) dynamic degree, aesthetic quality and imaging quality of a clip.
+"""VBench's (arXiv:2311.17982) motion smoothness, dynamic degree, aesthetic and imaging quality of a clip.
 
 Its other dimensions here: `subject_consistency`, `background_consistency` and `temporal_flickering`, and
 `viclip`, which is its overall_consistency and temporal_style. All but the dynamic degree are kept high by a
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 PAPER = "arXiv:2311.17982"
 RAFT = "https://download.pytorch.org/models/raft_large_C_T_V1-22a6c225.pth"
 """torchvision's copy of raft-things.pth."""
+AMT = "lalala125/AMT/amt-s.pth"
 A_SECOND = 8
 """Frames that the dynamic degree looks at."""
 LONGEST = 512
@@ -102,6 +103,51 @@ def _apart(clip: Media) -> Sequence[Media]:
     if len(shots) < 3:
         raise Unscorable(f"{len(shots)} frames at eight a second are too few to tell whether a clip moves")
     return shots
+
+
+@reward(
+    "motion_smoothness",
+    needs=("video",),
+    range=(0.0, 1.0),
+    uses_prompt=False,
+    paper=PAPER,
+    licence="Apache-2.0 (VBench); AMT is CC BY-NC 4.0",
+)
+def motion_smoothness(file: str = AMT, dtype: str = "float32") -> Any:
+    """Likeness, 0 to 1, of a clip's odd frames to what AMT interpolates between their neighbours.
+
+    VBench's rule: of every second frame, beginning with the second, the mean absolute difference from the
+    frame halfway between those round it; 1 less the mean over 255. Real motion is about 0.98. A still clip
+    has nearly 1, so that alone this reward teaches not to move: beside it, `dynamic_degree`. A cut is not
+    smooth either.
+
+    `parts` has `worst`, the same of the least smooth frame, and `frames`, how many were interpolated. Clips
+    of fewer than three frames, and frames below 113 pixels, are not scored; upstream's value of the latter
+    is NaN. Upstream scales large frames down by the memory that its GPU has left, and values then differ
+    from machine to machine; here every frame is taken as it is, as upstream does without a GPU.
+
+    Args:
+        file: amt-s.pth, by path or OWNER/NAME/FILE.
+        dtype: of the network.
+
+    Raises:
+        ValueError: the file is not on this machine, and cannot be reached.
+    """
+    models.needed(file)
+    network = models.interpolator(file, dtype=dtype)
+
+    async def score(sample: Sample) -> Score:
+        assert sample.video is not None
+        frames = await aside(partial(chosen, sample.video, range))
+        if len(frames) < 3:
+            raise Unscorable(f"{len(frames)} frames have none between two others")
+        triples = [frames[at : at + 3] for at in range(0, len(frames) - 2, 2)]
+        apart = await gather(*(network.apart(*triple) for triple in triples))
+        noted("interpolated", "{} frames, {} apart in the mean", len(apart), float(np.mean(apart)))
+        parts = {"worst": 1 - max(apart) / 255, "frames": len(apart)}
+        return Score((255 - float(np.mean(apart))) / 255, parts)
+
+    return score
 
 
 @reward(

@@ -1,5 +1,8 @@
-"""VideoScore (arXiv:2406.15252): five ratings of a generated clip by an Idefics2 trained on grades."""
+"""VideoScore (arXiv:2406.15252): five ratings of a generated clip by an Idefics2, or a Qwen2-VL, trained on
+grades.
+"""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -49,9 +52,12 @@ def videoscore(
     publisher runs it in bfloat16 (`dtype`) and rounds to three digits; here nothing is rounded. 8.4 billion
     weights: 17 GB in bfloat16.
 
+    VideoScore-Qwen2-VL sees the clip before the text: eight frames a second of at most 768 * 28 * 28 pixels,
+    fewer where there are more than 64, of clips of four frames or more. It has no `max_frames`.
+
     Args:
         weights: TIGER-Lab/VideoScore-v1.1, TIGER-Lab/VideoScore (16 frames) or a folder of their format.
-            VideoScore-Qwen2-VL has another architecture and is refused.
+            TIGER-Lab/VideoScore-Qwen2-VL (or its format) is another model, whose numbers do not compare.
         dimension: "mean", or the one that is the value.
         max_frames: that a clip is thinned to; without it, the weights' own.
         words: as for `hpsv3`, with {text_prompt} once.
@@ -62,21 +68,41 @@ def videoscore(
     """
     if dimension not in ("mean", *DIMENSIONS):
         raise ValueError(f"dimension {dimension!r}: {nearest(dimension, ('mean', *DIMENSIONS))}")
+    template = models.prompt_of(("videoscore",), words, ("{text_prompt}",))
+    if models.on_qwen(weights):
+        if max_frames is not None:
+            raise ValueError(f"max_frames={max_frames}: {weights} looks at eight frames a second")
+        return _on_qwen(weights, template, dimension, dtype)
     most = FRAMES.get(weights, MOST) if max_frames is None else max_frames
     if most < 1:
         raise ValueError(f"max_frames is {most}: a clip is looked at by one frame at least")
-    template = models.prompt_of(("videoscore",), words, ("{text_prompt}",))
     net = models.video_scorer(weights, dtype=dtype)
 
     async def score(sample: Sample) -> Score:
         assert sample.video is not None
         frames = await aside(partial(_thinned, sample.video, most))
         read = await net.score(frames, template.replace("{text_prompt}", sample.prompt))
-        parts = dict(zip(DIMENSIONS, read, strict=True))
-        noted("read", "{} of {} frames", parts, len(frames))
-        return Score(float(np.mean(read)) if dimension == "mean" else parts[dimension], parts)
+        noted("read", "{} frames", len(frames))
+        return _rated(read, dimension)
 
     return score
+
+
+def _on_qwen(weights: str, template: str, dimension: str, dtype: str) -> Any:
+    net = models.video_rater(weights, dtype=dtype)
+
+    async def score(sample: Sample) -> Score:
+        assert sample.video is not None
+        (read,) = await net.score((sample.video,), template.replace("{text_prompt}", sample.prompt))
+        return _rated(read, dimension)
+
+    return score
+
+
+def _rated(read: Sequence[float], dimension: str) -> Score:
+    parts = dict(zip(DIMENSIONS, read, strict=True))
+    noted("rated", "{}", parts)
+    return Score(float(np.mean(read)) if dimension == "mean" else parts[dimension], parts)
 
 
 def _thinned(clip: Media, most: int) -> tuple[Media, ...]:

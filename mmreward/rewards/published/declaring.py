@@ -7,7 +7,7 @@ raises `Unscorable` for everything else; it never guesses. Several votes are sev
 their prefix is computed once, and their spread is `parts["uncertainty"]` (`votes`).
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Generic, Literal
@@ -153,6 +153,39 @@ async def judged(
     """
     vote, media = await ballot(vlm, judge, wording, samples, options, writer=writer)
     return of_pair(await voted(vote, options, meta, media, samples[0].prompt), samples)
+
+
+async def judged_words(
+    vlm: VLM,
+    judge: Judge[M],
+    wording: Wording,
+    values: Mapping[str, str],
+    media: tuple[Media, ...],
+    options: Options,
+    prompt: str,
+) -> Score:
+    """Score of what values say, by a judge's votes: for judges that read more of a sample than its request
+    and its responses.
+
+    Args:
+        vlm, judge, wording, options: as in `judged`.
+        values: what stands in the words' placeholders.
+        media: what is shown.
+        prompt: the request.
+
+    Raises:
+        Unscorable: the words have places for another number of pictures; see also `judged`.
+    """
+    text, places = wording.filled(values)
+    if places and len(places) != len(media):
+        raise Unscorable(f"the words have {len(places)} places for {len(media)} pictures")
+    place = Place(vlm, media, text, wording.system, places)
+
+    async def vote(number: int) -> Vote[M]:
+        words = await written(vlm, media, text, wording, options, options.seed + number, places)
+        return await read_vote(judge, words, options, place)
+
+    return await voted(vote, options, None, media, prompt)
 
 
 def of_pair(score: Score, samples: Sequence[Sample]) -> Score:

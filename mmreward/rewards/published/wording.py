@@ -32,6 +32,7 @@ class Prompt:
             same keys in braces.
         make: the text from its pieces; by default they follow each other.
         system: the published system message's pieces, if there is one.
+        make_system: the system message from its pieces; by default they follow each other.
         own_system: ours.
     """
 
@@ -40,6 +41,7 @@ class Prompt:
     fields: Mapping[str, str] = field(default_factory=lambda: {"{prompt}": "prompt"})
     make: Callable[[Sequence[str]], str] = "".join
     system: tuple[Pin, ...] = ()
+    make_system: Callable[[Sequence[str]], str] = "".join
     own_system: str = ""
 
 
@@ -98,7 +100,7 @@ def worded(words: str, prompt: Prompt, name: str = "") -> Wording:
         there = [needed(pin) for pin in pins]
         try:
             text = prompt.make([pin.text() for pin in prompt.pins]) if all(there) else ""
-            system = "".join(pin.text() for pin in prompt.system) if all(there) else ""
+            system = prompt.make_system([pin.text() for pin in prompt.system]) if all(there) else ""
         except ValueError as error:
             raise ValueError(
                 f"{error}, or `mmreward fetch` the reward; words=own asks in our words"
@@ -115,7 +117,7 @@ def _from_file(path: Path, prompt: Prompt, name: str, own_fields: tuple[tuple[st
     copies = {pin: path / pin.path if path.is_dir() else path for pin in pins}
     if pins and all(copy.suffix == ".py" and copy.is_file() for copy in copies.values()):
         text = prompt.make([pin.text(copies[pin]) for pin in prompt.pins])
-        system = "".join(pin.text(copies[pin]) for pin in prompt.system)
+        system = prompt.make_system([pin.text(copies[pin]) for pin in prompt.system])
         return Wording(text, system, tuple(prompt.fields.items()), " ".join(pin.sha256 for pin in pins))
     if name and path.is_file():
         raise ValueError(f"this judge has several prompts: words={str(path)!r} is no folder with {name}.txt")

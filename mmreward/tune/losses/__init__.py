@@ -31,7 +31,6 @@ from .preference import (
     rpo,
 )
 from .uncertainty import (
-    bandit_uncertainty,
     certainty,
     design_matrix,
     disagreement,
@@ -40,7 +39,6 @@ from .uncertainty import (
 
 __all__ = [
     "awm",
-    "bandit_uncertainty",
     "bradley_terry",
     "bradley_terry_ties",
     "centres",

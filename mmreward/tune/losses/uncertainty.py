@@ -28,19 +28,6 @@ def design_matrix(features: torch.Tensor, ridge: float = 1.0) -> torch.Tensor:
     return ridge * torch.eye(wide.shape[1], dtype=wide.dtype, device=wide.device) + wide.T @ wide
 
 
-def bandit_uncertainty(features: torch.Tensor, design: torch.Tensor) -> torch.Tensor:
-    """Bandit uncertainty || V^-1 f ||, (N,): large in directions that few of the reward model's training
-    pictures had.
-
-    Args:
-        features: (N, D) of the last layer before the head.
-        design: (D, D) of `design_matrix`.
-    """
-    solved = torch.linalg.solve(design.double(), features.double().T)
-    lengths: torch.Tensor = torch.linalg.vector_norm(solved, dim=0)
-    return lengths.float()
-
-
 def prefpaint_weight(
     uncertainty: torch.Tensor,
     *,

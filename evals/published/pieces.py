@@ -3,12 +3,15 @@ normalizer that puts no space before a text.
 """
 
 import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 SPACE = "\u2581"
 WORDS = ("how", "many", "shapes", "yes", "no", "two", "red", "circle", "is", "user", "assistant", "system")
 
 
-def merges():
+def merges() -> list[tuple[str, str]]:
     found = [(SPACE + "i", "t"), ("t", "h"), ("th", "e")]
     for word in WORDS:
         for whole in (SPACE + word, word):
@@ -16,13 +19,13 @@ def merges():
     return list(dict.fromkeys(found))
 
 
-def vocabulary(own=()):
+def vocabulary(own: Sequence[str] = ()) -> list[str]:
     letters = [SPACE, "\n", *map(chr, range(33, 127))]
     joined = dict.fromkeys(first + second for first, second in merges())
     return ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *letters, *joined, *own]
 
 
-def _message(field, inner):
+def _message(field: int, inner: bytes) -> bytes:
     size, length = len(inner), b""
     while True:
         length += bytes([size & 127 | (128 if size > 127 else 0)])
@@ -31,7 +34,9 @@ def _message(field, inner):
             return bytes([field << 3 | 2]) + length + inner
 
 
-def save_pieces(file, own=(), prefix=False, rules=True):
+def save_pieces(
+    file: Path, own: Sequence[str] = (), prefix: bool = False, rules: bool = True
+) -> dict[str, int]:
     """Write the model; returns ids by piece."""
     ranks = {first + second: rank for rank, (first, second) in reversed(list(enumerate(merges())))}
     data, names = b"", vocabulary(own)
@@ -46,7 +51,7 @@ def save_pieces(file, own=(), prefix=False, rules=True):
     return {piece: number for number, piece in enumerate(names)}
 
 
-def tokenizer(own=(), prefix=False):
+def tokenizer(own: Sequence[str] = (), prefix: bool = False) -> Any:
     """The same by the package `tokenizers`, a second writing."""
     from tokenizers import Tokenizer, models, normalizers
 

@@ -5,8 +5,12 @@ tokens.
 Shares nothing with the code under test but the files.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import torch
+from PIL import Image
 from qwen_vl_utils.vision_process import fetch_image
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
@@ -20,7 +24,7 @@ class Naive:
         tokens: that are added to the vocabulary.
     """
 
-    def __init__(self, base, state, tokens):
+    def __init__(self, base: str, state: dict[str, torch.Tensor], tokens: Sequence[str]) -> None:
         self.processor = AutoProcessor.from_pretrained(base)
         self.processor.tokenizer.add_tokens(list(tokens), special_tokens=True)
         self.ids = self.processor.tokenizer.convert_tokens_to_ids(list(tokens))
@@ -36,14 +40,27 @@ class Naive:
         body = {names[name]: tensor for name, tensor in state.items() if name in names}
         self.model.load_state_dict(body, strict=not tokens or "lm_head.weight" in state)
 
-    def inputs(self, images, text, pixels=None, video=None):
+    def inputs(
+        self,
+        images: Sequence[Image.Image],
+        text: str,
+        pixels: int | None = None,
+        video: torch.Tensor | None = None,
+    ) -> Any:
         """Tensors of one request; `video` is (T, 3, H, W), of a size that is kept."""
         content = [*({"type": "image"} for _ in images)]
         content += [] if video is None else [{"type": "video"}]
         turns = [{"role": "user", "content": [*content, {"type": "text", "text": text}]}]
         return self.chat_inputs(images, turns, True, pixels, video)
 
-    def chat_inputs(self, images, turns, asks=False, pixels=None, video=None):
+    def chat_inputs(
+        self,
+        images: Sequence[Image.Image],
+        turns: list[dict[str, Any]],
+        asks: bool = False,
+        pixels: int | None = None,
+        video: torch.Tensor | None = None,
+    ) -> Any:
         chat = self.processor.apply_chat_template(turns, add_generation_prompt=asks)
         limits = {} if pixels is None else {"min_pixels": pixels, "max_pixels": pixels}
         patch = self.processor.image_processor.patch_size
@@ -54,10 +71,11 @@ class Naive:
             text=[chat], images=resized or None, videos=clip, do_resize=False, return_tensors="pt", **more
         )
 
-    def states(self, inputs, *, flat=True):
-        """(tokens, width): hidden states at the reward's tokens, or at the last one."""
+    def states(self, inputs: Any, *, flat: bool = True) -> torch.Tensor:
+        """(tokens, width): hidden states at the reward's tokens, or at the last one; with a gradient where an
+        input has one."""
         ids = inputs["input_ids"]
-        with torch.no_grad():
+        with torch.set_grad_enabled(any(tensor.requires_grad for tensor in inputs.values())):
             if flat:
                 embedded = self.model.get_input_embeddings()(ids)
                 for kind in ("image", "video"):
@@ -74,13 +92,13 @@ class Naive:
             else:
                 self.model.model.rope_deltas = None
                 output = self.model.model(**inputs)
-        hidden = output.last_hidden_state[0]
+        hidden: torch.Tensor = output.last_hidden_state[0]
         if not self.ids:
             return hidden[-1:]
         mask = torch.isin(ids[0], torch.tensor(self.ids))
         return hidden[mask]
 
-    def ranknet(self, hidden, prefix):
+    def ranknet(self, hidden: torch.Tensor, prefix: str) -> torch.Tensor:
         for index in (0, 3, 5):
             weight, bias = (self.heads[f"{prefix}.{index}.{part}"] for part in ("weight", "bias"))
             hidden = hidden @ weight.T + bias
@@ -88,10 +106,8 @@ class Naive:
         return hidden
 
 
-def noise(height, width, seed):
+def noise(height: int, width: int, seed: int) -> Image.Image:
     """A picture of coarse noise, which resizing changes."""
-    from PIL import Image
-
     draw = np.random.default_rng(seed)
     small = draw.integers(0, 256, (-(-height // 8), -(-width // 8), 3), dtype=np.uint8)
     return Image.fromarray(small).resize((width, height))

@@ -1,17 +1,29 @@
 """One request at a time through transformers, sharing nothing with the code under test but the weights."""
 
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
 import torch
+from PIL import Image
 
 
-def load(folder):
-    """(model, processor, inputs): `inputs(images, text, answer)` is one request, processed as published."""
+class Naive(NamedTuple):
+    """`inputs(images, text, answer)` is one request, processed as published."""
+
+    model: Any
+    processor: Any
+    inputs: Callable[..., Any]
+
+
+def load(folder: str) -> Naive:
+    """A vision-language model of transformers."""
     from qwen_vl_utils.vision_process import fetch_image
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
-    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
-    processor = AutoProcessor.from_pretrained(folder)
+    model: Any = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
+    processor: Any = AutoProcessor.from_pretrained(folder)
 
-    def inputs(images, text, answer=""):
+    def inputs(images: Sequence[Image.Image], text: str, answer: str = "") -> Any:
         content = [*({"type": "image"} for _ in images), {"type": "text", "text": text}]
         chat = processor.apply_chat_template(
             [{"role": "user", "content": content}], add_generation_prompt=True
@@ -22,12 +34,13 @@ def load(folder):
         resized = [fetch_image({"image": image, **limits}, image_patch_size=patch) for image in images]
         return processor(text=[chat + answer], images=resized or None, do_resize=False, return_tensors="pt")
 
-    return model, processor, inputs
+    return Naive(model, processor, inputs)
 
 
-def naive_logprobs(naive, images, text, answer=""):
+def naive_logprobs(naive: Naive, images: Sequence[Image.Image], text: str, answer: str = "") -> torch.Tensor:
     """(L, V): what the model thinks of every next token."""
     model, _, inputs = naive
     with torch.no_grad():
         model.model.rope_deltas = None
-        return model(**inputs(images, text, answer)).logits[0].log_softmax(-1)
+        found: torch.Tensor = model(**inputs(images, text, answer)).logits[0].log_softmax(-1)
+    return found

@@ -7,6 +7,7 @@ import json
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,9 +15,12 @@ import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from .upstream import Args
+
 SIDE, PATCH, WIDTH, LAYERS = 28, 7, 32, 2
 GRID = SIDE // PATCH
 HEADS, KEYS = 4, 2
+Shapes = dict[str, tuple[int, ...]]
 PROMPT = "Is it right? Say why.\n[Question]: {question}\n[Response]: {answer}\n\nIt is:"
 CONFIG = {
     "model_type": "llava_qwen",
@@ -43,11 +47,11 @@ CONFIG = {
 }
 
 
-def shapes(vocabulary):
+def shapes(vocabulary: int) -> Shapes:
     """Published names and shapes."""
-    found = {}
+    found: Shapes = {}
 
-    def linear(name, out, given, bias=True):
+    def linear(name: str, out: int, given: int, bias: bool = True) -> None:
         found[f"{name}.weight"] = (out, given)
         if bias:
             found[f"{name}.bias"] = (out,)
@@ -86,7 +90,7 @@ def shapes(vocabulary):
     return found
 
 
-def drawn(shapes, seed):
+def drawn(shapes: Shapes, seed: int) -> dict[str, torch.Tensor]:
     """Random tensors that keep a signal's size."""
     generator = torch.Generator().manual_seed(seed)
     state = {}
@@ -100,7 +104,7 @@ def drawn(shapes, seed):
     return state
 
 
-def save_llava(folder, seed=5, **config):
+def save_llava(folder: Path, seed: int = 5, **config: Any) -> Args:
     """A folder in the published format; the arguments of `mm_rlhf`."""
     from transformers import AutoTokenizer
 
@@ -136,11 +140,11 @@ def save_llava(folder, seed=5, **config):
 class Naive:
     """The publisher's evaluation of one picture, question and response."""
 
-    def __init__(self, args, whole=True):
+    def __init__(self, args: Args, whole: bool = True) -> None:
         from transformers import AutoTokenizer
 
         folder = Path(args["weights"])
-        self.state = {}
+        self.state: dict[str, torch.Tensor] = {}
         for file in folder.glob("*.safetensors"):
             self.state |= load_file(file)
         self.config = json.loads((folder / "config.json").read_text())
@@ -148,17 +152,17 @@ class Naive:
         self.prompt = Path(args["words"]).read_text()
         self.whole = whole
 
-    def linear(self, name, x):
+    def linear(self, name: str, x: torch.Tensor) -> torch.Tensor:
         return F.linear(x, self.state[f"{name}.weight"], self.state.get(f"{name}.bias"))
 
     # the picture
 
-    def sheets(self):
+    def sheets(self) -> list[list[int]]:
         found = re.findall(r"\((\d+)x(\d+)\)", self.config["image_grid_pinpoints"])
         (a, b), (c, d) = [tuple(map(int, pair)) for pair in found]
         return [[i * SIDE, j * SIDE] for i in range(a, c + 1) for j in range(b, d + 1)]
 
-    def best(self, size):
+    def best(self, size: tuple[int, int]) -> tuple[int, int]:
         fits = []
         for order, (width, height) in enumerate(self.sheets()):
             scale = min(width / size[0], height / size[1])
@@ -166,7 +170,7 @@ class Naive:
             fits.append((-kept, width * height - kept, order, (width, height)))
         return min(fits)[-1]
 
-    def views(self, picture):
+    def views(self, picture: Image.Image) -> torch.Tensor:
         squares = [picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC)]
         width, height = self.best(picture.size)
         across, down = width / picture.width, height / picture.height
@@ -186,10 +190,10 @@ class Naive:
         values = np.stack([np.asarray(square, np.float32) / 255 for square in squares])
         return (torch.from_numpy(values).permute(0, 3, 1, 2) - 0.5) / 0.5
 
-    def norm(self, name, x):
+    def norm(self, name: str, x: torch.Tensor) -> torch.Tensor:
         return F.layer_norm(x, (WIDTH,), self.state[f"{name}.weight"], self.state[f"{name}.bias"], 1e-6)
 
-    def tower(self, pixels):
+    def tower(self, pixels: torch.Tensor) -> torch.Tensor:
         own = "model.vision_tower.vision_tower.vision_model."
         kernel, bias = (self.state[f"{own}embeddings.patch_embedding.{n}"] for n in ("weight", "bias"))
         x = F.conv2d(pixels, kernel, bias, stride=PATCH).flatten(2).transpose(1, 2)
@@ -208,7 +212,7 @@ class Naive:
             x = x + self.linear(f"{block}mlp.fc2", F.gelu(y, approximate="tanh"))
         return self.linear("model.mm_projector.2", F.gelu(self.linear("model.mm_projector.0", x)))
 
-    def picture(self, picture):
+    def picture(self, picture: Image.Image) -> torch.Tensor:
         features = self.tower(self.views(picture))
         if self.whole:  # `images[0]` of a tensor
             return features[0]
@@ -232,13 +236,13 @@ class Naive:
 
     # the language model
 
-    def states(self, x):
+    def states(self, x: torch.Tensor) -> torch.Tensor:
         size, length = WIDTH // HEADS, len(x)
         hidden = torch.full((length, length), -torch.inf).triu(1)
         rates = 1000000.0 ** (-torch.arange(size // 2) * 2 / size)
         turns = torch.polar(torch.ones(length, size // 2), torch.arange(length)[:, None] * rates)
 
-        def turned(y):
+        def turned(y: torch.Tensor) -> torch.Tensor:
             whole = torch.complex(y[:, : size // 2], y[:, size // 2 :]) * turns
             return torch.cat([whole.real, whole.imag], 1)
 
@@ -258,7 +262,7 @@ class Naive:
             x = x + self.linear(f"{block}mlp.down_proj", y)
         return rms(x, self.state["model.norm.weight"])
 
-    def inputs(self, picture, question, response, critique):
+    def inputs(self, picture: Image.Image | None, question: str, response: str, critique: str) -> Any:
         asked = self.prompt.format(question=question, answer=response)
         if picture is not None:
             asked = "<image>\n" + asked.replace("<image>", "").strip()
@@ -269,10 +273,11 @@ class Naive:
         parts = [words[self.tokenizer(part).input_ids] for part in text.split("<image>")]
         return torch.cat(parts if picture is None else [parts[0], self.picture(picture), parts[1]])
 
-    def critique(self, picture, question, response, most):
+    def critique(self, picture: Image.Image | None, question: str, response: str, most: int) -> str:
         """Greedy search with the penalty over what has been written."""
         words = self.state["model.embed_tokens.weight"]
-        x, written = self.inputs(picture, question, response, ""), []
+        written: list[int] = []
+        x = self.inputs(picture, question, response, "")
         generation = json.loads((Path(self.tokenizer.name_or_path) / "generation_config.json").read_text())
         while len(written) < most:
             logits = self.states(x)[-1] @ self.state["lm_head.weight"].T
@@ -284,12 +289,12 @@ class Naive:
                 break
             written.append(token)
             x = torch.cat([x, words[token][None]])
-        return self.tokenizer.decode(written, skip_special_tokens=True).strip()
+        return str(self.tokenizer.decode(written, skip_special_tokens=True)).strip()
 
-    def value(self, picture, question, response, critique=""):
+    def value(self, picture: Image.Image | None, question: str, response: str, critique: str = "") -> float:
         state = self.states(self.inputs(picture, question, response, critique))[-1]
         return float(self.linear("rm_head.out_proj", self.linear("rm_head.dense", state).tanh()))
 
 
-def rms(x, weight):
+def rms(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return x * (x.square().mean(-1, keepdim=True) + 1e-6).rsqrt() * weight

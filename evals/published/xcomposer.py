@@ -4,7 +4,9 @@ in plain torch, one row and one head at a time.
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,8 +14,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torchvision.transforms import functional as tf
 
-from .tiny_llava import drawn, rms
-from .tiny_pieces import save_pieces, tokenizer
+from .llava import Shapes, drawn, rms
+from .pieces import save_pieces, tokenizer
+from .upstream import Args
 
 SIDE, PATCH, SEES, WIDTH, LAYERS, RANK = 28, 7, 32, 32, 2, 3
 GRID = SIDE // PATCH
@@ -37,11 +40,11 @@ CONFIG = {
 }
 
 
-def shapes(vocabulary):
+def shapes(vocabulary: int) -> Shapes:
     """Published names and shapes."""
-    found = {}
+    found: Shapes = {}
 
-    def partial(name, out, given):
+    def partial(name: str, out: int, given: int) -> None:
         found[f"{name}.weight"] = (out, given)
         found[f"{name}.Plora_A.weight"], found[f"{name}.Plora_B.weight"] = (RANK, given), (out, RANK)
 
@@ -77,7 +80,7 @@ def shapes(vocabulary):
     return found
 
 
-def save_xcomposer(folder, seed=6, **config):
+def save_xcomposer(folder: Path, seed: int = 6, **config: Any) -> Args:
     """A folder in the published format, pickled shards and all; the arguments of `ixc`."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -104,18 +107,18 @@ def save_xcomposer(folder, seed=6, **config):
 class Naive:
     """`get_score` of one chat."""
 
-    def __init__(self, args):
-        self.state = {}
+    def __init__(self, args: Args) -> None:
+        self.state: dict[str, torch.Tensor] = {}
         for file in Path(args["weights"]).glob("*.bin"):
             self.state |= torch.load(file, weights_only=True)
         self.tokenizer = tokenizer(OWN)
         self.names = self.tokenizer.get_vocab()
         self.most = args["hd_num"]
 
-    def linear(self, name, x):
+    def linear(self, name: str, x: torch.Tensor) -> torch.Tensor:
         return F.linear(x, self.state[f"{name}.weight"], self.state.get(f"{name}.bias"))
 
-    def ids(self, text):
+    def ids(self, text: str) -> list[int]:
         """Between the pieces that are never split, each stretch by itself."""
         found, rest = [], text
         whole = (*OWN, "</s>")
@@ -127,7 +130,7 @@ class Naive:
             rest = rest[at + len(token) :]
         return found
 
-    def transformed(self, img, most):
+    def transformed(self, img: Image.Image, most: int) -> Any:
         width, height = img.size
         trans = width < height
         if trans:
@@ -144,10 +147,10 @@ class Naive:
         img = img.transpose(Image.Transpose.TRANSPOSE) if trans else img
         return tf.normalize(tf.to_tensor(img), MEAN, STD)[None]
 
-    def tower(self, x):
+    def tower(self, x: torch.Tensor) -> torch.Tensor:
         own = "vit.vision_tower.vision_model."
 
-        def norm(name, y):
+        def norm(name: str, y: torch.Tensor) -> Any:
             return F.layer_norm(y, (SEES,), self.state[f"{name}.weight"], self.state[f"{name}.bias"], 1e-5)
 
         x = F.conv2d(x, self.state[f"{own}embeddings.patch_embedding.weight"], stride=PATCH)
@@ -170,16 +173,16 @@ class Naive:
             x = x + self.linear(f"{block}mlp.fc2", y * torch.sigmoid(1.702 * y))
         return x[:, 1:]
 
-    def picture(self, img, most):
-        img = self.transformed(img, most)
-        _, _, high, wide = img.shape
+    def picture(self, img: Image.Image, most: int) -> torch.Tensor:
+        pixels = self.transformed(img, most)
+        _, _, high, wide = pixels.shape
         h, w, half = high // SIDE, wide // SIDE, GRID // 2
-        subs = img.reshape(1, 3, h, SIDE, w, SIDE).permute(0, 2, 4, 1, 3, 5).reshape(-1, 3, SIDE, SIDE)
-        whole = F.interpolate(img, size=(SIDE, SIDE), mode="bicubic")
+        subs = pixels.reshape(1, 3, h, SIDE, w, SIDE).permute(0, 2, 4, 1, 3, 5).reshape(-1, 3, SIDE, SIDE)
+        whole = F.interpolate(pixels, size=(SIDE, SIDE), mode="bicubic")
         found = self.tower(torch.cat([whole, subs]))
         glb, sub = self.state["plora_glb_GN"], self.state["plora_sub_GN"]
 
-        def fours(x):
+        def fours(x: torch.Tensor) -> torch.Tensor:
             x = x.reshape(len(x), half, 2, half, 2, SEES).permute(0, 1, 3, 2, 4, 5)
             return x.reshape(len(x), half, half, 4 * SEES)
 
@@ -190,11 +193,11 @@ class Naive:
         lines = torch.cat([first, glb, rest], 1)[0]
         return self.linear("vision_proj.2", F.gelu(self.linear("vision_proj.0", lines)))
 
-    def partial(self, name, x, kinds):
+    def partial(self, name: str, x: torch.Tensor, kinds: torch.Tensor) -> torch.Tensor:
         low = x @ self.state[f"{name}.Plora_A.weight"].T @ self.state[f"{name}.Plora_B.weight"].T
         return x @ self.state[f"{name}.weight"].T + low * kinds[:, None]
 
-    def score(self, question, response, pictures):
+    def score(self, question: str, response: str, pictures: Sequence[Image.Image]) -> float:
         words = self.state["model.tok_embeddings.weight"]
         text = f"[UNUSED_TOKEN_146]user\n{question}[UNUSED_TOKEN_145]\n"
         text += f"[UNUSED_TOKEN_146]assistant\n{response}[UNUSED_TOKEN_145]\n</s>[UNUSED_TOKEN_130]"
@@ -213,7 +216,7 @@ class Naive:
         rates = 1000000.0 ** (-torch.arange(size // 2) * 2 / size)
         turns = torch.polar(torch.ones(length, size // 2), torch.arange(length)[:, None] * rates)
 
-        def turned(y):
+        def turned(y: torch.Tensor) -> torch.Tensor:
             whole = torch.complex(y[:, : size // 2], y[:, size // 2 :]) * turns
             return torch.cat([whole.real, whole.imag], 1)
 
@@ -222,7 +225,7 @@ class Naive:
             mixed = self.partial(
                 f"{block}attention.wqkv", rms(x, self.state[f"{block}attention_norm.weight"]), kind
             )
-            parts = mixed.split(size, dim=1)
+            parts = torch.split(mixed, size, dim=1)
             heads = []
             for head in range(HEADS):
                 own = head // (HEADS // KEYS) * group

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from support import scalars
+
+from . import scalars
 
 SMALL = {"shortest_edge": 32, "longest_edge": 64}
 

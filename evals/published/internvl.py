@@ -3,7 +3,9 @@ as VisualPRM-8B-v1_1 and ArtiMuse, and a second writing of the publisher's lines
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,8 +13,9 @@ import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from .tiny_llava import drawn, rms
-from .tiny_pieces import save_pieces, tokenizer
+from .llava import Shapes, drawn, rms
+from .pieces import save_pieces, tokenizer
+from .upstream import Args
 
 SIDE, PATCH, SEES, WIDTH, LAYERS = 28, 7, 32, 32, 2
 GRID = SIDE // PATCH
@@ -44,9 +47,10 @@ SPEAKS = {
 }
 
 
-def shapes(kind, vocabulary):
+def shapes(kind: str, vocabulary: int) -> Shapes:
     """Published names and shapes."""
-    own, found = "vision_model.", {}
+    own = "vision_model."
+    found: Shapes = {}
     found[f"{own}embeddings.class_embedding"] = (1, 1, SEES)
     found[f"{own}embeddings.patch_embedding.weight"] = (SEES, 3, PATCH, PATCH)
     found[f"{own}embeddings.patch_embedding.bias"] = (SEES,)
@@ -100,7 +104,7 @@ def shapes(kind, vocabulary):
     return found
 
 
-def save_internvl(folder, kind="internlm2", seed=7, **config):
+def save_internvl(folder: Path, kind: str = "internlm2", seed: int = 7, **config: Any) -> Args:
     """A folder in the published format; the arguments of `visualprm`, and of `artimuse` for a Qwen2."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -170,9 +174,9 @@ def save_internvl(folder, kind="internlm2", seed=7, **config):
 class Naive:
     """One row, one head at a time."""
 
-    def __init__(self, args):
+    def __init__(self, args: Args) -> None:
         folder = Path(args["weights"])
-        self.state = {}
+        self.state: dict[str, torch.Tensor] = {}
         for file in folder.glob("*.safetensors"):
             self.state |= load_file(file)
         self.config = json.loads((folder / "config.json").read_text())
@@ -182,17 +186,17 @@ class Naive:
             self.added = json.loads((folder / "added_tokens.json").read_text()) | {"<s>": 1, "</s>": 2}
             self.known = self.tokenizer.get_vocab()
         else:
-            from transformers import AutoTokenizer
+            from transformers import PreTrainedTokenizerFast
 
-            self.tokenizer = AutoTokenizer.from_pretrained(folder)
+            self.tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
             self.known = self.tokenizer.get_vocab()
 
-    def linear(self, name, x):
+    def linear(self, name: str, x: torch.Tensor) -> torch.Tensor:
         return F.linear(x, self.state[f"{name}.weight"], self.state.get(f"{name}.bias"))
 
-    def ids(self, text):
+    def ids(self, text: str) -> list[int]:
         if not self.old:
-            return self.tokenizer(text, add_special_tokens=False).input_ids
+            return list(self.tokenizer(text, add_special_tokens=False).input_ids)
         found, rest = [], text
         while rest:
             at, token = min(((rest.find(t), t) for t in self.added if t in rest), default=(len(rest), ""))
@@ -202,7 +206,7 @@ class Naive:
             rest = rest[at + len(token) :]
         return found
 
-    def views(self, picture, most):
+    def views(self, picture: Image.Image, most: int) -> torch.Tensor:
         width, height = picture.size
         ratios = {
             (i, j)
@@ -231,14 +235,14 @@ class Naive:
         mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
         return (values - mean[:, None, None]) / std[:, None, None]
 
-    def norm(self, name, x):
+    def norm(self, name: str, x: torch.Tensor) -> torch.Tensor:
         if f"{name}.bias" in self.state:
             return F.layer_norm(
                 x, x.shape[-1:], self.state[f"{name}.weight"], self.state[f"{name}.bias"], 1e-6
             )
         return rms(x, self.state[f"{name}.weight"])
 
-    def picture(self, picture, most):
+    def picture(self, picture: Image.Image, most: int) -> torch.Tensor:
         own = "vision_model."
         kernel, bias = (self.state[f"{own}embeddings.patch_embedding.{n}"] for n in ("weight", "bias"))
         x = F.conv2d(self.views(picture, most), kernel, bias, stride=PATCH).flatten(2).transpose(1, 2)
@@ -264,7 +268,7 @@ class Naive:
         x = F.layer_norm(x, x.shape[-1:], self.state["mlp1.0.weight"], self.state["mlp1.0.bias"])
         return self.linear("mlp1.3", F.gelu(self.linear("mlp1.1", x))).flatten(0, 1)
 
-    def layer(self, block, x):
+    def layer(self, block: str, x: torch.Tensor) -> Any:
         """Normed input to queries, keys and values, each (T, heads of it, size)."""
         size = WIDTH // HEADS
         if not self.old:
@@ -272,7 +276,7 @@ class Naive:
         mixed = self.linear(f"{block}attention.wqkv", x).view(len(x), KEYS, HEADS // KEYS + 2, size)
         return mixed[:, :, :-2].reshape(len(x), HEADS, size), mixed[:, :, -2], mixed[:, :, -1]
 
-    def logits(self, query, pictures, most):
+    def logits(self, query: str, pictures: Sequence[Image.Image], most: int) -> Any:
         """Of every token of a query, and its ids with -1 for pictures'."""
         own = "language_model.model."
         words = self.state[f"{own}{'tok_embeddings' if self.old else 'embed_tokens'}.weight"]
@@ -291,11 +295,11 @@ class Naive:
         rates = 1000000.0 ** (-torch.arange(size // 2) * 2 / size)
         turns = torch.polar(torch.ones(length, size // 2), torch.arange(length)[:, None] * rates)
 
-        def turned(y):
+        def turned(y: torch.Tensor) -> torch.Tensor:
             whole = torch.complex(y[:, : size // 2], y[:, size // 2 :]) * turns
             return torch.cat([whole.real, whole.imag], 1)
 
-        names = (
+        names: tuple[str, ...] = (
             "attention_norm",
             "attention.wo",
             "ffn_norm",
@@ -307,7 +311,7 @@ class Naive:
             names = ("input_layernorm", "self_attn.o_proj", "post_attention_layernorm")
             names += ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
 
-        def normed(name, y):
+        def normed(name: str, y: torch.Tensor) -> torch.Tensor:
             return y * (y.square().mean(-1, keepdim=True) + 1e-5).rsqrt() * self.state[f"{name}.weight"]
 
         for layer in range(LAYERS):
@@ -321,10 +325,17 @@ class Naive:
             x = x + self.linear(out, torch.cat(heads, 1))
             y = normed(second, x)
             x = x + self.linear(down, F.silu(self.linear(gate, y)) * self.linear(up, y))
-        head = "language_model.output" if self.old else "language_model.lm_head"
-        return self.linear(head, normed(f"{own}norm", x)), ids
+        last = "language_model.output" if self.old else "language_model.lm_head"
+        return self.linear(last, normed(f"{own}norm", x)), ids
 
-    def soft(self, question, steps, pictures, most=12, system=SYSTEM):
+    def soft(
+        self,
+        question: str,
+        steps: Sequence[str],
+        pictures: Sequence[Image.Image],
+        most: int = 12,
+        system: str = SYSTEM,
+    ) -> list[float]:
         """`generate_steps_with_soft_score`: one forward pass for each step."""
         if pictures and "<image>" not in question:
             question = "<image>\n" + question
@@ -337,7 +348,7 @@ class Naive:
             history += "+<|im_end|>\n"
         return found
 
-    def beauty(self, picture, system):
+    def beauty(self, picture: Image.Image, system: str) -> float:
         """ArtiMuse's `score`."""
         query = f"<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n<image>\n{QUESTION}<|im_end|>\n"
         logits, _ = self.logits(query + "<|im_start|>assistant\n", [picture], 1)

@@ -286,3 +286,18 @@ def save_skywork(folder: Path) -> dict[str, Any]:
     head = {"v_head.summary.weight": torch.randn(1, WIDTH, generator=draw) / 4}
     save_file({**head, "v_head.summary.bias": torch.tensor([0.5])}, folder / "value_head.safetensors")
     return {"weights": str(folder)}
+
+
+def save_rater(folder: Path) -> dict[str, Any]:
+    """VideoScore-Qwen2-VL's folder: a Qwen2-VL with a linear head of five in the place of its words' one."""
+    save_base(folder)
+    state = {
+        name: tensor for name, tensor in full_state(str(folder), (), 12).items() if name != "lm_head.weight"
+    }
+    draw = torch.Generator().manual_seed(13)
+    head = {
+        "score.weight": torch.randn(5, WIDTH, generator=draw) / 4,
+        "score.bias": torch.arange(5) / 2 + 1.0,
+    }
+    save_file({**state, **head}, folder / "model.safetensors", metadata={"format": "pt"})
+    return {"weights": str(folder), "words": worded(folder, prompt=FRAMES)}

@@ -1,0 +1,150 @@
+"""Screens of the miniature: a tiny GUI whose buttons are the icons of shapes world, without any package.
+
+    from mmreward.mini.screens import Device, draw_task
+    device = Device(draw_task(seed=3))
+    device.picture()                      # what is to be seen
+    device.perform(read_actions(...)[0])  # an Action of verifiers.actions
+
+A task names one icon to press, or two in order, of which the second is on the page that the first opens.
+Pressing another icon leads to a page of no use, and pressing nothing does nothing. What was pressed decides:
+success is that the right icons were pressed, in order, and no other one. `rows` gives each step as a row for
+the rewards `click` and `gui_action`, in the coordinates 0 to 1000.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..errors import Unscorable
+from ..verifiers.actions import Action
+from .world import COLOURS, SHAPES, Scene, Thing, render, sample_scene
+
+SIZE = 64
+"""Pixels of a side."""
+LEAST, MOST = 2, 4
+"""Icons on a page."""
+DONE = Scene(())
+"""The page after the last right press: empty."""
+KINDS = tuple((colour, shape) for colour in COLOURS for shape in SHAPES)
+
+
+@dataclass(frozen=True, slots=True)
+class ScreenTask:
+    """What is to be pressed.
+
+    Args:
+        pages: the first page, and those that the right presses open.
+        wanted: the icon of each page that is right.
+        lost: the page that a wrong press opens.
+    """
+
+    pages: tuple[Scene, ...]
+    wanted: tuple[tuple[str, str], ...]
+    lost: Scene
+
+    @property
+    def goal(self) -> str:
+        """The task in words: "Press the red circle, then the blue square."."""
+        return f"Press {', then '.join(f'the {colour} {shape}' for colour, shape in self.wanted)}."
+
+    def thing(self, step: int) -> Thing:
+        """The icon that is right in a step."""
+        return next(thing for thing in self.pages[step].things if thing.kind == self.wanted[step])
+
+
+def draw_task(seed: int, steps: int = 1) -> ScreenTask:
+    """The task of a seed.
+
+    Args:
+        seed: of its icons and their places.
+        steps: presses, 1 or 2.
+
+    Raises:
+        ValueError: another number of presses.
+    """
+    if steps not in (1, 2):
+        raise ValueError(f"a task has 1 or 2 presses, not {steps}")
+    rng = np.random.default_rng([seed, steps])
+    pages = [_page(rng) for _ in range(steps + 1)]
+    wanted = [page.things[int(rng.integers(len(page.things)))].kind for page in pages[:steps]]
+    return ScreenTask(tuple(pages[:steps]), tuple(wanted), pages[steps])
+
+
+def _page(rng: np.random.Generator) -> Scene:
+    """A page of icons, no two of which are alike."""
+    chosen = rng.permutation(len(KINDS))[: int(rng.integers(LEAST, MOST + 1))]
+    return sample_scene(rng, [KINDS[number] for number in chosen])
+
+
+@dataclass(slots=True)
+class Device:
+    """A device on which a task is done.
+
+    Args:
+        task: to do.
+        pressed: icons that were pressed, in order.
+    """
+
+    task: ScreenTask
+    pressed: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def page(self) -> Scene:
+        """What is on the screen."""
+        right = len(self.pressed)
+        if self.pressed != list(self.task.wanted[:right]):
+            return self.task.lost
+        return DONE if self.success else self.task.pages[right]
+
+    @property
+    def success(self) -> bool:
+        """True where the right icons were pressed, in order, and no other one."""
+        return self.pressed == list(self.task.wanted)
+
+    @property
+    def lost(self) -> bool:
+        """True where a wrong icon was pressed: the task cannot be done any more."""
+        return self.page is self.task.lost
+
+    def picture(self, size: int = SIZE) -> Image.Image:
+        """The screen."""
+        return render(self.page, size)
+
+    def perform(self, action: Action) -> bool:
+        """Do an action; True where an icon was pressed.
+
+        Raises:
+            Unscorable: "unparsable" for what is no click on the screen.
+        """
+        if action.type != "click" or action.point is None or not action.point.inside:
+            raise Unscorable(f"this device does no {action.type} beside its screen", "unparsable")
+        x, y = action.point
+        for thing in self.page.things:
+            left, top, right, bottom = thing.box
+            if left <= x <= right and top <= y <= bottom and not self.success and not self.lost:
+                self.pressed.append(thing.kind)
+                return True
+        return False
+
+
+def rows(tasks: Sequence[ScreenTask], size: int = SIZE) -> list[dict[str, Any]]:
+    """Each step of each task as a row: `image`, `prompt`, and `target`, the right click and its box, in the
+    coordinates 0 to 1000; `steps` are the right presses before it."""
+    found: list[dict[str, Any]] = []
+    for number, task in enumerate(tasks):
+        device = Device(task)
+        before: list[dict[str, Any]] = []
+        for step in range(len(task.wanted)):
+            thing = task.thing(step)
+            box = [round(1000 * side, 1) for side in thing.box]
+            point = [round(1000 * thing.x, 1), round(1000 * thing.y, 1)]
+            target = {"action": {"type": "click", "point": point}, "boxes": [box]}
+            picture = device.picture(size)
+            found.append({"id": f"{number}-{step}", "prompt": task.goal, "image": picture,
+                          "steps": tuple(before), "target": target, "box": box})  # fmt: skip
+            before.append({"observation": picture, "action": {"type": "click", "point": point}})
+            device.pressed.append(thing.kind)
+    return found
