@@ -72,7 +72,8 @@ async def examined(medias: Iterable[Media]) -> None:
 def examine_at_hand(medias: Iterable[Media]) -> None:
     """Hash and measure those pictures in memory of which the loop's thread, or one that the loop has to wake,
     would do it, PIL pictures as far as their pixels are kept; and wait a moment for the first files."""
-    converted, files = 0, []
+    converted = 0
+    files: list[Media] = []
     for media in medias:
         if media.kind != "image" or _known(media):
             continue

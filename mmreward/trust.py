@@ -39,7 +39,7 @@ JUDGED = frozenset({
     "iqa", "ixc", "listener", "liv", "llava_critic", "magicgui", "mm_rlhf", "motion_smoothness", "mps",
     "nsfw", "ocr_image", "perceptual", "pickscore", "pisces", "plan_judge", "preference", "prm", "qalign",
     "qwen_image_bench", "r1_reward", "r3m", "rationalrewards", "rationalrewards_pair", "reagent",
-    "reagent_critic", "reagent_v", "reference", "rewarddance", "rewarddance_group", "robometer",
+    "reagent_critic", "reference", "rewarddance", "rewarddance_group", "robometer",
     "robometer_pair", "roboreward", "sarm", "self_certainty", "skywork_vl", "social_reward",
     "subject_consistency", "t2i_compbench_3in1", "t2i_compbench_spatial", "thinking", "topreward",
     "ui_genie", "unifiedreward", "unifiedreward_answer", "unifiedreward_answers", "unifiedreward_pair",

@@ -101,7 +101,7 @@ class Loop:
         self._inflight: dict[Hashable, Call] = {}
         self._out: dict[int, tuple[float, Place, list[Call]]] = {}
         self._services: set[Service] = set()
-        self._asleep = bool(stuck) and stuck[-1]._asleep  # a trainer still has the device
+        self._asleep: bool = bool(stuck) and stuck[-1]._asleep  # a trainer still has the device
         self._idle: list[asyncio.Future[None]] = []
         self._callers: set[Future[Any]] = set()
         self._scorings: dict[Scoring, Future[Any]] = {}
