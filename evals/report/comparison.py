@@ -21,12 +21,14 @@ from mmreward.monitor.intervals import Interval
 from mmreward.types import Sample
 
 from .compare import Comparison, Meeting, change_of, compared, comparisons, meetings
-from .html import page_at, render, whisker, write_page
-from .pictures import SIDES, WEIGHT, Spaces, pictures
+from .html import count, number, page_at, render, text, whisker, write_page
+from .page import Tile
+from .pictures import SIDES, WEIGHT, Spaces, pictures, thumbnail
 from .scored import FILES, NOT_SCORED, Column, ScoredRun
 
 MOST_CARDS = 96
 MOST_SOURCES = 40
+TILE_SIDE, TILE_WORDS = 192, 80
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -91,6 +93,7 @@ def compare_page(paths: Sequence[Path], met: Sequence[Meeting], limit: int) -> s
         one for rank in zip_longest(*moved) for one in rank if one is not None
     ]  # every run has its turn
     left = max(0, len(chosen) - MOST_CARDS)
+    cards = _cards(met, chosen[:MOST_CARDS], letters, rewards)
     return render(
         "compare.html",
         ("report.css", "training.css", "compare.css"),
@@ -101,7 +104,8 @@ def compare_page(paths: Sequence[Path], met: Sequence[Meeting], limit: int) -> s
         signs={pair[0].name: 1 if pair[0].higher_is_better else -1 for one in met for pair in one.columns},
         pairs=max(len(one.pairing.ids) for one in met),
         verdicts=[(one, _verdict(one)) for one in against],
-        cards=_cards(met, chosen[:MOST_CARDS], letters, rewards),
+        cards=cards,
+        glance=_glance(cards, against),
         left=left,
         limit=limit,
         scaled=scaled,
@@ -187,6 +191,33 @@ def scaled(one: Comparison) -> Markup | str:
         return ""
     between = one.interval and Interval(one.interval.low / reach, one.interval.high / reach)
     return whisker(one.change / reach, between)
+
+
+# --- at a glance --------------------------------------------------------------------------------------------
+
+
+def _glance(cards: Sequence[dict[str, Any]], against: Sequence[Versus]) -> list[Tile]:
+    """The sample that gained most and the one that lost most, by the first reward with one that did, and how
+    many cannot be compared."""
+    tiles, weight = [], sum(len(shown["pictures"]) for card in cards for shown in card["sides"])
+    for kind, gained in (("gained most", True), ("lost most", False)):
+        found = ((card, why) for card in cards for why in card["reasons"] if why.gained is gained)
+        card, why = next(found, (None, None))
+        if card is None or why is None:
+            continue
+        before, after = (side["sample"] for side in card["sides"])
+        shown = after or before
+        picture = thumbnail(shown, TILE_SIDE) if shown is not None else ""
+        weight += len(picture)
+        picture = picture if weight <= WEIGHT else ""
+        words = " ".join(str(card["prompt"]).split()) or card["name"]
+        figure = f"{'+' if why.by > 0 else ''}{number(why.by)} {why.reward}"
+        tiles.append(Tile(kind, figure, [text(words, TILE_WORDS)], picture, "moved", "side by side"))
+    missing = max((found.missing for one in against for found in one.found), default=0)
+    told = "the tables say of which reward" if missing else "every sample has a score in both"
+    css = "failed-tile" if missing else ""
+    tiles.append(Tile("left out", count(missing, "sample"), [told], "", "", "", css))
+    return tiles
 
 
 # --- the samples that moved most ----------------------------------------------------------------------------

@@ -13,6 +13,7 @@ scale. mini-vlm, which was taught neither words nor episodes, stands for such a 
 """
 
 import argparse
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -69,9 +70,11 @@ def rewards_of(opposite: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def played(seed: int, *, expert: bool, kinds: Sequence[Sequence[str]] | None = None) -> tuple[Episode, bool]:
+def played(
+    seed: int, *, expert: bool, kinds: Sequence[Sequence[str]] = robot.HELD_OUT
+) -> tuple[Episode, bool]:
     """An episode from a start, by the shortest way or at random, and whether it ends with success."""
-    env = push.Push(max_steps=MAX_STEPS, **({} if kinds is None else {"kinds": kinds}))
+    env = push.Push(max_steps=MAX_STEPS, kinds=kinds)
     rng = np.random.default_rng((seed, 1))
     env.reset(seed=seed)
     frames, over = [np.asarray(env.render())], False
@@ -94,7 +97,8 @@ def clips_of(number: int, seed: int) -> dict[str, list[Episode]]:
     found["foreign"] = [
         one._replace(task=mine.task, goal=mine.goal) for one, mine in zip(foreign, good, strict=True)
     ]
-    failures, start = [], seed
+    failures: list[Episode] = []
+    start = seed
     while len(failures) < number:
         episode, success = played(start, expert=False)
         failures += [] if success else [episode]
@@ -139,7 +143,7 @@ def false_positives(good: NDArray[np.float64], failures: NDArray[np.float64]) ->
 def table(found: Mapping[str, Mapping[str, NDArray[np.float64]]]) -> list[str]:
     """A row for each reward: means, shares of episodes that fell, and false positives."""
     columns = list(next(iter(found.values())))
-    cells = [("reward", *columns, "unread", "false positives")]
+    cells: list[tuple[str, ...]] = [("reward", *columns, "unread", "false positives")]
     for name, values in found.items():
         good, row = values[columns[0]], [name]
         for column in columns:
@@ -149,7 +153,7 @@ def table(found: Mapping[str, Mapping[str, NDArray[np.float64]]]) -> list[str]:
             row.append(mean if column in (columns[0], "failures") else f"{mean} ({fell:.0%})")
         unread = np.mean([np.isnan(one).mean() for one in values.values()])
         paid = false_positives(good, values["failures"])
-        cells.append((*row, f"{unread:.0%}", f"{paid:.0%}"))  # type: ignore[arg-type]
+        cells.append((*row, f"{unread:.0%}", f"{paid:.0%}"))
     return list(aligned(cells))
 
 
@@ -164,6 +168,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := set(options.rewards or ()) - set(rewards):
         parser.error(f"no reward {', '.join(sorted(unknown))}; there are {', '.join(rewards)}")
     rewards = {name: told for name, told in rewards.items() if name in (options.rewards or rewards)}
+    # It says of each clip of two frames that it would rather have had four.
+    logging.getLogger("qwen_vl_utils.vision_process").setLevel(logging.ERROR)
     with Engine("cpu") as engine:
         print("\n".join(table(valued(clips_of(options.episodes, options.seed), rewards, engine))))
     return 0

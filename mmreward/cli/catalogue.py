@@ -10,7 +10,9 @@ import inspect
 import re
 import sys
 from collections.abc import Iterator
-from typing import Any
+from functools import cache
+from importlib.resources import files
+from typing import Any, NamedTuple
 
 from ..loading import load
 from ..models.wants import Want, collecting, speed_of
@@ -131,6 +133,38 @@ def record(entry: Entry) -> dict[str, Any]:
             for parameter in inspect.signature(entry.factory).parameters.values()
         },
     }
+
+
+class Parity(NamedTuple):
+    """Largest difference of a score from its publisher's, and by the batch, over a scorer's rows in
+    `evals/parity.md`, and what it was held against."""
+
+    value: float
+    batch: float
+    beside: tuple[str, ...]
+
+    def __str__(self) -> str:
+        apart = f"{self.value:.1e} apart from {', '.join(self.beside)}"
+        return f"{apart}; {self.batch:.1e} in any batch (tiny random checkpoints)"
+
+
+@cache
+def parities() -> dict[str, Parity]:
+    """Parity of every scorer that has been measured; nothing where the page was not installed."""
+    page = files("mmreward.evals") / "parity.md"
+    if not page.is_file():
+        return {}
+    found: dict[str, Parity] = {}
+    for line in page.read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("| ").split("|")]
+        if len(cells) != 6 or cells[5] != "met" or cells[2] == "-":
+            continue
+        name, beside = cells[0].split()[0], cells[1].partition(";")[0]
+        own = Parity(float(cells[2]), float(cells[4]), (beside,))
+        known = found.get(name, own)
+        both = tuple(dict.fromkeys((*known.beside, beside)))
+        found[name] = Parity(max(known.value, own.value), max(known.batch, own.batch), both)
+    return found
 
 
 def rewards_page() -> str:

@@ -30,6 +30,8 @@ from ..types import Sample
 Record = dict[str, Any]
 GROUPS = ("pictures", "clips", "edits", "responses", "verifiers", "judges", "robots")
 PACKAGE = Path(__file__).parents[1]
+COPIES = 8
+"""Copies of this package whose index is kept."""
 PLACES = ("HOME", "TORCH_HOME", "XDG_CACHE_HOME")
 """Environment variables that decide where weights lie which a record names by their path."""
 
@@ -48,6 +50,9 @@ def records() -> list[Record]:
         place.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(place) as part:
             part.write_text(json.dumps({"state": state, "records": made}), encoding="utf-8")
+        every = sorted(place.parent.glob("rewards-*.json"), key=lambda path: path.stat().st_mtime)
+        for old in every[:-COPIES]:  # of copies that are no more, such as those of uvx
+            old.unlink()
     return made
 
 

@@ -60,7 +60,7 @@ def show(name: Annotated[str, typer.Argument(help="The reward's name.")]) -> Non
     from ..models.wants import speed_of
     from ..registry import find
     from ..scales import scales_of
-    from .catalogue import group_of, wants_of
+    from .catalogue import group_of, parities, wants_of
     from .weights import described
 
     entry = find(name)
@@ -77,6 +77,8 @@ def show(name: Annotated[str, typer.Argument(help="The reward's name.")]) -> Non
         typer.echo(f"paper    {info.paper}")
     if info.licence:
         typer.echo(f"licence  {info.licence}")
+    if name in parities():
+        typer.echo(f"parity   {parities()[name]}")
     typer.echo(f"file     {Path(inspect.getfile(entry.factory)).name}")
     for want in wants:
         for line in described(want, name):

@@ -4,6 +4,7 @@ The functions here are reached through `mmreward.models`, as all others. Imports
 """
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .sharing import shared
@@ -94,13 +95,9 @@ def video_rater(weights: str, *, dtype: str = "float32") -> "VideoRater":
 
 
 def on_qwen(weights: str) -> bool:
-    """True for a folder or hub id whose body is a Qwen2-VL: by its configuration, or by its name where that
-    is not on this machine."""
-    from .base import folder_of, locate
-
-    folder = folder_of(locate(weights))
-    file = None if folder is None else folder / "config.json"
-    if file is None or not file.is_file():
+    """True for weights on a Qwen2-VL: of a folder by its configuration, of a hub id by its name."""
+    file = Path(weights) / "config.json"
+    if not file.is_file():
         return "qwen" in weights.lower()
     return bool(json.loads(file.read_text(encoding="utf-8")).get("model_type") == "qwen2_vl")
 

@@ -11,7 +11,9 @@ from typer.testing import CliRunner
 
 from mmreward import list_rewards
 from mmreward.cli import app, index
+from mmreward.cli.catalogue import parities
 from mmreward.cli.index import GROUPS
+from mmreward.evals.published.cases import CASES
 
 
 def listed(*arguments):
@@ -100,6 +102,15 @@ def test_json_has_the_facts_of_the_registry():
     assert records["pickscore"]["scales"] == ["pickscore/26"] and records["iou"]["speed"] == "no network"
 
 
+def test_the_parity_of_a_scorer_is_that_of_the_page():
+    said = CliRunner().invoke(app, ["show", "clipscore"]).stdout
+    line = re.search(r"^parity +(.*)$", said, re.MULTILINE)[1]
+    assert "e-07 apart from torchmetrics 1.9.0, transformers 5.24.0, open_clip 3.3.0; " in line
+    assert set(parities()) == {case.scorer for case in CASES}
+    assert max(one.value for one in parities().values()) < 1e-4
+    assert "parity" not in CliRunner().invoke(app, ["show", "iou"]).stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -185,6 +196,17 @@ def test_an_index_that_is_damaged_is_made_anew(making, tmp_path, text):
     [place] = (tmp_path / "cache/mmreward").iterdir()
     place.write_bytes(text.encode("latin-1"))
     assert [making(), making()] == [1, 1]
+
+
+def test_of_many_copies_of_the_package_the_newest_keep_theirs(making, tmp_path):
+    (tmp_path / "cache/mmreward").mkdir(parents=True)
+    for number in range(index.COPIES + 2):
+        (tmp_path / f"cache/mmreward/rewards-{number}.json").write_text("{}")
+        os.utime(tmp_path / f"cache/mmreward/rewards-{number}.json", (number, number))
+    (tmp_path / "cache/mmreward/published").mkdir()
+    assert [making(), making()] == [0, 0]
+    left = {path.name for path in (tmp_path / "cache/mmreward").iterdir()}
+    assert len(left) == index.COPIES + 1 and "published" in left and "rewards-2.json" not in left
 
 
 def test_without_a_cache_or_beside_other_packages_nothing_is_kept(making, monkeypatch, tmp_path):

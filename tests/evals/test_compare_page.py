@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -83,6 +84,15 @@ def test_figures_wins_and_sources_stand_on_the_page(two, tmp_path):
     assert low < taste.win_rate < high and f"{100 * low:.0f} to {100 * high:.0f}" in page.words
 
 
+def test_what_gained_and_lost_most_and_what_is_left_out_stand_first(two, tmp_path):
+    write_comparison(two, tmp_path / "out.html")
+    html = (tmp_path / "out.html").read_text(encoding="utf-8")
+    glance = html[html.index('class="glance"') : html.index('class="verdict')]
+    words = " ".join(re.sub("<[^>]*>", " ", glance).split())
+    assert "gained most +0.800 taste prompt 0" in words and "lost most -0.400 taste prompt 1" in words
+    assert "left out 1 sample" in words and glance.count("<img") == 2
+
+
 def test_what_moved_most_stands_side_by_side(two, tmp_path):
     _, page = page_of(two, tmp_path / "out.html", only=["taste"], limit=2)
     cards = page.having("article", "card")
@@ -98,7 +108,8 @@ def test_answers_are_shown_where_there_is_no_picture_and_one_picture_only_once(t
     assert "the old answer" in page.words and "the new answer" in page.words
     assert page.words.count("the same sample in both runs") == 1
     alts = [image["alt"] for image in page.having("img")]
-    assert alts.count("picture of sample s7") == 1 and alts.count("picture of sample s0") == 2
+    # The one that gained most stands at the top as well.
+    assert alts.count("picture of sample s7") == 1 and alts.count("picture of sample s0") == 3
 
 
 def test_of_a_clip_the_first_frame_is_shown(tmp_path):
@@ -109,7 +120,7 @@ def test_of_a_clip_the_first_frame_is_shown(tmp_path):
     rows = {0: {"image": None, "video": "clip.gif"}}
     runs = [make_run(tmp_path / name, [by], rows) for name, by in (("a", 0.1), ("b", 0.7))]
     _, page = page_of(runs, tmp_path / "out.html")
-    assert page.words.count("video, first frame") == 2 and len(page.having("img")) == 2
+    assert page.words.count("video, first frame") == 3 and len(page.having("img")) == 3  # one at the top
 
 
 def test_the_whole_prompt_can_be_read(tmp_path):

@@ -8,6 +8,7 @@ from mmreward.evals.studies import push
 from mmreward.evals.studies.push import Learned, best, examined, learned_table, paid, paying, table, tabled
 
 MARK = (2, 1)
+PLAIN = [kind for kind in push.KINDS if kind not in push.JUDGED]
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,7 @@ def world():
     return tabled("left of", [MARK])
 
 
-@pytest.mark.parametrize("kind", push.KINDS)
+@pytest.mark.parametrize("kind", [*PLAIN, "topreward"])
 def test_the_table_pays_what_the_environment_pays(world, engine, kind):
     rewards = paid(kind, "left of", world, engine)
     env = paying(kind, "left of", engine)
@@ -38,7 +39,7 @@ def test_the_table_pays_what_the_environment_pays(world, engine, kind):
 
 def test_best_policies(world, engine):
     """A reward that sees pictures alone has a best policy that succeeds; a potential leaves what is best."""
-    found = {kind: best(paid(kind, "left of", world, engine), world) for kind in push.KINDS}
+    found = {kind: best(paid(kind, "left of", world, engine), world) for kind in PLAIN}
     assert found["sparse"] == pytest.approx(1) == found["goal as potential"]
     assert found["goal as potential, zero"] == pytest.approx(1)
     assert found["goal"] > 0.9 and 0.02 < found["none"] < 0.4
@@ -52,6 +53,19 @@ def test_a_table_is_learned_and_nothing_is_learned_of_nothing(world, engine):
     assert min(shares) > 0.6 > 0.4 > nothing
     sparse = paid("sparse", "left of", world, engine)
     assert learned_table(sparse, world, 3, 3000) == learned_table(sparse, world, 3, 3000)
+
+
+def test_what_a_judge_of_hops_is_shown(world, engine):
+    start, won = int(world.starts[-1]), int(np.flatnonzero(world.won)[0])
+    sample = push.sample_of("dopamine", won, world)
+    first, last = (step["observation"].array() for step in sample.steps)
+    assert np.array_equal(first, world.frames[start]) and np.array_equal(last, world.frames[won])
+    assert sample.inputs[0].array().shape == first.shape
+    assert not np.array_equal(sample.inputs[0].array(), first)
+    with pytest.raises(ValueError, match="--learner table alone"):
+        paying("dopamine", "left of", engine)
+    with pytest.raises(SystemExit):
+        push.main(["--learner", "dqn", "--marks", "2"])
 
 
 def test_exams_and_the_table():

@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 
-from mmreward import Engine, Media, models
+from mmreward import Engine, Media, Sample, load, models
 from mmreward.assets import ASSETS
 from mmreward.mini import push, robot
 from mmreward.mini.robot import Branch, Moment, Row, draw_rows, hop_of, logits_of, pack
@@ -93,3 +93,22 @@ def test_a_step_of_training_learns():
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0]
+
+
+def test_spellings_that_are_one_token_count_once():
+    """mini-robot's tokenizer knows no case: three spellings of True are one token, and no sum passes 1."""
+    words = str(ASSETS / robot.NAME / "topreward.txt")
+    done = Moment(robot.HELD_OUT, (2, 1), (0, 0), (3, 3))
+    sample = Sample(prompt=done.task("left of"), image=Media(done.pixels))
+    rewards = {
+        how: load("topreward", judge=robot.NAME, how=how, words=words) for how in ("published", "spellings")
+    }
+    with Engine("cpu") as engine:
+        scores = engine.score([sample], rewards)
+    published, spellings = (scores[how][0].value for how in rewards)
+    assert published < spellings + 1e-6 <= 1e-5
+    words = str(ASSETS / robot.NAME / "roboreward.txt")
+    blank = Sample(prompt=sample.prompt, image=Media(np.zeros((64, 64, 3), np.uint8)))
+    with Engine("cpu") as engine:
+        marks = engine.score([blank], {"r": load("roboreward", judge=robot.NAME, words=words)})["r"]
+    assert marks[0].value == 1.0, "nothing is to be seen"

@@ -38,7 +38,7 @@ SAID = {"roboreward": marked, "gvl": listed, "dopamine": hopped, "vlac": critici
 
 
 def scored(engine, name, sample, **args):
-    return engine.score([sample], load(name, words="own", **args))[name][0]
+    return engine.score([sample], load(name, **{"words": "own", **args}))[name][0]
 
 
 def curve(score, prefix="frame_"):
@@ -285,6 +285,17 @@ def test_views_are_named_and_never_repeated_in_silence(engine, monkeypatch):
     assert scored(engine, "dopamine", two, frames="all", cameras=("a", "b", "b")).ok
     no_goal = scored(engine, "dopamine", Sample(prompt="push", video=film(0, 9)), frames="all")
     assert no_goal.status == "missing" and "inputs" in no_goal.note
+
+
+def test_a_files_words_are_for_as_many_cameras_as_they_show(engine, monkeypatch, tmp_path):
+    judge = use(monkeypatch, Judge(hopped))
+    file = tmp_path / "words.txt"
+    file.write_text("<image><image><image><image>{prompt}, how much further?")
+    assert scored(engine, "dopamine", episode("good"), frames="all", words=str(file)).ok
+    assert all(len(seen) == 4 and "how much further?" in prompt for seen, prompt, *_ in judge.calls)
+    file.write_text("<image><image><image>{prompt}")
+    with pytest.raises(ValueError, match="3 pictures: four for one camera, eight for three"):
+        load("dopamine", words=str(file))
 
 
 def test_gaps_hold_and_too_many_of_them_are_a_failure(engine, monkeypatch):

@@ -186,7 +186,7 @@ def samples_for(name, scenes):
     info = find(name).info
     inputs = (scenes[0][1], scenes[1][1]) if "inputs" in info.needs else ()
     moving = bool({"video", "episode"} & set(info.needs))
-    inputs = inputs[:1] if name == "editreward" else inputs  # an edit has one source
+    inputs = inputs[:1] if name in ("edit_change", "editreward") else inputs  # an edit has one source
     if info.arity != "point":
         return [
             Sample(

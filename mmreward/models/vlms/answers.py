@@ -100,13 +100,15 @@ class LogProb(NamedTuple):
 
     `certainty` is the self-certainty of the positions that predict them: the mean over tokens of
     KL(uniform || p) in nats, 0 for a uniform guess and without an upper bound. It takes the whole vocabulary,
-    which a served model does not show: None there.
+    which a served model does not show: None there. `ids` are the tokens themselves, where they are known:
+    two spellings may be one token.
     """
 
     total: float
     tokens: int
     each: tuple[float, ...]
     certainty: float | None = None
+    ids: tuple[int, ...] = ()
 
 
 PixelReader = Callable[["torch.Tensor", Sequence[Sequence[str]], Sequence[str]], Readings]

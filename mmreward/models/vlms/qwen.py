@@ -343,7 +343,9 @@ class QwenVL(TorchNetwork):
             ids = torch.from_numpy(prompt.ids[-prompt.span :]).to(logprobs.device)
             each = logprobs.gather(-1, ids[:, None])[:, 0]
             certainty = float(-logprobs.mean()) - math.log(logprobs.shape[-1])
-            return LogProb(float(each.sum()), prompt.span, tuple(each.tolist()), certainty)
+            return LogProb(
+                float(each.sum()), prompt.span, tuple(each.tolist()), certainty, tuple(ids.tolist())
+            )
         labels, sets = item.detail
         scores = label_logprobs(logprobs[0].cpu(), sets)
         if op == "state":

@@ -125,15 +125,16 @@ def topreward(
             *(vlm.logprob(clip, text, word, system=wording.system, open=not chat) for word in words_),
             return_exceptions=True,
         )
-        known = []
-        for one in found:
+        known: dict[Any, float] = {}
+        for place, one in enumerate(found):
             if isinstance(one, BaseException) and not (isinstance(one, Unscorable) and len(words_) > 1):
                 raise one
             if not isinstance(one, BaseException) and one.tokens == 1:
-                known.append(one.total)
+                # A tokenizer that knows no case has one token for several spellings, which counts once.
+                known[one.ids or place] = one.total
         if not known:
             raise Unscorable(f"no spelling of {words_[0].strip()} is one token of {vlm.name}")
-        return log_sum(known)
+        return log_sum(list(known.values()))
 
     async def value(seen: Episode, length: int, text: str) -> float:
         begin = max(0, length - max_frames)
