@@ -193,10 +193,13 @@ def test_what_cannot_be_fetched_is_said_in_one_line(hub, tiny, tmp_path, argumen
     assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1, done.stderr
 
 
+OF_A_FILE = ("code", "d2_align", "head", "perceptual", "pisces", "r3m", "sarm", "social_reward", "vip")
+"""Rewards that need a file of the user's."""
+
+
 def test_every_reward_says_what_it_reads_without_reading_it():
     for info in list_rewards():
-        # these need a file of the user's
-        if info.name not in ("d2_align", "head", "pisces", "r3m", "social_reward", "vip"):
+        if info.name not in OF_A_FILE:
             needed = {"metric": "musiq"} if info.name == "iqa" else {}
             kinds = {want.kind for want in wants_of(info.name, needed)}
             assert kinds <= {"hub", "hub file", "url", "archive", "local", "package"}, info.name
@@ -208,7 +211,7 @@ def test_every_function_that_reads_weights_says_which():
     names = ("__init__.py", "fitted.py", "moving.py", "packaged.py", "pairs.py", "robots.py", "scalars.py")
     source = "".join((room / name).read_text() for name in names)
     shared = re.findall(r"^@shared\ndef (\w+)", source, re.MULTILINE)
-    inner = {"_dreamsim", "_qwen"}  # called by functions that note by themselves
+    inner = {"_dreamsim", "_qwen", "_unscaled"}  # called by functions that note by themselves
     assert len(shared) > 8 and set(shared) - inner == {*NAMED, *PACKAGES}
 
 
