@@ -119,7 +119,7 @@ def test_the_number_of_frames_is_rounded_and_not_cut(total, fps, count):
 
 
 def test_clips_that_are_too_short_and_pictures_say_so(engine, args):
-    with pytest.raises(Unscorable, match="the clip has 1 frames, and VideoReward looks at 2"):
+    with pytest.raises(Unscorable, match="the clip has 1 frames, and 2 are looked at"):
         Reading(2.0, 0, 200_704).chosen(1, 2.0)
     reward = load("videoreward", **args)
     short = Sample(prompt="x", video=Media(readers.coarse(1, 48, 48, 0), "video", fps=2.0))
