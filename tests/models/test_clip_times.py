@@ -132,3 +132,17 @@ def test_settings_behind_the_name_are_those_of_the_arguments(vlm_folder, tmp_pat
 def test_settings_that_do_not_exist_are_refused(weights, said):
     with pytest.raises(ValueError, match=said):
         models.vlm(weights, do_sample_frames="@" in weights)
+
+
+def test_slow_clips_are_read_as_by_the_model_cards_without_a_warning(caplog):
+    """Of a clip below two frames a second all are taken, which upstream says with a warning per clip."""
+    from qwen_vl_utils.vision_process import smart_nframes
+
+    slow = [
+        (total, fps, most) for total in (2, 5, 8, 31) for fps in (0.5, 1.0, 1.9) for most in (None, 4, 16)
+    ]
+    numbers = [sampled(*given) for given in slow]
+    assert not caplog.records
+    for (total, fps, most), found in zip(slow, numbers, strict=True):
+        wanted = {"fps": 2.0} | ({} if most is None else {"max_frames": most})
+        assert len(found) == smart_nframes(wanted, total_frames=total, video_fps=fps)

@@ -338,7 +338,8 @@ def sampled(total: int, fps: float, most: int | None) -> list[int]:
     from qwen_vl_utils.vision_process import smart_nframes
 
     wanted: dict[str, Any] = {"fps": 2.0} if most is None else {"fps": 2.0, "max_frames": most}
-    count = smart_nframes(wanted, total_frames=total, video_fps=fps)
+    # All frames of a clip below two a second are taken; asked for two of them, it warns at every clip.
+    count = smart_nframes(wanted, total_frames=total, video_fps=max(fps, 2.0))
     return [int(index) for index in np.linspace(0, total - 1, count).round()]
 
 
