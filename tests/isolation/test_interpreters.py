@@ -39,8 +39,8 @@ def test_scores_are_the_same_there_and_here(engine, mini, name, args):
         samples = samples_for(name, draw_scenes())
         expected, got = engine.score(samples, here)[name], engine.score(samples, there)[name]
         assert any(score.ok for score in expected)
-        # Values beyond 1 move with their neighbours in a batch by more: 1e-5 is the bar of published scorers.
-        near = 1e-6 if max(map(abs, here.info.range)) <= 1 else 1e-5
+        # Where in memory a batch lies decides the rounding: 1e-5 is the bar of published scorers.
+        near = 1e-5
         for one, other in zip(expected, got, strict=True):
             assert (other.status, other.note) == (one.status, one.note)
             assert other.value == pytest.approx(one.value, abs=near, nan_ok=True)
