@@ -17,9 +17,10 @@ from PIL import Image
 from scipy.stats import spearmanr
 
 from .. import models
+from ..assets import ASSETS
 from ..engine.engine import Engine
 from ..errors import Unscorable
-from ..loading import resolve
+from ..loading import load, resolve
 from ..media import Media
 from ..models.base import locate
 from ..models.vlms.answers import VLM, YES_NO
@@ -27,7 +28,7 @@ from ..models.vlms.qwen import QwenVL
 from ..types import Sample
 from ..verifiers.boxes import boxes_of, soft_f1, to_unit
 from ..verifiers.lists import parse_list
-from . import artifact, clip, dialogues, flow, oracle, tasks, vlm_measure, world
+from . import artifact, clip, dialogues, flow, oracle, robot, tasks, vlm_measure, world
 from .corrupt import soften
 
 SEED = 20_261_121
@@ -186,6 +187,33 @@ def agreement_figures(engine: Engine, number: int = 256) -> Iterator[Figure]:
         yield Figure(f"{name}: Spearman with the oracle's F1 on mini-flow", float(rho), len(ok), bar)
 
 
+def robot_figures(engine: Engine, number: int = 240) -> Iterator[Figure]:
+    """Figures of mini-robot on the pair of shapes that its training never saw, by the axis of the task."""
+    rng = np.random.default_rng((SEED, 5))
+    asked: list[tuple[str, int]] = []
+    samples = []
+    for index in range(number):
+        moment = robot.draw_moment(rng)._replace(kinds=robot.HELD_OUT, others=())
+        relation = str(rng.choice(world.RELATIONS))
+        asked.append((relation, moment.value(relation)))
+        samples.append(Sample(id=str(index), prompt=moment.task(relation), image=Media(moment.pixels)))
+    words = {name: str(ASSETS / robot.NAME / f"{name}.txt") for name in ("roboreward", "topreward")}
+    rewards = {
+        "roboreward": load("roboreward", judge=robot.NAME, words=words["roboreward"], max_tokens=8),
+        "topreward": load("topreward", judge=robot.NAME, words=words["topreward"], how="spellings"),
+    }
+    scores = engine.score(samples, rewards)
+    for axis, ones in (("above, below", ("above", "below")), ("left, right of", ("left of", "right of"))):
+        rows = [row for row, (relation, _) in enumerate(asked) if relation in ones]
+        marks = [scores["roboreward"][row].value == asked[row][1] for row in rows]
+        said = [
+            (scores["topreward"][row].value > np.log(0.5)) == (asked[row][1] == robot.BEST) for row in rows
+        ]
+        best = float(np.mean([asked[row][1] == robot.BEST for row in rows]))
+        yield Figure(f"mini-robot marks, {axis} (always 5: {best:.2f})", float(np.mean(marks)), len(rows))
+        yield Figure(f"mini-robot true or false, {axis}", float(np.mean(said)), len(rows))
+
+
 async def _all(jobs: Iterator[Awaitable[Any]]) -> list[Any]:
     return list(await asyncio.gather(*jobs))
 
@@ -200,12 +228,13 @@ def figures(engine: Engine) -> Iterator[Figure]:
     classified = artifact.measure()
     yield Figure("mini-artifact AUROC", classified["auroc"], int(classified["n"]), 0.97)
     yield from agreement_figures(engine)
+    yield from robot_figures(engine)
 
 
 def main(report: Callable[[str], None] = print) -> bool:
     """Print the table; True when every bar is met."""
     argparse.ArgumentParser(prog="python -m mmreward.mini.evaluate", description=__doc__).parse_args()
-    for name in ("mini-flow", "mini-clip", "mini-vlm", "mini-artifact"):
+    for name in ("mini-flow", "mini-clip", "mini-vlm", "mini-robot", "mini-artifact"):
         locate(name)
     report("| figure | value | n | bar | |\n| --- | --- | --- | --- | --- |")
     met = True

@@ -138,9 +138,7 @@ def test_slow_clips_are_read_as_by_the_model_cards_without_a_warning(caplog):
     """Of a clip below two frames a second all are taken, which upstream says with a warning per clip."""
     from qwen_vl_utils.vision_process import smart_nframes
 
-    slow = [
-        (total, fps, most) for total in (2, 5, 8, 31) for fps in (0.5, 1.9) for most in (None, 4, 16)
-    ]
+    slow = [(total, fps, most) for total in (2, 5, 8, 31) for fps in (0.5, 1.9) for most in (None, 4, 16)]
     numbers = [sampled(*given) for given in slow]
     assert not caplog.records
     for (total, fps, most), found in zip(slow, numbers, strict=True):
