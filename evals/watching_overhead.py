@@ -81,7 +81,7 @@ class Fresh(gymnasium.Wrapper[Any, Any, Any, Any]):
         return frame
 
 
-class Clock:
+class Spending:
     """Processor seconds and pictures of the current step, by what they were spent on."""
 
     def __init__(self) -> None:
@@ -104,7 +104,7 @@ class Clock:
 
 
 @contextmanager
-def timed_networks(clock: Clock) -> Iterator[None]:
+def timed_networks(clock: Spending) -> Iterator[None]:
     """All dual encoders add their work to the clock's "forward"."""
     prepare = clock.of("forward", DualEncoder.prepare, count=True)
     forward = clock.of("forward", DualEncoder.forward)
@@ -118,7 +118,7 @@ def member(seed: int) -> gymnasium.Env[Any, Any]:
 
 def measured(rewards: Mapping[str, Any], network: str, members: int, steps: int) -> Cost:
     """Costs of `steps` steps after some that warm up."""
-    clock = Clock()
+    clock = Spending()
     vector: Any = SyncVectorEnv([partial(member, seed) for seed in range(members)])
     rng = np.random.default_rng(0)
     told: list[Mapping[str, float]] = []

@@ -124,7 +124,7 @@ def resized(x: torch.Tensor, times: float) -> torch.Tensor:
     return F.interpolate(x[None], scale_factor=times, mode="bilinear", align_corners=False)[0]
 
 
-class Naive:
+class NaiveAmt:
     """AMT-S of one pair, by the publisher's names; tensors are (C, H, W)."""
 
     def __init__(self, file: str) -> None:
@@ -254,7 +254,7 @@ class Naive:
         return (torch.stack(frames).mean(0) + mixed).clamp(0, 1)
 
 
-def smoothness(naive: Naive, clip: np.ndarray[Any, Any]) -> float:
+def smoothness(naive: NaiveAmt, clip: np.ndarray[Any, Any]) -> float:
     """VBench's `motion_score` without a GPU."""
     shots = [torch.from_numpy(frame).permute(2, 0, 1) / 255.0 for frame in clip[::2]]
     height, width = clip.shape[1:3]

@@ -111,7 +111,7 @@ def save_blip2(folder: Path, seed: int = 40) -> dict[str, Any]:
     return {name: str(folder / file) for name, file in files.items()}
 
 
-class Naive:
+class NaiveBlip2:
     """`element_score` of the publisher's class."""
 
     def __init__(self, args: Args) -> None:
@@ -186,7 +186,7 @@ class Naive:
 
 def matched(args: Args) -> Reference:
     """The mean of the queries, times 4, and 1 more."""
-    net = Naive(args)
+    net = NaiveBlip2(args)
 
     def of(pixels: torch.Tensor, prompt: str) -> torch.Tensor:
         return net.matches(pixels, prompt)[:QUERIES].mean()[None] * 4 + 1

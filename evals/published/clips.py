@@ -213,19 +213,19 @@ def save_flow(folder: Path) -> Args:
 
 def dynamic_degree(args: Args) -> Sampled:
     """1 where enough pairs of frames move."""
-    naive = raft.Naive(args["file"])
+    naive = raft.NaiveRaft(args["file"])
     return Sampled(lambda sample: float(raft.degree(naive, clip_of(sample))[1]))
 
 
 def motion_smoothness(args: Args) -> Sampled:
     """Likeness of frames and what is interpolated."""
-    naive = amt.Naive(args["file"])
+    naive = amt.NaiveAmt(args["file"])
     return Sampled(lambda sample: amt.smoothness(naive, clip_of(sample)))
 
 
 def cosines(args: Args) -> Sampled:
     """ViCLIP's cosine."""
-    naive = viclip.Naive(args["file"])
+    naive = viclip.NaiveViclip(args["file"])
     return Sampled(lambda sample: viclip.cosine(naive, clip_of(sample), sample.prompt))
 
 

@@ -171,7 +171,7 @@ def save_internvl(folder: Path, kind: str = "internlm2", seed: int = 7, **config
 # --- the publisher's lines ----------------------------------------------------------------------------------
 
 
-class Naive:
+class NaiveInternVL:
     """One row, one head at a time."""
 
     def __init__(self, args: Args) -> None:

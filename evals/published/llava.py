@@ -137,7 +137,7 @@ def save_llava(folder: Path, seed: int = 5, **config: Any) -> Args:
 # --- the publisher's lines ----------------------------------------------------------------------------------
 
 
-class Naive:
+class NaiveLlava:
     """The publisher's evaluation of one picture, question and response."""
 
     def __init__(self, args: Args, whole: bool = True) -> None:

@@ -15,7 +15,7 @@ from qwen_vl_utils.vision_process import fetch_image
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 
-class Naive:
+class NaiveQwen:
     """A body and its heads' tensors.
 
     Args:

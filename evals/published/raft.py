@@ -78,7 +78,7 @@ def save_raft(file: Path, seed: int = 17) -> str:
 # --- the publishers' lines ----------------------------------------------------------------------------------
 
 
-class Naive:
+class NaiveRaft:
     """RAFT of one pair, by the publisher's names."""
 
     def __init__(self, file: str) -> None:
@@ -159,7 +159,7 @@ class Naive:
         return (mask * fine).sum(2).permute(0, 1, 4, 2, 5, 3).reshape(2, 8 * high, 8 * across)
 
 
-def degree(naive: Naive, clip: np.ndarray[Any, Any]) -> tuple[list[float], bool]:
+def degree(naive: NaiveRaft, clip: np.ndarray[Any, Any]) -> tuple[list[float], bool]:
     """VBench's `infer` on frames that are eight a second apart."""
     shots = [torch.from_numpy(frame).permute(2, 0, 1)[None].float() for frame in clip]
     threshold = 6.0 * (min(clip.shape[1:3]) / 256.0)

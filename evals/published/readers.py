@@ -20,7 +20,7 @@ from torchvision.transforms import functional as tf
 from mmreward import Media, Sample
 
 from . import internvl, llava, scalars, xcomposer
-from .one_by_one import Naive, noise
+from .one_by_one import NaiveQwen, noise
 from .upstream import Args
 
 PIXELS = 200_704
@@ -78,17 +78,17 @@ def prompted() -> list[Sample]:
     ]
 
 
-def qwen(args: Args) -> Naive:
+def qwen(args: Args) -> NaiveQwen:
     """The body of HPSv3's or EditReward's file."""
-    return Naive(args["base"], load_file(args["weights"]), (REWARD,))
+    return NaiveQwen(args["base"], load_file(args["weights"]), (REWARD,))
 
 
-def hpsv3_logits(naive: Naive, inputs: Any, *, flat: bool = True) -> torch.Tensor:
+def hpsv3_logits(naive: NaiveQwen, inputs: Any, *, flat: bool = True) -> torch.Tensor:
     """(mu, log sigma) of one request."""
     return naive.ranknet(naive.states(inputs, flat=flat), "rm_head")[0]
 
 
-def hpsv3_asked(naive: Naive, picture: Image.Image, prompt: str) -> Any:
+def hpsv3_asked(naive: NaiveQwen, picture: Image.Image, prompt: str) -> Any:
     """Tensors of HPSv3's request."""
     return naive.inputs([picture], scalars.INSTRUCTION.format(text_prompt=prompt) + scalars.END, PIXELS)
 
@@ -109,7 +109,7 @@ def hpsv3(args: Args) -> Sampled:
     return Sampled(value, tensor)
 
 
-def _patches(naive: Naive, pixels: torch.Tensor, inputs: Any) -> torch.Tensor:
+def _patches(naive: NaiveQwen, pixels: torch.Tensor, inputs: Any) -> torch.Tensor:
     """Float pixels as Qwen2-VL's processor lays them out: squares of four patches, each twice in time."""
     (_, rows, columns) = inputs["image_grid_thw"][0].tolist()
     processor = naive.processor.image_processor
@@ -141,7 +141,7 @@ def edits() -> list[Sample]:
 
 
 def editreward_logits(
-    naive: Naive, source: Image.Image, edited: Image.Image, prompt: str, pooling: str
+    naive: NaiveQwen, source: Image.Image, edited: Image.Image, prompt: str, pooling: str
 ) -> tuple[list[float], list[float]]:
     """Pooled (mu, log sigma), and mu of each head."""
     logits = []
@@ -189,7 +189,7 @@ def clips() -> list[Sample]:
     ]
 
 
-def videoreward_body(args: Args) -> Naive:
+def videoreward_body(args: Args) -> NaiveQwen:
     """VideoReward's body with its adapters added: alpha / r times B A."""
     state = torch.load(Path(args["weights"]) / "checkpoint-11352" / "model.pth")
     plain = {}
@@ -201,7 +201,7 @@ def videoreward_body(args: Args) -> Naive:
             whole = tensor + 2.0 * low
         if "lora_" not in own:
             plain[own.replace("base_layer.", "")] = whole
-    return Naive(args["base"], plain, PARTS)
+    return NaiveQwen(args["base"], plain, PARTS)
 
 
 def looked_at(media: Media, rate: float = 2.0, pixels: int = PIXELS) -> torch.Tensor:
@@ -217,7 +217,7 @@ def looked_at(media: Media, rate: float = 2.0, pixels: int = PIXELS) -> torch.Te
     return resized
 
 
-def videoreward_parts(naive: Naive, media: Media, prompt: str) -> list[float]:
+def videoreward_parts(naive: NaiveQwen, media: Media, prompt: str) -> list[float]:
     """VQ, MQ and TA, standardised."""
     text = scalars.CLIP.format(text_prompt=prompt)
     hidden = naive.states(naive.inputs([], text, video=looked_at(media)))
@@ -263,7 +263,7 @@ def videoscore_ratings(args: Args) -> Callable[..., list[float]]:
 def rater_ratings(args: Args) -> Callable[[Media, str], list[float]]:
     """(clip, prompt) -> the five ratings of VideoScore-Qwen2-VL, of clips of 64 frames at most."""
     state = load_file(f"{args['weights']}/model.safetensors")
-    naive = Naive(args["weights"], state | {"lm_head.weight": state["model.embed_tokens.weight"]}, ())
+    naive = NaiveQwen(args["weights"], state | {"lm_head.weight": state["model.embed_tokens.weight"]}, ())
 
     def rated(media: Media, prompt: str) -> list[float]:
         shown = looked_at(media, 8.0, 768 * 28 * 28)
@@ -310,16 +310,16 @@ def answered() -> list[Sample]:
     )
 
 
-def skywork_body(args: Args) -> Naive:
+def skywork_body(args: Args) -> NaiveQwen:
     """The shards and the value head of Skywork-VL-Reward's folder."""
     folder = Path(args["weights"])
     state: dict[str, torch.Tensor] = {}
     for file in folder.glob("model-*.safetensors"):
         state |= load_file(file)
-    return Naive(args["weights"], {**state, **load_file(folder / "value_head.safetensors")}, ())
+    return NaiveQwen(args["weights"], {**state, **load_file(folder / "value_head.safetensors")}, ())
 
 
-def skywork_value(naive: Naive, pictures: Sequence[Image.Image], prompt: str, response: str) -> float:
+def skywork_value(naive: NaiveQwen, pictures: Sequence[Image.Image], prompt: str, response: str) -> float:
     """The value head at the token of index `attention_mask.sum() - 1`."""
     content = [*({"type": "image"} for _ in pictures), {"type": "text", "text": prompt}]
     turns = [
@@ -352,7 +352,7 @@ def few() -> list[Sample]:
 
 def mm_rlhf(args: Args) -> Sampled:
     """The head after a critique of its own, or after none."""
-    naive = llava.Naive(args)
+    naive = llava.NaiveLlava(args)
 
     def value(sample: Sample) -> float:
         row = next(iter(pictures_of(sample)), None), sample.prompt, sample.response or ""
@@ -379,7 +379,7 @@ def placed() -> list[Sample]:
 
 def ixc(args: Args) -> Sampled:
     """`get_score`."""
-    naive = xcomposer.Naive(args)
+    naive = xcomposer.NaiveXComposer(args)
     return Sampled(lambda row: naive.score(row.prompt, row.response or "", pictures_of(row)))
 
 
@@ -398,7 +398,7 @@ def stepped() -> list[Sample]:
 
 def visualprm(args: Args) -> Sampled:
     """Mean of the steps' P(+), each from a pass of its own."""
-    naive = internvl.Naive(args)
+    naive = internvl.NaiveInternVL(args)
 
     def value(sample: Sample) -> float:
         steps = (sample.response or "").split("\n\n")
@@ -409,7 +409,7 @@ def visualprm(args: Args) -> Sampled:
 
 def artimuse(args: Args) -> Sampled:
     """Expected score of 100 over the letters' tokens."""
-    naive = internvl.Naive(args)
+    naive = internvl.NaiveInternVL(args)
     return Sampled(lambda sample: naive.beauty(pictures_of(sample)[0], internvl.SYSTEM))
 
 

@@ -46,7 +46,7 @@ TEXTS = {
 
 @contextmanager
 def stand_ins() -> Iterator[Mapping[str, Pin]]:
-    """Block in which the hashes of published texts are those of our own, see `prompt_file`."""
+    """Block in which the hashes of published texts are those of our own."""
     published = dict(pins.PINS)
     try:
         for name, text in TEXTS.items():
@@ -55,14 +55,6 @@ def stand_ins() -> Iterator[Mapping[str, Pin]]:
         yield published
     finally:
         pins.PINS.update(published)
-
-
-def prompt_file(folder: Path, *names: str) -> str:
-    """A Python file that assigns our texts to the publisher's names."""
-    file = folder / (Path(pins.PINS[names[0]].path).name if names else "prompts.py")
-    lines = [f"{pins.PINS[name].symbol} = {TEXTS[name]!r}" for name in names]
-    file.write_text("\n".join(["import os, sys", *lines, "raise SystemExit('nobody runs this')"]))
-    return str(file)
 
 
 def worded(folder: Path, **texts: str) -> str:

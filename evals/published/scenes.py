@@ -26,7 +26,7 @@ from .checkpoints import save_clip
 from .readers import Sampled, pictures_of
 from .second import clipscore
 from .upstream import Args
-from .vlm import Naive, load, naive_logprobs
+from .vlm import NaiveVLM, load, naive_logprobs
 
 SIDE = 64
 SCENES = (
@@ -202,19 +202,19 @@ def three_in_one(args: Args) -> Sampled:
 # --- lists of questions -------------------------------------------------------------------------------------
 
 
-def judge() -> Naive:
+def judge() -> NaiveVLM:
     """The miniature, one request at a time."""
     return load(str(ASSETS / "mini-vlm"))
 
 
-def assent(naive: Naive, sample: Sample, question: str) -> float:
+def assent(naive: NaiveVLM, sample: Sample, question: str) -> float:
     """P(yes) against P(no); every spelling of both that is one token."""
     last = naive_logprobs(naive, pictures_of(sample), question)[-1].exp()
     yes, no = (float(sum(last[token] for token in spelled(naive, [word]))) for word in ("yes", "no"))
     return yes / (yes + no)
 
 
-def spelled(naive: Naive, words: Sequence[str]) -> set[int]:
+def spelled(naive: NaiveVLM, words: Sequence[str]) -> set[int]:
     """Tokens of the words by themselves: their casings, with a space before them and without."""
     forms = {form for word in words for form in (word, word.upper(), word.title())}
     texts = [space + form for form in forms for space in ("", " ")]

@@ -64,7 +64,7 @@ def save_viclip(file: Path, seed: int = 31) -> str:
 # --- the publisher's lines ----------------------------------------------------------------------------------
 
 
-class Naive:
+class NaiveViclip:
     """The publisher's lines with plain functions; sequence first, as nn.MultiheadAttention has it there."""
 
     def __init__(self, file: str) -> None:
@@ -125,7 +125,7 @@ def middle_frames(clip: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return clip[found + found[-1:] * (8 - len(found))]
 
 
-def cosine(naive: Naive, clip: np.ndarray[Any, Any], prompt: str) -> float:
+def cosine(naive: NaiveViclip, clip: np.ndarray[Any, Any], prompt: str) -> float:
     """The cosine of a clip (T, H, W, 3) of 8 bits and a text."""
     prepare = Compose(
         [

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 
-class Naive(NamedTuple):
+class NaiveVLM(NamedTuple):
     """`inputs(images, text, answer)` is one request, processed as published."""
 
     model: Any
@@ -15,7 +15,7 @@ class Naive(NamedTuple):
     inputs: Callable[..., Any]
 
 
-def load(folder: str) -> Naive:
+def load(folder: str) -> NaiveVLM:
     """A vision-language model of transformers."""
     from qwen_vl_utils.vision_process import fetch_image
     from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -34,10 +34,12 @@ def load(folder: str) -> Naive:
         resized = [fetch_image({"image": image, **limits}, image_patch_size=patch) for image in images]
         return processor(text=[chat + answer], images=resized or None, do_resize=False, return_tensors="pt")
 
-    return Naive(model, processor, inputs)
+    return NaiveVLM(model, processor, inputs)
 
 
-def naive_logprobs(naive: Naive, images: Sequence[Image.Image], text: str, answer: str = "") -> torch.Tensor:
+def naive_logprobs(
+    naive: NaiveVLM, images: Sequence[Image.Image], text: str, answer: str = ""
+) -> torch.Tensor:
     """(L, V): what the model thinks of every next token."""
     model, _, inputs = naive
     with torch.no_grad():

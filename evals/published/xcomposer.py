@@ -104,7 +104,7 @@ def save_xcomposer(folder: Path, seed: int = 6, **config: Any) -> Args:
 # --- the publisher's lines ----------------------------------------------------------------------------------
 
 
-class Naive:
+class NaiveXComposer:
     """`get_score` of one chat."""
 
     def __init__(self, args: Args) -> None:

@@ -100,7 +100,7 @@ def hop_of(before: int, after: int) -> int:
 # --- rows ---------------------------------------------------------------------------------------------------
 
 
-class Branch(NamedTuple):
+class Exchange(NamedTuple):
     """A question and its answer; an `open` one is answered within the question's own turn."""
 
     question: str
@@ -108,11 +108,11 @@ class Branch(NamedTuple):
     open: bool = False
 
 
-class Row(NamedTuple):
+class Shown(NamedTuple):
     """Moments whose pictures come first, as one clip or one by one, and what is asked about them."""
 
     moments: tuple[Moment, ...]
-    branches: tuple[Branch, ...]
+    branches: tuple[Exchange, ...]
     clip: str = ""
     """Before the clip, one of CLIP_TIMES; "" for pictures."""
 
@@ -133,7 +133,7 @@ def draw_moment(rng: np.random.Generator, like: Moment | None = None) -> Moment:
     return like._replace(moved=moved, agent=agent)
 
 
-def one_row(moment: Moment, relations: Sequence[str], rng: np.random.Generator) -> Row:
+def one_row(moment: Moment, relations: Sequence[str], rng: np.random.Generator) -> Shown:
     """Marks and successes of one moment, which the judge sees as a clip of two equal frames. Where the task
     is about other shapes, or nothing is to be seen, the mark is 1."""
     moment = moment._replace(blank=bool(rng.random() < BLANK))
@@ -146,10 +146,10 @@ def one_row(moment: Moment, relations: Sequence[str], rng: np.random.Generator) 
             mark = 1 if set(other.kinds) - {*moment.kinds, *(kind for kind, _ in moment.others)} else 0
         if mark:
             mark = 1 if moment.blank else mark
-            branches.append(Branch(MARK.format(prompt=task), f"answer: {mark}"))
+            branches.append(Exchange(MARK.format(prompt=task), f"answer: {mark}"))
             said = " true" if mark == BEST else " false"
-            branches.append(Branch(SUCCESS.format(prompt=task), said, open=True))
-    return Row((moment,), tuple(branches), clip=str(rng.choice(CLIP_TIMES)))
+            branches.append(Exchange(SUCCESS.format(prompt=task), said, open=True))
+    return Shown((moment,), tuple(branches), clip=str(rng.choice(CLIP_TIMES)))
 
 
 def goal_of(moment: Moment, relation: str, rng: np.random.Generator) -> Moment | None:
@@ -160,7 +160,7 @@ def goal_of(moment: Moment, relation: str, rng: np.random.Generator) -> Moment |
     return done[int(rng.integers(len(done)))] if done else None
 
 
-def hop_row(rng: np.random.Generator) -> Row:
+def hop_row(rng: np.random.Generator) -> Shown:
     """One hop; before or after may be the goal's picture, as in the curves backward and forward."""
     while True:
         begun, relation = draw_moment(rng), str(rng.choice(RELATIONS))
@@ -172,10 +172,10 @@ def hop_row(rng: np.random.Generator) -> Row:
         before = begun if form < 0.4 else goal if form < 0.6 else before
         said = f"<score>{hop_of(before.value(relation), after.value(relation))}%</score>"
         question = HOP.replace("<image>", "").format(prompt=begun.task(relation))
-        return Row((begun, goal, before, after), (Branch(question, said),))
+        return Shown((begun, goal, before, after), (Exchange(question, said),))
 
 
-def pair_row(rng: np.random.Generator) -> Row:
+def pair_row(rng: np.random.Generator) -> Shown:
     """Which of two moments is further."""
     while True:
         first = draw_moment(rng)
@@ -186,10 +186,10 @@ def pair_row(rng: np.random.Generator) -> Row:
             said = REASONED.format(
                 reasoning=f"the first has {marks[0]}, the second has {marks[1]}.", answer=better
             )
-            return Row((first, second), (Branch(PREFER.format(prompt=first.task(relation)), said),))
+            return Shown((first, second), (Exchange(PREFER.format(prompt=first.task(relation)), said),))
 
 
-def draw_rows(rng: np.random.Generator) -> list[Row]:
+def draw_rows(rng: np.random.Generator) -> list[Shown]:
     """The rows of one step."""
     rows = [
         one_row(draw_moment(rng), [str(one) for one in rng.choice(RELATIONS, ASKED, replace=False)], rng)
@@ -212,7 +212,7 @@ class Packed(NamedTuple):
     weight: Tensor
 
 
-def pack(rows: Sequence[Row], tokenizer: PreTrainedTokenizerFast) -> Packed:
+def pack(rows: Sequence[Shown], tokenizer: PreTrainedTokenizerFast) -> Packed:
     """Rows padded on the right; a token looks back at its row's pictures and at its own branch."""
     laid = [_laid(row, tokenizer) for row in rows]
     length = max(len(one[0]) for one in laid)
@@ -236,7 +236,7 @@ def pack(rows: Sequence[Row], tokenizer: PreTrainedTokenizerFast) -> Packed:
 
 
 def _laid(
-    row: Row, tokenizer: PreTrainedTokenizerFast
+    row: Shown, tokenizer: PreTrainedTokenizerFast
 ) -> tuple[list[int], list[int], list[float], np.ndarray]:
     """Tokens of a row, their branches (0 for the pictures), weights, and M-RoPE positions (3, T)."""
 
@@ -273,7 +273,7 @@ def _laid(
 
 
 def logits_of(
-    model: Qwen3VLForConditionalGeneration, rows: Sequence[Row], packed: Packed
+    model: Qwen3VLForConditionalGeneration, rows: Sequence[Shown], packed: Packed
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Logits (N, vocabulary) at the predicting positions, their targets and weights."""
     pixels = patchify([moment.pixels for row in rows for moment in row.moments])
@@ -291,7 +291,7 @@ def logits_of(
 
 
 def taught(
-    model: Qwen3VLForConditionalGeneration, rows: Sequence[Row], tokenizer: PreTrainedTokenizerFast
+    model: Qwen3VLForConditionalGeneration, rows: Sequence[Shown], tokenizer: PreTrainedTokenizerFast
 ) -> tuple[Tensor, Mapping[str, float]]:
     """Weighted cross-entropy of the answers, and the share of answer tokens that are right."""
     with torch.autocast("cpu", torch.bfloat16):

@@ -8,7 +8,7 @@ from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 from mmreward import Engine, Media, Sample, load, models
 from mmreward.assets import ASSETS
 from mmreward.mini import push, robot
-from mmreward.mini.robot import Branch, Moment, Row, draw_rows, hop_of, logits_of, pack
+from mmreward.mini.robot import Exchange, Moment, Shown, draw_rows, hop_of, logits_of, pack
 from mmreward.models.vlms.answers import Ask
 
 PAIR = (("green", "circle"), ("cyan", "square"))
@@ -51,13 +51,13 @@ def test_a_packed_branch_is_what_the_engine_asks(form):
     """Log-probability of an answer in a packed row, and by the judge that rewards use."""
     first, second = (Moment(PAIR, (1, 1), place, (3, 3)) for place in ((0, 0), (2, 0)))
     asked = {
-        "clip": Branch("give a mark from 1 to 5.", "answer: 3"),
-        "open": Branch("is it done? it is:", " true", open=True),
-        "pictures": Branch("which one fits better?", "2"),
+        "clip": Exchange("give a mark from 1 to 5.", "answer: 3"),
+        "open": Exchange("is it done? it is:", " true", open=True),
+        "pictures": Exchange("which one fits better?", "2"),
     }[form]
-    others = (Branch("how many circles are there?", "1"), asked)
+    others = (Exchange("how many circles are there?", "1"), asked)
     clip = form != "pictures"
-    row = Row((first,) if clip else (first, second), others, clip="<0.5 seconds>" if clip else "")
+    row = Shown((first,) if clip else (first, second), others, clip="<0.5 seconds>" if clip else "")
     folder = ASSETS / "mini-vlm"
     tokenizer = AutoProcessor.from_pretrained(folder).tokenizer
     module = Qwen3VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()

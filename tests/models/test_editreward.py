@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
+from support.prompt_files import prompt_file
 
 from mmreward import Media, Sample, load
 from mmreward.cli.fetching import wants_of
@@ -119,10 +120,10 @@ def test_what_does_not_fit_is_said(engine, args, tmp_path):
 def test_published_prompts_lie_in_two_files(engine, args, tmp_path):
     rest = {key: value for key, value in args.items() if key != "words"}
     with scalars.stand_ins():
-        scalars.prompt_file(tmp_path, "editreward following", "editreward quality")
+        prompt_file(tmp_path, "editreward following", "editreward quality")
         with pytest.raises(ValueError, match=r"no file at .*data_collator_qwen_edit\.py"):
             load("editreward", **rest, words=str(tmp_path))
-        scalars.prompt_file(tmp_path, "editreward end")
+        prompt_file(tmp_path, "editreward end")
         found = scored(engine, load("editreward", **rest, words=str(tmp_path)))
     want = scored(engine, load("editreward", **args))
     assert [score.value for score in found] == pytest.approx([score.value for score in want], abs=1e-5)

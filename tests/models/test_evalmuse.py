@@ -75,7 +75,7 @@ def test_elements_are_the_means_of_their_words(engine, args):
     elements = ["blue (attribute)", "the fox (animal)", "night"]
     row = Sample(prompt=PROMPTS[1], image=Media(PICTURES[1]), meta={"elements": elements})
     (score,) = scored(engine, load("evalmuse", **args), [row])
-    naive = blip2.Naive(args)
+    naive = blip2.NaiveBlip2(args)
     small = PICTURES[1].resize((SIDE, SIDE), 3)
     tokens = naive.matches(pixels_of(small), PROMPTS[1])[blip2.QUERIES :]
     whole = naive.ids(PROMPTS[1])

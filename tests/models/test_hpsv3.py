@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from support.prompt_files import prompt_file
 
 from mmreward import Media, Sample, load, models
 from mmreward.cli.fetching import wants_of
 from mmreward.errors import Unavailable, Unscorable
 from mmreward.evals.published import readers, scalars
-from mmreward.evals.published.one_by_one import Naive
+from mmreward.evals.published.one_by_one import NaiveQwen
 from mmreward.models import fetching, pins
 from mmreward.models.vlms.scalar_files import head_of, merged
 from mmreward.registry import find
@@ -156,7 +157,7 @@ def test_the_published_prompt_is_pinned(engine, args, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"is not on this machine .*: fetch it with `curl .*hpsv3\.py"):
         load("hpsv3", **rest)
     with scalars.stand_ins() as real:
-        file = scalars.prompt_file(tmp_path, "hpsv3", "hpsv3 end")
+        file = prompt_file(tmp_path, "hpsv3", "hpsv3 end")
         ours = scored(engine, load("hpsv3", **rest, words=file), SAMPLES[:2])
         place = pins.PINS["hpsv3"].file
         place.parent.mkdir(parents=True)
@@ -215,7 +216,7 @@ def test_the_same_heads_sit_on_the_other_bodies(engine, family, flat, tmp_path):
     base = scalars.save_base(tmp_path, family)
     state = {**scalars.full_state(base, (TOKEN,), 2), **scalars.ranknet("rm_head", 4)}
     save_file(state, tmp_path / "reward.safetensors")
-    naive = Naive(base, state, (TOKEN,))
+    naive = NaiveQwen(base, state, (TOKEN,))
     net = models.scalar_vlm(str(tmp_path / "reward.safetensors"), base, tokens=(TOKEN,), flat=flat)
     texts = [f"red {TOKEN} circle", f"how many shapes {TOKEN}"]
 

@@ -19,7 +19,7 @@ from mmreward.engine.batching import Budget
 from mmreward.errors import Unavailable
 from mmreward.evals.published import readers
 from mmreward.evals.published.pieces import save_pieces, tokenizer
-from mmreward.evals.published.xcomposer import OWN, Naive, save_xcomposer
+from mmreward.evals.published.xcomposer import OWN, NaiveXComposer, save_xcomposer
 from mmreward.models.pieces import Pieces, pieces_of
 from mmreward.registry import find
 
@@ -46,7 +46,7 @@ def values(engine, reward, samples=SAMPLES):
 
 
 def test_values_are_those_of_the_publishers_lines(engine, args):
-    naive = Naive(args)
+    naive = NaiveXComposer(args)
     theirs = [naive.score(prompt, response, pictures) for pictures, prompt, response in ROWS]
     assert values(engine, load("ixc", **args)) == pytest.approx(theirs, abs=1e-4)
     assert np.std(theirs) > 0.05, "equal values would prove nothing"
@@ -55,7 +55,9 @@ def test_values_are_those_of_the_publishers_lines(engine, args):
 def test_more_tiles_are_another_score(engine, args):
     few, many = (values(engine, load("ixc", **args | {"hd_num": n}), SAMPLES[:1])[0] for n in (1, 9))
     assert abs(few - many) > 1e-4
-    assert many == pytest.approx(Naive(args | {"hd_num": 9}).score(*ROWS[0][1:], ROWS[0][0]), abs=1e-4)
+    assert many == pytest.approx(
+        NaiveXComposer(args | {"hd_num": 9}).score(*ROWS[0][1:], ROWS[0][0]), abs=1e-4
+    )
     with pytest.raises(ValueError, match="hd_num=0"):
         load("ixc", **args | {"hd_num": 0})
 

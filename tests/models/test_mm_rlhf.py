@@ -19,7 +19,7 @@ from mmreward.cli.fetching import wants_of
 from mmreward.engine.batching import Budget
 from mmreward.errors import Unavailable
 from mmreward.evals.published import readers
-from mmreward.evals.published.llava import Naive, save_llava
+from mmreward.evals.published.llava import NaiveLlava, save_llava
 from mmreward.registry import find
 
 SAMPLES = readers.few()
@@ -47,13 +47,13 @@ def scored(engine, reward, samples=SAMPLES):
 
 @pytest.mark.parametrize("whole", [True, False])
 def test_values_without_a_critique_are_those_of_the_publishers_lines(engine, args, whole):
-    naive = Naive(args, whole)
+    naive = NaiveLlava(args, whole)
     found = scored(engine, load("mm_rlhf", **args, critique="none", whole=whole))
     assert [score.value for score in found] == pytest.approx([naive.value(*row) for row in ROWS], abs=1e-4)
 
 
 def test_the_critique_is_written_greedily_and_read(engine, args):
-    naive = Naive(args)
+    naive = NaiveLlava(args)
     for row, score in zip(ROWS, scored(engine, load("mm_rlhf", **args)), strict=True):
         critique = naive.critique(*row, MOST)
         assert score.note == critique
@@ -65,7 +65,9 @@ def test_a_critique_may_be_given(engine, args):
     reward = load("mm_rlhf", **args, critique="given")
     rows = [Sample(prompt="x", response="yes", image=SAMPLES[0].image, meta={"critique": "it is right"})]
     (score,) = scored(engine, reward, rows)
-    assert score.value == pytest.approx(Naive(args).value(PICTURES[0], "x", "yes", "it is right"), abs=1e-4)
+    assert score.value == pytest.approx(
+        NaiveLlava(args).value(PICTURES[0], "x", "yes", "it is right"), abs=1e-4
+    )
     bad = [
         Sample(prompt="x", response="yes"),
         Sample(prompt="x", response="y", meta={"critique": "<|im_end|>"}),

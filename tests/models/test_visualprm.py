@@ -18,7 +18,7 @@ from mmreward.cli.fetching import wants_of
 from mmreward.engine.batching import Budget
 from mmreward.errors import Unavailable
 from mmreward.evals.published import readers
-from mmreward.evals.published.internvl import SYSTEM, Naive, save_internvl
+from mmreward.evals.published.internvl import SYSTEM, NaiveInternVL, save_internvl
 from mmreward.registry import find
 from mmreward.rewards.learned.artimuse import LETTERS
 from mmreward.rewards.learned.visualprm import steps_of
@@ -60,7 +60,7 @@ def changed(args, folder, **config):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_pass_gives_what_the_publisher_reads_step_by_step(engine, folders, kind):
-    naive = Naive(folders[kind])
+    naive = NaiveInternVL(folders[kind])
     for row, score in zip(ROWS, scored(engine, load("visualprm", **folders[kind])), strict=True):
         pictures, question, response = row
         theirs = naive.soft(question, response.split("\n\n"), pictures)
@@ -89,7 +89,9 @@ def test_steps_become_one_number(engine, folders):
     two = scored(engine, load("visualprm", **args, max_steps=2), SAMPLES[3:])[0]
     assert two.parts["steps"] == 2
     few = scored(engine, load("visualprm", **args, max_num=1), SAMPLES[1:2])[0]
-    assert few.value == pytest.approx(Naive(args).soft(ROWS[1][1], ["two"], ROWS[1][0], 1)[0], abs=1e-4)
+    assert few.value == pytest.approx(
+        NaiveInternVL(args).soft(ROWS[1][1], ["two"], ROWS[1][0], 1)[0], abs=1e-4
+    )
     for bad in ({"how": "best"}, {"max_steps": -1}, {"max_num": 0}):
         with pytest.raises(ValueError, match=next(iter(bad))):
             load("visualprm", **args, **bad)
@@ -105,7 +107,7 @@ def test_neighbours_are_put_together():
 def test_a_config_may_bring_its_own_system_message(engine, folders, tmp_path):
     args = changed(folders["qwen2"], tmp_path / "own", system_message="Rate the steps.")
     (score,) = scored(engine, load("visualprm", **args), SAMPLES[2:3])
-    theirs = Naive(args).soft(ROWS[2][1], ["it is.", "yes"], [], system="Rate the steps.")
+    theirs = NaiveInternVL(args).soft(ROWS[2][1], ["it is.", "yes"], [], system="Rate the steps.")
     assert score.value == pytest.approx(np.mean(theirs), abs=1e-4)
 
 
@@ -167,7 +169,7 @@ def test_what_is_fetched(folders, monkeypatch, tmp_path):
 
 def test_beauty_is_that_of_the_publishers_lines(engine, folders):
     args, samples = folders["qwen2"], [Sample(image=Media(picture)) for picture in PICTURES]
-    theirs = [Naive(args).beauty(picture, SYSTEM) for picture in PICTURES]
+    theirs = [NaiveInternVL(args).beauty(picture, SYSTEM) for picture in PICTURES]
     found = scored(engine, load("artimuse", **args), samples)
     assert [score.value for score in found] == pytest.approx(theirs, abs=1e-3)  # of 100
     assert np.std(theirs) > 0.05, "equal values would prove nothing"
@@ -179,7 +181,7 @@ def test_beauty_is_that_of_the_publishers_lines(engine, folders):
 def test_a_message_that_is_null_is_told_as_none(engine, folders, tmp_path):
     args = changed(folders["qwen2"], tmp_path / "null", system_message=None)
     (score,) = scored(engine, load("artimuse", **args), [Sample(image=Media(PICTURES[0]))])
-    assert score.value == pytest.approx(Naive(args).beauty(PICTURES[0], "None"), abs=1e-3)
+    assert score.value == pytest.approx(NaiveInternVL(args).beauty(PICTURES[0], "None"), abs=1e-3)
 
 
 def test_every_score_has_its_letters(engine, folders):

@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 
 from mmreward import Media, Sample, load, models
 from mmreward.errors import Unavailable, Unscorable
-from mmreward.evals.published.internvl import Naive, save_internvl
+from mmreward.evals.published.internvl import NaiveInternVL, save_internvl
 
 SYSTEM, FIRST, SECOND = "You see shapes.", "how red is ", "two circle \n is it"
 STOPS = {"<|im_end|>", "</s>"}
@@ -24,7 +24,7 @@ def folder(tmp_path_factory):
     return save_internvl(place, "internlm2", template="internlm2-chat")["weights"]
 
 
-def greedy(naive: Naive, query: str, pictures, most: int):
+def greedy(naive: NaiveInternVL, query: str, pictures, most: int):
     """Ids that follow a query, one full pass for each."""
     written, ids = [], naive.ids
     stops = {naive.added[token] for token in STOPS}
@@ -48,7 +48,7 @@ def greedy(naive: Naive, query: str, pictures, most: int):
 @pytest.mark.parametrize("system", ["", SYSTEM])
 def test_an_answer_is_that_of_full_passes(engine, folder, system):
     """In ms-swift's chat, by which the publisher trains and asks: a line's end behind every picture."""
-    net, naive = models.internvl(folder, writes=True), Naive({"weights": folder})
+    net, naive = models.internvl(folder, writes=True), NaiveInternVL({"weights": folder})
     shown = [picture(1), picture(2)]
     places = (len(FIRST), len(FIRST) + len(SECOND))
     said = engine.run(
@@ -94,7 +94,7 @@ def test_the_reward_reads_numbers_that_the_weights_write(engine, folder, tmp_pat
     import shutil
 
     place = shutil.copytree(folder, tmp_path / "VLAC")
-    known = Naive({"weights": folder}).known
+    known = NaiveInternVL({"weights": folder}).known
     file = next(file for file in place.glob("*.safetensors") if "output" in "".join(load_file(file)))
     state = load_file(file)
     head = state["language_model.output.weight"]

@@ -11,7 +11,7 @@ from mmreward import Engine, Media, Sample, load, models
 from mmreward.engine.batching import Budget
 from mmreward.errors import Unavailable
 from mmreward.evals.published import amt, clips
-from mmreward.evals.published.raft import Naive, degree, save_raft
+from mmreward.evals.published.raft import NaiveRaft, degree, save_raft
 from mmreward.models.flow import Raft
 
 SAMPLES = clips.flowing()
@@ -30,7 +30,7 @@ def raft(tmp_path_factory):
 
 
 def test_dynamic_degree_is_the_publishers(engine, raft):
-    naive = Naive(raft)
+    naive = NaiveRaft(raft)
     scores = engine.score(SAMPLES, load("dynamic_degree", file=raft))["dynamic_degree"]
     for clip, score in zip(CLIPS, scores, strict=True):
         speeds, moves = degree(naive, clip)
@@ -114,7 +114,7 @@ def between(tmp_path_factory):
 
 
 def test_motion_smoothness_is_the_publishers(engine, between):
-    reward, naive = load("motion_smoothness", **between), amt.Naive(between["file"])
+    reward, naive = load("motion_smoothness", **between), amt.NaiveAmt(between["file"])
     scores = engine.score(SAMPLES, reward)["motion_smoothness"]
     assert scores[1].value == pytest.approx(amt.smoothness(naive, CLIPS[1]), abs=1e-4)
     assert [score.parts["frames"] for score in scores] == [2, 1, 1]

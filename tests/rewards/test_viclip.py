@@ -8,7 +8,7 @@ from mmreward import Engine, Sample, load
 from mmreward.engine.batching import Budget
 from mmreward.errors import Unavailable
 from mmreward.evals.published import clips
-from mmreward.evals.published.viclip import Naive, cosine, middle_frames, save_viclip
+from mmreward.evals.published.viclip import NaiveViclip, cosine, middle_frames, save_viclip
 from mmreward.models.viclip import middles
 
 SAMPLES = clips.told()
@@ -28,7 +28,7 @@ def engine():
 
 
 def test_cosines_are_the_publishers(file, engine):
-    naive = Naive(file)
+    naive = NaiveViclip(file)
     scores = engine.score(SAMPLES, load("viclip", file=file))["viclip"]
     theirs = [cosine(naive, clip, prompt) for clip, prompt in zip(CLIPS, PROMPTS, strict=True)]
     assert [score.value for score in scores] == pytest.approx(theirs, abs=1e-4)
