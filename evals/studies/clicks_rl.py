@@ -185,9 +185,8 @@ def table(name: str, runs: Sequence[ClicksRun]) -> str:
     if len(runs) > 1:
         before = fmean(float(run.before.mean()) for run in runs)
         after = fmean(float(run.after.mean()) for run in runs)
-        lines.append(
-            f"| all {len(runs)} | {before:.3f} | {after:.3f} | {mean_of(points).signed(1)} | {len(runs)} seeds |"
-        )
+        mean = mean_of(points).signed(1)
+        lines.append(f"| all {len(runs)} | {before:.3f} | {after:.3f} | {mean} | {len(runs)} seeds |")
     return "\n".join(lines)
 
 
