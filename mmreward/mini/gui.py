@@ -10,11 +10,11 @@ It is shown the windows of `windows` and, now and then, the icons of `screens`, 
 Labels come from the layout, never from a reward or from pixels. Of the windows' texts and arrangements a
 fifth is never drawn here (`windows.HELD_OUT`); of the icons, no seeds of `screens.draw_task`.
 
-mini-vlm has never read a letter, so its vision tower is trained too. First alone (`READING`): the image token
-in which an element has its centre shall state its kind, its word and its digit in the vectors of these very
-words, and its centre in those of numbers. Then with the language model (`PRESSING`), on rows packed as
-`vlm.pack` does, while one attention head is shown the element that a text names, as in mini-vlm's own
-training. N elements, B rows, T tokens.
+mini-vlm has never read a letter, so first its vision tower is trained (`READING`): the image token in which
+an element has its centre shall state its kind, its word and its digit in the vectors of these very words, and
+its centre in those of numbers. Then the language model alone (`PRESSING`), on rows packed as `vlm.pack` does,
+while one attention head is shown the element that a text names, as in mini-vlm's own training. N elements, B
+rows, T tokens.
 """
 
 from collections.abc import Mapping, Sequence
@@ -50,7 +50,7 @@ PRESS = "Press the {noun}."
 """Instruction; of `screens.ScreenTask.goal` for one press."""
 JUDGE = "Is the mark on the {noun}? Answer yes or no."
 READING = Plan(steps=900, lr=1.5e-3, warmup=40, ema=0.99, log_every=20)
-PRESSING = Plan(steps=900, lr=1.2e-3, warmup=40, ema=0.99, log_every=20)
+PRESSING = Plan(steps=650, lr=1.2e-3, warmup=40, ema=0.99, log_every=20)
 SEEN, ROWS = 48, 20
 """Pages of a step of reading, and rows of one of pressing."""
 ICON = 0.2
@@ -343,5 +343,7 @@ def train(out: Path, steps_scale: float, seed: int) -> None:
 
     for name, lesson, plan in (("reading", read, READING), ("pressing", act, PRESSING)):
         steps = max(1, round(plan.steps * steps_scale))
+        # What it has learned to read is forgotten again where answers change the tower too.
+        model.model.visual.requires_grad_(name == "reading")
         fit(pupil, lesson, replace(plan, steps=steps, seed=seed), work / f"gui-{name}.pt")
     save(model, processor, out / NAME)
