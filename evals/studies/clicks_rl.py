@@ -38,6 +38,7 @@ from .vlm_rl import PAID, TrainingLog
 
 EXAM_SEED = 6_000_000
 """Seed of the first window of the exam; those of training are below it."""
+OF = ("overall", "sources/windows")
 APART = 100_000
 """Seeds between the windows of two trainings."""
 
@@ -63,7 +64,7 @@ class ClicksConfig(Strict):
     rewards: RewardArgs = Field(min_length=1)
     trainer: dict[str, Any] = Field(default_factory=dict)
     examined: Positive = 200
-    every: Positive = 25
+    every: Positive = 40
     out: str
     seed: int = Field(0, ge=0, lt=50)
 
@@ -120,9 +121,9 @@ class Examiner(Callback):  # type: ignore[misc]
         marks = np.array([score.value if score.ok else 0.0 for score in scores])
         read = fmean(score.parts.get("parsed", 0.0) for score in scores)
         self.marks.append(marks)
-        append_metrics(
-            self._out / "metrics.jsonl", step, {"held_out/hit": marks.mean(), "held_out/read": read}
-        )
+        found = {"hit": float(marks.mean()), "read": read}
+        named = {f"{of}/{name}": value for of in OF for name, value in found.items()}
+        append_metrics(self._out / "metrics.jsonl", step, named)
         print(f"step {step}: right {marks.mean():.3f}, read {read:.3f}", flush=True)
 
 

@@ -50,7 +50,7 @@ PRESS = "Press the {noun}."
 """Instruction; of `screens.ScreenTask.goal` for one press."""
 JUDGE = "Is the mark on the {noun}? Answer yes or no."
 READING = Plan(steps=900, lr=1.5e-3, warmup=40, ema=0.99, log_every=20)
-PRESSING = Plan(steps=650, lr=1.2e-3, warmup=40, ema=0.99, log_every=20)
+PRESSING = Plan(steps=480, lr=1.2e-3, warmup=40, ema=0.99, log_every=20)
 SEEN, ROWS = 48, 20
 """Pages of a step of reading, and rows of one of pressing."""
 ICON = 0.2
