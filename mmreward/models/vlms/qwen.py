@@ -19,7 +19,8 @@ import torch
 from ...engine.batching import Cost
 from ...errors import Unscorable
 from ...media import Media
-from ..base import TorchNetwork, content_of, fingerprint_of, folder_of, loading, locate
+from ..base import TorchNetwork, loading
+from ..weights import content_of, fingerprint_of, folder_of, locate
 from .answers import Ask, LogProb, Read, Written, continuation_span, label_logprobs, label_sets, messages
 from .decoding import CACHE, Forking, Start, decode, forked
 from .prompts import Grove, Prompt, encoder_outputs, tokenized
