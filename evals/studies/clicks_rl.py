@@ -29,7 +29,7 @@ from mmreward.config import Amount, Positive, RewardArgs, Strict, load_yaml
 from mmreward.mini.screens import draw_task
 from mmreward.mini.screens import rows as steps_of
 from mmreward.mini.vlm_measure import write
-from mmreward.models.base import locate
+from mmreward.models.weights import locate
 from mmreward.monitor.by_source import append_metrics
 from mmreward.monitor.intervals import mean_of, paired_change
 

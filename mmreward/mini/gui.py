@@ -55,6 +55,8 @@ SEEN, ROWS = 48, 20
 """Pages of a step of reading, and rows of one of pressing."""
 ICON = 0.2
 """Share of the pages that are icons."""
+VERDICT = 3.0
+"""Weight of a judgement beside a press, of which a row has four and which has six tokens to be learned."""
 BESIDE = 0.2
 """Share of the marks that are on nothing."""
 GROUPS = (KINDS, WORDS, tuple("0123456789"), tuple(COLOURS), SHAPES)
@@ -113,7 +115,7 @@ def _within(thing: Element | Thing, point: tuple[float, float], more: float = 0.
 def press_row(rng: np.random.Generator, page: Page) -> Row:
     """Presses of the elements of a page."""
     branches = [
-        Branch(PRESS.format(noun=" ".join(thing.kind)), press(thing.x, thing.y), 1.5) for thing in page.things
+        Branch(PRESS.format(noun=" ".join(thing.kind)), press(thing.x, thing.y)) for thing in page.things
     ]
     order = [int(number) for number in rng.permutation(len(branches))[:4]]
     return Row((picture_of(page),), tuple(branches[number] for number in order))
@@ -125,8 +127,9 @@ def judge_row(rng: np.random.Generator, page: Page) -> tuple[Row, tuple[float, f
     right = [thing for thing in page.things if _within(thing, point)]
     wrong = [thing for thing in page.things if not _within(thing, point)]
     chosen = [wrong[int(number)] for number in rng.permutation(len(wrong))[:2]]
-    branches = [Branch(_judged(thing), "yes") for thing in right]
-    branches += [Branch(_judged(thing), "no", 1 / len(chosen) if right else 0.5) for thing in chosen]
+    branches = [Branch(_judged(thing), "yes", VERDICT) for thing in right]
+    share = VERDICT / len(chosen) if right else VERDICT / 2
+    branches += [Branch(_judged(thing), "no", share) for thing in chosen]
     return Row((picture_of(page, point),), tuple(branches)), point
 
 
