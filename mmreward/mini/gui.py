@@ -13,8 +13,8 @@ fifth is never drawn here (`windows.HELD_OUT`); of the icons, no seeds of `scree
 mini-vlm has never read a letter, so first its vision tower is trained (`READING`): the image token in which
 an element has its centre shall state its kind, its word and its digit in the vectors of these very words, and
 its centre in those of numbers. Then the language model alone (`PRESSING`), on rows packed as `vlm.pack` does,
-while one attention head is shown the element that a text names, as in mini-vlm's own training. N elements, B
-rows, T tokens.
+while one attention head is shown the element that a text names, as in mini-vlm's own training. At last both
+at once (`TOGETHER`). N elements, B rows, T tokens.
 """
 
 from collections.abc import Mapping, Sequence
@@ -55,6 +55,7 @@ SEEN, ROWS = 48, 20
 """Pages of a step of reading, and rows of one of pressing."""
 ICON = 0.2
 """Share of the pages that are icons."""
+TOGETHER = Plan(steps=80, lr=4e-4, warmup=20, ema=0.98, log_every=20)
 VERDICT = 3.0
 """Weight of a judgement beside a press, of which a row has four and which has six tokens to be learned."""
 BESIDE = 0.2
@@ -220,7 +221,7 @@ class Pupil(nn.Module):
         if asked:
             said = self.mark(states[asked])[:, 0]
             truth = torch.tensor([under[row] for row in asked])
-            losses.append(F.binary_cross_entropy_with_logits(said, truth))
+            losses.append(2 * F.binary_cross_entropy_with_logits(said, truth))
         figures = {"read": right.float().mean().item(), "off": float(np.mean(off))}
         return torch.stack(losses).sum(), figures
 
@@ -344,9 +345,15 @@ def train(out: Path, steps_scale: float, seed: int) -> None:
     def act(step: int, rng: np.random.Generator) -> tuple[Tensor, Mapping[str, float]]:
         return pressing(pupil, processor.tokenizer, rng)
 
-    for name, lesson, plan in (("reading", read, READING), ("pressing", act, PRESSING)):
+    def both(step: int, rng: np.random.Generator) -> tuple[Tensor, Mapping[str, float]]:
+        seen, figures = reading(pupil, rng)
+        said, told = pressing(pupil, processor.tokenizer, rng)
+        return 0.5 * seen + said, {**told, **figures}
+
+    lessons = (("reading", read, READING), ("pressing", act, PRESSING), ("together", both, TOGETHER))
+    for name, lesson, plan in lessons:
         steps = max(1, round(plan.steps * steps_scale))
-        # What it has learned to read is forgotten again where answers change the tower too.
-        model.model.visual.requires_grad_(name == "reading")
+        # What it has learned to read is forgotten where answers that are not known yet change the tower too.
+        model.model.visual.requires_grad_(name != "pressing")
         fit(pupil, lesson, replace(plan, steps=steps, seed=seed), work / f"gui-{name}.pt")
     save(model, processor, out / NAME)
