@@ -5,10 +5,10 @@ import pytest
 import torch
 from transformers import AutoProcessor
 
-from mmreward import Engine, Media, models
+from mmreward import Engine, Media, Sample, load, models
 from mmreward.assets import ASSETS
 from mmreward.mini import gui, windows
-from mmreward.mini.screens import Device, draw_task
+from mmreward.mini.screens import Device, draw_task, rows
 from mmreward.mini.windows import ARRANGEMENTS, HELD_OUT, SIZE, TAUGHT, draw_window, marked
 from mmreward.verifiers.actions import WHOLE, read_actions
 
@@ -108,6 +108,32 @@ def test_the_words_of_windows_are_new_and_the_others_stay():
         logits = model.eval()(**inputs).logits[0, -1]
     ids = processor.tokenizer.convert_tokens_to_ids(["yes", "no"])
     assert float(logits[ids].softmax(0)[0]) == pytest.approx(read.probs["yes"] / read.mass, abs=1e-3)
+
+
+def test_the_weights_press_and_judge_what_they_never_saw_better_than_chance():
+    """By name, as a user loads them; a press by chance hits one of about four."""
+    found = rows([draw_task(seed, texts=True) for seed in range(500, 516)])
+    vlm = models.vlm(gui.NAME)
+
+    async def all_of():
+        return [
+            await vlm.write(Media(row["image"]), row["prompt"], max_tokens=gui.LONGEST) for row in found
+        ], [
+            await vlm.read(Media(one.picture), one.question, ("yes", "no"))
+            for one in (
+                gui.judgement(draw_task(seed, texts=True), np.random.default_rng(seed)) for seed in (500, 501)
+            )
+        ]
+
+    with Engine("cpu") as engine:
+        said, reads = engine.run(all_of())
+        samples = [
+            Sample(image=Media(row["image"]), response=one.text, target={"bbox_2d": row["box"]})
+            for row, one in zip(found, said, strict=True)
+        ]
+        hits = sum(score.value for score in engine.score(samples, load("click"))["click"])
+    assert all(one.finished for one in said) and hits >= 9
+    assert all(read.mass > 0.9 for read in reads)
 
 
 def test_steps_of_its_training_learn(monkeypatch):
