@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from support.judgements import ScriptedJudge
-from support.stand_ins import MarkingJudge, write_bench
+from support.stand_ins import MarkingJudge
 from support.tiny_resnets import save_resnet
 from support.tiny_robometer import save_robometer
 from support.tiny_sarm import save_sarm
@@ -28,6 +28,7 @@ from mmreward.evals.published.blip2 import save_blip2
 from mmreward.evals.published.checkpoints import save_blip, save_clip, save_head, save_mps, save_social
 from mmreward.evals.published.internvl import save_internvl
 from mmreward.evals.published.llava import save_llava
+from mmreward.evals.published.marking import write_bench
 from mmreward.evals.published.owl import save_owl
 from mmreward.evals.published.raft import save_raft
 from mmreward.evals.published.viclip import save_viclip
