@@ -36,7 +36,7 @@ JUDGED = frozenset({
     "confidence", "consistency", "critique", "cyclereward", "d2_align", "deqa", "dino_i", "dopamine", "dpg",
     "dreamsim", "dynamic_degree", "editreward", "editscore", "evalmuse", "evidence", "followup", "geneval",
     "geneval2", "goal", "gvl", "harmonic", "head", "hpsv2", "hpsv3", "imagereward", "imaging_quality",
-    "iqa", "ixc", "listener", "liv", "llava_critic", "magicgui", "mm_rlhf", "motion_smoothness", "mps",
+    "internvideo2", "iqa", "ixc", "listener", "liv", "llava_critic", "magicgui", "mm_rlhf", "motion_smoothness", "mps",
     "nsfw", "ocr_image", "perceptual", "pickscore", "pisces", "plan_judge", "preference", "prm", "qalign",
     "qwen_image_bench", "r1_reward", "r3m", "rationalrewards", "rationalrewards_pair", "reagent",
     "reagent_critic", "reference", "rewarddance", "rewarddance_group", "robometer",

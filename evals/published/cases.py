@@ -282,6 +282,7 @@ CASES = (
             ("dynamic_degree", clips.flowing),
             ("motion_smoothness", clips.flowing),
             ("viclip", clips.told),
+            ("internvideo2", clips.told),
         )
     ),
     _read("blip_vqa", "", blip.save_parts, blip.asked),

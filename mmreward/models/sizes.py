@@ -55,6 +55,7 @@ MILLIONS = {
     "xswu/HPSv2/HPS_v2.1_compressed.pt": CLIP_H14,
     "yuvalkirstain/PickScore_v1": CLIP_H14,
     "ViClip-InternVid-10M-FLT.pth": 427.6,
+    "OpenGVLab/InternVideo2/InternVideo2-stage2_1b-224p-f4.pt": 1400.0,
     # pictures and words together
     "RE-N-Y/mpsv1/model.safetensors": 1104.0,
     "hanshuhao/FGA-BLIP2/fga_blip2.pth": 187.0,

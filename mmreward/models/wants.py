@@ -65,6 +65,7 @@ NAMED = {
     "optical_flow": ("file",),
     "interpolator": ("file",),
     "video_encoder": ("file",),
+    "clip_and_text": ("weights", "vocabulary"),
     "vlm": ("weights",),
 }
 """Function of `mmreward.models` -> its arguments that name weights."""
