@@ -136,8 +136,7 @@ ROWS = [
     Row("videoscore2", (video2(3, 4, 5),), 4.0, video2("3 or 4", 4, 5), "3 or 4", of="video"),
     Row("r1_reward", (chosen(1),), 1.0, chosen(EITHER), EITHER, of="text"),
     Row("br_rm", (brrm(), brrm_ranking(2)), 0.0, brrm_ranking(EITHER), EITHER, of="text"),
-    Row("llava_critic", (boxed(1),), 1.0, f"<think>One says more.</think> So \\boxed{{{EITHER}}}.", EITHER,
-        of="text"),
+    Row("llava_critic", (boxed(1),), 1.0, boxed(EITHER), EITHER, of="text"),
     Row("llava_critic", ("It has the dog.\nOverall Judgment: Answer 2 is better.",), 0.0,
         "Overall Judgment: Answer 1 or Answer 2 is better.", "Answer 1 or Answer 2", {"think": False},
         "text"),
@@ -269,6 +268,53 @@ def test_mutated_judgements_never_raise_and_never_pay_a_hedge(engine, monkeypatc
 
     for row in rows:
         assert engine.run(attack(row, MUTATED // len(rows))) > 0, "nothing was read: the attack shows nothing"
+
+
+THOUGHT = "<think>", "</think>"
+READERS_OF_TEXT = [row for row in ROWS if row.of != "video" or row.name == "videoscore2"]
+
+
+def broken(tag):
+    """A tag that is none any more: a character short, misspelt, open, or gone."""
+    short = [tag[:at] + tag[at + 1 :] for at in range(len(tag))]
+    return [*short, tag.replace("n", "m"), tag.replace("in", "ni"), tag.replace("think", "thinks"), ""]
+
+
+def rethought(text, draft):
+    """The turn of a judge that tries a judgement first, within its thinking."""
+    reply = text.rpartition(THOUGHT[1])[2]
+    return f"{THOUGHT[0]}\n{draft.rpartition(THOUGHT[1])[2]}\n{THOUGHT[1]}\n{reply}"
+
+
+@pytest.mark.parametrize("row", READERS_OF_TEXT, ids=str)
+def test_a_judgement_that_was_only_tried_is_not_paid_for_a_hedge(engine, monkeypatch, row):
+    """Its thinking has a whole judgement, and what follows it a hedge: with any two things broken at once
+    (a tag, the other tag, the place of the hedge) the judgement within the thinking is not read."""
+    writes, loaded, samples = judge_of(monkeypatch, row)
+    whole = rethought(row.hedged, row.texts[-1])
+    opening, closing = THOUGHT
+    place = whole.rindex(row.hedge)
+    bad = [
+        whole.replace(opening, one, 1).replace(closing, other, 1)
+        for one in broken(opening)
+        for other in broken(closing)
+    ]
+    for number in (1, 4, 12):  # of the characters before the hedge are gone
+        lost = whole[: max(place - number, whole.index(closing) + len(closing))] + whole[place:]
+        bad += [lost.replace(tag, one, 1) for tag in THOUGHT for one in broken(tag)]
+        bad += [
+            lost.replace(closing, more, 1) for more in (closing * 2, opening + closing, closing + opening)
+        ]
+
+    async def paid():
+        found = []
+        for text in bad:
+            writes.says(*row.texts[:-1], text)
+            if (await scored(loaded, samples))[1] is not None:
+                found.append(text)
+        return found
+
+    assert engine.run(paid()) == []
 
 
 FIRST = {row.name: row for row in reversed(ROWS) if row.of != "video"}

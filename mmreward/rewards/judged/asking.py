@@ -21,8 +21,7 @@ from ...errors import Unscorable
 from ...media import Media
 from ...models.vlms.answers import Turn
 from ...tracing import noted
-from ...verifiers.response import reasoned
-from ..published.grammar import preferred
+from ..published.grammar import answered_of, preferred
 
 if TYPE_CHECKING:
     from ...models.vlms.answers import Writer
@@ -209,7 +208,9 @@ def read_judgement(turns: tuple[str, ...]) -> Judgement:
     Raises:
         Unscorable: "unparsable" when the last turn has no reasoning, or no verdict.
     """
-    thought, answer = reasoned(turns[-1])
+    thought, answer = answered_of(turns[-1])
+    if not thought:
+        raise Unscorable("there is no reasoning before the answer", "unparsable")
     verdict = preferred(answer)
     noted("verdict", "{} is " + (f"picture {verdict}" if verdict else "a tie"), answer)
     return Judgement(turns, thought, verdict)
