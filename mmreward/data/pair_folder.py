@@ -178,16 +178,16 @@ def _pair(folder: Path, line: str, where: str) -> PreferencePair:
         raise ValueError(
             f"{where} is a pair of responses: pictures or clips are needed here; TRL's DPO takes it"
         )
-    halves = {half: _media(folder, record.pop(f"{half}_file_name", None), kind, where) for half in HALVES}
+    halves = {half: media_of(folder, record.pop(f"{half}_file_name", None), kind, where) for half in HALVES}
     inputs = tuple(
-        _media(folder, name, "image", where) for name in record.pop("inputs_file_names", None) or ()
+        media_of(folder, name, "image", where) for name in record.pop("inputs_file_names", None) or ()
     )
     if not isinstance(record.get("tie", False), bool):
         raise ValueError(f"{where}: tie is {record['tie']!r}, not true or false")
     return PreferencePair(prompt=prompt, inputs=inputs, facts=record, **halves)
 
 
-def _media(folder: Path, name: Any, kind: Any, where: str) -> Media:
+def media_of(folder: Path, name: Any, kind: Any, where: str) -> Media:
     if not isinstance(name, str):
         raise ValueError(
             f"{where}: {name!r} is no file name; a pair has chosen_file_name, rejected_file_name"

@@ -10,13 +10,14 @@ names of its pictures.
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..files import whole_folder
+from ..media import Media
 from ..models.vlms.answers import shown_to
 from ..trajectories import with_media
 from ..types import Sample
-from .pair_folder import METADATA, TEXT, refuse_present, stored
+from .pair_folder import METADATA, TEXT, media_of, refuse_present, stored
 
 
 def write_response_pairs(
@@ -45,6 +46,44 @@ def write_response_pairs(
             for (chosen, rejected), told in zip(pairs, facts, strict=True)
         ]
         (part / METADATA).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+class ResponsePair(NamedTuple):
+    """Two responses to one question about what is shown."""
+
+    prompt: str
+    shown: tuple[Media, ...]
+    chosen: str
+    rejected: str
+
+
+def read_response_pairs(folder: str | Path) -> list[ResponsePair]:
+    """The pairs of a folder; pictures are read when they are looked at, but must be there.
+
+    Raises:
+        ValueError: no such folder, or a line that is no pair of responses; the message names the line.
+    """
+    path = Path(folder) / METADATA
+    if not path.is_file():
+        raise ValueError(f"{folder} has no {METADATA}; `mmreward pairs --responses` makes such a folder")
+    found = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            texts = [row[key] for key in ("prompt", "chosen", "rejected")]
+        except (ValueError, KeyError, TypeError):
+            texts = []
+        if len(texts) != 3 or not all(isinstance(text, str) and text.strip() for text in texts):
+            raise ValueError(f"{path}, line {number} has no prompt, chosen and rejected in words")
+        shown = tuple(
+            media_of(Path(folder), name, kind, f"{path}, line {number}")
+            for kind in ("image", "video")
+            for name in row.get(f"{kind}s_file_names") or ()
+        )
+        found.append(ResponsePair(texts[0], shown, texts[1], texts[2]))
+    return found
 
 
 def _record(
