@@ -22,7 +22,7 @@ from ..config import Positive, RouteConfig, Strict
 from ..data.routing import Router
 from ..engine.engine import Engine
 from ..loading import load
-from ..models.base import locate
+from ..models.weights import locate
 from ..progress import Display
 from ..registry import Reward
 from ..rewards.judged.asking import Asking

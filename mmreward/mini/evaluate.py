@@ -22,9 +22,9 @@ from ..engine.engine import Engine
 from ..errors import Unscorable
 from ..loading import load, resolve
 from ..media import Media
-from ..models.base import locate
 from ..models.vlms.answers import VLM, YES_NO
 from ..models.vlms.qwen import QwenVL
+from ..models.weights import locate
 from ..types import Sample
 from ..verifiers.boxes import boxes_of, soft_f1, to_unit
 from ..verifiers.lists import parse_list

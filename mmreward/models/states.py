@@ -15,12 +15,13 @@ import torch
 from ..engine.batching import Cost
 from ..engine.engine import current
 from ..media import Media
-from .base import TorchNetwork, content_of
+from .base import TorchNetwork
 from .head_facts import ADAPTER, HeadFacts, read_facts
 from .preferences import Rated, check_encoder, read_head
 from .vlms.answers import Ask
 from .vlms.qwen import Item, QwenVL
 from .vlms.vision import View
+from .weights import content_of
 
 YES_NO = ("yes", "no")
 """Labels whose odds an unfitted head ranks by."""
