@@ -142,6 +142,7 @@ class Watch:
         self.steps, self.looks, self.failures = (np.zeros(n, dtype=int) for _ in range(3))
         self._episodes = np.zeros(n, dtype=int)
         self._lost = 0
+        self._none, self._no_notes = np.full(n, np.nan), np.full(n, None, dtype=object)
 
     def close(self) -> None:
         if self._owned:
@@ -177,7 +178,10 @@ class Watch:
             self.footage[index].add(frame_of(frames[index]))
         self.steps[live] += 1
         done = terminated | truncated
-        due = live & (done if self.every == "end" else done | (self.steps % self.every == 0))
+        if self.every == 1:
+            due = live.copy()
+        else:
+            due = live & (done if self.every == "end" else done | (self.steps % self.every == 0))
         if self.shaping.kind == "potential" and self.success is None:
             due &= ~terminated  # its value is 0 whatever is seen
         values, notes = self._look(due)
@@ -191,7 +195,8 @@ class Watch:
                 terminated |= seen.on & live
                 done = terminated | truncated
         shaped = self.shaping.step(values, terminated, live=live, looked=due)
-        earned = np.where(live, earned + self.weight * shaped, 0.0)
+        earned += self.weight * shaped
+        earned[~live] = 0.0
         known = ~np.isnan(values)
         infos |= {
             "vision_value": values,
@@ -232,16 +237,17 @@ class Watch:
             RuntimeError: `unknown` is "raise" and a look failed, or `patience` times in a row all have.
             Unavailable: the rewards can be computed for no picture.
         """
-        values, notes = np.full(self.n, np.nan), np.full(self.n, None, dtype=object)
-        indices = _indices(which)
-        for index, score in zip(indices, self._scores(indices), strict=True):
-            self.looks[index] += 1
+        values, notes = self._none.copy(), self._no_notes.copy()
+        indices, failed = _indices(which), []
+        scores = self._scores(indices)
+        self.looks[which] += 1
+        for index, score in zip(indices, scores, strict=True):
             if score.ok:
                 values[index] = score.value
                 continue
             notes[index] = f"{score.status}: {score.note}"
+            failed.append(index)
             self.failures[index] += 1
-        failed = [index for index in indices if notes[index] is not None]
         if indices:
             # By steps and not by looks: of 32 members all fail at once when a judge is away for a moment.
             self._lost = self._lost + 1 if len(failed) == len(indices) else 0
@@ -267,7 +273,8 @@ class Watch:
 
 
 def _indices(which: Flags) -> list[int]:
-    return [int(index) for index in np.flatnonzero(which)]
+    indices: list[int] = which.nonzero()[0].tolist()
+    return indices
 
 
 def frame_of(value: Any) -> NDArray[np.uint8]:
