@@ -95,7 +95,7 @@ class StepShaping:
             live: (n,) environments that made a step; the others earn 0 and keep their value. Default: all.
             looked: (n,) where a value was asked for, so that NaN is a failure. Default: all.
         """
-        # A step of one environment costs what its numpy calls do: where masks are assigned to, it is a tenth of
+        # A step of one environment costs what its numpy calls do, and to assign to a mask is a tenth of
         # np.where.
         live = np.ones(len(values), dtype=bool) if live is None else live
         after = values - self.zero if self.zero else values.copy()

@@ -27,7 +27,8 @@ from transformers import AutoProcessor, PreTrainedTokenizerFast, Qwen3VLForCondi
 from ..assets import ASSETS
 from . import push
 from .loop import Plan, fit
-from .tasks import PREFER, REASONED
+from .robot_places import echoing, equalised, placed_nouns
+from .tasks import ENDS, PREFER, REASONED, WAYS, WHERE, WHICH_WAY, Noun
 from .vlm_build import CELLS, save
 from .vlm_pretrain import CELL, GRID, patchify
 from .world import RELATIONS, Scene, Thing
@@ -37,8 +38,13 @@ BEST = 5
 """Mark of a state where the task is done."""
 MARK = "task: {prompt}. give a mark from 1 to 5."
 SUCCESS = "the task is: {prompt}. is it done, true or false? it is:"
-HOP = "<image><image><image><image>the task is: {prompt}. how much better is four than three?"
-"""Pictures: when it begins, when it is done, before, after."""
+HOP = (
+    "<image><image>the task is: {prompt}. <image>before: {prompt}. <image>after: {prompt}. "
+    "how much better is after than before?"
+)
+"""Pictures: when it begins, when it is done, before, after. The task stands after each of the last two, so
+that its nouns can fetch the shapes of either."""
+HOPPED = "before has {before}, after has {after}. <score>{hop}%</score>"
 WORDS = {"roboreward": MARK, "topreward": SUCCESS, "dopamine": HOP}
 """Words of the rewards for this judge, written beside its weights as NAME.txt: their argument `words`."""
 CLIP_TIMES = ("<0.5 seconds>", "<0.2 seconds>")
@@ -46,10 +52,21 @@ CLIP_TIMES = ("<0.5 seconds>", "<0.2 seconds>")
 HELD_OUT = (("red", "circle"), ("blue", "square"))
 """Pair that agents learn with."""
 PLAN = Plan(steps=900, lr=1.2e-3, warmup=30, ema=0.98, log_every=20)
-CLIPS, HOPS, PAIRS = 8, 5, 3
+CLIPS, HOPS, PAIRS = 8, 5, 1
 """Rows of a step, by the number of pictures in them: one, four, two."""
 ASKED = 3
 """Relations asked about in a row of one picture."""
+SIDEWAYS = 0.7
+"""Share of left and right among the relations: two words each, where above and below are one."""
+FORM = 0.05
+"""Weight of a token of an answer that is the same in all answers of its kind, where one that says something
+weighs 1: of the eleven tokens of a hop one or two are its number."""
+SAID = {"true", "false", *(word for pair in (*WAYS, *ENDS) for word in pair)}
+"""Words that are an answer; numbers are the others."""
+ECHO = 1.0
+"""Weight of `robot_places.Echo.loss`."""
+SCENES = 600
+"""Scenes by which columns and rows are equalised."""
 FOREIGN, BLANK = 0.2, 0.05
 """Share of the questions about one picture that ask for shapes it does not show, and of empty pictures."""
 
@@ -115,6 +132,13 @@ class Shown(NamedTuple):
     branches: tuple[Exchange, ...]
     clip: str = ""
     """Before the clip, one of CLIP_TIMES; "" for pictures."""
+    leads: tuple[str, ...] = ()
+    """What is said before each picture; () where all stand before the question."""
+
+    @property
+    def scenes(self) -> tuple[Scene, ...]:
+        """What each picture shows, of a row in which a noun means the shape of the latest."""
+        return tuple(one.scene for one in self.moments) if self.clip or self.leads else ()
 
 
 def draw_moment(rng: np.random.Generator, like: Moment | None = None) -> Moment:
@@ -149,7 +173,30 @@ def one_row(moment: Moment, relations: Sequence[str], rng: np.random.Generator) 
             branches.append(Exchange(MARK.format(prompt=task), f"answer: {mark}"))
             said = " true" if mark == BEST else " false"
             branches.append(Exchange(SUCCESS.format(prompt=task), said, open=True))
+    if not moment.blank:
+        branches += ways(moment, rng)
     return Shown((moment,), tuple(branches), clip=str(rng.choice(CLIP_TIMES)))
+
+
+def ways(moment: Moment, rng: np.random.Generator) -> list[Exchange]:
+    """Where one shape is, and which way from the other, along each axis: steps towards a mark."""
+    nouns = [Noun(*kind) for kind in moment.kinds]
+    found = []
+    for axis, (pair, sides) in enumerate(zip(WAYS, ENDS, strict=True)):
+        one = int(rng.integers(2))
+        half = sides[int((moment.moved, moment.mark)[one][axis] >= push.SIDE // 2)]
+        found.append(Exchange(WHERE.format(noun=nouns[one], ends=ENDS[sides]), half))
+        further = moment.moved[axis] - moment.mark[axis]
+        if further:
+            question = WHICH_WAY.format(first=nouns[0], ways=WAYS[pair], second=nouns[1])
+            found.append(Exchange(question, pair[int(further > 0)]))
+    return found
+
+
+def relations(rng: np.random.Generator, number: int) -> list[str]:
+    """Different relations to ask about."""
+    share = [SIDEWAYS / 2 if " of" in one else (1 - SIDEWAYS) / 2 for one in RELATIONS]
+    return [str(one) for one in rng.choice(RELATIONS, number, replace=False, p=share)]
 
 
 def goal_of(moment: Moment, relation: str, rng: np.random.Generator) -> Moment | None:
@@ -163,23 +210,25 @@ def goal_of(moment: Moment, relation: str, rng: np.random.Generator) -> Moment |
 def hop_row(rng: np.random.Generator) -> Shown:
     """One hop; before or after may be the goal's picture, as in the curves backward and forward."""
     while True:
-        begun, relation = draw_moment(rng), str(rng.choice(RELATIONS))
+        begun, relation = draw_moment(rng), relations(rng, 1)[0]
         goal = goal_of(begun, relation, rng)
         if goal is None:
             continue
         before, after = draw_moment(rng, begun), draw_moment(rng, begun)
         form = rng.random()
         before = begun if form < 0.4 else goal if form < 0.6 else before
-        said = f"<score>{hop_of(before.value(relation), after.value(relation))}%</score>"
-        question = HOP.replace("<image>", "").format(prompt=begun.task(relation))
-        return Shown((begun, goal, before, after), (Exchange(question, said),))
+        marks = (before.value(relation), after.value(relation))
+        said = HOPPED.format(before=marks[0], after=marks[1], hop=hop_of(*marks))
+        *leads, question = HOP.format(prompt=begun.task(relation)).split("<image>")
+        moments = (begun, goal, before, after)
+        return Shown(moments, (Exchange(question, said),), leads=tuple(leads))
 
 
 def pair_row(rng: np.random.Generator) -> Shown:
     """Which of two moments is further."""
     while True:
         first = draw_moment(rng)
-        second, relation = draw_moment(rng, first), str(rng.choice(RELATIONS))
+        second, relation = draw_moment(rng, first), relations(rng, 1)[0]
         marks = (first.value(relation), second.value(relation))
         if marks[0] != marks[1]:
             better = "1" if marks[0] > marks[1] else "2"
@@ -191,10 +240,7 @@ def pair_row(rng: np.random.Generator) -> Shown:
 
 def draw_rows(rng: np.random.Generator) -> list[Shown]:
     """The rows of one step."""
-    rows = [
-        one_row(draw_moment(rng), [str(one) for one in rng.choice(RELATIONS, ASKED, replace=False)], rng)
-        for _ in range(CLIPS)
-    ]
+    rows = [one_row(draw_moment(rng), relations(rng, ASKED), rng) for _ in range(CLIPS)]
     return [*rows, *(hop_row(rng) for _ in range(HOPS)), *(pair_row(rng) for _ in range(PAIRS))]
 
 
@@ -202,11 +248,12 @@ def draw_rows(rng: np.random.Generator) -> list[Shown]:
 
 
 class Packed(NamedTuple):
-    """Rows as tensors: `ids` BT, where pictures stand in them (`seen` BT), `positions` 4BT, `mask` B1TT, and
-    the weight of predicting the next token (BT)."""
+    """Rows as tensors: `ids` BT, where pictures stand in them (`seen` BT), whose branch they are (`owner`
+    BT), `positions` 4BT, `mask` B1TT, and the weight of predicting the next token (BT)."""
 
     ids: Tensor
     seen: Tensor
+    owner: Tensor
     positions: Tensor
     mask: Tensor
     weight: Tensor
@@ -231,7 +278,12 @@ def pack(rows: Sequence[Shown], tokenizer: PreTrainedTokenizerFast) -> Packed:
     whole = torch.from_numpy(ids)
     seen = (whole == pads[0]) | (whole == pads[1])
     return Packed(
-        whole, seen, torch.from_numpy(positions), torch.from_numpy(mask)[:, None], torch.from_numpy(weight)
+        whole,
+        seen,
+        torch.from_numpy(owner),
+        torch.from_numpy(positions),
+        torch.from_numpy(mask)[:, None],
+        torch.from_numpy(weight),
     )
 
 
@@ -248,9 +300,10 @@ def _laid(
     ids = encoded("<|im_start|>user\n")
     columns = [np.tile(np.arange(len(ids)), (3, 1))]
     cell = np.arange(CELLS)
-    for _ in row.moments:
+    for number in range(len(row.moments)):
         # A clip's frames stand within marks of their own, inside those of the chat template.
-        lead = encoded("<|vision_start|>" + (f"{row.clip}<|vision_start|>" if row.clip else ""))
+        lead = encoded(row.leads[number]) if row.leads else []
+        lead += encoded("<|vision_start|>" + (f"{row.clip}<|vision_start|>" if row.clip else ""))
         ends = encoded("<|vision_end|>" * (2 if row.clip else 1))
         at = int(columns[-1].max()) + 1
         columns.append(np.tile(at + np.arange(len(lead)), (3, 1)))
@@ -267,9 +320,15 @@ def _laid(
         size = len(question) + len(answer)
         ids += question + answer
         owners += [number] * size
-        weights += [0.0] * (len(question) - 1) + [1 / len(answer)] * len(answer) + [0.0]
+        says = [1.0 if says_something(one) else FORM for one in tokenizer.convert_ids_to_tokens(answer)]
+        weights += [0.0] * (len(question) - 1) + says + [0.0]
         columns.append(np.tile(begun + np.arange(size), (3, 1)))
     return ids, owners, weights, np.concatenate(columns, axis=1)
+
+
+def says_something(token: str) -> bool:
+    """False for a token that all answers of a kind have."""
+    return token.isdigit() or token == "-" or token.strip() in SAID
 
 
 def logits_of(
@@ -293,13 +352,18 @@ def logits_of(
 def taught(
     model: Qwen3VLForConditionalGeneration, rows: Sequence[Shown], tokenizer: PreTrainedTokenizerFast
 ) -> tuple[Tensor, Mapping[str, float]]:
-    """Weighted cross-entropy of the answers, and the share of answer tokens that are right."""
-    with torch.autocast("cpu", torch.bfloat16):
-        logits, targets, weights = logits_of(model, rows, pack(rows, tokenizer))
+    """Weighted cross-entropy of the answers with that of the echoed places, and the share of answer tokens
+    that are right, the places' loss beside it."""
+    packed = pack(rows, tokenizer)
+    with torch.autocast("cpu", torch.bfloat16), echoing(model) as echo:
+        logits, targets, weights = logits_of(model, rows, packed)
     each = F.cross_entropy(logits, targets, reduction="none")
     right = (logits.argmax(-1) == targets).float()
-    return (each * weights).sum() / weights.sum(), {
-        "token": (right * weights).sum().item() / weights.sum().item()
+    nouns = placed_nouns(packed.ids, packed.seen, packed.owner, [row.scenes for row in rows], tokenizer)
+    placed = echo.loss(model.get_input_embeddings().weight, nouns, tokenizer)
+    return (each * weights).sum() / weights.sum() + ECHO * placed, {
+        "token": (right * weights).sum().item() / weights.sum().item(),
+        "echo": placed.item(),
     }
 
 
@@ -311,6 +375,8 @@ def train(out: Path, steps_scale: float, seed: int) -> None:
     processor = AutoProcessor.from_pretrained(source)
     model = Qwen3VLForConditionalGeneration.from_pretrained(source, dtype=torch.float32)
     model.requires_grad_(False)
+    rng = np.random.default_rng(seed)
+    equalised(model, [draw_moment(rng).scene for _ in range(SCENES)])
     # With its words: "5" and "true" are no answers of mini-vlm's, whose vectors for them mean nothing.
     model.model.language_model.requires_grad_(True)
 
