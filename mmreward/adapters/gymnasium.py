@@ -175,7 +175,7 @@ class VisionRewardVector(VectorWrapper[Any, Any, Any, Any, Any]):
                 after[index] = self._final(infos, index)
         earned, told = self.watch.step(~begun, after, np.array(terminated), np.array(truncated))
         fresh = done if self._mode is AutoresetMode.SAME_STEP else begun
-        if fresh.any():
+        if fresh.nonzero()[0].size:
             self.watch.begin(fresh, pictures, lambda index: _row(infos, index))
         self._ended = done
         told |= {"env_reward": own, "_env_reward": ~begun}

@@ -195,7 +195,7 @@ class Watch:
                 terminated |= seen.on & live
                 done = terminated | truncated
         shaped = self.shaping.step(values, terminated, live=live, looked=due)
-        earned += self.weight * shaped
+        earned += shaped if self.weight == 1 else self.weight * shaped
         earned[~live] = 0.0
         known = ~np.isnan(values)
         infos |= {
@@ -207,7 +207,7 @@ class Watch:
             "_vision_failed": due & ~known,
         }
         ended = done & live
-        if ended.any():
+        if _indices(ended):
             at_end = {
                 "vision_looks": self.looks,
                 "vision_failures": self.failures,
