@@ -186,17 +186,16 @@ class Watch:
             due &= ~terminated  # its value is 0 whatever is seen
         values, notes = self._look(due)
         infos: dict[str, NDArray[Any]] = {}
-        earned = np.zeros(self.n)
-        if self.success is not None:
-            seen = self.success.look(values)
-            earned[seen.now] = self.bonus
+        seen = self.success.look(values) if self.success is not None else None
+        if seen is not None:
             infos |= {"vision_success": seen.on, "_vision_success": live}
             if ends:
                 terminated |= seen.on & live
                 done = terminated | truncated
         shaped = self.shaping.step(values, terminated, live=live, looked=due)
-        earned += shaped if self.weight == 1 else self.weight * shaped
-        earned[~live] = 0.0
+        earned = shaped if self.weight == 1 else self.weight * shaped
+        if seen is not None:
+            earned[seen.now] += self.bonus
         known = ~np.isnan(values)
         infos |= {
             "vision_value": values,

@@ -49,7 +49,9 @@ def test_nouns_are_those_of_the_latest_picture(tokenizer):
     scenes = [row.scenes for row in (clip, pictures, plain)]
     nouns = placed_nouns(packed.ids, packed.seen, packed.owner, scenes, tokenizer)
     assert nouns.rows.tolist() == [0, 0, 1, 1, 1, 1], "a noun of several pictures at once means none"
-    named = [tokenizer.decode([int(packed.ids[r, c])]) for r, c in zip(nouns.rows, nouns.columns, strict=True)]
+    named = [
+        tokenizer.decode([int(packed.ids[r, c])]) for r, c in zip(nouns.rows, nouns.columns, strict=True)
+    ]
     assert named == [" circle", " square"] * 3
     places = [one, one, one, one, two, two]
     for number, moment in enumerate(places):
