@@ -15,8 +15,9 @@ seeds. A start is solved if the goal is reached at the end of the episode; `goal
 The reward reads the picture, the policy the places; a picture that a reward cannot read pays nothing. The
 learner is Q-learning over a table of all states, as small as this world allows, and is examined at every
 start. `--learner dqn` is the DQN of Stable-Baselines3 in the environment itself, examined at starts that
-were held out; it needs `pip install stable-baselines3`. It is paid what `adapters.gymnasium.VisionReward` pays, each
-state being asked about once; `--live` has that wrapper ask at every step, in a hundred times the time.
+were held out; it needs `pip install stable-baselines3`. It is paid what `adapters.gymnasium.VisionReward`
+pays, each state being asked about once; `--live` has that wrapper ask at every step, in a hundred times the
+time.
 """
 
 import argparse

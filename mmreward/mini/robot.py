@@ -27,15 +27,13 @@ from transformers import AutoProcessor, PreTrainedTokenizerFast, Qwen3VLForCondi
 from ..assets import ASSETS
 from . import push
 from .loop import Plan, fit
-from .robot_places import echoing, equalised, placed_nouns
-from .tasks import ENDS, PREFER, REASONED, WAYS, WHERE, WHICH_WAY, Noun
+from .robot_places import BEST, echoing, equalised, mark_of, placed_nouns
+from .tasks import PREFER, REASONED
 from .vlm_build import CELLS, save
 from .vlm_pretrain import CELL, GRID, patchify
 from .world import RELATIONS, Scene, Thing
 
 NAME = "mini-robot"
-BEST = 5
-"""Mark of a state where the task is done."""
 MARK = "task: {prompt}. give a mark from 1 to 5."
 SUCCESS = "the task is: {prompt}. is it done, true or false? it is:"
 HOP = (
@@ -61,8 +59,6 @@ SIDEWAYS = 0.7
 FORM = 0.05
 """Weight of a token of an answer that is the same in all answers of its kind, where one that says something
 weighs 1: of the eleven tokens of a hop one or two are its number."""
-SAID = {"true", "false", *(word for pair in (*WAYS, *ENDS) for word in pair)}
-"""Words that are an answer; numbers are the others."""
 ECHO = 1.0
 """Weight of `robot_places.Echo.loss`."""
 SCENES = 600
@@ -101,10 +97,8 @@ class Moment(NamedTuple):
 
     def value(self, relation: str) -> int:
         """The true mark: 5 less the pushes that are missing along the task's axis, from 1 to 5."""
-        axis = 0 if relation in ("left of", "right of") else 1
-        further = self.moved[axis] - self.mark[axis]
-        missing = 1 + (further if relation in ("left of", "above") else -further)
-        return BEST - min(BEST - 1, max(0, missing))
+        first, second = push.centre(self.moved), push.centre(self.mark)
+        return mark_of(relation, (first[0] - second[0], first[1] - second[1]))
 
 
 def hop_of(before: int, after: int) -> int:
@@ -173,24 +167,7 @@ def one_row(moment: Moment, relations: Sequence[str], rng: np.random.Generator) 
             branches.append(Exchange(MARK.format(prompt=task), f"answer: {mark}"))
             said = " true" if mark == BEST else " false"
             branches.append(Exchange(SUCCESS.format(prompt=task), said, open=True))
-    if not moment.blank:
-        branches += ways(moment, rng)
     return Shown((moment,), tuple(branches), clip=str(rng.choice(CLIP_TIMES)))
-
-
-def ways(moment: Moment, rng: np.random.Generator) -> list[Exchange]:
-    """Where one shape is, and which way from the other, along each axis: steps towards a mark."""
-    nouns = [Noun(*kind) for kind in moment.kinds]
-    found = []
-    for axis, (pair, sides) in enumerate(zip(WAYS, ENDS, strict=True)):
-        one = int(rng.integers(2))
-        half = sides[int((moment.moved, moment.mark)[one][axis] >= push.SIDE // 2)]
-        found.append(Exchange(WHERE.format(noun=nouns[one], ends=ENDS[sides]), half))
-        further = moment.moved[axis] - moment.mark[axis]
-        if further:
-            question = WHICH_WAY.format(first=nouns[0], ways=WAYS[pair], second=nouns[1])
-            found.append(Exchange(question, pair[int(further > 0)]))
-    return found
 
 
 def relations(rng: np.random.Generator, number: int) -> list[str]:
@@ -328,7 +305,7 @@ def _laid(
 
 def says_something(token: str) -> bool:
     """False for a token that all answers of a kind have."""
-    return token.isdigit() or token == "-" or token.strip() in SAID
+    return token.isdigit() or token in ("-", " true", " false")
 
 
 def logits_of(
@@ -354,17 +331,21 @@ def taught(
 ) -> tuple[Tensor, Mapping[str, float]]:
     """Weighted cross-entropy of the answers with that of the echoed places, and the share of answer tokens
     that are right, the places' loss beside it."""
-    packed = pack(rows, tokenizer)
-    with torch.autocast("cpu", torch.bfloat16), echoing(model) as echo:
-        logits, targets, weights = logits_of(model, rows, packed)
-    each = F.cross_entropy(logits, targets, reduction="none")
-    right = (logits.argmax(-1) == targets).float()
-    nouns = placed_nouns(packed.ids, packed.seen, packed.owner, [row.scenes for row in rows], tokenizer)
-    placed = echo.loss(model.get_input_embeddings().weight, nouns, tokenizer)
-    return (each * weights).sum() / weights.sum() + ECHO * placed, {
-        "token": (right * weights).sum().item() / weights.sum().item(),
-        "echo": placed.item(),
-    }
+    total, right, weight, placed = torch.zeros(()), 0.0, 0.0, torch.zeros(())
+    # Clips hold more than the others: packed together, a third of all tokens would be padding.
+    parts = [part for clip in (True, False) if (part := [row for row in rows if bool(row.clip) == clip])]
+    for part in parts:
+        packed = pack(part, tokenizer)
+        with torch.autocast("cpu", torch.bfloat16), echoing(model) as echo:
+            logits, targets, weights = logits_of(model, part, packed)
+        total = total + (F.cross_entropy(logits, targets, reduction="none") * weights).sum()
+        right += ((logits.argmax(-1) == targets).float() * weights).sum().item()
+        weight += weights.sum().item()
+        scenes = [row.scenes for row in part]
+        nouns = placed_nouns(packed.ids, packed.seen, packed.owner, scenes, tokenizer)
+        placed = placed + echo.loss(model.get_input_embeddings().weight, nouns, tokenizer) / len(parts)
+    figures = {"token": right / weight, "echo": placed.item()}
+    return total / weight + ECHO * placed, figures
 
 
 def train(out: Path, steps_scale: float, seed: int) -> None:

@@ -8,14 +8,15 @@ marks "above" and "below" without an error says the same of "left of" and "right
 - `equalised` brings the column of a shape's image token to the strength of its row, in the last matrix of the
   vision tower; rows and all else stay what they are.
 - `Echo` has the noun of a shape state the place of that shape in the latest picture before it, in the vectors
-  of the words for places, as the compass loss of `vlm_pretrain` has image tokens do; and the second noun of a
-  task, a layer later, the way to the first.
+  of the words for places, as the compass loss of `vlm_pretrain` has image tokens do; the second noun of a
+  task, a layer later, the way to the first; and another layer later the task's mark.
 
 N shapes or nouns, W width of the language model.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -24,11 +25,14 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast, Qwen3VLForConditionalGeneration
 
+from . import push
 from .vlm_build import CELLS
 from .vlm_pretrain import CELL, COMPASS, GRID, LAYER, kind_tables, patchify
-from .world import COLOURS, SHAPES, Scene, render
+from .world import COLOURS, RELATIONS, SHAPES, Scene, render
 
 Place = tuple[float, float]
+BEST = 5
+"""Mark of a state where the task is done."""
 
 
 class Slopes(NamedTuple):
@@ -85,26 +89,29 @@ def equalised(model: Qwen3VLForConditionalGeneration, scenes: Sequence[Scene]) -
 
 class Nouns(NamedTuple):
     """Tokens that name a shape of the latest picture before them: their rows and columns (N,), where the
-    shape is (N, 2), and for those that follow another in their text (`second`, M of N) the place of their
-    shape seen from the first's, `offset` (M, 2)."""
+    shape is (N, 2), and for those that follow another in their text (`second`, M of N) the way from their
+    shape to the first, `offset` (M, 2), and the mark of the relation between the two (`mark` (M,)), 0 where
+    none or two are named."""
 
     rows: Tensor
     columns: Tensor
     places: Tensor
     second: Tensor
     offset: Tensor
+    mark: Tensor
 
 
 class Echo:
     """Hidden states (B, T, W) after the layer whose head looks at the shapes that are named, and after the
-    next."""
+    next two."""
 
     def __init__(self) -> None:
-        self.fetched, self.compared = torch.empty(0), torch.empty(0)
+        self.fetched, self.compared, self.judged = (torch.empty(0) for _ in range(3))
 
     def loss(self, table: Tensor, nouns: Nouns, tokenizer: PreTrainedTokenizerFast) -> Tensor:
-        """Cross-entropy of the places as the nouns state them, graded as those of image tokens are, and of
-        the way from a task's second shape to its first, as the second noun states it a layer later.
+        """Cross-entropy of the places as the nouns state them, graded as those of image tokens are; of the
+        way from a task's second shape to its first, as the second noun states it a layer later; and of the
+        task's mark, as it states that another layer later.
 
         Args:
             table: word vectors (vocabulary, W).
@@ -123,7 +130,11 @@ class Echo:
             if low != "top":
                 stated.append((compared @ further, 12 * nouns.offset[:, axis]))
             losses += [F.binary_cross_entropy_with_logits(said, torch.sigmoid(true)) for said, true in stated]
-        return torch.stack(losses).mean()
+        asked = nouns.mark > 0
+        said = self.judged[nouns.rows, nouns.columns][nouns.second][asked].float()
+        digits = [tokenizer.convert_tokens_to_ids(str(mark)) for mark in range(1, BEST + 1)]
+        marked = F.cross_entropy(said @ table[digits].T.float(), nouns.mark[asked] - 1, reduction="sum")
+        return torch.stack(losses).mean() + marked / max(1, int(asked.sum()))
 
 
 @contextmanager
@@ -131,16 +142,13 @@ def echoing(model: Qwen3VLForConditionalGeneration) -> Iterator[Echo]:
     """Record those states, for the forward pass inside."""
     echo = Echo()
 
-    def fetched(_: torch.nn.Module, __: tuple[object, ...], output: Tensor) -> None:
-        echo.fetched = output
-
-    def compared(_: torch.nn.Module, __: tuple[object, ...], output: Tensor) -> None:
-        echo.compared = output
+    def record(name: str, _: torch.nn.Module, __: tuple[object, ...], output: Tensor) -> None:
+        setattr(echo, name, output)
 
     layers = model.model.language_model.layers
     handles = [
-        layers[LAYER].register_forward_hook(fetched),
-        layers[LAYER + 1].register_forward_hook(compared),
+        layers[LAYER + later].register_forward_hook(partial(record, name))
+        for later, name in enumerate(("fetched", "compared", "judged"))
     ]
     try:
         yield echo
@@ -170,7 +178,8 @@ def placed_nouns(
     begins = seen.clone()
     begins[:, 1:] &= ~seen[:, :-1]
     latest = begins.long().cumsum(1) - 1
-    rows, columns, places, second, offset = [], [], [], [], []
+    words = {tokenizer.convert_tokens_to_ids(f" {one.split()[0]}"): one for one in RELATIONS}
+    rows, columns, places, second, offset, marks = [], [], [], [], [], []
     first: tuple[tuple[int, int, int], Place] | None = None
     for row, column in ((colour >= 0) & (shape >= 0)).nonzero().tolist():
         picture = int(latest[row, column])
@@ -185,6 +194,8 @@ def placed_nouns(
         if first is not None and first[0] == text:
             second.append(len(rows))
             offset.append((first[1][0] - found[0][0], first[1][1] - found[0][1]))
+            between = [words[one] for one in ids[row, columns[-1] : column].tolist() if one in words]
+            marks.append(mark_of(between[0], offset[-1]) if len(between) == 1 else 0)
             first = None
         else:
             first = (text, found[0])
@@ -197,4 +208,13 @@ def placed_nouns(
         torch.tensor(places, dtype=torch.float32).view(-1, 2),
         torch.tensor(second, dtype=torch.long),
         torch.tensor(offset, dtype=torch.float32).view(-1, 2),
+        torch.tensor(marks, dtype=torch.long),
     )
+
+
+def mark_of(relation: str, offset: Place) -> int:
+    """5 less the pushes that are missing along the relation's axis, from 1 to 5, by the way from the second
+    shape to the first."""
+    further = round((offset[0] if relation in ("left of", "right of") else offset[1]) / push.APART)
+    missing = 1 + (further if relation in ("left of", "above") else -further)
+    return BEST - min(BEST - 1, max(0, missing))

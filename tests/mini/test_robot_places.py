@@ -6,9 +6,9 @@ import torch
 from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 
 from mmreward.assets import ASSETS
-from mmreward.mini import robot
+from mmreward.mini import push, robot
 from mmreward.mini.robot import MARK, Exchange, Moment, Shown, draw_moment, logits_of, pack
-from mmreward.mini.robot_places import echoing, equalised, placed_nouns, slopes_of
+from mmreward.mini.robot_places import echoing, equalised, mark_of, placed_nouns, slopes_of
 
 PAIR = (("green", "circle"), ("cyan", "square"))
 
@@ -60,6 +60,20 @@ def test_nouns_are_those_of_the_latest_picture(tokenizer):
     assert nouns.second.tolist() == [1, 3, 5]
     assert nouns.offset[0].tolist() == pytest.approx([-0.24, 0.24])
     assert nouns.offset[2].tolist() == pytest.approx([0.48, 0.0], abs=1e-6)
+    assert (
+        nouns.mark.tolist() == [one.value("left of"), one.value("left of"), two.value("left of")] == [5, 5, 2]
+    )
+
+
+def test_a_relation_that_is_not_said_has_no_mark(tokenizer):
+    one = Moment(PAIR, (1, 1), (0, 2), (3, 3))
+    asked = ("is the green circle left or right of the cyan square?", "a green circle and a cyan square.")
+    row = Shown((one,), tuple(Exchange(text, "5") for text in asked), clip=robot.CLIP_TIMES[0])
+    packed = pack([row], tokenizer)
+    nouns = placed_nouns(packed.ids, packed.seen, packed.owner, [row.scenes], tokenizer)
+    assert nouns.mark.tolist() == [0, 0] and nouns.second.tolist() == [1, 3]
+    marks = [mark_of("below", (0.0, push.APART * further)) for further in (2, 1, 0, -1, -3)]
+    assert marks == [5, 5, 4, 3, 1]
 
 
 def test_the_echo_is_learned(model, tokenizer):
@@ -71,12 +85,12 @@ def test_the_echo_is_learned(model, tokenizer):
         logits_of(model, rows, packed)
     table = model.get_input_embeddings().weight
     first = echo.loss(table, nouns, tokenizer)
-    gradient = torch.autograd.grad(first, (echo.fetched, echo.compared))
-    with torch.no_grad():
-        echo.fetched, echo.compared = (
-            state - 40 * slope / slope.norm()
-            for state, slope in zip((echo.fetched, echo.compared), gradient, strict=True)
-        )
+    said = (echo.fetched, echo.compared, echo.judged)
+    gradient = torch.autograd.grad(first, said)
     assert all(slope.abs().sum() > 0 for slope in gradient)
+    with torch.no_grad():
+        echo.fetched, echo.compared, echo.judged = (
+            state - 40 * slope / slope.norm() for state, slope in zip(said, gradient, strict=True)
+        )
     assert echo.loss(table, nouns, tokenizer) < 0.9 * first
     assert echo.loss(table, nouns._replace(second=nouns.second[:0]), tokenizer) == 0
