@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from ..files import whole_folder
 from ..media import Media
@@ -64,7 +64,17 @@ class PreferencePair:
         return self.facts.get("tie") is True
 
 
-def without_ties(pairs: Sequence[PreferencePair], use: str) -> Sequence[PreferencePair]:
+class Tied(Protocol):
+    """Pair of pictures, clips or responses that says whether it is a tie."""
+
+    @property
+    def tie(self) -> bool: ...
+
+
+P = TypeVar("P", bound=Tied)
+
+
+def without_ties(pairs: Sequence[P], use: str) -> Sequence[P]:
     """The same pairs, for a use that learns from the better one.
 
     Raises:

@@ -88,10 +88,22 @@ def read_any_pairs(folder: str | Path) -> Sequence[AnyPair]:
     return [_pair(folder, record, where) for where, record in records]
 
 
+def read_response_pairs(folder: str | Path) -> list[ResponsePair]:
+    """The pairs of a folder of responses; pictures are read when they are looked at, but must be there.
+
+    Raises:
+        ValueError: as `read_any_pairs`, and of pairs of pictures.
+    """
+    return [_pair(Path(folder), record, where) for where, record in records_of(Path(folder))]
+
+
 def _pair(folder: Path, record: dict[str, Any], where: str) -> ResponsePair:
-    prompt, kind = record.pop("prompt"), record.pop("kind", "image")
+    prompt = record.pop("prompt")
+    kind = record.pop("kind", "image" if "chosen_file_name" in record else TEXT)
     if kind != TEXT:
-        raise ValueError(f"{where} is a pair of {kind}s among pairs of responses: give each a folder")
+        raise ValueError(
+            f"{where} is a pair of {kind}s among pairs of responses, or in their place: give each a folder"
+        )
     if record.get("steps"):
         raise ValueError(f"{where} has steps before its responses: an agent's pairs are not read here")
     words = {half: record.pop(half, None) for half in ("chosen", "rejected")}

@@ -54,12 +54,12 @@ from .scalars import video_reward as video_reward
 from .scalars import video_scorer as video_scorer
 from .scalars import xcomposer as xcomposer
 from .served.address import is_served
-from .sharing import dual_encoder, shared
+from .sharing import shared
 from .wants import Want, adapted, address_of, note, noting
 
 if TYPE_CHECKING:
     from .detectors import Detector
-    from .encoders import Encoder
+    from .encoder_handle import Encoder
     from .features import VisionTransformer
     from .flan import ClipT5
     from .heads import Classifier, Head
@@ -107,9 +107,9 @@ def clip(
     Raises:
         ValueError: no such dtype or resize.
     """
-    from .encoders import Encoder
+    from .encoder_handle import Encoder
 
-    return Encoder(dual_encoder(weights, dtype, architecture, letterbox), weights, resize)
+    return Encoder(weights, dtype=dtype, resize=resize, architecture=architecture, letterbox=letterbox)
 
 
 @shared

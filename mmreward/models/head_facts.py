@@ -32,7 +32,7 @@ class HeadFacts(BaseModel):
         kind: of the file.
         encoder: name, when the head was fitted, of the dual encoder, or of the Qwen-VL where there is a
             question.
-        content: hash of the encoder's weights, see `base.content_of`.
+        content: hash of the encoder's weights, see `weights.content_of`.
         dtype, resize: of the encoder, as for `mmreward.models.clip`; a Qwen-VL has no resize.
         loss: it was fitted with.
         width: of the embeddings, or of the Qwen-VL's states.

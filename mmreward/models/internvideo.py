@@ -21,9 +21,10 @@ from torchvision.transforms.v2 import functional as tv
 from ..engine.batching import Cost
 from ..engine.engine import current
 from ..media import Media
-from .base import TorchNetwork, content_of, loading
-from .checkpoints import fetched, fill, placed, state_of
+from .base import TorchNetwork, loading
+from .checkpoints import fetched, fill, state_of
 from .pictures import decoded, in_turn
+from .weights import content_of, placed
 
 HEADS = 16
 """Attention heads of every layer of the picture side."""

@@ -24,10 +24,11 @@ from ..engine.engine import current
 from ..engine.together import together
 from ..files import whole_folder
 from ..media import Media
-from .base import TorchNetwork, content_of
+from .base import TorchNetwork
 from .checkpoints import fill
-from .encoders import Encoder
+from .encoder_handle import Encoder
 from .head_facts import FACTS, TENSORS, Form, HeadFacts, read_facts
+from .weights import content_of
 
 WIDEST = 3.0
 """Largest logarithm of a standard deviation that a head gives."""

@@ -18,12 +18,13 @@ from ..engine.batching import Cost
 from ..engine.engine import current
 from ..errors import Unscorable
 from ..media import Media
-from .base import TorchNetwork, content_of
+from .base import TorchNetwork
 from .head_facts import ADAPTER, PROMPT, RESPONSE, HeadFacts, read_facts
 from .preferences import Rated, check_encoder, read_head
 from .vlms.answers import Ask
 from .vlms.qwen import Item, QwenVL
 from .vlms.vision import View
+from .weights import content_of
 
 YES_NO = ("yes", "no")
 """Labels whose odds an unfitted head ranks by."""

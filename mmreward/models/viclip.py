@@ -24,9 +24,10 @@ from ..engine.engine import current
 from ..media import Media
 from ..reading import aside
 from .base import TorchNetwork, loading
-from .checkpoints import fill, placed, state_of
-from .encoders import Text
+from .checkpoints import fill, state_of
+from .encoder_handle import Text
 from .pictures import decoded, in_turn
+from .weights import placed
 
 HEAD = 64
 """Width of one attention head, on both sides."""

@@ -22,13 +22,12 @@ from ..data.pair_folder import PreferencePair
 from ..data.response_pairs import AnyPair, ResponsePair, halves_of, read_any_pairs
 from ..engine.engine import Engine
 from ..errors import Unscorable
-from ..models.base import content_of, folder_of, locate
-from ..models.checkpoints import is_file_of_weights
-from ..models.encoders import Encoder, Vector
+from ..models.encoder_handle import Encoder, Vector
 from ..models.head_facts import ADAPTER, PROMPT, RESPONSE, HeadFacts, Loss
 from ..models.preferences import PreferenceHead, check_new, write_head
 from ..models.states import body_of, state_of
 from ..models.vlms.qwen import FAMILIES, QwenVL
+from ..models.weights import content_of, folder_of, is_file_of_weights, locate
 from ..monitor.intervals import Measured
 from .fit_loop import Accuracy, EmbeddedPairs, HeadSettings, examined, fitted, split
 from .fit_lora import Adapter, trained

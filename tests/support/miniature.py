@@ -37,9 +37,9 @@ from mmreward.evals.published.videoscore import save_videoscore
 from mmreward.evals.published.vits import dino_folder, dreamsim_folder
 from mmreward.evals.published.xcomposer import save_xcomposer
 from mmreward.mini.world import describe, render, sample_scene
-from mmreward.models.base import content_of, locate
 from mmreward.models.maps import Shift, Transport, write_map
 from mmreward.models.step_facts import Steps
+from mmreward.models.weights import content_of, locate
 from mmreward.registry import find
 
 MINIATURE = {
