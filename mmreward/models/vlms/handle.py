@@ -50,7 +50,8 @@ class LocalVLM:
 
     def count_tokens(self, text: str) -> int:
         """Number of tokens of a text within a prompt. Needs the tokenizer alone, not the weights."""
-        return self.network.count_tokens(text)
+        with self.network.processing:
+            return len(self.network.processor.tokenizer.encode(text, add_special_tokens=False))
 
     async def read(
         self,

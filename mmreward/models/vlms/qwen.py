@@ -120,11 +120,6 @@ class QwenVL(TorchNetwork):
                 self._label_sets[labels] = label_sets(self.processor.tokenizer, tail, labels)
         return self._label_sets[labels]
 
-    def count_tokens(self, text: str) -> int:
-        """Number of tokens of a text, without any that begin or end it."""
-        with self.processing:
-            return len(self.processor.tokenizer.encode(text, add_special_tokens=False))
-
     def build(self) -> torch.nn.Module:
         from transformers import AutoModelForImageTextToText
 
