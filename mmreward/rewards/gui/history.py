@@ -111,8 +111,8 @@ def plain(value: Any, tags: Sequence[str] = (), frames: re.Pattern[str] | None =
     text = ANGLES.sub(r"\g<0> ", escaped(text))
     text = RULER.sub("----", text) if frames is None else frames.sub(lambda found: _apart(found[0]), text)
     names = "|".join(re.escape(tag) for tag in (*tags, *ALWAYS))
-    # Not by a space, which readers of tags forgive.
-    return re.sub(rf"<(?=\s*/?\s*(?:{names})\b)", "<_", text, flags=re.IGNORECASE)
+    # Not by a space, which readers of tags forgive; right before the name, which no broken tag then has.
+    return re.sub(rf"<(\s*/?\s*)(?=(?:{names})\b)", r"<\1_", text, flags=re.IGNORECASE)
 
 
 def _apart(mark: str) -> str:
