@@ -19,7 +19,8 @@ import torch
 from ...engine.batching import Cost, Feed
 from ...errors import Unscorable
 from ...media import Media
-from ..base import TorchNetwork, content_of, fingerprint_of, folder_of, loading, locate
+from ..base import TorchNetwork, loading
+from ..weights import content_of, fingerprint_of, folder_of, locate
 from .answers import Ask, LogProb, Read, Written, continuation_span, label_logprobs, label_sets, messages
 from .decoding import CACHE, Decoder, Forking, Start, decode, forked
 from .prompts import Grove, Prompt, encoder_outputs, tokenized
@@ -119,6 +120,11 @@ class QwenVL(TorchNetwork):
                 tail = chat[chat.rindex("?") + 1 :]
                 self._label_sets[labels] = label_sets(self.processor.tokenizer, tail, labels)
         return self._label_sets[labels]
+
+    def count_tokens(self, text: str) -> int:
+        """Number of tokens of a text, without any that begin or end it."""
+        with self.processing:
+            return len(self.processor.tokenizer.encode(text, add_special_tokens=False))
 
     def build(self) -> torch.nn.Module:
         from transformers import AutoModelForImageTextToText
