@@ -4,8 +4,8 @@ Against clipscore in float32, resized in float, in full batches: half precision,
 a batch of one. Three encoders: mini-clip on its own scenes, and two of ViT-B/32's size with random weights
 (one in transformers format, one in open_clip's) on photo-like noise. A ranking is what group-relative
 training sees, so ranks are compared within groups of eight pictures of one prompt. Likewise the answers of
-two judges, by a soft checklist of one question for each group: the mini-vlm about its own scenes, and a
-Qwen3-VL with random weights, of the bench's `small` scale, about noise. Figures: evals/drift.md.
+two judges, by a soft checklist of one question for each group, about the same scenes: the mini-vlm, and a
+Qwen3-VL with random weights, of the bench's `small` scale. Figures: evals/drift.md.
 """
 
 import json
@@ -83,7 +83,7 @@ def main(device: str = "auto") -> None:
                 numbers = f"{row.mean:.1e}", f"{row.max:.1e}", f"{row.rank:.4f}", f"{row.spread:.1e}"
                 table.add_row(name, option, *numbers)
         places = Checkpoints(Path(folder, "judge"), SCALES["small"], texts(), torch.float32)
-        judges = {"mini-vlm": ("mini-vlm", asked(scenes())), "Qwen3-VL": (str(places.judge), asked(photos()))}
+        judges = {"mini-vlm": ("mini-vlm", asked(scenes())), "Qwen3-VL": (str(places.judge), asked(scenes()))}
         for name, (weights, samples) in judges.items():
             for option, row in drifts(weights, samples, device, "checklist", JUDGES):
                 numbers = f"{row.mean:.1e}", f"{row.max:.1e}", f"{row.rank:.4f}", f"{row.spread:.1e}"
