@@ -86,19 +86,28 @@ def main(words: Sequence[str] | None = None) -> int:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     cases = [case for case in CASES if not options.only or case.scorer in options.only]
-    shape = box.MARKDOWN if options.markdown else box.SIMPLE
-    table = Table("scorer", "held against", "value", "gradient", "batch", "", box=shape)
-    missed = []
+    lines, missed = [], []
     for row in measured(cases, dict(options.python)):
         figures = [_figure(number) for number in (row.value, row.gradient, row.batch)]
-        table.add_row(row.scorer, row.beside, *figures, "met" if row.met else "MISSED")
+        lines.append((row.scorer, row.beside, *figures, "met" if row.met else "MISSED"))
         missed += [] if row.met else [row]
     for scorer, (tests, reason) in {} if options.only else ELSEWHERE.items():
-        table.add_row(scorer, f"{tests}: {reason}", "-", "-", "-", "not here")
-    Console(width=200 if options.markdown else 130).print(table)
+        lines.append((scorer, f"{tests}: {reason}", "-", "-", "-", "not here"))
+    _show(lines, options.markdown)
     for row in missed:
         print(f"{row.scorer}, {row.beside}: {row.trouble or 'a bar is missed'}", file=sys.stderr)
     return 1 if missed else 0
+
+
+def _show(lines: Iterable[Sequence[str]], markdown: bool) -> None:
+    head = ("scorer", "held against", "value", "gradient", "batch", "")
+    if markdown:
+        print("\n".join(f"| {' | '.join(cells)} |" for cells in (head, ("---",) * len(head), *lines)))
+        return
+    table = Table(*head, box=box.SIMPLE)
+    for cells in lines:
+        table.add_row(*cells)
+    Console(width=130).print(table)
 
 
 def _names() -> set[str]:

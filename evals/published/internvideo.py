@@ -197,7 +197,7 @@ class NaiveInternVideo:
         return F.normalize(self.linear("text_proj", x[0]), dim=-1)
 
 
-def cropped(clip: np.ndarray[Any, Any], seed: int = 0) -> torch.Tensor:
+def cropped(clip: np.ndarray[Any, Any], seed: int = 0, side: int = SIDE) -> torch.Tensor:
     """T2V-Turbo's `ResizeCropMinSize` on floats of 0 to 1, its crop where the seed says, and ImageNet's
     normalisation; frames in the middle of eight stretches."""
     total = len(clip)
@@ -205,15 +205,14 @@ def cropped(clip: np.ndarray[Any, Any], seed: int = 0) -> torch.Tensor:
     found = [int((one + other - 1) // 2) for one, other in pairwise(bounds)]
     found += found[-1:] * (8 - len(found))
     frames = torch.from_numpy(clip[found]).permute(0, 3, 1, 2).float() / 255
-    scale = SIDE / float(min(frames.shape[-2:]))
+    scale = side / float(min(frames.shape[-2:]))
     size = [round(dim * scale) for dim in frames.shape[-2:]]
     draw = np.random.default_rng(seed)
-    top, left = (int(draw.integers(0, dim - SIDE + 1)) for dim in size)
+    top, left = (int(draw.integers(0, dim - side + 1)) for dim in size)
     resized = tf.resize(frames, size, InterpolationMode.BICUBIC, antialias=True)
-    found_pixels: torch.Tensor = tf.crop(resized, top, left, SIDE, SIDE)
-    return (found_pixels - torch.from_numpy(MEAN.reshape(3, 1, 1)).float()) / torch.from_numpy(
-        STD.reshape(3, 1, 1)
-    ).float()
+    mean, std = (torch.from_numpy(each).permute(2, 0, 1).float() for each in (MEAN, STD))
+    whole: torch.Tensor = tf.crop(resized, top, left, side, side)
+    return (whole - mean) / std
 
 
 def squashed(clip: np.ndarray[Any, Any]) -> torch.Tensor:

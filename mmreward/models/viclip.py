@@ -125,7 +125,9 @@ class ViClip(TorchNetwork):
         """(frames, 3, side, side), normalised; every frame is cropped at the same place."""
         pictures = in_turn(frames.pictures, lambda index: decoded(frames.pictures[index]).cpu())
         height, width = pictures[0].shape[1:]
-        longer = int(side * max(height, width) / min(height, width))
+        # VBench cuts the longer side (torchvision's Resize), T2V-Turbo rounds it.
+        whole = int if frames.protocol == "vbench" else round
+        longer = whole(side * max(height, width) / min(height, width))
         size = [side, longer] if height <= width else [longer, side]
         spare = (size[0] - side, size[1] - side)
         if frames.seed is None:

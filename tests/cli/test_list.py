@@ -15,6 +15,7 @@ from mmreward.cli.catalogue import parities, wants_of
 from mmreward.cli.index import GROUPS
 from mmreward.evals.published.cases import CASES
 from mmreward.models import sizes
+from mmreward.models.wants import PROCESSOR
 
 
 def listed(*arguments):
@@ -69,6 +70,17 @@ def test_every_row_is_whole_and_fits_into_a_hundred_columns():
 def test_sizes_are_of_nothing_but_what_some_reward_reads():
     read = {sizes._named(want) for info in list_rewards() for want in wants_of(registry.find(info.name))}
     assert sizes.MILLIONS.keys() | sizes.LICENCES.keys() <= read
+
+
+def test_of_a_network_that_only_lends_its_words_no_weights_are_read():
+    wants = {name: wants_of(registry.find(name)) for name in ("mps", "blip_vqa", "hpsv3")}
+    lent = {name: [want.name for want in read if want.parts == PROCESSOR] for name, read in wants.items()}
+    assert lent == {
+        "mps": ["laion/CLIP-ViT-H-14-laion2B-s32B-b79K"],
+        "blip_vqa": ["google-bert/bert-base-uncased"],
+        "hpsv3": ["Qwen/Qwen2-VL-7B-Instruct"],
+    }
+    assert sizes.size_words(wants["mps"]) == "1.1B parameters"
 
 
 @pytest.mark.parametrize(
@@ -140,7 +152,8 @@ def test_json_has_the_facts_of_the_registry():
 def test_the_parity_of_a_scorer_is_that_of_the_page():
     said = CliRunner().invoke(app, ["show", "clipscore"]).stdout
     line = re.search(r"^parity +(.*)$", said, re.MULTILINE)[1]
-    assert "e-07 apart from torchmetrics 1.9.0, transformers 5.24.0, open_clip 3.3.0; " in line
+    assert "apart from torchmetrics 1.9.0, transformers 5.24.0, open_clip 3.3.0; " in line
+    assert line.startswith(f"{parities()['clipscore'].value:.1e} ")
     assert set(parities()) == {case.scorer for case in CASES}
     assert max(one.value for one in parities().values()) < 1e-4
     assert "parity" not in CliRunner().invoke(app, ["show", "iou"]).stdout

@@ -132,11 +132,8 @@ def test_a_scorer_that_cannot_score_has_a_row_with_the_reason_and_the_others_fol
     monkeypatch.setattr(parity, "CASES", (broken, cases["saturation"], cases["jpeg_compressibility"]))
     assert parity.main(["--markdown"]) == 1
     said = capsys.readouterr()
-    shown = {
-        line.split("|")[1].strip(): line.split("|")[-2].strip()
-        for line in said.out.splitlines()[3:]
-        if "|" in line
-    }
+    rows = [line.strip("| ").split(" | ") for line in said.out.splitlines()]
+    shown = {row[0]: row[-1] for row in rows}
     assert shown["dark_share"] == shown["saturation"] == "MISSED" and shown["jpeg_compressibility"] == "met"
     assert "dark_share, nothing: dark_share needs a package" in said.err and "no module of this" in said.err
 
