@@ -35,7 +35,6 @@ from support.mutations import mutated
 from mmreward import Engine, Media, Sample, Unscorable, load, models
 from mmreward.errors import STATUSES
 from mmreward.models.vlms.answers import Written
-from mmreward.models.weights import locate
 from mmreward.registry import find, list_rewards
 from mmreward.rewards.published.reagent_critic import DIMENSIONS
 
