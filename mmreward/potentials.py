@@ -95,29 +95,50 @@ class StepShaping:
             live: (n,) environments that made a step; the others earn 0 and keep their value. Default: all.
             looked: (n,) where a value was asked for, so that NaN is a failure. Default: all.
         """
+        # A step of one environment costs what its numpy calls do. To assign to a mask is a tenth of np.where,
+        # and where all is known nothing is to be masked.
         live = np.ones(len(values), dtype=bool) if live is None else live
-        looked = live if looked is None else looked & live
-        known = ~np.isnan(values)
-        values = values - self.zero
-        after = np.where(known, values, self.value)
+        after = values - self.zero if self.zero else values.copy()
+        if (
+            self.kind != "value"
+            and False not in live.tolist()
+            and True not in np.isnan(after + self.value).tolist()
+        ):
+            paid = self._paid_for(after, terminated)
+            self._paid += self._discount * paid
+            self._discount *= self.gamma
+            self.value[:] = after
+            return paid
+        lost = np.isnan(after)
+        after[lost] = self.value[lost]
         if self.kind == "value":
-            seen = looked if self.unknown == "hold" else looked & known
-            paid = np.where(seen, after, 0.0)
-        elif self.kind == "progress":
-            paid = after - self.value
+            seen = live if looked is None else looked & live
+            paid = np.zeros(len(values))
+            seen = seen if self.unknown == "hold" else seen & ~lost
+            paid[seen] = after[seen]
         else:
-            paid = self.gamma * np.where(terminated, 0.0, after) - self.value
-        failed = looked & ~known
-        # The potential after a step that terminates is 0, known or not.
-        skipped = failed & ~terminated if self.kind == "potential" else failed
+            paid = self._paid_for(after, terminated)
         if self.unknown == "zero":
-            paid = np.where(skipped, 0.0, paid)
-        paid = np.where(live & ~np.isnan(paid), paid, 0.0)
-        late = live & np.isnan(self.value) & known  # the first value of the episode: it begins here
-        self._paid[live] += (self._discount * paid)[live]
+            failed = live & lost if looked is None else looked & live & lost
+            # The potential after a step that terminates is 0, known or not.
+            paid[failed & ~terminated if self.kind == "potential" else failed] = 0.0
+        paid[np.isnan(paid) | ~live] = 0.0
+        self._paid += self._discount * paid
         self._discount[live] *= self.gamma
-        self._first[late], self._discount[late] = np.where(terminated, 0.0, values)[late], 1.0
+        late = live & ~lost & np.isnan(self.value)  # the first value of the episode: it begins here
+        self._first[late], self._discount[late] = after[late], 1.0
+        self._first[late & terminated] = 0.0
         self.value[live] = after[live]
+        return paid
+
+    def _paid_for(self, after: Floats, terminated: Flags) -> Floats:
+        """Progress or shaping of steps to states of these values."""
+        if self.kind == "progress":
+            return after - self.value
+        paid = after.copy()
+        paid[terminated] = 0.0
+        paid *= self.gamma
+        paid -= self.value
         return paid
 
     def residual(self, terminated: Flags) -> Floats:

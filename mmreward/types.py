@@ -67,6 +67,13 @@ class Sample:
             value = getattr(self, name)
             if value is not None and not isinstance(value, Media):
                 object.__setattr__(self, name, Media.of(value, kind, name))
+        # Most samples have none of either, and an agent makes one at every step.
+        if type(self.inputs) is not tuple or self.inputs:
+            self._take_inputs()
+        if type(self.steps) is not tuple or self.steps:
+            self._take_steps()
+
+    def _take_inputs(self) -> None:
         if isinstance(self.inputs, str | bytes | Media) or not isinstance(self.inputs, Iterable):
             raise ValueError(f"inputs is {type(self.inputs).__name__}, not a list of pictures")
         if not all(isinstance(value, Media) for value in self.inputs):
@@ -74,6 +81,8 @@ class Sample:
             object.__setattr__(self, "inputs", inputs)
         elif not isinstance(self.inputs, tuple):
             object.__setattr__(self, "inputs", tuple(self.inputs))
+
+    def _take_steps(self) -> None:
         if isinstance(self.steps, str | bytes | Mapping) or not isinstance(self.steps, Iterable):
             raise ValueError(f"steps is {type(self.steps).__name__}, not a list of steps")
         if not isinstance(self.steps, tuple) or not all(

@@ -14,15 +14,16 @@ seeds. A start is solved if the goal is reached at the end of the episode; `goal
 
 The reward reads the picture, the policy the places; a picture that a reward cannot read pays nothing. The
 learner is Q-learning over a table of all states, as small as this world allows, and is examined at every
-start. `--learner dqn` is the DQN of Stable-Baselines3 in the environment itself, under
-`adapters.gymnasium.VisionReward`, examined at starts that were held out; it needs
-`pip install stable-baselines3` and a hundred times the time.
+start. `--learner dqn` is the DQN of Stable-Baselines3 in the environment itself, examined at starts that
+were held out; it needs `pip install stable-baselines3`. It is paid what `adapters.gymnasium.VisionReward`
+pays, each state being asked about once; `--live` has that wrapper ask at every step, in a hundred times the
+time.
 """
 
 import argparse
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, SupportsFloat
 
 import gymnasium
 import numpy as np
@@ -154,7 +155,7 @@ def arguments_of(kind: str, env: push.Push) -> tuple[str, dict[str, Any]]:
     more: dict[str, dict[str, Any]] = {
         "roboreward": {"max_tokens": 8},
         "topreward": {"how": "spellings"},
-        "dopamine": {"how": "forward", "frames": "all", "max_tokens": 12, "most_gaps": 0.0},
+        "dopamine": {"how": "forward", "frames": "all", "max_tokens": 24, "most_gaps": 0.0},
     }
     return kind, {**words, **more[kind]}
 
@@ -255,7 +256,7 @@ def paying(kind: str, relation: str, engine: Engine) -> gymnasium.Env[Any, Any]:
     if kind == "none":
         return gymnasium.wrappers.TransformReward(env, lambda _: 0.0)
     if kind == "dopamine":
-        raise ValueError("dopamine compares with one beginning of each mark: --learner table alone")
+        raise ValueError("dopamine compares with one beginning of each mark, which --live does not know")
     how, (name, arguments) = shaping_of(kind), arguments_of(kind, env)
     return VisionReward(
         env,
@@ -270,8 +271,21 @@ def paying(kind: str, relation: str, engine: Engine) -> gymnasium.Env[Any, Any]:
     )
 
 
-def learned_dqn(kind: str, relation: str, seed: int, steps: int, exams: int, engine: Engine) -> float:
-    """Share of held-out starts that a policy solves after so many steps.
+class Tabled(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """The push world, paid by a table (S, moves) of what a reward pays."""
+
+    def __init__(self, env: push.Push, rewards: Floats, world: World) -> None:
+        super().__init__(env)
+        self._world, self._rewards, self._numbers = env, rewards, world.numbers
+
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        state = self._numbers[(self._world.mark, self._world.agent, self._world.moved)]
+        seen, _, terminated, truncated, info = self.env.step(action)
+        return seen, float(self._rewards[state, int(action)]), terminated, truncated, info
+
+
+def learned_dqn(env: gymnasium.Env[Any, Any], relation: str, seed: int, steps: int, exams: int) -> float:
+    """Share of held-out starts that a policy solves after so many steps in `env`.
 
     Raises:
         ValueError: Stable-Baselines3 is not installed.
@@ -280,7 +294,7 @@ def learned_dqn(kind: str, relation: str, seed: int, steps: int, exams: int, eng
         import stable_baselines3
     except ImportError:
         raise ValueError("learning needs Stable-Baselines3: pip install stable-baselines3") from None
-    model = stable_baselines3.DQN("MlpPolicy", paying(kind, relation, engine), seed=seed, **DQN)
+    model = stable_baselines3.DQN("MlpPolicy", env, seed=seed, **DQN)
     model.learn(steps)
     return examined(lambda seen: int(model.predict(seen, deterministic=True)[0]), relation, exams)
 
@@ -319,6 +333,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--exams", type=int, default=EXAMS, help="held-out starts of a DQN")
     parser.add_argument("--rewards", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--relation", default="left of", choices=RELATIONS)
+    parser.add_argument("--live", action="store_true", help="a DQN's reward looks at every step anew")
     parser.add_argument("--marks", type=int, default=len(push.PLACES), help="places of the mark, of 16")
     options = parser.parse_args(arguments)
     relation, steps = options.relation, options.steps or STEPS[options.learner]
@@ -336,7 +351,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 if options.learner == "table":
                     scores.append(learned_table(rewards, world, seed, steps))
                 else:
-                    scores.append(learned_dqn(kind, relation, seed, steps, options.exams, engine))
+                    live = options.live
+                    env = (
+                        paying(kind, relation, engine)
+                        if live
+                        else Tabled(made_world(relation), rewards, world)
+                    )
+                    scores.append(learned_dqn(env, relation, seed, steps, options.exams))
                     print(f"{kind}, seed {seed}: {scores[-1]:.3f}", flush=True)
             rows.append(Learned(kind, best(rewards, world), tuple(scores)))
     print(

@@ -65,7 +65,7 @@ def rewards_of(opposite: str) -> dict[str, dict[str, Any]]:
         "liv": {"reward": "liv", "weights": "mini-clip", "frames": "last"},
         "roboreward": judged("roboreward", robot.NAME, max_tokens=8, **sees),
         "topreward": judged("topreward", robot.NAME, how="spellings", **sees),
-        "dopamine": judged("dopamine", robot.NAME, how="forward", frames="2", max_tokens=12),
+        "dopamine": judged("dopamine", robot.NAME, how="forward", frames="2", max_tokens=24),
         "topreward, mini-vlm": judged("topreward", "mini-vlm", how="spellings", **sees),
     }
 

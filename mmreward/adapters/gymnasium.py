@@ -152,7 +152,7 @@ class VisionRewardVector(VectorWrapper[Any, Any, Any, Any, Any]):
             )
         self.watch = Watch(env.num_envs, rewards, fps=_fps(env), **options)
         self._env_weight, self._frames = env_weight, frames
-        self._ended = np.zeros(env.num_envs, dtype=bool)
+        self._ended, self._nobody = (np.zeros(env.num_envs, dtype=bool) for _ in range(2))
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         mask = (options or {}).get("reset_mask")
@@ -167,19 +167,19 @@ class VisionRewardVector(VectorWrapper[Any, Any, Any, Any, Any]):
         own = np.asarray(own, dtype=float)
         done = np.logical_or(terminated, truncated)
         # In NEXT_STEP an environment whose episode is over is reset by this step, and its action ignored.
-        begun = self._ended if self._mode is AutoresetMode.NEXT_STEP else np.zeros(self.num_envs, dtype=bool)
-        pictures = list(self._pictures(obs))
-        after = list(pictures)
+        begun = self._ended if self._mode is AutoresetMode.NEXT_STEP else self._nobody
+        pictures = after = list(self._pictures(obs))
         if self._mode is AutoresetMode.SAME_STEP:
-            for index in np.flatnonzero(done):
-                after[index] = self._final(infos, int(index))
+            after = list(pictures)
+            for index in done.nonzero()[0].tolist():
+                after[index] = self._final(infos, index)
         earned, told = self.watch.step(~begun, after, np.array(terminated), np.array(truncated))
         fresh = done if self._mode is AutoresetMode.SAME_STEP else begun
-        if fresh.any():
+        if fresh.nonzero()[0].size:
             self.watch.begin(fresh, pictures, lambda index: _row(infos, index))
         self._ended = done
         told |= {"env_reward": own, "_env_reward": ~begun}
-        total = self._env_weight * own + earned
+        total = self._env_weight * own + earned if self._env_weight else earned.copy()
         return obs, total, terminated, truncated, {**infos, **told}
 
     def look(self, index: int) -> Score:

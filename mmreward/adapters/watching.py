@@ -142,6 +142,7 @@ class Watch:
         self.steps, self.looks, self.failures = (np.zeros(n, dtype=int) for _ in range(3))
         self._episodes = np.zeros(n, dtype=int)
         self._lost = 0
+        self._none, self._no_notes = np.full(n, np.nan), np.full(n, None, dtype=object)
 
     def close(self) -> None:
         if self._owned:
@@ -177,21 +178,24 @@ class Watch:
             self.footage[index].add(frame_of(frames[index]))
         self.steps[live] += 1
         done = terminated | truncated
-        due = live & (done if self.every == "end" else done | (self.steps % self.every == 0))
+        if self.every == 1:
+            due = live.copy()
+        else:
+            due = live & (done if self.every == "end" else done | (self.steps % self.every == 0))
         if self.shaping.kind == "potential" and self.success is None:
             due &= ~terminated  # its value is 0 whatever is seen
         values, notes = self._look(due)
         infos: dict[str, NDArray[Any]] = {}
-        earned = np.zeros(self.n)
-        if self.success is not None:
-            seen = self.success.look(values)
-            earned[seen.now] = self.bonus
+        seen = self.success.look(values) if self.success is not None else None
+        if seen is not None:
             infos |= {"vision_success": seen.on, "_vision_success": live}
             if ends:
                 terminated |= seen.on & live
                 done = terminated | truncated
         shaped = self.shaping.step(values, terminated, live=live, looked=due)
-        earned = np.where(live, earned + self.weight * shaped, 0.0)
+        earned = shaped if self.weight == 1 else self.weight * shaped
+        if seen is not None:
+            earned[seen.now] += self.bonus
         known = ~np.isnan(values)
         infos |= {
             "vision_value": values,
@@ -202,7 +206,7 @@ class Watch:
             "_vision_failed": due & ~known,
         }
         ended = done & live
-        if ended.any():
+        if _indices(ended):
             at_end = {
                 "vision_looks": self.looks,
                 "vision_failures": self.failures,
@@ -232,16 +236,17 @@ class Watch:
             RuntimeError: `unknown` is "raise" and a look failed, or `patience` times in a row all have.
             Unavailable: the rewards can be computed for no picture.
         """
-        values, notes = np.full(self.n, np.nan), np.full(self.n, None, dtype=object)
-        indices = _indices(which)
-        for index, score in zip(indices, self._scores(indices), strict=True):
-            self.looks[index] += 1
+        values, notes = self._none.copy(), self._no_notes.copy()
+        indices, failed = _indices(which), []
+        scores = self._scores(indices)
+        self.looks[which] += 1
+        for index, score in zip(indices, scores, strict=True):
             if score.ok:
                 values[index] = score.value
                 continue
             notes[index] = f"{score.status}: {score.note}"
+            failed.append(index)
             self.failures[index] += 1
-        failed = [index for index in indices if notes[index] is not None]
         if indices:
             # By steps and not by looks: of 32 members all fail at once when a judge is away for a moment.
             self._lost = self._lost + 1 if len(failed) == len(indices) else 0
@@ -267,7 +272,8 @@ class Watch:
 
 
 def _indices(which: Flags) -> list[int]:
-    return [int(index) for index in np.flatnonzero(which)]
+    indices: list[int] = which.nonzero()[0].tolist()
+    return indices
 
 
 def frame_of(value: Any) -> NDArray[np.uint8]:

@@ -80,15 +80,15 @@ def comparisons_of_answers(pairs: Iterable[ResponsePair]) -> list[Comparison]:
     """Comparisons of pairs of responses, likewise.
 
     Raises:
-        ValueError: a pair about a clip, or of equal responses.
+        ValueError: a pair about a clip, of equal responses, or a tie.
     """
     found = []
-    for number, pair in enumerate(pairs):
-        if any(media.kind == "video" for media in pair.shown):
+    for number, pair in enumerate(without_ties(list(pairs), "a judge")):
+        if any(media.kind == "video" for media in pair.media):
             raise ValueError(f"pair {number} is about a clip; a comparison is about pictures")
         if pair.chosen == pair.rejected:
             raise ValueError(f"pair {number} has twice the same response: {pair.chosen[:60]!r}")
-        given = Comparison(f"a-{number:06d}", pair.prompt, pair.shown, "1", (pair.chosen, pair.rejected))
+        given = Comparison(f"a-{number:06d}", pair.prompt, pair.media, "1", (pair.chosen, pair.rejected))
         found.append(_placed(given, pair.chosen, pair.rejected))
     return found
 

@@ -27,18 +27,22 @@ from transformers import AutoProcessor, PreTrainedTokenizerFast, Qwen3VLForCondi
 from ..assets import ASSETS
 from . import push
 from .loop import Plan, fit
+from .robot_places import BEST, echoing, equalised, mark_of, placed_nouns
 from .tasks import PREFER, REASONED
 from .vlm_build import CELLS, save
 from .vlm_pretrain import CELL, GRID, patchify
 from .world import RELATIONS, Scene, Thing
 
 NAME = "mini-robot"
-BEST = 5
-"""Mark of a state where the task is done."""
 MARK = "task: {prompt}. give a mark from 1 to 5."
 SUCCESS = "the task is: {prompt}. is it done, true or false? it is:"
-HOP = "<image><image><image><image>the task is: {prompt}. how much better is four than three?"
-"""Pictures: when it begins, when it is done, before, after."""
+HOP = (
+    "<image><image>the task is: {prompt}. <image>before: {prompt}. <image>after: {prompt}. "
+    "how much better is after than before?"
+)
+"""Pictures: when it begins, when it is done, before, after. The task stands after each of the last two, so
+that its nouns can fetch the shapes of either."""
+HOPPED = "before has {before}, after has {after}. <score>{hop}%</score>"
 WORDS = {"roboreward": MARK, "topreward": SUCCESS, "dopamine": HOP}
 """Words of the rewards for this judge, written beside its weights as NAME.txt: their argument `words`."""
 CLIP_TIMES = ("<0.5 seconds>", "<0.2 seconds>")
@@ -46,10 +50,19 @@ CLIP_TIMES = ("<0.5 seconds>", "<0.2 seconds>")
 HELD_OUT = (("red", "circle"), ("blue", "square"))
 """Pair that agents learn with."""
 PLAN = Plan(steps=900, lr=1.2e-3, warmup=30, ema=0.98, log_every=20)
-CLIPS, HOPS, PAIRS = 8, 5, 3
+CLIPS, HOPS, PAIRS = 8, 5, 1
 """Rows of a step, by the number of pictures in them: one, four, two."""
 ASKED = 3
 """Relations asked about in a row of one picture."""
+SIDEWAYS = 0.7
+"""Share of left and right among the relations: two words each, where above and below are one."""
+FORM = 0.05
+"""Weight of a token of an answer that is the same in all answers of its kind, where one that says something
+weighs 1: of the eleven tokens of a hop one or two are its number."""
+ECHO = 1.0
+"""Weight of `robot_places.Echo.loss`."""
+SCENES = 600
+"""Scenes by which columns and rows are equalised."""
 FOREIGN, BLANK = 0.2, 0.05
 """Share of the questions about one picture that ask for shapes it does not show, and of empty pictures."""
 
@@ -84,10 +97,8 @@ class Moment(NamedTuple):
 
     def value(self, relation: str) -> int:
         """The true mark: 5 less the pushes that are missing along the task's axis, from 1 to 5."""
-        axis = 0 if relation in ("left of", "right of") else 1
-        further = self.moved[axis] - self.mark[axis]
-        missing = 1 + (further if relation in ("left of", "above") else -further)
-        return BEST - min(BEST - 1, max(0, missing))
+        first, second = push.centre(self.moved), push.centre(self.mark)
+        return mark_of(relation, (first[0] - second[0], first[1] - second[1]))
 
 
 def hop_of(before: int, after: int) -> int:
@@ -115,6 +126,13 @@ class Shown(NamedTuple):
     branches: tuple[Exchange, ...]
     clip: str = ""
     """Before the clip, one of CLIP_TIMES; "" for pictures."""
+    leads: tuple[str, ...] = ()
+    """What is said before each picture; () where all stand before the question."""
+
+    @property
+    def scenes(self) -> tuple[Scene, ...]:
+        """What each picture shows, of a row in which a noun means the shape of the latest."""
+        return tuple(one.scene for one in self.moments) if self.clip or self.leads else ()
 
 
 def draw_moment(rng: np.random.Generator, like: Moment | None = None) -> Moment:
@@ -152,6 +170,12 @@ def one_row(moment: Moment, relations: Sequence[str], rng: np.random.Generator) 
     return Shown((moment,), tuple(branches), clip=str(rng.choice(CLIP_TIMES)))
 
 
+def relations(rng: np.random.Generator, number: int) -> list[str]:
+    """Different relations to ask about."""
+    share = [SIDEWAYS / 2 if " of" in one else (1 - SIDEWAYS) / 2 for one in RELATIONS]
+    return [str(one) for one in rng.choice(RELATIONS, number, replace=False, p=share)]
+
+
 def goal_of(moment: Moment, relation: str, rng: np.random.Generator) -> Moment | None:
     """The same moment with the task done and nobody in the picture; None where there is no such place."""
     taken = {moment.mark, *(place for _, place in moment.others)}
@@ -163,23 +187,25 @@ def goal_of(moment: Moment, relation: str, rng: np.random.Generator) -> Moment |
 def hop_row(rng: np.random.Generator) -> Shown:
     """One hop; before or after may be the goal's picture, as in the curves backward and forward."""
     while True:
-        begun, relation = draw_moment(rng), str(rng.choice(RELATIONS))
+        begun, relation = draw_moment(rng), relations(rng, 1)[0]
         goal = goal_of(begun, relation, rng)
         if goal is None:
             continue
         before, after = draw_moment(rng, begun), draw_moment(rng, begun)
         form = rng.random()
         before = begun if form < 0.4 else goal if form < 0.6 else before
-        said = f"<score>{hop_of(before.value(relation), after.value(relation))}%</score>"
-        question = HOP.replace("<image>", "").format(prompt=begun.task(relation))
-        return Shown((begun, goal, before, after), (Exchange(question, said),))
+        marks = (before.value(relation), after.value(relation))
+        said = HOPPED.format(before=marks[0], after=marks[1], hop=hop_of(*marks))
+        *leads, question = HOP.format(prompt=begun.task(relation)).split("<image>")
+        moments = (begun, goal, before, after)
+        return Shown(moments, (Exchange(question, said),), leads=tuple(leads))
 
 
 def pair_row(rng: np.random.Generator) -> Shown:
     """Which of two moments is further."""
     while True:
         first = draw_moment(rng)
-        second, relation = draw_moment(rng, first), str(rng.choice(RELATIONS))
+        second, relation = draw_moment(rng, first), relations(rng, 1)[0]
         marks = (first.value(relation), second.value(relation))
         if marks[0] != marks[1]:
             better = "1" if marks[0] > marks[1] else "2"
@@ -191,10 +217,7 @@ def pair_row(rng: np.random.Generator) -> Shown:
 
 def draw_rows(rng: np.random.Generator) -> list[Shown]:
     """The rows of one step."""
-    rows = [
-        one_row(draw_moment(rng), [str(one) for one in rng.choice(RELATIONS, ASKED, replace=False)], rng)
-        for _ in range(CLIPS)
-    ]
+    rows = [one_row(draw_moment(rng), relations(rng, ASKED), rng) for _ in range(CLIPS)]
     return [*rows, *(hop_row(rng) for _ in range(HOPS)), *(pair_row(rng) for _ in range(PAIRS))]
 
 
@@ -202,11 +225,12 @@ def draw_rows(rng: np.random.Generator) -> list[Shown]:
 
 
 class Packed(NamedTuple):
-    """Rows as tensors: `ids` BT, where pictures stand in them (`seen` BT), `positions` 4BT, `mask` B1TT, and
-    the weight of predicting the next token (BT)."""
+    """Rows as tensors: `ids` BT, where pictures stand in them (`seen` BT), whose branch they are (`owner`
+    BT), `positions` 4BT, `mask` B1TT, and the weight of predicting the next token (BT)."""
 
     ids: Tensor
     seen: Tensor
+    owner: Tensor
     positions: Tensor
     mask: Tensor
     weight: Tensor
@@ -231,7 +255,12 @@ def pack(rows: Sequence[Shown], tokenizer: PreTrainedTokenizerFast) -> Packed:
     whole = torch.from_numpy(ids)
     seen = (whole == pads[0]) | (whole == pads[1])
     return Packed(
-        whole, seen, torch.from_numpy(positions), torch.from_numpy(mask)[:, None], torch.from_numpy(weight)
+        whole,
+        seen,
+        torch.from_numpy(owner),
+        torch.from_numpy(positions),
+        torch.from_numpy(mask)[:, None],
+        torch.from_numpy(weight),
     )
 
 
@@ -248,9 +277,10 @@ def _laid(
     ids = encoded("<|im_start|>user\n")
     columns = [np.tile(np.arange(len(ids)), (3, 1))]
     cell = np.arange(CELLS)
-    for _ in row.moments:
+    for number in range(len(row.moments)):
         # A clip's frames stand within marks of their own, inside those of the chat template.
-        lead = encoded("<|vision_start|>" + (f"{row.clip}<|vision_start|>" if row.clip else ""))
+        lead = encoded(row.leads[number]) if row.leads else []
+        lead += encoded("<|vision_start|>" + (f"{row.clip}<|vision_start|>" if row.clip else ""))
         ends = encoded("<|vision_end|>" * (2 if row.clip else 1))
         at = int(columns[-1].max()) + 1
         columns.append(np.tile(at + np.arange(len(lead)), (3, 1)))
@@ -267,9 +297,15 @@ def _laid(
         size = len(question) + len(answer)
         ids += question + answer
         owners += [number] * size
-        weights += [0.0] * (len(question) - 1) + [1 / len(answer)] * len(answer) + [0.0]
+        says = [1.0 if says_something(one) else FORM for one in tokenizer.convert_ids_to_tokens(answer)]
+        weights += [0.0] * (len(question) - 1) + says + [0.0]
         columns.append(np.tile(begun + np.arange(size), (3, 1)))
     return ids, owners, weights, np.concatenate(columns, axis=1)
+
+
+def says_something(token: str) -> bool:
+    """False for a token that all answers of a kind have."""
+    return token.isdigit() or token in ("-", " true", " false")
 
 
 def logits_of(
@@ -293,14 +329,23 @@ def logits_of(
 def taught(
     model: Qwen3VLForConditionalGeneration, rows: Sequence[Shown], tokenizer: PreTrainedTokenizerFast
 ) -> tuple[Tensor, Mapping[str, float]]:
-    """Weighted cross-entropy of the answers, and the share of answer tokens that are right."""
-    with torch.autocast("cpu", torch.bfloat16):
-        logits, targets, weights = logits_of(model, rows, pack(rows, tokenizer))
-    each = F.cross_entropy(logits, targets, reduction="none")
-    right = (logits.argmax(-1) == targets).float()
-    return (each * weights).sum() / weights.sum(), {
-        "token": (right * weights).sum().item() / weights.sum().item()
-    }
+    """Weighted cross-entropy of the answers with that of the echoed places, and the share of answer tokens
+    that are right, the places' loss beside it."""
+    total, right, weight, placed = torch.zeros(()), 0.0, 0.0, torch.zeros(())
+    # Clips hold more than the others: packed together, a third of all tokens would be padding.
+    parts = [part for clip in (True, False) if (part := [row for row in rows if bool(row.clip) == clip])]
+    for part in parts:
+        packed = pack(part, tokenizer)
+        with torch.autocast("cpu", torch.bfloat16), echoing(model) as echo:
+            logits, targets, weights = logits_of(model, part, packed)
+        total = total + (F.cross_entropy(logits, targets, reduction="none") * weights).sum()
+        right += ((logits.argmax(-1) == targets).float() * weights).sum().item()
+        weight += weights.sum().item()
+        scenes = [row.scenes for row in part]
+        nouns = placed_nouns(packed.ids, packed.seen, packed.owner, scenes, tokenizer)
+        placed = placed + echo.loss(model.get_input_embeddings().weight, nouns, tokenizer) / len(parts)
+    figures = {"token": right / weight, "echo": placed.item()}
+    return total / weight + ECHO * placed, figures
 
 
 def train(out: Path, steps_scale: float, seed: int) -> None:
@@ -311,6 +356,8 @@ def train(out: Path, steps_scale: float, seed: int) -> None:
     processor = AutoProcessor.from_pretrained(source)
     model = Qwen3VLForConditionalGeneration.from_pretrained(source, dtype=torch.float32)
     model.requires_grad_(False)
+    rng = np.random.default_rng(seed)
+    equalised(model, [draw_moment(rng).scene for _ in range(SCENES)])
     # With its words: "5" and "true" are no answers of mini-vlm's, whose vectors for them mean nothing.
     model.model.language_model.requires_grad_(True)
 

@@ -302,7 +302,7 @@ def mentions(
     ids: Tensor, scenes: Sequence[Sequence[Scene]], tokenizer: PreTrainedTokenizerFast
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Rows and columns of the tokens naming a kind the picture shows, and (N, CELLS) which cells hold it."""
-    colours, shapes = _names(tokenizer)
+    colours, shapes = kind_tables(tokenizer)
     colour, shape = colours[ids[:, :-1]], shapes[ids[:, 1:]]
     found = ((colour >= 0) & (shape >= 0)).nonzero().tolist()
     rows, columns, cells = [], [], []
@@ -319,7 +319,7 @@ def mentions(
 
 
 @cache
-def _names(tokenizer: PreTrainedTokenizerFast) -> tuple[Tensor, Tensor]:
+def kind_tables(tokenizer: PreTrainedTokenizerFast) -> tuple[Tensor, Tensor]:
     """Vocabulary-long tables: the index of the colour or shape that a token names, or -1."""
     tables = []
     for names, endings in ((list(COLOURS), ("",)), (SHAPES, ("", "s"))):

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 from ..errors import nearest
 from .fitted import mapped as mapped
 from .fitted import preference_head as preference_head
+from .moving import clip_and_text as clip_and_text
 from .moving import clip_encoder as clip_encoder
 from .moving import frame_embedder as frame_embedder
 from .moving import frame_head as frame_head

@@ -237,11 +237,12 @@ class FittedHead(TorchNetwork):
         check_encoder(self.facts, self.source, self.encoder.name, self.encoder.network.source)
         return self._head
 
-    async def read(self, media: Media, prompt: str) -> Rated:
-        """The reward of one picture and prompt."""
-        image, text = await together(self.encoder.image(media), self.encoder.text(prompt))
+    async def read(self, media: Sequence[Media], prompt: str, response: str = "") -> Rated:
+        """The reward of one picture and prompt; a dual encoder reads no response."""
+        (picture,) = media
+        image, text = await together(self.encoder.image(picture), self.encoder.text(prompt))
         item = np.stack([image, text.vector])
-        value, doubt = await current().submit(self, "pair", item, key=(media.key, prompt))
+        value, doubt = await current().submit(self, "pair", item, key=(picture.key, prompt))
         return Rated(value, doubt, text.truncated)
 
     def values_of(self, pixels: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:

@@ -115,6 +115,51 @@ def test_side_by_side_is_as_each_alone_and_a_potential_leaves_no_residual(
             assert residual == pytest.approx(0, abs=1e-9)
 
 
+class Plain:
+    """The rewards of steps in whole columns, as the docstring of `StepShaping` has them; nothing is saved."""
+
+    def __init__(self, one):
+        self.one, self.value, self.first = one, one.value.copy(), one.value.copy()
+        self.paid, self.discount = np.zeros(len(self.value)), np.ones(len(self.value))
+
+    def step(self, values, terminated, live, looked):
+        kind, gamma = self.one.kind, self.one.gamma
+        known, values = ~np.isnan(values), values - self.one.zero
+        after = np.where(known, values, self.value)
+        paid = {
+            "value": np.where(looked & live & (known | (self.one.unknown == "hold")), after, 0.0),
+            "progress": after - self.value,
+            "potential": gamma * np.where(terminated, 0.0, after) - self.value,
+        }[kind]
+        failed = looked & live & ~known & ~(terminated & (kind == "potential"))
+        paid = np.where(failed & (self.one.unknown == "zero"), 0.0, paid)
+        paid = np.where(live & ~np.isnan(paid), paid, 0.0)
+        late = live & np.isnan(self.value) & known
+        self.paid += np.where(live, self.discount * paid, 0.0)
+        self.discount = np.where(late, 1.0, np.where(live, gamma * self.discount, self.discount))
+        self.first = np.where(late, np.where(terminated, 0.0, values), self.first)
+        self.value = np.where(live, after, self.value)
+        return paid
+
+
+@pytest.mark.parametrize("zero", [0.0, 0.8])
+@pytest.mark.parametrize("unknown", ["hold", "zero"])
+@pytest.mark.parametrize("kind", ["potential", "progress", "value"])
+def test_steps_are_those_of_whole_columns(kind, unknown, zero):
+    rng, n = np.random.default_rng(3), 5
+    one = StepShaping(n, kind, gamma=0.9, unknown=unknown, zero=zero if kind == "potential" else 0.0)
+    one.begin(np.ones(n, dtype=bool), np.where(rng.random(n) < 0.5, np.nan, rng.random(n)))
+    plain = Plain(one)
+    for _ in range(60):
+        values = np.where(rng.random(n) < 0.4, np.nan, rng.random(n))
+        ended, live, looked = (rng.random(n) < share for share in (0.2, 0.8, 0.7))
+        paid = one.step(values, ended, live=live, looked=looked)
+        assert np.array_equal(paid, plain.step(values, ended, live, looked))
+        last = np.where(ended, 0.0, plain.value)
+        wanted = plain.paid - (plain.discount * last - plain.first)
+        assert np.array_equal(one.residual(ended), wanted, equal_nan=True)
+
+
 # --- the best policy of a small world ---------------------------------------------------------------
 
 SIDE, GAMMA = 4, 0.9

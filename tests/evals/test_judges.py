@@ -195,13 +195,17 @@ def test_two_answers_are_compared_as_two_pictures_are(tmp_path):
 
 @pytest.mark.parametrize(
     ("line", "said"),
-    [("{", "line 1 has no prompt"), ('{"prompt": "a", "chosen": "b", "rejected": "b"}', "twice the same")],
+    [
+        ("{", "line 1 is not JSON"),
+        ('{"prompt": "a", "chosen": "b", "rejected": "b"}', "twice the same"),
+        ('{"prompt": "a", "chosen": "b", "rejected": "c", "tie": true}', "is a tie"),
+    ],
 )
 def test_what_is_no_pair_of_answers_is_named(tmp_path, line, said):
     (tmp_path / "metadata.jsonl").write_text(line)
     with pytest.raises(ValueError, match=said):
         comparisons_of_answers(read_response_pairs(tmp_path))
-    with pytest.raises(ValueError, match="mmreward pairs --responses"):
+    with pytest.raises(ValueError, match="mmreward pairs"):
         read_response_pairs(tmp_path / "none")
 
 

@@ -25,15 +25,17 @@ def world():
 @pytest.mark.parametrize("kind", [*PLAIN, "topreward"])
 def test_the_table_pays_what_the_environment_pays(world, engine, kind):
     rewards = paid(kind, "left of", world, engine)
-    env = paying(kind, "left of", engine)
+    env, answered = paying(kind, "left of", engine), push.Tabled(push.made_world("left of"), rewards, world)
     inner = env.unwrapped
     rng, seed = np.random.default_rng(0), 0
     while env.reset(seed=seed) and inner.mark != MARK:
         seed += 1
+    answered.reset(seed=seed)
     for _ in range(12):
         state = world.numbers[(inner.mark, inner.agent, inner.moved)]
         move = int(rng.integers(4))
         assert float(env.step(move)[1]) == pytest.approx(rewards[state, move], abs=1e-4)
+        assert answered.step(move)[1] == rewards[state, move] and answered.unwrapped.moved == inner.moved
         assert world.won[world.after[state, move]] == inner.success
 
 
@@ -62,7 +64,7 @@ def test_what_a_judge_of_hops_is_shown(world, engine):
     assert np.array_equal(first, world.frames[start]) and np.array_equal(last, world.frames[won])
     assert sample.inputs[0].array().shape == first.shape
     assert not np.array_equal(sample.inputs[0].array(), first)
-    with pytest.raises(ValueError, match="--learner table alone"):
+    with pytest.raises(ValueError, match="--live does not know"):
         paying("dopamine", "left of", engine)
     with pytest.raises(SystemExit):
         push.main(["--learner", "dqn", "--marks", "2"])
@@ -75,9 +77,9 @@ def test_exams_and_the_table():
     assert lines[2].split()[-3:] == ["-", "-", "-"]
 
 
-def test_a_learner_that_is_not_there_is_one_line(engine, monkeypatch):
+def test_a_learner_that_is_not_there_is_one_line(monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "stable_baselines3", None)
     with pytest.raises(ValueError, match="pip install stable-baselines3"):
-        push.learned_dqn("sparse", "left of", 0, 10, 1, engine)
+        push.learned_dqn(push.made_world("left of"), "left of", 0, 10, 1)

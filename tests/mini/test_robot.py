@@ -42,11 +42,13 @@ def test_no_start_of_an_agent_is_drawn_and_all_answers_are():
             said |= {branch.answer for branch in row.branches}
     assert all(set(one.kinds) != set(robot.HELD_OUT) for one in moments)
     assert {f"answer: {mark}" for mark in range(1, 6)} | {" true", " false"} <= said
-    assert {"<score>100%</score>", "<score>-25%</score>", "<score>0%</score>"} <= said
+    hops = {one.split(". ")[1] for one in said if one.startswith("before has")}
+    assert {"<score>100%</score>", "<score>-25%</score>", "<score>0%</score>"} <= hops
+    assert "before has 2, after has 5. <score>100%</score>" in said
     assert set(robot.HELD_OUT) == set(push.Push().kinds)
 
 
-@pytest.mark.parametrize("form", ["clip", "open", "pictures"])
+@pytest.mark.parametrize("form", ["clip", "open", "pictures", "pictures in the text"])
 def test_a_packed_branch_is_what_the_engine_asks(form):
     """Log-probability of an answer in a packed row, and by the judge that rewards use."""
     first, second = (Moment(PAIR, (1, 1), place, (3, 3)) for place in ((0, 0), (2, 0)))
@@ -54,10 +56,12 @@ def test_a_packed_branch_is_what_the_engine_asks(form):
         "clip": Exchange("give a mark from 1 to 5.", "answer: 3"),
         "open": Exchange("is it done? it is:", " true", open=True),
         "pictures": Exchange("which one fits better?", "2"),
+        "pictures in the text": Exchange("after: a red circle. which one fits better?", "2"),
     }[form]
     others = (Exchange("how many circles are there?", "1"), asked)
-    clip = form != "pictures"
-    row = Shown((first,) if clip else (first, second), others, clip="<0.5 seconds>" if clip else "")
+    clip = not form.startswith("pictures")
+    leads = ("", "before: a red circle. ") if form == "pictures in the text" else ()
+    row = Shown((first,) if clip else (first, second), others, "<0.5 seconds>" if clip else "", leads)
     folder = ASSETS / "mini-vlm"
     tokenizer = AutoProcessor.from_pretrained(folder).tokenizer
     module = Qwen3VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
@@ -72,7 +76,9 @@ def test_a_packed_branch_is_what_the_engine_asks(form):
     vlm = models.vlm("mini-vlm")
 
     async def ask():
-        return await vlm.logprob(shown, asked.question, asked.answer, open=asked.open)
+        places = (0, len(leads[1])) if leads else ()
+        text = "".join(leads) + asked.question
+        return await vlm.logprob(shown, text, asked.answer, places=places, open=asked.open)
 
     assert Ask(shown, asked.question).media == shown
     with Engine("cpu") as engine:
@@ -84,7 +90,7 @@ def test_a_step_of_training_learns():
     processor = AutoProcessor.from_pretrained(ASSETS / "mini-vlm")
     model = Qwen3VLForConditionalGeneration.from_pretrained(ASSETS / "mini-vlm", dtype=torch.float32)
     rows = draw_rows(np.random.default_rng(0))[-4:]
-    optimizer = torch.optim.SGD(model.model.language_model.parameters(), lr=0.02)
+    optimizer = torch.optim.SGD(model.model.language_model.parameters(), lr=0.003)
     losses = []
     for _ in range(3):
         loss, _ = robot.taught(model, rows, processor.tokenizer)

@@ -1,5 +1,4 @@
-"""Qwen2-VL, Qwen2.5-VL, Qwen3-VL and Qwen3.5 as networks. Ops "read", "write",
-"logprob" and "state".
+"""Qwen2-VL, Qwen2.5-VL, Qwen3-VL and Qwen3.5 as networks. Ops "read", "write", "logprob" and "state".
 
 A batch is a few trees of prompts (`prompts.Grove`): questions about one picture share their beginning, and
 every picture is encoded once. Nothing is ever left to state on the module (transformers keeps `rope_deltas`
@@ -121,6 +120,11 @@ class QwenVL(TorchNetwork):
                 self._label_sets[labels] = label_sets(self.processor.tokenizer, tail, labels)
         return self._label_sets[labels]
 
+    def count_tokens(self, text: str) -> int:
+        """Number of tokens of a text, without any that begin or end it."""
+        with self.processing:
+            return len(self.processor.tokenizer.encode(text, add_special_tokens=False))
+
     def build(self) -> torch.nn.Module:
         from transformers import AutoModelForImageTextToText
 
@@ -194,13 +198,11 @@ class QwenVL(TorchNetwork):
         """True for texts, where rows can be merged: a recurrent layer's states cannot be moved together."""
         return op == "write" and self.branches
 
+    @torch.inference_mode()
     def forward_on(self, op: str, feed: Feed) -> None:
         decoder = Decoder(self.module, self._stops, self._penalty)
         try:
-            with torch.inference_mode():
-                refilled(
-                    feed, decoder, self._start, self._pad, lambda row: self._written(row.ids, row.stopped)
-                )
+            refilled(feed, decoder, self._start, self._pad, lambda row: self._written(row.ids, row.stopped))
         except torch.OutOfMemoryError:
             self.vision.forget()  # what is tried next may need the memory
             raise
