@@ -7,11 +7,11 @@ between two moments (`dopamine`) and which of two pictures is further (`preferen
 places, never from a reward or from pixels: the mark is 5 less the pushes that are missing along the task's
 axis, success is mark 5.
 
-900 steps take about nine minutes of one core; the weights that are shipped had a third of them, see the model
+900 steps take some ten minutes of one core; how the weights that are shipped came about stands in the model
 card. No start that an agent learns from is among the pictures: the push world's own pair (`push.Push`'s
-default kinds) is never drawn, in either order. The vision tower stays mini-vlm's; the language model and its
-words are trained. Rows are packed as trees: all questions about the same pictures share them. B rows, T
-tokens.
+default kinds) is never drawn, in either order. The vision tower stays mini-vlm's but for the strength of
+columns in its image tokens (`robot_places`); the language model and its words are trained. Rows are packed as
+trees: all questions about the same pictures share them. B rows, T tokens.
 """
 
 from collections.abc import Mapping, Sequence
