@@ -41,6 +41,7 @@ from rich.table import Table
 from torchvision.transforms.v2 import functional as tv
 
 from mmreward import Engine, Media, Sample, load
+from mmreward.models.pictures import forget
 from mmreward.models.pixels import Recipe, normalise
 from mmreward.registry import Reward
 
@@ -196,6 +197,7 @@ class Bench:
         rows = []
         for round_ in range(ROUNDS + 1):
             pictures = self.pictures(source)
+            forget()
             plain = _processor(partial(bare, pictures, source, self.towers.recipe))
             samples = self.samples(self.pictures(source))
             loop = _thread_time("mmreward-loop")
@@ -260,12 +262,14 @@ def beside(bench: Bench, peer: Peer, number: int) -> PeerCost:
 
 
 def keep_pages() -> None:
-    """Have glibc keep what is freed. Which of the two ways gets its memory from the kernel, a page at a time,
-    is chance otherwise, and the pages of one picture can cost more than its resize."""
+    """Have glibc keep what is freed, in one place for all threads. Which of the two ways gets its memory from
+    the kernel, a page at a time, is chance otherwise, and the pages of one picture can cost more than its
+    resize."""
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt"):
         for option in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
             library.mallopt(option, 1 << 30)
+        library.mallopt(-8, 1)  # M_ARENA_MAX: a thread's own is given back whole, whatever the threshold
 
 
 def _processor(run: Callable[[], object]) -> float:

@@ -10,8 +10,9 @@ Packages that conflict with ours run in an interpreter of their own:
 
     python -m mmreward.evals.parity --python hpsv2=old/bin/python --python ImageReward=old/bin/python
 
-A scorer none of whose packages is there is held against a second writing of its formula, and the row says so.
-Nothing is fetched. Figures and how the interpreters were made: evals/parity.md.
+A scorer none of whose packages is there is held against a second writing of its formula, and the row says so
+("not here": upstream was not installed); one that cannot score has a row with the reason, and the others
+follow. Nothing is fetched. Figures and how the interpreters were made: evals/parity.md.
 """
 
 import argparse
@@ -56,9 +57,9 @@ class ParityRow(NamedTuple):
     beside: str
     value: float | None
     gradient: float | None
-    batch: float
+    batch: float | None
     trouble: str = ""
-    """What an interpreter that was named said instead of an answer."""
+    """What an interpreter that was named said instead of an answer, or why our scorer has none."""
 
     @property
     def met(self) -> bool:
@@ -80,22 +81,33 @@ def main(words: Sequence[str] | None = None) -> int:
         help=f"interpreter for a package's own code: {', '.join(PACKAGES)}",
     )
     parser.add_argument("--only", action="append", default=[], metavar="SCORER", choices=sorted(_names()))
+    parser.add_argument("--markdown", action="store_true", help="the table as evals/parity.md has it")
     options = parser.parse_args(words)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     cases = [case for case in CASES if not options.only or case.scorer in options.only]
-    table = Table("scorer", "held against", "value", "gradient", "batch", "", box=box.SIMPLE)
-    missed = []
+    lines, missed = [], []
     for row in measured(cases, dict(options.python)):
         figures = [_figure(number) for number in (row.value, row.gradient, row.batch)]
-        table.add_row(row.scorer, row.beside, *figures, "met" if row.met else "MISSED")
+        lines.append((row.scorer, row.beside, *figures, "met" if row.met else "MISSED"))
         missed += [] if row.met else [row]
     for scorer, (tests, reason) in {} if options.only else ELSEWHERE.items():
-        table.add_row(scorer, f"{tests}: {reason}", "-", "-", "-", "not here")
-    Console(width=130).print(table)
+        lines.append((scorer, f"{tests}: {reason}", "-", "-", "-", "not here"))
+    _show(lines, options.markdown)
     for row in missed:
         print(f"{row.scorer}, {row.beside}: {row.trouble or 'a bar is missed'}", file=sys.stderr)
     return 1 if missed else 0
+
+
+def _show(lines: Iterable[Sequence[str]], markdown: bool) -> None:
+    head = ("scorer", "held against", "value", "gradient", "batch", "")
+    if markdown:
+        print("\n".join(f"| {' | '.join(cells)} |" for cells in (head, ("---",) * len(head), *lines)))
+        return
+    table = Table(*head, box=box.SIMPLE)
+    for cells in lines:
+        table.add_row(*cells)
+    Console(width=130).print(table)
 
 
 def _names() -> set[str]:
@@ -122,14 +134,31 @@ def measured(cases: Iterable[Case], interpreters: Mapping[str, str]) -> list[Par
         interpreters: by package; others are looked for in this interpreter.
     """
     with TemporaryDirectory() as folder:
-        made = [(case, case.build(_new(Path(folder, f"{number:02}")))) for number, case in enumerate(cases)]
+        made, numbers = [], []
+        rows: dict[int, list[ParityRow]] = {}
+        for number, case in enumerate(cases):
+            try:
+                made.append((case, case.build(_new(Path(folder, f"{number:02}")))))
+                numbers.append(number)
+            except TROUBLES as error:
+                rows[number] = [_troubled(case, error)]
         answers = _answers(made, interpreters, Path(folder))
-        rows = []
-        for (case, args), said in zip(made, answers, strict=True):
+        for number, (case, args), said in zip(numbers, made, answers, strict=True):
             found = [(p, a) for p, a in said.items() if "error" not in a or p in interpreters]
-            compared = [_beside(case, args, package, answer) for package, answer in found]
-            rows += compared or [_second(case, args, said)]
-    return rows
+            try:
+                compared = [_beside(case, args, package, answer) for package, answer in found]
+                rows[number] = compared or [_second(case, args, said)]
+            except TROUBLES as error:
+                rows[number] = [_troubled(case, error)]
+        return [row for number in sorted(rows) for row in rows[number]]
+
+
+TROUBLES = (ValueError, RuntimeError, OSError, ImportError)
+"""What a scorer raises whose package is missing or that cannot score: its row says so, and others follow."""
+
+
+def _troubled(case: Case, error: Exception) -> ParityRow:
+    return ParityRow(case.name, "nothing", None, None, None, " ".join(str(error).split())[:300])
 
 
 def _new(folder: Path) -> Path:

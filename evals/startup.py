@@ -19,9 +19,19 @@ from PIL import Image
 from rich.table import Table
 
 PICTURES = 10
+MISTAKE = 2
+"""Exit code of a user's mistake."""
 RUNS = 3
 SHOWN = 3
 """Packages that are named."""
+
+
+class Command(NamedTuple):
+    """Arguments of Python, the exit code that they end with, and whether scores that are there stay there."""
+
+    arguments: Sequence[str]
+    code: int = 0
+    again: bool = False
 
 
 class Start(NamedTuple):
@@ -32,7 +42,7 @@ class Start(NamedTuple):
     imports: tuple[tuple[str, float], ...]
 
 
-def commands(folder: Path) -> dict[str, Sequence[str]]:
+def commands(folder: Path) -> dict[str, Command]:
     """What is started, by name; `folder` gets the data."""
     from .host import drawn
 
@@ -43,24 +53,31 @@ def commands(folder: Path) -> dict[str, Sequence[str]]:
         (pictures / f"{number}.txt").write_text("a red circle")
     rows = folder / "rows.jsonl"
     rows.write_text(json.dumps({"response": "<answer>4</answer>", "target": "4"}) + "\n")
-    scored = ("-m", "mmreward", "score")
+
+    def score(data: Path, reward: str, out: str, *more: str) -> tuple[str, ...]:
+        place = ("--out", str(folder / out))
+        return ("-m", "mmreward", "score", str(data), "--reward", reward, *place, *more)
+
+    clip = "clipscore:weights=mini-clip"
     return {
-        "python": ("-c", "pass"),
-        "import mmreward": ("-c", "import mmreward"),
-        "import torch": ("-c", "import torch"),
-        "mmreward --help": ("-m", "mmreward", "--help"),
-        "score one answer": (*scored, str(rows), "--reward", "answer", "--out", str(folder / "a.jsonl")),
-        f"score {PICTURES} pictures, saturation": (
-            *(*scored, str(pictures), "--reward", "saturation", "--out", str(folder / "b.jsonl")),
+        "python": Command(("-c", "pass")),
+        "import mmreward": Command(("-c", "import mmreward")),
+        "import torch": Command(("-c", "import torch")),
+        "mmreward --help": Command(("-m", "mmreward", "--help")),
+        "mmreward list": Command(("-m", "mmreward", "list")),
+        "a path that is not there": Command(score(folder / "pictres", clip, "d.jsonl"), MISTAKE),
+        "a reward that is not there": Command(score(pictures, "clipscor", "d.jsonl"), MISTAKE),
+        "a column that is not there": Command(
+            score(rows, "answer", "d.jsonl", "--map", "target=targt"), MISTAKE
         ),
-        f"score {PICTURES} pictures, clipscore": (
-            *(*scored, str(pictures), "--reward", "clipscore:weights=mini-clip"),
-            *("--out", str(folder / "c.jsonl")),
-        ),
+        "score one answer": Command(score(rows, "answer", "a.jsonl")),
+        f"score {PICTURES} pictures, saturation": Command(score(pictures, "saturation", "b.jsonl")),
+        f"score {PICTURES} pictures, clipscore": Command(score(pictures, clip, "c.jsonl")),
+        "the same again, with nothing to do": Command(score(pictures, clip, "c.jsonl"), again=True),
     }
 
 
-def measure(given: Mapping[str, Sequence[str]], runs: int = RUNS) -> dict[str, Start]:
+def measure(given: Mapping[str, Command], runs: int = RUNS) -> dict[str, Start]:
     """Medians of so many fresh processes, which take turns.
 
     Raises:
@@ -68,16 +85,17 @@ def measure(given: Mapping[str, Sequence[str]], runs: int = RUNS) -> dict[str, S
     """
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in given}
     for _ in range(runs):
-        for name, arguments in given.items():
-            found[name].append(_timed(arguments))
+        for name, command in given.items():
+            found[name].append(_timed(command))
     medians = {name: [median(column) for column in zip(*rows, strict=True)] for name, rows in found.items()}
     return {
         name: Start(wall, processor, _imports(given[name])) for name, (wall, processor) in medians.items()
     }
 
 
-def _timed(arguments: Sequence[str]) -> tuple[float, float]:
-    _forget(arguments)
+def _timed(command: Command) -> tuple[float, float]:
+    _forget(command)
+    arguments = command.arguments
     begun = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
@@ -86,23 +104,23 @@ def _timed(arguments: Sequence[str]) -> tuple[float, float]:
     words = process.stderr.read()
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
+    if process.returncode != command.code:
         raise RuntimeError(f"{' '.join(arguments)[:200]} ended with {process.returncode}: {words[-500:]}")
     return time.perf_counter() - begun, used.ru_utime + used.ru_stime
 
 
-def _forget(arguments: Sequence[str]) -> None:
+def _forget(command: Command) -> None:
     """Remove the scores of the run before, which would not be computed again."""
-    if "--out" in arguments:
+    arguments = command.arguments
+    if "--out" in arguments and not command.again:
         Path(arguments[arguments.index("--out") + 1]).unlink(missing_ok=True)
 
 
-def _imports(arguments: Sequence[str]) -> tuple[tuple[str, float], ...]:
+def _imports(command: Command) -> tuple[tuple[str, float], ...]:
     """Whole packages, ours left out, with the seconds of their import; the longest first."""
-    _forget(arguments)
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", *arguments], check=True, capture_output=True, text=True
-    )
+    _forget(command)
+    timed = [sys.executable, "-X", "importtime", *command.arguments]
+    done = subprocess.run(timed, check=False, capture_output=True, text=True)
     return longest(done.stderr)
 
 

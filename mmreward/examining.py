@@ -5,9 +5,9 @@ waits for scores anyway does what needs no reading on its own thread, and has th
 loop begins (`examine_at_hand`): a loop that is woken for one file after another spends most of its time on
 being woken, and forms its batches of those few that have come.
 
-A PIL picture holds its pixels in a form of its own. To name it they are converted, which is most of what it
-costs before the network, so they are kept for the one who asks for them next, up to `KEPT` bytes. Knows
-nothing of models.
+A PIL picture holds its pixels in a form of its own, and floats are named by the bytes that rewards see. To
+name either, its pixels are converted, which is most of what it costs before the network, so they are kept
+for the one who asks for them next, up to `KEPT` bytes. Knows nothing of models.
 """
 
 import asyncio
@@ -37,8 +37,8 @@ SMALL = 1 << 20
 """Encoded bytes whose header is read and that are hashed at once rather than on another thread."""
 LARGE = 8 << 20
 """Bytes of pixels that are hashed on another thread: up to here it takes less than to hand them over."""
-KEPT = 256 << 20
-"""Bytes of converted PIL pictures that wait for their first use: 340 of 512 x 512."""
+KEPT = 512 << 20
+"""Bytes of converted pictures that wait for their first use: 680 of 512 x 512."""
 AHEAD = 256
 """Files that a caller has read before the loop begins, as many as a batch has."""
 FEW = 4
@@ -65,13 +65,15 @@ async def examined(medias: Iterable[Media]) -> None:
             or (isinstance(source, bytes) and (media.kind == "video" or len(source) > SMALL))
             or getattr(source, "nbytes", 0) > LARGE
             or _is_pil(source)
+            or (media.kind == "image" and _floats(source) > SMALL)
         ):
             await aside(partial(_examine, media))
 
 
 def examine_at_hand(medias: Iterable[Media]) -> None:
     """Hash and measure those pictures in memory of which the loop's thread, or one that the loop has to wake,
-    would do it, PIL pictures as far as their pixels are kept; and wait a moment for the first files."""
+    would do it, those that are converted as far as their pixels are kept; and wait a moment for the first
+    files."""
     converted = 0
     files: list[Media] = []
     for media in medias:
@@ -89,9 +91,9 @@ def examine_at_hand(medias: Iterable[Media]) -> None:
             if source.mode != "RGB" or getattr(source, "tile", None):
                 continue  # still to be decoded, or laid over white: the readers do several at a time
             size = 3 * source.width * source.height
-            converted += size
-            if converted > KEPT:
-                continue
+        converted += size if _is_pil(source) else _floats(source)
+        if converted > KEPT and (_is_pil(source) or _floats(source)):
+            continue
         if size <= bound and not (is_tensor(source) and source.device.type != "cpu"):
             with suppress(Exception):  # raised again where its row looks at it
                 _name(media, oldest_leave=True)
@@ -125,7 +127,9 @@ def _examine(media: Media) -> None:
 
 def _name(media: Media, *, oldest_leave: bool) -> None:
     source: Any = media.source
-    pixels = None
+    pixels = media.eight_bits() if _floats(source) else None
+    if pixels is not None:
+        media.__dict__["key"] = media.named(pixels)
     if isinstance(source, Path | Span):
         read = Media(media.content(), media.kind, fps=media.given_fps)  # once, for both
     elif _is_pil(source) and media.kind == "image":
@@ -143,12 +147,21 @@ def _is_pil(source: Any) -> bool:
     return hasattr(source, "getexif")
 
 
+def _floats(source: Any) -> int:
+    """Floats in the host's memory that a picture is given as; 0 for any other source."""
+    if isinstance(source, np.ndarray):
+        return source.size if source.dtype.kind == "f" else 0
+    if is_tensor(source) and source.device.type == "cpu" and source.dtype.is_floating_point:
+        return source.numel()
+    return 0
+
+
 # --- converted pictures -----------------------------------------------------------------------------------
 
 
 class Converted:
-    """Pixels of a PIL picture that wait in its `Media`, which hands them out once; None where they had to
-    leave."""
+    """Pixels that wait in the `Media` of what they were converted from, which hands them out once; None where
+    they had to leave."""
 
     __slots__ = ("__weakref__", "pixels")
 
@@ -177,7 +190,7 @@ class Kept:
         """Put the pixels into their `Media` where there is room.
 
         Args:
-            media: a PIL picture.
+            media: a PIL picture, or one in floats.
             pixels: of it.
             oldest_leave: make room, for a caller whose pictures fit and come next. Where many threads
                 convert, those that come next are the oldest, and the pixels are not kept.

@@ -146,16 +146,27 @@ class Media:
         """Name of the content within this process, 128 bits: equal media have equal keys, for caches.
 
         xxHash of the encoded bytes when there are some, else of shape, type, layout and pixels, under a seed
-        that each process draws anew, so that nobody can construct two pictures with one key. For what is
-        stored there is `digest`. Of a tensor on a GPU it is another hash, computed there; see
-        `media_tensors.content_key`.
+        that each process draws anew, so that nobody can construct two pictures with one key. Of a picture in
+        floats it is that of the bytes that every reward sees of it. For what is stored there is `digest`. Of
+        a tensor on a GPU it is another hash, computed there; see `media_tensors.content_key`.
         """
+        return self.named(self.eight_bits())
+
+    def named(self, eight_bits: "np.ndarray[Any, np.dtype[np.uint8]] | None") -> str:
+        """The key, for one who has what `eight_bits` gives."""
         if is_tensor(self.source) and self.source.device.type != "cpu":
             from .media_tensors import content_key
 
             return content_key(self.source, self._named_kind)
         hashed = xxhash.xxh3_128(self._named_kind.encode(), seed=SEED)
-        if is_tensor(self.source) and self.source.is_contiguous():
+        if eight_bits is not None:
+            hashed.update(f"{cast(Any, self.source).dtype} in 8 bits".encode())
+            if is_tensor(self.source) and eight_bits.flags.c_contiguous:
+                hashed.update(b"channels first")
+                self._feed(hashed.update, eight_bits)
+            else:
+                self._feed(hashed.update, self._array(eight_bits))
+        elif is_tensor(self.source) and self.source.is_contiguous():
             import torch
 
             # With its channels where they are, as moving them costs more than the hash.
@@ -164,6 +175,21 @@ class Media:
         else:
             self._feed_source(hashed.update, "key")
         return str(hashed.hexdigest())
+
+    def eight_bits(self) -> "np.ndarray[Any, np.dtype[np.uint8]] | None":
+        """The bytes that floats in memory become, in their own layout; None for any other source, a clip, and
+        for floats that are no picture, which raise where they are looked at."""
+        source = self.source
+        try:
+            if self.kind != "image":
+                return None
+            if isinstance(source, np.ndarray):
+                return stills.quantised(source) if source.dtype.kind == "f" and source.size else None
+            if is_tensor(source) and source.device.type == "cpu" and source.dtype.is_floating_point:
+                return stills.quantised(source.detach().float().numpy()) if source.numel() else None
+        except Unscorable:
+            return None
+        return None
 
     @property
     def digest(self) -> str:
@@ -282,7 +308,7 @@ class Media:
             Unscorable: damage, or more pixels or frames than `Limits` has: they are never dropped.
         """
         if not isinstance(self.source, ENCODED):
-            return stills.rgb_of(self._array(), self.kind, not is_tensor(self.source))
+            return stills.rgb_of(self._array(self._waiting()), self.kind, not is_tensor(self.source))
         if self.kind == "video":
             return self.frames_at(range(self.frames))
         with self._opened() as picture:
@@ -327,7 +353,8 @@ class Media:
         if is_tensor(self.source):
             from .media_tensors import rgb
 
-            return rgb(self.source, self.kind)
+            ready = self._waiting()
+            return rgb(self.source if ready is None else torch.from_numpy(ready), self.kind)
         return torch.from_numpy(np.ascontiguousarray(np.moveaxis(self.array(), -1, -3)))
 
     def lossless(self) -> tuple[bytes, str]:
@@ -366,27 +393,32 @@ class Media:
             raise Unscorable(f"the frames have different sizes: {sorted(sizes)}")
         return np.stack(frames)
 
-    def _array(self) -> "np.ndarray[Any, Any]":
-        """Pixels of an in-memory source, channels last, not yet converted."""
+    def _waiting(self) -> "np.ndarray[Any, Any] | None":
+        """What the key of a picture in memory was made of, where it waits; once, as its owner may change the
+        picture."""
+        converted = self.__dict__.pop("_converted", None)
+        return converted.pixels if converted is not None else None
+
+    def _array(self, ready: "np.ndarray[Any, Any] | None" = None) -> "np.ndarray[Any, Any]":
+        """Pixels of an in-memory source, channels last, not yet converted; or of what it was converted to."""
         source = self.source
         if isinstance(source, np.ndarray):
-            return source
+            return source if ready is None else ready
         if isinstance(source, Frame):
             return cast("np.ndarray[Any, Any]", source.clip.frames_at([source.number])[0])
         if isinstance(source, Cut):
             return self.frames_at(range(self.frames))
         if is_tensor(source):
-            moved = source.detach().cpu()
-            if moved.dtype.is_floating_point:
-                moved = moved.float()
-            array = np.asarray(moved.numpy())
+            array = ready
+            if array is None:
+                moved = source.detach().cpu()
+                array = np.asarray((moved.float() if moved.dtype.is_floating_point else moved).numpy())
             checked_layout(array.shape, self.kind, channels_last=False)
             channels = array.ndim == (3 if self.kind == "image" else 4)
             return np.moveaxis(array, -3, -1) if channels else array
         if hasattr(source, "getexif"):
-            converted = self.__dict__.pop("_converted", None)  # once: its owner may change the picture
-            pixels = converted.pixels if converted is not None else None
-            return pixels if pixels is not None else stills.rgb(cast("Image.Image", source))
+            ready = self._waiting() if ready is None else ready
+            return ready if ready is not None else stills.rgb(cast("Image.Image", source))
         if isinstance(source, list | tuple) and self.kind == "video" and source:
             return self._stack
         if isinstance(source, Unscorable):

@@ -298,6 +298,9 @@ def rgb_of(
 
 ONE = np.float32(1).view(np.uint32)
 """Bits of 1.0. As whole numbers the floats in [0, 1] are those up to it; all others, NaN too, are above."""
+BLOCK = 1 << 16
+"""Floats that become bytes at once: they stay in the processor's caches, and scratch memory does not grow
+with the picture."""
 
 
 def quantised(array: "np.ndarray[Any, Any]") -> "np.ndarray[Any, np.dtype[np.uint8]]":
@@ -308,12 +311,30 @@ def quantised(array: "np.ndarray[Any, Any]") -> "np.ndarray[Any, np.dtype[np.uin
     """
     if not np.issubdtype(array.dtype, np.floating):
         raise Unscorable(f"pixels of type {array.dtype}: expected uint8 or floats in [0, 1]")
-    inside = array.dtype == np.float32 and array.view(np.uint32).max() <= ONE  # one pass in place of two
-    low, high = (0.0, 1.0) if inside else (float(array.min()), float(array.max()))  # NaN wins in both
+    axes = sorted(range(array.ndim), key=lambda axis: -array.strides[axis])  # as they lie in memory
+    dense = array.transpose(axes)
+    if array.dtype == np.float32 and dense.flags.c_contiguous:
+        whole = np.empty(dense.shape, np.uint8)
+        if _filled(whole.reshape(-1), dense.reshape(-1)):
+            return whole.transpose(np.argsort(axes))
+    low, high = float(array.min()), float(array.max())  # NaN wins in both
     if not (math.isfinite(low) and math.isfinite(high)):
         raise Unscorable("the pixels contain NaN or infinity")
     if low < -TOLERANCE or high > 1 + TOLERANCE:
         raise Unscorable(f"float pixels span {low:.3g} to {high:.3g}: expected [0, 1]")
     scaled = (array.clip(0, 1) if low < 0 or high > 1 else array) * array.dtype.type(255)
-    whole: np.ndarray[Any, np.dtype[np.uint8]] = np.rint(scaled, out=scaled).astype(np.uint8)
-    return whole
+    rounded: np.ndarray[Any, np.dtype[np.uint8]] = np.rint(scaled, out=scaled).astype(np.uint8)
+    return rounded
+
+
+def _filled(whole: "np.ndarray[Any, Any]", values: "np.ndarray[Any, Any]") -> bool:
+    """Write the bytes of float32 values in [0, 1], block by block; False where one lies outside."""
+    scratch = np.empty(min(BLOCK, len(values)), np.float32)
+    for start in range(0, len(values), BLOCK):
+        block = values[start : start + BLOCK]
+        if block.view(np.uint32).max() > ONE:  # one pass in place of two for the least and the most
+            return False
+        scaled = scratch[: len(block)]
+        np.rint(np.multiply(block, np.float32(255), out=scaled), out=scaled)
+        whole[start : start + BLOCK] = scaled
+    return True

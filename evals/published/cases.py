@@ -9,7 +9,21 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mmreward import Media, Sample
 
-from . import blip, blip2, clips, internvl, llava, owl, readers, scalars, scenes, videoscore, vits, xcomposer
+from . import (
+    blip,
+    blip2,
+    clips,
+    internvl,
+    llava,
+    marking,
+    owl,
+    readers,
+    scalars,
+    scenes,
+    videoscore,
+    vits,
+    xcomposer,
+)
 from . import checkpoints as tiny
 
 Args = dict[str, Any]
@@ -268,6 +282,7 @@ CASES = (
             ("dynamic_degree", clips.flowing),
             ("motion_smoothness", clips.flowing),
             ("viclip", clips.told),
+            ("internvideo2", clips.told),
         )
     ),
     _read("blip_vqa", "", blip.save_parts, blip.asked),
@@ -277,16 +292,13 @@ CASES = (
     _read("t2i_compbench_spatial", "", lambda _: {"detector": "oracle"}, scenes.placed),
     _read("t2i_compbench_3in1", "", scenes.save_parts, scenes.mixed),
     _read("edit_change", "", lambda _: {}, scenes.overpainted),
+    _read("qwen_image_bench", "", marking.save_bench, marking.pictured, 100),
     _read("visionreward", "", scenes.save_list, scenes.described),
+    _read("visionreward_video", "", scenes.save_clips_list, scenes.moved),
 )
 """Every scorer of `rewards/learned` and `rewards/pictures` has at least one, or stands in `ELSEWHERE`."""
 ELSEWHERE = {
     "imaging_quality": ("tests/rewards/test_iqa.py", "pyiqa's MUSIQ itself, which has no second writing"),
     "iqa": ("tests/rewards/test_iqa.py", "runs pyiqa itself"),
-    "qwen_image_bench": ("tests/rewards/test_qwen_image_bench.py", "its judge is a server"),
-    "visionreward_video": (
-        "tests/rewards/test_visionreward.py",
-        "answers are read from our judge",
-    ),
 }
 """Scorers without a case: the tests that hold them against a second writing, and the reason."""

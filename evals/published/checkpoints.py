@@ -29,10 +29,10 @@ from transformers import (
 )
 
 from mmreward import models
-from mmreward.models.base import content_of
 from mmreward.models.head_facts import HeadFacts
 from mmreward.models.maps import Map, Shift, Transport, write_map
 from mmreward.models.preferences import PreferenceHead, write_head
+from mmreward.models.weights import content_of
 
 from ..speed.inputs import save_byte_tokenizer
 

@@ -1,7 +1,7 @@
 """VBench's dimensions and ViCLIP: moving clips of awkward shapes, and second writings of their publishers'
 lines, one clip at a time.
 
-Checkpoints are those of `amt`, `raft`, `viclip`, `vits` and `checkpoints`.
+Checkpoints are those of `amt`, `internvideo`, `raft`, `viclip`, `vits` and `checkpoints`.
 """
 
 import math
@@ -17,7 +17,7 @@ from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Lambd
 
 from mmreward import Media, Sample
 
-from . import amt, raft, viclip, vits
+from . import amt, internvideo, raft, viclip, vits
 from .checkpoints import SIDE, save_clip
 from .readers import Sampled
 from .upstream import Args
@@ -229,10 +229,19 @@ def cosines(args: Args) -> Sampled:
     return Sampled(lambda sample: viclip.cosine(naive, clip_of(sample), sample.prompt))
 
 
+def internvideo2(args: Args) -> Sampled:
+    """InternVideo2's cosine, as T2V-Turbo takes it."""
+    naive = internvideo.NaiveInternVideo(args, 8, fused=True)
+    return Sampled(
+        lambda sample: internvideo.cosine(naive, internvideo.cropped(clip_of(sample)), sample.prompt)
+    )
+
+
 SAVED: dict[str, Callable[[Path], Args]] = {
     "aesthetic_quality": save_rated,
     "background_consistency": lambda folder: {"weights": save_clip(folder)},
     "dynamic_degree": save_flow,
+    "internvideo2": internvideo.save_internvideo,
     "motion_smoothness": amt.save_amt,
     "subject_consistency": lambda folder: {"weights": vits.dino_folder(folder)},
     "temporal_flickering": lambda _: {},
@@ -243,6 +252,7 @@ CLIPS: dict[str, Callable[[Args], Sampled]] = {
     "aesthetic_quality": aesthetic_quality,
     "background_consistency": background_consistency,
     "dynamic_degree": dynamic_degree,
+    "internvideo2": internvideo2,
     "motion_smoothness": motion_smoothness,
     "subject_consistency": subject_consistency,
     "temporal_flickering": lambda _: Sampled(lambda sample: flicker(clip_of(sample))),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from mmreward import Media, Sample
@@ -21,7 +22,7 @@ from mmreward.rewards.judged.vqascore import VLM as ALIGNED
 from mmreward.rewards.pictures import dpg, geneval2
 from mmreward.rewards.pictures.visionreward import SUFFIX
 
-from . import blip, clips, readers
+from . import blip, clips, marking, readers
 from .checkpoints import save_clip
 from .readers import Sampled, pictures_of
 from .second import clipscore
@@ -208,8 +209,11 @@ def judge() -> NaiveVLM:
 
 
 def assent(naive: NaiveVLM, sample: Sample, question: str) -> float:
-    """P(yes) against P(no); every spelling of both that is one token."""
-    last = naive_logprobs(naive, pictures_of(sample), question)[-1].exp()
+    """P(yes) against P(no) of a picture or of a clip's frames; every spelling of both that is one token."""
+    clip = sample.video
+    frames = None if clip is None else torch.from_numpy(clip.frames_at(range(clip.frames)))
+    video = None if frames is None else frames.permute(0, 3, 1, 2)
+    last = naive_logprobs(naive, [] if clip else pictures_of(sample), question, video=video)[-1].exp()
     yes, no = (float(sum(last[token] for token in spelled(naive, [word]))) for word in ("yes", "no"))
     return yes / (yes + no)
 
@@ -280,6 +284,40 @@ def visionreward(args: Args) -> Sampled:
         asked = ALIGNED.replace("{prompt}", sample.prompt)
         aligned = naive_logprobs(naive, pictures_of(sample), asked)[-1].exp()[token]
         return weighed(float(aligned), yes, weights)
+
+    return Sampled(value)
+
+
+def save_clips_list(folder: Path) -> Args:
+    """The arguments of `visionreward_video`."""
+    folder.mkdir(exist_ok=True)
+    return write_questions(folder)[1] | {"judge": "mini-vlm", "min_mass": 0.0}
+
+
+def moved() -> list[Sample]:
+    """Clips of two and four frames at two a second, of which a judge reads all."""
+    pictures = [np.asarray(render(scene, SIDE)) for scene in SCENES]
+    shown = ((0, 0, 1, 1), (3, 4), (4, 3, 2, 1))
+    return [
+        Sample(
+            id=str(row),
+            prompt="a red circle and a blue square",
+            video=Media(np.stack([pictures[place] for place in places]), "video", fps=2.0),
+        )
+        for row, places in enumerate(shown)
+    ]
+
+
+def visionreward_video(args: Args) -> Sampled:
+    """One request for each question, as the publisher sums them: answer times weight, and their mean."""
+    naive = judge()
+    questions = Path(args["questions"]).read_text().splitlines()
+    weights = json.loads(Path(args["coefficients"]).read_text())
+
+    def value(sample: Sample) -> float:
+        asked = [question.replace("[[prompt]]", sample.prompt) + SUFFIX for question in questions]
+        yes = [1 if assent(naive, sample, question) > 0.5 else -1 for question in asked]
+        return float(np.mean(np.array(yes) * np.array(weights)))
 
     return Sampled(value)
 
@@ -392,8 +430,10 @@ SAMPLED: dict[str, Callable[[Args], Sampled]] = {
     "edit_change": kept,
     "geneval": lambda _: Sampled(lambda sample: evaluated(things_of(sample), sample.meta)),
     "geneval2": soft_tifa,
+    "qwen_image_bench": marking.averaged,
     "t2i_compbench_3in1": three_in_one,
     "t2i_compbench_spatial": lambda _: Sampled(lambda sample: place(sample.prompt, things_of(sample))),
     "visionreward": visionreward,
+    "visionreward_video": visionreward_video,
 }
 """Scorer -> its second writing, from the arguments of ours; cases with samples of their own."""

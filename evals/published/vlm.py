@@ -8,7 +8,8 @@ from PIL import Image
 
 
 class NaiveVLM(NamedTuple):
-    """`inputs(images, text, answer)` is one request, processed as published."""
+    """`inputs(images, text, answer, video)` is one request, processed as published; `video`, (T, 3, H, W) at
+    two frames a second, is read whole and at the size it has."""
 
     model: Any
     processor: Any
@@ -23,8 +24,11 @@ def load(folder: str) -> NaiveVLM:
     model: Any = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
     processor: Any = AutoProcessor.from_pretrained(folder)
 
-    def inputs(images: Sequence[Image.Image], text: str, answer: str = "") -> Any:
-        content = [*({"type": "image"} for _ in images), {"type": "text", "text": text}]
+    def inputs(
+        images: Sequence[Image.Image], text: str, answer: str = "", video: torch.Tensor | None = None
+    ) -> Any:
+        shown = [*("image" for _ in images), *(() if video is None else ("video",))]
+        content = [*({"type": kind} for kind in shown), {"type": "text", "text": text}]
         chat = processor.apply_chat_template(
             [{"role": "user", "content": content}], add_generation_prompt=True
         )
@@ -32,17 +36,27 @@ def load(folder: str) -> NaiveVLM:
         limits = {"min_pixels": size["shortest_edge"], "max_pixels": size["longest_edge"]}
         patch = processor.image_processor.patch_size
         resized = [fetch_image({"image": image, **limits}, image_patch_size=patch) for image in images]
-        return processor(text=[chat + answer], images=resized or None, do_resize=False, return_tensors="pt")
+        clip: dict[str, Any] = {}
+        if video is not None:
+            about = {"total_num_frames": len(video), "fps": 2.0, "frames_indices": list(range(len(video)))}
+            clip = {"videos": [video], "do_sample_frames": False, "video_metadata": [about]}
+        return processor(
+            text=[chat + answer], images=resized or None, do_resize=False, return_tensors="pt", **clip
+        )
 
     return NaiveVLM(model, processor, inputs)
 
 
 def naive_logprobs(
-    naive: NaiveVLM, images: Sequence[Image.Image], text: str, answer: str = ""
+    naive: NaiveVLM,
+    images: Sequence[Image.Image],
+    text: str,
+    answer: str = "",
+    video: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """(L, V): what the model thinks of every next token."""
     model, _, inputs = naive
     with torch.no_grad():
         model.model.rope_deltas = None
-        found: torch.Tensor = model(**inputs(images, text, answer)).logits[0].log_softmax(-1)
+        found: torch.Tensor = model(**inputs(images, text, answer, video)).logits[0].log_softmax(-1)
     return found

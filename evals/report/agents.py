@@ -1,11 +1,9 @@
-"""Agents on a page: an episode as a strip of what its cameras saw, a reward's curve over its frames, and the
-clicks of a GUI step over the element that was meant.
+"""Agents on a page: an episode as a strip of what its cameras saw, and a reward's curve over its frames.
 
-Where a response or target cannot be read, the reason stands in the place of the drawing.
+What a GUI agent clicked in a step, and should have, is in `gui_steps`. Where a clip cannot be read, the
+reason stands in the place of the drawing.
 """
 
-import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,24 +13,15 @@ from markupsafe import Markup
 from mmreward.engine.clips import chosen
 from mmreward.errors import Unscorable
 from mmreward.media import Media
-from mmreward.rewards.gui.click import clicked
-from mmreward.rewards.gui.targets import gold_of, target_of, view_of
 from mmreward.trajectories import picked, seen_in, views_of
 from mmreward.types import Sample
-from mmreward.verifiers.actions import Point, read_actions
-from mmreward.verifiers.boxes import Box
-from mmreward.verifiers.spaces import space_of
 
+from .gui_steps import short
 from .html import number, text
-from .pictures import MAX_SIDE, Marks, embedded
+from .pictures import MAX_SIDE, Marks, embedded, marked
 
 FRAMES = 8
 """Frames of a strip."""
-WORDS = 90
-"""Characters of an action or a thought beneath a frame."""
-ACTIONS = ("gui_action", "gui_step")
-CLICKS = ("click", "gui_grounding", *ACTIONS)
-"""Rewards whose responses hold a place on the picture."""
 NAMED = re.compile(r"(?P<of>[a-z_]*?)_?frame_(?P<number>\d{1,7})")
 WIDTH, HEIGHT, LEFT, EDGE, FOOT = 360.0, 96.0, 34.0, 8.0, 16.0
 
@@ -101,12 +90,15 @@ class Shot(NamedTuple):
     words: str
 
 
-def strips(sample: Sample, frames: Sequence[int] = ()) -> list[tuple[str, list[Shot]]]:
+def strips(
+    sample: Sample, frames: Sequence[int] = (), wrong: int | None = None
+) -> list[tuple[str, list[Shot]]]:
     """What each view of an episode saw, with its name: a few frames, the first and the last among them.
 
     Args:
         sample: its steps; without them its clip, of which only the frames that are named are shown.
         frames: numbers that a reward has values for.
+        wrong: a step that is shown too.
 
     Raises:
         Unscorable: the clip cannot be opened.
@@ -120,7 +112,8 @@ def strips(sample: Sample, frames: Sequence[int] = ()) -> list[tuple[str, list[S
     rows = []
     for view in views_of(sample.steps):
         seen = [one for one in seen_in(sample.steps) if one.view == view]
-        few = [seen[place] for place in picked(len(seen), str(FRAMES))]
+        places = {*picked(len(seen), str(FRAMES))}
+        few = [one for place, one in enumerate(seen) if place in places or one.step == wrong]
         rows.append((view, [Shot(one.media, one.step, _told(sample.steps[one.step])) for one in few]))
     return rows
 
@@ -131,72 +124,47 @@ def _told(step: Any) -> str:
     if isinstance(step.get("time"), int | float):
         said.append(f"{step['time']:g} s")
     given = [step.get(key) for key in ("action", "thought")]
-    said += [_short(one) for one in given if one not in (None, "", [], {})]
+    said += [short(one) for one in given if one not in (None, "", [], {})]
     return " \u00b7 ".join(said)
 
 
-def _short(value: Any) -> str:
-    words = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return words if len(words) <= WORDS else words[: WORDS - 1] + "\u2026"
+def strip(
+    sample: Sample,
+    frames: Sequence[int] = (),
+    side: int = MAX_SIDE,
+    done: Mapping[int, Marks] | None = None,
+) -> Markup | str:
+    """The strips of an episode as HTML; empty for a sample that is none. See `strips`.
 
-
-def strip(sample: Sample, frames: Sequence[int] = (), side: int = MAX_SIDE) -> Markup | str:
-    """The strips of an episode as HTML; empty for a sample that is none. See `strips`."""
+    Args:
+        sample: of the episode.
+        frames: as in `strips`.
+        side: longest, of a picture of a card; those of a strip have half of it.
+        done: places that steps clicked and should have, and words, by their number; see `gui_steps`.
+    """
+    done = done or {}
+    wrong = next((number for number, one in sorted(done.items()) if one.right is False), None)
     try:
-        rows = strips(sample, frames)
+        rows = strips(sample, frames, wrong)
     except Unscorable as failure:
         return Markup(f'<p class="absent">no frames: {text(failure)}</p>')
-    drawn = ""
+    drawn, kind = "", "strip screens" if done else "strip"
     for view, shots in rows:
-        items = "".join(
-            f'<li><div class="picture">{embedded(one.media, side // 2, f"frame {one.number}")}</div>'
-            f'<p class="id">{one.number}</p>' + (f"<p>{text(one.words)}</p></li>" if one.words else "</li>")
-            for one in shots
-        )
+        items = "".join(_item(one, side // 2, done.get(one.number)) for one in shots)
         drawn += f'<p class="small">{text(view)}</p>' if view else ""
-        drawn += f'<ol class="strip">{items}</ol>'
+        drawn += f'<ol class="{kind}">{items}</ol>'
     return Markup(drawn)
 
 
-# --- clicks -----------------------------------------------------------------------------------------------
-
-
-def marks(sample: Sample, kind: str, args: Mapping[str, Any]) -> Marks:
-    """Where a response clicks and what it should have clicked, by the arguments of the reward that says so.
-
-    Args:
-        sample: with response and target.
-        kind: the reward, one of `CLICKS`.
-        args: its arguments.
-    """
-    space = space_of(args.get("space", "norm_1000"))
-    truth = space_of(args.get("target_space", "norm_1000"))
-    words: list[str] = []
-    points: list[Point] = []
-    boxes: list[Box] = []
-    try:
-        if kind in ACTIONS:
-            actions = read_actions(sample.response or "", view_of(space, sample))
-            points = [action.point for action in actions if action.point is not None]
-            words += [f"read as {_short(action.facts())}" for action in actions[:3]]
-        else:
-            found = clicked(sample.response or "", space, sample)
-            points = [point for point in found.points if point is not None]
-            words += ["read as a refusal"] if found.refused else []
-    except Unscorable as failure:
-        words.append(f"no place in the response: {failure}")
-    try:
-        if kind in ACTIONS:
-            gold = gold_of(sample.target, truth, sample)
-            boxes = list(gold.boxes)
-            words += [f"right: {_short(action.facts())}" for action in gold.actions[:3]]
-        else:
-            target = target_of(sample, truth, radius=0.05)
-            boxes = target.boxes
-            words += ["right: nothing is to be clicked"] if target.refusal else []
-    except Unscorable as failure:
-        words.append(f"the target is not drawn: {failure}")
-    inside = [point for point in points if math.isfinite(point.x) and point.inside]
-    if len(inside) < len(points):
-        words.append(f"{len(points) - len(inside)} beside the picture")
-    return Marks(inside, boxes, words)
+def _item(shot: Shot, side: int, done: Marks | None) -> str:
+    """A frame of a strip: its picture, its number and words."""
+    alt = f"frame {shot.number}"
+    picture = embedded(shot.media, side, alt) if done is None else marked(shot.media, alt, side, done)
+    words = [shot.words] if shot.words else []
+    kind = ""
+    if done is not None:
+        words += done.words
+        if done.right is not None:
+            kind = ' class="right"' if done.right else ' class="wrong"'
+    told = "".join(f"<p>{text(one)}</p>" for one in words)
+    return f'<li{kind}><div class="picture">{picture}</div><p class="id">{shot.number}</p>{told}</li>'

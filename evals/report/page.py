@@ -19,7 +19,8 @@ from mmreward.monitor.intervals import agreement, mean_of
 from mmreward.rewards.judged.critique import scale_of_marks
 from mmreward.types import ABOUT, Sample, Score
 
-from .agents import CLICKS, NAMED, curve, curves_in, marks, strip
+from .agents import NAMED, curve, curves_in, strip
+from .gui_steps import CLICKS, EPISODES, marks, trajectory
 from .html import NAME_CHARS, count, histogram, interval, number, render, status_words, text
 from .pictures import SIDES, WEIGHT, Spaces, pictures, thumbnail
 from .scored import NOT_SCORED, Column, ScoredRun
@@ -230,9 +231,12 @@ def _card(run: ScoredRun, index: int, side: int) -> dict[str, Any]:
     acts = next((column for column in run.columns if column.kind in CLICKS), None)
     drawn, frames = "", ""
     if sample is not None:
-        places = marks(sample, acts.kind, acts.args) if acts is not None else None
+        told = acts.scores.get(name) if acts is not None else None
+        places = marks(sample, acts.kind, acts.args, told) if acts is not None else None
         drawn = pictures(sample, _spaces(run), expects_boxes, side, places)
-        frames = strip(sample, _frames(run, name), side)
+        walk = next((column for column in run.columns if column.kind in EPISODES), None)
+        done = trajectory(sample, walk.args) if walk is not None else None
+        frames = strip(sample, _frames(run, name), side, done)
     return {
         "name": name,
         "pictures": drawn,

@@ -54,11 +54,21 @@ class Boxes(NamedTuple):
 
 
 class Marks(NamedTuple):
-    """Places of a GUI step in fractions of the picture, and sentences about what was read and what not."""
+    """Places of a GUI step in fractions of the picture, and sentences about what was read and what not.
+
+    Args:
+        points: that the response clicks.
+        boxes: of the element that is meant.
+        words: about them.
+        found: boxes that the response gives in place of points.
+        right: whether the step is; None where nothing says.
+    """
 
     points: Sequence[Point] = ()
     boxes: Sequence[Box] = ()
     words: Sequence[str] = ()
+    found: Sequence[Box] = ()
+    right: bool | None = None
 
 
 def pictures(
@@ -82,13 +92,19 @@ def pictures(
         true = _true_boxes(sample, spaces.true, size)
         found = _found_boxes(sample, spaces.found, size, expects_boxes or bool(true.boxes))
     else:
-        true, found = Boxes(list(marks.boxes)), Boxes([])
+        true, found = Boxes(list(marks.boxes)), Boxes(list(marks.found))
     points, words = (marks.points, marks.words) if marks is not None else ((), ())
     caption = _legend(found, true, len(points), words)
     small = "".join(f'<div class="input">{embedded(media, min(side, INPUT_SIDE))}</div>' for media in others)
     inputs = f'<div class="inputs"><span class="small">inputs</span>{small}</div>' if small else ""
     frame = _framed(main, f"picture of sample {sample.id}", _overlay(found, true, size, points), side)
     return Markup(f"<figure>{frame}{caption}</figure>{inputs}")
+
+
+def marked(media: Media, alt: str, side: int, marks: Marks) -> Markup:
+    """A picture with the places of a step over it, without their words."""
+    overlay = _overlay(Boxes(list(marks.found)), Boxes(list(marks.boxes)), _size(media), marks.points)
+    return embedded(media, side, alt) + Markup(overlay)
 
 
 def thumbnail(sample: Sample, side: int = MAX_SIDE) -> Markup | str:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from rich.console import Console
@@ -80,8 +80,9 @@ def ratio(timings: Mapping[str, Timing], rival: Rival) -> float:
 
 
 def bar_results(workload: str, timings: Mapping[str, Timing]) -> list[BarResult]:
-    """The bars of this workload, measured."""
-    return [BarResult(bar, ratio(timings, bar.rival)) for bar in BARS if re.fullmatch(bar.workload, workload)]
+    """The bars of this workload, measured, as far as their rivals ran."""
+    bars = (bar for bar in BARS if re.fullmatch(bar.workload, workload) and bar.rival in timings)
+    return [BarResult(bar, ratio(timings, bar.rival)) for bar in bars]
 
 
 def equal(timings: Mapping[str, Timing], tolerance: float = TOLERANCE) -> bool:
@@ -101,7 +102,8 @@ COLUMNS = (
     "differ",
 )
 """Median seconds of each contender, how many times as fast as the first two the engine is, its share of the
-bare forward's speed, and the largest difference of any value from the loop's."""
+bare forward's speed, and the largest difference of any value from the loop's, or where it did not run from
+another rival's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,16 +140,19 @@ class WorkloadResult:
 
 
 def cells(line: WorkloadResult, tolerance: float) -> list[str]:
-    """A workload's entries under COLUMNS."""
-    times = [f"{line.timings[name].median:.3f}" for name in ("loop", "batches", "bare", "engine")]
+    """A workload's entries under COLUMNS; "-" under those of rivals that did not run."""
+    timings = line.timings
+    rivals = get_args(Rival)
+    times = [f"{timings[name].median:.3f}" if name in timings else "-" for name in (*rivals, "engine")]
     apart = max(timing.difference for timing in line.timings.values())
     mark = "" if equal(line.timings, tolerance) else " MISSED"
     return [
         line.workload,
         *times,
-        f"{ratio(line.timings, 'loop'):.2f}",
-        f"{ratio(line.timings, 'batches'):.2f}",
-        f"{ratio(line.timings, 'bare'):.0%}",
+        *(
+            format(ratio(timings, name), ".0%" if name == "bare" else ".2f") if name in timings else "-"
+            for name in rivals
+        ),
         f"{apart:.1e}{mark}",
     ]
 
@@ -209,6 +214,7 @@ def bench(
     repeats: int = 3,
     out: Path | None = None,
     as_markdown: bool = False,
+    against: Sequence[str] = (),
 ) -> bool:
     """Run the workloads, print the table, write the JSON; True when every contender computed the same.
 
@@ -220,15 +226,20 @@ def bench(
         repeats: timed rounds, 3 or more for a figure worth quoting.
         out: where the JSON goes; written anew after each workload.
         as_markdown: print markdown instead of a table.
+        against: rivals that run, "loop", "batches" or "bare"; none means all. Against one of them there is
+            time for many rounds.
 
     Raises:
-        ValueError: no such scale, dtype or workload, or less than one round.
+        ValueError: no such scale, dtype, workload or rival, or less than one round.
     """
     if scale not in SCALES or dtype not in ("float32", "bfloat16", "float16") or repeats < 1:
         raise ValueError(
             f"scale is one of {', '.join(SCALES)}, dtype float32, bfloat16 or float16, repeats 1 or more; "
             f"not {scale!r}, {dtype!r}, {repeats}"
         )
+    known = get_args(Rival)
+    if unknown := sorted(set(against) - set(known)):
+        raise ValueError(f"against is one of {', '.join(known)}, not {unknown[0]!r}")
     names = _chosen(NAMES, only)
     console = Console(stderr=as_markdown)
     disable_progress_bar()
@@ -243,7 +254,8 @@ def bench(
         lines: list[WorkloadResult] = []
         for name in names:
             console.print(f"timing {name}")
-            lines.append(_timed(workloads.make(name), engine, repeats, place, dtype))
+            workload = workloads.make(name)
+            lines.append(_timed(workload, engine, repeats, place, dtype, against or known))
             if out is not None:  # a run that is cut short keeps what it has measured
                 out.parent.mkdir(parents=True, exist_ok=True)
                 out.write_text(json.dumps(as_json(lines, setting), indent=1) + "\n", encoding="utf-8")
@@ -257,13 +269,20 @@ def bench(
 
 
 def _timed(
-    workload: Workload, engine: Engine, repeats: int, device: torch.device, dtype: str
+    workload: Workload,
+    engine: Engine,
+    repeats: int,
+    device: torch.device,
+    dtype: str,
+    against: Sequence[str],
 ) -> WorkloadResult:
     settle = _settler(device)
+    everyone = workload.contenders(engine)
+    contenders = {name: parts for name, parts in everyone.items() if name in (*against, "engine")}
     timings = contest(
-        workload.contenders(engine),
+        contenders,
         repeats,
-        reference="loop",
+        reference=next(iter(contenders)),
         settle=settle,
         shares=workload.shares,
         once=workload.once,

@@ -23,11 +23,12 @@ from pydantic import Field, model_validator
 from mmreward import Engine, load, models
 from mmreward.config import Amount, Positive, Strict, load_yaml
 from mmreward.data.pair_folder import read_pairs
+from mmreward.data.response_pairs import read_response_pairs
 from mmreward.files import whole_file
 from mmreward.judges import comparison
 from mmreward.judges.comparison import Comparison
-from mmreward.judges.exam import FIGURES, Exam, examine, marks_of
-from mmreward.judges.miniature import sample_comparisons
+from mmreward.judges.exam import FIGURES, Exam, examine, marks_of, right_of
+from mmreward.judges.miniature import sample_answers, sample_comparisons
 from mmreward.judges.rationales import RationaleSampling
 from mmreward.judges.training import RejectionStage, Role, Stage, TrainingRun, load_judge
 from mmreward.monitor.intervals import mean_of, paired_change
@@ -50,6 +51,8 @@ class JudgeConfig(Strict):
         weaken: noise on the student's weights, in standard deviations of each matrix.
         asking: arguments of `rewards.judged.asking.Asking`.
         pairs: how many comparisons to draw from shapes world, or a folder that `mmreward pairs` made.
+        answers: comparisons of two answers to learn from besides: how many to draw from shapes world, or a
+            folder that `mmreward pairs --responses` made; as many are held out as of pictures.
         examined: held-out comparisons; of a folder they are taken from its end.
         max_tokens: where a turn is cut off.
         marked: examine the marks that the student gives single pictures as the reward `critique`, too.
@@ -65,6 +68,7 @@ class JudgeConfig(Strict):
     weaken: Amount = 0.0
     asking: dict[str, Any] = Field(default_factory=dict)
     pairs: Positive | str = 1500
+    answers: Positive | str | None = None
     examined: Positive = 300
     max_tokens: Positive = 90
     marked: bool = False
@@ -75,6 +79,8 @@ class JudgeConfig(Strict):
 
     @model_validator(mode="after")
     def _in_order(self) -> "JudgeConfig":
+        if self.answers is not None and self.asking.get("turns") == 2:
+            raise ValueError("answers: two answers are compared in one turn, and asking.turns is 2")
         for name, stages in (("stages", self.stages), ("control", self.control or [])):
             for place, stage in enumerate(stages):
                 before = stages[:place]
@@ -93,10 +99,12 @@ class JudgeConfig(Strict):
         decides["stages"] = [
             one.model_dump(mode="json", exclude_defaults=True) for one in self.stages[:stages]
         ]
-        if not self.marked:
-            del decides["marked"]
+        for unused in ("marked", "answers"):
+            if not decides[unused]:
+                del decides[unused]
         if isinstance(self.pairs, int) and all(one.kind == "taught" for one in self.stages[:stages]):
             del decides["pairs"]
+            decides.pop("answers", None)
         digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:12]
         kind = self.stages[stages - 1].kind if stages else "nothing"
         return Path(self.out) / f"seed-{self.seed}" / f"{stages}-{kind}-{digest}"
@@ -120,6 +128,8 @@ def train(config: JudgeConfig, display: Display | None = None) -> list[Sitting]:
     """
     asking = Asking(**config.asking)
     learned, held_out = _split(config)
+    more, answers = _split_answers(config)
+    learned += more
     listener = load("listener", listener=config.listener, labels=("1", "2"))
     greedy = RationaleSampling(asking=asking, temperature=0.0, max_tokens=config.max_tokens)
     opening = replace(greedy, asking=replace(asking, turns=1))
@@ -150,6 +160,8 @@ def train(config: JudgeConfig, display: Display | None = None) -> list[Sitting]:
                         display.phase(f"examining after {after}")
                     judge = models.vlm(run.weights["student"])
                     exam = examine(engine, judge, listener, held_out, greedy if number else opening)
+                    if answers:
+                        exam = replace(exam, understood=right_of(engine, judge, answers, greedy))
                     if config.marked:
                         critic = load("critique", judge=run.weights["student"])
                         exam = replace(exam, marked=marks_of(engine, critic, held_out))
@@ -195,6 +207,20 @@ def _split(config: JudgeConfig) -> tuple[list[Comparison], list[Comparison]]:
     every = comparison.comparisons(read_pairs(config.pairs))
     if len(every) <= config.examined:
         raise ValueError(f"{config.pairs} has {len(every)} pairs, and {config.examined} are to be held out")
+    return every[: -config.examined], every[-config.examined :]
+
+
+def _split_answers(config: JudgeConfig) -> tuple[list[Comparison], list[Comparison]]:
+    """Comparisons of answers to learn from, and held out ones."""
+    if config.answers is None:
+        return [], []
+    if isinstance(config.answers, int):
+        learned = sample_answers(config.answers, config.seed)
+        held = sample_answers(config.examined, EXAM_SEED + config.seed)
+        return [one.comparison for one in learned], [one.comparison for one in held]
+    every = comparison.comparisons_of_answers(read_response_pairs(config.answers))
+    if len(every) <= config.examined:
+        raise ValueError(f"{config.answers} has {len(every)} pairs, and {config.examined} are to be held out")
     return every[: -config.examined], every[-config.examined :]
 
 

@@ -1,10 +1,16 @@
 """The best of k clicks on the miniature's screens: `python -m mmreward.evals.studies.screens`.
 
-mini-vlm is asked where the icon to press is, once greedily and k times by chance, and clicks the centre of
-the box that it writes. A judge of steps looks at what lies under each candidate: mini-vlm again, asked of the
-surroundings of the click whether the icon is there. Beside its choice stand one drawn by chance, and the best
+An agent is asked to press an element, once greedily and k times by chance, and a judge of steps looks at each
+candidate: the same model, asked in other words. Beside its choice stand one drawn by chance, and the best
 that any choice could make of the k. Tasks have one press, or two, of which the second is on the page that the
-first opens. Figures: evals/judges.md.
+first opens. Two models, each in the forms that it was taught:
+
+- mini-vlm writes a box, whose centre is clicked, and is asked of the surroundings of a click whether the icon
+  is there. It has never read a letter.
+- mini-gui writes a click, and is asked if the mark where it was done is on the element.
+
+Both do icons and, with `--texts`, windows of texts and arrangements that mini-gui was never trained on.
+Figures: evals/gui.md.
 """
 
 import argparse
@@ -12,7 +18,7 @@ import json
 import random
 import re
 from asyncio import gather
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from PIL import Image
@@ -20,13 +26,14 @@ from PIL import Image
 from mmreward import Engine, Media, Sample, Score, models
 from mmreward.data.choosing import choose
 from mmreward.errors import Unscorable
-from mmreward.mini import tasks
+from mmreward.mini import gui, tasks
 from mmreward.mini.screens import Device, ScreenTask, draw_task
+from mmreward.mini.windows import marked
 from mmreward.models.vlms.answers import VLM, probability_of_yes
 from mmreward.monitor.intervals import mean_of, paired_change
 from mmreward.registry import Reward
 from mmreward.types import RewardInfo
-from mmreward.verifiers.actions import WHOLE, read_actions
+from mmreward.verifiers.actions import WHOLE, Point, read_actions
 
 AROUND = 0.2
 """Half the side of the surroundings of a click, in fractions of the screen."""
@@ -52,15 +59,18 @@ def clicked(answer: str) -> str:
     return json.dumps({"action": "click", "coordinate": [(left + right) // 2, (top + bottom) // 2]})
 
 
-def surroundings(screen: Image.Image, words: str) -> Image.Image | None:
-    """The part of a screen around a click, enlarged to its size; None where there is no click on it."""
+def point_in(words: str) -> Point | None:
+    """The place of the one click of an answer; None where there is no click on the screen."""
     try:
         (action,) = read_actions(words, WHOLE)
     except (Unscorable, ValueError):
         return None
-    if action.point is None or not action.point.inside:
-        return None
-    x, y = action.point
+    return action.point if action.point is not None and action.point.inside else None
+
+
+def surroundings(screen: Image.Image, point: Point) -> Image.Image:
+    """The part of a screen around a click, enlarged to its size."""
+    x, y = point
     width, height = screen.size
     left, top = (min(max(v - AROUND, 0.0), 1 - 2 * AROUND) for v in (x, y))
     right, bottom = left + 2 * AROUND, top + 2 * AROUND
@@ -70,24 +80,49 @@ def surroundings(screen: Image.Image, words: str) -> Image.Image | None:
     return part.resize(screen.size, Image.Resampling.BICUBIC)
 
 
-def step_judge(vlm: VLM) -> Reward:
-    """Judge of a candidate click: probability that the icon which the prompt names lies around it."""
+class Forms(NamedTuple):
+    """Words of a model as an agent and as a judge.
+
+    Args:
+        ask: for a press of {noun}.
+        clicked: the click in its answer.
+        look: what the judge sees of a click.
+        judge: asks whether {noun} was clicked.
+    """
+
+    ask: str
+    clicked: Callable[[str], str]
+    look: Callable[[Image.Image, Point], Image.Image]
+    judge: str
+
+
+FORMS: Mapping[str, Forms] = {
+    "mini-vlm": Forms(tasks.LOCATE, clicked, surroundings, tasks.PRESENT),
+    gui.NAME: Forms(gui.PRESS, str, marked, gui.JUDGE),
+}
+
+
+def step_judge(vlm: VLM, look: Callable[[Image.Image, Point], Image.Image]) -> Reward:
+    """Judge of a candidate click: probability of yes to the prompt about what it is shown of the click."""
 
     async def score(sample: Sample) -> Score:
         assert sample.image is not None
-        part = surroundings(Image.fromarray(sample.image.still()), sample.response or "")
-        if part is None:
+        point = point_in(sample.response or "")
+        if point is None:
             return Score(0.0, {"parsed": 0.0})
-        return Score(await probability_of_yes(vlm, Media(part), sample.prompt, 0.0), {"parsed": 1.0})
+        seen = look(Image.fromarray(sample.image.still()), point)
+        return Score(await probability_of_yes(vlm, Media(seen), sample.prompt, 0.0), {"parsed": 1.0})
 
     info = RewardInfo(name="around", needs=("prompt", "response", "image"), range=(0.0, 1.0))
     return Reward(info=info, args={}, fn=score, networks=(vlm,))
 
 
-def run_task(engine: Engine, vlm: VLM, task: ScreenTask, count: int, seed: int) -> Outcome:
+def run_task(
+    engine: Engine, vlm: VLM, task: ScreenTask, count: int, seed: int, forms: Forms = FORMS["mini-vlm"]
+) -> Outcome:
     """One task by every way, each on a device of its own."""
     devices = {way: Device(task) for way in WAYS}
-    judge, rng = step_judge(vlm), random.Random(seed)
+    judge, rng = step_judge(vlm, forms.look), random.Random(seed)
     for step, kind in enumerate(task.wanted):
         noun = " ".join(kind)
         for way, device in devices.items():
@@ -95,12 +130,15 @@ def run_task(engine: Engine, vlm: VLM, task: ScreenTask, count: int, seed: int) 
                 continue
             screen = device.picture()
             draws = 1 if way == "greedy" else count
-            said = engine.run(_asked(vlm, Media(screen), noun, draws, seed + 1000 * step, way == "greedy"))
+            asked = _asked(
+                vlm, Media(screen), forms.ask.format(noun=noun), draws, seed + 1000 * step, way == "greedy"
+            )
+            said = [forms.clicked(one) for one in engine.run(asked)]
             words = said[0]
             if way == "chance":
                 words = rng.choice(said)
             elif way == "judge":
-                question = tasks.PRESENT.format(noun=noun)
+                question = forms.judge.format(noun=noun)
                 found = choose(
                     [Sample(prompt=question, image=Media(screen), response=one) for one in said],
                     judge,
@@ -113,15 +151,16 @@ def run_task(engine: Engine, vlm: VLM, task: ScreenTask, count: int, seed: int) 
     return Outcome(len(task.wanted), {way: float(device.success) for way, device in devices.items()})
 
 
-async def _asked(vlm: VLM, screen: Media, noun: str, count: int, seed: int, greedy: bool) -> Sequence[str]:
-    question = tasks.LOCATE.format(noun=noun)
+async def _asked(
+    vlm: VLM, screen: Media, question: str, count: int, seed: int, greedy: bool
+) -> Sequence[str]:
     said = await gather(
         *(
             vlm.write(screen, question, max_tokens=64, temperature=0.0 if greedy else 1.0, seed=seed + number)
             for number in range(count)
         )
     )
-    return [clicked(one.text) for one in said]
+    return [one.text for one in said]
 
 
 def _right(device: Device, words: str, kind: tuple[str, str]) -> bool:
@@ -139,12 +178,12 @@ def _do(device: Device, words: str) -> None:
         return  # what cannot be read, or lies beside the screen, does nothing
 
 
-def study(count: int, k: int, seed: int, judge: str = "mini-vlm") -> list[Outcome]:
-    """Outcomes of `count` tasks of one press and as many of two, none of which mini-vlm was trained on."""
+def study(count: int, k: int, seed: int, model: str = "mini-vlm", texts: bool = False) -> list[Outcome]:
+    """Outcomes of `count` tasks of one press and as many of two, none of which a model was trained on."""
     with Engine("cpu") as engine:
-        vlm = models.vlm(judge)
+        vlm = models.vlm(model)
         return [
-            run_task(engine, vlm, draw_task(seed + number, steps), k, seed + number)
+            run_task(engine, vlm, draw_task(seed + number, steps, texts), k, seed + number, FORMS[model])
             for steps in (1, 2)
             for number in range(count)
         ]
@@ -171,8 +210,10 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--tasks", type=int, default=100, help="of one press, and of two")
     parser.add_argument("--k", type=int, default=8)
     parser.add_argument("--seed", type=int, default=7_000_000)
+    parser.add_argument("--model", choices=list(FORMS), default="mini-vlm", help="agent and judge")
+    parser.add_argument("--texts", action="store_true", help="windows with texts, not icons")
     given: Any = parser.parse_args(words)
-    print(table(study(given.tasks, given.k, given.seed), given.k))
+    print(table(study(given.tasks, given.k, given.seed, given.model, given.texts), given.k))
 
 
 if __name__ == "__main__":

@@ -11,14 +11,15 @@ import re
 import sys
 from collections.abc import Iterator
 from functools import cache
-from importlib.resources import files
 from typing import Any, NamedTuple
 
 from ..loading import load
+from ..models.sizes import licence_of, millions_of, size_words
 from ..models.wants import Want, collecting, speed_of
 from ..registry import Entry, find, list_rewards
 from ..scales import scales_of
 from ..types import RewardInfo
+from .index import parity_page
 
 OWN = "mmreward.rewards"
 LONGEST = 60
@@ -45,12 +46,18 @@ A point reward that needs an *image* scores clips, too, once it is given `frames
 or `min` of 8 evenly spaced frames, the last included, `first`, or a number of them, for their mean
 (`--reward clipscore:frames=mean`). A clip of which one chosen frame cannot be scored has no score.
 
+*What they read*: parameters of the default weights, the class of speed that follows, the licence, and the
+largest difference of a score from its publisher's (`evals/parity.md`, where scorers without weights stand,
+too). The rewards of a room that are not there read no weights, and are under this package's licence.
+
 A new reward is a file in one of these folders with a function under `@mmreward.reward`; it is then on this
 page, in `mmreward list`, on the server and in the contract tests. Another package offers rewards through an
 entry point of the group `mmreward.rewards`.
 """
 HEADER = """| reward | summary | range | needs | arity | gradient | paper |
 |---|---|---|---|---|---|---|"""
+READ = """| reward | size | speed | licence | parity |
+|---|---|---|---|---|"""
 
 
 def _read(info: RewardInfo) -> set[str]:
@@ -107,11 +114,35 @@ def wants_of(entry: Entry) -> list[Want]:
     return wants
 
 
+def _is_given(entry: Entry, wants: list[Want]) -> bool:
+    """True where all that a reward reads has to be given to it, such as a folder that was fitted."""
+    every = inspect.signature(entry.factory).parameters.values()
+    return not wants and any(parameter.default is parameter.empty for parameter in every)
+
+
+def speed(entry: Entry, wants: list[Want]) -> str:
+    """Class of a reward's speed with its default arguments."""
+    return "that of what is given" if _is_given(entry, wants) else speed_of(wants)
+
+
+def size(entry: Entry, wants: list[Want]) -> str:
+    """Size, in words, of what a reward reads with its default arguments."""
+    return "weights to be given" if _is_given(entry, wants) else size_words(wants)
+
+
+def licence(entry: Entry, wants: list[Want]) -> str:
+    """Licence of what a reward reads: as it says, or its judge's; this package's where it reads nothing."""
+    ours = "Apache-2.0 (mmreward)" if _room(entry).startswith(OWN) and not wants else ""
+    return entry.info.licence or licence_of(wants) or ours or "see the card of its weights"
+
+
 def record(entry: Entry) -> dict[str, Any]:
-    """Facts of a reward as JSON holds them; an open end of a range is null."""
+    """Facts of a reward as JSON holds them; an open end of a range is null, and so are a size and a parity
+    that there is none of."""
     info = entry.info
     low, high = (bound if abs(bound) < float("inf") else None for bound in info.range)
     wants = wants_of(entry)
+    millions, parity = millions_of(wants), parities().get(info.name)
     return {
         "name": info.name,
         "group": group_of(entry),
@@ -124,8 +155,11 @@ def record(entry: Entry) -> dict[str, Any]:
         "arity": info.arity,
         "differentiable": info.differentiable,
         "paper": info.paper,
-        "licence": info.licence,
-        "speed": speed_of(wants),
+        "licence": licence(entry, wants),
+        "speed": speed(entry, wants),
+        "size": size(entry, wants),
+        "parameters": None if millions is None or _is_given(entry, wants) else round(millions * 1e6),
+        "parity": None if parity is None else parity._asdict(),
         "weights": [want.name for want in wants],
         "scales": sorted(scales_of(info.name)),
         "arguments": {
@@ -151,8 +185,7 @@ class Parity(NamedTuple):
 @cache
 def parities() -> dict[str, Parity]:
     """Parity of every scorer that has been measured; nothing where the page was not installed."""
-    page = files("mmreward.evals") / "parity.md"
-    if not page.is_file():
+    if not (page := parity_page()).is_file():
         return {}
     found: dict[str, Parity] = {}
     for line in page.read_text(encoding="utf-8").splitlines():
@@ -188,6 +221,12 @@ def _section(room: str, entries: list[Entry]) -> Iterator[str]:
     yield f"{inspect.getdoc(sys.modules[room])}\n"
     yield HEADER
     yield from (_row(entry.info) for entry in entries)
+    read = {entry.info.name: (entry, wants_of(entry)) for entry in entries}
+    read = {name: (entry, wants) for name, (entry, wants) in read.items() if wants or _is_given(entry, wants)}
+    if read:
+        yield "\nWhat they read:\n"
+        yield READ
+        yield from (_read_row(entry, wants) for entry, wants in read.values())
     yield "\nArguments and their defaults:\n"
     yield from (f"- `{entry.info.name}`: {_arguments(entry)}" for entry in entries)
     yield ""
@@ -203,6 +242,18 @@ def _row(info: RewardInfo) -> str:
         info.arity,
         "yes" if info.differentiable else "",
         _linked(info.paper),
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _read_row(entry: Entry, wants: list[Want]) -> str:
+    parity = parities().get(entry.info.name)
+    cells = (
+        f"`{entry.info.name}`",
+        size(entry, wants),
+        speed(entry, wants),
+        licence(entry, wants).replace("|", r"\|"),
+        f"{parity.value:.1e}" if parity else "",
     )
     return f"| {' | '.join(cells)} |"
 

@@ -35,6 +35,7 @@ class Checkpoint:
 
     name: str
     use: str
+    size: str
     here: str
     licence: str = ""
     rewards: list[str] = field(default_factory=list)
@@ -59,19 +60,22 @@ def models_command(
 def known() -> Iterator[Checkpoint]:
     """The miniature's checkpoints, then those that rewards read by default, each once."""
     from ..assets import ASSETS
+    from ..models.sizes import licence_of, size_words
     from ..registry import find, list_rewards
     from .catalogue import wants_of
     from .weights import size_here, size_of
 
     for name, use in OWN.items():
         files = [path for path in (ASSETS / name).rglob("*") if path.is_file()]
-        yield Checkpoint(name, use, size_of(sum(path.stat().st_size for path in files)), "Apache-2.0")
+        here = size_of(sum(path.stat().st_size for path in files))
+        yield Checkpoint(name, use, "", here, "Apache-2.0")
     found: dict[tuple[str, str], Checkpoint] = {}
     for entry in (find(info.name) for info in list_rewards()):
         for want in wants_of(entry):
             if _is_one(want):
                 key = (want.name, want.use)
-                one = found.setdefault(key, Checkpoint(want.name, want.use, size_here(want)))
+                new = Checkpoint(want.name, want.use, size_words([want]), size_here(want), licence_of([want]))
+                one = found.setdefault(key, new)
                 one.rewards.append(entry.info.name)
                 if one.use not in SHARED or "/".join(one.name.split("/")[:2]) in entry.info.licence:
                     one.licence = one.licence or entry.info.licence
@@ -84,7 +88,8 @@ def _is_one(want: "Want") -> bool:
 
 
 def listed(found: list[Checkpoint]) -> Iterator[str]:
-    """The list as lines, by use; sizes are those of the files, which the weights need in memory as well."""
+    """The list as lines, by use: parameters, and the size of files that are here, which the weights need in
+    memory as well."""
     width = max((len(one.name) for one in found if len(one.name) < LONG), default=0)
     for number, use in enumerate(dict.fromkeys(one.use for one in found)):
         if number:
@@ -92,7 +97,8 @@ def listed(found: list[Checkpoint]) -> Iterator[str]:
         yield f"[{use}] {USES.get(use, '')}".rstrip()
         for one in found:
             if one.use == use:
-                yield f"  {one.name:<{width}}  {one.here:<8}  {', '.join(one.rewards)}".rstrip()
+                size = f"{one.size}, {one.here}" if one.size else one.here
+                yield f"  {one.name:<{width}}  {size:<26}  {', '.join(one.rewards)}".rstrip()
                 if one.licence:
                     yield f"  {'':<{width}}  {one.licence}"
     yield ""

@@ -2,10 +2,10 @@
 
 Only importing the hundred files that declare rewards tells which there are, and that takes longer than all
 else that `list` does. Their records are therefore kept in the user's cache (`~/.cache/mmreward`), beside the
-name, size and time of every file of this package, the times of the folders that packages are installed into
-and the variables of `PLACES`. While these are the same, the records are read from there; where anything
-differs, or the cache cannot be used, they are made anew. Where other packages offer rewards, all are imported
-each time.
+name, size and time of every file of this package and of the table of parity, the times of the folders that
+packages are installed into and the variables of `PLACES`. While these are the same, the records are read from
+there; where anything differs, or the cache cannot be used, they are made anew. Where other packages offer
+rewards, all are imported each time.
 """
 
 import json
@@ -17,9 +17,11 @@ from dataclasses import fields
 from fnmatch import fnmatchcase
 from hashlib import blake2b
 from importlib.metadata import version
+from importlib.util import find_spec
 from itertools import groupby
 from math import inf
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from ..errors import nearest
@@ -73,6 +75,9 @@ def _state() -> str:
     files = sorted(
         (entry.path, entry.stat().st_size, entry.stat().st_mtime_ns) for entry in _sources(str(PACKAGE))
     )
+    with suppress(OSError):  # it was not installed
+        page = parity_page().stat()
+        files.append((str(parity_page()), page.st_size, page.st_mtime_ns))
     installed = [
         (path, Path(path).stat().st_mtime_ns)
         for path in sys.path
@@ -80,6 +85,13 @@ def _state() -> str:
     ]
     places = [os.environ.get(name) for name in PLACES]
     return _hashed(version("mmreward"), repr(files), repr(installed), repr(places))
+
+
+def parity_page() -> Path:
+    """The table of parity, `evals/parity.md`, wherever that is installed; it may be missing."""
+    found = find_spec("mmreward.evals")
+    folders = found.submodule_search_locations if found is not None else None
+    return Path(next(iter(folders or ()), PACKAGE / "evals")) / "parity.md"
 
 
 def _sources(folder: str) -> Iterator["os.DirEntry[str]"]:
@@ -129,28 +141,51 @@ def _standing(record: Record) -> tuple[int, str, str]:
     return (GROUPS.index(group) if group in GROUPS else len(GROUPS)), group, record["name"]
 
 
+COLUMNS = 100
+"""Width that no line of the list exceeds, but where a single word does."""
+
+
 def listed(found: Sequence[Record], *, weights: bool = False) -> Iterator[str]:
-    """Lines of text: a heading for each group, three lines for each reward, and one for each of its weights
-    where they are asked for, with their size on this machine."""
-    width = max(len(record["name"]) for record in found)
+    """Lines of text: a heading for each group, and for each reward its summary, its range and what it needs,
+    its size, speed and parity, and its licence; with one line for each of its weights where they are asked
+    for, and their size on this machine."""
+    width = max(len(record["name"]) for record in found) + 2
     for number, (group, members) in enumerate(groupby(found, lambda record: str(record["group"]))):
         if number:
             yield ""
         yield f"[{group}]"
         for record in members:
-            low, high = record["range"]
-            low, high = -inf if low is None else low, inf if high is None else high
-            gradient = "  differentiable" if record["differentiable"] else ""
-            falling = "" if record["higher_is_better"] else "  lower is better"
-            licence = f"  {record['licence']}" if record["licence"] else ""
-            yield f"{record['name']:<{width}}  {record['summary']}"
-            yield (
-                f"{'':<{width}}  [{low:g}, {high:g}]{falling}  {record['arity']}  "
-                f"needs {record['needs']}{gradient}"
-            )
-            yield f"{'':<{width}}  {record['speed']}{licence}"
+            first, *others = _lines(record, COLUMNS - width)
+            yield f"{record['name']:<{width}}{first}"
+            yield from (f"{'':<{width}}{line}" for line in others)
             if weights:
-                yield from (f"{'':<{width}}  {line}" for line in _weighed(record["name"]))
+                yield from (f"{'':<{width}}{line}" for line in _weighed(record["name"]))
+
+
+def _lines(record: Record, width: int) -> Iterator[str]:
+    low, high = record["range"]
+    low, high = -inf if low is None else low, inf if high is None else high
+    facts = [f"[{low:g}, {high:g}]", record["arity"], f"needs {record['needs']}"]
+    facts[1:1] = [] if record["higher_is_better"] else ["lower is better"]
+    facts += ["differentiable"] if record["differentiable"] else []
+    parity = record["parity"]
+    said = f"parity {parity['value']:.1e}" if parity else "no parity figure"
+    yield from wrap(record["summary"], width, break_long_words=False)
+    yield from _flowed(facts, width)
+    yield from _flowed([record["size"], record["speed"], said], width)
+    yield from wrap(record["licence"], width, break_long_words=False, break_on_hyphens=False)
+
+
+def _flowed(facts: Sequence[str], width: int) -> Iterator[str]:
+    """Facts beside one another as far as they fit, none broken."""
+    line = facts[0]
+    for fact in facts[1:]:
+        if len(line) + 2 + len(fact) > width:
+            yield line
+            line = fact
+        else:
+            line += f"  {fact}"
+    yield line
 
 
 def _weighed(name: str) -> Iterator[str]:

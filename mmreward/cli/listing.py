@@ -57,10 +57,9 @@ def show(name: Annotated[str, typer.Argument(help="The reward's name.")]) -> Non
     import inspect
     import json
 
-    from ..models.wants import speed_of
     from ..registry import find
     from ..scales import scales_of
-    from .catalogue import group_of, parities, wants_of
+    from .catalogue import group_of, licence, parities, size, speed, wants_of
     from .weights import described
 
     entry = find(name)
@@ -72,11 +71,11 @@ def show(name: Annotated[str, typer.Argument(help="The reward's name.")]) -> Non
     typer.echo(f"gradient {'yes, through score_tensor' if info.differentiable else 'no'}")
     wants = wants_of(entry)
     typer.echo(f"group    {group_of(entry)}")
-    typer.echo(f"speed    {speed_of(wants)}")
+    typer.echo(f"size     {size(entry, wants)}")
+    typer.echo(f"speed    {speed(entry, wants)}")
     if info.paper:
         typer.echo(f"paper    {info.paper}")
-    if info.licence:
-        typer.echo(f"licence  {info.licence}")
+    typer.echo(f"licence  {licence(entry, wants)}")
     if name in parities():
         typer.echo(f"parity   {parities()[name]}")
     typer.echo(f"file     {Path(inspect.getfile(entry.factory)).name}")

@@ -59,9 +59,13 @@ def bench(
     repeats: Annotated[int, typer.Option(help="Timed rounds.")] = 3,
     out: Annotated[Path | None, typer.Option(help="Where all that was measured goes, as JSON.")] = None,
     markdown: Annotated[bool, typer.Option(help="Print markdown instead of a table.")] = False,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(help="Rivals: loop, batches or bare; may be given several times. All by default."),
+    ] = None,
 ) -> None:
     """Time the engine beside a loop, fixed batches and the bare forward. Exits with 1 when values differ."""
     from mmreward.evals.speed.speed import bench as run
 
-    if not run(scale, device, dtype, only or (), repeats, out, markdown):
+    if not run(scale, device, dtype, only or (), repeats, out, markdown, against or ()):
         raise typer.Exit(1)

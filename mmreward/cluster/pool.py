@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 from ..engine.batching import Call, Network
-from ..engine.local import Local, Place, Report, deliverable
+from ..engine.device_thread import deliverable
+from ..engine.local import Local, Place, Report
 from ..engine.queues import STAGED
 from ..errors import Unscorable
 from ..limits import changed, set_limits
@@ -401,6 +402,9 @@ class _Waiting:
     ) -> None:
         assert isinstance(calls, _Batch)
         calls.outcome.set_result((results, None, prepared, forwarded))
+
+    def begun(self, place: Place, calls: list[Call]) -> None:
+        """The driver gives its actor no more batches for that: what is there already is taken up."""
 
     def failed(self, place: Place, calls: list[Call], error: Exception) -> None:
         assert isinstance(calls, _Batch)

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from ..files import whole_folder
 from ..media import Media
@@ -64,7 +64,17 @@ class PreferencePair:
         return self.facts.get("tie") is True
 
 
-def without_ties(pairs: Sequence[PreferencePair], use: str) -> Sequence[PreferencePair]:
+class Tied(Protocol):
+    """Pair of pictures, clips or responses that says whether it is a tie."""
+
+    @property
+    def tie(self) -> bool: ...
+
+
+P = TypeVar("P", bound=Tied)
+
+
+def without_ties(pairs: Sequence[P], use: str) -> Sequence[P]:
     """The same pairs, for a use that learns from the better one.
 
     Raises:
@@ -111,14 +121,24 @@ def read_pairs(folder: str | Path) -> list[PreferencePair]:
             missing; the message names the line.
     """
     folder = Path(folder)
+    return [_pair(folder, record, where) for where, record in records_of(folder)]
+
+
+def records_of(folder: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Lines of a folder of pairs, of either kind, with the place of each for messages.
+
+    Raises:
+        ValueError: no such folder, one without pairs, or a line that is no object.
+    """
     path = folder / METADATA
     if not path.is_file():
         raise ValueError(f"{folder} is no folder of pairs: it has no {METADATA}; `mmreward pairs` makes one")
     lines = path.read_text(encoding="utf-8").split("\n")
-    numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
-    if not numbered:
+    numbered = [(f"{path}, line {number}", line) for number, line in enumerate(lines, start=1)]
+    found = [(where, _record_of(line, where)) for where, line in numbered if line.strip()]
+    if not found:
         raise ValueError(f"{path} has no pairs")
-    return [_pair(folder, line, f"{path}, line {number}") for number, line in numbered]
+    return found
 
 
 def _record(folder: Path, pair: PreferencePair, inputs: bool) -> dict[str, Any]:
@@ -164,30 +184,39 @@ def ending_of(content: bytes, kind: str) -> str:
     return ""
 
 
-def _pair(folder: Path, line: str, where: str) -> PreferencePair:
+def _record_of(line: str, where: str) -> dict[str, Any]:
     try:
         record = json.loads(line)
     except json.JSONDecodeError as error:
         raise ValueError(f"{where} is not JSON: {error}") from None
     if not isinstance(record, dict):
         raise ValueError(f"{where} is {type(record).__name__}, not an object")
-    prompt, kind = record.pop("prompt", None), record.pop("kind", "image")
-    if not isinstance(prompt, str) or not prompt.strip():
+    if not isinstance(record.get("prompt"), str) or not record["prompt"].strip():
         raise ValueError(f"{where} has no prompt")
+    if not isinstance(record.get("tie", False), bool):
+        raise ValueError(f"{where}: tie is {record['tie']!r}, not true or false")
+    return record
+
+
+def _pair(folder: Path, record: dict[str, Any], where: str) -> PreferencePair:
+    prompt, kind = record.pop("prompt"), record.pop("kind", "image")
     if kind == TEXT:
         raise ValueError(
             f"{where} is a pair of responses: pictures or clips are needed here; TRL's DPO takes it"
         )
-    halves = {half: _media(folder, record.pop(f"{half}_file_name", None), kind, where) for half in HALVES}
+    halves = {half: media_of(folder, record.pop(f"{half}_file_name", None), kind, where) for half in HALVES}
     inputs = tuple(
-        _media(folder, name, "image", where) for name in record.pop("inputs_file_names", None) or ()
+        media_of(folder, name, "image", where) for name in record.pop("inputs_file_names", None) or ()
     )
-    if not isinstance(record.get("tie", False), bool):
-        raise ValueError(f"{where}: tie is {record['tie']!r}, not true or false")
     return PreferencePair(prompt=prompt, inputs=inputs, facts=record, **halves)
 
 
-def _media(folder: Path, name: Any, kind: Any, where: str) -> Media:
+def media_of(folder: Path, name: Any, kind: Any, where: str) -> Media:
+    """A picture or clip of a folder of pairs, by its name there.
+
+    Raises:
+        ValueError: it is no name, or nothing is there.
+    """
     if not isinstance(name, str):
         raise ValueError(
             f"{where}: {name!r} is no file name; a pair has chosen_file_name, rejected_file_name"

@@ -12,6 +12,7 @@ from asyncio import gather
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -23,7 +24,7 @@ from ..errors import Unscorable, nearest
 from ..evaluation import failure, score_one
 from ..limits import limits, most
 from ..loading import resolve
-from ..registry import Reward
+from ..registry import Fingerprinted, Reward
 from ..tracing import heard, noted, within
 from ..trust import of_row, of_text
 from ..types import Arity, RewardInfo, Sample, Score, shortened
@@ -269,6 +270,16 @@ class Router:
         totals = (await engine.ascore(samples, {NAME: self._as_reward(scores)}, timeout=timeout))[NAME]
         return _routed(samples, totals, scores)
 
+    @cached_property
+    def _facts(self) -> dict[str, Any]:
+        """All that changes the numbers, by source: told once, and not for every request of a server."""
+        return {source: _described(route) for source, route in self._routes.items()}
+
+    @cached_property
+    def _networks(self) -> tuple[Fingerprinted, ...]:
+        """Networks of all routes: other weights behind one are another fingerprint, as of a reward alone."""
+        return tuple(network for reward in self.loaded for network in reward.networks)
+
     def _as_reward(self, into: dict[int, Mapping[str, Score]]) -> Reward:
         """`into` gets the scores of each sample, by `id(sample)`."""
 
@@ -279,7 +290,8 @@ class Router:
                 raise Unscorable(str(error)) from None
             _note_route(route, sample)
             names = list(route.rewards)
-            found = await gather(*(score_one(sample, route.rewards[name], name) for name in names))
+            asked = [score_one(sample, route.rewards[name], name) for name in names]
+            found = await gather(*asked) if len(asked) > 1 else [await one for one in asked]
             into[id(sample)] = scores = dict(zip(names, found, strict=True))
             return route, scores
 
@@ -322,11 +334,8 @@ class Router:
             paper="arXiv:2505.18129",
             summary="Every sample by the rewards of its source.",
         )
-        described = {source: _described(route) for source, route in self._routes.items()}
-        # So that other weights behind a route are another fingerprint, as for a reward of its own.
-        networks = [network for reward in self.loaded for network in reward.networks]
         fn = score_group if self.compares else score
-        return Reward(info, {"routes": described}, fn, networks=tuple(networks))
+        return Reward(info, {"routes": self._facts}, fn, networks=self._networks)
 
     def _own_route(self, sample: Sample) -> Route:
         given, source = sample.meta[OWN], sample.source

@@ -63,6 +63,30 @@ class Network(Protocol):
     def unload(self) -> None: ...
 
 
+class Feed(Protocol):
+    """Batches of one network and op, for a network that takes up the next before the last has ended."""
+
+    def take(self) -> Any:
+        """The next prepared batch; None where none waits, or something else comes first. The first is always
+        there."""
+
+    def done(self, number: int, results: list[Any]) -> None:
+        """Hand over the results, as `Network.forward` gives them, of the batch taken as the number-th, from
+        0."""
+
+
+class Refilling(Network, Protocol):
+    """A network whose rows end one by one, as texts that are written do, and that lets others take their
+    room."""
+
+    def refills(self, op: str) -> bool:
+        """True where batches of this op go through `forward_on`."""
+
+    def forward_on(self, op: str, feed: Feed) -> None:
+        """Run what the feed has, and what comes meanwhile, until all is done. Where it raises, each batch
+        that is not done runs alone, by `forward`."""
+
+
 class Service(Protocol):
     """A network that runs and batches elsewhere, such as behind HTTP; called on the engine's loop."""
 

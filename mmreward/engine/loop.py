@@ -21,7 +21,8 @@ from ..errors import Unscorable
 from ..scoring import GRACE, Evaluation, Scoring
 from .batching import Budget, Call, Cost, Load, Network, Service, halves
 from .cache import ByteLRU
-from .local import Place, Placement, deliverable, is_out_of_memory
+from .device_thread import deliverable, is_out_of_memory
+from .local import Place, Placement
 from .queues import PlaceQueues, QuiescenceFlush, Stats
 from .together import Waiter
 from .watchdog import Watchdog, task_with_parent
@@ -59,6 +60,9 @@ class HomeReport:
         self, place: Place, calls: list[Call], results: list[Any], prepared: float, forwarded: float
     ) -> None:
         self._post(calls, lambda loop: loop.done(place, calls, results, prepared, forwarded))
+
+    def begun(self, place: Place, calls: list[Call]) -> None:
+        self._post(calls, lambda loop: loop.begun(place, calls))
 
     def failed(self, place: Place, calls: list[Call], error: Exception) -> None:
         self._post(calls, lambda loop: loop.failed(place, calls, error))
@@ -273,6 +277,11 @@ class Loop:
         self._stats.batch(network.name, Load.all(calls), prepared, forwarded, network.ragged)
         for call, result in zip(calls, results, strict=True):
             self._settle_call(call, result)
+        self._flush.soon()
+
+    def begun(self, place: Place, calls: list[Call]) -> None:
+        """Give the room of a batch to others, which its place runs beside it."""
+        self._returned(place, calls)
         self._flush.soon()
 
     def failed(self, place: Place, calls: list[Call], error: Exception) -> None:

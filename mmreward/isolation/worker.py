@@ -20,8 +20,8 @@ from importlib.metadata import version
 from typing import Any, NoReturn
 
 from ..config import EngineConfig
+from ..engine.device_thread import deliverable
 from ..engine.engine import Engine
-from ..engine.local import deliverable
 from ..errors import Unscorable
 from ..evaluation import checked, failure, its_own
 from ..loading import load

@@ -31,6 +31,7 @@ class Exam:
             reasoning.
         agrees: 1 where the listener, given the reasoning, reaches the judge's own verdict, else 0.
         readable: share of judgements with reasoning and verdict.
+        understood: as `right`, of comparisons of answers, which are others; None where none were held out.
         marked: 1 where the mark of the better picture by itself is the higher one, 0.5 for equal marks, 0 for
             a lower or an unreadable one; None where no marks were asked for, see `marks_of`.
     """
@@ -40,6 +41,7 @@ class Exam:
     heard: Column
     agrees: Column
     readable: Column
+    understood: Column | None = None
     marked: Column | None = None
 
 
@@ -49,6 +51,7 @@ FIGURES = {
     "heard": "listener's probability of the right verdict",
     "agrees": "listener agrees with the judge",
     "readable": "readable",
+    "understood": "right verdicts on answers",
     "marked": "marks of single pictures in the right order",
 }
 
@@ -68,6 +71,20 @@ def marks_of(engine: Engine, critic: Reward, compared: Sequence[Comparison]) -> 
         better, worse = (first, second) if one.better == "1" else (second, first)
         marked.append(0.5 if better == worse else float(better > worse))
     return np.array(marked)
+
+
+def right_of(
+    engine: Engine, judge: VLM, compared: Sequence[Comparison], sampling: RationaleSampling
+) -> Column:
+    """The column `right` by itself, without a listener.
+
+    Raises:
+        ValueError: see `examine`.
+    """
+    written = engine.run(sample_rationales(judge, both_orders(compared), sampling))
+    if failed := [one.note for one in written if one.outcome == "failed"]:
+        raise ValueError(f"{len(failed)} of {len(written)} judgements failed: {failed[0]}")
+    return _halves([float(one.verdict == one.comparison.better) for one in written])
 
 
 def examine(
@@ -115,7 +132,9 @@ def _listener_scores(
     """The listener's score of every readable judgement, by its row."""
     readable = {row: one for row, one in enumerate(written) if one.turns}
     samples = [
-        one.comparison.sample(sampling.asking.opening(one.comparison.request), one.turns[-1])
+        one.comparison.sample(
+            sampling.asking.opening(one.comparison.request, one.comparison.answers), one.turns[-1]
+        )
         for one in readable.values()
     ]
     scores = engine.score(samples, listener)[listener.info.name] if samples else []

@@ -14,11 +14,12 @@ from ..mini import dialogues, world
 from ..mini.tasks import REASONED, compare, critique_answer, faithfulness, prefer_reasoning
 from ..mini.tasks import Comparison as Compared
 from ..rewards.judged.asking import Asking
-from .comparison import Comparison
+from .comparison import Comparison, Place
 from .rationales import Rationale
 
 CRITERIA = ("colour", "shape", "number", "place")
 """Criteria of shapes world, for judges that are asked in two turns."""
+SHOWN = "What does the picture show?"
 
 
 class MiniatureComparison(NamedTuple):
@@ -64,6 +65,39 @@ def sample_comparisons(number: int, seed: int) -> list[MiniatureComparison]:
             pictures = (Media(world.render(scenes[0])), Media(world.render(scenes[1])))
             comparison = Comparison(f"{seed}-{len(sampled):06d}", str(caption), pictures, better)
             sampled.append(MiniatureComparison(comparison, caption, scenes))
+    return sampled
+
+
+class MiniatureAnswers(NamedTuple):
+    """Comparison of two answers to what a picture of shapes world shows, with the scene behind it."""
+
+    comparison: Comparison
+    scene: world.Scene
+    captions: tuple[world.Caption, world.Caption]
+
+    def true_rationale(self, asking: Asking) -> Rationale:
+        """Reasoning and verdict written from the scene itself."""
+        first, second = (faithfulness(caption, self.scene.things) for caption in self.captions)
+        reasoning = f"Answer 1: the picture {first} Answer 2: the picture {second}"
+        answer = REASONED.format(reasoning=reasoning, answer=self.comparison.better)
+        return Rationale(self.comparison, (answer,), self.comparison.better, "kept")
+
+
+def sample_answers(number: int, seed: int) -> list[MiniatureAnswers]:
+    """Comparisons of two answers about a fresh scene, one of which is right; equal seeds, equal ones."""
+    rng = np.random.default_rng(seed)
+    sampled: list[MiniatureAnswers] = []
+    while len(sampled) < number:
+        scene, other = world.sample_scene(rng), world.sample_scene(rng)
+        true, false = world.describe(scene), world.describe(other)
+        better: Place = "1" if rng.random() < 0.5 else "2"
+        if compare(false, scene.things).score == compare(true, scene.things).score:
+            continue
+        captions = (true, false) if better == "1" else (false, true)
+        picture = (Media(world.render(scene)),)
+        answers = (f"{captions[0]}.", f"{captions[1]}.")
+        comparison = Comparison(f"a-{seed}-{len(sampled):06d}", SHOWN, picture, better, answers)
+        sampled.append(MiniatureAnswers(comparison, scene, captions))
     return sampled
 
 

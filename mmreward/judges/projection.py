@@ -23,6 +23,7 @@ from ..models.vlms.answers import Writer
 from ..registry import Reward
 from ..rewards.judged.aspects import read_aspects
 from ..rewards.judged.critique import ASPECTS, PROMPT
+from ..verifiers.thoughts import after_thinking
 from .comparison import Comparison
 from .rationales import HINT, Outcome, Row
 
@@ -82,7 +83,7 @@ def read_critiques(text: str, aspects: Sequence[str]) -> Critiques:
         Unscorable: "unparsable" when the three headings are not there once each and in order, or the request
             is empty; see also `aspects.read_aspects`.
     """
-    body = text.rpartition("</think>")[2]
+    body = after_thinking(text)
     found = list(HEAD.finditer(body))
     if tuple(" ".join(head[1].lower().split()) for head in found) != HEADS:
         named = ", ".join(head[1] for head in found) or "nothing"

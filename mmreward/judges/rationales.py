@@ -125,7 +125,7 @@ async def _sample_one(
     hint = options.hint.format(better=comparison.better)
     try:
         judged = await options.asking.ask(
-            writer, comparison.request, comparison.pictures, sampling, hint=hint
+            writer, comparison.request, comparison.pictures, sampling, hint=hint, answers=comparison.answers
         )
     except Unscorable as error:
         outcome: Outcome = "unreadable" if error.status == "unparsable" else "failed"
@@ -134,7 +134,7 @@ async def _sample_one(
         return Rationale(comparison, judged.turns, judged.verdict, "wrong")
     if listener is None:
         return Rationale(comparison, judged.turns, judged.verdict, "kept")
-    question = options.asking.opening(comparison.request)
+    question = options.asking.opening(comparison.request, comparison.answers)
     score = await score_one(comparison.sample(question, judged.turns[-1]), listener)
     if not score.ok:
         return Rationale(comparison, judged.turns, judged.verdict, "failed", note=score.note)
@@ -227,7 +227,7 @@ def grpo_rows(compared: Iterable[Comparison], asking: Asking) -> list[Row]:
 
 def _opened(one: Comparison, asking: Asking) -> list[dict[str, str]]:
     system = [_message("system", asking.system)] if asking.system else []
-    return [*system, _message("user", asking.opening(one.request))]
+    return [*system, _message("user", asking.opening(one.request, one.answers))]
 
 
 def _message(role: str, content: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from .. import models
 from ..adapters import trl as adapter
@@ -22,12 +22,12 @@ from ..config import Positive, RouteConfig, Strict
 from ..data.routing import Router
 from ..engine.engine import Engine
 from ..loading import load
-from ..models.base import locate
+from ..models.weights import locate
 from ..progress import Display
 from ..registry import Reward
 from ..rewards.judged.asking import Asking
 from .comparison import Comparison, both_orders
-from .miniature import sample_comparisons
+from .miniature import sample_answers, sample_comparisons
 from .projection import critiques_row, projected_rows, sample_critiques
 from .rationales import (
     HINT,
@@ -242,6 +242,8 @@ class TaughtStage(Strict):
             verdicts learns to make use of it.
         critiques: teach critiques of both pictures, as `projected` asks a teacher for, on every second
             comparison.
+        answers: compare two answers about one picture on every second comparison (UnifiedReward-Think's
+            understanding beside its generation).
         trainer: arguments of `trl.SFTConfig`.
     """
 
@@ -250,18 +252,26 @@ class TaughtStage(Strict):
     number: Positive = 1000
     hint: bool = False
     critiques: bool = False
+    answers: bool = False
     trainer: dict[str, Any] = Field(default_factory=dict)
 
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "TaughtStage":
+        if self.critiques and self.answers:
+            raise ValueError("critiques and answers both take every second comparison: two stages do both")
+        return self
+
     def run(self, training: TrainingRun) -> None:
-        rows = [
-            _hinted(row, one.comparison) if self.hint else row
-            for place, one in enumerate(sample_comparisons(self.number, TEACHING_SEED + training.seed))
-            for row in (
-                [critiques_row(one.comparison, one.true_critiques())]
-                if self.critiques and place % 2
-                else sft_rows([one.true_rationale(training.asking)], training.asking)
-            )
-        ]
+        seed = TEACHING_SEED + training.seed
+        answers = sample_answers(self.number // 2 if self.answers else 0, seed)
+        rows = []
+        for place, one in enumerate(sample_comparisons(self.number, seed)):
+            if self.critiques and place % 2:
+                made = [critiques_row(one.comparison, one.true_critiques())]
+            else:
+                told = answers[place // 2] if self.answers and place % 2 else one
+                made = sft_rows([told.true_rationale(training.asking)], training.asking)
+            rows += [_hinted(row, one.comparison) if self.hint else row for row in made]
         training.finetune(self.who, rows, self.trainer)
 
 
@@ -315,9 +325,10 @@ class ProjectedStage(Strict):
     def run(self, training: TrainingRun) -> None:
         teacher = training.weights["teacher"]
         checker = load("listener", listener=teacher, labels=("1", "2"))
+        pictures = [one for one in training.comparisons if one.answers is None]
         written = training.engine.run(
             sample_critiques(
-                models.vlm(teacher), training.comparisons, checker, temperature=self.temperature,
+                models.vlm(teacher), pictures, checker, temperature=self.temperature,
                 max_tokens=self.max_tokens, seed=training.seed,
             )
         )  # fmt: skip

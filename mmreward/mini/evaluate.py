@@ -22,14 +22,14 @@ from ..engine.engine import Engine
 from ..errors import Unscorable
 from ..loading import load, resolve
 from ..media import Media
-from ..models.base import locate
 from ..models.vlms.answers import VLM, YES_NO
 from ..models.vlms.qwen import QwenVL
+from ..models.weights import locate
 from ..rewards.robot.values import read_hop
 from ..types import Sample
 from ..verifiers.boxes import boxes_of, soft_f1, to_unit
 from ..verifiers.lists import parse_list
-from . import artifact, clip, dialogues, flow, oracle, robot, tasks, vlm_measure, world
+from . import artifact, clip, dialogues, flow, gui, oracle, robot, screens, tasks, vlm_measure, world
 from .corrupt import soften
 
 SEED = 20_261_121
@@ -242,6 +242,37 @@ def hop_figures(engine: Engine, number: int) -> Iterator[Figure]:
     yield Figure("mini-robot hops, forward or back", float(np.mean(right)), int(moved.sum()))
 
 
+def gui_figures(engine: Engine, number: int = 200) -> Iterator[Figure]:
+    """Presses of mini-gui and its judgements of presses: on windows whose texts and arrangements no training
+    drew, on those of training in pages of their own, and on icons."""
+    vlm = models.vlm(gui.NAME)
+    kinds = {
+        "windows, held-out texts and arrangements": {"texts": True},
+        "windows, texts and arrangements of its training": {"texts": True, "held_out": False},
+        "icons": {},
+    }
+    for what, given in kinds.items():
+        found = [screens.draw_task(SEED + index, **given) for index in range(number)]
+        rows = screens.rows(found)
+        said = engine.run(_all(_pressed(vlm, Media(row["image"]), row["prompt"]) for row in rows))
+        samples = [
+            Sample(image=Media(row["image"]), response=one, target={"bbox_2d": row["box"]})
+            for row, one in zip(rows, said, strict=True)
+        ]
+        hits = [score.ok and score.value == 1 for score in engine.score(samples, "click")["click"]]
+        yield Figure(f"mini-gui presses, {what}", float(np.mean(hits)), number)
+        asked = [
+            gui.judgement(task, np.random.default_rng((SEED, index))) for index, task in enumerate(found)
+        ]
+        reads = engine.run(_all(vlm.read(Media(one.picture), one.question, YES_NO) for one in asked))
+        right = [read.answer == one.answer for read, one in zip(reads, asked, strict=True)]
+        yield Figure(f"mini-gui judgements of presses, {what}", float(np.mean(right)), number)
+
+
+async def _pressed(vlm: VLM, screen: Media, prompt: str) -> str:
+    return (await vlm.write(screen, prompt, max_tokens=gui.LONGEST, temperature=0.0)).text
+
+
 async def _all(jobs: Iterator[Awaitable[Any]]) -> list[Any]:
     return list(await asyncio.gather(*jobs))
 
@@ -257,12 +288,13 @@ def figures(engine: Engine) -> Iterator[Figure]:
     yield Figure("mini-artifact AUROC", classified["auroc"], int(classified["n"]), 0.97)
     yield from agreement_figures(engine)
     yield from robot_figures(engine)
+    yield from gui_figures(engine)
 
 
 def main(report: Callable[[str], None] = print) -> bool:
     """Print the table; True when every bar is met."""
     argparse.ArgumentParser(prog="python -m mmreward.mini.evaluate", description=__doc__).parse_args()
-    for name in ("mini-flow", "mini-clip", "mini-vlm", "mini-robot", "mini-artifact"):
+    for name in ("mini-flow", "mini-clip", "mini-vlm", "mini-robot", "mini-gui", "mini-artifact"):
         locate(name)
     report("| figure | value | n | bar | |\n| --- | --- | --- | --- | --- |")
     met = True

@@ -1,14 +1,15 @@
-"""Screens of the miniature: a tiny GUI whose buttons are the icons of shapes world, without any package.
+"""Screens of the miniature: a tiny GUI of icons, or of windows with texts to be read, without any package.
 
     from mmreward.mini.screens import Device, draw_task
-    device = Device(draw_task(seed=3))
+    device = Device(draw_task(seed=3))                  # icons of shapes world; texts=True: `windows`
     device.picture()                      # what is to be seen
     device.perform(read_actions(...)[0])  # an Action of verifiers.actions
 
-A task names one icon to press, or two in order, of which the second is on the page that the first opens.
-Pressing another icon leads to a page of no use, and pressing nothing does nothing. What was pressed decides:
-success is that the right icons were pressed, in order, and no other one. `rows` gives each step as a row for
-the rewards `click` and `gui_action`, in the coordinates 0 to 1000.
+A task names one element to press, or two in order, of which the second is on the page that the first opens.
+Pressing another element leads to a page of no use, and pressing nothing does nothing. What was pressed
+decides: success is that the right elements were pressed, in order, and no other one. `rows` gives each step
+as a row for the rewards `click` and `gui_action`, in the coordinates 0 to 1000. The elements of windows are
+of texts and arrangements that mini-gui was never trained on, unless a task is drawn with `held_out=False`.
 """
 
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from PIL import Image
 
 from ..errors import Unscorable
 from ..verifiers.actions import Action
+from .windows import Element, Window, draw_window
 from .world import COLOURS, SHAPES, Scene, Thing, render, sample_scene
 
 SIZE = 64
@@ -28,6 +30,7 @@ LEAST, MOST = 2, 4
 """Icons on a page."""
 DONE = Scene(())
 """The page after the last right press: empty."""
+Page = Scene | Window
 KINDS = tuple((colour, shape) for colour in COLOURS for shape in SHAPES)
 
 
@@ -37,30 +40,32 @@ class ScreenTask:
 
     Args:
         pages: the first page, and those that the right presses open.
-        wanted: the icon of each page that is right.
+        wanted: the element of each page that is right.
         lost: the page that a wrong press opens.
     """
 
-    pages: tuple[Scene, ...]
+    pages: tuple[Page, ...]
     wanted: tuple[tuple[str, str], ...]
-    lost: Scene
+    lost: Page
 
     @property
     def goal(self) -> str:
         """The task in words: "Press the red circle, then the blue square."."""
-        return f"Press {', then '.join(f'the {colour} {shape}' for colour, shape in self.wanted)}."
+        return f"Press {', then '.join(f'the {role} {name}' for role, name in self.wanted)}."
 
-    def thing(self, step: int) -> Thing:
-        """The icon that is right in a step."""
+    def thing(self, step: int) -> Thing | Element:
+        """The element that is right in a step."""
         return next(thing for thing in self.pages[step].things if thing.kind == self.wanted[step])
 
 
-def draw_task(seed: int, steps: int = 1) -> ScreenTask:
+def draw_task(seed: int, steps: int = 1, texts: bool = False, held_out: bool = True) -> ScreenTask:
     """The task of a seed.
 
     Args:
-        seed: of its icons and their places.
+        seed: of its elements and their places.
         steps: presses, 1 or 2.
+        texts: on windows, not with icons.
+        held_out: the texts and arrangements of windows are those that no training draws.
 
     Raises:
         ValueError: another number of presses.
@@ -68,7 +73,7 @@ def draw_task(seed: int, steps: int = 1) -> ScreenTask:
     if steps not in (1, 2):
         raise ValueError(f"a task has 1 or 2 presses, not {steps}")
     rng = np.random.default_rng([seed, steps])
-    pages = [_page(rng) for _ in range(steps + 1)]
+    pages = [draw_window(rng, held_out) if texts else _page(rng) for _ in range(steps + 1)]
     wanted = [page.things[int(rng.integers(len(page.things)))].kind for page in pages[:steps]]
     return ScreenTask(tuple(pages[:steps]), tuple(wanted), pages[steps])
 
@@ -85,14 +90,14 @@ class Device:
 
     Args:
         task: to do.
-        pressed: icons that were pressed, in order.
+        pressed: elements that were pressed, in order.
     """
 
     task: ScreenTask
     pressed: list[tuple[str, str]] = field(default_factory=list)
 
     @property
-    def page(self) -> Scene:
+    def page(self) -> Page:
         """What is on the screen."""
         right = len(self.pressed)
         if self.pressed != list(self.task.wanted[:right]):
@@ -101,20 +106,20 @@ class Device:
 
     @property
     def success(self) -> bool:
-        """True where the right icons were pressed, in order, and no other one."""
+        """True where the right elements were pressed, in order, and no other one."""
         return self.pressed == list(self.task.wanted)
 
     @property
     def lost(self) -> bool:
-        """True where a wrong icon was pressed: the task cannot be done any more."""
+        """True where a wrong element was pressed: the task cannot be done any more."""
         return self.page is self.task.lost
 
     def picture(self, size: int = SIZE) -> Image.Image:
         """The screen."""
-        return render(self.page, size)
+        return self.page.picture(size) if isinstance(self.page, Window) else render(self.page, size)
 
     def perform(self, action: Action) -> bool:
-        """Do an action; True where an icon was pressed.
+        """Do an action; True where an element was pressed.
 
         Raises:
             Unscorable: "unparsable" for what is no click on the screen.

@@ -1,4 +1,4 @@
-"""Train one of the miniature's models: `python -m mmreward.mini.train flow|clip|vlm|artifact|robot`.
+"""Train one of the miniature's models: `python -m mmreward.mini.train flow|clip|vlm|artifact|robot|gui`.
 
 It only dispatches: each target is `mmreward.mini.<name>.train(out, scale, seed)`. A run that was cut short
 goes on from its checkpoint under `<out>/.checkpoints`; delete that to start again.
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..assets import ASSETS
 
-TARGETS = ("flow", "clip", "vlm", "artifact", "robot")
+TARGETS = ("flow", "clip", "vlm", "artifact", "robot", "gui")
 
 
 def main(arguments: list[str] | None = None) -> None:

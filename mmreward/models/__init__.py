@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 from ..errors import nearest
 from .fitted import mapped as mapped
 from .fitted import preference_head as preference_head
+from .moving import clip_and_text as clip_and_text
 from .moving import clip_encoder as clip_encoder
 from .moving import frame_embedder as frame_embedder
 from .moving import frame_head as frame_head
@@ -53,12 +54,12 @@ from .scalars import video_reward as video_reward
 from .scalars import video_scorer as video_scorer
 from .scalars import xcomposer as xcomposer
 from .served.address import is_served
-from .sharing import dual_encoder, shared
+from .sharing import shared
 from .wants import Want, adapted, address_of, note, noting
 
 if TYPE_CHECKING:
     from .detectors import Detector
-    from .encoders import Encoder
+    from .encoder_handle import Encoder
     from .features import VisionTransformer
     from .flan import ClipT5
     from .heads import Classifier, Head
@@ -106,9 +107,9 @@ def clip(
     Raises:
         ValueError: no such dtype or resize.
     """
-    from .encoders import Encoder
+    from .encoder_handle import Encoder
 
-    return Encoder(dual_encoder(weights, dtype, architecture, letterbox), weights, resize)
+    return Encoder(weights, dtype=dtype, resize=resize, architecture=architecture, letterbox=letterbox)
 
 
 @shared

@@ -19,8 +19,9 @@ from ..engine.engine import current
 from ..errors import Unscorable
 from ..media import Media
 from .base import TorchNetwork, loading
-from .checkpoints import fill, placed, state_of
+from .checkpoints import fill, state_of
 from .pictures import decoded, in_turn
+from .weights import placed
 
 STRIDE = 16
 """Pixels that a side is padded to a multiple of."""

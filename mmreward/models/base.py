@@ -4,13 +4,11 @@ on and off a device.
 Every network of this package derives from `TorchNetwork`. Knows nothing of pictures or texts.
 """
 
-import hashlib
-import json
 import os
 import threading
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -18,16 +16,10 @@ from typing import Any, Self
 
 import torch
 
-from ..assets import ASSETS
 from ..errors import Unavailable, words
 from ..progress import loading as shown_loading
 from .building import building
-
-WHOLE = 64 << 20
-"""Weight files up to this size enter a fingerprint whole, larger ones by size, header and last megabyte."""
-
-SAYING = (".json", ".safetensors", ".txt", ".jinja", ".bin", ".pt", ".model")
-"""Suffixes of a folder's files that enter its hash."""
+from .weights import content_of, fingerprint_of, known_dtype, locate
 
 
 class TorchNetwork(ABC):
@@ -50,11 +42,9 @@ class TorchNetwork(ABC):
         return network
 
     def __init__(self, weights: str, *, dtype: str = "float32", **options: Any) -> None:
-        if not isinstance(getattr(torch, dtype, None), torch.dtype):
-            raise ValueError(f"dtype {dtype!r} is not a torch dtype; use float32, bfloat16 or float16")
         self.name = weights
         self.source = locate(weights)
-        self.dtype: torch.dtype = getattr(torch, dtype)
+        self.dtype: torch.dtype = getattr(torch, known_dtype(dtype))
         self.options = options
         self.device = torch.device("cpu")
         self.processing = threading.Lock()
@@ -75,10 +65,15 @@ class TorchNetwork(ABC):
         """Load the weights on the CPU."""
 
     @property
+    def of_transformers(self) -> bool:
+        """False where `build` makes nothing of transformers': its import is spared."""
+        return True
+
+    @property
     def module(self) -> Any:
         """The module on `self.device`, in evaluation mode, its parameters frozen."""
         if self._module is None:
-            with building(), loading(self.name):
+            with building(self.of_transformers), loading(self.name):
                 if self._module is None:
                     self._module = self.build().eval().requires_grad_(False)
         return self._module
@@ -187,84 +182,6 @@ def rebuild(
     if fingerprint not in (None, network.fingerprint):
         raise ValueError(f"{network.name}: the weights on this machine are not those it was sent from")
     return network
-
-
-def fingerprint_of(kind: str, content: str, dtype: torch.dtype, options: Mapping[str, Any]) -> str:
-    """Hash of all that changes a network's numbers: class name, weights, dtype, options; 16 hex digits."""
-    facts = [kind, content, str(dtype), sorted(options.items())]
-    return hashlib.blake2b(json.dumps(facts, default=str).encode(), digest_size=8).hexdigest()
-
-
-def locate(weights: str) -> str:
-    """The folder of a miniature's weights; any other name unchanged, for the hub or the file system.
-
-    Raises:
-        ValueError: a miniature that is not installed, or a path where nothing is.
-    """
-    if weights.startswith((".", "/", "~")) and not Path(weights).exists():
-        raise ValueError(f"no weights at {weights}: there is no such folder or file")
-    if not weights.startswith("mini-"):
-        return weights
-    folder = ASSETS / weights
-    if not folder.is_dir():
-        names = sorted(p.name for p in ASSETS.glob("mini-*"))
-        raise ValueError(f"no miniature named {weights!r}; there are {', '.join(names) or 'none'}")
-    return str(folder)
-
-
-def content_of(source: str) -> str:
-    """Hash of a file or of a folder's files, or the commit that a hub id has in the local cache.
-
-    A hub id that has not been downloaded yet is named by itself, which two revisions would share.
-    """
-    path = Path(source)
-    if path.exists():
-        members = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-        digest = hashlib.blake2b(digest_size=16)
-        for member in members:
-            if member == path or member.suffix in SAYING:
-                digest.update(member.name.encode())
-                digest.update(_bytes_of(member))
-        return digest.hexdigest()
-    snapshot = _snapshot(source)
-    return f"{source}@{snapshot.name}" if snapshot is not None else source
-
-
-def weights_key(source: str) -> str:
-    """Hash that is equal for two names of the same weights: a hub id counts as its folder in the local
-    cache."""
-    snapshot = None if Path(source).exists() else _snapshot(source)
-    return content_of(source if snapshot is None else str(snapshot))
-
-
-def folder_of(source: str, file: str = "config.json") -> Path | None:
-    """The folder of weights on this machine: the folder itself, or a hub id's in the local cache, where it is
-    known by a file that every such repository has."""
-    return Path(source) if Path(source).is_dir() else _snapshot(source, file)
-
-
-def _snapshot(source: str, file: str = "config.json") -> Path | None:
-    """The folder of a hub id in the local cache: of weights, or of an adapter."""
-    if source.count("/") > 1 or ":" in source:
-        return None
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        found = [try_to_load_from_cache(source, name) for name in (file, "adapter_config.json")]
-    except HFValidationError:
-        raise ValueError(f"{source!r} is neither a folder that is there nor the id of a hub") from None
-    return next((Path(one).parent for one in found if isinstance(one, str)), None)
-
-
-def _bytes_of(file: Path) -> bytes:
-    size = file.stat().st_size
-    if size <= WHOLE:
-        return file.read_bytes()
-    with file.open("rb") as stream:
-        head = stream.read(1 << 20)
-        stream.seek(-(1 << 20), 2)
-        return str(size).encode() + head + stream.read()
 
 
 def pooled(output: Any) -> torch.Tensor:

@@ -15,10 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .base import content_of, loading
-from .checkpoints import fetched, fill, placed, state_of
+from .base import loading
+from .checkpoints import fetched, fill, state_of
 from .paired import PairScorer, Tokens
 from .pixels import Recipe
+from .weights import content_of, placed
 
 HEAD_WIDTH = 64
 """Width of one attention head, in both encoders."""

@@ -22,11 +22,12 @@ from torch import nn
 
 from ..engine.engine import current
 from ..media import Media
-from .base import content_of, loading
+from .base import loading
 from .blip import MEAN, STD, Added, Attention
-from .checkpoints import fetched, fill, placed, state_of
+from .checkpoints import fetched, fill, state_of
 from .paired import PairScorer, Tokens
 from .pixels import Recipe, to_input
+from .weights import content_of, placed
 
 EYES = 88
 """Width of one attention head of the ViT."""

@@ -37,9 +37,17 @@ def turn() -> Iterator[None]:
 
 
 @contextmanager
-def building() -> Iterator[None]:
+def building(transformers: bool = True) -> Iterator[None]:
     """Block that builds a network: one at a time in the process, and torch's default dtype stays what it is
-    for all other threads. A thread may enter again."""
+    for all other threads. A thread may enter again.
+
+    Args:
+        transformers: False where no model of transformers is built, whose import takes most of a second.
+    """
+    if not transformers:
+        with turn():
+            yield
+        return
     from transformers import modeling_utils
 
     with _Turn.lock:

@@ -20,11 +20,6 @@ WRAPPED = ("state_dict", "model")
 """Keys under which a pickled file may have its tensors."""
 
 
-def is_file_of_weights(weights: str) -> bool:
-    """True for a weight file, on this machine or of the hub; False for a folder and all else."""
-    return hub_file(weights) is not None or Path(weights).is_file()
-
-
 def needed(weights: str, *files: str) -> None:
     """See `mmreward.models.needed`."""
     if weights.startswith(("mini-", "open_clip:", ".", "/", "~")) or Path(weights).exists():
@@ -62,16 +57,6 @@ def downloaded(url: str) -> str:
 
 def _names(file: str) -> tuple[str, ...]:
     return (file,) if file else WEIGHTS
-
-
-def placed(weights: str) -> str:
-    """The path of a hub file that the local cache has; any other name unchanged."""
-    if (named := hub_file(weights)) is None:
-        return weights
-    from huggingface_hub import try_to_load_from_cache
-
-    found = try_to_load_from_cache(*named)
-    return found if isinstance(found, str) else weights
 
 
 def fetched(file: str) -> Path:

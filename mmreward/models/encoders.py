@@ -1,7 +1,7 @@
 """Dual encoders: CLIP and SigLIP through transformers, and everything open_clip has. Ops "image", "text" and
 "scale" (the factor that the checkpoint was trained to put before the cosine).
 
-`DualEncoder` is the network: one per weights and dtype. `Encoder` is the handle that a reward holds: it
+`DualEncoder` is the network: one per weights and dtype. A reward holds an `encoder_handle.Encoder`, which
 shares the network with others, and has its own way to resize pictures.
 
 Knows nothing of samples or of what a similarity is used for.
@@ -10,7 +10,6 @@ Knows nothing of samples or of what a similarity is used for.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -20,22 +19,13 @@ import torch.nn.functional as F
 from PIL import Image
 
 from ..engine.batching import Cost
-from ..engine.engine import current
-from ..media import Media
-from .base import TorchNetwork, content_of, fingerprint_of, loading, locate, pooled
+from .base import TorchNetwork, loading, pooled
 from .building import building
-from .checkpoints import fill, is_file_of_weights, placed, state_of
+from .checkpoints import fill, state_of
+from .encoder_handle import Text, is_open_clip
 from .pictures import prepared
-from .pixels import BACKENDS, Group, Recipe, normalise, resize, to_input
-
-Vector = np.ndarray[Any, np.dtype[np.float32]]
-
-
-class Text(NamedTuple):
-    """Unit embedding of a text; `truncated` when the text was longer than the encoder reads."""
-
-    vector: Vector
-    truncated: bool
+from .pixels import Group, Recipe, normalise, resize, to_input
+from .weights import is_file_of_weights, placed
 
 
 class Towers(NamedTuple):
@@ -54,13 +44,6 @@ class Towers(NamedTuple):
 CACHED = 5 << 20
 """Bytes of the widest layer that a CPU works on at once, for each thread: above, its caches are left, and a
 ViT-B/32 takes a tenth longer over 64 pictures than over eight times eight."""
-
-
-class Look(NamedTuple):
-    """Picture to embed, and the backend that resizes it."""
-
-    media: Media
-    resize: str
 
 
 class DualEncoder(TorchNetwork):
@@ -110,16 +93,22 @@ class DualEncoder(TorchNetwork):
     def towers(self) -> Towers:
         """Both encoders, built on first use."""
         if self._towers is None:
-            with building(), loading(self.name):
+            with building(self.of_transformers), loading(self.name):
                 if self._towers is None:
                     self._towers = self._read()
         return self._towers
+
+    @property
+    def of_transformers(self) -> bool:
+        """False for a folder of open_clip's whose text tower is open_clip's own, too."""
+        config = Path(self.source) / "open_clip_config.json"
+        return not config.is_file() or "hf_model_name" in config.read_text("utf-8")
 
     def _read(self) -> Towers:
         architecture = self.options.get("architecture", "")
         if architecture and is_file_of_weights(self.name):
             towers = file_towers(self.name, architecture, self.dtype)
-        elif _is_open_clip(self.source):
+        elif is_open_clip(self.source):
             towers = open_clip_towers(self.source, self.dtype)
         else:
             towers = transformers_towers(self.source, self.dtype)
@@ -182,72 +171,11 @@ class DualEncoder(TorchNetwork):
         return {name: tensor.to(self.device) for name, tensor in tokens.items()}
 
 
-class Encoder:
-    """Handle of a dual encoder: a network shared with other rewards, and a way to resize pictures.
+class UnscaledEncoder(DualEncoder):
+    """A dual encoder whose embeddings keep their length, as transformers gives them."""
 
-    Args:
-        network: the weights.
-        weights: their name in the reward's arguments; the fingerprint is that of this name's content.
-        resize: see `mmreward.models.clip`.
-
-    Raises:
-        ValueError: an unknown way to resize.
-    """
-
-    def __init__(self, network: DualEncoder, weights: str, resize: str) -> None:
-        if resize not in BACKENDS:
-            raise ValueError(f"resize is one of {', '.join(BACKENDS)}, not {resize!r}")
-        self.network = network
-        self.name = weights
-        self.resize = resize
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Hash of all that changes the embeddings: weights, dtype, resize and the rule of the crop."""
-        source = locate(placed(self.name))
-        rounded = self.network.options.get("letterbox") or _is_open_clip(str(source))
-        options = {"resize": self.resize} | ({} if rounded else {"crop": "floor"}) | self.network.options
-        return fingerprint_of("DualEncoder", content_of(source), self.network.dtype, options)
-
-    async def image(self, media: Media) -> Vector:
-        """The unit embedding of a picture, (D,) float32."""
-        look = Look(media, self.resize)
-        key = (media.key, self.resize)
-        return cast(Vector, await current().submit(self.network, "image", look, key=key))
-
-    async def text(self, text: str) -> Text:
-        """The unit embedding of a text; the part beyond the context length is dropped, the end token kept."""
-        return cast(Text, await current().submit(self.network, "text", text, key=text))
-
-    async def factor(self) -> float:
-        """`scale`, from wherever the network runs."""
-        return cast(float, await current().submit(self.network, "scale", None, key="scale"))
-
-    def similarity(self, pixels: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
-        """Differentiable cosine similarities (N,) of float pixels (N, 3, H, W) in [0, 1] with N prompts.
-
-        Runs where the pixels are: the weights are moved there. Always resizes as "tensor" does, the only way
-        with a gradient.
-        """
-        return self.network.similarity(pixels, prompts)
-
-    def embed_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Differentiable unit embeddings (N, D), float32, of float pixels (N, 3, H, W) in [0, 1]; moves the
-        weights and resizes as `similarity` does."""
-        return self.network.embed_pixels(pixels)
-
-    def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
-        """Unit embeddings (N, D) of texts, float32 and without a gradient, where the weights are."""
-        return self.network.embed_texts(texts)
-
-    @property
-    def scale(self) -> float:
-        """exp(logit_scale), the factor the model was trained to put before the cosine."""
-        return self.network.towers.scale()
-
-
-def _is_open_clip(source: str) -> bool:
-    return source.startswith("open_clip:") or (Path(source) / "open_clip_config.json").is_file()
+    def _unit(self, embedding: torch.Tensor) -> torch.Tensor:
+        return embedding.float()
 
 
 def transformers_towers(source: str, dtype: torch.dtype) -> Towers:

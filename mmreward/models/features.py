@@ -18,9 +18,9 @@ from ..engine.batching import Cost
 from ..engine.engine import current
 from ..media import Media
 from .base import TorchNetwork, loading
-from .checkpoints import placed
 from .pictures import prepared
-from .pixels import BACKENDS, Group, Recipe, to_input
+from .pixels import Group, Recipe, to_input
+from .weights import known_backend, placed
 
 Vector = np.ndarray[Any, np.dtype[np.float32]]
 PROCESSINGS = ("publisher", "checkpoint")
@@ -39,8 +39,7 @@ class PictureEmbedder(TorchNetwork):
     """
 
     def __init__(self, weights: str, *, dtype: str, resize: str, **options: Any) -> None:
-        if resize not in BACKENDS:
-            raise ValueError(f"resize is one of {', '.join(BACKENDS)}, not {resize!r}")
+        known_backend(resize)
         super().__init__(weights, dtype=dtype, resize=resize, **options)
         self.resize = resize
         self._runs_on = self.device

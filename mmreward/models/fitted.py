@@ -35,7 +35,7 @@ def mapped(
         raise ValueError(f"resize {resize!r}: {encoder} is a ViCLIP, whose frames have one way to be resized")
     if noting():
         return _mapped(file, "", kind, encoder, dtype, resize)
-    from .base import content_of
+    from .weights import content_of
 
     path = str(Path(file).absolute())  # also of a file called "mini-...", which is no miniature
     content = content_of(path) if Path(path).is_file() else ""  # without it, reading the map says why
@@ -96,6 +96,6 @@ def _state_head(folder: str, content: str, encoder: str, dtype: str) -> "FittedS
 
 
 def _content(path: str) -> str:
-    from .base import content_of
+    from .weights import content_of
 
     return content_of(path)

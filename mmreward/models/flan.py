@@ -25,11 +25,12 @@ from ..engine.engine import current
 from ..errors import Unscorable
 from ..limits import limits, most
 from ..media import Media
-from .base import TorchNetwork, folder_of, loading
+from .base import TorchNetwork, loading
 from .checkpoints import files_of, state_of
 from .encoders import recipe_of
 from .pictures import decoded, distinct, in_turn
 from .pixels import Group, Recipe, normalise, resize, to_input
+from .weights import folder_of
 
 TOKENIZER = "google/flan-t5-xxl"
 """Of all sizes; used where the weights' folder has none."""

@@ -18,9 +18,9 @@ from ..engine.batching import Cost
 from ..engine.engine import current
 from ..media import Media
 from .base import TorchNetwork, pooled
-from .checkpoints import placed
-from .encoders import Vector
+from .encoder_handle import Vector
 from .pictures import decoded, in_turn
+from .weights import placed
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 OPENAI = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))

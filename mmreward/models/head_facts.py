@@ -16,6 +16,8 @@ FACTS, TENSORS = "head.json", "head.safetensors"
 """Names of the two files of a folder."""
 ADAPTER = "adapter"
 """Folder of a LoRA adapter in a head's folder, in peft's format."""
+PROMPT, RESPONSE = "{prompt}", "{response}"
+"""Places in a question that a Qwen-VL is asked."""
 Loss = Literal["bt", "btt", "margin", "uncertainty", "integrated"]
 NORMAL: tuple[Loss, ...] = ("uncertainty", "integrated")
 """Losses whose head gives a mean and a standard deviation."""
@@ -30,12 +32,13 @@ class HeadFacts(BaseModel):
         kind: of the file.
         encoder: name, when the head was fitted, of the dual encoder, or of the Qwen-VL where there is a
             question.
-        content: hash of the encoder's weights, see `base.content_of`.
+        content: hash of the encoder's weights, see `weights.content_of`.
         dtype, resize: of the encoder, as for `mmreward.models.clip`; a Qwen-VL has no resize.
         loss: it was fitted with.
         width: of the embeddings, or of the Qwen-VL's states.
         hidden: width of the head's layers.
-        question: that the Qwen-VL is asked, with {prompt}; "" of a dual encoder.
+        question: that the Qwen-VL is asked, with {prompt}, and with {response} where the head was fitted on
+            pairs of responses; "" of a dual encoder.
         form: of a Qwen-VL's head; see `preferences.StateHead` and `preferences.BaseRewardHead`.
         adapted: True where the folder has a LoRA adapter of the Qwen-VL (`ADAPTER`).
         figures: of the fit, to read; nothing depends on them.
@@ -60,6 +63,11 @@ class HeadFacts(BaseModel):
     def normal(self) -> bool:
         """True for a head that gives a mean and a standard deviation."""
         return self.loss in NORMAL
+
+    @property
+    def of_responses(self) -> bool:
+        """True for a head that rates responses."""
+        return RESPONSE in self.question
 
 
 class Handle(NamedTuple):

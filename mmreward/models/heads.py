@@ -22,7 +22,8 @@ from ..errors import Unavailable
 from ..media import Media
 from .base import TorchNetwork, loading
 from .checkpoints import state_of
-from .encoders import Encoder, Vector, recipe_of
+from .encoder_handle import Encoder, Vector
+from .encoders import recipe_of
 from .pictures import decoded, in_turn
 from .pixels import Recipe, normalise, resize_float
 

@@ -24,8 +24,9 @@ from ..engine.batching import Cost
 from ..engine.engine import current
 from ..files import whole_file
 from ..media import Media
-from .base import TorchNetwork, content_of
-from .encoders import Encoder, Text, Vector
+from .base import TorchNetwork
+from .encoder_handle import Encoder, Text, Vector
+from .weights import content_of
 
 if TYPE_CHECKING:
     from .viclip import ClipEncoder
@@ -117,7 +118,7 @@ class Origin(NamedTuple):
     encoder: str
     """The dual encoder's name at that time."""
     content: str
-    """Hash of its weights, see `base.content_of`."""
+    """Hash of its weights, see `weights.content_of`."""
     rows: int
     """Pictures with prompts it was fitted on."""
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .flow import Raft
     from .frames import FrameEmbedder
     from .heads import EmbeddingHead
+    from .internvideo import InternVideo2
     from .viclip import ClipEncoder, ViClip
 
 
@@ -56,6 +57,21 @@ def video_encoder(file: str, *, dtype: str = "float32") -> "ViClip":
     from .viclip import ViClip
 
     return ViClip(file, dtype=dtype)
+
+
+@shared
+def clip_and_text(weights: str, vocabulary: str, *, protocol: str, dtype: str = "float32") -> "InternVideo2":
+    """InternVideo2 of stage 2, a dual encoder of clips and prompts, from its published file.
+
+    Args:
+        weights: the file, by path or OWNER/NAME/FILE.
+        vocabulary: BERT's vocab.txt, likewise.
+        protocol: a name of `internvideo.PROTOCOLS`: frames, their preparation, and the GELU.
+        dtype: of both sides.
+    """
+    from .internvideo import InternVideo2
+
+    return InternVideo2(weights, vocabulary, protocol=protocol, dtype=dtype)
 
 
 def clip_encoder(file: str, *, dtype: str = "float32") -> "ClipEncoder":

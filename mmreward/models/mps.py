@@ -16,11 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .base import content_of, loading, locate
+from .base import loading
 from .checkpoints import fill, state_of
 from .encoders import recipe_of
 from .paired import PairScorer, Tokens
 from .pixels import Recipe
+from .weights import content_of, locate
 
 CONTEXT = 77
 POSITIONS = ("model.text_model.embeddings.position_ids", "model.vision_model.embeddings.position_ids")

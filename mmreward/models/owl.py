@@ -24,13 +24,14 @@ from ..engine.engine import current
 from ..errors import Unscorable
 from ..limits import limits, most
 from ..media import Media
-from .base import TorchNetwork, folder_of, loading
+from .base import TorchNetwork, loading
 from .checkpoints import files_of, state_of
 from .encoders import recipe_of
 from .flan import squared
 from .pictures import decoded, distinct, in_turn
 from .pieces import Pieces
 from .pixels import Recipe, normalise, resize
+from .weights import folder_of
 
 LEVELS = ("excellent", "good", "fair", "poor", "bad")
 PICTURE = "<|image|>"

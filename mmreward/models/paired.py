@@ -16,9 +16,9 @@ from ..engine.batching import Cost
 from ..engine.engine import current
 from ..media import Media
 from .base import TorchNetwork
-from .checkpoints import placed
 from .pictures import decoded, in_turn, resized
-from .pixels import BACKENDS, Group, Recipe, grouped, to_input
+from .pixels import Group, Recipe, grouped, to_input
+from .weights import known_backend, placed
 
 
 class Read(NamedTuple):
@@ -52,8 +52,7 @@ class PairScorer(TorchNetwork):
     """
 
     def __init__(self, weights: str, *, dtype: str, resize: str, length: int, **options: Any) -> None:
-        if resize not in BACKENDS:
-            raise ValueError(f"resize is one of {', '.join(BACKENDS)}, not {resize!r}")
+        known_backend(resize)
         super().__init__(placed(weights), dtype=dtype, resize=resize, **options)
         self.name, self.resize, self.length = weights, resize, length
         self._runs_on = self.device

@@ -16,11 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .base import content_of
 from .checkpoints import fill, state_of
 from .features import PictureEmbedder
 from .perceptual_files import BACKBONES, VARIANTS, Backbone, adapter_file, backbone_file
 from .pixels import Recipe
+from .weights import content_of
 
 SIDE = 224
 HEAD = 64

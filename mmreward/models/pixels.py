@@ -18,8 +18,7 @@ from PIL import Image
 
 from .building import turn
 from .middles import WHOLE, resized_middle
-
-BACKENDS = ("tensor", "pil", "uint8")
+from .weights import known_backend
 
 KERNELS = {
     "nearest": (Image.Resampling.NEAREST, "nearest-exact"),
@@ -171,7 +170,8 @@ def resize(picture: torch.Tensor, recipe: Recipe, backend: str = "tensor") -> to
     Raises:
         ValueError: an unknown backend.
     """
-    if backend in BACKENDS and _is_long(recipe, *picture.shape[1:]):
+    known_backend(backend)
+    if _is_long(recipe, *picture.shape[1:]):
         middle = _middle_of(picture[None], recipe)[0]
         return middle if backend == "tensor" else (middle * 255).round().to(torch.uint8)
     if backend == "pil":
@@ -181,11 +181,9 @@ def resize(picture: torch.Tensor, recipe: Recipe, backend: str = "tensor") -> to
             picture, list(recipe.scaled(*picture.shape[1:])), _kernel(recipe), antialias=True
         )
         return _middle(pixels, recipe, backend).clone(memory_format=torch.contiguous_format)
-    if backend == "tensor":
-        # One channel at a time stays in the processor's cache; a whole float picture does not.
-        channels = [resize_float(channel[None, None], recipe)[0] for channel in picture]
-        return torch.cat(channels)
-    raise ValueError(f"resize is one of {', '.join(BACKENDS)}, not {backend!r}")
+    # One channel at a time stays in the processor's cache; a whole float picture does not.
+    channels = [resize_float(channel[None, None], recipe)[0] for channel in picture]
+    return torch.cat(channels)
 
 
 def resize_float(pixels: torch.Tensor, recipe: Recipe) -> torch.Tensor:

@@ -24,10 +24,11 @@ from ..engine.engine import current
 from ..engine.together import together
 from ..files import whole_folder
 from ..media import Media
-from .base import TorchNetwork, content_of
+from .base import TorchNetwork
 from .checkpoints import fill
-from .encoders import Encoder
+from .encoder_handle import Encoder
 from .head_facts import FACTS, TENSORS, Form, HeadFacts, read_facts
+from .weights import content_of
 
 WIDEST = 3.0
 """Largest logarithm of a standard deviation that a head gives."""
@@ -236,11 +237,12 @@ class FittedHead(TorchNetwork):
         check_encoder(self.facts, self.source, self.encoder.name, self.encoder.network.source)
         return self._head
 
-    async def read(self, media: Media, prompt: str) -> Rated:
-        """The reward of one picture and prompt."""
-        image, text = await together(self.encoder.image(media), self.encoder.text(prompt))
+    async def read(self, media: Sequence[Media], prompt: str, response: str = "") -> Rated:
+        """The reward of one picture and prompt; a dual encoder reads no response."""
+        (picture,) = media
+        image, text = await together(self.encoder.image(picture), self.encoder.text(prompt))
         item = np.stack([image, text.vector])
-        value, doubt = await current().submit(self, "pair", item, key=(media.key, prompt))
+        value, doubt = await current().submit(self, "pair", item, key=(picture.key, prompt))
         return Rated(value, doubt, text.truncated)
 
     def values_of(self, pixels: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:

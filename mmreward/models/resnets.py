@@ -10,9 +10,10 @@ from typing import Any, Literal, cast
 
 import torch
 
-from .checkpoints import fill, placed, state_of
+from .checkpoints import fill, state_of
 from .features import PictureEmbedder
 from .pixels import Recipe
+from .weights import placed
 
 Family = Literal["vip", "r3m"]
 RECIPE = Recipe(

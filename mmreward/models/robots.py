@@ -9,7 +9,7 @@ from .sharing import shared
 from .wants import BODY, noting
 
 if TYPE_CHECKING:
-    from .encoders import Encoder
+    from .encoder_handle import Encoder
     from .resnets import Family, GoalResNet
     from .stages import Sarm
     from .vlms.robometer import Robometer
@@ -86,7 +86,6 @@ def sarm(weights: str, encoder: str, *, dtype: str = "float32", resize: str = "u
 
 @shared
 def _unscaled(encoder: str, dtype: str, resize: str) -> "Encoder":
-    from .encoders import Encoder
-    from .stages import UnscaledEncoder
+    from .encoder_handle import Encoder
 
-    return Encoder(UnscaledEncoder(encoder, dtype=dtype), encoder, resize)
+    return Encoder(encoder, dtype=dtype, resize=resize, unit=False)

@@ -15,7 +15,7 @@ from .wants import note_call, noting
 if TYPE_CHECKING:
     from .encoders import DualEncoder
 
-_dual_encoders: "dict[tuple[str, str, str, bool], DualEncoder]" = {}
+_dual_encoders: "dict[tuple[str, str, str, bool, bool], DualEncoder]" = {}
 
 
 class Nothing:
@@ -53,13 +53,16 @@ def shared(make: Callable[P, N]) -> Callable[P, N]:
     return get
 
 
-def dual_encoder(weights: str, dtype: str, architecture: str, letterbox: bool) -> "DualEncoder":
+def dual_encoder(
+    weights: str, dtype: str, *, architecture: str = "", letterbox: bool = False, unit: bool = True
+) -> "DualEncoder":
     """The network of these arguments, shared by all names of equal content."""
-    from .base import weights_key
-    from .encoders import DualEncoder
+    from .encoders import DualEncoder, UnscaledEncoder
+    from .weights import weights_key
 
-    network = DualEncoder(weights, dtype=dtype, architecture=architecture, letterbox=letterbox)
-    key = (weights_key(network.source), dtype, architecture, letterbox)
+    kind = DualEncoder if unit else UnscaledEncoder
+    network = kind(weights, dtype=dtype, architecture=architecture, letterbox=letterbox)
+    key = (weights_key(network.source), dtype, architecture, letterbox, unit)
     return _dual_encoders.setdefault(key, network)
 
 

@@ -25,9 +25,10 @@ from ..engine.batching import Cost
 from ..engine.engine import current
 from ..errors import Unavailable
 from ..media import Media
-from .base import TorchNetwork, folder_of, loading
+from .base import TorchNetwork, loading
 from .checkpoints import files_of, fill, state_of
-from .encoders import DualEncoder, Encoder
+from .encoder_handle import Encoder
+from .weights import folder_of
 
 HEADS = ("sparse", "dense")
 STEP = "normalizer_processor"
@@ -52,13 +53,6 @@ class Window(NamedTuple):
     text: "np.ndarray[Any, Any]"
     states: "np.ndarray[Any, Any]"
     head: str
-
-
-class UnscaledEncoder(DualEncoder):
-    """A dual encoder whose embeddings keep their length, as transformers gives them."""
-
-    def _unit(self, embedding: torch.Tensor) -> torch.Tensor:
-        return embedding.float()
 
 
 class Tower(torch.nn.Module):

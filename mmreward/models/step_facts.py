@@ -42,7 +42,7 @@ class Steps(BaseModel):
     Args:
         kind: of the file.
         encoder: its name when the steps were found.
-        content: hash of the encoder's weights, see `models.base.content_of`.
+        content: hash of the encoder's weights, see `models.weights.content_of`.
         dtype, resize: of the encoder.
         width: of its embeddings.
         steps: in order, two at least.

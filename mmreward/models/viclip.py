@@ -7,7 +7,7 @@ the approximate GELU, 32 tokens of text by its positions) is the publisher's.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any, NamedTuple, cast
@@ -24,9 +24,10 @@ from ..engine.engine import current
 from ..media import Media
 from ..reading import aside
 from .base import TorchNetwork, loading
-from .checkpoints import fill, placed, state_of
-from .encoders import Text
+from .checkpoints import fill, state_of
+from .encoder_handle import Text
 from .pictures import decoded, in_turn
+from .weights import placed
 
 HEAD = 64
 """Width of one attention head, on both sides."""
@@ -124,7 +125,9 @@ class ViClip(TorchNetwork):
         """(frames, 3, side, side), normalised; every frame is cropped at the same place."""
         pictures = in_turn(frames.pictures, lambda index: decoded(frames.pictures[index]).cpu())
         height, width = pictures[0].shape[1:]
-        longer = int(side * max(height, width) / min(height, width))
+        # VBench cuts the longer side (torchvision's Resize), T2V-Turbo rounds it.
+        whole = int if frames.protocol == "vbench" else round
+        longer = whole(side * max(height, width) / min(height, width))
         size = [side, longer] if height <= width else [longer, side]
         spare = (size[0] - side, size[1] - side)
         if frames.seed is None:
@@ -179,17 +182,21 @@ SHOWN = 8
 """Frames that the published file reads."""
 
 
-def shown(clip: Media) -> tuple[Media, ...]:
-    """Frames of a clip that ViCLIP reads, as pictures.
+def shown(clip: Media, places: Callable[[int], list[int]] | None = None) -> tuple[Media, ...]:
+    """Frames of a clip that its encoder reads, as pictures.
+
+    Args:
+        places: numbers of the frames, of a clip of so many, some of them several times; None: ViCLIP's.
 
     Raises:
         Unscorable: the clip has none, or cannot be decoded.
     """
-    wanted = middles(max(1, clip.frames), SHOWN)
+    where = places or partial(middles, count=SHOWN)
+    wanted = where(max(1, clip.frames))
     numbers = sorted(set(wanted))
-    shots = chosen(clip, lambda total: sorted(set(middles(total, SHOWN))))
+    shots = chosen(clip, lambda total: sorted(set(where(total))))
     if len(shots) != len(numbers):  # the index counted frames that are not there
-        wanted = middles(shots[0].total, SHOWN)
+        wanted = where(shots[0].total)
         numbers = sorted(set(wanted))
     return pictures_of(shots, numbers, wanted)
 

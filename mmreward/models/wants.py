@@ -47,8 +47,8 @@ NAMED = {
     "matcher": ("weights", "base", "vocabulary"),
     "detector": ("weights",),
     "clip_t5": ("weights",),
-    "crossed": ("weights", "processor"),
-    "blip_vqa": ("file", "tokenizer"),
+    "crossed": ("weights",),
+    "blip_vqa": ("file",),
     "grader": ("weights",),
     "internvl": ("weights",),
     "llava_reward": ("weights",),
@@ -65,6 +65,7 @@ NAMED = {
     "optical_flow": ("file",),
     "interpolator": ("file",),
     "video_encoder": ("file",),
+    "clip_and_text": ("weights", "vocabulary"),
     "vlm": ("weights",),
 }
 """Function of `mmreward.models` -> its arguments that name weights."""
@@ -83,12 +84,16 @@ PROCESSOR = (
     "chat_template.jinja",
     "vocab.json",
     "merges.txt",
+    "vocab.txt",
 )
-"""What is read of a Qwen-VL's repository beside its weights, as far as it has it."""
+"""What is read of a repository beside its weights, as far as it has it: a Qwen-VL's, a CLIP's or BERT's."""
 WORDS = ("--include '*.json'", "--include '*.jinja'", "--include '*.txt'")
 """What brings `PROCESSOR` by hand: the names of files that a repository lacks would be errors."""
 BASED = {"scalar_vlm": "base", "video_reward": "base"}
-"""Function -> its argument of which the configuration, the tokenizer and the processor alone are read."""
+"""Function that loads a VLM -> its argument of which the configuration, the tokenizer and the processor alone
+are read."""
+WORDED = {**BASED, "crossed": "processor", "blip_vqa": "tokenizer"}
+"""The same of all functions."""
 VLMS = (
     "vlm",
     "clip_t5",
@@ -169,8 +174,9 @@ def note_call(function: str, arguments: Mapping[str, Any]) -> None:
         if function == "video_reward" and want.kind == "hub":
             want = want._replace(parts=("model_config.json", f"{arguments['checkpoint']}/model.pth"))
         note(want)
-    if function in BASED and arguments[BASED[function]] != arguments["weights"]:
-        base = want_of(str(arguments[BASED[function]]), function)
+    beside = arguments.get(WORDED.get(function, ""))
+    if beside and beside != arguments.get("weights"):
+        base = want_of(str(beside), function)
         note(base._replace(parts=PROCESSOR) if base.kind == "hub" else base)
     if function == "clip_t5" and str(arguments["weights"]) in CLIP_T5:
         for name, parts in CLIP_T5_BESIDE.items():

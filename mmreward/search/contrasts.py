@@ -19,6 +19,7 @@ from .. import models
 from ..errors import Unscorable
 from ..models.vlms.answers import VLM
 from ..types import Sample
+from ..verifiers.thoughts import after_thinking
 
 AXES = {
     "content": "what is shown: an object, its number, its colour or its place",
@@ -79,7 +80,7 @@ def read_contrast(text: str) -> tuple[str, str]:
             too long.
     """
     found: dict[str, str] = {}
-    for line in text.rpartition("</think>")[2].splitlines():
+    for line in after_thinking(text).splitlines():
         if (match := LINE.fullmatch(line[: 4 * LONGEST])) is None:
             continue
         place, prompt = match[1], match[2].strip("\"'` ")

@@ -22,6 +22,7 @@ from ..media import Media
 from ..registry import Reward
 from ..rewards.judged.checklist import checks_of
 from ..types import ABOUT, Sample, Score
+from ..verifiers.thoughts import after_thinking
 
 # --- critics ------------------------------------------------------------------------------------------------
 
@@ -247,8 +248,12 @@ def complaints_of(critique: Critique) -> str:
 
 
 def answer_of(text: str) -> str:
-    """The last line of an answer that has words in it, without thoughts, preamble and quotation marks."""
-    lines = [line.strip(QUOTES) for line in text.rpartition("</think>")[2].splitlines()]
+    """The last line of an answer that has words in it, without thoughts, preamble and quotation marks.
+
+    Raises:
+        Unscorable: "unparsable" for thinking without an end.
+    """
+    lines = [line.strip(QUOTES) for line in after_thinking(text).splitlines()]
     last = next((line for line in reversed(lines) if line), "")
     return PREAMBLE.sub("", last).strip(QUOTES)
 

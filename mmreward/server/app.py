@@ -8,7 +8,9 @@ import asyncio
 import gc
 import inspect
 import json
+import multiprocessing
 import os
+import signal
 import socket
 import sys
 import threading
@@ -151,12 +153,21 @@ def create_app(
 def app_of_environment() -> FastAPI:
     """For uvicorn's workers, which import the application each for itself; `serve` has set what it reads."""
     sys.setswitchinterval(SWITCH)
+    if (parent := multiprocessing.parent_process()) is not None:
+        threading.Thread(target=_outlived, args=(parent,), name="mmreward-parent", daemon=True).start()
     number = os.environ.get(FAILED)
     failed: Failed = "raise" if number is None else float(number)
     key = key_of(os.environ.get(KEY_ENV, ""))
     return create_app(
         Path(os.environ[ROUTES]), failed=failed, timeout=float(os.environ[TIMEOUT]), key=key, leave=True
     )
+
+
+def _outlived(parent: Any) -> None:
+    """End this worker in good order once its parent is gone, which was killed and could tell nobody: the
+    workers would go on and hold the port."""
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def key_of(variable: str) -> str:

@@ -20,7 +20,7 @@ from .. import models
 from ..data.rows import Row, read_rows
 from ..engine.engine import Engine
 from ..errors import Unscorable
-from ..models.encoders import Encoder, Vector
+from ..models.encoder_handle import Encoder, Vector
 from ..models.maps import Map, Shift, check_new, write_map
 from ..types import lacking, oversized
 from .fit_maps import Draw, learn_bias, learn_transport

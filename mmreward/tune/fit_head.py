@@ -1,8 +1,9 @@
 """Fitting a preference head on compared pairs, which the reward `head` reads: `mmreward fit head`.
 
 Embeds the pictures and prompts of a folder of pairs once each: with a frozen dual encoder, or with a Qwen-VL
-that is asked whether the picture shows the prompt (`models.states`). `fit_loop` has the split and the fit,
-`fit_lora` trains an adapter of the Qwen-VL along.
+that is asked whether the picture shows the prompt (`models.states`). Pairs of responses to questions about
+pictures are read by a Qwen-VL, which is asked whether the response is right. `fit_loop` has the split and the
+fit, `fit_lora` trains an adapter of the Qwen-VL along.
 """
 
 import json
@@ -17,16 +18,16 @@ import numpy as np
 import torch
 
 from .. import models
-from ..data.pair_folder import PreferencePair, read_pairs
+from ..data.pair_folder import PreferencePair
+from ..data.response_pairs import AnyPair, ResponsePair, halves_of, read_any_pairs
 from ..engine.engine import Engine
 from ..errors import Unscorable
-from ..models.base import content_of, folder_of, locate
-from ..models.checkpoints import is_file_of_weights
-from ..models.encoders import Encoder, Vector
-from ..models.head_facts import ADAPTER, HeadFacts, Loss
+from ..models.encoder_handle import Encoder, Vector
+from ..models.head_facts import ADAPTER, PROMPT, RESPONSE, HeadFacts, Loss
 from ..models.preferences import PreferenceHead, check_new, write_head
 from ..models.states import body_of, state_of
 from ..models.vlms.qwen import FAMILIES, QwenVL
+from ..models.weights import content_of, folder_of, is_file_of_weights, locate
 from ..monitor.intervals import Measured
 from .fit_loop import Accuracy, EmbeddedPairs, HeadSettings, examined, fitted, split
 from .fit_lora import Adapter, trained
@@ -38,7 +39,8 @@ CHUNK = 1024
 BEFORE = 500
 """Steps, at least, that a head is fitted by on the frozen backbone before an adapter is trained along."""
 QUESTION = "Does this picture match the prompt: {prompt}? Answer yes or no."
-"""What a Qwen-VL is asked, in words of our own."""
+RESPONSES_QUESTION = "{prompt}\n\nAnswer: {response}\n\nIs this answer right? Answer yes or no."
+"""What a Qwen-VL is asked of a picture, or of a response, in words of our own."""
 
 
 class Backbone(NamedTuple):
@@ -127,14 +129,15 @@ def fit_head(
     have a mean of 0 over the pictures of the pairs that were fitted on.
 
     Args:
-        pairs: a folder that `mmreward pairs` wrote.
-        backbone: the dual encoder, as for `clipscore`; or a Qwen-VL, which also reads clips.
+        pairs: a folder that `mmreward pairs` wrote, of pictures or, with `--responses`, of responses.
+        backbone: the dual encoder, as for `clipscore`; or a Qwen-VL, which also reads clips and responses.
         out: a folder that is not there yet; the reward `head` reads it.
         engine: runs the backbone.
         settings: loss, steps, seed, the form of a Qwen-VL's head and the rank of an adapter.
         dtype, resize: of the dual encoder, as for `clipscore` (default "tensor"), and the dtype of a Qwen-VL;
             the reward takes them from the folder.
-        question: that a Qwen-VL is asked, with {prompt}, to be answered by yes or no; default `QUESTION`.
+        question: that a Qwen-VL is asked, with {prompt} (and {response}, of responses), to be answered by yes
+            or no; default `QUESTION` (`RESPONSES_QUESTION`).
 
     Raises:
         ValueError: pairs that cannot be read, too few usable ones or prompts, no margins where the loss takes
@@ -143,8 +146,8 @@ def fit_head(
     """
     settings = settings or HeadSettings()
     check_new(out)
-    body = _backbone(backbone, dtype, resize, question, settings)
-    given = read_pairs(pairs)
+    given = read_any_pairs(pairs)
+    body = _backbone(backbone, dtype, resize, question, settings, isinstance(given[0], ResponsePair))
     kept = [pair for pair in given if settings.loss == "btt" or not pair.tie]
     if settings.loss == "btt" and not any(pair.tie for pair in kept):
         raise ValueError(f"{pairs} has no ties, and btt learns from them: `mmreward pairs --ties` keeps them")
@@ -184,20 +187,27 @@ def fit_head(
     return summary
 
 
-def _backbone(name: str, dtype: str, resize: str, question: str, settings: HeadSettings) -> Backbone:
+def _backbone(
+    name: str, dtype: str, resize: str, question: str, settings: HeadSettings, responses: bool
+) -> Backbone:
     rank, form = settings.rank, settings.form.removeprefix("usual")
     if not is_qwen(name):
         for setting, value in (("question", question), ("rank", rank), ("form", form)):
             if value:
                 raise ValueError(f"{setting} {value} is for a Qwen-VL, and {name} is none")
+        if responses:
+            raise ValueError(f"pairs of responses are for a Qwen-VL, which reads them, and {name} is none")
         return Backbone(models.clip(name, dtype=dtype, resize=resize or "tensor"), "")
     if resize:
         raise ValueError(f"resize {resize!r} is for a dual encoder, and {name} is a Qwen-VL")
-    if question and "{prompt}" not in question:
-        raise ValueError(f"question has no {{prompt}}: {question[:80]!r}")
+    places = (PROMPT, RESPONSE) if responses else (PROMPT,)
+    if question and (missing := [place for place in places if place not in question]):
+        raise ValueError(f"question has no {missing[0]}: {question[:80]!r}")
+    if RESPONSE in question and not responses:
+        raise ValueError(f"question has {RESPONSE}, and the pairs are of pictures or clips")
     # A network of its own where an adapter is put into it: others share that of `models.vlm`.
     network = QwenVL(name, dtype=dtype) if rank else body_of(name, dtype)
-    return Backbone(network, question or QUESTION)
+    return Backbone(network, question or (RESPONSES_QUESTION if responses else QUESTION))
 
 
 def is_qwen(name: str) -> bool:
@@ -245,8 +255,8 @@ def _facts(
 
 
 def embed(
-    pairs: Sequence[PreferencePair], body: Backbone, engine: Engine
-) -> tuple[list[PreferencePair], EmbeddedPairs, list[str]]:
+    pairs: Sequence[AnyPair], body: Backbone, engine: Engine
+) -> tuple[list[AnyPair], EmbeddedPairs, list[str]]:
     """The usable pairs, their embeddings, and the reason of each unusable one."""
     results: list[tuple[Vector, Vector, Vector] | str] = []
     for start in range(0, len(pairs), CHUNK):
@@ -264,7 +274,7 @@ def embed(
 
 
 def as_pairs(
-    pairs: Sequence[PreferencePair], chosen: torch.Tensor, rejected: torch.Tensor, texts: torch.Tensor
+    pairs: Sequence[AnyPair], chosen: torch.Tensor, rejected: torch.Tensor, texts: torch.Tensor
 ) -> EmbeddedPairs:
     """Embeddings with what their pairs say."""
     margins = torch.tensor([_margin(pair) for pair in pairs], device=chosen.device)
@@ -272,24 +282,19 @@ def as_pairs(
     return EmbeddedPairs(chosen, rejected, texts, margins, ties, [pair.prompt for pair in pairs])
 
 
-async def _embed_all(
-    pairs: Sequence[PreferencePair], body: Backbone
-) -> list[tuple[Vector, Vector, Vector] | str]:
+async def _embed_all(pairs: Sequence[AnyPair], body: Backbone) -> list[tuple[Vector, Vector, Vector] | str]:
     return await gather(*(_embed_one(pair, body) for pair in pairs))
 
 
-async def _embed_one(pair: PreferencePair, body: Backbone) -> tuple[Vector, Vector, Vector] | str:
+async def _embed_one(pair: AnyPair, body: Backbone) -> tuple[Vector, Vector, Vector] | str:
     """Embeddings of chosen, rejected and prompt; or the reason why the pair is unusable."""
     network = body.network
     try:
         if isinstance(network, QwenVL):
-            chosen, rejected = await gather(
-                *(
-                    state_of(network, body.question, half, pair.prompt)
-                    for half in (pair.chosen, pair.rejected)
-                )
-            )
+            states = (state_of(network, body.question, *half) for half in halves_of(pair))
+            chosen, rejected = await gather(*states)
             return chosen, rejected, chosen[:0]
+        assert isinstance(pair, PreferencePair)
         if "video" in (pair.chosen.kind, pair.rejected.kind):
             return "the pair is of clips, and a head looks at pictures"
         image, other, text = await gather(
@@ -300,7 +305,7 @@ async def _embed_one(pair: PreferencePair, body: Backbone) -> tuple[Vector, Vect
     return image, other, text.vector
 
 
-def _margin(pair: PreferencePair) -> float:
+def _margin(pair: AnyPair) -> float:
     given = pair.facts.get("margin")
     if not isinstance(given, int | float) or isinstance(given, bool) or given < 0:
         return math.nan

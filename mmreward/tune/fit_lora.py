@@ -6,14 +6,14 @@ are those of a forward and a backward pass of `TOGETHER` pairs.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..data.pair_folder import PreferencePair
+from ..data.response_pairs import AnyPair, halves_of
 from ..models.preferences import PreferenceHead
 from ..models.states import asked_of
 from ..models.vlms.qwen import QwenVL
@@ -43,7 +43,7 @@ def trained(
     question: str,
     head: PreferenceHead,
     embedded: tuple[EmbeddedPairs, EmbeddedPairs, EmbeddedPairs],
-    pairs: Sequence[Sequence[PreferencePair]],
+    pairs: Sequence[Sequence[AnyPair]],
     settings: HeadSettings,
 ) -> tuple[Adapter, PreferenceHead, int, Accuracy]:
     """The adapter and the head with the lowest loss on the stopping pairs, the step it was reached at, and
@@ -117,11 +117,9 @@ def _adapted(network: QwenVL, settings: HeadSettings) -> Any:
         return get_peft_model(module, layers).to(network.device)
 
 
-def _readings(
-    network: QwenVL, question: str, pairs: Sequence[PreferencePair]
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _readings(network: QwenVL, question: str, pairs: Sequence[AnyPair]) -> tuple[torch.Tensor, torch.Tensor]:
     """Readings of the chosen and the rejected ones."""
-    halves: Sequence[Callable[[PreferencePair], Any]] = (lambda p: p.chosen, lambda p: p.rejected)
-    items = [asked_of(network, question, half(pair), pair.prompt) for half in halves for pair in pairs]
+    halves = zip(*(halves_of(pair) for pair in pairs), strict=True)
+    items = [asked_of(network, question, *half) for column in halves for half in column]
     both = network.readings(items)
     return both[: len(pairs)], both[len(pairs) :]

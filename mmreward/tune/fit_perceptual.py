@@ -24,9 +24,9 @@ from ..engine.engine import Engine
 from ..engine.episodes import frames_of
 from ..errors import Unscorable
 from ..files import whole_file
-from ..models.base import content_of
-from ..models.encoders import Encoder
+from ..models.encoder_handle import Encoder
 from ..models.step_facts import Step, Steps
+from ..models.weights import content_of
 from ..rewards.robot.values import voc
 from ..trajectories import check_rule
 from ..types import Sample

@@ -90,10 +90,10 @@ def test_the_envelope_is_one():
     }
 
 
-def test_the_servers_bodies_are_answered(tmp_path):
+def test_the_servers_bodies_are_answered_by_the_file_that_it_is_shown_to_serve():
     judge, queries = map(json.loads, blocks(SERVER, "json"))
-    (tmp_path / "routes.yaml").write_text("routes: {quiz: {rewards: {count: }}}\nengine: {device: cpu}\n")
-    with TestClient(mmreward.server.app.create_app(tmp_path / "routes.yaml")) as client:
+    assert "mmreward serve configs/vlm/routes.yaml" in SERVER
+    with TestClient(mmreward.server.app.create_app(ROOT / "configs/vlm/routes.yaml")) as client:
         judged = client.post("/judge", json=judge).json()
         assert judged["status"] == "ok" and judged["rewards"]["final_reward"] == 1.0
         answered = client.post("/get_reward", json=queries)

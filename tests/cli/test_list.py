@@ -9,11 +9,13 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from mmreward import list_rewards
+from mmreward import list_rewards, registry
 from mmreward.cli import app, index
-from mmreward.cli.catalogue import parities
+from mmreward.cli.catalogue import parities, wants_of
 from mmreward.cli.index import GROUPS
 from mmreward.evals.published.cases import CASES
+from mmreward.models import sizes
+from mmreward.models.wants import PROCESSOR
 
 
 def listed(*arguments):
@@ -37,12 +39,56 @@ def test_every_reward_stands_in_one_group():
     assert "clip_i" in edits and "clipscore" not in edits
 
 
-def test_each_reward_has_its_licence_direction_and_speed():
+def test_each_reward_has_its_size_licence_direction_speed_and_parity():
     text = listed("pickscore")
-    assert "a pass of an encoder  MIT (yuvalkirstain/PickScore_v1)" in text
-    assert "no network" in listed("iou") and "a VLM" in listed("checklist")
+    shown = f"parity {parities()['pickscore'].value:.1e}"
+    assert f"986M parameters  a pass of an encoder  {shown}" in text
+    assert "MIT (yuvalkirstain/PickScore_v1)" in text
+    assert "no weights  no network  no parity figure" in listed("iou")
+    assert "Apache-2.0 (mmreward)" in listed("iou")
+    assert "8.8B parameters  a VLM" in (text := listed("checklist"))
+    assert "Apache-2.0 (Qwen/Qwen3-VL-8B-Instruct)" in text
     assert "[0, 2]  lower is better" in listed("dreamsim")
-    assert "a small network on the CPU" in listed("nsfw")
+    assert "weights in nudenet's wheel  a small network on the CPU" in listed("nsfw")
+    assert "weights to be given  that of what is given" in listed("head")
+
+
+def test_every_row_is_whole_and_fits_into_a_hundred_columns():
+    text = listed()
+    assert max(map(len, text.splitlines())) <= index.COLUMNS == 100
+    records = json.loads(listed("--json"))
+    for record in records:
+        assert record["size"] and record["licence"] and record["speed"]
+        assert (record["parity"] is None) == (record["name"] not in parities())
+    assert "size not known" not in text
+    read = {record["name"]: record["parameters"] for record in records}
+    assert read["hpsv2"] == read["pickscore"] == 986_100_000
+    assert read["hpsv3"] == 8_291_000_000  # of its base it reads the tokenizer alone
+    assert read["iou"] == 0 and read["head"] is None and read["nsfw"] is None
+
+
+def test_sizes_are_of_nothing_but_what_some_reward_reads():
+    read = {sizes._named(want) for info in list_rewards() for want in wants_of(registry.find(info.name))}
+    assert sizes.MILLIONS.keys() | sizes.LICENCES.keys() <= read
+
+
+def test_of_a_network_that_only_lends_its_words_no_weights_are_read():
+    wants = {name: wants_of(registry.find(name)) for name in ("mps", "blip_vqa", "hpsv3")}
+    lent = {name: [want.name for want in read if want.parts == PROCESSOR] for name, read in wants.items()}
+    assert lent == {
+        "mps": ["laion/CLIP-ViT-H-14-laion2B-s32B-b79K"],
+        "blip_vqa": ["google-bert/bert-base-uncased"],
+        "hpsv3": ["Qwen/Qwen2-VL-7B-Instruct"],
+    }
+    assert sizes.size_words(wants["mps"]) == "1.1B parameters"
+
+
+@pytest.mark.parametrize(
+    ("millions", "words"),
+    [(8291, "8.3B"), (27000, "27.0B"), (427.6, "428M"), (5.26, "5.3M"), (0.926, "926k"), (0.000769, "769")],
+)
+def test_parameters_are_said_in_their_unit(millions, words):
+    assert sizes._short(millions) == words
 
 
 def test_weights_are_named_with_what_is_here(monkeypatch, tmp_path):
@@ -73,6 +119,7 @@ def test_show_names_weights_scales_and_speed(monkeypatch, tmp_path):
     text = shown()
     assert f"PickScore_v1 at revision {revision}" in text
     assert f"model.safetensors  1.5 kB  sha256 {blob}" in text
+    assert "size     986M parameters" in text
     assert "scale    pickscore/26: 0.0384615 times the value; flow_grpo" in text
     assert "yuvalkirstain/PickScore_v1: 1.5 kB" in listed("pickscore", "--weights")
 
@@ -105,7 +152,8 @@ def test_json_has_the_facts_of_the_registry():
 def test_the_parity_of_a_scorer_is_that_of_the_page():
     said = CliRunner().invoke(app, ["show", "clipscore"]).stdout
     line = re.search(r"^parity +(.*)$", said, re.MULTILINE)[1]
-    assert "e-07 apart from torchmetrics 1.9.0, transformers 5.24.0, open_clip 3.3.0; " in line
+    assert "apart from torchmetrics 1.9.0, transformers 5.24.0, open_clip 3.3.0; " in line
+    assert line.startswith(f"{parities()['clipscore'].value:.1e} ")
     assert set(parities()) == {case.scorer for case in CASES}
     assert max(one.value for one in parities().values()) < 1e-4
     assert "parity" not in CliRunner().invoke(app, ["show", "iou"]).stdout
@@ -167,6 +215,8 @@ def making(monkeypatch, tmp_path):
     monkeypatch.setattr(index, "PACKAGE", tmp_path / "package")
     monkeypatch.setattr(index, "_made", one)
     monkeypatch.setattr(index, "only_own", lambda: True)
+    (tmp_path / "parity.md").write_text("one")
+    monkeypatch.setattr(index, "parity_page", lambda: tmp_path / "parity.md")
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "site-packages")])
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return lambda: int(index.records()[0]["name"].split()[1])
@@ -177,6 +227,7 @@ def test_kept_records_hold_until_a_file_changes(making, monkeypatch, tmp_path):
     changes = (
         lambda: (tmp_path / "package/one.py").write_text("12"),
         lambda: os.utime(tmp_path / "package/one.py", ns=(1, 1)),
+        lambda: (tmp_path / "parity.md").write_text("another"),
         lambda: monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch")),
         lambda: ((tmp_path / "package/room").mkdir(), (tmp_path / "package/room/two.py").write_text("")),
         (tmp_path / "package/room/two.py").unlink,

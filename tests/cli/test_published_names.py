@@ -16,7 +16,7 @@ OURS = re.findall(
     edit_change editreward evalmuse geneval geneval2 harmonic hpsv2 hpsv3 imagereward imaging_quality
     iqa ixc jpeg_compressibility jpeg_incompressibility mm_rlhf motion_smoothness mps nsfw ocr_image
     pickscore pisces qalign qwen_image_bench sharpness skywork_vl social_reward subject_consistency
-    t2i_compbench_3in1 t2i_compbench_spatial temporal_flickering viclip videoreward videoscore
+    t2i_compbench_3in1 t2i_compbench_spatial temporal_flickering internvideo2 viclip videoreward videoscore
     videoscore2 visionreward visionreward_video visualprm vqascore
     """,
 )
@@ -62,6 +62,9 @@ TOLD = {
     "topiq_nr": "iqa:metric=topiq_nr",
     "VideoAlign": "videoreward",
     "VideoScore-v1.1": "videoscore",
+    "InternVid2": "internvideo2",
+    "InternVideo2": "internvideo2",
+    "vi_clip2": "internvideo2",
     "ViCLIP": "viclip",
     "VisualPRM-8B-v1_1": "visualprm",
 }

@@ -239,6 +239,23 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments, message, tmp_path):
     assert message in done.stderr and "Traceback" not in done.stderr
 
 
+def test_looking_up_stored_scores_of_an_encoder_imports_no_torch(folder, tmp_path):
+    scored = ["score", str(folder), "--reward", "clipscore:weights=mini-clip"]
+    scored += ["--out", str(tmp_path / "scores.jsonl")]
+    assert mmreward(*scored).returncode == 0
+    code = f"""
+import sys
+sys.argv = ["mmreward", *{scored!r}]
+from mmreward.cli import main
+try:
+    main()
+finally:
+    assert not {{"torch", "transformers", "open_clip"}} & set(sys.modules), "heavy imports"
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and " 0 new scores" in done.stdout, (done.stdout, done.stderr)
+
+
 def test_listing_imports_no_torch():
     code = """
 import sys

@@ -48,6 +48,7 @@ FITTED = (
     "qwen_image_bench",
     "subject_consistency",
     "t2i_compbench_3in1",
+    "internvideo2",
     "viclip",
     "vip",
     "r3m",

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mmreward import Media, Sample, Unscorable, load
+from mmreward import Media, Sample, Unscorable, load, stills
 from mmreward.limits import set_limits
 
 rng = np.random.default_rng(0)
@@ -264,6 +264,33 @@ def test_floats_are_quantised_as_by_the_slow_rule(values):
     assert np.array_equal(Media(array).array(), slow)
     assert np.array_equal(Media(torch.from_numpy(array).permute(2, 0, 1)).pixels().permute(1, 2, 0), slow)
     assert np.array_equal(array, before)
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1), (1, 0, 2)])
+def test_floats_are_quantised_in_blocks_and_in_their_layout(monkeypatch, axes):
+    monkeypatch.setattr(stills, "BLOCK", 7)
+    values = np.random.default_rng(0).random((4, 5, 3), np.float32)
+    wide = np.random.default_rng(1).random((8, 10, 3), np.float32)
+    for array in (values.transpose(axes), wide[::2, ::2], wide[::-1], values[:1], values.astype(np.float64)):
+        bytes_ = stills.quantised(array)
+        assert np.array_equal(bytes_, np.rint(array * array.dtype.type(255)))
+        assert np.argsort(bytes_.strides).tolist() == np.argsort(np.abs(array.strides)).tolist()
+    values[3, 4, 2] = 1.0004  # in the last block: inside the tolerance
+    assert stills.quantised(values)[3, 4, 2] == 255
+    values[3, 4, 2] = np.nan
+    with pytest.raises(Unscorable, match="NaN"):
+        stills.quantised(values)
+
+
+def test_floats_are_named_by_the_bytes_that_rewards_see():
+    array = PIXELS / np.float32(255)
+    near, other = array + np.float32(1e-4), array.copy()
+    other[0, 0, 0] = 1 - other[0, 0, 0]
+    assert Media(near).key == Media(array).key
+    assert len({Media(one).key for one in (array, other, PIXELS, array.astype(np.float64))}) == 4
+    wild = array.copy()
+    wild[-1, -1, -1] = 7.0  # no picture: by its floats, and refused where it is looked at
+    assert Media(wild).key not in (Media(array).key, Media(-wild).key)
 
 
 # --- clips ----------------------------------------------------------------------------------------

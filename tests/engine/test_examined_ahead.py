@@ -13,6 +13,7 @@ from support.toys import toy
 
 from mmreward import Media, Sample, Score, examining, media, stills
 from mmreward.examining import examined
+from mmreward.models import pictures
 from mmreward.scoring import examine_ahead
 
 
@@ -274,3 +275,59 @@ def test_what_is_kept_is_bounded_whoever_converts(conversions, monkeypatch):
     del third
     examining._examine(again := Media(numbered(9)[1]))
     assert waiting([again]) == [True] and examining._kept.nbytes == size
+
+
+def floats(number, form):
+    array = pixels(number) / np.float32(255)
+    tensor = torch.from_numpy(array).permute(2, 0, 1)
+    forms = {"array": array, "tensor": tensor.contiguous(), "channels last": tensor, "half": tensor.half()}
+    return forms[form]
+
+
+@pytest.fixture
+def quantisations(monkeypatch):
+    """Sizes of what was quantised; and an empty account."""
+    found, usual = [], stills.quantised
+
+    def quantised(array):
+        found.append(array.size)
+        return usual(array)
+
+    monkeypatch.setattr(stills, "quantised", quantised)
+    monkeypatch.setattr(examining, "_kept", examining.Kept(examining.KEPT))
+    return found
+
+
+@pytest.mark.parametrize("form", ["array", "tensor", "channels last", "half"])
+def test_floats_become_bytes_once_for_their_name_and_their_pixels(engine, quantisations, form):
+    async def score(sample):
+        decoded = pictures.decoded(sample.image)
+        value = float(decoded.float().mean()) / 255
+        return Score(value, note=f"{sample.image.key} {decoded.flatten().tolist()}")
+
+    seen = toy(score, needs=("image",))
+    rows = [[Sample(image=Media(floats(number, form))) for number in range(4)] for _ in range(2)]
+    waited = engine.score(rows[0], seen)["toy"]
+    assert len(quantisations) == 4
+    assert waited == engine.begin(rows[1], seen).result(20)["toy"]  # named by the loop
+    bytes_ = [pixels(number).mean() / 255 for number in range(4)]
+    assert [score.value for score in waited] == pytest.approx(bytes_)
+
+
+def test_the_bytes_of_floats_are_handed_out_once_and_count_as_converted(quantisations, monkeypatch):
+    size = pixels().size
+    monkeypatch.setattr(examining, "KEPT", 2 * size)
+    monkeypatch.setattr(examining, "_kept", examining.Kept(2 * size))
+    examining.examine_at_hand(made := [Media(floats(number, "array")) for number in range(3)])
+    assert ["key" in one.__dict__ for one in made] == [True, True, False]  # the last is for a reader
+    first = made[0]
+    first.source[:] = 0
+    assert np.array_equal(first.array(), pixels(0)) and "_converted" not in first.__dict__  # as it was named
+    assert not first.array().any()
+    assert set(pickle.loads(pickle.dumps(made[1])).__dict__) == {"source", "kind", "given_fps", "key", "size"}
+
+
+def test_large_floats_are_named_by_readers_where_nobody_waits(engine, named, threads, monkeypatch):
+    monkeypatch.setattr(examining, "SMALL", 100)
+    engine.begin([Sample(image=Media(floats(0, "array")))], named).result(20)
+    assert [name.startswith("mmreward-reader") for name in threads] == [True]

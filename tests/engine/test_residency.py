@@ -3,7 +3,8 @@
 import pytest
 from support.toys import FakeNetwork
 
-from mmreward.engine.local import Local, Residency, is_out_of_memory
+from mmreward.engine.device_thread import Residency, is_out_of_memory
+from mmreward.engine.local import Local
 
 
 def test_the_least_recently_used_network_leaves_first():

@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from support import browser
 from support.pages import read
 from support.scored_runs import make_run
 
 from mmreward import Engine, Media, Sample
-from mmreward.evals.report.agents import curve, curves_in, marks, strips
+from mmreward.evals.report.agents import curve, curves_in, strips
+from mmreward.evals.report.gui_steps import marks, trajectory
 from mmreward.evals.report.report import write_report
 from mmreward.types import Score
 
@@ -94,6 +96,102 @@ def test_what_a_gui_step_clicks_and_should(kind, response, target, points, words
     assert len(found.points) == points
     for expected in words:
         assert any(expected in one for one in found.words), found.words
+
+
+BOX = {"bbox_2d": [20, 10, 30, 20]}
+CLICKED = {"action": {"type": "click", "point": [25, 15]}, "boxes": [[20, 10, 30, 20]]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "response", "target", "reason"),
+    [
+        ("click", "click(6, 16)", BOX, "wrong: beside the element, 29.2 % to the left"),
+        ("click", "click(36, 26)", BOX, "wrong: beside the element, 12.5 % to the right and 18.8 % below"),
+        ("click", "none", BOX, "wrong: it is on the picture"),
+        ("click", "click(24, 16)", {"kind": "refusal"}, "wrong: there is nothing to click"),
+        ("click", "(24, 16) (2, 2)", BOX, "wrong: 2 places, and one is asked for"),
+        ("click", "click(24, 16)", BOX, ""),
+        ("gui_action", "click(24, 3)", CLICKED, "wrong: beside the element, 21.9 % above"),
+        ("gui_action", "type('tea')", CLICKED, "wrong: type, and click is right"),
+        ("gui_action", "type('tea')", {"type": "type", "text": "ice"}, "wrong: text 'tea', not 'ice'"),
+        ("gui_action", "click(24, 16)", CLICKED, ""),
+    ],
+)
+def test_why_a_step_is_wrong(kind, response, target, reason) -> None:
+    sample = Sample(image=Media(np.zeros((32, 48, 3), np.uint8)), response=response, target=target)
+    with Engine("cpu") as engine:
+        [score] = engine.score([sample], {kind: CLICK})[kind]
+    found = marks(sample, kind, CLICK, score)
+    assert [one for one in found.words if one.startswith("wrong")] == ([reason] if reason else [])
+    assert found.right is (score.value == 1) and not marks(sample, kind, CLICK).right
+
+
+def test_a_box_in_a_response_is_drawn_beside_the_true_one() -> None:
+    image = Media(np.zeros((32, 48, 3), np.uint8))
+    found = marks(Sample(image=image, response="[12, 8, 24, 16]", target=BOX), "click", CLICK)
+    assert found.found[0][:4] == (0.25, 0.25, 0.5, 0.5) and found.points == [(0.375, 0.375)]
+    assert found.boxes[0][:4] == pytest.approx((20 / 48, 10 / 32, 30 / 48, 20 / 32))
+    assert marks(Sample(image=image, response="click(24, 16)", target=BOX), "click", CLICK).found == []
+
+
+def episode(folder: Path, actions) -> dict:
+    """Steps of an agent on screens of their own, beside the right ones."""
+    steps = [
+        {"observation": frame(folder, f"{at}.png", 20 * at, (100, 60)), "action": action}
+        for at, action in enumerate(actions)
+    ]
+    target = [{"action": {"type": "click", "point": [50, 50]}, "boxes": [[400, 400, 600, 600]]}] * 2
+    return {"steps": steps, "target": [*target, {"type": "type", "text": "tea"}]}
+
+
+@pytest.fixture
+def walked(tmp_path: Path) -> Path:
+    """A run of an episode that is wrong in its second step and has one too many, and of a right one."""
+    wrong = episode(tmp_path, ["click(500, 500)", "click(100, 500)", "type('tea')", "click(1, 1)"])
+    right = episode(tmp_path, ["click(500, 500)", "click(450, 550)", "type('tea')"])
+    with Engine("cpu") as engine:
+        samples = [Sample(steps=tuple(one["steps"]), target=one["target"]) for one in (wrong, right)]
+        scores = engine.score(samples, "gui_episode")["gui_episode"]
+    assert [score.value for score in scores] == [0, 1]
+    facts = {"gui_episode": {"reward": "gui_episode", "args": {}}}
+    return make_run(tmp_path, {"gui_episode": scores}, [wrong, right], rewards=facts)
+
+
+def test_a_trajectory_is_a_strip_of_screens_with_what_was_clicked_and_meant(walked: Path) -> None:
+    html = write_report(walked).read_text()
+    strips = re.findall(r'<ol class="strip screens">(.*?)</ol>', html, re.DOTALL)
+    assert len(strips) == 2
+    items = re.findall(r"<li( class=\"\w+\")?>(.*?)</li>", strips[0], re.DOTALL)
+    assert [kind.strip() for kind, _ in items] == [
+        f'class="{one}"' for one in ("right", "wrong", "right", "wrong")
+    ]
+    words = [re.sub(r"<[^>]*>", " ", item) for _, item in items]
+    assert "beside the element, 30 % to the left" in words[1] and "one step too many" in words[3]
+    assert ["<rect" in item for _, item in items] == [True, True, False, False]
+    assert all('class="found"' in item for _, item in items[:2])
+    assert 'class="wrong"' not in strips[1]
+
+
+def test_the_first_wrong_step_of_a_long_episode_is_shown() -> None:
+    screen = Media(np.zeros((8, 8, 3), np.uint8))
+    steps = tuple({"observation": screen, "action": "click(500, 500)"} for _ in range(40))
+    right = {"action": {"type": "click", "point": [500, 500]}, "boxes": [[400, 400, 600, 600]]}
+    target = [right] * 40
+    target[17] = {"type": "scroll", "direction": "down"}
+    sample = Sample(steps=steps, target=target)
+    found = trajectory(sample, {})
+    assert [number for number, one in found.items() if not one.right] == [17]
+    assert found[17].words == ["wrong: click, and scroll is right"]
+    [(_, shots)] = strips(sample, (), 17)
+    assert 17 in [shot.number for shot in shots] and len(shots) <= 9
+
+
+@pytest.mark.skipif(browser.CHROMIUM is None, reason="no Chromium on this machine")
+def test_the_strip_fits_a_phone_and_is_read_aloud(walked: Path, tmp_path: Path) -> None:
+    page = write_report(walked)
+    for seen in browser.laid_out(page, tmp_path, (390, 1280)):
+        assert not seen["over"] and seen["wide"] <= seen["seen"], seen
+    assert browser.audited(page, tmp_path, dark=True) == []
 
 
 def test_the_page_draws_what_the_reward_read(tmp_path: Path) -> None:

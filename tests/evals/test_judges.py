@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from support.toys import toy
 
-from mmreward import Engine, Media, Score, assets
+from mmreward import Engine, Media, Sample, Score, assets
 from mmreward.adapters import trl_stable
 from mmreward.config import load_yaml
 from mmreward.data.pair_folder import PreferencePair, write_pairs
+from mmreward.data.response_pairs import read_response_pairs, write_response_pairs
 from mmreward.evals.studies.judges import JudgeConfig, Sitting, against, main, table, train
 from mmreward.judges import miniature, training
-from mmreward.judges.comparison import Comparison
+from mmreward.judges.comparison import Comparison, comparisons_of_answers
 from mmreward.judges.exam import Exam, examine, marks_of
 from mmreward.judges.rationales import RationaleSampling
 from mmreward.mini import oracle
@@ -155,6 +156,82 @@ def test_every_kind_of_stage_on_pairs_of_a_folder(tmp_path):
     ]
     assert len(lefts[0]["exam"]["right"]) == 2 and sittings[0].exam.readable.mean() == 1
     assert lefts[3]["unsolved"] == lefts[4]["unsolved"] != []
+
+
+def answered(folder, number):
+    """A folder of pairs of responses about pictures of shapes world."""
+    drawn = [one.comparison for one in miniature.sample_answers(number, seed=9)]
+    halves = [
+        tuple(
+            Sample(prompt=one.request, image=one.pictures[0], response=text)
+            for text in (one.answers if one.better == "1" else one.answers[::-1])
+        )
+        for one in drawn
+    ]
+    write_response_pairs(folder, halves, [{}] * number)
+    return drawn
+
+
+def test_two_answers_are_compared_as_two_pictures_are(tmp_path):
+    drawn = answered(tmp_path / "pairs", 40)
+    read = comparisons_of_answers(read_response_pairs(tmp_path / "pairs"))
+    for one, again in zip(drawn, read, strict=True):
+        assert again.answers in (one.answers, one.answers[::-1]) and len(again.pictures) == 1
+        right = [pair.answers[int(pair.better) - 1] for pair in (one, one.swapped, again, again.swapped)]
+        assert len(set(right)) == 1 and one.swapped.pictures == one.pictures
+        question = Asking().opening(again.request, again.answers)
+        assert question.index(again.answers[0]) < question.index(again.answers[1])
+    assert {one.better for one in read} == {"1", "2"}
+    for one in miniature.sample_answers(20, seed=4):
+        judgement = read_judgement(one.true_rationale(Asking()).turns)
+        assert judgement.verdict == one.comparison.better
+        caption = one.captions[int(judgement.verdict) - 1]
+        assert compare(caption, oracle.read(one.comparison.pictures[0].picture())).f1 == 1
+    with pytest.raises(ValueError, match="in one turn"):
+        TWO.opening("q", ("a", "b"))
+    with pytest.raises(ValueError, match=r"answers has no \{second\}"):
+        Asking(answers="{prompt} {first}")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{", "line 1 is not JSON"),
+        ('{"prompt": "a", "chosen": "b", "rejected": "b"}', "twice the same"),
+        ('{"prompt": "a", "chosen": "b", "rejected": "c", "tie": true}', "is a tie"),
+    ],
+)
+def test_what_is_no_pair_of_answers_is_named(tmp_path, line, said):
+    (tmp_path / "metadata.jsonl").write_text(line)
+    with pytest.raises(ValueError, match=said):
+        comparisons_of_answers(read_response_pairs(tmp_path))
+    with pytest.raises(ValueError, match="mmreward pairs"):
+        read_response_pairs(tmp_path / "none")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_generation_and_understanding_are_learned_at_once(tmp_path):
+    """Pictures and answers in one cold start, in the samples that are rejected, and in one policy."""
+    answered(tmp_path / "pairs", 4)
+    taught = {"kind": "taught", "number": 4, "answers": True, "trainer": SFT}
+    config = JudgeConfig(
+        asking={"system": ""},
+        pairs=2,
+        answers=str(tmp_path / "pairs"),
+        examined=2,
+        stages=[taught, {**BOTH, "trainer": {**GRPO, "max_completion_length": 8}}],
+        out=str(tmp_path / "out"),
+    )
+    sittings = train(config)
+    assert [one.after for one in sittings] == ["nothing", "taught", "grpo"]
+    assert all(one.exam.understood.shape == (2,) for one in sittings)
+    assert "| right verdicts on answers |" in table("judge", [sittings])
+    plain = config.model_copy(update={"answers": None})
+    assert config.folder(1) == plain.folder(1) and config.folder(2) != plain.folder(2)
+    with pytest.raises(ValueError, match="in one turn"):
+        JudgeConfig(**{**config.model_dump(), "asking": {"turns": 2}})
+    with pytest.raises(ValueError, match="two stages do both"):
+        training.TaughtStage(**{**taught, "critiques": True})
 
 
 SHIPPED = str(Path(assets.__file__).parent / "mini-vlm")

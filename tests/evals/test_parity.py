@@ -33,7 +33,7 @@ def test_every_published_scorer_has_a_row_and_no_row_is_of_another():
 
 def test_a_scorer_without_a_case_is_tested_where_the_table_says():
     root = PAGE.parents[1]
-    assert len(ELSEWHERE) <= 4, "a second writing in evals/published is a row of the table"
+    assert len(ELSEWHERE) <= 2, "a second writing in evals/published is a row of the table"
     for scorer, (place, reason) in ELSEWHERE.items():
         assert scorer in (root / place).read_text(encoding="utf-8"), place
         assert f"| {scorer} | {place}: {reason} |" in PAGE.read_text(encoding="utf-8")
@@ -117,6 +117,25 @@ def test_scores_that_move_with_their_neighbours_are_seen(monkeypatch):
     calls = iter(range(1, 9))
     monkeypatch.setattr(parity, "_values", lambda *_, **__: np.full(len(PICTURES), 1e-3 * next(calls)))
     assert parity.scored(None, samples)[1] == pytest.approx(3e-3)
+
+
+def test_a_scorer_that_cannot_score_has_a_row_with_the_reason_and_the_others_follow(capsys, monkeypatch):
+    def missing(_):
+        raise ValueError('dark_share needs a package: pip install "mmreward[dark]"')
+
+    def failing(_):
+        raise ImportError("no module of this name")
+
+    cases = {case.scorer: case for case in CASES}
+    broken = cases["dark_share"]._replace(build=missing)
+    monkeypatch.setitem(SECOND, "saturation", failing)
+    monkeypatch.setattr(parity, "CASES", (broken, cases["saturation"], cases["jpeg_compressibility"]))
+    assert parity.main(["--markdown"]) == 1
+    said = capsys.readouterr()
+    rows = [line.strip("| ").split(" | ") for line in said.out.splitlines()]
+    shown = {row[0]: row[-1] for row in rows}
+    assert shown["dark_share"] == shown["saturation"] == "MISSED" and shown["jpeg_compressibility"] == "met"
+    assert "dark_share, nothing: dark_share needs a package" in said.err and "no module of this" in said.err
 
 
 @pytest.mark.parametrize(

@@ -341,8 +341,28 @@ def test_the_json_has_every_figure_and_where_it_comes_from(tmp_path):
     assert entry["flops"] > 0 and entry["limit_seconds"] is None
 
 
+def test_against_one_rival_the_others_are_left_out(tmp_path):
+    out = tmp_path / "speed.json"
+    only = ("--only", "listener", "--against", "bare")
+    done = run_bench(*only, "--repeats", "1", "--out", str(out), "--markdown")
+    assert done.exit_code == 0
+    row = next(line for line in done.stdout.splitlines() if line.startswith("| listener G=8 |"))
+    cell = dict(zip(COLUMNS, (cell.strip() for cell in row.strip("| ").split("|")), strict=True))
+    assert {name for name in COLUMNS if cell[name] == "-"} == {"loop s", "batch s", "x loop", "x batch"}
+    entry = json.loads(out.read_text())["workloads"]["listener G=8"]
+    assert set(entry["chosen"]) == {"bare", "engine"} and entry["equal"] is True
+    assert [bar["bar"] for bar in entry["bars"]] == ["at least 95% of the bare forward's speed"]
+
+
 @pytest.mark.parametrize(
-    "wrong", [{"scale": "huge"}, {"dtype": "int8"}, {"repeats": 0}, {"only": ["poetry"], "scale": "toy"}]
+    "wrong",
+    [
+        {"scale": "huge"},
+        {"dtype": "int8"},
+        {"repeats": 0},
+        {"only": ["poetry"], "scale": "toy"},
+        {"against": ["chance"]},
+    ],
 )
 def test_what_does_not_exist_is_named(wrong):
     with pytest.raises(ValueError, match=str(next(iter(wrong.values()))).strip("[]")):

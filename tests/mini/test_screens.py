@@ -6,9 +6,10 @@ import pytest
 
 from mmreward import Engine, Sample, Unscorable, load
 from mmreward.evals.studies import screens as study
+from mmreward.mini import gui
 from mmreward.mini.screens import Device, draw_task, rows
 from mmreward.models.vlms.answers import Read, Written
-from mmreward.verifiers.actions import Action, Point, read_actions
+from mmreward.verifiers.actions import Action, Point
 
 
 def press(thing):
@@ -117,5 +118,31 @@ def test_a_click_is_the_centre_of_the_first_box_and_its_surroundings_are_on_the_
     screen = Device(draw_task(2)).picture()
     for x, y in ((0, 0), (500, 500), (1000, 1000)):
         words = json.dumps({"action": "click", "coordinate": [x, y]})
-        assert study.surroundings(screen, words).size == screen.size and read_actions(words)
-    assert study.surroundings(screen, study.NOWHERE) is None
+        point = study.point_in(words)
+        assert point == (x / 1000, y / 1000)
+        for forms in study.FORMS.values():
+            assert forms.look(screen, point).size == screen.size
+    beside = "click(1200, 4)"
+    assert [study.point_in(words) for words in (study.NOWHERE, beside, "click(1, 2)\nclick(3, 4)")] == [
+        None
+    ] * 3
+
+
+def test_one_way_of_asking_for_each_model_and_windows_for_both():
+    """An agent of clicks on windows: what it says is what is done."""
+
+    class Sure(Careless):
+        async def write(self, screen, question, **options):
+            (thing,) = (one for one in self.page().things if " ".join(one.kind) in question)
+            return Written(gui.press(thing.x, thing.y), True, 6)
+
+        async def read(self, media, question, labels, **options):
+            return Read({labels[0]: 0.9, labels[1]: 0.1}, 1.0)
+
+    task = draw_task(4, texts=True)
+    with Engine("cpu") as engine:
+        vlm = Sure(lambda: task.pages[0])
+        assert study.run_task(engine, vlm, task, 2, 1, study.FORMS[gui.NAME]).won == dict.fromkeys(
+            study.WAYS, 1.0
+        )
+        assert study.run_task(engine, vlm, task, 2, 1).won["any"] == 0, "a click is no box"

@@ -9,8 +9,8 @@ from support.emulated import EmulatedVLLM
 from transformers import AutoModelForImageTextToText
 
 from mmreward import Engine, Media, load, models
-from mmreward.models.base import locate
 from mmreward.models.wants import adapted, collecting
+from mmreward.models.weights import locate
 
 QUESTION = "Is there a red circle? Answer yes or no."
 

@@ -10,8 +10,9 @@ import torch.nn.functional as F
 
 from mmreward import Media, Sample, load, models
 from mmreward.models.base import pooled
-from mmreward.models.encoders import DualEncoder, Encoder
-from mmreward.models.pixels import BACKENDS, Recipe, grouped, normalise, resize_pil, to_input
+from mmreward.models.encoder_handle import Encoder
+from mmreward.models.pixels import Recipe, grouped, normalise, resize_pil, to_input
+from mmreward.models.weights import BACKENDS
 
 LONG_A = "a red circle " * 100
 LONG_B = "two blue squares " * 100
@@ -145,7 +146,7 @@ def test_a_hub_id_and_a_folder_of_the_same_files_share_a_network(clip_folder, tm
     # The folder first: the network is that of the first name, and this hub cache is gone after the test.
     by_folder, by_id = models.clip(clip_folder), models.clip("someone/clip")
     assert by_id.network is by_folder.network
-    alone = Encoder(DualEncoder("someone/clip"), "someone/clip", "tensor")
+    alone = Encoder("someone/clip")
     assert by_id.fingerprint == alone.fingerprint, "a fingerprint depends on what was loaded before"
 
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from mmreward.models import pixels
-from mmreward.models.pixels import BACKENDS, Recipe, resize, resize_float
+from mmreward.models.pixels import Recipe, resize, resize_float
+from mmreward.models.weights import BACKENDS
 
 
 @pytest.mark.parametrize("kernel", ["nearest", "bilinear", "bicubic"])

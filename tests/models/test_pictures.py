@@ -16,7 +16,8 @@ from PIL import Image
 from mmreward import Engine, Media, Sample, Unscorable, models
 from mmreward.models import pictures as memo
 from mmreward.models.pictures import ThreadSingleFlight, distinct
-from mmreward.models.pixels import BACKENDS, Group, Recipe, grouped, resize, to_input
+from mmreward.models.pixels import Group, Recipe, grouped, resize, to_input
+from mmreward.models.weights import BACKENDS
 
 WAIT = 20
 RECIPE = Recipe(size=(16, 16), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))

@@ -6,11 +6,11 @@ import pytest
 from support.mutations import never_raise_nor_pay
 from support.robot_judges import Judge, grey, use
 
-from mmreward import Sample, Unscorable, load
+from mmreward import Sample, Unscorable, load, models
 from mmreward.models.pinned import Pin
 from mmreward.models.vlms.answers import Written
 from mmreward.rewards.gui.agent_judge import prompt_of, read_verdicts
-from mmreward.rewards.gui.history import LEAST, clipped, plain, within
+from mmreward.rewards.gui.history import LEAST, Budget, budget_of, clipped, plain, within
 
 
 def verdicts(success="Successful", side="No", optimal="3. Somewhat Optimal", loop="No", why="It is there."):
@@ -101,9 +101,33 @@ def test_a_history_keeps_to_its_budget_and_has_the_last_step(seed):
     number = len(told) - 1
     assert f"<{number}>" in history.text and history.text.endswith(f"</{number}>")
     whole = [n for n in range(len(told)) if f"<{n}>" in history.text]
-    assert whole == list(range(history.left_out, len(told)))
+    assert whole == [0, *range(history.left_out + 1, len(told))], "the first and the newest, with one gap"
     assert (history.left_out > 0) == ("earlier steps are left out" in history.text)
     assert within(told, 10**6) == ("".join(told), 0, 0)
+
+
+@pytest.mark.parametrize("most", [100, 300, 4000])
+def test_a_budget_of_tokens_is_counted_by_the_judge(most):
+    """The miniature's tokenizer: of a word one token, of an unknown letter or sign one each."""
+    vlm = models.vlm("mini-vlm")
+    told = [f"step {n}: click the red circle ({n}, {n * 7})\n" + "blue " * (n % 5) for n in range(60)]
+    budget = budget_of(200, most, vlm)
+    history = within(told, budget)
+    assert vlm.count_tokens(history.text) <= most < vlm.count_tokens("".join(told)) or not history.left_out
+    assert history.text.startswith("step 0: click") and "step 59:" in history.text
+    assert f"[{history.left_out} earlier steps are left out]" in history.text or not history.left_out
+    more = within([*told[:-1], "red " * 5000], budget)
+    assert more.cut > 0 and vlm.count_tokens(more.text) <= most and "characters are left out" in more.text
+    fuller = within(told, Budget(most, lambda text: max(1, vlm.count_tokens(text) // 2)))
+    assert fuller.left_out <= history.left_out
+
+
+def test_tokens_that_cannot_be_counted_are_refused():
+    with pytest.raises(ValueError, match="history_tokens is 3: 100 at least"):
+        load("agent_judge", judge="mini-vlm", words="own", history_tokens=3)
+    for name in ("agent_judge", "ui_genie", "magicgui", "webarbiter", "plan_judge"):
+        with pytest.raises(ValueError, match="is behind its server; give `history`"):
+            load(name, judge="any@http://localhost:9/v1", words="own", history_tokens=500)
 
 
 def test_a_long_text_keeps_both_ends():
@@ -209,7 +233,8 @@ def test_a_long_trajectory_is_judged_by_its_end(engine, monkeypatch):
     judge = use(monkeypatch, Judge(lambda *_: verdicts()))
     score = scored(engine, trip(200), history=2000)
     prompt = judge.calls[0][1]
-    assert "http://shop/199" in prompt and "http://shop/0\n" not in prompt and len(prompt) < 4000
+    assert "http://shop/199" in prompt and "http://shop/1\n" not in prompt and len(prompt) < 4000
+    assert "http://shop/0\n" in prompt, "how it began"
     assert 0 < score.parts["steps_left_out"] < 199
     assert f"[{score.parts['steps_left_out']:.0f} earlier steps are left out]" in prompt
 

@@ -128,6 +128,11 @@ def test_a_box_names_the_better_answer():
     assert refused(read_boxed, "<think>hm</think>Answer 1") == "missing"
     assert refused(read_boxed, boxed(1) + " \\boxed{2}") == "unparsable"
     assert refused(read_boxed, "<think>\\boxed{1}") == "unparsable"
+    assert read_boxed("Answer 1 says more: \\boxed{1}.").verdict == "1"
+    lost = ("<think>One says \\boxed{2}.</oxed{1 or 2}", "One says \\boxed{2}.</oxed{1 or 2}",
+            "\\fbox{1}\\boxed{2}",
+            "One says \\boxed{2}.</thi1e9nk> So \\{boxed{1 or 2}.", "\\boxed{}, or 2")  # fmt: skip
+    assert {refused(read_boxed, text) for text in lost} == {"unparsable"}
 
 
 def test_a_statement_names_the_better_answer():

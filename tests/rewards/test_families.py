@@ -6,11 +6,14 @@ hedge where the mark or the verdict belongs. A family that is registered without
 
 import inspect
 import random
-from dataclasses import dataclass, field
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
+from support import by_heart
 from support.chatserver import ChatServer
 from support.emulated import EmulatedVLLM
 from support.judgements import (
@@ -31,7 +34,6 @@ from support.mutations import mutated
 
 from mmreward import Engine, Media, Sample, Unscorable, load, models
 from mmreward.errors import STATUSES
-from mmreward.models.base import locate
 from mmreward.models.vlms.answers import Written
 from mmreward.registry import find, list_rewards
 from mmreward.rewards.published.reagent_critic import DIMENSIONS
@@ -136,8 +138,7 @@ ROWS = [
     Row("videoscore2", (video2(3, 4, 5),), 4.0, video2("3 or 4", 4, 5), "3 or 4", of="video"),
     Row("r1_reward", (chosen(1),), 1.0, chosen(EITHER), EITHER, of="text"),
     Row("br_rm", (brrm(), brrm_ranking(2)), 0.0, brrm_ranking(EITHER), EITHER, of="text"),
-    Row("llava_critic", (boxed(1),), 1.0, f"<think>One says more.</think> So \\boxed{{{EITHER}}}.", EITHER,
-        of="text"),
+    Row("llava_critic", (boxed(1),), 1.0, boxed(EITHER), EITHER, of="text"),
     Row("llava_critic", ("It has the dog.\nOverall Judgment: Answer 2 is better.",), 0.0,
         "Overall Judgment: Answer 1 or Answer 2 is better.", "Answer 1 or Answer 2", {"think": False},
         "text"),
@@ -182,7 +183,7 @@ def samples_of(row, number):
     source = Media(rng.integers(0, 256, (16, 16, 3), np.uint8))
     made = []
     for text in ("A red circle on the left.", "A circle.")[:number]:
-        pixels = rng.integers(0, 256, (4, 16, 16, 3), np.uint8)
+        pixels = rng.integers(0, 256, (4, 16, 16, 3), np.uint8) // (1 + 7 * len(made))  # the second is dark
         shown = {
             "image": {"image": Media(pixels[0]), "inputs": (source,)},
             "video": {"video": Media(pixels, "video", fps=2.0)},
@@ -271,20 +272,128 @@ def test_mutated_judgements_never_raise_and_never_pay_a_hedge(engine, monkeypatc
         assert engine.run(attack(row, MUTATED // len(rows))) > 0, "nothing was read: the attack shows nothing"
 
 
-FIRST = {row.name: row for row in reversed(ROWS) if row.of != "video"}
-"""A form of every family that is shown pictures: how clips are served is `tests/served`'s."""
+THOUGHT = "<think>", "</think>"
+READERS_OF_TEXT = [row for row in ROWS if row.of != "video" or row.name == "videoscore2"]
 
 
-def test_a_served_judge_is_asked_and_read_as_one_of_this_process(engine):
-    """The same weights behind an emulated vLLM write the same words to the same questions, in both orders."""
-    with ChatServer(EmulatedVLLM(locate("mini-vlm"))) as server:
-        for name, row in FIRST.items():
-            here, there = (
-                engine.score(
-                    samples_of(row, 2), load(name, judge=judge, words="own", max_tokens=3, **row.args)
-                )[name]
-                for judge in ("mini-vlm", f"judge@{server.url}")
-            )
-            for one, other in zip(here, there, strict=True):
-                assert (one.status, one.note, one.parts) == (other.status, other.note, other.parts), name
-                assert one.value == pytest.approx(other.value, abs=1e-4, nan_ok=True)
+def broken(tag):
+    """A tag that is none any more: a character short, misspelt, open, or gone."""
+    short = [tag[:at] + tag[at + 1 :] for at in range(len(tag))]
+    return [*short, tag.replace("n", "m"), tag.replace("in", "ni"), tag.replace("think", "thinks"), ""]
+
+
+def rethought(text, draft):
+    """The turn of a judge that tries a judgement first, within its thinking."""
+    reply = text.rpartition(THOUGHT[1])[2]
+    return f"{THOUGHT[0]}\n{draft.rpartition(THOUGHT[1])[2]}\n{THOUGHT[1]}\n{reply}"
+
+
+@pytest.mark.parametrize("row", READERS_OF_TEXT, ids=str)
+def test_a_judgement_that_was_only_tried_is_not_paid_for_a_hedge(engine, monkeypatch, row):
+    """Its thinking has a whole judgement, and what follows it a hedge: with any two things broken at once
+    (a tag, the other tag, the place of the hedge) the judgement within the thinking is not read."""
+    writes, loaded, samples = judge_of(monkeypatch, row)
+    whole = rethought(row.hedged, row.texts[-1])
+    opening, closing = THOUGHT
+    place = whole.rindex(row.hedge)
+    bad = [
+        whole.replace(opening, one, 1).replace(closing, other, 1)
+        for one in broken(opening)
+        for other in broken(closing)
+    ]
+    for number in (1, 4, 12):  # of the characters before the hedge are gone
+        lost = whole[: max(place - number, whole.index(closing) + len(closing))] + whole[place:]
+        bad += [lost.replace(tag, one, 1) for tag in THOUGHT for one in broken(tag)]
+        bad += [
+            lost.replace(closing, more, 1) for more in (closing * 2, opening + closing, closing + opening)
+        ]
+
+    async def paid():
+        found = []
+        for text in bad:
+            writes.says(*row.texts[:-1], text)
+            if (await scored(loaded, samples))[1] is not None:
+                found.append(text)
+        return found
+
+    assert engine.run(paid()) == []
+
+
+PLACES = [
+    *{row.name: row for row in reversed(ROWS) if row.of != "video"}.values(),
+    *(row for row in ROWS if row.of == "video" or row.args.get("task", row.args.get("form")) == "edit"),
+    *(Row(name, ("yes", "no"), 0.0, "", "") for name in sorted(READ)),
+]
+"""A form of every family, those that are shown clips or sources, and those that are read."""
+QWEN2_5 = {"editscore", "videoscore2", "r1_reward", "llava_critic", "reagent_critic", "arm_thinker",
+           "arm_thinker_pair", "unifiedreward_answer", "unifiedreward_answers"}  # fmt: skip
+"""Families whose published weights are Qwen2.5-VL's; those of the others are Qwen3-VL's."""
+OTHER = str.maketrans("123478", "214387")
+CLIPS = {"videoscore2-video", "unifiedreward-final-video"}
+"""Those whose model takes a clip's frames itself: what a server is sent of one is `tests/served`'s."""
+
+
+def cue_of(row):
+    """Words of the question that name the row; EditScore's second question is without the request."""
+    return "two numbers from 0 to" if row.name == "editscore" else f"(case {PLACES.index(row):02d})"
+
+
+def learned(engine, row):
+    """What a judge knows of a row: the judgement, and one with another digit that is worth something else, if
+    there is one; turn by turn."""
+    if row.name in READ:
+        return row.texts, ()
+    *first, last = dict.fromkeys(row.texts)
+    known = [last]
+    with pytest.MonkeyPatch.context() as patched:
+        writes, loaded, samples = judge_of(patched, row)
+        for at in reversed([at for at, letter in enumerate(last) if letter in "123478"]):
+            other = last[:at] + last[at].translate(OTHER) + last[at + 1 :]
+            writes.says(*row.texts[:-1], other)
+            value = engine.run(scored(loaded, samples))[1]
+            if value is not None and value != pytest.approx(row.value):
+                known.append(other)
+                break
+    return (first, known) if row.name == "br_rm" else ((*first, *known), ())
+
+
+@pytest.fixture(scope="module")
+def judges(engine, tmp_path_factory):
+    """Row -> a checkpoint of its family's architecture, which knows what to answer."""
+    found = {}
+    for architecture in by_heart.ARCHITECTURES:
+        rows = [row for row in PLACES if (row.name in QWEN2_5) == (architecture == "qwen2_5_vl")]
+        folder = str(tmp_path_factory.mktemp(architecture))
+        by_heart.save(folder, architecture, {cue_of(row): learned(engine, row) for row in rows})
+        found |= dict.fromkeys(map(str, rows), folder)
+    return found
+
+
+def test_every_family_scores_alike_in_this_process_in_a_child_and_behind_a_server(engine, judges):
+    """Of the same checkpoint, in both orders, and at least one of its judgements can be read."""
+    told = {}
+    with ExitStack() as stack:
+        served = {
+            one: f"judge@{stack.enter_context(ChatServer(EmulatedVLLM(one))).url}"
+            for one in set(judges.values())
+        }
+        child = load("saturation", python=sys.executable)  # keeps the child between two rewards
+        stack.callback(child.close)
+        for row in PLACES:
+            folder = judges[str(row)]
+            samples = [replace(one, prompt=f"a red circle {cue_of(row)}") for one in samples_of(row, 2)]
+            where = {"here": {"judge": folder}, "child": {"judge": folder, "python": sys.executable}}
+            if str(row) not in CLIPS:
+                where["served"] = {"judge": served[folder]}
+            for place, args in where.items():
+                reward = load(row.name, words="own", **args, **row.args)
+                told[str(row), place] = engine.score(samples, reward)[row.name]
+                if place == "child":
+                    reward.close()
+    for (row, place), scores in told.items():
+        assert any(one.ok for one in scores), (row, place, scores)
+        for one, other in zip(scores, told[row, "here"], strict=True):
+            assert (one.status, one.note) == (other.status, other.note), (row, place)
+            assert one.value == pytest.approx(other.value, abs=1e-4, nan_ok=True), (row, place)
+            assert dict(one.parts) == pytest.approx(dict(other.parts), abs=1e-4), (row, place)
+    assert len({one.value for scores in told.values() for one in scores if one.ok}) > 8

@@ -12,9 +12,9 @@ from support.judgements import ScriptedJudge, rational, rational_pair, ur_think
 
 from mmreward import Engine, Media, Sample, load, models
 from mmreward.mini.world import describe, render, sample_scene
-from mmreward.models.base import locate
 from mmreward.models.pinned import Pin, literals
 from mmreward.models.wants import collecting
+from mmreward.models.weights import locate
 from mmreward.rewards.published import rationalrewards as rr
 from mmreward.rewards.published.declaring import frames
 from mmreward.rewards.published.wording import Prompt, Wording, worded

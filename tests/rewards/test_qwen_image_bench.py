@@ -5,9 +5,10 @@ import random
 
 import numpy as np
 import pytest
-from support.stand_ins import BENCH, MarkingJudge, write_bench
+from support.stand_ins import MarkingJudge
 
 from mmreward import Engine, Media, Sample, Unscorable, load
+from mmreward.evals.published.marking import BENCH, write_bench
 from mmreward.models.wants import collecting
 from mmreward.rewards.pictures.qwen_image_bench import (
     DIMENSIONS,

@@ -90,6 +90,30 @@ def test_a_reference_is_the_first_input(engine):
     assert scores[0].value != scores[1].value
 
 
+def test_alone_needs_no_reference_and_is_what_a_group_asks_first(engine, monkeypatch):
+    scores, judge = judged(engine, monkeypatch, [0.2, 0.9])
+    alone = engine.score(group(2), load("rewarddance", form="alone"))["rewarddance"]
+    assert [one.value for one in alone] == [one.parts["alone"] for one in scores]
+    assert judge.asked[-1] == (1, module.ALONE.own.format(prompt="a dog"))
+    against = engine.score(group(1), load("rewarddance"))["rewarddance"]
+    assert against[0].status == "missing" and "source" in against[0].note
+    for wrong in ({"form": "both"}, {"reasons": -1}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            load("rewarddance", **wrong)
+
+
+def test_reasons_follow_the_answer_and_are_the_note(engine):
+    """The answer is still the first token's: what is written first is what was likelier."""
+    told = Sample(prompt="a red circle", image=group(1)[0].image)
+    args = {"judge": "mini-vlm", "form": "alone", "min_mass": 0.0}
+    (score,) = engine.score([told], load("rewarddance", reasons=6, **args))["rewarddance"]
+    text = module.ALONE.own.format(prompt="a red circle") + module.WHY
+    vlm = models.vlm("mini-vlm")
+    read = engine.run(vlm.read([told.image], text, ("yes", "no")))
+    assert score.value == pytest.approx(read.probs["yes"] * read.mass, abs=1e-6)
+    assert score.note == engine.run(vlm.write([told.image], text, max_tokens=6)).text != ""
+
+
 def test_words_are_a_folder_s_or_ours(tmp_path):
     with pytest.raises(ValueError, match="never published"):
         load("rewarddance", judge="mini-vlm", words="published")

@@ -6,7 +6,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from mmreward import Media, Sample, load
-from mmreward.models.base import locate
+from mmreward.models.weights import locate
 from mmreward.rewards.robot.topreward import PROMPT
 
 

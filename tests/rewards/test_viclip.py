@@ -8,7 +8,8 @@ from mmreward import Engine, Sample, load
 from mmreward.engine.batching import Budget
 from mmreward.errors import Unavailable
 from mmreward.evals.published import clips
-from mmreward.evals.published.viclip import NaiveViclip, cosine, middle_frames, save_viclip
+from mmreward.evals.published.internvideo import cropped
+from mmreward.evals.published.viclip import SIDE, NaiveViclip, cosine, middle_frames, save_viclip
 from mmreward.models.viclip import middles
 
 SAMPLES = clips.told()
@@ -34,6 +35,16 @@ def test_cosines_are_the_publishers(file, engine):
     assert [score.value for score in scores] == pytest.approx(theirs, abs=1e-4)
     assert np.std(theirs) > 0.02, "equal values would prove nothing"
     assert [score.parts["truncated"] for score in scores] == [0, 0, 0, 1, 0]
+
+
+def test_cosines_are_those_of_t2v_turbo(file, engine):
+    """Whose longer side is rounded, where VBench's is cut."""
+    naive = NaiveViclip(file)
+    shown = [cropped(clip, seed=3, side=SIDE) for clip in CLIPS]
+    theirs = [float(naive.vision(f) @ naive.text(text)) for f, text in zip(shown, PROMPTS, strict=True)]
+    reward = load("viclip", file=file, protocol="t2v_turbo", seed=3)
+    scores = engine.score(SAMPLES, reward)["viclip"]
+    assert [score.value for score in scores] == pytest.approx(theirs, abs=1e-5)
 
 
 def test_values_do_not_depend_on_the_batch(file, engine):

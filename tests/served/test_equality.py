@@ -6,8 +6,8 @@ from support.emulated import EmulatedVLLM
 
 from mmreward import Media, Sample, Unscorable, load, models
 from mmreward.mini.world import describe, render, sample_scene
-from mmreward.models.base import locate
 from mmreward.models.vlms.answers import Turn
+from mmreward.models.weights import locate
 
 QUESTION = "Is there a red circle? Answer yes or no."
 COUNT = "How many shapes are there? Answer with one number."

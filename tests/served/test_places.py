@@ -12,8 +12,8 @@ from mmreward import Media, models
 from mmreward.engine.clips import spread
 from mmreward.errors import Unscorable
 from mmreward.mini.world import render, sample_scene
-from mmreward.models.base import locate
 from mmreward.models.vlms.answers import Turn, asked, messages
+from mmreward.models.weights import locate
 
 TEXT = "First: \nSecond: \nWhich one fits a red circle better? Answer 1 or 2."
 PLACES = (7, 16)

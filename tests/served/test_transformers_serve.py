@@ -13,7 +13,7 @@ import pytest
 
 from mmreward import Media, Unscorable, models
 from mmreward.mini.world import render, sample_scene
-from mmreward.models.base import locate
+from mmreward.models.weights import locate
 
 LACKING = [name for name in ("openai", "fastapi", "uvicorn") if importlib.util.find_spec(name) is None]
 pytestmark = [

@@ -328,6 +328,21 @@ def test_sigterm_ends_it_whatever_clients_do(tmp_path, workers):
         line.close()
 
 
+def test_workers_whose_parent_was_killed_let_go_of_the_port(tmp_path):
+    server = Served(tmp_path, "--workers", "2")
+    server.process.kill()
+    server.process.wait()
+    for _ in range(200):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", server.port))
+                return
+            except OSError:
+                time.sleep(0.1)
+    pytest.fail(f"port {server.port} is held by a worker without a parent")
+
+
 def test_hostile_clients_leave_the_others_their_time(served):
     """The p99 of honest requests beside five that send boxes, rows and bodies without end."""
 

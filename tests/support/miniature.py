@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from support.judgements import ScriptedJudge
-from support.stand_ins import MarkingJudge, write_bench
+from support.stand_ins import MarkingJudge
 from support.tiny_resnets import save_resnet
 from support.tiny_robometer import save_robometer
 from support.tiny_sarm import save_sarm
@@ -26,8 +26,10 @@ from mmreward.evals.published.blip import save_blip as save_blip_vqa
 from mmreward.evals.published.blip import save_tokenizer
 from mmreward.evals.published.blip2 import save_blip2
 from mmreward.evals.published.checkpoints import save_blip, save_clip, save_head, save_mps, save_social
+from mmreward.evals.published.internvideo import save_internvideo
 from mmreward.evals.published.internvl import save_internvl
 from mmreward.evals.published.llava import save_llava
+from mmreward.evals.published.marking import write_bench
 from mmreward.evals.published.owl import save_owl
 from mmreward.evals.published.raft import save_raft
 from mmreward.evals.published.viclip import save_viclip
@@ -35,9 +37,9 @@ from mmreward.evals.published.videoscore import save_videoscore
 from mmreward.evals.published.vits import dino_folder, dreamsim_folder
 from mmreward.evals.published.xcomposer import save_xcomposer
 from mmreward.mini.world import describe, render, sample_scene
-from mmreward.models.base import content_of, locate
 from mmreward.models.maps import Shift, Transport, write_map
 from mmreward.models.step_facts import Steps
+from mmreward.models.weights import content_of, locate
 from mmreward.registry import find
 
 MINIATURE = {
@@ -109,6 +111,7 @@ _steps = Steps(**_facts, resize="pil", width=128, steps=(_step, _step))
 Path(PUBLISHED["perceptual"]["fitted"]).write_text(_steps.model_dump_json())
 PUBLISHED["code"] = {"file": str(Path(_folder.name) / "reward.py")}
 Path(PUBLISHED["code"]["file"]).write_text("def reward(steps, task):\n    return len(steps) / 10\n")
+PUBLISHED["internvideo2"] = save_internvideo(Path(_folder.name) / "internvideo")
 PUBLISHED["viclip"] = {"file": save_viclip(Path(_folder.name) / "viclip.pth")}
 """Tiny checkpoints for rewards that take one format alone, which the miniature has not."""
 VITS = {

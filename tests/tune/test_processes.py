@@ -14,7 +14,7 @@ from support.emulated import EmulatedVLLM
 
 from mmreward import load
 from mmreward.generators.mini_flow import MiniFlow
-from mmreward.models.base import locate
+from mmreward.models.weights import locate
 from mmreward.sampling import media, shown
 from mmreward.sampling import sample as draw
 from mmreward.tune.aggregate import aggregate

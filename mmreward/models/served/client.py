@@ -284,8 +284,8 @@ class ServedVLM:
         ValueError: see `parse_address`; a dtype.
     """
 
-    read_pixels: None = None
-    """None: no server returns a gradient (see `answers.VLM.read_pixels`)."""
+    count_tokens = read_pixels = None
+    """None: the tokenizer is the server's, and no server returns a gradient; see `answers.VLM`."""
 
     def __init__(
         self,

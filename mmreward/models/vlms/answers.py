@@ -155,6 +155,9 @@ class Writer(Protocol):
         ...
 
 
+TokenCounter = Callable[[str], int]
+
+
 class VLM(Protocol):
     """A vision-language model as rewards use it, in this process or behind a server.
 
@@ -169,6 +172,10 @@ class VLM(Protocol):
     @property
     def fingerprint(self) -> str:
         """Hash of all that changes the answers and can be known here."""
+
+    @property
+    def count_tokens(self) -> "TokenCounter | None":
+        """Number of tokens of a text by the model's tokenizer; None where it is not at hand."""
 
     @property
     def read_pixels(self) -> PixelReader | None:

@@ -3,13 +3,14 @@
 Two ways fill a cache. `forked` copies the computed trees of `prompts.Grove` into one row per prompt.
 `Forking` serves models with recurrent layers, such as Qwen3.5, whose rows cannot be merged into trees: what
 several prompts have in common is computed once, and its cache (keys and values, or a state) is handed to each
-of them. `decode` then writes; each row has its own limit, temperature, seed and end.
+of them. `decode` then writes; each row has its own limit, temperature, seed and end. `refilling` lets
+texts that wait into the batch as others end.
 
 Knows nothing of chats.
 """
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -105,6 +106,170 @@ def forked(cache: Any, trees: torch.Tensor, places: torch.Tensor) -> Cache:
     return Cache(layers=layers)
 
 
+def joined(first: Start, kept: torch.Tensor, second: Start) -> Start:
+    """Rows of one and all rows of another as one batch, which consumes both.
+
+    Each row's own entries are moved together to the left: of the columns that ended rows have grown, none
+    is left.
+
+    Args:
+        first: with caches of `Roomy` layers.
+        kept: indices of its rows.
+        second: likewise.
+    """
+    every = torch.arange(len(second.mask), device=second.mask.device)
+    parts = [(first, kept), (second, every)]
+    masks = [part.mask[rows] for part, rows in parts]
+    width = int(torch.cat([mask.sum(1) for mask in masks]).max())
+    orders = [mask.argsort(dim=1, descending=True, stable=True)[:, :width] for mask in masks]
+
+    def packed(states: Sequence[torch.Tensor]) -> torch.Tensor:
+        found = []
+        for one, (_, rows), order in zip(states, parts, orders, strict=True):
+            taken = one[rows].gather(2, order[:, None, :, None].expand(-1, one.shape[1], -1, one.shape[3]))
+            found.append(torch.nn.functional.pad(taken, (0, 0, 0, width - taken.shape[2])))
+        return torch.cat(found)
+
+    layers, others = first.cache.layers, second.cache.layers
+    for number, pair in enumerate(zip(layers, others, strict=True)):
+        layers[number] = Roomy(packed([one.keys for one in pair]), packed([one.values for one in pair]))
+        others[number] = None  # layer by layer, so that what is left is not in memory twice
+    places = torch.arange(width, device=kept.device)
+    return Start(
+        hidden=torch.cat([part.hidden[rows] for part, rows in parts]),
+        cache=first.cache,
+        mask=torch.cat([(places < mask.sum(1, keepdim=True)).long() for mask in masks]),
+        positions=torch.cat([part.positions[:, rows] for part, rows in parts], dim=1),
+    )
+
+
+class Text(NamedTuple):
+    """A text to be written: the ids of its prompt, how it is sampled, what its reader knows it by, and what
+    its prompt shares with others."""
+
+    prompt: np.ndarray[Any, Any]
+    sampling: Sampling
+    tag: Any = None
+    share: Hashable = None
+
+    @property
+    def tokens(self) -> int:
+        """Entries of the cache that it takes, at most."""
+        return len(self.prompt) + self.sampling.max_tokens
+
+
+@dataclass(slots=True, eq=False)
+class Row:
+    """A text as far as it has been written, without the token that stopped it."""
+
+    text: Text
+    generator: torch.Generator
+    ids: list[int] = field(default_factory=list)
+    stopped: bool = False
+
+    @property
+    def open(self) -> bool:
+        return not self.stopped and len(self.ids) < self.text.sampling.max_tokens
+
+
+class Decoder:
+    """Rows that are written together, one token of each at a time; others may join them.
+
+    A row's words depend on its own seed and states alone, never on the rows beside it.
+
+    Args:
+        model: with its language-model head.
+        stops: ids that end a row.
+        penalty: the checkpoint's `repetition_penalty`: logits of tokens that are in the prompt or have been
+            written are divided by it where positive and multiplied where negative (arXiv:1909.05858).
+    """
+
+    def __init__(self, model: Any, stops: set[int], penalty: float = 1.0) -> None:
+        self.model, self.stops, self.penalty = model, stops, penalty
+        self.rows: list[Row] = []
+        """In the batch; those that have ended leave it several at a time."""
+        self._state: Start
+        self._seen: torch.Tensor | None = None
+
+    @property
+    def live(self) -> list[Row]:
+        return [row for row in self.rows if row.open]
+
+    def join(self, texts: Sequence[Text], start: Start) -> None:
+        """Take up more texts, whose prompts have been computed; the cache is consumed."""
+        kept = [place for place, row in enumerate(self.rows) if row.open]
+        rows = [Row(text, torch.Generator().manual_seed(text.sampling.seed)) for text in texts]
+        index = torch.tensor(kept, dtype=torch.long, device=start.hidden.device)
+        seen = self._prompts(texts, start.hidden.device) if self.penalty != 1 else None
+        if kept:
+            start = joined(self._state, index, start)
+            seen = None if seen is None or self._seen is None else torch.cat([self._seen[index], seen])
+        self.rows, self._state, self._seen = [self.rows[place] for place in kept] + rows, start, seen
+
+    def write(self) -> list[Row]:
+        """Write one token of every row; returns the rows that have ended with it."""
+        rows, state = self.live, self._state
+        device = state.hidden.device
+        chosen = self._chosen()
+        for row, token in zip(self.rows, chosen, strict=True):
+            if row.open and token in self.stops:
+                row.stopped = True
+            elif row.open:
+                row.ids.append(token)
+        keep = [place for place, row in enumerate(self.rows) if row.open]
+        if keep and len(keep) <= LIVE * len(self.rows):
+            index = torch.tensor(keep, device=device)
+            state.cache.reorder_cache(index)
+            state.mask, state.positions = state.mask[index], state.positions[:, index]
+            self._seen = None if self._seen is None else self._seen[index]
+            self.rows, chosen = [self.rows[place] for place in keep], [chosen[place] for place in keep]
+        if keep:
+            self._advance(chosen)
+        else:
+            self.rows = []
+        return [row for row in rows if not row.open]
+
+    def _prompts(self, texts: Sequence[Text], device: torch.device) -> torch.Tensor:
+        seen = torch.zeros(len(texts), self.model.lm_head.out_features, dtype=torch.bool, device=device)
+        for row, text in enumerate(texts):
+            seen[row, torch.from_numpy(text.prompt).to(device)] = True
+        return seen
+
+    def _chosen(self) -> list[int]:
+        logits, seen = self.model.lm_head(self._state.hidden), self._seen
+        if seen is not None:
+            damped = torch.where(logits < 0, logits * self.penalty, logits / self.penalty)
+            logits = torch.where(seen, damped, logits)
+        chosen = _pick(logits, self.rows)
+        if seen is not None:
+            index = torch.arange(len(chosen), device=seen.device)
+            seen[index, torch.tensor(chosen, device=seen.device)] = True
+        return chosen
+
+    def _advance(self, chosen: list[int]) -> None:
+        state = self._state
+        state.positions = state.positions + 1
+        state.mask = torch.cat([state.mask, state.mask.new_ones(len(chosen), 1)], dim=1)
+        output = self.model.model(
+            input_ids=torch.tensor(chosen, device=state.mask.device)[:, None],
+            attention_mask=state.mask,
+            position_ids=state.positions[..., None],
+            **{CACHE: state.cache},
+            use_cache=True,
+        )
+        state.cache = getattr(output, CACHE)
+        state.hidden = output.last_hidden_state[:, -1]
+
+
+def _pick(logits: torch.Tensor, rows: Sequence[Row]) -> list[int]:
+    chosen: list[int] = logits.float().argmax(-1).tolist()
+    for place, row in enumerate(rows):
+        if (temperature := row.text.sampling.temperature) > 0:
+            weights = (logits[place].float().cpu() / temperature).softmax(-1)
+            chosen[place] = int(torch.multinomial(weights, 1, generator=row.generator))
+    return chosen
+
+
 def decode(
     model: Any,
     start: Start,
@@ -115,72 +280,20 @@ def decode(
 ) -> list[tuple[list[int], bool]]:
     """Continue every row until its stop token or limit; returns (ids without the stop token, stopped).
 
-    A row's words depend on its own seed and states alone, never on the rows beside it. Rows that have ended
-    leave the batch, several at a time.
-
     Args:
-        model: with its language-model head.
+        model, stops, penalty: see `Decoder`.
         start: caches and last states; the cache is consumed.
         samplings: of each row.
-        stops: ids that end a row.
-        penalty: the checkpoint's `repetition_penalty`: logits of tokens that are in the prompt or have been
-            written are divided by it where positive and multiplied where negative (arXiv:1909.05858).
         prompts: ids of each row's prompt, which a penalty other than 1 looks at.
     """
-    device = start.hidden.device
-    seen = None
-    if penalty != 1:
-        seen = torch.zeros(len(samplings), model.lm_head.out_features, dtype=torch.bool, device=device)
-        for row, ids in enumerate(prompts):
-            seen[row, torch.from_numpy(ids).to(device)] = True
-    generators = [torch.Generator().manual_seed(sampling.seed) for sampling in samplings]
-    written: list[list[int]] = [[] for _ in samplings]
-    stopped = [False] * len(samplings)
-    open_rows = [True] * len(samplings)
-    rows = list(range(len(samplings)))  # the prompt of each row that is still in the batch
-    hidden, mask, positions, cache = start.hidden, start.mask, start.positions, start.cache
-    while True:
-        logits = model.lm_head(hidden)
-        if seen is not None:
-            logits = torch.where(seen, torch.where(logits < 0, logits * penalty, logits / penalty), logits)
-        chosen = _pick(logits, [samplings[row] for row in rows], [generators[r] for r in rows])
-        if seen is not None:
-            seen[torch.arange(len(rows), device=device), torch.tensor(chosen, device=device)] = True
-        for row, token in zip(rows, chosen, strict=True):
-            if open_rows[row] and token in stops:
-                stopped[row] = True
-            elif open_rows[row]:
-                written[row].append(token)
-            open_rows[row] = not stopped[row] and len(written[row]) < samplings[row].max_tokens
-        keep = [place for place, row in enumerate(rows) if open_rows[row]]
-        if not keep:
-            return list(zip(written, stopped, strict=True))
-        if len(keep) <= LIVE * len(rows):
-            index = torch.tensor(keep, device=device)
-            cache.reorder_cache(index)
-            mask, positions = mask[index], positions[:, index]
-            seen = None if seen is None else seen[index]
-            rows, chosen = [rows[place] for place in keep], [chosen[place] for place in keep]
-        positions = positions + 1
-        mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
-        output = model.model(
-            input_ids=torch.tensor(chosen, device=device)[:, None],
-            attention_mask=mask,
-            position_ids=positions[..., None],
-            **{CACHE: cache},
-            use_cache=True,
-        )
-        cache = getattr(output, CACHE)
-        hidden = output.last_hidden_state[:, -1]
-
-
-def _pick(logits: torch.Tensor, samplings: list[Sampling], generators: list[torch.Generator]) -> list[int]:
-    chosen: list[int] = logits.float().argmax(-1).tolist()
-    for row, (sampling, generator) in enumerate(zip(samplings, generators, strict=True)):
-        if sampling.temperature > 0:
-            weights = (logits[row].float().cpu() / sampling.temperature).softmax(-1)
-            chosen[row] = int(torch.multinomial(weights, 1, generator=generator))
-    return chosen
+    nothing = [np.empty(0, np.int64)] * len(samplings)
+    texts = [Text(ids, each) for ids, each in zip(prompts or nothing, samplings, strict=True)]
+    decoder = Decoder(model, stops, penalty)
+    decoder.join(texts, start)
+    rows = list(decoder.rows)
+    while decoder.rows:
+        decoder.write()
+    return [(row.ids, row.stopped) for row in rows]
 
 
 # --- recurrent layers -----------------------------------------------------------------------------

@@ -17,9 +17,10 @@ from ...engine.batching import Cost
 from ...engine.engine import current
 from ...errors import Unscorable
 from ...media import Media
-from ..base import TorchNetwork, folder_of, loading
+from ..base import TorchNetwork, loading
 from ..checkpoints import files_of, misfits, state_of
 from ..pictures import in_turn
+from ..weights import folder_of
 
 PICTURE, BOUNDARY = "<image>", "<fake_token_around_image>"
 UNREAD = ("lm_head.weight", "model.text_model.lm_head.weight")

@@ -1,5 +1,4 @@
-"""Qwen2-VL, Qwen2.5-VL, Qwen3-VL and Qwen3.5 as networks. Ops "read", "write",
-"logprob" and "state".
+"""Qwen2-VL, Qwen2.5-VL, Qwen3-VL and Qwen3.5 as networks. Ops "read", "write", "logprob" and "state".
 
 A batch is a few trees of prompts (`prompts.Grove`): questions about one picture share their beginning, and
 every picture is encoded once. Nothing is ever left to state on the module (transformers keeps `rope_deltas`
@@ -16,13 +15,15 @@ from typing import Any, NamedTuple, cast
 
 import torch
 
-from ...engine.batching import Cost
+from ...engine.batching import Cost, Feed
 from ...errors import Unscorable
 from ...media import Media
-from ..base import TorchNetwork, content_of, fingerprint_of, folder_of, loading, locate
+from ..base import TorchNetwork, loading
+from ..weights import content_of, fingerprint_of, folder_of, locate
 from .answers import Ask, LogProb, Read, Written, continuation_span, label_logprobs, label_sets, messages
-from .decoding import CACHE, Forking, Start, decode, forked
+from .decoding import CACHE, Decoder, Forking, Start, decode, forked
 from .prompts import Grove, Prompt, encoder_outputs, tokenized
+from .refilling import refilled
 from .rendering import Renderer
 from .vision import Features, View, Vision
 
@@ -119,6 +120,11 @@ class QwenVL(TorchNetwork):
                 self._label_sets[labels] = label_sets(self.processor.tokenizer, tail, labels)
         return self._label_sets[labels]
 
+    def count_tokens(self, text: str) -> int:
+        """Number of tokens of a text, without any that begin or end it."""
+        with self.processing:
+            return len(self.processor.tokenizer.encode(text, add_special_tokens=False))
+
     def build(self) -> torch.nn.Module:
         from transformers import AutoModelForImageTextToText
 
@@ -184,6 +190,19 @@ class QwenVL(TorchNetwork):
     def forward(self, op: str, batch: tuple[Grove, list[Item]]) -> list[Any]:
         try:
             return self._forward(op, *batch)
+        except torch.OutOfMemoryError:
+            self.vision.forget()  # what is tried next may need the memory
+            raise
+
+    def refills(self, op: str) -> bool:
+        """True for texts, where rows can be merged: a recurrent layer's states cannot be moved together."""
+        return op == "write" and self.branches
+
+    @torch.inference_mode()
+    def forward_on(self, op: str, feed: Feed) -> None:
+        decoder = Decoder(self.module, self._stops, self._penalty)
+        try:
+            refilled(feed, decoder, self._start, self._pad, lambda row: self._written(row.ids, row.stopped))
         except torch.OutOfMemoryError:
             self.vision.forget()  # what is tried next may need the memory
             raise

@@ -20,8 +20,9 @@ import torch
 from ...engine.engine import current
 from ...errors import Unscorable
 from ...media import Media
-from ..base import content_of, fingerprint_of, folder_of, loading, locate
+from ..base import loading
 from ..checkpoints import files_of, fill, misfits, state_of
+from ..weights import content_of, fingerprint_of, folder_of, locate
 from .answers import Ask, asked, messages
 from .prompts import Grove
 from .qwen import Item, QwenVL

@@ -20,9 +20,10 @@ import torch
 from ...engine.engine import current
 from ...errors import Unscorable
 from ...media import Media
-from ..base import content_of, fingerprint_of, folder_of, loading, locate
-from ..checkpoints import files_of, placed, state_of
+from ..base import loading
+from ..checkpoints import files_of, state_of
 from ..wants import hub_file
+from ..weights import content_of, fingerprint_of, folder_of, locate, placed
 from .answers import Ask, Pictures, Turn, media_of, messages
 from .prompts import Grove, Prompt, tokenized
 from .qwen import Item, QwenVL

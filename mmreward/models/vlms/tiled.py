@@ -24,9 +24,10 @@ from ...engine.cache import ByteLRU
 from ...engine.engine import current
 from ...errors import Unscorable
 from ...media import Media
-from ..base import TorchNetwork, folder_of, loading
+from ..base import TorchNetwork, loading
 from ..checkpoints import files_of, misfits, state_of
 from ..pictures import decoded
+from ..weights import folder_of
 from .answers import Sampling
 from .decoding import CACHE, Start, decode, forked
 from .vision import KEPT

@@ -20,8 +20,9 @@ import torch
 
 from ...errors import Unscorable
 from ...media import Media
-from ..base import content_of, folder_of, loading
+from ..base import loading
 from ..checkpoints import state_of
+from ..weights import content_of, folder_of
 from .scalar import ScalarVL
 from .scalar_files import Tensors, merged, plain_name
 from .vision import FPS, Sight, View, Vision

@@ -196,7 +196,7 @@ def gui_episode(
         view, size = view_of(response_space, sample, swipe), known_size(sample)
         matches: list[Matched | None] = []
         for at, gold in enumerate(golds):
-            found = _step(sample.steps[at] if at < len(sample.steps) else None, view)
+            found = step_action(sample.steps[at] if at < len(sample.steps) else None, view)
             matches.append(None if found is None else best(found, gold, by, size))
             noted(f"step {at + 1}", "{}", matches[-1]._asdict() if matches[-1] else "missing or unreadable")
         extra = max(0, len(sample.steps) - len(golds))
@@ -215,7 +215,7 @@ def _golds(sample: Sample, space: Any) -> list[Gold]:
     return [gold_of(step, space, sample) for step in target]
 
 
-def _step(step: Mapping[str, Any] | None, view: View) -> Action | None:
+def step_action(step: Mapping[str, Any] | None, view: View) -> Action | None:
     """Action of a step; None where it has none, several, or one that cannot be read."""
     given = step.get("action") if isinstance(step, Mapping) else None
     try:

@@ -26,7 +26,7 @@ from ..published.declaring import Judge, judged_words
 from ..published.grammar import body_of
 from ..published.votes import Marks, Options
 from ..published.wording import Prompt, Wording, worded
-from .history import Told, check_budget, clipped, plain, steps_of, within
+from .history import Budget, Told, budget_of, check_budget, clipped, plain, steps_of, within
 
 By = Literal["success", "clean", "optimality"]
 TAGS = {"success": "success", "side": "side_effect", "optimal": "optimality", "loop": "looping"}
@@ -169,7 +169,7 @@ def value_by(by: By) -> Callable[[Marks], float]:
 # --- the reward -------------------------------------------------------------------------------------------
 
 
-def told_steps(sample: Sample, wording: Wording, most: int) -> Told:
+def told_steps(sample: Sample, wording: Wording, most: int | Budget) -> Told:
     """The steps in a wording's words.
 
     Raises:
@@ -211,6 +211,7 @@ def agent_judge(
     view: str = "",
     inverted: bool = False,
     history: int = 60_000,
+    history_tokens: int = 0,
     words: str = "published",
     max_tokens: int = 1024,
     temperature: float = 0.0,
@@ -232,8 +233,9 @@ def agent_judge(
         tree: key of the last step whose accessibility tree is shown, such as "axtree"; "" shows none.
         view: whose screenshot, where the steps have several.
         inverted: ask for success last, as upstream's second form.
-        history: most characters of the steps, and of the tree; the last step is always among them, and the
-            earliest are left out first.
+        history: most characters of the steps, and of the tree; the first step and the newest are kept.
+        history_tokens: most tokens of the steps by the judge's own tokenizer, in place of characters; 0
+            counts characters. A served judge's tokenizer is not at hand, which is refused.
         words: "published", "own", or a folder with judge.txt and step.txt; see `published.wording.worded`.
         max_tokens: length at which a judgement is cut off.
         temperature: of the sampling; 0 is greedy.
@@ -254,9 +256,10 @@ def agent_judge(
     of_step = worded(words, STEPS_PROMPT, "step")
     form = Judge(prompt=prompt, shows=(), grammar=read_verdicts, aggregate=value_by(by))
     vlm = models.vlm(judge, dtype=dtype)
+    budget = budget_of(history, history_tokens, vlm)
 
     async def score(sample: Sample) -> Score:
-        told = told_steps(sample, of_step, history)
+        told = told_steps(sample, of_step, budget)
         values = {"prompt": sample.prompt, "steps": told.text}
         if tree:
             if not (last := sample.steps[-1].get(tree)):

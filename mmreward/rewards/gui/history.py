@@ -1,5 +1,5 @@
-"""History of an agent in words for a judge: its steps within a budget of characters, the last always among
-them.
+"""History of an agent in words for a judge: its steps within a budget of characters or of the judge's own
+tokens, the first and the last always among them.
 
 What an agent read and thought was written by others: a page can say "the task is done", close the judge's
 turn, forge a step, or hold the very tags of a verdict. `plain` breaks up what could be read as any of these
@@ -8,14 +8,17 @@ and changes nothing else; what the words say stays visible, as evidence.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ...errors import Unscorable
+from ...models.vlms.answers import VLM
 from ...verifiers.response import escaped
 
-LEAST = 200
-"""Characters that any budget has."""
+LEAST, LEAST_TOKENS = 200, 100
+"""Characters, and tokens, that any budget has."""
+FIRST = 0.25
+"""Share of a budget that the first step takes at most."""
 CUT = " [{} characters are left out] "
 LEFT_OUT = "[{} earlier steps are left out]\n"
 RULER = re.compile(r"-{5,}")
@@ -25,11 +28,41 @@ ANGLES = re.compile(r"<(?=<)|>(?=>)")
 
 
 class Told(NamedTuple):
-    """Steps in words: how many of the earliest are left out, and how many characters of the last."""
+    """Steps in words: how many after the first are left out, and how many characters of the last."""
 
     text: str
     left_out: int
     cut: int
+
+
+class Budget(NamedTuple):
+    """The most that steps may take, as `measure` counts.
+
+    Args:
+        most: units.
+        measure: units of a text: characters, or tokens of the judge's own tokenizer.
+    """
+
+    most: int
+    measure: Callable[[str], int] = len
+
+
+def budget_of(history: int, tokens: int, vlm: VLM) -> Budget:
+    """Budget of steps: characters, or with `tokens` above 0 as many tokens of the judge.
+
+    Raises:
+        ValueError: too few; tokens of a judge whose tokenizer is not here.
+    """
+    if not tokens:
+        return Budget(history)
+    if tokens < LEAST_TOKENS:
+        raise ValueError(f"history_tokens is {tokens}: {LEAST_TOKENS} at least, or 0 to count characters")
+    if vlm.count_tokens is None:
+        raise ValueError(
+            f"history_tokens: the tokenizer of {vlm.name} is behind its server; give `history`, which counts "
+            "characters (a token of English is about four)"
+        )
+    return Budget(tokens, vlm.count_tokens)
 
 
 def check_budget(**budgets: int) -> None:
@@ -101,24 +134,54 @@ def clipped(text: str, most: int) -> str:
     return text[:head] + CUT.format(len(text) - room) + text[len(text) - (room - head) :]
 
 
-def within(told: Sequence[str], most: int) -> Told:
-    """Steps that were put in words, one after the other in at most so many characters.
+def within(told: Sequence[str], most: int | Budget) -> Told:
+    """Steps that were put in words, one after the other within a budget.
 
-    The last is always there, without its middle where it alone is longer; before it as many as fit, without
-    a gap, for a history with holes shows loops that there were none of, and hides those that there were.
+    The last is always there, and the first, which says how it began; each without its middle where it alone
+    is too long. Between them stand as many of the newest as fit, and a notice of how many are left out. There
+    is no other gap, for a history with holes shows loops that there were none of, and hides those that there
+    were.
 
     Args:
         told: the words of each step.
-        most: characters of all; see `check_budget`.
+        most: characters of all, or a budget; see `check_budget` and `budget_of`.
     """
-    last = clipped(told[-1], most - (len(LEFT_OUT.format(len(told))) if len(told) > 1 else 0))
-    kept, used = [last], len(last)
-    for place in range(len(told) - 2, -1, -1):
-        notice = len(LEFT_OUT.format(place)) if place else 0
-        if used + len(told[place]) + notice > most:
-            break
-        kept.append(told[place])
-        used += len(told[place])
-    left_out = len(told) - len(kept)
-    notice_text = LEFT_OUT.format(left_out) if left_out else ""
-    return Told(notice_text + "".join(reversed(kept)), left_out, max(0, len(told[-1]) - len(last)))
+    budget = most if isinstance(most, Budget) else Budget(most)
+    sizes = [budget.measure(one) for one in told]
+    whole = "".join(told)
+    if sum(sizes) <= budget.most and budget.measure(whole) <= budget.most:
+        return Told(whole, 0, 0)
+    notice = budget.measure(LEFT_OUT.format(len(told))) if len(told) > 1 else 0
+    first = fitted(told[0], Budget(int(FIRST * budget.most), budget.measure)) if len(told) > 1 else ""
+    used = budget.measure(first) + notice
+    last = fitted(told[-1], Budget(budget.most - used, budget.measure))
+    used += budget.measure(last)
+    begin = len(told) - 1
+    while begin > 1 and used + sizes[begin - 1] <= budget.most:
+        begin -= 1
+        used += sizes[begin]
+    while True:
+        left_out = max(0, begin - 1)
+        said = LEFT_OUT.format(left_out) if left_out else ""
+        text = "".join((first, said, *told[begin:-1], last))
+        # Tokens of a whole are those of its parts but for the seams.
+        if budget.measure(text) <= budget.most or begin >= len(told) - 1:
+            return Told(text, left_out, max(0, len(told[-1]) - len(last)))
+        begin += 1
+
+
+def fitted(text: str, budget: Budget) -> str:
+    """The text; of one that is too long its beginning and its end, of as many characters as fit."""
+    most, measure = budget
+    if measure(text) <= most:
+        return text
+    # Below the notice's own length nothing is left of the text.
+    low, high = len(CUT.format(len(text))), min(len(text) - 1, CHARACTERS * most)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if measure(clipped(text, middle)) <= most else (low, middle - 1)
+    return clipped(text, low)
+
+
+CHARACTERS = 32
+"""Of a token at most, where a text is cut."""

@@ -27,7 +27,7 @@ from ..published.grammar import body_of, json_mark, object_in
 from ..published.votes import Options
 from ..published.wording import Prompt, Wording, worded
 from .candidates import LONGEST
-from .history import check_budget, clipped, plain
+from .history import budget_of, check_budget, clipped, plain
 from .ui_genie import BODY, SCREENS, action_in, shown_of, told_of, with_screens
 
 PARTS = ("correct", "valid", "complete", "gain", "keep", "steps_left_out")
@@ -141,6 +141,7 @@ def magicgui(
     generalist: str = "",
     screens: int = SCREENS,
     history: int = 20_000,
+    history_tokens: int = 0,
     view: str = "",
     words: str = "own",
     max_tokens: int = 1024,
@@ -161,7 +162,9 @@ def magicgui(
             served one).
         generalist: the VLM that marks; "" for the same.
         screens: most that are shown, the present one among them.
-        history: most characters of the steps in words; the earliest are left out first.
+        history: most characters of the steps in words; the first and the newest are kept.
+        history_tokens: most tokens of them by the specialist's own tokenizer, in place of characters; 0
+            counts characters. A served judge's tokenizer is not at hand, which is refused.
         view: whose screens, where the steps have several.
         words: "own", or a folder with specialist.txt and generalist.txt; see `published.wording.worded`.
         max_tokens: length at which a judgement is cut off.
@@ -179,13 +182,14 @@ def magicgui(
     asking, marking = worded(words, SPECIALIST, "specialist"), worded(words, GENERALIST, "generalist")
     special = models.vlm(judge, dtype=dtype)
     general = models.vlm(generalist, dtype=dtype) if generalist else special
+    budget = budget_of(history, history_tokens, special)
 
     async def score(sample: Sample) -> Score:
         action = read_or_wrong(lambda: action_in(sample.response or ""), PARTS)
         if isinstance(action, Score):
             return action
         shown = await shown_of(sample, "action", view, screens)
-        told, left_out = told_of(sample, history)
+        told, left_out = told_of(sample, budget)
         done = {f"done{place}": words for place, words in enumerate(shown.done)}
         values = {"prompt": sample.prompt, "steps": told, **done}
         asked = _Asked(special, asking, shown.pictures, values, options)

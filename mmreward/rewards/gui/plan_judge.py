@@ -21,7 +21,7 @@ from ..published.declaring import Judge, judged_words, of_pair
 from ..published.grammar import body_of, object_in
 from ..published.votes import Options, PairMarks, by_verdict
 from ..published.wording import Prompt, worded
-from .history import Told, check_budget, clipped, plain, within
+from .history import Budget, Told, budget_of, check_budget, clipped, plain, within
 
 WINNERS = {"A": "1", "B": "2", "TIE": ""}
 NAMED = re.compile(r"\[{0,2}\s*(A|B|TIE)\s*\]{0,2}", re.IGNORECASE)
@@ -88,7 +88,7 @@ JUDGE = Judge(prompt=PROMPT, shows=(), grammar=read_winner, aggregate=by_verdict
 # --- logs -------------------------------------------------------------------------------------------------
 
 
-def log_of(sample: Sample, most: int) -> Told:
+def log_of(sample: Sample, most: int | Budget) -> Told:
     """The messages of a trajectory as upstream writes them, one after the other.
 
     Raises:
@@ -139,6 +139,7 @@ def _pretty(content: Any) -> str:
 def plan_judge(
     judge: str = "Qwen/Qwen2.5-VL-7B-Instruct",
     history: int = 60_000,
+    history_tokens: int = 0,
     words: str = "published",
     max_tokens: int = 4096,
     temperature: float = 0.0,
@@ -154,8 +155,10 @@ def plan_judge(
 
     Args:
         judge: a language model or VLM (hub id, folder, or MODEL@URL for a served one).
-        history: most characters of one trajectory, and of the tools; the earliest messages are left out
-            first.
+        history: most characters of one trajectory, and of the tools; the first message and the newest are
+            kept.
+        history_tokens: most tokens of one trajectory by the judge's own tokenizer, in place of characters; 0
+            counts characters. A served judge's tokenizer is not at hand, which is refused.
         words: "published", "own", or a file; see `published.wording.worded`.
         max_tokens: length at which a judgement is cut off.
         temperature: of the sampling; 0 is greedy.
@@ -170,6 +173,7 @@ def plan_judge(
     options = Options(max_tokens, temperature, seed, votes).checked()
     wording = worded(words, PROMPT)
     vlm = models.vlm(judge, dtype=dtype)
+    budget = budget_of(history, history_tokens, vlm)
 
     async def score(first: Sample, second: Sample) -> Score:
         both = (first, second)
@@ -182,8 +186,8 @@ def plan_judge(
         values = {
             "tools": clipped(told, history) if tools else NO_TOOLS,
             "prompt": first.prompt,
-            "first": log_of(first, history).text,
-            "second": log_of(second, history).text,
+            "first": log_of(first, budget).text,
+            "second": log_of(second, budget).text,
         }
         return of_pair(await judged_words(vlm, JUDGE, wording, values, (), options, first.prompt), both)
 

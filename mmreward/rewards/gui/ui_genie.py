@@ -22,7 +22,7 @@ from ...verifiers.actions import read_actions
 from ...verifiers.response import CLOSED, OPENED, expect_one, read_or_wrong
 from ..published.wording import Prompt, Wording, worded
 from .candidates import LONGEST, candidate_of
-from .history import check_budget, clipped, plain, steps_of, within
+from .history import Budget, budget_of, check_budget, clipped, plain, steps_of, within
 
 Level = Literal["action", "task"]
 LABELS = ("<|+|>", "<|-|>")
@@ -96,8 +96,8 @@ async def shown_of(sample: Sample, level: Level, view: str, most: int) -> Shown:
     )
 
 
-def told_of(sample: Sample, most: int) -> tuple[str, int]:
-    """The steps in words, a line each, and how many of the earliest are left out."""
+def told_of(sample: Sample, most: int | Budget) -> tuple[str, int]:
+    """The steps in words, a line each, and how many after the first are left out."""
     if not sample.steps:
         return "Nothing yet.", 0
     lines = [
@@ -140,6 +140,7 @@ def ui_genie(
     labels: tuple[str, ...] = LABELS,
     screens: int = SCREENS,
     history: int = 20_000,
+    history_tokens: int = 0,
     view: str = "",
     min_mass: float = 0.5,
     words: str = "own",
@@ -159,7 +160,9 @@ def ui_genie(
         labels: words for right and wrong, one token each; ("yes", "no") for a judge that was not trained on
             the published two.
         screens: most that are shown, the present one among them.
-        history: most characters of the steps in words; the earliest are left out first.
+        history: most characters of the steps in words; the first and the newest are kept.
+        history_tokens: most tokens of them by the judge's own tokenizer, in place of characters; 0 counts
+            characters. A served judge's tokenizer is not at hand, which is refused.
         view: whose screens, where the steps have several.
         min_mass: least probability that both labels have together; below it the judge wanted to say something
             else.
@@ -179,10 +182,11 @@ def ui_genie(
     good, bad = labels
     wording = worded(words, PROMPTS[level], level)
     vlm = models.vlm(judge, dtype=dtype)
+    budget = budget_of(history, history_tokens, vlm)
 
     async def judged(sample: Sample, candidate: str) -> Score:
         shown = await shown_of(sample, level, view, screens)
-        told, left_out = told_of(sample, history)
+        told, left_out = told_of(sample, budget)
         values = {
             "prompt": sample.prompt,
             "steps": told,

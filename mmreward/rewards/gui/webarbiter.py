@@ -24,7 +24,7 @@ from ..published.grammar import body_of, preferred
 from ..published.votes import Options, PairMarks, by_verdict
 from ..published.wording import Prompt, worded
 from .candidates import LONGEST, Candidate, candidate_of, check_one_state
-from .history import check_budget, clipped, plain, steps_of, within
+from .history import Budget, budget_of, check_budget, clipped, fitted, plain, steps_of, within
 
 OWN_TAGS = ("criteria", "analysis", "answer", "state")
 """Tags of the answer, which neither page nor agent may hold."""
@@ -105,7 +105,7 @@ JUDGE = Judge(prompt=PROMPT, shows=(), grammar=read_preference, aggregate=by_ver
 # --- the reward -------------------------------------------------------------------------------------------
 
 
-def told_history(sample: Sample, most: int, last: int) -> str:
+def told_history(sample: Sample, most: Budget, last: int) -> str:
     """The last steps before the candidate in words, or what `meta.trajectory` says of them.
 
     Raises:
@@ -113,7 +113,7 @@ def told_history(sample: Sample, most: int, last: int) -> str:
     """
     if not sample.steps:
         told = sample.meta.get("trajectory")
-        return clipped(plain(told, OWN_TAGS, FRAMES), most) if told else NOTHING
+        return fitted(plain(told, OWN_TAGS, FRAMES), most) if told else NOTHING
     lines = [
         f"{{THOUGHT: {_told(step.get('thought') or '')}, ACTION: {_told(step['action'])}}}"
         for step in steps_of(sample.steps)[-last:]
@@ -127,16 +127,16 @@ def _told(value: Any) -> str:
     return plain(value, OWN_TAGS, STEP_FRAMES)
 
 
-class Budget(NamedTuple):
-    """Most characters of the steps before and of the page, and most steps."""
+class Most(NamedTuple):
+    """Budget of the steps before, most characters of the page, and most steps."""
 
-    history: int
+    history: Budget
     page: int
     last: int
 
 
 def values_of(
-    samples: Sequence[Sample], candidates: Sequence[Candidate], tree: str, most: Budget
+    samples: Sequence[Sample], candidates: Sequence[Candidate], tree: str, most: Most
 ) -> dict[str, str]:
     """What stands in the placeholders, of two candidates of one step.
 
@@ -178,6 +178,7 @@ def webarbiter(
     judge: str = "ZYao720/WebArbiter-7B",
     tree: str = "axtree",
     history: int = 20_000,
+    history_tokens: int = 0,
     page: int = 60_000,
     last: int = 10,
     words: str = "published",
@@ -198,7 +199,9 @@ def webarbiter(
     Args:
         judge: a language model (hub id, folder, or MODEL@URL for a served one); it is shown no picture.
         tree: key of `meta` that holds the page as text; "" shows none.
-        history: most characters of the steps before, of which the earliest are left out first.
+        history: most characters of the steps before; of the last ones the first and the newest are kept.
+        history_tokens: most tokens of them by the judge's own tokenizer, in place of characters; 0 counts
+            characters. A served judge's tokenizer is not at hand, which is refused.
         page: most characters of the tree, of which the middle is left out.
         last: steps before that are told at most.
         words: "published", "own", or a file; see `published.wording.worded`.
@@ -217,6 +220,7 @@ def webarbiter(
     options = Options(max_tokens, temperature, seed, votes).checked()
     wording = worded(words, PROMPT)
     vlm = models.vlm(judge, dtype=dtype)
+    budget = budget_of(history, history_tokens, vlm)
 
     async def score(first: Sample, second: Sample) -> Score:
         both = (first, second)
@@ -228,7 +232,7 @@ def webarbiter(
         if len(known) == 1:
             value = float(candidates[0] is not None)
             return Score(value, {"uncertainty": 0.0}, note="the other candidate does nothing")
-        values = values_of(both, known, tree, Budget(history, page, last))
+        values = values_of(both, known, tree, Most(budget, page, last))
         return of_pair(await judged_words(vlm, JUDGE, wording, values, (), options, first.prompt), both)
 
     return score

@@ -21,8 +21,7 @@ from ...errors import Unscorable
 from ...media import Media
 from ...models.vlms.answers import Turn
 from ...tracing import noted
-from ...verifiers.response import reasoned
-from ..published.grammar import preferred
+from ..published.grammar import answered_of, preferred
 
 if TYPE_CHECKING:
     from ...models.vlms.answers import Writer
@@ -90,6 +89,10 @@ QUESTION = (
     "Two pictures were made for the request: {prompt}\n"
     "Which one fits it better? Think first, then answer 1 or 2."
 )
+ANSWERS = (
+    "Two answers were given to the question: {prompt}\nAnswer 1: {first}\nAnswer 2: {second}\n"
+    "Which one is better? Think first, then answer 1 or 2."
+)
 SYSTEM = "Write your reasoning between <think> and </think>, then the answer between <answer> and </answer>."
 BRANCH = (
     "Two pictures were made for the request: {prompt}\n"
@@ -119,7 +122,7 @@ class Sampling(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asking:
-    """Questions to a judge of two pictures, in one turn or two.
+    """Questions to a judge of two pictures, in one turn or two, and of two answers, in one.
 
     In two turns it thinks twice (BR-RM, arXiv:2510.23596): first it names the criteria that matter here and
     what is wrong with each picture, then it looks again at those and decides.
@@ -130,6 +133,7 @@ class Asking:
         branch: the first of two turns, with `{prompt}` and `{criteria}`.
         rethink: the second, with `{criteria}` in the place of those that the judge chose.
         criteria: the criteria it chooses from.
+        answers: the question about two answers, with `{prompt}`, `{first}` and `{second}`.
         system: the system message; "" for none.
 
     Raises:
@@ -141,19 +145,33 @@ class Asking:
     branch: str = BRANCH
     rethink: str = RETHINK
     criteria: Sequence[str] = CRITERIA
+    answers: str = ANSWERS
     system: str = SYSTEM
 
     def __post_init__(self) -> None:
         if self.turns not in TURNS:
             raise ValueError(f"turns is {self.turns}; a judge is asked in 1 or in 2")
-        needed = {"question": ("prompt",), "branch": ("prompt", "criteria"), "rethink": ("criteria",)}
+        needed = {
+            "question": ("prompt",),
+            "branch": ("prompt", "criteria"),
+            "rethink": ("criteria",),
+            "answers": ("prompt", "first", "second"),
+        }
         for name, fields in needed.items():
             text = getattr(self, name)
             if missing := [field for field in fields if f"{{{field}}}" not in text]:
                 raise ValueError(f"{name} has no {{{missing[0]}}}: {text!r}")
 
-    def opening(self, request: str) -> str:
-        """First question."""
+    def opening(self, request: str, answers: tuple[str, str] | None = None) -> str:
+        """First question.
+
+        Raises:
+            ValueError: two turns about two answers.
+        """
+        if answers is not None:
+            if self.turns == 2:
+                raise ValueError("turns is 2: two answers are compared in one turn, pictures in one or two")
+            return self.answers.format(prompt=request, first=answers[0], second=answers[1])
         if self.turns == 1:
             return self.question.format(prompt=request)
         return self.branch.format(prompt=request, criteria=", ".join(self.criteria))
@@ -174,22 +192,24 @@ class Asking:
         sampling: Sampling = Sampling(),  # noqa: B008 - immutable
         *,
         hint: str = "",
+        answers: tuple[str, str] | None = None,
     ) -> Judgement:
         """Ask a judge, and read its judgement.
 
         Args:
             judge: the model, in this process or served.
-            request: the prompt that the pictures were made for.
-            pictures: two.
+            request: the prompt that the pictures were made for, or the question that was answered.
+            pictures: two, or what the question is about.
             sampling: of each turn.
             hint: text added to the first question.
+            answers: two answers to be compared; None compares the pictures.
 
         Raises:
             Unscorable: "unparsable" for a turn that is cut off or cannot be read; "error" and "timeout" as
                 `VLM.write`.
         """
         turns: list[Turn] = []
-        question = self.opening(request)
+        question = self.opening(request, answers)
         for turn in range(self.turns):
             if turn:
                 question = self.following(turns[-1].answer)
@@ -209,7 +229,9 @@ def read_judgement(turns: tuple[str, ...]) -> Judgement:
     Raises:
         Unscorable: "unparsable" when the last turn has no reasoning, or no verdict.
     """
-    thought, answer = reasoned(turns[-1])
+    thought, answer = answered_of(turns[-1])
+    if not thought:
+        raise Unscorable("there is no reasoning before the answer", "unparsable")
     verdict = preferred(answer)
     noted("verdict", "{} is " + (f"picture {verdict}" if verdict else "a tie"), answer)
     return Judgement(turns, thought, verdict)

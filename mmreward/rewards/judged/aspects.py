@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from ...errors import Unscorable
 from ...verifiers.text import nfkc
+from ...verifiers.thoughts import after_thinking
 from ..published.votes import Marks
 
 VALUE = re.compile(r"([+-]?\d{1,6}(?:\.\d{1,6})?)(?:\s*(?:/|out of)\s*(\d{1,6}(?:\.\d{1,6})?))?\.?")
@@ -22,13 +23,14 @@ def read_aspects(text: str, names: Sequence[str], low: float, high: float) -> Ma
 
     Raises:
         Unscorable: "missing" when an aspect has no score, "unparsable" when one has two different ones or one
-            that is no number, "out_of_range" when one lies outside [low, high].
+            that is no number, or for thinking without an end (see `verifiers.thoughts`), "out_of_range" when
+            one lies outside [low, high].
     """
     found: dict[str, float | None] = {}
     spans: dict[str, tuple[int, int]] = {}
     known = {plain_line(name): name for name in names}
     current, awaiting = "", False
-    body = text.rpartition("</think>")[2]
+    body = after_thinking(text)
     end = len(text) - len(body)
     for raw in body.splitlines(keepends=True):
         begin, end = end, end + len(raw)

@@ -30,6 +30,7 @@ from ...models.vlms.answers import VLM, Pictures, probability_of_yes
 from ...registry import record_network
 from ...strict_yaml import read_yaml
 from ...types import ABOUT, Sample, Score
+from ...verifiers.thoughts import after_thinking
 from ..published.declaring import Judge
 from ..published.grammar import body_of, json_mark, object_in
 from ..published.votes import Marks, final_between
@@ -59,7 +60,7 @@ def read_principles(text: str) -> dict[str, float]:
             or a weight of 0.
     """
     found: dict[str, float] = {}
-    for line in text.rpartition("</think>")[2].splitlines():
+    for line in after_thinking(text).splitlines():
         words = re.sub(r"^\d+[.)]\s*", "", plain_line(line[:600]))
         if not re.match(r"principle(?: \d{1,2})?:", words):
             continue

@@ -21,6 +21,7 @@ from ...registry import reward
 from ...types import Sample, Score
 from ...verifiers.response import inside_box, quoted, read_or_wrong, reasoned, segment
 from ...verifiers.text import nfkc
+from ...verifiers.thoughts import reply_start
 
 PLAIN = r"[+-]?(?:\d{1,9}(?:\.\d{0,9})?|\.\d{1,9})"
 WRITTEN_GRADE = re.compile(rf"({PLAIN})(?:/({PLAIN})|(%))?")
@@ -52,6 +53,7 @@ def parse_grade(text: str, low: float = 0.0, high: float = 1.0) -> float:
         raise Unscorable(
             f"the judge wrote {len(text)} characters; the limit is {most('text_characters')}", "unparsable"
         )
+    reply_start(text)  # refuses thinking without an end
     answer = segment(text, bare=True).answer
     inside = inside_box(answer)
     words = _normalised(answer if inside is None else inside)

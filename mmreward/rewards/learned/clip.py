@@ -23,7 +23,7 @@ from ...types import Sample, Score
 if TYPE_CHECKING:
     import torch
 
-    from ...models.encoders import Encoder
+    from ...models.encoder_handle import Encoder
     from ...models.maps import MappedEncoder
 
 

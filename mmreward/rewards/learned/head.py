@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ... import models
+from ...models.vlms.answers import shown_to
 from ...registry import amend, reward
 from ...tracing import noted
 from ...types import Sample, Score
+from ...verifiers.response import spoken
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +29,9 @@ def head(fitted: str, weights: str = "", dtype: str = "", resize: str = "") -> t
 
     scale * cosine + MLP on the embeddings of a frozen dual encoder; or, of a Qwen-VL, scale * odds + MLP on
     its state where it would answer whether the picture shows the prompt, the odds being those of yes over no,
-    with the LoRA adapter that was trained along. A Qwen-VL reads clips too.
+    with the LoRA adapter that was trained along. A Qwen-VL reads clips too. A head that was fitted on pairs
+    of responses (BaseReward's kind) rates a response to a prompt, with the pictures or clips it is about
+    (image or clip, then `inputs`; none are needed), and has no gradient.
 
     Values are Bradley-Terry's: a difference d says that the better one wins with probability sigmoid(d); 0 is
     the mean of the pictures it was fitted on, and no bound is set. `parts["uncertainty"]` is the standard
@@ -48,12 +52,16 @@ def head(fitted: str, weights: str = "", dtype: str = "", resize: str = "") -> t
     net = models.preference_head(fitted, weights, dtype=dtype, resize=resize)
     from ...models.head_facts import read_facts  # with pydantic, which listing does not need
 
-    if read_facts(fitted).question:
-        amend(needs=("prompt", "shown"))
+    facts = read_facts(fitted)
+    if facts.question:
+        amend(needs=("prompt", "response") if facts.of_responses else ("prompt", "shown"))
 
     async def score(sample: Sample) -> Score:
-        assert sample.shown is not None
-        rated = await net.read(sample.shown, sample.prompt)
+        if facts.of_responses:
+            rated = await net.read(shown_to(sample), sample.prompt, spoken(sample.response))
+        else:
+            assert sample.shown is not None
+            rated = await net.read((sample.shown,), sample.prompt)
         cut = ", of a prompt that was cut" if rated.truncated else ""
         noted("rated", "{} with uncertainty {}" + cut, rated.value, rated.uncertainty)
         return Score(rated.value, {"uncertainty": rated.uncertainty, "truncated": float(rated.truncated)})
@@ -61,4 +69,4 @@ def head(fitted: str, weights: str = "", dtype: str = "", resize: str = "") -> t
     def score_tensor(pixels: "torch.Tensor", prompts: Sequence[str]) -> "torch.Tensor":
         return net.values_of(pixels, prompts)
 
-    return score, score_tensor
+    return (score, None) if facts.of_responses else (score, score_tensor)

@@ -32,7 +32,7 @@ from ...verifiers.geneval import (
 
 if TYPE_CHECKING:
     from ...models.detectors import Detector, Found
-    from ...models.encoders import Encoder
+    from ...models.encoder_handle import Encoder
 
 BLANK = 0x99
 """Grey of all that is not the object, #999."""

@@ -24,6 +24,7 @@ from ...reading import aside
 from ...registry import reward
 from ...tracing import noted
 from ...types import Sample, Score
+from ...verifiers.thoughts import after_thinking
 
 Dimension = Literal["Quality", "Aesthetics", "Alignment", "Real-world Fidelity", "Creative Generation"]
 DIMENSIONS: dict[str, str] = {
@@ -200,7 +201,7 @@ def read_marks(text: str, dimension: str, checklist: str) -> dict[str, dict[str,
 
 
 def _object(text: str, dimension: str) -> dict[str, Any]:
-    body = text.rpartition("</think>")[2].strip()
+    body = after_thinking(text).strip()
     start, end = body.find("{"), body.rfind("}")
     try:
         found = json.loads(body[start : end + 1])

@@ -22,9 +22,9 @@ from ...models.pinned import Pin, needed
 from ...models.vlms.answers import Writer, shown_to
 from ...registry import reward
 from ...types import Sample, Score
-from ...verifiers.response import read_or_wrong, reply_of, segment
+from ...verifiers.response import read_or_wrong, reply_of
 from .declaring import Judge, Look, answered, judged, judged_answers
-from .grammar import LONGEST
+from .grammar import answered_of
 from .looking import Budget, Equipment, Terms
 from .tools import CROP, PAGE, PAGES, SEARCH, Tool, case_of, renamed
 from .votes import Marks, Options, PairMarks, by_verdict, final_between
@@ -102,9 +102,7 @@ OF_ONE = {"{instruction}": "prompt", "{prediction}": "response"}
 
 
 def _said(text: str) -> str:
-    if len(text) > LONGEST:
-        raise Unscorable(f"the judgement has {len(text)} characters; {LONGEST} are read", "unparsable")
-    answer = " ".join(segment(text).answer.split()).strip(" .*`").casefold()
+    answer = " ".join(answered_of(text).answer.split()).strip(" .*`").casefold()
     return answer.removeprefix("overall judgment").lstrip(" :").strip()
 
 

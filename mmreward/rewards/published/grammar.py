@@ -13,13 +13,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...errors import Unscorable
-from ...verifiers.response import tidy_tags
+from ...verifiers.response import Segments, segment
 from ...verifiers.text import nfkc
+from ...verifiers.thoughts import after_thinking
 
 LONGEST = 40_000
 """Characters of a judgement that are read: several times the longest that is asked for."""
 NUMBER = re.compile(r"([+-]?\d{1,6}(?:\.\d{1,18})?)(?:\s*(?:/|out of)\s*(\d{1,6}(?:\.\d{1,6})?))?\.?")
 NOT_APPLICABLE = ("n/a", "na", "not applicable", "none")
+ANSWERED = re.compile(r"<[ \t]{0,3}[/\\][ \t]{0,3}answer[ \t]{0,3}>", re.IGNORECASE)
 MINUS = str.maketrans(dict.fromkeys("\u2212\u2010\u2011\u2012\u2013", "-"))
 ORNAMENT = "*_`\u00a0 \t"
 
@@ -28,17 +30,32 @@ def body_of(text: str) -> str:
     """Text after the thinking.
 
     Raises:
-        Unscorable: "unparsable" when it is too long, or the thinking was never closed; "missing" when nothing
-            follows it.
+        Unscorable: "unparsable" when it is too long, or the thinking has no end (see `verifiers.thoughts`);
+            "missing" when nothing follows it.
     """
-    if len(text) > LONGEST:
-        raise Unscorable(f"the judgement has {len(text)} characters; {LONGEST} are read", "unparsable")
-    _, closed, body = tidy_tags(text).rpartition("</think>")
-    if not closed and "<think>" in body:
-        raise Unscorable("the reasoning was never closed: the judgement is cut off", "unparsable")
+    body = _reply(text)
     if not body.strip():
         raise Unscorable("the judgement is empty", "missing")
     return body
+
+
+def answered_of(text: str) -> Segments:
+    """Reasoning, and the answer in its tags behind it.
+
+    Raises:
+        Unscorable: "unparsable" for a text that is too long, for thinking without an end, and for an answer
+            whose tags are there twice, of which one may be the reasoning's; see also `response.segment`.
+    """
+    body, found = _reply(text), segment(text)
+    if (closed := len(ANSWERED.findall(body))) > 1:
+        raise Unscorable(f"the answer is closed {closed} times: which one it is cannot be told", "unparsable")
+    return found
+
+
+def _reply(text: str) -> str:
+    if len(text) > LONGEST:
+        raise Unscorable(f"the judgement has {len(text)} characters; {LONGEST} are read", "unparsable")
+    return after_thinking(text)
 
 
 def mark_of(words: str, low: float, high: float, name: str, *, optional: bool = False) -> float | None:
@@ -129,17 +146,20 @@ def verdict_in(text: str, noun: str) -> str:
         rf"(?:the\s+)?{noun}\s+([12])\s+is\s+(?:(?:slightly|much|clearly)\s+)?(?:the\s+)?better"
         rf"(?:\s+(?:one|{noun}))?"
     )
+    either = rf"(?:either\s+)?(?:the\s+)?{noun}\s+[12]\s*(?:\bor\b|/)\s*(?:{noun}\s+)?[12]\s+is\b.*\bbetter\b"
     equal = rf"(?:both\s+{noun}s|they|the\s+two\s+{noun}s)\s+are\s+equally\s+good"
     quote = r"[\s#*>\"'\u201c\u2018\-]*"
     stated = re.compile(rf"{quote}{LEAD}{quote}(?:{better}|({equal}))\b(.*)", re.IGNORECASE | re.DOTALL)
+    undecided = re.compile(rf"{quote}{LEAD}{quote}{either}", re.IGNORECASE | re.DOTALL)
     plain = nfkc(text).replace("*", "")
     found: list[str] = []
     for sentence in re.split(r"(?<=[.!?])[\"'\u201d\u2019]?\s+|\n+", plain):
-        if (match := stated.fullmatch(sentence[:1000])) is None:
-            continue
-        rest = match[3].casefold()
-        if REST.search(rest) or re.search(rf"{better}|{equal}", rest):
+        match = stated.fullmatch(sentence[:1000])
+        rest = match[3].casefold() if match else ""
+        if undecided.match(sentence[:1000]) or REST.search(rest) or re.search(rf"{better}|{equal}", rest):
             raise Unscorable(f"the verdict {sentence.strip()[:80]!r} leaves a choice", "unparsable")
+        if match is None:
+            continue
         found.append("" if match[2] else match[1])
     if not found:
         raise Unscorable(f"no verdict on the two {noun}s in: {text.strip()[-200:]}", "missing")

@@ -13,7 +13,7 @@ from ...errors import Unscorable
 from ...models.pinned import Pin
 from ...registry import reward
 from ...types import Sample, Score
-from ...verifiers.response import inside_box
+from ...verifiers.response import closing_brace, inside_box
 from ...verifiers.text import nfkc
 from .declaring import Judge, answered, judged_answers
 from .grammar import body_of, verdict_in
@@ -33,20 +33,27 @@ SYSTEM = "You are a helpful assistant."
 NAMED = re.compile(
     r"(?:(?:overall judgment|final answer)\s*:?\s*)?(?:answer\s*)?([12])(?:\s*is\s*better)?\.?"
 )
+ENDING = " \n\t}.$*`"
 DRESS = re.compile(r"\\(?:text|mathrm|mathbf|textbf)\s*\{([^{}]*)\}")
 
 
 def read_boxed(text: str) -> PairMarks:
     """The answer in a box after the thinking; a tie is not permitted.
 
+    Without a tag that closes the thinking, as behind a server that keeps the thinking back, the box must end
+    the text: one with more behind it may be from a thought whose tags are lost.
+
     Raises:
         Unscorable: "missing" without a box; "unparsable" for two, or for what names neither answer.
     """
     body = body_of(text)
-    if body.count("\\boxed") > 1:
+    if body.count("\\boxed") + body.count("\\fbox") > 1:
         raise Unscorable(f"two boxes in: {body.strip()[-200:]}", "unparsable")
     if (inside := inside_box(body)) is None:
         raise Unscorable(f"no \\boxed{{}} in: {body.strip()[-200:]}", "missing")
+    closing = closing_brace(body, body.index("{", max(body.find("\\boxed"), body.find("\\fbox"))))
+    if len(body) == len(text) and body[closing:].strip(ENDING):
+        raise Unscorable(f"the box is not at the end, nor behind thinking: {body[-200:]}", "unparsable")
     bare = " ".join(DRESS.sub(r"\1", nfkc(inside[:200])).casefold().split())
     if (named := NAMED.fullmatch(bare)) is None:
         raise Unscorable(f"the box has {inside[:60]!r}, which names neither answer", "unparsable")

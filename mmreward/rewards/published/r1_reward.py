@@ -11,7 +11,6 @@ from ...errors import Unscorable
 from ...models.pinned import Pin
 from ...registry import reward
 from ...types import Sample, Score
-from ...verifiers.response import segment
 from .declaring import (
     Judge,
     Options,
@@ -20,7 +19,7 @@ from .declaring import (
     by_verdict,
     judged_answers,
 )
-from .grammar import LONGEST
+from .grammar import answered_of
 from .wording import Prompt, worded
 
 
@@ -30,9 +29,7 @@ def read_choice(text: str) -> PairMarks:
     Raises:
         Unscorable: "unparsable" for anything else.
     """
-    if len(text) > LONGEST:
-        raise Unscorable(f"the judgement has {len(text)} characters; {LONGEST} are read", "unparsable")
-    thought, answer = segment(text)
+    thought, answer = answered_of(text)
     if not thought:
         raise Unscorable("there is no reasoning before the answer", "unparsable")
     bare = answer.strip(" .*`'\"")

@@ -54,9 +54,15 @@ WINNERS = {"image a": "1", "a": "1", "image b": "2", "b": "2", "it's a tie": "",
 
 
 def lines_of(text: str) -> list[str]:
-    """Lines of the detailed judgement, in lower case; all where it has no such heading."""
+    """Lines of the detailed judgement, in lower case; all where it has no such heading.
+
+    Raises:
+        Unscorable: "unparsable" for two of them; see also `grammar.body_of`.
+    """
     lines = [nfkc(line[:2000]).casefold().strip() for line in body_of(text).splitlines()]
     starts = [number for number, line in enumerate(lines) if line.strip(ORNAMENT) in START]
+    if len(starts) > 1:
+        raise Unscorable(f"{len(starts)} detailed judgements where one is expected", "unparsable")
     kept = lines[starts[0] + 1 :] if starts else lines
     for number, line in enumerate(kept):
         if line.startswith("#") and line.strip(ORNAMENT).startswith(ENDS):

@@ -3,13 +3,15 @@
 A reward of a generator's training: absolute P(yes) of the first token, the reference first. The reference is
 the best of a group, which its authors find by comparing all with all; here each of the G pictures is asked
 about alone first (the paper's point form), and the likeliest is the reference: 2 G - 1 reads in two rounds
-instead of G (G - 1) verdicts. Neither code, words nor weights are published, so that the words are ours, or
-a file's.
+instead of G (G - 1) verdicts. The paper's judge answers first and reasons afterwards, so that the answer is
+the first token with reasons and without. Neither code, words nor weights are published, so that the words are
+ours, or a file's.
 """
 
 from asyncio import gather
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal, get_args
 
 from ... import models
 from ...errors import Unscorable
@@ -28,16 +30,25 @@ ALONE = Prompt(
     own="This picture was made for the request: {prompt}\nJudge the request, the quality and the look. "
     "Is it a good picture for it? Answer yes or no."
 )
+WHY = " Then say why."
+Form = Literal["against", "alone"]
 
 
 class Reader:
     """Reads of P(yes): of one picture, or of one against a reference."""
 
-    def __init__(self, judge: str, words: str, min_mass: float, absolute: bool, dtype: str) -> None:
+    def __init__(
+        self, judge: str, words: str, min_mass: float, absolute: bool, dtype: str, reasons: int = 0
+    ) -> None:
         if not 0 <= min_mass <= 1:
             raise ValueError(f"min_mass is {min_mass}: a probability from 0 to 1")
-        self.against = worded(words, AGAINST, "against")
-        self.alone = worded(words, ALONE, "alone")
+        if reasons < 0:
+            raise ValueError(f"reasons is {reasons}: a number of tokens, 0 for none")
+        ask = WHY if reasons and words == "own" else ""
+        against, alone = (replace(prompt, own=prompt.own + ask) for prompt in (AGAINST, ALONE))
+        self.against = worded(words, against, "against")
+        self.alone = worded(words, alone, "alone")
+        self.reasons = reasons
         self.min_mass = min_mass
         self.absolute = absolute
         self.vlm = models.vlm(judge, dtype=dtype)
@@ -55,31 +66,49 @@ class Reader:
         noted("yes", "{} of {} pictures", value, len(pictures))
         return min(1.0, value)
 
+    async def why(self, wording: Wording, sample: Sample, *pictures: Any) -> str:
+        """The judge's answer and its reasons, as far as it is let write; "" without."""
+        if not self.reasons:
+            return ""
+        text, places = wording.filled(values_of((sample,)))
+        asked = {"max_tokens": self.reasons, "system": wording.system}
+        return (await self.vlm.write(pictures, text, places=places, **asked)).text  # type: ignore[arg-type]
 
-@reward("rewarddance", needs=("prompt", "image", "inputs"), range=(0.0, 1.0), paper="arXiv:2509.08826")
+
+@reward("rewarddance", needs=("prompt", "image"), range=(0.0, 1.0), paper="arXiv:2509.08826")
 def rewarddance(
     judge: str = "Qwen/Qwen3-VL-8B-Instruct",
+    form: Form = "against",
     words: str = "own",
     absolute: bool = True,
     min_mass: float = 0.5,
+    reasons: int = 0,
     dtype: str = "float32",
 ) -> Any:
     """Probability, 0 to 1, of "yes" to: is the picture better than the reference, the first input?
 
+    Or of "yes" to: is it a good picture for the request? The paper prunes a search by that form.
+
     Args:
         judge: a VLM (hub id, folder, "mini-vlm", or MODEL@URL for a served one), such as one trained on this
             question.
+        form: "against" the reference, or "alone", which needs none.
         words: "own", or a folder with against.txt and alone.txt, which hold {prompt}; rationales and examples
             go there.
         absolute: P(yes) as the paper takes it; False divides it by P(yes) + P(no).
         min_mass: smallest probability of yes and no together that is believed.
+        reasons: tokens that it may write to say why after its answer, for the note; 0 asks for none.
         dtype: of the judge.
     """
-    reader = Reader(judge, words, min_mass, absolute, dtype)
+    if form not in get_args(Form):
+        raise ValueError(f"form is {form!r}: {' or '.join(get_args(Form))}")
+    reader = Reader(judge, words, min_mass, absolute, dtype, reasons)
+    wording = reader.against if form == "against" else reader.alone
 
     async def score(sample: Sample) -> Score:
-        (reference,), (candidate,) = source()((sample,)), picture()((sample,))
-        return Score(await reader.yes(reader.against, sample, reference, candidate))
+        pictures = [*(source()((sample,)) if form == "against" else ()), *picture()((sample,))]
+        value = await reader.yes(wording, sample, *pictures)
+        return Score(value, note=await reader.why(wording, sample, *pictures))
 
     return score
 

@@ -16,7 +16,6 @@ from ...errors import Unscorable
 from ...models.pinned import Pin
 from ...registry import reward
 from ...types import Sample, Score
-from ...verifiers.response import segment
 from ...verifiers.text import nfkc
 from .declaring import (
     Judge,
@@ -33,7 +32,7 @@ from .declaring import (
     source,
 )
 from .flex import read_flex
-from .grammar import LONGEST, body_of, mark_of, preferred, verdict_in
+from .grammar import answered_of, body_of, mark_of, preferred, verdict_in
 from .unifiedreward import COMMIT, CONTENT, EDIT, IMAGE_AXES, REPOSITORY, V1, V2
 from .wording import Prompt, Wording, worded
 
@@ -110,9 +109,7 @@ def read_think(text: str, noun: str) -> PairMarks:
     Raises:
         Unscorable: "unparsable" without reasoning and one answer that is a verdict.
     """
-    if len(text) > LONGEST:
-        raise Unscorable(f"the judgement has {len(text)} characters; {LONGEST} are read", "unparsable")
-    thought, answer = segment(text)
+    thought, answer = answered_of(text)
     if not thought:
         raise Unscorable("there is no reasoning before the answer", "unparsable")
     verdict = preferred(answer)

@@ -40,7 +40,6 @@ ITEM = re.compile(
     r"([+-]?\d[\d.]{0,8}[^\s,;\n]{0,12})?",
     re.IGNORECASE,
 )
-CLOSED = re.compile(r"<\s*/\s*think(?:ing)?\s*>", re.IGNORECASE)
 
 
 def read_marks(text: str) -> Marks:
@@ -50,8 +49,7 @@ def read_marks(text: str) -> Marks:
         Unscorable: "missing" where a dimension has no mark, "unparsable" for one that is no whole number or
             has another number beside it, or two that differ, "out_of_range".
     """
-    body_of(text)  # refuses what was cut off within the thinking
-    start = max((found.end() for found in CLOSED.finditer(text)), default=0)
+    start = len(text) - len(body_of(text))
     keys = {name: key for key, name in DIMENSIONS.items()}
     items = list(ITEM.finditer(text, start))
     scores: dict[str, float | None] = {}

@@ -35,7 +35,7 @@ class Content(NamedTuple):
 
 def _check(steps: "Steps", file: str, net: Any) -> None:
     """Refuse an encoder of other weights than the steps were found with."""
-    from ...models.base import content_of
+    from ...models.weights import content_of
 
     source = net.network.source
     content = content_of(source)
