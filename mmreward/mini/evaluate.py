@@ -31,6 +31,7 @@ from ..verifiers.boxes import boxes_of, soft_f1, to_unit
 from ..verifiers.lists import parse_list
 from . import artifact, clip, dialogues, flow, gui, oracle, robot, screens, tasks, vlm_measure, world
 from .corrupt import soften
+from .robot_places import BEST
 
 SEED = 20_261_121
 DIGITS = tuple("0123456789")
@@ -207,10 +208,8 @@ def robot_figures(engine: Engine, number: int = 240) -> Iterator[Figure]:
     for axis, ones in (("above, below", ("above", "below")), ("left, right of", ("left of", "right of"))):
         rows = [row for row, (relation, _) in enumerate(asked) if relation in ones]
         marks = [scores["roboreward"][row].value == asked[row][1] for row in rows]
-        said = [
-            (scores["topreward"][row].value > np.log(0.5)) == (asked[row][1] == robot.BEST) for row in rows
-        ]
-        best = float(np.mean([asked[row][1] == robot.BEST for row in rows]))
+        said = [(scores["topreward"][row].value > np.log(0.5)) == (asked[row][1] == BEST) for row in rows]
+        best = float(np.mean([asked[row][1] == BEST for row in rows]))
         yield Figure(f"mini-robot marks, {axis} (always 5: {best:.2f})", float(np.mean(marks)), len(rows))
         yield Figure(f"mini-robot true or false, {axis}", float(np.mean(said)), len(rows))
     yield from hop_figures(engine, number // 2)

@@ -181,7 +181,9 @@ def placed_nouns(
     begins[:, 1:] &= ~seen[:, :-1]
     latest = begins.long().cumsum(1) - 1
     words = {tokenizer.convert_tokens_to_ids(f" {one.split()[0]}"): one for one in RELATIONS}
-    rows, columns, places, second, offset, marks = [], [], [], [], [], []
+    rows: list[int] = []
+    columns: list[int] = []
+    places, second, offset, marks = [], [], [], []
     first: tuple[tuple[int, int, int], Place] | None = None
     for row, column in ((colour >= 0) & (shape >= 0)).nonzero().tolist():
         picture = int(latest[row, column])
