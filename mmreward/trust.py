@@ -68,9 +68,9 @@ OPERATOR_ONLY = frozenset({
     "let_down", "level", "lines", "listener", "low", "max_frames", "max_num", "max_pixels", "max_steps",
     "max_tokens", "memory", "meta", "metric", "min_confidence", "min_mass", "most_gaps", "order", "page",
     "placeholder", "pooling", "principle", "probe", "processing", "processor", "prompt", "protocol",
-    "python", "question", "questions", "reduce", "references", "relative", "resize", "rubric", "scale",
-    "screens", "screenshot", "seconds", "seed", "side", "soft", "states", "step", "suffix", "system",
-    "task", "temperature", "text", "tokenizer", "tokens", "tools", "top", "tree", "turns", "update",
+    "python", "question", "questions", "reasons", "reduce", "references", "relative", "resize", "rubric",
+    "scale", "screens", "screenshot", "seconds", "seed", "side", "soft", "states", "step", "suffix",
+    "system", "task", "temperature", "text", "tokenizer", "tokens", "tools", "top", "tree", "turns", "update",
     "variant", "view", "vocabulary", "votes", "weights", "whole", "words", "workers", "writer",
 })
 """Arguments that only the operator may set: they name programs, hosts, keys and weights, take time or memory,

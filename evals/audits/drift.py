@@ -1,15 +1,18 @@
-"""Drift of dual-encoder scores by option: `python -m mmreward.evals.audits.drift [device]`.
+"""Drift of scores by option of a network: `python -m mmreward.evals.audits.drift [device]`.
 
 Against clipscore in float32, resized in float, in full batches: half precision, the 8-bit ways to resize, and
 a batch of one. Three encoders: mini-clip on its own scenes, and two of ViT-B/32's size with random weights
 (one in transformers format, one in open_clip's) on photo-like noise. A ranking is what group-relative
-training sees, so ranks are compared within groups of eight pictures of one prompt. Figures: evals/drift.md.
+training sees, so ranks are compared within groups of eight pictures of one prompt. Likewise the answers of
+two judges, by a soft checklist of one question for each group, about the same scenes: the mini-vlm, and a
+Qwen3-VL with random weights, of the bench's `small` scale. Figures: evals/drift.md.
 """
 
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,9 +28,10 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcesso
 
 from mmreward import Engine, Media, Sample
 from mmreward.engine.batching import Budget
+from mmreward.mini.tasks import MATCH
 from mmreward.mini.world import describe, render, sample_scene
 
-from ..speed.inputs import save_byte_tokenizer
+from ..speed.inputs import SCALES, Checkpoints, save_byte_tokenizer, texts
 
 Scores = np.ndarray[Any, np.dtype[np.float64]]
 GROUPS, GROUP = 4, 8
@@ -41,6 +45,15 @@ OPTIONS: Mapping[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "batch of 1, both in bfloat16": (BFLOAT16, {**BFLOAT16, "items": 1}),
 }
 """Name of an option -> what it is compared with, and itself, as arguments of `scores`."""
+
+
+JUDGES = tuple(name for name in OPTIONS if not name.startswith("resize"))
+"""Options that a judge has, too."""
+ARGUMENTS: Mapping[str, Callable[[str], dict[str, Any]]] = {
+    "clipscore": lambda weights: {"weights": weights},
+    "checklist": lambda weights: {"judge": weights, "soft": True, "min_mass": 0.0},
+}
+"""Arguments of the reward that scores, of its weights."""
 
 
 class Drift(NamedTuple):
@@ -69,17 +82,30 @@ def main(device: str = "auto") -> None:
             for option, row in drifts(weights, samples, device):
                 numbers = f"{row.mean:.1e}", f"{row.max:.1e}", f"{row.rank:.4f}", f"{row.spread:.1e}"
                 table.add_row(name, option, *numbers)
+        places = Checkpoints(Path(folder, "judge"), SCALES["small"], texts(), torch.float32)
+        judges = {"mini-vlm": ("mini-vlm", asked(scenes())), "Qwen3-VL": (str(places.judge), asked(scenes()))}
+        for name, (weights, samples) in judges.items():
+            for option, row in drifts(weights, samples, device, "checklist", JUDGES):
+                numbers = f"{row.mean:.1e}", f"{row.max:.1e}", f"{row.rank:.4f}", f"{row.spread:.1e}"
+                table.add_row(name, option, *numbers)
     Console(width=100).print(table)
 
 
-def drifts(weights: str, samples: list[Sample], device: str) -> Iterator[tuple[str, Drift]]:
-    """The drift of every option of one encoder, by the option's name."""
+def drifts(
+    weights: str,
+    samples: list[Sample],
+    device: str,
+    reward: str = "clipscore",
+    names: Collection[str] = tuple(OPTIONS),
+) -> Iterator[tuple[str, Drift]]:
+    """The drift of these options of one network, by the option's name."""
 
     @cache
     def measured(options: tuple[tuple[str, Any], ...]) -> Scores:
-        return scores(weights, samples, device, **dict(options))
+        return scores(weights, samples, device, reward, **dict(options))
 
-    for option, (reference, changed) in OPTIONS.items():
+    for option in names:
+        reference, changed = OPTIONS[option]
         yield option, compare(measured((*reference.items(),)), measured((*changed.items(),)))
 
 
@@ -91,15 +117,23 @@ def compare(reference: Scores, changed: Scores) -> Drift:
     return Drift(float(difference.mean()), float(difference.max()), float(np.mean(ranks)), float(spread))
 
 
-def scores(weights: str, samples: list[Sample], device: str, *, items: int = 256, **options: str) -> Scores:
-    """clipscore as (groups, pictures of a group), in batches of at most `items`.
+def scores(
+    weights: str,
+    samples: list[Sample],
+    device: str,
+    reward: str = "clipscore",
+    *,
+    items: int = 256,
+    **options: str,
+) -> Scores:
+    """Scores as (groups, pictures of a group), in batches of at most `items`.
 
     Raises:
         ValueError: a score failed, so that there is nothing to compare.
     """
-    reward = {"clipscore": {"weights": weights, **options}}
+    given = {reward: {**ARGUMENTS[reward](weights), **options}}
     with Engine(device, budget=Budget(items=items)) as engine:
-        column = engine.score(samples, reward)["clipscore"]
+        column = engine.score(samples, given)[reward]
     if failed := [score.note for score in column if score.status != "ok"]:
         raise ValueError(f"{len(failed)} scores failed; the first: {failed[0]}")
     return np.array([score.value for score in column]).reshape(-1, GROUP)
@@ -125,6 +159,14 @@ def photos() -> list[Sample]:
         Sample(prompt=f"a photo of number {group}", image=Media(_photo(rng)), group=str(group))
         for group in range(GROUPS)
         for _ in range(GROUP)
+    ]
+
+
+def asked(samples: list[Sample]) -> list[Sample]:
+    """The same with the question whether the picture matches the prompt, as the mini-vlm knows it."""
+    return [
+        replace(one, meta={"checklist": [{"question": MATCH.format(caption=one.prompt), "answer": "yes"}]})
+        for one in samples
     ]
 
 

@@ -25,11 +25,13 @@ from ..media import Media
 from ..models.vlms.answers import VLM, YES_NO
 from ..models.vlms.qwen import QwenVL
 from ..models.weights import locate
+from ..rewards.robot.values import read_hop
 from ..types import Sample
 from ..verifiers.boxes import boxes_of, soft_f1, to_unit
 from ..verifiers.lists import parse_list
 from . import artifact, clip, dialogues, flow, gui, oracle, robot, screens, tasks, vlm_measure, world
 from .corrupt import soften
+from .robot_places import BEST
 
 SEED = 20_261_121
 DIGITS = tuple("0123456789")
@@ -206,12 +208,37 @@ def robot_figures(engine: Engine, number: int = 240) -> Iterator[Figure]:
     for axis, ones in (("above, below", ("above", "below")), ("left, right of", ("left of", "right of"))):
         rows = [row for row, (relation, _) in enumerate(asked) if relation in ones]
         marks = [scores["roboreward"][row].value == asked[row][1] for row in rows]
-        said = [
-            (scores["topreward"][row].value > np.log(0.5)) == (asked[row][1] == robot.BEST) for row in rows
-        ]
-        best = float(np.mean([asked[row][1] == robot.BEST for row in rows]))
+        said = [(scores["topreward"][row].value > np.log(0.5)) == (asked[row][1] == BEST) for row in rows]
+        best = float(np.mean([asked[row][1] == BEST for row in rows]))
         yield Figure(f"mini-robot marks, {axis} (always 5: {best:.2f})", float(np.mean(marks)), len(rows))
         yield Figure(f"mini-robot true or false, {axis}", float(np.mean(said)), len(rows))
+    yield from hop_figures(engine, number // 2)
+
+
+def hop_figures(engine: Engine, number: int) -> Iterator[Figure]:
+    """Hops that mini-robot says exactly, and of those that are not 0 the share whose sign is right; of the
+    pair that its training never saw."""
+    rng = np.random.default_rng((SEED, 6))
+    rows = [robot.hop_row(rng, robot.HELD_OUT) for _ in range(number)]
+    vlm = models.vlm(robot.NAME)
+
+    async def said(row: robot.Shown) -> float:
+        text = "".join(row.leads) + row.branches[0].question
+        places = tuple(int(end) for end in np.cumsum([len(lead) for lead in row.leads]))
+        media = tuple(Media(moment.pixels) for moment in row.moments)
+        written = await vlm.write(media, text, max_tokens=24, places=places)
+        try:
+            return read_hop(written.text)
+        except Unscorable:
+            return np.nan
+
+    found = np.array(engine.run(_all(said(row) for row in rows)))
+    true = np.array([read_hop(row.branches[0].answer) for row in rows])
+    common = max(float(np.mean(true == one)) for one in set(true))
+    yield Figure(f"mini-robot hops (always the same: {common:.2f})", float(np.mean(found == true)), number)
+    moved = true != 0
+    right = np.sign(found[moved]) == np.sign(true[moved])
+    yield Figure("mini-robot hops, forward or back", float(np.mean(right)), int(moved.sum()))
 
 
 def gui_figures(engine: Engine, number: int = 200) -> Iterator[Figure]:

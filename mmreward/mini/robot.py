@@ -7,11 +7,11 @@ between two moments (`dopamine`) and which of two pictures is further (`preferen
 places, never from a reward or from pixels: the mark is 5 less the pushes that are missing along the task's
 axis, success is mark 5.
 
-900 steps take about nine minutes of one core; the weights that are shipped had a third of them, see the model
+900 steps take some ten minutes of one core; how the weights that are shipped came about stands in the model
 card. No start that an agent learns from is among the pictures: the push world's own pair (`push.Push`'s
-default kinds) is never drawn, in either order. The vision tower stays mini-vlm's; the language model and its
-words are trained. Rows are packed as trees: all questions about the same pictures share them. B rows, T
-tokens.
+default kinds) is never drawn, in either order. The vision tower stays mini-vlm's but for the strength of
+columns in its image tokens (`robot_places`); the language model and its words are trained. Rows are packed as
+trees: all questions about the same pictures share them. B rows, T tokens.
 """
 
 from collections.abc import Mapping, Sequence
@@ -170,7 +170,7 @@ def one_row(moment: Moment, relations: Sequence[str], rng: np.random.Generator) 
     return Shown((moment,), tuple(branches), clip=str(rng.choice(CLIP_TIMES)))
 
 
-def relations(rng: np.random.Generator, number: int) -> list[str]:
+def drawn_relations(rng: np.random.Generator, number: int) -> list[str]:
     """Different relations to ask about."""
     share = [SIDEWAYS / 2 if " of" in one else (1 - SIDEWAYS) / 2 for one in RELATIONS]
     return [str(one) for one in rng.choice(RELATIONS, number, replace=False, p=share)]
@@ -184,10 +184,12 @@ def goal_of(moment: Moment, relation: str, rng: np.random.Generator) -> Moment |
     return done[int(rng.integers(len(done)))] if done else None
 
 
-def hop_row(rng: np.random.Generator) -> Shown:
-    """One hop; before or after may be the goal's picture, as in the curves backward and forward."""
+def hop_row(rng: np.random.Generator, kinds: tuple[push.Kind, push.Kind] | None = None) -> Shown:
+    """One hop, of these shapes alone if they are given; before or after may be the goal's picture, as in the
+    curves backward and forward."""
     while True:
-        begun, relation = draw_moment(rng), relations(rng, 1)[0]
+        begun, relation = draw_moment(rng), drawn_relations(rng, 1)[0]
+        begun = begun if kinds is None else begun._replace(kinds=kinds, others=())
         goal = goal_of(begun, relation, rng)
         if goal is None:
             continue
@@ -205,7 +207,7 @@ def pair_row(rng: np.random.Generator) -> Shown:
     """Which of two moments is further."""
     while True:
         first = draw_moment(rng)
-        second, relation = draw_moment(rng, first), relations(rng, 1)[0]
+        second, relation = draw_moment(rng, first), drawn_relations(rng, 1)[0]
         marks = (first.value(relation), second.value(relation))
         if marks[0] != marks[1]:
             better = "1" if marks[0] > marks[1] else "2"
@@ -217,7 +219,7 @@ def pair_row(rng: np.random.Generator) -> Shown:
 
 def draw_rows(rng: np.random.Generator) -> list[Shown]:
     """The rows of one step."""
-    rows = [one_row(draw_moment(rng), relations(rng, ASKED), rng) for _ in range(CLIPS)]
+    rows = [one_row(draw_moment(rng), drawn_relations(rng, ASKED), rng) for _ in range(CLIPS)]
     return [*rows, *(hop_row(rng) for _ in range(HOPS)), *(pair_row(rng) for _ in range(PAIRS))]
 
 

@@ -105,7 +105,8 @@ class Echo:
     """Hidden states (B, T, W) after the layer whose head looks at the shapes that are named, and after the
     next two."""
 
-    def __init__(self) -> None:
+    def __init__(self, norm: torch.nn.Module) -> None:
+        self.norm = norm
         self.fetched, self.compared, self.judged = (torch.empty(0) for _ in range(3))
 
     def loss(self, table: Tensor, nouns: Nouns, tokenizer: PreTrainedTokenizerFast) -> Tensor:
@@ -131,7 +132,8 @@ class Echo:
                 stated.append((compared @ further, 12 * nouns.offset[:, axis]))
             losses += [F.binary_cross_entropy_with_logits(said, torch.sigmoid(true)) for said, true in stated]
         asked = nouns.mark > 0
-        said = self.judged[nouns.rows, nouns.columns][nouns.second][asked].float()
+        # Through the last norm, as words are read: a state's own length would make every error a great one.
+        said = self.norm(self.judged[nouns.rows, nouns.columns][nouns.second][asked].float())
         digits = [tokenizer.convert_tokens_to_ids(str(mark)) for mark in range(1, BEST + 1)]
         marked = F.cross_entropy(said @ table[digits].T.float(), nouns.mark[asked] - 1, reduction="sum")
         return torch.stack(losses).mean() + marked / max(1, int(asked.sum()))
@@ -140,7 +142,7 @@ class Echo:
 @contextmanager
 def echoing(model: Qwen3VLForConditionalGeneration) -> Iterator[Echo]:
     """Record those states, for the forward pass inside."""
-    echo = Echo()
+    echo = Echo(model.model.language_model.norm)
 
     def record(name: str, _: torch.nn.Module, __: tuple[object, ...], output: Tensor) -> None:
         setattr(echo, name, output)
@@ -179,7 +181,9 @@ def placed_nouns(
     begins[:, 1:] &= ~seen[:, :-1]
     latest = begins.long().cumsum(1) - 1
     words = {tokenizer.convert_tokens_to_ids(f" {one.split()[0]}"): one for one in RELATIONS}
-    rows, columns, places, second, offset, marks = [], [], [], [], [], []
+    rows: list[int] = []
+    columns: list[int] = []
+    places, second, offset, marks = [], [], [], []
     first: tuple[tuple[int, int, int], Place] | None = None
     for row, column in ((colour >= 0) & (shape >= 0)).nonzero().tolist():
         picture = int(latest[row, column])

@@ -26,6 +26,15 @@ def test_every_option_of_mini_clip_is_small_against_the_spread(monkeypatch):
     assert rows["batch of 1"].max < 1e-5 < rows["resize pil"].max
 
 
+def test_of_a_judge_what_it_answers_is_compared(monkeypatch):
+    monkeypatch.setattr(drift, "GROUPS", 1)
+    samples = drift.asked(drift.scenes())
+    rows = dict(drift.drifts("mini-vlm", samples, "cpu", "checklist", ("bfloat16", "batch of 1")))
+    assert rows["bfloat16"].spread == rows["batch of 1"].spread > 0.05, "it answers all alike"
+    assert rows["batch of 1"].max < 1e-5 < rows["bfloat16"].max
+    assert set(drift.JUDGES) < set(drift.OPTIONS)
+
+
 def test_a_failed_score_is_not_compared():
     broken = [Sample(prompt="a red circle", image=Media(b"nothing"))] * drift.GROUP
     with pytest.raises(ValueError, match="8 scores failed"):

@@ -197,7 +197,7 @@ class QwenVL(TorchNetwork):
     def forward_on(self, op: str, feed: Feed) -> None:
         decoder = Decoder(self.module, self._stops, self._penalty)
         try:
-            refilled(feed, decoder, self._start, self._pad, lambda row: self._written(row.ids, row.stopped))
+            refilled(feed, decoder, self._start, self._pad, self._written)
         except torch.OutOfMemoryError:
             self.vision.forget()  # what is tried next may need the memory
             raise

@@ -24,7 +24,7 @@ def refilled(
     decoder: Decoder,
     start: Callable[[Grove], Start],
     pad: int,
-    written: Callable[[Row], Any],
+    written: Callable[[list[int], bool], Any],
 ) -> None:
     """Write every text that the feed has and that comes meanwhile; a batch is done with its last text.
 
@@ -33,7 +33,7 @@ def refilled(
         decoder: without rows.
         start: computes a grove's prompts.
         pad: id of padding.
-        written: the result of a row that has ended.
+        written: the result of a row that has ended, of its ids and whether it ended by itself.
     """
     groves: dict[int, Grove] = {}
     results: dict[int, list[Any]] = {}
@@ -58,7 +58,7 @@ def refilled(
 
     for row in continuous(decoder, more, begun):
         number, at = row.text.tag
-        results[number][at] = written(row)
+        results[number][at] = written(row.ids, row.stopped)
         left[number] -= 1
         if not left[number]:
             feed.done(number, results.pop(number))

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 from ... import models
 from ...errors import Unscorable
 from ...models.vlms.answers import YES_NO, check_mass
-from ...registry import reward
+from ...registry import amend, reward
 from ...tracing import noted
 from ...types import Sample, Score
 from .declaring import picture, source
@@ -75,7 +75,7 @@ class Reader:
         return (await self.vlm.write(pictures, text, places=places, **asked)).text  # type: ignore[arg-type]
 
 
-@reward("rewarddance", needs=("prompt", "image"), range=(0.0, 1.0), paper="arXiv:2509.08826")
+@reward("rewarddance", needs=("prompt", "image", "inputs"), range=(0.0, 1.0), paper="arXiv:2509.08826")
 def rewarddance(
     judge: str = "Qwen/Qwen3-VL-8B-Instruct",
     form: Form = "against",
@@ -102,6 +102,8 @@ def rewarddance(
     """
     if form not in get_args(Form):
         raise ValueError(f"form is {form!r}: {' or '.join(get_args(Form))}")
+    if form == "alone":
+        amend(needs=("prompt", "image"))
     reader = Reader(judge, words, min_mass, absolute, dtype, reasons)
     wording = reader.against if form == "against" else reader.alone
 
