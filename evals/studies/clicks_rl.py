@@ -40,7 +40,7 @@ EXAM_SEED = 6_000_000
 """Seed of the first window of the exam; those of training are below it."""
 OF = ("overall", "sources/windows")
 APART = 100_000
-"""Seeds between the windows of two trainings."""
+"""Seeds between the windows of two trainings, or of two exams."""
 
 
 class ClicksConfig(Strict):
@@ -53,6 +53,7 @@ class ClicksConfig(Strict):
         rewards: what a click is paid, summed; the target is {"bbox_2d": the element's box}.
         trainer: arguments of `trl.GRPOConfig`.
         examined: held-out windows.
+        exam: number of the exam; another one has other windows.
         every: steps between examinations.
         out: folder of metrics.jsonl, training.jsonl and the weights.
         seed: of the noise, the windows and the trainer; below 50.
@@ -64,6 +65,7 @@ class ClicksConfig(Strict):
     rewards: RewardArgs = Field(min_length=1)
     trainer: dict[str, Any] = Field(default_factory=dict)
     examined: Positive = 200
+    exam: int = Field(0, ge=0, lt=50)
     every: Positive = 40
     out: str
     seed: int = Field(0, ge=0, lt=50)
@@ -87,14 +89,16 @@ class Examiner(Callback):  # type: ignore[misc]
         processor: the model's.
         engine: what verifies.
         number: windows.
+        exam: which exam they are of.
         every: steps between two examinations.
     """
 
     def __init__(
-        self, out: Path, model: Any, processor: Any, engine: Engine, number: int, every: int
+        self, out: Path, model: Any, processor: Any, engine: Engine, number: int, exam: int, every: int
     ) -> None:
         self._out, self._model, self._processor, self._engine = out, model, processor, engine
-        self._rows = steps_of([draw_task(EXAM_SEED + index, texts=True) for index in range(number)])
+        begin = EXAM_SEED + exam * APART
+        self._rows = steps_of([draw_task(begin + index, texts=True) for index in range(number)])
         self._every = every
         self.marks: list[NDArray[np.float64]] = []
 
@@ -157,7 +161,7 @@ def train(config: ClicksConfig) -> ClicksRun:
     processor = AutoProcessor.from_pretrained(source)
     weaken(model, config.weaken, config.seed)
     with Engine("cpu") as engine:
-        examiner = Examiner(out, model, processor, engine, config.examined, config.every)
+        examiner = Examiner(out, model, processor, engine, config.examined, config.exam, config.every)
         trainer = GRPOTrainer(
             model=model,
             processing_class=processor,

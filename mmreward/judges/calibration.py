@@ -98,7 +98,7 @@ class Calibration:
 
 
 def label_of(sample: Sample, column: str) -> Label:
-    """The label of a row: a number, or numbers by aspect, whose mean is the value.
+    """The label of a row: a number (true is 1, false 0), or numbers by aspect, whose mean is the value.
 
     Raises:
         ValueError: the row has none, or something else.
@@ -106,7 +106,7 @@ def label_of(sample: Sample, column: str) -> Label:
     found = sample.target if column == "target" else sample.meta.get(column)
     aspects = found if isinstance(found, Mapping) else {}
     numbers = list(aspects.values()) if aspects else [found]
-    fine = [one for one in numbers if isinstance(one, int | float) and not isinstance(one, bool)]
+    fine = [float(one) for one in numbers if isinstance(one, int | float)]  # true and false are 1 and 0
     if len(fine) < len(numbers) or not all(math.isfinite(one) for one in fine) or not fine:
         raise ValueError(
             f"row {sample.id!r} has {str(found)[:60]!r} in {column!r}: a label is a number, or numbers by "

@@ -105,7 +105,11 @@ def test_a_bootstrap_draws_whole_prompts():
     assert bootstrapped(lambda chosen: 1.0, ["one"] * 9, 0) is None
 
 
-@pytest.mark.parametrize("label", [None, "good", True, math.nan, {"a": "b"}, []])
+def test_labels_may_be_true_and_false():
+    assert [label_of(Sample(id="a", target=one), "target").value for one in (True, False)] == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("label", [None, "good", math.nan, {"a": "b"}, []])
 def test_a_label_that_is_none_is_one_line(label):
     with pytest.raises(ValueError, match="a label is a number, or numbers by aspect"):
         label_of(Sample(id="7", meta={"human": label}), "human")

@@ -149,4 +149,4 @@ def _context(sample: Sample, key: str) -> str:
 
 def _plain(text: str) -> str:
     """Text that ends neither a quotation nor the judge's turn."""
-    return escaped(text).replace("<<", "< <").replace(">>", "> >").replace("</think", "<_/think")
+    return escaped(text).replace("<<", "< <").replace(">>", "> >").replace("</think", "</_think")
