@@ -76,6 +76,15 @@ MILLIONS = {
     "lalala125/AMT/amt-s.pth": 3.0,
 }
 """Weights by the name that asks for them, of an address its last part -> millions of parameters."""
+ESTIMATED = {
+    "InternRobotics/VLAC",
+    "OpenGVLab/InternVideo2/InternVideo2-stage2_1b-224p-f4.pt",
+    "dreamsim_ensemble_checkpoint.zip",
+    "hanshuhao/FGA-BLIP2/fga_blip2.pth",
+    "internlm/internlm-xcomposer2d5-7b-reward",
+    "jasonyma/LIV/model.pt",
+}
+"""Those whose parameters were not counted, but added up from what is said of the architecture."""
 LICENCES = {"Qwen/Qwen2.5-VL-7B-Instruct": "Apache-2.0", "Qwen/Qwen3-VL-8B-Instruct": "Apache-2.0"}
 """Licences of general models, by their cards: those of a reward that has weights of its own are its own."""
 
@@ -110,14 +119,17 @@ def _named(want: Want) -> str:
 
 
 def size_words(wants: Iterable[Want]) -> str:
-    """The same in words: "8.3B parameters", "428M parameters", "in a wheel", "no weights"."""
+    """The same in words: "8.3B parameters", "about 102M parameters" (estimated), "no weights"."""
     read = weighing(wants)
     if not read:
         return "no weights"
     if all(want.kind == "package" for want in read):
         return f"weights in {read[0].name}'s wheel"
     millions = millions_of(read)
-    return "size not known" if millions is None else f"{_short(millions)} parameters"
+    if millions is None:
+        return "size not known"
+    about = "about " if any(_named(want) in ESTIMATED for want in read) else ""
+    return f"{about}{_short(millions)} parameters"
 
 
 def _short(millions: float) -> str:

@@ -81,6 +81,7 @@ def test_of_a_network_that_only_lends_its_words_no_weights_are_read():
         "hpsv3": ["Qwen/Qwen2-VL-7B-Instruct"],
     }
     assert sizes.size_words(wants["mps"]) == "1.1B parameters"
+    assert sizes.size_words(wants["liv"]) == "about 102M parameters"
 
 
 @pytest.mark.parametrize(
