@@ -80,7 +80,7 @@ class ClicksRun(NamedTuple):
     minutes: float
 
 
-class Examiner(Callback):  # type: ignore[misc]
+class ClicksExaminer(Callback):  # type: ignore[misc]
     """Examinations of a policy by `click`, on held-out windows.
 
     Args:
@@ -161,7 +161,7 @@ def train(config: ClicksConfig) -> ClicksRun:
     processor = AutoProcessor.from_pretrained(source)
     weaken(model, config.weaken, config.seed)
     with Engine("cpu") as engine:
-        examiner = Examiner(out, model, processor, engine, config.examined, config.exam, config.every)
+        examiner = ClicksExaminer(out, model, processor, engine, config.examined, config.exam, config.every)
         trainer = GRPOTrainer(
             model=model,
             processing_class=processor,

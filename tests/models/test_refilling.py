@@ -11,7 +11,7 @@ from mmreward.engine.batching import Budget
 from mmreward.models.vlms import refilling
 from mmreward.models.vlms.answers import Sampling
 from mmreward.models.vlms.asks import asked
-from mmreward.models.vlms.decoding import Roomy, Row, Start, Text, joined
+from mmreward.models.vlms.decoding import Roomy, Start, Text, Writing, joined
 from mmreward.models.vlms.qwen import Item
 from mmreward.models.vlms.refilling import continuous
 
@@ -151,7 +151,7 @@ def test_what_waits_is_of_one_batch_and_families_come_in_together(monkeypatch):
         def join(self, texts, start):
             assert start == texts
             self.joins.append("".join(text.tag for text in texts))
-            self.rows = self.live + [Row(text, torch.Generator()) for text in texts]
+            self.rows = self.live + [Writing(text, torch.Generator()) for text in texts]
 
         def write(self):
             for row in (live := self.live):

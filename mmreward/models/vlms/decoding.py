@@ -159,7 +159,7 @@ class Text(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
-class Row:
+class Writing:
     """A text as far as it has been written, without the token that stopped it."""
 
     text: Text
@@ -186,19 +186,19 @@ class Decoder:
 
     def __init__(self, model: Any, stops: set[int], penalty: float = 1.0) -> None:
         self.model, self.stops, self.penalty = model, stops, penalty
-        self.rows: list[Row] = []
+        self.rows: list[Writing] = []
         """In the batch; those that have ended leave it several at a time."""
         self._state: Start
         self._seen: torch.Tensor | None = None
 
     @property
-    def live(self) -> list[Row]:
+    def live(self) -> list[Writing]:
         return [row for row in self.rows if row.open]
 
     def join(self, texts: Sequence[Text], start: Start) -> None:
         """Take up more texts, whose prompts have been computed; the cache is consumed."""
         kept = [place for place, row in enumerate(self.rows) if row.open]
-        rows = [Row(text, torch.Generator().manual_seed(text.sampling.seed)) for text in texts]
+        rows = [Writing(text, torch.Generator().manual_seed(text.sampling.seed)) for text in texts]
         index = torch.tensor(kept, dtype=torch.long, device=start.hidden.device)
         seen = self._prompts(texts, start.hidden.device) if self.penalty != 1 else None
         if kept:
@@ -206,7 +206,7 @@ class Decoder:
             seen = None if seen is None or self._seen is None else torch.cat([self._seen[index], seen])
         self.rows, self._state, self._seen = [self.rows[place] for place in kept] + rows, start, seen
 
-    def write(self) -> list[Row]:
+    def write(self) -> list[Writing]:
         """Write one token of every row; returns the rows that have ended with it."""
         rows, state = self.live, self._state
         device = state.hidden.device
@@ -261,7 +261,7 @@ class Decoder:
         state.hidden = output.last_hidden_state[:, -1]
 
 
-def _pick(logits: torch.Tensor, rows: Sequence[Row]) -> list[int]:
+def _pick(logits: torch.Tensor, rows: Sequence[Writing]) -> list[int]:
     chosen: list[int] = logits.float().argmax(-1).tolist()
     for place, row in enumerate(rows):
         if (temperature := row.text.sampling.temperature) > 0:

@@ -15,7 +15,7 @@ from itertools import takewhile
 from typing import Any
 
 from ...engine.batching import Feed
-from .decoding import LIVE, Decoder, Row, Start, Text
+from .decoding import LIVE, Decoder, Start, Text, Writing
 from .prompts import Grove
 
 
@@ -69,7 +69,7 @@ def continuous(
     decoder: Decoder,
     more: Callable[[], Sequence[Text]],
     start: Callable[[Sequence[Text]], Start],
-) -> Iterator[Row]:
+) -> Iterator[Writing]:
     """Rows as they end, while texts that wait take the room of those that have ended.
 
     As much is written at once as the largest batch that came takes alone, in entries of the cache, each row
