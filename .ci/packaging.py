@@ -27,7 +27,15 @@ ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("tests/models", "tests/generators", "tests/tune", "tests/adapters")
 """Tests of what touches torch, transformers, diffusers and trl."""
 NAMED = ("torch", "torchvision", "transformers", "diffusers", "trl", "numpy", "pillow")
-TOOLS = ("gymnasium[mujoco]", "hypothesis", "packaging", "pytest", "pytest-timeout", "pytest-xdist")
+TOOLS = (
+    "gymnasium[mujoco]",
+    "hypothesis",
+    "packaging",
+    "pytest",
+    "pytest-timeout",
+    "pytest-xdist",
+    "setuptools",
+)
 """What tests need beside the extras; its versions are not the package's business."""
 
 

@@ -17,7 +17,7 @@ from statistics import median
 from typing import Protocol
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+from torch.utils.flop_counter import FlopCounterMode
 
 from mmreward import Engine, Sample, Score
 from mmreward.registry import Reward
@@ -204,12 +204,20 @@ def device_of(device: str) -> torch.device:
     return torch.device(device)
 
 
+def _of_attention(
+    query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: object, **__: object
+) -> int:
+    """FLOPs of both products, by shapes (..., length, width); torch 2.10's own formula refuses grouped
+    queries."""
+    *rows, width = query
+    return 2 * math.prod(rows) * key[-2] * (width + value[-1])
+
+
 def count(run: Work) -> int:
     """FLOPs of the matrix products and attentions in it; a multiplication and an addition are two."""
     # torch before 2.15 knows no formula for attention on the CPU, and would count none of it.
     attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    formula = {attention: lambda query, key, value, *_, **__: sdpa_flop_count(query, key, value)}  # type: ignore[no-untyped-call]
-    with FlopCounterMode(display=False, custom_mapping=formula) as counter:
+    with FlopCounterMode(display=False, custom_mapping={attention: _of_attention}) as counter:
         run()
     return int(counter.get_total_flops())
 

@@ -79,10 +79,10 @@ class Batch:
         seen = model.get_image_features(
             inputs.pop("pixel_values"), inputs["image_grid_thw"], return_dict=True
         )
-        logits: Tensor = model(
-            **inputs, mm_encoder_outputs={"image": seen}, use_cache=False, logits_to_keep=self.predicts
-        ).logits
-        return logits.reshape(-1, logits.shape[-1]).float(), torch.cat(seen.pooler_output).float()
+        # Not by logits_to_keep, which takes a mask of rows and columns only in some versions of transformers.
+        hidden = model.model(**inputs, mm_encoder_outputs={"image": seen}, use_cache=False).last_hidden_state
+        logits: Tensor = model.lm_head(hidden[self.predicts])
+        return logits.float(), torch.cat(seen.pooler_output).float()
 
     def loss(self, logits: Tensor) -> Tensor:
         """Weighted cross-entropy of the logits at the predicting positions."""

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import sdpa_flop_count
 from typer.testing import CliRunner
 
 from mmreward import Engine, Media, Sample
@@ -314,6 +315,14 @@ def test_flops_are_those_of_the_formulas():
 
 
 # --- the command ----------------------------------------------------------------------------------------
+
+
+def test_attention_is_counted_as_torch_counts_it():
+    shape = (2, 4, 8, 16)
+    assert contest_module._of_attention(shape, shape, shape) == sdpa_flop_count(shape, shape, shape)
+    assert contest_module._of_attention(shape, (2, 1, 24, 16), (2, 1, 24, 16)) == 3 * sdpa_flop_count(
+        shape, shape, shape
+    )
 
 
 def test_the_json_has_every_figure_and_where_it_comes_from(tmp_path):
