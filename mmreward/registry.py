@@ -83,6 +83,14 @@ class Reward:
         changes: dict[str, Any] = {name: sample.meta.get(column) for name, column in self.columns.items()}
         return replace(sample, **changes)
 
+    def make(self) -> None:
+        """Make networks that are made when first used, on this thread: an engine's loop would wait for the
+        import of torch."""
+        for network in self.networks:
+            make: Callable[[], None] | None = getattr(network, "make", None)
+            if make is not None:
+                make()
+
     def __call__(self, *samples: Any) -> Awaitable[Any]:
         return self.fn(*samples)
 

@@ -65,6 +65,8 @@ class Scoring:
         progress: Progress | None = None,
     ) -> None:
         refuse_others(samples)
+        for reward in rewards.values() if samples else ():
+            reward.make()
         self._samples, self._rewards = samples, rewards
         self._timeout, self._progress = timeout, progress
         self._scores: dict[str, list[Score | None]] = {name: [None] * len(samples) for name in rewards}

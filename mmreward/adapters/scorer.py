@@ -120,6 +120,8 @@ class Scorer:
             set_limits(config.limits)
             rewards = _of_file(config, str(rewards))
         self._plan = _plan(rewards, weights, config)
+        for one in self._plan.loaded:
+            one.make()  # and not in the first request of a server
         self._yours = engine if isinstance(engine, Engine) else None
         self._config = engine if isinstance(engine, EngineConfig) else config.engine
         self._timeout = timeout

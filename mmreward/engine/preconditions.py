@@ -100,11 +100,6 @@ class Known:
         refuse_others(samples)
         self.check(samples, rewards)
         fresh = {name: one for name, one in rewards.items() if _key(one) not in self._working}
-        if samples:
-            for network in (network for one in fresh.values() for network in one.networks):
-                make: Callable[[], None] | None = getattr(network, "make", None)
-                if make is not None:
-                    make()
         return Trial(self, fresh, len(samples), progress) if fresh and samples else None
 
 

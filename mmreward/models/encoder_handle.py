@@ -81,8 +81,7 @@ class Encoder:
         return dual_encoder(self.name, self.dtype, **self.options, unit=self._unit)
 
     def make(self) -> None:
-        """Make the network, before the first row: torch is imported by who asks for scores, and not on the
-        engine's loop."""
+        """Make the network, see `Reward.make`."""
         _ = self.network
 
     @cached_property

@@ -2,13 +2,16 @@
 
 import asyncio
 import shutil
+import threading
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from mmreward import Media, Sample, load, models
+from mmreward import Engine, Media, Sample, load, models
+from mmreward.adapters.scorer import Scorer
+from mmreward.models import sharing
 from mmreward.models.base import pooled
 from mmreward.models.encoder_handle import Encoder
 from mmreward.models.pixels import Recipe, grouped, normalise, resize_pil, to_input
@@ -145,9 +148,39 @@ def test_a_hub_id_and_a_folder_of_the_same_files_share_a_network(clip_folder, tm
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     # The folder first: the network is that of the first name, and this hub cache is gone after the test.
     by_folder, by_id = models.clip(clip_folder), models.clip("someone/clip")
-    assert by_id.network is by_folder.network
+    assert by_folder.network is by_id.network
     alone = Encoder("someone/clip")
     assert by_id.fingerprint == alone.fingerprint, "a fingerprint depends on what was loaded before"
+
+
+@pytest.mark.parametrize("way", ["score", "begin", "ascore", "server"])
+def test_networks_are_made_by_who_asks_and_not_on_the_engines_loop(way, clip_folder, tmp_path, monkeypatch):
+    """Making one imports torch, for which a server's or a trainer's loop should not wait."""
+    weights = str(shutil.copytree(clip_folder, tmp_path / "clip"))
+    made, make = [], sharing.dual_encoder
+
+    def noted(*args, **options):
+        made.append(threading.current_thread())
+        return make(*args, **options)
+
+    monkeypatch.setattr(sharing, "dual_encoder", noted)
+    reward, sample = (
+        {"clipscore": {"weights": weights}},
+        Sample(prompt="a", image=np.zeros((8, 8, 3), np.uint8)),
+    )
+    if way == "server":
+        Scorer(reward)
+        assert made == [threading.current_thread()]
+        return
+    with Engine("cpu") as engine:
+        assert load("clipscore", weights=weights).fingerprint and not made, "a fingerprint needs no network"
+        if way == "ascore":
+            scores = asyncio.run(engine.ascore([sample], reward))
+        else:
+            scores = (
+                engine.score([sample], reward) if way == "score" else engine.begin([sample], reward).result()
+            )
+        assert scores["clipscore"][0].ok and made == [threading.current_thread()]
 
 
 def test_a_prompt_is_encoded_once_for_all_samples_and_rewards_on_one_tower(engine, clip_folder, pictures):
