@@ -121,7 +121,7 @@ def read_pairs(folder: str | Path) -> list[PreferencePair]:
             missing; the message names the line.
     """
     folder = Path(folder)
-    return [_pair(folder, record, where) for where, record in records_of(folder)]
+    return [pair_of(folder, record, where) for where, record in records_of(folder)]
 
 
 def records_of(folder: Path) -> list[tuple[str, dict[str, Any]]]:
@@ -198,7 +198,12 @@ def _record_of(line: str, where: str) -> dict[str, Any]:
     return record
 
 
-def _pair(folder: Path, record: dict[str, Any], where: str) -> PreferencePair:
+def pair_of(folder: Path, record: dict[str, Any], where: str) -> PreferencePair:
+    """The pair of one of `records_of`, which is used up.
+
+    Raises:
+        ValueError: it is no pair of pictures or clips; `where` it is.
+    """
     prompt, kind = record.pop("prompt"), record.pop("kind", "image")
     if kind == TEXT:
         raise ValueError(

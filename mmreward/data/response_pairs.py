@@ -25,7 +25,7 @@ from .pair_folder import (
     TEXT,
     PreferencePair,
     media_of,
-    read_pairs,
+    pair_of,
     records_of,
     refuse_present,
     stored,
@@ -84,7 +84,7 @@ def read_any_pairs(folder: str | Path) -> Sequence[AnyPair]:
     folder = Path(folder)
     records = records_of(folder)
     if all(record.get("kind") != TEXT for _, record in records):
-        return read_pairs(folder)
+        return [pair_of(folder, record, where) for where, record in records]
     return [_pair(folder, record, where) for where, record in records]
 
 

@@ -96,14 +96,14 @@ def test_a_history_keeps_to_its_budget_and_has_the_last_step(seed):
     rng = random.Random(seed)
     told = [f"<{n}>" + "x" * rng.choice((0, 5, 50, 900)) + f"</{n}>" for n in range(rng.randint(1, 60))]
     most = rng.randint(LEAST, 3000)
-    history = within(told, most)
+    history = within(told, Budget(most))
     assert len(history.text) <= most
     number = len(told) - 1
     assert f"<{number}>" in history.text and history.text.endswith(f"</{number}>")
     whole = [n for n in range(len(told)) if f"<{n}>" in history.text]
     assert whole == [0, *range(history.left_out + 1, len(told))], "the first and the newest, with one gap"
     assert (history.left_out > 0) == ("earlier steps are left out" in history.text)
-    assert within(told, 10**6) == ("".join(told), 0, 0)
+    assert within(told, Budget(10**6)) == ("".join(told), 0, 0)
 
 
 @pytest.mark.parametrize("most", [100, 300, 4000])

@@ -169,7 +169,7 @@ def value_by(by: By) -> Callable[[Marks], float]:
 # --- the reward -------------------------------------------------------------------------------------------
 
 
-def told_steps(sample: Sample, wording: Wording, most: int | Budget) -> Told:
+def told_steps(sample: Sample, wording: Wording, budget: Budget) -> Told:
     """The steps in a wording's words.
 
     Raises:
@@ -179,7 +179,7 @@ def told_steps(sample: Sample, wording: Wording, most: int | Budget) -> Told:
     for number, step in enumerate(steps_of(sample.steps), start=1):
         values = {name: plain(step.get(name), OWN_TAGS) for name in ("url", "action", "thought")}
         lines.append(wording.filled({"number": str(number), **values})[0])
-    return within(lines, most)
+    return within(lines, budget)
 
 
 async def last_screenshot(sample: Sample, view: str) -> Media:

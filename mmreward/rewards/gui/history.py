@@ -134,7 +134,7 @@ def clipped(text: str, most: int) -> str:
     return text[:head] + CUT.format(len(text) - room) + text[len(text) - (room - head) :]
 
 
-def within(told: Sequence[str], most: int | Budget) -> Told:
+def within(told: Sequence[str], budget: Budget) -> Told:
     """Steps that were put in words, one after the other within a budget.
 
     The last is always there, and the first, which says how it began; each without its middle where it alone
@@ -144,9 +144,8 @@ def within(told: Sequence[str], most: int | Budget) -> Told:
 
     Args:
         told: the words of each step.
-        most: characters of all, or a budget; see `check_budget` and `budget_of`.
+        budget: of all; see `budget_of`.
     """
-    budget = most if isinstance(most, Budget) else Budget(most)
     sizes = [budget.measure(one) for one in told]
     whole = "".join(told)
     if sum(sizes) <= budget.most and budget.measure(whole) <= budget.most:

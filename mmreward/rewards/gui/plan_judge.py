@@ -88,7 +88,7 @@ JUDGE = Judge(prompt=PROMPT, shows=(), grammar=read_winner, aggregate=by_verdict
 # --- logs -------------------------------------------------------------------------------------------------
 
 
-def log_of(sample: Sample, most: int | Budget) -> Told:
+def log_of(sample: Sample, budget: Budget) -> Told:
     """The messages of a trajectory as upstream writes them, one after the other.
 
     Raises:
@@ -97,7 +97,7 @@ def log_of(sample: Sample, most: int | Budget) -> Told:
     if not sample.steps:
         raise Unscorable("there are no steps", "missing")
     lines = [f"[{number}] {_message(step, number)}" for number, step in enumerate(sample.steps)]
-    told = within([*(f"{line}\n\n" for line in lines[:-1]), lines[-1]], most)
+    told = within([*(f"{line}\n\n" for line in lines[:-1]), lines[-1]], budget)
     noted("trajectory", "{} of {} messages", len(lines) - told.left_out, len(lines))
     return told
 

@@ -96,7 +96,7 @@ async def shown_of(sample: Sample, level: Level, view: str, most: int) -> Shown:
     )
 
 
-def told_of(sample: Sample, most: int | Budget) -> tuple[str, int]:
+def told_of(sample: Sample, budget: Budget) -> tuple[str, int]:
     """The steps in words, a line each, and how many after the first are left out."""
     if not sample.steps:
         return "Nothing yet.", 0
@@ -104,7 +104,7 @@ def told_of(sample: Sample, most: int | Budget) -> tuple[str, int]:
         f"{number}. {clipped(plain(step['action']), LONGEST)}\n"
         for number, step in enumerate(steps_of(sample.steps), start=1)
     ]
-    told = within(lines, most)
+    told = within(lines, budget)
     noted("history", "{} of {} steps", len(lines) - told.left_out, len(lines))
     return told.text.rstrip("\n"), told.left_out
 
