@@ -42,7 +42,7 @@ def run(command: Callable[[], Any]) -> None:
     """
     signal.signal(signal.SIGTERM, _terminate)
     gc.set_threshold(OBJECTS)
-    atexit.register(gc.freeze)
+    atexit.register(_spare)
     try:
         command()
     except (ValueError, FileNotFoundError, ImportError) as error:
@@ -51,6 +51,13 @@ def run(command: Callable[[], Any]) -> None:
     except OSError as error:
         _say(_words(error))
         sys.exit(IO)
+
+
+def _spare() -> None:
+    """Leave what there is to the end of the process. Not where nanobind has made types (triton's are, since
+    torch 2.15): it takes what is left for leaks, and lists them on stderr."""
+    if not any(kind.__module__ == "nanobind" for kind in type.__subclasses__(type)):
+        gc.freeze()
 
 
 def _terminate(*_: object) -> None:
