@@ -5,7 +5,8 @@ their papers seldom name, and a score of one suite then looks like nothing of an
 an argument of the reward, `scale: pickscore/26`, never a default: the score is then the scaled one, and the
 publisher's number is in its parts as `raw`. `weights` are for your own factors.
 
-A scale is a factor, and sometimes a floor. It is part of the reward's fingerprint.
+A scale is a factor, sometimes a floor, and in one case words that are put before each prompt: then `raw` is
+the number with these words. It is part of the reward's fingerprint.
 """
 
 from dataclasses import replace
@@ -22,21 +23,39 @@ if TYPE_CHECKING:
 
 
 class Scale(NamedTuple):
-    """A factor of one reward's values, with who uses it; `floor` is the least value after it."""
+    """A factor of one reward's values, with who uses it; `floor` is the least value after it, and `prefix`
+    stands before each prompt, with a space between."""
 
     reward: str
     factor: float
     users: str
     floor: float | None = None
+    prefix: str = ""
+
+    def prompt(self, prompt: str) -> str:
+        """The prompt that the reward reads."""
+        return f"{self.prefix} {prompt}" if self.prefix else prompt
 
 
 SCALES = {
     "aesthetic/10": Scale("aesthetic", 1 / 10, "VBench's aesthetic quality, on the v1 head"),
-    "clipscore/2.5": Scale("clipscore", 2.5, "CLIPScore's paper (arXiv:2104.08718): 2.5 max(cosine, 0)", 0.0),
+    "clipscore/2.5": Scale(
+        "clipscore",
+        2.5,
+        "CLIPScore's paper (arXiv:2104.08718), 2.5 max(cosine, 0), without its words before the prompt",
+        0.0,
+    ),
     "clipscore/30": Scale(
         "clipscore",
         100 / 30,
         "flow_grpo, Flow-Factory, UniRL: the logit of OpenAI's CLIP (100 times the cosine) over 30",
+    ),
+    "clipscore/pyiqa": Scale(
+        "clipscore",
+        2.5,
+        "pyiqa and CLIPScore's authors: 2.5 max(cosine, 0), 'A photo depicts' standing before the prompt",
+        0.0,
+        "A photo depicts",
     ),
     "clipscore/torchmetrics": Scale("clipscore", 100.0, "torchmetrics: max(100 cosine, 0)", 0.0),
     "hpsv2/100": Scale("hpsv2", 100.0, "the tables of HPSv2's papers, in which 28 is a cosine of 0.28"),
@@ -72,6 +91,8 @@ def scaled(reward: Reward, name: object) -> Reward:
     floor = -float("inf") if scale.floor is None else scale.floor
 
     async def score(sample: Sample) -> Score:
+        if scale.prefix:
+            sample = replace(sample, prompt=scale.prompt(sample.prompt))
         found: Score = await reward(sample)
         if not found.ok:
             return found
@@ -79,7 +100,7 @@ def scaled(reward: Reward, name: object) -> Reward:
         return replace(found, value=value, parts={**found.parts, "raw": found.value})
 
     def score_tensor(pixels: "torch.Tensor", prompts: "Sequence[str]") -> "torch.Tensor":
-        values = scale.factor * reward.score_tensor(pixels, prompts)
+        values = scale.factor * reward.score_tensor(pixels, [scale.prompt(prompt) for prompt in prompts])
         return values if scale.floor is None else values.clamp(min=scale.floor)
 
     low, high = (max(floor, scale.factor * end) for end in reward.info.range)

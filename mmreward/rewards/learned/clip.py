@@ -41,7 +41,9 @@ def clipscore(
     """Cosine of the image and prompt embeddings of a dual encoder (CLIP, SigLIP, open_clip).
 
     Real CLIP models give about 0.15 to 0.40; nothing is rescaled or clamped. A prompt longer than the
-    encoder's context is cut, and `parts["truncated"]` is 1.
+    encoder's context is cut, and `parts["truncated"]` is 1. The number of the authors' code and of pyiqa,
+    which put "A photo depicts" before the prompt and take 2.5 max(cosine, 0), is `weights:
+    open_clip:ViT-B-32-quickgelu/openai`, `resize: pil` and `scale: clipscore/pyiqa`.
 
     Args:
         weights: a hub id, a folder, "open_clip:ARCHITECTURE/TAG", or "mini-clip".
