@@ -13,6 +13,7 @@ from . import (
     blip,
     blip2,
     clips,
+    flan,
     internvl,
     llava,
     marking,
@@ -292,6 +293,8 @@ CASES = (
             ("internvideo2", clips.told),
         )
     ),
+    _read("vqascore", "CLIP-FlanT5", flan.save_judge, readers.prompted),
+    _read("vqascore", "VLM", lambda _: {"judge": "mini-vlm"}, scenes.described),
     _read("blip_vqa", "", blip.save_parts, blip.asked),
     _read("geneval", "official", lambda _: {"detector": "oracle"}, scenes.prompted),
     _read("geneval2", "GM", lambda _: {"judge": "mini-vlm", "how": "gm"}, scenes.counted),
@@ -303,7 +306,8 @@ CASES = (
     _read("visionreward", "", scenes.save_list, scenes.described),
     _read("visionreward_video", "", scenes.save_clips_list, scenes.moved),
 )
-"""Every scorer of `rewards/learned` and `rewards/pictures` has at least one, or stands in `ELSEWHERE`."""
+"""Every scorer of `rewards/learned` and `rewards/pictures`, and `vqascore`, has at least one, or stands in
+`ELSEWHERE`."""
 ELSEWHERE = {
     "imaging_quality": ("tests/rewards/test_iqa.py", "pyiqa's MUSIQ itself, which has no second writing"),
     "iqa": ("tests/rewards/test_iqa.py", "runs pyiqa itself"),

@@ -22,7 +22,7 @@ from mmreward.rewards.judged.vqascore import VLM as ALIGNED
 from mmreward.rewards.pictures import dpg, geneval2
 from mmreward.rewards.pictures.visionreward import SUFFIX
 
-from . import blip, clips, marking, readers
+from . import blip, clips, flan, marking, readers
 from .checkpoints import save_clip
 from .readers import Sampled, pictures_of
 from .second import clipscore
@@ -435,5 +435,6 @@ SAMPLED: dict[str, Callable[[Args], Sampled]] = {
     "t2i_compbench_spatial": lambda _: Sampled(lambda sample: place(sample.prompt, things_of(sample))),
     "visionreward": visionreward,
     "visionreward_video": visionreward_video,
+    "vqascore": flan.vqascore,
 }
 """Scorer -> its second writing, from the arguments of ours; cases with samples of their own."""

@@ -14,14 +14,16 @@ from mmreward.evals.published.scenes import SAMPLED
 from mmreward.evals.published.second import SECOND
 
 ROOMS = ("mmreward.rewards.learned.", "mmreward.rewards.pictures.")
+BESIDES = {"vqascore"}
+"""Scorers by their publisher's network that stand in the room of judges."""
 PAGE = Path(__file__).parents[2] / "evals" / "parity.md"
 QUICK = ("saturation", "dark_share", "jpeg_compressibility")
 
 
 def published():
-    """Names of the scorers of both rooms."""
+    """Names of the scorers of both rooms, and of those besides."""
     places = {info.name: registry.find(info.name).factory.__module__ for info in list_rewards()}
-    return {name for name, place in places.items() if place.startswith(ROOMS)}
+    return BESIDES | {name for name, place in places.items() if place.startswith(ROOMS)}
 
 
 def test_every_published_scorer_has_a_row_and_no_row_is_of_another():

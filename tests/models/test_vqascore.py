@@ -12,7 +12,9 @@ from PIL import Image
 
 from mmreward import Media, Sample, load, models
 from mmreward.errors import Unavailable
-from mmreward.models.flan import SYSTEM, Asked, ClipT5
+from mmreward.evals.published.flan import likelihood, made_parts, save_flan, squared
+from mmreward.models.flan import Asked, ClipT5
+from mmreward.rewards.judged.vqascore import FLAN_T5
 
 SIZES = [(48, 48), (90, 41), (33, 120), (64, 65), (640, 427)]
 PROMPTS = ["a red circle", 'a sign "EXIT {24}" <image>', "x", "two  blue\nsquares " * 9, "a red circle"]
@@ -30,139 +32,22 @@ SAMPLES = [
 ]
 
 
-def tokenizer_of():
-    from transformers import T5Tokenizer
-
-    letters = [chr(code) for code in range(33, 127)]
-    words = [
-        "\u2581Yes",
-        "\u2581USER:",
-        "\u2581Does",
-        "\u2581figure",
-        "\u2581show",
-        "\u2581ASSISTANT:",
-        "\u2581a",
-    ]
-    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -3.0)]
-    pieces += [(word, -1.0) for word in words] + [(letter, -4.0) for letter in letters]
-    return T5Tokenizer(vocab=pieces, extra_ids=0)
-
-
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory):
     """T5, vision tower and projector, and the folder of the tower alone."""
-    from transformers import (
-        CLIPImageProcessor,
-        CLIPVisionConfig,
-        CLIPVisionModel,
-        T5Config,
-        T5ForConditionalGeneration,
-    )
-
-    torch.manual_seed(11)
-    t5 = T5ForConditionalGeneration(
-        T5Config(
-            vocab_size=128,
-            d_model=32,
-            d_kv=16,
-            d_ff=48,
-            num_layers=2,
-            num_heads=2,
-            feed_forward_proj="gated-gelu",
-            tie_word_embeddings=False,
-            decoder_start_token_id=0,
-        )
-    ).eval()
-    vision = CLIPVisionModel(
-        CLIPVisionConfig(
-            hidden_size=24,
-            intermediate_size=32,
-            num_hidden_layers=3,
-            num_attention_heads=2,
-            image_size=32,
-            patch_size=8,
-        )
-    ).eval()
-    projector = torch.nn.Sequential(torch.nn.Linear(24, 32), torch.nn.GELU(), torch.nn.Linear(32, 32))
-    with torch.no_grad():  # else every picture and question gives nearly the same number
-        for layer in (projector[0], projector[2]):
-            layer.weight.mul_(8)
-        # transformers 5 ties it to the embeddings, which a Flan-T5's is not.
-        t5.lm_head.weight = torch.nn.Parameter(torch.randn(128, 32) / 4)
-    folder = tmp_path_factory.mktemp("tower")
-    vision.save_pretrained(folder)
-    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(
-        folder
-    )
-    return t5, vision, projector, folder
-
-
-def published(parts, folder, *, vision=True):
-    """The files of zhiqiulin/clip-flant5-xxl: two shards of pickled tensors, an index and a config."""
-    t5, tower, projector, tower_folder = parts
-    first = {
-        name: tensor for name, tensor in t5.state_dict().items() if name.startswith(("shared", "encoder"))
-    }
-    first["embed_tokens.weight"] = t5.shared.weight.data
-    second = {name: tensor for name, tensor in t5.state_dict().items() if name not in first}
-    second |= {f"mm_projector.{name}": tensor for name, tensor in projector.state_dict().items()}
-    if vision:
-        prefix = "vision_tower.vision_tower.vision_model."
-        second |= {prefix + name: tensor for name, tensor in tower.state_dict().items()}
-        second[f"{prefix}embeddings.position_ids"] = torch.arange(17)[None]
-    names = [f"pytorch_model-{number:05d}-of-00002.bin" for number in (1, 2)]
-    for name, state in zip(names, (first, second), strict=True):
-        torch.save(state, folder / name)
-    places = dict.fromkeys(first, names[0]) | dict.fromkeys(second, names[1])
-    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
-    config = t5.config.to_dict() | {
-        "architectures": ["CLIPT5ForConditionalGeneration"],
-        "model_type": "clip_t5",
-        "mm_vision_tower": str(tower_folder),
-        "mm_vision_select_layer": -2,
-        "mm_vision_select_feature": "patch",
-        "mm_projector_type": "mlp2x_gelu",
-        "mm_hidden_size": 24,
-        "tie_word_embeddings": False,
-    }
-    (folder / "config.json").write_text(json.dumps(config))
-    tokenizer_of().save_pretrained(folder)
-    return str(folder)
+    return made_parts(tmp_path_factory.mktemp("tower"))
 
 
 @pytest.fixture(scope="module")
 def flan(parts, tmp_path_factory):
-    return published(parts, tmp_path_factory.mktemp("clip-t5"))
+    return save_flan(parts, tmp_path_factory.mktemp("clip-t5"))
 
 
-def second(parts, image, prompt, question='Does this figure show "{}"? Please answer yes or no.'):
+def second(parts, image, prompt, question=FLAN_T5):
     """One row by the publisher's lines: P(Yes), P(</s>) and the score."""
-    from transformers import AutoImageProcessor
-
-    t5, vision, projector, folder = parts
-    tokenizer = tokenizer_of()
-    processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
-    side = max(image.size)
-    square = Image.new("RGB", (side, side), tuple(int(mean * 255) for mean in processor.image_mean))
-    square.paste(image, ((side - image.size[0]) // 2, (side - image.size[1]) // 2))
-    text = f"{SYSTEM} USER: <image>\n{question.format(prompt)} ASSISTANT: "
-    before, _, after = text.partition("<image>")
-    chunks = [torch.tensor(tokenizer(chunk).input_ids) for chunk in (before, after)]
-    assert all(chunk[-1] == tokenizer.eos_token_id for chunk in chunks)
-    labels = torch.tensor([tokenizer("Yes").input_ids])
-    assert labels.shape == (1, 2)
     with torch.no_grad():
-        hidden = vision.pre_layrnorm(
-            vision.embeddings(processor(square, return_tensors="pt")["pixel_values"])
-        )
-        for layer in vision.encoder.layers[:-1]:
-            out = layer(hidden, None)
-            hidden = out[0] if isinstance(out, tuple) else out
-        patches = projector(hidden[0, 1:])
-        row = torch.cat([t5.shared(chunks[0]), patches, t5.shared(chunks[1])])[None]
-        out = t5(inputs_embeds=row, labels=labels)
-    each = out.logits[0].softmax(-1).gather(1, labels[0][:, None])[:, 0].tolist()
-    return *each, math.exp(-float(out.loss))
+        each = likelihood(parts, squared(parts, image), prompt, question)
+    return *each.tolist(), math.exp(float(each.log().mean()))
 
 
 def values(engine, reward, samples=SAMPLES):
@@ -213,7 +98,7 @@ def test_texts_of_one_picture_are_one_run_of_its_tower(flan):
 
 
 def test_a_tower_that_is_not_among_the_files_is_read_from_its_own(engine, flan, parts, tmp_path):
-    bare = published(parts, tmp_path, vision=False)
+    bare = save_flan(parts, tmp_path, vision=False)
     ours, theirs = (
         [score.value for score in values(engine, load("vqascore", judge=name))] for name in (bare, flan)
     )
@@ -223,7 +108,9 @@ def test_a_tower_that_is_not_among_the_files_is_read_from_its_own(engine, flan, 
 def test_another_question_and_a_question_that_is_too_long(engine, flan, parts):
     reward = load("vqascore", judge=flan, question="Is it {prompt}?")
     (score,) = values(engine, reward, SAMPLES[:1])
-    assert score.value == pytest.approx(second(parts, PICTURES[0], "a red circle", "Is it {}?")[2], rel=1e-4)
+    assert score.value == pytest.approx(
+        second(parts, PICTURES[0], "a red circle", "Is it {prompt}?")[2], rel=1e-4
+    )
     long = Sample(prompt="q" * 4000, image=Media(PICTURES[0]))
     (cut,) = values(engine, load("vqascore", judge=flan), [long])
     assert cut.parts["truncated"] == 1
@@ -232,7 +119,7 @@ def test_another_question_and_a_question_that_is_too_long(engine, flan, parts):
 
 
 def test_files_that_do_not_fit_and_clips_say_so(engine, parts, flan, tmp_path):
-    folder = published(parts, tmp_path)
+    folder = save_flan(parts, tmp_path)
     shard = tmp_path / "pytorch_model-00002-of-00002.bin"
     state = torch.load(shard)
     del state["mm_projector.2.bias"]
@@ -251,7 +138,7 @@ def test_missing_weights_are_said_before_any_row(parts, monkeypatch, tmp_path):
     monkeypatch.setattr(hub, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ValueError, match="`hf download zhiqiulin/clip-flant5-xxl`"):
         load("vqascore")
-    folder = published(parts, tmp_path)
+    folder = save_flan(parts, tmp_path)
     (tmp_path / "tokenizer.json").unlink()
     with pytest.raises(ValueError, match=r"`hf download google/flan-t5-xxl config.json tokenizer.json "):
         load("vqascore", judge=folder)
