@@ -56,8 +56,7 @@ def nora(
     view: str = "",
     dtype: str = "float32",
 ) -> Any:
-    """Minus the distance to which a chunk of robot actions is predicted to lead from the goal, and to a
-    reference; at most 0.
+    """Minus how far a chunk of actions is predicted to end from the goal, and is from a reference; at most 0.
 
     The chunk is the `action` of every step, each a list of numbers; the present is what the first step shows,
     or the sample's image. Energy is the mean distance (L1, from 0 to 2) of the embedding that V-JEPA 2-AC
