@@ -66,7 +66,7 @@ class NaiveWorld:
 
     def __init__(self, file: str, predictor: str = "") -> None:
         whole = torch.load(file, weights_only=True)
-        self.state = {
+        self.state: dict[str, torch.Tensor] = {
             f"{part}.{name.removeprefix('module.')}": tensor
             for part in ("encoder", "predictor")
             for name, tensor in whole[part].items()
@@ -100,7 +100,7 @@ class NaiveWorld:
             own = f"{stem}.{layer}"
             q, k, v = self.linear(f"{own}.attn.qkv", self.norm(f"{own}.norm1", x)).chunk(3, -1)
             out = []
-            for one, other, value in zip(*(part.split(HEAD, -1) for part in (q, k, v)), strict=True):
+            for one, other, value in zip(*(part.chunk(WIDTH // HEAD, -1) for part in (q, k, v)), strict=True):
                 one, other = self.turned(one, places), self.turned(other, places)
                 scores = (one @ other.T / math.sqrt(HEAD)).masked_fill(~mask, -torch.inf)
                 out.append(scores.softmax(-1) @ value)
@@ -133,7 +133,7 @@ class NaiveWorld:
         x = self.blocks(
             "predictor.predictor_blocks", x.flatten(0, 1), places, number[:, None] >= number[None]
         )
-        x = x.unflatten(0, (-1, block))[:, 2:]
+        x = x.reshape(-1, block, WIDTH)[:, 2:]
         x = self.linear("predictor.predictor_proj", self.norm("predictor.predictor_norm", x))
         return F.layer_norm(x, (WIDTH,))
 
@@ -185,7 +185,7 @@ def combined(args: Args) -> Sampled:
             for mine, theirs in zip(actions, sample.target, strict=False)
             for one, other in zip(mine, theirs, strict=True)
         ]
-        return -world.energy(now, goal, actions, states) - 0.1 * sum(apart) / len(apart)
+        return -world.energy(now, goal, actions, states) - float(0.1 * sum(apart) / len(apart))
 
     return Sampled(value)
 

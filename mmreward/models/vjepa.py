@@ -205,7 +205,7 @@ class Angles(NamedTuple):
     def turn(self, x: torch.Tensor) -> torch.Tensor:
         """Queries or keys (B, heads, N, HEAD)."""
         head, rest = x[..., : 3 * TURNED], x[..., 3 * TURNED :]
-        one, other = head.unflatten(-1, (-1, 2)).unbind(-1)
+        one, other = head[..., ::2], head[..., 1::2]
         across = torch.stack((-other, one), -1).flatten(-2)
         return torch.cat((head * self.cos + across * self.sin, rest), -1)
 
