@@ -285,6 +285,7 @@ MEASURES = ("brisque", "clipiqa", "dists", "hyperiqa", "liqe", "lpips", "maniqa"
             "psnr", "ssim", "topiq_nr", "topiq_fr")  # fmt: skip
 """Of pyiqa, as it spells them: those that people ask for by name."""
 SHADOW = "artifact:classifier=shadowlilac/aesthetic-shadow-v2,clean_label=hq"
+AUTHORS_CLIPSCORE = "clipscore:weights=open_clip:ViT-B-32-quickgelu/openai,resize=pil,scale=clipscore/pyiqa"
 ELSEWHERE = {
     **{"".join(each.split("_")): f"iqa:metric={each}" for each in MEASURES},
     "3in1": "t2i_compbench_3in1",
@@ -302,6 +303,7 @@ ELSEWHERE = {
     "clipflant5xl": "vqascore",
     "clipflant5xxl": "vqascore",
     "clipimage": "clip_i",
+    "clipscorepyiqa": AUTHORS_CLIPSCORE,
     "clipsim": "clipscore",
     "clipt": "clipscore",
     "cliptext": "clipscore",
@@ -344,6 +346,7 @@ ELSEWHERE = {
     "paddleocr": "ocr_image",
     "pick": "pickscore",
     "pickapic": "pickscore",
+    "pyiqaclipscore": AUTHORS_CLIPSCORE,
     "qjudger": "qwen_image_bench",
     "qwenimagebenchmark": "qwen_image_bench",
     "rapidocr": "ocr_image",

@@ -167,6 +167,13 @@ CASES = (
         lambda folder: {"weights": tiny.save_open_clip(folder / "open_clip")},
         {"open_clip": PIL},
     ),
+    Case(
+        "clipscore",
+        "pyiqa",
+        lambda folder: {"weights": tiny.save_openai(folder / "openai"), "scale": "clipscore/pyiqa"},
+        {"pyiqa": PIL},
+        PIL,
+    ),
     Case("d2_align", "", lambda folder: tiny.save_map(folder, "d2-align"), second=PIL),
     Case(
         "head",

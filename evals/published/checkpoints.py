@@ -111,6 +111,26 @@ def save_open_clip(folder: Path, seed: int = 2) -> str:
     return str(folder)
 
 
+def save_openai(folder: Path, seed: int = 12) -> str:
+    """OpenAI's tensors, in half precision as published: open_clip's folder of them, and `openai.pt` beside
+    it, which OpenAI's own package reads. Heads are 64 wide, as that package takes for granted."""
+    import open_clip
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True)
+    towers = {"vision_cfg": {"width": 64, "head_width": 64}, "text_cfg": {"width": 64, "heads": 1}}
+    config: Any = {"quick_gelu": True, "embed_dim": OPEN_CLIP["embed_dim"]}
+    config |= {name: {**OPEN_CLIP[name], **sizes} for name, sizes in towers.items()}
+    state = drawn(open_clip.CLIP(**config), seed).state_dict()
+    state = {name: tensor.half().float() for name, tensor in state.items()}
+    save_file(state, folder / "open_clip_model.safetensors")
+    torch.save(state, folder / "openai.pt")
+    preprocess = {"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD}
+    facts = {"model_cfg": config, "preprocess_cfg": preprocess}
+    (folder / "open_clip_config.json").write_text(json.dumps(facts))
+    return str(folder)
+
+
 def save_hps(folder: Path, file: str, seed: int = 3) -> dict[str, Any]:
     """HPSv2's format, a pickled dict with `state_dict`, of an architecture that open_clip is told of.
 

@@ -7,6 +7,7 @@ import pytest
 
 from mmreward import list_rewards, registry
 from mmreward.cli.arguments import chosen_rewards
+from mmreward.scales import scales_of
 
 OURS = re.findall(
     r"\w+",
@@ -31,6 +32,7 @@ TOLD = {
     "CLIP-I": "clip_i",
     "CLIPScore": "clipscore",
     "clip_score": "clipscore",
+    "clipscore_pyiqa": registry.AUTHORS_CLIPSCORE,
     "DeQA-Score": "deqa",
     "DINO-I": "dino_i",
     "DPG-Bench": "dpg",
@@ -53,6 +55,7 @@ TOLD = {
     "Pick-a-Pic": "pickscore",
     "PrefPaint": "head",
     "Q-Align": "qalign",
+    "pyiqa clipscore": registry.AUTHORS_CLIPSCORE,
     "Qwen-Image-Bench": "qwen_image_bench",
     "RapidOCR": "ocr_image",
     "SigLIP": "clipscore",
@@ -90,7 +93,8 @@ def test_what_is_offered_can_be_asked_for():
     for meant in registry.ELSEWHERE.values():
         ((name, own),) = chosen_rewards({}, [meant]).items()
         known = signature(registry.find(name).factory).parameters
-        assert set(own or ()) <= set(known), meant
+        assert set(own or ()) <= {*known, "scale"}, meant
+        assert (own or {}).get("scale") in {None, *scales_of(name)}, meant
 
 
 @pytest.mark.parametrize(("suite", "part"), [("VBench", "motion_smoothness"), ("T2I-CompBench", "blip_vqa")])
