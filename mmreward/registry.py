@@ -368,8 +368,6 @@ ELSEWHERE = {
     "klingvideoreward": "videoreward",
     "unifiedrewardflex": "unifiedreward_pair",
     "unifiedrewardthink": "unifiedreward_pair",
-    "nora15": "nora",
-    "vjepa2ac": "nora",
     "internvid2": "internvideo2",
     "internvideo": "internvideo2",
     "viclip2": "internvideo2",

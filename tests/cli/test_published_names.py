@@ -47,7 +47,6 @@ TOLD = {
     "lpips": "iqa:metric=lpips",
     "MM-RLHF-Reward": "mm_rlhf",
     "MUSIQ": "iqa:metric=musiq",
-    "NORA-1.5": "nora",
     "NudeNet": "nsfw",
     "OneAlign": "qalign",
     "overall_consistency": "viclip",
@@ -69,7 +68,6 @@ TOLD = {
     "InternVid2": "internvideo2",
     "InternVideo2": "internvideo2",
     "vi_clip2": "internvideo2",
-    "V-JEPA2-AC": "nora",
     "ViCLIP": "viclip",
     "VisualPRM-8B-v1_1": "visualprm",
 }
