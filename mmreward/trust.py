@@ -65,7 +65,7 @@ OPERATOR_ONLY = frozenset({
     "detector", "dimension", "dimensions", "distance", "dtype", "encoder", "file", "fitted", "form",
     "frames", "gap", "generalist", "goal", "hd_num", "head", "helped", "high", "history",
     "history_tokens", "horizon", "how", "inverted", "judge", "keep", "knowledge", "last", "least", "lenient",
-    "let_down", "level", "lines", "listener", "low", "max_frames", "max_num", "max_pixels", "max_steps",
+    "let_down", "level", "likeness", "lines", "listener", "low", "max_frames", "max_num", "max_pixels", "max_steps",
     "max_tokens", "memory", "meta", "metric", "min_confidence", "min_mass", "most_gaps", "order", "page",
     "placeholder", "pooling", "predictor", "principle", "probe", "processing", "processor", "prompt",
     "protocol", "python", "question", "questions", "reasons", "reduce", "references", "relative", "resize",

@@ -86,8 +86,8 @@ def pictures(
     """
     shown = [media for media in (sample.image, sample.video, *sample.inputs) if media is not None]
     if not shown:
-        words = "".join(f"<li>{text(one)}</li>" for one in (marks.words if marks is not None else ()))
-        return Markup(f'<ul class="legend">{words}</ul>') if words else ""
+        lines = "".join(f"<li>{text(one)}</li>" for one in (marks.words if marks is not None else ()))
+        return Markup(f'<ul class="legend">{lines}</ul>') if lines else ""
     main, others = shown[0], shown[1:]
     size = _size(main)
     if marks is None:
