@@ -23,6 +23,7 @@ from . import (
     scenes,
     videoscore,
     vits,
+    vjepa,
     xcomposer,
 )
 from . import checkpoints as tiny
@@ -305,9 +306,10 @@ CASES = (
     _read("qwen_image_bench", "", marking.save_bench, marking.pictured, 100),
     _read("visionreward", "", scenes.save_list, scenes.described),
     _read("visionreward_video", "", scenes.save_clips_list, scenes.moved),
+    _read("nora", "V-JEPA 2-AC", vjepa.save_world, vjepa.candidates),
 )
-"""Every scorer of `rewards/learned` and `rewards/pictures`, and `vqascore`, has at least one, or stands in
-`ELSEWHERE`."""
+"""Every scorer of `rewards/learned` and `rewards/pictures` has at least one, or stands in `ELSEWHERE`; of
+other rooms `vqascore`, and of robots' rewards those with a published network that no package has."""
 ELSEWHERE = {
     "imaging_quality": ("tests/rewards/test_iqa.py", "pyiqa's MUSIQ itself, which has no second writing"),
     "iqa": ("tests/rewards/test_iqa.py", "runs pyiqa itself"),

@@ -151,7 +151,7 @@ class DualEncoder(TorchNetwork):
             tokens, truncated = batch
             vectors = self._unit(self.towers.text(self._on_device(tokens))).cpu().numpy()
             return [Text(vector, cut) for vector, cut in zip(vectors, truncated, strict=True)]
-        pixels = to_input(batch, self.towers.recipe, self.device).to(self.dtype)
+        pixels = batch.on(self.device, self.towers.recipe).to(self.dtype)
         units = [
             self._unit(self.towers.image(some)) for some in torch.split(pixels, self._together(len(pixels)))
         ]

@@ -5,7 +5,7 @@ from inspect import signature
 
 import pytest
 
-from mmreward import list_rewards, registry
+from mmreward import list_rewards, other_names, registry
 from mmreward.cli.arguments import chosen_rewards
 from mmreward.scales import scales_of
 
@@ -32,7 +32,7 @@ TOLD = {
     "CLIP-I": "clip_i",
     "CLIPScore": "clipscore",
     "clip_score": "clipscore",
-    "clipscore_pyiqa": registry.AUTHORS_CLIPSCORE,
+    "clipscore_pyiqa": other_names.AUTHORS_CLIPSCORE,
     "DeQA-Score": "deqa",
     "DINO-I": "dino_i",
     "DPG-Bench": "dpg",
@@ -54,7 +54,8 @@ TOLD = {
     "Pick-a-Pic": "pickscore",
     "PrefPaint": "head",
     "Q-Align": "qalign",
-    "pyiqa clipscore": registry.AUTHORS_CLIPSCORE,
+    "NORA-1.5": "nora",
+    "pyiqa clipscore": other_names.AUTHORS_CLIPSCORE,
     "Qwen-Image-Bench": "qwen_image_bench",
     "RapidOCR": "ocr_image",
     "SigLIP": "clipscore",
@@ -88,7 +89,7 @@ def test_a_published_name_points_to_the_reward(name, meant):
 
 
 def test_what_is_offered_can_be_asked_for():
-    for meant in registry.ELSEWHERE.values():
+    for meant in other_names.ELSEWHERE.values():
         ((name, own),) = chosen_rewards({}, [meant]).items()
         known = signature(registry.find(name).factory).parameters
         assert set(own or ()) <= {*known, "scale"}, meant
@@ -99,4 +100,4 @@ def test_what_is_offered_can_be_asked_for():
 def test_a_suite_is_told_by_its_parts(suite, part):
     with pytest.raises(ValueError, match="its parts are .*" + part):
         registry.find(suite)
-    assert all(own in OURS for parts in registry.SUITES.values() for own in parts)
+    assert all(own in OURS for parts in other_names.SUITES.values() for own in parts)

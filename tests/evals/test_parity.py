@@ -14,8 +14,8 @@ from mmreward.evals.published.scenes import SAMPLED
 from mmreward.evals.published.second import SECOND
 
 ROOMS = ("mmreward.rewards.learned.", "mmreward.rewards.pictures.")
-BESIDES = {"vqascore"}
-"""Scorers by their publisher's network that stand in the room of judges."""
+BESIDE = {"nora", "vqascore"}
+"""Of other rooms, by their publishers' networks."""
 PAGE = Path(__file__).parents[2] / "evals" / "parity.md"
 QUICK = ("saturation", "dark_share", "jpeg_compressibility")
 
@@ -23,7 +23,7 @@ QUICK = ("saturation", "dark_share", "jpeg_compressibility")
 def published():
     """Names of the scorers of both rooms, and of those besides."""
     places = {info.name: registry.find(info.name).factory.__module__ for info in list_rewards()}
-    return BESIDES | {name for name, place in places.items() if place.startswith(ROOMS)}
+    return BESIDE | {name for name, place in places.items() if place.startswith(ROOMS)}
 
 
 def test_every_published_scorer_has_a_row_and_no_row_is_of_another():
