@@ -64,8 +64,9 @@ def made_parts(folder: Path) -> Parts:
     vision: Any = CLIPVisionModel(CLIPVisionConfig(**seen, image_size=SIDE, patch_size=8)).eval()
     projector = torch.nn.Sequential(torch.nn.Linear(24, 32), torch.nn.GELU(), torch.nn.Linear(32, 32))
     with torch.no_grad():  # else every picture and question gives nearly the same number
-        for layer in (projector[0], projector[2]):
-            layer.weight.mul_(8)
+        for layer in projector:
+            if isinstance(layer, torch.nn.Linear):
+                layer.weight.mul_(8)
         # transformers 5 ties it to the embeddings, which a Flan-T5's is not.
         t5.lm_head.weight = torch.nn.Parameter(torch.randn(128, 32) / 4)
     vision.save_pretrained(folder)
