@@ -343,7 +343,9 @@ class ProjectedStage(Strict):
         training.say(f"critiques: {said}")
         rows = projected_rows(written, refined=self.refined)
         if not rows:
-            raise ValueError(f"nothing to learn from in {len(written)} critiques; the counts above say why")
+            why = Counter(one.note[:200] for one in written if one.note).most_common(1)
+            reason = f": {why[0][0]}" if why else ""
+            raise ValueError(f"nothing to learn from in {len(written)} critiques ({said}){reason}")
         training.finetune("student", rows, self.trainer)
 
 

@@ -182,10 +182,6 @@ class TiledVLM(TorchNetwork):
         with loading(self.name):
             return AutoTokenizer.from_pretrained(self.folder)
 
-    def make(self) -> None:
-        """Load the tokenizer, see `Reward.make`."""
-        _ = self.tokenizer
-
     def state(self) -> Tensors:
         """All tensors by their published names."""
         return {
