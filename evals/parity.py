@@ -1,10 +1,10 @@
 """Parity of published scorers with their publishers: `python -m mmreward.evals.parity`.
 
-Every scorer of `mmreward/rewards/learned` and `mmreward/rewards/pictures` is given a tiny random checkpoint
-in its publisher's file format, and scores pictures of awkward sizes beside the publisher's own package. A row
-has the largest difference of a value (bar 1e-4, float32), that of a gradient by the picture's pixels, as a
-part of the gradient's largest (bar 1e-4), and how far a value moves with the batch: alone, backwards, and
-among neighbours drawn by lot (bar 1e-5). It exits with 1 where a bar is missed.
+Every scorer of `mmreward/rewards/learned` and `mmreward/rewards/pictures`, and `nora` of the robots', is
+given a tiny random checkpoint in its publisher's file format, and scores pictures of awkward sizes beside the
+publisher's own package. A row has the largest difference of a value (bar 1e-4, float32), that of a gradient
+by the picture's pixels, as a part of the gradient's largest (bar 1e-4), and how far a value moves with the
+batch: alone, backwards, and among neighbours drawn by lot (bar 1e-5). It exits with 1 where a bar is missed.
 
 Packages that conflict with ours run in an interpreter of their own:
 

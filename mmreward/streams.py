@@ -154,10 +154,11 @@ def frames(
         places.setdefault(number, []).append(place)
     left = set(places)
     with _opened(data) as (container, stream):
+        convert = _converter()
         for number, frame in enumerate(_decoded(container, stream, cut)):
             if number in left:
                 left.discard(number)
-                picture = _upright(stream, frame)
+                picture = _upright(stream, frame, convert)
                 if picture.shape[:2] != size:
                     raise Unscorable(f"the frames have different sizes: {picture.shape[:2]} and {size}")
                 found[places[number]] = picture
@@ -302,13 +303,19 @@ def _upright_size(stream: Any, frame: Any) -> tuple[int, int]:
     return (width, height) if abs(b) + abs(c) > abs(a) + abs(d) else (height, width)
 
 
-def _upright(stream: Any, frame: Any) -> "np.ndarray[Any, np.dtype[np.uint8]]":
+def _converter() -> Any:
+    """What makes frames RGB, for one clip. PyAV's own is each thread's from version 19 on, and kept: with the
+    threads that it has, a process in which any thread has read a clip hangs in its next fork."""
+    from av.video.reformatter import VideoReformatter
+
+    return VideoReformatter().reformat
+
+
+def _upright(stream: Any, frame: Any, convert: Any) -> "np.ndarray[Any, np.dtype[np.uint8]]":
     _upright_size(stream, frame)  # which refuses one too large before it is made
     width = _shown_width(stream, frame)
-    if width != frame.width:
-        pixels = frame.to_ndarray(format="rgb24", width=width, height=frame.height, interpolation="BICUBIC")
-    else:
-        pixels = frame.to_ndarray(format="rgb24")
+    wide: Any = {"width": width, "height": frame.height, "interpolation": "BICUBIC"}
+    pixels = convert(frame, format="rgb24", **(wide if width != frame.width else {})).to_ndarray()
     a, b, c, d = _matrix(frame)
     if abs(b) + abs(c) > abs(a) + abs(d):
         pixels = pixels.swapaxes(0, 1)

@@ -265,11 +265,11 @@ class Attackers:
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
             )
-        self._clients = clients
+        self._manners = MANNERS[:clients]
 
     def __enter__(self) -> "Attackers":
         end = time.monotonic() + START
-        while len(self.counts()) < min(self._clients, len(MANNERS)):
+        while not all(self.counts().keys() & set(manner) for manner in self._manners):
             if self._process.poll() is not None or time.monotonic() > end:
                 self.__exit__()
                 raise RuntimeError(f"the hostile clients did not come up: {dict(self.counts())}")

@@ -11,7 +11,6 @@ An item's `gold` is a target as for `click`, in pixels. Of several points the fi
 
 import json
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +29,7 @@ from mmreward.verifiers.spaces import Space, extent, space_of
 
 from .benchmark import VALID, Answers, Cells, Columns, Item, Rule, Table
 from .figures import codes, macro, mean, mean_of_known
+from .kits import Read, read_by_kits
 
 WORDS = ("raw_text", "response", "prediction", "pred", "output")
 PLACES = ("point", "box", "bbox", "action")
@@ -58,9 +58,7 @@ class Click(NamedTuple):
         hit: the first point lies in the target, edges in.
         strict: edges out.
         any: one of the points does.
-        kit: by VLMEvalKit, which reads "x=..., y=..." and else takes (0, 0), and divides by the picture's
-            size what is above 1.
-        thousand: by VLMEvalKit's OSWorld-G, which divides by 1000 always.
+        kits: what other evaluation kits make of the words.
         off: the first point cannot be of its space: beside the picture, or within one of its pixels.
         refused: the answer says that there is nothing.
         pixel, norm_1, norm_1000, swapped: the first point's numbers would hit in another space, or with y
@@ -70,8 +68,7 @@ class Click(NamedTuple):
     hit: float
     strict: float
     any: float
-    kit: float
-    thousand: float
+    kits: Read
     off: float
     refused: float
     pixel: float = 0.0
@@ -169,10 +166,10 @@ def answer(record: Mapping[str, Any], item: Item) -> Click:
     target = target_in(item, sample)
     found = clicked(text, space, sample)
     height, width = sample.meta["size"]
-    kit, thousand = (kit_hit(text, target, height, width, always) for always in (False, True))
+    kits = read_by_kits(text, target, height, width)
     if target.refusal or found.refused:
         right = float(found.refused and target.refusal)
-        return Click(right, right, right, kit, thousand, 0.0, float(found.refused))
+        return Click(right, right, right, kits, 0.0, float(found.refused))
     points = [point for point in found.points if point is not None]
     if not points or found.points[0] is None:
         raise Unscorable("the point cannot be read", "unparsable")
@@ -180,8 +177,7 @@ def answer(record: Mapping[str, Any], item: Item) -> Click:
         hit=float(hits(points[0], target)),
         strict=float(hits(points[0], target, "strict")),
         any=float(any(hits(point, target) for point in points)),
-        kit=kit,
-        thousand=thousand,
+        kits=kits,
         off=float(bool(off_note(points[0], space, sample))),
         refused=0.0,
         **_elsewhere(points[0], space, sample, target),
@@ -253,39 +249,19 @@ def target_in(item: Item, sample: Sample) -> Target:
     return made[key]
 
 
-KIT = re.compile(r"x=([\d.]{1,32}), y=([\d.]{1,32})")
-
-
-def kit_point(text: str) -> tuple[float, float]:
-    """Point that VLMEvalKit reads: of `pyautogui.click(x=..., y=...)`, and (0, 0) of everything else."""
-    found = KIT.search(text)
-    try:
-        return (float(found[1]), float(found[2])) if found else (0.0, 0.0)
-    except ValueError:
-        return 0.0, 0.0
-
-
-def kit_hit(text: str, target: Target, height: float, width: float, always: bool) -> float:
-    """VLMEvalKit's verdict: what is above 1 is divided by the picture's size (or all by 1000 `always`); a
-    refusal is never right."""
-    x, y = kit_point(text)
-    if always:
-        x, y = x / 1000, y / 1000
-    elif x > 1 or y > 1:
-        x, y = x / width, y / height
-    return float(any(box.x1 <= x <= box.x2 and box.y1 <= y <= box.y2 for box in target.boxes))
-
-
 # --- columns and rules --------------------------------------------------------------------------------------
 
 
 def columns(items: Sequence[Item], answers: Sequence[Click | None]) -> dict[str, np.ndarray[Any, Any]]:
-    """Arrays of the fields of `Click`; without an answer nothing is hit, except by VLMEvalKit's (0, 0)."""
+    """Arrays of the fields of `Click` and `Read`; without an answer nothing is hit, except by the (0, 0) that
+    VLMEvalKit and lmms-eval take for it."""
     found: dict[str, np.ndarray[Any, Any]] = {}
-    for place, name in enumerate(Click._fields):
-        found[name] = np.array([0.0 if one is None else one[place] for one in answers])
+    for name in (*Click._fields, *Read._fields):
+        rows = [one.kits if one is not None and name in Read._fields else one for one in answers]
+        if name != "kits":
+            found[name] = np.array([0.0 if one is None else getattr(one, name) for one in rows])
     found["unread"] = np.array([float(one is None) for one in answers])
-    for column in ("kit", "thousand"):
+    for column in ("kit", "thousand", "lmms_centre"):
         lost = np.flatnonzero(found["unread"])
         found[column][lost] = [_at_the_origin(items[int(row)]) for row in lost]
     found["refusal"] = np.array([float(_is_refusal(item)) for item in items])
@@ -301,7 +277,7 @@ def _is_refusal(item: Item) -> bool:
 
 
 def _at_the_origin(item: Item) -> float:
-    """VLMEvalKit takes (0, 0) for what it cannot read, which lies in a box that touches the corner."""
+    """(0, 0), which the kits take for what they cannot read, lies in a box that touches the corner."""
     boxes = item.gold if isinstance(item.gold, list) else []
     return float(len(boxes) == 4 and boxes[0] <= 0 and boxes[1] <= 0)
 
@@ -358,8 +334,25 @@ def grounding_rules(kinds: Sequence[str] = (), *, kit: bool = True) -> tuple[Rul
     return tuple(rules)
 
 
+def lmms_rules() -> tuple[Rule, ...]:
+    """lmms-eval's numbers for boxes in fractions."""
+
+    def from_iou(least: float) -> Callable[[Columns], float]:
+        return lambda found: float((found["lmms_iou"] >= least).mean())
+
+    words = "the first [x1, y1, x2, y2] in fractions; else zeros"
+    return (
+        kit_rule("lmms-eval/IoU", words, mean("lmms_iou")),
+        *(
+            kit_rule(f"lmms-eval/ACC@{least}", "the same, IoU from there up", from_iou(least))
+            for least in (0.1, 0.3, 0.5, 0.7, 0.9)
+        ),
+        kit_rule("lmms-eval/Center_ACC", "its centre in the true box", mean("lmms_centre")),
+    )
+
+
 def kit_rule(name: str, words: str, of: Callable[[Columns], float]) -> Rule:
-    """A rule of VLMEvalKit, over all items."""
+    """A rule of another kit, over all items."""
     return Rule(name=name, words=words, of=of, legacy=True, worst=False, every=True)
 
 

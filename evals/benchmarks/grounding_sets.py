@@ -145,7 +145,10 @@ I2E = _made(
     "arXiv:2504.11257",
     "I2E-bench-annotation.jsonl",
     read_i2e,
-    grounding_rules(("explicit", "implicit"), kit=False),
+    (
+        *grounding_rules(("explicit", "implicit"), kit=False),
+        kit_rule("published", "the first four runs of digits as a box in pixels, or two", mean("digits")),
+    ),
 )
 MMBENCH = _made(
     "mmbench-gui-l2",

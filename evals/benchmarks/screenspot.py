@@ -22,6 +22,7 @@ from .clicks import (
     files_of,
     from_corner,
     grounding_rules,
+    lmms_rules,
     numbers_of,
     of_cell,
     picture_size,
@@ -132,7 +133,7 @@ V1 = Benchmark(
     read=read,
     answer=answer,
     columns=columns,
-    rules=(*grounding_rules(KINDS), *CELLS),
+    rules=(*grounding_rules(KINDS), *lmms_rules(), *CELLS),
     cautions=cautions,
     tables=by_cell,
 )

@@ -22,6 +22,7 @@ from . import (
     scenes,
     videoscore,
     vits,
+    vjepa,
     xcomposer,
 )
 from . import checkpoints as tiny
@@ -166,6 +167,13 @@ CASES = (
         lambda folder: {"weights": tiny.save_open_clip(folder / "open_clip")},
         {"open_clip": PIL},
     ),
+    Case(
+        "clipscore",
+        "pyiqa",
+        lambda folder: {"weights": tiny.save_openai(folder / "openai"), "scale": "clipscore/pyiqa"},
+        {"pyiqa": PIL},
+        PIL,
+    ),
     Case("d2_align", "", lambda folder: tiny.save_map(folder, "d2-align"), second=PIL),
     Case(
         "head",
@@ -295,8 +303,10 @@ CASES = (
     _read("qwen_image_bench", "", marking.save_bench, marking.pictured, 100),
     _read("visionreward", "", scenes.save_list, scenes.described),
     _read("visionreward_video", "", scenes.save_clips_list, scenes.moved),
+    _read("nora", "V-JEPA 2-AC", vjepa.save_world, vjepa.candidates),
 )
-"""Every scorer of `rewards/learned` and `rewards/pictures` has at least one, or stands in `ELSEWHERE`."""
+"""Every scorer of `rewards/learned` and `rewards/pictures` has at least one, or stands in `ELSEWHERE`; of
+robots' rewards those with a published network that no package has."""
 ELSEWHERE = {
     "imaging_quality": ("tests/rewards/test_iqa.py", "pyiqa's MUSIQ itself, which has no second writing"),
     "iqa": ("tests/rewards/test_iqa.py", "runs pyiqa itself"),

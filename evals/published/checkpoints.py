@@ -41,7 +41,7 @@ SIDE = 32
 STACK = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 ENDS = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
 WORDS = ("a", "red", "circle", "above", "two", "blue", "squares", "fox", "photo", "of", "the", "at", "night")
-OPEN_CLIP = {
+OPEN_CLIP: dict[str, Any] = {
     "embed_dim": 24,
     "vision_cfg": {"image_size": SIDE, "layers": 2, "width": 32, "patch_size": 8, "head_width": 16},
     "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
@@ -108,6 +108,29 @@ def save_open_clip(folder: Path, seed: int = 2) -> str:
     preprocess = {"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD}
     config = {"model_cfg": OPEN_CLIP, "preprocess_cfg": preprocess}
     (folder / "open_clip_config.json").write_text(json.dumps(config))
+    return str(folder)
+
+
+def save_openai(folder: Path, seed: int = 12) -> str:
+    """OpenAI's tensors, in half precision as published: open_clip's folder of them, and `openai.pt` beside
+    it, which OpenAI's own package reads. Heads are 64 wide, as that package takes for granted."""
+    import open_clip
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True)
+    towers: dict[str, Any] = {
+        "vision_cfg": {"width": 64, "head_width": 64},
+        "text_cfg": {"width": 64, "heads": 1},
+    }
+    config: dict[str, Any] = {"quick_gelu": True, "embed_dim": OPEN_CLIP["embed_dim"]}
+    config |= {name: {**OPEN_CLIP[name], **sizes} for name, sizes in towers.items()}
+    state = drawn(open_clip.CLIP(**config), seed).state_dict()
+    state = {name: tensor.half().float() for name, tensor in state.items()}
+    save_file(state, folder / "open_clip_model.safetensors")
+    torch.save(state, folder / "openai.pt")
+    preprocess = {"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD}
+    facts = {"model_cfg": config, "preprocess_cfg": preprocess}
+    (folder / "open_clip_config.json").write_text(json.dumps(facts))
     return str(folder)
 
 

@@ -22,7 +22,7 @@ from mmreward.rewards.judged.vqascore import VLM as ALIGNED
 from mmreward.rewards.pictures import dpg, geneval2
 from mmreward.rewards.pictures.visionreward import SUFFIX
 
-from . import blip, clips, marking, readers
+from . import blip, clips, marking, readers, vjepa
 from .checkpoints import save_clip
 from .readers import Sampled, pictures_of
 from .second import clipscore
@@ -425,6 +425,7 @@ def kept(args: Args) -> Sampled:
 SAMPLED: dict[str, Callable[[Args], Sampled]] = {
     **readers.READERS,
     **clips.CLIPS,
+    "nora": vjepa.combined,
     "blip_vqa": blip.assents,
     "dpg": graded,
     "edit_change": kept,

@@ -86,7 +86,9 @@ def _of_text(weights: str, moved: Callable[[torch.Tensor], torch.Tensor]) -> Ref
 
 
 def clipscore(args: Args) -> Reference:
-    """Cosine (arXiv:2104.08718, without its factor)."""
+    """Cosine (arXiv:2104.08718, without its factor), or as its authors' code has it."""
+    if args.get("scale") == "clipscore/pyiqa":
+        return social.clipscore(args)
     return _of_text(args["weights"], lambda text: text)
 
 

@@ -1,8 +1,8 @@
-"""A second writing of Social Reward's cosine: OpenAI's CLIP with its quick GELU, layer by layer in plain
-torch, from what the publisher's training saves.
+"""A second writing of OpenAI's CLIP with its quick GELU, layer by layer in plain torch: Social Reward's
+cosine, from what the publisher's training saves, and CLIPScore as its authors' code and pyiqa have it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -16,15 +16,16 @@ from .upstream import Reference, pixels_of
 
 Args = Mapping[str, Any]
 MEAN, STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
-SEES = 16
-"""Width of one attention head of both towers."""
 
 
 class _Clip:
-    def __init__(self, args: Args) -> None:
+    """Both towers of a file of tensors, whose attention heads are `sees` wide."""
+
+    def __init__(self, file: str, sees: int) -> None:
         import open_clip
 
-        self.state: dict[str, torch.Tensor] = torch.load(args["fitted"], weights_only=True)
+        self.state: dict[str, torch.Tensor] = torch.load(file, weights_only=True)
+        self.sees = sees
         self.tokenizer: Any = open_clip.get_tokenizer("ViT-L-14")
 
     def norm(self, name: str, x: torch.Tensor) -> torch.Tensor:
@@ -41,9 +42,9 @@ class _Clip:
             weight, bias = (self.state[f"{block}attn.in_proj_{part}"] for part in ("weight", "bias"))
             q, k, v = (self.norm(f"{block}ln_1", x) @ weight.T + bias).chunk(3, -1)
             heads = []
-            for at in range(0, x.shape[-1], SEES):
-                a, b, c = (part[:, at : at + SEES] for part in (q, k, v))
-                heads.append((a @ b.T / SEES**0.5 + hidden).softmax(-1) @ c)
+            for at in range(0, x.shape[-1], self.sees):
+                a, b, c = (part[:, at : at + self.sees] for part in (q, k, v))
+                heads.append((a @ b.T / self.sees**0.5 + hidden).softmax(-1) @ c)
             x = x + self.linear(f"{block}attn.out_proj", torch.cat(heads, -1))
             y = self.linear(f"{block}mlp.c_fc", self.norm(f"{block}ln_2", x))
             x = x + self.linear(f"{block}mlp.c_proj", y * torch.sigmoid(1.702 * y))
@@ -68,7 +69,17 @@ class _Clip:
 
 def social(args: Args) -> Reference:
     """Product of both unit embeddings, as the publisher's validation has it."""
-    net = _Clip(args)
+    return _of_both(_Clip(args["fitted"], 16), "", lambda cosine: cosine)
+
+
+def clipscore(args: Args) -> Reference:
+    """2.5 max(cosine, 0) of the picture and "A photo depicts", a space and the prompt."""
+    net = _Clip(f"{args['weights']}/openai.pt", 64)
+    return _of_both(net, "A photo depicts ", lambda cosine: 2.5 * cosine.clamp(min=0))
+
+
+def _of_both(net: _Clip, before: str, made: Callable[[torch.Tensor], torch.Tensor]) -> Reference:
+    """What is made of the product of both unit embeddings, the prompt's with words before it."""
 
     def middle(pixels: torch.Tensor) -> Any:
         small = tf.resize(pixels, SIDE, InterpolationMode.BICUBIC, antialias=True)
@@ -77,10 +88,10 @@ def social(args: Args) -> Reference:
 
     def value(picture: Image.Image, prompt: str) -> float:
         small = tf.center_crop(tf.resize(picture, SIDE, InterpolationMode.BICUBIC), [SIDE])
-        return float(net.picture(pixels_of(small)) @ net.text(prompt))
+        return float(made(net.picture(pixels_of(small)) @ net.text(before + prompt)))
 
     return Reference(
         value,
-        lambda pixels, prompt: (net.picture(middle(pixels)) * net.text(prompt)).sum()[None],
+        lambda pixels, prompt: made((net.picture(middle(pixels)) * net.text(before + prompt)).sum()[None]),
         resizes=True,
     )

@@ -185,6 +185,27 @@ def _torchmetrics(args: Args) -> Reference:
     return Reference(value)
 
 
+def _pyiqa(args: Args) -> Reference:
+    """pyiqa's CLIPScore, words before the prompt and all, on the pictures that OpenAI's package prepares.
+
+    pyiqa resizes floats and lets the kernel's overshoot stand, where CLIPScore's authors use that package.
+    """
+    package: Any = import_module("pyiqa.archs.clipscore_arch")
+    clip: Any = import_module("clip.clip")
+    model = clip.build_model(torch.load(f"{args['weights']}/openai.pt", weights_only=True)).float()
+    package.clip.load = lambda backbone: (model, None)
+    net = package.CLIPScore().eval()
+    *before, _ = clip._transform(model.visual.input_resolution).transforms  # the net does the last, too
+
+    def value(picture: Image.Image, prompt: str) -> float:
+        made: Any = picture
+        for step in before:
+            made = step(made)
+        return float(net(made[None], [prompt])[0])
+
+    return Reference(value, lambda pixels, prompt: net(pixels, [prompt]))
+
+
 def _hpsv2(args: Args) -> Reference:
     """`hpsv2.score` with the file as `cp`; its table of loaded models holds the tiny architecture."""
     scorer: Any = import_module("hpsv2.img_score")
@@ -406,6 +427,7 @@ SCORERS: dict[tuple[str, str], Callable[[Args], Reference]] = {
     ("transformers", "artifact"): _classifier,
     ("open_clip", "clipscore"): _open_clip,
     ("torchmetrics", "clipscore"): _torchmetrics,
+    ("pyiqa", "clipscore"): _pyiqa,
     ("dreamsim", "dreamsim"): _dreamsim,
     ("hpsv2", "hpsv2"): _hpsv2,
     ("aesthetic_predictor_v2_5", "aesthetic"): _aesthetic_v2_5,

@@ -83,9 +83,9 @@ def curve(values: Mapping[int, float], called: str = "") -> Markup:
 
 
 class Shot(NamedTuple):
-    """A frame of a strip: its picture, its number, and words about it."""
+    """A frame of a strip: its picture, its number, and words about it; a step may be without a picture."""
 
-    media: Media
+    media: Media | None
     number: int
     words: str
 
@@ -148,6 +148,9 @@ def strip(
         rows = strips(sample, frames, wrong)
     except Unscorable as failure:
         return Markup(f'<p class="absent">no frames: {text(failure)}</p>')
+    if bare := _without_picture(sample, done):
+        one = len(views_of(sample.steps)) == 1
+        rows = [("", sorted((*rows[0][1], *bare), key=_number))] if one else [*rows, ("", bare)]
     drawn, kind = "", "strip screens" if done else "strip"
     for view, shots in rows:
         items = "".join(_item(one, side // 2, done.get(one.number)) for one in shots)
@@ -156,10 +159,26 @@ def strip(
     return Markup(drawn)
 
 
+def _without_picture(sample: Sample, done: Mapping[int, Marks]) -> list[Shot]:
+    """Steps that something is said of, and that have no picture: a few, the wrong ones before others."""
+    seen = {one.step for one in seen_in(sample.steps)}
+    bare = sorted(
+        (number for number in done if number not in seen), key=lambda at: (done[at].right is not False, at)
+    )
+    told = {number: step for number, step in enumerate(sample.steps) if isinstance(step, Mapping)}
+    return [Shot(None, at, _told(told[at]) if at in told else "") for at in sorted(bare[:FRAMES])]
+
+
+def _number(shot: Shot) -> int:
+    return shot.number
+
+
 def _item(shot: Shot, side: int, done: Marks | None) -> str:
     """A frame of a strip: its picture, its number and words."""
-    alt = f"frame {shot.number}"
-    picture = embedded(shot.media, side, alt) if done is None else marked(shot.media, alt, side, done)
+    alt, picture = f"frame {shot.number}", ""
+    if shot.media is not None:
+        drawn = embedded(shot.media, side, alt) if done is None else marked(shot.media, alt, side, done)
+        picture = f'<div class="picture">{drawn}</div>'
     words = [shot.words] if shot.words else []
     kind = ""
     if done is not None:
@@ -167,4 +186,4 @@ def _item(shot: Shot, side: int, done: Marks | None) -> str:
         if done.right is not None:
             kind = ' class="right"' if done.right else ' class="wrong"'
     told = "".join(f"<p>{text(one)}</p>" for one in words)
-    return f'<li{kind}><div class="picture">{picture}</div><p class="id">{shot.number}</p>{told}</li>'
+    return f'<li{kind}>{picture}<p class="id">{shot.number}</p>{told}</li>'

@@ -180,7 +180,8 @@ def _beyond(value: float, low: float, high: float) -> float:
 
 
 def trajectory(sample: Sample, args: Mapping[str, Any]) -> dict[int, Marks]:
-    """Every step of an episode beside the right one, by its number; empty where the target is none.
+    """Every step of an episode beside the right one, by its number, those that are missing too; empty where
+    the target is none.
 
     Args:
         sample: with steps and, as target, the list of right ones.
@@ -213,7 +214,14 @@ def trajectory(sample: Sample, args: Mapping[str, Any]) -> dict[int, Marks]:
             words = ["right"] if match.right else [why([action], gold, parts)]
             given = [action.box] if action.box is not None and own else []
             found[number] = Marks(inside, boxes, words, given, match.right)
+    for number in range(len(sample.steps), len(targets)):
+        found[number] = Marks(words=[f"wrong: missing, and {_meant(targets[number])} is right"], right=False)
     return found
+
+
+def _meant(target: Any) -> str:
+    given = target.get("action", target) if isinstance(target, Mapping) else target
+    return short(given)
 
 
 def _screen_of(sample: Sample, step: Any) -> bool:

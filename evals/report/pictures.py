@@ -74,7 +74,8 @@ class Marks(NamedTuple):
 def pictures(
     sample: Sample, spaces: Spaces, expects_boxes: bool, side: int = MAX_SIDE, marks: Marks | None = None
 ) -> Markup | str:
-    """The picture or first frame with its boxes, the other inputs small beneath it; empty without any.
+    """The picture or first frame with its boxes, the other inputs small beneath it; without any picture the
+    words of the marks, or nothing.
 
     Args:
         sample: whose.
@@ -85,7 +86,8 @@ def pictures(
     """
     shown = [media for media in (sample.image, sample.video, *sample.inputs) if media is not None]
     if not shown:
-        return ""
+        lines = "".join(f"<li>{text(one)}</li>" for one in (marks.words if marks is not None else ()))
+        return Markup(f'<ul class="legend">{lines}</ul>') if lines else ""
     main, others = shown[0], shown[1:]
     size = _size(main)
     if marks is None:

@@ -40,7 +40,7 @@ offers `score_tensor`, with some arguments at least.
 
 A name of another suite (`CLIPScore`, `hps`) is answered with ours, and never stands for it. `mmreward fetch
 NAME` brings the weights that a reward reads. `scale: pickscore/26` puts its score on a scale that trainers
-use, with the publisher's number beside it.
+use, with the publisher's number beside it; `mmreward show NAME` lists the scales of a reward.
 
 A point reward that needs an *image* scores clips, too, once it is given `frames` beside its arguments: `mean`
 or `min` of 8 evenly spaced frames, the last included, `first`, or a number of them, for their mean

@@ -83,7 +83,8 @@ def show(name: Annotated[str, typer.Argument(help="The reward's name.")]) -> Non
         for line in described(want, name):
             typer.echo(f"weights  {line}")
     for scale, facts in scales_of(name).items():
-        typer.echo(f"scale    {scale}: {facts.factor:g} times the value; {facts.users}")
+        above = f" plus {facts.offset:g}" if facts.offset else ""
+        typer.echo(f"scale    {scale}: {facts.factor:g} times the value{above}; {facts.users}")
     if info.example:
         typer.echo(f"\nexample row, beside a prompt and an image\n  {json.dumps(info.example)}")
     typer.echo("\narguments")

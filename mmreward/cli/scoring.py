@@ -271,6 +271,10 @@ def pairs(
     responses: Annotated[
         bool, typer.Option("--responses", help="Compare the responses to one question, for DPO of a VLM.")
     ] = False,
+    actions: Annotated[
+        bool,
+        typer.Option("--actions", help="Compare a robot's actions from one moment, for DPO of a policy."),
+    ] = False,
     contrast: Annotated[
         list[str] | None,
         typer.Option(
@@ -292,6 +296,8 @@ def pairs(
     present(data, "no data at {}")
     if out is None:
         raise ValueError("no place for the pairs: give --out FOLDER")
+    if responses and actions:
+        raise ValueError("--responses and --actions are two kinds of pairs: give one")
     if not results and not judges:
         raise ValueError("no scores: give files that `mmreward score` wrote, or a judge with --from NAME")
     columns = parse_columns(mapped or (), data) or None
@@ -332,7 +338,7 @@ def pairs(
         agree=agree or (),
         rules=rules,
         columns=columns,
-        responses=responses,
+        halves="responses" if responses else "actions" if actions else "media",
     )
     if not judges:
         typer.echo(made())

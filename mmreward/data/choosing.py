@@ -70,7 +70,7 @@ def best_of(rows: Sequence[Drawn], judge: Judging) -> list[Chosen]:
         raise ValueError(f"candidates are ranked by one reward, not by {', '.join(judge.rewards) or 'none'}")
     steps: dict[tuple[str, ...], dict[str, Drawn]] = {}
     for row in rows:
-        steps.setdefault(row.group, {}).setdefault(content_of(row.sample, True), row)
+        steps.setdefault(row.group, {}).setdefault(content_of(row.sample, "responses"), row)
     members = [row for step in steps.values() for row in step.values()]
     ((_, column),) = judge.judged(members).items()
     return [_chosen(list(step.values()), column) for step in steps.values()]
@@ -111,11 +111,11 @@ def choose(
     rows = [
         Drawn(str(number), replace(sample, group="step"), ("step",))
         for number, sample in enumerate(samples)
-        if content_of(sample, True)
+        if content_of(sample, "responses")
     ]
     if not rows:
         raise ValueError("no candidate has a response, and a goal in its prompt")
-    if len({content_of(row.sample, True) for row in rows}) == 1:
+    if len({content_of(row.sample, "responses") for row in rows}) == 1:
         return Chosen(group="step", id=rows[0].id, response=rows[0].sample.response or "", score=math.nan,
                       margin=math.nan, candidates=1, judged=0, parts={})  # fmt: skip
     (found,) = best_of(rows, Judging(engine, {reward.info.name: reward}, timeout))
@@ -129,9 +129,9 @@ def choose_file(data: Path, out: Path, judge: Judging, columns: Columns | None =
         ValueError: rows that cannot be read, or none with a response.
     """
     rows = [
-        Drawn(row.id, row.sample, group_of(row.sample, True))
+        Drawn(row.id, row.sample, group_of(row.sample, "responses"))
         for row in read_rows(data, columns or {})
-        if row.sample is not None and content_of(row.sample, True)
+        if row.sample is not None and content_of(row.sample, "responses")
     ]
     if not rows:
         raise ValueError(f"{data} has no row with a prompt and a response")

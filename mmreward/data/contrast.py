@@ -194,11 +194,13 @@ def contrast_file(
         if axis not in scored and (column := axis_of(axis, scored)) is not None:
             scored[axis] = column
         values[flaw] = scored[picked(axis, scored)]
-    samples = {row.id: row.sample for row in rows if row.sample is not None and content_of(row.sample, True)}
+    samples = {
+        row.id: row.sample for row in rows if row.sample is not None and content_of(row.sample, "responses")
+    }
     rollouts = [
         Rollout(
             id=name,
-            group="\n".join(group_of(sample, True)),
+            group="\n".join(group_of(sample, "responses")),
             text=sample.response or "",
             accuracy=values["wrong"].worth(name),
             consistency=values["inconsistent"].worth(name) if "inconsistent" in values else 1.0,

@@ -12,18 +12,20 @@ from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ..engine.engine import Engine
 from ..errors import Unscorable
 from ..models.vlms.answers import shown_to
 from ..registry import Reward
-from ..trajectories import with_media
+from ..trajectories import column, with_media
 from ..types import Sample, Score
 from .columns import Columns
 from .inputs import Inputs
 from .results import TOTAL, about, read
 
+Halves = Literal["media", "responses", "actions"]
+"""What is compared: pictures and clips, responses to one question, or chunks of actions from one moment."""
 LARGEST = 64
 """Rows of a group that a judge of pairs compares at most: 2016 pairs, in both orders."""
 
@@ -125,11 +127,12 @@ def others_of(columns: Mapping[str, Column], name: str) -> str:
     return ", ".join(other for other in columns if other != name) or "none"
 
 
-def content_of(sample: Sample | None, responses: bool = False) -> str:
-    """Hash of what is compared, the picture or clip or else the response; empty where a sample cannot be part
-    of a pair."""
-    if responses:
+def content_of(sample: Sample | None, halves: Halves = "media") -> str:
+    """Hash of what is compared; empty where a sample cannot be part of a pair."""
+    if halves == "responses":
         return _response_of(sample)
+    if halves == "actions":
+        return _actions_of(sample)
     if sample is None or sample.shown is None or not sample.prompt.strip():
         return ""
     try:
@@ -146,25 +149,48 @@ def _response_of(sample: Sample | None) -> str:
         _ = [media.size for media in shown_to(sample)]
     except Unscorable:
         return ""
-    return hashlib.blake2b(str(sample.response).encode("utf-8", "replace"), digest_size=16).hexdigest()
+    return _hash(str(sample.response))
 
 
-def group_of(sample: Sample, responses: bool = False) -> tuple[str, ...]:
-    """What the samples that meet have in common; of responses also the pictures that they are about, and what
-    was done before."""
+def _actions_of(sample: Sample | None) -> str:
+    actions = [] if sample is None else column(sample.steps, "action")
+    if sample is None or not actions or None in actions or not sample.prompt.strip():
+        return ""
+    try:
+        _ = [media.size for _, media in sample.media()]
+    except Unscorable:
+        return ""
+    return _told(actions)
+
+
+def group_of(sample: Sample, halves: Halves = "media") -> tuple[str, ...]:
+    """What the samples that meet have in common: group, prompt and given pictures; of responses also the
+    pictures that they are about, and what was done before; of actions what was seen before, and the state."""
     named = sample.prompt if sample.group is None else sample.group
-    if responses:
+    if halves == "responses":
         before = (_told(sample.steps),) if sample.steps else ()
         return (named, sample.prompt, "text", *(media.key for media in shown_to(sample)), *before)
+    given = [media.key for media in sample.inputs]
+    if halves == "actions":
+        image = () if sample.image is None else (sample.image.key,)
+        return (named, sample.prompt, "actions", _told(_moment_of(sample)), *image, *given)
     kind = sample.shown.kind if sample.shown is not None else ""
-    return (named, sample.prompt, kind, *(media.key for media in sample.inputs))
+    return (named, sample.prompt, kind, *given)
+
+
+def _moment_of(sample: Sample) -> list[Any]:
+    """The beginning of a candidate: what is seen before its first action, and the state."""
+    return [{key: one for key, one in sample.steps[0].items() if key in ("observation", "state")}]
 
 
 def _told(steps: Sequence[Any]) -> str:
     """Hash of steps; of a picture in them its own."""
     bare = with_media(steps, lambda media, _: media.key)
-    told = json.dumps(bare, sort_keys=True, default=str)
-    return hashlib.blake2b(told.encode("utf-8", "replace"), digest_size=16).hexdigest()
+    return _hash(json.dumps(bare, sort_keys=True, default=str))
+
+
+def _hash(text: str) -> str:
+    return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).hexdigest()
 
 
 def axis_of(name: str, columns: Mapping[str, Column]) -> Column | None:

@@ -18,6 +18,8 @@ METADATA = "metadata.jsonl"
 HALVES = ("chosen", "rejected")
 TEXT = "text"
 """Kind of a pair of responses, see `response_pairs`."""
+ACTIONS = "actions"
+"""Kind of a pair of action chunks, see `action_pairs`."""
 PICTURE_MARKS: tuple[tuple[str, int, tuple[bytes, ...]], ...] = (
     (".png", 0, (b"\x89PNG",)),
     (".jpg", 0, (b"\xff\xd8\xff",)),
@@ -208,6 +210,10 @@ def pair_of(folder: Path, record: dict[str, Any], where: str) -> PreferencePair:
     if kind == TEXT:
         raise ValueError(
             f"{where} is a pair of responses: pictures or clips are needed here; TRL's DPO takes it"
+        )
+    if kind == ACTIONS:
+        raise ValueError(
+            f"{where} is a pair of actions, for a robot's policy: pictures or clips are needed here"
         )
     halves = {half: media_of(folder, record.pop(f"{half}_file_name", None), kind, where) for half in HALVES}
     inputs = tuple(

@@ -15,12 +15,14 @@ from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
 from ..types import Sample
+from .action_pairs import write_action_pairs
 from .columns import Columns
 from .inputs import Inputs
 from .pair_columns import (
     Column,
     Direct,
     Drawn,
+    Halves,
     Judging,
     axis_of,
     content_of,
@@ -318,7 +320,7 @@ def pair_file(
     rules: Rules = BEST_AGAINST_WORST,
     columns: Columns | None = None,
     judge: Judging | None = None,
-    responses: bool = False,
+    halves: Halves = "media",
 ) -> PairSummary:
     """Build preference pairs and write them to the folder `out`.
 
@@ -339,8 +341,8 @@ def pair_file(
         judge: rewards that judge the rows now, beside the scores of `results`; the first of them is the
             default of `reward`. Judges of pairs compare every two of a group in both orders: their score of a
             sample is the share of the others it leads, and a pair is taken by its own comparison.
-        responses: compare the responses to one question about the same pictures, and write their texts, see
-            `response_pairs`.
+        halves: "media", or "responses" to one question about the same pictures, whose texts are written (see
+            `response_pairs`), or "actions" of a robot from one moment (see `action_pairs`).
 
     Raises:
         ValueError: files that cannot be read, no such reward, a score that two files have, no score that
@@ -351,9 +353,9 @@ def pair_file(
     rows = list(read_rows(data, columns if columns is not None else mapping_of(data, results)))
     scored = read_columns(results, Inputs(rows))
     drawn = [
-        Drawn(row.id, row.sample, group_of(row.sample, responses))
+        Drawn(row.id, row.sample, group_of(row.sample, halves))
         for row in rows
-        if row.sample is not None and content_of(row.sample, responses)
+        if row.sample is not None and content_of(row.sample, halves)
     ]
     if judge is not None:
         if both := [name for name in judge.rewards if name in scored]:
@@ -377,7 +379,7 @@ def pair_file(
             )
         raise ValueError(f"no score of {name} is for a row of {data}: are they of another data set?")
     samples = {row.id: row.sample for row in rows if row.sample is not None}
-    candidates = [candidate_of(one, used[0], used[1:], responses) for one in drawn]
+    candidates = [candidate_of(one, used[0], used[1:], halves) for one in drawn]
     pairs, counts = choose_pairs(candidates, rules, used[0].directs)
     margin = fmean(pair.margin for pair in pairs) if pairs else math.nan
     alike = dict(zip(agree, agreement(candidates, len(agree)), strict=True))
@@ -385,20 +387,22 @@ def pair_file(
     if not pairs:
         raise ValueError(f"no pairs, so nothing was written:\n{summary}")
     facts = [_facts(pair, name, scored[name].values, rules) for pair in pairs]
-    halves = [(samples[pair.chosen.id], samples[pair.rejected.id]) for pair in pairs]
-    if responses:
-        write_response_pairs(out, halves, facts)
+    twos = [(samples[pair.chosen.id], samples[pair.rejected.id]) for pair in pairs]
+    if halves == "responses":
+        write_response_pairs(out, twos, facts)
+    elif halves == "actions":
+        write_action_pairs(out, twos, facts)
     else:
-        write_pairs(out, [_described(*both, told) for both, told in zip(halves, facts, strict=True)])
+        write_pairs(out, [_described(*both, told) for both, told in zip(twos, facts, strict=True)])
     return summary
 
 
 def candidate_of(
-    one: Drawn, column: Column, agree: Sequence[Column] = (), responses: bool = False
+    one: Drawn, column: Column, agree: Sequence[Column] = (), halves: Halves = "media"
 ) -> Candidate:
     """A row with its score, and those of rewards that must not disagree."""
     others = tuple(other.worth(one.id) for other in agree)
-    content, parts = content_of(one.sample, responses), column.parts.get(one.id, {})
+    content, parts = content_of(one.sample, halves), column.parts.get(one.id, {})
     return Candidate(one.id, one.group, column.worth(one.id), content, others, parts)
 
 

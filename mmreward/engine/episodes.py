@@ -88,6 +88,22 @@ async def frames_of(sample: Sample, rule: str = "all", *, view: str = "", at_mos
     return episode
 
 
+async def first_of(sample: Sample, *, view: str = "") -> Media:
+    """The picture before an episode's first action: of its first step, or the first of its clip, or its
+    image.
+
+    Args:
+        sample, view: as for `frames_of`.
+
+    Raises:
+        Unscorable: as `frames_of`; "missing" where the first step shows nothing.
+    """
+    episode = await _seen(sample, view, lambda total, times: [0])
+    if episode.numbers[0] != 0:
+        raise Unscorable(f"step 0 has no observation; step {episode.numbers[0]} is the first", "missing")
+    return episode.pictures[0]
+
+
 class Windows(NamedTuple):
     """Frames that were picked of an episode, each with those round it.
 

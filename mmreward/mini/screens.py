@@ -84,6 +84,13 @@ def _page(rng: np.random.Generator) -> Scene:
     return sample_scene(rng, [KINDS[number] for number in chosen])
 
 
+def asked(goal: str, pressed: Sequence[tuple[str, str]]) -> str:
+    """What an agent is asked that has pressed something on the way to a goal: "Done: the red circle. Press
+    the red circle, then the blue square."."""
+    done = f"Done: {', '.join(f'the {role} {name}' for role, name in pressed)}. " if pressed else ""
+    return done + goal
+
+
 @dataclass(slots=True)
 class Device:
     """A device on which a task is done.

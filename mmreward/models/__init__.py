@@ -12,7 +12,7 @@ miniature's names ("mini-clip", "mini-vlm", "mini-artifact") stand where a hub i
 In the room: `base` (torch modules behind the engine's `Network` protocol), `encoders`, `features`, `frames`,
 `resnets` and `perceptual` (of pictures alone), `heads`, `maps`, `preferences` (with the light `head_facts`),
 `step_facts` (of demonstrations), `paired`, `blip`, `blip2`, `blip_answers`, `mps`, `flan` and `owl` (with a
-text), `viclip`, `flow` and `amt` (a clip), `stages` (windows of an episode), `pieces` (Llama's tokenizer),
+text), `viclip`, `flow` and `amt` (a clip), `stages` and `vjepa` (episodes), `pieces` (Llama's tokenizer),
 `scalars` (reward models on a VLM's body), `detectors`, `pictures` and `pixels` (decoded pictures and a
 network's input), `sharing` (one network per arguments), `wants` and `fetching` (weights that are needed),
 `pinned` and `published` (texts of others), `onnx`, `texts` and `bodies` (out of wheels), `vlms/` (in this
@@ -44,6 +44,7 @@ from .pins import prompt_of as prompt_of
 from .robots import goal_resnet as goal_resnet
 from .robots import robometer as robometer
 from .robots import sarm as sarm
+from .robots import world_model as world_model
 from .scalars import grader as grader
 from .scalars import internvl as internvl
 from .scalars import llava_reward as llava_reward

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
 
@@ -111,11 +112,54 @@ def state_of(weights: str, key: str = "") -> dict[str, torch.Tensor]:
     return {str(name).removeprefix("module."): value for name, value in state.items()}
 
 
-def _unpickled(path: Path) -> Any:
+def parts_of(weights: str, *parts: str) -> dict[str, torch.Tensor]:
+    """Tensors of several state dicts in one file, on the CPU, as `part.name`.
+
+    In a pickled file a part is a dict under its name; in safetensors its names begin with the part's. What
+    lies beside them, such as an optimizer's state, stays on the disk.
+
+    Args:
+        weights: as for `fetched`.
+        parts: their names.
+
+    Raises:
+        ValueError: no such file, one that holds more than tensors and plain values, or one without a part.
+    """
+    path = fetched(weights)
+    if path.suffix == ".safetensors":
+        from safetensors import safe_open
+
+        with safe_open(path, "pt") as file:
+            wanted = [name for name in file.keys() if name.split(".")[0] in parts]  # noqa: SIM118 - no mapping
+            found = {name: file.get_tensor(name) for name in wanted}
+    else:
+        # Mapped into memory, which a file of torch before 1.6 cannot be.
+        whole = _unpickled(path, mapped=is_zipfile(path))
+        held = {part: whole.get(part) if isinstance(whole, dict) else None for part in parts}
+        found = {
+            f"{part}.{name}": tensor
+            for part, state in held.items()
+            for name, tensor in (state if isinstance(state, dict) else {}).items()
+        }
+    for part in parts:
+        if not any(name.startswith(f"{part}.") for name in found):
+            raise ValueError(f"{path.name} has no {part}: {', '.join(parts)} are read")
+    if not all(isinstance(value, torch.Tensor) for value in found.values()):
+        raise ValueError(f"{path.name} has more than tensors by name in {', '.join(parts)}")
+    return {_bare(name): tensor for name, tensor in found.items()}
+
+
+def _bare(name: str) -> str:
+    """A part's name without what wrapped its module in training."""
+    part, _, rest = name.partition(".")
+    return f"{part}.{rest.removeprefix('module.').removeprefix('backbone.')}"
+
+
+def _unpickled(path: Path, mapped: bool = False) -> Any:
     from pickle import UnpicklingError
 
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except (UnpicklingError, EOFError, RuntimeError) as error:
         # torch's own words advise weights_only=False, which would run what the file says.
         raise ValueError(

@@ -69,7 +69,8 @@ def _reader() -> ModuleType:
 
 
 def tensors_in(file: Path) -> dict[str, torch.Tensor]:
-    """Tensors of a pickled module by the names of its `state_dict`, or of a dict, under `state_dict` or flat.
+    """Tensors of a pickled module by the names of its `state_dict`; of a dict, under `state_dict`, flat, or
+    of the dicts in it as `key.name`.
 
     Raises:
         ValueError: the file is broken, or holds none.
@@ -80,13 +81,22 @@ def tensors_in(file: Path) -> dict[str, torch.Tensor]:
         raise ValueError(f"{file.name} cannot be read: {type(error).__name__}: {error}") from error
     if isinstance(found, Mapping):
         found = found.get("state_dict", found)
-        named = found.items() if isinstance(found, Mapping) else ()
-        state = {str(name): one for name, one in named if isinstance(one, torch.Tensor)}
+        state = dict(_of_mapping(found)) if isinstance(found, Mapping) else {}
     else:
         state = dict(_of_module(found, "", 0))
     if not state:
         raise ValueError(f"{file.name} holds neither a module nor tensors by name")
     return {name: one.detach().clone().contiguous() for name, one in state.items()}
+
+
+def _of_mapping(found: Mapping[Any, Any]) -> Iterator[tuple[str, torch.Tensor]]:
+    for name, one in found.items():
+        if isinstance(one, torch.Tensor):
+            yield str(name), one
+        elif isinstance(one, Mapping):  # a state dict among several, as a training keeps them
+            for inner, tensor in one.items():
+                if isinstance(tensor, torch.Tensor):
+                    yield f"{name}.{inner}", tensor
 
 
 def _of_module(module: Any, stem: str, depth: int) -> Iterator[tuple[str, torch.Tensor]]:

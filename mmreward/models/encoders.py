@@ -151,7 +151,7 @@ class DualEncoder(TorchNetwork):
             tokens, truncated = batch
             vectors = self._unit(self.towers.text(self._on_device(tokens))).cpu().numpy()
             return [Text(vector, cut) for vector, cut in zip(vectors, truncated, strict=True)]
-        pixels = to_input(batch, self.towers.recipe, self.device).to(self.dtype)
+        pixels = batch.on(self.device, self.towers.recipe).to(self.dtype)
         units = [
             self._unit(self.towers.image(some)) for some in torch.split(pixels, self._together(len(pixels)))
         ]
@@ -218,14 +218,37 @@ def widest_of(tower: torch.nn.Module, size: tuple[int, int]) -> int:
 
 def open_clip_towers(source: str, dtype: torch.dtype) -> Towers:
     """Towers of an open_clip folder (open_clip_config.json beside the weights), or
-    "open_clip:ARCHITECTURE/TAG"."""
+    "open_clip:ARCHITECTURE/TAG".
+
+    Raises:
+        ValueError: as `published_cfg`.
+    """
     import open_clip
 
     name, tag = f"local-dir:{source}", None
     if source.startswith("open_clip:"):
         name, _, tag = source.removeprefix("open_clip:").partition("/")
+        published_cfg(name, tag)
     model: Any = open_clip.create_model(name, pretrained=tag or None, precision="fp32")
     return _towers_of(model.to(dtype), name)
+
+
+def published_cfg(architecture: str, tag: str) -> dict[str, Any]:
+    """What open_clip knows of published weights: where they are and how they were trained; {} of others.
+
+    Raises:
+        ValueError: weights that were trained with the quick GELU, of an architecture that has the other one.
+            open_clip warns of it and computes other numbers than the publisher's.
+    """
+    import open_clip
+
+    cfg: dict[str, Any] = open_clip.get_pretrained_cfg(architecture, tag) or {}
+    if cfg.get("quick_gelu") and not (open_clip.get_model_config(architecture) or {}).get("quick_gelu"):
+        raise ValueError(
+            f"open_clip's weights {tag} were trained with the quick GELU, which its {architecture} has not: "
+            f"give open_clip:{architecture}-quickgelu/{tag}"
+        )
+    return cfg
 
 
 def file_towers(file: str, architecture: str, dtype: torch.dtype) -> Towers:

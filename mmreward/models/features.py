@@ -84,7 +84,7 @@ class PictureEmbedder(TorchNetwork):
 
     @torch.inference_mode()
     def forward(self, op: str, batch: Any) -> list[Any]:
-        return list(self._unit(to_input(batch, self.recipe, self.device)).cpu().numpy())
+        return list(self._unit(batch.on(self.device, self.recipe)).cpu().numpy())
 
 
 class VisionTransformer(PictureEmbedder):

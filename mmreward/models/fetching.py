@@ -181,10 +181,10 @@ def _hub_place(want: Want) -> tuple[str, tuple[str, ...]]:
 
 
 def _open_clip(want: Want) -> dict[str, Any]:
-    import open_clip
+    from .encoders import published_cfg
 
     architecture, _, tag = want.name.removeprefix("open_clip:").partition("/")
-    config: dict[str, Any] = open_clip.get_pretrained_cfg(architecture, tag)
+    config = published_cfg(architecture, tag)
     if not config.get("hf_hub"):
         raise ValueError(
             f"open_clip knows no weights {tag!r} of {architecture!r} on the hub: "

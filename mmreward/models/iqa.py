@@ -22,7 +22,7 @@ from .pictures import decoded
 
 OF_SETS = ("fid", "inception_score")
 """Parts of the names of measures that compare sets of pictures."""
-OF_TEXT = {"clipscore": "`clipscore` of this package"}
+OF_TEXT = {"clipscore": "`clipscore` of this package, with scale=clipscore/pyiqa"}
 """Measures that read a caption, and what takes their place."""
 SEED = 123
 """pyiqa's own default."""

@@ -1,7 +1,7 @@
-"""Decoded and resized pictures, computed once for all rewards that look at them.
+"""Decoded and resized pictures and batches of them, computed once for all rewards that look at them.
 
 Five rewards on one file would decode it five times, and decoding costs more than anything else before the
-network. Both caches are memos: apart from time, nothing depends on a picture being in them.
+network. The caches are memos: apart from time, nothing depends on a picture being in them.
 """
 
 import os
@@ -9,12 +9,15 @@ import threading
 import weakref
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
+from typing import Any, Generic, TypeVar
 
 import torch
 
 from ..engine.cache import ByteLRU
 from ..media import ENCODED, Media
-from .pixels import Group, Recipe, grouped, resize
+from .pixels import Group, Recipe, grouped, resize, to_input
+
+V = TypeVar("V")
 
 DECODED_BYTES = 256 << 20
 """Decoded files kept, for networks of different input sizes: 85 pictures of 1024 x 1024."""
@@ -23,10 +26,10 @@ RESIZED_BYTES = 512 << 20
 pictures), after which the next network asks for the same ones."""
 
 
-class ThreadSingleFlight:
-    """Single-flight memo of tensors for threads: those that need the same one at once compute it once.
+class ThreadSingleFlight(Generic[V]):
+    """Single-flight memo for threads: those that need the same tensor or batch at once compute it once.
 
-    Above `limit` bytes the least recently used tensors leave, and are made again when asked for. A failure is
+    Above `limit` bytes the least recently used leave, and are made again when asked for. A failure is
     raised to the caller it happened to and not kept: the callers that waited for that result try themselves.
     `engine.cache.SingleFlight` is the form for coroutines, where a failure reaches all that waited.
 
@@ -36,7 +39,7 @@ class ThreadSingleFlight:
 
     def __init__(self, limit: int) -> None:
         self._kept = ByteLRU(limit)
-        self._making: dict[Hashable, Future[torch.Tensor | None]] = {}
+        self._making: dict[Hashable, Future[V | None]] = {}
         self._lock = threading.Lock()
         _memos.add(self)
 
@@ -44,25 +47,25 @@ class ThreadSingleFlight:
     def nbytes(self) -> int:
         return self._kept.nbytes
 
-    def get(self, key: Hashable, make: Callable[[], torch.Tensor]) -> torch.Tensor:
-        """The tensor of this key, not to be written to; raises what `make` raises."""
+    def get(self, key: Hashable, make: Callable[[], V]) -> V:
+        """What belongs to this key, not to be written to; raises what `make` raises."""
         while True:
             with self._lock:
-                kept: torch.Tensor | None = self._kept.get(key)
+                kept: V | None = self._kept.get(key)
                 if kept is not None:
                     return kept
                 under_way = self._making.get(key)
                 if under_way is None:
-                    mine: Future[torch.Tensor | None] = Future()
+                    mine: Future[V | None] = Future()
                     self._making[key] = mine
                     break
             # Its maker is a thread in the middle of `make`, and never one that waits for this key.
-            if (tensor := under_way.result()) is not None:
-                return tensor
+            if (made := under_way.result()) is not None:
+                return made
         return self._make(key, make, mine)
 
     def busy(self, key: Hashable) -> bool:
-        """True while a thread is making this key's tensor."""
+        """True while a thread is making what belongs to this key."""
         return key in self._making
 
     def clear(self) -> None:
@@ -76,22 +79,20 @@ class ThreadSingleFlight:
         self._lock = threading.Lock()
         self._making = {}
 
-    def _make(
-        self, key: Hashable, make: Callable[[], torch.Tensor], mine: "Future[torch.Tensor | None]"
-    ) -> torch.Tensor:
-        tensor = None
+    def _make(self, key: Hashable, make: Callable[[], V], mine: "Future[V | None]") -> V:
+        made = None
         try:
-            tensor = make()
+            made = make()
         finally:
             with self._lock:
-                if tensor is not None:
-                    self._kept.put(key, tensor)
+                if made is not None:
+                    self._kept.put(key, made)
                 del self._making[key]
-            mine.set_result(tensor)
-        return tensor
+            mine.set_result(made)
+        return made
 
 
-_memos: "weakref.WeakSet[ThreadSingleFlight]" = weakref.WeakSet()
+_memos: "weakref.WeakSet[ThreadSingleFlight[Any]]" = weakref.WeakSet()
 
 
 def _forget_all() -> None:
@@ -101,8 +102,8 @@ def _forget_all() -> None:
 
 os.register_at_fork(after_in_child=_forget_all)
 
-_decoded = ThreadSingleFlight(DECODED_BYTES)
-_resized = ThreadSingleFlight(RESIZED_BYTES)
+_decoded: ThreadSingleFlight[torch.Tensor] = ThreadSingleFlight(DECODED_BYTES)
+_resized: ThreadSingleFlight[torch.Tensor] = ThreadSingleFlight(RESIZED_BYTES)
 
 
 def decoded(media: Media) -> torch.Tensor:
@@ -133,8 +134,28 @@ def resized(media: Media, recipe: Recipe, backend: str) -> torch.Tensor:
     return _resized.get(key, lambda: resize(decoded(media).cpu(), recipe, backend))
 
 
-def prepared(looks: Sequence[tuple[Media, str]], recipe: Recipe, runs_on: torch.device) -> list[Group]:
-    """Pictures as `pixels.to_input` takes them, made by a worker for a network that runs on a device.
+class Batch:
+    """Pictures of one batch: as the input of a network on the CPU, else as stacks for `pixels.to_input`.
+
+    Networks with one recipe that look at the same pictures share it, and none may write to it.
+    """
+
+    def __init__(self, groups: list[Group], recipe: Recipe, runs_on: torch.device) -> None:
+        self._input = to_input(groups, recipe) if runs_on.type == "cpu" else None
+        self._groups = groups if self._input is None else []
+
+    def on(self, device: torch.device, recipe: Recipe) -> torch.Tensor:
+        """The network's input, float32 (N, 3, height, width), normalised, where the network is."""
+        return to_input(self._groups, recipe, device) if self._input is None else self._input.to(device)
+
+
+_batches: "weakref.WeakValueDictionary[Hashable, Batch]" = weakref.WeakValueDictionary()
+"""Those that wait for the device or are on it: they are kept by whoever waits, and by nobody else."""
+_batching: ThreadSingleFlight[Batch] = ThreadSingleFlight(0)
+
+
+def prepared(looks: Sequence[tuple[Media, str]], recipe: Recipe, runs_on: torch.device) -> Batch:
+    """Pictures as a network takes them that runs on a device, made by a worker.
 
     What "tensor" resizes is left whole for a GPU, which resizes faster.
 
@@ -144,14 +165,26 @@ def prepared(looks: Sequence[tuple[Media, str]], recipe: Recipe, runs_on: torch.
         runs_on: the network's device.
     """
     on_gpu = runs_on.type != "cpu"
-    ready = [backend != "tensor" or not on_gpu for _, backend in looks]
+    key = (
+        tuple((media.key, backend) for media, backend in looks),
+        recipe.geometry if on_gpu else recipe,
+        runs_on.type,
+    )
 
     def pixels(index: int) -> torch.Tensor:
         media, backend = looks[index]
         return resized(media, recipe, backend) if ready[index] else decoded(media)
 
+    def make() -> Batch:
+        groups = grouped(made, pinned=runs_on.type == "cuda", ready=ready)
+        _batches[key] = batch = Batch(groups, recipe, runs_on)
+        return batch
+
+    if (alive := _batches.get(key)) is not None:
+        return alive
+    ready = [backend != "tensor" or not on_gpu for _, backend in looks]
     made = in_turn([media for media, _ in looks], pixels)
-    return grouped(made, pinned=runs_on.type == "cuda", ready=ready)
+    return _batching.get(key, make)
 
 
 def in_turn(medias: Sequence[Media], make: Callable[[int], torch.Tensor]) -> list[torch.Tensor]:

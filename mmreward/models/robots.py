@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .encoder_handle import Encoder
     from .resnets import Family, GoalResNet
     from .stages import Sarm
+    from .vjepa import VJepaAC
     from .vlms.robometer import Robometer
 
 
@@ -89,3 +90,26 @@ def _unscaled(encoder: str, dtype: str, resize: str) -> "Encoder":
     from .encoder_handle import Encoder
 
     return Encoder(encoder, dtype=dtype, resize=resize, unit=False)
+
+
+@shared
+def world_model(weights: str, predictor: str = "", *, dtype: str = "float32") -> "VJepaAC":
+    """V-JEPA 2-AC from its publisher's file: how far actions are predicted to end from a goal's picture.
+
+    Args:
+        weights: the published vjepa2-ac-vitg.pt, or safetensors with its names; a path, or OWNER/NAME/FILE.
+        predictor: a file with the predictor's names, trained on another robot; "" for that of `weights`.
+        dtype: of both networks.
+
+    Raises:
+        ValueError: no such file.
+    """
+    if not noting():
+        from .checkpoints import needed
+
+        needed(weights)
+        if predictor:
+            needed(predictor)
+    from .vjepa import VJepaAC
+
+    return VJepaAC(weights, predictor, dtype=dtype)

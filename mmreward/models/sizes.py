@@ -73,6 +73,7 @@ MILLIONS = {
     "dreamsim_ensemble_checkpoint.zip": 173.0,
     # motion
     "raft_large_C_T_V1-22a6c225.pth": 5.26,
+    "vjepa2-ac-vitg.pt": 1317.4,
     "lalala125/AMT/amt-s.pth": 3.0,
 }
 """Weights by the name that asks for them, of an address its last part -> millions of parameters."""

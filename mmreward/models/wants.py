@@ -60,6 +60,7 @@ NAMED = {
     "robometer": ("weights",),
     "goal_resnet": ("weights",),
     "sarm": ("weights", "encoder"),
+    "world_model": ("weights", "predictor"),
     "frame_embedder": ("weights",),
     "frame_head": ("weights", "encoder"),
     "optical_flow": ("file",),

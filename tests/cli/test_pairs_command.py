@@ -363,7 +363,7 @@ def test_responses_to_one_question_meet_and_their_words_are_kept(tmp_path, engin
     data = tmp_path / "answers.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     judge = Judging(engine, resolve(["longer"]))
-    summary = pair_file(data, [], tmp_path / "pairs", judge=judge, responses=True)
+    summary = pair_file(data, [], tmp_path / "pairs", judge=judge, halves="responses")
     assert (summary.counts.pairs, summary.counts.duplicates, summary.unusable) == (2, 1, 1)
     lines = [json.loads(line) for line in (tmp_path / "pairs" / "metadata.jsonl").read_text().splitlines()]
     found = sorted((line["chosen"], line["rejected"]) for line in lines)

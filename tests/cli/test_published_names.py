@@ -5,8 +5,9 @@ from inspect import signature
 
 import pytest
 
-from mmreward import list_rewards, registry
+from mmreward import list_rewards, other_names, registry
 from mmreward.cli.arguments import chosen_rewards
+from mmreward.scales import scales_of
 
 OURS = re.findall(
     r"\w+",
@@ -31,6 +32,7 @@ TOLD = {
     "CLIP-I": "clip_i",
     "CLIPScore": "clipscore",
     "clip_score": "clipscore",
+    "clipscore_pyiqa": other_names.AUTHORS_CLIPSCORE,
     "DeQA-Score": "deqa",
     "DINO-I": "dino_i",
     "DPG-Bench": "dpg",
@@ -52,6 +54,8 @@ TOLD = {
     "Pick-a-Pic": "pickscore",
     "PrefPaint": "head",
     "Q-Align": "qalign",
+    "NORA-1.5": "nora",
+    "pyiqa clipscore": other_names.AUTHORS_CLIPSCORE,
     "Qwen-Image-Bench": "qwen_image_bench",
     "RapidOCR": "ocr_image",
     "SigLIP": "clipscore",
@@ -85,14 +89,15 @@ def test_a_published_name_points_to_the_reward(name, meant):
 
 
 def test_what_is_offered_can_be_asked_for():
-    for meant in registry.ELSEWHERE.values():
+    for meant in other_names.ELSEWHERE.values():
         ((name, own),) = chosen_rewards({}, [meant]).items()
         known = signature(registry.find(name).factory).parameters
-        assert set(own or ()) <= set(known), meant
+        assert set(own or ()) <= {*known, "scale"}, meant
+        assert (own or {}).get("scale") in {None, *scales_of(name)}, meant
 
 
 @pytest.mark.parametrize(("suite", "part"), [("VBench", "motion_smoothness"), ("T2I-CompBench", "blip_vqa")])
 def test_a_suite_is_told_by_its_parts(suite, part):
     with pytest.raises(ValueError, match="its parts are .*" + part):
         registry.find(suite)
-    assert all(own in OURS for parts in registry.SUITES.values() for own in parts)
+    assert all(own in OURS for parts in other_names.SUITES.values() for own in parts)

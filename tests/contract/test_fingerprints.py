@@ -42,6 +42,7 @@ FITTED = (
     "mm_rlhf",
     "motion_smoothness",
     "mps",
+    "nora",
     "perceptual",
     "pisces",
     "qalign",

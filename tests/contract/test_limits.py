@@ -6,6 +6,7 @@ kept.
 
 import asyncio
 import dataclasses
+import inspect
 import json
 import sys
 import time
@@ -262,7 +263,7 @@ def test_every_limit_is_enforced_and_its_refusal_names_its_key(name, tmp_path):
 
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Limits)])
 def test_every_limit_says_what_it_is_of(name):
-    assert f"\n        {name}: " in Limits.__doc__
+    assert f"\n    {name}: " in inspect.getdoc(Limits)
 
 
 # --- who sets them --------------------------------------------------------------------------------

@@ -60,6 +60,38 @@ def test_a_floor_cuts_what_is_below_it(engine):
     assert reward.info.range[0] == 0.0
 
 
+def test_words_before_the_prompt_are_read_by_score_and_by_its_gradient(engine):
+    import torch
+
+    plain, scale = load("clipscore", weights="mini-clip"), "clipscore/pyiqa"
+    said = [replace(ROW, prompt=prompt) for prompt in (ROW.prompt, f"A photo depicts {ROW.prompt}")]
+    without, cosine = (score.value for score in engine.score(said, plain)["clipscore"])
+    score = one(engine, reward="clipscore", scale=scale)
+    assert cosine != without and score.value == pytest.approx(max(2.5 * cosine, 0), abs=1e-6)
+    assert score.parts["raw"] == pytest.approx(cosine, abs=1e-6)
+    own, pixels = load("clipscore", weights="mini-clip", scale=scale), torch.full((1, 3, 32, 32), 0.5)
+    given, wanted = own.score_tensor(pixels, [ROW.prompt]), plain.score_tensor(pixels, [said[1].prompt])
+    torch.testing.assert_close(given, (2.5 * wanted).clamp(min=0))
+    blank, long = engine.score([replace(ROW, prompt=" "), replace(ROW, prompt="x " * 80)], own)["clipscore"]
+    assert blank.status == "missing" and long.parts["truncated"] == 1.0
+
+
+def test_a_mark_over_five_is_of_pictures_and_of_the_forms_that_have_it(engine):
+    args = {"judge": "mini-vlm", "words": "own", "scale": "unifiedreward/5"}
+    reward = load("unifiedreward", form="axes", **args)
+    assert reward.info.range == pytest.approx((0.2, 1.0)) and reward.info.needs == ("prompt", "image")
+    for mark in (1.0, 2.5, 5.0):
+
+        async def fixed(sample, mark=mark):
+            return Score((mark - 1) / 4)
+
+        plain = replace(load("unifiedreward", judge="mini-vlm", words="own"), fn=fixed)
+        (score,) = engine.score([ROW], scaled(plain, "unifiedreward/5"))["unifiedreward"]
+        assert score.value == pytest.approx(mark / 5)
+    with pytest.raises(ValueError, match="unifiedreward/5 is of the forms final, axes, not of edit"):
+        load("unifiedreward", form="edit", **args)
+
+
 def test_a_failure_stays_one(engine):
     reward = load("clipscore", weights="mini-clip", scale="clipscore/30")
     (score,) = engine.score([Sample(prompt="x")], reward)["clipscore"]

@@ -17,6 +17,19 @@ def test_a_failed_score_is_nan_and_keeps_its_reason(status):
     assert (score.status, score.note, score.parts) == (status, "why", {"mass": 0.1})
 
 
+def test_failures_are_equal_by_their_status_note_and_parts():
+    """Also with a NaN of another computation, as read from a file."""
+    failed = Score.failed("timeout", "late", {"waited": 2.0})
+    assert failed == Score(float("nan"), {"waited": 2.0}, "timeout", "late")
+    others = [
+        Score.failed("timeout", "later", {"waited": 2.0}),
+        Score.failed("error", "late", {"waited": 2.0}),
+        Score.failed("timeout", "late"),
+        Score(0.0, {"waited": 2.0}, note="late"),
+    ]
+    assert all(failed != other for other in others) and failed != "late"
+
+
 @pytest.mark.parametrize(
     ("value", "status"),
     [(math.nan, "ok"), (math.inf, "ok"), (0.0, "error"), (1.0, "na"), (math.inf, "error"), (0.0, "fine")],

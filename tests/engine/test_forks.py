@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 TESTS = str(Path(__file__).parents[1])
+CLIP = Path(TESTS, "cases/media/vid_fast.mp4")
 
 WORLD = """
 import asyncio, gc, multiprocessing, os, pickle, sys, threading, time
@@ -128,7 +129,7 @@ def test_weights_loaded_by_the_parent_score_in_a_fork():
         for lock in locks: lock.release()
     held, over = threading.Event(), threading.Event()
     locks = [network.processing for network in base._networks]
-    locks += [building._Turn.lock, pictures._decoded._lock, pictures._resized._lock]
+    locks += [building._Turn.lock, pictures._decoded._lock, pictures._resized._lock, pictures._batching._lock]
     thread = threading.Thread(target=hold, args=locks)
     thread.start(), held.wait()
     in_fork(again)
@@ -153,6 +154,24 @@ class Scored(Dataset):
         assert one.ok and total.ok, (one, total)
         return one.value + total.value
 """
+
+
+def test_a_fork_after_a_clip_was_read_in_another_thread():
+    """swscale's own threads do not live in the fork: whoever ends their context there waits for them."""
+    ran(
+        f"""
+    from mmreward import Media
+    clip = Media({str(CLIP)!r}, "video")
+    def read_and_stay():  # as an engine's reader does
+        clip.pixels(), read.set(), over.wait(30)
+    read, over = threading.Event(), threading.Event()
+    thread = threading.Thread(target=read_and_stay)
+    thread.start(), read.wait(30)
+    in_fork(clip.pixels)
+    over.set(), thread.join()
+    """,
+        seconds=30,
+    )
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])

@@ -126,12 +126,58 @@ def test_why_a_step_is_wrong(kind, response, target, reason) -> None:
     assert found.right is (score.value == 1) and not marks(sample, kind, CLICK).right
 
 
+@pytest.mark.parametrize(
+    ("kind", "response", "target", "reason"),
+    [
+        (
+            "click",
+            "click(60, 160)",
+            {"bbox_2d": [200, 100, 300, 200]},
+            "beside the element, 14 % to the left",
+        ),
+        ("gui_action", "type('tea')", {"type": "type", "text": "ice"}, "text 'tea', not 'ice'"),
+        ("gui_action", "what?", {"type": "type", "text": "ice"}, "no place in the response"),
+    ],
+)
+def test_a_step_without_a_screenshot_says_why_it_is_wrong_too(
+    tmp_path: Path, kind, response, target, reason
+) -> None:
+    row = {"id": "s", "prompt": "Save", "response": response, "target": target}
+    with Engine("cpu") as engine:
+        [score] = engine.score([Sample(response=response, target=target)], kind)[kind]
+    assert score.value == 0
+    out = make_run(tmp_path, {kind: [score]}, [row], rewards={kind: {"reward": kind, "args": {}}})
+    page = read(write_report(out))
+    assert reason in page.words and not page.having("img")
+
+
+def test_steps_of_an_episode_without_screenshots_say_why_they_are_wrong(tmp_path: Path) -> None:
+    """In their places between those that have one, where only some do; and steps that are missing."""
+    few = episode(tmp_path, ["click(500, 500)", "click(100, 500)"])
+    bare = {**few, "steps": [{"action": step["action"]} for step in few["steps"]]}
+    some = {**few, "steps": [few["steps"][0], bare["steps"][1]]}
+    with Engine("cpu") as engine:
+        samples = [Sample(steps=tuple(one["steps"]), target=one["target"]) for one in (bare, some)]
+        scores = engine.score(samples, "gui_episode")["gui_episode"]
+    facts = {"gui_episode": {"reward": "gui_episode", "args": {}}}
+    html = write_report(make_run(tmp_path, {"gui_episode": scores}, [bare, some], rewards=facts)).read_text()
+    for strip, drawn in zip(STRIP.findall(html), (0, 1), strict=True):
+        kinds = re.findall(r"<li class=\"(\w+)\">", strip)
+        words = [re.sub(r"<[^>]*>", " ", item) for item in strip.split("</li>")]
+        assert kinds == ["right", "wrong", "wrong"] and strip.count("<img") == drawn
+        assert "click(100, 500)" in words[1] and "30 % to the left" in words[1]
+        assert "wrong: missing" in words[2] and "tea" in words[2]
+
+
 def test_a_box_in_a_response_is_drawn_beside_the_true_one() -> None:
     image = Media(np.zeros((32, 48, 3), np.uint8))
     found = marks(Sample(image=image, response="[12, 8, 24, 16]", target=BOX), "click", CLICK)
     assert found.found[0][:4] == (0.25, 0.25, 0.5, 0.5) and found.points == [(0.375, 0.375)]
     assert found.boxes[0][:4] == pytest.approx((20 / 48, 10 / 32, 30 / 48, 20 / 32))
     assert marks(Sample(image=image, response="click(24, 16)", target=BOX), "click", CLICK).found == []
+
+
+STRIP = re.compile(r'<ol class="strip screens">(.*?)</ol>', re.DOTALL)
 
 
 def episode(folder: Path, actions) -> dict:
@@ -159,7 +205,7 @@ def walked(tmp_path: Path) -> Path:
 
 def test_a_trajectory_is_a_strip_of_screens_with_what_was_clicked_and_meant(walked: Path) -> None:
     html = write_report(walked).read_text()
-    strips = re.findall(r'<ol class="strip screens">(.*?)</ol>', html, re.DOTALL)
+    strips = STRIP.findall(html)
     assert len(strips) == 2
     items = re.findall(r"<li( class=\"\w+\")?>(.*?)</li>", strips[0], re.DOTALL)
     assert [kind.strip() for kind, _ in items] == [

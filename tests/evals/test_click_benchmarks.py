@@ -167,6 +167,53 @@ def test_vlmevalkit_by_a_second_writing(screens):
         assert result.line(f"vlmevalkit/{kind}").strict == pytest.approx(np.mean(chained))
 
 
+def test_lmms_eval_by_a_second_writing(screens):
+    """Boxes in fractions alone; everything else is [0, 0, 0, 0], whose centre is in a box at the corner."""
+    items = benchmark("screenspot").read(screens)
+    shares = [[side / whole for side, whole in zip(item.gold, SIZE * 2, strict=True)] for item in items]
+    texts = {
+        item.id: (
+            f"It is [{x1}, {y1}, {x2}, {y2}].",
+            f"[{x1:.3f}, {y1:.3f}, {x1 + (x2 - x1) / 2:.3f}, {y2:.3f}]",
+            "no numbers",
+            f"[{item.gold[0]}, {item.gold[1]}, {item.gold[2]}, {item.gold[3]}]",
+        )[number % 4]
+        for number, (item, (x1, y1, x2, y2)) in enumerate(zip(items, shares, strict=True))
+    }
+    path = predicted(screens, items, lambda item, at: texts[item.id], space="norm_1")
+    result = found("screenspot", items, path)
+    overlaps, centres = [], []
+    for item, true in zip(items, shares, strict=True):
+        said = re.findall(r"\[(.*?)\]", texts[item.id])
+        box = [float(one) for one in said[0].split(",")] if said else [0.0] * 4
+        across, down = (max(0, min(true[k + 2], box[k + 2]) - max(true[k], box[k])) for k in (0, 1))
+        area = sum((one[2] - one[0]) * (one[3] - one[1]) for one in (true, box)) - across * down
+        overlaps.append(across * down / area)
+        x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+        centres.append(true[0] <= x <= true[2] and true[1] <= y <= true[3])
+    assert result.line("lmms-eval/IoU").strict == pytest.approx(np.mean(overlaps))
+    assert result.line("lmms-eval/ACC@0.5").strict == pytest.approx(np.mean(np.array(overlaps) >= 0.5))
+    assert result.line("lmms-eval/Center_ACC").strict == pytest.approx(np.mean(centres))
+    assert 0 < result.line("lmms-eval/ACC@0.9").strict < result.line("lmms-eval/ACC@0.1").strict
+
+
+@pytest.mark.parametrize(
+    ("text", "point"),
+    [
+        ("[10, 20, 40, 50]", (25, 35)),
+        ("(25, 35)", (25, 35)),
+        ("(0.52, 0.1)", (0, 26.5)),
+        ("Image 1: [10, 20, 40, 50]", (10.5, 25)),
+        ("(-25, 35)", (25, 35)),
+        ("7", (-1, -1)),
+    ],
+)
+def test_digits_as_ui_i2es_own_evaluator_takes_them(text, point):
+    from mmreward.evals.benchmarks.kits import digits_point
+
+    assert digits_point(text) == point
+
+
 def test_the_toy_of_squared_weights():
     """Groups of 1/1 and 0/3: a quarter is right, and the kit says a tenth."""
     from mmreward.evals.benchmarks.clicks import squared

@@ -74,10 +74,12 @@ def test_ui_i2e(tmp_path):
     ]  # fmt: skip
     (tmp_path / "I2E-bench-annotation.jsonl").write_text("\n".join(map(json.dumps, rows)))
     said = [{"id": f"I2E-bench-annotation:{n}", "box": [10, 20, 40, 50], "space": "pixel"} for n in range(2)]
+    said[1] |= {"box": [0.05, 0.1, 0.06, 0.11], "space": "norm_1"}
     items, result = measure("ui-i2e", tmp_path, said, tmp_path)
     assert [item.facts["kind"] for item in items] == ["explicit", "implicit", "implicit"]
     assert result.line("explicit").strict == 1.0 and result.line("implicit").strict == 0.5
     assert result.missing == ("I2E-bench-annotation:2",)
+    assert result.line("published").strict == pytest.approx(1 / 3), "its evaluator drops decimals"
 
 
 def test_mmbench_gui_counts_in_fractions(tmp_path):

@@ -11,10 +11,11 @@ import torch.nn.functional as F
 
 from mmreward import Engine, Media, Sample, load, models
 from mmreward.adapters.scorer import Scorer
-from mmreward.models import sharing
+from mmreward.models import encoders, fetching, sharing
 from mmreward.models.base import pooled
 from mmreward.models.encoder_handle import Encoder
 from mmreward.models.pixels import Recipe, grouped, normalise, resize_pil, to_input
+from mmreward.models.wants import want_of
 from mmreward.models.weights import BACKENDS
 
 LONG_A = "a red circle " * 100
@@ -59,6 +60,19 @@ def test_open_clip_matches_upstream(engine, open_clip_folder, pictures):
     images, got = embed(engine, models.clip(open_clip_folder, resize="pil"), pictures, texts)
     np.testing.assert_allclose(images, want.numpy(), atol=1e-5)
     np.testing.assert_allclose(np.stack([text.vector for text in got]), want_text.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["ViT-B-32/openai", "ViT-L-14/openai", "ViT-H-14/dfn5b"])
+def test_published_weights_are_refused_of_an_architecture_with_the_other_gelu(name):
+    """open_clip warns, and computes other numbers than the publisher's."""
+    architecture, _, tag = name.partition("/")
+    fix = f"give open_clip:{architecture}-quickgelu/{tag}"
+    with pytest.raises(ValueError, match=f"trained with the quick GELU, .* {fix}"):
+        encoders.open_clip_towers(f"open_clip:{name}", torch.float32)
+    with pytest.raises(ValueError, match=fix):
+        fetching._hub_place(want_of(f"open_clip:{name}", "clip"))
+    assert encoders.published_cfg(f"{architecture}-quickgelu", tag)["quick_gelu"]
+    assert encoders.published_cfg("ViT-B-32", "laion2b_s34b_b79k") and not encoders.published_cfg("tiny", "x")
 
 
 def test_looped_equals_batched(engine, clip_folder, pictures):
@@ -249,6 +263,7 @@ def test_on_a_cpu_a_batch_goes_through_the_tower_in_parts_of_the_same_embeddings
     clip_folder, open_clip_folder, monkeypatch
 ):
     from mmreward.models import encoders
+    from mmreward.models.pictures import Batch
 
     draw = np.random.default_rng(0)
     pixels = torch.from_numpy(draw.integers(0, 256, (7, 3, 48, 48), dtype=np.uint8))
@@ -260,7 +275,7 @@ def test_on_a_cpu_a_batch_goes_through_the_tower_in_parts_of_the_same_embeddings
             calls.append(len(some))
             return tower.image(some)
 
-        batch = [encoders.Group(list(range(7)), pixels)]
+        batch = Batch([encoders.Group(list(range(7)), pixels)], tower.recipe, torch.device("cpu"))
         whole = np.stack(network.forward("image", batch))
         monkeypatch.setattr(network, "_towers", tower._replace(image=counted))
         per_picture = tower.widest * 4 // torch.get_num_threads()

@@ -135,6 +135,22 @@ def test_clip_i_is_the_cosine_of_clips_embeddings(engine, clip_folder, files):
     )
 
 
+def test_harmonic_compares_pictures_by_what_it_is_told(engine, clip_folder, tmp_path):
+    weights = dino_folder(tmp_path / "vit")
+    row = Sample(prompt="a red circle", image=SAMPLES[0].image, inputs=SAMPLES[0].inputs)
+    rewards = {
+        "own": {"reward": "harmonic", "weights": clip_folder},
+        "dino": {"reward": "harmonic", "weights": clip_folder, "likeness": weights},
+        "alike": {"reward": "dino_i", "weights": weights},
+        "match": {"reward": "clipscore", "weights": clip_folder},
+    }
+    own, found, alike, match = (column[0] for column in engine.score([row], rewards).values())
+    assert found.ok and own.ok and found.parts["references"] != own.parts["references"]
+    i, t = (1 + alike.parts["mean"]) / 2, (1 + match.value) / 2
+    assert found.parts["references"] == pytest.approx(i, abs=1e-6)
+    assert found.value == pytest.approx(1 / (0.3 / i + 0.7 / t), abs=1e-5)
+
+
 def test_clip_i_shares_the_tower_of_a_clipscore(clip_folder):
     ours, theirs = load("clip_i", weights=clip_folder), load("clipscore", weights=clip_folder)
     assert ours.networks[0].network is theirs.networks[0].network

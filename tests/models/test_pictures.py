@@ -1,10 +1,12 @@
 """One decode and one resize a picture, whoever asks and however many at once."""
 
 import asyncio
+import gc
 import io
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -191,6 +193,33 @@ def test_five_rewards_decode_a_picture_once(
     scores = engine.score([Sample(prompt="red", image=Media(file)) for file in files], rewards)
     assert all(score.status == "ok" for column in scores.values() for score in column)
     assert sorted(decodes) == sorted(Media(file).key for file in files)
+
+
+def test_networks_of_one_recipe_share_a_batch_while_one_of_them_has_it(monkeypatch):
+    """And a batch of another order, way to resize, recipe or device is another one."""
+    made = []
+    monkeypatch.setattr(memo, "to_input", lambda *given: made.append(given) or to_input(*given))
+    cpu, other = torch.device("cpu"), replace(RECIPE, mean=(0.5, 0.5, 0.5))
+    looks = [(Media(encoded(seed, (40, 30))), "pil") for seed in range(3)]
+    first = memo.prepared(looks, RECIPE, cpu)
+    assert memo.prepared([(Media(encoded(seed, (40, 30))), "pil") for seed in range(3)], RECIPE, cpu) is first
+    assert len(made) == 1
+    expected = to_input(grouped([memo.resized(media, RECIPE, "pil") for media, _ in looks]), RECIPE)
+    assert torch.equal(first.on(cpu, RECIPE), expected)
+    for apart in (
+        memo.prepared(looks[::-1], RECIPE, cpu),
+        memo.prepared([(media, "uint8") for media, _ in looks], RECIPE, cpu),
+        memo.prepared(looks, other, cpu),
+        memo.prepared(looks, RECIPE, torch.device("meta")),
+    ):
+        assert apart is not first
+    assert torch.equal(
+        memo.prepared(looks, other, cpu).on(cpu, other),
+        to_input(grouped([memo.resized(media, other, "pil") for media, _ in looks]), other),
+    )
+    del first, apart
+    gc.collect()
+    assert not memo._batches
 
 
 def test_scores_with_and_without_sharing_are_equal(engine, clip_folder, open_clip_folder, monkeypatch):

@@ -34,6 +34,7 @@ AREAS = {
     "os_genesis": 0.1645,
     "aitw": 0.0616,
     "os_atlas": 0.0616,
+    "ui_tars": 0.0616,
     "odyssey": 0.0616,
     "gui_r1_eval": 0.0616,
     "ui_r1": 0.0277,

@@ -143,7 +143,7 @@ def test_what_a_measure_cannot_do_costs_its_own_picture(stand_in, engine):
     [
         ("brightnes", "pyiqa has no measure 'brightnes': did you mean 'brightness'?"),
         ("fid_inception", "fid_inception compares sets of pictures, and a reward looks at one"),
-        ("clipscore", "pyiqa's clipscore reads a caption: take `clipscore` of this package"),
+        ("clipscore", "pyiqa's clipscore reads a caption: take `clipscore` of this package, with scale="),
     ],
 )
 def test_measures_that_are_no_reward_are_refused(stand_in, metric, message):

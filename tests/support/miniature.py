@@ -35,6 +35,7 @@ from mmreward.evals.published.raft import save_raft
 from mmreward.evals.published.viclip import save_viclip
 from mmreward.evals.published.videoscore import save_videoscore
 from mmreward.evals.published.vits import dino_folder, dreamsim_folder
+from mmreward.evals.published.vjepa import save_world
 from mmreward.evals.published.xcomposer import save_xcomposer
 from mmreward.mini.world import describe, render, sample_scene
 from mmreward.models.maps import Shift, Transport, write_map
@@ -104,6 +105,7 @@ PUBLISHED["sarm"] = {
     "encoder": "mini-clip",
     "states": "zeros",
 }
+PUBLISHED["nora"] = save_world(Path(_folder.name) / "world")
 PUBLISHED["perceptual"] = {"fitted": str(Path(_folder.name) / "steps.json")}
 _step = {"features": (3, 5), "means": (0.0, 0.1), "deviations": (0.1, 0.2)}
 _facts = {"encoder": "mini-clip", "content": content_of(locate("mini-clip")), "dtype": "float32"}

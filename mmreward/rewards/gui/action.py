@@ -63,9 +63,9 @@ def gui_action(
     with the boxes of the element that is meant and, for rules that look at them, all elements of the screen.
 
     Rules: "box" (ours: in a box of the target), "a11y", "aitw", "aitz", "odyssey", "qwen", "ui_genie",
-    "os_genesis", "gui_r1", "gui_r1_eval", "ui_r1", "btl_ui", "os_atlas", "os_atlas_odyssey"; what each counts
-    is in `rewards.gui.rules`. One click is right under some and wrong under others, so say which beside every
-    number. "aitz" pays for a box over the whole screen, as its authors do: do not train with it.
+    "os_genesis", "gui_r1", "gui_r1_eval", "ui_r1", "btl_ui", "os_atlas", "os_atlas_odyssey", "ui_tars"; what
+    each counts is in `rewards.gui.rules`. One click is right under some and wrong under others, so say which
+    beside every number. "aitz" pays for a box over the whole screen, as its authors do: do not train with it.
 
     Args:
         rule: of the match.

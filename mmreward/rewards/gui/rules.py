@@ -326,6 +326,10 @@ RULES: Mapping[str, Rule] = {
         click=near(0.14), words=f1_above(0.5), app=f1_above(0.5), status=False,
         note="OS-Atlas on GUI-Odyssey: 140 of 1000; words by F1",
     ),
+    "ui_tars": Rule(
+        click=near(0.14), words=first_word, app=first_word, status=False,
+        note="UI-TARS on AndroidControl: OS-Atlas's, as its authors say (their issue 79) without code",
+    ),
 }  # fmt: skip
 """Name -> rule; the name stands beside every number."""
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import torch
 
     from ...models.encoder_handle import Encoder
+    from ...models.features import PictureEmbedder
     from ...models.maps import MappedEncoder
 
 
@@ -41,7 +42,9 @@ def clipscore(
     """Cosine of the image and prompt embeddings of a dual encoder (CLIP, SigLIP, open_clip).
 
     Real CLIP models give about 0.15 to 0.40; nothing is rescaled or clamped. A prompt longer than the
-    encoder's context is cut, and `parts["truncated"]` is 1.
+    encoder's context is cut, and `parts["truncated"]` is 1. The number of the authors' code and of pyiqa,
+    which put "A photo depicts" before the prompt and take 2.5 max(cosine, 0), is `weights:
+    open_clip:ViT-B-32-quickgelu/openai`, `resize: pil` and `scale: clipscore/pyiqa`.
 
     Args:
         weights: a hub id, a folder, "open_clip:ARCHITECTURE/TAG", or "mini-clip".
@@ -173,11 +176,13 @@ def harmonic(
     placeholder: str = "[V]",
     dtype: str = "float32",
     resize: str = "tensor",
+    likeness: str = "",
 ) -> Any:
     """Weighted harmonic mean, 0 to 1, of likeness to the reference pictures and to the prompt.
 
-    1 / (balance / i + (1 - balance) / t). i is the mean cosine with the pictures in `inputs` and t the cosine
-    with the prompt, each brought from [-1, 1] to [0, 1]; both are in `parts`.
+    1 / (balance / i + (1 - balance) / t). i is the mean cosine with the pictures in `inputs`, by the same
+    encoder, by DINO or by DreamSim (1 less its distance), and t the cosine with the prompt, each brought from
+    [-1, 1] to [0, 1]; both are in `parts`.
 
     Args:
         weights: a dual encoder, as for `clipscore` (the paper has ALIGN).
@@ -186,6 +191,8 @@ def harmonic(
             for none.
         dtype: of the towers.
         resize: as for `clipscore`.
+        likeness: what compares the pictures: "" for this encoder (as CLIP-I does), "dreamsim", or the weights
+            of a DINO, as for `dino_i`. DreamSim and DINO resize as published, whatever `resize` is.
 
     Raises:
         ValueError: balance outside [0, 1].
@@ -193,24 +200,29 @@ def harmonic(
     if not 0 <= balance <= 1:
         raise ValueError(f"balance must be from 0 to 1, not {balance}")
     net = models.clip(weights, dtype=dtype, resize=resize)
+    eye: Encoder | PictureEmbedder = net
+    if likeness:  # a network of its own, so that it is the number of `dino_i` or of `dreamsim`
+        eye = (
+            models.dreamsim(dtype=dtype) if likeness == "dreamsim" else models.embedder(likeness, dtype=dtype)
+        )
 
     async def score(sample: Sample) -> Score:
         assert sample.image is not None
         prompt = _without(placeholder, sample.prompt)
-        pictures = [net.image(media) for media in (sample.image, *sample.inputs)]
-        image, *references, text = await together(*pictures, net.text(prompt))
-        likeness = (1 + fmean(float(image @ other) for other in references)) / 2
+        pictures = [eye.image(media) for media in (sample.image, *sample.inputs)]
+        image, seen, *references, text = await together(net.image(sample.image), *pictures, net.text(prompt))
+        alike = (1 + fmean(float(seen @ other) for other in references)) / 2
         match = (1 + float(image @ text.vector)) / 2
         noted(
             "members",
             "references {} with weight {}, prompt {} with weight {}",
-            likeness,
+            alike,
             balance,
             match,
             1 - balance,
         )
-        value = 1 / (balance / (likeness + TINY) + (1 - balance) / (match + TINY))
-        parts = {"references": likeness, "prompt": match, "truncated": float(text.truncated)}
+        value = 1 / (balance / (alike + TINY) + (1 - balance) / (match + TINY))
+        parts = {"references": alike, "prompt": match, "truncated": float(text.truncated)}
         return Score(value, parts)
 
     return score

@@ -53,7 +53,7 @@ def deqa(
     DeQA-Score asks a fixed question and reads the probabilities of "excellent", "good", "fair", "poor" and
     "bad" against one another as the answer's next word. `parts` has them, and their spread `std`, which the
     model was trained on as well. The prompt that a picture was made for is not looked at. Trainers divide it
-    by 5, so that the least is 0.2 and not 0: `scale` says so where it is wanted.
+    by 5, so that the least is 0.2 and not 0: `scale: deqa/5`.
 
     The checkpoint is read as it is published (mPLUG-Owl2, 7 billion weights, which takes transformers 4.36
     elsewhere): 28 GB in float32, half of it in float16, which the publisher runs. The picture is padded to a

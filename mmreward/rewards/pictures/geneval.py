@@ -187,9 +187,10 @@ def geneval(
     mask2former_swin-s-p4-w7-224_lsj_8x2_50e_coco, other weights of the same network and data, so numbers of
     the two are not to be mixed in one table. Scores and boxes are computed by mmdet's rule. Pictures are
     resized by the checkpoint's own processor and not by OpenCV, colours are computed in float32 and not in
-    half precision, and CLIP's crop begins as transformers has it; "open_clip:ViT-L-14/openai" as the encoder
-    begins it as upstream does. A rotation in the file (EXIF) is applied before detector and colours see it,
-    and both see RGB: flow_grpo's server detects on the picture as it is stored and with red and blue swapped.
+    half precision, and CLIP's crop begins as transformers has it; "open_clip:ViT-L-14-quickgelu/openai" as
+    the encoder begins it as upstream does. A rotation in the file (EXIF) is applied before detector and
+    colours see it, and both see RGB: flow_grpo's server detects on the picture as it is stored and with red
+    and blue swapped.
 
     Traps: two clauses of one class look at the same, surest objects. A picture full of copies passes
     "official" outside of "counting". JPEG changes colours: flow_grpo's server is sent quality 75.

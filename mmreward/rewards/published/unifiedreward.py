@@ -229,8 +229,8 @@ def unifiedreward(
 
     "final" is the final mark, "axes" the mean of three, "edit" and "quality" the smaller of two; `parts` has
     the marks on their own scale. A mark that is not there is "missing", one outside the scale "out_of_range"
-    (upstream takes 0, or any three numbers). A trainer that divides a mark from 1 to 5 by 5 has
-    0.2 + 0.8 times the value here.
+    (upstream takes 0, or any three numbers). A trainer that divides a picture's mark from 1 to 5 by 5
+    has 0.2 + 0.8 times the value here: `scale: unifiedreward/5`.
 
     Clips are shown as upstream does: in the form "axes" 16 frames floor(n T / 16) as pictures, in the form
     "final" as a clip, of which the model takes its own frames (MODEL@URL?clips=video on a server).

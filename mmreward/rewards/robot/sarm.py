@@ -5,46 +5,17 @@ here; there is no checkpoint for all tasks.
 """
 
 from asyncio import gather
-from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
-import numpy as np
-
 from ... import models
 from ...engine.episodes import windows_of
-from ...errors import Unscorable
 from ...reading import aside
 from ...registry import reward
 from ...tracing import noted
 from ...trajectories import check_rule, views_of
 from ...types import Sample, Score
-from .values import curve_parts, voc
-
-
-def states_of(steps: Sequence[Any], numbers: Sequence[int]) -> "np.ndarray[Any, np.dtype[np.float64]]":
-    """States of some steps, (T, S).
-
-    Raises:
-        Unscorable: "missing" where a step has none, "unparsable" for one that is no list of finite numbers of
-            one length; names the step.
-    """
-    rows: list[list[float]] = []
-    for number in numbers:
-        step = steps[number] if number < len(steps) else None
-        state = step.get("state") if isinstance(step, Mapping) else None
-        if state is None:
-            raise Unscorable(f"step {number} has no state; say states=zeros to go without", "missing")
-        try:
-            row = np.asarray(state, np.float64)
-        except (TypeError, ValueError):
-            row = np.empty((0, 0))
-        if row.ndim != 1 or not np.isfinite(row).all():
-            raise Unscorable(f"step {number} has a state that is no list of finite numbers", "unparsable")
-        rows.append(row.tolist())
-    if len({len(row) for row in rows}) > 1:
-        raise Unscorable("the states have different lengths", "unparsable")
-    return np.asarray(rows)
+from .values import curve_parts, numbers_of, voc
 
 
 @reward("sarm", needs=("prompt", "episode"), range=(0.0, 1.0), paper="arXiv:2509.25358",
@@ -102,7 +73,11 @@ def sarm(
 
         async def judged(row: tuple[int, ...]) -> Any:
             numbers = [episode.numbers[place] for place in row]
-            known = states_of(sample.steps, numbers) if states == "steps" else None
+            known = (
+                numbers_of(sample.steps, "state", numbers, "; say states=zeros to go without")
+                if states == "steps"
+                else None
+            )
             return await net.judged([episode.pictures[place] for place in row], sample.prompt, known, head)
 
         found = await gather(*map(judged, seen.rows))

@@ -1,5 +1,5 @@
 """Curves of an episode's value and what they are worth: order by time, recurrences of hops, and numbers that
-a judge wrote.
+a judge wrote or that steps hold.
 
 What cannot be read is None in a curve and is never taken for a number. Pure functions.
 """
@@ -7,8 +7,11 @@ What cannot be read is None in a curve and is never taken for a number. Pure fun
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ...errors import Unscorable
 from ...verifiers.text import nfkc
@@ -199,3 +202,40 @@ def curve_parts(numbers: Sequence[int], values: Curve) -> dict[str, float]:
     """The values of frames as parts of a score, `frame_N` by the frames' numbers; unknown ones left out."""
     pairs = zip(numbers, values, strict=True)
     return {f"frame_{number}": float(value) for number, value in pairs if value is not None}
+
+
+# --- what steps hold --------------------------------------------------------------------------------------
+
+
+def numbers_of(
+    steps: Sequence[Any], key: str, places: Sequence[int], otherwise: str = ""
+) -> NDArray[np.float64]:
+    """Actions or states of some steps, (T, N), each a list of numbers.
+
+    Args:
+        steps: of a sample.
+        key: "action" or "state".
+        places: numbers of the steps.
+        otherwise: ending of the message where one has none.
+
+    Raises:
+        Unscorable: "missing" where a step has none, "unparsable" for one that is no list of finite numbers of
+            one length; names the step.
+    """
+    rows: list[NDArray[np.float64]] = []
+    for place in places:
+        step = steps[place] if place < len(steps) else None
+        given = step.get(key) if isinstance(step, Mapping) else None
+        if given is None:
+            raise Unscorable(f"step {place} has no {key}{otherwise}", "missing")
+        try:
+            row = np.asarray(given)
+        except (TypeError, ValueError):  # lists of several lengths
+            row = np.empty((0, 0))
+        if row.ndim != 1 or not row.size or row.dtype.kind not in "iuf" or not np.isfinite(row).all():
+            said = f"step {place}: its {key} is no list of finite numbers"
+            raise Unscorable(said, "unparsable")
+        rows.append(row.astype(np.float64))
+    if len({len(row) for row in rows}) > 1:
+        raise Unscorable(f"the {key}s have different lengths", "unparsable")
+    return np.stack(rows)
