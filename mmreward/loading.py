@@ -13,6 +13,8 @@ from .types import Sample
 Rewards = str | Reward | Sequence[str | Reward] | Mapping[str, str | Reward | Mapping[str, Any]]
 
 _FIELDS = tuple(f.name for f in fields(Sample))
+LISTS = ("tuple_type", "list_type", "sequence_str")
+"""Kinds of pydantic's errors where something else stands in the place of a list."""
 
 
 def load(
@@ -62,13 +64,20 @@ def load(
         bound = inspect.signature(entry.factory).bind(**args)
     except TypeError as error:
         raise ValueError(f"{name}: {error}; `mmreward show {name}` says what it is") from None
-    from pydantic import ConfigDict, validate_call  # a tenth of a second that `mmreward list` does not pay
+    # A tenth of a second that `mmreward list` does not pay.
+    from pydantic import ConfigDict, ValidationError, validate_call
 
     try:
         with recording_networks() as networks, amending() as amended:
             loaded = validate_call(config=ConfigDict(arbitrary_types_allowed=True))(entry.factory)(**args)
     except ModuleNotFoundError as error:
         raise Unavailable(f"{name}: {missing(error)}") from error
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        argument = ".".join(map(str, problem["loc"]))
+        said = f"{name}: {argument} is {str(problem['input'])[:60]!r}: {problem['msg']}"
+        fix = f"; a list is written {argument}=[a,b]" if problem["type"] in LISTS else ""
+        raise ValueError(said + fix) from None
     fn, tensor_fn = loaded if entry.info.differentiable else (loaded, None)
     info = replace(entry.info, differentiable=tensor_fn is not None, **amended)
     if args.get("references"):  # pictures that stand for those of every row

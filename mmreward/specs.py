@@ -92,7 +92,8 @@ def _renamed(given: Any, name: str) -> Reward:
 
 
 def parse_reward(text: str) -> tuple[str, dict[str, Any] | Reward]:
-    """The name and arguments in [YOURS=]NAME:ARGUMENT=VALUE,..., with values in YAML's notation for scalars.
+    """The name and arguments in [YOURS=]NAME:ARGUMENT=VALUE,..., with values in YAML's notation: scalars and
+    lists: "critique:tools=[crop,calculate],calls=4".
 
     NAME may be FILE.py:FUNCTION, a function of one sample; then the file is run, and the second is the loaded
     reward. Two of one kind have names of their own: "fast=clipscore:weights=mini-clip".
@@ -115,9 +116,13 @@ def parse_reward(text: str) -> tuple[str, dict[str, Any] | Reward]:
     return (own, {"reward": name, **args}) if named else (name, args)
 
 
+BETWEEN = re.compile(r",(?![^\[\]]*\])")
+"""Commas between arguments, not those within a list."""
+
+
 def _arguments(rest: str, text: str) -> dict[str, Any]:
     args = {}
-    for pair in filter(None, rest.split(",")):
+    for pair in filter(None, BETWEEN.split(rest)):
         key, equals, value = pair.partition("=")
         if not equals:
             raise ValueError(f"reward {text!r}: {pair!r} is not ARGUMENT=VALUE")

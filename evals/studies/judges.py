@@ -30,7 +30,7 @@ from mmreward.judges.comparison import Comparison
 from mmreward.judges.exam import FIGURES, Exam, examine, marks_of, right_of
 from mmreward.judges.miniature import sample_answers, sample_comparisons
 from mmreward.judges.rationales import RationaleSampling
-from mmreward.judges.training import RejectionStage, Role, Stage, TrainingRun, load_judge
+from mmreward.judges.training import RejectionStage, Role, Stage, TaughtStage, TrainingRun, load_judge
 from mmreward.monitor.intervals import mean_of, paired_change
 from mmreward.progress import Display
 from mmreward.rewards.judged.asking import Asking
@@ -39,6 +39,8 @@ from .vlm_exam import weaken
 
 EXAM_SEED = 70_001
 """Seed of the held-out comparisons of seed 0; each further seed has the next."""
+SHARED = "shared"
+"""Folder of stages that runs of all seeds have in common."""
 
 
 class JudgeConfig(Strict):
@@ -93,7 +95,8 @@ class JudgeConfig(Strict):
     def folder(self, stages: int) -> Path:
         """Folder of what the first so many stages leave: equal for equal configurations of them.
 
-        A taught stage does not see the pairs of the run, so that runs on other pairs share it.
+        A taught stage does not see the pairs of the run, so that runs on other pairs share it; one with a
+        seed of its own does not see the run's.
         """
         decides = self.model_dump(mode="json", exclude={"out", "stages", "control"})
         decides["stages"] = [
@@ -102,12 +105,17 @@ class JudgeConfig(Strict):
         for unused in ("marked", "answers"):
             if not decides[unused]:
                 del decides[unused]
-        if isinstance(self.pairs, int) and all(one.kind == "taught" for one in self.stages[:stages]):
+        taught = [one for one in self.stages[:stages] if isinstance(one, TaughtStage)]
+        if isinstance(self.pairs, int) and len(taught) == stages:
             del decides["pairs"]
             decides.pop("answers", None)
+        of = f"seed-{self.seed}"
+        if stages and all(one.seed is not None for one in taught) and len(taught) == stages:
+            del decides["seed"], decides["examined"]
+            of = SHARED
         digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:12]
         kind = self.stages[stages - 1].kind if stages else "nothing"
-        return Path(self.out) / f"seed-{self.seed}" / f"{stages}-{kind}-{digest}"
+        return Path(self.out) / of / f"{stages}-{kind}-{digest}"
 
 
 class Sitting(NamedTuple):
@@ -191,7 +199,10 @@ def _read(folder: Path, run: TrainingRun) -> tuple[Exam | None, float] | None:
     if not file.exists():
         return None
     left = json.loads(file.read_text(encoding="utf-8"))
-    run.weights = left["weights"]
+    # A shared teacher's stage was left by a run whose student is another one.
+    run.weights |= (
+        {"teacher": left["weights"]["teacher"]} if folder.parent.name == SHARED else left["weights"]
+    )
     wanted = set(left["unsolved"])
     run.unsolved = [one for one in run.comparisons if one.id in wanted]
     columns = {name: np.array(column) for name, column in (left["exam"] or {}).items()}

@@ -22,7 +22,7 @@ def judges() -> None:
 def calibrate(
     data: Annotated[Path, typer.Argument(help="A data set with labels, as for `mmreward score`.")],
     reward: Annotated[
-        str,
+        list[str],
         typer.Option(help="The judge: NAME or NAME:ARGUMENT=VALUE,..., a reward of one sample or of two."),
     ],
     label: Annotated[
@@ -38,6 +38,8 @@ def calibrate(
 
     Every two rows of one group (or, without groups, of one prompt) are a comparison.
     """
+    if len(reward) > 1:
+        raise ValueError(f"{len(reward)} judges: hold each against the labels by a command of its own")
     present(data, "no data at {}")
     columns = parse_columns(mapped or (), data)
     from mmreward.evals.report.calibrating import as_json, as_text, write_calibration
@@ -51,7 +53,7 @@ def calibrate(
 
     if out is not None:
         page_at(out)
-    rewards = resolve(chosen_rewards({}, [reward]))
+    rewards = resolve(chosen_rewards({}, reward))
     (loaded,) = rewards.values()
     rows = list(read_rows(data, columns))
     samples = [row.sample for row in rows if row.sample is not None]
@@ -60,7 +62,7 @@ def calibrate(
     labels = [label_of(sample, label) for sample in samples]
     check_rewards(rewards)
     with Engine(device) if device is not None else Engine() as engine:
-        found = calibration(reward, *engine.run(compared(loaded, samples, labels)), seed=seed)
+        found = calibration(reward[0], *engine.run(compared(loaded, samples, labels)), seed=seed)
     typer.echo(as_json(found) if machine else as_text(found))
     if len(samples) < len(rows):
         typer.echo(f"{len(rows) - len(samples)} rows could not be read and were left out", err=True)

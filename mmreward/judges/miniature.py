@@ -40,7 +40,7 @@ class MiniatureComparison(NamedTuple):
     def true_critiques(self) -> str:
         """Critiques of both pictures and the request again, in the layout of `projection.QUESTION`."""
         parts = [critique_answer(self.caption, scene.things, 0.0) for scene in self.scenes]
-        heads = ("# Picture 1", "# Picture 2", "# Refined request")
+        heads = ("# Picture 1", "# Picture 2", "# Better request")
         return "\n".join(f"{head}\n{text}" for head, text in zip(heads, (*parts, self.caption), strict=True))
 
     def _first_turn(self) -> str:

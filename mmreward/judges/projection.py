@@ -6,7 +6,7 @@ the verdict and where it predicts that verdict again, from the pictures and its 
 having been told. Each picture's part is then a sample by itself, in the words in which the reward `critique`
 asks: the student serves it.
 
-The layout of the teacher's text is ours: "# Picture 1", "# Picture 2" and "# Refined request" as headings,
+The layout of the teacher's text is ours: "# Picture 1", "# Picture 2" and "# Better request" as headings,
 the parts in the layout of a critique.
 """
 
@@ -39,10 +39,10 @@ Justification: <one line>
 Score: <number or N/A>
 # Picture 2
 ...
-# Refined request
+# Better request
 <the request>"""
-HEADS = ("picture 1", "picture 2", "refined request")
-HEAD = re.compile(r"^#[ \t]+(picture [12]|refined request)[ \t]*:?[ \t]*$", re.IGNORECASE | re.MULTILINE)
+HEADS = ("picture 1", "picture 2", "better request")
+HEAD = re.compile(r"^#[ \t]+(picture [12]|better request)[ \t]*:?[ \t]*$", re.IGNORECASE | re.MULTILINE)
 SCORED = re.compile(r"^[\s#*]*score\b.*$", re.IGNORECASE | re.MULTILINE)
 
 
@@ -182,7 +182,7 @@ def projected_rows(
             continue
         asked = question_of(one.comparison.request, aspects, single=True)
         for picture, part in zip(one.comparison.pictures, one.critiques.parts, strict=True):
-            said = f"{part}\n# Refined request\n{one.critiques.refined}" if refined else part
+            said = f"{part}\n# Better request\n{one.critiques.refined}" if refined else part
             rows.append({
                 "prompt": [{"role": "user", "content": asked}],
                 "completion": [{"role": "assistant", "content": said}],

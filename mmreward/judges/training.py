@@ -244,6 +244,8 @@ class TaughtStage(Strict):
             comparison.
         answers: compare two answers about one picture on every second comparison (UnifiedReward-Think's
             understanding beside its generation).
+        seed: of a teacher's lessons and training; by default the run's. With one, runs of all seeds share the
+            teacher, as those of a published one would.
         trainer: arguments of `trl.SFTConfig`.
     """
 
@@ -253,16 +255,20 @@ class TaughtStage(Strict):
     hint: bool = False
     critiques: bool = False
     answers: bool = False
+    seed: int | None = None
     trainer: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> "TaughtStage":
+    def _of_one_piece(self) -> "TaughtStage":
         if self.critiques and self.answers:
             raise ValueError("critiques and answers both take every second comparison: two stages do both")
+        if self.seed is not None and self.who != "teacher":
+            raise ValueError("seed: only a teacher is shared between runs; a student is what they compare")
         return self
 
     def run(self, training: TrainingRun) -> None:
-        seed = TEACHING_SEED + training.seed
+        own = training.seed if self.seed is None else self.seed
+        seed = TEACHING_SEED + own
         answers = sample_answers(self.number // 2 if self.answers else 0, seed)
         rows = []
         for place, one in enumerate(sample_comparisons(self.number, seed)):
@@ -272,7 +278,7 @@ class TaughtStage(Strict):
                 told = answers[place // 2] if self.answers and place % 2 else one
                 made = sft_rows([told.true_rationale(training.asking)], training.asking)
             rows += [_hinted(row, one.comparison) if self.hint else row for row in made]
-        training.finetune(self.who, rows, self.trainer)
+        training.finetune(self.who, rows, {"seed": own, **self.trainer})
 
 
 class ParrotStage(Strict):
@@ -337,7 +343,9 @@ class ProjectedStage(Strict):
         training.say(f"critiques: {said}")
         rows = projected_rows(written, refined=self.refined)
         if not rows:
-            raise ValueError(f"nothing to learn from in {len(written)} critiques; the counts above say why")
+            why = Counter(one.note[:200] for one in written if one.note).most_common(1)
+            reason = f": {why[0][0]}" if why else ""
+            raise ValueError(f"nothing to learn from in {len(written)} critiques ({said}){reason}")
         training.finetune("student", rows, self.trainer)
 
 

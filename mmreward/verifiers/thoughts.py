@@ -8,6 +8,7 @@ Pure string work, linear in the text.
 """
 
 import re
+from collections.abc import Sequence
 
 from ..errors import Unscorable
 from .text import edit_distance
@@ -40,9 +41,8 @@ def reply_start(text: str) -> int:
             start = tag.end()
     if opened:
         raise Unscorable("the reasoning was never closed: the judgement is cut off", "unparsable")
-    for word in LIKE.finditer(text, start):
-        if _is_think(name := word[word.lastindex or 0].lower()):
-            raise Unscorable(f"a tag of the reasoning is broken, near {name!r}", "unparsable")
+    if (name := broken_tag(text[start:], NAMES)) is not None:
+        raise Unscorable(f"a tag of the reasoning is broken, near {name!r}", "unparsable")
     return start
 
 
@@ -55,6 +55,22 @@ def after_thinking(text: str) -> str:
     return text[reply_start(text) :]
 
 
-def _is_think(word: str) -> bool:
-    """One letter too many, too few, wrong, or two the other way round."""
-    return any(sorted(word) == sorted(name) or edit_distance(word, name) <= 1 for name in NAMES)
+def unthought(text: str, reply: str) -> str:
+    """What a judge wrote outside of its thinking: what stands before the first opening tag, and the reply.
+
+    Where there are more closing tags than opening ones, the template opened the thinking in the prompt, and
+    nothing stands before it.
+    """
+    tags = list(TAG.finditer(text, 0, len(text) - len(reply)))
+    opening = [tag.start() for tag in tags if not any(tag.groups())]
+    return text[: opening[0]] + reply if opening and len(tags) <= 2 * len(opening) else reply
+
+
+def broken_tag(text: str, names: Sequence[str]) -> str | None:
+    """Word at a bracket that is one of the names but for one letter, too many, too few or wrong, or for two
+    the other way round; None where there is none."""
+    for found in LIKE.finditer(text):
+        word = found[found.lastindex or 0].lower()
+        if any(sorted(word) == sorted(name) or edit_distance(word, name) <= 1 for name in names):
+            return word
+    return None

@@ -36,6 +36,15 @@ def scores(rewards, *samples):
         return engine.score(list(samples) or [Sample(response="four")], rewards)
 
 
+def test_an_argument_of_the_wrong_kind_is_one_line_with_its_fix():
+    for name, argument in (("critique", "tools"), ("rationalrewards", "aspects")):
+        said = rf"^{name}: {argument} is 'crop': .*; a list is written {argument}=\[a,b\]$"
+        with pytest.raises(ValueError, match=said):
+            load(name, judge="mini-vlm", **{argument: "crop"})
+    with pytest.raises(ValueError, match=r"^iou: threshold is 'much': [^\n]*$"):
+        load("iou", threshold="much")
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [
@@ -43,6 +52,7 @@ def scores(rewards, *samples):
         ("iou:threshold=0.5,labels=true", ("iou", {"threshold": 0.5, "labels": True})),
         ("fast=clipscore:weights=a/b", ("fast", {"reward": "clipscore", "weights": "a/b"})),
         ("checklist:judge=M@http://h:1/v1?key=K", ("checklist", {"judge": "M@http://h:1/v1?key=K"})),
+        ("critique:tools=[crop,page],calls=4", ("critique", {"tools": ["crop", "page"], "calls": 4})),
         ("checklist:judge=./judge.py:x", ("checklist", {"judge": "./judge.py:x"})),
         ("checklist:judge=M?max_frames=8&do_sample_frames=true", None),
     ],

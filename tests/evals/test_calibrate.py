@@ -231,7 +231,8 @@ def test_the_command_writes_figures_and_a_page(data, tmp_path):
 @pytest.mark.parametrize(
     ("words", "why"),
     [(["--reward", "iou", "--label", "nothing"], "a label is a number"), (["--reward", "nosuch"], "nosuch"),
-     (["--reward", "iou", "-o", "page.txt"], ".html")],
+     (["--reward", "iou", "-o", "page.txt"], ".html"),
+     (["--reward", "iou", "--reward", "count"], "a command of its own")],
 )  # fmt: skip
 def test_a_mistake_is_one_line(data, words, why):
     done = CliRunner().invoke(app, ["judge", "calibrate", str(data), *words])

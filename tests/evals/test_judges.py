@@ -237,15 +237,16 @@ def test_generation_and_understanding_are_learned_at_once(tmp_path):
 SHIPPED = str(Path(assets.__file__).parent / "mini-vlm")
 
 
-def seeds_run(tmp_path, monkeypatch, capsys, *seeds):
+def seeds_run(tmp_path, monkeypatch, capsys, *seeds, **taught):
     """The command's tables, and the kinds of the stages that were run."""
+    taught = {"kind": "taught", "number": 2, "trainer": SFT, **taught}
     recipe = {
         "asking": {"system": ""},
         "pairs": 2,
         "examined": 2,
         "max_tokens": 8,
-        "stages": [{"kind": "taught", "number": 2, "trainer": SFT}, BOTH],
-        "control": [{"kind": "taught", "number": 2, "trainer": SFT}],
+        "stages": [taught, BOTH],
+        "control": [taught],
         "out": str(tmp_path / "out"),
     }
     (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
@@ -255,7 +256,7 @@ def seeds_run(tmp_path, monkeypatch, capsys, *seeds):
 
         def run(self, state):
             ran.append((self.kind, state.seed))
-            state.weights["student"] = SHIPPED + "/" * (self.kind == "grpo")
+            state.weights[getattr(self, "who", "student")] = SHIPPED + "/" * (self.kind == "grpo")
 
         monkeypatch.setattr(stage, "run", run)
     monkeypatch.setattr(sys, "argv", ["judges", str(tmp_path / "recipe.yaml"), "--seeds", *map(str, seeds)])
@@ -270,6 +271,15 @@ def test_seeds_share_a_cold_start_with_their_control_and_go_on(tmp_path, monkeyp
     printed, ran = seeds_run(tmp_path, monkeypatch, capsys, 1, 2)
     assert ran == [("taught", 2), ("grpo", 2)]
     assert "points (95 %, 2 seeds) | seed by seed |" in printed and "against its control" in printed
+
+
+def test_a_teacher_with_a_seed_of_its_own_is_taught_once_for_all(tmp_path, monkeypatch, capsys):
+    _, ran = seeds_run(tmp_path, monkeypatch, capsys, 1, 2, who="teacher", seed=5)
+    assert ran == [("taught", 1), ("grpo", 1), ("grpo", 2)]
+    (left,) = (tmp_path / "out" / "shared").glob("*/stage.json")
+    assert json.loads(left.read_text())["weights"]["teacher"] == SHIPPED
+    with pytest.raises(ValueError, match="only a teacher is shared"):
+        training.TaughtStage(kind="taught", seed=5)
 
 
 def exam(*right):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from support.mutations import mutated
 from support.toys import toy
+from transformers import AutoTokenizer
 
 from mmreward import Engine, Media, Score, Unscorable
 from mmreward.judges import training
@@ -20,6 +21,7 @@ from mmreward.judges.projection import (
     sample_critiques,
 )
 from mmreward.models.vlms.answers import Written
+from mmreward.models.weights import locate
 from mmreward.rewards.judged.asking import Asking
 from mmreward.rewards.judged.aspects import read_aspects
 
@@ -33,7 +35,7 @@ def critique(faith, quality, why="It has the circle."):
 
 def text(first=(4, 3), second=(2, "N/A"), refined="one red circle on black"):
     parts = f"# Picture 1\n{critique(*first)}\n# Picture 2\n{critique(*second)}"
-    return f"<think>hm</think>{parts}\n# Refined request\n{refined}"
+    return f"<think>hm</think>{parts}\n# Better request\n{refined}"
 
 
 def compared(better="1"):
@@ -67,6 +69,16 @@ def sampled(said, better="1", finished=True):
     return found, teacher
 
 
+def test_the_miniature_can_write_what_its_teacher_is_taught():
+    """A heading with a word that its tokenizer does not have could be in no critique of it."""
+    tokenizer = AutoTokenizer.from_pretrained(locate("mini-vlm"))
+    for one in sample_comparisons(20, 4):
+        lesson = one.true_critiques()
+        assert tokenizer.unk_token not in tokenizer.tokenize(lesson)
+        written = tokenizer.decode(tokenizer(lesson)["input_ids"], skip_special_tokens=True)
+        assert read_critiques(written, NAMES).verdict == one.comparison.better
+
+
 def test_a_teacher_s_text_is_taken_apart():
     found = read_critiques(text(), NAMES)
     assert found.marks == ({NAMES[0]: 4, NAMES[1]: 3}, {NAMES[0]: 2}) and found.verdict == "1"
@@ -81,7 +93,7 @@ def test_a_teacher_s_text_is_taken_apart():
         ("", "unparsable"),
         (text(refined=""), "unparsable"),
         (text().replace("# Picture 2", "# Picture 1"), "unparsable"),
-        (text().replace("# Refined request", ""), "unparsable"),
+        (text().replace("# Better request", ""), "unparsable"),
         (text((5, 3)), "out_of_range"),
         (text().replace("Score: 3", ""), "missing"),
     ],

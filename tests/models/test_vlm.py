@@ -9,11 +9,13 @@ import asyncio
 import json
 import math
 import shutil
+import threading
 
 import pytest
 import torch
+from transformers import AutoProcessor
 
-from mmreward import Media, Unscorable, models
+from mmreward import Media, Sample, Unscorable, load, models
 from mmreward.evals.published.vlm import naive_logprobs
 from mmreward.models.vlms.answers import Ask, Turn, label_sets
 from mmreward.models.vlms.qwen import Item
@@ -57,6 +59,24 @@ def test_a_batch_of_unequal_rows_reads_like_each_row_alone(engine, vlm_folder, p
         alone = engine.run(vlm.read(m, q, ("yes", "no")))
         assert alone.probs["yes"] == pytest.approx(batched.probs["yes"], abs=1e-5)
         assert alone.mass == pytest.approx(batched.mass, abs=1e-5)
+
+
+def test_the_processor_is_loaded_by_who_asks_and_not_on_the_engines_loop(
+    engine, vlm_folder, tmp_path, pictures, monkeypatch
+):
+    """It imports much of transformers, for which every other reward's answer would wait."""
+    weights, threads = str(shutil.copytree(vlm_folder, tmp_path / "vlm")), []
+    make = AutoProcessor.from_pretrained
+
+    def noted(*args, **options):
+        threads.append(threading.current_thread())
+        return make(*args, **options)
+
+    monkeypatch.setattr(AutoProcessor, "from_pretrained", noted)
+    reward = load("checklist", judge=weights, questions={"red": SHORT}, min_mass=0.0)
+    assert not threads, "a reward that is only listed loads nothing"
+    assert engine.score([Sample(image=pictures[0], prompt="a")], reward)["checklist"][0].ok
+    assert threads == [threading.current_thread()]
 
 
 def test_an_earlier_picture_leaves_no_trace(engine, vlm_folder, pictures):

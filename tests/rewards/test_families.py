@@ -37,6 +37,7 @@ from mmreward.errors import STATUSES
 from mmreward.models.vlms.answers import Written
 from mmreward.registry import find, list_rewards
 from mmreward.rewards.published.reagent_critic import DIMENSIONS
+from mmreward.verifiers.thoughts import TAG
 
 ROOM = "mmreward.rewards.published."
 READ = {"rewarddance", "rewarddance_group"}
@@ -314,6 +315,27 @@ def test_a_judgement_that_was_only_tried_is_not_paid_for_a_hedge(engine, monkeyp
             writes.says(*row.texts[:-1], text)
             if (await scored(loaded, samples))[1] is not None:
                 found.append(text)
+        return found
+
+    assert engine.run(paid()) == []
+
+
+@pytest.mark.parametrize("row", READERS_OF_TEXT, ids=str)
+def test_a_hedge_in_the_reply_is_not_paid_for_what_stands_beside_it(engine, monkeypatch, row):
+    """Judgement in the thinking, hedge in the reply, and one to four edits of the whole: lines change places,
+    too. A hedge that stays in the thinking is only a thought."""
+    writes, loaded, samples = judge_of(monkeypatch, row)
+    whole = rethought(row.hedged.replace(row.hedge, HELD), row.texts[-1])
+    rng = random.Random(str(row))
+
+    async def paid():
+        found = []
+        for _ in range(150):
+            told = mutated(whole, rng)
+            writes.says(*row.texts[:-1], told.replace(HELD, row.hedge))
+            if (await scored(loaded, samples))[1] is not None:
+                closed = [tag.end() for tag in TAG.finditer(told) if any(tag.groups())]
+                found += [told] if HELD in told[closed[-1] if closed else 0 :] else []
         return found
 
     assert engine.run(paid()) == []

@@ -48,6 +48,10 @@ class LocalVLM:
         facts = f"{self.network.fingerprint} {self.view.facts}"
         return hashlib.blake2b(facts.encode(), digest_size=8).hexdigest()
 
+    def make(self) -> None:
+        """Load the processor, see `Reward.make`."""
+        self.network.make()
+
     def count_tokens(self, text: str) -> int:
         """Number of tokens of a text within a prompt. Needs the tokenizer alone, not the weights."""
         with self.network.processing:

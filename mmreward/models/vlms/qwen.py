@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Sequence
 from functools import cached_property
+from importlib import import_module
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -136,6 +137,11 @@ class QwenVL(TorchNetwork):
     def unload(self) -> None:
         self.vision.forget()
         super().unload()
+
+    def make(self) -> None:
+        """Load the processor, and what sizes pictures, see `Reward.make`."""
+        import_module("qwen_vl_utils.vision_process")
+        _ = self.processor
 
     # --- the engine's side ------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from ...tracing import noted
 from ...types import Sample, Score
 from ...verifiers.response import inside_box
 from .declaring import Judge, answered, judged_answers
-from .grammar import body_of
+from .grammar import OPEN, body_of
 from .votes import Options, PairMarks, by_verdict
 from .wording import Prompt, worded
 
@@ -75,7 +75,10 @@ def read_ranking(text: str) -> PairMarks:
     Raises:
         Unscorable: "unparsable" for anything but a box with 1 or 2 in the block of the ranking.
     """
-    block = _block(body_of(text), "The Begin of Ranking Score", "The End of Ranking Score")
+    body = body_of(text)
+    if (found := OPEN.search(body)) is not None:
+        raise Unscorable(f"the ranking {found[0]!r} leaves a choice", "unparsable")
+    block = _block(body, "The Begin of Ranking Score", "The End of Ranking Score")
     inside = inside_box(block) if block.count("\\boxed") == 1 else None
     if inside not in ("1", "2"):
         raise Unscorable(f"the ranking is {block[:60]!r}, not \\boxed{{1}} or \\boxed{{2}}", "unparsable")

@@ -13,15 +13,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...errors import Unscorable
-from ...verifiers.response import Segments, segment
+from ...verifiers.response import TAG, Segments, segment
 from ...verifiers.text import nfkc
-from ...verifiers.thoughts import after_thinking
+from ...verifiers.thoughts import after_thinking, broken_tag, unthought
 
 LONGEST = 40_000
 """Characters of a judgement that are read: several times the longest that is asked for."""
 NUMBER = re.compile(r"([+-]?\d{1,6}(?:\.\d{1,18})?)(?:\s*(?:/|out of)\s*(\d{1,6}(?:\.\d{1,6})?))?\.?")
 NOT_APPLICABLE = ("n/a", "na", "not applicable", "none")
 ANSWERED = re.compile(r"<[ \t]{0,3}[/\\][ \t]{0,3}answer[ \t]{0,3}>", re.IGNORECASE)
+UNSURE = re.compile(
+    r"(?:(?<!\d)[:=]|[:=](?!\d))[*_`\[ ]*(\d[\d.]{0,8} {0,3}(?:\bor\b|\bto\b|-|~) {0,3}\d[\d.]{0,8})"
+    r"[*_`\]).\s]*\Z"
+)
+""" "3-4" and "3 or 4" at the end of a line, behind whatever is left of a label; no time of day."""
 MINUS = str.maketrans(dict.fromkeys("\u2212\u2010\u2011\u2012\u2013", "-"))
 ORNAMENT = "*_`\u00a0 \t"
 
@@ -43,13 +48,32 @@ def answered_of(text: str) -> Segments:
     """Reasoning, and the answer in its tags behind it.
 
     Raises:
-        Unscorable: "unparsable" for a text that is too long, for thinking without an end, and for an answer
-            whose tags are there twice, of which one may be the reasoning's; see also `response.segment`.
+        Unscorable: "unparsable" for a text that is too long, for thinking without an end, for an answer whose
+            tags are there twice, of which one may be the reasoning's, and for a tag of an answer that is
+            broken; see also `response.segment`.
     """
     body, found = _reply(text), segment(text)
-    if (closed := len(ANSWERED.findall(body))) > 1:
+    if (closed := len(ANSWERED.findall(unthought(text, body)))) > 1:
         raise Unscorable(f"the answer is closed {closed} times: which one it is cannot be told", "unparsable")
+    if (broken := broken_tag(TAG.sub("", body), ("answer",))) is not None:
+        raise Unscorable(f"a tag of the answer is broken, near {broken!r}", "unparsable")
     return found
+
+
+def certain(body: str) -> str:
+    """The same text, where no line ends in two numbers to choose from.
+
+    A judge that marks "Final Score: 3", and then "Fnal Score: 3 or 4", has not decided, though only one of
+    the lines has the label that is asked for.
+
+    Raises:
+        Unscorable: "unparsable" for such a line.
+    """
+    for line in body.splitlines():
+        plain = nfkc(line[-200:]).translate(MINUS).casefold()
+        if (found := UNSURE.search(plain)) is not None:
+            raise Unscorable(f"the mark {found[1]!r} leaves a choice: {line.strip()[:80]!r}", "unparsable")
+    return body
 
 
 def _reply(text: str) -> str:
@@ -100,13 +124,14 @@ def labelled(
         suffix: pattern between a label and its colon.
 
     Raises:
-        Unscorable: "missing" where a label has none, "unparsable" where two differ; see also `mark_of`.
+        Unscorable: "missing" where a label has none, "unparsable" where two differ; see also `mark_of` and
+            `certain`.
     """
     known = {" ".join(label.casefold().split()): label for label in labels}
     names = "|".join(re.escape(name) for name in known)
     line = re.compile(rf"[\s#*>\-]*(?:\(?\d+[.)]\s*)?({names})[ *]*{suffix}[ *]*[:=](.*)", re.IGNORECASE)
     found: dict[str, float] = {}
-    for written in nfkc(text).splitlines():
+    for written in nfkc(certain(text)).splitlines():
         if (match := line.fullmatch(written[:400])) is None:
             continue
         label = known[" ".join(match[1].casefold().split())]
@@ -146,17 +171,22 @@ def verdict_in(text: str, noun: str) -> str:
         rf"(?:the\s+)?{noun}\s+([12])\s+is\s+(?:(?:slightly|much|clearly)\s+)?(?:the\s+)?better"
         rf"(?:\s+(?:one|{noun}))?"
     )
-    either = rf"(?:either\s+)?(?:the\s+)?{noun}\s+[12]\s*(?:\bor\b|/)\s*(?:{noun}\s+)?[12]\s+is\b.*\bbetter\b"
+    either = rf"(?:either\s+)?(?:the\s+)?{noun}\s+[12]\s*(?:\bor\b|/)\s*(?:the\s+)?(?:{noun}\s+)?[12]"
     equal = rf"(?:both\s+{noun}s|they|the\s+two\s+{noun}s)\s+are\s+equally\s+good"
     quote = r"[\s#*>\"'\u201c\u2018\-]*"
     stated = re.compile(rf"{quote}{LEAD}{quote}(?:{better}|({equal}))\b(.*)", re.IGNORECASE | re.DOTALL)
-    undecided = re.compile(rf"{quote}{LEAD}{quote}{either}", re.IGNORECASE | re.DOTALL)
+    # As the subject of a sentence, finished or not, or right before "is better". "There is no dog in image 1
+    # or image 2" is a remark, and so is what begins with "whether".
+    undecided = re.compile(
+        rf"(?:^|[.!?:>])\W{{0,8}}{LEAD}\W{{0,8}}{either}|^(?!.*\b(?:whether|if|which)\b).*{either}\W+(?:\w+\W+)?better",
+        re.IGNORECASE | re.DOTALL,
+    )
     plain = nfkc(text).replace("*", "")
     found: list[str] = []
     for sentence in re.split(r"(?<=[.!?])[\"'\u201d\u2019]?\s+|\n+", plain):
         match = stated.fullmatch(sentence[:1000])
         rest = match[3].casefold() if match else ""
-        if undecided.match(sentence[:1000]) or REST.search(rest) or re.search(rf"{better}|{equal}", rest):
+        if undecided.search(sentence[:1000]) or REST.search(rest) or re.search(rf"{better}|{equal}", rest):
             raise Unscorable(f"the verdict {sentence.strip()[:80]!r} leaves a choice", "unparsable")
         if match is None:
             continue
@@ -172,6 +202,12 @@ TIE = ""
 """Verdict that neither is better."""
 FIRST, SECOND = ("1", "one", "first", "a"), ("2", "two", "second", "b")
 NOUNS = "image|picture|video|clip|answer|response|candidate|option"
+OPEN = re.compile(
+    r"(?<!\d)1 {1,3}or {1,3}(?:(?:answer|response) {0,3})?2 {0,3}\}"
+    r"|\{ {0,3}(?:(?:answer|response) {0,3})?1 {1,3}or\b",
+    re.IGNORECASE,
+)
+"""A choice in braces, or behind one that is lost: no answer in a box, whatever the macro is called."""
 PLACES = "|".join((*FIRST, *SECOND))
 NAMED = re.compile(
     rf"(?:overall judge?ment ?:? )?(?:the )?(?:(?:{NOUNS}) )?({PLACES})(?: (?:{NOUNS}|one))?"
@@ -202,6 +238,11 @@ def preferred(answer: str) -> str:
 # --- JSON -------------------------------------------------------------------------------------------------
 
 LISTED = re.compile(r'(?<!\\)"score"\s*:\s*(\[[^\[\]{}"]{0,200}\])')
+BROKEN = re.compile(
+    r'(?<!\\)"[^":\n]{0,12}:[^\[\]":,\n]{0,12}\[[^\[\]{}\d]{0,40}\d|^[^\[\]\n]{0,400}\d[ \t]*\][ \t}]*$',
+    re.MULTILINE,
+)
+"""A list of numbers behind what is left of a key, or a line that ends one which it does not begin."""
 FENCE = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL)
 
 
@@ -225,6 +266,10 @@ def json_marks(text: str, count: int, low: float, high: float) -> list[float]:
             raise Unscorable(f"no list of scores in: {body[:200]}", "missing")
         if len(found) > 1:
             raise Unscorable(f"two lists of scores: {', '.join(sorted(found))[:80]}", "unparsable")
+        # One that lost its key, a bracket or its end may be the judgement, too.
+        if (other := BROKEN.search(body.replace(known := next(iter(found)), ""))) is not None:
+            said = other[0].strip()[-60:]
+            raise Unscorable(f"{known} is the score, and beside it is {said!r}", "unparsable")
         try:
             listed = json.loads(found.pop())
         except (ValueError, RecursionError) as error:

@@ -16,7 +16,7 @@ from ...types import Sample, Score
 from ...verifiers.response import closing_brace, inside_box
 from ...verifiers.text import nfkc
 from .declaring import Judge, answered, judged_answers
-from .grammar import body_of, verdict_in
+from .grammar import OPEN, body_of, verdict_in
 from .votes import Options, PairMarks, by_verdict
 from .wording import Prompt, worded
 
@@ -44,10 +44,11 @@ def read_boxed(text: str) -> PairMarks:
     the text: one with more behind it may be from a thought whose tags are lost.
 
     Raises:
-        Unscorable: "missing" without a box; "unparsable" for two, or for what names neither answer.
+        Unscorable: "missing" without a box; "unparsable" for two, for a choice in a brace of another macro,
+            or for what names neither answer.
     """
     body = body_of(text)
-    if body.count("\\boxed") + body.count("\\fbox") > 1:
+    if body.count("\\boxed") + body.count("\\fbox") > 1 or OPEN.search(body):
         raise Unscorable(f"two boxes in: {body.strip()[-200:]}", "unparsable")
     if (inside := inside_box(body)) is None:
         raise Unscorable(f"no \\boxed{{}} in: {body.strip()[-200:]}", "missing")

@@ -28,7 +28,7 @@ from .declaring import (
     picture,
     source,
 )
-from .grammar import body_of, json_marks, labelled, mark_of
+from .grammar import body_of, certain, json_marks, labelled, mark_of
 from .wording import Prompt, Wording, worded
 
 REPOSITORY, COMMIT = "CodeGoat24/UnifiedReward", "ff6f520247a2d36e2aff7b2ba53a935afd437f66"
@@ -53,9 +53,10 @@ def read_final(text: str, high: float, low: float = 1) -> float:
     """The mark after `Final Score:`, from `low` to `high`.
 
     Raises:
-        Unscorable: "missing" without one, "unparsable" for two that differ; see also `grammar.mark_of`.
+        Unscorable: "missing" without one, "unparsable" for two that differ; see also `grammar.mark_of` and
+            `grammar.certain`.
     """
-    lines = [nfkc(line[:400]).casefold() for line in body_of(text).splitlines()]
+    lines = [nfkc(line[:400]).casefold() for line in certain(body_of(text)).splitlines()]
     found = {
         mark_of(match[1], low, high, "Final Score") for line in lines if (match := FINAL.fullmatch(line))
     }

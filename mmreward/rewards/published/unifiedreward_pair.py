@@ -32,7 +32,7 @@ from .declaring import (
     source,
 )
 from .flex import read_flex
-from .grammar import answered_of, body_of, mark_of, preferred, verdict_in
+from .grammar import answered_of, body_of, certain, mark_of, preferred, verdict_in
 from .unifiedreward import COMMIT, CONTENT, EDIT, IMAGE_AXES, REPOSITORY, V1, V2
 from .wording import Prompt, Wording, worded
 
@@ -59,12 +59,13 @@ def read_shares(text: str, noun: str) -> PairMarks:
     """Two marks from 0 to 1 by axis; axes whose marks have another sum than 1 are a contradiction.
 
     Raises:
-        Unscorable: "missing" where an axis has not both marks; see also `grammar.mark_of`.
+        Unscorable: "missing" where an axis has not both marks; see also `grammar.mark_of` and
+            `grammar.certain`.
     """
     names = [label.partition(" ")[0].casefold() for label in IMAGE_AXES]
     marks: dict[tuple[str, str], float] = {}
     axis = ""
-    for line in body_of(text).splitlines():
+    for line in certain(body_of(text)).splitlines():
         plain = nfkc(line[:400]).casefold()
         if (heading := AXIS.fullmatch(plain)) is not None:
             axis = heading[1]
@@ -82,10 +83,10 @@ def read_marks(text: str, noun: str = "image") -> PairMarks:
     """One signed mark of each of two edits; upstream's pattern drops the sign and finds no integers.
 
     Raises:
-        Unscorable: "missing" without both; see also `grammar.mark_of`.
+        Unscorable: "missing" without both; see also `grammar.mark_of` and `grammar.certain`.
     """
     marks: dict[tuple[str, str], float] = {}
-    for line in body_of(text).splitlines():
+    for line in certain(body_of(text)).splitlines():
         match = CANDIDATE.fullmatch(nfkc(line[:400]).casefold())
         if match is not None and match[1] == noun:
             _once(marks, ("overall", match[2]), mark_of(match[3], -1000, 1000, f"{noun} {match[2]}"))

@@ -23,7 +23,7 @@ from ...tracing import noted
 from ...types import Sample, Score
 from .declaring import Judge, clip, shown, written
 from .expecting import Place
-from .grammar import body_of
+from .grammar import body_of, certain
 from .votes import Marks, Options, Vote, voted
 from .wording import Prompt, worded
 
@@ -49,7 +49,7 @@ def read_marks(text: str) -> Marks:
         Unscorable: "missing" where a dimension has no mark, "unparsable" for one that is no whole number or
             has another number beside it, or two that differ, "out_of_range".
     """
-    start = len(text) - len(body_of(text))
+    start = len(text) - len(certain(body_of(text)))
     keys = {name: key for key, name in DIMENSIONS.items()}
     items = list(ITEM.finditer(text, start))
     scores: dict[str, float | None] = {}
