@@ -27,10 +27,10 @@ from transformers import AutoProcessor, PreTrainedTokenizerFast, Qwen3VLForCondi
 from ..assets import ASSETS
 from . import push
 from .loop import Plan, fit
-from .robot_places import BEST, echoing, equalised, mark_of, placed_nouns
+from .robot_places import BEST, RECALL, echoing, equalised, mark_of, placed_nouns, recalled
 from .tasks import PREFER, REASONED
 from .vlm_build import CELLS, save
-from .vlm_pretrain import CELL, GRID, patchify
+from .vlm_pretrain import CELL, GRID, patchify, watching
 from .world import RELATIONS, Scene, Thing
 
 NAME = "mini-robot"
@@ -61,6 +61,8 @@ FORM = 0.05
 weighs 1: of the eleven tokens of a hop one or two are its number."""
 ECHO = 1.0
 """Weight of `robot_places.Echo.loss`."""
+LOOK = 0.3
+"""Weight of `robot_places.Recalled.loss`, as of the gaze in mini-vlm's training."""
 SCENES = 600
 """Scenes by which columns and rows are equalised."""
 FOREIGN, BLANK = 0.2, 0.05
@@ -331,14 +333,19 @@ def logits_of(
 def taught(
     model: Qwen3VLForConditionalGeneration, rows: Sequence[Shown], tokenizer: PreTrainedTokenizerFast
 ) -> tuple[Tensor, Mapping[str, float]]:
-    """Weighted cross-entropy of the answers with that of the echoed places, and the share of answer tokens
-    that are right, the places' loss beside it."""
-    total, right, weight, placed = torch.zeros(()), 0.0, 0.0, torch.zeros(())
+    """Weighted cross-entropy of the answers with the losses of echoed places and of recalled marks; and the
+    share of answer tokens that are right, with those two losses beside it."""
+    total, placed, strayed = (torch.zeros(()) for _ in range(3))
+    right, weight = 0.0, 0.0
     # Clips hold more than the others: packed together, a third of all tokens would be padding.
     parts = [part for clip in (True, False) if (part := [row for row in rows if bool(row.clip) == clip])]
     for part in parts:
         packed = pack(part, tokenizer)
-        with torch.autocast("cpu", torch.bfloat16), echoing(model) as echo:
+        with (
+            torch.autocast("cpu", torch.bfloat16),
+            echoing(model) as echo,
+            watching(model, RECALL[0]) as gaze,
+        ):
             logits, targets, weights = logits_of(model, part, packed)
         total = total + (F.cross_entropy(logits, targets, reduction="none") * weights).sum()
         right += ((logits.argmax(-1) == targets).float() * weights).sum().item()
@@ -346,8 +353,10 @@ def taught(
         scenes = [row.scenes for row in part]
         nouns = placed_nouns(packed.ids, packed.seen, packed.owner, scenes, tokenizer)
         placed = placed + echo.loss(model.get_input_embeddings().weight, nouns, tokenizer) / len(parts)
-    figures = {"token": right / weight, "echo": placed.item()}
-    return total / weight + ECHO * placed, figures
+        back = recalled(packed.ids, packed.weight > 0, packed.owner, nouns, tokenizer)
+        strayed = strayed + back.loss(model, gaze, packed.mask) / len(parts)
+    figures = {"token": right / weight, "echo": placed.item(), "recall": strayed.item()}
+    return total / weight + ECHO * placed + LOOK * strayed, figures
 
 
 def train(out: Path, steps_scale: float, seed: int) -> None:
