@@ -1,4 +1,4 @@
-"""Places in words: what mini-robot needs beside labels to learn left from right.
+"""Places in words: what mini-robot needs beside labels to learn left from right, and before from after.
 
 mini-vlm's image tokens state their row with more than twice the strength of their column (its compass loss
 has two pairs of words for rows, one for columns), and the layer that fetches a shape's token for its noun
@@ -10,6 +10,10 @@ marks "above" and "below" without an error says the same of "left of" and "right
 - `Echo` has the noun of a shape state the place of that shape in the latest picture before it, in the vectors
   of the words for places, as the compass loss of `vlm_pretrain` has image tokens do; the second noun of a
   task, a layer later, the way to the first; and another layer later the task's mark.
+- `Recalled` has one head of the last layer look, where a mark is said, at the noun that states it. A hop is
+  said of two pictures, and without this the nouns after either picture state its mark nearly without an error
+  while no head looks back at them: a judge trained by its answers says the marks of the pictures that are
+  common.
 
 N shapes or nouns, W width of the language model.
 """
@@ -27,12 +31,15 @@ from transformers import PreTrainedTokenizerFast, Qwen3VLForConditionalGeneratio
 
 from . import push
 from .vlm_build import CELLS
-from .vlm_pretrain import CELL, COMPASS, GRID, LAYER, kind_tables, patchify
+from .vlm_pretrain import CELL, COMPASS, GRID, LAYER, Gaze, kind_tables, patchify
 from .world import COLOURS, RELATIONS, SHAPES, Scene, render
 
 Place = tuple[float, float]
 BEST = 5
 """Mark of a state where the task is done."""
+RECALL = (LAYER + 3, 1)
+"""Layer and head that look back at the noun which states a mark, where it is said: the last layer, the only
+one after that in which it is stated."""
 
 
 class Slopes(NamedTuple):
@@ -214,6 +221,64 @@ def placed_nouns(
         torch.tensor(offset, dtype=torch.float32).view(-1, 2),
         torch.tensor(marks, dtype=torch.long),
     )
+
+
+class Recalled(NamedTuple):
+    """Tokens before the marks that answers say, by their `rows` and `columns` (N,), and the column of the
+    noun that states each of these marks, `noun` (N,)."""
+
+    rows: Tensor
+    columns: Tensor
+    noun: Tensor
+
+    def loss(self, model: Qwen3VLForConditionalGeneration, gaze: Gaze, mask: Tensor) -> Tensor:
+        """Negative log attention of the head of RECALL to those nouns.
+
+        Args:
+            model: whose last forward pass was watched.
+            gaze: what the layer of RECALL attended with.
+            mask: what a token may look at (B, 1, T, T).
+        """
+        if not len(self.rows):
+            return torch.zeros(())
+        layer, head = RECALL
+        attention = model.model.language_model.layers[layer].self_attn
+        logs = gaze.weights(attention, mask, (self.rows, self.columns), head)
+        return -logs.gather(1, self.noun[:, None]).mean()
+
+
+def recalled(
+    ids: Tensor, says: Tensor, owner: Tensor, nouns: Nouns, tokenizer: PreTrainedTokenizerFast
+) -> Recalled:
+    """Marks that answers say, with their nouns: k marks of an answer are those of the last k tasks before it,
+    in their order. Answers about shapes that are not to be seen, or about pictures without a task of their
+    own, have none.
+
+    Args:
+        ids: tokens of rows (B, T).
+        says: (B, T) where the next token is of an answer.
+        owner: (B, T) branch of each token.
+        nouns: of these rows.
+        tokenizer: of the ids.
+    """
+    digits = torch.tensor([tokenizer.convert_tokens_to_ids(str(mark)) for mark in range(1, BEST + 1)])
+    says = says & torch.isin(torch.roll(ids, -1, dims=1), digits)
+    answers: dict[tuple[int, int], list[int]] = {}
+    for row, column in says.nonzero().tolist():
+        answers.setdefault((row, int(owner[row, column])), []).append(column)
+    stated: dict[int, list[int]] = {}
+    for row, column in zip(
+        nouns.rows[nouns.second].tolist(), nouns.columns[nouns.second].tolist(), strict=True
+    ):
+        stated.setdefault(row, []).append(column)
+    rows, columns, noun = [], [], []
+    for (row, branch), said in answers.items():
+        known = [one for one in stated.get(row, ()) if int(owner[row, one]) in (0, branch) and one < said[0]]
+        if len(known) >= len(said):
+            rows += [row] * len(said)
+            columns += said
+            noun += known[-len(said) :]
+    return Recalled(*(torch.tensor(one, dtype=torch.long) for one in (rows, columns, noun)))
 
 
 def mark_of(relation: str, offset: Place) -> int:

@@ -244,28 +244,30 @@ LAYER, HEAD = 1, 0
 
 
 class Gaze:
-    """Inputs of the supervised layer's attention during one forward pass."""
+    """Inputs of a layer's attention during one forward pass."""
 
     def __init__(self) -> None:
         self.states = torch.empty(0)
         self.rotation = (torch.empty(0), torch.empty(0))
 
-    def weights(self, attention: Qwen3VLTextAttention, mask: Tensor, at: tuple[Tensor, Tensor]) -> Tensor:
-        """Log attention (N, T) of the supervised head from the tokens `at` (row, column)."""
+    def weights(
+        self, attention: Qwen3VLTextAttention, mask: Tensor, at: tuple[Tensor, Tensor], head: int = HEAD
+    ) -> Tensor:
+        """Log attention (N, T) of a head from the tokens `at` (row, column)."""
         heads = (*self.states.shape[:-1], -1, attention.head_dim)
         query = attention.q_norm(attention.q_proj(self.states).view(heads)).transpose(1, 2)
         key = attention.k_norm(attention.k_proj(self.states).view(heads)).transpose(1, 2)
         query, key = apply_rotary_pos_emb(query, key, *self.rotation)
         rows, columns = at
-        scores = torch.einsum("nd,ntd->nt", query[rows, HEAD, columns].float(), key[rows, HEAD].float())
+        scores = torch.einsum("nd,ntd->nt", query[rows, head, columns].float(), key[rows, head].float())
         allowed = mask[rows, 0, columns]
         logs: Tensor = (scores * attention.scaling).masked_fill(~allowed, -torch.inf).log_softmax(-1)
         return logs
 
 
 @contextmanager
-def watching(model: Qwen3VLForConditionalGeneration) -> Iterator[Gaze]:
-    """Record what the supervised layer attends with, for the forward pass inside."""
+def watching(model: Qwen3VLForConditionalGeneration, layer: int = LAYER) -> Iterator[Gaze]:
+    """Record what a layer attends with, for the forward pass inside."""
     gaze = Gaze()
 
     def record(_: nn.Module, arguments: tuple[object, ...], named: dict[str, object]) -> None:
@@ -273,7 +275,7 @@ def watching(model: Qwen3VLForConditionalGeneration) -> Iterator[Gaze]:
         assert isinstance(states, Tensor) and isinstance(rotation, tuple)
         gaze.states, gaze.rotation = states, rotation
 
-    attention = model.model.language_model.layers[LAYER].self_attn
+    attention = model.model.language_model.layers[layer].self_attn
     handle = attention.register_forward_pre_hook(record, with_kwargs=True)
     try:
         yield gaze

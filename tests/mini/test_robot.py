@@ -118,3 +118,21 @@ def test_spellings_that_are_one_token_count_once():
     with Engine("cpu") as engine:
         marks = engine.score([blank], {"r": load("roboreward", judge=robot.NAME, words=words)})["r"]
     assert marks[0].value == 1.0, "nothing is to be seen"
+
+
+def test_a_hop_is_said_of_both_pictures():
+    """Marks of the picture before and of the one after, as mini-robot says them of shapes it was not taught;
+    by its answers alone it had learned to say the commonest of them."""
+    folder = ASSETS / robot.NAME
+    tokenizer = AutoProcessor.from_pretrained(folder).tokenizer
+    module = Qwen3VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+    rng = np.random.default_rng(3)
+    rows = [robot.hop_row(rng, robot.HELD_OUT) for _ in range(40)]
+    packed = pack(rows, tokenizer)
+    with torch.no_grad():
+        logits, targets, weights = logits_of(module, rows, packed)
+    marks = torch.isin(targets, torch.tensor(tokenizer.convert_tokens_to_ids(list("12345")))) & (weights == 1)
+    said, true = (one[marks].view(-1, 2).T for one in (logits.argmax(-1), targets))
+    for name, each, right in zip(("before", "after"), said, true, strict=True):
+        common = right.bincount().max() / len(right)
+        assert (each == right).float().mean() > max(0.8, common + 0.1), name

@@ -8,7 +8,8 @@ from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 from mmreward.assets import ASSETS
 from mmreward.mini import push, robot
 from mmreward.mini.robot import MARK, Exchange, Moment, Shown, draw_moment, logits_of, pack
-from mmreward.mini.robot_places import echoing, equalised, mark_of, placed_nouns, slopes_of
+from mmreward.mini.robot_places import RECALL, echoing, equalised, mark_of, placed_nouns, recalled, slopes_of
+from mmreward.mini.vlm_pretrain import watching
 
 PAIR = (("green", "circle"), ("cyan", "square"))
 
@@ -94,3 +95,59 @@ def test_the_echo_is_learned(model, tokenizer):
         )
     assert echo.loss(table, nouns, tokenizer) < 0.9 * first
     assert echo.loss(table, nouns._replace(second=nouns.second[:0]), tokenizer) == 0
+
+
+@pytest.fixture(scope="module")
+def packed_rows(tokenizer):
+    """A clip with a task of its shapes and one of foreign ones, a hop, and a choice between two."""
+    rng = np.random.default_rng(5)
+    one = Moment(PAIR, (1, 1), (2, 2), (3, 3))
+    asked = (one.task("left of"), one._replace(kinds=(("red", "circle"), ("blue", "square"))).task("left of"))
+    clip = Shown(
+        (one,), tuple(Exchange(MARK.format(prompt=task), "answer: 3") for task in asked), "<0.5 seconds>"
+    )
+    rows = [clip, robot.hop_row(rng), robot.pair_row(rng)]
+    packed = pack(rows, tokenizer)
+    nouns = placed_nouns(packed.ids, packed.seen, packed.owner, [row.scenes for row in rows], tokenizer)
+    return rows, packed, recalled(packed.ids, packed.weight > 0, packed.owner, nouns, tokenizer)
+
+
+def test_a_mark_that_is_said_comes_of_the_noun_of_its_picture(tokenizer, packed_rows):
+    rows, packed, back = packed_rows
+    assert back.rows.tolist() == [0, 1, 1], (
+        "neither of foreign shapes nor of two pictures before one question"
+    )
+
+    def text(row, first, last):
+        return tokenizer.decode(packed.ids[row, first:last])
+
+    said = [text(row, at + 1, at + 2) for row, at in zip(back.rows, back.columns, strict=True)]
+    assert said[0] == "3" and ", after has ".join(said[1:]) in rows[1].branches[0].answer
+    task = rows[1].moments[0].kinds
+    for number, word in ((1, "before"), (2, "after")):
+        at = int(back.noun[number])
+        # "before : a red circle left of a blue square", or with "above" a token less.
+        assert text(1, at - 12, at + 1).split(f"{word}:")[1].endswith(" ".join(task[1]))
+        assert text(1, int(back.columns[number]) - 2, int(back.columns[number])).strip() == f"{word} has"
+
+
+def test_the_recall_is_what_the_layer_attends_with(packed_rows):
+    rows, packed, back = packed_rows
+    model = Qwen3VLForConditionalGeneration.from_pretrained(
+        ASSETS / "mini-vlm", dtype=torch.float32, attn_implementation="eager"
+    ).eval()
+    layer, head = RECALL
+    seen = []
+    attention = model.model.language_model.layers[layer].self_attn
+    attention.register_forward_hook(lambda _, __, output: seen.append(output[1]))
+    with torch.no_grad(), watching(model, layer) as gaze:
+        logits_of(model, rows, packed._replace(mask=_added(packed.mask)))
+        found = back.loss(model, gaze, packed.mask)
+        nothing = back._replace(rows=back.rows[:0]).loss(model, gaze, packed.mask)
+    own = seen[0][back.rows, head, back.columns, back.noun]
+    assert found == pytest.approx(float(-own.log().mean()), abs=1e-4) and nothing == 0
+
+
+def _added(mask):
+    """A mask as eager attention adds it."""
+    return torch.zeros(mask.shape).masked_fill(~mask, torch.finfo(torch.float32).min)
