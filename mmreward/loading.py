@@ -73,11 +73,7 @@ def load(
     except ModuleNotFoundError as error:
         raise Unavailable(f"{name}: {missing(error)}") from error
     except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        argument = ".".join(map(str, problem["loc"]))
-        said = f"{name}: {argument} is {str(problem['input'])[:60]!r}: {problem['msg']}"
-        fix = f"; a list is written {argument}=[a,b]" if problem["type"] in LISTS else ""
-        raise ValueError(said + fix) from None
+        raise ValueError(f"{name}: {'; '.join(map(_mistake, error.errors(include_url=False)))}") from None
     fn, tensor_fn = loaded if entry.info.differentiable else (loaded, None)
     info = replace(entry.info, differentiable=tensor_fn is not None, **amended)
     if args.get("references"):  # pictures that stand for those of every row
@@ -86,6 +82,13 @@ def load(
         raise ValueError(f"the factory of {name!r} must return an async function, not {type(fn).__name__}")
     bound.apply_defaults()  # so that a changed default is a changed fingerprint
     return Reward(info, bound.arguments, fn, tensor_fn, tuple(networks))
+
+
+def _mistake(problem: Mapping[str, Any]) -> str:
+    """One of pydantic's errors in a line, with the fix where there is one to tell."""
+    argument = ".".join(map(str, problem["loc"]))
+    fix = f"; a list is written {argument}=[a,b]" if problem["type"] in LISTS else ""
+    return f"{argument} is {str(problem['input'])[:60]!r}: {problem['msg']}{fix}"
 
 
 def resolve(rewards: Rewards) -> dict[str, Reward]:

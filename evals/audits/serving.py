@@ -35,9 +35,6 @@ PAUSE = 0.2
 """Mean seconds between an answer and the client's next request."""
 START = 120.0
 """Seconds a server may take to come up."""
-NICE = 10
-"""Niceness of the hostile clients: elsewhere they would not take the processors of the server and of those
-who are timed."""
 ROUTES = "routes: {boxes: {rewards: {iou: {}}}}\nengine: {device: cpu}\n"
 BOX = json.dumps([{"bbox_2d": [100, 100, 500, 500], "label": "cat"}])
 GOOD = {"response": f"<answer>{BOX}</answer>", "answer": BOX, "data_source": "boxes"}
@@ -263,7 +260,7 @@ class Attackers:
                 [*command, "--hostile", str(clients)],
                 stdout=file,
                 stderr=subprocess.DEVNULL,
-                start_new_session=True,
+                process_group=0,
             )
         self._manners = MANNERS[:clients]
 
@@ -317,6 +314,15 @@ def complaints(found: Found) -> list[str]:
     return missed
 
 
+def _leave_the_processors_to_others() -> None:
+    """Run when nobody else of the session wants to, and give way at once: elsewhere hostile clients have
+    processors of their own, and do not take those of the server and of the clients that are timed."""
+    if hasattr(os, "sched_setscheduler"):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    else:
+        os.nice(19)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--clients", type=int, default=64)
@@ -326,9 +332,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--attack", type=int, default=0, metavar="PORT", help="only attack, without an end")
     given = parser.parse_args(arguments)
     if given.attack:
-        os.nice(NICE)
-        with suppress(OSError):  # where Linux shares processors out among sessions, and nowhere else
-            Path("/proc/self/autogroup").write_text(str(NICE))
+        _leave_the_processors_to_others()
         asyncio.run(hostile(given.attack, given.hostile))
         return
     found = run(given.clients, given.hostile, given.seconds, given.rounds)

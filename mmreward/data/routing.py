@@ -102,13 +102,8 @@ def _loaded(config: RouteConfig) -> tuple[dict[str, Reward], list[str]]:
     for name, args in config.rewards.items():
         try:
             rewards |= resolve({name: args})
-        except ValidationError as error:
-            wrong += [
-                f"rewards.{name}.{'.'.join(map(str, found['loc']))}: {found['msg']}, got {found['input']!r}"
-                for found in error.errors()
-            ]
         except (ValueError, TypeError) as error:  # TypeError: `columns` is no mapping
-            wrong.append(f"rewards.{name}: {error}")
+            wrong.append(f"rewards.{name}: {str(error).removeprefix(f'{name}: ')}")
     return rewards, wrong
 
 

@@ -154,7 +154,7 @@ def test_json_has_the_facts_of_the_registry():
 def test_the_parity_of_a_scorer_is_that_of_the_page():
     said = CliRunner().invoke(app, ["show", "clipscore"]).stdout
     line = re.search(r"^parity +(.*)$", said, re.MULTILINE)[1]
-    assert "apart from torchmetrics 1.9.0, transformers 5.24.0, open_clip 3.3.0; " in line
+    assert "apart from torchmetrics 1.9.0, transformers 5.24.0, open_clip 3.3.0, pyiqa 0.1.16; " in line
     assert line.startswith(f"{parities()['clipscore'].value:.1e} ")
     assert set(parities()) == {case.scorer for case in CASES}
     assert max(one.value for one in parities().values()) < 1e-4

@@ -166,7 +166,8 @@ def test_check_finds_every_kind_of_mistake_once(router):
     told = str(error.value).splitlines()
     assert len(told) == 4
     assert told[0].startswith("source 'maths': no route") and told[0].endswith("(sample '2')")
-    assert "rewards.iou.threshold" in told[1] and "is not JSON" in told[2] and "int, not a mapping" in told[3]
+    assert "rewards.iou: threshold is 'high'" in told[1]
+    assert "is not JSON" in told[2] and "int, not a mapping" in told[3]
 
 
 def test_the_fingerprint_follows_what_the_routes_say():

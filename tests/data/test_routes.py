@@ -145,7 +145,7 @@ def test_totals_lie_in_the_unit_interval_and_rise_with_the_accuracy(values, a, f
 MISTAKES = [
     ({"rewards": {"rihgt": {}}}, "rewards.rihgt: no reward named 'rihgt': did you mean 'right'"),
     ({"rewards": {"iou": {"treshold": 1}}}, "rewards.iou: iou has no argument 'treshold': did you mean"),
-    ({"rewards": {"iou": {"threshold": "high"}}}, r"rewards.iou.threshold: .*, got 'high'"),
+    ({"rewards": {"iou": {"threshold": "high"}}}, r"rewards.iou: threshold is 'high': .* a valid number"),
     ({"rewards": {"iou": {"threshold": 7}}}, "rewards.iou: threshold 7"),
     ({"rewards": {"iou": {"columns": {"trget": "boxes"}}}}, "rewards.iou: .*'trget' is none of"),
     ({"rewards": {"iou": {"columns": 3}}}, "rewards.iou: "),

@@ -47,7 +47,7 @@ def test_one_file_under_all_rules(tmp_path):
     steps = {name: result.line(f"{name}/step").strict * 4 for name in RULES if name not in ("a11y", "aitz")}
     assert steps == {
         "box": 1, "aitw": 2, "odyssey": 2, "qwen": 2, "ui_genie": 3, "os_genesis": 3, "gui_r1": 2,
-        "gui_r1_eval": 2, "ui_r1": 2, "btl_ui": 2, "os_atlas": 1, "os_atlas_odyssey": 2,
+        "gui_r1_eval": 2, "ui_r1": 2, "btl_ui": 2, "os_atlas": 1, "os_atlas_odyssey": 2, "ui_tars": 1,
     }  # fmt: skip
     assert result.line("ui_genie/episode").strict == 0.5 and result.line("box/episode").strict == 0.0
     assert result.line("box/grounding").strict == 0.0 and result.line("ui_genie/grounding").strict == 1.0
