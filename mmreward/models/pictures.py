@@ -134,7 +134,7 @@ def resized(media: Media, recipe: Recipe, backend: str) -> torch.Tensor:
     return _resized.get(key, lambda: resize(decoded(media).cpu(), recipe, backend))
 
 
-class Batch:
+class PictureBatch:
     """Pictures of one batch: as the input of a network on the CPU, else as stacks for `pixels.to_input`.
 
     Networks with one recipe that look at the same pictures share it, and none may write to it.
@@ -149,12 +149,12 @@ class Batch:
         return to_input(self._groups, recipe, device) if self._input is None else self._input.to(device)
 
 
-_batches: "weakref.WeakValueDictionary[Hashable, Batch]" = weakref.WeakValueDictionary()
+_batches: "weakref.WeakValueDictionary[Hashable, PictureBatch]" = weakref.WeakValueDictionary()
 """Those that wait for the device or are on it: they are kept by whoever waits, and by nobody else."""
-_batching: ThreadSingleFlight[Batch] = ThreadSingleFlight(0)
+_batching: ThreadSingleFlight[PictureBatch] = ThreadSingleFlight(0)
 
 
-def prepared(looks: Sequence[tuple[Media, str]], recipe: Recipe, runs_on: torch.device) -> Batch:
+def prepared(looks: Sequence[tuple[Media, str]], recipe: Recipe, runs_on: torch.device) -> PictureBatch:
     """Pictures as a network takes them that runs on a device, made by a worker.
 
     What "tensor" resizes is left whole for a GPU, which resizes faster.
@@ -175,9 +175,9 @@ def prepared(looks: Sequence[tuple[Media, str]], recipe: Recipe, runs_on: torch.
         media, backend = looks[index]
         return resized(media, recipe, backend) if ready[index] else decoded(media)
 
-    def make() -> Batch:
+    def make() -> PictureBatch:
         groups = grouped(made, pinned=runs_on.type == "cuda", ready=ready)
-        _batches[key] = batch = Batch(groups, recipe, runs_on)
+        _batches[key] = batch = PictureBatch(groups, recipe, runs_on)
         return batch
 
     if (alive := _batches.get(key)) is not None:

@@ -263,7 +263,7 @@ def test_on_a_cpu_a_batch_goes_through_the_tower_in_parts_of_the_same_embeddings
     clip_folder, open_clip_folder, monkeypatch
 ):
     from mmreward.models import encoders
-    from mmreward.models.pictures import Batch
+    from mmreward.models.pictures import PictureBatch
 
     draw = np.random.default_rng(0)
     pixels = torch.from_numpy(draw.integers(0, 256, (7, 3, 48, 48), dtype=np.uint8))
@@ -275,7 +275,7 @@ def test_on_a_cpu_a_batch_goes_through_the_tower_in_parts_of_the_same_embeddings
             calls.append(len(some))
             return tower.image(some)
 
-        batch = Batch([encoders.Group(list(range(7)), pixels)], tower.recipe, torch.device("cpu"))
+        batch = PictureBatch([encoders.Group(list(range(7)), pixels)], tower.recipe, torch.device("cpu"))
         whole = np.stack(network.forward("image", batch))
         monkeypatch.setattr(network, "_towers", tower._replace(image=counted))
         per_picture = tower.widest * 4 // torch.get_num_threads()
