@@ -317,9 +317,9 @@ def complaints(found: Found) -> list[str]:
 def _leave_the_processors_to_others() -> None:
     """Run when nobody else of the session wants to, and give way at once: elsewhere hostile clients have
     processors of their own, and do not take those of the server and of the clients that are timed."""
-    if hasattr(os, "sched_setscheduler"):
+    try:
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    else:
+    except (AttributeError, OSError):  # no Linux, or a container that forbids it
         os.nice(19)
 
 

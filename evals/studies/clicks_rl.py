@@ -31,14 +31,12 @@ from trl import GRPOConfig, GRPOTrainer
 from mmreward import Engine, Media, Sample
 from mmreward.adapters import trl
 from mmreward.config import Amount, Positive, RewardArgs, Strict, load_yaml
-from mmreward.errors import Unscorable
 from mmreward.mini.screens import Device, ScreenTask, asked, draw_task
 from mmreward.mini.screens import rows as steps_of
 from mmreward.mini.vlm_measure import write
 from mmreward.models.weights import locate
 from mmreward.monitor.by_source import append_metrics
 from mmreward.monitor.intervals import mean_of, paired_change
-from mmreward.verifiers.actions import WHOLE, read_actions
 
 from .vlm_exam import weaken
 from .vlm_rl import PAID, TrainingLog
@@ -143,22 +141,12 @@ class ClicksExaminer(Callback):  # type: ignore[misc]
         """Success of tasks on devices of their own, the first press of which was said already."""
         devices = [Device(task) for task in self._tasks]
         for device, words in zip(devices, first, strict=True):
-            _do(device, words)
+            device.obey(words)
         asking = [asked(device.task.goal, device.pressed) for device in devices]
         second = self._said([device.picture() for device in devices], asking)
         for device, words in zip(devices, second, strict=True):
-            _do(device, words)
+            device.obey(words)
         return np.array([float(device.success) for device in devices])
-
-
-def _do(device: Device, words: str) -> None:
-    """What an answer does to a device: nothing, where it is no single click on the screen."""
-    try:
-        actions = read_actions(words, WHOLE)
-        if len(actions) == 1:
-            device.perform(actions[0])
-    except Unscorable:
-        return
 
 
 def questions(tasks: Sequence[ScreenTask]) -> list[dict[str, Any]]:

@@ -147,7 +147,7 @@ def run_task(
                 words = said[int(found.id)] if found.id else said[0]
             elif way == "any":
                 words = next((one for one in said if _right(device, one, kind)), said[0])
-            _do(device, words)
+            device.obey(words)
     return Outcome(len(task.wanted), {way: float(device.success) for way, device in devices.items()})
 
 
@@ -165,17 +165,8 @@ async def _asked(
 
 def _right(device: Device, words: str, kind: tuple[str, str]) -> bool:
     trial = Device(device.task, list(device.pressed))
-    _do(trial, words)
+    trial.obey(words)
     return trial.pressed[len(device.pressed) :] == [kind]
-
-
-def _do(device: Device, words: str) -> None:
-    try:
-        actions = read_actions(words, WHOLE)
-        if len(actions) == 1:
-            device.perform(actions[0])
-    except Unscorable:
-        return  # what cannot be read, or lies beside the screen, does nothing
 
 
 def study(count: int, k: int, seed: int, model: str = "mini-vlm", texts: bool = False) -> list[Outcome]:

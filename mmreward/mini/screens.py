@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import Unscorable
-from ..verifiers.actions import Action
+from ..verifiers.actions import WHOLE, Action, read_actions
 from .windows import Element, Window, draw_window
 from .world import COLOURS, SHAPES, Scene, Thing, render, sample_scene
 
@@ -124,6 +124,16 @@ class Device:
     def picture(self, size: int = SIZE) -> Image.Image:
         """The screen."""
         return self.page.picture(size) if isinstance(self.page, Window) else render(self.page, size)
+
+    def obey(self, words: str) -> None:
+        """Perform the one action of an agent's answer, in parts of the whole screen; an answer that cannot be
+        read, has several or lies beside the screen does nothing."""
+        try:
+            actions = read_actions(words, WHOLE)
+            if len(actions) == 1:
+                self.perform(actions[0])
+        except Unscorable:
+            return
 
     def perform(self, action: Action) -> bool:
         """Do an action; True where an element was pressed.

@@ -26,7 +26,7 @@ from .base import loading
 from .blip import MEAN, STD, Added, Attention
 from .checkpoints import fetched, fill, state_of
 from .paired import PairScorer, Tokens
-from .pixels import Recipe, to_input
+from .pixels import Recipe
 from .weights import content_of, placed
 
 EYES = 88
@@ -258,9 +258,9 @@ class Matcher(PairScorer):
 
     @torch.inference_mode()
     def forward(self, op: str, batch: Any) -> list[Any]:
-        groups, tokens = batch
+        pictures, tokens = batch
         ids, attended = tokens.tensors
-        found = self._run(to_input(groups, self.recipe, self.device), tokens).cpu().tolist()
+        found = self._run(pictures.on(self.device, self.recipe), tokens).cpu().tolist()
         lengths = attended.sum(1).tolist()
         return [
             Match(row[0], tuple(row[1 : length + 1]), tuple(own[:length]), cut)

@@ -16,8 +16,8 @@ from ..engine.batching import Cost
 from ..engine.engine import current
 from ..media import Media
 from .base import TorchNetwork
-from .pictures import decoded, in_turn, resized
-from .pixels import Group, Recipe, grouped, to_input
+from .pictures import prepared
+from .pixels import Group, Recipe, to_input
 from .weights import known_backend, placed
 
 
@@ -94,19 +94,11 @@ class PairScorer(TorchNetwork):
         return Cost(256 + self.length, 3 * height * width)
 
     def prepare(self, op: str, items: list[Any]) -> Any:
-        # Resized by a worker for the CPU, and whole for a GPU, which resizes faster.
-        ready = self.resize != "tensor" or self._runs_on.type == "cpu"
-        recipe, medias = self.recipe, [media for media, _ in items]
-
-        def pixels(index: int) -> torch.Tensor:
-            return resized(medias[index], recipe, self.resize) if ready else decoded(medias[index])
-
-        made = in_turn(medias, pixels)
-        groups = grouped(made, pinned=self._runs_on.type == "cuda", ready=[ready] * len(made))
-        return groups, self.tokenize([prompt for _, prompt in items])
+        looks = [(media, self.resize) for media, _ in items]
+        return prepared(looks, self.recipe, self._runs_on), self.tokenize([prompt for _, prompt in items])
 
     @torch.inference_mode()
     def forward(self, op: str, batch: Any) -> list[Read]:
-        groups, tokens = batch
-        values = self._run(to_input(groups, self.recipe, self.device), tokens).cpu().tolist()
+        pictures, tokens = batch
+        values = self._run(pictures.on(self.device, self.recipe), tokens).cpu().tolist()
         return [Read(value, cut) for value, cut in zip(values, tokens.cut, strict=True)]
