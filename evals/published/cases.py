@@ -207,6 +207,16 @@ CASES = (
         {"transformers": {}},
         {},
     ),
+    *(
+        Case(
+            "pickscore",
+            f"imscore {kind}",
+            lambda folder, kind=kind: {"weights": tiny.save_imscore(folder / "own", kind.lower())},  # type: ignore
+            {"imscore": {"resize": "tensor"}},
+            {"resize": "tensor"},
+        )
+        for kind in ("CLIP", "SigLIP")
+    ),
     Case(
         "hpsv2",
         "2.0",

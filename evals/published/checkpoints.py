@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import (
+    AutoTokenizer,
     CLIPConfig,
     CLIPImageProcessor,
     CLIPModel,
@@ -94,6 +95,26 @@ def save_siglip(folder: Path, seed: int = 1) -> str:
     images = SiglipImageProcessor(size={"height": SIDE, "width": SIDE})
     SiglipProcessor(image_processor=images, tokenizer=tokenizer).save_pretrained(folder)
     images.save_pretrained(folder)
+    return str(folder)
+
+
+def save_imscore(folder: Path, kind: str) -> str:
+    """imscore's form of a preference scorer: a CLIP's or a SigLIP's tensors under `model.`, and the name of
+    the model (in `base`) whose configuration and processor it takes."""
+    from safetensors.torch import load_file, save_file
+
+    base = folder / "base"
+    (save_clip if kind == "clip" else save_siglip)(base, 13)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer.model_max_length = 77 if kind == "clip" else 16  # which imscore asks
+    tokenizer.save_pretrained(base)
+    facts = (base / "tokenizer_config.json").read_text()  # imscore has transformers 4, which lacks this class
+    (base / "tokenizer_config.json").write_text(facts.replace("TokenizersBackend", "PreTrainedTokenizerFast"))
+    state = {f"model.{name}": 1.1 * one for name, one in load_file(base / "model.safetensors").items()}
+    if kind == "siglip":
+        state |= {"model.logit_scale": torch.tensor([4.3]), "model.logit_bias": torch.tensor([-15.0])}
+    save_file(state, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({"tag": str(base)}))
     return str(folder)
 
 

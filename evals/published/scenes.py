@@ -24,8 +24,8 @@ from mmreward.rewards.pictures.visionreward import SUFFIX
 
 from . import blip, clips, flan, marking, readers, vjepa
 from .checkpoints import save_clip
+from .dual import clipscore
 from .readers import Sampled, pictures_of
-from .second import clipscore
 from .upstream import Args
 from .vlm import NaiveVLM, load, naive_logprobs
 

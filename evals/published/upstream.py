@@ -305,10 +305,8 @@ def _cyclereward(args: Args) -> Reference:
 
 
 def _imscore(args: Args) -> Reference:
-    """imscore's graph of MPS, on pixels as the publisher prepares them, which imscore does otherwise.
-
-    It rounds pixels and mask to half precision whatever the weights are; that is left out.
-    """
+    """imscore's graph of MPS, on pixels as the publisher prepares them, which imscore does otherwise; without
+    its rounding of pixels and mask to half precision."""
     package: Any = import_module("imscore.mps.model")
     folder, state = args["processor"], import_module("safetensors.torch").load_file(args["weights"])
     stem = "mps.cross_model.layers."
@@ -325,8 +323,7 @@ def _imscore(args: Args) -> Reference:
     net = package.MPS().eval()
     net.load_state_dict(state)
     torch.Tensor.half = lambda tensor: tensor  # type: ignore
-    hub: Any = import_module("transformers")
-    processor = hub.CLIPImageProcessor.from_pretrained(folder)
+    processor = import_module("transformers").CLIPImageProcessor.from_pretrained(folder)
 
     def score(values: Any, prompt: str) -> Any:
         text, seen = net.mps(net._tokenize([prompt]), values, net._tokenize(net.condition))
@@ -336,6 +333,15 @@ def _imscore(args: Args) -> Reference:
         lambda picture, prompt: float(score(processor(picture, return_tensors="pt")["pixel_values"], prompt)),
         lambda pixels, prompt: score(net.normalize(pixels), prompt),
     )
+
+
+def _imscore_preference(args: Args) -> Reference:
+    """imscore's own class; the one of CLIP has the lines of SigLIP's, and makes either."""
+    package, folder = import_module("imscore.preference.model"), Path(args["weights"])
+    net = package.CLIPPreferenceScorer(json.loads((folder / "config.json").read_text())["tag"]).eval()
+    net.load_state_dict(import_module("safetensors.torch").load_file(folder / "model.safetensors"))
+    own = lambda pixels, prompt: net.score(pixels, [prompt])  # noqa: E731
+    return Reference(lambda picture, prompt: own(pixels_of(picture), prompt).item(), own, resizes=True)
 
 
 def _nudenet(args: Args) -> Reference:
@@ -434,6 +440,7 @@ SCORERS: dict[tuple[str, str], Callable[[Args], Reference]] = {
     ("ImageReward", "imagereward"): _image_reward,
     ("cyclereward", "cyclereward"): _cyclereward,
     ("imscore", "mps"): _imscore,
+    ("imscore", "pickscore"): _imscore_preference,
     ("nudenet", "nsfw"): _nudenet,
     ("rapidocr", "ocr_image"): _rapidocr,
 }

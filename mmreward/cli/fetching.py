@@ -31,7 +31,6 @@ def fetch(
 
     Sizes and licences are what the hub says at that moment. Weights of generators are not fetched.
     """
-    from ..models import fetching
     from .arguments import chosen_rewards
 
     configured = dict(rewards_in(config)) if config is not None else {}
@@ -45,6 +44,21 @@ def fetch(
     for name, want in _pairs(needs):
         if want.kind in ("server", "package"):
             typer.echo(f"{name}: {_elsewhere(want)}")
+    brought = _brought(needs, yes, dry_run)
+    if _with_named(needs):
+        brought = _brought(needs, yes, dry_run) or brought
+    if not brought:
+        typer.echo(f"everything is here that {', '.join(chosen)} read")
+
+
+def _brought(needs: "Mapping[str, list[Want]]", yes: bool, dry_run: bool) -> bool:
+    """Say what is to come, ask, and download it; False where everything is here.
+
+    Raises:
+        ValueError: a server does not answer and something is not here, or the disk has no room.
+    """
+    from ..models import fetching
+
     open_wants = [w for w in dict.fromkeys(w for _, w in _pairs(needs)) if not _settled(w)]
     items = []
     for want in open_wants:
@@ -52,24 +66,33 @@ def fetch(
             items.append(fetching.look_up(want))
         except fetching.Unreachable as error:
             if all(fetching.fetched(other) for other in open_wants):
-                typer.echo(f"everything is here that {', '.join(chosen)} read; {error}")
-                return
+                typer.echo(f"not looked for anything newer: {error}")
+                return False
             raise ValueError(_offline(str(error), needs)) from None
     items = [item for item in items if item.missing]
     if not items:
-        typer.echo(f"everything is here that {', '.join(chosen)} read")
-        return
+        return False
     for line in table(items, needs):
         typer.echo(line)
     if problem := fetching.room_for(items):
         raise ValueError(f"fetch: {problem}")
     if dry_run:
-        return
+        return True
     if not yes and not _agreed():
         typer.echo("nothing was fetched")
         raise typer.Exit(2)
     for item in items:
         fetching.bring(item, typer.echo)
+    return True
+
+
+def _with_named(needs: "Mapping[str, list[Want]]") -> bool:
+    """Add what the repositories that are here name beside themselves; False where they name nothing."""
+    from ..models.fetching import named_by
+
+    for wants in needs.values():
+        wants += [named for want in tuple(wants) if (named := named_by(want)) and named not in wants]
+    return any(named_by(want) for _, want in _pairs(needs))
 
 
 def _agreed() -> bool:

@@ -15,7 +15,18 @@ import numpy as np
 
 from ..engine.engine import current
 from ..media import Media
-from .weights import content_of, fingerprint_of, known_backend, known_dtype, locate, placed
+from .wants import BODY
+from .weights import (
+    base_of,
+    content_of,
+    fingerprint_of,
+    folder_of,
+    is_file_of_weights,
+    known_backend,
+    known_dtype,
+    locate,
+    placed,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +41,13 @@ class Text(NamedTuple):
 
     vector: Vector
     truncated: bool
+
+
+class Logit(NamedTuple):
+    """What a checkpoint was trained to make of a cosine: `scale` times it, plus `bias` (0 of a CLIP)."""
+
+    scale: float
+    bias: float
 
 
 class Look(NamedTuple):
@@ -68,6 +86,13 @@ class Encoder:
         self.resize = known_backend(resize)
         self.dtype = known_dtype(dtype)
         self.source = locate(placed(weights))
+        folder = None if is_file_of_weights(self.source) else folder_of(self.source)
+        self.base = base_of(folder / "config.json") if folder is not None else ""
+        """The model of which a checkpoint of imscore's takes the processor; "" of any other."""
+        if self.base:
+            from .checkpoints import needed
+
+            needed(self.base, *BODY)
         given = {"architecture": architecture, "letterbox": letterbox}
         # Options that are not used are not named, so that the fingerprints of other networks stand.
         self.options: dict[str, Any] = {key: value for key, value in given.items() if value}
@@ -101,9 +126,9 @@ class Encoder:
         """The unit embedding of a text; the part beyond the context length is dropped, the end token kept."""
         return cast(Text, await current().submit(self.network, "text", text, key=text))
 
-    async def factor(self) -> float:
-        """`scale`, from wherever the network runs."""
-        return cast(float, await current().submit(self.network, "scale", None, key="scale"))
+    async def logit(self) -> Logit:
+        """The checkpoint's scale and bias, from wherever the network runs."""
+        return cast(Logit, await current().submit(self.network, "logit", None, key="logit"))
 
     def similarity(self, pixels: "torch.Tensor", prompts: Sequence[str]) -> "torch.Tensor":
         """Differentiable cosine similarities (N,) of float pixels (N, 3, H, W) in [0, 1] with N prompts.
@@ -122,10 +147,10 @@ class Encoder:
         """Unit embeddings (N, D) of texts, float32 and without a gradient, where the weights are."""
         return self.network.embed_texts(texts)
 
-    @property
-    def scale(self) -> float:
-        """exp(logit_scale), the factor the model was trained to put before the cosine."""
-        return self.network.towers.scale()
+    def logits(self, pixels: "torch.Tensor", prompts: Sequence[str]) -> "torch.Tensor":
+        """`similarity` times the checkpoint's scale, plus its bias."""
+        scale, bias = self.network.towers.logit()
+        return scale * self.similarity(pixels, prompts) + bias
 
 
 def is_open_clip(source: str) -> bool:

@@ -1,5 +1,5 @@
 """Dual encoders: CLIP and SigLIP through transformers, and everything open_clip has. Ops "image", "text" and
-"scale" (the factor that the checkpoint was trained to put before the cosine).
+"logit" (what the checkpoint was trained to make of the cosine).
 
 `DualEncoder` is the network: one per weights and dtype. A reward holds an `encoder_handle.Encoder`, which
 shares the network with others, and has its own way to resize pictures.
@@ -22,22 +22,22 @@ from ..engine.batching import Cost
 from .base import TorchNetwork, loading, pooled
 from .building import building
 from .checkpoints import fill, state_of
-from .encoder_handle import Text, is_open_clip
+from .encoder_handle import Logit, Text, is_open_clip
 from .pictures import prepared
 from .pixels import Group, Recipe, normalise, resize, to_input
-from .weights import is_file_of_weights, placed
+from .weights import base_of, is_file_of_weights, placed
 
 
 class Towers(NamedTuple):
-    """Common form of both families: two encoders, a tokenizer, the published preprocessing,
-    exp(logit_scale), and the numbers of one picture's widest layer, 0 where that is not known."""
+    """Common form of both families: two encoders, a tokenizer, the published preprocessing, exp(logit_scale)
+    and logit_bias, and the numbers of one picture's widest layer, 0 where that is not known."""
 
     module: torch.nn.Module
     image: Callable[[torch.Tensor], torch.Tensor]
     text: Callable[[dict[str, torch.Tensor]], torch.Tensor]
     tokenize: Callable[[list[str]], tuple[dict[str, torch.Tensor], list[bool]]]
     recipe: Recipe
-    scale: Callable[[], float]
+    logit: Callable[[], Logit]
     widest: int = 0
 
 
@@ -125,7 +125,7 @@ class DualEncoder(TorchNetwork):
         self._runs_on = self.device
 
     def cost(self, op: str, item: Any) -> Cost:
-        if op == "scale":
+        if op == "logit":
             return Cost(1)
         if op == "text":
             return Cost(77)
@@ -133,7 +133,7 @@ class DualEncoder(TorchNetwork):
         return Cost(256, 3 * height * width)
 
     def prepare(self, op: str, items: list[Any]) -> Any:
-        if op == "scale":
+        if op == "logit":
             return len(items)
         if op == "text":
             tokenize = self.towers.tokenize
@@ -145,8 +145,8 @@ class DualEncoder(TorchNetwork):
 
     @torch.inference_mode()
     def forward(self, op: str, batch: Any) -> list[Any]:
-        if op == "scale":
-            return [self.towers.scale()] * batch
+        if op == "logit":
+            return [self.towers.logit()] * batch
         if op == "text":
             tokens, truncated = batch
             vectors = self._unit(self.towers.text(self._on_device(tokens))).cpu().numpy()
@@ -179,11 +179,28 @@ class UnscaledEncoder(DualEncoder):
 
 
 def transformers_towers(source: str, dtype: torch.dtype) -> Towers:
-    """Towers of a CLIP, SigLIP or SigLIP 2 checkpoint in transformers format."""
-    from transformers import AutoModel, AutoProcessor
+    """Towers of a CLIP, SigLIP or SigLIP 2 checkpoint in transformers format.
 
-    model: Any = AutoModel.from_pretrained(source, dtype=dtype)
-    processor: Any = AutoProcessor.from_pretrained(source)
+    One of imscore's has a model's tensors under `model.` and the name of that model alone in its config. As
+    imscore does, its pictures are resized with a bilinear kernel, whatever the model's processor has.
+
+    Raises:
+        ValueError: imscore's tensors do not fit the model that they name.
+    """
+    from transformers import AutoConfig, AutoModel, AutoProcessor
+    from transformers.utils import cached_file
+
+    model: Any
+    if base := base_of(str(cached_file(source, "config.json"))):
+        model = AutoModel.from_config(AutoConfig.from_pretrained(base), dtype=dtype)
+        state = state_of(f"{source}/model.safetensors")
+        fill(model, {name.removeprefix("model."): one for name, one in state.items()}, f"{source} on {base}")
+    else:
+        model = AutoModel.from_pretrained(source, dtype=dtype)
+    processor: Any = AutoProcessor.from_pretrained(base or source)
+    recipe = recipe_of(processor.image_processor)
+    if base:
+        recipe = replace(recipe, kernel="bilinear", crop="round")
     limit = model.config.text_config.max_position_embeddings
     # SigLIP was trained on text padded to the full length; CLIP reads at the end token, wherever that is.
     padding = "max_length" if model.config.model_type.startswith("siglip") else True
@@ -200,9 +217,17 @@ def transformers_towers(source: str, dtype: torch.dtype) -> Towers:
         lambda pixels: pooled(model.get_image_features(pixel_values=pixels)),
         lambda tokens: pooled(model.get_text_features(**tokens)),
         tokenize,
-        recipe := recipe_of(processor.image_processor),
-        lambda: float(model.logit_scale.detach().float().exp()),
+        recipe,
+        lambda: logit_of(model),
         widest_of(model.vision_model, recipe.size),
+    )
+
+
+def logit_of(model: Any) -> Logit:
+    """exp(logit_scale) and logit_bias of a model; a CLIP has no bias."""
+    bias = getattr(model, "logit_bias", None)
+    return Logit(
+        float(model.logit_scale.detach().float().exp()), 0.0 if bias is None else float(bias.detach())
     )
 
 
@@ -292,7 +317,7 @@ def _towers_of(model: Any, name: str) -> Towers:
         lambda tokens: cast(torch.Tensor, model.encode_text(tokens["ids"])),
         tokenize,
         recipe,
-        lambda: float(model.logit_scale.detach().float().exp()),
+        lambda: logit_of(model),
         widest_of(model.visual, recipe.size),
     )
 

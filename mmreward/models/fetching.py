@@ -17,7 +17,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from .wants import FILES, PROCESSOR, WEIGHTS, WORDS, Want, hub_file
+from .wants import FILES, PROCESSOR, WEIGHTS, WORDS, Want, hub_file, want_of
+from .weights import base_of, folder_of
 
 SAFE = re.compile(r"(model(-\d+-of-\d+)?|value_head)\.safetensors(\.index\.json)?")
 BIN = re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin(\.index\.json)?")
@@ -94,6 +95,14 @@ def cached_files(want: Want) -> tuple[str, list[Path]]:
             named = [path for path in files if any(f.fullmatch(str(path.relative_to(folder))) for f in forms)]
             return folder.name, named
     return "", []
+
+
+def named_by(want: Want) -> Want | None:
+    """What a repository names beside itself, known once it is here: the model whose processor a checkpoint of
+    imscore's takes. None of any other."""
+    folder = folder_of(want.name) if want.kind == "hub" and want.use == "clip" else None
+    base = base_of(folder / "config.json") if folder is not None else ""
+    return want_of(base, want.use)._replace(parts=PROCESSOR) if base else None
 
 
 def command(want: Want) -> str:

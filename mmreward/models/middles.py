@@ -35,7 +35,7 @@ def resized_middle(
     part = pixels[..., rows.first : rows.last, columns.first : columns.last]
     part = part.float() / 255 if part.dtype == torch.uint8 else part.float()
     mixed = rows.weights.to(part.device) @ part @ columns.weights.to(part.device).T
-    return mixed.clamp(0, 1)
+    return mixed.clamp(0, 1) if kernel == "bicubic" else mixed
 
 
 class _Axis(NamedTuple):

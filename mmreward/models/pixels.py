@@ -195,7 +195,8 @@ def resize_float(pixels: torch.Tensor, recipe: Recipe) -> torch.Tensor:
     size = recipe.scaled(*pixels.shape[-2:])
     if size != tuple(pixels.shape[-2:]):
         pixels = _torchvision().resize(pixels, list(size), _kernel(recipe), antialias=True)
-        pixels = pixels if recipe.fit == "letterbox" else pixels.clamp(0, 1)
+        if recipe.kernel == "bicubic" and recipe.fit != "letterbox":  # others do not overshoot
+            pixels = pixels.clamp(0, 1)
     return _middle(pixels, recipe)
 
 

@@ -92,6 +92,17 @@ def folder_of(source: str, file: str = "config.json") -> Path | None:
     return Path(source) if Path(source).is_dir() else _snapshot(source, file)
 
 
+def base_of(config: Path | str) -> str:
+    """The model that a checkpoint of imscore's was made from, by its config.json (`{"tag": NAME}`); "" of any
+    other checkpoint, or where no such file can be read."""
+    try:
+        facts = json.loads(Path(config).read_text("utf-8"))
+    except (FileNotFoundError, ValueError):
+        return ""
+    named = isinstance(facts, dict) and "model_type" not in facts and isinstance(facts.get("tag"), str)
+    return str(facts["tag"]) if named else ""
+
+
 def _snapshot(source: str, file: str = "config.json") -> Path | None:
     """The folder of a hub id in the local cache: of weights, or of an adapter."""
     if source.count("/") > 1 or ":" in source:

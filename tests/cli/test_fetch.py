@@ -19,6 +19,7 @@ from PIL import Image
 from mmreward import list_rewards, models
 from mmreward.cli.fetching import wants_of
 from mmreward.cli.weights import size_of
+from mmreward.evals.published.checkpoints import save_imscore
 from mmreward.evals.published.vits import dino_folder, dreamsim_folder
 from mmreward.models import fetching, perceptual_files
 from mmreward.models.wants import NAMED, PACKAGES, Want
@@ -109,6 +110,32 @@ def run(*arguments, home, endpoint, **more):
     )  # fmt: skip
 
 
+def test_a_checkpoint_of_imscore_brings_the_processor_of_the_model_that_it_names(hub, tmp_path):
+    folder = tmp_path / "own"
+    save_imscore(folder, "siglip")
+    hub.files["some/base"] = {path.name: path.read_bytes() for path in (folder / "base").iterdir()}
+    (folder / "config.json").write_text(json.dumps({"tag": "some/base"}))
+    hub.files["some/pick"] = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    reward, home = "pickscore:weights=some/pick", tmp_path / "home"
+    done = run("fetch", reward, "--yes", home=home, endpoint=hub.url)
+    assert done.returncode == 0, done.stderr
+    assert "some/pick: model.safetensors" in done.stdout and "some/base: tokenizer.json" in done.stdout
+    assert "some/base: model.safetensors" not in done.stdout
+    noise = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.png")
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"image": "a.png", "prompt": "a fox"}) + "\n")
+    scored = run(
+        *("score", tmp_path / "rows.jsonl", "--reward", reward, "--out", tmp_path / "run.jsonl"),
+        home=home, endpoint=hub.url, HF_HUB_OFFLINE="1",
+    )  # fmt: skip
+    assert scored.returncode == 0, scored.stderr
+    (home / "hub/models--some--base/snapshots" / SHA / "tokenizer.json").unlink()
+    again = ("score", tmp_path / "rows.jsonl", "--reward", reward, "--out", tmp_path / "other.jsonl")
+    lost = run(*again, home=home, endpoint="http://127.0.0.1:9")
+    assert lost.returncode == 2
+    assert "some/base is not on this machine: fetch it with `hf download some/base" in lost.stderr
+
+
 def test_what_was_fetched_is_then_scored_with_offline(hub, tiny, tmp_path):
     home = tmp_path / "home"
     told = run("fetch", tiny, "--dry-run", home=home, endpoint=hub.url)
@@ -134,7 +161,8 @@ def test_what_was_fetched_is_then_scored_with_offline(hub, tiny, tmp_path):
     assert again.returncode == 0 and "everything is here that dino_i read" in again.stdout
 
     offline = run("fetch", tiny, home=home, endpoint=hub.url, HF_HUB_OFFLINE="1")
-    assert offline.returncode == 0 and "everything is here that dino_i read; the hub" in offline.stdout
+    assert offline.returncode == 0 and "everything is here that dino_i read" in offline.stdout
+    assert "not looked for anything newer: the hub" in offline.stdout
 
     noise = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "a.png")

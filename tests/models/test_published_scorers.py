@@ -16,6 +16,8 @@ from safetensors.torch import save_file
 
 from mmreward import Media, Sample, load
 from mmreward.errors import Unavailable
+from mmreward.evals.published.checkpoints import save_clip, save_imscore
+from mmreward.evals.published.second import SECOND
 from mmreward.models.base import pooled
 
 SIZES = [(33, 32), (31, 47), (64, 64), (97, 31), (211, 50), (640, 427), (224, 100)]
@@ -115,7 +117,7 @@ def test_pickscore_is_the_scale_times_clipscore_on_one_network(engine, clip_fold
         load("clipscore", weights=clip_folder, resize="pil"),
     )
     assert picks.networks[0].network is cosines.networks[0].network
-    factor = picks.networks[0].scale
+    factor = picks.networks[0].network.towers.logit().scale
     np.testing.assert_allclose(values(engine, picks), factor * values(engine, cosines), rtol=1e-6)
 
 
@@ -148,6 +150,30 @@ def test_pickscore_cuts_long_prompts_says_so_and_still_tells_them_apart(engine, 
     scores = engine.score([one, other, SAMPLES[0]], load("pickscore", weights=clip_folder))["pickscore"]
     assert [score.parts["truncated"] for score in scores] == [1, 1, 0]
     assert abs(scores[0].value - scores[1].value) > 1e-4
+
+
+def test_pickscore_of_imscores_siglip_is_its_cosine_times_the_scale_plus_the_bias(engine, tmp_path):
+    folder = save_imscore(tmp_path / "own", "siglip")
+    reward = load("pickscore", weights=folder, resize="tensor")
+    second = SECOND["pickscore"]({"weights": folder})
+    with torch.no_grad():
+        want = [second.value(image, prompt) for image, prompt in zip(PICTURES, PROMPTS, strict=True)]
+    np.testing.assert_allclose(values(engine, reward), want, atol=1e-4, rtol=0)
+    assert reward.info.range == (-150, 150) and max(want) - min(want) > 0.1
+    cosine = load("clipscore", weights=folder, resize="tensor")
+    assert reward.networks[0].network is cosine.networks[0].network
+    scaled = np.exp(4.3) * values(engine, cosine) - 15
+    np.testing.assert_allclose(values(engine, reward), scaled, atol=1e-4, rtol=0)
+    same_in_any_batch(engine, reward, 1e-4)
+    tensor_scores(engine, reward, second.tensor, 1e-4)
+
+
+def test_tensors_of_another_model_than_imscores_config_names_are_refused(tmp_path):
+    folder = Path(save_imscore(tmp_path / "own", "siglip"))
+    (folder / "config.json").write_text(json.dumps({"tag": save_clip(tmp_path / "other")}))
+    reward = load("pickscore", weights=str(folder))
+    with pytest.raises(ValueError, match=r"own on .*other does not fit the architecture"):
+        reward.networks[0].network.load("cpu")
 
 
 def test_pickscore_offline_fails_when_it_is_loaded_and_names_the_command(monkeypatch, tmp_path):

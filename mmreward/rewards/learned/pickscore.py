@@ -1,16 +1,12 @@
 """PickScore (Pick-a-Pic, arXiv:2305.01569): a CLIP-H that was tuned on which of two pictures users chose."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ... import models
 from ...engine.together import together
-from ...registry import reward
+from ...registry import amend, reward
 from ...tracing import noted
 from ...types import Sample, Score
-
-if TYPE_CHECKING:
-    import torch
 
 
 @reward(
@@ -28,14 +24,15 @@ def pickscore(
 
     This is the publisher's scale. Of two pictures of one prompt, sigmoid of the difference is the probability
     that users choose the first; scores of different prompts do not compare. Trainers divide it by 26:
-    `scale: pickscore/26` does, too. The cosine is in `parts`. A prompt longer than 77 tokens is cut, its end
-    token kept, and `parts["truncated"]` is 1.
+    `scale: pickscore/26` does, too. The cosine is in `parts`. A prompt longer than the context (77 tokens) is
+    cut, its end token kept, and `parts["truncated"]` is 1.
 
     Tuning against it alone drifts to saturated pictures with much contrast.
 
     Args:
-        weights: the publisher's hub id, or a folder of the same format (its processor is that of CLIP-H). A
-            `clipscore` of the same weights shares the network.
+        weights: the publisher's hub id, or a folder of the same format (its processor is that of CLIP-H); or
+            RE-N-Y/pickscore-clip or RE-N-Y/pickscore-siglip, imscore's, whose numbers are those of `resize:
+            tensor`; a SigLIP's logit_bias is added. `clipscore` of the same weights shares the network.
         dtype: of the towers; cosine and scale are in float32 whatever it is.
         resize: as for `clipscore`; "pil" is the publisher's, "uint8" the quickest on a CPU, and
             "tensor" what `score_tensor`, which has to be differentiable, always does.
@@ -45,16 +42,16 @@ def pickscore(
     """
     models.needed(weights)
     net = models.clip(weights, dtype=dtype, resize=resize)
+    if net.base:
+        amend(range=(-150.0, 150.0))  # a SigLIP was trained to a scale of 117 and a bias of -17
 
     async def score(sample: Sample) -> Score:
         assert sample.image is not None
-        seen, read, factor = await together(net.image(sample.image), net.text(sample.prompt), net.factor())
+        seen, read, logit = await together(net.image(sample.image), net.text(sample.prompt), net.logit())
         cosine = float(seen @ read.vector)
         cut = ", which was cut" if read.truncated else ""
-        noted("cosine", "{} of picture and prompt" + cut + ", times {}", cosine, factor)
-        return Score(factor * cosine, {"cosine": cosine, "truncated": float(read.truncated)})
+        noted("cosine", "{} of picture and prompt" + cut + ", times {}, plus {}", cosine, *logit)
+        value = logit.scale * cosine + logit.bias
+        return Score(value, {"cosine": cosine, "truncated": float(read.truncated)})
 
-    def score_tensor(pixels: "torch.Tensor", prompts: Sequence[str]) -> "torch.Tensor":
-        return net.scale * net.similarity(pixels, prompts)
-
-    return score, score_tensor
+    return score, net.logits
