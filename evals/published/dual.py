@@ -102,7 +102,7 @@ def _imscore(folder: str, base: str) -> Reference:
     siglip = net.model.config.model_type == "siglip"
     words = {"padding": "max_length", "max_length": 16} if siglip else {"max_length": 77}
 
-    def logit(pixels: torch.Tensor, prompt: str) -> torch.Tensor:
+    def logit(pixels: torch.Tensor, prompt: str) -> Any:
         small = tf.resize(
             pixels, [SIDE, SIDE] if siglip else SIDE, InterpolationMode.BILINEAR, antialias=True
         )

@@ -337,10 +337,10 @@ def _imscore(args: Args) -> Reference:
 
 def _imscore_preference(args: Args) -> Reference:
     """imscore's own class; the one of CLIP has the lines of SigLIP's, and makes either."""
-    package, folder = import_module("imscore.preference.model"), Path(args["weights"])
-    net = package.CLIPPreferenceScorer(json.loads((folder / "config.json").read_text())["tag"]).eval()
-    net.load_state_dict(import_module("safetensors.torch").load_file(folder / "model.safetensors"))
-    own = lambda pixels, prompt: net.score(pixels, [prompt])  # noqa: E731
+    base = json.loads(Path(args["weights"], "config.json").read_text())["tag"]
+    net: Any = import_module("imscore.preference.model").CLIPPreferenceScorer(base).eval()
+    net.load_state_dict(import_module("safetensors.torch").load_file(f"{args['weights']}/model.safetensors"))
+    own: Any = lambda pixels, prompt: net.score(pixels, [prompt])  # noqa: E731
     return Reference(lambda picture, prompt: own(pixels_of(picture), prompt).item(), own, resizes=True)
 
 

@@ -156,7 +156,7 @@ def fit_head(
         raise ValueError(f"{pairs} has pairs without the column margin, a number: give --margin a number")
     masks = split(embedded.prompts, settings.seed)
     learned, stopping, measured = (embedded.of(mask) for mask in masks)
-    scale = engine.run(body.network.factor()) if isinstance(body.network, Encoder) else 1.0
+    scale = engine.run(body.network.logit()).scale if isinstance(body.network, Encoder) else 1.0
     alone = replace(settings, steps=max(BEFORE, settings.steps)) if settings.rank else settings
     head, step = fitted(learned, stopping, alone, scale)
     adapter = None
