@@ -44,9 +44,10 @@ def fetch(
     for name, want in _pairs(needs):
         if want.kind in ("server", "package"):
             typer.echo(f"{name}: {_elsewhere(want)}")
+    _add_named(needs)
     brought = _brought(needs, yes, dry_run)
-    if _with_named(needs):
-        brought = _brought(needs, yes, dry_run) or brought
+    if brought and not dry_run and _add_named(needs):
+        _brought(needs, yes, dry_run)
     if not brought:
         typer.echo(f"everything is here that {', '.join(chosen)} read")
 
@@ -86,13 +87,17 @@ def _brought(needs: "Mapping[str, list[Want]]", yes: bool, dry_run: bool) -> boo
     return True
 
 
-def _with_named(needs: "Mapping[str, list[Want]]") -> bool:
-    """Add what the repositories that are here name beside themselves; False where they name nothing."""
+def _add_named(needs: "Mapping[str, list[Want]]") -> bool:
+    """Add to each reward's what the repositories that are here name beside themselves; True where that is
+    more."""
     from ..models.fetching import named_by
 
+    added = False
     for wants in needs.values():
-        wants += [named for want in tuple(wants) if (named := named_by(want)) and named not in wants]
-    return any(named_by(want) for _, want in _pairs(needs))
+        more = {named for want in wants if (named := named_by(want)) is not None} - {*wants}
+        wants.extend(more)
+        added = added or bool(more)
+    return added
 
 
 def _agreed() -> bool:
