@@ -15,7 +15,7 @@ from zipfile import is_zipfile
 
 import torch
 
-from .wants import BODY, WEIGHTS, WORDS, address_of, hub_file
+from .wants import BODY, WEIGHTS, WORDS, address_of, hub_errors, hub_file
 
 WRAPPED = ("state_dict", "model")
 """Keys under which a pickled file may have its tensors."""
@@ -25,7 +25,6 @@ def needed(weights: str, *files: str) -> None:
     """See `mmreward.models.needed`."""
     if weights.startswith(("mini-", "open_clip:", ".", "/", "~")) or Path(weights).exists():
         return  # `locate` and `open_clip` speak for these
-    from httpx2 import HTTPError
     from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
@@ -40,7 +39,7 @@ def needed(weights: str, *files: str) -> None:
         get_hf_file_metadata(hf_hub_url(repository, file or (*files, "config.json")[0]), timeout=5)
     except HFValidationError:
         raise ValueError(f"{weights!r} is neither a folder or file that is there nor a hub's name") from None
-    except (OSError, HTTPError) as error:
+    except (OSError, *hub_errors()) as error:
         reason = str(error).partition("\n")[0].partition(". ")[0]
         raise ValueError(
             f"{weights} is not on this machine: fetch it with `{command}` ({type(error).__name__}: {reason})"

@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from .wants import FILES, PROCESSOR, WEIGHTS, WORDS, Want, hub_file, want_of
+from .wants import FILES, PROCESSOR, WEIGHTS, WORDS, Want, hub_errors, hub_file, want_of
 from .weights import base_of, folder_of
 
 SAFE = re.compile(r"(model(-\d+-of-\d+)?|value_head)\.safetensors(\.index\.json)?")
@@ -215,7 +215,6 @@ def _cached(repository: str, name: str, revision: str | None = None) -> bool:
 
 
 def _of_hub(want: Want) -> Item:
-    from httpx2 import HTTPError
     from huggingface_hub import HfApi
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -237,7 +236,7 @@ def _of_hub(want: Want) -> Item:
         ) from None
     except RepositoryNotFoundError:
         raise ValueError(f"the hub has no {repository} (or it is private: `hf auth login`)") from None
-    except (OfflineModeIsEnabled, HTTPError, OSError) as error:
+    except (OfflineModeIsEnabled, OSError, *hub_errors()) as error:
         reason = str(error).partition("\n")[0]
         raise Unreachable(f"the hub cannot be reached ({type(error).__name__}: {reason})") from None
     sizes = {one.rfilename: one.size for one in info.siblings or ()}
@@ -281,12 +280,11 @@ def _licence(info: Any) -> str:
 
 
 def _from_hub(item: Item, file: File) -> None:
-    from httpx2 import HTTPError
     from huggingface_hub import hf_hub_download
 
     try:
         path = Path(hf_hub_download(item.title, file.name))
-    except (HTTPError, OSError) as error:
+    except (OSError, *hub_errors()) as error:
         reason = str(error).partition("\n")[0]
         raise Unreachable(
             f"{item.title}: {file.name} did not come ({type(error).__name__}: {reason})"

@@ -242,6 +242,13 @@ def hub_file(weights: str) -> tuple[str, str] | None:
     return (f"{parts[0]}/{parts[1]}", parts[2]) if known else None
 
 
+def hub_errors() -> tuple[type[Exception], ...]:
+    """What the hub's client raises where there is no network: of httpx2, of httpx before huggingface_hub 2,
+    whichever is loaded; for an `except` clause, which asks when something was raised."""
+    clients = (sys.modules.get(name) for name in ("httpx2", "httpx"))
+    return tuple(client.HTTPError for client in clients if client is not None)
+
+
 def hub_folder() -> Path:
     """The folder of weight files in torch.hub's cache; asks torch where it is loaded, and else does as torch
     does."""
