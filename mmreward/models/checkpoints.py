@@ -39,7 +39,7 @@ def needed(weights: str, *files: str) -> None:
         get_hf_file_metadata(hf_hub_url(repository, file or (*files, "config.json")[0]), timeout=5)
     except HFValidationError:
         raise ValueError(f"{weights!r} is neither a folder or file that is there nor a hub's name") from None
-    except (OSError, *hub_errors()) as error:
+    except hub_errors() as error:
         reason = str(error).partition("\n")[0].partition(". ")[0]
         raise ValueError(
             f"{weights} is not on this machine: fetch it with `{command}` ({type(error).__name__}: {reason})"

@@ -219,7 +219,6 @@ def _of_hub(want: Want) -> Item:
     from huggingface_hub.errors import (
         GatedRepoError,
         HFValidationError,
-        OfflineModeIsEnabled,
         RepositoryNotFoundError,
     )
 
@@ -236,7 +235,7 @@ def _of_hub(want: Want) -> Item:
         ) from None
     except RepositoryNotFoundError:
         raise ValueError(f"the hub has no {repository} (or it is private: `hf auth login`)") from None
-    except (OfflineModeIsEnabled, OSError, *hub_errors()) as error:
+    except hub_errors() as error:
         reason = str(error).partition("\n")[0]
         raise Unreachable(f"the hub cannot be reached ({type(error).__name__}: {reason})") from None
     sizes = {one.rfilename: one.size for one in info.siblings or ()}
@@ -284,7 +283,7 @@ def _from_hub(item: Item, file: File) -> None:
 
     try:
         path = Path(hf_hub_download(item.title, file.name))
-    except (OSError, *hub_errors()) as error:
+    except hub_errors() as error:
         reason = str(error).partition("\n")[0]
         raise Unreachable(
             f"{item.title}: {file.name} did not come ({type(error).__name__}: {reason})"

@@ -243,10 +243,10 @@ def hub_file(weights: str) -> tuple[str, str] | None:
 
 
 def hub_errors() -> tuple[type[Exception], ...]:
-    """What the hub's client raises where there is no network: of httpx2, of httpx before huggingface_hub 2,
-    whichever is loaded; for an `except` clause, which asks when something was raised."""
+    """What the hub's client raises where there is no network: OSError, and what httpx2 has (httpx before
+    huggingface_hub 2), whichever is loaded; for an `except` clause, which asks when something was raised."""
     clients = (sys.modules.get(name) for name in ("httpx2", "httpx"))
-    return tuple(client.HTTPError for client in clients if client is not None)
+    return OSError, *(client.HTTPError for client in clients if client is not None)
 
 
 def hub_folder() -> Path:
