@@ -94,7 +94,8 @@ def _add_named(needs: "Mapping[str, list[Want]]") -> bool:
 
     added = False
     for wants in needs.values():
-        more = {named for want in wants if (named := named_by(want)) is not None} - {*wants}
+        named = dict.fromkeys(filter(None, map(named_by, wants)))
+        more = [want for want in named if want not in wants]
         wants.extend(more)
         added = added or bool(more)
     return added
