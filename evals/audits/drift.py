@@ -1,11 +1,11 @@
 """Drift of scores by option of a network: `python -m mmreward.evals.audits.drift [device]`.
 
-Against clipscore in float32, resized in float, in full batches: half precision, the 8-bit ways to resize, and
-a batch of one. Three encoders: mini-clip on its own scenes, and two of ViT-B/32's size with random weights
-(one in transformers format, one in open_clip's) on photo-like noise. A ranking is what group-relative
-training sees, so ranks are compared within groups of eight pictures of one prompt. Likewise the answers of
-two judges, by a soft checklist of one question for each group, about the same scenes: the mini-vlm, and a
-Qwen3-VL with random weights, of the bench's `small` scale. Figures: evals/drift.md.
+Against clipscore in float32, resized in float, in full batches: half precision, the 8-bit ways to resize, a
+batch of one, and torch without oneDNN. Three encoders: mini-clip on its own scenes, and two of ViT-B/32's
+size with random weights (one in transformers format, one in open_clip's) on photo-like noise. A ranking is
+what group-relative training sees, so ranks are compared within groups of eight pictures of one prompt.
+Likewise the answers of two judges, by a soft checklist of one question for each group, about the same scenes:
+the mini-vlm, and a Qwen3-VL with random weights, of the bench's `small` scale. Figures: evals/drift.md.
 """
 
 import json
@@ -43,6 +43,7 @@ OPTIONS: Mapping[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "resize uint8": ({}, {"resize": "uint8"}),
     "batch of 1": ({}, {"items": 1}),
     "batch of 1, both in bfloat16": (BFLOAT16, {**BFLOAT16, "items": 1}),
+    "without oneDNN": ({}, {"onednn": False}),
 }
 """Name of an option -> what it is compared with, and itself, as arguments of `scores`."""
 
@@ -124,15 +125,17 @@ def scores(
     reward: str = "clipscore",
     *,
     items: int = 256,
+    onednn: bool = True,
     **options: str,
 ) -> Scores:
-    """Scores as (groups, pictures of a group), in batches of at most `items`.
+    """Scores as (groups, pictures of a group), in batches of at most `items`; without `onednn` MKL multiplies,
+    which differs on processors on which `models.linears` is at work.
 
     Raises:
         ValueError: a score failed, so that there is nothing to compare.
     """
     given = {reward: {**ARGUMENTS[reward](weights), **options}}
-    with Engine(device, budget=Budget(items=items)) as engine:
+    with torch.backends.mkldnn.flags(enabled=onednn), Engine(device, budget=Budget(items=items)) as engine:
         column = engine.score(samples, given)[reward]
     if failed := [score.note for score in column if score.status != "ok"]:
         raise ValueError(f"{len(failed)} scores failed; the first: {failed[0]}")

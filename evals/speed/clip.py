@@ -18,7 +18,7 @@ from mmreward.models.base import pooled
 from mmreward.registry import Reward
 from mmreward.types import RewardInfo
 
-from .contest import Values, Work
+from .contest import Values, Work, quick_linears
 from .inputs import Checkpoints
 from .vlm import chunks
 
@@ -119,8 +119,9 @@ class ClipFamily:
             values: Values = []
             embedded = []
             for encoder, (pixels, tokens) in zip(self.encoders, prepared, strict=True):
-                images = torch.cat([encoder.image(some) for some in pixels])
-                texts = torch.cat([encoder.text(some) for some in tokens])
+                with quick_linears(encoder.model):
+                    images = torch.cat([encoder.image(some) for some in pixels])
+                    texts = torch.cat([encoder.text(some) for some in tokens])
                 values += (images * texts[rows.to(texts.device)]).sum(-1).tolist()
                 embedded.append(images)
             for head in self.heads:

@@ -20,6 +20,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmreward import Engine, Sample, Score
+from mmreward.models.linears import hasten
 from mmreward.registry import Reward
 
 Values = list[float | str]
@@ -31,7 +32,8 @@ Work = Callable[[], Values]
 class Task(Protocol):
     """One kind of reward over one set of samples.
 
-    `loop`, `batches` and `bare` share no code with the engine or the networks behind it.
+    `loop`, `batches` and `bare` share no code with the engine or the networks behind it, but that `bare` runs
+    in `quick_linears`.
     """
 
     @property
@@ -50,6 +52,21 @@ class Task(Protocol):
 
     def bare(self, samples: Sequence[Sample], size: int) -> Work:
         """The limit: only forwards, of tensors prepared now, for what must be computed at least once."""
+
+
+@contextmanager
+def quick_linears(model: torch.nn.Module) -> Iterator[None]:
+    """Block in which a model of transformers multiplies as the engine's networks do; see `models.linears`.
+
+    Without it a limit would be one of MKL's on processors on which the engine does without MKL.
+    """
+    layers = [layer for layer in model.modules() if type(layer) is torch.nn.Linear]
+    hasten(model)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.__class__ = torch.nn.Linear
 
 
 # --- the contest --------------------------------------------------------------------------------------------

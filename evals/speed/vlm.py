@@ -25,7 +25,7 @@ from mmreward.registry import Reward
 from mmreward.rewards.judged import critique
 from mmreward.types import RewardInfo
 
-from .contest import Values, Work
+from .contest import Values, Work, quick_linears
 from .inputs import FPS
 
 T = TypeVar("T")
@@ -237,7 +237,8 @@ class Reading:
 
         @torch.inference_mode()
         def run() -> Values:
-            logits = (rows.logits(self.judge.model) for rows in packed)
+            with quick_linears(self.judge.model):
+                logits = [rows.logits(self.judge.model) for rows in packed]
             return [value for some in logits for value in self.judge.probabilities(some)]
 
         return run
@@ -276,7 +277,12 @@ class Writing:
     def bare(self, samples: Sequence[Sample], size: int) -> Work:
         """Prefill and one forward per token, `size` rows at a time."""
         prepared = [self.judge.inputs([_question(s) for s in some]) for some in chunks(samples, size)]
-        return lambda: [text for inputs in prepared for text in self._texts(self._continue(inputs))]
+
+        def run() -> Values:
+            with quick_linears(self.judge.model):
+                return [text for inputs in prepared for text in self._texts(self._continue(inputs))]
+
+        return run
 
     @torch.inference_mode()
     def _continue(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -19,6 +19,7 @@ import torch
 from ..errors import Unavailable, words
 from ..progress import loading as shown_loading
 from .building import building
+from .linears import hasten
 from .weights import content_of, fingerprint_of, known_dtype, locate
 
 
@@ -75,7 +76,7 @@ class TorchNetwork(ABC):
         if self._module is None:
             with building(self.of_transformers), loading(self.name):
                 if self._module is None:
-                    self._module = self.build().eval().requires_grad_(False)
+                    self._module = hasten(self.build().eval().requires_grad_(False))
         return self._module
 
     @cached_property

@@ -1,0 +1,131 @@
+"""Linear layers through oneDNN: torch's values to rounding, and torch itself where oneDNN would not help."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from mmreward.models import linears
+from mmreward.models.base import TorchNetwork
+from mmreward.models.linears import LEAST_PRODUCTS, OneDNNLinear, hasten, mkl_is_slow
+
+needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linears, "mkl_is_slow", lambda: True)
+
+
+@pytest.fixture
+def used(monkeypatch: pytest.MonkeyPatch) -> list[torch.Size]:
+    """Shapes of what oneDNN was asked for."""
+    shapes: list[torch.Size] = []
+    own = torch.ops.mkldnn._linear_pointwise
+
+    def counted(given: torch.Tensor, *rest: object) -> torch.Tensor:
+        shapes.append(given.shape)
+        return own(given, *rest)
+
+    monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", counted)
+    return shapes
+
+
+def layer(bias: bool = True) -> nn.Linear:
+    torch.manual_seed(0)
+    return nn.Linear(512, 1024, bias=bias).requires_grad_(False)
+
+
+@needs_onednn
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(64, 512), (2, 40, 512), (2, 3, 20, 512)])
+def test_values_are_torchs_to_rounding(
+    slow: None, used: list[torch.Size], bias: bool, shape: tuple[int, ...]
+) -> None:
+    own = layer(bias)
+    given = torch.randn(*shape)
+    right = nn.functional.linear(given.double(), own.weight.double(), own.bias.double() if bias else None)
+    assert hasten(own) is own
+    assert type(own) is OneDNNLinear
+    torch.testing.assert_close(own(given).double(), right, atol=5e-6, rtol=0)
+    assert used == [torch.Size(shape)]
+
+
+@needs_onednn
+def test_views_and_nans_are_read_as_they_are(slow: None, used: list[torch.Size]) -> None:
+    own = hasten(layer())
+    for given in (torch.randn(512, 80).t(), torch.randn(80, 1024)[:, ::2]):
+        torch.testing.assert_close(own(given), own(given.contiguous()), atol=5e-6, rtol=0)
+    given = torch.randn(80, 512)
+    given[3, 5] = float("nan")
+    missing = own(given).isnan()
+    assert missing[3].all()
+    assert missing.sum() == missing[3].numel()
+    assert len(used) == 5
+
+
+@needs_onednn
+def test_what_would_not_gain_or_needs_gradients_stays_with_torch(slow: None, used: list[torch.Size]) -> None:
+    plain, own = layer(), hasten(layer())
+    few = torch.randn(LEAST_PRODUCTS // plain.weight.numel() - 1, 512)
+    many = torch.randn(LEAST_PRODUCTS // plain.weight.numel(), 512)
+    assert torch.equal(own(few), plain(few))
+    learned = many.clone().requires_grad_()
+    own(learned).sum().backward()
+    assert learned.grad is not None
+    assert torch.equal(own(learned).detach(), plain(many))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert own(many).dtype == torch.bfloat16
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert torch.equal(own(many), plain(many))
+    assert own.to(torch.bfloat16)(many.bfloat16()).dtype == torch.bfloat16
+    assert used == []
+    with torch.no_grad():
+        own.float()(learned)
+    assert used == [learned.shape]
+
+
+def test_only_large_plain_layers_are_changed(slow: None) -> None:
+    class Adapter(nn.Linear):
+        pass
+
+    module = nn.ModuleDict({"large": layer(), "small": nn.Linear(512, 511), "adapter": Adapter(512, 512)})
+    assert [type(one) for one in hasten(module).values()] == [OneDNNLinear, nn.Linear, Adapter]
+
+
+def test_nothing_changes_where_mkl_is_not_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linears, "mkl_is_slow", lambda: False)
+    assert type(hasten(layer())) is nn.Linear
+
+
+@needs_onednn
+def test_a_hastened_layer_is_copied_pickled_and_saved_as_torchs(slow: None) -> None:
+    own, given = hasten(layer()), torch.randn(80, 512)
+    for other in (copy.deepcopy(own), pickle.loads(pickle.dumps(own))):
+        assert torch.equal(other(given), own(given))
+    layer().load_state_dict(own.state_dict())
+
+
+@needs_onednn
+def test_every_network_is_hastened_as_it_is_built(slow: None) -> None:
+    class Network(TorchNetwork):
+        of_transformers = False
+
+        def build(self) -> nn.Module:
+            return nn.Sequential(layer())
+
+    assert type(Network("mini-clip").module[0]) is OneDNNLinear
+
+
+@pytest.mark.parametrize(
+    ("capability", "amd", "slow"), [("AVX512", True, True), ("AVX2", True, False), ("AVX512", False, False)]
+)
+@needs_onednn
+def test_mkl_is_slow_on_amd_with_avx512_alone(
+    monkeypatch: pytest.MonkeyPatch, capability: str, amd: bool, slow: bool
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(linears, "_of_amd", lambda: amd)
+    assert mkl_is_slow.__wrapped__() is slow
