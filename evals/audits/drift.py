@@ -128,8 +128,9 @@ def scores(
     onednn: bool = True,
     **options: str,
 ) -> Scores:
-    """Scores as (groups, pictures of a group), in batches of at most `items`; without `onednn` MKL multiplies,
-    which differs on processors on which `models.linears` is at work.
+    """Scores as (groups, pictures of a group), in batches of at most `items`.
+
+    Without `onednn` MKL multiplies, which is another thing where `models.linears` is at work.
 
     Raises:
         ValueError: a score failed, so that there is nothing to compare.

@@ -13,8 +13,10 @@ import sys
 
 import pytest
 from support.miniature import CASES, NAMES, SINGLE, draw_scenes, samples_for, variants
+from typer.testing import CliRunner
 
 from mmreward import Engine, Media, Sample, load, models
+from mmreward.cli import app
 from mmreward.errors import STATUSES
 from mmreward.limits import Limits
 from mmreward.registry import find
@@ -157,10 +159,8 @@ def test_the_documentation_states_what_a_user_must_know(name):
     for argument in inspect.signature(entry.factory).parameters:
         assert f"{argument}:" in doc or f"{argument}," in doc, f"{name} does not document {argument}"
     json.dumps(entry.info.example)
-    shown = subprocess.run(
-        [sys.executable, "-m", "mmreward.cli", "show", name], capture_output=True, text=True, check=False
-    )
-    assert shown.returncode == 0 and entry.info.summary in shown.stdout
+    shown = CliRunner().invoke(app, ["show", name])
+    assert shown.exit_code == 0 and entry.info.summary in shown.output
 
 
 @pytest.mark.parametrize(("name", "args"), CASES)

@@ -5,11 +5,13 @@ import pickle
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from mmreward.models import linears
 from mmreward.models.base import TorchNetwork
-from mmreward.models.linears import LEAST_PRODUCTS, OneDNNLinear, hasten, mkl_is_slow
+from mmreward.models.linears import LEAST_PRODUCTS, OneDNNLinear, hasten, mkl_is_slow, rounded
 
 needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
 
@@ -25,9 +27,9 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[torch.Size]:
     shapes: list[torch.Size] = []
     own = torch.ops.mkldnn._linear_pointwise
 
-    def counted(given: torch.Tensor, *rest: object) -> torch.Tensor:
-        shapes.append(given.shape)
-        return own(given, *rest)
+    def counted(x: torch.Tensor, *rest: object) -> torch.Tensor:
+        shapes.append(x.shape)
+        return own(x, *rest)
 
     monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", counted)
     return shapes
@@ -45,25 +47,35 @@ def test_values_are_torchs_to_rounding(
     slow: None, used: list[torch.Size], bias: bool, shape: tuple[int, ...]
 ) -> None:
     own = layer(bias)
-    given = torch.randn(*shape)
-    right = nn.functional.linear(given.double(), own.weight.double(), own.bias.double() if bias else None)
+    x = torch.randn(*shape)
+    right = nn.functional.linear(x.double(), own.weight.double(), own.bias.double() if bias else None)
     assert hasten(own) is own
     assert type(own) is OneDNNLinear
-    torch.testing.assert_close(own(given).double(), right, atol=5e-6, rtol=0)
-    assert used == [torch.Size(shape)]
+    torch.testing.assert_close(own(x).double(), right, atol=5e-6, rtol=0)
+    assert used == [torch.Size([rounded(x.numel() // 512), 512])]
 
 
 @needs_onednn
 def test_views_and_nans_are_read_as_they_are(slow: None, used: list[torch.Size]) -> None:
     own = hasten(layer())
-    for given in (torch.randn(512, 80).t(), torch.randn(80, 1024)[:, ::2]):
-        torch.testing.assert_close(own(given), own(given.contiguous()), atol=5e-6, rtol=0)
-    given = torch.randn(80, 512)
-    given[3, 5] = float("nan")
-    missing = own(given).isnan()
+    for x in (torch.randn(512, 80).t(), torch.randn(80, 1024)[:, ::2]):
+        torch.testing.assert_close(own(x), own(x.contiguous()), atol=5e-6, rtol=0)
+    x = torch.randn(80, 512)
+    x[3, 5] = float("nan")
+    missing = own(x).isnan()
     assert missing[3].all()
     assert missing.sum() == missing[3].numel()
     assert len(used) == 5
+
+
+@given(st.integers(1, 1 << 20))
+def test_rows_are_rounded_up_a_little_and_to_few_numbers(rows: int) -> None:
+    assert rows <= rounded(rows) < rows + max(16, rows / 8 + 1)
+    assert rounded(rounded(rows)) == rounded(rows)
+
+
+def test_batches_of_every_length_have_few_shapes() -> None:
+    assert len({rounded(rows) for rows in range(1, 1 << 14)}) == 64
 
 
 @needs_onednn
@@ -84,7 +96,7 @@ def test_what_would_not_gain_or_needs_gradients_stays_with_torch(slow: None, use
     assert used == []
     with torch.no_grad():
         own.float()(learned)
-    assert used == [learned.shape]
+    assert used == [torch.Size([rounded(len(many)), 512])]
 
 
 def test_only_large_plain_layers_are_changed(slow: None) -> None:
@@ -102,9 +114,9 @@ def test_nothing_changes_where_mkl_is_not_slow(monkeypatch: pytest.MonkeyPatch) 
 
 @needs_onednn
 def test_a_hastened_layer_is_copied_pickled_and_saved_as_torchs(slow: None) -> None:
-    own, given = hasten(layer()), torch.randn(80, 512)
+    own, x = hasten(layer()), torch.randn(80, 512)
     for other in (copy.deepcopy(own), pickle.loads(pickle.dumps(own))):
-        assert torch.equal(other(given), own(given))
+        assert torch.equal(other(x), own(x))
     layer().load_state_dict(own.state_dict())
 
 
