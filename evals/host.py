@@ -82,10 +82,12 @@ class Source(NamedTuple):
     Args:
         make: what is handed to `Media`, of pixels (H, W, 3) and a path without its ending.
         bare: the same as uint8 (3, H, W) by the library calls alone.
+        resize: the reward's option.
     """
 
     make: Callable[[np.ndarray[Any, Any], Path], Any]
     bare: Callable[[Any], torch.Tensor]
+    resize: str = "uint8"
 
 
 def _file(ending: str, **options: Any) -> Callable[[np.ndarray[Any, Any], Path], Path]:
@@ -108,6 +110,12 @@ def _opened(file: Any) -> torch.Tensor:
         return _last(np.asarray(picture.convert("RGB")))
 
 
+def _drafted(file: Path) -> torch.Tensor:
+    with Image.open(file) as picture:
+        picture.draft(None, (TOWER.clip_side, TOWER.clip_side))
+        return _last(np.asarray(picture.convert("RGB")))
+
+
 def _last(array: np.ndarray[Any, Any]) -> torch.Tensor:
     return torch.from_numpy(np.array(array)).permute(2, 0, 1)
 
@@ -124,6 +132,7 @@ def _float(pixels: np.ndarray[Any, Any]) -> torch.Tensor:
 SOURCES = {
     "PNG file": Source(_file(".png"), _opened),
     "JPEG file": Source(_file(".jpg", quality=90), _opened),
+    "JPEG file, draft": Source(_file(".jpg", quality=90), _drafted, "draft"),
     "WebP file": Source(_file(".webp", quality=90), _opened),
     "JPEG bytes": Source(_encoded, _opened),
     "PIL": Source(lambda pixels, _: Image.fromarray(pixels), lambda picture: _last(np.asarray(picture))),
@@ -175,8 +184,11 @@ class Bench:
     def __init__(self, engine: Engine, folder: Path, side: int) -> None:
         save_dual_encoder(folder / "clip", TOWER, 0, torch.float32)
         self.engine, self.folder, self.side = engine, folder, side
-        self.reward: Reward = load("clipscore", weights=str(folder / "clip"), resize="uint8")
-        self.towers = self.reward.networks[0].network.towers  # type: ignore[attr-defined]
+        weights = str(folder / "clip")
+        self.rewards: dict[str, Reward] = {
+            resize: load("clipscore", weights=weights, resize=resize) for resize in ("uint8", "draft")
+        }
+        self.towers = self.rewards["uint8"].networks[0].network.towers  # type: ignore[attr-defined]
         self.drawn = 0
         self.bases = [drawn(number, 0, side) for number in range(BATCH)]
 
@@ -201,14 +213,14 @@ class Bench:
             plain = _processor(partial(bare, pictures, source, self.towers.recipe))
             samples = self.samples(self.pictures(source))
             loop = _thread_time("mmreward-loop")
-            ours = _processor(partial(self._score, samples))
+            ours = _processor(partial(self._score, samples, source.resize))
             loop = _thread_time("mmreward-loop") - loop
             if round_:
                 rows.append(HostCost(*(1e6 * t / BATCH for t in (plain, ours - self.forwards(), loop / 2))))
         return HostCost(*(min(column) for column in zip(*rows, strict=True)))
 
-    def _score(self, samples: list[Sample]) -> None:
-        scores = self.engine.score(samples, self.reward)["clipscore"]
+    def _score(self, samples: list[Sample], resize: str) -> None:
+        scores = self.engine.score(samples, self.rewards[resize])["clipscore"]
         if failed := [score.note for score in scores if not score.ok]:
             raise RuntimeError(f"{len(failed)} pictures failed: {failed[0]}")
 

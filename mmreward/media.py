@@ -314,6 +314,14 @@ class Media:
         with self._opened() as picture:
             return stills.rgb(picture)
 
+    def reduced(self, least: tuple[int, int]) -> "np.ndarray[Any, np.dtype[np.uint8]] | None":
+        """uint8 RGB (h, w, 3) of a JPEG file, decoded at the smallest scale with these rows and columns or
+        more; None where that is the whole picture, and for other sources. See `stills.reduce`."""
+        if self.kind != "image" or not isinstance(self.source, ENCODED):
+            return None
+        with self._opened() as picture:
+            return stills.rgb(picture) if stills.reduce(picture, least) else None
+
     def frames_at(self, numbers: Sequence[int]) -> "np.ndarray[Any, np.dtype[np.uint8]]":
         """uint8 RGB (T, H, W, 3) of a video's frames of these numbers; no other takes memory.
 

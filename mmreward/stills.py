@@ -151,6 +151,21 @@ def _orientation(picture: "Image.Image") -> int:
         return 1
 
 
+def reduce(picture: "Image.Image", least: tuple[int, int]) -> bool:
+    """Have a JPEG decoded at the smallest of the scales 1/2, 1/4 and 1/8 that leaves enough of it.
+
+    Args:
+        picture: not decoded yet.
+        least: (rows, columns) that it needs, upright.
+
+    Returns:
+        False where there is none, and for pictures of any other format.
+    """
+    whole = picture.size
+    picture.draft(None, least if _orientation(picture) >= 5 else least[::-1])
+    return picture.size != whole
+
+
 def rgb(picture: "Image.Image") -> "np.ndarray[Any, np.dtype[np.uint8]]":
     """uint8 RGB (H, W, 3), upright: alpha over white; 16 bits and floats in [0, 1] scaled to 8 bits.
 

@@ -1,17 +1,20 @@
 """Drift of scores by option of a network: `python -m mmreward.evals.audits.drift [device]`.
 
 Against clipscore in float32, resized in float, in full batches: half precision, the 8-bit ways to resize, a
-batch of one, and torch without oneDNN. Three encoders: mini-clip on its own scenes, and two of ViT-B/32's
-size with random weights (one in transformers format, one in open_clip's) on photo-like noise. A ranking is
+batch of one, torch without oneDNN, and JPEG files decoded at a reduced scale against whole ones. Three
+encoders: mini-clip on its own scenes, and two of ViT-B/32's size with random weights (one in transformers
+format, one in open_clip's) on photo-like noise. A ranking is
 what group-relative training sees, so ranks are compared within groups of eight pictures of one prompt.
 Likewise the answers of two judges, by a soft checklist of one question for each group, about the same scenes:
 the mini-vlm, and a Qwen3-VL with random weights, of the bench's `small` scale. Figures: evals/drift.md.
 """
 
+import io
 import json
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -44,10 +47,13 @@ OPTIONS: Mapping[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "batch of 1": ({}, {"items": 1}),
     "batch of 1, both in bfloat16": (BFLOAT16, {**BFLOAT16, "items": 1}),
     "without oneDNN": ({}, {"onednn": False}),
+    "resize draft": ({"resize": "uint8"}, {"resize": "draft"}),
 }
 """Name of an option -> what it is compared with, and itself, as arguments of `scores`."""
 
 
+FILES = ("resize draft",)
+"""Options that matter to files alone."""
 JUDGES = tuple(name for name in OPTIONS if not name.startswith("resize"))
 """Options that a judge has, too."""
 ARGUMENTS: Mapping[str, Callable[[str], dict[str, Any]]] = {
@@ -74,13 +80,15 @@ def main(device: str = "auto") -> None:
     """Measure everything and print the table."""
     table = Table("encoder", "option", "mean |d|", "max |d|", "rank", "spread", box=box.SIMPLE)
     with tempfile.TemporaryDirectory() as folder:
+        vit, usual = save_transformers(Path(folder, "transformers")), set(OPTIONS).difference(FILES)
         encoders = {
-            "mini-clip": ("mini-clip", scenes()),
-            "ViT-B/32, transformers": (save_transformers(Path(folder, "transformers")), photos()),
-            "ViT-B/32, open_clip": (save_open_clip(Path(folder, "open_clip")), photos()),
+            "mini-clip": ("mini-clip", scenes(), usual),
+            "ViT-B/32, transformers": (vit, photos(), usual),
+            "ViT-B/32, transformers, JPEG": (vit, jpegs(), FILES),
+            "ViT-B/32, open_clip": (save_open_clip(Path(folder, "open_clip")), photos(), usual),
         }
-        for name, (weights, samples) in encoders.items():
-            for option, row in drifts(weights, samples, device):
+        for name, (weights, samples, options) in encoders.items():
+            for option, row in drifts(weights, samples, device, names=options):
                 numbers = f"{row.mean:.1e}", f"{row.max:.1e}", f"{row.rank:.4f}", f"{row.spread:.1e}"
                 table.add_row(name, option, *numbers)
         places = Checkpoints(Path(folder, "judge"), SCALES["small"], texts(), torch.float32)
@@ -97,7 +105,7 @@ def drifts(
     samples: list[Sample],
     device: str,
     reward: str = "clipscore",
-    names: Collection[str] = tuple(OPTIONS),
+    names: Collection[str] = OPTIONS,
 ) -> Iterator[tuple[str, Drift]]:
     """The drift of these options of one network, by the option's name."""
 
@@ -105,9 +113,9 @@ def drifts(
     def measured(options: tuple[tuple[str, Any], ...]) -> Scores:
         return scores(weights, samples, device, reward, **dict(options))
 
-    for option in names:
-        reference, changed = OPTIONS[option]
-        yield option, compare(measured((*reference.items(),)), measured((*changed.items(),)))
+    for option, (reference, changed) in OPTIONS.items():
+        if option in names:
+            yield option, compare(measured((*reference.items(),)), measured((*changed.items(),)))
 
 
 def compare(reference: Scores, changed: Scores) -> Drift:
@@ -136,7 +144,8 @@ def scores(
         ValueError: a score failed, so that there is nothing to compare.
     """
     given = {reward: {**ARGUMENTS[reward](weights), **options}}
-    with torch.backends.mkldnn.flags(enabled=onednn), Engine(device, budget=Budget(items=items)) as engine:
+    without = nullcontext() if onednn else torch.backends.mkldnn.flags(enabled=False)
+    with without, Engine(device, budget=Budget(items=items)) as engine:
         column = engine.score(samples, given)[reward]
     if failed := [score.note for score in column if score.status != "ok"]:
         raise ValueError(f"{len(failed)} scores failed; the first: {failed[0]}")
@@ -164,6 +173,17 @@ def photos() -> list[Sample]:
         for group in range(GROUPS)
         for _ in range(GROUP)
     ]
+
+
+def jpegs() -> list[Sample]:
+    """The same as JPEG files of quality 90."""
+    samples = []
+    for one in photos():
+        assert one.image is not None
+        file = io.BytesIO()
+        Image.fromarray(one.image.array()).save(file, "JPEG", quality=90)
+        samples.append(replace(one, image=Media(file.getvalue())))
+    return samples
 
 
 def asked(samples: list[Sample]) -> list[Sample]:

@@ -1,9 +1,9 @@
 """Training of a judge in stages: the run that stages share, TRL's trainers, and the stages a recipe names.
 
-Stages are `taught` (true rationales of shapes world), `parrot` (a teacher's rationales for known verdicts,
-kept where a filter is convinced), `projected` (its critiques of each picture, for the reward `critique`),
-`rejection` (the student's own rationales) and `grpo` (reinforcement learning). Roles are the student, the
-teacher and the frozen listener.
+Stages are `taught` (true rationales of shapes world), `parrot` (a teacher's rationales for known verdicts
+and, where asked for, its critiques of each picture, kept where a filter is convinced), `rejection` (the
+student's own rationales) and `grpo` (reinforcement learning). Roles are the student, the teacher and the
+frozen listener.
 
 Needs TRL, which is imported when a trainer is made. Knows nothing of exams.
 """
@@ -117,8 +117,11 @@ class TrainingRun:
         self.say(f"rationales: {counts}")
         return written
 
-    def finetune_student(self, written: Sequence[Rationale], arguments: dict[str, Any]) -> None:
-        """Fine-tune the student on the best rationale of each comparison, both places equally often.
+    def finetune_student(
+        self, written: Sequence[Rationale], arguments: dict[str, Any], beside: Sequence[Row] = ()
+    ) -> None:
+        """Fine-tune the student on the best rationale of each comparison, both places equally often, and on
+        the rows beside them.
 
         Raises:
             ValueError: none was kept.
@@ -126,7 +129,7 @@ class TrainingRun:
         kept = balanced(best(written))
         if not kept:
             raise ValueError(f"nothing to learn from in {len(written)} rationales; the counts above say why")
-        self.finetune("student", sft_rows(kept, self.asking), arguments)
+        self.finetune("student", [*sft_rows(kept, self.asking), *beside], arguments)
 
     def finetune(self, role: Role, rows: list[Row], arguments: dict[str, Any]) -> None:
         """Supervised fine-tuning on rows of `rationales.sft_rows`; `arguments` are those of
@@ -240,7 +243,7 @@ class TaughtStage(Strict):
         number: of comparisons.
         hint: state the right verdict after the question; a teacher that is to write rationales for known
             verdicts learns to make use of it.
-        critiques: teach critiques of both pictures, as `projected` asks a teacher for, on every second
+        critiques: teach critiques of both pictures, as `Projection` asks a teacher for, on every second
             comparison.
         answers: compare two answers about one picture on every second comparison (UnifiedReward-Think's
             understanding beside its generation).
@@ -281,60 +284,30 @@ class TaughtStage(Strict):
         training.finetune(self.who, rows, {"seed": own, **self.trainer})
 
 
-class ParrotStage(Strict):
-    """PARROT (arXiv:2604.11626): the teacher writes rationales for known verdicts, a filter keeps those that
-    lead to the verdict by themselves, the student learns them.
-
-    Args:
-        draws: rationales per comparison, of which the most convincing is learned.
-        filter: "teacher", as published: the teacher reads pictures and rationale without having been told,
-            and must predict the verdict again. "listener": the frozen model of the config must.
-        least: probability of the right verdict above which a rationale is kept; at 0.5 it is the prediction.
-        temperature: of the teacher.
-        trainer: arguments of `trl.SFTConfig`.
-    """
-
-    kind: Literal["parrot"]
-    draws: Positive = 1
-    filter: Literal["teacher", "listener"] = "listener"
-    least: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    temperature: Temperature = 1.0
-    trainer: dict[str, Any] = Field(default_factory=dict)
-
-    def run(self, training: TrainingRun) -> None:
-        again = self.filter == "teacher"
-        written = training.sample(
-            "teacher", self.draws, self.temperature, hint=HINT, least=self.least, again=again
-        )
-        training.finetune_student(written, self.trainer)
-
-
-class ProjectedStage(Strict):
+class Projection(Strict):
     """PARROT's pointwise samples: the teacher, told the verdict, criticises both pictures, aspect by aspect;
-    what it stands by without having been told is learned as a critique of each picture, see `projection`.
-
-    The student then serves the reward `critique`.
+    what it stands by without having been told is a critique of each picture, see `judges.projection`.
 
     Args:
-        temperature: of the teacher.
-        max_tokens: of its text.
-        refined: learn the refined request at the end of each critique, too.
-        trainer: arguments of `trl.SFTConfig`.
+        max_tokens: of the teacher's text.
+        refined: end each critique with the request that the teacher wrote in its place.
     """
 
-    kind: Literal["projected"]
-    temperature: Temperature = 1.0
     max_tokens: Positive = 1024
     refined: bool = True
-    trainer: dict[str, Any] = Field(default_factory=dict)
 
-    def run(self, training: TrainingRun) -> None:
+    def rows(self, training: TrainingRun, temperature: float) -> list[Row]:
+        """Rows that teach the critiques which were kept.
+
+        Raises:
+            ValueError: none was.
+        """
         teacher = training.weights["teacher"]
         checker = load("listener", listener=teacher, labels=("1", "2"))
         pictures = [one for one in training.comparisons if one.answers is None]
         written = training.engine.run(
             sample_critiques(
-                models.vlm(teacher), pictures, checker, temperature=self.temperature,
+                models.vlm(teacher), pictures, checker, temperature=temperature,
                 max_tokens=self.max_tokens, seed=training.seed,
             )
         )  # fmt: skip
@@ -346,7 +319,38 @@ class ProjectedStage(Strict):
             why = Counter(one.note[:200] for one in written if one.note).most_common(1)
             reason = f": {why[0][0]}" if why else ""
             raise ValueError(f"nothing to learn from in {len(written)} critiques ({said}){reason}")
-        training.finetune("student", rows, self.trainer)
+        return rows
+
+
+class ParrotStage(Strict):
+    """PARROT (arXiv:2604.11626): the teacher writes rationales for known verdicts, a filter keeps those that
+    lead to the verdict by themselves, the student learns them, and critiques of single pictures beside them.
+
+    Args:
+        draws: rationales per comparison, of which the most convincing is learned.
+        filter: "teacher", as published: the teacher reads pictures and rationale without having been told,
+            and must predict the verdict again. "listener": the frozen model of the config must.
+        least: probability of the right verdict above which a rationale is kept; at 0.5 it is the prediction.
+        temperature: of the teacher.
+        projected: critiques to learn as well, so that the student serves the reward `critique`; null: none.
+        trainer: arguments of `trl.SFTConfig`.
+    """
+
+    kind: Literal["parrot"]
+    draws: Positive = 1
+    filter: Literal["teacher", "listener"] = "listener"
+    least: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    temperature: Temperature = 1.0
+    projected: Projection | None = None
+    trainer: dict[str, Any] = Field(default_factory=dict)
+
+    def run(self, training: TrainingRun) -> None:
+        again = self.filter == "teacher"
+        written = training.sample(
+            "teacher", self.draws, self.temperature, hint=HINT, least=self.least, again=again
+        )
+        beside = self.projected.rows(training, self.temperature) if self.projected is not None else []
+        training.finetune_student(written, self.trainer, beside)
 
 
 class RejectionStage(Strict):
@@ -399,9 +403,7 @@ class GrpoStage(Strict):
         training.reinforce(compared, self.route, self.trainer, stable=self.stable)
 
 
-Stage = Annotated[
-    TaughtStage | ParrotStage | ProjectedStage | RejectionStage | GrpoStage, Field(discriminator="kind")
-]
+Stage = Annotated[TaughtStage | ParrotStage | RejectionStage | GrpoStage, Field(discriminator="kind")]
 
 
 def _hinted(row: Row, one: Comparison) -> Row:

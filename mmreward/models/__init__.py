@@ -97,8 +97,9 @@ def clip(
             "open_clip:ARCHITECTURE/TAG" (such as "open_clip:ViT-B-32/laion2b_s34b_b79k").
         dtype: of the towers; embeddings are normalised in float32 whatever it is.
         resize: "tensor" in float; "pil" with Pillow on 8-bit values, as the published preprocessing does;
-            "uint8" on 8-bit values with torchvision, the quickest on a CPU. "tensor" runs on the device, the
-            others on the CPU. `evals/drift.md` has what each does to the scores.
+            "uint8" on 8-bit values with torchvision, the quickest on a CPU; "draft" likewise, JPEG files
+            being decoded at the smallest scale that leaves enough for the network. "tensor" runs on the
+            device, the others on the CPU. `evals/drift.md` has what each does to the scores.
         architecture: open_clip's name of it, or a .json file of its configuration, where weights are one
             published file (.pt, .pth or .safetensors; a path, or OWNER/NAME/FILE of the hub); not looked at
             for a folder.

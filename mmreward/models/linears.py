@@ -45,8 +45,8 @@ class OneDNNLinear(nn.Linear):
 def rounded(rows: int) -> int:
     """Rows that are multiplied in place of so many: one of eight numbers per power of two.
 
-    For every new shape oneDNN prepares code, which takes it a millisecond and which it and PyTorch keep: half a
-    megabyte each, for up to 1,024 shapes. Batches of texts would have a shape for each length.
+    For every new shape oneDNN prepares code, which takes it a millisecond and which it and PyTorch keep: half
+    a megabyte each, for up to 1,024 shapes. Batches of texts would have a shape for each length.
     """
     step = max(16, 1 << max(0, rows.bit_length() - 4))
     return -(-rows // step) * step

@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 import torch
 
 from ..engine.cache import ByteLRU
@@ -126,12 +127,21 @@ def decoded(media: Media) -> torch.Tensor:
 def resized(media: Media, recipe: Recipe, backend: str) -> torch.Tensor:
     """The picture at the recipe's size before normalisation, not to be written to; see `pixels.resize`.
 
+    Under "draft" a JPEG file is decoded no larger than its scales allow for this recipe, and not kept.
+
     Raises:
         Unscorable: the picture is broken.
         ValueError: an unknown backend.
     """
-    key = (media.key, recipe.geometry, backend)
-    return _resized.get(key, lambda: resize(decoded(media).cpu(), recipe, backend))
+
+    def make() -> torch.Tensor:
+        if backend == "draft":
+            small = media.reduced(recipe.scaled(*media.size))
+            if small is not None:
+                return resize(_channels_first(small), recipe, backend, media.size)
+        return resize(decoded(media).cpu(), recipe, backend)
+
+    return _resized.get((media.key, recipe.geometry, backend), make)
 
 
 class PictureBatch:
@@ -218,8 +228,11 @@ def forget() -> None:
 
 
 def _decode(media: Media) -> torch.Tensor:
+    return _channels_first(media.still())
+
+
+def _channels_first(array: np.ndarray[Any, Any]) -> torch.Tensor:
     # Channels stay last in memory, as the decoder wrote them: every kernel reads that at least as fast.
-    array = media.still()
     if not array.flags.writeable or not array.flags.c_contiguous:
         array = array.copy()
     return torch.from_numpy(array).permute(2, 0, 1)

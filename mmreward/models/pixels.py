@@ -1,8 +1,10 @@
 """Preprocessing of pictures: resize, crop and normalise by one explicit recipe.
 
-Three ways to resize. "tensor" works in float, on the CPU or on a GPU, and can be differentiated. "pil"
-resizes with Pillow on 8-bit values, as published preprocessing does. "uint8" does the same with torchvision's
-vectorised kernel, ten times as fast. They differ by rounding: `evals/drift.md` has the figures.
+Four ways to resize. "tensor" works in float, on the CPU or on a GPU, and can be differentiated. "pil" resizes
+with Pillow on 8-bit values, as published preprocessing does. "uint8" does the same with torchvision's
+vectorised kernel, ten times as fast. They differ by rounding. "draft" is "uint8" of JPEG files that their
+decoder has halved as often as leaves more than the network takes, which is another filter: `evals/drift.md`
+has the figures.
 """
 
 import math
@@ -161,8 +163,16 @@ def to_input(
     return normalise(torch.stack([done[row] for row in range(len(done))]), recipe, inplace=True)
 
 
-def resize(picture: torch.Tensor, recipe: Recipe, backend: str = "tensor") -> torch.Tensor:
+def resize(
+    picture: torch.Tensor, recipe: Recipe, backend: str = "tensor", whole: tuple[int, int] | None = None
+) -> torch.Tensor:
     """Resize and crop one uint8 CHW picture on the CPU.
+
+    Args:
+        picture: all of it.
+        recipe: size and crop.
+        backend: one of the four ways.
+        whole: (height, width) of which it is a reduced copy, which decides the size; None: its own.
 
     Returns:
         CHW of the recipe's size in memory of its own: float32 in [0, 1] for "tensor", uint8 for the others.
@@ -171,15 +181,15 @@ def resize(picture: torch.Tensor, recipe: Recipe, backend: str = "tensor") -> to
         ValueError: an unknown backend.
     """
     known_backend(backend)
-    if _is_long(recipe, *picture.shape[1:]):
-        middle = _middle_of(picture[None], recipe)[0]
+    height, width = whole or picture.shape[1:]
+    if _is_long(recipe, height, width):
+        middle = _middle_of(picture[None], recipe, recipe.scaled(height, width))[0]
         return middle if backend == "tensor" else (middle * 255).round().to(torch.uint8)
     if backend == "pil":
         return resize_pil(picture.permute(1, 2, 0).numpy(), recipe)
-    if backend == "uint8":
-        pixels = _torchvision().resize(
-            picture, list(recipe.scaled(*picture.shape[1:])), _kernel(recipe), antialias=True
-        )
+    if backend != "tensor":
+        size = list(recipe.scaled(height, width))
+        pixels = _torchvision().resize(picture, size, _kernel(recipe), antialias=True)
         return _middle(pixels, recipe, backend).clone(memory_format=torch.contiguous_format)
     # One channel at a time stays in the processor's cache; a whole float picture does not.
     channels = [resize_float(channel[None, None], recipe)[0] for channel in picture]
@@ -190,7 +200,7 @@ def resize_float(pixels: torch.Tensor, recipe: Recipe) -> torch.Tensor:
     """(N, C, H, W), uint8 or float in [0, 1] -> float32 (N, C, height, width) in [0, 1], where the pixels
     are."""
     if _is_long(recipe, *pixels.shape[-2:]):
-        return _middle_of(pixels, recipe)
+        return _middle_of(pixels, recipe, recipe.scaled(*pixels.shape[-2:]))
     pixels = _unit(pixels)
     size = recipe.scaled(*pixels.shape[-2:])
     if size != tuple(pixels.shape[-2:]):
@@ -214,9 +224,8 @@ def _is_long(recipe: Recipe, height: int, width: int) -> bool:
     return rows * columns > WHOLE and rows >= recipe.size[0] and columns >= recipe.size[1]
 
 
-def _middle_of(pixels: torch.Tensor, recipe: Recipe) -> torch.Tensor:
-    whole = recipe.scaled(*pixels.shape[-2:])
-    return resized_middle(pixels, whole, recipe.corner(*whole), recipe.size, recipe.kernel)
+def _middle_of(pixels: torch.Tensor, recipe: Recipe, scaled: tuple[int, int]) -> torch.Tensor:
+    return resized_middle(pixels, scaled, recipe.corner(*scaled), recipe.size, recipe.kernel)
 
 
 def normalise(pixels: torch.Tensor, recipe: Recipe, *, inplace: bool = False) -> torch.Tensor:

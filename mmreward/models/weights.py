@@ -11,7 +11,7 @@ from typing import Any
 from ..assets import ASSETS
 from .wants import hub_file
 
-BACKENDS = ("tensor", "pil", "uint8")
+BACKENDS = ("tensor", "pil", "uint8", "draft")
 """Ways to resize a picture, see `pixels`."""
 
 DTYPES = ("float32", "float16", "bfloat16", "float64")

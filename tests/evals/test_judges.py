@@ -335,7 +335,7 @@ def test_a_teacher_predicts_again_what_it_was_told(monkeypatch, tmp_path):
             tmp_path, 0,
         )  # fmt: skip
         learned = []
-        monkeypatch.setattr(run, "finetune_student", lambda written, arguments: learned.extend(written))
+        monkeypatch.setattr(run, "finetune_student", lambda written, *_: learned.extend(written))
         training.ParrotStage(kind="parrot", filter="teacher").run(run)
     assert heard == [("listener", {"listener": "mini-vlm", "labels": ("1", "2")})]
     assert len(learned) == 2 and {one.outcome for one in learned} <= {"kept", "wrong", "unreadable"}

@@ -1,6 +1,7 @@
 """PARROT's pointwise samples: a teacher's critiques of two pictures, their filter, rows for one picture."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from mmreward.judges.projection import (
     read_critiques,
     sample_critiques,
 )
+from mmreward.judges.rationales import Rationale
 from mmreward.models.vlms.answers import Written
 from mmreward.models.weights import locate
 from mmreward.rewards.judged.asking import Asking
@@ -169,21 +171,27 @@ def test_a_teacher_of_the_miniature_is_taught_to_criticise_both(tmp_path, monkey
     assert hint in ("\nPicture 1 is better.", "\nPicture 2 is better."), "as `sample_critiques` asks"
 
 
-def test_the_stage_teaches_the_student_what_was_kept(tmp_path, monkeypatch, capsys):
+def test_the_student_learns_critiques_beside_rationales(tmp_path, monkeypatch, capsys):
+    """As published, in one fine-tuning: trained on critiques alone after it, it forgot how to compare."""
     teacher, taught = Teacher(text()), []
+    pairs = [replace(compared("1"), id="a"), replace(compared("2"), id="b")]
+    told = [Rationale(one, (f"because {one.better}",), one.better, "kept") for one in pairs]
     monkeypatch.setattr(training.models, "vlm", lambda name: teacher)
     monkeypatch.setattr(training, "load", lambda name, **args: toy(hears, "hears"))
     with Engine("cpu") as engine:
         run = training.TrainingRun(
-            engine, {"student": "a", "teacher": "b"}, [compared(), compared("2")], Asking(),
-            toy(hears, "hears"), 60, tmp_path, 0,
+            engine, {"student": "a", "teacher": "b"}, pairs, Asking(), toy(hears, "hears"), 60, tmp_path, 0,
         )  # fmt: skip
         monkeypatch.setattr(run, "finetune", lambda role, rows, arguments: taught.append((role, rows)))
-        training.ProjectedStage(kind="projected").run(run)
-    ((role, rows),) = taught
-    assert role == "student" and len(rows) == 2
+        monkeypatch.setattr(run, "sample", lambda *_, **__: told)
+        training.ParrotStage(kind="parrot").run(run)
+        training.ParrotStage(kind="parrot", projected={"refined": False}).run(run)
+    (_, plain), (role, rows) = taught
+    assert role == "student" and rows[:2] == plain and len(plain) == 2
+    assert [len(row["images"]) for row in rows] == [2, 2, 1, 1]
+    assert rows[2]["completion"][0]["content"] == critique(4, 3)
     assert "1 kept, 1 wrong" in capsys.readouterr().out
     teacher.said = "nothing"
     with Engine("cpu") as engine, pytest.raises(ValueError, match="nothing to learn from in 2 critiques"):
         run.engine = engine
-        training.ProjectedStage(kind="projected").run(run)
+        training.ParrotStage(kind="parrot", projected={}).run(run)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mmreward import Engine, Media, Sample, Unscorable, models
+from mmreward.limits import limited
 from mmreward.models import pictures as memo
 from mmreward.models.pictures import ThreadSingleFlight, distinct
 from mmreward.models.pixels import Group, Recipe, grouped, resize, to_input
@@ -311,6 +312,70 @@ def test_files_and_tensors_score_on_the_gpu_as_on_the_cpu(clip_folder, resize):
             columns.append([score.value for score in engine.score(samples, reward)["clipscore"]])
     for column in columns[1:]:
         assert column == pytest.approx(columns[0], abs=1e-4)
+
+
+def photo(height, width, form="JPEG", orientation=1):
+    coarse = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
+    smooth = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    buffer = io.BytesIO()
+    smooth.save(buffer, form, exif=exif)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "scale"), [(427, 641, 1), (448, 448, 2), (1001, 903, 4), (3600, 2000, 8)]
+)
+def test_a_draft_is_decoded_at_the_smallest_scale_that_leaves_enough(height, width, scale):
+    recipe = replace(RECIPE, size=(224, 224))
+    media = Media(photo(height, width))
+    with Image.open(io.BytesIO(media.source)) as picture:
+        picture.draft(None, (width // scale, height // scale))
+        by_pillow = np.array(picture)
+    assert by_pillow.shape[:2] == (-(-height // scale), -(-width // scale))
+    found = memo.resized(media, recipe, "draft")
+    assert torch.equal(
+        found, resize(torch.from_numpy(by_pillow).permute(2, 0, 1), recipe, "uint8", (height, width))
+    )
+    small = media.reduced(recipe.scaled(height, width))
+    assert small is None if scale == 1 else np.array_equal(small, by_pillow)
+    near = (found.int() - memo.resized(media, recipe, "uint8").int()).abs()
+    assert near.max() <= 8 and near.float().mean() < 1
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_draft_is_upright_and_large_enough_both_ways(orientation):
+    recipe = replace(RECIPE, size=(224, 224), fit="squash")
+    media = Media(photo(500, 460, orientation=orientation))
+    small = media.reduced((224, 224))
+    assert small is not None and small.shape[:2] == ((250, 230) if orientation < 5 else (230, 250))
+    whole = memo.resized(media, recipe, "uint8").int()
+    assert (memo.resized(media, recipe, "draft").int() - whole).abs().max() <= 8
+    tall = Media(photo(500, 2000, orientation=orientation))
+    assert tall.reduced((400, 500) if orientation < 5 else (500, 400)) is None
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: photo(500, 460, "PNG"),
+        lambda: photo(500, 460, "WEBP"),
+        lambda: Image.open(io.BytesIO(photo(500, 460))),
+        lambda: np.zeros((500, 460, 3), np.uint8),
+    ],
+)
+def test_what_is_no_jpeg_file_has_no_draft(make):
+    recipe, media = replace(RECIPE, size=(224, 224)), Media(make())
+    assert torch.equal(memo.resized(media, recipe, "draft"), memo.resized(media, recipe, "uint8"))
+
+
+def test_a_draft_of_a_picture_above_the_limit_is_refused_as_the_whole_is():
+    media = Media(photo(600, 600))
+    with limited(pixels=600 * 600 - 1):
+        for backend in ("uint8", "draft"):
+            with pytest.raises(Unscorable, match="limit"):
+                memo.resized(media, RECIPE, backend)
 
 
 def test_an_unknown_way_to_resize_is_named():

@@ -49,8 +49,9 @@ def clipscore(
     Args:
         weights: a hub id, a folder, "open_clip:ARCHITECTURE/TAG", or "mini-clip".
         dtype: of the towers.
-        resize: "tensor" (float, on the device), "pil" (8-bit, as published preprocessing) or "uint8" (the
-            quickest on a CPU). `score_tensor` always takes "tensor".
+        resize: "tensor" (float, on the device), "pil" (8-bit, as published preprocessing), "uint8" (the
+            quickest on a CPU) or "draft" ("uint8" of JPEG files decoded at 1/2, 1/4 or 1/8 of their size).
+            `score_tensor` always takes "tensor".
     """
     return cosine_of(models.clip(weights, dtype=dtype, resize=resize))
 
