@@ -11,7 +11,14 @@ from torch import nn
 
 from mmreward.models import linears
 from mmreward.models.base import TorchNetwork
-from mmreward.models.linears import LEAST_PRODUCTS, OneDNNLinear, hasten, mkl_is_slow, rounded
+from mmreward.models.linears import (
+    LEAST_PRODUCTS,
+    OneDNNAttention,
+    OneDNNLinear,
+    hasten,
+    mkl_is_slow,
+    rounded,
+)
 
 needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
 
@@ -97,6 +104,55 @@ def test_what_would_not_gain_or_needs_gradients_stays_with_torch(slow: None, use
     with torch.no_grad():
         own.float()(learned)
     assert used == [torch.Size([rounded(len(many)), 512])]
+
+
+def attention(batch_first: bool = True, bias: bool = True) -> nn.MultiheadAttention:
+    torch.manual_seed(0)
+    made = nn.MultiheadAttention(512, 8, bias=bias, batch_first=batch_first).requires_grad_(False).eval()
+    for vector in (made.in_proj_bias, made.out_proj.bias):
+        if vector is not None:
+            vector.normal_()
+    return made
+
+
+CAUSAL = torch.full((48, 48), float("-inf")).triu(1)
+
+
+@needs_onednn
+@pytest.mark.parametrize("mask", [None, CAUSAL, CAUSAL != 0], ids=["all", "float", "bool"])
+@pytest.mark.parametrize(("batch_first", "bias"), [(True, True), (False, True), (True, False)])
+def test_attention_is_torchs_to_rounding(
+    slow: None, used: list[torch.Size], mask: torch.Tensor | None, batch_first: bool, bias: bool
+) -> None:
+    own, x = attention(batch_first, bias), torch.randn(48, 48, 512)
+    exact = mask.double() if mask is CAUSAL else mask
+    right, _ = copy.deepcopy(own).double()(*[x.double()] * 3, need_weights=False, attn_mask=exact)
+    found, weights = hasten(own)(x, x, x, need_weights=False, attn_mask=mask)
+    assert type(own) is OneDNNAttention
+    assert weights is None
+    assert len(used) == 2
+    torch.testing.assert_close(found.double(), right, atol=1e-5, rtol=0)
+
+
+@needs_onednn
+def test_other_uses_of_attention_stay_with_torch(slow: None, used: list[torch.Size]) -> None:
+    plain, own, x = attention(), hasten(attention()), torch.randn(48, 48, 512)
+    hidden = torch.zeros(48, 48, dtype=torch.bool)
+    hidden[:, 40:] = True
+    for inputs, options in (
+        ((x, x, x), {}),
+        ((x, x.clone(), x), {"need_weights": False}),
+        ((x, x, x), {"need_weights": False, "key_padding_mask": hidden}),
+        ((x, x, x), {"need_weights": False, "attn_mask": CAUSAL.expand(48 * 8, 48, 48)}),
+        ((x[:1, :8],) * 3, {"need_weights": False}),
+    ):
+        assert torch.equal(own(*inputs, **options)[0], plain(*inputs, **options)[0])
+    learned = x.clone().requires_grad_()
+    own(learned, learned, learned, need_weights=False)[0].sum().backward()
+    assert learned.grad is not None
+    assert used == []
+    wide = nn.MultiheadAttention(512, 8, kdim=256).requires_grad_(False)
+    assert type(hasten(wide)) is nn.MultiheadAttention
 
 
 def test_only_large_plain_layers_are_changed(slow: None) -> None:
