@@ -205,5 +205,5 @@ def test_offline_it_fails_when_it_is_loaded_and_names_what_to_fetch(monkeypatch,
 
 
 def test_an_unknown_resize_is_refused(args):
-    with pytest.raises(ValueError, match="resize is one of tensor, pil, uint8, not 'best'"):
+    with pytest.raises(ValueError, match="resize is one of tensor, pil, uint8, draft, not 'best'"):
         load("imagereward", **args, resize="best")
