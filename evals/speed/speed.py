@@ -52,7 +52,7 @@ BARS = (
     Bar("checklist K=8", "batches", 5.0),
     Bar("listener G=8", "loop", 4.0),
     Bar("visionreward K=30", "loop", 10.0),
-    Bar("five CLIP rewards", "batches", 3.0),
+    Bar("five CLIP rewards", "batches", 3.5),
     Bar("five rewards, three towers", "loop", 3.0),
     Bar("checklist K=8|listener G=8|five CLIP rewards|five rewards, three towers", "bare", 0.95),
 )
