@@ -3,10 +3,10 @@
 Against clipscore in float32, resized in float, in full batches: half precision, the 8-bit ways to resize, a
 batch of one, torch without oneDNN, and JPEG files decoded at a reduced scale against whole ones. Three
 encoders: mini-clip on its own scenes, and two of ViT-B/32's size with random weights (one in transformers
-format, one in open_clip's) on photo-like noise. A ranking is
-what group-relative training sees, so ranks are compared within groups of eight pictures of one prompt.
-Likewise the answers of two judges, by a soft checklist of one question for each group, about the same scenes:
-the mini-vlm, and a Qwen3-VL with random weights, of the bench's `small` scale. Figures: evals/drift.md.
+format, one in open_clip's) on photo-like noise. A ranking is what group-relative training sees, so ranks are
+compared within groups of eight pictures of one prompt. Likewise the answers of two judges, by a soft
+checklist of one question for each group, about the same scenes: the mini-vlm, and a Qwen3-VL with random
+weights, of the bench's `small` scale. Figures: evals/drift.md.
 """
 
 import io
@@ -136,9 +136,7 @@ def scores(
     onednn: bool = True,
     **options: str,
 ) -> Scores:
-    """Scores as (groups, pictures of a group), in batches of at most `items`.
-
-    Without `onednn` MKL multiplies, which is another thing where `models.linears` is at work.
+    """Scores as (groups, pictures of a group), in batches of at most `items`, with or without oneDNN.
 
     Raises:
         ValueError: a score failed, so that there is nothing to compare.

@@ -60,13 +60,13 @@ def quick_linears(model: torch.nn.Module) -> Iterator[None]:
 
     Without it a limit would be one of MKL's on processors on which the engine does without MKL.
     """
-    layers = [layer for layer in model.modules() if type(layer) is torch.nn.Linear]
+    before = [(layer, type(layer)) for layer in model.modules()]
     hasten(model)
     try:
         yield
     finally:
-        for layer in layers:
-            layer.__class__ = torch.nn.Linear
+        for layer, own in before:
+            layer.__class__ = own
 
 
 # --- the contest --------------------------------------------------------------------------------------------

@@ -91,9 +91,19 @@ def rounded(rows: int) -> int:
 @cache
 def mkl_is_slow() -> bool:
     """Whether this processor has AVX-512 that MKL leaves unused, and this torch can multiply with oneDNN."""
-    if torch.backends.cpu.get_cpu_capability() != "AVX512" or not _of_amd():
+    return torch.backends.cpu.get_cpu_capability() == "AVX512" and _of_amd() and _multiplies()
+
+
+def _multiplies() -> bool:
+    """Whether this torch has the operation, which its compiler uses and which is not public, as it is used
+    here."""
+    if not torch._C._has_mkldnn or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return False
-    return torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    ones = torch.ones(16, 16)
+    try:
+        return torch.equal(_product(ones, ones, ones[0]), torch.full_like(ones, 17))
+    except (RuntimeError, TypeError):  # another signature, or none for a CPU
+        return False
 
 
 def _of_amd() -> bool:

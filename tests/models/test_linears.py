@@ -197,3 +197,13 @@ def test_mkl_is_slow_on_amd_with_avx512_alone(
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     monkeypatch.setattr(linears, "_of_amd", lambda: amd)
     assert mkl_is_slow.__wrapped__() is slow
+
+
+def test_a_torch_whose_operation_is_another_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    def other(x: torch.Tensor) -> torch.Tensor:
+        return x
+
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    monkeypatch.setattr(linears, "_of_amd", lambda: True)
+    monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", other, raising=False)
+    assert mkl_is_slow.__wrapped__() is False
