@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 LEAST_WEIGHTS = 1 << 18
+"""Weights of a layer below which it is left to MKL, whatever it multiplies."""
 LEAST_PRODUCTS = 1 << 25
 """Multiplications below which MKL is used."""
 
@@ -72,8 +73,10 @@ def _gains(input: torch.Tensor, weight: torch.Tensor) -> bool:
 
 
 def _product(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    rows = input.numel() // input.shape[-1]
-    flat = nn.functional.pad(input.reshape(rows, -1), (0, 0, 0, rounded(rows) - rows))
+    flat = input.reshape(-1, input.shape[-1])
+    rows = len(flat)
+    if missing := rounded(rows) - rows:
+        flat = nn.functional.pad(flat, (0, 0, 0, missing))
     product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(flat, weight, bias, "none", [], "")
     return product[:rows].view(*input.shape[:-1], -1)
 
