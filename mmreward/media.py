@@ -311,8 +311,7 @@ class Media:
             return stills.rgb_of(self._array(self._waiting()), self.kind, not is_tensor(self.source))
         if self.kind == "video":
             return self.frames_at(range(self.frames))
-        with self._opened() as picture:
-            return stills.rgb(picture)
+        return stills.decoded(self._encoded(), repr(self))
 
     def reduced(self, least: tuple[int, int]) -> "np.ndarray[Any, np.dtype[np.uint8]] | None":
         """uint8 RGB (h, w, 3) of a JPEG file, decoded at the smallest scale with these rows and columns or

@@ -8,10 +8,8 @@ lock. A network whose rows end one by one takes up the next batch while the last
 Knows neither rewards nor callers, nor who prepares a batch.
 """
 
-import gc
 import os
 import queue
-import sys
 import threading
 import time
 from collections import OrderedDict
@@ -21,6 +19,7 @@ from typing import Any, NamedTuple, cast
 
 from ..errors import Unavailable, words
 from .batching import Call, Network, Refilling
+from .memory import is_out_of_memory, keep_freed, release_memory
 
 # --- which networks are loaded ------------------------------------------------------------------------
 
@@ -92,21 +91,6 @@ class Residency:
         self.swaps += 1
 
 
-def release_memory() -> None:
-    """Give freed blocks back to the device, if torch is in use at all."""
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """True when a smaller batch may work: a lack of memory, by torch's or Python's name for it."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in words(error)
-
-
 # --- the device's thread --------------------------------------------------------------------------------
 
 CLOSING = 5.0
@@ -171,6 +155,8 @@ class Device:
     """
 
     def __init__(self, name: str, before: threading.Thread | None = None) -> None:
+        if name.partition(":")[0] == "cpu":
+            keep_freed()
         self.residency = Residency(name)
         self._before = before
         self._limits: list[int | None] = []

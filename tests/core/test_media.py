@@ -398,8 +398,8 @@ def test_the_size_of_a_png_is_read_without_decoding_it(monkeypatch):
 
 def test_frames_given_one_by_one_are_decoded_once(monkeypatch):
     opened = []
-    usual = Media._opened
-    monkeypatch.setattr(Media, "_opened", lambda self: opened.append(self) or usual(self))
+    usual = stills.decoded
+    monkeypatch.setattr(stills, "decoded", lambda *args: opened.append(args) or usual(*args))
     clip = Media([encoded(PIXELS, "PNG")] * 3, "video", fps=2.0)
     assert (clip.frames, clip.size, clip.array().shape) == (3, PIXELS.shape[:2], (3, *PIXELS.shape))
     assert len(clip.key) == 32 and len(opened) == 3
