@@ -7,7 +7,7 @@ the loop's thread is the watchdog's.
 
 import asyncio
 import math
-from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence, Set
 from itertools import combinations
 from statistics import fmean
 from typing import Any
@@ -198,19 +198,20 @@ def its_own(error: BaseException, task: "asyncio.Task[Any] | None") -> bool:
 
 
 async def _called(reward: Reward, samples: Sequence[Sample], *given: Any) -> Any:
-    """Call a reward once the media it needs have been read, on other threads."""
-    await examined(_looked_at(samples, reward))
+    """Call a reward once the media it may look at have been read, on other threads."""
+    fields = reward.info.looked_at
+    await examined(media for sample in samples for media in media_in(sample, fields))
     return await reward(*given)
 
 
-def _looked_at(samples: Iterable[Sample], reward: Reward) -> Iterator[Media]:
-    """Media that the reward says it needs."""
-    needs = reward.info.needs
-    for sample in samples:
-        shown = sample.shown if "shown" in needs else None
-        named = (getattr(sample, name) for name in ("image", "video") if name in needs)
-        inputs = sample.inputs if "inputs" in needs else ()
-        yield from (media for media in (shown, *named, *inputs) if media is not None)
+def media_in(sample: Sample, fields: Set[str]) -> Iterator[Media]:
+    """Media in these fields of a sample, each once; episodes and steps look at their own."""
+    if sample.image is not None and not fields.isdisjoint(("image", "shown")):
+        yield sample.image
+    if sample.video is not None and ("video" in fields or ("shown" in fields and sample.image is None)):
+        yield sample.video
+    if "inputs" in fields:
+        yield from sample.inputs
 
 
 def failure(error: BaseException, timeout: float | None) -> Score:

@@ -75,14 +75,14 @@ def examine_at_hand(medias: Iterable[Media]) -> None:
     would do it, those that are converted as far as their pixels are kept; and wait a moment for the first
     files."""
     converted = 0
-    files: list[Media] = []
+    files: dict[int, Media] = {}
     for media in medias:
         if media.kind != "image" or _known(media):
             continue
         source: Any = media.source
         if isinstance(source, Path | Span):
             if len(files) < AHEAD and _under_way(media) is None:
-                files.append(media)
+                files[id(media)] = media  # once, though many samples show it
             continue
         size, bound = getattr(source, "nbytes", LARGE + 1), LARGE
         if isinstance(source, bytes):
@@ -98,7 +98,7 @@ def examine_at_hand(medias: Iterable[Media]) -> None:
             with suppress(Exception):  # raised again where its row looks at it
                 _name(media, oldest_leave=True)
     if files:
-        _read_ahead(files)
+        _read_ahead(list(files.values()))
 
 
 def _read_ahead(files: Sequence[Media]) -> None:

@@ -151,6 +151,7 @@ def reward(
     name: str,
     *,
     needs: tuple[str, ...],
+    optional: tuple[str, ...] = (),
     range: tuple[float, float],
     higher_is_better: bool = True,
     arity: Arity = "point",
@@ -191,6 +192,7 @@ def reward(
         info = RewardInfo(
             name=name,
             needs=needs,
+            optional=optional,
             range=range,
             higher_is_better=higher_is_better,
             arity=arity,

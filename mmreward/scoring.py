@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .evaluation import evaluate, failure, its_own
+from .evaluation import evaluate, failure, its_own, media_in
 from .examining import examine_at_hand
 from .registry import Reward
 from .types import Sample, Score
@@ -249,17 +249,10 @@ class Scoring:
 def examine_ahead(samples: Sequence[Sample], rewards: Mapping[str, Reward]) -> None:
     """Name and measure on this thread, which waits for the scores anyway, those pictures in memory that the
     loop's thread would name before the first batch: the loop is every caller's."""
-    needs = {need for reward in rewards.values() for need in reward.info.needs}
-    if not needs & {"image", "shown", "inputs"} or not isinstance(samples, list | tuple):
+    fields = frozenset[str]().union(*(reward.info.looked_at for reward in rewards.values()))
+    if not isinstance(samples, list | tuple):
         return  # a sequence that makes its samples when asked makes them anew for the loop
-    examine_at_hand(
-        media
-        for sample in samples[:WINDOW]
-        for media in (
-            *([sample.image] if sample.image is not None and needs & {"image", "shown"} else []),
-            *(sample.inputs if "inputs" in needs else ()),
-        )
-    )
+    examine_at_hand(media for sample in samples[:WINDOW] for media in media_in(sample, fields))
 
 
 def refuse_others(samples: Any) -> None:

@@ -44,8 +44,8 @@ OTHERS = {
     b"\x1aE\xdf\xa3": "a clip (Matroska or WebM): give it as video",
 }
 """What a file that is no picture is, by its first bytes."""
-PNG_EXIF = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
-"""One of these is in a PNG that says how it is rotated."""
+PNG_EXIF = (b"eXIf", b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
+"""A chunk of a PNG that says how it is rotated is named so, or begins so."""
 EIGHT_BIT_RGB = b"\x08\x02\0\0\0"
 """Depth, colour type, compression, filter and interlacing in a PNG's header."""
 PYAV_AFTER = 1 << 22
@@ -143,10 +143,9 @@ def _orientation(picture: "Image.Image") -> int:
     if picture.format == "TIFF":  # Pillow turns it itself, its size too
         return 1
     file = getattr(picture, "fp", None)
-    if picture.format == "PNG" and isinstance(file, io.BytesIO):
-        data = file.getvalue()
-        if not any(mark in data for mark in PNG_EXIF):  # to look for one Pillow decodes the whole of a PNG
-            return 1
+    inside = _chunks(file.getbuffer()) if picture.format == "PNG" and isinstance(file, io.BytesIO) else None
+    if inside is not None and not any(start.startswith(PNG_EXIF) for start in inside):
+        return 1  # to look for it Pillow decodes the whole of a PNG
     try:
         value = picture.getexif().get(0x0112)
         return int(value) if value is not None and value in range(1, 9) else 1
@@ -154,6 +153,19 @@ def _orientation(picture: "Image.Image") -> int:
         raise
     except Exception:  # garbage in the place of EXIF may raise anything, and the picture is good all the same
         return 1
+
+
+def _chunks(data: memoryview) -> Iterator[bytes]:
+    """Of each chunk of a PNG its name, but of a text its keyword, as far as the file is in order."""
+    place = 8
+    while place + 12 <= len(data):
+        length, name = int.from_bytes(data[place : place + 4]), bytes(data[place + 4 : place + 8])
+        yield (
+            bytes(data[place + 8 : place + 8 + min(length, 80)])
+            if name in (b"tEXt", b"zTXt", b"iTXt")
+            else name
+        )
+        place += length + 12
 
 
 def reduce(picture: "Image.Image", least: tuple[int, int]) -> bool:

@@ -186,6 +186,7 @@ class RewardInfo:
         name: how it is loaded.
         needs: the fields of `Sample` that must be filled; "shown" is an image or a video, "episode" one of
             these or steps with an observation.
+        optional: media that it looks at where they are filled, "shown" and "inputs" among them.
         range: the closed interval of its values; a value outside becomes status "out_of_range".
         higher_is_better: the direction.
         arity: "point" takes one sample, "pair" two (in both orders), "group" a whole group.
@@ -201,6 +202,7 @@ class RewardInfo:
 
     name: str
     needs: tuple[str, ...]
+    optional: tuple[str, ...] = ()
     range: tuple[float, float]
     higher_is_better: bool = True
     arity: Arity = "point"
@@ -213,8 +215,16 @@ class RewardInfo:
 
     @property
     def needed(self) -> str:
-        """`needs` in words."""
-        return ", ".join(SHOWN.get(name, name) for name in self.needs)
+        """`needs` in words, and `optional` after them."""
+        needed, optional = (
+            ", ".join(SHOWN.get(name, name) for name in names) for names in (self.needs, self.optional)
+        )
+        return f"{needed}; looks at {optional} where given" if optional else needed
+
+    @property
+    def looked_at(self) -> frozenset[str]:
+        """Fields it needs or looks at."""
+        return frozenset((*self.needs, *self.optional))
 
 
 def lacking(sample: Sample, needs: Sequence[str], columns: Mapping[str, str] | None = None) -> str:

@@ -149,7 +149,9 @@ Pick = Callable[[int, Sequence[float] | None], list[int]]
 
 async def _seen(sample: Sample, view: str, pick: Pick) -> Episode:
     if not any(True for _ in seen_in(sample.steps)):
-        return await aside(partial(_of_clip, sample, view, pick))
+        episode = await aside(partial(_of_clip, sample, view, pick))
+        await examined(episode.pictures)
+        return episode
     found = _view_of(sample, view)
     times = _times([column(sample.steps, "time")[number] for number, _ in found])
     at = pick(len(found), times)

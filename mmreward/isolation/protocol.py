@@ -256,7 +256,7 @@ def pack_info(info: RewardInfo) -> dict[str, Any]:
     except Unscorable:
         example = {}
     plain = {} if blobs else example
-    return {**asdict(info), "range": [low, high], "needs": list(info.needs), "example": plain}
+    return {**asdict(info), "range": [low, high], "example": plain}
 
 
 def unpack_info(packed: Any) -> RewardInfo:
@@ -269,7 +269,10 @@ def unpack_info(packed: Any) -> RewardInfo:
     match given:
         case {"name": str(), "needs": [*needs], "range": [low, high], "arity": arity}:
             _expect(arity in get_args(Arity), "arity", arity, "an arity")
-            _expect(all(name in (*_SAMPLE, *SHOWN) for name in needs), "needs", needs, "fields of a sample")
+            optional = given.get("optional", [])
+            _expect(isinstance(optional, list | tuple), "optional", optional, "fields of a sample")
+            for fact, names in (("needs", needs), ("optional", optional)):
+                _expect(all(name in (*_SAMPLE, *SHOWN) for name in names), fact, names, "fields of a sample")
         case _:
             raise WireError("a reward has a name, needs, a range and an arity")
     for fact, form in _FACTS.items():
@@ -277,7 +280,8 @@ def unpack_info(packed: Any) -> RewardInfo:
     bounds = (-math.inf if low is None else low, math.inf if high is None else high)
     _expect(all(map(_is_number, bounds)), "range", bounds, "two numbers")
     example = unpack_value(given.get("example", {}), [])
-    return RewardInfo(**{**given, "needs": tuple(needs), "range": bounds, "example": example})
+    fields = {"needs": tuple(needs), "optional": tuple(optional)}
+    return RewardInfo(**{**given, **fields, "range": bounds, "example": example})
 
 
 def pack_value(value: Any, blobs: list[bytes]) -> Any:

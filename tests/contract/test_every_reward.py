@@ -12,10 +12,10 @@ import subprocess
 import sys
 
 import pytest
-from support.miniature import CASES, NAMES, SINGLE, draw_scenes, samples_for, variants
+from support.miniature import CASES, NAMES, SINGLE, samples_for, variants
 from typer.testing import CliRunner
 
-from mmreward import Engine, Media, Sample, load, models
+from mmreward import Media, Sample, load, models
 from mmreward.cli import app
 from mmreward.errors import STATUSES
 from mmreward.limits import Limits
@@ -23,17 +23,6 @@ from mmreward.registry import find
 
 NEAR = {"abs": 1e-5, "rel": 1e-6}
 """How far a value may move with its batch; of scores up to a hundred, a part of the value."""
-
-
-@pytest.fixture(scope="module")
-def engine():
-    with Engine("cpu") as engine:
-        yield engine
-
-
-@pytest.fixture(scope="module")
-def scenes():
-    return draw_scenes()
 
 
 @pytest.mark.parametrize(("name", "args"), SINGLE)
@@ -172,10 +161,13 @@ def test_the_fingerprint_is_stable_and_follows_the_arguments(name, args):
 
 
 @pytest.mark.parametrize(("name", "args"), SINGLE)
-def test_an_awaiting_caller_gets_the_same_scores_and_they_pickle(engine, scenes, name, args):
+def test_an_awaiting_caller_gets_the_same_scores_and_they_pickle(engine, files, readers, name, args):
+    """And no file is read on the loop, which every caller shares."""
     reward = load(name, **args)
-    samples = samples_for(name, scenes)[:2]
+    samples = samples_for(name, [(text, Media(path)) for text, path in files])[:2]
+    engine.cache.clear()
     there = asyncio.run(engine.ascore(samples, reward))[name]
+    assert "mmreward-loop" not in readers
     here = engine.score(samples, reward)[name]
     assert [s.value for s in there] == pytest.approx([s.value for s in here], abs=1e-4, nan_ok=True)
     assert pickle.loads(pickle.dumps(here)) == here or any(not score.ok for score in here)

@@ -1,25 +1,20 @@
 """Contract of every registered reward that compares two samples, with the miniature."""
 
+import asyncio
 import dataclasses
 import math
 
 import pytest
-from support.miniature import PAIRED, draw_scenes, samples_for
+from support.miniature import PAIRED, samples_for
 
-from mmreward import Engine, Media, Sample, load
+from mmreward import Media, Sample, load
 from mmreward.errors import STATUSES
 
 
-@pytest.fixture(scope="module")
-def engine():
-    with Engine("cpu") as engine:
-        yield engine
-
-
 @pytest.fixture
-def groups(name):
+def groups(name, scenes):
     """Two groups of two pictures for one prompt, or of two answers about one picture."""
-    return samples_for(name, draw_scenes())[:4]
+    return samples_for(name, scenes)[:4]
 
 
 def values(scores):
@@ -45,6 +40,14 @@ def test_both_of_a_pair_share_what_there_is_and_batched_equals_looped(engine, gr
     engine.cache.clear()
     backward = engine.score(groups[::-1], reward)[name]
     assert values(backward[::-1]) == pytest.approx(values(batched), abs=1e-4, nan_ok=True)
+
+
+@pytest.mark.parametrize(("name", "args"), PAIRED)
+def test_no_file_is_read_on_the_loop(engine, files, readers, name, args):
+    samples = samples_for(name, [(text, Media(path)) for text, path in files])[:2]
+    engine.cache.clear()
+    asyncio.run(engine.ascore(samples, load(name, **args)))
+    assert readers and "mmreward-loop" not in readers
 
 
 @pytest.mark.parametrize(("name", "args"), PAIRED)

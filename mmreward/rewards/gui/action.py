@@ -40,6 +40,7 @@ def rule_of(name: str) -> Rule:
 @reward(
     "gui_action",
     needs=("response", "target"),
+    optional=("image",),
     range=(0.0, 1.0),
     uses_prompt=False,
     paper="arXiv:2406.03679",
@@ -151,6 +152,7 @@ EPISODE_PARTS = (*Episode._fields, "extra")
 @reward(
     "gui_episode",
     needs=("steps", "target"),
+    optional=("image",),
     range=(0.0, 1.0),
     uses_prompt=False,
     paper="arXiv:2406.08451",

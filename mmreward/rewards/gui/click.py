@@ -118,6 +118,7 @@ def _row(point: Point) -> Coordinates:
 @reward(
     "click",
     needs=("response", "target"),
+    optional=("image",),
     range=(0.0, 1.0),
     uses_prompt=False,
     paper="arXiv:2401.10935",

@@ -189,6 +189,7 @@ PART_NAMES = tuple(dict.fromkeys(part for _, parts in PROTOCOLS.values() for par
 @reward(
     "gui_grounding",
     needs=("response", "target"),
+    optional=("image",),
     range=(0.0, 4.0),
     uses_prompt=False,
     paper="arXiv:2507.15846",
@@ -272,6 +273,7 @@ def aligned(points: Sequence[Point]) -> bool:
 @reward(
     "aer",
     needs=("response", "target"),
+    optional=("image",),
     range=(-1.0, 2.0),
     uses_prompt=False,
     paper="arXiv:2508.05731",

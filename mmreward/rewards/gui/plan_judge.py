@@ -131,6 +131,7 @@ def _pretty(content: Any) -> str:
 @reward(
     "plan_judge",
     needs=("prompt", "steps"),
+    optional=("shown", "inputs"),
     range=(0.0, 1.0),
     arity="pair",
     paper="arXiv:2604.08178",

@@ -155,6 +155,7 @@ RIGHT = {"gui_r1": 0.8, "ui_r1": 2.0, "infigui_r1": 1.0, "btl_ui": 0.6}
 @reward(
     "gui_step",
     needs=("response", "target"),
+    optional=("image",),
     range=(0.0, 3.0),
     uses_prompt=False,
     paper="arXiv:2504.10458",

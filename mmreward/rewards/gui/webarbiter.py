@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from ... import models
 from ...errors import Unscorable
+from ...examining import examined
 from ...models.pinned import Pin
 from ...registry import reward
 from ...tracing import noted
@@ -224,6 +225,7 @@ def webarbiter(
 
     async def score(first: Sample, second: Sample) -> Score:
         both = (first, second)
+        await examined(media for sample in both for _, media in sample.media())  # to be compared
         check_one_state(both, ())
         candidates = [_candidate(sample) for sample in both]
         known = [one for one in candidates if one is not None]

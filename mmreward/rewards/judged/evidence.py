@@ -32,6 +32,7 @@ EVIDENCE_PARTS = ("cited", "seen")
 @reward(
     "evidence",
     needs=("response",),
+    optional=("shown", "inputs"),
     range=(0.0, 1.0),
     uses_prompt=False,
     paper="arXiv:2510.06077",

@@ -36,6 +36,7 @@ REFERENCE_PARTS = ("with_reasoning", "without")
 @reward(
     "reference",
     needs=("prompt", "response", "target"),
+    optional=("shown", "inputs"),
     range=(0.0, 1.0),
     paper="arXiv:2506.18254",
     example={
@@ -105,6 +106,7 @@ class SplitResponse(NamedTuple):
 @reward(
     "confidence",
     needs=("prompt", "response"),
+    optional=("shown", "inputs"),
     range=(0.0, 1.0),
     paper="arXiv:2510.13501",
     example={
@@ -163,6 +165,7 @@ FOLLOWUP_PARTS = ("helped", "let_down")
 @reward(
     "followup",
     needs=("prompt", "response"),
+    optional=("shown", "inputs"),
     range=(0.0, 1.0),
     paper="arXiv:2409.13948",
     example={"prompt": "Is there a red circle?", "response": "yes, there is a red circle."},
@@ -217,6 +220,7 @@ SELF_CERTAINTY_PARTS = ("perplexity", "tokens")
 @reward(
     "self_certainty",
     needs=("prompt", "response"),
+    optional=("shown", "inputs"),
     range=(0.0, math.inf),
     paper="arXiv:2502.18581",
     example={"prompt": "Is there a red circle? Answer yes or no.", "response": "yes"},

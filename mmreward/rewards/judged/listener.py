@@ -52,6 +52,7 @@ class _Masked(NamedTuple):
 @reward(
     "listener",
     needs=("prompt", "response"),
+    optional=("shown", "inputs"),
     range=(0.0, 1.0),
     paper="arXiv:2506.22832",
     example={

@@ -71,6 +71,7 @@ PARTS = ("steps", "worst")
 @reward(
     "prm",
     needs=("prompt", "response"),
+    optional=("shown", "inputs"),
     range=(0.0, 1.0),
     paper="arXiv:2504.15275, arXiv:2503.20271",
     example={

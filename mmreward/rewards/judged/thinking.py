@@ -107,6 +107,7 @@ Give one grade from 0 (worst) to 1 (best), as <answer>grade</answer>."""
 @reward(
     "thinking",
     needs=("prompt", "response"),
+    optional=("shown", "inputs"),
     range=(0.0, 1.0),
     paper="arXiv:2505.17018",
     example={

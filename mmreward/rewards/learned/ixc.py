@@ -15,6 +15,7 @@ from ...verifiers.response import spoken
 @reward(
     "ixc",
     needs=("prompt", "response"),
+    optional=("shown", "inputs"),
     range=(-math.inf, math.inf),
     paper="arXiv:2501.12368",
     licence="InternLM's own: free for research, for commerce on application (IXC-2.5-Reward's weights)",

@@ -20,6 +20,7 @@ TURNS = ("<|im_start|>", "<|im_end|>")
 @reward(
     "mm_rlhf",
     needs=("prompt", "response"),
+    optional=("shown", "inputs"),
     range=(-math.inf, math.inf),
     paper="arXiv:2502.10391",
     licence="MIT (yifanzhang114/MM-RLHF-Reward-7B-llava-ov-qwen); its prompt Apache-2.0 (yfzhang114/MM-RLHF)",

@@ -14,6 +14,7 @@ from ...verifiers.response import spoken
 @reward(
     "skywork_vl",
     needs=("prompt", "response"),
+    optional=("shown", "inputs"),
     range=(-math.inf, math.inf),
     paper="arXiv:2505.07263",
     licence="MIT (Skywork/Skywork-VL-Reward-7B); its body Apache-2.0 (Qwen/Qwen2.5-VL-7B-Instruct)",

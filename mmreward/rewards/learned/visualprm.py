@@ -22,6 +22,7 @@ GOOD, BAD = "+", "-"
 @reward(
     "visualprm",
     needs=("prompt", "response"),
+    optional=("shown", "inputs"),
     range=(0.0, 1.0),
     paper="arXiv:2503.10291",
     licence="MIT (OpenGVLab/VisualPRM-8B, OpenGVLab/InternVL)",

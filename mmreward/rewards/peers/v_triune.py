@@ -241,6 +241,7 @@ TARGET_SPACE = SPACES["norm_1000"]
 @reward(
     "v_triune",
     needs=("response", "target"),
+    optional=("image",),
     range=(0.0, 1.0),
     uses_prompt=False,
     paper="arXiv:2505.18129",

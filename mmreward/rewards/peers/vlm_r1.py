@@ -172,6 +172,7 @@ GRID = 1000
 @reward(
     "vlm_r1",
     needs=("response", "target"),
+    optional=("image",),
     range=(0.0, 1.0),
     uses_prompt=False,
     paper="arXiv:2504.07615",

@@ -208,7 +208,8 @@ IMAGE_TOOLS, ALL_TOOLS = ("image_zoom_in_tool",), tuple(SAYS)
 LICENCE = "Apache-2.0 (ARM-Thinker's code and prompts; its data are CC BY-NC 4.0); the judge's own"
 
 
-@reward("arm_thinker", needs=("prompt", "response"), range=(0.0, 1.0), paper="arXiv:2512.05111",
+@reward("arm_thinker", needs=("prompt", "response"), optional=("shown", "inputs"),
+        range=(0.0, 1.0), paper="arXiv:2512.05111",
         licence=LICENCE, example={"prompt": "What is shown?", "response": "A red circle."})  # fmt: skip
 def arm_thinker(
     judge: str = "Qwen/Qwen2.5-VL-7B-Instruct",
@@ -263,7 +264,8 @@ def arm_thinker(
     return score
 
 
-@reward("arm_thinker_pair", needs=("prompt", "response"), range=(0.0, 1.0), arity="pair",
+@reward("arm_thinker_pair", needs=("prompt", "response"), optional=("shown", "inputs"),
+        range=(0.0, 1.0), arity="pair",
         paper="arXiv:2512.05111", licence=LICENCE)  # fmt: skip
 def arm_thinker_pair(
     judge: str = "Qwen/Qwen2.5-VL-7B-Instruct",

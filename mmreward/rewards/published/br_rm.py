@@ -156,7 +156,8 @@ JUDGE = Judge(prompt=ASKED, shows=(answered(),), grammar=read_ranking, aggregate
 LICENCE = "Apache-2.0 (BR-RM's prompts); the judge's own"
 
 
-@reward("br_rm", needs=("prompt", "response"), range=(0.0, 1.0), arity="pair", paper="arXiv:2510.23596",
+@reward("br_rm", needs=("prompt", "response"), optional=("shown", "inputs"),
+        range=(0.0, 1.0), arity="pair", paper="arXiv:2510.23596",
         licence=LICENCE)  # fmt: skip
 def br_rm(
     judge: str = "Qwen/Qwen3-VL-8B-Instruct",

@@ -102,7 +102,8 @@ STATING = Judge(
 LICENCE = "none stated (LLaVA-Critic-R1's prompts); the judge's own"
 
 
-@reward("llava_critic", needs=("prompt", "response"), range=(0.0, 1.0), arity="pair",
+@reward("llava_critic", needs=("prompt", "response"), optional=("shown", "inputs"),
+        range=(0.0, 1.0), arity="pair",
         paper="arXiv:2509.00676", licence=LICENCE)  # fmt: skip
 def llava_critic(
     judge: str = "lmms-lab/LLaVA-Critic-R1-7B",

@@ -62,6 +62,7 @@ LICENCE = "Apache-2.0 (R1-Reward's prompt); the judge's own"
 @reward(
     "r1_reward",
     needs=("prompt", "response"),
+    optional=("shown", "inputs"),
     range=(0.0, 1.0),
     arity="pair",
     paper="arXiv:2505.02835",

@@ -94,7 +94,8 @@ Form = Literal["rank", "think"]
 LICENCE = "MIT (UnifiedReward's prompts); the judge's own"
 
 
-@reward("unifiedreward_answer", needs=("prompt", "response"), range=(0.0, 1.0), paper="arXiv:2503.05236",
+@reward("unifiedreward_answer", needs=("prompt", "response"), optional=("shown", "inputs"),
+        range=(0.0, 1.0), paper="arXiv:2503.05236",
         licence=LICENCE,
         example={"prompt": "What is shown?", "response": "A red circle."})  # fmt: skip
 def unifiedreward_answer(
@@ -134,7 +135,8 @@ def unifiedreward_answer(
     return score
 
 
-@reward("unifiedreward_answers", needs=("prompt", "response"), range=(0.0, 1.0), arity="pair",
+@reward("unifiedreward_answers", needs=("prompt", "response"), optional=("shown", "inputs"),
+        range=(0.0, 1.0), arity="pair",
         paper="arXiv:2503.05236, arXiv:2505.03318",
         licence=LICENCE)  # fmt: skip
 def unifiedreward_answers(

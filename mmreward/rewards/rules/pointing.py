@@ -281,6 +281,7 @@ GROUNDING_PARTS = ("iou", "giou", "found")
 @reward(
     "grounding",
     needs=("response", "target"),
+    optional=("image",),
     range=(0.0, 1.0),
     uses_prompt=False,
     paper="arXiv:2504.07615",
@@ -372,6 +373,7 @@ POINTING_PARTS = ("hits", "precision", "recall", "found", "true")
 @reward(
     "pointing",
     needs=("response", "target"),
+    optional=("image",),
     range=(0.0, 1.0),
     uses_prompt=False,
     paper="arXiv:2409.17146",
