@@ -1,4 +1,4 @@
-"""Fixtures of the contracts: an engine, the pictures of the miniature as arrays and files, and their readers."""
+"""Fixtures of the contracts: an engine, pictures of the miniature in memory and as files, who reads these."""
 
 import threading
 
