@@ -1,4 +1,4 @@
-"""A process that computes on its CPU keeps what it has freed between batches, and gives it back after them."""
+"""A process that computes on its CPU keeps what it has freed between batches, and can give it back."""
 
 import os
 import platform
