@@ -21,6 +21,7 @@ import numpy as np
 from ..engine.workers import Workers
 from ..errors import Unavailable
 from ..media import Media
+from .parallel import processors
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -34,8 +35,7 @@ _workers: dict[int, Workers] = {}
 def workers() -> Workers:
     """Threads that run these networks in this process: one for every core that it may use, up to `MOST`."""
     if (process := os.getpid()) not in _workers:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        _workers[process] = Workers(min(MOST, cores), "mmreward-onnx")
+        _workers[process] = Workers(min(MOST, processors()), "mmreward-onnx")
     return _workers[process]
 
 

@@ -15,7 +15,10 @@ import numpy as np
 import torch
 
 from ..engine.cache import ByteLRU
+from ..errors import Unscorable
 from ..media import ENCODED, Media
+from ..streams import Cut
+from .parallel import helped
 from .pixels import Group, Recipe, grouped, resize, to_input
 
 V = TypeVar("V")
@@ -197,19 +200,56 @@ def prepared(looks: Sequence[tuple[Media, str]], recipe: Recipe, runs_on: torch.
     return _batching.get(key, make)
 
 
-def in_turn(medias: Sequence[Media], make: Callable[[int], torch.Tensor]) -> list[torch.Tensor]:
+def in_turn(medias: Sequence[Media], make: Callable[[int], V]) -> list[V]:
     """`make(index)` for every picture, first for those that no other thread is decoding at the moment.
 
     Two networks that are given the same pictures at once then decode half of them each, instead of waiting
-    for one another at every single one.
+    for one another at every single one. Where there is much to decode, processors that decode nothing help.
+
+    Raises:
+        Exception: what `make` raised for the first of the pictures for which it did.
     """
-    done: dict[int, torch.Tensor] = {}
-    left = list(range(len(medias)))
-    while left:
-        index = next((index for index in left if not _decoded.busy(medias[index].key)), left[0])
-        left.remove(index)
-        done[index] = make(index)
+    done: dict[int, V] = {}
+    raised: dict[int, BaseException] = {}
+    left, choosing = list(range(len(medias))), threading.Lock()
+
+    def next_one() -> int | None:
+        with choosing:
+            if not left or raised:
+                return None
+            index = next((index for index in left if not _decoded.busy(medias[index].key)), left[0])
+            left.remove(index)
+            return index
+
+    def work() -> None:
+        while (index := next_one()) is not None:
+            try:
+                done[index] = make(index)
+            except BaseException as error:  # raised again by the thread that waits
+                raised[index] = error
+
+    worth = sum(map(_encoded_pixels, medias)) // PIXELS_EACH
+    with helped(work, min(len(medias) - 1, worth)):
+        work()
+    if raised:
+        raise raised[min(raised)]
     return [done[index] for index in range(len(medias))]
+
+
+PIXELS_EACH = 1 << 18
+"""Pixels of encoded pictures for which one more thread is woken: they take milliseconds, and that a tenth."""
+
+
+def _encoded_pixels(media: Media) -> int:
+    """Pixels that have to be decoded, of a clip at least so many; what is in memory already has none."""
+    if not isinstance(media.source, (*ENCODED, Cut)):
+        return 0
+    if media.kind == "video":
+        return PIXELS_EACH
+    try:
+        return media.size[0] * media.size[1]
+    except Unscorable:  # raised again where it is decoded
+        return 0
 
 
 def distinct(medias: Sequence[Media]) -> tuple[list[Media], list[int]]:

@@ -20,6 +20,7 @@ from ...engine.batching import Cost, Feed
 from ...errors import Unscorable
 from ...media import Media
 from ..base import TorchNetwork, loading
+from ..pictures import in_turn
 from ..weights import content_of, fingerprint_of, folder_of, locate
 from .answers import Ask, LogProb, Read, Written, continuation_span, label_logprobs, label_sets, messages
 from .decoding import CACHE, Decoder, Forking, Start, decode, forked
@@ -165,11 +166,11 @@ class QwenVL(TorchNetwork):
     def prepare(self, op: str, items: list[Item]) -> Any:
         chats = [self.chat(item.ask) for item in items]
         ends = [item.detail if op == "logprob" else ("", "") for item in items]
-        looked: dict[Any, Any] = {}
-        for item in items:
-            for media in item.ask.media:
-                if (media.key, item.view) not in looked:
-                    looked[media.key, item.view] = self.vision.look(media, item.view)
+        shown = {(media.key, item.view): media for item in items for media in item.ask.media}
+        views = [view for _, view in shown]
+        medias = list(shown.values())
+        sights_of = in_turn(medias, lambda index: self.vision.look(medias[index], views[index]))
+        looked = dict(zip(shown, sights_of, strict=True))
         sights = [tuple(looked[media.key, item.view] for media in item.ask.media) for item in items]
         shares = [(item.ask.share, item.view) for item in items]
         texts = [chat + given + end for chat, (given, end) in zip(chats, ends, strict=True)]
