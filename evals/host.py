@@ -10,8 +10,9 @@ off. Everything runs on one thread per kind of work and processor time of all th
 neither depend on the number of cores nor gain by waiting. Each round has pictures that nobody has seen.
 
 Where torchmetrics or Flow-Factory is installed, their own code scores the same pictures by turns with ours,
-and a second table has the processor time of both around the network. A third has the time to the first score
-of fresh processes (`startup`).
+and a second table has the processor time of both around the network. Another has the wait for a batch of
+files that is decoded by one thread and by all processors (`batches`), the last one the time to the first
+score of fresh processes (`startup`).
 
 Exits with 1 when a source costs more than `BAR` times its bare calls, when floats cost more than `FLOATS`
 times the bytes of the same layout, when a peer takes less than its bar says, or when the loop's thread takes
@@ -21,10 +22,12 @@ more than `LOOP` microseconds per call; a picture makes two calls, one for itsel
 import argparse
 import ctypes
 import io
+import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -41,7 +44,8 @@ from rich.table import Table
 from torchvision.transforms.v2 import functional as tv
 
 from mmreward import Engine, Media, Sample, load
-from mmreward.models.pictures import forget
+from mmreward.models import parallel
+from mmreward.models.pictures import forget, prepared
 from mmreward.models.pixels import Recipe, normalise
 from mmreward.registry import Reward
 
@@ -56,6 +60,7 @@ BAR = 1.5
 """Times the bare calls."""
 FLOATS = 2.0
 """Times the same layout in bytes."""
+TABLES = ("sources", "batches", "peers", "startup")
 LOOP = 50.0
 """Microseconds of the loop's thread per call."""
 TOWER = replace(
@@ -161,6 +166,26 @@ class HostCost(NamedTuple):
         return self.ours / self.bare
 
 
+class BatchWait(NamedTuple):
+    """Milliseconds until a batch of encoded pictures is ready, by one thread and by all processors."""
+
+    alone: float
+    together: float
+
+
+@contextmanager
+def _processes(number: int) -> Iterator[None]:
+    """Block in which this is one of so many processes of the machine, which share its processors."""
+    told = os.environ.get("LOCAL_WORLD_SIZE")
+    os.environ["LOCAL_WORLD_SIZE"] = str(number)
+    try:
+        yield
+    finally:
+        del os.environ["LOCAL_WORLD_SIZE"]
+        if told is not None:
+            os.environ["LOCAL_WORLD_SIZE"] = told
+
+
 def bare(pictures: Sequence[Any], source: Source, recipe: Recipe) -> torch.Tensor:
     """The network's input by the library calls alone: decode, quantise, resize, crop, normalise."""
     made = []
@@ -218,6 +243,22 @@ class Bench:
             if round_:
                 rows.append(HostCost(*(1e6 * t / BATCH for t in (plain, ours - self.forwards(), loop / 2))))
         return HostCost(*(min(column) for column in zip(*rows, strict=True)))
+
+    def batch(self, source: Source) -> BatchWait:
+        """Medians of the rounds; one thread and several take turns."""
+        rows = []
+        for round_ in range(ROUNDS + 1):
+            waits = []
+            for share in (parallel.processors(), 1):  # processes of this machine
+                medias = [Media(one) for one in self.pictures(source)]
+                forget()
+                with _processes(share):
+                    begun = time.perf_counter()
+                    prepared([(media, "uint8") for media in medias], self.towers.recipe, torch.device("cpu"))
+                waits.append(1e3 * (time.perf_counter() - begun))
+            if round_:
+                rows.append(waits)
+        return BatchWait(*(median(column) for column in zip(*rows, strict=True)))
 
     def _score(self, samples: list[Sample], resize: str) -> None:
         scores = self.engine.score(samples, self.rewards[resize])["clipscore"]
@@ -297,6 +338,13 @@ def _thread_time(name: str) -> float:
     return sum(map(time.clock_gettime, clocks))
 
 
+def batches(side: int) -> dict[str, BatchWait]:
+    """The wait for a batch, by the name of its encoded source."""
+    with TemporaryDirectory(prefix="mmreward-host-") as folder, Engine("cpu") as engine:
+        bench = Bench(engine, Path(folder), side)
+        return {name: bench.batch(source) for name, source in SOURCES.items() if name.endswith(" file")}
+
+
 def measure(
     side: int, names: Sequence[str], peers: Mapping[str, Peer] | None = None
 ) -> tuple[dict[str, HostCost], dict[str, PeerCost]]:
@@ -340,6 +388,14 @@ def table(rows: dict[str, HostCost]) -> Table:
     return shown
 
 
+def batch_table(rows: dict[str, BatchWait]) -> Table:
+    """The waits for a terminal."""
+    shown = Table(f"batch of {BATCH}", "one thread ms", f"{parallel.processors()} processors ms", "times")
+    for name, row in rows.items():
+        shown.add_row(name, *(f"{wait:.0f}" for wait in row), f"{row.alone / row.together:.2f}")
+    return shown
+
+
 def peer_table(rows: dict[str, PeerCost]) -> Table:
     """The rows of other projects' code for a terminal."""
     shown = Table("beside", "theirs us", "ours us", "times ours")
@@ -352,7 +408,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--side", type=int, default=SIDE, help="pixels of a side")
     parser.add_argument("--source", action="append", choices=SOURCES, help="only this; several times")
-    parser.add_argument("--only", choices=("sources", "peers", "startup"), help="one of the tables")
+    parser.add_argument(
+        "--only", choices=("sources", "batches", "peers", "startup"), help="one of the tables"
+    )
     given = parser.parse_args()
     torch.set_num_threads(1)  # threads that spin for work would count as cost
     keep_pages()
@@ -362,6 +420,8 @@ def main() -> None:
     rows, others = measure(given.side, names, peers) if names or peers else ({}, {})
     for shown in (*([table(rows)] if rows else []), *([peer_table(others)] if others else [])):
         console.print(shown)
+    if given.only in (None, "batches"):
+        console.print(batch_table(batches(given.side)))
     if given.only in (None, "startup"):
         with TemporaryDirectory(prefix="mmreward-startup-") as folder:
             console.print(startup.table(startup.measure(startup.commands(Path(folder)))))

@@ -28,6 +28,15 @@ def test_the_bars():
     assert "4.90 times ours, bar 5" in told[0]
 
 
+def test_batches_are_waited_for_and_the_environment_stays(small, monkeypatch):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    waits = host.batches(64)
+    assert list(waits) == ["PNG file", "JPEG file", "WebP file"]
+    assert all(wait.alone > 0 and wait.together > 0 for wait in waits.values())
+    assert host.os.environ["LOCAL_WORLD_SIZE"] == "3"
+    assert host.batch_table(waits).row_count == 3
+
+
 def test_sources_and_peers_are_measured_on_the_same_pictures(small):
     """A peer that takes what its source makes, once for each of its encoders."""
     seen = []
