@@ -1,6 +1,6 @@
 """Pictures and animations that Pillow decodes: a closed list of formats, upright, over white, in RGB.
 
-Plain PNG files, which Pillow opens and checks, are decoded by FFmpeg in two thirds of the time.
+Plain PNG files, which Pillow opens and checks, are decoded by FFmpeg, which is quicker.
 Formats whose reader starts another program (PostScript) or follows references are not opened, whatever a
 file's name says.
 """

@@ -34,9 +34,9 @@ Every reward here is loaded by its name: `mmreward.load("iou", threshold=0.5)` i
 argument means, and which row of data it takes. A score that could not be computed is NaN with a status and a
 reason, never a number.
 
-In the tables, *needs* are the fields of a `Sample` that must be filled. A *point* reward scores one sample, a
-*pair* reward compares two in both orders, a *group* reward takes a whole group. A reward *with a gradient*
-offers `score_tensor`, with some arguments at least.
+In the tables, *needs* are the fields of a `Sample` that must be filled; what a reward *looks at* may be
+absent. A *point* reward scores one sample, a *pair* reward compares two in both orders, a *group* reward
+takes a whole group. A reward *with a gradient* offers `score_tensor`, with some arguments at least.
 
 A name of another suite (`CLIPScore`, `hps`) is answered with ours, and never stands for it. `mmreward fetch
 NAME` brings the weights that a reward reads. `scale: pickscore/26` puts its score on a scale that trainers

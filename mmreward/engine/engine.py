@@ -89,7 +89,7 @@ class Engine:
         budget: the size of one batch.
         cache_bytes: results kept for equal calls to come; 0 keeps none.
         resident_bytes: weights kept on the device together; None keeps everything loaded.
-        workers: threads that decode and tokenize.
+        workers: threads that prepare a batch each; free processors help them decode.
         placement: where batches run instead of on this process's device; then device, resident_bytes and
             workers do not apply.
 

@@ -18,7 +18,7 @@ from ..engine.engine import current
 from ..errors import Unscorable, nearest
 from ..media import Media
 from .base import TorchNetwork
-from .pictures import decoded
+from .pictures import decoded, in_turn
 
 OF_SETS = ("fid", "inception_score")
 """Parts of the names of measures that compare sets of pictures."""
@@ -91,7 +91,7 @@ class Measure(TorchNetwork):
         return Cost(sum(height * width for height, width in sides) // 256 + 1, 12 * sides[0][0] * sides[0][1])
 
     def prepare(self, op: str, items: list[Any]) -> Any:
-        return [_ready(item, self.longest) for item in items]
+        return in_turn([item[0] for item in items], lambda index: _ready(items[index], self.longest))
 
     @torch.inference_mode()
     def forward(self, op: str, batch: Any) -> list[Any]:

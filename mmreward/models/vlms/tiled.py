@@ -26,7 +26,7 @@ from ...errors import Unscorable
 from ...media import Media
 from ..base import TorchNetwork, loading
 from ..checkpoints import files_of, misfits, state_of
-from ..pictures import decoded
+from ..pictures import decoded, in_turn
 from ..weights import folder_of
 from .answers import Sampling
 from .decoding import CACHE, Start, decode, forked
@@ -215,7 +215,10 @@ class TiledVLM(TorchNetwork):
             for media in item.chat.media:
                 looks.setdefault((media.key, item.chat.tiles), (media, item.chat.tiles))
         places = {key: place for place, key in enumerate(looks)}
-        tiles = [None if key in self._features else self._tiles(*look) for key, look in looks.items()]
+        missing = [(key, *look) for key, look in looks.items() if key not in self._features]
+        made = in_turn([media for _, media, _ in missing], lambda index: self._tiles(*missing[index][1:]))
+        fresh = {key: tiles for (key, *_), tiles in zip(missing, made, strict=True)}
+        tiles = [fresh.get(key) for key in looks]
         with self.processing:
             rows = [
                 Row(
