@@ -215,11 +215,14 @@ class RewardInfo:
 
     @property
     def needed(self) -> str:
-        """`needs` in words, and `optional` after them."""
-        needed, optional = (
-            ", ".join(SHOWN.get(name, name) for name in names) for names in (self.needs, self.optional)
-        )
-        return f"{needed}; looks at {optional} where given" if optional else needed
+        """`needs` in words."""
+        return ", ".join(SHOWN.get(name, name) for name in self.needs)
+
+    @property
+    def read(self) -> str:
+        """`needs` and `optional` in words."""
+        optional = ", ".join(SHOWN.get(name, name) for name in self.optional)
+        return f"{self.needed}; looks at {optional} where given" if optional else self.needed
 
     @property
     def looked_at(self) -> frozenset[str]:

@@ -67,7 +67,7 @@ def show(name: Annotated[str, typer.Argument(help="The reward's name.")]) -> Non
     typer.echo(f"{name}: {inspect.getdoc(entry.factory)}\n")
     direction = "higher is better" if info.higher_is_better else "lower is better"
     typer.echo(f"range    [{info.range[0]:g}, {info.range[1]:g}], {direction}")
-    typer.echo(f"needs    {info.needed} ({info.arity})")
+    typer.echo(f"needs    {info.read} ({info.arity})")
     typer.echo(f"gradient {'yes, through score_tensor' if info.differentiable else 'no'}")
     wants = wants_of(entry)
     typer.echo(f"group    {group_of(entry)}")

@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -13,6 +14,7 @@ from PIL import Image
 from mmreward import Media, Unscorable
 from mmreward.models import parallel
 from mmreward.models import pictures as memo
+from mmreward.models.pixels import Recipe
 
 
 @pytest.fixture
@@ -92,6 +94,27 @@ def test_the_first_that_cannot_be_decoded_is_raised(tmp_path_factory, count, bro
         with pytest.raises(Unscorable) as refusal:
             memo.in_turn(medias, make)
         assert int(str(refusal.value)) in wrong
+
+
+@pytest.mark.parametrize("backend", ["pil", "uint8", "tensor", "draft"])
+def test_a_batch_is_that_of_one_thread(four, monkeypatch, tmp_path, backend):
+    random, files = np.random.default_rng(0), []
+    for number in range(12):
+        height, width = (int(side) for side in random.integers(40, 90, 2))
+        picture = Image.fromarray(random.integers(0, 256, (height, width, 3), dtype=np.uint8))
+        files.append(tmp_path / f"{number}{['.png', '.jpg', '.webp'][number % 3]}")
+        picture.save(files[-1])
+    recipe = Recipe(size=(24, 24), mean=(0.5,) * 3, std=(0.2,) * 3)
+
+    def batch():
+        memo.forget()
+        looks = [(Media(path), backend) for path in files]
+        return memo.prepared(looks, recipe, torch.device("cpu")).on(torch.device("cpu"), recipe).clone()
+
+    together = batch()
+    assert four._helpers is not None
+    monkeypatch.setattr(parallel, "processors", lambda: 1)
+    assert torch.equal(together, batch())
 
 
 def test_little_and_what_is_decoded_already_wake_nobody(four, monkeypatch, tmp_path):
