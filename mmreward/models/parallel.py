@@ -40,9 +40,10 @@ class _Hands:
             self._decoding += 1 + taken
             return taken
 
-    def give_back(self, taken: int) -> None:
+    def leave(self) -> None:
+        """One thread decodes no longer."""
         with self._lock:
-            self._decoding -= 1 + taken
+            self._decoding -= 1
 
     def submit(self, work: Callable[[], None]) -> "Future[None]":
         with self._lock:
@@ -71,12 +72,20 @@ def helped(work: Callable[[], None], wanted: int) -> Iterator[None]:
         wanted: helpers that there is work for; none for 0 and less.
     """
     hands = _hands[0]
-    taken = hands.take(wanted)
+
+    def job() -> None:
+        try:
+            work()
+        finally:
+            hands.leave()
+
+    helpers = [hands.submit(job) for _ in range(hands.take(wanted))]
     try:
-        helpers = [hands.submit(work) for _ in range(taken)]
         yield
-        for helper in helpers:
-            if not helper.cancel():
-                helper.result()
     finally:
-        hands.give_back(taken)
+        hands.leave()
+    for helper in helpers:
+        if helper.cancel():
+            hands.leave()
+        else:
+            helper.result()
