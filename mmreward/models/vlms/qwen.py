@@ -167,10 +167,9 @@ class QwenVL(TorchNetwork):
         chats = [self.chat(item.ask) for item in items]
         ends = [item.detail if op == "logprob" else ("", "") for item in items]
         shown = {(media.key, item.view): media for item in items for media in item.ask.media}
-        views = [view for _, view in shown]
-        medias = list(shown.values())
-        sights_of = in_turn(medias, lambda index: self.vision.look(medias[index], views[index]))
-        looked = dict(zip(shown, sights_of, strict=True))
+        looks = [(media, view) for (_, view), media in shown.items()]
+        found = in_turn([media for media, _ in looks], lambda index: self.vision.look(*looks[index]))
+        looked = dict(zip(shown, found, strict=True))
         sights = [tuple(looked[media.key, item.view] for media in item.ask.media) for item in items]
         shares = [(item.ask.share, item.view) for item in items]
         texts = [chat + given + end for chat, (given, end) in zip(chats, ends, strict=True)]
