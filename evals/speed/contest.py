@@ -175,9 +175,9 @@ def _apart(one: float | str, other: float | str) -> float:
 
 
 def _fastest(part: Variants, settle: Callable[[], None]) -> tuple[str, Prepare]:
-    """The fastest variant on round 0; the first one runs twice, for it finds everything cold."""
-    if len(part) > 1:
-        next(iter(part.values()))(0)()
+    """The fastest variant on round 0; each runs twice, for it finds its shapes cold the first time."""
+    for prepare in part.values() if len(part) > 1 else ():
+        prepare(0)()
     times = {name: _timed(prepare(0), settle)[0] for name, prepare in part.items()}
     name = min(times, key=lambda variant: times[variant])
     return name, part[name]
