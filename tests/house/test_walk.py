@@ -22,7 +22,7 @@ ROOT = str(Path(mmreward.__file__).parent)
 SCORE, CHECKLIST = 19, 15
 """The most files that `mmreward score` passes a sample through, and that a picture passes in a checklist. An
 encoder counts twice: its handle is a file of its own, because stored scores are looked up without torch.
-`media.py` is one of the 15 where threads that read files begin during the walk, not where others are there."""
+`media.py` is one of the 15 where threads that read files begin during the walk, not where some are there."""
 
 
 def walked(run: Callable[[], Any]) -> list[str]:
