@@ -1,6 +1,6 @@
 """Freed memory that a CPU's process keeps for its next batch: `python -m mmreward.evals.freed`.
 
-Fresh processes by turns, with `mmreward.engine.memory.keep_freed` and without it, score 64 pictures of 224 x
+Fresh processes by turns, with `mmreward.engine.devices.keep_freed` and without it, score 64 pictures of 224 x
 224 in memory with a CLIP ViT-B/32 of random weights, new ones in every round. By default glibc gives a large
 block back to the system as soon as it is freed, and the system clears the next one page by page, at a page
 fault each. Exits with 1 when a process that keeps them has more than half of the other's faults.

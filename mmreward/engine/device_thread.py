@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, cast
 
 from ..errors import Unavailable, words
 from .batching import Call, Network, Refilling
-from .memory import is_out_of_memory, keep_freed, release_memory
+from .devices import is_out_of_memory, keep_freed, release_memory
 
 # --- which networks are loaded ------------------------------------------------------------------------
 

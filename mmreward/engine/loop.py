@@ -22,8 +22,8 @@ from ..scoring import GRACE, Evaluation, Scoring
 from .batching import Budget, Call, Cost, Load, Network, Service, halves
 from .cache import ByteLRU
 from .device_thread import deliverable
+from .devices import is_out_of_memory
 from .local import Place, Placement
-from .memory import is_out_of_memory
 from .queues import PlaceQueues, QuiescenceFlush, Stats
 from .together import Waiter
 from .watchdog import Watchdog, task_with_parent

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other
 PROGRAM = """
 import resource, torch
 from mmreward.engine.device_thread import share
-from mmreward.engine.memory import keep_freed, release_memory
+from mmreward.engine.devices import keep_freed, release_memory
 
 def tensors():
     for _ in range(20):

@@ -4,8 +4,8 @@ import pytest
 from support.toys import FakeNetwork
 
 from mmreward.engine.device_thread import Residency
+from mmreward.engine.devices import is_out_of_memory
 from mmreward.engine.local import Local
-from mmreward.engine.memory import is_out_of_memory
 
 
 def test_the_least_recently_used_network_leaves_first():
