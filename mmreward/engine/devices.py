@@ -1,4 +1,4 @@
-"""Devices by name ("auto", "cpu", "cuda", "cuda:1", "mps", ...), checked before any row is charged for them, and
+"""Devices by name ("auto", "cpu", "cuda", "cuda:1", "mps"), checked before any row is charged for them, and
 their memory: what lacks is recognised, what is freed goes back, or stays for a CPU's next batch.
 
 Torch is imported for other names than "auto" and "cpu" only.
