@@ -32,7 +32,7 @@ WAYS = {"glibc's own": {"GLIBC_TUNABLES": ""}, "kept": {}}
 """Environment of each way: where a user has said something to glibc, the engine says nothing."""
 
 
-class Cost(NamedTuple):
+class ProcessCost(NamedTuple):
     """Medians of a process's rounds, and what it holds after them and after its engine is closed."""
 
     seconds: float
@@ -42,7 +42,7 @@ class Cost(NamedTuple):
     closed: float
 
 
-def measure(encoder: str) -> Cost:
+def measure(encoder: str) -> ProcessCost:
     """The cost in this process, whose environment has decided the way."""
     rng, reward, rounds = np.random.default_rng(0), load("clipscore", weights=encoder, resize="uint8"), []
     with Engine("cpu") as engine:
@@ -56,7 +56,7 @@ def measure(encoder: str) -> Cost:
             rounds.append((*spent, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before))
         resident = _resident()
     seconds, processor, faults = (median(column) for column in zip(*rounds[1:], strict=True))
-    return Cost(seconds, processor, faults, resident, _resident())
+    return ProcessCost(seconds, processor, faults, resident, _resident())
 
 
 def _resident() -> float:
@@ -64,9 +64,9 @@ def _resident() -> float:
     return pages * resource.getpagesize() / (1 << 20)
 
 
-def compare() -> dict[str, Cost]:
+def compare() -> dict[str, ProcessCost]:
     """Medians over fresh processes, which take turns."""
-    found: dict[str, list[Cost]] = {way: [] for way in WAYS}
+    found: dict[str, list[ProcessCost]] = {way: [] for way in WAYS}
     others = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
     with TemporaryDirectory(prefix="mmreward-freed-") as folder:
         encoder = Path(folder, "clip")
@@ -75,9 +75,10 @@ def compare() -> dict[str, Cost]:
             for way, environment in WAYS.items():
                 words = [sys.executable, "-m", "mmreward.evals.freed", str(encoder)]
                 done = subprocess.run(words, env=others | environment, stdout=subprocess.PIPE, check=True)
-                found[way].append(Cost(*json.loads(done.stdout.splitlines()[-1])))
+                found[way].append(ProcessCost(*json.loads(done.stdout.splitlines()[-1])))
     return {
-        way: Cost(*(median(column) for column in zip(*costs, strict=True))) for way, costs in found.items()
+        way: ProcessCost(*(median(column) for column in zip(*costs, strict=True)))
+        for way, costs in found.items()
     }
 
 

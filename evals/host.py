@@ -44,6 +44,7 @@ from rich.table import Table
 from torchvision.transforms.v2 import functional as tv
 
 from mmreward import Engine, Media, Sample, load
+from mmreward.engine.devices import keep_freed
 from mmreward.models import parallel
 from mmreward.models.pictures import forget, prepared
 from mmreward.models.pixels import Recipe, normalise
@@ -318,11 +319,10 @@ def keep_pages() -> None:
     """Have glibc keep what is freed, in one place for all threads. Which of the two ways gets its memory from
     the kernel, a page at a time, is chance otherwise, and the pages of one picture can cost more than its
     resize."""
-    library = ctypes.CDLL(None)
-    if hasattr(library, "mallopt"):
-        for option in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
-            library.mallopt(option, 1 << 30)
-        library.mallopt(-8, 1)  # M_ARENA_MAX: a thread's own is given back whole, whatever the threshold
+    if keep_freed():
+        ctypes.CDLL(None).mallopt(
+            -8, 1
+        )  # M_ARENA_MAX: a thread's own is given back whole, whatever the threshold
 
 
 def _processor(run: Callable[[], object]) -> float:

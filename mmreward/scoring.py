@@ -250,7 +250,7 @@ def examine_ahead(samples: Sequence[Sample], rewards: Mapping[str, Reward]) -> N
     """Name and measure on this thread, which waits for the scores anyway, those pictures in memory that the
     loop's thread would name before the first batch: the loop is every caller's."""
     fields = frozenset[str]().union(*(reward.info.looked_at for reward in rewards.values()))
-    if not isinstance(samples, list | tuple):
+    if fields.isdisjoint(("image", "video", "shown", "inputs")) or not isinstance(samples, list | tuple):
         return  # a sequence that makes its samples when asked makes them anew for the loop
     examine_at_hand(media for sample in samples[:WINDOW] for media in media_in(sample, fields))
 

@@ -221,6 +221,8 @@ def _by_ffmpeg(data: bytes, size: tuple[int, int]) -> "np.ndarray[Any, np.dtype[
         frames = reader.decode(av.Packet(data))
     except av.error.FFmpegError:
         return None
+    if len(frames) != 1:
+        return None
     pixels: np.ndarray[Any, np.dtype[np.uint8]] = frames[0].to_ndarray()
     # A row whose filter does not exist is left black without a word.
     damaged = pixels.shape != (*size, 3) or (pixels.reshape(len(pixels), -1).max(axis=1) == 0).any()

@@ -86,7 +86,7 @@ def release_memory() -> None:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()
-    if keep_freed.cache_info().currsize and keep_freed():
+    if keep_freed.cache_info().currsize and keep_freed():  # not to decide it here
         ctypes.CDLL(None).malloc_trim(0)
 
 

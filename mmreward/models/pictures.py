@@ -211,13 +211,14 @@ def in_turn(medias: Sequence[Media], make: Callable[[int], V]) -> list[V]:
     """
     done: dict[int, V] = {}
     raised: dict[int, BaseException] = {}
+    keys = [media.key for media in medias]  # before there is a helper: what cannot be read raises here
     left, choosing = list(range(len(medias))), threading.Lock()
 
     def next_one() -> int | None:
         with choosing:
             if not left or raised:
                 return None
-            index = next((index for index in left if not _decoded.busy(medias[index].key)), left[0])
+            index = next((index for index in left if not _decoded.busy(keys[index])), left[0])
             left.remove(index)
             return index
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mmreward.evals import freed
-from mmreward.evals.freed import Cost
+from mmreward.evals.freed import ProcessCost
 from mmreward.evals.speed.inputs import SCALES, save_dual_encoder
 
 
@@ -27,7 +27,7 @@ def test_the_bar_is_half_of_the_faults(monkeypatch, capsys, kept, code):
 
     def run(words, env, **options):
         ways.append("GLIBC_TUNABLES" in env)
-        line = json.dumps(Cost(1.0, 1.9, 1000 if ways[-1] else kept, 800.0, 400.0))
+        line = json.dumps(ProcessCost(1.0, 1.9, 1000 if ways[-1] else kept, 800.0, 400.0))
         return type("Done", (), {"stdout": f"noise\n{line}\n".encode()})
 
     monkeypatch.setattr(freed.subprocess, "run", run)
