@@ -117,6 +117,13 @@ def test_a_batch_is_that_of_one_thread(four, monkeypatch, tmp_path, backend):
     assert torch.equal(together, batch())
 
 
+def test_a_file_that_is_gone_is_the_callers_error(four, monkeypatch, tmp_path):
+    monkeypatch.setattr(four, "submit", lambda work: pytest.fail("woken"))
+    medias = [Media(path) for path in (*paths(tmp_path, 3), tmp_path / "gone.png")]
+    with pytest.raises(Unscorable, match="no file"):
+        memo.in_turn(medias, lambda index: index)
+
+
 def test_little_and_what_is_decoded_already_wake_nobody(four, monkeypatch, tmp_path):
     monkeypatch.setattr(memo, "PIXELS_EACH", 1 << 18)
     monkeypatch.setattr(four, "submit", lambda work: pytest.fail("woken"))
