@@ -320,9 +320,8 @@ def keep_pages() -> None:
     the kernel, a page at a time, is chance otherwise, and the pages of one picture can cost more than its
     resize."""
     if keep_freed():
-        ctypes.CDLL(None).mallopt(
-            -8, 1
-        )  # M_ARENA_MAX: a thread's own is given back whole, whatever the threshold
+        arena_max = -8  # a thread's own arena is given back whole, whatever the threshold
+        ctypes.CDLL(None).mallopt(arena_max, 1)
 
 
 def _processor(run: Callable[[], object]) -> float:
