@@ -75,14 +75,17 @@ def examine_at_hand(medias: Iterable[Media]) -> None:
     would do it, those that are converted as far as their pixels are kept; and wait a moment for the first
     files."""
     converted = 0
-    files: dict[int, Media] = {}
+    files: dict[Any, list[Media]] = {}
     for media in medias:
         if media.kind != "image" or _known(media):
             continue
         source: Any = media.source
         if isinstance(source, Path | Span):
-            if len(files) < AHEAD and _under_way(media) is None:
-                files[id(media)] = media  # once, though many samples show it
+            seen = files.get(shown := (source, media.given_fps))
+            if seen is not None:
+                seen.append(media)  # read once, though each of a group's answers names it
+            elif len(files) < AHEAD and _under_way(media) is None:
+                files[shown] = [media]
             continue
         size, bound = getattr(source, "nbytes", LARGE + 1), LARGE
         if isinstance(source, bytes):
@@ -101,10 +104,11 @@ def examine_at_hand(medias: Iterable[Media]) -> None:
         _read_ahead(list(files.values()))
 
 
-def _read_ahead(files: Sequence[Media]) -> None:
-    errands = Errands([partial(_examine, media) for media in files])
-    for media, begun in zip(files, errands.results, strict=True):
-        media.__dict__["_examining"] = os.getpid(), begun
+def _read_ahead(files: Sequence[Sequence[Media]]) -> None:
+    errands = Errands([partial(_examine, *alike) for alike in files])
+    for alike, begun in zip(files, errands.results, strict=True):
+        for media in alike:
+            media.__dict__["_examining"] = os.getpid(), begun
     errands.begin(FEW)
     wait(errands.results, PATIENCE)
     errands.begin(len(files))  # what is left waits behind files that take long
@@ -120,9 +124,12 @@ def _under_way(media: Media) -> "Future[None] | None":
     return begun if begun is not None and process == os.getpid() and not begun.done() else None
 
 
-def _examine(media: Media) -> None:
+def _examine(media: Media, *alike: Media) -> None:
+    """Name and measure a picture, and those that stand for the same file."""
     with suppress(Unscorable):
         _name(media, oldest_leave=False)
+    for other in alike:
+        other.__dict__.update(_looked_at(media))
 
 
 def _name(media: Media, *, oldest_leave: bool) -> None:
@@ -138,9 +145,13 @@ def _name(media: Media, *, oldest_leave: bool) -> None:
     else:
         read = media
     _ = read.size, read.key
-    media.__dict__.update((name, read.__dict__[name]) for name in LOOKED_AT if name in read.__dict__)
+    media.__dict__.update(_looked_at(read))
     if pixels is not None:
         _kept.keep(media, pixels, oldest_leave=oldest_leave)
+
+
+def _looked_at(media: Media) -> dict[str, Any]:
+    return {name: media.__dict__[name] for name in LOOKED_AT if name in media.__dict__}
 
 
 def _is_pil(source: Any) -> bool:

@@ -81,7 +81,7 @@ class Assent:
         inputs = inputs.to(self.model.device)
         with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.half):
             logits = self.model(**inputs, use_cache=False, logits_to_keep=1).logits[:, -1]
-        return torch.stack([label_logprobs(row, self._sets) for row in logits.float().log_softmax(-1)])
+        return label_logprobs(logits.float().log_softmax(-1), self._sets)
 
     def _chat(self, ask: Ask, pictures: int) -> str:
         turns = messages(ask, [[{"type": "image"}]] * pictures)

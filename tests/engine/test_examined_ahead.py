@@ -191,10 +191,25 @@ def test_a_fork_reads_what_its_parent_was_reading(files, monkeypatch):
 
 def test_so_many_files_are_read_ahead(tmp_path, monkeypatch, threads):
     monkeypatch.setattr(examining, "AHEAD", 2)
-    (tmp_path / "a.png").write_bytes(encoded())
-    medias = [Media(tmp_path / "a.png") for _ in range(3)]
+    for name in "abc":
+        (tmp_path / f"{name}.png").write_bytes(encoded())
+    medias = [Media(tmp_path / f"{name}.png") for name in "abcb"]
     examining.examine_at_hand(medias)
-    assert [examining._known(media) for media in medias] == [True, True, False]
+    assert [examining._known(media) for media in medias] == [True, True, False, True]
+
+
+def test_one_file_that_a_group_of_samples_names_is_read_once(files):
+    (good, _, other, gone), found, _ = files
+    group = [Media(one.source) for one in (good, other, good, gone, good)]
+    slower = Media(good.source, fps=2.0)  # is named otherwise
+    examining.examine_at_hand([*group, group[0], slower])
+    assert sorted(found) == ["a.png", "a.png", "b.png", "gone.png"]
+    for each in (*group, slower):
+        if each.source == gone.source:
+            assert not examining._known(each)
+        else:
+            alone = Media(each.source, fps=each.given_fps)
+            assert (each.__dict__["key"], each.__dict__["size"]) == (alone.key, alone.size)
 
 
 # --- PIL pictures ---------------------------------------------------------------------------------

@@ -335,12 +335,12 @@ def spellings(label: str) -> list[str]:
 
 
 def label_logprobs(logprobs: "torch.Tensor", sets: Sequence[Sequence[int]]) -> "torch.Tensor":
-    """Log-probability of each label: logsumexp over its tokens. (V,) -> (labels,), float32."""
+    """Log-probability of each label: logsumexp over its tokens. (..., V) -> (..., labels)."""
     import torch
 
     # The sum of the spellings' probabilities and not their largest: a model may split "yes" between " yes"
     # and "Yes", and the larger half alone would make it look unsure.
-    return torch.stack([logprobs[list(ids)].logsumexp(0) for ids in sets])
+    return torch.stack([logprobs[..., list(ids)].logsumexp(-1) for ids in sets], dim=-1)
 
 
 # --- log-likelihood of a continuation -------------------------------------------------------------

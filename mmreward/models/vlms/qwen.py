@@ -8,7 +8,6 @@ Knows the engine's `Network` protocol and transformers; `handle.LocalVLM` is the
 """
 
 import json
-import math
 from collections.abc import Sequence
 from functools import cached_property
 from importlib import import_module
@@ -22,8 +21,9 @@ from ...media import Media
 from ..base import TorchNetwork, loading
 from ..pictures import in_turn
 from ..weights import content_of, fingerprint_of, folder_of, locate
-from .answers import Ask, LogProb, Read, Written, continuation_span, label_logprobs, label_sets, messages
+from .answers import Ask, Written, continuation_span, label_logprobs, label_sets, messages
 from .decoding import CACHE, Decoder, Forking, Start, decode, forked
+from .likelihoods import continuations, reads, with_odds
 from .prompts import Grove, Prompt, encoder_outputs, tokenized
 from .refilling import refilled
 from .rendering import Renderer
@@ -216,10 +216,12 @@ class QwenVL(TorchNetwork):
             samplings = [item.detail for item in items]
             written = decode(self.module, start, samplings, self._stops, self._penalty, ids)
             return [self._written(ids, stopped) for ids, stopped in written]
-        return [
-            self._scored(op, hidden, prompt, item)
-            for hidden, prompt, item in zip(self._hidden(grove), grove.prompts, items, strict=True)
-        ]
+        hidden = self._hidden(grove)
+        if op == "logprob":
+            tokens = [prompt.ids[-prompt.span :] for prompt in grove.prompts]
+            return continuations(self.module.lm_head, hidden, tokens)
+        answers = reads if op == "read" else with_odds
+        return answers(self.module.lm_head, torch.cat(hidden), [item.detail for item in items])
 
     # --- with a gradient ----------------------------------------------------------------------------
 
@@ -234,8 +236,7 @@ class QwenVL(TorchNetwork):
         """See `handle.LocalVLM.read_pixels`; label log-probabilities (N, Q, labels), not renormalised."""
         sets = self.label_sets(labels)
         states, _ = self._pixel_states(pixels, questions, view, system)
-        logprobs = self.module.lm_head(torch.cat(states)).float().log_softmax(-1)
-        scores = torch.stack([label_logprobs(row, sets) for row in logprobs])
+        scores = label_logprobs(self.module.lm_head(torch.cat(states)).float().log_softmax(-1), sets)
         return scores.reshape(len(pixels), -1, len(labels))
 
     def logprob_pixels(
@@ -266,8 +267,7 @@ class QwenVL(TorchNetwork):
         return self._with_odds(torch.cat(states), self.label_sets(labels))
 
     def _with_odds(self, states: torch.Tensor, sets: list[list[int]]) -> torch.Tensor:
-        logprobs = self.module.lm_head(states).float().log_softmax(-1)
-        scores = torch.stack([label_logprobs(row, sets) for row in logprobs])
+        scores = label_logprobs(self.module.lm_head(states).float().log_softmax(-1), sets)
         return torch.cat([states.float(), scores[:, :1] - scores[:, 1:]], dim=-1)
 
     def _pixel_states(
@@ -356,22 +356,6 @@ class QwenVL(TorchNetwork):
         )
 
     # --- from states to answers -------------------------------------------------------------------
-
-    def _scored(self, op: str, hidden: torch.Tensor, prompt: Prompt, item: Item) -> Any:
-        logprobs = self.module.lm_head(hidden).float().log_softmax(-1)
-        if op == "logprob":
-            ids = torch.from_numpy(prompt.ids[-prompt.span :]).to(logprobs.device)
-            each = logprobs.gather(-1, ids[:, None])[:, 0]
-            certainty = float(-logprobs.mean()) - math.log(logprobs.shape[-1])
-            return LogProb(
-                float(each.sum()), prompt.span, tuple(each.tolist()), certainty, tuple(ids.tolist())
-            )
-        labels, sets = item.detail
-        scores = label_logprobs(logprobs[0].cpu(), sets)
-        if op == "state":
-            return torch.cat([hidden[0].float().cpu(), scores[:1] - scores[1:]]).numpy()
-        probs = dict(zip(labels, scores.softmax(0).tolist(), strict=True))
-        return Read(probs, float(scores.logsumexp(0).exp()))
 
     def _written(self, ids: list[int], stopped: bool) -> Written:
         # Special tokens are kept: some models answer in them (box tokens); the stop token is not in `ids`.
