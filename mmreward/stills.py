@@ -7,6 +7,7 @@ file's name says.
 
 import io
 import math
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -49,7 +50,7 @@ PNG_EXIF = (b"eXIf", b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
 EIGHT_BIT_RGB = b"\x08\x02\0\0\0"
 """Depth, colour type, compression, filter and interlacing in a PNG's header."""
 PYAV_AFTER = 1 << 22
-"""Pixels of PNG files that Pillow decodes before PyAV does: to import it takes as long as it then saves."""
+"""Pixels of PNG files that Pillow decodes before PyAV is imported: that takes as long as it then saves."""
 STRIP = 1 << 22
 """Pixels converted at once, which bounds the scratch memory."""
 SHORTEST, USUAL = 11, 100
@@ -207,7 +208,7 @@ def _is_plain_png(data: bytes, picture: "Image.Image") -> bool:
     if getattr(picture, "is_animated", False) or _orientation(picture) > 1:
         return False
     _png_pixels += picture.height * picture.width
-    return _png_pixels > PYAV_AFTER
+    return _png_pixels > PYAV_AFTER or "av" in sys.modules
 
 
 def _by_ffmpeg(data: bytes, size: tuple[int, int]) -> "np.ndarray[Any, np.dtype[np.uint8]] | None":

@@ -20,6 +20,7 @@ from ..errors import Unavailable, words
 from ..progress import loading as shown_loading
 from .building import building
 from .linears import hasten
+from .varlen import attend_by_length
 from .weights import content_of, fingerprint_of, known_dtype, locate
 
 
@@ -76,7 +77,7 @@ class TorchNetwork(ABC):
         if self._module is None:
             with building(self.of_transformers), loading(self.name):
                 if self._module is None:
-                    self._module = hasten(self.build().eval().requires_grad_(False))
+                    self._module = attend_by_length(hasten(self.build().eval().requires_grad_(False)))
         return self._module
 
     @cached_property

@@ -4,6 +4,7 @@ import io
 import struct
 import sys
 import zlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -154,10 +155,18 @@ def test_transparent_turned_and_animated_pictures_are_pillows(name, by_ffmpeg):
     assert name != b"tRNS" or (array[0, 0] == 255).all()
 
 
-def test_pyav_is_imported_when_it_pays(monkeypatch, by_ffmpeg):
+def test_pyav_is_imported_when_it_pays_and_used_where_it_is(monkeypatch, by_ffmpeg):
+    modules = {}
     monkeypatch.setattr(stills, "PYAV_AFTER", 5000)
     monkeypatch.setattr(stills, "_png_pixels", 0)
+    monkeypatch.setattr(stills, "sys", SimpleNamespace(modules=modules))
     file = png(40, 50, filtered(noise(40, 50), [4] * 40))
     for _ in range(4):
         Media(file).array()
     assert len(by_ffmpeg) == 2 and "av" in sys.modules
+    monkeypatch.setattr(stills, "_png_pixels", 0)
+    Media(file).array()
+    assert len(by_ffmpeg) == 2
+    modules["av"] = "imported for a clip"
+    Media(file).array()
+    assert len(by_ffmpeg) == 3

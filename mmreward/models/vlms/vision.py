@@ -207,11 +207,13 @@ class Vision:
     def _picture(self, media: Media, key: tuple[str, View]) -> Sight:
         from PIL import Image
 
-        images = self.processor.image_processor
-        whole = Image.fromarray(decoded(media).cpu().permute(1, 2, 0).numpy())
-        height, width = self._scaled(whole.size[::-1], key[1])
-        picture = whole.resize((width, height))  # as qwen-vl-utils does: Pillow's default kernel
-        inputs = images(images=[picture], do_resize=False, return_tensors="pt")
+        whole = decoded(media).cpu()
+        size = self._scaled(tuple(whole.shape[1:]), key[1])
+        if tuple(whole.shape[1:]) != size:  # as qwen-vl-utils does: Pillow's default kernel
+            picture = Image.fromarray(whole.permute(1, 2, 0).numpy()).resize(size[::-1])
+            whole = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+        images, channels = self.processor.image_processor, "channels_first"
+        inputs = images(images=[whole], do_resize=False, input_data_format=channels, return_tensors="pt")
         text = self.processor.replace_image_token(inputs, 0)
         return self._sight(key, "image", inputs["image_grid_thw"][0], text, 0.0, inputs["pixel_values"])
 
