@@ -15,7 +15,7 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from functools import partial
@@ -53,21 +53,28 @@ async def examined(medias: Iterable[Media]) -> None:
 
     What cannot be read is left for the reward that looks at it, and raises there.
     """
+    waits: dict[int, Awaitable[None]] = {}
     for media in medias:
-        if _known(media):
+        if _known(media) or id(media) in waits:
             continue
         if (begun := _under_way(media)) is not None:
-            await asyncio.wrap_future(begun)
+            waits[id(media)] = asyncio.wrap_future(begun)
             continue
         source = media.source
         if (
-            isinstance(source, Path | Span | Cut | Frame)
+            isinstance(
+                source, Path | Span | Cut | Frame | list | tuple
+            )  # of a clip's frames, which may be files
             or (isinstance(source, bytes) and (media.kind == "video" or len(source) > SMALL))
             or getattr(source, "nbytes", 0) > LARGE
             or _is_pil(source)
             or (media.kind == "image" and _floats(source) > SMALL)
         ):
-            await aside(partial(_examine, media))
+            waits[id(media)] = aside(partial(_examine, media))
+    if len(waits) == 1:  # most often: a task of its own would cost more than a small file
+        await waits.popitem()[1]
+    elif waits:
+        await asyncio.gather(*waits.values())
 
 
 def examine_at_hand(medias: Iterable[Media]) -> None:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 from support.miniature import CASES, NAMES, SINGLE, samples_for, variants
 from typer.testing import CliRunner
 
@@ -160,11 +161,26 @@ def test_the_fingerprint_is_stable_and_follows_the_arguments(name, args):
         assert load(name, **args).fingerprint != load(name, **other).fingerprint
 
 
+def framed(sample, folder):
+    """The sample with a file for each frame of its clip."""
+    if sample.video is None:
+        return sample
+    folder.mkdir()
+    paths = [folder / f"{number}.png" for number in range(sample.video.frames)]
+    for path, frame in zip(paths, sample.video.array(), strict=True):
+        Image.fromarray(frame).save(path)
+    return dataclasses.replace(sample, video=Media(paths, "video", fps=sample.video.fps))
+
+
 @pytest.mark.parametrize(("name", "args"), SINGLE)
-def test_an_awaiting_caller_gets_the_same_scores_and_they_pickle(engine, files, readers, name, args):
-    """And no file is read on the loop, which every caller shares."""
+def test_an_awaiting_caller_gets_the_same_scores_and_they_pickle(
+    engine, files, readers, tmp_path, name, args
+):
+    """And no file is read on the loop, which every caller shares: no picture, and no frame of a clip."""
     reward = load(name, **args)
     samples = samples_for(name, [(text, Media(path)) for text, path in files])[:2]
+    samples = [framed(sample, tmp_path / str(row)) for row, sample in enumerate(samples)]
+    readers.clear()
     engine.cache.clear()
     there = asyncio.run(engine.ascore(samples, reward))[name]
     assert "mmreward-loop" not in readers
