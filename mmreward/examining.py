@@ -40,7 +40,7 @@ LARGE = 8 << 20
 KEPT = 512 << 20
 """Bytes of converted pictures that wait for their first use: 680 of 512 x 512."""
 AHEAD = 256
-"""Files that a caller has read before the loop begins, as many as a batch has."""
+"""Files, and frames of clips, that a caller has read before the loop begins: as many as a batch has."""
 FEW = 4
 """Threads that read them."""
 PATIENCE = 0.1
@@ -80,19 +80,23 @@ async def examined(medias: Iterable[Media]) -> None:
 def examine_at_hand(medias: Iterable[Media]) -> None:
     """Hash and measure those pictures in memory of which the loop's thread, or one that the loop has to wake,
     would do it, those that are converted as far as their pixels are kept; and wait a moment for the first
-    files."""
-    converted = 0
+    files, and for clips that are given as frames."""
+    converted, ahead = 0, 0
     files: dict[Any, list[Media]] = {}
     for media in medias:
-        if media.kind != "image" or _known(media):
-            continue
         source: Any = media.source
-        if isinstance(source, Path | Span):
-            seen = files.get(shown := (source, media.given_fps))
-            if seen is not None:
-                seen.append(media)  # read once, though each of a group's answers names it
-            elif len(files) < AHEAD and _under_way(media) is None:
+        if _known(media):
+            continue
+        if isinstance(source, Path | Span | list | tuple):
+            frames = len(source) if isinstance(source, list | tuple) else None
+            shown: Any = (source, media.kind, media.given_fps) if frames is None else id(media)
+            if shown in files:
+                files[shown].append(media)  # read once, though each of a group's answers names it
+            elif ahead < AHEAD and _under_way(media) is None:
                 files[shown] = [media]
+                ahead += 1 if frames is None else frames
+            continue
+        if media.kind != "image":
             continue
         size, bound = getattr(source, "nbytes", LARGE + 1), LARGE
         if isinstance(source, bytes):

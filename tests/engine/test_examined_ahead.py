@@ -212,6 +212,36 @@ def test_one_file_that_a_group_of_samples_names_is_read_once(files):
             assert (each.__dict__["key"], each.__dict__["size"]) == (alone.key, alone.size)
 
 
+def clip(folder, number, frames=3):
+    paths = [folder / f"{number}-{frame}.png" for frame in range(frames)]
+    for frame, path in enumerate(paths):
+        path.write_bytes(encoded(10 * number + frame))
+    return Media(paths, "video", fps=2.0)
+
+
+def test_clips_of_files_are_read_ahead_and_on_no_loop(engine, tmp_path, threads):
+    async def score(sample):
+        return Score(sample.video.frames / 3, note=sample.video.key)
+
+    clips = [clip(tmp_path, number) for number in range(3)]
+    scores = engine.score([Sample(video=one) for one in clips], toy(score, needs=("video",)))["toy"]
+    assert [one.value for one in scores] == [1, 1, 1]
+    assert set(threads) == {"mmreward-reader"} and len(threads) == 3
+    threads.clear()
+    again = [clip(tmp_path, number) for number in range(3)]
+    begun = engine.begin([Sample(video=one) for one in again], toy(score, "other", needs=("video",)))
+    assert [one.note for one in begun.result(20)["other"]] == [one.note for one in scores]
+    assert set(threads) == {"mmreward-reader"}
+
+
+def test_frames_of_clips_count_as_files_that_are_read_ahead(tmp_path, monkeypatch):
+    monkeypatch.setattr(examining, "AHEAD", 4)
+    clips = [clip(tmp_path, number) for number in range(3)]
+    empty = Media([], "video")
+    examining.examine_at_hand([empty, *clips])
+    assert [examining._known(one) for one in (empty, *clips)] == [False, True, True, False]
+
+
 # --- PIL pictures ---------------------------------------------------------------------------------
 
 
