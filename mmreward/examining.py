@@ -20,7 +20,7 @@ from concurrent.futures import Future, wait
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -61,10 +61,9 @@ async def examined(medias: Iterable[Media]) -> None:
             waits[id(media)] = asyncio.wrap_future(begun)
             continue
         source = media.source
+        # A list is a clip's frames, which may be files.
         if (
-            isinstance(
-                source, Path | Span | Cut | Frame | list | tuple
-            )  # of a clip's frames, which may be files
+            isinstance(source, Path | Span | Cut | Frame | list | tuple)
             or (isinstance(source, bytes) and (media.kind == "video" or len(source) > SMALL))
             or getattr(source, "nbytes", 0) > LARGE
             or _is_pil(source)
@@ -80,21 +79,30 @@ async def examined(medias: Iterable[Media]) -> None:
 def examine_at_hand(medias: Iterable[Media]) -> None:
     """Hash and measure those pictures in memory of which the loop's thread, or one that the loop has to wake,
     would do it, those that are converted as far as their pixels are kept; and wait a moment for the first
-    files, and for clips that are given as frames."""
+    files, for pictures that Pillow has opened and not read, and for clips that are given as frames.
+
+    What several samples show is looked at once: the answers of a group name one file, or one picture.
+    """
     converted, ahead = 0, 0
+    seen: dict[Any, Media] = {}
     files: dict[Any, list[Media]] = {}
     for media in medias:
         source: Any = media.source
         if _known(media):
             continue
-        if isinstance(source, Path | Span | list | tuple):
-            frames = len(source) if isinstance(source, list | tuple) else None
-            shown: Any = (source, media.kind, media.given_fps) if frames is None else id(media)
-            if shown in files:
-                files[shown].append(media)  # read once, though each of a group's answers names it
-            elif ahead < AHEAD and _under_way(media) is None:
+        file = isinstance(source, Path | Span)
+        shown = (source if file else id(source), media.kind, media.given_fps)
+        if shown in files:
+            files[shown].append(media)
+            continue
+        if shown in seen:
+            media.__dict__.update(_looked_at(seen[shown]))
+            continue
+        frames = len(source) if isinstance(source, list | tuple) else 1
+        if file or isinstance(source, list | tuple) or (_is_pil(source) and not _is_plain(source)):
+            if ahead < AHEAD and _under_way(media) is None:
                 files[shown] = [media]
-                ahead += 1 if frames is None else frames
+                ahead += frames
             continue
         if media.kind != "image":
             continue
@@ -102,13 +110,12 @@ def examine_at_hand(medias: Iterable[Media]) -> None:
         if isinstance(source, bytes):
             size, bound = len(source), SMALL
         elif _is_pil(source):
-            if source.mode != "RGB" or getattr(source, "tile", None):
-                continue  # still to be decoded, or laid over white: the readers do several at a time
             size = 3 * source.width * source.height
         converted += size if _is_pil(source) else _floats(source)
         if converted > KEPT and (_is_pil(source) or _floats(source)):
             continue
         if size <= bound and not (is_tensor(source) and source.device.type != "cpu"):
+            seen[shown] = media
             with suppress(Exception):  # raised again where its row looks at it
                 _name(media, oldest_leave=True)
     if files:
@@ -151,7 +158,8 @@ def _name(media: Media, *, oldest_leave: bool) -> None:
     if isinstance(source, Path | Span):
         read = Media(media.content(), media.kind, fps=media.given_fps)  # once, for both
     elif _is_pil(source) and media.kind == "image":
-        pixels = stills.rgb(cast("Image.Image", source))
+        with stills.turn(source):
+            pixels = stills.rgb(source)
         read = Media(pixels, fps=media.given_fps)  # whose key is the picture's
     else:
         read = media
@@ -167,6 +175,11 @@ def _looked_at(media: Media) -> dict[str, Any]:
 
 def _is_pil(source: Any) -> bool:
     return hasattr(source, "getexif")
+
+
+def _is_plain(picture: "Image.Image") -> bool:
+    """Whether it has been read and is in RGB, so that its pixels are only copied."""
+    return picture.mode == "RGB" and not getattr(picture, "tile", None)
 
 
 def _floats(source: Any) -> int:

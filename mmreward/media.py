@@ -239,7 +239,8 @@ class Media:
         if is_tensor(self.source):
             shape = tuple(self.source.shape[-2:])
         elif hasattr(self.source, "getexif"):
-            return stills.upright_size(cast("Image.Image", self.source))
+            with stills.turn(self.source):
+                return stills.upright_size(self.source)
         else:
             whole = self._array()
             shape = whole.shape[:2] if self.kind == "image" else whole.shape[1:3]
@@ -425,7 +426,11 @@ class Media:
             return np.moveaxis(array, -3, -1) if channels else array
         if hasattr(source, "getexif"):
             ready = self._waiting() if ready is None else ready
-            return ready if ready is not None else stills.rgb(cast("Image.Image", source))
+            if ready is None:
+                picture = cast("Image.Image", source)
+                with stills.turn(picture):
+                    ready = stills.rgb(picture)
+            return ready
         if isinstance(source, list | tuple) and self.kind == "video" and source:
             return self._stack
         if isinstance(source, Unscorable):

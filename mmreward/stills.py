@@ -7,7 +7,9 @@ file's name says.
 
 import io
 import math
+import os
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -137,6 +139,18 @@ def upright_size(picture: "Image.Image") -> tuple[int, int]:
     width, height = picture.size
     checked_size(height, width)
     return (width, height) if _orientation(picture) >= 5 else (height, width)
+
+
+@contextmanager
+def turn(picture: "Image.Image") -> Iterator[None]:
+    """Block in which one thread alone looks at a caller's PIL picture.
+
+    Pillow reads an opened file, and its EXIF, when they are first asked for: of two threads that ask at once
+    one gets the other's bytes, or an error.
+    """
+    own = f"_mmreward_turn_{os.getpid()}"  # in a fork, a lock that is free
+    with picture.__dict__.setdefault(own, threading.Lock()):
+        yield
 
 
 def _orientation(picture: "Image.Image") -> int:

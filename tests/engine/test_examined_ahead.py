@@ -4,6 +4,7 @@ import asyncio
 import io
 import pickle
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -282,6 +283,64 @@ def test_a_pil_picture_is_converted_once_for_its_name_and_its_pixels(engine, loo
     assert sorted(conversions) == list(range(6))
     arrays = engine.score([Sample(image=Media(array)) for array, _ in rows], looked)["toy"]
     assert waited == arrays and examining._kept.nbytes <= 6 * rows[0][0].nbytes  # equal, names as well
+
+
+class Opened(io.BytesIO):
+    """A file that takes its time, and says of two threads that read it at once."""
+
+    def __init__(self, data):
+        super().__init__(data)
+        self.reading = threading.Lock()
+        self.disturbed = False
+
+    def read(self, size=-1):
+        if not self.reading.acquire(blocking=False):
+            self.disturbed = True
+            return super().read(size)
+        try:
+            time.sleep(0.001)
+            return super().read(size)
+        finally:
+            self.reading.release()
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("field", ["image", "video"])
+@pytest.mark.parametrize("begun", [False, True], ids=["score", "begin"])
+def test_a_group_shows_one_picture_that_is_opened_and_not_read(engine, form, field, begun):
+    """`Image.open` gave it, and each answer of a group has it: threads would read each other's bytes."""
+
+    async def score(sample):
+        media = getattr(sample, field)
+        return Score(float(media.array().mean()) / 255, note=media.key)
+
+    data = io.BytesIO()
+    Image.fromarray(pixels(side=300)).save(data, form, exif=b"Exif\0\0MM\0*\0\0\0\x08\0\0")
+    file = Opened(data.getvalue())
+    shared = Image.open(file)
+    given = {"image": lambda: Media(shared), "video": lambda: Media([shared, shared], "video")}[field]
+    samples = [Sample(**{field: given()}) for _ in range(6)]
+    reward = toy(score, needs=(field,))
+    scores = (
+        engine.begin(samples, reward).result(20)["toy"] if begun else engine.score(samples, reward)["toy"]
+    )
+    still = np.array(Image.open(data).convert("RGB"))
+    want = Media(still) if field == "image" else Media(np.stack([still] * 2), "video")
+    assert not file.disturbed
+    assert {(score.status, score.note) for score in scores} == {("ok", want.key)}
+    assert [score.value for score in scores] == [pytest.approx(float(still.mean()) / 255)] * 6
+
+
+def test_a_picture_that_a_group_shows_is_named_once(engine, looked, conversions):
+    plain, turned = numbered(1)[1], numbered(2, "RGBA")[1]
+    rows = [Sample(image=Media(picture)) for picture in (plain, turned, plain, turned)]
+    examining.examine_at_hand(row.image for row in rows)
+    assert sorted(conversions) == [1, 2] and all(examining._known(row.image) for row in rows)
+    assert rows[0].image.key == rows[2].image.key != rows[1].image.key == rows[3].image.key
+    array = pixels()
+    alike = [Media(array), Media(array, fps=2.0), Media(array)]
+    examining.examine_at_hand(alike)
+    assert alike[0].__dict__["key"] == alike[2].__dict__["key"] != alike[1].__dict__["key"]
 
 
 def test_pixels_are_handed_out_once_and_travel_with_nobody(conversions):
