@@ -158,7 +158,7 @@ def _name(media: Media, *, oldest_leave: bool) -> None:
     if isinstance(source, Path | Span):
         read = Media(media.content(), media.kind, fps=media.given_fps)  # once, for both
     elif _is_pil(source) and media.kind == "image":
-        with stills.turn(source):
+        with stills.turn(source, repr(media)):
             pixels = stills.rgb(source)
         read = Media(pixels, fps=media.given_fps)  # whose key is the picture's
     else:

@@ -239,7 +239,7 @@ class Media:
         if is_tensor(self.source):
             shape = tuple(self.source.shape[-2:])
         elif hasattr(self.source, "getexif"):
-            with stills.turn(self.source):
+            with stills.turn(self.source, repr(self)):
                 return stills.upright_size(self.source)
         else:
             whole = self._array()
@@ -428,7 +428,7 @@ class Media:
             ready = self._waiting() if ready is None else ready
             if ready is None:
                 picture = cast("Image.Image", source)
-                with stills.turn(picture):
+                with stills.turn(picture, repr(self)):
                     ready = stills.rgb(picture)
             return ready
         if isinstance(source, list | tuple) and self.kind == "video" and source:

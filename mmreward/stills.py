@@ -106,16 +106,26 @@ def opened(data: bytes, name: str) -> "Iterator[Image.Image]":
     """
     from PIL import Image, UnidentifiedImageError
 
+    with _damage(name):
+        try:
+            with Image.open(io.BytesIO(data), formats=_formats()) as picture:
+                yield picture
+        except UnidentifiedImageError:
+            known = kind_of(data)
+            damaged = "a damaged picture" if is_picture(data[:16]) else "not an image Pillow can read"
+            raise Unscorable(f"{name} is {known or damaged}") from None
+
+
+@contextmanager
+def _damage(name: str) -> Iterator[None]:
+    """Block in which whatever Pillow raises is damage, and in which it warns of none."""
+    from PIL import Image
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             warnings.simplefilter("ignore", UserWarning)  # of EXIF that is damaged, and then left alone
-            with Image.open(io.BytesIO(data), formats=_formats()) as picture:
-                yield picture
-    except UnidentifiedImageError:
-        known = kind_of(data)
-        damaged = "a damaged picture" if is_picture(data[:16]) else "not an image Pillow can read"
-        raise Unscorable(f"{name} is {known or damaged}") from None
+            yield
     except (Unscorable, MemoryError):
         raise
     except Exception as error:  # a decoder may raise anything on damaged bytes, struct.error for one
@@ -142,14 +152,17 @@ def upright_size(picture: "Image.Image") -> tuple[int, int]:
 
 
 @contextmanager
-def turn(picture: "Image.Image") -> Iterator[None]:
-    """Block in which one thread alone looks at a caller's PIL picture.
+def turn(picture: "Image.Image", name: str) -> Iterator[None]:
+    """Block in which one thread alone looks at a caller's PIL picture. `name` stands for it in messages.
 
     Pillow reads an opened file, and its EXIF, when they are first asked for: of two threads that ask at once
     one gets the other's bytes, or an error.
+
+    Raises:
+        Unscorable: its file is damaged, or has been closed.
     """
     own = f"_mmreward_turn_{os.getpid()}"  # in a fork, a lock that is free
-    with picture.__dict__.setdefault(own, threading.Lock()):
+    with picture.__dict__.setdefault(own, threading.Lock()), _damage(name):
         yield
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mmreward import Media, Sample, Unscorable
 
@@ -244,3 +245,30 @@ def test_the_command_scores_the_same_rows(tmp_path):
         row["id"] for row in images if not agree(row, found[row["id"]]["status"], found[row["id"]]["note"])
     ]
     assert not wrong
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_picture_that_pillow_has_opened_is_read_or_refused_as_its_file():
+    opened = 0
+    for name in (*PICTURES, *BROKEN_PICTURES):
+        try:
+            picture = Image.open(FOLDER / name)
+        except (OSError, SyntaxError, Image.DecompressionBombError):  # which the caller sees
+            continue
+        opened += 1
+        if name in PICTURES:
+            assert np.array_equal(Media(picture).array(), Media(FOLDER / name).array()), name
+        else:
+            with pytest.raises(Unscorable) as own:
+                Media(picture).array()
+            with pytest.raises(Unscorable) as file:
+                Media(FOLDER / name).array()
+            assert str(own.value).partition("')")[2] == str(file.value).partition("')")[2], name
+    assert opened > 60
+
+
+def test_a_picture_whose_file_has_been_closed_is_refused():
+    with Image.open(FOLDER / "img_exif6.jpg") as closed:
+        pass
+    with pytest.raises(Unscorable, match="Media\\(JpegImageFile, 'image'\\) is broken: "):
+        Media(closed).array()
