@@ -20,7 +20,7 @@ from concurrent.futures import Future, wait
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -29,9 +29,6 @@ from .errors import Unscorable
 from .media import Media, is_tensor
 from .reading import Errands, Span, aside
 from .streams import Cut, Frame
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 SMALL = 1 << 20
 """Encoded bytes whose header is read and that are hashed at once rather than on another thread."""
@@ -84,42 +81,50 @@ def examine_at_hand(medias: Iterable[Media]) -> None:
     What several samples show is looked at once: the answers of a group name one file, or one picture.
     """
     converted, ahead = 0, 0
-    seen: dict[Any, Media] = {}
+    named: dict[Any, Media] = {}
     files: dict[Any, list[Media]] = {}
     for media in medias:
         source: Any = media.source
         if _known(media):
             continue
-        file = isinstance(source, Path | Span)
-        shown = (source if file else id(source), media.kind, media.given_fps)
+        shown = (source if isinstance(source, Path | Span) else id(source), media.kind, media.given_fps)
         if shown in files:
             files[shown].append(media)
-            continue
-        if shown in seen:
-            media.__dict__.update(_looked_at(seen[shown]))
-            continue
-        frames = len(source) if isinstance(source, list | tuple) else 1
-        if file or isinstance(source, list | tuple) or (_is_pil(source) and not _is_plain(source)):
+        elif shown in named:
+            media.__dict__.update(_looked_at(named[shown]))
+        elif frames := _to_be_read(source):
             if ahead < AHEAD and _under_way(media) is None:
                 files[shown] = [media]
                 ahead += frames
-            continue
-        if media.kind != "image":
-            continue
-        size, bound = getattr(source, "nbytes", LARGE + 1), LARGE
-        if isinstance(source, bytes):
-            size, bound = len(source), SMALL
-        elif _is_pil(source):
-            size = 3 * source.width * source.height
-        converted += size if _is_pil(source) else _floats(source)
-        if converted > KEPT and (_is_pil(source) or _floats(source)):
-            continue
-        if size <= bound and not (is_tensor(source) and source.device.type != "cpu"):
-            seen[shown] = media
-            with suppress(Exception):  # raised again where its row looks at it
-                _name(media, oldest_leave=True)
+        elif media.kind == "image" and _quickly_named(source):
+            converted += (size := _to_be_converted(source))
+            if converted <= KEPT or not size:
+                named[shown] = media
+                with suppress(Exception):  # raised again where its row looks at it
+                    _name(media, oldest_leave=True)
     if files:
         _read_ahead(list(files.values()))
+
+
+def _to_be_read(source: Any) -> int:
+    """Files that readers open, several at a time: one, or the frames of a clip; 0 for what is in memory."""
+    if isinstance(source, list | tuple):
+        return max(1, len(source))
+    unread = _is_pil(source) and (source.mode != "RGB" or getattr(source, "tile", None))
+    return int(isinstance(source, Path | Span) or bool(unread))
+
+
+def _quickly_named(source: Any) -> bool:
+    """Whether it takes less to hash than to hand over to another thread."""
+    if isinstance(source, bytes):
+        return len(source) <= SMALL
+    size = _to_be_converted(source) if _is_pil(source) else getattr(source, "nbytes", LARGE + 1)
+    return size <= LARGE and not (is_tensor(source) and source.device.type != "cpu")
+
+
+def _to_be_converted(source: Any) -> int:
+    """Bytes that a PIL picture, or one in floats, is converted to; 0 for any other source."""
+    return 3 * source.width * source.height if _is_pil(source) else _floats(source)
 
 
 def _read_ahead(files: Sequence[Sequence[Media]]) -> None:
@@ -175,11 +180,6 @@ def _looked_at(media: Media) -> dict[str, Any]:
 
 def _is_pil(source: Any) -> bool:
     return hasattr(source, "getexif")
-
-
-def _is_plain(picture: "Image.Image") -> bool:
-    """Whether it has been read and is in RGB, so that its pixels are only copied."""
-    return picture.mode == "RGB" and not getattr(picture, "tile", None)
 
 
 def _floats(source: Any) -> int:

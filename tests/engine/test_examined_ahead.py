@@ -236,7 +236,7 @@ def test_clips_of_files_are_read_ahead_and_on_no_loop(engine, tmp_path, threads)
 
 
 def test_frames_of_clips_count_as_files_that_are_read_ahead(tmp_path, monkeypatch):
-    monkeypatch.setattr(examining, "AHEAD", 4)
+    monkeypatch.setattr(examining, "AHEAD", 5)
     clips = [clip(tmp_path, number) for number in range(3)]
     empty = Media([], "video")
     examining.examine_at_hand([empty, *clips])
