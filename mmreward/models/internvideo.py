@@ -16,13 +16,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torchvision.transforms.v2 import functional as tv
 
 from ..engine.batching import Cost
 from ..engine.engine import current
 from ..media import Media
 from .base import TorchNetwork, loading
 from .checkpoints import fetched, fill, state_of
+from .middles import cropped
 from .pictures import decoded, in_turn
 from .weights import content_of, placed
 
@@ -154,12 +154,11 @@ class InternVideo2(TorchNetwork):
         if not self.protocol.crops:
             return (opencv_linear(torch.stack(pictures), side) / 255 - mean) / std
         scale = side / min(pictures[0].shape[1:])
-        size = [round(length * scale) for length in pictures[0].shape[1:]]
+        height, width = (round(length * scale) for length in pictures[0].shape[1:])
         draw = np.random.default_rng(shots.seed)
-        top, left = (int(draw.integers(0, length - side + 1)) for length in size)
-        small = tv.resize(torch.stack(pictures).float(), size, tv.InterpolationMode.BICUBIC, antialias=True)
-        found: torch.Tensor = (small[:, :, top : top + side, left : left + side] / 255 - mean) / std
-        return found
+        top, left = (int(draw.integers(0, length - side + 1)) for length in (height, width))
+        small = cropped(torch.stack(pictures), (height, width), (top, left), (side, side))
+        return (small / 255 - mean) / std
 
     @torch.inference_mode()
     def forward(self, op: str, batch: Any) -> list[Any]:
@@ -205,17 +204,18 @@ def opencv_linear(pixels: torch.Tensor, side: int) -> torch.Tensor:
     height, width = pixels.shape[-2:]
     if height == width == side:
         return pixels.float()
-    whole = pixels.long()
     if height == width == 2 * side:
-        return F.avg_pool2d(whole.float(), 2).add(0.5).floor()
+        return F.avg_pool2d(pixels.float(), 2).add(0.5).floor()
     left, right, one, other = _taps(width, side)
     # Outside of a row its last pixel alone counts; a column has both of its taps there.
     beyond = (left < 0) | (left >= width - 1)
     one, other = one.masked_fill(beyond, FINE), other.masked_fill(beyond, 0)
-    rows = whole[..., left.clamp(0, width - 1)] * one + whole[..., right.clamp(0, width - 1)] * other
-    top, bottom, one, other = _taps(height, side)
-    upper, lower = (rows[..., place.clamp(0, height - 1), :] >> 4 for place in (top, bottom))
-    return (((one[:, None] * upper >> 16) + (other[:, None] * lower >> 16) + 2) >> 2).float()
+    left, right = left.clamp(0, width - 1), right.clamp(0, width - 1)
+    top, bottom, above, below = _taps(height, side)
+    # Of the rows only those that are looked at: a thin picture may have millions.
+    parts = (pixels[..., place.clamp(0, height - 1), :].long() for place in (top, bottom))
+    upper, lower = ((part[..., left] * one + part[..., right] * other) >> 4 for part in parts)
+    return (((above[:, None] * upper >> 16) + (below[:, None] * lower >> 16) + 2) >> 2).float()
 
 
 def _taps(length: int, side: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -5,7 +5,7 @@ the kernels of torch and Pillow (anti-aliased, Keys' cubic with a = -0.5) are ap
 the part of the source that these columns are made of.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 
@@ -36,6 +36,30 @@ def resized_middle(
     part = part.float() / 255 if part.dtype == torch.uint8 else part.float()
     mixed = rows.weights.to(part.device) @ part @ columns.weights.to(part.device).T
     return mixed.clamp(0, 1) if kernel == "bicubic" else mixed
+
+
+def cropped(
+    pixels: torch.Tensor, whole: tuple[int, int], corner: tuple[int, int], size: tuple[int, int]
+) -> torch.Tensor:
+    """Crop of 8-bit frames that torchvision resizes in float with a bicubic kernel, as clips' networks do.
+
+    Args:
+        pixels: (N, C, H, W) uint8.
+        whole: (height, width) they are scaled to.
+        corner: first row and column of the crop.
+        size: (height, width) of the crop, within `whole`.
+
+    Returns:
+        float32 (N, C, height, width), 0 to 255, and beyond where the kernel overshoots; within, of frames so
+        thin that no more than the crop can be made.
+    """
+    from torchvision.transforms.v2 import functional as tv
+
+    if whole[0] * whole[1] > WHOLE:
+        return 255 * resized_middle(pixels, whole, corner, size, "bicubic")
+    made = tv.resize(pixels.float(), list(whole), tv.InterpolationMode.BICUBIC, antialias=True)
+    (top, left), (height, width) = corner, size
+    return cast(torch.Tensor, made[..., top : top + height, left : left + width])
 
 
 class _Axis(NamedTuple):

@@ -189,7 +189,7 @@ def resize(
         return resize_pil(picture.permute(1, 2, 0).numpy(), recipe)
     if backend != "tensor":
         size = list(recipe.scaled(height, width))
-        pixels = _torchvision().resize(picture, size, _kernel(recipe), antialias=True)
+        pixels = _scaled(picture, size, recipe)
         return _middle(pixels, recipe, backend).clone(memory_format=torch.contiguous_format)
     # One channel at a time stays in the processor's cache; a whole float picture does not.
     channels = [resize_float(channel[None, None], recipe)[0] for channel in picture]
@@ -204,10 +204,35 @@ def resize_float(pixels: torch.Tensor, recipe: Recipe) -> torch.Tensor:
     pixels = _unit(pixels)
     size = recipe.scaled(*pixels.shape[-2:])
     if size != tuple(pixels.shape[-2:]):
-        pixels = _torchvision().resize(pixels, list(size), _kernel(recipe), antialias=True)
+        pixels = _scaled(pixels, list(size), recipe)
         if recipe.kernel == "bicubic" and recipe.fit != "letterbox":  # others do not overshoot
             pixels = pixels.clamp(0, 1)
     return _middle(pixels, recipe)
+
+
+def _scaled(pixels: torch.Tensor, size: list[int], recipe: Recipe) -> torch.Tensor:
+    """All of the pictures at this size, whatever their shape.
+
+    PyTorch scales the width first. A tall and thin picture that is squashed, such as one of 3,000,000 x 1 to
+    224 x 224, would be 3,000,000 x 224 in between: 2.7 GB a channel.
+    """
+    (height, width), (rows, columns) = pixels.shape[-2:], size
+    if height * columns > WHOLE and rows < height and columns > width:
+        pixels = _by_torch(pixels, [rows, width], recipe)
+    return _by_torch(pixels, size, recipe)
+
+
+def _by_torch(pixels: torch.Tensor, size: list[int], recipe: Recipe) -> torch.Tensor:
+    """torchvision's anti-aliased resize. A single column of floats is made by way of two: alone, it has other
+    numbers in PyTorch (2.14), up to the whole range off."""
+
+    def scaled(part: torch.Tensor, to: list[int]) -> torch.Tensor:
+        return cast(torch.Tensor, _torchvision().resize(part, to, _kernel(recipe), antialias=True))
+
+    if size[1] > 1 or size[0] == pixels.shape[-2]:
+        return scaled(pixels, size)
+    column = scaled(pixels, [pixels.shape[-2], 1])
+    return scaled(column.expand(*column.shape[:-1], 2), [size[0], 2])[..., :1]
 
 
 def resize_pil(picture: np.ndarray[Any, Any], recipe: Recipe) -> torch.Tensor:

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torchvision.transforms.v2 import functional as tv
 
 from ..engine.batching import Cost
 from ..engine.clips import chosen
@@ -26,6 +25,7 @@ from ..reading import aside
 from .base import TorchNetwork, loading
 from .checkpoints import fill, state_of
 from .encoder_handle import Text
+from .middles import cropped
 from .pictures import decoded, in_turn
 from .weights import placed
 
@@ -128,7 +128,7 @@ class ViClip(TorchNetwork):
         # VBench cuts the longer side (torchvision's Resize), T2V-Turbo rounds it.
         whole = int if frames.protocol == "vbench" else round
         longer = whole(side * max(height, width) / min(height, width))
-        size = [side, longer] if height <= width else [longer, side]
+        size = (side, longer) if height <= width else (longer, side)
         spare = (size[0] - side, size[1] - side)
         if frames.seed is None:
             top, left = (round(length / 2) for length in spare)
@@ -138,10 +138,10 @@ class ViClip(TorchNetwork):
         mean, std = (torch.tensor(each)[:, None, None] for each in PROTOCOLS[frames.protocol])
         sized = []
         for picture in pictures:
-            small = tv.resize(picture.float(), size, tv.InterpolationMode.BICUBIC, antialias=True)
+            small = cropped(picture[None], size, (top, left), (side, side))[0]
             if frames.protocol == "vbench":  # 8-bit values there; its kernel works in float all the same
                 small = small.clamp(0, 255).round()
-            sized.append((small[:, top : top + side, left : left + side] / 255 - mean) / std)
+            sized.append((small / 255 - mean) / std)
         return torch.stack(sized)
 
     @torch.inference_mode()

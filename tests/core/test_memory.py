@@ -26,8 +26,7 @@ MB = 1 << 20
 
 def peak(code, *arguments):
     """Bytes of memory at most that the code takes beyond what its imports take, and what it prints."""
-    program = "import resource, sys\n" + textwrap.dedent(code)
-    program += "\nprint(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+    program = SETUP + textwrap.dedent(code) + "\nprint(most() - before)\n"
     command = [sys.executable, "-c", program, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -35,7 +34,15 @@ def peak(code, *arguments):
     return int(kilobytes) * 1024, printed
 
 
-BEFORE = "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+# `ru_maxrss` of a process counts that of the one that started it, such as of a pytest that has grown.
+SETUP = """
+import os, re, resource, sys
+def most():
+    if not os.path.exists("/proc/self/status"):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1])
+"""
+BEFORE = "before = most()\n"
 
 
 def png_of(height, width, mode="RGB"):
@@ -82,7 +89,7 @@ def test_one_line_more_than_the_largest_picture_is_refused_from_its_header(tmp_p
 
 
 def test_a_thin_picture_takes_no_more_through_clip_than_a_square_one(tmp_path):
-    for name, (height, width) in {"a": (1, 10_000), "b": (400_000, 1), "c": (3, 200_000)}.items():
+    for name, (height, width) in {"a": (1, 10_000), "b": (2_000_000, 1), "c": (3, 200_000)}.items():
         (tmp_path / f"{name}.png").write_bytes(png_of(height, width))
     code = f"""
         from mmreward import Engine, Media, Sample
@@ -99,7 +106,7 @@ def test_a_thin_picture_takes_no_more_through_clip_than_a_square_one(tmp_path):
         engine.close()
     """
     used, printed = peak(code, *sorted(tmp_path.iterdir()))
-    assert printed == [" ".join(["ok"] * 9)] and used < 150 * MB
+    assert printed == [" ".join(["ok"] * 9)] and used < 250 * MB
 
 
 def test_saturation_of_the_largest_picture_takes_little_more_than_the_picture(tmp_path):
