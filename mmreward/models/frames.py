@@ -16,6 +16,7 @@ import torch.nn.functional as F
 
 from ..engine.batching import Cost
 from ..engine.engine import current
+from ..errors import Unscorable
 from ..media import Media
 from .base import TorchNetwork, pooled
 from .encoder_handle import Vector
@@ -23,6 +24,9 @@ from .pictures import decoded, in_turn
 from .weights import placed
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+LONGEST = 50
+"""Times that a frame's longer side may be its shorter one: of a frame as it is DINO reads the whole, 784 tokens
+for every square, each with each."""
 OPENAI = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
 
@@ -47,12 +51,21 @@ class FrameEmbedder(TorchNetwork):
         """(N, 3, H, W), prepared, in the weights' dtype -> (N, D); its length does not matter."""
 
     async def image(self, media: Media) -> Vector:
-        """The unit embedding of a frame, (D,) float32."""
+        """The unit embedding of a frame, (D,) float32.
+
+        Raises:
+            Unscorable: the frame is broken, or longer than `LONGEST` times its width.
+        """
         return cast(Vector, await current().submit(self, "image", media, key=media.key))
 
     def cost(self, op: str, item: Media) -> Cost:
         height, width = item.size
         short, long = sorted((height, width))
+        if long > LONGEST * short:
+            raise Unscorable(
+                f"frames of {width} x {height} pixels are too thin for {self.name}: one side has at most "
+                f"{LONGEST} times the pixels of the other"
+            )
         return Cost(256 * max(1, long // short), 3 * height * width)
 
     def prepare(self, op: str, items: list[Media]) -> list[torch.Tensor]:

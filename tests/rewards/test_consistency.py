@@ -90,6 +90,16 @@ def test_one_frame_is_no_clip(engine, weights):
         assert not score.ok and "one frame" in score.note
 
 
+@pytest.mark.parametrize("shape", [(1, 51), (510, 10), (200, 10_001)])
+def test_a_clip_of_thin_frames_costs_its_own_row(engine, weights, shape):
+    """DINO would read 784 tokens for every square of it, and never end."""
+    thin = Sample(video=Media(np.zeros((2, *shape, 3), np.uint8), "video", fps=8.0))
+    for name in CONSISTENT:
+        refused, scored = engine.score([thin, SAMPLES[0]], load(name, weights=weights[name]))[name]
+        assert not refused.ok and f"frames of {shape[1]} x {shape[0]} pixels are too thin" in refused.note
+        assert scored.ok
+
+
 def test_opposite_frames_are_worth_nothing_and_not_less():
     units = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]], np.float32)
     before, first = likenesses(units)
