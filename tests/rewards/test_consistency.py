@@ -92,7 +92,7 @@ def test_one_frame_is_no_clip(engine, weights):
 
 @pytest.mark.parametrize("shape", [(1, 51), (510, 10), (200, 10_001)])
 def test_a_clip_of_thin_frames_costs_its_own_row(engine, weights, shape):
-    """DINO would read 784 tokens for every square of it, and never end."""
+    """DINO would read every square of it, each patch with each, and never end."""
     thin = Sample(video=Media(np.zeros((2, *shape, 3), np.uint8), "video", fps=8.0))
     for name in CONSISTENT:
         refused, scored = engine.score([thin, SAMPLES[0]], load(name, weights=weights[name]))[name]
