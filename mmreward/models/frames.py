@@ -25,8 +25,8 @@ from .weights import placed
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 LONGEST = 50
-"""Times that a frame's longer side may be its shorter one: DINO reads the whole of a frame, 196 tokens or more
-for every square, each with each."""
+"""Times that a frame's longer side may be its shorter one: DINO reads the whole of it, 196 tokens
+or more for every square, each with each."""
 OPENAI = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
 

@@ -45,8 +45,8 @@ def subject_consistency(weights: str = "facebook/dino-vitb16", dtype: str = "flo
     As published, a frame's shorter side is scaled to 224 in float, without antialiasing, and the whole of it
     is looked at with DINO's own stretch of its positions; `dino_i` looks at pictures otherwise, and its
     cosines are other numbers. VBench's releases differ in whether the resize is antialiased, which is the
-    default of torchvision from 0.17 on; here it is not, as in its present one. A clip whose frames are more than
-    50 times as long as wide fails, here and in `background_consistency`.
+    default of torchvision from 0.17 on; here it is not, as in its present one. A clip whose frames are
+    more than 50 times as long as wide fails, here and in `background_consistency`.
 
     Args:
         weights: a DINO in transformers format; VBench's is ViT-B/16.
