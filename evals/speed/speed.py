@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -215,6 +215,8 @@ def bench(
     out: Path | None = None,
     as_markdown: bool = False,
     against: Sequence[str] = (),
+    pictures: int | None = None,
+    words: int | None = None,
 ) -> bool:
     """Run the workloads, print the table, write the JSON; True when every contender computed the same.
 
@@ -228,15 +230,22 @@ def bench(
         as_markdown: print markdown instead of a table.
         against: rivals that run, "loop", "batches" or "bare"; none means all. Against one of them there is
             time for many rounds.
+        pictures: of a judge's round, in place of the scale's: large networks on a slow machine.
+        words: tokens of a critique, likewise.
 
     Raises:
-        ValueError: no such scale, dtype, workload or rival, or less than one round.
+        ValueError: no such scale, dtype, workload or rival, or less than one round, picture or word.
     """
     if scale not in SCALES or dtype not in ("float32", "bfloat16", "float16") or repeats < 1:
         raise ValueError(
             f"scale is one of {', '.join(SCALES)}, dtype float32, bfloat16 or float16, repeats 1 or more; "
             f"not {scale!r}, {dtype!r}, {repeats}"
         )
+    given = {name: count for name, count in (("pictures", pictures), ("words", words)) if count is not None}
+    if short := [name for name, count in given.items() if count < 1]:
+        raise ValueError(f"{short[0]} is 1 or more, not {given[short[0]]}")
+    size = SCALES[scale]
+    size = replace(size, pictures=pictures or size.pictures, words=words or size.words)
     known = get_args(Rival)
     if unknown := sorted(set(against) - set(known)):
         raise ValueError(f"against is one of {', '.join(known)}, not {unknown[0]!r}")
@@ -244,12 +253,14 @@ def bench(
     console = Console(stderr=as_markdown)
     disable_progress_bar()
     place = device_of(device)
-    setting = _setting(scale, place, dtype)
+    setting = _setting(
+        ", ".join([scale, *(f"{count} {name}" for name, count in given.items())]), place, dtype
+    )
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="mmreward-bench-")))
         console.print(f"random weights of scale {scale}")
-        places = Checkpoints(folder, SCALES[scale], texts(), getattr(torch, dtype))
-        workloads = Workloads(folder / "media", places, SCALES[scale], place, dtype)
+        places = Checkpoints(folder, size, texts(), getattr(torch, dtype))
+        workloads = Workloads(folder / "media", places, size, place, dtype)
         engine = stack.enter_context(Engine(str(place)))
         lines: list[WorkloadResult] = []
         for name in names:

@@ -63,9 +63,15 @@ def bench(
         list[str] | None,
         typer.Option(help="Rivals: loop, batches or bare; may be given several times. All by default."),
     ] = None,
+    pictures: Annotated[
+        int | None, typer.Option(help="Of a judge's round, in place of the scale's.", show_default=False)
+    ] = None,
+    words: Annotated[
+        int | None, typer.Option(help="Of a critique, in place of the scale's.", show_default=False)
+    ] = None,
 ) -> None:
     """Time the engine beside a loop, fixed batches and the bare forward. Exits with 1 when values differ."""
     from mmreward.evals.speed.speed import bench as run
 
-    if not run(scale, device, dtype, only or (), repeats, out, markdown, against or ()):
+    if not run(scale, device, dtype, only or (), repeats, out, markdown, against or (), pictures, words):
         raise typer.Exit(1)

@@ -325,6 +325,16 @@ def test_attention_is_counted_as_torch_counts_it():
     )
 
 
+def test_a_round_can_have_fewer_pictures_and_words(tmp_path, monkeypatch):
+    seen, usual = [], speed.Workloads
+    monkeypatch.setattr(speed, "Workloads", lambda *args: seen.append(args[2]) or usual(*args))
+    out = tmp_path / "speed.json"
+    options = ("--only", "critique", "--repeats", "1", "--against", "bare", "--out", str(out))
+    done = run_bench(*options, "--pictures", "1", "--words", "3")
+    assert done.exit_code == 0 and (seen[0].pictures, seen[0].words) == (1, 3)
+    assert json.loads(out.read_text())["scale"] == "toy, 1 pictures, 3 words"
+
+
 def test_the_json_has_every_figure_and_where_it_comes_from(tmp_path):
     out = tmp_path / "speed.json"
     done = run_bench("--only", "critique", "--repeats", "2", "--out", str(out))
@@ -341,6 +351,7 @@ def test_the_json_has_every_figure_and_where_it_comes_from(tmp_path):
         "versions",
         "tolerance",
     }
+    assert written["scale"] == "toy"
     assert written["threads"] == torch.get_num_threads()
     assert written["versions"]["torch"] == torch.__version__.partition("+")[0]
     entry = written["workloads"]["critique"]
@@ -371,6 +382,8 @@ def test_against_one_rival_the_others_are_left_out(tmp_path):
         {"repeats": 0},
         {"only": ["poetry"], "scale": "toy"},
         {"against": ["chance"]},
+        {"pictures": 0},
+        {"words": -1},
     ],
 )
 def test_what_does_not_exist_is_named(wrong):
