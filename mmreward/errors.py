@@ -1,11 +1,16 @@
-"""Failures: the seven statuses of a score, the exception that carries one, did-you-mean hints.
+"""Failures: the seven statuses of a score, the exception that carries one, did-you-mean hints, warnings that
+are not shown.
 
 Imports nothing of ours, so that every other module may.
 """
 
+import os
+import threading
+import warnings
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from difflib import SequenceMatcher, get_close_matches
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 Status = Literal["ok", "na", "missing", "unparsable", "out_of_range", "timeout", "error"]
 """ok: a value. na: does not apply. missing: a field or file is not there. unparsable: a model's words could
@@ -100,3 +105,43 @@ def nearest(given: str, known: Iterable[str], *, otherwise: str = "there are", l
         near = [name for name in near if SequenceMatcher(None, name, given).ratio() >= least]
         return f"did you mean {' or '.join(map(repr, near))}?"
     return f"{otherwise} {', '.join(names) or 'none'}"
+
+
+class Hushed:
+    """Block in which a package's warnings are not shown, for several threads at once.
+
+    `warnings.catch_warnings` puts back the filters that it found: of two threads whose blocks overlap, the
+    last one puts back the other's, and the process has them for good. Here the first thread that enters puts
+    one filter up, and the last that leaves takes it down.
+
+    Args:
+        package: whose modules warn.
+    """
+
+    def __init__(self, package: str) -> None:
+        self._modules = rf"{package}\b(?#hushed)"  # which no filter of anybody else's says
+        self._inside = 0
+        self._lock = threading.Lock()
+        os.register_at_fork(after_in_child=self._forked)
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                warnings.filterwarnings("ignore", module=self._modules)
+
+    def __exit__(self, *raised: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._take_down()
+
+    def _take_down(self) -> None:
+        filters: Any = warnings.filters
+        for one in [one for one in filters if getattr(one[3], "pattern", None) == self._modules]:
+            with suppress(ValueError):  # another thread may have put back filters of its own meanwhile
+                filters.remove(one)
+
+    def _forked(self) -> None:
+        self._inside, self._lock = 0, threading.Lock()
+        self._take_down()

@@ -10,14 +10,13 @@ import math
 import os
 import sys
 import threading
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import TOLERANCE, Unscorable
+from .errors import TOLERANCE, Hushed, Unscorable
 from .limits import checked_layout, checked_size, limits, most
 from .streams import Timeline, timeline_of
 
@@ -116,15 +115,14 @@ def opened(data: bytes, name: str) -> "Iterator[Image.Image]":
             raise Unscorable(f"{name} is {known or damaged}") from None
 
 
+_HUSHED = Hushed("PIL")
+
+
 @contextmanager
 def _damage(name: str) -> Iterator[None]:
     """Block in which whatever Pillow raises is damage, and in which it warns of none."""
-    from PIL import Image
-
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            warnings.simplefilter("ignore", UserWarning)  # of EXIF that is damaged, and then left alone
+        with _HUSHED:  # of a size that is refused here, and of EXIF that is damaged and then left alone
             yield
     except (Unscorable, MemoryError):
         raise

@@ -1,7 +1,5 @@
 """Sequences of one length attend together: the values are those of each alone, in fewer calls."""
 
-import json
-
 import pytest
 import torch
 from hypothesis import given
@@ -116,9 +114,7 @@ def test_other_attention_and_other_networks_are_left(tmp_path):
     assert attend_by_length(eager).config._attn_implementation == "eager"
     assert attend_by_length(torch.nn.Linear(2, 2)).weight is not None
     attend_by_length(saved := tower()).save_pretrained(tmp_path)
-    assert NAME not in (tmp_path / "config.json").read_text() and json.loads(
-        (tmp_path / "config.json").read_text()
-    )
+    assert NAME not in (tmp_path / "config.json").read_text()
     again = type(saved).from_pretrained(tmp_path)
     assert again.config._attn_implementation == "sdpa"
 

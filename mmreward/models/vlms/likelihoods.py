@@ -22,7 +22,7 @@ Details = Sequence[tuple[tuple[str, ...], Sequence[Sequence[int]]]]
 
 def reads(head: torch.nn.Linear, states: torch.Tensor, details: Details) -> list[Read]:
     """Label probabilities of prompts, from the states (N, H) where their answers begin."""
-    scores = label_scores(head, states, details)
+    scores = _label_scores(head, states, details)
     return [
         Read(dict(zip(labels, row.softmax(0).tolist(), strict=True)), float(row.logsumexp(0).exp()))
         for (labels, _), row in zip(details, scores, strict=True)
@@ -31,14 +31,14 @@ def reads(head: torch.nn.Linear, states: torch.Tensor, details: Details) -> list
 
 def with_odds(head: torch.nn.Linear, states: torch.Tensor, details: Details) -> list[np.ndarray[Any, Any]]:
     """States (H,) in float32, each with the log-odds of its first label against each other one behind it."""
-    scores = label_scores(head, states, details)
+    scores = _label_scores(head, states, details)
     return [
         torch.cat([state, row[:1] - row[1:]]).numpy()
         for state, row in zip(states.float().cpu(), scores, strict=True)
     ]
 
 
-def label_scores(head: torch.nn.Linear, states: torch.Tensor, details: Details) -> list[torch.Tensor]:
+def _label_scores(head: torch.nn.Linear, states: torch.Tensor, details: Details) -> list[torch.Tensor]:
     """Log-probabilities (labels,) of each prompt's labels, float32 on the CPU."""
     found: dict[int, torch.Tensor] = {}
     for rows in _parts([1] * len(states), head):
