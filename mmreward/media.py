@@ -299,11 +299,12 @@ class Media:
         return Image.fromarray(self.still())
 
     def still(self) -> "np.ndarray[Any, np.dtype[np.uint8]]":
-        """uint8 RGB (H, W, 3) of the image, or of a video's first frame, which alone is decoded."""
+        """uint8 RGB (H, W, 3) of the image, or of a video's first frame, decoded alone; as `array`."""
         return self.array() if self.kind == "image" else self.frames_at([0])[0]
 
     def array(self) -> "np.ndarray[Any, np.dtype[np.uint8]]":
-        """uint8 RGB, (H, W, 3) or (T, H, W, 3) with all frames.
+        """uint8 RGB, (H, W, 3) or (T, H, W, 3) with all frames. Not to be written to: it may be the caller's
+        own array, or memory that NumPy marks as read-only.
 
         Raises:
             Unscorable: damage, or more pixels or frames than `Limits` has: they are never dropped.
@@ -363,7 +364,7 @@ class Media:
 
             ready = self._waiting()
             return rgb(self.source if ready is None else torch.from_numpy(ready), self.kind)
-        return torch.from_numpy(np.ascontiguousarray(np.moveaxis(self.array(), -1, -3)))
+        return torch.from_numpy(np.array(np.moveaxis(self.array(), -1, -3), order="C"))
 
     def lossless(self) -> tuple[bytes, str]:
         """A file with exactly these pixels, and its ending: PNG, or WEBP without loss for a clip."""

@@ -258,6 +258,9 @@ def _by_ffmpeg(data: bytes, size: tuple[int, int]) -> "np.ndarray[Any, np.dtype[
 def rgb(picture: "Image.Image") -> "np.ndarray[Any, np.dtype[np.uint8]]":
     """uint8 RGB (H, W, 3), upright: alpha over white; 16 bits and floats in [0, 1] scaled to 8 bits.
 
+    Read-only where it is what Pillow made: whoever needs it writable copies it where it is used, in the
+    processor's caches.
+
     Raises:
         Unscorable: too large, or numbers whose full scale nothing says.
     """
@@ -265,8 +268,10 @@ def rgb(picture: "Image.Image") -> "np.ndarray[Any, np.dtype[np.uint8]]":
     turned = _turned(picture)
     scale = _full_scale(turned, picture.format)
     width, height = turned.size
-    pixels = np.empty((height, width, 3), np.uint8)
     rows = max(1, STRIP // width)
+    if rows >= height:
+        return _strip(turned, scale)
+    pixels = np.empty((height, width, 3), np.uint8)
     for top in range(0, height, rows):
         strip = turned.crop((0, top, width, min(height, top + rows))) if rows < height else turned
         pixels[top : top + rows] = _strip(strip, scale)

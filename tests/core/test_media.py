@@ -77,6 +77,17 @@ def test_a_uint8_tensor_is_handed_back_without_a_copy():
     assert Media(torch.zeros(4, 5, dtype=torch.uint8)).pixels().shape == (3, 4, 5)
 
 
+@pytest.mark.parametrize("side", [1, 5])
+@pytest.mark.parametrize("form", ["array", "PIL", "JPEG"])
+def test_a_tensor_of_any_other_source_may_be_written_to_and_is_a_copy(form, side):
+    array = np.full((side, side, 3), 200, np.uint8)
+    array.flags.writeable = False
+    picture = Image.fromarray(array)
+    media = Media({"array": array, "PIL": picture, "JPEG": encoded(picture, "JPEG")}[form])
+    media.pixels().zero_()
+    assert abs(int(media.pixels().min()) - 200) <= 1 and int(array.min()) == 200
+
+
 def test_a_clip_is_no_picture_even_as_a_tensor():
     torch = pytest.importorskip("torch")
     with pytest.raises(Unscorable):

@@ -88,10 +88,14 @@ def test_a_turned_pil_picture_has_the_size_of_its_pixels():
 
 
 def test_an_rgb_picture_stays_its_owners(picture):
-    """Pixels are a copy, whoever writes to them."""
+    """Pixels are a copy: neither shows what is written to the other."""
     for made in (Image.fromarray(PIXELS), Image.open(picture)):
-        array = Media(made).array()
-        array[:] = 0
+        media = Media(made)
+        array = media.array()
+        made.paste(Image.new("RGB", made.size, "red"))
+        assert np.array_equal(array, PIXELS)
+        made.paste(Image.fromarray(PIXELS))
+        media.pixels().zero_()
         assert np.array_equal(np.asarray(made), PIXELS)
 
 
