@@ -324,11 +324,15 @@ class Media:
             return stills.rgb(picture) if stills.reduce(picture, least) else None
 
     def frames_at(self, numbers: Sequence[int]) -> "np.ndarray[Any, np.dtype[np.uint8]]":
-        """uint8 RGB (T, H, W, 3) of a video's frames of these numbers; no other takes memory.
+        """uint8 RGB (T, H, W, 3) of a video's frames of these numbers, from 0; no other takes memory, and
+        where the file has an index only what these need is decoded.
 
         Raises:
+            IndexError: a number below 0.
             Unscorable: damage, or more frames or pixels at once than `Limits` has.
         """
+        if min(numbers, default=0) < 0:
+            raise IndexError(f"frame {min(numbers)}: frames are numbered from 0")
         if not isinstance(self.source, (*ENCODED, Cut)):
             return self.array()[list(numbers)]
         (height, width), allowed = self.size, limits()

@@ -5,9 +5,10 @@ at and not the clip's length. The display matrix of a phone's clip and pixels th
 """
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,6 +17,7 @@ import numpy as np
 from .errors import Unscorable
 from .limits import checked_size, limits, most
 from .reading import read_regular
+from .seeking import Lost, Stamp, sought
 
 if TYPE_CHECKING:
     from .media import Media
@@ -117,19 +119,26 @@ def timeline(data: bytes, *, counted: bool = False, cut: Cut | None = None) -> T
     """
     with _opened(data) as (container, stream):
         rate = float(stream.average_rate) if stream.average_rate else None
-        indexed = container.format.name.startswith(("mov", "matroska"))
-        trusted = indexed and stream.codec_context.name in ONE_EACH and not counted
+        trusted = _is_indexed(container, stream) and not counted
+        window = _window(container, stream, cut)
+        packets = _packets(container, stream)
+        begun: list[Any] = []  # packets until there is a frame
         size, times = (0, 0), []
-        for number, frame in enumerate(_decoded(container, stream, cut)):
+        for number, frame in enumerate(_decoded(_noted(packets, begun, trusted), cut, window)):
             _few(number + 1)
             size = size if number else _upright_size(stream, frame)
             times.append(frame.time if frame.time is not None else number / (rate or 1.0))
             if trusted:
                 break
-    if not times:
-        raise Unscorable("the video has no frames" if cut is None else f"there are no frames in {cut.name}")
-    if trusted:
-        times = _packet_times(data, cut) or times
+        if not times:
+            raise Unscorable(
+                "the video has no frames" if cut is None else f"there are no frames in {cut.name}"
+            )
+        if trusted:
+            stamps = _stamps(chain(begun, packets), cut, window)
+            if stamps is None:
+                return timeline(data, counted=True, cut=cut)
+            times = [float(one.pts * stream.time_base) for one in stamps if one.shown] or times
     return timeline_of(size, sorted(times), rate)
 
 
@@ -138,6 +147,8 @@ def frames(
 ) -> "np.ndarray[Any, np.dtype[np.uint8]]":
     """The frames of these numbers, uint8 RGB (T, H, W, 3), upright, in that order.
 
+    Where there is an index, only what they need is decoded, from the key frame before each; see `seeking`.
+
     Args:
         data: the whole file.
         wanted: numbers of frames in the order in which they are shown; one may come twice.
@@ -145,26 +156,69 @@ def frames(
         cut: count the frames of this part alone.
 
     Raises:
-        Unscorable: damage up to the last wanted frame, or a size that changes within the clip.
+        Unscorable: damage in what has to be decoded, or a size that changes between these frames.
         Shorter: the clip ends before the last wanted frame.
     """
+    if not wanted:
+        return np.empty((0, *size, 3), np.uint8)
+    try:
+        return _filled(data, wanted, size, cut, _sought)
+    except (Lost, Unscorable):  # decoding in order says what is wrong, or what is not
+        return _filled(data, wanted, size, cut, _in_order)
+
+
+def _filled(
+    data: bytes,
+    wanted: Sequence[int],
+    size: tuple[int, int],
+    cut: Cut | None,
+    way: "Callable[[Any, Any, Cut | None, set[int]], Iterator[tuple[int, Any]]]",
+) -> "np.ndarray[Any, np.dtype[np.uint8]]":
     found = np.empty((len(wanted), *size, 3), np.uint8)
     places: dict[int, list[int]] = {}
     for place, number in enumerate(wanted):
         places.setdefault(number, []).append(place)
-    left = set(places)
     with _opened(data) as (container, stream):
         convert = _converter()
-        for number, frame in enumerate(_decoded(container, stream, cut)):
-            if number in left:
-                left.discard(number)
-                picture = _upright(stream, frame, convert)
-                if picture.shape[:2] != size:
-                    raise Unscorable(f"the frames have different sizes: {picture.shape[:2]} and {size}")
-                found[places[number]] = picture
-            if not left:
-                return found
+        for number, frame in way(container, stream, cut, set(places)):
+            picture = _upright(stream, frame, convert)
+            if picture.shape[:2] != size:
+                raise Unscorable(f"the frames have different sizes: {picture.shape[:2]} and {size}")
+            found[places[number]] = picture
+    return found
+
+
+def _in_order(container: Any, stream: Any, cut: Cut | None, wanted: set[int]) -> Iterator[tuple[int, Any]]:
+    """Those frames and their numbers, by decoding the clip from its beginning."""
+    window = _window(container, stream, cut)
+    for number, frame in enumerate(_decoded(_packets(container, stream), cut, window)):
+        if number in wanted:
+            yield number, frame
+            wanted.discard(number)
+        if not wanted:
+            return
     raise Shorter
+
+
+def _sought(container: Any, stream: Any, cut: Cut | None, wanted: set[int]) -> Iterator[tuple[int, Any]]:
+    """Those frames and their numbers, by seeking.
+
+    Raises:
+        Lost: as `seeking.sought`, or they cannot be told by their times.
+    """
+    if not _is_indexed(container, stream):
+        raise Lost
+    window = _window(container, stream, cut)
+    packets = _stamps(_packets(container, stream), cut, window)
+    if packets is None:
+        raise Lost
+    shown = sorted(stamp.pts for stamp in packets if stamp.shown)
+    if max(wanted) >= len(shown):
+        raise Lost
+    numbers = {shown[number]: number for number in wanted}
+    for frame in sought(container, stream, packets, numbers.keys()):
+        checked_size(frame.height, frame.width)
+        yield numbers[frame.pts], frame
 
 
 @contextmanager
@@ -207,15 +261,14 @@ def _is_cover(stream: Any) -> bool:
     return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
-def _decoded(container: Any, stream: Any, cut: Cut | None = None) -> Iterator[Any]:
+def _decoded(packets: Iterable[Any], cut: Cut | None, window: tuple[float, float]) -> Iterator[Any]:
     """Frames in the order in which they are shown, of a cut from its first to its last.
 
     Raises:
         Unscorable: a frame that the decoder had to make up in part, or a packet that is cut off.
     """
-    number = 0
-    begin, end = _window(container, stream, cut)
-    for packet in _packets(container, stream):
+    number, (begin, end) = 0, window
+    for packet in packets:
         if packet.is_corrupt:
             raise Unscorable(f"the video is damaged after frame {number}: data is missing")
         for frame in packet.decode():
@@ -253,25 +306,42 @@ def _packets(container: Any, stream: Any) -> Iterator[Any]:
             yield packet
 
 
-def _packet_times(data: bytes, cut: Cut | None) -> list[float] | None:
-    """Seconds of all frames that are shown, from the packets; None where one does not say."""
-    times: list[float] = []
-    with _opened(data) as (container, stream):
-        begin, end = _window(container, stream, cut)
-        for packet in _packets(container, stream):
-            # Packets come in the order of decoding: what follows is shown later still.
-            if cut is not None and packet.dts is not None and packet.dts * packet.time_base >= end:
-                break
-            if packet.size and packet.is_corrupt:
-                raise Unscorable(f"the video is damaged after packet {len(times)}: data is missing")
-            if packet.size and not packet.is_discard:
-                if packet.pts is None:
-                    return None
-                time = float(packet.pts * packet.time_base)
-                if cut is None or begin <= time < end:
-                    times.append(time)
-                _few(len(times))
-    return times
+def _noted(packets: Iterable[Any], seen: list[Any], noting: bool) -> Iterator[Any]:
+    for packet in packets:
+        if noting:
+            seen.append(packet)
+        yield packet
+
+
+def _is_indexed(container: Any, stream: Any) -> bool:
+    """True where each packet is one frame that is shown, and the container finds it without reading on."""
+    return container.format.name.startswith(("mov", "matroska")) and stream.codec_context.name in ONE_EACH
+
+
+def _stamps(packets: Iterable[Any], cut: Cut | None, window: tuple[float, float]) -> list[Stamp] | None:
+    """Of all frames that are shown, in the order of decoding, of a cut from the key frame before it on; None
+    where the file does not say when.
+
+    Raises:
+        Unscorable: a packet that is cut off, or more frames than `Limits.clip_frames`.
+    """
+    found: list[Stamp] = []
+    count, (begin, end) = 0, window
+    for packet in packets:
+        # Packets come in the order of decoding: what follows is shown later still.
+        if cut is not None and packet.dts is not None and packet.dts * packet.time_base >= end:
+            break
+        if packet.size and packet.is_corrupt:
+            raise Unscorable(f"the video is damaged after packet {count}: data is missing")
+        if packet.size and not packet.is_discard:
+            if packet.pts is None:
+                return None
+            shown = cut is None or begin <= float(packet.pts * packet.time_base) < end
+            dts = packet.pts if packet.dts is None else packet.dts
+            found.append(Stamp(packet.pts, dts, packet.is_keyframe, shown))
+            count += shown
+            _few(count)
+    return found
 
 
 def _few(count: int) -> None:
