@@ -11,12 +11,14 @@ neither depend on the number of cores nor gain by waiting. Each round has pictur
 
 Where torchmetrics or Flow-Factory is installed, their own code scores the same pictures by turns with ours,
 and a second table has the processor time of both around the network. Another has the wait for a batch of
-files that is decoded by one thread and by all processors (`batches`), the last one the time to the first
-score of fresh processes (`startup`).
+files that is decoded by one thread and by all processors (`batches`), one the cost of a minute of 1080p for
+the frames that are looked at (`clips`), the last one the time to the first score of fresh processes
+(`startup`).
 
 Exits with 1 when a source costs more than `BAR` times its bare calls, when floats cost more than `FLOATS`
-times the bytes of the same layout, when a peer takes less than its bar says, or when the loop's thread takes
-more than `LOOP` microseconds per call; a picture makes two calls, one for itself and one for its prompt.
+times the bytes of the same layout, when a peer takes less than its bar says, when frames of a clip cost more
+than `host_clips.BAR` times their bare calls, or when the loop's thread takes more than `LOOP` microseconds
+per call; a picture makes two calls, one for itself and one for its prompt.
 """
 
 import argparse
@@ -50,7 +52,7 @@ from mmreward.models.pictures import forget, prepared
 from mmreward.models.pixels import Recipe, normalise
 from mmreward.registry import Reward
 
-from . import startup
+from . import host_clips, startup
 from .host_peers import Peer, installed
 from .speed.inputs import PROMPTS, SCALES, Stack, save_dual_encoder
 
@@ -61,7 +63,7 @@ BAR = 1.5
 """Times the bare calls."""
 FLOATS = 2.0
 """Times the same layout in bytes."""
-TABLES = ("sources", "batches", "peers", "startup")
+TABLES = ("sources", "batches", "peers", "clips", "startup")
 LOOP = 50.0
 """Microseconds of the loop's thread per call."""
 TOWER = replace(
@@ -407,9 +409,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--side", type=int, default=SIDE, help="pixels of a side")
     parser.add_argument("--source", action="append", choices=SOURCES, help="only this; several times")
-    parser.add_argument(
-        "--only", choices=("sources", "batches", "peers", "startup"), help="one of the tables"
-    )
+    parser.add_argument("--only", choices=TABLES, help="one of the tables")
     given = parser.parse_args()
     torch.set_num_threads(1)  # threads that spin for work would count as cost
     keep_pages()
@@ -421,10 +421,13 @@ def main() -> None:
         console.print(shown)
     if given.only in (None, "batches"):
         console.print(batch_table(batches(given.side)))
+    clips = host_clips.measure() if given.only in (None, "clips") else {}
+    if clips:
+        console.print(host_clips.table(clips))
     if given.only in (None, "startup"):
         with TemporaryDirectory(prefix="mmreward-startup-") as folder:
             console.print(startup.table(startup.measure(startup.commands(Path(folder)))))
-    found = complaints(rows, others)
+    found = complaints(rows, others) + host_clips.complaints(clips)
     for text in found or ["within the bars"]:
         console.print(text, highlight=False)
     sys.exit(1 if found else 0)

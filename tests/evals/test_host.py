@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mmreward.data.rows import read_rows
-from mmreward.evals import host, host_peers, startup
+from mmreward.evals import host, host_clips, host_peers, startup
 from mmreward.evals.host import HostCost, PeerCost, complaints
 from mmreward.evals.host_peers import PEERS, Peer, installed
 
@@ -35,6 +35,19 @@ def test_batches_are_waited_for_and_the_environment_stays(small, monkeypatch):
     assert all(wait.alone > 0 and wait.together > 0 for wait in waits.values())
     assert host.os.environ["LOCAL_WORLD_SIZE"] == "3"
     assert host.batch_table(waits).row_count == 3
+
+
+def test_frames_of_clips_are_measured_beside_the_bare_calls(monkeypatch):
+    """Every way gives the same pixels, which `measure` sees to."""
+    monkeypatch.setattr(host_clips, "GROUPS", (15, 30))
+    monkeypatch.setattr(host_clips, "LOOKED_AT", (1, 8))
+    rows = host_clips.measure((64, 96), 2)
+    assert list(rows) == [(group, count) for group in (15, 30) for count in host_clips.LOOKED_AT]
+    assert all(min(row) > 0 for row in rows.values()) and host_clips.table(rows).row_count == 4
+    told = host_clips.complaints(
+        {(60, 1): host_clips.ClipCost(1, 9, 9), (60, 8): host_clips.ClipCost(10, 13, 9)}
+    )
+    assert told == ["8 frames, key frames every 60: 1.30 times the bare calls, bar 1.2"]
 
 
 def test_sources_and_peers_are_measured_on_the_same_pictures(small):
