@@ -349,14 +349,14 @@ class Media:
             with stills.opened(data, repr(self)) as picture:
                 return stills.frames(picture, numbers)
         try:
-            return streams.frames(data, numbers, self.size, cut)
+            return streams.frames(data, numbers, self.timeline, cut)
         except (
             streams.Shorter
         ):  # the index counts frames that cannot be shown, as after a cut without decoding
             found = streams.timeline(data, counted=True, cut=cut)
             self.__dict__["timeline"] = found if self.given_fps is None else self._at(found, self.given_fps)
             held = [min(number, found.frames - 1) for number in numbers]
-            return streams.frames(data, held, found.size, cut)
+            return streams.frames(data, held, found, cut)
 
     def pixels(self) -> "torch.Tensor":
         """uint8 tensor, CHW or TCHW; a tensor's on its own device, and itself when it is uint8 with three

@@ -6,7 +6,7 @@ at and not the clip's length. The display matrix of a phone's clip and pixels th
 
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -73,13 +73,15 @@ class Timeline(NamedTuple):
     """Frames of a clip and when they are shown.
 
     `times` are seconds from the first frame's; None where nothing says. `fps` is the rate, of a clip of
-    varying rate its mean; None where nothing says.
+    varying rate its mean; None where nothing says. `counted` frames were decoded to be counted, as the file
+    may tell of others.
     """
 
     size: tuple[int, int]
     frames: int
     times: tuple[float, ...] | None
     fps: float | None
+    counted: bool = False
 
     @property
     def even(self) -> bool:
@@ -139,11 +141,11 @@ def timeline(data: bytes, *, counted: bool = False, cut: Cut | None = None) -> T
             if stamps is None:
                 return timeline(data, counted=True, cut=cut)
             times = [float(one.pts * stream.time_base) for one in stamps if one.shown] or times
-    return timeline_of(size, sorted(times), rate)
+    return timeline_of(size, sorted(times), rate)._replace(counted=not trusted)
 
 
 def frames(
-    data: bytes, wanted: Sequence[int], size: tuple[int, int], cut: Cut | None = None
+    data: bytes, wanted: Sequence[int], found: Timeline, cut: Cut | None = None
 ) -> "np.ndarray[Any, np.dtype[np.uint8]]":
     """The frames of these numbers, uint8 RGB (T, H, W, 3), upright, in that order.
 
@@ -152,7 +154,7 @@ def frames(
     Args:
         data: the whole file.
         wanted: numbers of frames in the order in which they are shown; one may come twice.
-        size: (height, width) from `timeline`.
+        found: from `timeline`.
         cut: count the frames of this part alone.
 
     Raises:
@@ -160,11 +162,11 @@ def frames(
         Shorter: the clip ends before the last wanted frame.
     """
     if not wanted:
-        return np.empty((0, *size, 3), np.uint8)
-    try:
-        return _filled(data, wanted, size, cut, _sought)
-    except (Lost, Unscorable):  # decoding in order says what is wrong, or what is not
-        return _filled(data, wanted, size, cut, _in_order)
+        return np.empty((0, *found.size, 3), np.uint8)
+    if not found.counted:
+        with suppress(Lost, Unscorable):  # decoding in order says what is wrong, or what is not
+            return _filled(data, wanted, found.size, cut, _sought)
+    return _filled(data, wanted, found.size, cut, _in_order)
 
 
 def _filled(
@@ -206,8 +208,6 @@ def _sought(container: Any, stream: Any, cut: Cut | None, wanted: set[int]) -> I
     Raises:
         Lost: as `seeking.sought`, or they cannot be told by their times.
     """
-    if not _is_indexed(container, stream):
-        raise Lost
     window = _window(container, stream, cut)
     packets = _stamps(_packets(container, stream), cut, window)
     if packets is None:

@@ -102,10 +102,9 @@ def test_a_clip_whose_groups_begin_with_no_key_frame_is_decoded_in_order():
 
 
 @pytest.mark.parametrize(("container", "codec"), [("mpegts", "libx264"), ("avi", "mpeg4")])
-def test_a_container_without_an_index_is_decoded_in_order(container, codec):
+def test_a_container_without_an_index_is_decoded_in_order(container, codec, monkeypatch):
     data = film(container, codec, {"g": "12"})
-    with pytest.raises(Lost):
-        by(streams._sought, data, [20])
+    monkeypatch.delattr(streams, "_sought")
     frames = Media(data, "video").frames_at([20, 3])
     assert np.array_equal(frames, by(streams._in_order, data, range(FRAMES))[[20, 3]])
 
@@ -133,6 +132,24 @@ def test_a_clip_without_time_stamps_is_counted_by_decoding(films, monkeypatch):
     media = Media(films("h264"), "video")
     assert media.frames == FRAMES
     assert np.array_equal(media.frames_at([7]), by(streams._in_order, films("h264"), [7]))
+
+
+def test_frames_that_had_to_be_counted_keep_their_numbers(films, monkeypatch):
+    """The index tells of a frame in the middle that cannot be decoded."""
+
+    def stamps(*given):
+        found = real(*given)
+        return [*found[:5], found[5]._replace(pts=found[5].pts + 1, key=False), *found[5:]]
+
+    real = streams._stamps
+    monkeypatch.setattr(streams, "_stamps", stamps)
+    media = Media(films("h264"), "video")
+    whole = by(streams._in_order, films("h264"), range(FRAMES))
+    assert media.frames == FRAMES + 1
+    assert np.array_equal(media.array(), whole[[*range(FRAMES), FRAMES - 1]])
+    assert media.frames == FRAMES
+    assert np.array_equal(media.frames_at([30]), whole[[30]])
+    assert np.array_equal(media.array(), whole)
 
 
 def test_frames_are_numbered_from_0(films):
