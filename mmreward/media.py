@@ -14,6 +14,7 @@ import math
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeGuard, TypeVar, cast
@@ -24,7 +25,7 @@ import xxhash
 from . import stills, streams
 from .errors import Unscorable
 from .limits import checked_layout, checked_size, limits, most
-from .reading import Span, data_of_url, read_regular
+from .reading import Span, data_of_url, file_hash, read_regular
 from .streams import Cut, Frame, Timeline
 
 if TYPE_CHECKING:
@@ -35,6 +36,10 @@ Kind = Literal["image", "video"]
 T = TypeVar("T")
 SEED = secrets.randbits(64)
 """Of this process's keys. A fork has its parent's, and what travels keeps the key it was given."""
+FILE_HASHES: dict[str, Callable[[], Any]] = {
+    "key": partial(xxhash.xxh3_128, seed=SEED),
+    "digest": partial(hashlib.blake2b, digest_size=16),
+}
 ENCODED = (Path, bytes, Span)
 """Sources that are a file's bytes, or say where these are."""
 TRANSIENT = ("_stack", "_converted", "_examining")
@@ -204,8 +209,8 @@ class Media:
         if isinstance(self.source, Frame):
             update(f"frame {self.source.number} of {getattr(self.source.clip, name)}".encode())
         elif isinstance(self.source, Cut):
-            update(f"{self.source.start!r} to {self.source.stop!r}".encode())
-            self._feed(update, self.source.read())
+            whole = file_hash(self.source.path, "file_bytes", FILE_HASHES[name])
+            update(f"{self.source.start!r} to {self.source.stop!r} of {whole}".encode())
         else:
             self._feed(update, self.content())
 
@@ -256,7 +261,7 @@ class Media:
             Unscorable: damage, or more frames than `Limits.clip_frames`.
         """
         if isinstance(self.source, Cut):
-            found = streams.timeline(self.source.read(), cut=self.source)
+            found = streams.timeline(self.source)
         elif self.kind == "image" or not isinstance(self.source, ENCODED):
             count = (
                 1 if self.kind == "image" else len(self.source if is_tensor(self.source) else self._array())
@@ -343,20 +348,18 @@ class Media:
             raise Unscorable(
                 f"{size} at once are above the limit of {most('clip_pixels', 'pixels')}: use fewer"
             )
-        cut = self.source if isinstance(self.source, Cut) else None
-        data = self._encoded() if cut is None else cut.read()
-        if stills.is_picture(data[:16]):
-            with stills.opened(data, repr(self)) as picture:
+        source = self.source if isinstance(self.source, Cut) else self._encoded()
+        if isinstance(source, bytes) and stills.is_picture(source[:16]):
+            with stills.opened(source, repr(self)) as picture:
                 return stills.frames(picture, numbers)
         try:
-            return streams.frames(data, numbers, self.timeline, cut)
-        except (
-            streams.Shorter
-        ):  # the index counts frames that cannot be shown, as after a cut without decoding
-            found = streams.timeline(data, counted=True, cut=cut)
+            return streams.frames(source, numbers, self.timeline)
+        except streams.Shorter:
+            # The index counts frames that cannot be shown, as after a cut without decoding.
+            found = streams.timeline(source, counted=True)
             self.__dict__["timeline"] = found if self.given_fps is None else self._at(found, self.given_fps)
             held = [min(number, found.frames - 1) for number in numbers]
-            return streams.frames(data, held, found, cut)
+            return streams.frames(source, held, found)
 
     def pixels(self) -> "torch.Tensor":
         """uint8 tensor, CHW or TCHW; a tensor's on its own device, and itself when it is uint8 with three

@@ -11,13 +11,14 @@ import queue
 import stat
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import IO, Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 from .errors import Unscorable
@@ -69,26 +70,52 @@ def read_regular(path: Path, limit: str) -> bytes:
     return _read(path, limit, None)
 
 
-def _read(path: Path, limit: str, span: Span | None) -> bytes:
-    """The bytes of a regular file, or of a part of it; raises as `read_regular`."""
-    name, allowed = str(path)[:200], getattr(limits(), limit)
+@contextmanager
+def regular_file(path: Path, limit: str) -> Iterator[IO[bytes]]:
+    """A regular file, opened without waiting, for one who reads parts of it; raises as `read_regular`, also
+    inside the block."""
+    with _open(path) as (file, about):
+        _checked(path, about, limit)
+        yield file
+
+
+def file_hash(path: Path, limit: str, algorithm: Callable[[], Any]) -> str:
+    """Hash of a regular file, kept while its size and its last change stay as they are: of one file there may
+    be hundreds of clips.
+
+    Args:
+        path: of the file.
+        limit: name of the limit on its bytes.
+        algorithm: as in `hashlib`, one object for one algorithm.
+
+    Raises:
+        Unscorable: as `read_regular`.
+    """
+    with _open(path) as (_, about):
+        standing = about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns
+    return _file_hash(path, limit, algorithm, standing)
+
+
+@lru_cache(maxsize=256)
+def _file_hash(path: Path, limit: str, algorithm: Callable[[], Any], _: tuple[int, ...]) -> str:
+    hashed = algorithm()
+    with regular_file(path, limit) as file:
+        while block := file.read(1 << 20):
+            hashed.update(block)
+    return str(hashed.hexdigest())
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[tuple[IO[bytes], os.stat_result]]:
+    name = str(path)[:200]
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         try:
             about = os.fstat(descriptor)
             if not stat.S_ISREG(about.st_mode):
                 raise Unscorable(f"cannot read {name}: it is {_sort(about.st_mode)}, not a regular file")
-            if span is None and about.st_size > allowed:
-                raise Unscorable(f"{name} has {about.st_size} bytes; the limit is {most(limit)}")
             with os.fdopen(descriptor, "rb", closefd=False) as file:
-                if span is not None:
-                    file.seek(span.start)
-                    return file.read(span.size)
-                # As much as there is, for room is made for what is asked: for 512 MB it takes longer than to
-                # read a picture. What says that it is shorter than it is, is read on.
-                data = file.read(min(allowed, about.st_size) + 1)
-                if about.st_size < len(data) <= allowed:
-                    data += file.read(allowed + 1 - len(data))
+                yield file, about
         finally:
             os.close(descriptor)
     except FileNotFoundError:
@@ -97,8 +124,28 @@ def _read(path: Path, limit: str, span: Span | None) -> bytes:
         if isinstance(error, Unscorable):
             raise
         raise Unscorable(f"cannot read {name}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _checked(path: Path, about: os.stat_result, limit: str) -> None:
+    if about.st_size > getattr(limits(), limit):
+        raise Unscorable(f"{str(path)[:200]} has {about.st_size} bytes; the limit is {most(limit)}")
+
+
+def _read(path: Path, limit: str, span: Span | None) -> bytes:
+    """The bytes of a regular file, or of a part of it; raises as `read_regular`."""
+    allowed = getattr(limits(), limit)
+    with _open(path) as (file, about):
+        if span is not None:
+            file.seek(span.start)
+            return file.read(span.size)
+        _checked(path, about, limit)
+        # As much as there is, for room is made for what is asked: for 512 MB it takes longer than to read a
+        # picture. What says that it is shorter than it is, is read on.
+        data = file.read(min(allowed, about.st_size) + 1)
+        if about.st_size < len(data) <= allowed:
+            data += file.read(allowed + 1 - len(data))
     if len(data) > allowed:
-        raise Unscorable(f"{name} has more bytes than the limit of {most(limit)}")
+        raise Unscorable(f"{str(path)[:200]} has more bytes than the limit of {most(limit)}")
     return data
 
 

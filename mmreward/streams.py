@@ -16,7 +16,7 @@ import numpy as np
 
 from .errors import Unscorable
 from .limits import checked_size, limits, most
-from .reading import read_regular
+from .reading import regular_file
 from .seeking import Lost, Stamp, sought
 
 if TYPE_CHECKING:
@@ -45,10 +45,6 @@ class Cut:
     path: Path
     start: float
     stop: float
-
-    def read(self) -> bytes:
-        """The whole file's bytes; raises as `reading.read_regular`."""
-        return read_regular(self.path, "file_bytes")
 
     @property
     def name(self) -> str:
@@ -108,54 +104,54 @@ class Shorter(Exception):  # noqa: N818 - reads as what it says at the raise
     """Raised where fewer frames could be decoded than the container's index names."""
 
 
-def timeline(data: bytes, *, counted: bool = False, cut: Cut | None = None) -> Timeline:
+def timeline(source: bytes | Cut, *, counted: bool = False) -> Timeline:
     """Size and times of all frames, without decoding more than the first where the container's index will do.
 
     Args:
-        data: the whole file.
+        source: a whole file, or the part of one whose frames alone count.
         counted: decode all frames to count them, whatever the index says.
-        cut: count the frames of this part alone.
 
     Raises:
         Unscorable: damage, no pictures in it, or more frames than `Limits.clip_frames`.
     """
-    with _opened(data) as (container, stream):
+    cut = source if isinstance(source, Cut) else None
+    with _opened(source) as (container, stream):
         rate = float(stream.average_rate) if stream.average_rate else None
         trusted = _is_indexed(container, stream) and not counted
         window = _window(container, stream, cut)
         packets = _packets(container, stream)
-        begun: list[Any] = []  # packets until there is a frame
-        size, times = (0, 0), []
-        for number, frame in enumerate(_decoded(_noted(packets, begun, trusted), cut, window)):
-            _few(number + 1)
-            size = size if number else _upright_size(stream, frame)
-            times.append(frame.time if frame.time is not None else number / (rate or 1.0))
-            if trusted:
-                break
-        if not times:
+        if trusted:
+            begun: list[Any] = []
+            first = next(_decoded(_noted(packets, begun), None, window), None)
+            stamps = _stamps(chain(begun, packets), cut, window)
+            if first is not None and stamps is None:
+                return timeline(source, counted=True)
+            size = (0, 0) if first is None else _upright_size(stream, first)
+            times = [float(one.pts * stream.time_base) for one in stamps or () if one.shown]
+        else:
+            size, times = (0, 0), []
+            for number, frame in enumerate(_decoded(packets, cut, window)):
+                _few(number + 1)
+                size = size if number else _upright_size(stream, frame)
+                times.append(frame.time if frame.time is not None else number / (rate or 1.0))
+        if not times or size == (0, 0):
             raise Unscorable(
                 "the video has no frames" if cut is None else f"there are no frames in {cut.name}"
             )
-        if trusted:
-            stamps = _stamps(chain(begun, packets), cut, window)
-            if stamps is None:
-                return timeline(data, counted=True, cut=cut)
-            times = [float(one.pts * stream.time_base) for one in stamps if one.shown] or times
     return timeline_of(size, sorted(times), rate)._replace(counted=not trusted)
 
 
 def frames(
-    data: bytes, wanted: Sequence[int], found: Timeline, cut: Cut | None = None
+    source: bytes | Cut, wanted: Sequence[int], found: Timeline
 ) -> "np.ndarray[Any, np.dtype[np.uint8]]":
     """The frames of these numbers, uint8 RGB (T, H, W, 3), upright, in that order.
 
     Where there is an index, only what they need is decoded, from the key frame before each; see `seeking`.
 
     Args:
-        data: the whole file.
+        source: as for `timeline`.
         wanted: numbers of frames in the order in which they are shown; one may come twice.
         found: from `timeline`.
-        cut: count the frames of this part alone.
 
     Raises:
         Unscorable: damage in what has to be decoded, or a size that changes between these frames.
@@ -165,22 +161,22 @@ def frames(
         return np.empty((0, *found.size, 3), np.uint8)
     if not found.counted:
         with suppress(Lost, Unscorable):  # decoding in order says what is wrong, or what is not
-            return _filled(data, wanted, found.size, cut, _sought)
-    return _filled(data, wanted, found.size, cut, _in_order)
+            return _filled(source, wanted, found.size, _sought)
+    return _filled(source, wanted, found.size, _in_order)
 
 
 def _filled(
-    data: bytes,
+    source: bytes | Cut,
     wanted: Sequence[int],
     size: tuple[int, int],
-    cut: Cut | None,
     way: "Callable[[Any, Any, Cut | None, set[int]], Iterator[tuple[int, Any]]]",
 ) -> "np.ndarray[Any, np.dtype[np.uint8]]":
     found = np.empty((len(wanted), *size, 3), np.uint8)
     places: dict[int, list[int]] = {}
     for place, number in enumerate(wanted):
         places.setdefault(number, []).append(place)
-    with _opened(data) as (container, stream):
+    cut = source if isinstance(source, Cut) else None
+    with _opened(source) as (container, stream):
         convert = _converter()
         for number, frame in way(container, stream, cut, set(places)):
             picture = _upright(stream, frame, convert)
@@ -222,8 +218,8 @@ def _sought(container: Any, stream: Any, cut: Cut | None, wanted: set[int]) -> I
 
 
 @contextmanager
-def _opened(data: bytes) -> Iterator[tuple[Any, Any]]:
-    """The container and its first stream of pictures."""
+def _opened(source: bytes | Cut) -> Iterator[tuple[Any, Any]]:
+    """The container and its first stream of pictures. Of a cut's file no more is read than is looked at."""
     import av
 
     def refused(url: str, *_: Any) -> Any:
@@ -233,26 +229,25 @@ def _opened(data: bytes) -> Iterator[tuple[Any, Any]]:
     titles: dict[str, Any] = (
         {"metadata_errors": "ignore"} if int(av.__version__.partition(".")[0]) < 19 else {}
     )
-    options = {"format_whitelist": ",".join(CONTAINERS)}
-    try:
-        with av.open(
-            io.BytesIO(data), mode="r", container_options=options, io_open=refused, **titles
-        ) as container:
-            streams = [stream for stream in container.streams.video if not _is_cover(stream)]
-            if not streams:
-                sound = " only sound" if container.streams.audio else " no pictures"
-                raise Unscorable(f"the video cannot be decoded: there is{sound} in it")
-            yield container, streams[0]
-    except (av.error.FFmpegError, IndexError, ValueError) as error:
-        if isinstance(error, Unscorable):
-            raise
-        from .stills import kind_of
+    how: Any = {"container_options": {"format_whitelist": ",".join(CONTAINERS)}, "io_open": refused, **titles}
+    with regular_file(source.path, "file_bytes") if isinstance(source, Cut) else io.BytesIO(source) as file:
+        try:
+            with av.open(file, mode="r", **how) as container:
+                streams = [stream for stream in container.streams.video if not _is_cover(stream)]
+                if not streams:
+                    sound = " only sound" if container.streams.audio else " no pictures"
+                    raise Unscorable(f"the video cannot be decoded: there is{sound} in it")
+                yield container, streams[0]
+        except (av.error.FFmpegError, IndexError, ValueError) as error:
+            if isinstance(error, Unscorable):
+                raise
+            from .stills import kind_of
 
-        known = kind_of(data)
-        why = (
-            "it is cut off or damaged" if known.startswith("a clip") else f"it is {known}" if known else error
-        )
-        raise Unscorable(f"the video cannot be decoded: {why}") from None
+            file.seek(0)
+            known = kind_of(file.read(64))
+            damaged = known.startswith("a clip")
+            why = "it is cut off or damaged" if damaged else f"it is {known}" if known else error
+            raise Unscorable(f"the video cannot be decoded: {why}") from None
 
 
 def _is_cover(stream: Any) -> bool:
@@ -306,10 +301,9 @@ def _packets(container: Any, stream: Any) -> Iterator[Any]:
             yield packet
 
 
-def _noted(packets: Iterable[Any], seen: list[Any], noting: bool) -> Iterator[Any]:
+def _noted(packets: Iterable[Any], seen: list[Any]) -> Iterator[Any]:
     for packet in packets:
-        if noting:
-            seen.append(packet)
+        seen.append(packet)
         yield packet
 
 

@@ -1,6 +1,7 @@
 """Frames by seeking: those of decoding the clip from its beginning, and only what they need is decoded."""
 
 import io
+import os
 from itertools import pairwise
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmreward import Media, Unscorable, streams
+from mmreward import Media, Unscorable, reading, streams
 from mmreward.seeking import Lost, Stamp, Stretch, stretches
 
 av = pytest.importorskip("av")
@@ -58,8 +59,8 @@ def films():
     return of
 
 
-def by(way, data, wanted, cut=None):
-    return streams._filled(data, wanted, (64, 96), cut, way)
+def by(way, source, wanted):
+    return streams._filled(source, wanted, (64, 96), way)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -85,6 +86,39 @@ def test_frames_of_a_cut_are_those_of_the_whole_clip(kind, films, tmp_path):
         assert np.array_equal(media.frames_at(range(last - first)), whole[first:last])
         for number in range(0, last - first, 4):
             assert np.array_equal(media.frames_at([number])[0], whole[first + number])
+
+
+def test_clips_of_one_file_have_it_hashed_once_and_again_when_it_has_changed(films, tmp_path):
+    path = tmp_path / "all"
+    path.write_bytes(films("h264"))
+    before = reading._file_hash.cache_info().misses
+    keys = {Media(streams.Cut(path, start, start + 1.0), "video").key for start in (0.0, 1.0, 2.0)}
+    assert len(keys) == 3 and reading._file_hash.cache_info().misses == before + 1
+    digest = Media(streams.Cut(path, 0.0, 1.0), "video").digest
+    path.write_bytes(films("h264")[:-1] + b"?")
+    os.utime(path, ns=(0, 0))
+    changed = Media(streams.Cut(path, 0.0, 1.0), "video")
+    assert changed.key not in keys and changed.digest != digest
+    path.unlink()
+    with pytest.raises(Unscorable, match="no file at") as missing:
+        _ = Media(streams.Cut(path, 0.0, 1.0), "video").key
+    assert missing.value.status == "missing"
+
+
+def test_of_a_cuts_file_no_more_is_read_than_is_looked_at(tmp_path, monkeypatch):
+    class Counting(io.BytesIO):
+        def read(self, size=-1):
+            data = super().read(size)
+            taken.append(len(data))
+            return data
+
+    taken = []
+    path = tmp_path / "all.mp4"
+    path.write_bytes(film(*KINDS["mjpeg"], frames=400))
+    monkeypatch.setattr(streams, "regular_file", lambda path, _: Counting(path.read_bytes()))
+    media = Media(streams.Cut(path, 20.0, 21.0), "video")
+    assert media.frames == 10 and len(media.frames_at([3, 7])) == 2
+    assert 0 < sum(taken) < path.stat().st_size / 2
 
 
 def test_a_clip_whose_groups_begin_with_no_key_frame_is_decoded_in_order():
