@@ -237,6 +237,8 @@ def _opened(source: bytes | Cut) -> Iterator[tuple[Any, Any]]:
                 if not streams:
                     sound = " only sound" if container.streams.audio else " no pictures"
                     raise Unscorable(f"the video cannot be decoded: there is{sound} in it")
+                if streams[0].codec_context is None:
+                    raise Unscorable("the video cannot be decoded: FFmpeg knows no decoder for its codec")
                 yield container, streams[0]
         except (av.error.FFmpegError, IndexError, ValueError) as error:
             if isinstance(error, Unscorable):

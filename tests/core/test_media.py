@@ -359,6 +359,20 @@ def test_broken_clips_are_refused(data):
     assert refused(clip_bytes()[:200], "video").status == "error"
 
 
+def test_a_clip_of_an_unknown_codec_is_refused():
+    file = io.BytesIO()
+    av = pytest.importorskip("av")
+    with av.open(file, mode="w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=5)
+        stream.width, stream.height = 32, 16
+        container.mux(
+            stream.encode(av.VideoFrame.from_ndarray(np.zeros((16, 32, 3), np.uint8), format="rgb24"))
+        )
+        container.mux(stream.encode())
+    data = file.getvalue().replace(b"avc1", b"zzz1")
+    assert "no decoder for its codec" in str(refused(data, "video"))
+
+
 def test_a_clip_that_would_fill_the_memory_is_refused():
     set_limits(clip_pixels=100)
     frames = [Image.new("RGB", (8, 4), (index * 80,) * 3) for index in range(10)]
