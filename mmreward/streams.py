@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -231,6 +231,7 @@ def _opened(source: bytes | Cut) -> Iterator[tuple[Any, Any]]:
     )
     how: Any = {"container_options": {"format_whitelist": ",".join(CONTAINERS)}, "io_open": refused, **titles}
     with regular_file(source.path, "file_bytes") if isinstance(source, Cut) else io.BytesIO(source) as file:
+        _complete(file)
         try:
             with av.open(file, mode="r", **how) as container:
                 streams = [stream for stream in container.streams.video if not _is_cover(stream)]
@@ -250,6 +251,41 @@ def _opened(source: bytes | Cut) -> Iterator[tuple[Any, Any]]:
             damaged = known.startswith("a clip")
             why = "it is cut off or damaged" if damaged else f"it is {known}" if known else error
             raise Unscorable(f"the video cannot be decoded: {why}") from None
+
+
+SLACK = 1024
+"""Bytes that a file may be shorter than it says: some writers count its header twice."""
+
+
+def _complete(file: IO[bytes]) -> None:
+    """Refuse a Matroska or AVI file that is shorter than it says. Their demuxers read what there is."""
+    head = file.read(4096)
+    end, size = _declared_end(head), file.seek(0, io.SEEK_END)
+    file.seek(0)
+    if end > size + SLACK:
+        raise Unscorable(f"the video is cut off: it has {size} bytes of the {end} of which it tells")
+
+
+def _declared_end(head: bytes) -> int:
+    """Where a file says that it ends, or its first part; 0 where it does not say."""
+    if head.startswith(b"RIFF"):
+        return 8 + int.from_bytes(head[4:8], "little")
+    if not head.startswith(b"\x1a\x45\xdf\xa3"):
+        return 0
+    place, length = _ebml(head, 4)
+    place += length
+    if head[place : place + 4] != b"\x18\x53\x80\x67":  # the segment, which holds everything else
+        return 0
+    place, length = _ebml(head, place + 4)
+    return place + length
+
+
+def _ebml(head: bytes, place: int) -> tuple[int, int]:
+    """Where an element of EBML begins, and its length; 0 for one that is unknown, as of a live recording."""
+    width = 9 - head[place].bit_length() if place < len(head) else 9
+    bits = 7 * width
+    value = int.from_bytes(head[place : place + width]) & ((1 << bits) - 1)
+    return place + width, 0 if value == (1 << bits) - 1 or width > 8 else value
 
 
 def _is_cover(stream: Any) -> bool:

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import re
 import struct
 import subprocess
 import sys
@@ -359,17 +360,37 @@ def test_broken_clips_are_refused(data):
     assert refused(clip_bytes()[:200], "video").status == "error"
 
 
-def test_a_clip_of_an_unknown_codec_is_refused():
-    file = io.BytesIO()
+@pytest.mark.parametrize("form", ["mp4", "mov", "matroska", "webm", "avi"])
+def test_a_clip_that_is_cut_off_is_refused(form):
+    data = filmed(form, "libvpx-vp9" if form == "webm" else "mpeg4", 60)
+    assert Media(data, "video").frames == 60
+    for share in (0.2, 0.5, 0.9):
+        assert re.search("cut off|damaged", str(refused(data[: int(share * len(data))], "video")))
+
+
+def test_a_live_recording_has_no_declared_end():
+    """Matroska of unknown size, and AVI whose writer was killed: as long as the file."""
+    live = filmed("matroska", "mpeg4", 60, live="1")
+    assert len(Media(live, "video").array()) == 60
+    avi = filmed("avi", "mpeg4", 60)
+    assert Media(avi[:4] + bytes(4) + avi[8:], "video").frames == 60
+
+
+def filmed(form, codec, frames, **options):
     av = pytest.importorskip("av")
-    with av.open(file, mode="w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=5)
-        stream.width, stream.height = 32, 16
-        container.mux(
-            stream.encode(av.VideoFrame.from_ndarray(np.zeros((16, 32, 3), np.uint8), format="rgb24"))
-        )
+    file = io.BytesIO()
+    with av.open(file, mode="w", format=form, options=options) as container:
+        stream = container.add_stream(codec, rate=10)
+        stream.width, stream.height = 96, 64
+        for number in range(frames):
+            noise = np.random.default_rng(number).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(noise, format="rgb24")))
         container.mux(stream.encode())
-    data = file.getvalue().replace(b"avc1", b"zzz1")
+    return file.getvalue()
+
+
+def test_a_clip_of_an_unknown_codec_is_refused():
+    data = filmed("mp4", "libx264", 2).replace(b"avc1", b"zzz1")
     assert "no decoder for its codec" in str(refused(data, "video"))
 
 
