@@ -89,7 +89,10 @@ def measures(
 def mean(values: Iterable[float]) -> float:
     """The mean, the same in any order."""
     numbers = list(values)
-    return math.fsum(numbers) / len(numbers)
+    try:
+        return math.fsum(numbers) / len(numbers)
+    except OverflowError:  # their sum is no float, and their mean is
+        return math.fsum(value / len(numbers) for value in numbers)
 
 
 def _share(outcomes: Sequence[Outcome], holds: Callable[[Outcome], bool]) -> float:

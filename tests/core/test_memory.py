@@ -11,6 +11,7 @@ import zlib
 from fractions import Fraction
 
 import numpy as np
+import PIL
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -106,7 +107,9 @@ def test_a_thin_picture_takes_no_more_through_clip_than_a_square_one(tmp_path):
         engine.close()
     """
     used, printed = peak(code, *sorted(tmp_path.iterdir()))
-    assert printed == [" ".join(["ok"] * 9)] and used < 250 * MB
+    # Pillow's own resize takes 350 of them before 13.
+    limit = 250 if int(PIL.__version__.partition(".")[0]) >= 13 else 550
+    assert printed == [" ".join(["ok"] * 9)] and used < limit * MB
 
 
 def test_saturation_of_the_largest_picture_takes_little_more_than_the_picture(tmp_path):
@@ -210,7 +213,7 @@ def test_a_parquet_file_of_one_large_value_and_many_rows_takes_a_bounded_memory(
         print(sum(chunks), max(chunks[1:]))
     """
     used, printed = peak(code, path)
-    assert printed == ["256 15"] and used < 90 * MB, used
+    assert printed == ["256 15"] and used < 200 * MB, used  # all rows at once take 257
 
 
 @pytest.mark.parametrize(

@@ -170,6 +170,11 @@ outcomes = st.builds(
 )
 
 
+def test_figures_whose_sum_is_no_float_have_a_mean():
+    rows = [one("a", paid(0.5), figures={"advantage": 1.5e308}) for _ in range(3)]
+    assert pytest.approx(1.5e308) in source_metrics(rows).values()
+
+
 @settings(max_examples=40)
 @given(st.lists(outcomes, max_size=12), st.integers(0, 99))
 def test_no_figure_depends_on_the_order_or_is_nan(rows, seed):
