@@ -23,7 +23,7 @@ class Stamp(NamedTuple):
 
     Args:
         key: decoding may begin with it.
-        shown: it is not what a cut needs before it alone.
+        shown: it is a frame of the clip, and not only what an edit list or a cut needs before its first.
     """
 
     pts: int
@@ -42,12 +42,17 @@ class Stretch(NamedTuple):
 def stretches(packets: list[Stamp], wanted: Collection[int]) -> list[Stretch]:
     """What has to be decoded for the frames of these time stamps, in the order of the file.
 
+    Args:
+        packets: in the order of the file, the first a key frame.
+        wanted: time stamps of shown ones.
+
     Raises:
         Lost: two packets have one time, or frames are shown before the first key frame.
     """
-    told_apart = len({stamp.pts for stamp in packets}) == len(packets)
-    if not told_apart or any(stamp.shown and stamp.pts < packets[0].pts for stamp in packets):
+    if len({stamp.pts for stamp in packets}) < len(packets):
         raise Lost
+    if any(stamp.shown and stamp.pts < packets[0].pts for stamp in packets):
+        raise Lost  # decoders leave out what is shown before the first key frame, and count on from there
     keys = [place for place, stamp in enumerate(packets) if stamp.key]
     found: list[Stretch] = []
     for place in (place for place, stamp in enumerate(packets) if stamp.pts in wanted):

@@ -213,7 +213,6 @@ def _sought(container: Any, stream: Any, cut: Cut | None, wanted: set[int]) -> I
         raise Lost
     numbers = {shown[number]: number for number in wanted}
     for frame in sought(container, stream, packets, numbers.keys()):
-        checked_size(frame.height, frame.width)
         yield numbers[frame.pts], frame
 
 
@@ -351,8 +350,8 @@ def _is_indexed(container: Any, stream: Any) -> bool:
 
 
 def _stamps(packets: Iterable[Any], cut: Cut | None, window: tuple[float, float]) -> list[Stamp] | None:
-    """Of all frames that are shown, in the order of decoding, of a cut from the key frame before it on; None
-    where the file does not say when.
+    """Of all packets, in the order of decoding, of a cut from the key frame before it on; None where the file
+    does not say when one is shown.
 
     Raises:
         Unscorable: a packet that is cut off, or more frames than `Limits.clip_frames`.
@@ -365,10 +364,11 @@ def _stamps(packets: Iterable[Any], cut: Cut | None, window: tuple[float, float]
             break
         if packet.size and packet.is_corrupt:
             raise Unscorable(f"the video is damaged after packet {count}: data is missing")
-        if packet.size and not packet.is_discard:
+        if packet.size:
             if packet.pts is None:
                 return None
-            shown = cut is None or begin <= float(packet.pts * packet.time_base) < end
+            inside = cut is None or begin <= float(packet.pts * packet.time_base) < end
+            shown = inside and not packet.is_discard
             dts = packet.pts if packet.dts is None else packet.dts
             found.append(Stamp(packet.pts, dts, packet.is_keyframe, shown))
             count += shown

@@ -213,7 +213,8 @@ def test_a_parquet_file_of_one_large_value_and_many_rows_takes_a_bounded_memory(
         print(sum(chunks), max(chunks[1:]))
     """
     used, printed = peak(code, path)
-    assert printed == ["256 15"] and used < 200 * MB, used  # all rows at once take 257
+    limit = 90 if int(pa.__version__.partition(".")[0]) >= 22 else 200  # all rows at once take 257
+    assert printed == ["256 15"] and used < limit * MB, used
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,25 @@ def test_a_clip_whose_groups_begin_with_no_key_frame_is_decoded_in_order():
     assert lost
 
 
+@pytest.mark.parametrize("left_out", [1, 5, 17])
+def test_a_clip_trimmed_by_an_edit_list_begins_within_a_group(films, left_out):
+    """As phones trim: the frames before the first are in the file, and not shown."""
+    trimmed = io.BytesIO()
+    options = {"avoid_negative_ts": "disabled"}
+    with av.open(io.BytesIO(films("h264"))) as whole, av.open(trimmed, "w", "mp4", options=options) as target:
+        stream = target.add_stream_from_template(whole.streams.video[0])
+        for packet in [one for one in whole.demux(video=0) if one.size]:
+            later = left_out * packet.duration
+            packet.stream, packet.pts, packet.dts = stream, packet.pts - later, packet.dts - later
+            target.mux(packet)
+    media = Media(trimmed.getvalue(), "video")
+    frames = by(streams._in_order, films("h264"), range(FRAMES))[left_out:]
+    assert media.frames == len(frames)
+    for number in range(len(frames)):
+        assert np.array_equal(by(streams._sought, trimmed.getvalue(), [number])[0], frames[number])
+    assert np.array_equal(media.array(), frames)
+
+
 @pytest.mark.parametrize(("container", "codec"), [("mpegts", "libx264"), ("avi", "mpeg4")])
 def test_a_container_without_an_index_is_decoded_in_order(container, codec, monkeypatch):
     data = film(container, codec, {"g": "12"})
